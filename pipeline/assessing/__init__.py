@@ -1,0 +1,1 @@
+"""How you judge it: figures, intervals and calibration, on plain arrays."""

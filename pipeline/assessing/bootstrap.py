@@ -1,0 +1,69 @@
+"""Intervals for every figure at once, by drawing patients, not images."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its percentile interval; None where it cannot be computed on these cases."""
+
+    value: float | None
+    lower: float | None
+    upper: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Give plain values, rounded to six digits."""
+        return {name: None if number is None else round(number, 6) for name, number in asdict(self).items()}
+
+
+def cluster_weights(patients: NDArray[np.str_], replicates: int, seed: int) -> Floats:
+    """Draw patients with replacement, and give each case the number of times its patient was drawn.
+
+    Field and Welsh 2007, section 3 ("cluster bootstrap"): images of one patient are alike, so drawing images would
+    pretend that there are more observations than there are.
+
+    Returns
+    -------
+    (1 + replicates, n)
+        The first row is the sample itself: all ones.
+    """
+    names, rows = np.unique(patients, return_inverse=True)
+    draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=replicates)
+    return np.vstack([np.ones(len(patients)), draws[:, rows]]).astype(np.float64)
+
+
+def estimate(figure: Callable[[Floats], Floats], weights: Floats, confidence: float) -> Estimate:
+    """Compute a figure on the sample and on its replicates; replicates without a value are left out.
+
+    Parameters
+    ----------
+    figure : callable
+        Weights (R, n) to values (R,).
+    weights : (1 + R, n)
+        As `cluster_weights` gives them.
+    confidence : float
+        Level of the interval, e.g. 0.95.
+    """
+    values = figure(weights)
+    drawn = values[1:][np.isfinite(values[1:])]
+    if not np.isfinite(values[0]):
+        return Estimate(None, None, None)
+    if len(drawn) < 0.5 * (len(values) - 1):
+        return Estimate(float(values[0]), None, None)
+    tail = (1 - confidence) / 2
+    lower, upper = np.quantile(drawn, [tail, 1 - tail])
+    return Estimate(float(values[0]), float(lower), float(upper))
+
+
+def estimate_all(
+    figures: Mapping[str, Callable[[Floats], Floats]], weights: Floats, confidence: float
+) -> dict[str, Estimate]:
+    """Estimate several figures on the same replicates."""
+    return {name: estimate(figure, weights, confidence) for name, figure in figures.items()}

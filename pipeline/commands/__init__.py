@@ -1,0 +1,1 @@
+"""What a person calls by hand: import, plan, predict, whois."""

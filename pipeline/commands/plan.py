@@ -1,0 +1,105 @@
+"""plan: what `dvc repro` would run, on which grid, and about what it costs, before any compute."""
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from pipeline import engine
+from pipeline.imaging.cohort_table import BadTable, read_cohort_table
+from pipeline.imaging.simulate import is_recipe, plan_scans, read_recipe, scan_shape
+from pipeline.imaging.sizing import REFERENCE_SIZE, Geometry, reference_passes, resolve_geometry
+from pipeline.imaging.volumes import Header, Unreadable, read_header
+from pipeline.learning.encoder import UnknownEncoder, build_encoder, inference
+from pipeline.params import ParamsFile, load
+from pipeline.refusal import Refusal
+
+BYTES_OF_NETWORK = 20e6
+BYTES_OF_SIMULATED_SCAN = 7e5
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the stages, the resolved values, and the estimates with what they rest on."""
+    params = load()
+    headers = cohort_headers(Path(params.cohort.path))
+    try:
+        geometry = resolve_geometry(headers, params.budget, **params.preprocess.model_dump())
+    except ValueError as error:
+        raise Refusal(f"cohort.path: {error}") from error
+    print(f"stages to run: {', '.join(stages_to_run()) or 'none, everything is up to date'}")
+    print(f"cases: {len(headers)} {geometry.kind}s")
+    for name in ("image_size", "slices", "channels", "fit", "intensity"):
+        given = getattr(params.preprocess, name)
+        print(f"preprocess.{name}: {getattr(geometry, name)}{' (auto)' if given == 'auto' else ''}")
+    cost = reference_passes(len(headers), geometry.image_size, geometry.slices)
+    strategy = params.finetune.strategy
+    resolved = ("lp_ft" if cost <= params.budget else "probe") if strategy == "auto" else strategy
+    print(f"finetune.strategy: {resolved}{' (auto)' if strategy == 'auto' else ''}")
+    passes, rate = passes_of(params, geometry, len(headers)), measured_rate(params.adapt.encoder)
+    print(f"time, about: {passes / rate / 60:.0f} min for all stages from nothing; training steps come on top")
+    print(f"  ({passes:.0f} passes of a {REFERENCE_SIZE} x {REFERENCE_SIZE} image at {rate:.0f}/s, measured just now)")
+    print(f"disk, about: {disk_of(params, geometry, len(headers)) / 1e6:.0f} MB in data/, as much again in DVC's cache")
+
+
+def cohort_headers(folder: Path) -> list[Header]:
+    """Read the header of every scan, or derive it from the recipe; unreadable files are left to the audit."""
+    if is_recipe(folder):
+        recipe = read_recipe(folder)
+        sites = [recipe.sites[job.site] for job in plan_scans(recipe)]
+        return [Header(scan_shape(site), 1, site.voxel_mm, 16) for site in sites]
+    try:
+        images = [folder / image for image in read_cohort_table(folder)["image"]]
+    except BadTable as error:
+        raise Refusal(str(error)) from error
+    headers = [header for header in engine.map_cases(header_or_none, images, "headers") if header]
+    if not headers:
+        raise Refusal(f"cohort.path: no image of {folder} can be read")
+    return headers
+
+
+def header_or_none(image: Path) -> Header | None:
+    """Read one header."""
+    try:
+        return read_header(image)
+    except Unreadable:
+        return None
+
+
+def stages_to_run() -> list[str]:
+    """Ask DVC which stages it would run."""
+    asked = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing"], capture_output=True, text=True, check=False
+    )
+    lines = [line for line in asked.stdout.splitlines() if line.startswith("Running stage '")]
+    return [line.split("'")[1] for line in lines]
+
+
+def passes_of(params: ParamsFile, geometry: Geometry, cases: int) -> float:
+    """Count the passes that these parameters cost, in images of the reference size."""
+    per_case = (1 + params.finetune.views + (params.adapt.method != "none") + 0.5) * len(params.split.folds)
+    return cases * geometry.slices * (geometry.image_size / REFERENCE_SIZE) ** 2 * per_case
+
+
+def measured_rate(name: str) -> float:
+    """Time the encoder on this machine: images of the reference size a second."""
+    try:
+        encoder = inference(build_encoder(name, 3))
+    except UnknownEncoder as error:
+        raise Refusal(f"adapt.encoder: {error}") from error
+    batch = torch.zeros(16, 3, REFERENCE_SIZE, REFERENCE_SIZE).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        encoder(batch)
+        start = time.perf_counter()
+        for _ in range(3):
+            encoder(batch)
+    return 48 / (time.perf_counter() - start)
+
+
+def disk_of(params: ParamsFile, geometry: Geometry, cases: int) -> float:
+    """Estimate the bytes below data/: prepared planes, and encoder and model of each fold."""
+    planes = cases * geometry.planes * geometry.image_size**2
+    simulated = BYTES_OF_SIMULATED_SCAN * cases if is_recipe(Path(params.cohort.path)) else 0
+    return planes + 2 * BYTES_OF_NETWORK * len(params.split.folds) + simulated

@@ -1,0 +1,73 @@
+"""predict: a released bundle on new scans, from the file to calibrated probabilities."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from pipeline import engine
+from pipeline.assessing.calibrators import Temperature
+from pipeline.imaging.audit import audit_file
+from pipeline.imaging.transforms import build_preprocessing
+from pipeline.imaging.volumes import is_volume, read_scan
+from pipeline.learning.classifier import Classifier
+from pipeline.learning.encoder import inference
+from pipeline.refusal import Refusal
+from pipeline.releasing.bundle import Opened, open_bundle
+from pipeline.releasing.manifest import BrokenBundle
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print one line per scan, and write them to --out."""
+    try:
+        bundle = open_bundle(Path(arguments.bundle))
+    except BrokenBundle as error:
+        raise Refusal(str(error)) from error
+    score = scorer(bundle)
+    rows = [row_of(Path(scan), bundle, score) for scan in engine.progress(arguments.scans, "predict")]
+    table = pd.DataFrame(rows)
+    print(table.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    print(f"model status: {bundle.status}; research use only, not a medical device")
+    if arguments.out:
+        table.to_csv(arguments.out, index=False)
+    if (table["reason"] != "").all():
+        raise Refusal("no scan could be scored; the reasons stand above")
+
+
+def scorer(bundle: Opened) -> Callable[[Path], NDArray[np.float64]]:
+    """Load a bundle's network once and return the function from a scan's file to its calibrated probabilities."""
+    network = Classifier(**bundle.network)
+    network.load_state_dict(load_file(bundle.weights))
+    inference(network)
+    preprocess = build_preprocessing(bundle.preprocessing)
+    calibrator = Temperature(bundle.temperature)
+
+    @torch.inference_mode()
+    def score(file: Path) -> NDArray[np.float64]:
+        planes = torch.from_numpy(preprocess(read_scan(file)))[None]
+        probabilities: NDArray[np.float64] = calibrator.apply(network(planes).double().numpy())[0]
+        return probabilities
+
+    return score
+
+
+def row_of(file: Path, bundle: Opened, score: Callable[[Path], NDArray[np.float64]]) -> dict[str, object]:
+    """Score one scan, or say why not."""
+    reason = reason_against(file, bundle)
+    probabilities = [None] * len(bundle.classes) if reason else score(file)
+    return {"scan": file.name, **dict(zip(bundle.classes, probabilities, strict=True)), "reason": reason}
+
+
+def reason_against(file: Path, bundle: Opened) -> str:
+    """Give the reason not to score a file, or nothing."""
+    finding = audit_file(file).finding
+    if finding:
+        return f"{finding.check}: {finding.detail}"
+    if is_volume(file) != (bundle.kind == "volume"):
+        return f"the model takes a {bundle.kind}"
+    return ""

@@ -1,0 +1,85 @@
+"""The table in which a cohort arrives: `cohort.csv`, one row per image."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+TABLE = "cohort.csv"
+REQUIRED = ("case_id", "image", "label")
+OPTIONAL = ("patient_id", "site", "split")
+SPLITS = ("development", "calibration", "test", "unlabelled", "")
+
+
+class BadTable(ValueError):
+    """A cohort.csv that cannot be used; the message names the column and the cure."""
+
+
+def read_cohort_table(folder: Path) -> pd.DataFrame:
+    """Read `folder/cohort.csv` as text, with every known column present and `patient_id` filled.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per image, columns `case_id, patient_id, image, label, site, split`; nothing is missing,
+        empty text stands for "not given". Without `patient_id` each image is its own patient.
+        Further columns of the file are left out.
+
+    Raises
+    ------
+    BadTable
+        If the file or a required column is missing, a split is unknown, or a case id stands twice.
+    """
+    file = folder / TABLE
+    if not file.exists():
+        raise BadTable(f"{file} is not there: write one, or make it with `python -m pipeline import`")
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    missing = [column for column in REQUIRED if column not in table]
+    if missing:
+        raise BadTable(f"{file} lacks the column {', '.join(missing)}; it needs {', '.join(REQUIRED)}")
+    if table.empty:
+        raise BadTable(f"{file} has no rows")
+    for column in OPTIONAL:
+        if column not in table:
+            table[column] = ""
+    unknown = sorted(set(table["split"]) - set(SPLITS))
+    if unknown:
+        raise BadTable(f"{file}: split '{unknown[0]}' is unknown; it is one of {', '.join(SPLITS[:-1])} or empty")
+    twice = table.loc[table["case_id"].duplicated(), "case_id"]
+    if len(twice):
+        raise BadTable(f"{file}: case_id '{twice.iloc[0]}' stands twice; each image needs its own")
+    table["patient_id"] = table["patient_id"].where(table["patient_id"] != "", table["case_id"])
+    return table[["case_id", "patient_id", "image", "label", "site", "split"]]
+
+
+def has_patients(folder: Path) -> bool:
+    """Tell whether the file names a patient for any image, so that intervals can be per patient."""
+    table = pd.read_csv(folder / TABLE, dtype=str, keep_default_na=False)
+    return "patient_id" in table and bool((table["patient_id"] != "").any())
+
+
+def pseudonymised(table: pd.DataFrame, name: Callable[[str, str], str]) -> pd.DataFrame:
+    """Replace case and patient ids by pseudonyms and sort by them, so that nothing follows the original names.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As `read_cohort_table` returns it.
+    name : callable
+        ``name(kind, original)`` gives the pseudonym of a "case" or a "patient".
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `case, patient, image, label, site, split`.
+    """
+    renamed = table.rename(columns={"case_id": "case", "patient_id": "patient"})
+    renamed["case"] = [name("case", original) for original in renamed["case"]]
+    renamed["patient"] = [name("patient", original) for original in renamed["patient"]]
+    return renamed.sort_values("case", ignore_index=True)
+
+
+def write_cohort_table(rows: pd.DataFrame, folder: Path) -> None:
+    """Write `folder/cohort.csv`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows.to_csv(folder / TABLE, index=False)

@@ -1,0 +1,239 @@
+"""Simulates a multi-site cohort of head MRI on real anatomy, written like hospitals would send it.
+
+Anatomy: the MNI152 T1, grey- and white-matter maps (ICBM 2009a nonlinear symmetric, Fonov et al. 2011) that
+ship inside nilearn. A patient is a smooth random warp of it; a site is a contrast, a shading, a noise level, a
+voxel size and an orientation; lesions are dark, soft-edged patches in the white matter.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import nibabel as nib
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from scipy.ndimage import map_coordinates
+
+RECIPE = "recipe.yaml"
+FIELD_OF_VIEW_MM = (176.0, 216.0, 170.0)
+CENTRE_MM = (0.0, -18.0, 8.0)
+
+Floats = NDArray[np.float64]
+
+
+class Site(BaseModel):
+    """One hospital's scanner; the keys are explained in data/demo/recipe.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    patients: dict[Literal["development", "test", "unlabelled"], int]
+    lesion_share: float
+    voxel_mm: tuple[float, float, float]
+    orientation: str
+    tilt_deg: float
+    csf: float
+    grey: float
+    white: float
+    scalp: float
+    bias: float
+    noise: float
+    full_scale: float
+    dtype: Literal["int16", "uint16", "float32"]
+
+
+class Recipe(BaseModel):
+    """A cohort to be simulated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    seed: int
+    classes: tuple[str, str]
+    lesions: tuple[int, int]
+    radius_mm: tuple[float, float]
+    darkness: tuple[float, float]
+    second_scan: float
+    sites: dict[str, Site]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scan to be simulated: who, where, what, and the file it goes to."""
+
+    recipe: Recipe
+    site: str
+    patient: int
+    session: int
+    lesion: bool
+    split: str
+    file: str
+
+    @property
+    def row(self) -> dict[str, str]:
+        """Give the scan's row of cohort.csv."""
+        return {
+            "case_id": Path(self.file).name.removesuffix(".nii.gz"),
+            "patient_id": f"{self.site}-{self.patient:03d}",
+            "image": self.file,
+            "label": "" if self.split == "unlabelled" else self.recipe.classes[self.lesion],
+            "site": self.site,
+            "split": self.split,
+        }
+
+
+def is_recipe(folder: Path) -> bool:
+    """Tell whether a cohort folder holds a recipe instead of scans."""
+    return (folder / RECIPE).is_file()
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """Read `folder/recipe.yaml`.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If a key is unknown or a value is out of place.
+    """
+    return Recipe.model_validate(yaml.safe_load((folder / RECIPE).read_text()))
+
+
+def plan_scans(recipe: Recipe) -> list[Job]:
+    """List the scans of a recipe; each site's labels are dealt evenly within each split."""
+    jobs = []
+    for name, site in recipe.sites.items():
+        number = 0
+        for split, count in site.patients.items():
+            rng = np.random.default_rng(_seed(recipe.seed, name, split))
+            lesions = rng.permutation(np.arange(count) < round(count * site.lesion_share))
+            twice = rng.random(count) < recipe.second_scan
+            for lesion, again in zip(lesions, twice, strict=True):
+                number += 1
+                for session in range(1, 2 + int(again)):
+                    file = f"{name}/sub-{number:03d}/ses-{session}/{name}_sub-{number:03d}_ses-{session}_T1w.nii.gz"
+                    jobs.append(Job(recipe, name, number, session, bool(lesion), split, file))
+    return jobs
+
+
+def scan_shape(site: Site) -> tuple[int, ...]:
+    """Count a site's voxels from left to right, back to front and feet to head."""
+    return tuple(round(extent / size) for extent, size in zip(FIELD_OF_VIEW_MM, site.voxel_mm, strict=True))
+
+
+def simulate(job: Job) -> Any:
+    """Draw one scan; the same job gives the same voxels.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        In the site's voxel size, orientation and number format.
+    """
+    site = job.recipe.sites[job.site]
+    person = np.random.default_rng(_seed(job.recipe.seed, job.site, "person", job.patient))
+    visit = np.random.default_rng(_seed(job.recipe.seed, job.site, "visit", job.patient, job.session))
+    affine = _scanner_grid(site, visit)
+    shape = scan_shape(site)
+    atlas_mm = _to_atlas(_world(shape, affine), person)
+    signal = _tissue_signal(atlas_mm, site)
+    if job.lesion:
+        signal *= 1 - _lesions(atlas_mm, job.recipe, person)
+    shaded = signal * _shading(shape, site.bias, visit)
+    noisy = np.hypot(shaded + visit.normal(0, site.noise, shape), visit.normal(0, site.noise, shape))
+    voxels = noisy * site.full_scale
+    image = nib.nifti1.Nifti1Image(voxels.astype(site.dtype), affine)
+    wanted = nib.orientations.axcodes2ornt(site.orientation)
+    return image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(affine), wanted))
+
+
+def write_scan(job: Job, folder: Path) -> None:
+    """Simulate one scan and write it below `folder`."""
+    target = folder / job.file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(simulate(job), target)
+
+
+@cache
+def _atlas() -> tuple[Floats, Floats]:
+    """Load the three maps as (3, X, Y, Z) in [0, 1] (T1, grey, white) and the inverse of their affine."""
+    import nilearn.datasets
+
+    folder = Path(nilearn.datasets.__file__).parent / "data"
+    maps: list[Any] = [
+        nib.load(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz") for name in ("t1", "gm", "wm")
+    ]
+    return np.stack([image.get_fdata() / 255 for image in maps]), np.linalg.inv(maps[0].affine)
+
+
+def _scanner_grid(site: Site, visit: np.random.Generator) -> Floats:
+    tilt = np.deg2rad(visit.normal(0, site.tilt_deg / 2, 3).clip(-site.tilt_deg, site.tilt_deg))
+    affine = np.eye(4)
+    affine[:3, :3] = _rotation(tilt) @ np.diag(site.voxel_mm)
+    affine[:3, 3] = (
+        np.array(CENTRE_MM)
+        + visit.normal(0, 3, 3)
+        - affine[:3, :3] @ (np.array(FIELD_OF_VIEW_MM) / np.array(site.voxel_mm) / 2)
+    )
+    return affine
+
+
+def _world(shape: tuple[int, ...], affine: Floats) -> Floats:
+    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")).astype(np.float64)
+    return np.tensordot(affine[:3, :3], grid, axes=1) + affine[:3, 3].reshape(3, 1, 1, 1)
+
+
+def _to_atlas(world_mm: Floats, person: np.random.Generator) -> Floats:
+    """Map the person's millimetres to the atlas: another head size, turn and smooth shape for each person."""
+    matrix = _rotation(person.normal(0, 0.03, 3)) @ np.diag(1 + person.normal(0, 0.04, 3))
+    bumps = person.normal(0, 4.0, (3, 6, 6, 6))
+    relative = (world_mm + 110) / 220 * 5
+    warp = np.stack([map_coordinates(bump, relative, order=2, mode="nearest", prefilter=False) for bump in bumps])
+    atlas_mm: Floats = np.tensordot(matrix, world_mm, axes=1) + warp
+    return atlas_mm
+
+
+def _tissue_signal(atlas_mm: Floats, site: Site) -> Floats:
+    maps, inverse = _atlas()
+    index = np.tensordot(inverse[:3, :3], atlas_mm, axes=1) + inverse[:3, 3].reshape(3, 1, 1, 1)
+    t1, grey, white = (map_coordinates(tissue, index, order=1) for tissue in maps)
+    rest = np.clip(1 - grey - white, 0, 1)
+    brain = np.clip((grey + white) * 4, 0, 1)
+    fluid = site.csf * np.minimum(t1 * 4, 1)
+    signal: Floats = site.grey * grey + site.white * white + rest * (brain * fluid + (1 - brain) * site.scalp * t1)
+    return signal
+
+
+def _lesions(atlas_mm: Floats, recipe: Recipe, person: np.random.Generator) -> Floats:
+    """Draw soft ellipsoids that take part of the signal away, centred in deep white matter."""
+    maps, inverse = _atlas()
+    deep = np.argwhere(maps[2][:, :, 60:130] > 0.9) + np.array([0, 0, 60])
+    taken = np.zeros(atlas_mm.shape[1:])
+    for _ in range(person.integers(recipe.lesions[0], recipe.lesions[1] + 1)):
+        centre = (np.linalg.inv(inverse) @ [*person.choice(deep), 1])[:3]
+        radii = person.uniform(*recipe.radius_mm) * person.uniform(0.7, 1.3, 3)
+        offset = (atlas_mm - centre.reshape(3, 1, 1, 1)) / radii.reshape(3, 1, 1, 1)
+        darkness = person.uniform(*recipe.darkness) / (1 + np.exp((np.sqrt((offset**2).sum(axis=0)) - 1) * 8))
+        taken = np.maximum(taken, darkness)
+    return taken
+
+
+def _shading(shape: tuple[int, ...], strength: float, visit: np.random.Generator) -> Floats:
+    """Draw a smooth positive field: the exponential of a random quadratic, as coils leave it."""
+    axes = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij")
+    terms = [*axes, *(a * b for i, a in enumerate(axes) for b in axes[i:])]
+    weights = visit.normal(0, strength / 2, len(terms))
+    field: Floats = np.exp(sum(weight * term for weight, term in zip(weights, terms, strict=True)))
+    return field
+
+
+def _rotation(angles: Floats) -> Floats:
+    matrix = np.eye(3)
+    for axis, angle in enumerate(angles):
+        first, second = [other for other in range(3) if other != axis]
+        turn = np.eye(3)
+        turn[first, first] = turn[second, second] = np.cos(angle)
+        turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
+        matrix = matrix @ turn
+    return matrix
+
+
+def _seed(seed: int, *names: object) -> list[int]:
+    return [seed, *"/".join(map(str, names)).encode()]

@@ -1,0 +1,114 @@
+"""Random views of a stored case: MONAI for adaptation and for volumes, albumentations for pictures.
+
+Each view is drawn from its own seed, so that it can be drawn again and does not depend on any other.
+"""
+
+import os
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask a registry for its newest version
+
+from functools import cache
+from typing import Literal
+
+import albumentations as A  # noqa: N812
+import numpy as np
+import torch
+from monai.transforms import (
+    Compose,
+    RandAdjustContrast,
+    RandAffine,
+    RandFlip,
+    RandGaussianNoise,
+    RandScaleIntensity,
+    Transform,
+)
+from numpy.typing import NDArray
+
+Planes = NDArray[np.uint8]
+Kind = Literal["volume", "picture"]
+
+
+def adaptation_view(planes: Planes, seed: int) -> Planes:
+    """Move and mirror a case a little, grey values untouched: what adaptation sees.
+
+    Parameters
+    ----------
+    planes : (C, H, W) uint8
+        Every plane is moved alike.
+    seed : int
+        In [0, 2**32).
+    """
+    return _through_monai(_adaptation_transforms(), planes, seed)
+
+
+def training_view(planes: Planes, seed: int, kind: Kind) -> Planes:
+    """Draw one augmented view of a case for training; same shape and range as `planes`."""
+    if kind == "picture":
+        return _through_albumentations(planes, seed)
+    shifted = _shift_through_planes(planes, seed)
+    return _through_monai(_volume_transforms(), shifted, seed)
+
+
+def _through_monai(transforms: Compose, planes: Planes, seed: int) -> Planes:
+    transforms.set_random_state(seed=seed)
+    view = transforms(torch.from_numpy(planes.astype(np.float32) / 255))
+    return (np.asarray(view).clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def _through_albumentations(planes: Planes, seed: int) -> Planes:
+    transforms = _picture_transforms()
+    transforms.set_random_seed(seed)
+    view = transforms(image=np.ascontiguousarray(np.moveaxis(planes, 0, -1)))["image"]
+    return np.ascontiguousarray(np.moveaxis(view, -1, 0))
+
+
+def _shift_through_planes(planes: Planes, seed: int) -> Planes:
+    """Let the borders between instances of neighbouring slices fall elsewhere; the last plane is repeated."""
+    shift = int(np.random.default_rng(seed).integers(-1, 2))
+    rows = np.clip(np.arange(len(planes)) + shift, 0, len(planes) - 1)
+    return planes[rows]
+
+
+@cache
+def _adaptation_transforms() -> Compose:
+    return Compose([_flip(), _affine(degrees=5, shift=4, scale=0.05)])
+
+
+@cache
+def _volume_transforms() -> Compose:
+    return Compose(
+        [
+            _flip(),
+            _affine(degrees=10, shift=6, scale=0.1),
+            RandAdjustContrast(prob=0.7, gamma=(0.7, 1.4)),
+            RandScaleIntensity(factors=0.15, prob=0.7),
+            RandGaussianNoise(prob=0.5, std=0.03),
+        ]
+    )
+
+
+@cache
+def _picture_transforms() -> A.Compose:
+    return A.Compose(
+        [
+            A.HorizontalFlip(p=0.5),
+            A.Affine(scale=(0.85, 1.2), rotate=(-12, 12), translate_percent=(-0.06, 0.06), shear=(-4, 4), p=1.0),
+            A.RandomBrightnessContrast(brightness_limit=0.15, contrast_limit=0.2, p=0.7),
+            A.RandomGamma(gamma_limit=(80, 125), p=0.5),
+            A.OneOf([A.GaussianBlur(blur_limit=(3, 5)), A.GaussNoise(std_range=(0.01, 0.05))], p=0.3),
+        ]
+    )
+
+
+def _flip() -> Transform:
+    return RandFlip(prob=0.5, spatial_axis=1)
+
+
+def _affine(degrees: float, shift: float, scale: float) -> Transform:
+    return RandAffine(
+        prob=1.0,
+        rotate_range=np.deg2rad(degrees),
+        translate_range=(shift, shift),
+        scale_range=(scale, scale),
+        padding_mode="zeros",
+    )

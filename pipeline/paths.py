@@ -1,0 +1,142 @@
+"""Every file and folder under data/, one constant or function each, in the order of the stages."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.refusal import Refusal
+
+DATA = Path("data")
+
+COHORT = DATA / "cohort"
+CASES = COHORT / "cases.csv"
+AUDIT = COHORT / "audit.csv"
+COHORT_FACTS = COHORT / "cohort.json"
+SIMULATED = COHORT / "simulated"
+
+PREPARED = DATA / "prepared"
+PREPARED_CASES = PREPARED / "cases"
+INDEX = PREPARED / "index.csv"
+GEOMETRY = PREPARED / "geometry.json"
+
+SPLIT = DATA / "split"
+ADAPTED = DATA / "adapted"
+FOLDS = DATA / "folds"
+COST = DATA / "cost"
+
+CALIBRATED = DATA / "calibrated"
+CALIBRATOR = CALIBRATED / "calibrator.json"
+PREDICTIONS = CALIBRATED / "predictions.csv"
+
+METRICS = DATA / "metrics"
+METRICS_OF_FOLDS = METRICS / "folds"
+METRICS_POOLED = METRICS / "pooled"
+PER_CLASS = METRICS / "per_class.csv"
+ROC = METRICS / "roc.csv"
+RELIABILITY = METRICS / "reliability.csv"
+FIGURES = METRICS / "figures.csv"
+OPENINGS = DATA / "openings.csv"
+
+RELEASED = DATA / "released"
+REPORT = DATA / "report" / "index.html"
+
+
+def prepared_case(case: str) -> Path:
+    """Name the stored planes of a case."""
+    return PREPARED_CASES / f"{case}.npy"
+
+
+def split(fold: str) -> Path:
+    """Name the table of who does what in a fold."""
+    return SPLIT / f"{fold}.csv"
+
+
+def adapted_encoder(fold: str) -> Path:
+    """Name the weights of the encoder that fold `fold` starts from."""
+    return ADAPTED / fold / "encoder.safetensors"
+
+
+def adaptation(fold: str) -> Path:
+    """Name the record of how that encoder came to be."""
+    return ADAPTED / fold / "adaptation.json"
+
+
+def model(fold: str) -> Path:
+    """Name the trained weights of a fold."""
+    return FOLDS / fold / "model.safetensors"
+
+
+def network(fold: str) -> Path:
+    """Name the arguments that rebuild the network around those weights."""
+    return FOLDS / fold / "network.json"
+
+
+def predictions(fold: str) -> Path:
+    """Name the logits of the cases that a fold did not train on."""
+    return FOLDS / fold / "predictions.csv"
+
+
+def features(fold: str) -> Path:
+    """Name the pooled features and the attention of the same cases."""
+    return FOLDS / fold / "features.npz"
+
+
+def history(fold: str) -> Path:
+    """Name the training curve of a fold."""
+    return FOLDS / fold / "history.csv"
+
+
+def cost(stage: str, fold: str) -> Path:
+    """Name the seconds and the peak memory of a stage; never an input of anything hashed."""
+    return COST / f"{stage}_{fold}.json"
+
+
+def fold_metrics(fold: str) -> Path:
+    """Name the figures of one fold."""
+    return METRICS_OF_FOLDS / f"{fold}.json"
+
+
+def pooled_metrics(scope: str) -> Path:
+    """Name the figures of a pooled set, e.g. "internal_calibrated"."""
+    return METRICS_POOLED / f"{scope}.json"
+
+
+def bundle(name: str) -> Path:
+    """Name the folder of a released model."""
+    return RELEASED / name
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table of cases; text stays text, nothing becomes "missing".
+
+    Raises
+    ------
+    Refusal
+        If the stage that writes it has not run.
+    """
+    return pd.read_csv(_present(path), dtype={"site": str, "label": str, "split": str}, keep_default_na=False)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table; floats with all their digits, so that equal runs give equal bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False, lineterminator="\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read plain values."""
+    return json.loads(_present(path).read_text())
+
+
+def write_json(values: Any, path: Path) -> None:
+    """Write plain values; NaN and infinity are errors."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def _present(path: Path) -> Path:
+    if not path.exists():
+        raise Refusal(f"{path} is not there yet: `dvc repro` runs the stage that writes it")
+    return path

@@ -1,0 +1,1 @@
+"""What you get handed: the bundle, its card and its checksums."""

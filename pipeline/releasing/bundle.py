@@ -1,0 +1,240 @@
+"""The MONAI Bundle: metadata and inference configuration as plain data, and the way back from a folder to its parts."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import monai
+import numpy
+import torch
+
+from pipeline.releasing.manifest import BrokenBundle, verify_manifest
+
+SCHEMA_URL = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
+SCHEMA_FILE = Path(__file__).with_name("metadata_schema.json")
+METADATA = Path("configs/metadata.json")
+INFERENCE = Path("configs/inference.json")
+WEIGHTS = Path("models/model.safetensors")
+STATE_DICT = Path("models/model.pt")
+NETWORK = "pipeline.learning.classifier.Classifier"
+ALLOWED_STEPS = (
+    "Orientationd",
+    "Spacingd",
+    "ResizeWithPadOrCropd",
+    "ScaleIntensityRanged",
+    "ScaleIntensityRangePercentilesd",
+    "pipeline.imaging.transforms.FitSquared",
+    "pipeline.imaging.transforms.ToChannelsd",
+    "pipeline.imaging.transforms.ToPlanesd",
+)
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A bundle whose checksums held.
+
+    Attributes
+    ----------
+    preprocessing : list of dict
+        MONAI configuration of the steps after reading, each `_target_` on the allow-list.
+    network : dict
+        Arguments of `pipeline.learning.classifier.Classifier`.
+    weights : Path
+        The safetensors file.
+    temperature : float
+        Of the calibrator.
+    classes : list of str
+    kind : str
+        "volume" or "picture".
+    status : str
+        "validated" or "candidate".
+    """
+
+    preprocessing: list[Config]
+    network: Config
+    weights: Path
+    temperature: float
+    classes: list[str]
+    kind: str
+    status: str
+
+
+def metadata_config(
+    name: str,
+    version: str,
+    description: str,
+    intended_use: str,
+    classes: Sequence[str],
+    planes: int,
+    image_size: int,
+    kind: str,
+    temperature: float,
+    status: str,
+    eval_metrics: Config,
+) -> Config:
+    """Write configs/metadata.json to the schema meta_schema_20240725, with calibration in a key of its own."""
+    return {
+        "schema": SCHEMA_URL,
+        "version": version,
+        "changelog": {version: "released by medadapt"},
+        "monai_version": monai.__version__,
+        "pytorch_version": torch.__version__.partition("+")[0],
+        "numpy_version": numpy.__version__,
+        "required_packages_version": {"medadapt": "0.1.0"},
+        "name": name,
+        "task": f"Classification of medical images: {', '.join(classes)}",
+        "description": description or "A classifier made by medadapt.",
+        "authors": "to be filled in by the people who release it",
+        "copyright": "to be filled in by the people who release it",
+        "intended_use": f"{intended_use} Research use only, not a medical device.".strip(),
+        "eval_metrics": eval_metrics,
+        "status": status,
+        "calibration": {"method": "temperature", "temperature": temperature},
+        "classes": list(classes),
+        "kind": kind,
+        "network_data_format": {
+            "inputs": {
+                "image": {
+                    "type": "image",
+                    "format": "magnitude",
+                    "num_channels": planes,
+                    "spatial_shape": [image_size, image_size],
+                    "dtype": "float32",
+                    "value_range": [0, 255],
+                    "is_patch_data": False,
+                    "channel_def": {str(number): f"plane {number}" for number in range(planes)},
+                }
+            },
+            "outputs": {
+                "pred": {
+                    "type": "probabilities",
+                    "format": "classes",
+                    "num_channels": len(classes),
+                    "spatial_shape": [],
+                    "dtype": "float32",
+                    "value_range": [0, 1],
+                    "is_patch_data": False,
+                    "channel_def": {str(number): label for number, label in enumerate(classes)},
+                }
+            },
+        },
+    }
+
+
+def inference_config(steps: Sequence[Config], network: Config, temperature: float, kind: str) -> Config:
+    """Write configs/inference.json: the evaluated preprocessing, network and calibrator in MONAI's evaluator.
+
+    Only `run` holds an expression; everything else is `_target_` and plain values.
+    """
+    reader: Any = "NibabelReader" if kind == "volume" else {"_target_": "PILReader", "reverse_indexing": False}
+    load = {"_target_": "LoadImaged", "keys": "image", "reader": reader, "ensure_channel_first": True}
+    postprocessing = [
+        # v * (1 + factor) with factor = 1 / T - 1: the temperature, as a transform that every client has.
+        {"_target_": "ScaleIntensityd", "keys": "pred", "minv": None, "maxv": None, "factor": 1 / temperature - 1},
+        {"_target_": "Activationsd", "keys": "pred", "softmax": True},
+    ]
+    return {
+        "bundle_root": ".",
+        "device": {"_target_": "torch.device", "device": "cpu"},
+        "dataset_dir": "input",
+        "output_dir": "eval",
+        "preprocessing": {"_target_": "Compose", "transforms": [load, *steps]},
+        "postprocessing": {"_target_": "Compose", "transforms": postprocessing},
+        "dataset": {
+            "_target_": "Dataset",
+            "data": {"_target_": "pipeline.releasing.bundle.scans_in", "folder": "@dataset_dir"},
+            "transform": "@preprocessing",
+        },
+        "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": 0},
+        "network_def": {"_target_": NETWORK, **network},
+        "inferer": {"_target_": "SimpleInferer"},
+        "handlers": [
+            {
+                "_target_": "CheckpointLoader",
+                "load_path": str(STATE_DICT),
+                "load_dict": {"model": "@network_def"},
+                "strict": True,
+            },
+            {
+                "_target_": "ClassificationSaver",
+                "output_dir": "@output_dir",
+                "filename": "predictions.csv",
+                "output_transform": {"_target_": "monai.handlers.from_engine", "keys": "pred"},
+            },
+        ],
+        "evaluator": {
+            "_target_": "SupervisedEvaluator",
+            "device": "@device",
+            "val_data_loader": "@dataloader",
+            "network": "@network_def",
+            "inferer": "@inferer",
+            "postprocessing": "@postprocessing",
+            "val_handlers": "@handlers",
+            "amp": False,
+        },
+        "run": ["$@evaluator.run()"],
+    }
+
+
+def scans_in(folder: str) -> list[dict[str, str]]:
+    """List the scans of a folder for MONAI's `Dataset`; results name the file alone, never its path."""
+    endings = (".nii", ".nii.gz", ".png", ".jpg", ".jpeg")
+    files = sorted(file for file in Path(folder).iterdir() if file.name.lower().endswith(endings))
+    return [{"image": str(file), "filename_or_obj": file.name} for file in files]
+
+
+def open_bundle(folder: Path) -> Opened:
+    """Check a bundle's hashes, then read its configuration; nothing in it is executed.
+
+    Raises
+    ------
+    BrokenBundle
+        If a file changed, or the configuration names a transform or network that is not on the allow-list.
+    """
+    if not folder.is_dir():
+        raise BrokenBundle(f"the bundle {folder} is not there")
+    verify_manifest(folder)
+    try:
+        metadata, inference = (json.loads((folder / file).read_text()) for file in (METADATA, INFERENCE))
+        steps = inference["preprocessing"]["transforms"][1:]
+        network = dict(inference["network_def"])
+        target = network.pop("_target_")
+        opened = Opened(
+            steps,
+            network,
+            folder / WEIGHTS,
+            float(metadata["calibration"]["temperature"]),
+            list(metadata["classes"]),
+            str(metadata["kind"]),
+            str(metadata["status"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise BrokenBundle(f"{folder}: its configuration is not one of medadapt's: {error}") from error
+    refuse_code(folder, [*(step.get("_target_") for step in steps)], target, [steps, network])
+    return opened
+
+
+def refuse_code(folder: Path, targets: Sequence[Any], network: Any, values: Any) -> None:
+    """Make sure that a configuration names known parts only and holds no expression that MONAI would evaluate."""
+    for target in targets:
+        if target not in ALLOWED_STEPS:
+            raise BrokenBundle(f"{folder / INFERENCE} names the transform '{target}', which is not allowed")
+    if network != NETWORK:
+        raise BrokenBundle(f"{folder / INFERENCE} names the network '{network}', which is not allowed")
+    if _holds_expression(values):
+        raise BrokenBundle(f"{folder / INFERENCE} holds an expression, which is not allowed")
+
+
+def _holds_expression(values: Any) -> bool:
+    if isinstance(values, dict):
+        nested = [value for key, value in values.items() if key != "_target_"]
+        return any("_target_" in value for value in nested if isinstance(value, dict)) or any(
+            map(_holds_expression, nested)
+        )
+    if isinstance(values, list):
+        return any(map(_holds_expression, values))
+    return isinstance(values, str) and values.startswith(("$", "@", "%"))

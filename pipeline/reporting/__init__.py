@@ -1,0 +1,1 @@
+"""How you show it: one page from the tables of the stages."""

@@ -1,0 +1,1 @@
+"""One door per stage of dvc.yaml: files in, rooms called, files out."""

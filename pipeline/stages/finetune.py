@@ -1,0 +1,185 @@
+"""finetune@k: probe, then train the last stages from it; score what was held out. No figures are made here."""
+
+import logging
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipeline import engine, paths
+from pipeline.assessing.partition import HELD_OUT, INNER, LOCKED, TRAIN
+from pipeline.imaging.sizing import Geometry, reference_passes
+from pipeline.imaging.views import training_view
+from pipeline.learning.classifier import Classifier
+from pipeline.learning.encoder import build_encoder, inference
+from pipeline.learning.loop import Cases, Epoch, Recipe, class_weights, first_trained_stage, fit, make_accelerator
+from pipeline.learning.probe import Probe, fit_probe
+from pipeline.params import Finetune, Params, seed_for
+
+log = logging.getLogger(__name__)
+
+
+def run(params: Params, fold: str) -> None:
+    """Write the trained model of one fold, its curve, and its logits for the cases it did not train on."""
+    with engine.metered(paths.cost("finetune", fold)):
+        geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
+        classes = paths.read_json(paths.COHORT_FACTS)["classes"]
+        cases = paths.read_table(paths.split(fold))
+        network, arguments = load_adapted(fold, geometry, len(classes))
+        curve = train(network, cases, classes, geometry, params, fold)
+        save(network, arguments, curve, fold)
+        score(network, cases[cases["role"].isin([HELD_OUT, LOCKED])], fold)
+
+
+def load_adapted(fold: str, geometry: Geometry, n_classes: int) -> tuple[Classifier, dict[str, object]]:
+    """Rebuild the adapted encoder inside a network with an untrained head."""
+    record = paths.read_json(paths.adaptation(fold))
+    name = record["provenance"]["encoder"]
+    encoder = build_encoder(name, geometry.channels)
+    encoder.load_state_dict(load_file(paths.adapted_encoder(fold)))
+    arguments = {"encoder": name, "in_channels": geometry.channels, "n_classes": n_classes}
+    arguments |= {"mean": record["mean"], "std": record["std"]}
+    torch.manual_seed(0)  # of the attention's hidden layer
+    return Classifier(**(arguments | {"encoder": encoder})).eval(), arguments
+
+
+def train(
+    network: Classifier, cases: pd.DataFrame, classes: list[str], geometry: Geometry, params: Params, fold: str
+) -> list[Epoch]:
+    """Fit the probe and, if the strategy says so, the last stages; return the training curve."""
+    settings = params.finetune
+    recipe = recipe_of(settings)
+    accelerator = make_accelerator(engine.device())
+    network.to(accelerator.device)
+    first = first_trained_stage(network, recipe)
+    training, inner = (cases[cases["role"] == role] for role in (TRAIN, INNER))
+    train_cases = frozen_views(network, training, classes, geometry, params, fold, settings.views, first)
+    inner_cases = frozen_views(network, inner, classes, geometry, params, fold, 0, first)
+    probe = probe_of(network, train_cases, training, classes, params, fold, first)
+    with torch.no_grad():
+        network.head.weight.copy_(torch.from_numpy(probe.weight))
+        network.head.bias.copy_(torch.from_numpy(probe.bias))
+    log.info("fold %s: %d training cases, probe C = %.3g", fold, len(training), probe.penalty)
+    weights = class_weights(train_cases.labels, len(classes), settings.class_weights == "balanced")
+    if strategy_of(settings, len(cases), geometry, params.budget) == "probe":
+        recipe = recipe_of(settings.model_copy(update={"epochs": 0}))
+    curve = fit(
+        network, train_cases, inner_cases, recipe, weights, accelerator, seed_for(params.seed, "finetune", fold),
+        tell=lambda epoch: log.info(
+            "fold %s epoch %2d: train %.4f inner %.4f%s",
+            fold, epoch.epoch, epoch.train_loss, epoch.inner_loss, " *" if epoch.best else "",
+        ),
+    )  # fmt: skip
+    put_prevalence_back(network, weights)
+    return curve
+
+
+def recipe_of(settings: Finetune) -> Recipe:
+    """Keep what the training loop needs of params.finetune."""
+    return Recipe(**{name: getattr(settings, name) for name in Recipe.__dataclass_fields__})
+
+
+def strategy_of(settings: Finetune, n_cases: int, geometry: Geometry, budget: int) -> str:
+    """Resolve `auto`: fine-tune where the budget pays for it, else stay with the probe."""
+    if settings.strategy != "auto":
+        return settings.strategy
+    return "lp_ft" if reference_passes(n_cases, geometry.image_size, geometry.slices) <= budget else "probe"
+
+
+@torch.inference_mode()
+def frozen_views(
+    network: Classifier,
+    cases: pd.DataFrame,
+    classes: list[str],
+    geometry: Geometry,
+    params: Params,
+    fold: str,
+    views: int,
+    first: int,
+) -> Cases:
+    """Compute the activations at the freeze boundary of each case as it is and of its augmented views, once."""
+    device = network.head.weight.device
+    kept = []
+    for case in engine.progress(cases["case"], f"frozen stages of {fold}"):
+        planes = np.load(paths.prepared_case(case))
+        seeds = [seed_for(params.seed, "view", fold, case, number) for number in range(views)]
+        stack = np.stack([planes, *(training_view(planes, seed, geometry.kind) for seed in seeds)])
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            kept.append(network.activations(torch.from_numpy(stack).to(device), last=first).half().cpu())
+    labels = torch.tensor([classes.index(label) for label in cases["label"]])
+    return Cases(torch.stack(kept, dim=1), labels)
+
+
+@torch.inference_mode()
+def probe_of(
+    network: Classifier, train: Cases, cases: pd.DataFrame, classes: list[str], params: Params, fold: str, first: int
+) -> Probe:
+    """Fit the linear probe on the mean features of every view."""
+    device = network.head.weight.device
+    features = torch.stack(
+        [torch.cat([mean_features(network, part.to(device), first) for part in view.split(16)]) for view in train.views]
+    )
+    count = len(train.views)
+    return fit_probe(
+        features.flatten(0, 1).double().cpu().numpy(),
+        np.tile(train.labels.numpy(), count),
+        np.tile(cases["patient"].to_numpy(dtype=str), count),
+        len(classes),
+        params.finetune.class_weights == "balanced",
+        seed_for(params.seed, "probe", fold),
+    )
+
+
+def mean_features(network: Classifier, activations: Tensor, first: int) -> Tensor:
+    """Average the features of a case's instances: (B, S, C, h, w) to (B, width)."""
+    return network.features(activations.float(), first).mean(dim=1)
+
+
+def put_prevalence_back(network: Classifier, weights: Tensor) -> None:
+    """Undo the prior that class weights imply, so that logits speak of the training cases' own prevalence.
+
+    Weighting class c by w_c is training at a prior of w_c p(c); subtracting ln w_c gives p(c) back
+    (Saerens, Latinne, Decaestecker 2002, equation 4).
+    """
+    with torch.no_grad():
+        network.head.bias.sub_(weights.log().to(network.head.bias.device))
+
+
+def save(network: Classifier, arguments: dict[str, object], curve: list[Epoch], fold: str) -> None:
+    """Write weights, the arguments that rebuild the network, and the training curve."""
+    paths.model(fold).parent.mkdir(parents=True, exist_ok=True)
+    network.cpu()
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, paths.model(fold))
+    paths.write_json(arguments, paths.network(fold))
+    paths.write_table(pd.DataFrame([asdict(epoch) for epoch in curve]), paths.history(fold))
+
+
+@torch.inference_mode()
+def score(network: Classifier, cases: pd.DataFrame, fold: str) -> None:
+    """Write logits, pooled features and attention, one case per forward, from the planes as stored.
+
+    On the processor and in float32, as the released model is run, so that neither batch nor device changes a score.
+    """
+    inference(network)
+    rows: list[NDArray[np.float32]] = []
+    features, attention = [], []
+    for case in engine.progress(cases["case"], f"score {fold}"):
+        planes = torch.from_numpy(np.load(paths.prepared_case(case)))[None]
+        of_instances = network.features(network.activations(planes))
+        pooled, weights = network.attention(of_instances)
+        rows.append(network.head(pooled)[0].numpy())
+        features.append(pooled[0].numpy())
+        attention.append(weights[0].numpy())
+    logits = pd.DataFrame(np.array(rows), columns=[f"logit_{number}" for number in range(network.head.out_features)])
+    table = cases[["case", "patient", "site", "label", "role"]].reset_index(drop=True)
+    paths.write_table(pd.concat([table, logits], axis=1), paths.predictions(fold))
+    np.savez(
+        paths.features(fold),
+        case=table["case"].to_numpy(dtype=str),
+        features=np.array(features),
+        attention=np.array(attention),
+    )

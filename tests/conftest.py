@@ -1,0 +1,56 @@
+"""Phantoms with known answers, and a network small enough to train in a second."""
+
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+SHARED = Path(os.environ.get("MEDADAPT_TEST_DATA", ROOT.parent / "shared" / "data"))
+TINY_ENCODER = "test_efficientnet"  # timm's own doll-size network
+
+
+@pytest.fixture(autouse=True)
+def private_keys(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test writes to the user's key folder."""
+    folder = tmp_path_factory.mktemp("keys")
+    monkeypatch.setenv("MEDADAPT_KEYS", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def asymmetric() -> np.ndarray:
+    """A volume that looks different from every side: right is bright, front brighter, top brightest."""
+    volume = np.zeros((12, 14, 10), dtype=np.float32)
+    volume[1:-1, 1:-1, 1:-1] = 10
+    volume[8:11, 5:8, 4:6] = 40
+    volume[4:7, 10:13, 4:6] = 70
+    volume[4:7, 5:8, 7:9] = 100
+    return volume
+
+
+def save_nifti(
+    file: Path, volume: np.ndarray, orientation: str = "RAS", spacing: tuple[float, ...] = (1, 1, 1)
+) -> Path:
+    """Write a RAS volume as a scanner of another orientation would have stored it."""
+    image = nib.Nifti1Image(volume, np.diag([*spacing, 1.0]))
+    wanted = nib.orientations.axcodes2ornt(orientation)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(image.affine), wanted)), file)
+    return file
+
+
+def shared(name: str) -> Path:
+    """Find real images, or skip with the reason."""
+    folder = SHARED / name
+    if not folder.exists():
+        pytest.skip(f"the development images {name} are not at hand (set MEDADAPT_TEST_DATA)")
+    return folder

@@ -1,0 +1,235 @@
+"""The rules of the house: who imports whom, what a stage declares, and what never enters git."""
+
+import ast
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline import params, paths
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "pipeline"
+ROOMS = ("imaging", "learning", "assessing", "releasing", "reporting")
+PLUMBING = {f"pipeline/{name}.py" for name in ("__init__", "__main__", "params", "paths", "engine", "refusal")}
+DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imports_of(file: Path) -> set[str]:
+    """Files of the project that a file imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            path = Path(*name.split("."))
+            if name.split(".")[0] == "pipeline" and (ROOT / path.with_suffix(".py")).exists():
+                found.add(str(path.with_suffix(".py")))
+    return found
+
+
+def closure_of(file: Path) -> set[str]:
+    seen: set[str] = set()
+    todo = {str(file.relative_to(ROOT))}
+    while todo:
+        one = todo.pop()
+        seen.add(one)
+        todo |= imports_of(ROOT / one) - seen
+    return seen
+
+
+def room_of(file: str) -> str:
+    parts = Path(file).parts
+    return parts[1] if len(parts) > 2 else "plumbing"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_nothing_of_ours_but_itself(room: str) -> None:
+    for file in sorted((PACKAGE / room).glob("*.py")):
+        outside = {other for other in imports_of(file) if room_of(other) != room}
+        assert not outside, f"{file.name} imports {outside}"
+
+
+def test_stages_never_import_each_other_and_nobody_imports_a_command() -> None:
+    for file in modules():
+        for other in imports_of(file):
+            if room_of(other) in ("stages", "commands"):
+                assert file.name == "__main__.py", f"{file} imports {other}"
+
+
+@pytest.mark.parametrize(
+    ("library", "home"),
+    [
+        ("nibabel", {"imaging"}),
+        ("albumentations", {"imaging"}),
+        ("timm", {"learning"}),
+        ("accelerate", {"learning"}),
+        ("sklearn", {"learning", "assessing"}),
+        ("jinja2", {"releasing", "reporting"}),
+    ],
+)
+def test_a_library_is_known_to_its_rooms_only(library: str, home: set[str]) -> None:
+    for file in modules():
+        tree = ast.parse(file.read_text())
+        roots = {
+            name.split(".")[0]
+            for node in ast.walk(tree)
+            for name in (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+        }
+        if library in roots:
+            assert room_of(str(file.relative_to(ROOT))) in home, f"{file} imports {library}"
+
+
+@pytest.mark.parametrize("stage", DVC)
+def test_code_deps_of_a_stage_are_its_import_closure(stage: str) -> None:
+    closure = closure_of(PACKAGE / "stages" / f"{stage}.py") - PLUMBING
+    declared: set[str] = set()
+    for dep in DVC[stage]["deps"]:
+        if dep.startswith("pipeline/"):
+            path = ROOT / dep
+            declared |= {str(f.relative_to(ROOT)) for f in path.rglob("*.py")} if path.is_dir() else {dep}
+    assert {f for f in closure if not f.endswith("__init__.py")} == {
+        f for f in declared if not f.endswith("__init__.py")
+    }
+
+
+@pytest.mark.parametrize("stage", DVC)
+def test_sections_that_a_stage_reads_are_its_params(stage: str) -> None:
+    tree = ast.parse((PACKAGE / "stages" / f"{stage}.py").read_text())
+    read = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "params"
+    }
+    if stage == "report":  # it prints every section that it is handed
+        read = set(params.ParamsFile.model_fields)
+    assert read == set(DVC[stage]["params"])
+
+
+def test_every_section_and_every_stage_have_the_same_name() -> None:
+    sections = set(params.ParamsFile.model_fields) - {"seed", "budget"}
+    assert sections == set(DVC)
+    assert {file.stem for file in (PACKAGE / "stages").glob("*.py")} - {"__init__"} == set(DVC)
+
+
+def test_params_file_holds_every_key_of_the_schema_and_no_other() -> None:
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params.load(ROOT / "params.yaml")
+    for name, field in params.ParamsFile.model_fields.items():
+        if name not in ("seed", "budget"):
+            assert set(raw[name]) == set(field.annotation.model_fields), name
+
+
+def outs_of(stage: str, kinds: tuple[str, ...] = ("outs", "metrics", "plots")) -> list[str]:
+    entries = [entry for kind in kinds for entry in DVC[stage].get(kind, [])]
+    names = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+    return [name.replace("${item.fold}", "0") for name in names]
+
+
+def test_every_out_is_a_path_of_paths_py() -> None:
+    known = {str(value) for value in vars(paths).values() if isinstance(value, Path)}
+    known |= {str(path("0")) for path in (paths.adapted_encoder, paths.adaptation, paths.model, paths.network)}
+    known |= {str(path("0")) for path in (paths.predictions, paths.features, paths.history)}
+    known |= {str(paths.REPORT.parent)}
+    for stage in DVC:
+        assert set(outs_of(stage)) <= known
+
+
+def test_metrics_and_plots_are_not_cached_and_outs_are() -> None:
+    for stage in DVC.values():
+        for entry in [*stage.get("metrics", []), *stage.get("plots", [])]:
+            assert next(iter(entry.values()))["cache"] is False
+        assert all(isinstance(entry, str) for entry in stage["outs"])
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "data/raw/hospital/cohort.csv",
+        "data/raw/hospital/images/a.png",
+        "data/cohort/cases.csv",
+        "data/cohort/simulated/north/sub-001/scan.nii.gz",
+        "data/prepared/index.csv",
+        "data/prepared/cases/case-0.npy",
+        "data/split/0.csv",
+        "data/adapted/0/encoder.safetensors",
+        "data/folds/0/model.safetensors",
+        "data/folds/0/predictions.csv",
+        "data/folds/0/features.npz",
+        "data/calibrated/predictions.csv",
+        "data/released/model/models/model.pt",
+        "data/report/index.html",
+        "data/metrics/pooled/index.csv",
+        "data/raw/hospital/data/metrics/roc.csv",
+    ],
+)
+def test_git_ignores_every_image_table_of_cases_and_weight(file: str) -> None:
+    assert subprocess.run(["git", "check-ignore", "-q", "--no-index", file], cwd=ROOT).returncode == 0, file
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["data/metrics/folds/0.json", "data/metrics/roc.csv", "data/folds/0/history.csv", "data/openings.csv", "dvc.lock"],
+)
+def test_git_keeps_figures_curves_and_the_count_of_openings(file: str) -> None:
+    assert subprocess.run(["git", "check-ignore", "-q", "--no-index", file], cwd=ROOT).returncode == 1, file
+
+
+def test_no_network_is_asked_at_import() -> None:
+    names = [
+        ".".join(file.relative_to(ROOT).with_suffix("").parts) for file in modules() if file.stem not in ("__main__",)
+    ]
+    code = f"""
+import socket
+def refuse(*args, **kwargs): raise SystemExit("a connection was tried")
+socket.socket.connect = refuse
+socket.getaddrinfo = refuse
+import importlib
+for name in {names!r}: importlib.import_module(name.removesuffix(".__init__"))
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_help_does_not_import_torch() -> None:
+    code = "import sys; from pipeline.__main__ import build_parser; build_parser(); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "False\n"
+
+
+def test_the_augmentation_library_is_the_one_with_the_free_licence() -> None:
+    installed = {dist.metadata["Name"].lower() for dist in importlib.metadata.distributions() if dist.metadata["Name"]}
+    assert "albumentations" in installed
+    assert "albumentationsx" not in installed
+
+
+def test_locked_requirements_name_hashes_and_no_address() -> None:
+    text = (ROOT / "requirements.txt").read_text()
+    assert "--hash=sha256:" in text
+    assert "://" not in text and "index-url" not in text
+
+
+def test_files_and_functions_stay_small_enough_to_read() -> None:
+    for file in modules():
+        text = file.read_text()
+        assert text.count("\n") <= 300, f"{file} is asked whether it is two"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                body = (node.end_lineno or 0) - node.body[0].lineno + 1
+                document = ast.get_docstring(node, clean=False)
+                lines = body - (document.count("\n") + 1 if document else 0)
+                assert lines <= 60 if node.name.endswith("_config") else lines <= 45, f"{file}: {node.name}"

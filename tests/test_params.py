@@ -1,0 +1,71 @@
+import pytest
+import yaml
+
+from pipeline import params
+from pipeline.refusal import Refusal
+from tests.conftest import ROOT
+
+RAW = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def written(tmp_path, **changes):
+    values = yaml.safe_load(yaml.safe_dump(RAW))
+    for dotted, value in changes.items():
+        *parents, last = dotted.split("__")
+        place = values
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return file
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(tmp_path):
+    with pytest.raises(Refusal, match=r"unknown key 'finetune.epocs'; the nearest known one is 'finetune.epochs'"):
+        params.load(written(tmp_path, finetune__epocs=3))
+
+
+def test_an_unknown_section_is_refused_with_the_nearest_known_one(tmp_path):
+    with pytest.raises(Refusal, match=r"unknown key 'calibrat'; the nearest known one is 'calibrate'"):
+        params.load(written(tmp_path, calibrat={}))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"finetune__learning_rate": -1}, "finetune.learning_rate"),
+        ({"split__folds": [0, 7]}, "split.folds names '7'"),
+        ({"split__folds": [0, 0]}, "names a fold twice"),
+        ({"split__test_sites": []}, "split.test_sites is empty"),
+        ({"cohort__positive": "tumour"}, "cohort.positive is 'tumour'"),
+        ({"preprocess__image_size": 100}, "preprocess.image_size"),
+        ({"seed": "x"}, "seed"),
+    ],
+)
+def test_a_bad_value_is_refused_by_the_name_of_its_key(tmp_path, change, said):
+    with pytest.raises(Refusal, match=said):
+        params.load(written(tmp_path, **change))
+
+
+def test_a_missing_file_names_the_cure(tmp_path):
+    with pytest.raises(Refusal, match="top folder"):
+        params.load(tmp_path / "params.yaml")
+
+
+def test_a_stage_cannot_read_a_section_that_it_did_not_declare():
+    handed = params.Params(params.load(ROOT / "params.yaml"), ["seed", "split"])
+    assert handed.split.n_folds == 5
+    with pytest.raises(AttributeError, match="finetune"):
+        _ = handed.finetune
+
+
+def test_params_cannot_be_changed_by_a_stage():
+    with pytest.raises(ValueError, match="frozen"):
+        params.load(ROOT / "params.yaml").finetune.epochs = 1
+
+
+def test_the_seed_of_a_thing_depends_on_its_name_and_on_nothing_else():
+    assert params.seed_for(0, "view", "case-1", 3) == params.seed_for(0, "view", "case-1", 3)
+    assert params.seed_for(0, "view", "case-1", 3) != params.seed_for(0, "view", "case-1", 4)
+    assert params.seed_for(0, "view") != params.seed_for(1, "view")
