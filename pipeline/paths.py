@@ -1,6 +1,7 @@
 """Every file and folder under data/, one constant or function each, in the order of the stages."""
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,18 @@ import pandas as pd
 from pipeline.refusal import Refusal
 
 DATA = Path("data")
+
+
+class Role(StrEnum):
+    """What a case does in one training: the words of the column `role` in data/split/<k>.csv."""
+
+    TRAIN = "train"
+    INNER = "inner"
+    HELD_OUT = "held_out"
+    LOCKED = "locked"
+    UNLABELLED = "unlabelled"
+    EXCLUDED = "excluded"
+
 
 COHORT = DATA / "cohort"
 CASES = COHORT / "cases.csv"

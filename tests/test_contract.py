@@ -151,6 +151,11 @@ def test_every_out_is_a_path_of_paths_py() -> None:
         assert set(outs_of(stage)) <= known
 
 
+def test_a_change_in_assessing_retrains_nothing() -> None:
+    for stage in ("adapt", "finetune"):
+        assert not [dep for dep in DVC[stage]["deps"] if dep.startswith("pipeline/assessing")]
+
+
 def test_metrics_and_plots_are_not_cached_and_outs_are() -> None:
     for stage in DVC.values():
         for entry in [*stage.get("metrics", []), *stage.get("plots", [])]:

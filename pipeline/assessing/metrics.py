@@ -15,6 +15,7 @@ from scipy.special import expit, logsumexp
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 SMALLEST = 1e-15
+CERTAIN = 1e-3  # every residual below it: the forecasts separate the events
 MAX_SLOPE = 1e3
 
 
@@ -149,8 +150,8 @@ def calibration_slope(confidence: Floats, events: NDArray[np.bool_], weights: Fl
         curvature += 1e-9 * np.eye(2)
         step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
         coefficients = coefficients + np.clip(step, -3, 3)
-    slope = coefficients[:, 1]
-    return np.where(np.abs(slope) < MAX_SLOPE / 10, slope, np.nan)
+    residuals = np.abs(events - expit(coefficients @ design)) * (weights > 0)
+    return np.where(residuals.max(axis=1) > CERTAIN, coefficients[:, 1], np.nan)
 
 
 def multiclass_slope(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:
@@ -165,7 +166,7 @@ def multiclass_slope(probabilities: Floats, labels: Ints, weights: Floats) -> Fl
         variance = (fitted * z**2).sum(axis=2) - mean**2
         step = _ratio((weights * (chosen - mean)).sum(axis=1), (weights * variance).sum(axis=1))
         slope = np.clip(slope + np.clip(step, -1, 1), 0, MAX_SLOPE)
-    return np.where(slope < MAX_SLOPE / 10, slope, np.nan)
+    return np.where(slope < MAX_SLOPE, slope, np.nan)
 
 
 def roc_curve(scores: Floats, events: NDArray[np.bool_]) -> tuple[Floats, Floats]:

@@ -7,15 +7,6 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-TRAIN, INNER, HELD_OUT, LOCKED, UNLABELLED, EXCLUDED = (
-    "train",
-    "inner",
-    "held_out",
-    "locked",
-    "unlabelled",
-    "excluded",
-)
-
 
 class Leak(ValueError):
     """A patient who stands on both sides of the locked door.
@@ -153,13 +144,13 @@ def roles_in_fold(
         `train`, `inner`, `held_out`, `locked`, `unlabelled`, or `excluded` for an unlabelled case whose
         patient is judged in this training.
     """
-    of_side = {"development": TRAIN, "locked": LOCKED, "unlabelled": UNLABELLED, "calibration": EXCLUDED}
+    of_side = {"development": "train", "locked": "locked", "unlabelled": "unlabelled", "calibration": "excluded"}
     roles = cases["side"].map(of_side).to_numpy(dtype=object)
     if fold is not None:
-        roles[fold_of_case == fold] = HELD_OUT
-    judged = set(cases.loc[np.isin(roles, [HELD_OUT, LOCKED]), "patient"])
-    roles[(roles == UNLABELLED) & cases["patient"].isin(judged).to_numpy()] = EXCLUDED
-    training = roles == TRAIN
+        roles[fold_of_case == fold] = "held_out"
+    judged = set(cases.loc[np.isin(roles, ["held_out", "locked"]), "patient"])
+    roles[(roles == "unlabelled") & cases["patient"].isin(judged).to_numpy()] = "excluded"
+    training = roles == "train"
     inner = inner_stopping_set(cases[training], inner_fraction, seed)
-    roles[np.flatnonzero(training)[inner]] = INNER
+    roles[np.flatnonzero(training)[inner]] = "inner"
     return [str(role) for role in roles]

@@ -9,7 +9,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline import engine, paths
-from pipeline.assessing.partition import HELD_OUT, LOCKED, TRAIN, UNLABELLED
 from pipeline.imaging.sizing import Geometry
 from pipeline.imaging.views import adaptation_view
 from pipeline.learning.adaptation import adabn
@@ -17,12 +16,13 @@ from pipeline.learning.classifier import Classifier
 from pipeline.learning.encoder import UnknownEncoder, build_encoder, preprocessing_of
 from pipeline.learning.weights import BadWeights, load_weights
 from pipeline.params import Adapt, Params, seed_for
+from pipeline.paths import Role
 from pipeline.refusal import Refusal
 
 SEEN = {
-    "none": (TRAIN,),
-    "unlabelled": (TRAIN, UNLABELLED),
-    "judged": (TRAIN, UNLABELLED, HELD_OUT, LOCKED),
+    "none": (Role.TRAIN,),
+    "unlabelled": (Role.TRAIN, Role.UNLABELLED),
+    "judged": (Role.TRAIN, Role.UNLABELLED, Role.HELD_OUT, Role.LOCKED),
 }
 CASES_A_BATCH = 4
 PICTURES_A_BATCH = 64
@@ -91,6 +91,6 @@ def what_was_seen(seen: pd.DataFrame, adapt: Adapt) -> dict[str, object]:
         "strength": adapt.strength,
         "target": adapt.target,
         "images_seen": len(seen),
-        "unlabelled_sites": sorted(set(seen.loc[seen["role"] == UNLABELLED, "site"])),
-        "judged_seen": bool(seen["role"].isin([HELD_OUT, LOCKED]).any()),
+        "unlabelled_sites": sorted(set(seen.loc[seen["role"] == Role.UNLABELLED, "site"])),
+        "judged_seen": bool(seen["role"].isin([Role.HELD_OUT, Role.LOCKED]).any()),
     }

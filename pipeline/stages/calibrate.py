@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pipeline import paths
 from pipeline.assessing.calibrators import Temperature, cross_fitted, fit_temperature
 from pipeline.assessing.metrics import judged_confidence, macro_auc, roc_curve
-from pipeline.assessing.partition import HELD_OUT, LOCKED, TRAIN
 from pipeline.assessing.summary import BadProbabilities, per_class, reliability, site_baseline, summarise
 from pipeline.params import FINAL, Params, seed_for
+from pipeline.paths import Role
 from pipeline.refusal import Refusal
 
 Floats = NDArray[np.float64]
@@ -64,7 +64,7 @@ def judge_folds(folds: list[str], classes: list[str]) -> Judged:
     parts = []
     for fold in folds:
         part = scored(fold)
-        part = part[part["role"] == HELD_OUT]
+        part = part[part["role"] == Role.HELD_OUT]
         parts.append(part.assign(site_forecast=list(site_forecasts(fold, part, classes))))
     cases = pd.concat(parts, ignore_index=True)
     if cases["case"].duplicated().any():
@@ -78,7 +78,7 @@ def judge_folds(folds: list[str], classes: list[str]) -> Judged:
 def judge_locked(calibrator: Temperature, classes: list[str]) -> Judged:
     """Score the locked cases by the final model and the calibrator that are released."""
     cases = scored(FINAL)
-    cases = cases[cases["role"] == LOCKED].reset_index(drop=True).assign(temperature=calibrator.value)
+    cases = cases[cases["role"] == Role.LOCKED].reset_index(drop=True).assign(temperature=calibrator.value)
     logits = logits_of(cases)
     return Judged(cases, label_numbers(cases, classes), Temperature(1.0).apply(logits), calibrator.apply(logits))
 
@@ -102,7 +102,7 @@ def label_numbers(cases: pd.DataFrame, classes: list[str]) -> NDArray[np.int64]:
 def site_forecasts(fold: str, judged: pd.DataFrame, classes: list[str]) -> Floats:
     """Forecast the held-out cases from their site alone."""
     cases = paths.read_table(paths.split(fold))
-    training = cases[cases["role"] == TRAIN]
+    training = cases[cases["role"] == Role.TRAIN]
     return site_baseline(
         training["site"].tolist(), label_numbers(training, classes), judged["site"].tolist(), len(classes)
     )

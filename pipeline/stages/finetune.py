@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline import engine, paths
-from pipeline.assessing.partition import HELD_OUT, INNER, LOCKED, TRAIN
 from pipeline.imaging.sizing import Geometry, reference_passes
 from pipeline.imaging.views import training_view
 from pipeline.learning.classifier import Classifier
@@ -19,6 +18,7 @@ from pipeline.learning.encoder import build_encoder, inference
 from pipeline.learning.loop import Cases, Epoch, Recipe, class_weights, first_trained_stage, fit, make_accelerator
 from pipeline.learning.probe import Probe, fit_probe
 from pipeline.params import Finetune, Params, seed_for
+from pipeline.paths import Role
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def run(params: Params, fold: str) -> None:
         network, arguments = load_adapted(fold, geometry, len(classes))
         curve = train(network, cases, classes, geometry, params, fold)
         save(network, arguments, curve, fold)
-        score(network, cases[cases["role"].isin([HELD_OUT, LOCKED])], fold)
+        score(network, cases[cases["role"].isin([Role.HELD_OUT, Role.LOCKED])], fold)
 
 
 def load_adapted(fold: str, geometry: Geometry, n_classes: int) -> tuple[Classifier, dict[str, object]]:
@@ -56,7 +56,7 @@ def train(
     accelerator = make_accelerator(engine.device())
     network.to(accelerator.device)
     first = first_trained_stage(network, recipe)
-    training, inner = (cases[cases["role"] == role] for role in (TRAIN, INNER))
+    training, inner = (cases[cases["role"] == role] for role in (Role.TRAIN, Role.INNER))
     train_cases = frozen_views(network, training, classes, geometry, params, fold, settings.views, first)
     inner_cases = frozen_views(network, inner, classes, geometry, params, fold, 0, first)
     probe = probe_of(network, train_cases, training, classes, params, fold, first)
@@ -174,7 +174,10 @@ def score(network: Classifier, cases: pd.DataFrame, fold: str) -> None:
         rows.append(network.head(pooled)[0].numpy())
         features.append(pooled[0].numpy())
         attention.append(weights[0].numpy())
-    logits = pd.DataFrame(np.array(rows), columns=[f"logit_{number}" for number in range(network.head.out_features)])
+    # As float64, so that a text file holds every bit of them.
+    logits = pd.DataFrame(
+        np.array(rows, dtype=np.float64), columns=[f"logit_{number}" for number in range(network.head.out_features)]
+    )
     table = cases[["case", "patient", "site", "label", "role"]].reset_index(drop=True)
     paths.write_table(pd.concat([table, logits], axis=1), paths.predictions(fold))
     np.savez(

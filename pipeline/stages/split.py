@@ -6,6 +6,7 @@ import pandas as pd
 from pipeline import paths
 from pipeline.assessing.partition import Leak, grouped_folds, locked_by_hash, refuse_leaks, roles_in_fold
 from pipeline.params import FINAL, Params, Split, seed_for
+from pipeline.paths import Role
 from pipeline.refusal import Refusal
 
 COLUMNS = ["case", "patient", "site", "label", "role"]
@@ -32,7 +33,7 @@ def run(params: Params) -> None:
             params.split.inner_fraction,
             seed_for(params.seed, "split", "inner", fold),
         )
-        paths.write_table(cases.assign(role=roles)[COLUMNS], paths.split(fold))
+        paths.write_table(cases.assign(role=[Role(role) for role in roles])[COLUMNS], paths.split(fold))
     paths.write_json(summary(cases, params.split, acknowledged), paths.SPLIT / "summary.json")
 
 

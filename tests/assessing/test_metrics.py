@@ -1,0 +1,143 @@
+"""Figures against closed forms (forecast p uniform on (0, 1), y drawn from it) and against scikit-learn.
+
+The closed forms need no random draw: each forecast p stands once as an event of weight p and once as a non-event of
+weight 1 - p.
+"""
+
+import numpy as np
+import pytest
+from sklearn import metrics as oracle
+
+from pipeline.assessing import metrics
+
+GRID = (np.arange(4000) + 0.5) / 4000
+P = np.tile(GRID, 2)
+Y = np.arange(8000) < 4000
+ONE = np.concatenate([GRID, 1 - GRID])[None]
+TWO_CLASS = np.stack([1 - P, P], axis=1)
+OVERCONFIDENT = P**2 / (P**2 + (1 - P) ** 2)  # the same forecasts at temperature 1/2
+LABELS = Y.astype(np.int64)
+
+
+def small(n=60, n_classes=2, seed=1):
+    rng = np.random.default_rng(seed)
+    probabilities = rng.dirichlet(np.ones(n_classes), n).round(2) + 1e-9
+    return probabilities / probabilities.sum(axis=1, keepdims=True), rng.integers(0, n_classes, n)
+
+
+def test_perfect_uniform_forecasts_have_the_figures_of_theory():
+    assert metrics.brier(TWO_CLASS, LABELS, ONE)[0] == pytest.approx(1 / 6, abs=1e-3)
+    assert metrics.log_loss(TWO_CLASS, LABELS, ONE)[0] == pytest.approx(1 / 2, abs=1e-3)
+    assert metrics.roc_auc(P, Y, ONE)[0] == pytest.approx(5 / 6, abs=1e-3)
+    assert metrics.calibration_slope(P, Y, ONE)[0] == pytest.approx(1, abs=1e-3)
+    assert metrics.calibration_in_the_large(P, Y, ONE)[0] == pytest.approx(0, abs=1e-3)
+
+
+def test_overconfident_forecasts_have_the_figures_of_theory():
+    q = np.stack([1 - OVERCONFIDENT, OVERCONFIDENT], axis=1)
+    assert metrics.brier(q, LABELS, ONE)[0] == pytest.approx(3 * np.pi / 8 - 1, abs=1e-3)
+    assert metrics.log_loss(q, LABELS, ONE)[0] == pytest.approx(np.pi / 2 - 1, abs=1e-3)
+    assert metrics.calibration_slope(OVERCONFIDENT, Y, ONE)[0] == pytest.approx(0.5, abs=1e-3)
+    assert metrics.calibration_error(OVERCONFIDENT, Y, ONE, 100)[0] == pytest.approx(np.log(2) / 2 - 1 / 4, abs=1e-3)
+    assert metrics.multiclass_slope(q, LABELS, ONE)[0] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_shift_of_the_logits_is_the_calibration_intercept():
+    shifted = 1 / (1 + np.exp(-(np.log(P / (1 - P)) + 0.5)))
+    assert metrics.calibration_in_the_large(shifted, Y, ONE)[0] == pytest.approx(-0.5, abs=1e-3)
+    assert metrics.calibration_slope(shifted, Y, ONE)[0] == pytest.approx(1, abs=1e-3)
+
+
+def test_a_constant_forecast_errs_by_its_distance_from_the_prevalence():
+    events = np.arange(1000) < 300
+    c = np.full(1000, 0.42)
+    one = np.ones((1, 1000))
+    both = np.stack([1 - c, c], axis=1)
+    assert metrics.calibration_error(c, events, one, 10)[0] == pytest.approx(0.12)
+    assert metrics.brier(both, events.astype(int), one)[0] == pytest.approx(0.21 + 0.12**2)
+    assert metrics.roc_auc(c, events, one)[0] == 0.5
+
+
+def test_certainty_belongs_to_the_last_bin():
+    p = np.array([1, 1, 1, 0.97, 0.97])
+    events = np.array([1, 1, 0, 1, 1], dtype=bool)
+    assert metrics.calibration_error(p, events, np.ones((1, 5)), 15)[0] == pytest.approx(0.188)
+
+
+@pytest.mark.parametrize(("n", "expected"), [(100, 0.122), (500, 0.054), (1000, 0.039)])
+def test_perfect_forecasts_of_a_small_sample_have_a_calibration_error_all_the_same(n, expected):
+    forecasts = [np.random.default_rng(seed).random(n) for seed in range(12)]
+    draws = [metrics.calibration_error_if_perfect(p, 15, 60, seed=99 + k) for k, p in enumerate(forecasts)]
+    assert np.mean(draws) == pytest.approx(expected, rel=0.06)
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_figures_equal_scikit_learns(n_classes):
+    p, y = small(300, n_classes)
+    one = np.ones((1, 300))
+    found = p.argmax(axis=1)
+    assert metrics.accuracy(p, y, one)[0] == pytest.approx(oracle.accuracy_score(y, found))
+    assert metrics.log_loss(p, y, one)[0] == pytest.approx(oracle.log_loss(y, p))
+    if n_classes == 2:
+        assert metrics.macro_auc(p, y, one)[0] == pytest.approx(oracle.roc_auc_score(y, p[:, 1]))
+        assert metrics.brier(p, y, one)[0] == pytest.approx(oracle.brier_score_loss(y, p[:, 1]))
+        assert metrics.sensitivity(p, y, one)[0] == pytest.approx(oracle.recall_score(y, found))
+        assert metrics.specificity(p, y, one)[0] == pytest.approx(oracle.recall_score(1 - y, 1 - found))
+    else:
+        assert metrics.macro_auc(p, y, one)[0] == pytest.approx(oracle.roc_auc_score(y, p, multi_class="ovr"))
+        assert metrics.sensitivity(p, y, one)[0] == pytest.approx(oracle.balanced_accuracy_score(y, found))
+
+
+def test_a_weight_is_a_repetition():
+    p, y = small(40)
+    rng = np.random.default_rng(3)
+    counts = rng.integers(0, 4, 40)
+    repeated = np.repeat(np.arange(40), counts)
+    one = np.ones((1, len(repeated)))
+    confidence, events = metrics.judged_confidence(p, y)
+    pairs = [
+        (
+            metrics.roc_auc(confidence, events, counts[None]),
+            metrics.roc_auc(confidence[repeated], events[repeated], one),
+        ),
+        (metrics.log_loss(p, y, counts[None]), metrics.log_loss(p[repeated], y[repeated], one)),
+        (
+            metrics.calibration_slope(confidence, events, counts[None].astype(float)),
+            metrics.calibration_slope(confidence[repeated], events[repeated], one),
+        ),
+        (
+            metrics.calibration_error(confidence, events, counts[None], 10),
+            metrics.calibration_error(confidence[repeated], events[repeated], one, 10),
+        ),
+    ]
+    for weighted, plain in pairs:
+        np.testing.assert_allclose(weighted, plain, rtol=1e-6)
+
+
+def test_auc_stays_under_any_rising_map_and_ties_count_half():
+    p, y = small(100)
+    one, events = np.ones((1, 100)), y == 1
+    assert metrics.roc_auc(p[:, 1] ** 3, events, one) == pytest.approx(metrics.roc_auc(p[:, 1], events, one))
+    assert metrics.roc_auc(np.array([0.5, 0.5]), np.array([True, False]), np.ones((1, 2)))[0] == 0.5
+
+
+def test_figures_do_not_depend_on_the_order_of_the_cases():
+    p, y = small(100)
+    order = np.random.default_rng(5).permutation(100)
+    one = np.ones((1, 100))
+    for figure in (metrics.macro_auc, metrics.log_loss, metrics.brier, metrics.accuracy):
+        np.testing.assert_allclose(figure(p, y, one), figure(p[order], y[order], one))
+
+
+def test_a_sample_of_one_class_has_no_auc_and_separated_forecasts_have_no_slope():
+    one = np.ones((1, 6))
+    assert np.isnan(metrics.roc_auc(np.arange(6.0), np.ones(6, dtype=bool), one)[0])
+    p, events = np.array([0.1, 0.2, 0.3, 0.7, 0.8, 0.9]), np.arange(6) > 2
+    assert np.isnan(metrics.calibration_slope(p, events, one)[0])
+
+
+def test_the_roc_curve_has_the_area_of_the_auc():
+    p, y = small(80)
+    x, height = metrics.roc_curve(p[:, 1], y == 1)
+    assert (x[0], height[0], x[-1], height[-1]) == (0, 0, 1, 1)
+    assert np.trapezoid(height, x) == pytest.approx(metrics.roc_auc(p[:, 1], y == 1, np.ones((1, 80)))[0])

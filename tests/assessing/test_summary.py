@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from pipeline.assessing.gates import check_gates
+from pipeline.assessing.summary import (
+    FIGURES,
+    BadProbabilities,
+    check_probabilities,
+    per_class,
+    reliability,
+    site_baseline,
+    summarise,
+    wilson,
+)
+
+
+def sample(n=120, n_classes=2, seed=0):
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.ones(n_classes), n)
+    return p, np.array([rng.choice(n_classes, p=row) for row in p]), np.array([f"p{i // 2}" for i in range(n)])
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_every_figure_has_a_value_inside_its_interval_and_the_counts_are_told(n_classes):
+    found = summarise(*sample(n_classes=n_classes), bins=10, replicates=200, confidence=0.95, seed=0)
+    for name in FIGURES:
+        if name == "calibration_intercept" and n_classes > 2:
+            continue
+        assert found[name]["lower"] <= found[name]["value"] <= found[name]["upper"] or name == "ece", name
+    assert (found["n"], found["patients"]) == (120, 60)
+
+
+def test_the_calibration_error_of_true_probabilities_is_no_larger_than_chance_explains():
+    found = summarise(*sample(500), bins=10, replicates=100, confidence=0.95, seed=0)
+    assert found["ece"]["value"] <= found["ece_if_perfect"]["upper"]
+
+
+@pytest.mark.parametrize("spoil", [np.nan, np.inf, 0.7])
+def test_probabilities_that_are_none_are_an_error_and_never_dropped(spoil):
+    p, labels, patients = sample()
+    p[3, 0] = spoil
+    with pytest.raises(BadProbabilities):
+        summarise(p, labels, patients, 10, 100, 0.95, 0)
+    with pytest.raises(BadProbabilities):
+        check_probabilities(p)
+
+
+def test_the_reliability_table_counts_every_case_once():
+    p, labels, _ = sample(200)
+    table = reliability(p, labels, 10)
+    assert table["n"].sum() == 200
+    assert ((table["lower"] <= table["observed"]) & (table["observed"] <= table["upper"])).all()
+
+
+def test_wilsons_interval_of_nothing_in_fifty():
+    lower, upper = wilson(0, 50)
+    assert lower == 0 and upper == pytest.approx(0.0713, abs=1e-4)
+
+
+def test_each_class_has_its_own_row():
+    p, labels, patients = sample(150, 3)
+    table = per_class(p, labels, patients, ["a", "b", "c"], 100, 0)
+    assert table["class"].tolist() == ["a", "b", "c"] and table["n"].sum() == 150
+    for number in range(3):
+        truth = labels == number
+        assert table.loc[number, "sensitivity"] == pytest.approx((p.argmax(axis=1)[truth] == number).mean())
+
+
+def test_the_site_alone_forecasts_the_shares_of_its_training_cases():
+    forecast = site_baseline(["a"] * 8 + ["b"] * 4, np.array([1] * 8 + [0] * 4), ["a", "b", "new"], 2)
+    assert forecast[0, 1] == pytest.approx(0.9) and forecast[1, 0] == pytest.approx(5 / 6)
+    np.testing.assert_allclose(forecast[2], 0.5)
+
+
+STAMPS = {"simulated": False, "judged_images_seen": False, "locked_set": {"acknowledged_leaks": []}}
+GOOD = {
+    "auc": {"value": 0.9, "lower": 0.8, "upper": 0.95},
+    "calibration_slope": {"value": 1.1, "lower": 0.8, "upper": 1.4},
+}
+
+
+def test_a_good_model_passes_every_gate():
+    assert all(gate.passed for gate in check_gates(GOOD, STAMPS, 0.7))
+
+
+@pytest.mark.parametrize(
+    ("internal", "stamps", "gate"),
+    [
+        ({"auc": {"value": 0.9, "lower": 0.6, "upper": 0.95}}, {}, "discrimination"),
+        ({"auc": {"value": None, "lower": None, "upper": None}}, {}, "discrimination"),
+        ({"calibration_slope": {"value": 0.5, "lower": 0.3, "upper": 0.8}}, {}, "calibration slope"),
+        ({}, {"locked_set": {"acknowledged_leaks": ["p"]}}, "no leak"),
+        ({}, {"judged_images_seen": True}, "judged images unseen"),
+        ({}, {"simulated": True}, "real patients"),
+    ],
+)
+def test_each_fault_fails_its_own_gate(internal, stamps, gate):
+    failed = [found.name for found in check_gates(GOOD | internal, STAMPS | stamps, 0.7) if not found.passed]
+    assert failed == [gate]

@@ -1,0 +1,151 @@
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipeline.assessing.calibrators import Temperature
+from pipeline.imaging.sizing import Geometry
+from pipeline.imaging.transforms import build_preprocessing, preprocessing_config
+from pipeline.imaging.volumes import read_scan
+from pipeline.learning.classifier import Classifier
+from pipeline.learning.encoder import inference
+from pipeline.releasing.bundle import (
+    INFERENCE,
+    METADATA,
+    SCHEMA_FILE,
+    STATE_DICT,
+    WEIGHTS,
+    inference_config,
+    metadata_config,
+    open_bundle,
+)
+from pipeline.releasing.manifest import BrokenBundle, write_manifest
+from tests.conftest import TINY_ENCODER, save_nifti
+
+GEOMETRY = Geometry("volume", 32, 4, 3, (1.0, 1.0, 1.0), "pad", "percentile")
+ARGUMENTS = {"encoder": TINY_ENCODER, "in_channels": 3, "n_classes": 3, "mean": [0.5], "std": [0.5]}
+CLASSES = ["a", "b", "c"]
+TEMPERATURE = 1.7
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    folder = tmp_path / "model"
+    for part in ("configs", "models", "eval"):
+        (folder / part).mkdir(parents=True)
+    state = {name: value.contiguous() for name, value in Classifier(**ARGUMENTS).state_dict().items()}
+    save_file(state, folder / WEIGHTS)
+    torch.save(state, folder / STATE_DICT)
+    metadata = metadata_config(
+        "model", "1.0.0", "d", "u", CLASSES, GEOMETRY.planes, 32, "volume", TEMPERATURE, "candidate", {}
+    )
+    inference_settings = inference_config(preprocessing_config(GEOMETRY), ARGUMENTS, TEMPERATURE, "volume")
+    (folder / METADATA).write_text(json.dumps(metadata))
+    (folder / INFERENCE).write_text(json.dumps(inference_settings))
+    shutil.copyfile(SCHEMA_FILE, folder / "eval" / "schema.json")
+    write_manifest(folder, {})
+    return folder
+
+
+def monai(bundle, *words):
+    return subprocess.run([sys.executable, "-m", "monai.bundle", *words], cwd=bundle, capture_output=True, text=True)
+
+
+def rewrite(bundle, file, change):
+    values = json.loads((bundle / file).read_text())
+    change(values)
+    (bundle / file).write_text(json.dumps(values))
+    write_manifest(bundle, {})
+
+
+def test_monai_accepts_the_metadata_and_refuses_them_without_a_required_key(bundle):
+    words = ("verify_metadata", "--meta_file", str(METADATA), "--filepath", "eval/schema.json")
+    assert monai(bundle, *words).returncode == 0
+    values = json.loads((bundle / METADATA).read_text())
+    del values["network_data_format"]
+    (bundle / METADATA).write_text(json.dumps(values))
+    assert monai(bundle, *words).returncode != 0
+
+
+def test_monai_runs_the_bundle_to_our_own_probabilities_and_writes_no_path(bundle, tmp_path, asymmetric):
+    scans = tmp_path / "patient_jane_doe"
+    files = [save_nifti(scans / f"{number}.nii.gz", asymmetric + number, "PSR") for number in range(2)]
+    configs = ("--config_file", str(INFERENCE), "--meta_file", str(METADATA))
+    done = monai(bundle, "run", *configs, "--dataset_dir", str(scans))
+    assert done.returncode == 0, done.stderr[-2000:]
+    text = (bundle / "eval" / "predictions.csv").read_text()
+    assert "jane_doe" not in text
+    theirs = {row[0]: np.array(row[1:], dtype=float) for row in csv.reader(text.splitlines())}
+    network = Classifier(**ARGUMENTS)
+    network.load_state_dict(load_file(bundle / WEIGHTS))
+    inference(network)
+    preprocess = build_preprocessing(preprocessing_config(GEOMETRY))
+    for file in files:
+        with torch.inference_mode():
+            logits = network(torch.from_numpy(preprocess(read_scan(file)))[None]).double().numpy()
+        np.testing.assert_allclose(theirs[file.name], Temperature(TEMPERATURE).apply(logits)[0], atol=1e-5)
+
+
+def test_an_opened_bundle_is_what_was_written(bundle):
+    opened = open_bundle(bundle)
+    assert opened.preprocessing == json.loads(json.dumps(preprocessing_config(GEOMETRY)))
+    assert (opened.network, opened.temperature, opened.classes) == (ARGUMENTS, TEMPERATURE, CLASSES)
+    assert (opened.kind, opened.status) == ("volume", "candidate")
+
+
+@pytest.mark.parametrize("name", [str(WEIGHTS), str(STATE_DICT), str(METADATA), str(INFERENCE), "eval/schema.json"])
+def test_one_changed_byte_in_any_file_is_refused_by_the_files_name(bundle, name):
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / name).write_bytes(content)
+    with pytest.raises(BrokenBundle, match=name):
+        open_bundle(bundle)
+
+
+def test_a_missing_an_added_file_and_no_manifest_are_refused(bundle):
+    (bundle / "models" / "extra.pt").write_text("x")
+    with pytest.raises(BrokenBundle, match="not part of this bundle"):
+        open_bundle(bundle)
+    (bundle / "models" / "extra.pt").unlink()
+    (bundle / STATE_DICT).unlink()
+    with pytest.raises(BrokenBundle, match="missing"):
+        open_bundle(bundle)
+    (bundle / "MANIFEST.json").unlink()
+    with pytest.raises(BrokenBundle, match="missing or unreadable"):
+        open_bundle(bundle)
+    with pytest.raises(BrokenBundle, match="is not there"):
+        open_bundle(bundle / "nowhere")
+
+
+def hostile(mark):
+    evil = f"$__import__('pathlib').Path({str(mark)!r}).touch()"
+    call = {"_target_": "os.system", "command": f"touch {mark}"}
+    return {
+        "transform": lambda v: v["preprocessing"]["transforms"].append(
+            {"_target_": "os.system", "command": f"touch {mark}"}
+        ),
+        "network": lambda v: v["network_def"].update(_target_="os.system"),
+        "expression in a transform": lambda v: v["preprocessing"]["transforms"][1].update(axcodes=evil),
+        "expression in the network": lambda v: v["network_def"].update(encoder=evil),
+        "nested target": lambda v: v["network_def"].update(mean=call),
+    }
+
+
+@pytest.mark.parametrize("kind", hostile("x"))
+def test_a_bundle_that_would_run_code_is_refused_and_runs_none(bundle, tmp_path, kind):
+    rewrite(bundle, INFERENCE, hostile(tmp_path / "mark")[kind])
+    with pytest.raises(BrokenBundle, match="not allowed"):
+        open_bundle(bundle)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_another_projects_bundle_is_refused_with_the_reason(bundle):
+    rewrite(bundle, METADATA, lambda values: values.pop("calibration"))
+    with pytest.raises(BrokenBundle, match="not one of medadapt's"):
+        open_bundle(bundle)

@@ -1,0 +1,64 @@
+"""A project of its own in an empty folder: a few pictures of two sites, a tiny encoder, seconds to run."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+import yaml
+from PIL import Image
+
+from tests.conftest import ROOT, TINY_ENCODER
+
+
+def write_pictures(folder, patients=24, seed=0):
+    """Bright blobs are ill; the site called outside is darker; every third patient has two pictures."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for patient in range(patients):
+        site = ["inside", "next door", "outside"][patient % 3]
+        ill = patient // 3 % 2 == 1
+        for image in range(1 + (patient % 4 == 0)):
+            pixels = rng.normal(60 if site == "outside" else 90, 15, (40, 48))
+            if ill:
+                row, column = rng.integers(8, 24, 2)
+                pixels[row : row + 12, column : column + 12] += 90
+            name = f"Doe_{patient:02d}_{image}.png"
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name)
+            label = "ill" if ill else "well"
+            rows.append((name, f"Jane Doe {patient}", name, label, site, "test" if site == "outside" else ""))
+    table = pd.DataFrame(rows, columns=["case_id", "patient_id", "image", "label", "site", "split"])
+    table.to_csv(folder / "cohort.csv", index=False)
+    return table
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Change into a project with pictures; returns a function that writes params.yaml with changes."""
+    root = tmp_path / "project"
+    (root / "data" / "raw" / "clinic").mkdir(parents=True)
+    write_pictures(root / "data" / "raw" / "clinic")
+    shutil.copy(ROOT / "dvc.yaml", root)
+    torch.manual_seed(0)
+    torch.save(timm.create_model(TINY_ENCODER).state_dict(), root / "weights.pt")
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["cohort"] = {"path": "data/raw/clinic", "public": False, "classes": ["well", "ill"], "positive": "ill"}
+    values["preprocess"]["image_size"] = 32
+    values["split"].update(n_folds=3, folds=[0, 1, 2, "final"], test="given", test_sites=[], inner_fraction=0.3)
+    values["adapt"].update(encoder=TINY_ENCODER, weights="weights.pt")
+    values["finetune"].update(epochs=2, views=1, trainable_stages=1)
+    values["calibrate"].update(n_bootstrap=100, test="open")
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("MEDADAPT_BACKEND", "threading")
+
+    def write(**changes):
+        for dotted, value in changes.items():
+            section, key = dotted.split("__")
+            values[section][key] = value
+        (root / "params.yaml").write_text(yaml.safe_dump(values))
+        return root
+
+    write()
+    return write

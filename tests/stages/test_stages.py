@@ -1,0 +1,285 @@
+"""The stages on a small private cohort of pictures, through the front door."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from pipeline import paths
+from pipeline.__main__ import main
+
+FOLDS = ("0", "1", "2", "final")
+
+
+def run(*stages):
+    for stage in stages:
+        assert main(stage.split()) == 0, stage
+
+
+def refusal(capsys, stage):
+    capsys.readouterr()
+    assert main(stage.split()) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and "Traceback" not in message
+    return message
+
+
+def run_all(folds=FOLDS):
+    run("cohort", "preprocess", "split")
+    for fold in folds:
+        run(f"adapt --fold {fold}", f"finetune --fold {fold}")
+    run("calibrate", "release", "report")
+
+
+def test_a_private_cohort_goes_through_all_stages_and_no_name_leaves_the_key_folder(project, private_keys, capsys):
+    root = project()
+    run_all()
+    files = [file for file in (root / "data").rglob("*") if file.is_file() and "raw" not in file.parts]
+    assert len(files) > 40
+    for file in files:
+        content = file.read_bytes()
+        assert b"Doe" not in content and b"Jane" not in content, file
+        assert "Doe" not in str(file)
+        assert str(root).encode() not in content, file
+    names = (private_keys / "clinic" / "names.csv").read_text()
+    assert "Jane Doe 3" in names
+    case = re.search(r"case-\w+", names)[0]
+    run(f"whois {case}")
+    assert "Doe_" in capsys.readouterr().out
+    assert "not among" in refusal(capsys, "whois case-000000000000")
+
+
+def test_predict_gives_a_locked_case_the_probability_that_was_evaluated_to_the_bit(project, private_keys, capsys):
+    project()
+    run_all()
+    judged = pd.read_csv(paths.PREDICTIONS)
+    judged = judged[judged["scope"] == "external"]
+    names = pd.read_csv(private_keys / "clinic" / "names.csv").set_index("pseudonym")["name"]
+    bundle = paths.bundle("demo_lesion_classification")
+    files = [f"data/raw/clinic/{names[case]}" for case in judged["case"]]
+    assert main(["predict", str(bundle), *files, "--out", "results.csv"]) == 0
+    results = pd.read_csv("results.csv")
+    np.testing.assert_array_equal(results["ill"].to_numpy(), judged["probability_1"].to_numpy())
+
+
+def test_predict_refuses_what_it_cannot_judge_with_the_reason_and_goes_on(project, capsys):
+    root = project()
+    run_all()
+    (root / "broken.png").write_bytes(b"no picture")
+    bundle = str(paths.bundle("demo_lesion_classification"))
+    good = "data/raw/clinic/Doe_00_0.png"
+    assert main(["predict", bundle, "broken.png", good, "absent.nii.gz"]) == 0
+    printed = capsys.readouterr().out
+    assert "unreadable" in printed and "missing" in printed and "candidate" in printed
+    assert "no scan could be scored" in refusal(capsys, f"predict {bundle} broken.png")
+    weights = Path(bundle) / "models" / "model.safetensors"
+    weights.chmod(0o644)
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert "has changed since the release" in refusal(capsys, f"predict {bundle} {good}")
+
+
+def test_figures_of_a_closed_test_set_stay_unseen_and_the_report_says_so(project):
+    project(calibrate__test="closed")
+    run_all()
+    assert not list(paths.METRICS_POOLED.glob("external*"))
+    assert not paths.OPENINGS.exists()
+    assert set(pd.read_csv(paths.PREDICTIONS)["scope"]) == {"internal"}
+    assert "was never judged" in paths.REPORT.read_text()
+
+
+def test_each_different_model_that_is_looked_at_counts_as_one_opening(project):
+    project()
+    run_all()
+    run("calibrate")
+    assert len(paths.OPENINGS.read_text().splitlines()) == 2
+    project(finetune__views=0)
+    run("finetune --fold final", "calibrate")
+    assert len(paths.OPENINGS.read_text().splitlines()) == 3
+
+
+def test_adaptation_of_a_fold_never_sees_what_the_fold_judges(project):
+    """A marker image in place of every held-out and locked case changes no fitted number."""
+    project(adapt__method="adabn")
+    run("cohort", "preprocess", "split", "adapt --fold 0")
+    before = paths.adapted_encoder("0").read_bytes()
+    table = pd.read_csv(paths.split("0"))
+    for case in table.loc[table["role"].isin(["held_out", "locked"]), "case"]:
+        planes = np.load(paths.prepared_case(case))
+        np.save(paths.prepared_case(case), np.full_like(planes, 255))
+    run("adapt --fold 0")
+    assert paths.adapted_encoder("0").read_bytes() == before
+    project(adapt__target="judged")
+    run("adapt --fold 0")
+    assert paths.adapted_encoder("0").read_bytes() != before
+    assert paths.read_json(paths.adaptation("0"))["judged_seen"]
+
+
+def test_training_of_a_fold_never_sees_what_the_fold_judges(project):
+    project(adapt__method="none")
+    run("cohort", "preprocess", "split", "adapt --fold 0", "finetune --fold 0")
+    before = paths.model("0").read_bytes()
+    table = pd.read_csv(paths.split("0"))
+    for case in table.loc[table["role"].isin(["held_out", "locked"]), "case"]:
+        np.save(paths.prepared_case(case), np.full_like(np.load(paths.prepared_case(case)), 255))
+    run("finetune --fold 0")
+    assert paths.model("0").read_bytes() == before
+
+
+def test_no_adaptation_and_adaptation_of_strength_zero_are_the_same(project):
+    project(adapt__method="none")
+    run("cohort", "preprocess", "split", "adapt --fold 0")
+    before = paths.adapted_encoder("0").read_bytes()
+    project(adapt__method="adabn", adapt__strength=0.0)
+    run("adapt --fold 0")
+    assert paths.adapted_encoder("0").read_bytes() == before
+
+
+def test_the_same_run_gives_the_same_bytes_and_another_seed_others(project):
+    root = project()
+    run("cohort", "preprocess", "split", "adapt --fold 0", "finetune --fold 0")
+    kept = [paths.model("0"), paths.predictions("0"), paths.features("0"), paths.INDEX, paths.split("0")]
+    before = [file.read_bytes() for file in kept]
+    run("cohort", "preprocess", "split", "adapt --fold 0", "finetune --fold 0")
+    assert [file.read_bytes() for file in kept] == before
+    text = (root / "params.yaml").read_text()
+    (root / "params.yaml").write_text(text.replace("seed: 0", "seed: 1"))
+    run("split", "adapt --fold 0", "finetune --fold 0")
+    assert paths.model("0").read_bytes() != before[0]
+
+
+def test_three_classes_of_colour_pictures_go_through(project):
+    root = project(cohort__classes=["a", "b", "c"], cohort__positive=None, split__test="none")
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(36):
+        label = "abc"[number % 3]
+        pixels = rng.integers(0, 80, (40, 40, 4), dtype=np.uint8)
+        pixels[..., number % 3] += 120
+        Image.fromarray(pixels).save(root / "data" / "raw" / "clinic" / f"n{number}.png")
+        rows.append((f"n{number}", f"n{number}.png", label))
+    pd.DataFrame(rows, columns=["case_id", "image", "label"]).to_csv(root / "data/raw/clinic/cohort.csv", index=False)
+    run_all()
+    figures = paths.read_json(paths.pooled_metrics("internal_calibrated"))
+    assert figures["auc"]["value"] > 0.9 and figures["n"] == 36
+    assert paths.read_json(paths.GEOMETRY)["channels"] == 3
+    page = paths.REPORT.read_text()
+    assert "image-level" in page or "because the table names no patients" in page
+
+
+def test_text_of_the_cohort_stays_text_in_the_report(project):
+    root = project()
+    table = pd.read_csv(root / "data/raw/clinic/cohort.csv")
+    table["site"] = table["site"].replace("inside", "<script>alert(1)</script>")
+    table.to_csv(root / "data/raw/clinic/cohort.csv", index=False)
+    run_all()
+    page = paths.REPORT.read_text()
+    assert "<script" not in page and "&lt;script&gt;" in page
+
+
+def test_a_broken_file_is_refused_named_on_the_terminal_and_counted_in_the_report(project, capsys):
+    root = project()
+    (root / "data/raw/clinic/Doe_04_0.png").write_bytes(b"broken")
+    run("cohort")
+    assert "refused Doe_04_0.png: unreadable" in capsys.readouterr().out
+    audit = pd.read_csv(paths.AUDIT, keep_default_na=False)
+    assert (audit["finding"] != "").sum() == 1 and "Doe" not in paths.AUDIT.read_text()
+    assert paths.read_json(paths.COHORT_FACTS)["cases_refused"] == 1
+    assert len(pd.read_csv(paths.CASES)) == len(audit) - 1
+
+
+def test_a_patient_on_both_sides_is_refused_by_pseudonym_and_stamped_once_acknowledged(project, capsys):
+    root = project()
+    table = pd.read_csv(root / "data/raw/clinic/cohort.csv", keep_default_na=False)
+    table.loc[table["patient_id"] == "Jane Doe 0", "split"] = ["test", ""]
+    table.to_csv(root / "data/raw/clinic/cohort.csv", index=False)
+    run("cohort", "preprocess")
+    message = refusal(capsys, "split")
+    (patient,) = re.findall(r"patient-\w+", message)
+    assert "split.allow_leaks" in message and "Doe" not in message
+    project(split__allow_leaks=[patient])
+    run("split")
+    for fold in FOLDS:
+        run(f"adapt --fold {fold}", f"finetune --fold {fold}")
+    run("calibrate", "release", "report")
+    assert paths.read_json(paths.CALIBRATED / "stamps.json")["locked_set"]["acknowledged_leaks"] == [patient]
+    assert "Leaky test set" in paths.REPORT.read_text()
+    assert "FAILED: no leak" in (paths.bundle("demo_lesion_classification") / "docs" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "stages", "said"),
+    [
+        ({"cohort__path": "data/raw/nowhere"}, ["cohort"], "cohort.path: the folder data/raw/nowhere is not there"),
+        (
+            {"cohort__classes": ["well", "sick"], "cohort__positive": "sick"},
+            ["cohort", "split"],
+            "1 patient|sick|class",
+        ),
+        ({"split__n_folds": 20}, ["cohort", "split"], "fewer than split.n_folds = 20.*lower split.n_folds"),
+        ({"split__test": "sites", "split__test_sites": ["mars"]}, ["cohort", "split"], "names 'mars'.*inside"),
+        (
+            {"adapt__encoder": "ours"},
+            ["cohort", "preprocess", "split", "adapt --fold 0"],
+            "adapt.encoder: timm",
+        ),
+        ({"adapt__weights": "w.pt"}, ["cohort", "preprocess", "split", "adapt --fold 0"], "w.pt is not there"),
+        ({"adapt__weights": "pip"}, ["cohort", "preprocess", "split", "adapt --fold 0"], "tf_efficientnet_lite0 only"),
+        ({}, ["finetune --fold 0"], "is not there yet: `dvc repro`"),
+    ],
+)
+def test_bad_input_is_refused_with_the_parameter_and_the_cure(project, capsys, change, stages, said):
+    project(**change)
+    *before, last = stages
+    for stage in before:
+        main(stage.split())
+    assert re.search(said, refusal(capsys, last).replace("\n", " "))
+
+
+def test_a_locked_fraction_of_patients_is_never_developed_on(project):
+    project(split__test="patients", split__test_fraction=0.4)
+    run("cohort", "split")
+    for fold in FOLDS:
+        table = pd.read_csv(paths.split(fold))
+        locked = set(table.loc[table["role"] == "locked", "patient"])
+        assert locked and not locked & set(table.loc[table["role"] != "locked", "patient"])
+
+
+def test_the_bundles_state_dict_and_its_safetensors_are_the_same_weights(project):
+    from safetensors.torch import load_file
+
+    project(finetune__strategy="probe")
+    run_all()
+    bundle = paths.bundle("demo_lesion_classification")
+    plain = torch.load(bundle / "models" / "model.pt", weights_only=True)
+    safe = load_file(bundle / "models" / "model.safetensors")
+    assert plain.keys() == safe.keys() and all(torch.equal(plain[name], safe[name]) for name in plain)
+    manifest = json.loads((bundle / "MANIFEST.json").read_text())
+    assert "models/model.pt" in manifest["files"] and manifest["packages"]["torch"]
+
+
+def test_loky_and_threads_prepare_the_same_bytes(project, monkeypatch):
+    project()
+    run("cohort", "preprocess")
+    before = {file.name: file.read_bytes() for file in paths.PREPARED_CASES.iterdir()}
+    monkeypatch.setenv("MEDADAPT_BACKEND", "loky")
+    monkeypatch.setenv("MEDADAPT_WORKERS", "2")
+    run("preprocess")
+    assert {file.name: file.read_bytes() for file in paths.PREPARED_CASES.iterdir()} == before
+
+
+def test_a_defect_of_ours_keeps_its_traceback_and_a_refusal_has_none(project):
+    root = project()
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "preprocess"], cwd=root, capture_output=True, text=True,
+        env={**__import__("os").environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "is not there yet" in done.stderr

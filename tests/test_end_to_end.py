@@ -1,0 +1,173 @@
+"""`dvc repro` in a fresh clone, with the network cut off: twice from nothing, then again and again with changes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+RECIPE = {"north": {"development": 10}, "south": {"development": 8}, "harbour": {"test": 6, "unlabelled": 2}}
+CHANGES = {
+    "preprocess": {"image_size": 64, "slices": 4},
+    "split": {"n_folds": 3, "folds": [0, 1, "final"]},
+    "finetune": {"views": 1, "epochs": 2},
+    "calibrate": {"n_bootstrap": 200},
+}
+
+
+def offline(*command: str) -> list[str]:
+    """Cut the network off where the system lets us; the suite says so where it does not."""
+    allowed = (
+        shutil.which("unshare") and subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode == 0
+    )
+    return ["unshare", "-rn", *command] if allowed else list(command)
+
+
+def dvc(folder: Path, *words: str) -> str:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    done = subprocess.run(offline("dvc", *words), cwd=folder, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def stages_run(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
+
+
+def edit(file: Path, changes: dict) -> None:
+    values = yaml.safe_load(file.read_text())
+    for section, entries in changes.items():
+        values[section].update(entries)
+    file.write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def fresh_clone(folder: Path) -> Path:
+    """The working tree as git would hand it to somebody else, with a smaller cohort."""
+    names = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    for name in names:
+        if (ROOT / name).is_file() and not name.startswith(("data/metrics", "data/folds", "data/openings", "dvc.lock")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    recipe = yaml.safe_load((folder / "data/demo/recipe.yaml").read_text())
+    for site, patients in RECIPE.items():
+        recipe["sites"][site]["patients"] = patients
+    (folder / "data/demo/recipe.yaml").write_text(yaml.safe_dump(recipe))
+    edit(folder / "params.yaml", CHANGES)
+    for words in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "start"],
+    ):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    os.environ["MEDADAPT_KEYS"] = str(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory, keys):
+    folder = fresh_clone(tmp_path_factory.mktemp("clone"))
+    return folder, stages_run(dvc(folder, "repro"))
+
+
+def test_one_command_leads_from_the_recipe_to_a_released_model(first_run):
+    folder, stages = first_run
+    assert stages[0] == "cohort" and stages[-2:] == ["release", "report"] and len(stages) == 12
+    assert (folder / "data/report/index.html").is_file()
+    assert list((folder / "data/released").glob("*/configs/metadata.json"))
+    assert "up to date" in dvc(folder, "status")
+
+
+def test_a_second_repro_runs_nothing(first_run):
+    folder, _ = first_run
+    start = time.perf_counter()
+    assert stages_run(dvc(folder, "repro")) == []
+    print(f"a second repro took {time.perf_counter() - start:.1f} s")
+
+
+def test_git_would_take_figures_and_curves_but_no_image_and_no_table_of_cases(first_run):
+    folder, _ = first_run
+    status = ["git", "status", "--porcelain", "-uall"]
+    new = [line[3:] for line in subprocess.run(status, cwd=folder, capture_output=True, text=True).stdout.splitlines()]
+    allowed = ("data/metrics/", "data/openings.csv", "dvc.lock", "data/folds/")
+    assert new and all(name.startswith(allowed) for name in new)
+    assert all(name.endswith("history.csv") for name in new if name.startswith("data/folds/"))
+
+
+def test_metrics_and_plots_are_listed_per_fold_and_calibrated(first_run):
+    folder, _ = first_run
+    shown = json.loads(dvc(folder, "metrics", "show", "--json"))[""]["data"]
+    names = {Path(name).stem for name in shown}
+    assert {"0", "1", "internal_calibrated", "internal_uncalibrated", "external_calibrated"} <= names
+    one = next(entry["data"] for name, entry in shown.items() if name.endswith("internal_calibrated.json"))
+    assert set(one["auc"]) == {"value", "lower", "upper"} and one["n"] > 0
+    assert "history.csv" in dvc(folder, "plots", "show", "--json") or (folder / "data/folds/0/history.csv").exists()
+
+
+def test_a_change_in_calibration_or_in_assessing_retrains_nothing(first_run):
+    folder, _ = first_run
+    code = folder / "pipeline/assessing/metrics.py"
+    before = (code.read_text(), (folder / "params.yaml").read_text())
+    code.write_text(before[0] + "\n# another comment\n")
+    edit(folder / "params.yaml", {"calibrate": {"bins": 7}})
+    assert stages_run(dvc(folder, "repro")) == ["calibrate", "release", "report"]
+    code.write_text(before[0])
+    (folder / "params.yaml").write_text(before[1])
+    dvc(folder, "repro")
+
+
+def test_a_new_name_in_the_list_of_folds_trains_that_one_only(first_run):
+    folder, _ = first_run
+    edit(folder / "params.yaml", {"split": {"folds": [0, 1, 2, "final"]}})
+    assert stages_run(dvc(folder, "repro")) == ["split", "adapt@2", "finetune@2", "calibrate", "release", "report"]
+
+
+def test_two_runs_from_nothing_give_the_same_bits(first_run, tmp_path):
+    folder, _ = first_run
+    other = fresh_clone(tmp_path / "other")
+    edit(other / "params.yaml", {"split": {"folds": [0, 1, 2, "final"]}})
+    dvc(other, "repro")
+    locks = [yaml.safe_load((place / "dvc.lock").read_text())["stages"] for place in (folder, other)]
+    outs = [
+        {out["path"]: out["md5"] for stage in lock.values() for out in stage["outs"] if "released" not in out["path"]}
+        for lock in locks
+    ]
+    assert outs[0] == outs[1] and len(outs[0]) > 40
+
+
+def test_the_report_asks_nothing_of_any_network_and_reads_well_in_a_browser(first_run, tmp_path):
+    folder, _ = first_run
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium on this machine; Debian's package is called chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as engine:
+        window = engine.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        page = window.new_page(viewport={"width": 390, "height": 844}, offline=True)
+        asked, said = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto((folder / "data/report/index.html").as_uri())
+        assert said == []
+        assert all(url.startswith(("file:", "data:")) for url in asked)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.locator("img").count() > 5
+        assert all(page.locator("img").evaluate_all("images => images.map(image => image.naturalWidth > 0)"))
+        assert page.get_by_text("Simulated demo data").is_visible()
+        for heading in ("Cohort", "Folds", "Discrimination", "Calibration", "Release"):
+            assert page.get_by_role("heading", name=heading, exact=True).is_visible()
+        window.close()
