@@ -92,6 +92,7 @@ class Finetune(Section):
     """How a fold is trained."""
 
     strategy: Auto | Literal["probe", "lp_ft"] = "auto"
+    pooled_stages: Annotated[int, Field(ge=1, le=16)] = 4
     trainable_stages: Annotated[int, Field(ge=1, le=16)] = 2
     views: Annotated[int, Field(ge=0, le=64)] = 4
     epochs: Annotated[int, Field(ge=1, le=1000)] = 30

@@ -5,6 +5,9 @@ each: a picture is one instance of its colour channels, a volume is a bag of ins
 slices. The encoder looks at each instance, attention weighs them, a linear head decides.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -34,8 +37,24 @@ class AttentionPool(nn.Module):
         return (attention.unsqueeze(-1) * features).sum(dim=1), attention
 
 
+@dataclass(frozen=True)
+class Activations:
+    """What the first stages of an encoder made of a batch of cases.
+
+    Attributes
+    ----------
+    maps : (B, S, C, h, w)
+        Feature maps of each instance at the stage where the run stopped.
+    pooled : (B, S, w)
+        What the pooled stages before it gave; w may be 0.
+    """
+
+    maps: Tensor
+    pooled: Tensor
+
+
 class Classifier(nn.Module):
-    """Encoder, attention over instances, linear head.
+    """Encoder, standardised features, attention over instances, linear head.
 
     Parameters
     ----------
@@ -47,46 +66,63 @@ class Classifier(nn.Module):
         Number of logits, at least 2.
     mean, std : sequence of float
         Of the encoder's pretraining, for grey values in [0, 1]; one value, or one per plane of an instance.
+    pooled_stages : int
+        How many of the encoder's last stages give features.
     """
+
+    mean: Tensor
+    std: Tensor
+    centre: Tensor
+    spread: Tensor
 
     def __init__(
         self,
         encoder: str | Encoder,
         in_channels: int,
         n_classes: int,
-        mean: tuple[float, ...] = (0.5,),
-        std: tuple[float, ...] = (0.5,),
+        mean: Sequence[float] = (0.5,),
+        std: Sequence[float] = (0.5,),
+        pooled_stages: int = 1,
     ) -> None:
         super().__init__()
-        self.encoder = build_encoder(encoder, in_channels) if isinstance(encoder, str) else encoder
+        if isinstance(encoder, str):
+            encoder = build_encoder(encoder, in_channels, pooled_stages=pooled_stages)
+        self.encoder: Encoder = encoder
         self.attention = AttentionPool(self.encoder.width)
         self.head = nn.Linear(self.encoder.width, n_classes)
         self.in_channels = in_channels
-        self.mean: Tensor
-        self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self.register_buffer("centre", torch.zeros(self.encoder.width))
+        self.register_buffer("spread", torch.ones(self.encoder.width))
 
     def forward(self, planes: Tensor) -> Tensor:
         """Turn planes (B, P, H, W), grey values 0 to 255, into logits (B, n_classes)."""
         return self.judge(self.activations(planes))
 
-    def activations(self, planes: Tensor, last: int | None = None) -> Tensor:
-        """Run the first `last` stages on every instance: (B, P, H, W) to (B, S, C, h, w)."""
+    def instances(self, planes: Tensor) -> Tensor:
+        """Cut planes (B, P, H, W) into instances, scaled as the encoder expects: (B * S, in_channels, H, W)."""
         batch, count, height, width = planes.shape
-        instances = planes.reshape(batch * count // self.in_channels, self.in_channels, height, width)
-        scaled = (instances.float() / 255 - self.mean) / self.std
-        maps = self.encoder.run(scaled.contiguous(memory_format=torch.channels_last), last=last)
-        return maps.reshape(batch, -1, *maps.shape[1:])
+        cut = planes.reshape(batch * count // self.in_channels, self.in_channels, height, width)
+        scaled: Tensor = (cut.float() / 255 - self.mean) / self.std
+        return scaled.contiguous(memory_format=torch.channels_last)
 
-    def features(self, activations: Tensor, first: int | None = None) -> Tensor:
-        """Run the stages from `first` on (None: all are done) and pool: (B, S, C, h, w) to (B, S, width)."""
-        maps = activations.flatten(0, 1)
+    def activations(self, planes: Tensor, last: int | None = None) -> Activations:
+        """Run the first `last` stages (None: all) on every instance of planes (B, P, H, W)."""
+        images = self.instances(planes)
+        maps, pooled = self.encoder.run(images, images.new_zeros(len(images), 0), last=last)
+        bag = (len(planes), planes.shape[1] // self.in_channels)
+        return Activations(maps.reshape(*bag, *maps.shape[1:]), pooled.reshape(*bag, pooled.shape[1]))
+
+    def features(self, activations: Activations, first: int | None = None) -> Tensor:
+        """Run the stages from `first` on (None: all are done) and standardise: (B, S, width)."""
+        maps, pooled = activations.maps.flatten(0, 1), activations.pooled.flatten(0, 1)
         if first is not None:
-            maps = self.encoder.run(maps.contiguous(memory_format=torch.channels_last), first=first)
-        return self.encoder.pool(maps).reshape(*activations.shape[:2], -1)
+            _, pooled = self.encoder.run(maps.contiguous(memory_format=torch.channels_last), pooled, first=first)
+        standardised = (pooled - self.centre) / self.spread
+        return standardised.reshape(*activations.maps.shape[:2], self.encoder.width)
 
-    def judge(self, activations: Tensor, first: int | None = None) -> Tensor:
+    def judge(self, activations: Activations, first: int | None = None) -> Tensor:
         """Turn activations before stage `first` into logits (B, n_classes)."""
         pooled, _ = self.attention(self.features(activations, first))
         logits: Tensor = self.head(pooled)
@@ -104,6 +140,6 @@ class Tail(nn.Module):
         for module in (*network.encoder.stages[first:], network.encoder.norm, network.attention, network.head):
             module.requires_grad_(True)
 
-    def forward(self, activations: Tensor) -> Tensor:
-        """Turn activations (B, S, C, h, w) into logits (B, n_classes)."""
-        return self.network.judge(activations, self.first)
+    def forward(self, maps: Tensor, pooled: Tensor) -> Tensor:
+        """Turn activations, maps (B, S, C, h, w) and pooled (B, S, w), into logits (B, n_classes)."""
+        return self.network.judge(Activations(maps, pooled), self.first)

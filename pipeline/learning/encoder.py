@@ -22,7 +22,10 @@ class UnknownEncoder(ValueError):
 
 
 class Encoder(nn.Module):
-    """A convolutional backbone: stages one after the other, then the mean over rows and columns.
+    """A convolutional backbone whose features are pooled from several of its last stages.
+
+    The deepest stage knows objects, the ones before it know texture and edges; on small medical cohorts their means
+    side by side separate better than the deepest alone ("hypercolumns", Hariharan et al. 2015, section 3).
 
     Attributes
     ----------
@@ -32,29 +35,43 @@ class Encoder(nn.Module):
         Length of a feature vector.
     """
 
-    def __init__(self, stages: list[nn.Module], norm: nn.Module, width: int) -> None:
+    def __init__(self, stages: list[nn.Module], norm: nn.Module, widths: list[int], pooled_stages: int) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
         self.norm = norm
-        self.width = width
+        self.first_pooled = max(len(stages) - pooled_stages, 0)
+        self.width = sum(widths[self.first_pooled :])
 
-    def run(self, x: Tensor, first: int = 0, last: int | None = None) -> Tensor:
-        """Run stages `first` to before `last`: (N, C, H, W) to (N, C', H', W')."""
-        for stage in self.stages[first:last]:
-            x = stage(x)
-        return x
+    def run(self, maps: Tensor, pooled: Tensor, first: int = 0, last: int | None = None) -> tuple[Tensor, Tensor]:
+        """Run stages `first` to before `last`, and add the mean of each pooled stage to what was pooled before.
 
-    def pool(self, maps: Tensor) -> Tensor:
-        """Average feature maps (N, C, H, W) over rows and columns: (N, width)."""
-        pooled: Tensor = self.norm(maps.mean(dim=(2, 3), keepdim=True)).flatten(1)
-        return pooled
+        Parameters
+        ----------
+        maps : (N, C, H, W)
+        pooled : (N, w)
+            w = 0 before the first stage.
 
-    def forward(self, x: Tensor) -> Tensor:
+        Returns
+        -------
+        maps : (N, C', H', W')
+        pooled : (N, w')
+        """
+        for number, stage in list(enumerate(self.stages))[first:last]:
+            maps = stage(maps)
+            if number >= self.first_pooled:
+                mean = maps.mean(dim=(2, 3), keepdim=True)
+                mean = self.norm(mean) if number == len(self.stages) - 1 else mean
+                pooled = torch.cat([pooled, mean.flatten(1)], dim=1)
+        return maps, pooled
+
+    def forward(self, images: Tensor) -> Tensor:
         """Turn images (N, C, H, W) into features (N, width)."""
-        return self.pool(self.run(x))
+        return self.run(images, images.new_zeros(len(images), 0))[1]
 
 
-def build_encoder(name: str, in_channels: int, state: Mapping[str, Tensor] | None = None) -> Encoder:
+def build_encoder(
+    name: str, in_channels: int, state: Mapping[str, Tensor] | None = None, pooled_stages: int = 1
+) -> Encoder:
     """Build an encoder by its timm name.
 
     Parameters
@@ -66,6 +83,8 @@ def build_encoder(name: str, in_channels: int, state: Mapping[str, Tensor] | Non
         that the first response to a grey image keeps its scale.
     state : mapping, optional
         Pretrained weights under timm's names; a classifier's weights in it are left out. Random without.
+    pooled_stages : int
+        How many of the last stages give features; 1 is what timm's own classifier sees.
 
     Raises
     ------
@@ -84,7 +103,8 @@ def build_encoder(name: str, in_channels: int, state: Mapping[str, Tensor] | Non
         known = ", ".join(family.__name__ for family in FAMILIES)
         raise UnknownEncoder(f"'{name}' is a {type(model).__name__}, which is not one of {known}")
     norm: nn.Module = model.head.norm if isinstance(model, ConvNeXt) else nn.Identity()  # type: ignore[assignment]
-    return Encoder(cut(model), norm, model.num_features)
+    stages = cut(model)
+    return Encoder(stages, norm, _widths(stages, in_channels), pooled_stages)
 
 
 def preprocessing_of(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -106,6 +126,20 @@ def _load(model: Any, name: str, state: Mapping[str, Tensor], in_channels: int) 
         model.load_state_dict(kept, strict=True)
     except RuntimeError as error:
         raise ValueError(f"the weights do not fit {name}: {error}") from error
+
+
+@torch.no_grad()
+def _widths(stages: list[nn.Module], in_channels: int) -> list[int]:
+    """Find the channels that leave each stage by running a blank image through them."""
+    chain = nn.Sequential(*stages)
+    training = chain.training
+    chain.eval()
+    maps, widths = torch.zeros(1, in_channels, 64, 64), []
+    for stage in chain:
+        maps = stage(maps)
+        widths.append(maps.shape[1])
+    chain.train(training)
+    return widths
 
 
 def _efficientnet_stages(model: Any) -> list[nn.Module]:

@@ -3,7 +3,7 @@
 import copy
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -34,13 +34,20 @@ class Cases:
 
     Attributes
     ----------
-    views : (V, n, S, C, h, w) float16
+    maps : (V, n, S, C, h, w) float16
         View 0 is the case as it is.
+    pooled : (V, n, S, w) float16
+        What the pooled stages before the boundary gave.
     labels : (n,) int64
     """
 
-    views: Tensor
+    maps: Tensor
+    pooled: Tensor
     labels: Tensor
+
+    def batches(self, size: int, view: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give one view of the cases in their order, in batches of maps and pooled features."""
+        return zip(self.maps[view].split(size), self.pooled[view].split(size), strict=True)
 
 
 @dataclass(frozen=True)
@@ -151,7 +158,8 @@ def fit(
 def evaluate(tail: nn.Module, cases: Cases, loss_of: nn.Module, accelerator: Accelerator) -> float:
     """Compute the class-weighted log-loss of the cases as they are (view 0)."""
     with accelerator.autocast():
-        logits = torch.cat([tail(part.to(accelerator.device).float()).float() for part in cases.views[0].split(32)])
+        parts = [(part.to(accelerator.device).float() for part in batch) for batch in cases.batches(32)]
+        logits = torch.cat([tail(*batch).float() for batch in parts])
     return float(loss_of(logits, cases.labels.to(accelerator.device)))
 
 
@@ -166,12 +174,12 @@ def _one_epoch(
     draws: torch.Generator,
 ) -> float:
     order = torch.randperm(len(train.labels), generator=draws)
-    views = torch.randint(len(train.views), order.shape, generator=draws)
+    views = torch.randint(len(train.maps), order.shape, generator=draws)
     total = 0.0
     for rows, chosen in zip(order.split(batch_size), views.split(batch_size), strict=True):
-        batch = train.views[chosen, rows].to(accelerator.device).float()
+        batch = [part[chosen, rows].to(accelerator.device).float() for part in (train.maps, train.pooled)]
         with accelerator.autocast():
-            loss = loss_of(tail(batch), train.labels[rows].to(accelerator.device))
+            loss = loss_of(tail(*batch), train.labels[rows].to(accelerator.device))
         if not torch.isfinite(loss):
             raise FloatingPointError("the training loss is not finite; lower finetune.learning_rate")
         optimizer.zero_grad()

@@ -15,18 +15,22 @@ MAX_PARTS = 5
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear classifier.
+    """A linear classifier of standardised features: logits = weight (x - centre) / spread + bias.
 
     Attributes
     ----------
     weight : (n_classes, width) float64
     bias : (n_classes,) float64
+    centre, spread : (width,) float64
+        Mean and standard deviation of each feature over the training cases.
     penalty : float
         The inverse regularisation C that won.
     """
 
     weight: NDArray[np.float64]
     bias: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    spread: NDArray[np.float64]
     penalty: float
 
 
@@ -57,8 +61,7 @@ def fit_probe(
     penalty = _best_penalty(scaled, labels, patients, weight, seed)
     model = LogisticRegression(C=penalty, class_weight=weight, max_iter=2000).fit(scaled, labels)
     slope, intercept = _one_row_per_class(model, n_classes)
-    slope = slope / scaler.scale_
-    return Probe(slope, intercept - slope @ scaler.mean_, penalty)
+    return Probe(slope, intercept, scaler.mean_, scaler.scale_, penalty)
 
 
 def _best_penalty(

@@ -37,7 +37,7 @@ def run(params: Params, fold: str) -> None:
         network, record = pretrained(params.adapt, geometry)
         if params.adapt.method == "adabn":
             batches = views_in_batches(seen["case"].tolist(), geometry, params.seed, fold)
-            adabn(network.encoder, instances(network, batches), params.adapt.strength)
+            adabn(network.encoder, map(network.instances, batches), params.adapt.strength)
         else:
             seen = seen.iloc[:0]
         paths.adapted_encoder(fold).parent.mkdir(parents=True, exist_ok=True)
@@ -76,12 +76,6 @@ def views_in_batches(case_names: list[str], geometry: Geometry, seed: int, fold:
             adaptation_view(np.load(paths.prepared_case(case)), seed_for(seed, "adapt", "view", case)) for case in part
         ]
         yield torch.from_numpy(np.stack(views))
-
-
-def instances(network: Classifier, batches: Iterator[Tensor]) -> Iterator[Tensor]:
-    """Turn batches of cases into batches of the images that the encoder sees."""
-    for batch in batches:
-        yield network.activations(batch, last=0).flatten(0, 1)
 
 
 def what_was_seen(seen: pd.DataFrame, adapt: Adapt) -> dict[str, object]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline import engine, paths
 from pipeline.imaging.sizing import Geometry, reference_passes
 from pipeline.imaging.views import training_view
-from pipeline.learning.classifier import Classifier
+from pipeline.learning.classifier import Activations, Classifier
 from pipeline.learning.encoder import build_encoder, inference
 from pipeline.learning.loop import Cases, Epoch, Recipe, class_weights, first_trained_stage, fit, make_accelerator
 from pipeline.learning.probe import Probe, fit_probe
@@ -29,20 +29,22 @@ def run(params: Params, fold: str) -> None:
         geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
         classes = paths.read_json(paths.COHORT_FACTS)["classes"]
         cases = paths.read_table(paths.split(fold))
-        network, arguments = load_adapted(fold, geometry, len(classes))
+        network, arguments = load_adapted(fold, geometry, len(classes), params.finetune.pooled_stages)
         curve = train(network, cases, classes, geometry, params, fold)
         save(network, arguments, curve, fold)
         score(network, cases[cases["role"].isin([Role.HELD_OUT, Role.LOCKED])], fold)
 
 
-def load_adapted(fold: str, geometry: Geometry, n_classes: int) -> tuple[Classifier, dict[str, object]]:
+def load_adapted(
+    fold: str, geometry: Geometry, n_classes: int, pooled_stages: int
+) -> tuple[Classifier, dict[str, object]]:
     """Rebuild the adapted encoder inside a network with an untrained head."""
     record = paths.read_json(paths.adaptation(fold))
     name = record["provenance"]["encoder"]
-    encoder = build_encoder(name, geometry.channels)
+    encoder = build_encoder(name, geometry.channels, pooled_stages=pooled_stages)
     encoder.load_state_dict(load_file(paths.adapted_encoder(fold)))
     arguments = {"encoder": name, "in_channels": geometry.channels, "n_classes": n_classes}
-    arguments |= {"mean": record["mean"], "std": record["std"]}
+    arguments |= {"mean": record["mean"], "std": record["std"], "pooled_stages": pooled_stages}
     torch.manual_seed(0)  # of the attention's hidden layer
     return Classifier(**(arguments | {"encoder": encoder})).eval(), arguments
 
@@ -60,9 +62,7 @@ def train(
     train_cases = frozen_views(network, training, classes, geometry, params, fold, settings.views, first)
     inner_cases = frozen_views(network, inner, classes, geometry, params, fold, 0, first)
     probe = probe_of(network, train_cases, training, classes, params, fold, first)
-    with torch.no_grad():
-        network.head.weight.copy_(torch.from_numpy(probe.weight))
-        network.head.bias.copy_(torch.from_numpy(probe.bias))
+    start_from(network, probe)
     log.info("fold %s: %d training cases, probe C = %.3g", fold, len(training), probe.penalty)
     weights = class_weights(train_cases.labels, len(classes), settings.class_weights == "balanced")
     if strategy_of(settings, len(cases), geometry, params.budget) == "probe":
@@ -109,9 +109,11 @@ def frozen_views(
         seeds = [seed_for(params.seed, "view", fold, case, number) for number in range(views)]
         stack = np.stack([planes, *(training_view(planes, seed, geometry.kind) for seed in seeds)])
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            kept.append(network.activations(torch.from_numpy(stack).to(device), last=first).half().cpu())
-    labels = torch.tensor([classes.index(label) for label in cases["label"]])
-    return Cases(torch.stack(kept, dim=1), labels)
+            kept.append(network.activations(torch.from_numpy(stack).to(device), last=first))
+    maps, pooled = (
+        torch.stack([getattr(one, part).half().cpu() for one in kept], dim=1) for part in ("maps", "pooled")
+    )
+    return Cases(maps, pooled, torch.tensor([classes.index(label) for label in cases["label"]]))
 
 
 @torch.inference_mode()
@@ -119,13 +121,16 @@ def probe_of(
     network: Classifier, train: Cases, cases: pd.DataFrame, classes: list[str], params: Params, fold: str, first: int
 ) -> Probe:
     """Fit the linear probe on the mean features of every view."""
-    device = network.head.weight.device
-    features = torch.stack(
-        [torch.cat([mean_features(network, part.to(device), first) for part in view.split(16)]) for view in train.views]
+    count = len(train.maps)
+    features = torch.cat(
+        [
+            mean_features(network, maps, pooled, first)
+            for view in range(count)
+            for maps, pooled in train.batches(16, view)
+        ]
     )
-    count = len(train.views)
     return fit_probe(
-        features.flatten(0, 1).double().cpu().numpy(),
+        features.double().cpu().numpy(),
         np.tile(train.labels.numpy(), count),
         np.tile(cases["patient"].to_numpy(dtype=str), count),
         len(classes),
@@ -134,9 +139,22 @@ def probe_of(
     )
 
 
-def mean_features(network: Classifier, activations: Tensor, first: int) -> Tensor:
-    """Average the features of a case's instances: (B, S, C, h, w) to (B, width)."""
-    return network.features(activations.float(), first).mean(dim=1)
+def mean_features(network: Classifier, maps: Tensor, pooled: Tensor, first: int) -> Tensor:
+    """Average the features of a case's instances: (B, S, C, h, w) and (B, S, w) to (B, width)."""
+    device = network.head.weight.device
+    return network.features(Activations(maps.to(device).float(), pooled.to(device).float()), first).mean(dim=1)
+
+
+@torch.no_grad()
+def start_from(network: Classifier, probe: Probe) -> None:
+    """Put the probe into the network: its standardisation, and its weights as the head."""
+    for place, values in (
+        (network.centre, probe.centre),
+        (network.spread, probe.spread),
+        (network.head.weight, probe.weight),
+        (network.head.bias, probe.bias),
+    ):
+        place.copy_(torch.from_numpy(values))
 
 
 def put_prevalence_back(network: Classifier, weights: Tensor) -> None:

@@ -7,7 +7,7 @@ from tests.conftest import TINY_ENCODER
 
 
 def network(in_channels=3, n_classes=2):
-    return inference(Classifier(TINY_ENCODER, in_channels, n_classes))
+    return inference(Classifier(TINY_ENCODER, in_channels, n_classes, pooled_stages=3))
 
 
 @torch.no_grad()
@@ -21,7 +21,7 @@ def test_pictures_and_volumes_of_any_size_go_through_one_network(planes, in_chan
 def test_a_volume_is_a_bag_of_neighbouring_slices_in_order():
     model = network()
     volume = torch.randint(0, 255, (1, 6, 32, 32)).float()
-    bag = model.activations(volume, last=0)
+    bag = model.activations(volume, last=0).maps
     assert bag.shape == (1, 2, 3, 32, 32)
     torch.testing.assert_close(bag[0, 1], (volume[0, 3:] / 255 - 0.5) / 0.5)
 
@@ -53,7 +53,8 @@ def test_the_tail_on_frozen_activations_is_the_whole_network():
     volume = torch.randint(0, 255, (2, 6, 64, 64)).float()
     for first in range(len(model.encoder.stages) + 1):
         tail = Tail(model, first)
-        torch.testing.assert_close(tail(model.activations(volume, last=first)), model(volume), rtol=1e-4, atol=1e-5)
+        frozen = model.activations(volume, last=first)
+        torch.testing.assert_close(tail(frozen.maps, frozen.pooled), model(volume), rtol=1e-4, atol=1e-5)
 
 
 def test_the_tail_trains_the_last_stages_and_nothing_before_them():

@@ -13,7 +13,7 @@ def test_the_stages_of_every_family_compose_to_timms_own_features(name):
     model = timm.create_model(name, num_classes=0).eval()
     encoder = build_encoder(name, 3, model.state_dict()).eval()
     images = torch.randn(2, 3, 64, 64)
-    maps = encoder.run(images)
+    maps, _ = encoder.run(images, torch.zeros(2, 0))
     torch.testing.assert_close(maps, model.forward_features(images), rtol=1e-4, atol=1e-4)
     assert encoder(images).shape == (2, encoder.width)
     assert len(encoder.stages) >= 4
@@ -32,10 +32,21 @@ def test_pooled_features_are_those_that_timms_classifier_sees(name):
 
 @torch.no_grad()
 def test_any_prefix_can_be_computed_once_and_continued():
-    encoder = build_encoder("test_efficientnet", 3).eval()
+    encoder = build_encoder("test_efficientnet", 3, pooled_stages=3).eval()
     images = torch.randn(2, 3, 64, 64)
     for boundary in range(len(encoder.stages) + 1):
-        torch.testing.assert_close(encoder.run(encoder.run(images, last=boundary), first=boundary), encoder.run(images))
+        half = encoder.run(images, torch.zeros(2, 0), last=boundary)
+        torch.testing.assert_close(encoder.run(*half, first=boundary)[1], encoder(images))
+
+
+@torch.no_grad()
+def test_features_are_the_means_of_the_last_stages_side_by_side():
+    encoder = build_encoder("test_resnet", 3, pooled_stages=2).eval()
+    images = torch.randn(2, 3, 64, 64)
+    before = encoder.run(images, torch.zeros(2, 0), last=len(encoder.stages) - 1)[0]
+    expected = torch.cat([before.mean(dim=(2, 3)), encoder.stages[-1](before).mean(dim=(2, 3))], dim=1)
+    torch.testing.assert_close(encoder(images), expected)
+    assert encoder.width == expected.shape[1]
 
 
 @torch.no_grad()

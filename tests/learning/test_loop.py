@@ -18,8 +18,9 @@ def task(n=24, seed=0):
     torch.manual_seed(1)
     network = Classifier(TINY_ENCODER, 3, 2).eval()
     with torch.no_grad():
-        activations = network.activations(planes, last=len(network.encoder.stages) - 2).half()
-    return network, Cases(torch.stack([activations, activations]), labels)
+        frozen = network.activations(planes, last=len(network.encoder.stages) - 2)
+    maps, pooled = frozen.maps.half(), frozen.pooled.half()
+    return network, Cases(torch.stack([maps, maps]), torch.stack([pooled, pooled]), labels)
 
 
 def trained(recipe=RECIPE, seed=0):
@@ -58,7 +59,7 @@ def test_frozen_stages_and_normalisation_statistics_stay():
 def test_where_no_epoch_beats_the_probe_the_probe_stays():
     network, cases = task()
     start = copy.deepcopy(network.state_dict())
-    wrong = Cases(cases.views, 1 - cases.labels)  # what is learned on these is wrong for the inner cases
+    wrong = Cases(cases.maps, cases.pooled, 1 - cases.labels)  # what is learned on these is wrong for the inner cases
     curve = fit(network, wrong, cases, RECIPE, torch.ones(2), make_accelerator("cpu"), 0)
     if min(curve, key=lambda epoch: epoch.inner_loss).epoch == 0:
         assert all(torch.equal(value, start[name]) for name, value in network.state_dict().items())
@@ -74,7 +75,7 @@ def test_no_epochs_is_the_probe_alone():
 
 def test_training_stops_when_patience_ends():
     network, cases = task()
-    wrong = Cases(cases.views, 1 - cases.labels)
+    wrong = Cases(cases.maps, cases.pooled, 1 - cases.labels)
     recipe = Recipe(2, epochs=50, patience=2, batch_size=8, learning_rate=1e-2, rate_decay=0.5, weight_decay=0.0)
     curve = fit(network, wrong, cases, recipe, torch.ones(2), make_accelerator("cpu"), 0)
     kept = [epoch.epoch for epoch in curve if epoch.best][-1]
@@ -96,6 +97,6 @@ def test_a_rare_class_weighs_as_much_as_a_common_one():
 
 def test_a_loss_that_is_not_finite_stops_the_training_with_the_parameter():
     network, cases = task()
-    spoiled = Cases(torch.full_like(cases.views, float("inf")), cases.labels)
+    spoiled = Cases(torch.full_like(cases.maps, float("inf")), cases.pooled, cases.labels)
     with pytest.raises(FloatingPointError, match="learning_rate"):
         fit(network, spoiled, cases, RECIPE, torch.ones(2), make_accelerator("cpu"), 0)

@@ -19,7 +19,7 @@ def test_the_probe_is_scikit_learns_logistic_regression_on_standardised_features
     probe = fit_probe(features, labels, np.arange(120).astype(str), n_classes, balanced=False, seed=0)
     scaled = StandardScaler().fit_transform(features)
     oracle = LogisticRegression(C=probe.penalty, max_iter=5000).fit(scaled, labels).predict_proba(scaled)
-    logits = features @ probe.weight.T + probe.bias
+    logits = (features - probe.centre) / probe.spread @ probe.weight.T + probe.bias
     ours = np.exp(logits - logits.max(axis=1, keepdims=True))
     np.testing.assert_allclose(ours / ours.sum(axis=1, keepdims=True), oracle, atol=1e-3)
 
