@@ -40,6 +40,9 @@ SPLITS = {
     "official": {"test": "given", "test_sites": [], "allow_leaks": [f"patient-{leak}" for leak in LEAKS]},
     "grouped": {"test": "patients", "test_sites": [], "test_fraction": 0.25, "allow_leaks": []},
 }
+# Chosen by patient-grouped cross-validation of the development cases alone, before the test set was opened; see
+# docs/results.md. The rest is the default.
+RECIPE = {"trainable_stages": 4, "views": 8}
 RELEASE = {
     "name": "covid_ct_classification",
     "description": "COVID-19 against other findings on single chest CT slices (COVID-CT).",
@@ -67,11 +70,12 @@ def main() -> None:
 
 
 def configure(file: Path, arguments: argparse.Namespace) -> None:
-    """Set what differs from the demo; the recipe itself is the default one."""
+    """Set what differs from the demo."""
     values = yaml.safe_load(file.read_text())
     values["seed"] = arguments.seed
     values["cohort"] = COHORT
     values["split"].update(SPLITS[arguments.split])
+    values["finetune"].update(RECIPE)
     values["calibrate"]["test"] = "open" if arguments.open else "closed"
     values["release"].update(RELEASE)
     values["report"]["title"] = f"COVID-CT, {arguments.split} split"

@@ -84,7 +84,7 @@ class Adapt(Section):
     weights: str = "pip"
     weights_sha256: str | None = None
     method: Literal["none", "adabn"] = "adabn"
-    strength: Annotated[float, Field(ge=0, le=1)] = 1.0
+    strength: Annotated[float, Field(ge=0, le=1)] = 0.5
     target: Literal["none", "unlabelled", "judged"] = "unlabelled"
 
 
@@ -98,8 +98,8 @@ class Finetune(Section):
     epochs: Annotated[int, Field(ge=1, le=1000)] = 30
     patience: Annotated[int, Field(ge=1, le=1000)] = 6
     batch_size: Annotated[int, Field(ge=2, le=1024)] = 16
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
-    rate_decay: Annotated[float, Field(gt=0, le=1)] = 0.3
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
+    rate_decay: Annotated[float, Field(gt=0, le=1)] = 0.5
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     class_weights: Literal["balanced", "none"] = "balanced"
 

@@ -35,12 +35,14 @@ INDEX = PREPARED / "index.csv"
 GEOMETRY = PREPARED / "geometry.json"
 
 SPLIT = DATA / "split"
+SPLIT_SUMMARY = SPLIT / "summary.json"
 ADAPTED = DATA / "adapted"
 FOLDS = DATA / "folds"
 COST = DATA / "cost"
 
 CALIBRATED = DATA / "calibrated"
 CALIBRATOR = CALIBRATED / "calibrator.json"
+STAMPS = CALIBRATED / "stamps.json"
 PREDICTIONS = CALIBRATED / "predictions.csv"
 
 METRICS = DATA / "metrics"

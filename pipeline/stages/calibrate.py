@@ -56,7 +56,7 @@ def run(params: Params) -> None:
         },
         paths.CALIBRATOR,
     )
-    paths.write_json(stamps(params, show), paths.CALIBRATED / "stamps.json")
+    paths.write_json(stamps(params, show), paths.STAMPS)
 
 
 def judge_folds(folds: list[str], classes: list[str]) -> Judged:
@@ -110,7 +110,7 @@ def site_forecasts(fold: str, judged: pd.DataFrame, classes: list[str]) -> Float
 
 def locked_name() -> str:
     """Call the locked set external only if none of its sites was developed on."""
-    return "external" if paths.read_json(paths.SPLIT / "summary.json")["external"] else "test"
+    return "external" if paths.read_json(paths.SPLIT_SUMMARY)["external"] else "test"
 
 
 def write_figures(scopes: dict[str, Judged], classes: list[str], params: Params) -> None:
@@ -223,7 +223,7 @@ def count_opening(locked: Judged) -> None:
 
 def stamps(params: Params, shown: bool) -> dict[str, Any]:
     """Collect what must stand beside every figure."""
-    facts, split = paths.read_json(paths.COHORT_FACTS), paths.read_json(paths.SPLIT / "summary.json")
+    facts, split = paths.read_json(paths.COHORT_FACTS), paths.read_json(paths.SPLIT_SUMMARY)
     adaptation = paths.read_json(paths.adaptation(params.split.folds[0]))
     locked_seen = sorted(set(split["locked_sites"]) & set(adaptation["unlabelled_sites"]))
     return {

@@ -39,7 +39,7 @@ def run(params: Params) -> None:
         file.stem.removesuffix("_calibrated"): paths.read_json(file)
         for file in sorted(paths.METRICS_POOLED.glob("*_calibrated.json"))
     }
-    stamps = paths.read_json(paths.CALIBRATED / "stamps.json")
+    stamps = paths.read_json(paths.STAMPS)
     gates = check_gates(figures["internal"], stamps, params.release.min_auc_lower)
     status = "validated" if all(gate.passed for gate in gates) else "candidate"
     write_models(params.release.name)
@@ -99,8 +99,8 @@ def write_documents(params: Params, status: str, figures: dict[str, dict[str, ob
             "geometry": paths.read_json(paths.GEOMETRY),
             "classes": paths.read_json(paths.COHORT_FACTS)["classes"],
             "facts": paths.read_json(paths.COHORT_FACTS),
-            "split": paths.read_json(paths.SPLIT / "summary.json"),
-            "stamps": paths.read_json(paths.CALIBRATED / "stamps.json"),
+            "split": paths.read_json(paths.SPLIT_SUMMARY),
+            "stamps": paths.read_json(paths.STAMPS),
             "adaptation": adaptation,
             "provenance": adaptation["provenance"],
             "parameters": f"{sum(value.numel() for value in load_file(paths.model(FINAL)).values()):,}",

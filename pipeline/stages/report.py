@@ -17,7 +17,7 @@ COLOURS = {"internal": 1, "external": 2, "test": 2}
 
 def run(params: Params) -> None:
     """Write data/report/index.html."""
-    facts, stamps = paths.read_json(paths.COHORT_FACTS), paths.read_json(paths.CALIBRATED / "stamps.json")
+    facts, stamps = paths.read_json(paths.COHORT_FACTS), paths.read_json(paths.STAMPS)
     adaptation = paths.read_json(paths.adaptation(FINAL if FINAL in params.split.folds else params.split.folds[0]))
     pooled = {file.stem: paths.read_json(file) for file in sorted(paths.METRICS_POOLED.glob("*.json"))}
     scope = stamps["locked_set"]["scope"]

@@ -34,7 +34,7 @@ def run(params: Params) -> None:
             seed_for(params.seed, "split", "inner", fold),
         )
         paths.write_table(cases.assign(role=[Role(role) for role in roles])[COLUMNS], paths.split(fold))
-    paths.write_json(summary(cases, params.split, acknowledged), paths.SPLIT / "summary.json")
+    paths.write_json(summary(cases, params.split, acknowledged), paths.SPLIT_SUMMARY)
 
 
 def sides(cases: pd.DataFrame, split: Split, seed: int) -> pd.Series:

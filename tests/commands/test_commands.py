@@ -1,0 +1,65 @@
+"""The commands, through the front door."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pipeline.__main__ import main
+from tests.conftest import shared
+from tests.stages.conftest import project  # noqa: F401 - a fixture
+
+FOLDER = "data/raw/new"
+
+
+def table_of_pictures(root, name="t.csv"):
+    for number in range(6):
+        pixels = np.random.default_rng(number).integers(0, 255, (20, 30), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / f"{number}.png")
+    rows = [(f"{number}.png", "ill" if number % 2 else "well", f"p{number}") for number in range(6)]
+    pd.DataFrame(rows, columns=["file", "label", "who"]).to_csv(root / name, index=False)
+    return str(root / name)
+
+
+def test_import_tells_what_was_taken_and_what_to_set(project, tmp_path, capsys):  # noqa: F811
+    project()
+    assert (
+        main(["import", "csv", table_of_pictures(tmp_path), "--into", FOLDER, "--image", "file", "--patient", "who"])
+        == 0
+    )
+    printed = capsys.readouterr().out
+    assert "taken: 6 images of 6 patients" in printed and f"cohort.path: {FOLDER}" in printed
+
+
+def test_import_refuses_a_wrong_column_by_its_option(project, tmp_path, capsys):  # noqa: F811
+    project()
+    assert main(["import", "csv", table_of_pictures(tmp_path), "--into", FOLDER]) == 1
+    assert "name it with --image" in capsys.readouterr().err
+
+
+def test_plan_tells_stages_values_time_and_disk_before_anything_ran(project, capsys):  # noqa: F811
+    root = project(preprocess__image_size="auto")
+    assert main(["plan"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"cases: \d+ pictures", printed)
+    assert "preprocess.image_size: 64 (auto)" in printed and "finetune.strategy: lp_ft (auto)" in printed
+    assert re.search(r"time, about: \d+ min", printed) and re.search(r"disk, about: \d+ MB", printed)
+    assert not (root / "data" / "prepared").exists()
+
+
+@pytest.mark.parametrize("name", ["plan", "cohort", "predict x y"])
+def test_outside_a_project_the_top_folder_is_asked_for(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    assert main(name.split()) == 1
+    assert re.search("top folder|is not there", capsys.readouterr().err)
+
+
+def test_covid_ct_is_imported_whole(tmp_path, capsys):
+    source = shared("covid_ct") / "labels.csv"
+    columns = ["--image", "file", "--patient", "patient", "--split", "split", "--rename", "0=noncovid", "1=covid"]
+    assert main(["import", "csv", str(source), "--into", str(tmp_path / "covid"), "--link", *columns]) == 0
+    printed = capsys.readouterr().out
+    assert "taken: 746 images" in printed and "left out: 0" in printed
+    assert "test, covid: 98" in printed and "test, noncovid: 105" in printed
