@@ -2,7 +2,7 @@
 
 MEDADAPT_WORKERS   processes for work that is done case by case (default: the cores of this machine)
 MEDADAPT_BACKEND   joblib backend for that work: loky (default), threading, or one registered by dask or ray
-MEDADAPT_DEVICE    cpu, cuda, cuda:1, mps (default: cuda where there is one, else cpu)
+MEDADAPT_DEVICE    cpu forbids the GPU (default: CUDA where there is one; CUDA_VISIBLE_DEVICES says which)
 MEDADAPT_KEYS      private folder of salts and names (default: ~/.medadapt)
 """
 
@@ -18,13 +18,18 @@ from typing import TypeVar
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
+from pipeline.refusal import Refusal
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def workers() -> int:
     """Count the processes that work case by case may use."""
-    return int(os.environ.get("MEDADAPT_WORKERS", 0)) or os.cpu_count() or 1
+    given = os.environ.get("MEDADAPT_WORKERS", "0")
+    if not given.isdigit():
+        raise Refusal(f"the environment variable MEDADAPT_WORKERS is '{given}'; it takes a number of processes")
+    return int(given) or os.cpu_count() or 1
 
 
 def map_cases(function: Callable[[Item], Result], items: Iterable[Item], doing: str) -> list[Result]:
@@ -57,7 +62,7 @@ def keys_folder() -> Path:
 
 
 def device() -> str | None:
-    """Name the device to train on, or None to let accelerate choose."""
+    """Name the device to train on ("cpu"), or None to let accelerate choose."""
     return os.environ.get("MEDADAPT_DEVICE")
 
 

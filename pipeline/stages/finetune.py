@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from pipeline.learning.loop import Cases, Epoch, Recipe, class_weights, first_tr
 from pipeline.learning.probe import Probe, fit_probe
 from pipeline.params import Finetune, Params, seed_for
 from pipeline.paths import Role
+from pipeline.refusal import Refusal
 
 log = logging.getLogger(__name__)
 
@@ -67,15 +69,19 @@ def train(
     weights = class_weights(train_cases.labels, len(classes), settings.class_weights == "balanced")
     if strategy_of(settings, len(cases), geometry, params.budget) == "probe":
         recipe = recipe_of(settings.model_copy(update={"epochs": 0}))
-    curve = fit(
-        network, train_cases, inner_cases, recipe, weights, accelerator, seed_for(params.seed, "finetune", fold),
-        tell=lambda epoch: log.info(
-            "fold %s epoch %2d: train %.4f inner %.4f%s",
-            fold, epoch.epoch, epoch.train_loss, epoch.inner_loss, " *" if epoch.best else "",
-        ),
-    )  # fmt: skip
+    seed = seed_for(params.seed, "finetune", fold)
+    try:
+        curve = fit(network, train_cases, inner_cases, recipe, weights, accelerator, seed, partial(tell_epoch, fold))
+    except FloatingPointError as error:
+        raise Refusal(f"fold {fold}: {error}") from error
     put_prevalence_back(network, weights)
     return curve
+
+
+def tell_epoch(fold: str, epoch: Epoch) -> None:
+    """Write one log line."""
+    kept = " *" if epoch.best else ""
+    log.info("fold %s epoch %2d: train %.4f inner %.4f%s", fold, epoch.epoch, epoch.train_loss, epoch.inner_loss, kept)
 
 
 def recipe_of(settings: Finetune) -> Recipe:

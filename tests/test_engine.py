@@ -1,0 +1,31 @@
+import json
+
+import pytest
+
+from pipeline import engine
+
+
+def double(number):
+    return 2 * number
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_results_come_in_the_order_of_the_cases_under_every_backend(monkeypatch, backend):
+    monkeypatch.setenv("MEDADAPT_BACKEND", backend)
+    monkeypatch.setenv("MEDADAPT_WORKERS", "2")
+    assert engine.map_cases(double, range(20), "double") == [2 * number for number in range(20)]
+    assert engine.map_cases(double, [], "double") == []
+
+
+def test_workers_and_keys_come_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("MEDADAPT_WORKERS", "3")
+    monkeypatch.setenv("MEDADAPT_KEYS", str(tmp_path))
+    assert engine.workers() == 3 and engine.keys_folder() == tmp_path
+    monkeypatch.delenv("MEDADAPT_WORKERS")
+    assert engine.workers() >= 1
+
+
+def test_the_cost_of_a_block_is_written_down(tmp_path):
+    with engine.metered(tmp_path / "cost" / "a.json"):
+        pass
+    assert json.loads((tmp_path / "cost" / "a.json").read_text()).keys() == {"seconds", "peak_mib"}
