@@ -129,8 +129,8 @@ class Report(Section):
     title: str = "medadapt"
 
 
-class ParamsFile(Section):
-    """The whole of params.yaml."""
+class Params(Section):
+    """The whole of params.yaml, or, from `for_stage`, the sections that one stage declared."""
 
     seed: int
     budget: Annotated[int, Field(ge=1)]
@@ -144,28 +144,7 @@ class ParamsFile(Section):
     report: Report
 
 
-class Params:
-    """The sections that one stage declared; to read another one is an error."""
-
-    seed: int
-    budget: int
-    cohort: Cohort
-    preprocess: Preprocess
-    split: Split
-    adapt: Adapt
-    finetune: Finetune
-    calibrate: Calibrate
-    release: Release
-    report: Report
-
-    def __init__(self, file: ParamsFile, declared: list[str]) -> None:
-        self.__dict__.update({name: getattr(file, name) for name in declared})
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"the section '{name}' is not among the stage's params in dvc.yaml")
-
-
-def load(path: Path = PARAMS_FILE) -> ParamsFile:
+def load(path: Path = PARAMS_FILE) -> Params:
     """Read and check params.yaml.
 
     Raises
@@ -176,7 +155,7 @@ def load(path: Path = PARAMS_FILE) -> ParamsFile:
     if not path.exists():
         raise Refusal(f"{path} is not here: run the command in the project's top folder")
     try:
-        return ParamsFile.model_validate(yaml.safe_load(path.read_text()))
+        return Params.model_validate(yaml.safe_load(path.read_text()))
     except yaml.YAMLError as error:
         raise Refusal(f"{path} is not valid YAML: {error}") from error
     except ValidationError as error:
@@ -184,8 +163,9 @@ def load(path: Path = PARAMS_FILE) -> ParamsFile:
 
 
 def for_stage(stage: str, path: Path = PARAMS_FILE, dvc_file: Path = DVC_FILE) -> Params:
-    """Read the sections of params.yaml that `stage` declares in dvc.yaml."""
-    return Params(load(path), declared_sections(stage, dvc_file))
+    """Read the sections of params.yaml that `stage` declares in dvc.yaml; to read another one is an AttributeError."""
+    whole = load(path)
+    return Params.model_construct(**{name: getattr(whole, name) for name in declared_sections(stage, dvc_file)})
 
 
 def declared_sections(stage: str, dvc_file: Path = DVC_FILE) -> list[str]:
@@ -218,7 +198,7 @@ def _explain(path: Path, found: Any) -> str:
     if found["type"] != "extra_forbidden":
         return f"{path}: {where or 'the file'}: {found['msg'].removeprefix('Value error, ')}"
     *parents, unknown = map(str, found["loc"])
-    model: Any = ParamsFile
+    model: Any = Params
     for parent in parents:
         model = model.model_fields[parent].annotation
     nearest = difflib.get_close_matches(unknown, model.model_fields, n=1, cutoff=0)

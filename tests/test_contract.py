@@ -118,12 +118,12 @@ def test_sections_that_a_stage_reads_are_its_params(stage: str) -> None:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "params"
     }
     if stage == "report":  # it prints every section that it is handed
-        read = set(params.ParamsFile.model_fields)
+        read = set(params.Params.model_fields)
     assert read == set(DVC[stage]["params"])
 
 
 def test_every_section_and_every_stage_have_the_same_name() -> None:
-    sections = set(params.ParamsFile.model_fields) - {"seed", "budget"}
+    sections = set(params.Params.model_fields) - {"seed", "budget"}
     assert sections == set(DVC)
     assert {file.stem for file in (PACKAGE / "stages").glob("*.py")} - {"__init__"} == set(DVC)
 
@@ -131,7 +131,7 @@ def test_every_section_and_every_stage_have_the_same_name() -> None:
 def test_params_file_holds_every_key_of_the_schema_and_no_other() -> None:
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     params.load(ROOT / "params.yaml")
-    for name, field in params.ParamsFile.model_fields.items():
+    for name, field in params.Params.model_fields.items():
         if name not in ("seed", "budget"):
             assert set(raw[name]) == set(field.annotation.model_fields), name
 

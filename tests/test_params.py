@@ -54,7 +54,7 @@ def test_a_missing_file_names_the_cure(tmp_path):
 
 
 def test_a_stage_cannot_read_a_section_that_it_did_not_declare():
-    handed = params.Params(params.load(ROOT / "params.yaml"), ["seed", "split"])
+    handed = params.for_stage("split", ROOT / "params.yaml", ROOT / "dvc.yaml")
     assert handed.split.n_folds == 5
     with pytest.raises(AttributeError, match="finetune"):
         _ = handed.finetune

@@ -134,15 +134,21 @@ def wilson(events: int, n: int, z: float = 1.959963984540054) -> tuple[float, fl
 
 
 def per_class(
-    probabilities: Floats, labels: Ints, patients: NDArray[np.str_], classes: list[str], replicates: int, seed: int
+    probabilities: Floats,
+    labels: Ints,
+    patients: NDArray[np.str_],
+    classes: list[str],
+    replicates: int,
+    confidence: float,
+    seed: int,
 ) -> pd.DataFrame:
-    """Table per class: n, one-versus-rest AUC and sensitivity, each with its 95 % interval."""
+    """Table per class: n, one-versus-rest AUC (bootstrap interval) and sensitivity (Wilson's 95 % interval)."""
     weights = cluster_weights(patients, replicates, seed)
     found = probabilities.argmax(axis=1)
     rows = []
     for number, name in enumerate(classes):
         truth = labels == number
-        auc = estimate(partial(metrics.roc_auc, probabilities[:, number], truth), weights, 0.95)
+        auc = estimate(partial(metrics.roc_auc, probabilities[:, number], truth), weights, confidence)
         lower, upper = wilson(int((truth & (found == number)).sum()), int(truth.sum())) if truth.any() else (None, None)
         recall = float((found[truth] == number).mean()) if truth.any() else None
         rows.append((name, int(truth.sum()), auc.value, auc.lower, auc.upper, recall, lower, upper))

@@ -14,7 +14,7 @@ from pipeline.imaging.simulate import is_recipe, plan_scans, read_recipe, scan_s
 from pipeline.imaging.sizing import REFERENCE_SIZE, Geometry, reference_passes, resolve_geometry
 from pipeline.imaging.volumes import Header, Unreadable, read_header
 from pipeline.learning.encoder import UnknownEncoder, build_encoder, inference
-from pipeline.params import ParamsFile, load
+from pipeline.params import Params, load
 from pipeline.refusal import Refusal
 
 BYTES_OF_NETWORK = 20e6
@@ -77,7 +77,7 @@ def stages_to_run() -> list[str]:
     return [line.split("'")[1] for line in lines]
 
 
-def passes_of(params: ParamsFile, geometry: Geometry, cases: int) -> float:
+def passes_of(params: Params, geometry: Geometry, cases: int) -> float:
     """Count the passes that these parameters cost, in images of the reference size."""
     per_case = (1 + params.finetune.views + (params.adapt.method != "none") + 0.5) * len(params.split.folds)
     return cases * geometry.slices * (geometry.image_size / REFERENCE_SIZE) ** 2 * per_case
@@ -98,7 +98,7 @@ def measured_rate(name: str) -> float:
     return 48 / (time.perf_counter() - start)
 
 
-def disk_of(params: ParamsFile, geometry: Geometry, cases: int) -> float:
+def disk_of(params: Params, geometry: Geometry, cases: int) -> float:
     """Estimate the bytes below data/: prepared planes, and encoder and model of each fold."""
     planes = cases * geometry.planes * geometry.image_size**2
     simulated = BYTES_OF_SIMULATED_SCAN * cases if is_recipe(Path(params.cohort.path)) else 0

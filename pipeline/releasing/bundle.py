@@ -15,6 +15,7 @@ from pipeline.releasing.manifest import BrokenBundle, verify_manifest
 SCHEMA_URL = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 SCHEMA_FILE = Path(__file__).with_name("metadata_schema.json")
 METADATA = Path("configs/metadata.json")
+SCHEMA = Path("configs/metadata_schema.json")
 INFERENCE = Path("configs/inference.json")
 WEIGHTS = Path("models/model.safetensors")
 STATE_DICT = Path("models/model.pt")

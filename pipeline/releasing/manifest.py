@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "MANIFEST.json"
+RESULTS = "eval"  # where MONAI writes what it predicted; nothing is ever loaded from there
 
 
 class BrokenBundle(ValueError):
@@ -54,5 +55,6 @@ def verify_manifest(bundle: Path) -> dict[str, Any]:
 
 
 def files_of(bundle: Path) -> list[Path]:
-    """List every file of a bundle but its manifest."""
-    return sorted(file for file in bundle.rglob("*") if file.is_file() and file.name != MANIFEST)
+    """List every file of a bundle but its manifest and the results of runs."""
+    files = (file for file in bundle.rglob("*") if file.is_file() and file != bundle / MANIFEST)
+    return sorted(file for file in files if file.relative_to(bundle).parts[0] != RESULTS)

@@ -187,7 +187,9 @@ def classes_of(judged: Judged, classes: list[str], scope: str, params: Params) -
     """Tabulate each class, one against the rest."""
     patients = judged.cases["patient"].to_numpy(dtype=str)
     seed = seed_for(params.seed, "bootstrap", "classes", scope)
-    table = per_class(judged.calibrated, judged.labels, patients, classes, params.calibrate.n_bootstrap, seed)
+    settings = params.calibrate
+    draws = (settings.n_bootstrap, settings.confidence, seed)
+    table = per_class(judged.calibrated, judged.labels, patients, classes, *draws)
     return table.assign(scope=scope)
 
 

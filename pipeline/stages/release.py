@@ -17,6 +17,7 @@ from pipeline.refusal import Refusal
 from pipeline.releasing.bundle import (
     INFERENCE,
     METADATA,
+    SCHEMA,
     SCHEMA_FILE,
     STATE_DICT,
     WEIGHTS,
@@ -82,8 +83,7 @@ def write_configs(params: Params, status: str, figures: dict[str, dict[str, obje
     )
     for file, values in ((METADATA, metadata), (INFERENCE, inference)):
         paths.write_json(values, bundle / file)
-    (bundle / "eval").mkdir()
-    shutil.copyfile(SCHEMA_FILE, bundle / "eval" / "schema.json")
+    shutil.copyfile(SCHEMA_FILE, bundle / SCHEMA)
 
 
 def write_documents(params: Params, status: str, figures: dict[str, dict[str, object]], gates: list[Gate]) -> None:

@@ -59,7 +59,7 @@ def test_wilsons_interval_of_nothing_in_fifty():
 
 def test_each_class_has_its_own_row():
     p, labels, patients = sample(150, 3)
-    table = per_class(p, labels, patients, ["a", "b", "c"], 100, 0)
+    table = per_class(p, labels, patients, ["a", "b", "c"], 100, 0.95, 0)
     assert table["class"].tolist() == ["a", "b", "c"] and table["n"].sum() == 150
     for number in range(3):
         truth = labels == number

@@ -18,6 +18,7 @@ from pipeline.learning.encoder import inference
 from pipeline.releasing.bundle import (
     INFERENCE,
     METADATA,
+    SCHEMA,
     SCHEMA_FILE,
     STATE_DICT,
     WEIGHTS,
@@ -37,7 +38,7 @@ TEMPERATURE = 1.7
 @pytest.fixture
 def bundle(tmp_path):
     folder = tmp_path / "model"
-    for part in ("configs", "models", "eval"):
+    for part in ("configs", "models"):
         (folder / part).mkdir(parents=True)
     state = {name: value.contiguous() for name, value in Classifier(**ARGUMENTS).state_dict().items()}
     save_file(state, folder / WEIGHTS)
@@ -48,7 +49,7 @@ def bundle(tmp_path):
     inference_settings = inference_config(preprocessing_config(GEOMETRY), ARGUMENTS, TEMPERATURE, "volume")
     (folder / METADATA).write_text(json.dumps(metadata))
     (folder / INFERENCE).write_text(json.dumps(inference_settings))
-    shutil.copyfile(SCHEMA_FILE, folder / "eval" / "schema.json")
+    shutil.copyfile(SCHEMA_FILE, folder / SCHEMA)
     write_manifest(folder, {})
     return folder
 
@@ -65,7 +66,7 @@ def rewrite(bundle, file, change):
 
 
 def test_monai_accepts_the_metadata_and_refuses_them_without_a_required_key(bundle):
-    words = ("verify_metadata", "--meta_file", str(METADATA), "--filepath", "eval/schema.json")
+    words = ("verify_metadata", "--meta_file", str(METADATA), "--filepath", str(SCHEMA))
     assert monai(bundle, *words).returncode == 0
     values = json.loads((bundle / METADATA).read_text())
     del values["network_data_format"]
@@ -81,6 +82,7 @@ def test_monai_runs_the_bundle_to_our_own_probabilities_and_writes_no_path(bundl
     assert done.returncode == 0, done.stderr[-2000:]
     text = (bundle / "eval" / "predictions.csv").read_text()
     assert "jane_doe" not in text
+    open_bundle(bundle)  # a run leaves the bundle what it was
     theirs = {row[0]: np.array(row[1:], dtype=float) for row in csv.reader(text.splitlines())}
     network = Classifier(**ARGUMENTS)
     network.load_state_dict(load_file(bundle / WEIGHTS))
@@ -99,7 +101,7 @@ def test_an_opened_bundle_is_what_was_written(bundle):
     assert (opened.kind, opened.status) == ("volume", "candidate")
 
 
-@pytest.mark.parametrize("name", [str(WEIGHTS), str(STATE_DICT), str(METADATA), str(INFERENCE), "eval/schema.json"])
+@pytest.mark.parametrize("name", [str(WEIGHTS), str(STATE_DICT), str(METADATA), str(INFERENCE), str(SCHEMA)])
 def test_one_changed_byte_in_any_file_is_refused_by_the_files_name(bundle, name):
     content = bytearray((bundle / name).read_bytes())
     content[len(content) // 2] ^= 1
