@@ -81,7 +81,7 @@ def read_header(path: Path) -> Header:
     except Unreadable:
         raise
     except Exception as error:  # readers raise what they like on a broken file
-        raise Unreadable(f"{type(error).__name__}: {error}") from error
+        raise Unreadable(_without_names(error, path)) from error
 
 
 def read_scan(path: Path) -> Scan:
@@ -98,7 +98,15 @@ def read_scan(path: Path) -> Scan:
     except Unreadable:
         raise
     except Exception as error:  # readers raise what they like on a broken file
-        raise Unreadable(f"{type(error).__name__}: {error}") from error
+        raise Unreadable(_without_names(error, path)) from error
+
+
+def _without_names(error: Exception, path: Path) -> str:
+    """Say what a reader said, without the file's name, which may be a patient's."""
+    text = f"{type(error).__name__}: {error}"
+    for name in (str(path.resolve()), str(path), path.name):
+        text = text.replace(name, "the file")
+    return text
 
 
 def _check_ending(path: Path) -> None:

@@ -31,4 +31,4 @@ def show_interval(figure: Mapping[str, Any] | None, digits: int = 2) -> Markup:
     shown = f"{figure['value']:.{digits}f}"
     if figure["lower"] is None:
         return Markup(shown)
-    return Markup(f"{shown} <small>{figure['lower']:.{digits}f} to {figure['upper']:.{digits}f}</small>")
+    return Markup(f"{shown} <small>({figure['lower']:.{digits}f} to {figure['upper']:.{digits}f})</small>")

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 Point = tuple[float, float]
 WIDTH, HEIGHT = 340, 300
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 42
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 26, 42
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,13 @@ class Bar:
 
 @dataclass(frozen=True)
 class Axes:
-    """Names and ranges of both axes, and whether the diagonal is drawn."""
+    """Names and ranges of both axes, the number of steps between the ticks of x, and whether the diagonal is drawn."""
 
     x_name: str
     y_name: str
     x_range: Point = (0.0, 1.0)
     y_range: Point = (0.0, 1.0)
+    x_steps: int = 5
     diagonal: bool = False
 
 
@@ -75,16 +76,18 @@ def _place(point: Point, axes: Axes) -> Point:
 def _frame(axes: Axes) -> list[str]:
     (x_low, x_high), (y_low, y_high) = axes.x_range, axes.y_range
     parts = []
-    for step in range(6):
-        x_value, y_value = x_low + (x_high - x_low) * step / 5, y_low + (y_high - y_low) * step / 5
-        x, _ = _place((x_value, y_low), axes)
-        _, y = _place((x_low, y_value), axes)
+    for step in range(axes.x_steps + 1):
+        value = x_low + (x_high - x_low) * step / axes.x_steps
+        x, _ = _place((value, y_low), axes)
         parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
         parts.append(
-            f'<text class="tick" x="{x}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{_tick(x_value)}</text>'
+            f'<text class="tick" x="{x}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{_tick(value)}</text>'
         )
-        parts.append(f'<text class="tick" x="{LEFT - 5}" y="{y + 3.5}" text-anchor="end">{_tick(y_value)}</text>')
+    for step in range(6):
+        value = y_low + (y_high - y_low) * step / 5
+        _, y = _place((x_low, value), axes)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text class="tick" x="{LEFT - 5}" y="{y + 3.5}" text-anchor="end">{_tick(value)}</text>')
     if axes.diagonal:
         (x1, y1), (x2, y2) = _place((x_low, y_low), axes), _place((x_high, y_high), axes)
         parts.append(f'<line class="diagonal" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>')
@@ -119,12 +122,11 @@ def _bar(bar: Bar, axes: Axes) -> str:
 
 
 def _legend(lines: Sequence[Line]) -> list[str]:
+    """Write the names in a row above the frame, where no curve can cross them."""
     parts = []
-    named = [line for line in lines if line.name]
-    for number, line in enumerate(named):
-        y = HEIGHT - BOTTOM - 12 - 15 * (len(named) - 1 - number)
+    for number, line in enumerate(line for line in lines if line.name):
+        x = LEFT + 96 * number
         dashed = " dashed" if line.dashed else ""
-        ends = f'x1="{WIDTH - 126}" x2="{WIDTH - 106}" y1="{y - 4}" y2="{y - 4}"'
-        parts.append(f'<line class="curve c{line.colour}{dashed}" {ends}/>')
-        parts.append(f'<text class="legend" x="{WIDTH - 101}" y="{y}">{escape(line.name)}</text>')
+        parts.append(f'<line class="curve c{line.colour}{dashed}" x1="{x}" x2="{x + 20}" y1="12" y2="12"/>')
+        parts.append(f'<text class="legend" x="{x + 25}" y="15.5">{escape(line.name)}</text>')
     return parts

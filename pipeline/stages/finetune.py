@@ -200,7 +200,8 @@ def score(network: Classifier, cases: pd.DataFrame, fold: str) -> None:
         attention.append(weights[0].numpy())
     # As float64, so that a text file holds every bit of them.
     logits = pd.DataFrame(
-        np.array(rows, dtype=np.float64), columns=[f"logit_{number}" for number in range(network.head.out_features)]
+        np.array(rows, dtype=np.float64).reshape(-1, network.head.out_features),
+        columns=[f"logit_{number}" for number in range(network.head.out_features)],
     )
     table = cases[["case", "patient", "site", "label", "role"]].reset_index(drop=True)
     paths.write_table(pd.concat([table, logits], axis=1), paths.predictions(fold))

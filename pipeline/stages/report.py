@@ -12,6 +12,7 @@ from pipeline.reporting.page import write_page
 from pipeline.reporting.plots import Axes, Bar, Line, chart, nice_range
 
 IMAGES_PER_SITE = 8
+STATES = ("uncalibrated", "calibrated")
 COLOURS = {"internal": 1, "external": 2, "test": 2}
 
 
@@ -19,8 +20,9 @@ def run(params: Params) -> None:
     """Write data/report/index.html."""
     facts, stamps = paths.read_json(paths.COHORT_FACTS), paths.read_json(paths.STAMPS)
     adaptation = paths.read_json(paths.adaptation(FINAL if FINAL in params.split.folds else params.split.folds[0]))
-    pooled = {file.stem: paths.read_json(file) for file in sorted(paths.METRICS_POOLED.glob("*.json"))}
     scope = stamps["locked_set"]["scope"]
+    files = [paths.pooled_metrics(f"{name}_{state}") for name in ("internal", scope) for state in STATES]
+    pooled = {file.stem: paths.read_json(file) for file in files if file.exists()}
     status, *gates = (paths.bundle(params.release.name) / "STATUS").read_text().splitlines()
     page = write_page(
         {
@@ -123,9 +125,9 @@ def training_curve(fold: str) -> dict[str, Any]:
     table = pd.read_csv(paths.history(fold))
     losses = [*table["train_loss"], *table["inner_loss"]]
     kept = int(table.loc[table["best"], "epoch"].max())
-    axes = Axes(
-        "epoch (0 is the probe)", "weighted log-loss", (0, max(int(table["epoch"].max()), 1)), nice_range(losses)
-    )
+    last = max(int(table["epoch"].max()), 1)
+    steps = next(steps for steps in (5, 4, 6, 7, 3, 2, 1) if last % steps == 0)
+    axes = Axes("epoch (0 is the probe)", "weighted log-loss", (0, last), nice_range(losses), x_steps=steps)
     lines = [
         Line("training", list(zip(table["epoch"], table["train_loss"], strict=True)), 1),
         Line("inner", list(zip(table["epoch"], table["inner_loss"], strict=True)), 2),

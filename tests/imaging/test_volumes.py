@@ -71,6 +71,14 @@ def test_a_truncated_file_is_refused(tmp_path, asymmetric, name):
         read_scan(file)
 
 
+def test_the_reason_against_a_file_never_holds_its_name(tmp_path):
+    for name in ("Doe_Jane.png", "Doe_Jane.nii", "Doe_Jane.nii.gz"):
+        (tmp_path / name).write_bytes(b"nothing of the kind")
+        with pytest.raises(Unreadable) as refused:
+            read_scan(tmp_path / name)
+        assert "Doe" not in str(refused.value) and str(tmp_path) not in str(refused.value)
+
+
 def test_other_files_are_refused_by_their_ending(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(Unreadable, match="ending"):
