@@ -10,8 +10,9 @@ import torch
 
 from pipeline import engine
 from pipeline.imaging.cohort_table import BadTable, read_cohort_table
+from pipeline.imaging.geometry import REFERENCE_SIZE, Geometry, reference_passes
 from pipeline.imaging.simulate import is_recipe, plan_scans, read_recipe, scan_shape
-from pipeline.imaging.sizing import REFERENCE_SIZE, Geometry, reference_passes, resolve_geometry
+from pipeline.imaging.sizing import resolve_geometry
 from pipeline.imaging.volumes import Header, Unreadable, read_header
 from pipeline.learning.encoder import UnknownEncoder, build_encoder, inference
 from pipeline.params import Params, load

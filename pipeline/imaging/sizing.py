@@ -1,72 +1,16 @@
 """Resolves the `auto` values of preprocessing from the cohort's headers and the budget, once, for all stages."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from itertools import product
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
+from pipeline.imaging.geometry import Geometry, Intensity, reference_passes
 from pipeline.imaging.volumes import Header
-
-Intensity = Literal["keep", "percentile"] | tuple[float, float]
 
 SIZES = (64, 96, 112, 128, 160, 192, 224)
 SLICES = (4, 8, 12, 16, 24, 32)
 PLANES_PER_SLICE = 3
-PASSES_PER_CASE = 36  # six trainings, each with one clean pass, four augmented ones and one for adaptation
-REFERENCE_SIZE = 128
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """How every case of a cohort is stored.
-
-    Attributes
-    ----------
-    kind : {"volume", "picture"}
-    image_size : int
-        Rows and columns of a stored plane.
-    slices : int
-        Instances of a case that the encoder sees one by one; 1 for a picture.
-    channels : int
-        Planes of an instance: 3 neighbouring slices of a volume, or the 1 or 3 channels of a picture.
-    spacing : tuple of float or None
-        Millimetres between columns, rows and planes of a stored volume; None for pictures.
-    fit : {"pad", "stretch"}
-        How a picture that is not square becomes square.
-    intensity : "keep", "percentile" or (low, high)
-        What becomes 0 and 255.
-    """
-
-    kind: Literal["volume", "picture"]
-    image_size: int
-    slices: int
-    channels: int
-    spacing: tuple[float, float, float] | None
-    fit: Literal["pad", "stretch"]
-    intensity: Intensity
-
-    @property
-    def planes(self) -> int:
-        """Count the planes of a stored case."""
-        return self.slices * self.channels
-
-    def as_json(self) -> dict[str, Any]:
-        """Give plain values for a JSON file."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Geometry":
-        """Rebuild from the values of a JSON file."""
-        tuples: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-        }
-        return cls(**tuples)
-
-
-def reference_passes(n_cases: int, size: int, slices: int) -> float:
-    """Count what a full run costs, in passes of one 128 x 128 image through the encoder."""
-    return n_cases * slices * (size / REFERENCE_SIZE) ** 2 * PASSES_PER_CASE
 
 
 def resolve_geometry(

@@ -15,7 +15,7 @@ from monai.transforms import MapTransform
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate, pad
 
-from pipeline.imaging.sizing import Geometry
+from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.volumes import Scan
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601

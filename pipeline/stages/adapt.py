@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline import engine, paths
-from pipeline.imaging.sizing import Geometry
+from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.views import adaptation_view
 from pipeline.learning.adaptation import adabn
 from pipeline.learning.classifier import Classifier

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline import engine, paths
-from pipeline.imaging.sizing import Geometry, reference_passes
+from pipeline.imaging.geometry import Geometry, reference_passes
 from pipeline.imaging.views import training_view
 from pipeline.learning.classifier import Activations, Classifier
 from pipeline.learning.encoder import build_encoder, inference

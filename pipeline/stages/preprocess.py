@@ -12,8 +12,9 @@ from pipeline import engine, paths
 from pipeline.imaging.cohort_table import pseudonymised, read_cohort_table
 from pipeline.imaging.deidentify import pseudonym, salt_of
 from pipeline.imaging.fingerprint import perceptual_hash, thumbnail, voxel_hash
+from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.simulate import is_recipe
-from pipeline.imaging.sizing import Geometry, resolve_geometry
+from pipeline.imaging.sizing import resolve_geometry
 from pipeline.imaging.transforms import build_preprocessing, preprocessing_config
 from pipeline.imaging.volumes import Header, Scan, read_scan
 from pipeline.params import Params

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from pipeline import paths
 from pipeline.assessing.gates import Gate, check_gates
-from pipeline.imaging.sizing import Geometry
+from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.transforms import preprocessing_config
 from pipeline.params import FINAL, Params
 from pipeline.refusal import Refusal

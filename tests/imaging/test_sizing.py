@@ -1,6 +1,7 @@
 import pytest
 
-from pipeline.imaging.sizing import Geometry, reference_passes, resolve_geometry
+from pipeline.imaging.geometry import Geometry, reference_passes
+from pipeline.imaging.sizing import resolve_geometry
 from pipeline.imaging.volumes import Header
 
 HEAD = Header((93, 114, 38), 1, (1.9, 1.9, 4.5), 16)

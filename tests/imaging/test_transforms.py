@@ -3,7 +3,7 @@ import pytest
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from pipeline.imaging.sizing import Geometry
+from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.transforms import build_preprocessing, preprocessing_config
 from pipeline.imaging.volumes import Scan, read_scan
 from tests.conftest import save_nifti

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.assessing.calibrators import Temperature
-from pipeline.imaging.sizing import Geometry
+from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.transforms import build_preprocessing, preprocessing_config
 from pipeline.imaging.volumes import read_scan
 from pipeline.learning.classifier import Classifier
