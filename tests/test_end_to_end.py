@@ -141,8 +141,9 @@ def test_two_runs_from_nothing_give_the_same_bits(first_run, tmp_path):
     edit(other / "params.yaml", {"split": {"folds": [0, 1, 2, "final"]}})
     dvc(other, "repro")
     locks = [yaml.safe_load((place / "dvc.lock").read_text())["stages"] for place in (folder, other)]
+    # The report counts the openings of the test set, and the first clone has opened it for two calibrations.
     outs = [
-        {out["path"]: out["md5"] for stage in lock.values() for out in stage["outs"] if "released" not in out["path"]}
+        {out["path"]: out["md5"] for stage in lock.values() for out in stage["outs"] if out["path"] != "data/report"}
         for lock in locks
     ]
     assert outs[0] == outs[1] and len(outs[0]) > 40

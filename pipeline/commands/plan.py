@@ -1,6 +1,8 @@
 """plan: what `dvc repro` would run, on which grid, and about what it costs, before any compute."""
 
 import argparse
+import json
+import re
 import subprocess
 import sys
 import time
@@ -30,7 +32,10 @@ def run(arguments: argparse.Namespace) -> None:
         geometry = resolve_geometry(headers, params.budget, **params.preprocess.model_dump())
     except ValueError as error:
         raise Refusal(f"cohort.path: {error}") from error
-    print(f"stages to run: {', '.join(stages_to_run()) or 'none, everything is up to date'}")
+    changed, following = stages_to_run()
+    print(f"stages to run: {', '.join(changed) or 'none, everything is up to date'}")
+    if following:
+        print(f"  and, if what they write differs: {', '.join(following)}")
     print(f"cases: {len(headers)} {geometry.kind}s")
     for name in ("image_size", "slices", "channels", "fit", "intensity"):
         given = getattr(params.preprocess, name)
@@ -69,13 +74,23 @@ def header_or_none(image: Path) -> Header | None:
         return None
 
 
-def stages_to_run() -> list[str]:
-    """Ask DVC which stages it would run."""
-    asked = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing"], capture_output=True, text=True, check=False
-    )
-    lines = [line for line in asked.stdout.splitlines() if line.startswith("Running stage '")]
-    return [line.split("'")[1] for line in lines]
+def stages_to_run() -> tuple[list[str], list[str]]:
+    """Ask DVC which stages have changed, and which others would follow if what those write differs."""
+    changed = set(json.loads(dvc("status", "--json")))
+    follows = set(changed)
+    edges = re.findall(r'"(.+)" -> "(.+)"', dvc("dag", "--dot"))
+    while more := {later for earlier, later in edges if earlier in follows} - follows:
+        follows |= more
+    order = dvc("stage", "list", "--name-only").split()
+    return [name for name in order if name in changed], [name for name in order if name in follows - changed]
+
+
+def dvc(*words: str) -> str:
+    """Run a command of DVC and return what it printed."""
+    asked = subprocess.run([sys.executable, "-m", "dvc", *words], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        raise Refusal(f"`dvc {' '.join(words)}` failed:\n{asked.stderr.strip()}")
+    return asked.stdout
 
 
 def passes_of(params: Params, geometry: Geometry, cases: int) -> float:
