@@ -109,17 +109,17 @@ def frozen_views(
 ) -> Cases:
     """Compute the activations at the freeze boundary of each case as it is and of its augmented views, once."""
     device = network.head.weight.device
-    kept = []
+    maps, pooled = [], []
     for case in engine.progress(cases["case"], f"frozen stages of {fold}"):
         planes = np.load(paths.prepared_case(case))
         seeds = [seed_for(params.seed, "view", fold, case, number) for number in range(views)]
         stack = np.stack([planes, *(training_view(planes, seed, geometry.kind) for seed in seeds)])
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            kept.append(network.activations(torch.from_numpy(stack).to(device), last=first))
-    maps, pooled = (
-        torch.stack([getattr(one, part).half().cpu() for one in kept], dim=1) for part in ("maps", "pooled")
-    )
-    return Cases(maps, pooled, torch.tensor([classes.index(label) for label in cases["label"]]))
+            frozen = network.activations(torch.from_numpy(stack).to(device), last=first)
+        maps.append(frozen.maps.half().cpu())
+        pooled.append(frozen.pooled.half().cpu())
+    labels = torch.tensor([classes.index(label) for label in cases["label"]])
+    return Cases(torch.stack(maps, dim=1), torch.stack(pooled, dim=1), labels)
 
 
 @torch.inference_mode()
