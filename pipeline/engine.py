@@ -1,7 +1,7 @@
 """Where work runs. Read from the environment only, so that a machine's facts never invalidate a result.
 
 MEDADAPT_WORKERS   processes for work that is done case by case (default: the cores of this machine)
-MEDADAPT_BACKEND   joblib backend for that work: loky (default), threading, or one registered by dask or ray
+MEDADAPT_BACKEND   joblib backend for that work: loky (default) or threading
 MEDADAPT_DEVICE    cpu forbids the GPU (default: CUDA where there is one; CUDA_VISIBLE_DEVICES says which)
 MEDADAPT_KEYS      private folder of salts and names (default: ~/.medadapt)
 """
