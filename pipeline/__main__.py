@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from pipeline import __version__
 from pipeline.refusal import Refusal
@@ -23,7 +24,7 @@ STAGES = {
 PER_FOLD = ("adapt", "finetune")
 COMMANDS = {
     "plan": "say what will run, with which resolved values, time and disk, before any compute",
-    "import": "write a cohort table from a csv file or from class folders",
+    "import": "write a cohort table from what lies around: csv, class folders, BIDS, datalist, MedMNIST, DICOM",
     "predict": "run a released model on new scans",
     "whois": "tell the original name behind a pseudonym",
 }
@@ -80,27 +81,56 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+IMPORT_KINDS: dict[str, tuple[str, list[str]]] = {
+    "csv": ("a table with one image per row", ["--image", "--label", "--patient", "--site", "--split"]),
+    "folder": ("one folder per class, or per split and class", ["--patient-pattern"]),
+    "bids": ("a BIDS folder", ["--label", "--unlabelled", "--site", "--split", "--suffix"]),
+    "datalist": ("a JSON list of MONAI or the Decathlon", ["--unlabelled"]),
+    "medmnist": ("an .npz file of MedMNIST", []),
+    "dicom": ("a tree of DICOM files; copies are de-identified", ["--labels", "--label", "--key", "--site"]),
+}
+IMPORT_OPTIONS: dict[str, dict[str, Any]] = {
+    "--image": {"default": "image", "help": "column: path, relative to the csv file (default: %(default)s)"},
+    "--label": {"default": "label", "help": "column: class name; empty means unlabelled (default: %(default)s)"},
+    "--patient": {"help": "column: patient; without it each image is its own patient"},
+    "--site": {"help": "column: hospital or scanner"},
+    "--split": {"help": "column: train, val, development, test or unlabelled"},
+    "--patient-pattern": {"metavar": "REGEX", "help": "its first group is the patient, e.g. '(P\\d+)_'"},
+    "--suffix": {"help": "kind of image, e.g. T1w (default: the only one there is)"},
+    "--unlabelled": {"action": "store_true", "help": "take all images without class"},
+    "--labels": {"metavar": "FILE.csv", "help": "table with the classes; without it all are unlabelled"},
+    "--key": {
+        "choices": ["patient", "study", "series", "accession"],
+        "default": "patient",
+        "help": "column of --labels that says whose class it is (default: %(default)s)",
+    },
+}
+SITE_OF_HEADER: dict[str, Any] = {
+    "choices": ["institution", "station", "scanner", "none"],
+    "default": "institution",
+    "help": "what of the header is the site, by pseudonym unless renamed (default: %(default)s)",
+}
+
+
 def _describe_import(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", choices=["csv", "folder"], help="a table of images, or one folder per class")
-    parser.add_argument("source", help="the csv file, or the folder that holds the class folders")
-    parser.add_argument("--into", required=True, metavar="data/raw/NAME", help="where the cohort is written")
-    parser.add_argument("--link", action="store_true", help="link to the images instead of copying them")
-    parser.add_argument(
-        "--rename", nargs="*", default=[], metavar="OLD=NEW", help="labels to be renamed, e.g. 0=healthy 1=ill"
-    )
-    table = parser.add_argument_group("csv", "which column holds what")
-    table.add_argument("--image", default="image", help="path, relative to the csv file (default: %(default)s)")
-    table.add_argument("--label", default="label", help="class name; empty means unlabelled (default: %(default)s)")
-    table.add_argument("--patient", help="patient; without it each image is its own patient")
-    table.add_argument("--site", help="hospital or scanner")
-    table.add_argument("--split", help="train, val, development, test or unlabelled")
-    folders = parser.add_argument_group("folder", "what a file's name tells")
-    folders.add_argument("--patient-pattern", metavar="REGEX", help="its first group is the patient, e.g. '(P\\d+)_'")
+    doors = parser.add_subparsers(dest="kind", required=True, metavar="kind")
+    for kind, (what, own) in IMPORT_KINDS.items():
+        door = doors.add_parser(kind, help=what, description=what)
+        door.add_argument("source", help="the file or folder")
+        door.add_argument("--into", required=True, metavar="data/raw/NAME", help="where the cohort is written")
+        door.add_argument("--link", action="store_true", help="link to the images instead of copying them")
+        door.add_argument(
+            "--rename", nargs="*", default=[], metavar="OLD=NEW", help="classes (and sites, of dicom) to be renamed"
+        )
+        for option in own:
+            door.add_argument(
+                option, **(SITE_OF_HEADER if (kind, option) == ("dicom", "--site") else IMPORT_OPTIONS[option])
+            )
 
 
 def _describe_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help="a released bundle, e.g. data/released/demo_lesion")
-    parser.add_argument("scans", nargs="+", help="NIfTI, PNG or JPEG files")
+    parser.add_argument("scans", nargs="+", help="files of any kind that is read; a DICOM series is a folder")
     parser.add_argument("--out", metavar="FILE.csv", help="write the table there as well")
 
 

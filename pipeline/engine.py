@@ -1,7 +1,8 @@
 """Where work runs. Read from the environment only, so that a machine's facts never invalidate a result.
 
 MEDADAPT_WORKERS   processes for work that is done case by case (default: the cores of this machine)
-MEDADAPT_BACKEND   joblib backend for that work: loky (default) or threading
+MEDADAPT_BACKEND   where they run: loky (default), threading, dask or ray (their packages are the extras of that
+                   name); dask and ray join the cluster of DASK_SCHEDULER_ADDRESS or RAY_ADDRESS, or start one here
 MEDADAPT_DEVICE    cpu forbids the GPU (default: CUDA where there is one; CUDA_VISIBLE_DEVICES says which)
 MEDADAPT_KEYS      private folder of salts and names (default: ~/.medadapt)
 """
@@ -45,10 +46,62 @@ def map_cases(function: Callable[[Item], Result], items: Iterable[Item], doing: 
         The words beside the progress bar.
     """
     todo = list(items)
-    with parallel_config(backend=os.environ.get("MEDADAPT_BACKEND", "loky")):
-        parallel = Parallel(n_jobs=min(workers(), max(len(todo), 1)), return_as="generator")
-        done = parallel(delayed(function)(item) for item in todo)
-        return list(progress(done, doing, len(todo)))
+    jobs = (delayed(function)(item) for item in todo)
+    with backend(os.environ.get("MEDADAPT_BACKEND", "loky")) as streams:
+        parallel = Parallel(n_jobs=min(workers(), max(len(todo), 1)), return_as="generator" if streams else "list")
+        return list(progress(parallel(jobs), doing, len(todo)))
+
+
+@contextmanager
+def backend(name: str) -> Iterator[bool]:
+    """Choose joblib's backend, and tell whether it hands out results one by one.
+
+    Raises
+    ------
+    Refusal
+        If there is no backend of that name, or its package is not installed.
+    """
+    if name in ("loky", "threading"):
+        with parallel_config(backend=name):
+            yield True
+        return
+    try:
+        cluster = {"dask": dask_cluster, "ray": ray_cluster}[name]
+    except KeyError as error:
+        raise Refusal(f"MEDADAPT_BACKEND is '{name}'; it takes loky, threading, dask or ray") from error
+    with cluster(), parallel_config(backend=name):
+        yield False
+
+
+@contextmanager
+def dask_cluster() -> Iterator[None]:
+    """Join the dask cluster of DASK_SCHEDULER_ADDRESS, or start one of processes on this machine."""
+    try:
+        from dask.distributed import Client
+    except ImportError as error:
+        raise Refusal("MEDADAPT_BACKEND is 'dask', which is not installed: pip install 'medadapt[dask]'") from error
+    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
+    here = {"n_workers": workers(), "threads_per_worker": 1, "dashboard_address": None}
+    with Client(address) if address else Client(**here):
+        yield
+
+
+@contextmanager
+def ray_cluster() -> Iterator[None]:
+    """Join the ray cluster of RAY_ADDRESS, or start one on this machine; leave it at the end."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would phone home
+    try:
+        import ray
+        from ray.util.joblib import register_ray
+    except ImportError as error:
+        raise Refusal("MEDADAPT_BACKEND is 'ray', which is not installed: pip install 'medadapt[ray]'") from error
+    address = os.environ.get("RAY_ADDRESS")
+    ray.init(address) if address else ray.init(num_cpus=workers(), include_dashboard=False, log_to_driver=False)
+    register_ray()
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def progress(items: Iterable[Item], doing: str, total: int | None = None) -> Iterable[Item]:

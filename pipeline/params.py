@@ -6,10 +6,11 @@ A stage is handed only what it declares in dvc.yaml, so a parameter that DVC doe
 import difflib
 import hashlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.refusal import Refusal
 
@@ -19,6 +20,11 @@ DVC_FILE = Path("dvc.yaml")
 Auto = Literal["auto"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 FoldName = Annotated[str, BeforeValidator(str)]
+Millimetres = Annotated[float, Field(gt=0, le=100)]
+Interval = Annotated[tuple[float, float], AfterValidator(lambda limits: _ascending(limits))]
+Windows = Annotated[
+    tuple[Interval, ...], Field(min_length=1, max_length=16), BeforeValidator(lambda value: _as_windows(value))
+]
 FINAL = "final"
 
 
@@ -28,6 +34,18 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Reading(Section):
+    """What is done with a scan that is not quite right; the fields of `pipeline.imaging.reading.scan.Policy`."""
+
+    frames: Literal["refuse", "first", "mean"] = "refuse"
+    affine_conflict: Literal["refuse", "sform", "qform"] = "refuse"
+    unknown_orientation: Literal["refuse", "assume"] = "refuse"
+    missing_slices: Literal["refuse", "interpolate"] = "refuse"
+    not_finite: Literal["refuse", "darken"] = "refuse"
+    max_voxels: Annotated[int, Field(ge=1)] = 2**28
+    spacing_mm: Interval = (0.01, 50.0)
+
+
 class Cohort(Section):
     """Which cases, and what their labels mean."""
 
@@ -35,6 +53,7 @@ class Cohort(Section):
     public: bool = False
     classes: tuple[str, ...] = ()
     positive: str | None = None
+    reading: Reading = Reading()
 
     @model_validator(mode="after")
     def _positive_is_a_class(self) -> "Cohort":
@@ -46,11 +65,16 @@ class Cohort(Section):
 class Preprocess(Section):
     """How a stored scan becomes an array that the network takes."""
 
+    modality: Auto | Literal["ct", "mr", "xray", "us", "rgb"] = "auto"
     image_size: Auto | Annotated[int, Field(ge=32, le=1024, multiple_of=16)] = "auto"
     slices: Auto | Annotated[int, Field(ge=1, le=256)] = "auto"
+    spacing: Auto | tuple[Millimetres, Millimetres, Millimetres] = "auto"
+    instances: Auto | Literal["slab", "slice", "isotropic"] = "auto"
     channels: Auto | Literal[1, 3] = "auto"
     fit: Literal["pad", "stretch"] = "pad"
-    intensity: Auto | Literal["keep", "percentile"] | tuple[float, float] = "auto"
+    intensity: Auto | Literal["keep", "percentile", "zscore"] | Windows = "auto"
+    crop: Literal["none", "foreground"] = "none"
+    deface: bool = False
 
 
 class Split(Section):
@@ -144,6 +168,18 @@ class Params(Section):
     report: Report
 
 
+def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
+    if not limits[0] < limits[1]:
+        raise ValueError(f"{list(limits)} is not [low, high]")
+    return limits
+
+
+def _as_windows(value: Any) -> Any:
+    """Take `[low, high]` for a list of one window."""
+    one = isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(edge, int | float) for edge in value)
+    return [value] if one else value
+
+
 def load(path: Path = PARAMS_FILE) -> Params:
     """Read and check params.yaml.
 
@@ -164,12 +200,16 @@ def load(path: Path = PARAMS_FILE) -> Params:
 
 def for_stage(stage: str, path: Path = PARAMS_FILE, dvc_file: Path = DVC_FILE) -> Params:
     """Read the sections of params.yaml that `stage` declares in dvc.yaml; to read another one is an AttributeError."""
-    whole = load(path)
-    return Params.model_construct(**{name: getattr(whole, name) for name in declared_sections(stage, dvc_file)})
+    whole, handed = load(path), dict[str, Any]()
+    for name in declared_sections(stage, dvc_file):
+        section, _, key = name.partition(".")
+        value = getattr(whole, section)
+        handed[section] = SimpleNamespace(**{key: getattr(value, key)}) if key else value
+    return Params.model_construct(**handed)
 
 
 def declared_sections(stage: str, dvc_file: Path = DVC_FILE) -> list[str]:
-    """Name the sections of params.yaml that a stage declares in dvc.yaml."""
+    """Name the sections of params.yaml that a stage declares in dvc.yaml, or single keys as `section.key`."""
     declared: list[str] = yaml.safe_load(dvc_file.read_text())["stages"][stage]["params"]
     return declared
 

@@ -32,10 +32,13 @@ SIMULATED = COHORT / "simulated"
 PREPARED = DATA / "prepared"
 PREPARED_CASES = PREPARED / "cases"
 INDEX = PREPARED / "index.csv"
+UNPREPARED = PREPARED / "refused.csv"
 GEOMETRY = PREPARED / "geometry.json"
+READING = PREPARED / "reading.json"
 
 SPLIT = DATA / "split"
 SPLIT_SUMMARY = SPLIT / "summary.json"
+COPIES = SPLIT / "copies.csv"
 ADAPTED = DATA / "adapted"
 FOLDS = DATA / "folds"
 COST = DATA / "cost"
@@ -55,6 +58,7 @@ FIGURES = METRICS / "figures.csv"
 OPENINGS = DATA / "openings.csv"
 
 RELEASED = DATA / "released"
+SCRATCH = DATA / "scratch"
 REPORT = DATA / "report" / "index.html"
 
 

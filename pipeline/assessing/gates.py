@@ -39,7 +39,7 @@ def check_gates(internal: Mapping[str, Any], stamps: Mapping[str, Any], min_auc_
             slope["lower"] is not None and slope["lower"] <= 1 <= slope["upper"],
             f"internal slope {_show(slope)}; its interval must hold 1",
         ),
-        Gate("no leak", not leaks, f"{len(leaks)} patients acknowledged on both sides of the locked door"),
+        Gate("no leak", not leaks, f"{len(leaks)} patients or images acknowledged on both sides of the locked door"),
         Gate(
             "judged images unseen",
             not stamps["judged_images_seen"],

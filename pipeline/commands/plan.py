@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,11 +14,12 @@ import torch
 from pipeline import engine
 from pipeline.imaging.cohort_table import BadTable, read_cohort_table
 from pipeline.imaging.geometry import REFERENCE_SIZE, Geometry, reference_passes
+from pipeline.imaging.reading.scan import Header, Policy, Unreadable
+from pipeline.imaging.reading.volumes import read_header
 from pipeline.imaging.simulate import is_recipe, plan_scans, read_recipe, scan_shape
-from pipeline.imaging.sizing import resolve_geometry
-from pipeline.imaging.volumes import Header, Unreadable, read_header
+from pipeline.imaging.sizing import Wishes, resolve_geometry
 from pipeline.learning.encoder import UnknownEncoder, build_encoder, inference
-from pipeline.params import Params, load
+from pipeline.params import Cohort, Params, load
 from pipeline.refusal import Refusal
 
 BYTES_OF_NETWORK = 20e6
@@ -27,9 +29,10 @@ BYTES_OF_SIMULATED_SCAN = 7e5
 def run(arguments: argparse.Namespace) -> None:
     """Print the stages, the resolved values, and the estimates with what they rest on."""
     params = load()
-    headers = cohort_headers(Path(params.cohort.path))
+    headers = cohort_headers(params.cohort)
     try:
-        geometry = resolve_geometry(headers, params.budget, **params.preprocess.model_dump())
+        wishes = Wishes(**params.preprocess.model_dump(exclude={"deface"}))
+        geometry = resolve_geometry(headers, params.budget, wishes)
     except ValueError as error:
         raise Refusal(f"cohort.path: {error}") from error
     changed, following = stages_to_run()
@@ -37,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     if following:
         print(f"  and, if what they write differs: {', '.join(following)}")
     print(f"cases: {len(headers)} {geometry.kind}s")
-    for name in ("image_size", "slices", "channels", "fit", "intensity"):
+    for name in ("image_size", "slices", "channels", "spacing", "fit", "intensity", "crop"):
         given = getattr(params.preprocess, name)
         print(f"preprocess.{name}: {getattr(geometry, name)}{' (auto)' if given == 'auto' else ''}")
     cost = reference_passes(len(headers), geometry.image_size, geometry.slices)
@@ -50,8 +53,10 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"disk, about: {disk_of(params, geometry, len(headers)) / 1e6:.0f} MB in data/, as much again in DVC's cache")
 
 
-def cohort_headers(folder: Path) -> list[Header]:
+def cohort_headers(cohort: Cohort) -> list[Header]:
     """Read the header of every scan, or derive it from the recipe; unreadable files are left to the audit."""
+    folder = Path(cohort.path)
+    policy = Policy(**cohort.reading.model_dump())
     if is_recipe(folder):
         recipe = read_recipe(folder)
         sites = [recipe.sites[job.site] for job in plan_scans(recipe)]
@@ -60,16 +65,18 @@ def cohort_headers(folder: Path) -> list[Header]:
         images = [folder / image for image in read_cohort_table(folder)["image"]]
     except BadTable as error:
         raise Refusal(str(error)) from error
-    headers = [header for header in engine.map_cases(header_or_none, images, "headers") if header]
+    headers = [
+        header for header in engine.map_cases(partial(header_or_none, policy=policy), images, "headers") if header
+    ]
     if not headers:
         raise Refusal(f"cohort.path: no image of {folder} can be read")
     return headers
 
 
-def header_or_none(image: Path) -> Header | None:
+def header_or_none(image: Path, policy: Policy) -> Header | None:
     """Read one header."""
     try:
-        return read_header(image)
+        return read_header(image, policy)
     except Unreadable:
         return None
 

@@ -12,9 +12,8 @@ from safetensors.torch import load_file
 
 from pipeline import engine
 from pipeline.assessing.calibrators import Temperature
-from pipeline.imaging.audit import audit_file
-from pipeline.imaging.transforms import build_preprocessing
-from pipeline.imaging.volumes import is_volume, read_scan
+from pipeline.imaging.reading.scan import Unreadable
+from pipeline.imaging.transforms import PrepareScand
 from pipeline.learning.classifier import Classifier
 from pipeline.learning.encoder import inference
 from pipeline.refusal import Refusal
@@ -44,12 +43,12 @@ def scorer(bundle: Opened) -> Callable[[Path], NDArray[np.float64]]:
     network = Classifier(**bundle.network)
     network.load_state_dict(load_file(bundle.weights))
     inference(network)
-    preprocess = build_preprocessing(bundle.preprocessing)
+    steps = PrepareScand(**bundle.preparation).steps
     calibrator = Temperature(bundle.temperature)
 
     @torch.inference_mode()
     def score(file: Path) -> NDArray[np.float64]:
-        planes = torch.from_numpy(preprocess(read_scan(file)))[None]
+        planes = torch.from_numpy(steps.prepare_file(file).planes)[None]
         probabilities: NDArray[np.float64] = calibrator.apply(network(planes).double().numpy())[0]
         return probabilities
 
@@ -58,16 +57,9 @@ def scorer(bundle: Opened) -> Callable[[Path], NDArray[np.float64]]:
 
 def row_of(file: Path, bundle: Opened, score: Callable[[Path], NDArray[np.float64]]) -> dict[str, object]:
     """Score one scan, or say why not."""
-    reason = reason_against(file, bundle)
-    probabilities = [None] * len(bundle.classes) if reason else score(file)
+    probabilities, reason = [None] * len(bundle.classes), ""
+    try:
+        probabilities = list(score(file))
+    except Unreadable as error:
+        reason = f"{error.finding.check}: {error.finding.detail}"
     return {"scan": file.name, **dict(zip(bundle.classes, probabilities, strict=True)), "reason": reason}
-
-
-def reason_against(file: Path, bundle: Opened) -> str:
-    """Give the reason not to score a file, or nothing."""
-    finding = audit_file(file).finding
-    if finding:
-        return f"{finding.check}: {finding.detail}"
-    if is_volume(file) != (bundle.kind == "volume"):
-        return f"the model takes a {bundle.kind}"
-    return ""

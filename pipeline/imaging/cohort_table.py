@@ -1,9 +1,11 @@
-"""The table in which a cohort arrives: `cohort.csv`, one row per image."""
+"""The table in which a cohort arrives, `cohort.csv`, one row per image, and the table of what is wrong with it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
+
+from pipeline.imaging.reading.scan import Finding
 
 TABLE = "cohort.csv"
 REQUIRED = ("case_id", "image", "label")
@@ -28,7 +30,7 @@ def read_cohort_table(folder: Path) -> pd.DataFrame:
     Raises
     ------
     BadTable
-        If the file or a required column is missing, a split is unknown, or a case id stands twice.
+        If the file or a required column is missing, or a split is unknown.
     """
     file = folder / TABLE
     if not file.exists():
@@ -45,9 +47,6 @@ def read_cohort_table(folder: Path) -> pd.DataFrame:
     unknown = sorted(set(table["split"]) - set(SPLITS))
     if unknown:
         raise BadTable(f"{file}: split '{unknown[0]}' is unknown; it is one of {', '.join(SPLITS[:-1])} or empty")
-    twice = table.loc[table["case_id"].duplicated(), "case_id"]
-    if len(twice):
-        raise BadTable(f"{file}: case_id '{twice.iloc[0]}' stands twice; each image needs its own")
     table["patient_id"] = table["patient_id"].where(table["patient_id"] != "", table["case_id"])
     return table[["case_id", "patient_id", "image", "label", "site", "split"]]
 
@@ -83,3 +82,9 @@ def write_cohort_table(rows: pd.DataFrame, folder: Path) -> None:
     """Write `folder/cohort.csv`."""
     folder.mkdir(parents=True, exist_ok=True)
     rows.to_csv(folder / TABLE, index=False)
+
+
+def findings_table(names: Sequence[str], findings: Sequence[Sequence[Finding]]) -> pd.DataFrame:
+    """Write one row per finding: case, check, detail, action, parameter."""
+    rows = [(name, *vars(one).values()) for name, found in zip(names, findings, strict=True) for one in found]
+    return pd.DataFrame(rows, columns=["case", "check", "detail", "action", "parameter"])

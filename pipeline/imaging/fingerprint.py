@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,8 @@ from PIL import Image
 from scipy.fft import dctn
 
 Planes = NDArray[np.uint8]
+
+QUANTILES = (1, 5, 25, 50, 75, 95, 99)
 
 
 def middle_plane(planes: Planes) -> Planes:
@@ -49,3 +52,34 @@ def thumbnail(planes: Planes, edge: int = 96) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def signature(planes: Planes, edge: int = 32) -> str:
+    """Shrink three planes of a stack (or a picture) to `edge` pixels: base64 of 1 or 3 x edge x edge bytes.
+
+    Copies that were scaled, shaded or compressed again are told from other scans by how well these correlate.
+    """
+    chosen = [middle_plane(planes)]
+    if planes.shape[0] > 3:
+        chosen = [planes[round(share * (planes.shape[0] - 1))] for share in (0.25, 0.5, 0.75)]
+    small = [np.asarray(Image.fromarray(plane).resize((edge, edge), Image.Resampling.BOX)) for plane in chosen]
+    return base64.b64encode(np.stack(small).tobytes()).decode()
+
+
+def read_signatures(column: Sequence[str]) -> NDArray[np.float32]:
+    """Read what `signature` wrote, one row per case: (n, d)."""
+    rows = [np.frombuffer(base64.b64decode(text), dtype=np.uint8) for text in column]
+    return np.stack(rows).astype(np.float32)
+
+
+def intensity_statistics(planes: Planes) -> dict[str, float]:
+    """Describe the grey values of a prepared case: what a scanner might be recognised by."""
+    values = planes.astype(np.float32)
+    shares = np.percentile(values, QUANTILES)
+    names = [f"intensity_p{quantile}" for quantile in QUANTILES]
+    return {
+        "intensity_mean": round(float(values.mean()), 4),
+        "intensity_sd": round(float(values.std()), 4),
+        "intensity_black": round(float((planes == 0).mean()), 4),
+        **{name: float(share) for name, share in zip(names, shares, strict=True)},
+    }

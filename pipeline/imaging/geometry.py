@@ -3,7 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Intensity = Literal["keep", "percentile"] | tuple[float, float]
+Window = tuple[float, float]
+Intensity = Literal["keep", "percentile", "zscore"] | tuple[Window, ...]
+Instances = Literal["slab", "slice", "isotropic"]
 
 PASSES_PER_CASE = 36  # six trainings, each with one clean pass, four augmented ones and one for adaptation
 REFERENCE_SIZE = 128
@@ -21,13 +23,15 @@ class Geometry:
     slices : int
         Instances of a case that the encoder sees one by one; 1 for a picture.
     channels : int
-        Planes of an instance: 3 neighbouring slices of a volume, or the 1 or 3 channels of a picture.
+        Planes of an instance: its neighbouring slices times the intensity windows, or the channels of a picture.
     spacing : tuple of float or None
         Millimetres between columns, rows and planes of a stored volume; None for pictures.
     fit : {"pad", "stretch"}
         How a picture that is not square becomes square.
-    intensity : "keep", "percentile" or (low, high)
-        What becomes 0 and 255.
+    intensity : "keep", "percentile", "zscore" or windows
+        What becomes 0 and 255; each window (low, high) makes a plane of its own.
+    crop : {"none", "foreground"}
+        Whether a volume is cut to what is not background first.
     """
 
     kind: Literal["volume", "picture"]
@@ -37,6 +41,17 @@ class Geometry:
     spacing: tuple[float, float, float] | None
     fit: Literal["pad", "stretch"]
     intensity: Intensity
+    crop: Literal["none", "foreground"] = "none"
+
+    @property
+    def windows(self) -> int:
+        """Count the intensity windows, each of which makes a plane."""
+        return len(self.intensity) if isinstance(self.intensity, tuple) else 1
+
+    @property
+    def depth(self) -> int:
+        """Count the slices that are stored of a volume."""
+        return self.planes // self.windows
 
     @property
     def planes(self) -> int:
@@ -50,10 +65,11 @@ class Geometry:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Geometry":
         """Rebuild from the values of a JSON file."""
-        tuples: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-        }
-        return cls(**tuples)
+        return cls(**{key: _as_tuples(value) for key, value in values.items()})
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def reference_passes(n_cases: int, size: int, slices: int) -> float:

@@ -41,11 +41,21 @@ def adaptation_view(planes: Planes, seed: int) -> Planes:
     return _through_monai(_adaptation_transforms(), planes, seed)
 
 
-def training_view(planes: Planes, seed: int, kind: Kind) -> Planes:
-    """Draw one augmented view of a case for training; same shape and range as `planes`."""
+def training_view(planes: Planes, seed: int, kind: Kind, windows: int = 1) -> Planes:
+    """Draw one augmented view of a case for training; same shape and range as `planes`.
+
+    Parameters
+    ----------
+    planes : (C, H, W) uint8
+    seed : int
+        In [0, 2**32).
+    kind : {"volume", "picture"}
+    windows : int
+        Planes that show the same slice.
+    """
     if kind == "picture":
         return _through_albumentations(planes, seed)
-    shifted = _shift_through_planes(planes, seed)
+    shifted = _shift_through_planes(planes, seed, windows)
     return _through_monai(_volume_transforms(), shifted, seed)
 
 
@@ -62,11 +72,12 @@ def _through_albumentations(planes: Planes, seed: int) -> Planes:
     return np.ascontiguousarray(np.moveaxis(view, -1, 0))
 
 
-def _shift_through_planes(planes: Planes, seed: int) -> Planes:
+def _shift_through_planes(planes: Planes, seed: int, windows: int) -> Planes:
     """Let the borders between instances of neighbouring slices fall elsewhere; the last plane is repeated."""
     shift = int(np.random.default_rng(seed).integers(-1, 2))
-    rows = np.clip(np.arange(len(planes)) + shift, 0, len(planes) - 1)
-    return planes[rows]
+    slices = planes.reshape(-1, windows, *planes.shape[1:])
+    moved = np.clip(np.arange(len(slices)) + shift, 0, len(slices) - 1)
+    return slices[moved].reshape(planes.shape)
 
 
 @cache

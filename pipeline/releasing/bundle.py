@@ -20,16 +20,7 @@ INFERENCE = Path("configs/inference.json")
 WEIGHTS = Path("models/model.safetensors")
 STATE_DICT = Path("models/model.pt")
 NETWORK = "pipeline.learning.classifier.Classifier"
-ALLOWED_STEPS = (
-    "Orientationd",
-    "Spacingd",
-    "ResizeWithPadOrCropd",
-    "ScaleIntensityRanged",
-    "ScaleIntensityRangePercentilesd",
-    "pipeline.imaging.transforms.FitSquared",
-    "pipeline.imaging.transforms.ToChannelsd",
-    "pipeline.imaging.transforms.ToPlanesd",
-)
+PREPARATION = "pipeline.imaging.transforms.PrepareScand"
 
 Config = dict[str, Any]
 
@@ -40,8 +31,8 @@ class Opened:
 
     Attributes
     ----------
-    preprocessing : list of dict
-        MONAI configuration of the steps after reading, each `_target_` on the allow-list.
+    preparation : dict
+        Arguments of `pipeline.imaging.transforms.PrepareScand`, from the file to the network's input.
     network : dict
         Arguments of `pipeline.learning.classifier.Classifier`.
     weights : Path
@@ -55,7 +46,7 @@ class Opened:
         "validated" or "candidate".
     """
 
-    preprocessing: list[Config]
+    preparation: Config
     network: Config
     weights: Path
     temperature: float
@@ -126,13 +117,11 @@ def metadata_config(
     }
 
 
-def inference_config(steps: Sequence[Config], network: Config, temperature: float, kind: str) -> Config:
+def inference_config(preparation: Config, network: Config, temperature: float) -> Config:
     """Write configs/inference.json: the evaluated preprocessing, network and calibrator in MONAI's evaluator.
 
     Only `run` holds an expression; everything else is `_target_` and plain values.
     """
-    reader: Any = "NibabelReader" if kind == "volume" else {"_target_": "PILReader", "reverse_indexing": False}
-    load = {"_target_": "LoadImaged", "keys": "image", "reader": reader, "ensure_channel_first": True}
     postprocessing = [
         # v * (1 + factor) with factor = 1 / T - 1: the temperature, as a transform that every client has.
         {"_target_": "ScaleIntensityd", "keys": "pred", "minv": None, "maxv": None, "factor": 1 / temperature - 1},
@@ -143,11 +132,11 @@ def inference_config(steps: Sequence[Config], network: Config, temperature: floa
         "device": {"_target_": "torch.device", "device": "cpu"},
         "dataset_dir": "input",
         "output_dir": "eval",
-        "preprocessing": {"_target_": "Compose", "transforms": [load, *steps]},
+        "preprocessing": {"_target_": "Compose", "transforms": [preparation]},
         "postprocessing": {"_target_": "Compose", "transforms": postprocessing},
         "dataset": {
             "_target_": "Dataset",
-            "data": {"_target_": "pipeline.releasing.bundle.scans_in", "folder": "@dataset_dir"},
+            "data": {"_target_": "pipeline.imaging.transforms.scans_in", "folder": "@dataset_dir"},
             "transform": "@preprocessing",
         },
         "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": 0},
@@ -181,13 +170,6 @@ def inference_config(steps: Sequence[Config], network: Config, temperature: floa
     }
 
 
-def scans_in(folder: str) -> list[dict[str, str]]:
-    """List the scans of a folder for MONAI's `Dataset`; results name the file alone, never its path."""
-    endings = (".nii", ".nii.gz", ".png", ".jpg", ".jpeg")
-    files = sorted(file for file in Path(folder).iterdir() if file.name.lower().endswith(endings))
-    return [{"image": str(file), "filename_or_obj": file.name} for file in files]
-
-
 def open_bundle(folder: Path) -> Opened:
     """Check a bundle's hashes, then read its configuration; nothing in it is executed.
 
@@ -201,11 +183,11 @@ def open_bundle(folder: Path) -> Opened:
     verify_manifest(folder)
     try:
         metadata, inference = (json.loads((folder / file).read_text()) for file in (METADATA, INFERENCE))
-        steps = inference["preprocessing"]["transforms"][1:]
+        [preparation] = inference["preprocessing"]["transforms"]
         network = dict(inference["network_def"])
         target = network.pop("_target_")
         opened = Opened(
-            steps,
+            preparation,
             network,
             folder / WEIGHTS,
             float(metadata["calibration"]["temperature"]),
@@ -215,15 +197,14 @@ def open_bundle(folder: Path) -> Opened:
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise BrokenBundle(f"{folder}: its configuration is not one of medadapt's: {error}") from error
-    refuse_code(folder, [*(step.get("_target_") for step in steps)], target, [steps, network])
+    refuse_code(folder, preparation.pop("_target_", None), target, [preparation, network])
     return opened
 
 
-def refuse_code(folder: Path, targets: Sequence[Any], network: Any, values: Any) -> None:
+def refuse_code(folder: Path, preparation: Any, network: Any, values: Any) -> None:
     """Make sure that a configuration names known parts only and holds no expression that MONAI would evaluate."""
-    for target in targets:
-        if target not in ALLOWED_STEPS:
-            raise BrokenBundle(f"{folder / INFERENCE} names the transform '{target}', which is not allowed")
+    if preparation != PREPARATION:
+        raise BrokenBundle(f"{folder / INFERENCE} names the transform '{preparation}', which is not allowed")
     if network != NETWORK:
         raise BrokenBundle(f"{folder / INFERENCE} names the network '{network}', which is not allowed")
     if _holds_expression(values):

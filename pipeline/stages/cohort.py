@@ -3,13 +3,22 @@
 import logging
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from pipeline import engine, paths
-from pipeline.imaging.audit import Audited, audit_file
-from pipeline.imaging.cohort_table import BadTable, has_patients, pseudonymised, read_cohort_table, write_cohort_table
+from pipeline import engine, paths, scratch
+from pipeline.imaging.audit import Audited, audit_file, audit_table
+from pipeline.imaging.cohort_table import (
+    BadTable,
+    findings_table,
+    has_patients,
+    pseudonymised,
+    read_cohort_table,
+    write_cohort_table,
+)
 from pipeline.imaging.deidentify import pseudonym, remember_names, salt_of
+from pipeline.imaging.reading.scan import Finding, Policy
 from pipeline.imaging.simulate import is_recipe, plan_scans, read_recipe, write_scan
 from pipeline.params import Cohort, Params
 from pipeline.refusal import Refusal
@@ -26,16 +35,15 @@ def run(params: Params) -> None:
         simulate_cohort(source)
         source = paths.SIMULATED
     table = read_table(source, params.cohort.path)
-    audited = engine.map_cases(audit_file, [source / image for image in table["image"]], "audit")
     classes = class_order(params.cohort, table["label"].tolist())
-    table["finding"] = [
-        finding_of(row.label, found, classes) for row, found in zip(table.itertuples(), audited, strict=True)
-    ]
-    tell_refused(table)
-    table = table.assign(**header_columns(audited))
-    sound = pseudonymise(table, params.cohort, source)
-    paths.write_table(sound[["case", "patient", "site", "finding"]], paths.AUDIT)
-    cases = sound[sound["finding"] == ""].drop(columns=["finding", "image"])
+    audited = audit(table, source, params.cohort)
+    of_table = audit_table(table, classes, params.split.n_folds)
+    findings = [[*one.findings, *more] for one, more in zip(audited, of_table, strict=True)]
+    tell(table["image"].tolist(), findings)
+    refused = [any(one.action == "refused" for one in found) for found in findings]
+    table = pseudonymise(table.assign(refused=refused, findings=findings, **header_columns(audited)), params.cohort)
+    paths.write_table(findings_table(table["case"].tolist(), table["findings"].tolist()), paths.AUDIT)
+    cases = table[~table["refused"]].drop(columns=["refused", "findings", "image"])
     if cases.empty:
         raise Refusal(f"none of the {len(table)} images of {params.cohort.path} can be used; see the findings above")
     paths.write_table(cases, paths.CASES)
@@ -46,7 +54,7 @@ def run(params: Params) -> None:
         "public": params.cohort.public,
         "patients_known": has_patients(source),
         "cases_in": len(table),
-        "cases_refused": int((table["finding"] != "").sum()),
+        "cases_refused": int(table["refused"].sum()),
     }
     paths.write_json(facts, paths.COHORT_FACTS)
 
@@ -80,45 +88,50 @@ def class_order(cohort: Cohort, labels: list[str]) -> list[str]:
     return classes
 
 
-def finding_of(label: str, audited: Audited, classes: list[str]) -> str:
-    """Give the reason to refuse a case, or nothing."""
-    if audited.finding:
-        return f"{audited.finding.check}: {audited.finding.detail}"
-    if label and label not in classes:
-        return f"label: '{label}' is not in cohort.classes"
-    return ""
+def audit(table: pd.DataFrame, source: Path, cohort: Cohort) -> list[Audited]:
+    """Read every file whole; those that have not changed since the last time are not read again."""
+    policy = Policy(**cohort.reading.model_dump())
+    files = [source / image for image in table["image"]]
+    keys = [scratch.key_of(file, image, policy) for file, image in zip(files, table["image"], strict=True)]
+    results = scratch.map_cases_once(partial(audit_case, policy=policy), files, keys, "audit")
+    return [Audited.from_json(values) for values, _ in results]
 
 
-def tell_refused(table: pd.DataFrame) -> None:
-    """Name the refused files on the terminal, the only place where an original name is shown."""
-    for row in table[table["finding"] != ""].itertuples():
-        print(f"refused {row.image}: {row.finding}")
+def audit_case(file: Path, _: Path, policy: Policy) -> dict[str, Any]:
+    """Audit one file and give plain values."""
+    return audit_file(file, policy).as_json()
+
+
+def tell(images: list[str], findings: list[list[Finding]]) -> None:
+    """Print all findings as one table, on the terminal only: the one place where an original name is shown."""
+    rows = [(one.action, image, str(one)) for image, found in zip(images, findings, strict=True) for one in found]
+    for action, image, what in sorted(rows, key=lambda row: ("refused", "repaired", "warned").index(row[0])):
+        print(f"{action:8}  {image}  {what}")
 
 
 def header_columns(audited: list[Audited]) -> dict[str, list[str]]:
-    """Spread shape, channels, spacing and bit depth over columns; sizes as `93x114x38`."""
+    """Spread shape, channels, spacing, bit depth and modality over columns; sizes as `93x114x38`."""
     headers = [found.header for found in audited]
     return {
         "shape": ["x".join(map(str, header.shape)) if header else "" for header in headers],
         "spacing": ["x".join(f"{size:.4g}" for size in header.spacing) if header else "" for header in headers],
         "channels": [str(header.channels) if header else "" for header in headers],
         "bits": [str(header.bits) if header else "" for header in headers],
+        "modality": [header.modality if header else "" for header in headers],
     }
 
 
-def pseudonymise(table: pd.DataFrame, cohort: Cohort, source: Path) -> pd.DataFrame:
+def pseudonymise(table: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
     """Rename cases and patients, and keep the way back in the private key folder."""
     folder = engine.keys_folder() / Path(cohort.path).name
     salt = salt_of(folder, cohort.public)
     names = [("case", name) for name in table["case_id"]] + [("patient", name) for name in table["patient_id"]]
     remember_names(folder, names, salt)
     renamed = pseudonymised(table, partial(pseudonym, salt))
-    if renamed["case"].duplicated().any():
-        raise Refusal(f"{source}: two case ids share a pseudonym; rename one of them")
+    sound = renamed[~renamed["refused"]]
+    if sound["case"].duplicated().any():
+        raise Refusal(f"{cohort.path}: two case ids share a pseudonym; rename one of them")
     log.info(
-        "%d cases of %d patients, %d refused",
-        len(renamed),
-        renamed["patient"].nunique(),
-        (renamed["finding"] != "").sum(),
+        "%d cases of %d patients, %d refused", len(renamed), renamed["patient"].nunique(), len(renamed) - len(sound)
     )
     return renamed

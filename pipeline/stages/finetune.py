@@ -113,7 +113,7 @@ def frozen_views(
     for case in engine.progress(cases["case"], f"frozen stages of {fold}"):
         planes = np.load(paths.prepared_case(case))
         seeds = [seed_for(params.seed, "view", fold, case, number) for number in range(views)]
-        stack = np.stack([planes, *(training_view(planes, seed, geometry.kind) for seed in seeds)])
+        stack = np.stack([planes, *(training_view(planes, seed, geometry.kind, geometry.windows) for seed in seeds)])
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             frozen = network.activations(torch.from_numpy(stack).to(device), last=first)
         maps.append(frozen.maps.half().cpu())

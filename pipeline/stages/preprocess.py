@@ -1,44 +1,59 @@
 """preprocess: every case on its own, from the scan as sent to planes of one size and scale."""
 
-from collections.abc import Callable
-from functools import cache, partial
+import shutil
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from pipeline import engine, paths
-from pipeline.imaging.cohort_table import pseudonymised, read_cohort_table
+from pipeline import engine, paths, scratch
+from pipeline.imaging.cohort_table import findings_table, pseudonymised, read_cohort_table
 from pipeline.imaging.deidentify import pseudonym, salt_of
-from pipeline.imaging.fingerprint import perceptual_hash, thumbnail, voxel_hash
-from pipeline.imaging.geometry import Geometry
+from pipeline.imaging.fingerprint import intensity_statistics, perceptual_hash, signature, thumbnail, voxel_hash
+from pipeline.imaging.preparation import Steps
+from pipeline.imaging.reading.scan import Finding, Header, Policy, Unreadable
 from pipeline.imaging.simulate import is_recipe
-from pipeline.imaging.sizing import resolve_geometry
-from pipeline.imaging.transforms import build_preprocessing, preprocessing_config
-from pipeline.imaging.volumes import Header, Scan, read_scan
+from pipeline.imaging.sizing import Wishes, resolve_geometry
 from pipeline.params import Params
 from pipeline.refusal import Refusal
 
+PLANES = "planes.npy"
+
 
 def run(params: Params) -> None:
-    """Write the prepared cases, their index and the resolved geometry to data/prepared."""
+    """Write the prepared cases, their index, and how they were made to data/prepared."""
     cases = paths.read_table(paths.CASES)
-    geometry = resolve(params, headers_of(cases))
-    paths.PREPARED_CASES.mkdir(parents=True, exist_ok=True)
+    steps = resolve(params, headers_of(cases))
     files = original_files(params)
     jobs = [(case, files[case]) for case in cases["case"]]
-    marks = engine.map_cases(partial(prepare_case, geometry=geometry), jobs, "preprocess")
-    paths.write_table(pd.DataFrame(marks), paths.INDEX)
-    paths.write_json(geometry.as_json(), paths.GEOMETRY)
+    keys = [scratch.key_of(file, case, steps) for case, file in jobs]
+    results = scratch.map_cases_once(partial(prepare_case, steps=steps), jobs, keys, "preprocess")
+    paths.PREPARED_CASES.mkdir(parents=True, exist_ok=True)
+    rows, refused = [], []
+    for (case, _), (values, kept) in zip(jobs, results, strict=True):
+        if finding := values.get("finding"):
+            refused.append((case, Finding(**finding)))
+            continue
+        shutil.copyfile(kept / PLANES, paths.prepared_case(case))
+        rows.append(values)
+    tell_refused(refused, len(rows))
+    paths.write_table(findings_table([case for case, _ in refused], [[one] for _, one in refused]), paths.UNPREPARED)
+    paths.write_table(pd.DataFrame(rows), paths.INDEX)
+    paths.write_json(steps.geometry.as_json(), paths.GEOMETRY)
+    paths.write_json({"policy": asdict(steps.policy), "deface": steps.deface}, paths.READING)
 
 
-def resolve(params: Params, headers: list[Header]) -> Geometry:
+def resolve(params: Params, headers: list[Header]) -> Steps:
     """Resolve the `auto` values of params.preprocess for these scans."""
     try:
-        return resolve_geometry(headers, params.budget, **params.preprocess.model_dump())
+        wishes = Wishes(**params.preprocess.model_dump(exclude={"deface"}))
+        geometry = resolve_geometry(headers, params.budget, wishes)
     except ValueError as error:
         raise Refusal(f"cohort.path: {error}") from error
+    return Steps(geometry, Policy(**params.cohort.reading.model_dump()), params.preprocess.deface)
 
 
 def headers_of(cases: pd.DataFrame) -> list[Header]:
@@ -49,8 +64,9 @@ def headers_of(cases: pd.DataFrame) -> list[Header]:
             channels=int(row.channels),
             spacing=tuple(float(size) for size in row.spacing.split("x")),
             bits=int(row.bits),
+            modality=row.modality,
         )
-        for row in cases[["shape", "channels", "spacing", "bits"]].astype(str).itertuples()
+        for row in cases[["shape", "channels", "spacing", "bits", "modality"]].astype(str).itertuples()
     ]
 
 
@@ -64,20 +80,29 @@ def original_files(params: Params) -> dict[str, Path]:
     return {case: source / image for case, image in zip(table["case"], table["image"], strict=True)}
 
 
-def prepare_case(job: tuple[str, Path], geometry: Geometry) -> dict[str, str]:
-    """Prepare one case, store its planes, and return its row of the index."""
+def prepare_case(job: tuple[str, Path], folder: Path, steps: Steps) -> dict[str, Any]:
+    """Prepare one case, store its planes in `folder`, and return its row of the index."""
     case, file = job
-    planes = preprocessing(geometry)(read_scan(file))
-    np.save(paths.prepared_case(case), planes, allow_pickle=False)
+    try:
+        prepared = steps.prepare_file(file)
+    except Unreadable as error:
+        return {"finding": vars(error.finding)}
+    planes = prepared.planes
+    np.save(folder / PLANES, planes, allow_pickle=False)
     return {
         "case": case,
         "voxel_hash": voxel_hash(planes),
         "perceptual_hash": perceptual_hash(planes),
         "thumbnail": thumbnail(planes),
+        "signature": signature(planes),
+        **intensity_statistics(planes),
+        "placement": prepared.placement.as_text(),
     }
 
 
-@cache
-def preprocessing(geometry: Geometry) -> Callable[[Scan], NDArray[np.uint8]]:
-    """Build the steps once a process."""
-    return build_preprocessing(preprocessing_config(geometry))
+def tell_refused(refused: list[tuple[str, Finding]], prepared: int) -> None:
+    """Name the cases that passed the audit but cannot be prepared; stop if none is left."""
+    for case, finding in refused:
+        print(f"refused  {case}  {finding}  (`python -m pipeline whois {case}` tells which file it is)")
+    if not prepared:
+        raise Refusal("no case could be prepared; the reasons stand above")

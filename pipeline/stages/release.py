@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from pipeline import paths
 from pipeline.assessing.gates import Gate, check_gates
 from pipeline.imaging.geometry import Geometry
-from pipeline.imaging.transforms import preprocessing_config
+from pipeline.imaging.preparation import Steps
+from pipeline.imaging.transforms import preparation_config
 from pipeline.params import FINAL, Params
 from pipeline.refusal import Refusal
 from pipeline.releasing.bundle import (
@@ -27,7 +28,7 @@ from pipeline.releasing.bundle import (
 from pipeline.releasing.card import write_card
 from pipeline.releasing.manifest import sha256_of, write_manifest
 
-PACKAGES = ("torch", "monai", "timm", "numpy", "scikit-learn", "nibabel", "safetensors", "pillow")
+PACKAGES = ("torch", "monai", "timm", "numpy", "scikit-learn", "nibabel", "pydicom", "safetensors", "pillow")
 
 
 def run(params: Params) -> None:
@@ -78,9 +79,8 @@ def write_configs(params: Params, status: str, figures: dict[str, dict[str, obje
         status=status,
         eval_metrics=figures,
     )
-    inference = inference_config(
-        preprocessing_config(geometry), paths.read_json(paths.network(FINAL)), temperature, geometry.kind
-    )
+    steps = Steps.from_json({"geometry": geometry.as_json(), **paths.read_json(paths.READING)})
+    inference = inference_config(preparation_config(steps), paths.read_json(paths.network(FINAL)), temperature)
     for file, values in ((METADATA, metadata), (INFERENCE, inference)):
         paths.write_json(values, bundle / file)
     shutil.copyfile(SCHEMA_FILE, bundle / SCHEMA)

@@ -33,6 +33,8 @@ def run(params: Params) -> None:
             "classes": facts["classes"],
             "binary": len(facts["classes"]) == 2,
             "geometry": paths.read_json(paths.GEOMETRY),
+            "defaced": paths.read_json(paths.READING)["deface"],
+            "shortcuts": paths.read_json(paths.SPLIT_SUMMARY),
             "provenance": adaptation["provenance"],
             "adaptation": adaptation,
             "calibrator": paths.read_json(paths.CALIBRATOR),
@@ -60,7 +62,6 @@ def tables(classes: list[str]) -> dict[str, Any]:
     index = paths.read_table(paths.INDEX)[["case", "thumbnail"]]
     cases = paths.read_table(paths.split(FINAL)).merge(index, on="case")
     cases["side"] = cases["role"].replace({"train": "development", "inner": "development"})
-    refused = paths.read_table(paths.AUDIT)
     flow = [flow_row(site, side, group, classes) for (site, side), group in cases.groupby(["site", "side"])]
     sheets = [{"name": site, "images": sample(group)} for site, group in cases.groupby("site")]
     per_class = [
@@ -70,9 +71,38 @@ def tables(classes: list[str]) -> dict[str, Any]:
     return {
         "flow": flow,
         "sheets": sheets,
-        "refused": refused[refused["finding"] != ""].to_dict("records"),
+        "findings": audit_findings(),
+        "refused_later": len(paths.read_table(paths.UNPREPARED)),
+        "prepared": len(index),
+        "copies": pairs_of_copies(index.set_index("case")["thumbnail"]),
         "per_class": per_class,
     }
+
+
+def audit_findings() -> list[dict[str, Any]]:
+    """Sum up what was found in the files, refusals first: what, in how many cases, what was done, what changes it."""
+    found = pd.concat([paths.read_table(paths.AUDIT), paths.read_table(paths.UNPREPARED)])
+    found["rank"] = found["action"].map(["refused", "repaired", "warned"].index)
+    groups = found.groupby(["rank", "check", "action", "parameter"], sort=True)
+    return [
+        {
+            "check": check,
+            "action": action,
+            "parameter": parameter,
+            "count": len(group),
+            "cases": group[["case", "detail"]].to_dict("records"),
+        }
+        for (_, check, action, parameter), group in groups
+    ]
+
+
+def pairs_of_copies(thumbnails: "pd.Series[str]") -> list[dict[str, Any]]:
+    """List the pairs of images that look the same, with their thumbnails."""
+    pairs = paths.read_table(paths.COPIES).to_dict("records")
+    return [
+        {**pair, "images": [{"case": pair[end], "thumbnail": thumbnails[pair[end]]} for end in ("case", "other")]}
+        for pair in pairs
+    ]
 
 
 def flow_row(site: str, side: str, group: pd.DataFrame, classes: list[str]) -> dict[str, Any]:

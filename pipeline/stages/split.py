@@ -1,10 +1,15 @@
 """split: lock the test set, deal the folds by patient, and let nobody stand on both sides."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pandas as pd
 
 from pipeline import paths
+from pipeline.assessing.leakage import findings, joined_patients, open_leaks
 from pipeline.assessing.partition import Leak, grouped_folds, locked_by_hash, refuse_leaks, roles_in_fold
+from pipeline.assessing.shortcuts import Guess, intensity_predicts_site, site_predicts_label
+from pipeline.imaging.fingerprint import read_signatures
 from pipeline.params import FINAL, Params, Split, seed_for
 from pipeline.paths import Role
 from pipeline.refusal import Refusal
@@ -14,9 +19,13 @@ COLUMNS = ["case", "patient", "site", "label", "role"]
 
 def run(params: Params) -> None:
     """Write data/split/<k>.csv for every fold of the partition and for the final model."""
-    cases = paths.read_table(paths.CASES)
+    cases = paths.read_table(paths.CASES).merge(paths.read_table(paths.INDEX), on="case")  # the prepared ones
     cases["side"] = sides(cases, params.split, seed_for(params.seed, "split", "locked"))
-    acknowledged = gate(cases, params.split)
+    copies = findings(cases, read_signatures(cases["signature"].tolist()))
+    paths.write_table(copies, paths.COPIES)
+    acknowledged = gate(cases, params.split) + gate_copies(copies, params.split)
+    patients = cases["patient"].tolist()
+    cases["patient"] = joined_patients(cases, copies)  # whoever shares an image is dealt as one
     development = (cases["side"] == "development").to_numpy()
     fold_of_case = np.full(len(cases), -1)
     try:
@@ -33,8 +42,10 @@ def run(params: Params) -> None:
             params.split.inner_fraction,
             seed_for(params.seed, "split", "inner", fold),
         )
-        paths.write_table(cases.assign(role=[Role(role) for role in roles])[COLUMNS], paths.split(fold))
-    paths.write_json(summary(cases, params.split, acknowledged), paths.SPLIT_SUMMARY)
+        table = cases.assign(patient=patients, role=[Role(role) for role in roles])
+        paths.write_table(table[COLUMNS], paths.split(fold))
+    cases["patient"] = patients
+    paths.write_json(summary(cases, params.split, acknowledged, copies) | shortcuts(cases), paths.SPLIT_SUMMARY)
 
 
 def sides(cases: pd.DataFrame, split: Split, seed: int) -> pd.Series:
@@ -74,7 +85,45 @@ def gate(cases: pd.DataFrame, split: Split) -> list[str]:
         ) from leak
 
 
-def summary(cases: pd.DataFrame, split: Split, acknowledged: list[str]) -> dict[str, object]:
+def gate_copies(copies: pd.DataFrame, split: Split) -> list[str]:
+    """Refuse copies that do harm across the locked door or by contradicting labels, by pseudonym."""
+    if len(copies):
+        print(f"{len(copies)} pairs of copies found, see {paths.COPIES}")
+    leaks = open_leaks(copies, split.allow_leaks)
+    if len(leaks):
+        lines = [
+            f"{row.case} ({row.side}), {row.other} ({row.other_side}): {row.check}, labels {row.labels}, {row.across}"
+            for row in leaks.itertuples()
+        ]
+        raise Refusal(
+            "the same image stands under two names:\n  " + "\n  ".join(lines) + "\n"
+            "Take one of each pair out of cohort.csv or correct its label; to run all the same, name one case of each "
+            "pair in split.allow_leaks, and every figure of the test set is stamped with it.\n"
+            "`python -m pipeline whois CASE` tells which file it is."
+        )
+    through = copies[copies["across"] == "locked door"]
+    named = {*through["case"], *through["other"], *through["patient"], *through["other_patient"]}
+    return sorted(named & set(split.allow_leaks))
+
+
+def shortcuts(cases: pd.DataFrame) -> dict[str, object]:
+    """Measure what a model could learn instead of the disease: label from site, site from grey values."""
+    intensities = cases[[column for column in cases if column.startswith("intensity_")]].to_numpy(dtype=float)
+    judged = {
+        "site_predicts_label": site_predicts_label(cases),
+        "intensity_predicts_site": intensity_predicts_site(cases, intensities),
+    }
+    return {name: as_rounded(guess) for name, guess in judged.items()}
+
+
+def as_rounded(guess: Guess | None) -> dict[str, object] | None:
+    """Give plain values, rounded to six digits; None where nothing could be measured."""
+    if guess is None:
+        return None
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(guess).items()}
+
+
+def summary(cases: pd.DataFrame, split: Split, acknowledged: list[str], copies: pd.DataFrame) -> dict[str, object]:
     """Put down how the test set was locked, whether it is external, and what was let through."""
     development_sites = set(cases.loc[cases["side"] == "development", "site"])
     locked_sites = set(cases.loc[cases["side"] == "locked", "site"])
@@ -84,6 +133,7 @@ def summary(cases: pd.DataFrame, split: Split, acknowledged: list[str]) -> dict[
         "external": external,
         "locked_sites": sorted(locked_sites - {""}),
         "acknowledged_leaks": acknowledged,
+        "copies_across_locked_door": len(copies[copies["across"] == "locked door"]),
         "cases": {str(side): int(count) for side, count in cases["side"].value_counts().sort_index().items()},
         "patients": {str(side): int(n) for side, n in cases.groupby("side")["patient"].nunique().sort_index().items()},
     }

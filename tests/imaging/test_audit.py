@@ -1,14 +1,22 @@
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline.imaging.audit import audit_file
+from pipeline.imaging.audit import Audited, audit_file, audit_table
+from pipeline.imaging.cohort_table import findings_table
+from pipeline.imaging.reading.scan import Finding, Policy
 from tests.conftest import save_nifti
+
+COLUMNS = ["case_id", "patient_id", "image", "label", "site", "split"]
 
 
 def test_a_sound_scan_has_no_finding(tmp_path, asymmetric):
     audited = audit_file(save_nifti(tmp_path / "a.nii.gz", asymmetric))
-    assert audited.finding is None and audited.header.shape == (12, 14, 10)
+    assert audited.findings == () and audited.refused is None
+    assert audited.header.shape == (12, 14, 10)
 
 
 @pytest.mark.parametrize(
@@ -21,19 +29,56 @@ def test_a_sound_scan_has_no_finding(tmp_path, asymmetric):
 )
 def test_voxels_that_would_spoil_training_are_found(tmp_path, asymmetric, spoil, check):
     file = save_nifti(tmp_path / "a.nii.gz", spoil(asymmetric).astype(np.float32))
-    assert audit_file(file).finding.check == check
+    assert audit_file(file).refused.check == check
 
 
-def test_a_spacing_of_a_kilometre_is_found(tmp_path, asymmetric):
-    assert audit_file(save_nifti(tmp_path / "a.nii", asymmetric, spacing=(1, 1, 1e6))).finding.check == "spacing"
+def test_a_spacing_of_a_kilometre_is_found_with_the_parameter_that_allows_it(tmp_path, asymmetric):
+    file = save_nifti(tmp_path / "a.nii", asymmetric, spacing=(1, 1, 1e6))
+    assert audit_file(file).refused.parameter == "cohort.reading.spacing_mm"
+    assert audit_file(file, Policy(spacing_mm=(0.01, 2e6))).refused is None
 
 
-def test_a_missing_and_a_broken_file_are_found(tmp_path):
+def test_a_missing_a_broken_and_a_black_file_are_found(tmp_path):
     (tmp_path / "b.png").write_bytes(b"not a picture")
-    assert audit_file(tmp_path / "a.nii").finding.check == "missing"
-    assert audit_file(tmp_path / "b.png").finding.check == "unreadable"
+    Image.fromarray(np.zeros((4, 4), dtype=np.uint8)).save(tmp_path / "c.png")
+    checks = [audit_file(tmp_path / name).refused.check for name in ("a.nii", "b.png", "c.png")]
+    assert checks == ["missing", "unreadable", "constant"]
 
 
-def test_a_black_picture_is_found(tmp_path):
-    Image.fromarray(np.zeros((4, 4), dtype=np.uint8)).save(tmp_path / "a.png")
-    assert audit_file(tmp_path / "a.png").finding.check == "constant"
+def test_what_was_repaired_is_told_and_not_refused(tmp_path, asymmetric):
+    file = save_nifti(tmp_path / "a.nii.gz", np.where(asymmetric == 100, np.nan, asymmetric))
+    audited = audit_file(file, Policy(not_finite="darken"))
+    assert audited.refused is None
+    assert [(one.action, one.check) for one in audited.findings] == [("repaired", "not finite")]
+    assert Audited.from_json(json.loads(json.dumps(audited.as_json()))) == audited
+
+
+def test_what_the_table_says_of_each_case_is_checked_in_one_go():
+    rows = [
+        ("a", "p1", "a.png", "ill", "", ""),
+        ("a", "p2", "b.png", "well", "", ""),
+        ("", "p3", "c.png", "well", "", ""),
+        ("d", "d", "d.png", "sick", "", ""),
+        ("e", "p4", "e.png", "", "", "test"),
+        ("f", "p5", "f.png", "well", "", ""),
+        ("g", "p6", "g.png", "", "", "unlabelled"),
+    ]
+    found = audit_table(pd.DataFrame(rows, columns=COLUMNS), ["ill", "well"], n_folds=2)
+    checks = [[(one.check, one.action) for one in findings] for findings in found]
+    assert checks[0] == [("case id twice", "refused"), ("rare class", "warned")]
+    assert checks[1] == [("case id twice", "refused")]
+    assert checks[2] == [("case id missing", "refused")]
+    assert checks[3] == [("label", "refused"), ("patient missing", "warned")]
+    assert checks[4] == [("label missing", "warned")]
+    assert checks[5] == checks[6] == []
+
+
+def test_images_without_any_patient_are_not_told_one_by_one():
+    rows = [(name, name, f"{name}.png", label, "", "") for name, label in ("ax", "by", "cx", "dy")]
+    assert audit_table(pd.DataFrame(rows, columns=COLUMNS), ["x", "y"], n_folds=2) == [[], [], [], []]
+
+
+def test_findings_are_one_table():
+    table = findings_table(["a", "b"], [[Finding("x", "y")], [Finding("u", "v", "warned", "p"), Finding("x", "y")]])
+    assert table["case"].tolist() == ["a", "b", "b"]
+    assert table.iloc[1].tolist() == ["b", "u", "v", "warned", "p"]

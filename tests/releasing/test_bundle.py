@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.assessing.calibrators import Temperature
 from pipeline.imaging.geometry import Geometry
-from pipeline.imaging.transforms import build_preprocessing, preprocessing_config
-from pipeline.imaging.volumes import read_scan
+from pipeline.imaging.preparation import Steps
+from pipeline.imaging.transforms import PrepareScand, preparation_config
 from pipeline.learning.classifier import Classifier
 from pipeline.learning.encoder import inference
 from pipeline.releasing.bundle import (
@@ -46,7 +46,7 @@ def bundle(tmp_path):
     metadata = metadata_config(
         "model", "1.0.0", "d", "u", CLASSES, GEOMETRY.planes, 32, "volume", TEMPERATURE, "candidate", {}
     )
-    inference_settings = inference_config(preprocessing_config(GEOMETRY), ARGUMENTS, TEMPERATURE, "volume")
+    inference_settings = inference_config(preparation_config(Steps(GEOMETRY)), ARGUMENTS, TEMPERATURE)
     (folder / METADATA).write_text(json.dumps(metadata))
     (folder / INFERENCE).write_text(json.dumps(inference_settings))
     shutil.copyfile(SCHEMA_FILE, folder / SCHEMA)
@@ -87,16 +87,15 @@ def test_monai_runs_the_bundle_to_our_own_probabilities_and_writes_no_path(bundl
     network = Classifier(**ARGUMENTS)
     network.load_state_dict(load_file(bundle / WEIGHTS))
     inference(network)
-    preprocess = build_preprocessing(preprocessing_config(GEOMETRY))
     for file in files:
         with torch.inference_mode():
-            logits = network(torch.from_numpy(preprocess(read_scan(file)))[None]).double().numpy()
+            logits = network(torch.from_numpy(Steps(GEOMETRY).prepare_file(file).planes)[None]).double().numpy()
         np.testing.assert_allclose(theirs[file.name], Temperature(TEMPERATURE).apply(logits)[0], atol=1e-5)
 
 
 def test_an_opened_bundle_is_what_was_written(bundle):
     opened = open_bundle(bundle)
-    assert opened.preprocessing == json.loads(json.dumps(preprocessing_config(GEOMETRY)))
+    assert PrepareScand(**opened.preparation).steps == Steps(GEOMETRY)
     assert (opened.network, opened.temperature, opened.classes) == (ARGUMENTS, TEMPERATURE, CLASSES)
     assert (opened.kind, opened.status) == ("volume", "candidate")
 
@@ -129,11 +128,9 @@ def hostile(mark):
     evil = f"$__import__('pathlib').Path({str(mark)!r}).touch()"
     call = {"_target_": "os.system", "command": f"touch {mark}"}
     return {
-        "transform": lambda v: v["preprocessing"]["transforms"].append(
-            {"_target_": "os.system", "command": f"touch {mark}"}
-        ),
+        "transform": lambda v: v["preprocessing"]["transforms"][0].update(_target_="os.system"),
         "network": lambda v: v["network_def"].update(_target_="os.system"),
-        "expression in a transform": lambda v: v["preprocessing"]["transforms"][1].update(axcodes=evil),
+        "expression in a transform": lambda v: v["preprocessing"]["transforms"][0].update(keys=evil),
         "expression in the network": lambda v: v["network_def"].update(encoder=evil),
         "nested target": lambda v: v["network_def"].update(mean=call),
     }
@@ -145,6 +142,12 @@ def test_a_bundle_that_would_run_code_is_refused_and_runs_none(bundle, tmp_path,
     with pytest.raises(BrokenBundle, match="not allowed"):
         open_bundle(bundle)
     assert not (tmp_path / "mark").exists()
+
+
+def test_a_second_transform_is_refused(bundle):
+    rewrite(bundle, INFERENCE, lambda values: values["preprocessing"]["transforms"].append({"_target_": "Flipd"}))
+    with pytest.raises(BrokenBundle, match="not one of medadapt's"):
+        open_bundle(bundle)
 
 
 def test_another_projects_bundle_is_refused_with_the_reason(bundle):

@@ -1,0 +1,42 @@
+"""Images in two files: which other file holds the voxels."""
+
+import re
+from pathlib import Path
+
+DATA_FILE = {
+    ".mhd": re.compile(r"^ElementDataFile\s*=\s*(.+?)\s*$", re.MULTILINE),
+    ".nhdr": re.compile(r"^data ?file:\s*(.+?)\s*$", re.MULTILINE | re.IGNORECASE),
+}
+HEADER_BYTES = 1 << 16
+
+
+def companions_of(image: Path) -> list[str]:
+    """Name the files beside an image that belong to it, relative to its folder.
+
+    Raises
+    ------
+    ValueError
+        If one is missing, or the voxels are spread over several files.
+    """
+    ending = image.suffix.lower()
+    if ending in (".hdr", ".img"):
+        other = ".img" if ending == ".hdr" else ".hdr"
+        names = [image.stem + (other.upper() if image.suffix.isupper() else other)]
+    elif ending in DATA_FILE:
+        names = _named_in_header(image, DATA_FILE[ending])
+    else:
+        names = []
+    for name in names:
+        if not (image.parent / name).is_file():
+            raise ValueError(f"the file {name} that belongs to it is not there")
+    return names
+
+
+def _named_in_header(image: Path, pattern: re.Pattern[str]) -> list[str]:
+    with image.open("rb") as file:
+        found = pattern.search(file.read(HEADER_BYTES).decode("latin-1"))
+    if found is None or found[1] == "LOCAL":
+        return []
+    if found[1].startswith("LIST") or "%" in found[1]:
+        raise ValueError("its voxels lie in several files; store them in one")
+    return [str(Path(found[1]))]

@@ -1,0 +1,98 @@
+"""Grey values: which of a scan's own become black and white."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.imaging.geometry import Intensity, Window
+
+PERCENTILES = (0.5, 99.5)
+DEVIATIONS = 3.0  # of a z-score that become black and white
+PIECE = 1 << 20  # voxels that are counted at a time
+WIDEST = 1 << 20  # range of whole numbers that is counted rather than sorted
+
+# Window of Hounsfield units, or rule, by DICOM's name of the modality.
+PRESETS: dict[str, Intensity] = {
+    "ct": ((-1000.0, 400.0),),
+    "mr": "percentile",
+    "xray": "percentile",
+    "us": "keep",
+    "rgb": "keep",
+}
+
+
+def limits(voxels: NDArray[Any], intensity: Intensity) -> tuple[Window, ...]:
+    """Find what becomes 0 and 255 in this scan.
+
+    Parameters
+    ----------
+    voxels : array
+        One channel, any shape; whole numbers are counted, others sorted.
+    intensity : "keep", "percentile", "zscore" or windows
+        keep: 0 and 255 as they are. percentile: 0.5 and 99.5 of the scan. zscore: three standard deviations
+        about the mean of the voxels that are not zero.
+
+    Returns
+    -------
+    tuple of (low, high)
+        One for each plane that is made.
+    """
+    if isinstance(intensity, tuple):
+        return intensity
+    if intensity == "keep":
+        return ((0.0, 255.0),)
+    if intensity == "percentile":
+        low, high = percentiles(voxels, PERCENTILES)
+        return ((low, high),)
+    inside = voxels[voxels != 0].astype(np.float64)
+    mean, deviation = float(inside.mean()), float(inside.std())
+    return ((mean - DEVIATIONS * deviation, mean + DEVIATIONS * deviation),)
+
+
+def scaled(voxels: NDArray[Any], window: Window) -> NDArray[np.float32]:
+    """Map a window to 0 to 255 and clip what lies outside; a window without width gives black."""
+    low, high = window
+    values = np.array(voxels, dtype=np.float32, order="C")
+    values -= np.float32(low)
+    values *= np.float32(255 / (high - low) if high > low else 0)
+    return np.clip(values, 0, 255, out=values)
+
+
+def percentiles(voxels: NDArray[Any], wanted: tuple[float, ...]) -> list[float]:
+    """Compute percentiles as `numpy.percentile` does, by counting where the voxels are whole numbers."""
+    if voxels.dtype.kind not in "iu":
+        return [float(value) for value in np.percentile(voxels, wanted)]
+    lowest, highest = int(voxels.min()), int(voxels.max())
+    if highest - lowest >= WIDEST:
+        return [float(value) for value in np.percentile(voxels, wanted)]
+    below = np.cumsum(histogram(voxels, lowest, highest))
+    places = np.asarray(wanted) / 100 * (below[-1] - 1)
+    lower = np.searchsorted(below, np.floor(places), side="right") + lowest
+    upper = np.searchsorted(below, np.ceil(places), side="right") + lowest
+    return [float(value) for value in lower + (upper - lower) * (places - np.floor(places))]
+
+
+def histogram(voxels: NDArray[Any], lowest: int, highest: int) -> NDArray[np.int64]:
+    """Count each whole number from `lowest` to `highest`, a piece of the scan at a time."""
+    flat = voxels.ravel(order="K")
+    counts = np.zeros(highest - lowest + 1, dtype=np.int64)
+    for start in range(0, flat.size, PIECE):
+        piece = flat[start : start + PIECE].astype(np.int64) - lowest
+        counts += np.bincount(piece, minlength=len(counts))
+    return counts
+
+
+def otsu_threshold(voxels: NDArray[Any], bins: int = 256) -> float:
+    """Separate foreground from background: the threshold with the largest variance between classes.
+
+    Otsu 1979, equations 12 to 18, on a histogram of `bins` bins.
+    """
+    counts, edges = np.histogram(voxels, bins=bins)
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    mean_below = np.cumsum(counts * centres) / np.maximum(below, 1)
+    mean_above = ((counts * centres).sum() - np.cumsum(counts * centres)) / np.maximum(above, 1)
+    between = below.astype(np.float64) * above * (mean_below - mean_above) ** 2
+    return float(edges[int(np.argmax(between[:-1])) + 1])

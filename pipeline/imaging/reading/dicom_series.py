@@ -1,0 +1,195 @@
+"""Puts the slices of a DICOM series in order: one grid in space, and what is missing or stands twice in it.
+
+Geometry after DICOM PS3.3, C.7.6.2.1.1 (Image Plane) and C.7.6.16.2 (functional groups); patient coordinates are
+turned from DICOM's LPS+ to RAS+.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.imaging.reading.scan import Finding, Policy, Unreadable
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+SAME_PLACE_MM = 0.01
+SAME_DIRECTION = 1e-3
+EVEN = 0.05  # of the median distance between slices
+TILT_DEGREES = 0.5
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One image plane.
+
+    Attributes
+    ----------
+    file : Path
+    index : int
+        Of the frame in its file.
+    position : (3,)
+        Centre of the first pixel, LPS+ millimetres.
+    orientation : (6,)
+        Directions in which columns and rows are counted.
+    spacing : (2,)
+        Millimetres between rows and between columns.
+    thickness : float
+        Millimetres; used where there is one slice only.
+    time : tuple
+        Sorts images of the same place.
+    """
+
+    file: Path
+    index: int
+    position: NDArray[np.float64]
+    orientation: NDArray[np.float64]
+    spacing: NDArray[np.float64]
+    thickness: float
+    time: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Slices in order.
+
+    Attributes
+    ----------
+    slices : list of list of Slice
+        By place along the normal, then by time.
+    places : (n,)
+        Where along the normal each stands, in units of the even distance between slices, from 0.
+    affine : (4, 4)
+        Index (column, row, slice) to RAS+ millimetres.
+    findings : tuple of Finding
+    """
+
+    slices: list[list[Slice]]
+    places: NDArray[np.float64]
+    affine: NDArray[np.float64]
+    findings: tuple[Finding, ...]
+
+    @property
+    def depth(self) -> int:
+        """Count the slices of the even grid."""
+        return round(float(self.places[-1])) + 1
+
+
+def slices_of(file: Path, fields: Any) -> Iterator[Slice]:
+    """Give the planes that a DICOM file places in space; none where it places none.
+
+    Parameters
+    ----------
+    fields : pydicom.Dataset
+    """
+    frames = getattr(fields, "PerFrameFunctionalGroupsSequence", None)
+    groups = (
+        [[fields]] if not frames else [[frame, *fields.get("SharedFunctionalGroupsSequence", [])] for frame in frames]
+    )
+    for index, group in enumerate(groups):
+        place = [_first(group, name) for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")]
+        if any(value is None for value in place):
+            return
+        position, orientation, spacing = (np.asarray(value, dtype=np.float64) for value in place)
+        thickness = _first(group, "SpacingBetweenSlices") or _first(group, "SliceThickness") or 0.0
+        names = (
+            "TemporalPositionIndex",
+            "TemporalPositionIdentifier",
+            "AcquisitionNumber",
+            "EchoTime",
+            "InstanceNumber",
+        )
+        time = (*(float(_first(group, name) or 0) for name in names), float(index))
+        yield Slice(file, index, position, orientation, spacing, float(thickness), time)
+
+
+def _first(groups: Sequence[Any], name: str) -> Any:
+    """Find an attribute in a data set or in one of its functional groups."""
+    for group in groups:
+        if name in group and group[name].value not in (None, ""):
+            return group[name].value
+        for element in group:
+            if (
+                element.VR == "SQ"
+                and element.value
+                and element.keyword.endswith("Sequence")
+                and name in element.value[0]
+            ):
+                value = element.value[0][name].value
+                if value not in (None, ""):
+                    return value
+    return None
+
+
+def stack(slices: Sequence[Slice], policy: Policy) -> Stack:
+    """Sort slices along their normal and check that they make one even grid.
+
+    Raises
+    ------
+    Unreadable
+        If they look in several directions, repeat unevenly, or leave gaps that the policy does not fill.
+    """
+    first = slices[0]
+    for other in slices[1:]:
+        if not np.allclose(other.orientation, first.orientation, atol=SAME_DIRECTION):
+            raise Unreadable("mixed directions", "its slices look in several directions; they are several scans")
+        if not np.allclose(other.spacing, first.spacing, rtol=SAME_DIRECTION):
+            raise Unreadable("mixed spacing", "its slices have several pixel sizes; they are several scans")
+    normal = np.cross(first.orientation[:3], first.orientation[3:])
+    rows = _by_place(slices, normal)
+    positions = np.array([row[0].position for row in rows])
+    steps = np.diff(positions @ normal)
+    distance = float(np.median(steps)) if len(steps) else (first.thickness or float(first.spacing[0]))
+    places = np.concatenate([[0.0], np.cumsum(steps)]) / distance
+    findings = [*_gaps(steps / distance, policy)] if len(steps) else []
+    if not findings:
+        places = np.arange(len(rows), dtype=np.float64)
+    step = (positions[-1] - positions[0]) / places[-1] if len(rows) > 1 else normal * distance
+    findings += _tilt(step, normal)
+    affine = np.eye(4)
+    affine[:3, 0] = first.orientation[:3] * first.spacing[1]
+    affine[:3, 1] = first.orientation[3:] * first.spacing[0]
+    affine[:3, 2], affine[:3, 3] = step, positions[0]
+    return Stack(rows, places, LPS_TO_RAS @ affine, tuple(findings))
+
+
+def _by_place(slices: Sequence[Slice], normal: NDArray[np.float64]) -> list[list[Slice]]:
+    """Group slices of the same place; every place must have been imaged equally often."""
+    rows: list[list[Slice]] = []
+    last = -np.inf
+    for one in sorted(slices, key=lambda one: (float(one.position @ normal), one.time)):
+        place = float(one.position @ normal)
+        if rows and place - last < SAME_PLACE_MM:
+            rows[-1].append(one)
+        else:
+            rows.append([one])
+        last = place
+    counts = {len(row) for row in rows}
+    if len(counts) > 1:
+        detail = f"some places were imaged {max(counts)} times and some {min(counts)}: several scans, or missing files"
+        raise Unreadable("uneven repeats", detail)
+    return [sorted(row, key=lambda one: one.time) for row in rows]
+
+
+def _gaps(steps: NDArray[np.float64], policy: Policy) -> Iterator[Finding]:
+    """Look for missing slices, `steps` being in units of their median."""
+    missing = int(sum(max(round(step) - 1, 0) for step in steps))
+    if np.abs(steps - 1).max() <= EVEN:
+        return
+    detail = f"{missing} slices are missing" if missing else "the slices are not evenly spaced"
+    detail += f" (distances from {steps.min():.2f} to {steps.max():.2f} of their median)"
+    if policy.missing_slices == "refuse":
+        raise Unreadable("missing slices", detail, "cohort.reading.missing_slices")
+    yield Finding(
+        "missing slices", f"{detail}; interpolated from their neighbours", "repaired", "cohort.reading.missing_slices"
+    )
+
+
+def _tilt(step: NDArray[np.float64], normal: NDArray[np.float64]) -> list[Finding]:
+    cosine = float(np.clip(abs(step @ normal) / np.linalg.norm(step), 0, 1))
+    degrees = float(np.degrees(np.arccos(cosine)))
+    if degrees <= TILT_DEGREES:
+        return []
+    return [Finding("tilted", f"a gantry tilt of {degrees:.1f} degrees is straightened by resampling", "repaired")]

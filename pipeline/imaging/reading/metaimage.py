@@ -1,0 +1,80 @@
+"""Reads NRRD (.nrrd, .nhdr) and MetaImage (.mha, .mhd) through SimpleITK, after the declared size was checked."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK
+
+from pipeline.imaging.reading.dicom_series import LPS_TO_RAS
+from pipeline.imaging.reading.scan import (
+    Header,
+    Policy,
+    Scan,
+    Unreadable,
+    compact,
+    pick_frame,
+    refuse_frames,
+    refuse_size,
+    volume_header,
+)
+
+ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
+
+SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # its warnings name the file
+
+
+def read_header(path: Path, policy: Policy) -> Header:
+    """Read size, spacing and direction; no voxels."""
+    return _described(_information(path), policy)
+
+
+def read_scan(path: Path, policy: Policy) -> Scan:
+    """Read the voxels."""
+    reader = _information(path)
+    header = _described(reader, policy)
+    image = reader.Execute()
+    values = SimpleITK.GetArrayFromImage(image)  # (frames, Z, Y, X, C)
+    values = values[..., np.newaxis] if image.GetNumberOfComponentsPerPixel() == 1 else values[..., :3]
+    values = np.moveaxis(values, -1, 0)  # (C, frames, Z, Y, X)
+    if image.GetDimension() == 2:
+        return Scan(compact(values), np.eye(4), header)
+    findings = header.findings
+    if image.GetDimension() == 4 and values.shape[1] > 1:
+        values, finding = pick_frame(np.moveaxis(values, 1, -1), policy)
+        findings += (finding,)
+    elif image.GetDimension() == 4:
+        values = values[:, 0]
+    voxels = compact(values.transpose(0, 3, 2, 1))
+    return Scan(voxels, _affine(reader), replace(header, findings=findings))
+
+
+def _information(path: Path) -> SimpleITK.ImageFileReader:
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return reader
+
+
+def _described(reader: SimpleITK.ImageFileReader, policy: Policy) -> Header:
+    size = tuple(int(edge) for edge in reader.GetSize())
+    channels = {1: 1, 3: 3, 4: 4}.get(reader.GetNumberOfComponents())
+    if channels is None:
+        raise Unreadable("channels", f"{reader.GetNumberOfComponents()} values a voxel; 1, 3 or 4 are read")
+    if not 2 <= len(size) <= 4:
+        raise Unreadable("shape", f"{len(size)} axes; 2, 3 or 4 are read")
+    bits = 8 if "8-bit" in SimpleITK.GetPixelIDValueAsString(reader.GetPixelIDValue()) else 16
+    refuse_frames(size[3] if len(size) == 4 else 1, policy)
+    refuse_size(size, policy)
+    if len(size) == 2:
+        return Header(size[::-1], channels, tuple(reader.GetSpacing())[::-1], bits)
+    return volume_header(size[:3], _affine(reader), bits, policy, min(channels, 3))
+
+
+def _affine(reader: SimpleITK.ImageFileReader) -> np.ndarray:
+    dimension = len(reader.GetSize())
+    direction = np.array(reader.GetDirection()).reshape(dimension, dimension)[:3, :3]
+    affine = np.eye(4)
+    affine[:3, :3] = direction * np.array(reader.GetSpacing()[:3])
+    affine[:3, 3] = reader.GetOrigin()[:3]
+    return np.asarray(LPS_TO_RAS @ affine)

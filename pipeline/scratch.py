@@ -1,0 +1,80 @@
+"""What was computed once for a file is kept: a case is computed again only if it, or what is done to it, changed.
+
+Lives in data/scratch, outside of what DVC tracks, and may be deleted at any time.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline import engine, paths
+
+Item = TypeVar("Item")
+PACKAGE = Path(__file__).parent
+
+
+def map_cases_once(
+    function: Callable[[Item, Path], dict[str, Any]], items: Sequence[Item], keys: Sequence[str], doing: str
+) -> list[tuple[dict[str, Any], Path]]:
+    """Apply `function` to the items whose key is new, and remember its results; forget keys that are gone.
+
+    Parameters
+    ----------
+    function : callable
+        Takes an item and an empty folder of its own, in which it may leave files; returns plain values.
+    items : sequence
+    keys : sequence of str
+        One per item, from `key_of`: all that the result depends on.
+    doing : str
+        The words beside the progress bar, and the name of the folder.
+
+    Returns
+    -------
+    list of (values, folder)
+        In the order of the items.
+    """
+    shelf = paths.SCRATCH / doing
+    shelf.mkdir(parents=True, exist_ok=True)
+    new = {key: item for key, item in zip(keys, items, strict=True) if not (shelf / key).exists()}
+    engine.map_cases(partial(_compute, function=function, shelf=shelf), list(new.items()), doing)
+    for gone in {folder.name for folder in shelf.iterdir()} - set(keys):
+        shutil.rmtree(shelf / gone)
+    return [(json.loads((shelf / key / "result.json").read_text()), shelf / key) for key in keys]
+
+
+def _compute(job: tuple[str, Item], function: Callable[[Item, Path], dict[str, Any]], shelf: Path) -> None:
+    """Compute into a folder that gets its name only when it is complete."""
+    key, item = job
+    partial_folder = shelf / f"{key}.partial"
+    shutil.rmtree(partial_folder, ignore_errors=True)
+    partial_folder.mkdir()
+    result = function(item, partial_folder)
+    (partial_folder / "result.json").write_text(json.dumps(result))
+    partial_folder.rename(shelf / key)
+
+
+def key_of(file: Path, *settings: Any) -> str:
+    """Name a computation by the state of a file or folder (sizes and times of change), settings and our own code.
+
+    Parameters
+    ----------
+    *settings : plain values
+        All else that the result depends on.
+    """
+    files = sorted(path for path in file.rglob("*") if path.is_file()) if file.is_dir() else [file]
+    if file.suffix.lower() in (".hdr", ".img", ".mhd", ".nhdr"):
+        files = sorted(file.parent.glob(f"{file.stem}.*"))
+    state = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.exists()]
+    return hashlib.sha256(json.dumps([state, settings, code_hash()], default=str).encode()).hexdigest()[:32]
+
+
+def code_hash() -> str:
+    """Hash the code that reads and prepares scans, so that nothing outlives the code that made it."""
+    digest = hashlib.sha256()
+    for file in sorted((PACKAGE / "imaging").rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
