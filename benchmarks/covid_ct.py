@@ -5,8 +5,8 @@
     python benchmarks/covid_ct.py official --into /tmp/official --open    # now look at the test set, and count it
 
 The images are not ours to ship: they are looked for in ../shared/data, or where MEDADAPT_TEST_DATA says.
-The official split puts 13 patients of its test set into development too; it runs only because they are named here,
-and every figure of the test set is stamped with it.
+The official split puts 13 patients of its test set into development too, and two figures of it stand there under the
+other label; it runs only because they are named here, and every figure of the test set is stamped with it.
 """
 
 import argparse
@@ -35,9 +35,10 @@ LEAKS = [
     "c342a72af54e",
     "db115e6ad3b3",
 ]
+COPIES = ["case-cd82f9b41a71", "case-12bc43200eb9"]  # non-COVID in train, the same figures COVID in the test set
 COHORT = {"path": "data/raw/covid_ct", "public": True, "classes": ["noncovid", "covid"], "positive": "covid"}
 SPLITS = {
-    "official": {"test": "given", "test_sites": [], "allow_leaks": [f"patient-{leak}" for leak in LEAKS]},
+    "official": {"test": "given", "test_sites": [], "allow_leaks": [*(f"patient-{leak}" for leak in LEAKS), *COPIES]},
     "grouped": {"test": "patients", "test_sites": [], "test_fraction": 0.25, "allow_leaks": []},
 }
 # Chosen by patient-grouped cross-validation of the development cases alone, before the test set was opened; see
