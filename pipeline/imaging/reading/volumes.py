@@ -84,11 +84,14 @@ def _reader_of(path: Path) -> ModuleType:
 
 
 def _without_names(error: Exception, path: Path) -> str:
-    """Say what a reader said, without the file's name, which may be a patient's."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    for name in (str(path.resolve()), str(path), path.name, path.stem):
+    """Say what a reader said, without file names and quoted values, which may be a patient's."""
+    text = " ".join(str(error).split())
+    if not isinstance(error, RuntimeError):  # decoders quote the compression
+        text = re.sub(r"""(['"]).*?\1""", "…", text)
+    text = re.sub(r"\S*[/\\]\S*", "the file", text)
+    for name in (path.name, path.stem):
         text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "the file", text)
-    return text[:LONGEST_REASON]
+    return f"{type(error).__name__}: {text}"[:LONGEST_REASON]
 
 
 def _with_sound_voxels(scan: Scan, policy: Policy) -> Scan:

@@ -239,6 +239,19 @@ def test_a_truncated_image_and_a_huge_declaration_are_refused(tmp_path):
         read_scan(huge)
 
 
+@pytest.mark.parametrize("keyword", ["ImagePositionPatient", "PixelSpacing", "RescaleSlope", "Rows", "BitsStored"])
+def test_a_value_that_makes_no_sense_is_not_repeated_in_the_reason(tmp_path, head, keyword):
+    folder = save_series(tmp_path / "Doe_Jane", head, RescaleSlope=1, RescaleIntercept=0)
+    for file in list(folder.iterdir()):
+        fields = pydicom.dcmread(file)
+        fields[keyword] = pydicom.DataElement(pydicom.tag.Tag(keyword), "LO", "DOEJANE")
+        fields.save_as(folder / f"Doe_{file.name}")
+        file.unlink()
+    with pytest.raises(Unreadable) as refused:
+        read_scan(folder)
+    assert "DOE" not in str(refused.value).upper()
+
+
 def test_no_reason_against_a_dicom_file_names_a_person(tmp_path):
     file = tmp_path / "Doe_Jane.dcm"
     file.write_bytes(b"\0" * 128 + b"DICM" + b"Doe^Jane" * 20)
