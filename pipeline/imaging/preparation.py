@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 from torch.nn.functional import interpolate
 
-from pipeline.imaging.deface import NotAHead, deface
+from pipeline.imaging.brain_fit import NotAHead
+from pipeline.imaging.deface import deface
 from pipeline.imaging.geometry import Geometry, Window
 from pipeline.imaging.intensity import limits, otsu_threshold, scaled
 from pipeline.imaging.placement import Affine, Placement
