@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pipeline.imaging.geometry import Intensity, Window
 
 PERCENTILES = (0.5, 99.5)
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 DEVIATIONS = 3.0  # of a z-score that become black and white
 PIECE = 1 << 20  # voxels that are counted at a time
 WIDEST = 1 << 20  # range of whole numbers that is counted rather than sorted
@@ -48,6 +49,14 @@ def limits(voxels: NDArray[Any], intensity: Intensity) -> tuple[Window, ...]:
     inside = voxels[voxels != 0].astype(np.float64)
     mean, deviation = float(inside.mean()), float(inside.std())
     return ((mean - DEVIATIONS * deviation, mean + DEVIATIONS * deviation),)
+
+
+def grey(voxels: NDArray[Any]) -> NDArray[Any]:
+    """Take the one channel of a volume, or the luma (ITU-R BT.601) of three."""
+    if voxels.shape[0] == 1:
+        single: NDArray[Any] = voxels[0]
+        return single
+    return np.asarray(np.tensordot(np.array(LUMA, dtype=np.float32), voxels[:3].astype(np.float32), axes=1))
 
 
 def scaled(voxels: NDArray[Any], window: Window) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
 Affine = NDArray[np.float64]
+Planes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -64,3 +65,20 @@ class Placement:
             mode="constant",
         )
         return laid
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A case as the network sees it.
+
+    Attributes
+    ----------
+    planes : (C, image_size, image_size) uint8
+        Volume: axial, feet first, the patient's front up and right side on the left; the windows of a slice
+        follow each other. Picture: its channels.
+    placement : Placement
+        The way back to the scan's own grid.
+    """
+
+    planes: Planes
+    placement: Placement

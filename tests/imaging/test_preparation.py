@@ -8,9 +8,10 @@ from PIL import Image
 
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.placement import Placement
-from pipeline.imaging.preparation import Steps, prepare, stored_axis
+from pipeline.imaging.preparation import Steps, prepare
 from pipeline.imaging.reading.scan import Header, Scan, Unreadable
 from pipeline.imaging.reading.volumes import read_header, read_scan
+from pipeline.imaging.volume_planes import stored_axis
 from tests.conftest import save_nifti, shared
 from tests.imaging.monai_twin import as_planes, volume_twin
 from tests.imaging.phantoms import ORIENTATIONS, save_series, stored_as
