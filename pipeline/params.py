@@ -107,9 +107,22 @@ class Adapt(Section):
     encoder: str = "tf_efficientnet_lite0"
     weights: str = "pip"
     weights_sha256: str | None = None
-    method: Literal["none", "adabn"] = "adabn"
-    strength: Annotated[float, Field(ge=0, le=1)] = 0.5
+    method: Literal["none", "adabn", "simclr", "vicreg", "byol", "masked", "coral", "mmd", "dann", "mcc"] = "adabn"
+    strength: Annotated[float, Field(ge=0, le=1000)] = 0.5
     target: Literal["none", "unlabelled", "judged"] = "unlabelled"
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
+    patience: Annotated[int, Field(ge=1, le=10_000)] = 6
+    batch_size: Annotated[int, Field(ge=4, le=4096)] = 32
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
+    trainable_stages: Annotated[int, Field(ge=1, le=16)] = 2
+
+    @model_validator(mode="after")
+    def _only_loss_terms_weigh_more_than_one(self) -> "Adapt":
+        if self.strength > 1 and self.method not in ("coral", "mmd", "dann", "mcc"):
+            raise ValueError(f"adapt.strength is {self.strength}, but of {self.method} it is a share between 0 and 1")
+        if self.target == "none" and self.method in ("coral", "mmd", "dann", "mcc"):
+            raise ValueError(f"adapt.method {self.method} draws sites together, which needs an adapt.target")
+        return self
 
 
 class Finetune(Section):
@@ -166,6 +179,12 @@ class Params(Section):
     calibrate: Calibrate
     release: Release
     report: Report
+
+    @model_validator(mode="after")
+    def _a_release_does_not_replace_what_it_starts_from(self) -> "Params":
+        if self.adapt.weights.startswith("bundle:") and Path(self.adapt.weights).name == self.release.name:
+            raise ValueError(f"adapt.weights is the release '{self.release.name}', which release.name would overwrite")
+        return self
 
 
 def _ascending(limits: tuple[float, float]) -> tuple[float, float]:

@@ -17,8 +17,10 @@ from monai.transforms import (
     Compose,
     RandAdjustContrast,
     RandAffine,
+    RandBiasField,
     RandFlip,
     RandGaussianNoise,
+    RandGaussianSmooth,
     RandScaleIntensity,
     Transform,
 )
@@ -57,6 +59,38 @@ def training_view(planes: Planes, seed: int, kind: Kind, windows: int = 1) -> Pl
         return _through_albumentations(planes, seed)
     shifted = _shift_through_planes(planes, seed, windows)
     return _through_monai(_volume_transforms(), shifted, seed)
+
+
+def contrastive_pair(planes: Planes, seed: int, kind: Kind, windows: int = 1) -> tuple[Planes, Planes]:
+    """Draw two strong views of one case: what learning without labels takes for the same thing.
+
+    Each is a random part of the case (between half of it and all) at full size, turned and mirrored left to right,
+    with other contrast, brightness, shading, noise and sharpness; in a volume neighbouring slices count as the same,
+    too. Never top to bottom: anatomy does not stand on its head. What the views differ in the encoder is taught to
+    overlook: where brightness itself is the finding (calibrated units, density), take `adaptation_view` twice.
+
+    Parameters
+    ----------
+    planes : (C, H, W) uint8
+        A case or an instance of it; every plane is moved, shaded and sharpened alike.
+    seed : int
+        In [0, 2**32).
+    kind : {"volume", "picture"}
+        The colours of a picture are scaled each by itself.
+    windows : int
+        Planes that show the same slice.
+
+    Returns
+    -------
+    first, second : (C, H, W) uint8
+    """
+    first, second = (int(one) for one in np.random.SeedSequence(seed).generate_state(2))
+    return _contrastive_view(planes, first, kind, windows), _contrastive_view(planes, second, kind, windows)
+
+
+def _contrastive_view(planes: Planes, seed: int, kind: Kind, windows: int) -> Planes:
+    shifted = _shift_through_planes(planes, seed, windows) if kind == "volume" else planes
+    return _through_monai(_contrastive_transforms(kind, planes.shape[1:]), shifted, seed)
 
 
 def _through_monai(transforms: Compose, planes: Planes, seed: int) -> Planes:
@@ -107,6 +141,29 @@ def _picture_transforms() -> A.Compose:
             A.RandomBrightnessContrast(brightness_limit=0.15, contrast_limit=0.2, p=0.7),
             A.RandomGamma(gamma_limit=(80, 125), p=0.5),
             A.OneOf([A.GaussianBlur(blur_limit=(3, 5)), A.GaussNoise(std_range=(0.01, 0.05))], p=0.3),
+        ]
+    )
+
+
+@cache
+def _contrastive_transforms(kind: Kind, size: tuple[int, int]) -> Compose:
+    colours = [RandScaleIntensity(factors=0.15, prob=0.8, channel_wise=True)] if kind == "picture" else []
+    return Compose(
+        [
+            _flip(),
+            RandAffine(  # crop, resize and turn in one interpolation
+                prob=1.0,
+                rotate_range=np.deg2rad(10),
+                translate_range=tuple(0.15 * length for length in size),
+                scale_range=((-0.3, 0.0), (-0.3, 0.0)),
+                padding_mode="zeros",
+            ),
+            RandAdjustContrast(prob=0.8, gamma=(0.6, 1.7)),
+            RandScaleIntensity(factors=0.3, prob=0.8),
+            RandBiasField(prob=0.5, degree=2, coeff_range=(-0.2, 0.2)),
+            *colours,
+            RandGaussianSmooth(sigma_x=(0.25, 1.5), sigma_y=(0.25, 1.5), prob=0.5),
+            RandGaussianNoise(prob=0.5, std=0.05),
         ]
     )
 

@@ -1,28 +1,19 @@
-"""Builds a timm backbone as a chain of stages, so that any prefix of it can be frozen and computed once.
+"""Builds a timm backbone as a chain of stages, so that any prefix of it can be frozen and computed once."""
 
-The only file that knows how timm's networks are put together.
-"""
-
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import timm
 import torch
-from timm.models import adapt_input_conv
-from timm.models.convnext import ConvNeXt
-from timm.models.densenet import DenseNet
-from timm.models.efficientnet import EfficientNet
-from timm.models.resnet import ResNet
-from timm.models.vgg import VGG
 from torch import Tensor, nn
 
+from pipeline.learning.families import Cut, UnknownEncoder, cutter_of, options_of
 
-class UnknownEncoder(ValueError):
-    """A name that timm does not know, or a family that is not cut into stages here."""
+OURS = "encoder."  # what the names of an encoder's weights begin with in a classifier's; timm has no such names
 
 
 class Encoder(nn.Module):
-    """A convolutional backbone whose features are pooled from several of its last stages.
+    """A backbone whose features are pooled from several of its last stages.
 
     The deepest stage knows objects, the ones before it know texture and edges; on small medical cohorts their means
     side by side separate better than the deepest alone ("hypercolumns", Hariharan et al. 2015, section 3).
@@ -35,12 +26,13 @@ class Encoder(nn.Module):
         Length of a feature vector.
     """
 
-    def __init__(self, stages: list[nn.Module], norm: nn.Module, widths: list[int], pooled_stages: int) -> None:
+    def __init__(self, cut: Cut, in_channels: int, pooled_stages: int) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(stages)
-        self.norm = norm
-        self.first_pooled = max(len(stages) - pooled_stages, 0)
-        self.width = sum(widths[self.first_pooled :])
+        self.stages = nn.ModuleList(cut.stages)
+        self.norm = cut.norm
+        self.pooled = cut.pooled
+        self.first_pooled = max(len(cut.stages) - pooled_stages, 0)
+        self.width = sum(_widths(cut.stages, in_channels)[self.first_pooled :])
 
     def run(self, maps: Tensor, pooled: Tensor, first: int = 0, last: int | None = None) -> tuple[Tensor, Tensor]:
         """Run stages `first` to before `last`, and add the mean of each pooled stage to what was pooled before.
@@ -48,6 +40,7 @@ class Encoder(nn.Module):
         Parameters
         ----------
         maps : (N, C, H, W)
+            Tokens are kept as maps of one column, (N, C, tokens, 1).
         pooled : (N, w)
             w = 0 before the first stage.
 
@@ -59,7 +52,7 @@ class Encoder(nn.Module):
         for number, stage in list(enumerate(self.stages))[first:last]:
             maps = stage(maps)
             if number >= self.first_pooled:
-                mean = maps.mean(dim=(2, 3), keepdim=True)
+                mean = maps[:, :, self.pooled].mean(dim=(2, 3), keepdim=True)
                 mean = self.norm(mean) if number == len(self.stages) - 1 else mean
                 pooled = torch.cat([pooled, mean.flatten(1)], dim=1)
         return maps, pooled
@@ -77,12 +70,12 @@ def build_encoder(
     Parameters
     ----------
     name : str
-        A timm model of the families EfficientNet, ResNet, ConvNeXt, DenseNet or VGG.
+        A timm model of the families EfficientNet, ResNet, ConvNeXt, DenseNet, VGG or ViT.
     in_channels : int
-        Channels of an image. Weights for three are summed (one channel) or repeated and scaled by 3 / n, so
-        that the first response to a grey image keeps its scale.
+        Channels of an image; weights for another number of them are fitted to it (see `fit_channels`).
     state : mapping, optional
-        Pretrained weights under timm's names; a classifier's weights in it are left out. Random without.
+        Pretrained weights, under timm's names or under a classifier's of ours ("encoder.stages..."); whatever
+        comes after the features is left out. Random without.
     pooled_stages : int
         How many of the last stages give features; 1 is what timm's own classifier sees.
 
@@ -95,16 +88,40 @@ def build_encoder(
     """
     if not timm.is_model(name):
         raise UnknownEncoder(f"timm knows no model '{name}'; `timm.list_models()` lists them")
-    model: Any = timm.create_model(name, pretrained=False, in_chans=in_channels, num_classes=0)
-    if state is not None:
-        _load(model, name, state, in_channels)
-    cut = next((cut for family, cut in FAMILIES.items() if isinstance(model, family)), None)
-    if cut is None:
-        known = ", ".join(family.__name__ for family in FAMILIES)
-        raise UnknownEncoder(f"'{name}' is a {type(model).__name__}, which is not one of {known}")
-    norm: nn.Module = model.head.norm if isinstance(model, ConvNeXt) else nn.Identity()  # type: ignore[assignment]
-    stages = cut(model)
-    return Encoder(stages, norm, _widths(stages, in_channels), pooled_stages)
+    model: Any = timm.create_model(name, pretrained=False, in_chans=in_channels, num_classes=0, **options_of(name))
+    cut, first = cutter_of(model, name), _input_layer(model)
+    ours = {key.removeprefix(OURS): value for key, value in (state or {}).items() if key.startswith(OURS)}
+    if state is not None and not ours:
+        _load(model, first, _without_classifier(model, state), name)
+    encoder = Encoder(cut(model), in_channels, pooled_stages)
+    if ours:
+        _load(encoder, first, ours, name)
+    return encoder
+
+
+def fit_channels(kernel: Tensor, in_channels: int) -> Tensor:
+    """Make the first layer's weights fit another number of channels, the response to a grey image being the same.
+
+    They are repeated where the number is a multiple, as from colours to three slices of colours, and divided by how
+    often; else every channel gets an equal share of their sum, since no channel of ours is the red one.
+
+    Parameters
+    ----------
+    kernel : (O, I, h, w)
+
+    Returns
+    -------
+    (O, in_channels, h, w) Tensor
+        Its sum over the channels is that of `kernel`.
+    """
+    present = kernel.shape[1]
+    if in_channels == present:
+        return kernel
+    if in_channels % present == 0:
+        fitted = kernel.float().repeat(1, in_channels // present, 1, 1) * (present / in_channels)
+    else:
+        fitted = kernel.float().sum(dim=1, keepdim=True).repeat(1, in_channels, 1, 1) / in_channels
+    return fitted.to(kernel.dtype)
 
 
 def preprocessing_of(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -115,15 +132,24 @@ def preprocessing_of(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(config.mean), tuple(config.std)
 
 
-def _load(model: Any, name: str, state: Mapping[str, Tensor], in_channels: int) -> None:
+def _without_classifier(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     classifier = model.pretrained_cfg["classifier"]
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    kept = {key: value for key, value in state.items() if not key.startswith(tuple(f"{head}." for head in heads))}
-    first = f"{model.pretrained_cfg['first_conv']}.weight"
-    if first in kept:
-        kept[first] = adapt_input_conv(in_channels, kept[first])
+    return {key: value for key, value in state.items() if not key.startswith(tuple(f"{head}." for head in heads))}
+
+
+def _input_layer(model: Any) -> nn.Conv2d:
+    layer: nn.Conv2d = model.get_submodule(model.pretrained_cfg["first_conv"])
+    return layer
+
+
+def _load(network: nn.Module, first: nn.Conv2d, state: dict[str, Tensor], name: str) -> None:
+    """Put weights into a network, those of its first layer fitted to the channels that it takes."""
+    [key] = [f"{place}.weight" for place, layer in network.named_modules() if layer is first]
+    if key in state and state[key].ndim == 4:
+        state = state | {key: fit_channels(state[key], first.in_channels)}
     try:
-        model.load_state_dict(kept, strict=True)
+        network.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise ValueError(f"the weights do not fit {name}: {error}") from error
 
@@ -140,47 +166,6 @@ def _widths(stages: list[nn.Module], in_channels: int) -> list[int]:
         widths.append(maps.shape[1])
     chain.train(training)
     return widths
-
-
-def _efficientnet_stages(model: Any) -> list[nn.Module]:
-    return [nn.Sequential(model.conv_stem, model.bn1), *model.blocks, nn.Sequential(model.conv_head, model.bn2)]
-
-
-def _resnet_stages(model: Any) -> list[nn.Module]:
-    stem = nn.Sequential(model.conv1, model.bn1, model.act1, model.maxpool)
-    return [stem, model.layer1, model.layer2, model.layer3, model.layer4]
-
-
-def _convnext_stages(model: Any) -> list[nn.Module]:
-    *stages, last = model.stages
-    return [model.stem, *stages, nn.Sequential(last, model.norm_pre)]
-
-
-def _densenet_stages(model: Any) -> list[nn.Module]:
-    return _cut_before(model.features, lambda name, _: name.startswith("denseblock"))
-
-
-def _vgg_stages(model: Any) -> list[nn.Module]:
-    pooled = {int(name) + 1 for name, layer in model.features.named_children() if isinstance(layer, nn.MaxPool2d)}
-    return _cut_before(model.features, lambda name, _: int(name) in pooled)
-
-
-def _cut_before(chain: nn.Module, starts: Callable[[str, nn.Module], bool]) -> list[nn.Module]:
-    pieces: list[list[nn.Module]] = [[]]
-    for name, layer in chain.named_children():
-        if starts(name, layer):
-            pieces.append([])
-        pieces[-1].append(layer)
-    return [nn.Sequential(*piece) for piece in pieces if piece]
-
-
-FAMILIES: dict[type[nn.Module], Callable[[Any], list[nn.Module]]] = {
-    EfficientNet: _efficientnet_stages,
-    ResNet: _resnet_stages,
-    ConvNeXt: _convnext_stages,
-    DenseNet: _densenet_stages,
-    VGG: _vgg_stages,
-}
 
 
 def count_parameters(module: nn.Module) -> int:

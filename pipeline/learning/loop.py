@@ -5,11 +5,13 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from pipeline.learning.alignment import Alignment, look
 from pipeline.learning.classifier import Classifier, Tail
 
 log = logging.getLogger(__name__)
@@ -76,7 +78,7 @@ def first_trained_stage(network: Classifier, recipe: Recipe) -> int:
 def parameter_groups(network: Classifier, recipe: Recipe) -> list[dict[str, object]]:
     """Give the head the full rate and each stage below it `rate_decay` of the one above."""
     first = first_trained_stage(network, recipe)
-    chain: list[nn.Module] = [nn.ModuleList([network.attention, network.head])]
+    chain: list[nn.Module] = [nn.ModuleList([network.encoder.norm, network.attention, network.head])]
     chain += reversed(network.encoder.stages[first:])
     return [
         {"params": list(part.parameters()), "lr": recipe.learning_rate * recipe.rate_decay**depth}
@@ -102,6 +104,7 @@ def fit(
     accelerator: Accelerator,
     seed: int,
     tell: Callable[[Epoch], None] = lambda epoch: None,
+    alignment: Alignment | None = None,
 ) -> list[Epoch]:
     """Train the last stages, the attention and the head of `network` in place, and leave the best epoch in it.
 
@@ -120,18 +123,21 @@ def fit(
         Of the order of the cases and the choice of views.
     tell : callable
         Called after each epoch.
+    alignment : Alignment, optional
+        What is added to the loss of each step to draw sites together; the inner loss stays without it.
 
     Returns
     -------
     list of Epoch
         From epoch 0 to the last one run.
     """
-    tail = Tail(network, first_trained_stage(network, recipe)).eval()
-    optimizer = torch.optim.AdamW(
-        parameter_groups(network, recipe), weight_decay=recipe.weight_decay, fused=accelerator.device.type == "cuda"
-    )
-    tail, optimizer = accelerator.prepare(tail, optimizer)
+    plain = Tail(network, first_trained_stage(network, recipe)).eval()
+    groups = parameter_groups(network, recipe)
+    groups += alignment.parameter_groups(recipe.learning_rate) if alignment else []
+    optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=accelerator.device.type == "cuda")
+    tail, optimizer = accelerator.prepare(plain, optimizer)
     loss_of = nn.CrossEntropyLoss(weight=weights.to(accelerator.device))
+    losses_of = partial(_losses, tail, plain, loss_of, alignment)
     draws = torch.Generator().manual_seed(seed)
     steps = recipe.epochs * math.ceil(len(train.labels) / recipe.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -141,7 +147,7 @@ def fit(
     best = copy.deepcopy(network.state_dict())
     for number in range(1, recipe.epochs + 1):
         rate = float(optimizer.param_groups[0]["lr"])
-        train_loss = _one_epoch(tail, train, loss_of, optimizer, schedule, accelerator, recipe.batch_size, draws)
+        train_loss = _one_epoch(losses_of, train, optimizer, schedule, accelerator, recipe.batch_size, draws)
         inner_loss = evaluate(tail, inner, loss_of, accelerator)
         is_best = inner_loss < min(epoch.inner_loss for epoch in curve)
         curve.append(Epoch(number, train_loss, inner_loss, rate, is_best))
@@ -163,10 +169,27 @@ def evaluate(tail: nn.Module, cases: Cases, loss_of: nn.Module, accelerator: Acc
     return float(loss_of(logits, cases.labels.to(accelerator.device)))
 
 
-def _one_epoch(
+def _losses(
     tail: nn.Module,
-    train: Cases,
+    plain: Tail,
     loss_of: nn.Module,
+    alignment: Alignment | None,
+    batch: list[Tensor],
+    labels: Tensor,
+    rows: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Give the log-loss of a batch, and what a step descends: the same, or with the term that aligns sites."""
+    if alignment is None:
+        loss = loss_of(tail(*batch), labels)
+        return loss, loss
+    features, logits = look(plain, *batch)
+    loss = loss_of(logits, labels)
+    return loss, loss + alignment(plain, features, logits, rows)
+
+
+def _one_epoch(
+    losses_of: Callable[[list[Tensor], Tensor, Tensor], tuple[Tensor, Tensor]],
+    train: Cases,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     accelerator: Accelerator,
@@ -179,11 +202,11 @@ def _one_epoch(
     for rows, chosen in zip(order.split(batch_size), views.split(batch_size), strict=True):
         batch = [part[chosen, rows].to(accelerator.device).float() for part in (train.maps, train.pooled)]
         with accelerator.autocast():
-            loss = loss_of(tail(*batch), train.labels[rows].to(accelerator.device))
-        if not torch.isfinite(loss):
+            loss, objective = losses_of(batch, train.labels[rows].to(accelerator.device), rows)
+        if not torch.isfinite(objective):
             raise FloatingPointError("the training loss is not finite; lower finetune.learning_rate")
         optimizer.zero_grad()
-        accelerator.backward(loss)
+        accelerator.backward(objective)
         optimizer.step()
         schedule.step()
         total += float(loss.detach()) * len(rows)

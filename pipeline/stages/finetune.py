@@ -1,6 +1,8 @@
 """finetune@k: probe, then train the last stages from it; score what was held out. No figures are made here."""
 
 import logging
+import math
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 
@@ -9,20 +11,33 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline import engine, paths
 from pipeline.imaging.geometry import Geometry, reference_passes
 from pipeline.imaging.views import training_view
+from pipeline.learning.alignment import Alignment, Target
 from pipeline.learning.classifier import Activations, Classifier
 from pipeline.learning.encoder import build_encoder, inference
 from pipeline.learning.loop import Cases, Epoch, Recipe, class_weights, first_trained_stage, fit, make_accelerator
+from pipeline.learning.methods.coral import Coral
+from pipeline.learning.methods.dann import Dann
+from pipeline.learning.methods.mcc import Mcc
+from pipeline.learning.methods.mmd import Mmd
 from pipeline.learning.probe import Probe, fit_probe
 from pipeline.params import Finetune, Params, seed_for
 from pipeline.paths import Role
 from pipeline.refusal import Refusal
 
 log = logging.getLogger(__name__)
+
+TERMS: dict[str, Callable[[Classifier, int, int], nn.Module]] = {  # of the network, its sites and the training steps
+    "coral": lambda network, sites, steps: Coral(),
+    "mmd": lambda network, sites, steps: Mmd(),
+    "mcc": lambda network, sites, steps: Mcc(),
+    "dann": lambda network, sites, steps: Dann(network.encoder.width, sites, steps),
+}
+ALIGNED = {"unlabelled": (Role.UNLABELLED,), "judged": (Role.UNLABELLED, Role.HELD_OUT, Role.LOCKED)}
 
 
 def run(params: Params, fold: str) -> None:
@@ -61,17 +76,21 @@ def train(
     network.to(accelerator.device)
     first = first_trained_stage(network, recipe)
     training, inner = (cases[cases["role"] == role] for role in (Role.TRAIN, Role.INNER))
-    train_cases = frozen_views(network, training, classes, geometry, params, fold, settings.views, first)
-    inner_cases = frozen_views(network, inner, classes, geometry, params, fold, 0, first)
+    train_cases, inner_cases = (
+        Cases(*frozen_views(network, some, geometry, params, fold, views, first), labels_of(some, classes))
+        for some, views in ((training, settings.views), (inner, 0))
+    )
     probe = probe_of(network, train_cases, training, classes, params, fold, first)
     start_from(network, probe)
     log.info("fold %s: %d training cases, probe C = %.3g", fold, len(training), probe.penalty)
     weights = class_weights(train_cases.labels, len(classes), settings.class_weights == "balanced")
     if strategy_of(settings, len(cases), geometry, params.budget) == "probe":
         recipe = recipe_of(settings.model_copy(update={"epochs": 0}))
+    alignment = alignment_of(network, cases, geometry, params, fold, first) if recipe.epochs else None
     seed = seed_for(params.seed, "finetune", fold)
     try:
-        curve = fit(network, train_cases, inner_cases, recipe, weights, accelerator, seed, partial(tell_epoch, fold))
+        tell = partial(tell_epoch, fold)
+        curve = fit(network, train_cases, inner_cases, recipe, weights, accelerator, seed, tell, alignment)
     except FloatingPointError as error:
         raise Refusal(f"fold {fold}: {error}") from error
     put_prevalence_back(network, weights)
@@ -100,13 +119,12 @@ def strategy_of(settings: Finetune, n_cases: int, geometry: Geometry, budget: in
 def frozen_views(
     network: Classifier,
     cases: pd.DataFrame,
-    classes: list[str],
     geometry: Geometry,
     params: Params,
     fold: str,
     views: int,
     first: int,
-) -> Cases:
+) -> tuple[Tensor, Tensor]:
     """Compute the activations at the freeze boundary of each case as it is and of its augmented views, once."""
     device = network.head.weight.device
     maps, pooled = [], []
@@ -118,8 +136,44 @@ def frozen_views(
             frozen = network.activations(torch.from_numpy(stack).to(device), last=first)
         maps.append(frozen.maps.half().cpu())
         pooled.append(frozen.pooled.half().cpu())
-    labels = torch.tensor([classes.index(label) for label in cases["label"]])
-    return Cases(torch.stack(maps, dim=1), torch.stack(pooled, dim=1), labels)
+    return torch.stack(maps, dim=1), torch.stack(pooled, dim=1)
+
+
+def labels_of(cases: pd.DataFrame, classes: list[str]) -> Tensor:
+    """Give each case the number of its class."""
+    return torch.tensor([classes.index(label) for label in cases["label"]])
+
+
+def alignment_of(
+    network: Classifier, cases: pd.DataFrame, geometry: Geometry, params: Params, fold: str, first: int
+) -> Alignment | None:
+    """Set up the loss term that `adapt@k` chose, with sites as domains; None where it chose none."""
+    record = paths.read_json(paths.adaptation(fold))
+    if record["method"] not in TERMS or record["strength"] == 0:
+        return None
+    training = cases[cases["role"] == Role.TRAIN]
+    others = cases[cases["role"].isin(ALIGNED.get(record["target"], ()))]
+    sites = sorted({*training["site"], *others["site"]})
+    if others.empty or len(sites) < 2:
+        raise Refusal(
+            f"adapt.method: {record['method']} draws sites together, but there are {len(others)} unlabelled cases and "
+            f"{len(sites)} site(s) to train on; mark cases as unlabelled, set adapt.target, or choose another method"
+        )
+    recipe = recipe_of(params.finetune)
+    steps = recipe.epochs * math.ceil(len(training) / recipe.batch_size)
+    device = network.head.weight.device
+    unlabelled = frozen_views(network, others, geometry, params, fold, params.finetune.views, first)
+    domains, target_domains = (
+        torch.tensor([sites.index(site) for site in some["site"]]) for some in (training, others)
+    )
+    return Alignment(
+        TERMS[record["method"]](network, len(sites), steps).to(device),
+        record["strength"],
+        Target(*unlabelled, target_domains),
+        domains,
+        recipe.batch_size,
+        torch.Generator().manual_seed(seed_for(params.seed, "align", fold)),
+    )
 
 
 @torch.inference_mode()

@@ -78,6 +78,7 @@ def write_configs(params: Params, status: str, figures: dict[str, dict[str, obje
         temperature=temperature,
         status=status,
         eval_metrics=figures,
+        provenance=paths.read_json(paths.adaptation(FINAL))["provenance"],
     )
     steps = Steps.from_json({"geometry": geometry.as_json(), **paths.read_json(paths.READING)})
     inference = inference_config(preparation_config(steps), paths.read_json(paths.network(FINAL)), temperature)

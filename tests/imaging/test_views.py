@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.imaging.views import adaptation_view, training_view
+from pipeline.imaging.views import adaptation_view, contrastive_pair, training_view
 
 CASES = {
     "volume": np.random.default_rng(0).integers(0, 255, (6, 32, 32), dtype=np.uint8),
@@ -36,4 +36,81 @@ def test_the_planes_of_a_volume_are_moved_together():
 def test_the_case_itself_stays_as_it_is():
     planes = CASES["volume"].copy()
     training_view(planes, 1, "volume")
+    np.testing.assert_array_equal(planes, CASES["volume"])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_strong_views_are_drawn_again_from_their_seed_and_differ(name):
+    planes, kind = CASES[name], "volume" if name == "volume" else "picture"
+    first, second = contrastive_pair(planes, 7, kind)
+    others = [contrastive_pair(planes, seed, kind)[0] for seed in range(5)]
+    np.random.seed(1)
+    again = contrastive_pair(planes, 7, kind)
+    np.testing.assert_array_equal(again[0], first)
+    np.testing.assert_array_equal(again[1], second)
+    assert (first != second).any() and all((other != first).any() for other in others)
+    for view in (first, second):
+        assert view.shape == planes.shape and view.dtype == np.uint8
+
+
+def strong_views(planes, kind="picture", seeds=30, windows=1):
+    return [view for seed in range(seeds) for view in contrastive_pair(planes, seed, kind, windows)]
+
+
+def centre_of(view):
+    return np.argwhere(view[0] > 75).mean(axis=0)
+
+
+def test_strong_views_mirror_left_to_right_and_never_top_to_bottom():
+    planes = np.zeros((1, 64, 64), dtype=np.uint8)
+    planes[0, 12:22, 12:22] = 255
+    centres = np.array([centre_of(view) for view in strong_views(planes)])
+    assert (centres[:, 0] < 32).all()
+    assert 10 < (centres[:, 1] < 32).sum() < 50
+
+
+def test_strong_views_show_between_half_of_the_picture_and_all_of_it():
+    planes = np.zeros((1, 64, 64), dtype=np.uint8)
+    planes[0, 22:42, 22:42] = 255
+    areas = np.array([(view[0] > 75).sum() for view in strong_views(planes)]) / 400
+    assert areas.min() > 0.9 and areas.max() < 1 / 0.49 + 0.2
+    assert areas.max() > 1.5
+
+
+def test_strong_views_change_brightness_contrast_and_sharpness():
+    planes = np.full((1, 64, 64), 60, dtype=np.uint8)
+    planes[0, :, ::2] = 180
+    middle = np.array([view[0, 28:36, 28:36] for view in strong_views(planes)], dtype=float)
+    levels, contrasts = middle.mean(axis=(1, 2)), middle.std(axis=(1, 2))
+    assert levels.max() > 1.4 * levels.min()
+    assert contrasts.max() > 3 * contrasts.min()
+
+
+def test_the_planes_of_a_volume_differ_in_strong_views_by_noise_only():
+    planes = np.repeat(CASES["volume"][:1], 6, axis=0)
+    apart = [np.abs(view.astype(float) - view[0]).mean() for view in strong_views(planes, "volume")]
+    assert min(apart) == 0 and max(apart) < 20
+
+
+def test_only_the_colours_of_a_picture_are_scaled_each_by_itself():
+    grey = np.full((3, 32, 32), 120, dtype=np.uint8)
+    for kind, expected in (("picture", True), ("volume", False)):
+        middles = [view[:, 12:20, 12:20].mean(axis=(1, 2)) for view in strong_views(grey, kind)]
+        assert any(np.ptp(middle) > 10 for middle in middles) == expected
+
+
+@pytest.mark.parametrize("windows", [1, 2])
+def test_a_neighbouring_slice_counts_as_the_same_in_a_volume_and_its_windows_stay_together(windows):
+    planes = np.full((6, 32, 32), 200, dtype=np.uint8)
+    planes[:windows] = 0
+    bright = [
+        (view[:, 12:20, 12:20].mean(axis=(1, 2)) > 75).tolist() for view in strong_views(planes, "volume", 10, windows)
+    ]
+    assert {tuple(one) for one in bright} == {(False,) * n + (True,) * (6 - n) for n in (0, windows, 2 * windows)}
+    assert all(not view[:windows, 12:20, 12:20].mean() > 75 for view in strong_views(planes, "picture", 10))
+
+
+def test_a_case_stays_as_it_is_when_strong_views_are_drawn():
+    planes = CASES["volume"].copy()
+    contrastive_pair(planes, 1, "volume")
     np.testing.assert_array_equal(planes, CASES["volume"])

@@ -1,14 +1,21 @@
+import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
 import timm
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from pipeline.learning.classifier import Classifier
 from pipeline.learning.encoder import build_encoder
-from pipeline.learning.weights import BadWeights, file_sha256, load_weights
+from pipeline.learning.weights import BadWeights, Provenance, file_sha256, load_weights
+from pipeline.releasing.bundle import INFERENCE, METADATA, WEIGHTS, inference_config, metadata_config
+from pipeline.releasing.manifest import write_manifest
+
+ARGUMENTS = {"encoder": "test_resnet", "in_channels": 3, "n_classes": 2, "pooled_stages": 2}
 
 
 @torch.no_grad()
@@ -109,3 +116,100 @@ def test_no_weights_and_a_missing_file():
     assert load_weights("test_resnet", "none", None)[0] is None
     with pytest.raises(BadWeights, match="is not there"):
         load_weights("test_resnet", "weights/none.pt", None)
+
+
+@pytest.fixture
+def release(tmp_path):
+    """A release as the pipeline writes it, as far as a warm start reads it."""
+    folder = tmp_path / "chest"
+    for part in ("configs", "models"):
+        (folder / part).mkdir(parents=True)
+    save_file(Classifier(**ARGUMENTS).state_dict(), folder / WEIGHTS)
+    metadata = metadata_config("chest", "1.2.0", "d", "u", ["a", "b"], 3, 32, "picture", 1.5, "validated", {}, {})
+    (folder / METADATA).write_text(json.dumps(metadata))
+    (folder / INFERENCE).write_text(json.dumps(inference_config({}, ARGUMENTS, 1.5)))
+    write_manifest(folder, {})
+    return folder
+
+
+def rewrite(folder, file, change):
+    values = json.loads((folder / file).read_text())
+    change(values)
+    (folder / file).write_text(json.dumps(values))
+    write_manifest(folder, {})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("channels", [3, 1, 2])
+def test_a_release_gives_the_encoder_that_it_was_made_with(release, channels):
+    network = Classifier(**ARGUMENTS)
+    network.load_state_dict(load_file(release / WEIGHTS))
+    state, provenance = load_weights("test_resnet", f"bundle:{release}", None)
+    encoder = build_encoder("test_resnet", channels, state, pooled_stages=2).eval()
+    grey = torch.randn(2, 1, 48, 48)
+    expected = network.eval().encoder(grey.repeat(1, 3, 1, 1))
+    torch.testing.assert_close(encoder(grey.repeat(1, channels, 1, 1)), expected, rtol=1e-4, atol=1e-4)
+    assert provenance.source == "release chest 1.2.0"
+    assert provenance.sha256 == file_sha256(release / WEIGHTS)
+    assert load_weights("test_resnet", f"bundle:{release}", provenance.sha256)[1] == provenance
+
+
+def test_a_release_says_what_it_started_from(release):
+    _, provenance = load_weights("test_resnet", f"bundle:{release}", None)
+    assert "docs/README.md" in provenance.licence and "docs/README.md" in provenance.pretraining
+    start = Provenance("test_resnet", "PyPI w 0.1", "Apache-2.0", "0" * 64, "ImageNet-1k, supervised")
+    rewrite(release, METADATA, lambda values: values.update(provenance=start.as_json()))
+    _, provenance = load_weights("test_resnet", f"bundle:{release}", None)
+    assert provenance.licence.startswith("Apache-2.0;")
+    assert provenance.pretraining.startswith("ImageNet-1k, supervised (PyPI w 0.1); then release chest 1.2.0:")
+
+
+@pytest.mark.parametrize("file", [WEIGHTS, METADATA, INFERENCE], ids=str)
+def test_a_release_with_a_changed_or_missing_file_is_refused_by_the_files_name(release, file):
+    content = bytearray((release / file).read_bytes())
+    content[-2] ^= 1
+    (release / file).write_bytes(content)
+    with pytest.raises(BadWeights, match=rf"^adapt.weights: .*{file.name}.*source again"):
+        load_weights("test_resnet", f"bundle:{release}", None)
+    (release / file).unlink()
+    with pytest.raises(BadWeights, match=rf"^adapt.weights: .*{file.name}.*source again"):
+        load_weights("test_resnet", f"bundle:{release}", None)
+
+
+def test_a_release_of_another_encoder_names_the_one_that_it_holds(release):
+    with pytest.raises(BadWeights, match="set adapt.encoder to test_resnet"):
+        load_weights("resnet18", f"bundle:{release}", None)
+
+
+def test_a_release_with_other_weights_than_promised_is_refused(release):
+    with pytest.raises(BadWeights, match="^adapt.weights_sha256: .*set that, or null"):
+        load_weights("test_resnet", f"bundle:{release}", "0" * 64)
+
+
+BROKEN = {
+    "no manifest": lambda folder: (folder / "MANIFEST.json").unlink(),
+    "no JSON": lambda folder: (folder / "MANIFEST.json").write_text("{"),
+    "too deep": lambda folder: (folder / "MANIFEST.json").write_text("[" * 100_000),
+    "a list": lambda folder: (folder / "MANIFEST.json").write_text("[]"),
+    "unlisted": lambda folder: (folder / "MANIFEST.json").write_text('{"files": {}}'),
+    "no encoder": lambda folder: rewrite(folder, INFERENCE, lambda values: values["network_def"].pop("encoder")),
+    "no network": lambda folder: rewrite(folder, INFERENCE, lambda values: values.update(network_def="DenseNet121")),
+    "no name": lambda folder: rewrite(folder, METADATA, lambda values: values.pop("name")),
+    "odd start": lambda folder: rewrite(folder, METADATA, lambda values: values.update(provenance=["x"])),
+    "no folder": shutil.rmtree,
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_is_not_a_release_of_ours_is_refused_with_the_cure(release, kind):
+    BROKEN[kind](release)
+    with pytest.raises(BadWeights, match="^adapt.weights: .*not a whole release.*bundle:data/released/NAME"):
+        load_weights("test_resnet", f"bundle:{release}", None)
+
+
+def test_a_release_whose_weights_are_a_pickle_runs_nothing(release, tmp_path):
+    torch.save({"a": Mark(tmp_path / "mark")}, release / WEIGHTS)
+    write_manifest(release, {})
+    with pytest.raises(BadWeights, match="plain state dict"):
+        load_weights("test_resnet", f"bundle:{release}", None)
+    assert not (tmp_path / "mark").exists()

@@ -44,7 +44,7 @@ def bundle(tmp_path):
     save_file(state, folder / WEIGHTS)
     torch.save(state, folder / STATE_DICT)
     metadata = metadata_config(
-        "model", "1.0.0", "d", "u", CLASSES, GEOMETRY.planes, 32, "volume", TEMPERATURE, "candidate", {}
+        "model", "1.0.0", "d", "u", CLASSES, GEOMETRY.planes, 32, "volume", TEMPERATURE, "candidate", {}, {}
     )
     inference_settings = inference_config(preparation_config(Steps(GEOMETRY)), ARGUMENTS, TEMPERATURE)
     (folder / METADATA).write_text(json.dumps(metadata))

@@ -3,8 +3,8 @@ import copy
 import torch
 from torch import nn
 
-from pipeline.learning.adaptation import adabn
 from pipeline.learning.encoder import build_encoder
+from pipeline.learning.methods.adabn import adabn, adabn_per_site
 from tests.conftest import TINY_ENCODER
 
 
@@ -54,3 +54,31 @@ def test_images_of_the_new_domain_come_out_normalised():
 def test_a_network_without_normalisation_statistics_is_left_alone():
     network = nn.Sequential(nn.LayerNorm(4))
     assert adabn(network, [torch.randn(2, 4)]) is network
+
+
+def test_the_statistics_of_one_site_are_those_of_all_images_and_load_where_they_belong():
+    images = [torch.randn(8, 3, 32, 32) + 2 for _ in range(3)]
+    encoder = build_encoder(TINY_ENCODER, 3).eval()
+    pooled = adabn(copy.deepcopy(encoder), images, strength=0.7)
+    statistics = adabn_per_site(encoder, {"north": lambda: images}, strength=0.7)
+    assert set(statistics) == {"north"}
+    assert set(statistics["north"]) == {name for name in encoder.state_dict() if "running" in name or "tracked" in name}
+    encoder.load_state_dict(statistics["north"], strict=False)
+    assert all(torch.equal(value, pooled.state_dict()[name]) for name, value in encoder.state_dict().items())
+
+
+def test_each_site_gets_its_own_statistics_and_the_network_stays_as_it_came():
+    network = nn.Sequential(nn.BatchNorm2d(2)).eval()
+    adabn(network, [torch.randn(16, 2, 4, 4) + 1])
+    before = copy.deepcopy(network.state_dict())
+    sites = {"dark": [torch.randn(64, 2, 4, 4) - 5], "bright": [torch.randn(64, 2, 4, 4) + 5]}
+    statistics = adabn_per_site(network, {site: (lambda found=found: found) for site, found in sites.items()})
+    for site, level in (("dark", -5.0), ("bright", 5.0)):
+        torch.testing.assert_close(statistics[site]["0.running_mean"], torch.full((2,), level), rtol=0, atol=0.1)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_at_strength_zero_every_site_has_the_statistics_of_the_source():
+    network = nn.Sequential(nn.BatchNorm2d(2)).eval()
+    statistics = adabn_per_site(network, {"a": lambda: [torch.randn(8, 2, 4, 4) + 3]}, strength=0)
+    assert torch.equal(statistics["a"]["0.running_mean"], network[0].running_mean)

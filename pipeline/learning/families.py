@@ -1,0 +1,160 @@
+"""Cuts timm's networks into stages that can be run one by one; the only file that knows how they are put together.
+
+A convolutional stage maps (N, C, H, W) to (N, C', H', W'). A stage of a vision transformer does the same to its
+tokens, kept as maps of one column, (N, C, tokens, 1): class and register tokens first, then the patches row by row.
+In memory that is, channels last, the (N, tokens, C) that a transformer works on, so that nothing is copied.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from timm.models import is_model_in_modules
+from timm.models.convnext import ConvNeXt
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.densenet import DenseNet
+from timm.models.efficientnet import EfficientNet
+from timm.models.resnet import ResNet
+from timm.models.vgg import VGG
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+VIT_GROUPS = 4
+VIT_FILES = ["vision_transformer", "vision_transformer_hybrid", "deit"]
+
+
+class UnknownEncoder(ValueError):
+    """A name that timm does not know, or a family that is not cut into stages here."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A backbone in pieces.
+
+    Attributes
+    ----------
+    stages : list of nn.Module
+        Composed in order they are the backbone's `forward_features`.
+    norm : nn.Module
+        What timm applies to the mean (N, C, 1, 1) of the last stage.
+    pooled : slice
+        The rows of a map over which the mean is taken; all but for tokens.
+    """
+
+    stages: list[nn.Module]
+    norm: nn.Module = field(default_factory=nn.Identity)
+    pooled: slice = field(default_factory=lambda: slice(None))
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """List what timm must be told to build a network that takes images of any size.
+
+    A vision transformer then interpolates its position embeddings (bicubic, antialiased), and fills the last patches
+    with zeros where the patch does not divide the image.
+    """
+    if is_model_in_modules(name, VIT_FILES):
+        return {"dynamic_img_size": True, "dynamic_img_pad": True}
+    return {}
+
+
+def cutter_of(model: nn.Module, name: str) -> Callable[[Any], Cut]:
+    """Choose how a timm network without a classifier is taken apart; its layers will be shared, not copied.
+
+    Raises
+    ------
+    UnknownEncoder
+        If its family is not one of `FAMILIES`, or it pools in a way that no mean over tokens gives.
+    """
+    cut = next((cut for family, cut in FAMILIES.items() if isinstance(model, family)), None)
+    if cut is None:
+        known = ", ".join(family.__name__ for family in FAMILIES)
+        raise UnknownEncoder(f"'{name}' is a {type(model).__name__}, which is not one of {known}")
+    if isinstance(model, VisionTransformer) and model.global_pool not in ("token", "avg"):
+        raise UnknownEncoder(f"'{name}' pools its tokens by '{model.global_pool}'; here it must be 'token' or 'avg'")
+    return cut
+
+
+def _efficientnet(model: Any) -> Cut:
+    return Cut([nn.Sequential(model.conv_stem, model.bn1), *model.blocks, nn.Sequential(model.conv_head, model.bn2)])
+
+
+def _resnet(model: Any) -> Cut:
+    stem = nn.Sequential(model.conv1, model.bn1, model.act1, model.maxpool)
+    return Cut([stem, model.layer1, model.layer2, model.layer3, model.layer4])
+
+
+def _convnext(model: Any) -> Cut:
+    *stages, last = model.stages
+    return Cut([model.stem, *stages, nn.Sequential(last, model.norm_pre)], model.head.norm)
+
+
+def _densenet(model: Any) -> Cut:
+    return Cut(_cut_before(model.features, lambda name, _: name.startswith("denseblock")))
+
+
+def _vgg(model: Any) -> Cut:
+    pooled = {int(name) + 1 for name, layer in model.features.named_children() if isinstance(layer, nn.MaxPool2d)}
+    return Cut(_cut_before(model.features, lambda name, _: int(name) in pooled))
+
+
+def _cut_before(chain: nn.Module, starts: Callable[[str, nn.Module], bool]) -> list[nn.Module]:
+    pieces: list[list[nn.Module]] = [[]]
+    for name, layer in chain.named_children():
+        if starts(name, layer):
+            pieces.append([])
+        pieces[-1].append(layer)
+    return [nn.Sequential(*piece) for piece in pieces if piece]
+
+
+class Embedding(nn.Module):
+    """Patches, class and register tokens with their positions: what is left of a ViT without blocks and norms."""
+
+    def __init__(self, rest: Any) -> None:
+        super().__init__()
+        self.rest = rest
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Turn images (N, C, H, W) into tokens (N, width, tokens, 1)."""
+        return _as_maps(self.rest.forward_features(images))
+
+
+class Blocks(nn.Sequential):
+    """Some blocks of a ViT in a row, from tokens (N, C, tokens, 1) to the same."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Run the blocks on the layout that they expect."""
+        return _as_maps(super().forward(maps.squeeze(3).transpose(1, 2)))
+
+
+def _as_maps(tokens: Tensor) -> Tensor:
+    return tokens.transpose(1, 2).unsqueeze(3)
+
+
+def _vit(model: Any) -> Cut:
+    """Cut into the embedding and groups of blocks, the last with the final norm.
+
+    Pooled is what timm pools: the class token where `global_pool` is 'token' (its mean with the distillation token
+    in a distilled DeiT), the mean of the patches where it is 'avg', which some models normalise afterwards.
+    """
+    prefix = 0 if model.pool_include_prefix else model.num_prefix_tokens
+    pooled = slice(prefix, None) if model.global_pool == "avg" else slice(0, 1)
+    if isinstance(model, VisionTransformerDistilled):
+        pooled = slice(0, 2)
+    blocks, groups = list(model.blocks), min(VIT_GROUPS, len(model.blocks))
+    bounds = [round(number * len(blocks) / groups) for number in range(groups + 1)]
+    parts = [blocks[first:last] for first, last in pairwise(bounds)]
+    parts[-1].append(model.norm)
+    norm = nn.Sequential(nn.Flatten(1), model.fc_norm)
+    model.blocks, model.norm, model.fc_norm = nn.Sequential(), nn.Identity(), nn.Identity()
+    return Cut([Embedding(model), *(Blocks(*part) for part in parts)], norm, pooled)
+
+
+FAMILIES: dict[type[nn.Module], Callable[[Any], Cut]] = {
+    EfficientNet: _efficientnet,
+    ResNet: _resnet,
+    ConvNeXt: _convnext,
+    DenseNet: _densenet,
+    VGG: _vgg,
+    VisionTransformer: _vit,
+}

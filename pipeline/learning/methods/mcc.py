@@ -1,0 +1,79 @@
+"""Terms on the unlabelled cases' predictions: minimum class confusion, and information maximisation."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Mcc(nn.Module):
+    """How often two classes are confused in the predictions for the unlabelled cases.
+
+    With logits Z (B, k) of the unlabelled cases (Jin, Wang, Long, Wang 2020, "Minimum class confusion for versatile
+    domain adaptation", section 3.2, in its four steps)
+    Y = softmax(Z / T);  W_i = B (1 + exp(-H(Y_i))) / sum_j (1 + exp(-H(Y_j)));  C = Y' W Y;  C_c = C_c / sum_c' C_cc';
+    L = sum_{c != c'} C_cc' / k.
+    Rows, not their joint distribution, are asked to be sure, and classes are not asked to be equally frequent, so it
+    bears label shift better than alignment. H is in nats, and W a constant for the gradient, as in the authors' code.
+
+    Parameters
+    ----------
+    temperature : float
+        T; 2.5 in most of the paper.
+    """
+
+    def __init__(self, temperature: float = 2.5) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, features: Tensor, domains: Tensor, labelled: Tensor, logits: Tensor) -> Tensor:
+        """Measure the confusion among the unlabelled cases of a batch.
+
+        Parameters
+        ----------
+        features
+            Not used.
+        domains : (B,) int64
+        labelled : (B,) bool
+        logits : (B, k)
+
+        Returns
+        -------
+        Tensor
+            Scalar in [0, (k - 1) / k]; 0 where the batch holds one domain only, or no unlabelled case.
+        """
+        if len(domains.unique()) < 2 or bool(labelled.all()):
+            return 0 * logits.sum()
+        scaled = logits[~labelled] / self.temperature
+        predicted = scaled.softmax(dim=1)
+        sureness = 1 + torch.exp(-entropy(scaled).detach())
+        weights = len(predicted) * sureness / sureness.sum()
+        confusion = (predicted * weights[:, None]).T @ predicted
+        confusion = confusion / confusion.sum(dim=1, keepdim=True).clamp(min=torch.finfo(confusion.dtype).tiny)
+        return (confusion.sum() - confusion.trace()) / logits.shape[1]
+
+
+class InformationMaximisation(nn.Module):
+    """Sure about each unlabelled case, undecided about them all: L = mean_i H(p_i) - H(mean_i p_i).
+
+    Minus the mutual information of case and prediction (Shi, Sha 2012, "Information-theoretical learning of
+    discriminative clusters for unsupervised domain adaptation", section 3; the loss of SHOT, Liang et al. 2020,
+    equation 3). The second part asks for equally frequent classes, which is wrong under label shift.
+    """
+
+    def forward(self, features: Tensor, domains: Tensor, labelled: Tensor, logits: Tensor) -> Tensor:
+        """Measure it among the unlabelled cases of a batch; arguments as `Mcc.forward`.
+
+        Returns
+        -------
+        Tensor
+            Scalar in [-ln k, 0]; 0 where the batch holds one domain only, or no unlabelled case.
+        """
+        if len(domains.unique()) < 2 or bool(labelled.all()):
+            return 0 * logits.sum()
+        marginal = logits[~labelled].log_softmax(dim=1).logsumexp(dim=0) - (~labelled).sum().log()
+        return entropy(logits[~labelled]).mean() - entropy(marginal[None])[0]
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy (B,) in nats of the softmax of logits (B, k)."""
+    shares = logits.log_softmax(dim=1)
+    return -(shares.exp() * shares).sum(dim=1)
