@@ -1,5 +1,6 @@
 """What a method without labels has to offer to the one loop, and the head that most of them put on the encoder."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -9,18 +10,18 @@ from torch import Tensor, nn
 from pipeline.learning.encoder import Encoder
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """What is to be minimised, with trainable heads of its own; it sees images and no label.
 
     Heads are made of what behaves the same in training and scoring: nothing here is ever put into training mode.
     """
 
+    @abstractmethod
     def forward(self, encoder: Encoder, first: Tensor, second: Tensor, draws: torch.Generator) -> Tensor:
         """Compare two views (B, C, H, W) of the same images; return a scalar in float32.
 
         `draws`, on the processor, is the only source of chance.
         """
-        raise NotImplementedError
 
     def score(self, encoder: Encoder, first: Tensor, second: Tensor, draws: torch.Generator) -> Tensor:
         """Judge held-out pairs: by the objective itself, unless that changes its meaning in training."""
