@@ -141,17 +141,36 @@ def calibration_slope(confidence: Floats, events: NDArray[np.bool_], weights: Fl
         NaN where the forecasts separate the events and no finite slope exists.
     """
     x = _logit(confidence)
-    coefficients = np.tile([0.0, 1.0], (len(weights), 1))
-    design = np.stack([np.ones_like(x), x])
+    scale = np.std(x) or 1.0
+    design = np.stack([np.ones_like(x), x / scale])
+    coefficients = np.zeros((len(weights), 2))
     for _ in range(50):
         fitted = expit(coefficients @ design)
         gradient = (weights * (events - fitted)) @ design.T
         curvature = np.einsum("rn,in,jn->rij", weights * fitted * (1 - fitted), design, design)
         curvature += 1e-9 * np.eye(2)
         step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
-        coefficients = coefficients + np.clip(step, -3, 3)
+        coefficients = coefficients + _uphill(step, coefficients, design, events, weights)
     residuals = np.abs(events - expit(coefficients @ design)) * (weights > 0)
-    return np.where(residuals.max(axis=1) > CERTAIN, coefficients[:, 1], np.nan)
+    found = (residuals.max(axis=1) > CERTAIN) & (np.abs(gradient).max(axis=1) < 1e-6 * weights.sum(axis=1))
+    return np.where(found, coefficients[:, 1] / scale, np.nan)
+
+
+def _uphill(step: Floats, start: Floats, design: Floats, events: NDArray[np.bool_], weights: Floats) -> Floats:
+    """Halve Newton's steps (R, 2) until the likelihood does not fall; whole ones may swing about it for ever."""
+
+    def likelihood(coefficients: Floats) -> Floats:
+        scores = coefficients @ design
+        likelihoods: Floats = (weights * (events * scores - np.logaddexp(0, scores))).sum(axis=1)
+        return likelihoods
+
+    least = likelihood(start) - 1e-9
+    for _ in range(30):
+        falls = likelihood(start + step) < least
+        if not falls.any():
+            break
+        step = np.where(falls[:, None], step / 2, step)
+    return step
 
 
 def multiclass_slope(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:

@@ -7,6 +7,7 @@ weight 1 - p.
 import numpy as np
 import pytest
 from sklearn import metrics as oracle
+from sklearn.linear_model import LogisticRegression
 
 from pipeline.assessing import metrics
 
@@ -141,3 +142,14 @@ def test_the_roc_curve_has_the_area_of_the_auc():
     x, height = metrics.roc_curve(p[:, 1], y == 1)
     assert (x[0], height[0], x[-1], height[-1]) == (0, 0, 1, 1)
     assert np.trapezoid(height, x) == pytest.approx(metrics.roc_auc(p[:, 1], y == 1, np.ones((1, 80)))[0])
+
+
+@pytest.mark.parametrize("size", [1, 8, 40])
+def test_the_slope_of_forecasts_however_overconfident_is_logistic_regressions(size):
+    draws = np.random.default_rng(0)
+    events = draws.random(60) < 0.5
+    scores = size * (0.8 * (2 * events - 1) + draws.normal(size=60) + 0.4)
+    confidence = np.clip(1 / (1 + np.exp(-scores)), 1e-9, 1 - 1e-9)
+    logits = np.log(confidence / (1 - confidence))[:, None]
+    oracle = LogisticRegression(C=np.inf, max_iter=10_000, tol=1e-10).fit(logits, events).coef_[0, 0]
+    assert metrics.calibration_slope(confidence, events, np.ones((1, 60)))[0] == pytest.approx(oracle, rel=1e-4)
