@@ -24,6 +24,7 @@ STAGES = {
 PER_FOLD = ("adapt", "finetune")
 COMMANDS = {
     "plan": "say what will run, with which resolved values, time and disk, before any compute",
+    "encoders": "compare pretrained encoders on the development cases of one fold, before anything is trained",
     "import": "write a cohort table from what lies around: csv, class folders, BIDS, datalist, MedMNIST, DICOM",
     "predict": "run a released model on new scans",
     "whois": "tell the original name behind a pseudonym",
@@ -74,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
         if name in PER_FOLD:
             stage.add_argument("--fold", required=True, help="a name of split.folds, e.g. 0 or final")
     doors.add_parser("plan", help=COMMANDS["plan"], description=COMMANDS["plan"])
+    _describe_encoders(doors.add_parser("encoders", help=COMMANDS["encoders"], description=COMMANDS["encoders"]))
     _describe_import(doors.add_parser("import", help=COMMANDS["import"], description=COMMANDS["import"]))
     _describe_predict(doors.add_parser("predict", help=COMMANDS["predict"], description=COMMANDS["predict"]))
     whois = doors.add_parser("whois", help=COMMANDS["whois"], description=COMMANDS["whois"])
@@ -112,6 +114,17 @@ SITE_OF_HEADER: dict[str, Any] = {
 }
 
 
+def _describe_encoders(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "candidates",
+        nargs="*",
+        metavar="NAME=WEIGHTS",
+        help="besides the configured one: a timm name, and pip (also without =WEIGHTS), FILE, hub:OWNER/NAME@REVISION, "
+        "bundle:FOLDER or none; hub and bundle need #SHA256 behind them",
+    )
+    parser.add_argument("--out", metavar="FILE.csv", help="write the table there as well")
+
+
 def _describe_import(parser: argparse.ArgumentParser) -> None:
     doors = parser.add_subparsers(dest="kind", required=True, metavar="kind")
     for kind, (what, own) in IMPORT_KINDS.items():
@@ -131,6 +144,7 @@ def _describe_import(parser: argparse.ArgumentParser) -> None:
 def _describe_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help="a released bundle, e.g. data/released/demo_lesion")
     parser.add_argument("scans", nargs="+", help="files of any kind that is read; a DICOM series is a folder")
+    parser.add_argument("--site", help="where the scans come from, for a model with values of its own for each site")
     parser.add_argument("--out", metavar="FILE.csv", help="write the table there as well")
 
 

@@ -12,7 +12,9 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -127,3 +129,13 @@ def metered(record: Path) -> Iterator[None]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text(json.dumps({"seconds": round(time.perf_counter() - start, 1), "peak_mib": round(peak)}) + "\n")
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """Draw the next item in the background while the present one is used; order and errors stay what they are."""
+    source = iter(items)
+    with ThreadPoolExecutor(1) as worker:
+        coming = worker.submit(lambda: list(islice(source, 1)))
+        while found := coming.result():
+            coming = worker.submit(lambda: list(islice(source, 1)))
+            yield found[0]

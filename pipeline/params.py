@@ -4,10 +4,9 @@ A stage is handed only what it declares in dvc.yaml, so a parameter that DVC doe
 """
 
 import difflib
-import hashlib
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -25,6 +24,10 @@ Interval = Annotated[tuple[float, float], AfterValidator(lambda limits: _ascendi
 Windows = Annotated[
     tuple[Interval, ...], Field(min_length=1, max_length=16), BeforeValidator(lambda value: _as_windows(value))
 ]
+Term = Literal["coral", "mmd", "dann", "mcc"]
+Statistics = Literal["adabn", "adabn_per_site", "nyul", "histogram", "combat"]
+Method = Literal["none"] | Statistics | Term | Literal["simclr", "vicreg", "byol", "masked"]
+TERMS = get_args(Term)
 FINAL = "final"
 
 
@@ -53,6 +56,7 @@ class Cohort(Section):
     public: bool = False
     classes: tuple[str, ...] = ()
     positive: str | None = None
+    covariates: tuple[Annotated[str, Field(pattern=r"^\w+$")], ...] = ()
     reading: Reading = Reading()
 
     @model_validator(mode="after")
@@ -89,16 +93,35 @@ class Split(Section):
     allow_leaks: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _folds_are_folds_of_the_partition(self) -> "Split":
+    def _folds_are_known_or_leave_a_site_out(self) -> "Split":
         known = [*map(str, range(self.n_folds)), FINAL]
         for name in self.folds:
-            if name not in known:
-                raise ValueError(f"split.folds names '{name}', but split.n_folds makes {', '.join(known)}")
+            if name not in known and not self._leaves_out(name):
+                raise ValueError(
+                    f"split.folds names '{name}', but what may stand there is {', '.join(known)}, without-SITE and "
+                    "blind-SITE, where SITE is a site of letters, digits, '-' and '_' ('-' for all else in its name)"
+                )
         if len(set(self.folds)) < len(self.folds):
             raise ValueError("split.folds names a fold twice")
         if self.test == "sites" and not self.test_sites:
             raise ValueError("split.test is 'sites', but split.test_sites is empty")
         return self
+
+    @staticmethod
+    def _leaves_out(name: str) -> bool:
+        kind, _, site = name.partition("-")
+        safe = site.isascii() and f"_{site}".replace("-", "_").isidentifier()  # letters, digits and '_'
+        return kind in ("without", "blind") and bool(site) and safe
+
+    @property
+    def numbered(self) -> tuple[str, ...]:
+        """The folds of the partition that are trained; together they hold each case out once at most."""
+        return tuple(name for name in self.folds if name.isdigit())
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The names without-SITE and blind-SITE, each judged for itself."""
+        return tuple(name for name in self.folds if self._leaves_out(name))
 
 
 class Adapt(Section):
@@ -107,21 +130,33 @@ class Adapt(Section):
     encoder: str = "tf_efficientnet_lite0"
     weights: str = "pip"
     weights_sha256: str | None = None
-    method: Literal["none", "adabn", "simclr", "vicreg", "byol", "masked", "coral", "mmd", "dann", "mcc"] = "adabn"
+    filter_depth: Annotated[int, Field(ge=1, le=9)] = 1
+    method: Method | Auto = "adabn"
     strength: Annotated[float, Field(ge=0, le=1000)] = 0.5
     target: Literal["none", "unlabelled", "judged"] = "unlabelled"
+    ladder: tuple[Method, ...] = ("adabn", "nyul", "coral", "simclr")
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
     patience: Annotated[int, Field(ge=1, le=10_000)] = 6
     batch_size: Annotated[int, Field(ge=4, le=4096)] = 32
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
     trainable_stages: Annotated[int, Field(ge=1, le=16)] = 2
+    test_time_steps: Annotated[int, Field(ge=0, le=100)] = 0
+    test_time_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
 
     @model_validator(mode="after")
-    def _only_loss_terms_weigh_more_than_one(self) -> "Adapt":
-        if self.strength > 1 and self.method not in ("coral", "mmd", "dann", "mcc"):
+    def _fits_the_method(self) -> "Adapt":
+        if self.strength > 1 and self.method not in TERMS:
             raise ValueError(f"adapt.strength is {self.strength}, but of {self.method} it is a share between 0 and 1")
-        if self.target == "none" and self.method in ("coral", "mmd", "dann", "mcc"):
+        if self.target == "none" and self.method in TERMS:
             raise ValueError(f"adapt.method {self.method} draws sites together, which needs an adapt.target")
+        if self.filter_depth % 2 == 0:
+            raise ValueError(
+                f"adapt.filter_depth is {self.filter_depth}, but a filter needs a middle slice: 1, 3, 5 ..."
+            )
+        if self.filter_depth > 1 and "masked" in (self.method, *self.ladder):
+            raise ValueError("adapt.method masked paints pictures over; with filter_depth above 1 take simclr or byol")
+        if "none" in self.ladder or len(set(self.ladder)) < len(self.ladder):
+            raise ValueError("adapt.ladder names a method twice, or none, where every ladder begins anyway")
         return self
 
 
@@ -181,6 +216,12 @@ class Params(Section):
     report: Report
 
     @model_validator(mode="after")
+    def _a_blind_fold_is_blind(self) -> "Params":
+        if self.adapt.target == "judged" and any(name.startswith("blind-") for name in self.split.folds):
+            raise ValueError("split.folds names a blind- fold, but adapt.target: judged shows it the judged images")
+        return self
+
+    @model_validator(mode="after")
     def _a_release_does_not_replace_what_it_starts_from(self) -> "Params":
         if self.adapt.weights.startswith("bundle:") and Path(self.adapt.weights).name == self.release.name:
             raise ValueError(f"adapt.weights is the release '{self.release.name}', which release.name would overwrite")
@@ -223,7 +264,10 @@ def for_stage(stage: str, path: Path = PARAMS_FILE, dvc_file: Path = DVC_FILE) -
     for name in declared_sections(stage, dvc_file):
         section, _, key = name.partition(".")
         value = getattr(whole, section)
-        handed[section] = SimpleNamespace(**{key: getattr(value, key)}) if key else value
+        if key:
+            setattr(handed.setdefault(section, SimpleNamespace()), key, getattr(value, key))
+        else:
+            handed[section] = value
     return Params.model_construct(**handed)
 
 
@@ -231,25 +275,6 @@ def declared_sections(stage: str, dvc_file: Path = DVC_FILE) -> list[str]:
     """Name the sections of params.yaml that a stage declares in dvc.yaml, or single keys as `section.key`."""
     declared: list[str] = yaml.safe_load(dvc_file.read_text())["stages"][stage]["params"]
     return declared
-
-
-def seed_for(seed: int, *names: object) -> int:
-    """Derive the seed of one named thing, so that adding a thing never shifts another's draws.
-
-    Parameters
-    ----------
-    seed : int
-        The project's seed.
-    *names : object
-        What the draws are for, e.g. ``"view", fold, case, 3``.
-
-    Returns
-    -------
-    int
-        In [0, 2**32).
-    """
-    text = "/".join([str(seed), *map(str, names)])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 def _explain(path: Path, found: Any) -> str:

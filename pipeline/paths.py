@@ -55,6 +55,10 @@ PER_CLASS = METRICS / "per_class.csv"
 ROC = METRICS / "roc.csv"
 RELIABILITY = METRICS / "reliability.csv"
 FIGURES = METRICS / "figures.csv"
+LEFT_OUT = METRICS / "left_out.csv"
+COLLAPSES = METRICS / "collapses.csv"
+LADDER = METRICS / "ladder.csv"
+VALIDATORS = METRICS / "validators.csv"
 OPENINGS = DATA / "openings.csv"
 
 RELEASED = DATA / "released"
@@ -77,9 +81,19 @@ def adapted_encoder(fold: str) -> Path:
     return ADAPTED / fold / "encoder.safetensors"
 
 
+def adapted_sites(fold: str) -> Path:
+    """Name what differs between sites in that encoder's network; empty where nothing does."""
+    return ADAPTED / fold / "sites.safetensors"
+
+
 def adaptation(fold: str) -> Path:
     """Name the record of how that encoder came to be."""
     return ADAPTED / fold / "adaptation.json"
+
+
+def ladder(fold: str) -> Path:
+    """Name the logits that each method on the ladder of `adapt.method: auto` gave the judged cases."""
+    return ADAPTED / fold / "ladder.csv"
 
 
 def model(fold: str) -> Path:

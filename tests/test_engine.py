@@ -1,4 +1,5 @@
 import json
+import threading
 
 import pytest
 
@@ -29,3 +30,27 @@ def test_the_cost_of_a_block_is_written_down(tmp_path):
     with engine.metered(tmp_path / "cost" / "a.json"):
         pass
     assert json.loads((tmp_path / "cost" / "a.json").read_text()).keys() == {"seconds", "peak_mib"}
+
+
+def test_items_drawn_ahead_come_in_their_order_and_errors_come_through():
+    assert list(engine.ahead(iter(range(50)))) == list(range(50))
+    assert list(engine.ahead([])) == []
+
+    def spoiled():
+        yield 1
+        raise ValueError("spoiled")
+
+    with pytest.raises(ValueError, match="spoiled"):
+        list(engine.ahead(spoiled()))
+
+
+def test_the_next_item_is_drawn_while_the_present_one_is_used():
+    drawn = threading.Event()
+
+    def items():
+        yield 1
+        drawn.set()
+        yield 2
+
+    for item in engine.ahead(items()):
+        assert item == 2 or drawn.wait(10)

@@ -3,6 +3,7 @@ import yaml
 
 from pipeline import params
 from pipeline.refusal import Refusal
+from pipeline.seeds import seed_for
 from tests.conftest import ROOT
 
 RAW = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -41,11 +42,23 @@ def test_an_unknown_section_is_refused_with_the_nearest_known_one(tmp_path):
         ({"cohort__positive": "tumour"}, "cohort.positive is 'tumour'"),
         ({"preprocess__image_size": 100}, "preprocess.image_size"),
         ({"seed": "x"}, "seed"),
+        ({"adapt__filter_depth": 2}, "needs a middle slice"),
+        ({"adapt__ladder": ["adabn", "adabn"]}, "names a method twice"),
+        ({"adapt__ladder": ["none"]}, "every ladder begins"),
+        ({"adapt__filter_depth": 3, "adapt__method": "masked"}, "masked paints pictures over"),
+        ({"adapt__target": "judged", "split__folds": [0, 1, "blind-ridge"]}, "names a blind- fold"),
     ],
 )
 def test_a_bad_value_is_refused_by_the_name_of_its_key(tmp_path, change, said):
     with pytest.raises(Refusal, match=said):
         params.load(written(tmp_path, **change))
+
+
+def test_a_stage_is_handed_single_keys_of_a_section_and_no_other(tmp_path):
+    finetune = params.for_stage("adapt", ROOT / "params.yaml", ROOT / "dvc.yaml").finetune
+    assert finetune.pooled_stages == 4 and finetune.class_weights == "balanced"
+    with pytest.raises(AttributeError, match="epochs"):
+        _ = finetune.epochs
 
 
 def test_a_missing_file_names_the_cure(tmp_path):
@@ -66,6 +79,6 @@ def test_params_cannot_be_changed_by_a_stage():
 
 
 def test_the_seed_of_a_thing_depends_on_its_name_and_on_nothing_else():
-    assert params.seed_for(0, "view", "case-1", 3) == params.seed_for(0, "view", "case-1", 3)
-    assert params.seed_for(0, "view", "case-1", 3) != params.seed_for(0, "view", "case-1", 4)
-    assert params.seed_for(0, "view") != params.seed_for(1, "view")
+    assert seed_for(0, "view", "case-1", 3) == seed_for(0, "view", "case-1", 3)
+    assert seed_for(0, "view", "case-1", 3) != seed_for(0, "view", "case-1", 4)
+    assert seed_for(0, "view") != seed_for(1, "view")

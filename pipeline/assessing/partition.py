@@ -1,11 +1,15 @@
 """Who is trained on and who is judged: patient-grouped folds, a locked test set, and the gate between them."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
+
+Marks = NDArray[np.bool_]
 
 
 class Leak(ValueError):
@@ -124,8 +128,59 @@ def inner_stopping_set(cases: pd.DataFrame, fraction: float, seed: int) -> np.nd
     return np.isin(np.arange(len(cases)), inner)
 
 
+def cases_of_site(cases: pd.DataFrame, name: str) -> Marks:
+    """Mark the development cases of one site, which are held out while all the others are trained on.
+
+    Parameters
+    ----------
+    cases : pandas.DataFrame
+        Columns `patient`, `site`, `label`, `side`.
+    name : str
+        The site as `name_of_site` writes it.
+
+    Returns
+    -------
+    (n,) bool array
+
+    Raises
+    ------
+    ValueError
+        If no development case is of that site, if two sites are called so, or if of some class fewer than two
+        patients are left to train and to stop on. The message says which names exist.
+    """
+    development = (cases["side"] == "development").to_numpy()
+    sites = sorted(set(cases.loc[development, "site"]) - {""})
+    called = [site for site in sites if name_of_site(site) == name]
+    known = ", ".join(sorted({name_of_site(site) for site in sites})) or "nothing: the cohort names none"
+    if not called:
+        raise ValueError(f"no site of the development cases is called '{name}'; they are called {known}")
+    if len(called) > 1:
+        raise ValueError(f"the sites {' and '.join(called)} are both called '{name}' here; rename one of them")
+    held_out: Marks = development & (cases["site"] == called[0]).to_numpy()
+    others = cases[development & ~cases["patient"].isin(cases.loc[held_out, "patient"]).to_numpy()]
+    if others.empty:
+        raise ValueError(f"no other site is left to train on; the sites of the development cases are called {known}")
+    left = others.groupby("label")["patient"].nunique()
+    for label in sorted(set(cases.loc[development, "label"])):
+        if left.get(label, 0) < 2:
+            raise ValueError(
+                f"{left.get(label, 0)} patient(s) of class '{label}' are left to train and to stop on, and it takes "
+                f"two; the sites of the development cases are called {known}"
+            )
+    return held_out
+
+
+def name_of_site(site: str) -> str:
+    """Write a site so that it can stand in the name of a fold and of a file.
+
+    >>> name_of_site("St. Mary's (3 T)")
+    'St-Mary-s-3-T-'
+    """
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", site)
+
+
 def roles_in_fold(
-    cases: pd.DataFrame, fold_of_case: np.ndarray, fold: int | None, inner_fraction: float, seed: int
+    cases: pd.DataFrame, held_out: Marks, inner_fraction: float, seed: int, unseen: Marks | None = None
 ) -> list[str]:
     """Give each case its role in one training.
 
@@ -133,23 +188,32 @@ def roles_in_fold(
     ----------
     cases : pandas.DataFrame
         Columns `patient`, `label`, `side` ("development", "locked", "unlabelled", "calibration").
-    fold_of_case : (n,) int array
-        The fold that holds out each development case, -1 for the others.
-    fold : int or None
-        The fold to be held out; None for the final model, which holds out none.
+    held_out : (n,) bool array
+        The development cases that are held out; none of them for the final model.
+    inner_fraction : float
+        Share of the training patients set aside for early stopping, in (0, 1).
+    seed : int
+        Of that choice.
+    unseen : (n,) bool array, optional
+        Cases whose images may not be seen without a label either.
 
     Returns
     -------
     list of str
-        `train`, `inner`, `held_out`, `locked`, `unlabelled`, or `excluded` for an unlabelled case whose
-        patient is judged in this training.
+        `train`, `inner`, `held_out`, `locked`, `unlabelled`, or `excluded`: unlabelled cases that are unseen or
+        whose patient is judged in this training, and development cases of a patient who is held out at another site.
     """
     of_side = {"development": "train", "locked": "locked", "unlabelled": "unlabelled", "calibration": "excluded"}
     roles = cases["side"].map(of_side).to_numpy(dtype=object)
-    if fold is not None:
-        roles[fold_of_case == fold] = "held_out"
-    judged = set(cases.loc[np.isin(roles, ["held_out", "locked"]), "patient"])
-    roles[(roles == "unlabelled") & cases["patient"].isin(judged).to_numpy()] = "excluded"
+    roles[held_out] = "held_out"
+    held_out_patients, judged = (
+        cases["patient"].isin(cases.loc[np.isin(roles, some), "patient"]).to_numpy()
+        for some in (["held_out"], ["held_out", "locked"])
+    )
+    roles[(roles == "train") & held_out_patients] = "excluded"
+    roles[(roles == "unlabelled") & judged] = "excluded"
+    if unseen is not None:
+        roles[(roles == "unlabelled") & unseen] = "excluded"
     training = roles == "train"
     inner = inner_stopping_set(cases[training], inner_fraction, seed)
     roles[np.flatnonzero(training)[inner]] = "inner"

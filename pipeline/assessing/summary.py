@@ -1,6 +1,6 @@
 """All the figures of one set of cases, each with its interval, its n and its events."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,14 @@ FIGURES = (
     "calibration_intercept",
     "calibration_slope",
 )
+
+
+def limits_of(*figures: str) -> list[str]:
+    """Name the three columns of each figure in a table: its value and the limits of its interval."""
+    return [f"{figure}{limit}" for figure in figures for limit in ("", "_lower", "_upper")]
+
+
+OF_A_SITE = ["n", "patients", "events", *limits_of("auc", "log_loss", "calibration_slope"), "worst_recall"]
 
 
 class BadProbabilities(ValueError):
@@ -69,14 +77,46 @@ def summarise(
     confidence_of, _ = metrics.judged_confidence(probabilities, labels)
     perfect = metrics.calibration_error_if_perfect(confidence_of, bins, 1000, seed)
     null = Estimate(float(perfect.mean()), float(np.quantile(perfect, 0.05)), float(np.quantile(perfect, 0.95)))
-    counts = np.bincount(labels, minlength=probabilities.shape[1])
     return {
         **{name: found[name].as_json() for name in FIGURES if name in found},
         "ece_if_perfect": null.as_json(),
-        "n": len(labels),
-        "patients": len(set(patients)),
-        "events": int(counts[1] if len(counts) == 2 else counts.max()),
+        **counts_of(labels, patients, probabilities.shape[1]),
     }
+
+
+def counts_of(labels: Ints, patients: NDArray[np.str_], n_classes: int) -> dict[str, int]:
+    """Count cases, patients, and events: cases of the last of two classes, of the most frequent class else."""
+    counts = np.bincount(labels, minlength=n_classes)
+    events = counts[1] if n_classes == 2 else counts.max()
+    return {"n": len(labels), "patients": len(set(patients)), "events": int(events)}
+
+
+def in_columns(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Give figures of `value, lower, upper` the names of `limits_of`."""
+    numbers = [figure[limit] for figure in figures.values() for limit in ("value", "lower", "upper")]
+    return dict(zip(limits_of(*figures), numbers, strict=True))
+
+
+def as_number(value: float) -> float | None:
+    """Round to six digits; None where there is no number."""
+    return round(float(value), 6) if np.isfinite(value) else None
+
+
+def rows_of(figures: Mapping[str, Any], scope: str) -> list[dict[str, Any]]:
+    """Flatten the figures of `summarise` into rows of a table."""
+    counts = {"n": figures["n"], "patients": figures["patients"], "events": figures["events"]}
+    return [
+        {"scope": scope, "figure": name, **value, **counts}
+        for name, value in figures.items()
+        if isinstance(value, dict)
+    ]
+
+
+def of_a_site(figures: Mapping[str, Any], probabilities: Floats, labels: Ints) -> dict[str, Any]:
+    """Take the columns `OF_A_SITE` from the figures of `summarise`, and add the lowest recall of a class."""
+    counts = {name: figures[name] for name in ("n", "patients", "events")}
+    known = in_columns({name: figures[name] for name in ("auc", "log_loss", "calibration_slope")})
+    return {**counts, **known, "worst_recall": as_number(np.nanmin(recalls(probabilities, labels)))}
 
 
 def figures_of(probabilities: Floats, labels: Ints, bins: int) -> dict[str, Callable[[Floats], Floats]]:
@@ -146,14 +186,31 @@ def per_class(
     weights = cluster_weights(patients, replicates, seed)
     found = probabilities.argmax(axis=1)
     rows = []
-    for number, name in enumerate(classes):
+    for number, (name, recall) in enumerate(zip(classes, recalls(probabilities, labels), strict=True)):
         truth = labels == number
         auc = estimate(partial(metrics.roc_auc, probabilities[:, number], truth), weights, confidence)
         lower, upper = wilson(int((truth & (found == number)).sum()), int(truth.sum())) if truth.any() else (None, None)
-        recall = float((found[truth] == number).mean()) if truth.any() else None
         rows.append((name, int(truth.sum()), auc.value, auc.lower, auc.upper, recall, lower, upper))
     columns = ["class", "n", "auc", "auc_lower", "auc_upper", "sensitivity", "sensitivity_lower", "sensitivity_upper"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def recalls(probabilities: Floats, labels: Ints) -> Floats:
+    """Compute the share of each class (K,) that is found at the most probable class; NaN where a class has no case."""
+    hits = probabilities.argmax(axis=1) == labels
+    classes = range(probabilities.shape[1])
+    return np.array([hits[labels == number].mean() if (labels == number).any() else np.nan for number in classes])
+
+
+def collapses(probabilities: Floats, labels: Ints, classes: list[str]) -> pd.DataFrame:
+    """Table of the classes that have cases of which none is found, though the pooled figures may look well.
+
+    Known of adversarial alignment where sites differ in prevalence (Zhao, Combes, Zhang, Gordon 2019, "On learning
+    invariant representations for domain adaptation", section 4). Columns `class, n, recall`.
+    """
+    n = np.bincount(labels, minlength=len(classes))
+    table = pd.DataFrame({"class": classes, "n": n, "recall": recalls(probabilities, labels)})
+    return table[table["recall"] == 0]
 
 
 def site_baseline(train_sites: list[str], train_labels: Ints, sites: list[str], n_classes: int) -> Floats:

@@ -27,7 +27,13 @@ def run(arguments: argparse.Namespace) -> None:
         bundle = open_bundle(Path(arguments.bundle))
     except BrokenBundle as error:
         raise Refusal(str(error)) from error
-    score = scorer(bundle)
+    known = bundle.network.get("sites", [])
+    if arguments.site and arguments.site not in known:
+        told = f"the model knows {', '.join(known)}" if known else "the model is the same for every site; leave it out"
+        raise Refusal(f"--site: '{arguments.site}' is no site of this model; {told}")
+    if known and not arguments.site:
+        print(f"no --site given: the model takes the scans for those of a site other than {', '.join(known)}")
+    score = scorer(bundle, arguments.site)
     rows = [row_of(Path(scan), bundle, score) for scan in engine.progress(arguments.scans, "predict")]
     table = pd.DataFrame(rows)
     print(table.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
@@ -38,10 +44,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise Refusal("no scan could be scored; the reasons stand above")
 
 
-def scorer(bundle: Opened) -> Callable[[Path], NDArray[np.float64]]:
+def scorer(bundle: Opened, site: str | None = None) -> Callable[[Path], NDArray[np.float64]]:
     """Load a bundle's network once and return the function from a scan's file to its calibrated probabilities."""
     network = Classifier(**bundle.network)
     network.load_state_dict(load_file(bundle.weights))
+    network.at(site)
     inference(network)
     steps = PrepareScand(**bundle.preparation).steps
     calibrator = Temperature(bundle.temperature)

@@ -17,28 +17,34 @@ class BadTable(ValueError):
     """A cohort.csv that cannot be used; the message names the column and the cure."""
 
 
-def read_cohort_table(folder: Path) -> pd.DataFrame:
+def read_cohort_table(folder: Path, covariates: Sequence[str] = ()) -> pd.DataFrame:
     """Read `folder/cohort.csv` as text, with every known column present and `patient_id` filled.
+
+    Parameters
+    ----------
+    folder : Path
+    covariates : sequence of str
+        Further columns that are wanted, as numbers (see `as_numbers`).
 
     Returns
     -------
     pandas.DataFrame
         One row per image, columns `case_id, patient_id, image, label, site, split`; nothing is missing,
         empty text stands for "not given". Without `patient_id` each image is its own patient.
-        Further columns of the file are left out.
+        Then `covariate_<name>` for each covariate; further columns of the file are left out.
 
     Raises
     ------
     BadTable
-        If the file or a required column is missing, or a split is unknown.
+        If the file or a required column is missing, a split is unknown, or a covariate cannot be a number.
     """
     file = folder / TABLE
     if not file.exists():
         raise BadTable(f"{file} is not there: write one, or make it with `python -m pipeline import`")
     table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    missing = [column for column in REQUIRED if column not in table]
+    missing = [column for column in (*REQUIRED, *covariates) if column not in table]
     if missing:
-        raise BadTable(f"{file} lacks the column {', '.join(missing)}; it needs {', '.join(REQUIRED)}")
+        raise BadTable(f"{file} lacks the column {', '.join(missing)}; it needs {', '.join((*REQUIRED, *covariates))}")
     if table.empty:
         raise BadTable(f"{file} has no rows")
     for column in OPTIONAL:
@@ -48,7 +54,30 @@ def read_cohort_table(folder: Path) -> pd.DataFrame:
     if unknown:
         raise BadTable(f"{file}: split '{unknown[0]}' is unknown; it is one of {', '.join(SPLITS[:-1])} or empty")
     table["patient_id"] = table["patient_id"].where(table["patient_id"] != "", table["case_id"])
-    return table[["case_id", "patient_id", "image", "label", "site", "split"]]
+    for column in covariates:
+        table[f"covariate_{column}"] = as_numbers(table[column], f"{file}: covariate '{column}'")
+    return table[["case_id", "patient_id", "image", "label", "site", "split", *map("covariate_{}".format, covariates)]]
+
+
+def as_numbers(column: "pd.Series[str]", where: str) -> "pd.Series[float]":
+    """Turn a column of text into numbers: numbers as they are, two words into 0 and 1 in alphabetical order.
+
+    Raises
+    ------
+    BadTable
+        If a value is missing, the words are more than two (dates, free text), or whole numbers of five digits and
+        more are hardly ever the same (identifiers); `where` begins the message, and no value is repeated in it.
+    """
+    if (column.str.strip() == "").any():
+        raise BadTable(f"{where} is missing in {int((column.str.strip() == '').sum())} rows; fill them or leave it out")
+    numbers = pd.to_numeric(column, errors="coerce")
+    if numbers.notna().all():
+        if (numbers.abs() >= 1e4).all() and (numbers % 1 == 0).all() and numbers.nunique() > len(numbers) / 2:
+            raise BadTable(f"{where} looks like an identifier, not like a measurement; leave it out")
+        return numbers.astype(float)
+    if column.nunique() != 2:
+        raise BadTable(f"{where} holds text of {column.nunique()} kinds; give numbers, or one of two words")
+    return (column == max(column)).astype(float)
 
 
 def has_patients(folder: Path) -> bool:

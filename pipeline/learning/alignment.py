@@ -19,7 +19,7 @@ class Target:
     Attributes
     ----------
     maps : (V, m, S, C, h, w) float16
-        View 0 is the case as it is.
+        Of an inflated encoder (V, m, 1, C, D, h, w). View 0 is the case as it is.
     pooled : (V, m, S, w) float16
         What the pooled stages before the boundary gave.
     domains : (m,) int64

@@ -5,13 +5,18 @@ each: a picture is one instance of its colour channels, a volume is a bag of ins
 slices. The encoder looks at each instance, attention weighs them, a linear head decides.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.learning.encoder import Encoder, build_encoder
+from pipeline.learning.encoder import Encoder, build_encoder, channels_last
+from pipeline.learning.methods.harmonise import Harmoniser
+from pipeline.learning.methods.tent import adapted
+from pipeline.learning.probe import Probe
+from pipeline.learning.sites import PerSite, SiteValues, varying
 
 
 class AttentionPool(nn.Module):
@@ -53,21 +58,52 @@ class Activations:
     pooled: Tensor
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """What the network made of a batch of cases.
+
+    Attributes
+    ----------
+    logits : (B, n_classes)
+    features : (B, width)
+        Standardised and pooled over the instances: what the head sees.
+    attention : (B, S)
+        Of each instance; sums to one.
+    """
+
+    logits: Tensor
+    features: Tensor
+    attention: Tensor
+
+
 class Classifier(nn.Module):
-    """Encoder, standardised features, attention over instances, linear head.
+    """Encoder, standardised features, attention over instances, linear head; and all that adaptation put around it.
 
     Parameters
     ----------
     encoder : str or Encoder
         A timm name (random weights), or an encoder at hand.
     in_channels : int
-        Planes of an instance.
+        Planes of an instance; of a volume that is seen whole, its intensity windows.
     n_classes : int
         Number of logits, at least 2.
     mean, std : sequence of float
         Of the encoder's pretraining, for grey values in [0, 1]; one value, or one per plane of an instance.
     pooled_stages : int
         How many of the encoder's last stages give features.
+    filter_depth : int
+        Slices that a filter sees: 1 looks at instances one by one; more is a three-dimensional encoder, to which a
+        volume is one instance.
+    harmonise : mapping, optional
+        Arguments of `Harmoniser`: each case's grey values are mapped to a standard scale first.
+    sites : sequence of str
+        Sites that have values of their own for what `per_site` says.
+    per_site : {"normalisation", "features"}, optional
+        What differs between sites.
+    site : str, optional
+        Where the cases come from that are judged next; see `at`.
+    test_time_steps, test_time_rate : int, float
+        Of the adaptation to every single case before it is judged (`methods/tent.py`); 0 steps is none.
     """
 
     mean: Tensor
@@ -83,42 +119,85 @@ class Classifier(nn.Module):
         mean: Sequence[float] = (0.5,),
         std: Sequence[float] = (0.5,),
         pooled_stages: int = 1,
+        filter_depth: int = 1,
+        harmonise: Mapping[str, Any] | None = None,
+        sites: Sequence[str] = (),
+        per_site: PerSite | None = None,
+        site: str | None = None,
+        test_time_steps: int = 0,
+        test_time_rate: float = 1e-3,
     ) -> None:
         super().__init__()
         if isinstance(encoder, str):
-            encoder = build_encoder(encoder, in_channels, pooled_stages=pooled_stages)
+            encoder = build_encoder(encoder, in_channels, pooled_stages=pooled_stages, filter_depth=filter_depth)
         self.encoder: Encoder = encoder
+        self.harmoniser = Harmoniser(**harmonise) if harmonise else None
         self.attention = AttentionPool(self.encoder.width)
         self.head = nn.Linear(self.encoder.width, n_classes)
         self.in_channels = in_channels
+        self.filter_depth = filter_depth
+        self.test_time_steps = test_time_steps
+        self.test_time_rate = test_time_rate
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         self.register_buffer("centre", torch.zeros(self.encoder.width))
         self.register_buffer("spread", torch.ones(self.encoder.width))
+        self.site = site
+        self.of_site = SiteValues(sites, varying(self, per_site) if per_site else {})
 
     def forward(self, planes: Tensor) -> Tensor:
         """Turn planes (B, P, H, W), grey values 0 to 255, into logits (B, n_classes)."""
-        return self.judge(self.activations(planes))
+        return self.look(planes).logits
+
+    def at(self, site: str | None) -> None:
+        """Take the values of a site; None or an unknown one takes those that all unknown sites share."""
+        self.site = site
+        self.of_site.put(site, dict(self.named_buffers()))
+
+    def look(self, planes: Tensor) -> Judgement:
+        """Judge planes (B, P, H, W), every case after adaptation to it alone where that is on."""
+        if not self.test_time_steps:
+            return self._judgement(planes)
+        found, settings = [], (self.test_time_steps, self.test_time_rate)
+        for case in planes.split(1):
+            with adapted(self, case, *settings, judge=lambda one: self._judgement(one).logits):
+                found.append(self._judgement(case))
+        parts = [[getattr(one, name) for one in found] for name in ("logits", "features", "attention")]
+        return Judgement(*map(torch.cat, parts))
+
+    def _judgement(self, planes: Tensor) -> Judgement:
+        features, attention = self.attention(self.features(self.activations(planes)))
+        return Judgement(self.head(features), features, attention)
 
     def instances(self, planes: Tensor) -> Tensor:
-        """Cut planes (B, P, H, W) into instances, scaled as the encoder expects: (B * S, in_channels, H, W)."""
+        """Cut planes (B, P, H, W) into instances, scaled as the encoder expects.
+
+        Returns
+        -------
+        (B * S, in_channels, H, W) Tensor
+            A three-dimensional encoder gets (B, in_channels, P / in_channels, H, W).
+        """
+        planes = planes.float() if self.harmoniser is None else self.harmoniser(planes)
         batch, count, height, width = planes.shape
         cut = planes.reshape(batch * count // self.in_channels, self.in_channels, height, width)
-        scaled: Tensor = (cut.float() / 255 - self.mean) / self.std
-        return scaled.contiguous(memory_format=torch.channels_last)
+        scaled: Tensor = (cut / 255 - self.mean) / self.std
+        if self.filter_depth > 1:
+            scaled = scaled.reshape(batch, -1, *scaled.shape[1:]).transpose(1, 2)
+        return channels_last(scaled)
 
     def activations(self, planes: Tensor, last: int | None = None) -> Activations:
         """Run the first `last` stages (None: all) on every instance of planes (B, P, H, W)."""
+        self.at(self.site)
         images = self.instances(planes)
         maps, pooled = self.encoder.run(images, images.new_zeros(len(images), 0), last=last)
-        bag = (len(planes), planes.shape[1] // self.in_channels)
+        bag = (len(planes), len(images) // len(planes))
         return Activations(maps.reshape(*bag, *maps.shape[1:]), pooled.reshape(*bag, pooled.shape[1]))
 
     def features(self, activations: Activations, first: int | None = None) -> Tensor:
         """Run the stages from `first` on (None: all are done) and standardise: (B, S, width)."""
         maps, pooled = activations.maps.flatten(0, 1), activations.pooled.flatten(0, 1)
         if first is not None:
-            _, pooled = self.encoder.run(maps.contiguous(memory_format=torch.channels_last), pooled, first=first)
+            _, pooled = self.encoder.run(channels_last(maps), pooled, first=first)
         standardised = (pooled - self.centre) / self.spread
         return standardised.reshape(*activations.maps.shape[:2], self.encoder.width)
 
@@ -127,6 +206,19 @@ class Classifier(nn.Module):
         pooled, _ = self.attention(self.features(activations, first))
         logits: Tensor = self.head(pooled)
         return logits
+
+    @torch.no_grad()
+    def start_from(self, probe: Probe) -> None:
+        """Take a linear probe: its weights become the head, its standardisation follows on the one that is there."""
+        standardisations = [(self.centre, self.spread)]
+        if "centre" in self.of_site.names:
+            standardisations = list(zip(self.of_site.all_of("centre"), self.of_site.all_of("spread"), strict=True))
+        for centre, spread in standardisations:
+            centre += spread * torch.from_numpy(probe.centre).to(centre)
+            spread *= torch.from_numpy(probe.spread).to(spread)
+        self.head.weight.copy_(torch.from_numpy(probe.weight))
+        self.head.bias.copy_(torch.from_numpy(probe.bias))
+        self.at(self.site)
 
 
 class Tail(nn.Module):

@@ -1,15 +1,29 @@
 """Builds a timm backbone as a chain of stages, so that any prefix of it can be frozen and computed once."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from pipeline.learning.families import Cut, UnknownEncoder, cutter_of, options_of
+from pipeline.learning.families import Cut, NotInflatable, UnknownEncoder, cutter_of, options_of
 
+LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 OURS = "encoder."  # what the names of an encoder's weights begin with in a classifier's; timm has no such names
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Images on their way: what the stages before `first` made of them, maps (N, C, H, W) and pooled (N, w)."""
+
+    maps: Tensor
+    pooled: Tensor
+    first: int
+
+    def __len__(self) -> int:
+        return len(self.maps)
 
 
 class Encoder(nn.Module):
@@ -40,7 +54,7 @@ class Encoder(nn.Module):
         Parameters
         ----------
         maps : (N, C, H, W)
-            Tokens are kept as maps of one column, (N, C, tokens, 1).
+            Tokens are kept as maps of one column, (N, C, tokens, 1); an inflated encoder's are (N, C, D, H, W).
         pooled : (N, w)
             w = 0 before the first stage.
 
@@ -52,18 +66,28 @@ class Encoder(nn.Module):
         for number, stage in list(enumerate(self.stages))[first:last]:
             maps = stage(maps)
             if number >= self.first_pooled:
-                mean = maps[:, :, self.pooled].mean(dim=(2, 3), keepdim=True)
+                mean = maps[:, :, self.pooled].mean(dim=tuple(range(2, maps.ndim)), keepdim=True)
                 mean = self.norm(mean) if number == len(self.stages) - 1 else mean
                 pooled = torch.cat([pooled, mean.flatten(1)], dim=1)
         return maps, pooled
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Turn images (N, C, H, W) into features (N, width)."""
+    def begin(self, images: Tensor, first: int) -> Begun:
+        """Run images (N, C, H, W) through the stages before `first`."""
+        return Begun(*self.run(images, images.new_zeros(len(images), 0), last=first), first)
+
+    def forward(self, images: Tensor | Begun) -> Tensor:
+        """Turn images (N, C, H, W), volumes (N, C, D, H, W) where inflated, or begun ones, into features (N, width)."""
+        if isinstance(images, Begun):
+            return self.run(images.maps, images.pooled, images.first)[1]
         return self.run(images, images.new_zeros(len(images), 0))[1]
 
 
 def build_encoder(
-    name: str, in_channels: int, state: Mapping[str, Tensor] | None = None, pooled_stages: int = 1
+    name: str,
+    in_channels: int,
+    state: Mapping[str, Tensor] | None = None,
+    pooled_stages: int = 1,
+    filter_depth: int = 1,
 ) -> Encoder:
     """Build an encoder by its timm name.
 
@@ -75,14 +99,17 @@ def build_encoder(
         Channels of an image; weights for another number of them are fitted to it (see `fit_channels`).
     state : mapping, optional
         Pretrained weights, under timm's names or under a classifier's of ours ("encoder.stages..."); whatever
-        comes after the features is left out. Random without.
+        comes after the features is left out. Those with kernels of two dimensions are loaded before the encoder is
+        inflated, those of an inflated one after. Random without.
     pooled_stages : int
         How many of the last stages give features; 1 is what timm's own classifier sees.
+    filter_depth : int
+        Slices that a filter sees, odd: 1 looks at images, more at volumes (see `inflation.inflate`).
 
     Raises
     ------
     UnknownEncoder
-        If the name or its family is unknown.
+        If the name or its family is unknown; NotInflatable, its kind, if it cannot see `filter_depth` slices.
     ValueError
         If the weights do not fit the network; the message names them.
     """
@@ -92,10 +119,15 @@ def build_encoder(
     cut, first = cutter_of(model, name), _input_layer(model)
     ours = {key.removeprefix(OURS): value for key, value in (state or {}).items() if key.startswith(OURS)}
     if state is not None and not ours:
-        _load(model, first, _without_classifier(model, state), name)
+        _load(model, _place(model, first), _without_classifier(model, state), name)
     encoder = Encoder(cut(model), in_channels, pooled_stages)
-    if ours:
-        _load(encoder, first, ours, name)
+    place, deep = _place(encoder, first), any(value.ndim == 5 for value in ours.values())
+    if ours and not deep:
+        _load(encoder, place, ours, name)
+    if filter_depth != 1:
+        encoder = _inflated(encoder, filter_depth, name)
+    if deep:
+        _load(encoder, place, ours, f"{name} at adapt.filter_depth {filter_depth}")
     return encoder
 
 
@@ -107,29 +139,33 @@ def fit_channels(kernel: Tensor, in_channels: int) -> Tensor:
 
     Parameters
     ----------
-    kernel : (O, I, h, w)
+    kernel : (O, I, h, w) or (O, I, d, h, w)
 
     Returns
     -------
-    (O, in_channels, h, w) Tensor
+    (O, in_channels, ...) Tensor
         Its sum over the channels is that of `kernel`.
     """
     present = kernel.shape[1]
     if in_channels == present:
         return kernel
     if in_channels % present == 0:
-        fitted = kernel.float().repeat(1, in_channels // present, 1, 1) * (present / in_channels)
+        fitted = torch.cat([kernel.float()] * (in_channels // present), dim=1) * (present / in_channels)
     else:
-        fitted = kernel.float().sum(dim=1, keepdim=True).repeat(1, in_channels, 1, 1) / in_channels
+        fitted = torch.cat([kernel.float().sum(dim=1, keepdim=True)] * in_channels, dim=1) / in_channels
     return fitted.to(kernel.dtype)
 
 
-def preprocessing_of(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Look up the mean and standard deviation, of three channels in [0, 1], that timm's weights were trained with."""
+def preprocessing_of(name: str, colour: bool = True) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Look up the mean and standard deviation, of channels in [0, 1], that timm's weights were trained with.
+
+    Three of each for pictures in colour; grey planes, however many, share one.
+    """
     config: Any = timm.get_pretrained_cfg(name)
-    if config is None:
-        return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    return tuple(config.mean), tuple(config.std)
+    mean, std = (config.mean, config.std) if config else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    if colour:
+        return tuple(mean), tuple(std)
+    return (sum(mean) / len(mean),), (sum(std) / len(std),)
 
 
 def _without_classifier(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -143,11 +179,26 @@ def _input_layer(model: Any) -> nn.Conv2d:
     return layer
 
 
-def _load(network: nn.Module, first: nn.Conv2d, state: dict[str, Tensor], name: str) -> None:
-    """Put weights into a network, those of its first layer fitted to the channels that it takes."""
-    [key] = [f"{place}.weight" for place, layer in network.named_modules() if layer is first]
-    if key in state and state[key].ndim == 4:
-        state = state | {key: fit_channels(state[key], first.in_channels)}
+def _place(network: nn.Module, wanted: nn.Module) -> str:
+    places: dict[nn.Module, str] = {layer: place for place, layer in network.named_modules()}
+    return places[wanted]
+
+
+def _inflated(encoder: Encoder, filter_depth: int, name: str) -> Encoder:
+    from pipeline.learning.inflation import inflate  # an inflated encoder is an Encoder: that file needs this one
+
+    try:
+        return inflate(encoder, filter_depth)
+    except NotInflatable as error:
+        cure = "set it to 1, or take another adapt.encoder"
+        raise NotInflatable(f"adapt.filter_depth: {name} cannot be inflated: {error}; {cure}") from error
+
+
+def _load(network: nn.Module, place: str, state: dict[str, Tensor], name: str) -> None:
+    """Put weights into a network, those of its first layer, at `place`, fitted to the channels that it takes."""
+    key, layer = f"{place}.weight", network.get_submodule(place)
+    if key in state and state[key].ndim in LAST and isinstance(layer, nn.Conv2d | nn.Conv3d):
+        state = state | {key: fit_channels(state[key], layer.in_channels)}
     try:
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:
@@ -175,4 +226,17 @@ def count_parameters(module: nn.Module) -> int:
 
 def inference(module: nn.Module) -> nn.Module:
     """Freeze a network for scoring: no dropout, stored normalisation statistics, channels last in memory."""
-    return module.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return kernels_last(module.eval().requires_grad_(False))
+
+
+def channels_last(maps: Tensor) -> Tensor:
+    """Lay out maps (N, C, H, W) or (N, C, D, H, W) with their channels last in memory."""
+    return maps.contiguous(memory_format=LAST[maps.ndim])
+
+
+def kernels_last(module: nn.Module) -> nn.Module:
+    """Lay out every kernel with its channels last; `Module.to` cannot where some have two dimensions, others three."""
+    for value in (*module.parameters(), *module.buffers()):
+        if value.ndim in LAST:  # not `channels_last`: it leaves kernels of one place as they are, and oneDNN slow
+            value.data = value.data.to(memory_format=LAST[value.ndim])
+    return module

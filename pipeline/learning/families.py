@@ -28,6 +28,10 @@ class UnknownEncoder(ValueError):
     """A name that timm does not know, or a family that is not cut into stages here."""
 
 
+class NotInflatable(UnknownEncoder):
+    """An encoder with layers whose three-dimensional counterpart is not known here; the message names the reason."""
+
+
 @dataclass(frozen=True)
 class Cut:
     """A backbone in pieces.

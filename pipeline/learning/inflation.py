@@ -19,30 +19,28 @@ from timm.models._efficientnet_blocks import SqueezeExcite
 from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 
-from pipeline.learning.encoder import Encoder
+from pipeline.learning.encoder import Encoder, channels_last
+from pipeline.learning.families import Blocks, Embedding, NotInflatable
 
 POINTWISE = (LayerNorm2d, SEModule, EffectiveSEModule, SqueezeExcite)
 POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 TOLERANCE = 1e-3
 
 
-class NotInflatable(ValueError):
-    """An encoder with layers whose three-dimensional counterpart is not known here; the message names the reason."""
-
-
-class DepthConv(nn.Module):
+class DepthConv(nn.Conv3d):
     """A convolution over slices and within them, with the padding of the one in a plane that it came from.
 
     weight[o, i, z, y, x] = weight2d[o, i, y, x] / depth.
+
+    On a processor torch convolves in three dimensions well with channels last only, and kernels one slice deep, which
+    are most of the multiplications, several times slower than in two: those run slice by slice, as one batch.
     """
 
     def __init__(self, flat: Any, depth: int) -> None:
-        super().__init__()
         rows, columns = flat.kernel_size
-        self.reach = depth // 2 if max(rows, columns) > 1 and rows % 2 == columns % 2 == 1 else 0
-        self.same = isinstance(flat, Conv2dSame)
-        deep = 2 * self.reach + 1
-        self.conv = nn.Conv3d(
+        reach = depth // 2 if max(rows, columns) > 1 and rows % 2 == columns % 2 == 1 else 0
+        deep = 2 * reach + 1
+        super().__init__(
             flat.in_channels,
             flat.out_channels,
             (deep, rows, columns),
@@ -54,18 +52,31 @@ class DepthConv(nn.Module):
             device=flat.weight.device,
             dtype=flat.weight.dtype,
         )
+        self.reach = reach
+        self.same = isinstance(flat, Conv2dSame)
         weights = {"weight": flat.weight.detach().unsqueeze(2).repeat(1, 1, deep, 1, 1) / deep}
-        self.conv.load_state_dict(weights | ({} if flat.bias is None else {"bias": flat.bias.detach()}))
+        self.load_state_dict(weights | ({} if flat.bias is None else {"bias": flat.bias.detach()}))
 
     def forward(self, volumes: Tensor) -> Tensor:
         """Turn volumes (N, C, D, H, W) into (N, C', D, H', W')."""
         if self.same:
-            kernel, stride, dilation = self.conv.kernel_size, self.conv.stride, self.conv.dilation
-            volumes = pad_same(volumes, list(kernel[1:]), list(stride[1:]), list(dilation[1:]))
-        ends = volumes[:, :, :1], volumes[:, :, -1:]
-        below, above = (end.expand(-1, -1, self.reach, -1, -1) for end in ends)
-        mixed: Tensor = self.conv(torch.cat([below, volumes, above], dim=2) if self.reach else volumes)
-        return mixed
+            volumes = pad_same(volumes, list(self.kernel_size[1:]), list(self.stride[1:]), list(self.dilation[1:]))
+        if not self.reach:
+            how: Any = (self.stride[1:], self.padding[1:], self.dilation[1:], self.groups)
+            slices = nn.functional.conv2d(_as_slices(volumes), self.weight[:, :, 0], self.bias, *how)
+            return _as_volumes(slices, len(volumes))
+        below, above = [volumes[:, :, :1]] * self.reach, [volumes[:, :, -1:]] * self.reach
+        return super().forward(channels_last(torch.cat([*below, volumes, *above], dim=2)))
+
+
+def _as_slices(volumes: Tensor) -> Tensor:
+    """Turn volumes (N, C, D, H, W) into a batch of pictures (N D, C, H, W); with channels last nothing is copied."""
+    return volumes.transpose(1, 2).flatten(0, 1)
+
+
+def _as_volumes(slices: Tensor, batch: int) -> Tensor:
+    volumes: Tensor = slices.unflatten(0, (batch, -1))
+    return volumes.transpose(1, 2)
 
 
 class Within(nn.Module):
@@ -77,9 +88,7 @@ class Within(nn.Module):
 
     def forward(self, volumes: Tensor) -> Tensor:
         """Turn volumes (N, C, D, H, W) into (N, C, D, H', W')."""
-        batch, _, depth, _, _ = volumes.shape
-        pooled: Tensor = self.flat(volumes.transpose(1, 2).flatten(0, 1))
-        return pooled.reshape(batch, depth, *pooled.shape[1:]).transpose(1, 2)
+        return _as_volumes(self.flat(_as_slices(volumes)), len(volumes))
 
 
 class Across(nn.Module):
@@ -117,7 +126,7 @@ class _Nothing(nn.Module):
         return maps.new_zeros(())
 
 
-class Inflated(nn.Module):
+class Inflated(Encoder):
     """An encoder of volumes.
 
     Attributes
@@ -129,21 +138,22 @@ class Inflated(nn.Module):
     """
 
     def __init__(self, stages: list[nn.Module], norm: nn.Module, first_pooled: int, width: int) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.stages = nn.ModuleList(stages)
         self.norm = norm
+        self.pooled = slice(None)
         self.first_pooled = first_pooled
         self.width = width
 
-    def forward(self, volumes: Tensor) -> Tensor:
-        """Turn volumes (N, C, D, H, W) into features (N, width), the means of the last stages side by side."""
-        pooled = []
-        for number, stage in enumerate(self.stages):
-            volumes = stage(volumes)
-            if number >= self.first_pooled:
-                pooled.append(volumes.mean(dim=(2, 3, 4))[:, :, None, None])
-        pooled[-1] = self.norm(pooled[-1])
-        return torch.cat([mean.flatten(1) for mean in pooled], dim=1)
+    def run(self, maps: Tensor, pooled: Tensor, first: int = 0, last: int | None = None) -> tuple[Tensor, Tensor]:
+        """Run stages `first` to before `last` as `Encoder.run`, on maps (N, C, D, H, W) in any layout.
+
+        With channels last, as each stage leaves them, a run that was stored on its way gives the bits of one that was
+        not.
+        """
+        if maps.ndim != 5:
+            raise ValueError(f"an inflated encoder takes volumes (N, C, D, H, W), not {tuple(maps.shape)}")
+        return super().run(channels_last(maps), pooled, first, last)
 
 
 def inflate(encoder: Encoder, depth: int = 3) -> Inflated:
@@ -165,11 +175,14 @@ def inflate(encoder: Encoder, depth: int = 3) -> Inflated:
         raise NotInflatable(f"the depth of a filter must be odd, to have a middle; it is {depth}")
     twin = copy.deepcopy(encoder).eval()
     try:
-        stages = [_inflated(stage, depth) for stage in copy.deepcopy(twin.stages)]
-        inflated = Inflated(stages, copy.deepcopy(twin.norm), twin.first_pooled, twin.width).eval()
+        *stages, norm = (_inflated(part, depth) for part in copy.deepcopy([*twin.stages, twin.norm]))
+        inflated = Inflated(stages, norm, twin.first_pooled, twin.width).eval()
         error = _difference(twin, inflated)
+    except NotInflatable:
+        raise
     except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as reason:
-        raise NotInflatable(f"this encoder has layers that cannot be inflated: {reason}") from reason
+        [line, *_] = str(reason).splitlines() or [type(reason).__name__]
+        raise NotInflatable(f"it has a layer that takes no volumes ({line})") from reason
     if not error < TOLERANCE:
         raise NotInflatable(f"on equal slices the inflated features differ by {error:.2g} of their size")
     return inflated.train(encoder.training)
@@ -177,6 +190,8 @@ def inflate(encoder: Encoder, depth: int = 3) -> Inflated:
 
 def _inflated(module: nn.Module, depth: int) -> nn.Module:
     """Find the counterpart of a layer; of a layer made of layers, change those inside it, in place."""
+    if isinstance(module, Embedding | Blocks):
+        raise NotInflatable("a vision transformer has no filters that could see more slices")
     if isinstance(module, ConvNeXtBlock):
         return DepthConvNeXtBlock(module, depth)
     if isinstance(module, nn.Conv2d):

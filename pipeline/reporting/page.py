@@ -7,6 +7,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from pipeline.reporting.figures import show_interval, show_number
+from pipeline.reporting.terms import TERMS, explain
+
 HERE = Path(__file__).parent
 
 
@@ -19,16 +22,6 @@ def write_page(values: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["interval"] = show_interval
+    environment.filters |= {"interval": show_interval, "number": show_number, "term": explain}
     style = Markup((HERE / "page.css").read_text())  # our own file
-    return environment.get_template("page.html").render(style=style, **values)
-
-
-def show_interval(figure: Mapping[str, Any] | None, digits: int = 2) -> Markup:
-    """Write a figure and, in small print, its interval."""
-    if figure is None or figure["value"] is None:
-        return Markup('<span class="none">not computable</span>')
-    shown = f"{figure['value']:.{digits}f}"
-    if figure["lower"] is None:
-        return Markup(shown)
-    return Markup(f"{shown} <small>({figure['lower']:.{digits}f} to {figure['upper']:.{digits}f})</small>")
+    return environment.get_template("page.html").render(style=style, terms=TERMS, **values)

@@ -1,39 +1,40 @@
 """adapt@k: the ImageNet encoder becomes the encoder of this domain, on the images that fold k may see.
 
-Three kinds of method: adabn re-estimates statistics; simclr, vicreg, byol and masked go on training without labels;
-coral, mmd, dann and mcc are terms that finetune@k adds to its loss, and are only written down here.
+The methods are those of `learning/catalogue.py`; terms, which finetune@k adds to its loss, are only written down here.
 """
 
-import copy
 import logging
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline import engine, paths
+from pipeline.imaging.case_views import CaseViews
 from pipeline.imaging.geometry import Geometry
-from pipeline.imaging.views import adaptation_view, contrastive_pair
+from pipeline.learning.adapting import Adapting, Images, adapt, features_of, stacks_of
+from pipeline.learning.catalogue import HARMONISERS
 from pipeline.learning.classifier import Classifier
-from pipeline.learning.encoder import Encoder, UnknownEncoder, build_encoder, preprocessing_of
-from pipeline.learning.loop import make_accelerator
-from pipeline.learning.methods.adabn import adabn
-from pipeline.learning.methods.byol import Byol
-from pipeline.learning.methods.masked import Masked
-from pipeline.learning.methods.objective import Objective
-from pipeline.learning.methods.self_supervision import Epoch, Settings, continue_pretraining
-from pipeline.learning.methods.simclr import SimClr
-from pipeline.learning.methods.vicreg import VicReg
-from pipeline.learning.weights import BadWeights, load_weights
-from pipeline.params import Adapt, Params, seed_for
+from pipeline.learning.encoder import preprocessing_of
+from pipeline.learning.families import NotInflatable, UnknownEncoder
+from pipeline.learning.frozen import frozen_views
+from pipeline.learning.ladder import Step, climb
+from pipeline.learning.loop import Cases, Recipe, first_trained_stage, make_accelerator
+from pipeline.learning.pretraining.continued import Epoch, Settings, kept
+from pipeline.learning.rungs import Measured, Source, measure_probes, measure_term
+from pipeline.learning.terms import TERMS
+from pipeline.learning.weights import BadWeights, pretrained_network
+from pipeline.params import Adapt, Params
 from pipeline.paths import Role
 from pipeline.refusal import Refusal
+from pipeline.seeds import seed_for
 
 log = logging.getLogger(__name__)
 
@@ -42,77 +43,184 @@ SEEN = {
     "unlabelled": (Role.TRAIN, Role.UNLABELLED),
     "judged": (Role.TRAIN, Role.UNLABELLED, Role.HELD_OUT, Role.LOCKED),
 }
-OBJECTIVES: dict[str, Callable[[Encoder, Geometry], Objective]] = {
-    "simclr": lambda encoder, geometry: SimClr(encoder),
-    "vicreg": lambda encoder, geometry: VicReg(encoder),
-    "byol": lambda encoder, geometry: Byol(encoder),
-    "masked": lambda encoder, geometry: Masked(encoder, geometry.channels, geometry.image_size),
-}
-CASES_A_BATCH = 4
-PICTURES_A_BATCH = 64
-WATCHED = 5  # one patient in so many is set aside to judge the progress of learning without labels
-LOOKS = 4  # pairs of views of each case set aside
-Pair = tuple[Tensor, Tensor]
+OF_A_TERM = 1.0  # its weight on the ladder
+NOBODY = torch.zeros(0, dtype=torch.long)
+VIEWS_OF_A_TERM = 2  # augmented ones of each case there
+RATES_OF_A_TERM = {"learning_rate": 1e-4, "rate_decay": 0.5, "weight_decay": 0.01}  # the defaults of finetune
 
 
 def run(params: Params, fold: str) -> None:
     """Write the adapted encoder of one fold and the record of what it saw."""
-    adapt = params.adapt
+    settings = params.adapt
     with engine.metered(paths.cost("adapt", fold)):
         geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
         cases = paths.read_table(paths.split(fold))
-        seen = cases[cases["role"].isin(SEEN[adapt.target])]
-        network, record = pretrained(adapt, geometry)
-        before = copy.deepcopy(network.encoder.state_dict())
-        curve: list[Epoch] = []
-        if adapt.method == "adabn":
-            batches = views_in_batches(seen["case"].tolist(), geometry, params.seed, fold)
-            adabn(network.encoder, map(network.instances, batches), adapt.strength)
-        elif adapt.method in OBJECTIVES:
-            curve = pretrain(network, seen, adapt, geometry, params.seed, fold)
-        elif adapt.method == "none":
-            seen = seen.iloc[:0]
-        paths.adapted_encoder(fold).parent.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: value.contiguous() for name, value in network.encoder.state_dict().items()},
-            paths.adapted_encoder(fold),
-        )
+        start, made_of = pretrained(settings, geometry, params.finetune.pooled_stages)
+        plan = plan_of(cases, start, settings, geometry, params.seed, fold)
+        steps: list[Step] = []
+        forecasts = pd.DataFrame(columns=["case", "role", "rung"])
+        if settings.method == "auto":
+            balanced = params.finetune.class_weights == "balanced"
+            steps, forecasts = choose(plan, cases, settings, balanced)
+            plan = plan.by(*[(step.method, step.strength) for step in steps if step.kept][-1])
+        try:
+            network, around, curve = adapt(plan)
+        except (FloatingPointError, ValueError) as error:
+            raise Refusal(f"adapt.method {plan.method}, fold {fold}: {error}") from error
+        before = start().encoder.state_dict()
         moved = any(not torch.equal(value, before[name]) for name, value in network.encoder.state_dict().items())
-        record |= what_was_seen(seen, adapt) | {"encoder_moved": moved, "curve": [asdict(epoch) for epoch in curve]}
+        write(network, forecasts, fold)
+        how = {"asked": settings.method, "method": plan.method, "strength": plan.strength, "encoder_moved": moved}
+        how |= {"kept_epoch": kept(curve).epoch if curve else None}
+        told = {"curve": [asdict(epoch) for epoch in curve], "ladder": [as_plain(step) for step in steps]}
+        test_time = {"test_time_steps": settings.test_time_steps, "test_time_rate": settings.test_time_rate}
+        record = made_of | around | how | what_was_seen(cases, plan, settings) | told | test_time
         paths.write_json(record, paths.adaptation(fold))
 
 
-def pretrain(
-    network: Classifier, seen: pd.DataFrame, adapt: Adapt, geometry: Geometry, seed: int, fold: str
-) -> list[Epoch]:
-    """Go on training the encoder without labels; stop by patients set aside, who are not trained on."""
-    patients = np.random.default_rng(seed_for(seed, "adapt", "watched", fold)).permutation(sorted(set(seen["patient"])))
-    watched = seen["patient"].isin(patients[: max(len(patients) // WATCHED, 2)])
-    if len(patients) < WATCHED + 2:
+def pretrained(
+    settings: Adapt, geometry: Geometry, pooled_stages: int
+) -> tuple[Callable[..., Classifier], dict[str, Any]]:
+    """Load the pretrained weights; return what builds the network around them, and what it is made of."""
+    if settings.filter_depth > 1 and (geometry.kind == "picture" or geometry.channels > geometry.windows):
         raise Refusal(
-            f"adapt.method: {adapt.method} needs at least {WATCHED + 2} patients to learn from, not {len(patients)}"
+            f"adapt.filter_depth: {settings.filter_depth} needs volumes, slice by slice, but these cases are pictures "
+            "or slabs; set preprocess.instances to isotropic, or adapt.filter_depth to 1"
         )
-    names = [name for name in Settings.__dataclass_fields__ if name in Adapt.model_fields]
-    settings = Settings(**{name: getattr(adapt, name) for name in names}, seed=seed_for(seed, "adapt", fold))
-    checkpoint = paths.SCRATCH / "adapt" / f"{fold}.pt"
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    draw = partial(pairs_in_batches, network, geometry=geometry, seed=seed, batch_size=adapt.batch_size)
-    held_out = [pair for look in range(LOOKS) for pair in draw(seen[watched], pass_name=f"watched/{look}", fold=fold)]
+    encoder, colour = settings.encoder, geometry.kind == "picture" and geometry.channels == 3
+    given = (settings.weights, settings.weights_sha256)
+    depth = settings.filter_depth
+    build = partial(pretrained_network, encoder, *given, geometry.channels, colour, pooled_stages, depth)
     try:
-        curve = continue_pretraining(
-            network.encoder,
-            OBJECTIVES[adapt.method](network.encoder, geometry),
-            lambda number: draw(seen[~watched], pass_name=str(number), fold=fold),
-            held_out,
-            settings,
-            make_accelerator(engine.device()),
-            checkpoint,
-            partial(tell_epoch, fold),
-        )
-    except (FloatingPointError, ValueError) as error:
-        raise Refusal(f"adapt.method {adapt.method}, fold {fold}: {error}") from error
-    checkpoint.unlink(missing_ok=True)
-    return curve
+        _, provenance = build()
+    except UnknownEncoder as error:
+        raise Refusal(str(error) if isinstance(error, NotInflatable) else f"adapt.encoder: {error}") from error
+    except BadWeights as error:
+        raise Refusal(str(error)) from error
+    device = make_accelerator(engine.device()).device
+
+    def start(**around: Any) -> Classifier:
+        return build(**around)[0].to(device)
+
+    mean, std = preprocessing_of(encoder, colour)
+    made_of = {"mean": mean, "std": std, "pooled_stages": pooled_stages, "filter_depth": depth}
+    return start, {"provenance": provenance.as_json(), **made_of}
+
+
+def plan_of(
+    cases: pd.DataFrame,
+    start: Callable[..., Classifier],
+    settings: Adapt,
+    geometry: Geometry,
+    seed: int,
+    fold: str,
+) -> Adapting:
+    """Collect what the methods work with."""
+    names = [name for name in Settings.__dataclass_fields__ if name in Adapt.model_fields]
+    chosen = {name: getattr(settings, name) for name in names}
+    seed_of = partial(seed_for, seed)
+    load = partial(np.load, mmap_mode="r")
+    return Adapting(
+        settings.method,
+        settings.strength,
+        Settings(**chosen, seed=seed_of("adapt", fold)),
+        settings.batch_size,
+        start,
+        images_of(cases[cases["role"].isin(SEEN[settings.target])]),
+        images_of(cases[cases["role"] == Role.TRAIN]),
+        geometry.channels if geometry.kind == "picture" else geometry.windows,
+        fold,
+        seed_of,
+        CaseViews(lambda case: load(paths.prepared_case(case)), seed_of, geometry, settings.filter_depth > 1),
+        engine.progress,
+        engine.ahead,
+        paths.SCRATCH / "adapt" / f"{fold}.pt",
+        engine.device(),
+        partial(tell_epoch, fold),
+    )
+
+
+def images_of(cases: pd.DataFrame) -> Images:
+    """Take what may be known of cases without their labels."""
+    known = paths.read_table(paths.CASES).set_index("case").filter(like="covariate_").loc[cases["case"]]
+    case, patient, site = (cases[name].to_numpy(dtype=str) for name in ("case", "patient", "site"))
+    return Images(case, patient, site, known.to_numpy(dtype=np.float64))
+
+
+def choose(plan: Adapting, cases: pd.DataFrame, settings: Adapt, balanced: bool) -> tuple[list[Step], pd.DataFrame]:
+    """Climb the ladder, on the training cases of this fold and what it may see of the target."""
+    classes = paths.read_json(paths.COHORT_FACTS)["classes"]
+    training = cases[cases["role"] == Role.TRAIN]
+    others = plan.seen.where(~np.isin(plan.seen.cases, training["case"]))
+    judged = cases[cases["role"].isin([Role.HELD_OUT, Role.LOCKED])]
+    labels = np.array([classes.index(label) for label in training["label"]])
+    source = Source(labels, plan.training.patients, len(classes), balanced, plan.seed_of("ladder", plan.fold))
+    sets = (plan.training, others, images_of(judged))
+
+    def measure(method: str, strength: float) -> Measured:
+        rung = plan.by(method, strength)
+        if method in TERMS:
+            return measure_on_tail(rung, sets, source, settings)
+        network, _, _ = adapt(rung)
+        labelled, target, unseen = (features_of(network, images, rung) for images in sets)
+        return measure_probes(labelled, target, unseen, source)
+
+    rungs = [(method, OF_A_TERM if method in TERMS else settings.strength) for method in settings.ladder]
+    steps, measured = climb([("none", 0.0), *rungs], measure, source, partial(tell_step, plan.fold))
+    tables = [forecasts_of(judged, method, found) for method, found in measured.items()]
+    return steps, pd.concat(tables, ignore_index=True)
+
+
+def measure_on_tail(plan: Adapting, sets: tuple[Images, Images, Images], source: Source, settings: Adapt) -> Measured:
+    """Measure a term by training the last stages with it, from the encoder as it came."""
+    training, others, judged = sets
+    sites = sorted({*training.sites, *others.sites})
+    if not len(others) or len(sites) < 2:
+        raise ValueError(f"it needs unlabelled cases and two sites; there are {len(others)} and {len(sites)}")
+    network = plan.start(n_classes=source.n_classes)
+    recipe = Recipe(settings.trainable_stages, settings.epochs, settings.patience, batch_size=16, **RATES_OF_A_TERM)
+    first = first_trained_stage(network, recipe)
+
+    def looked_at(images: Images, labels: Tensor, views: int) -> Cases:
+        return Cases(*frozen_views(network, stacks_of(images, views, plan), first), labels)
+
+    labelled = looked_at(training, torch.from_numpy(source.labels), VIEWS_OF_A_TERM)
+    target = looked_at(others, torch.zeros(len(others), dtype=torch.long), VIEWS_OF_A_TERM)
+    unseen = looked_at(judged, torch.zeros(len(judged), dtype=torch.long), 0) if len(judged) else labelled.some(NOBODY)
+    domains, of_target = (torch.tensor([sites.index(site) for site in images.sites]) for images in (training, others))
+    cases, places = (labelled, target, unseen), (domains, of_target)
+    return measure_term(network, plan.method, plan.strength, cases, places, recipe, source)
+
+
+def forecasts_of(judged: pd.DataFrame, method: str, found: Measured) -> pd.DataFrame:
+    """Tabulate the logits of the judged cases, for a later comparison with the truth."""
+    table = judged[["case", "role"]].reset_index(drop=True).assign(rung=method)
+    logits = pd.DataFrame(found.judged, columns=[f"logit_{number}" for number in range(found.judged.shape[1])])
+    return pd.concat([table, logits], axis=1)
+
+
+def what_was_seen(cases: pd.DataFrame, plan: Adapting, settings: Adapt) -> dict[str, object]:
+    """Put down which images adaptation saw without their labels, for the stamp on every figure."""
+    looked = cases[cases["case"].isin(plan.seen.cases)]
+    if settings.method != "auto" and (settings.method == "none" or settings.strength == 0):
+        looked = looked.iloc[:0]
+    elif settings.method in HARMONISERS:
+        looked = looked[looked["role"] == Role.TRAIN]
+    return {
+        "target": settings.target,
+        "images_seen": len(looked),
+        "unlabelled_sites": sorted(set(looked.loc[looked["role"] == Role.UNLABELLED, "site"])),
+        "judged_seen": bool(looked["role"].isin([Role.HELD_OUT, Role.LOCKED]).any()),
+    }
+
+
+def write(network: Classifier, forecasts: pd.DataFrame, fold: str) -> None:
+    """Write the encoder, what differs between sites, and what the rungs of the ladder forecast."""
+    folder = paths.adapted_encoder(fold).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    for module, file in ((network.encoder, paths.adapted_encoder(fold)), (network.of_site, paths.adapted_sites(fold))):
+        save_file({name: value.cpu().contiguous() for name, value in module.state_dict().items()}, file)
+    paths.write_table(forecasts, paths.ladder(fold))
 
 
 def tell_epoch(fold: str, epoch: Epoch) -> None:
@@ -121,65 +229,13 @@ def tell_epoch(fold: str, epoch: Epoch) -> None:
     log.info("adapt %s epoch %2d: %s", fold, epoch.epoch, losses)
 
 
-def pairs_in_batches(
-    network: Classifier, cases: pd.DataFrame, geometry: Geometry, seed: int, batch_size: int, pass_name: str, fold: str
-) -> Iterator[Pair]:
-    """Draw two views of one instance of each patient, as the encoder takes them, in batches of about equal size.
-
-    A patient stands once in a pass, in one of their cases, so that no method pushes two of their images apart.
-    """
-    draws = np.random.default_rng(seed_for(seed, "adapt", "pass", fold, pass_name))
-    chosen = cases.sort_values("case").sample(frac=1, random_state=draws).drop_duplicates("patient")
-    for part in np.array_split(chosen["case"].to_numpy(), max(round(len(chosen) / batch_size), 1)):
-        views = [views_of_an_instance(case, geometry, seed_for(seed, "pair", fold, case, pass_name)) for case in part]
-        first, second = (network.instances(torch.from_numpy(np.stack(side))) for side in zip(*views, strict=True))
-        yield first, second
+def tell_step(fold: str, step: Step) -> None:
+    """Write one log line."""
+    kept = " *" if step.kept else ""
+    log.info("adapt %s, rung %s: source loss %.4f; %s%s", fold, step.method, step.source_loss, step.why, kept)
 
 
-def views_of_an_instance(case: str, geometry: Geometry, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Choose one instance of a case and draw a pair of strong views of it."""
-    planes = np.load(paths.prepared_case(case), mmap_mode="r")
-    start = int(np.random.default_rng(seed).integers(geometry.slices)) * geometry.channels
-    return contrastive_pair(np.array(planes[start : start + geometry.channels]), seed, geometry.kind, geometry.windows)
-
-
-def pretrained(adapt: Adapt, geometry: Geometry) -> tuple[Classifier, dict[str, object]]:
-    """Build the network around the pretrained encoder, and say what it is made of."""
-    try:
-        state, provenance = load_weights(adapt.encoder, adapt.weights, adapt.weights_sha256)
-        encoder = build_encoder(adapt.encoder, geometry.channels, state)
-    except UnknownEncoder as error:
-        raise Refusal(f"adapt.encoder: {error}") from error
-    except ValueError as error:
-        named = error if isinstance(error, BadWeights) else f"adapt.weights: {error}"
-        raise Refusal(str(named)) from error
-    mean, std = preprocessing_of(adapt.encoder)
-    colour = geometry.kind == "picture" and geometry.channels == 3
-    if not colour:  # grey planes share one mean and one deviation
-        mean, std = (float(np.mean(mean)),), (float(np.mean(std)),)
-    network = Classifier(encoder, geometry.channels, n_classes=2, mean=mean, std=std)
-    return network.eval(), {"provenance": provenance.as_json(), "mean": mean, "std": std}
-
-
-def views_in_batches(case_names: list[str], geometry: Geometry, seed: int, fold: str) -> Iterator[Tensor]:
-    """Draw one adaptation view of each case, in batches (B, P, H, W) uint8, cases in a random order."""
-    order = np.random.default_rng(seed_for(seed, "adapt", "order", fold)).permutation(sorted(case_names))
-    size = CASES_A_BATCH if geometry.kind == "volume" else PICTURES_A_BATCH
-    parts = np.array_split(order, max(round(len(order) / size), 1))
-    for part in engine.progress(parts, f"adapt {fold}"):
-        views = [
-            adaptation_view(np.load(paths.prepared_case(case)), seed_for(seed, "adapt", "view", case)) for case in part
-        ]
-        yield torch.from_numpy(np.stack(views))
-
-
-def what_was_seen(seen: pd.DataFrame, adapt: Adapt) -> dict[str, object]:
-    """Put down which images adaptation saw without their labels, for the stamp on every figure."""
-    return {
-        "method": adapt.method,
-        "strength": adapt.strength,
-        "target": adapt.target,
-        "images_seen": len(seen),
-        "unlabelled_sites": sorted(set(seen.loc[seen["role"] == Role.UNLABELLED, "site"])),
-        "judged_seen": bool(seen["role"].isin([Role.HELD_OUT, Role.LOCKED]).any()),
-    }
+def as_plain(step: Step) -> dict[str, object]:
+    """Give a step as plain values; None where there is no number."""
+    values = asdict(step).items()
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values}

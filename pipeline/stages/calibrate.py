@@ -1,7 +1,6 @@
 """calibrate: judge the folds, fit the calibrator, and, where it is opened, judge the final model on the locked set."""
 
 import hashlib
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,32 +9,47 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.assessing.calibrators import Temperature, cross_fitted, fit_temperature
-from pipeline.assessing.metrics import judged_confidence, macro_auc, roc_curve
-from pipeline.assessing.summary import BadProbabilities, per_class, reliability, site_baseline, summarise
-from pipeline.params import FINAL, Params, seed_for
+from pipeline.assessing.judged import (
+    Judged,
+    auc_of_folds,
+    by_fold,
+    forecast_table,
+    judged_by,
+    label_numbers,
+    logits_of,
+    roc_table,
+)
+from pipeline.assessing.ladder import RUNGS, VALIDATORS, judge_rungs, judge_validators
+from pipeline.assessing.summary import (
+    OF_A_SITE,
+    BadProbabilities,
+    collapses,
+    of_a_site,
+    per_class,
+    reliability,
+    rows_of,
+    site_baseline,
+    summarise,
+)
+from pipeline.params import FINAL, Params
 from pipeline.paths import Role
 from pipeline.refusal import Refusal
+from pipeline.seeds import seed_for
 
 Floats = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class Judged:
-    """Cases with what was forecast for them, before and after calibration."""
-
-    cases: pd.DataFrame
-    labels: NDArray[np.int64]
-    uncalibrated: Floats
-    calibrated: Floats
+LEFT_OUT = ["site", "unlabelled", "fold", *OF_A_SITE, "state"]
+COLLAPSES = ["scope", "class", "n", "recall"]
 
 
 def run(params: Params) -> None:
     """Write calibrator, predictions and figures."""
     classes = paths.read_json(paths.COHORT_FACTS)["classes"]
-    folds = [fold for fold in params.split.folds if fold != FINAL]
+    folds = list(params.split.numbered)
     if len(folds) < 2:
         raise Refusal(
-            "split.folds: name at least two, so that a calibrator can be judged on cases it was not fitted on"
+            "split.folds: name at least two numbered ones, so that a calibrator can be judged on cases it was not "
+            "fitted on"
         )
     held_out = judge_folds(folds, classes)
     calibrator = fit_temperature(logits_of(held_out.cases), held_out.labels)
@@ -43,8 +57,14 @@ def run(params: Params) -> None:
     locked = judge_locked(calibrator, classes) if FINAL in params.split.folds else None
     show = locked is not None and len(locked.cases) > 0 and params.calibrate.test == "open"
     scopes = {"internal": held_out} | ({locked_name(): locked} if locked and show else {})
+    left_out = {fold: judge_left_out(fold, classes) for fold in params.split.left_out}
     write_figures(scopes, classes, params)
-    write_predictions(scopes)
+    write_left_out(left_out, params)
+    write_collapses(scopes, left_out, classes)
+    ladders = {"internal": (folds, Role.HELD_OUT)} | ({locked_name(): ([FINAL], Role.LOCKED)} if show else {})
+    write_ladders(ladders, classes, params)
+    forecasts = [forecast_table(judged, scope) for scope, judged in scopes.items()]
+    paths.write_table(pd.concat(forecasts), paths.PREDICTIONS)
     if locked and show:
         count_opening(locked)
     paths.write_json(
@@ -79,24 +99,22 @@ def judge_locked(calibrator: Temperature, classes: list[str]) -> Judged:
     """Score the locked cases by the final model and the calibrator that are released."""
     cases = scored(FINAL)
     cases = cases[cases["role"] == Role.LOCKED].reset_index(drop=True).assign(temperature=calibrator.value)
-    logits = logits_of(cases)
-    return Judged(cases, label_numbers(cases, classes), Temperature(1.0).apply(logits), calibrator.apply(logits))
+    return judged_by(calibrator, cases, classes)
+
+
+def judge_left_out(fold: str, classes: list[str]) -> Judged:
+    """Score the cases of the site that a fold left out, calibrated by its inner cases if their logits were kept."""
+    cases = scored(fold)
+    inner, held_out = (cases[cases["role"] == role].reset_index(drop=True) for role in (Role.INNER, Role.HELD_OUT))
+    calibrator = fit_temperature(logits_of(inner), label_numbers(inner, classes)) if len(inner) else Temperature(1.0)
+    state = "calibrated" if len(inner) else "uncalibrated"
+    return judged_by(calibrator, held_out.assign(temperature=calibrator.value, state=state), classes)
 
 
 def scored(fold: str) -> pd.DataFrame:
     """Read a fold's logits, each row stamped with the fold and the hash of the weights that gave it."""
     digest = hashlib.sha256(paths.model(fold).read_bytes()).hexdigest()
     return paths.read_table(paths.predictions(fold)).assign(fold=fold, model_sha256=digest)
-
-
-def logits_of(cases: pd.DataFrame) -> Floats:
-    """Take the logits out of a table: (n, K)."""
-    return np.asarray(cases.filter(like="logit_"), dtype=np.float64)
-
-
-def label_numbers(cases: pd.DataFrame, classes: list[str]) -> NDArray[np.int64]:
-    """Turn labels into numbers, in the order of the classes."""
-    return np.array([classes.index(label) for label in cases["label"]], dtype=np.int64)
 
 
 def site_forecasts(fold: str, judged: pd.DataFrame, classes: list[str]) -> Floats:
@@ -125,13 +143,11 @@ def write_figures(scopes: dict[str, Judged], classes: list[str], params: Params)
             flat += rows_of(figures, f"{scope}_{state}")
             table = reliability(probabilities, judged.labels, params.calibrate.bins)
             diagrams.append(table.assign(scope=f"{scope}_{state}"))
-        scores, events = judged_confidence(judged.calibrated, judged.labels)
-        false_positive, true_positive = roc_curve(scores, events)
-        curves.append(
-            pd.DataFrame({"scope": scope, "false_positive_rate": false_positive, "true_positive_rate": true_positive})
-        )
-    for fold in sorted(set(scopes["internal"].cases["fold"])):
-        figures = figures_of_fold(scopes["internal"], fold, params)
+        curve = roc_table(judged)
+        curve.insert(0, "scope", scope)
+        curves.append(curve)
+    for fold, part in by_fold(scopes["internal"]).items():
+        figures = figures_of(part, part.calibrated, params, f"fold {fold}")
         paths.write_json(figures, paths.fold_metrics(fold))
         flat += rows_of(figures, f"fold_{fold}")
     paths.write_table(pd.DataFrame(flat), paths.FIGURES)
@@ -149,7 +165,7 @@ def figures_of(judged: Judged, probabilities: Floats, params: Params, name: str)
         return summarise(
             probabilities,
             judged.labels,
-            judged.cases["patient"].to_numpy(dtype=str),
+            judged.patients,
             settings.bins,
             settings.n_bootstrap,
             settings.confidence,
@@ -159,60 +175,73 @@ def figures_of(judged: Judged, probabilities: Floats, params: Params, name: str)
         raise Refusal(f"{name}: {error}; look at the training curves in {paths.FOLDS}") from error
 
 
-def figures_of_fold(internal: Judged, fold: str, params: Params) -> dict[str, Any]:
-    """Compute the calibrated figures of the cases that one fold held out."""
-    mask = (internal.cases["fold"] == fold).to_numpy()
-    part = Judged(internal.cases[mask], internal.labels[mask], internal.uncalibrated[mask], internal.calibrated[mask])
-    return figures_of(part, part.calibrated, params, f"fold {fold}")
-
-
-def auc_of_folds(judged: Judged, probabilities: Floats) -> dict[str, Any]:
-    """Set two AUCs beside the pooled one: the mean over folds, and what the site alone gives on the same cases."""
-    of_fold = []
-    for fold in sorted(set(judged.cases["fold"])):
-        mask = (judged.cases["fold"] == fold).to_numpy()
-        of_fold.append(macro_auc(probabilities[mask], judged.labels[mask], np.ones((1, int(mask.sum()))))[0])
-    site = macro_auc(
-        np.stack(judged.cases["site_forecast"].to_list()), judged.labels, np.ones((1, len(judged.labels)))
-    )[0]
-    return {"auc_mean_of_folds": as_number(np.nanmean(of_fold)), "auc_of_site_alone": as_number(site)}
-
-
-def as_number(value: float) -> float | None:
-    """Round to six digits; None where there is no number."""
-    return round(float(value), 6) if np.isfinite(value) else None
-
-
 def classes_of(judged: Judged, classes: list[str], scope: str, params: Params) -> pd.DataFrame:
     """Tabulate each class, one against the rest."""
-    patients = judged.cases["patient"].to_numpy(dtype=str)
-    seed = seed_for(params.seed, "bootstrap", "classes", scope)
-    settings = params.calibrate
-    draws = (settings.n_bootstrap, settings.confidence, seed)
-    table = per_class(judged.calibrated, judged.labels, patients, classes, *draws)
-    return table.assign(scope=scope)
+    draws = draws_for(params, "classes", scope)
+    return per_class(judged.calibrated, judged.labels, judged.patients, classes, *draws).assign(scope=scope)
 
 
-def rows_of(figures: dict[str, Any], scope: str) -> list[dict[str, Any]]:
-    """Flatten figures into rows of a table."""
-    counts = {"n": figures["n"], "patients": figures["patients"], "events": figures["events"]}
-    return [
-        {"scope": scope, "figure": name, **value, **counts}
-        for name, value in figures.items()
-        if isinstance(value, dict)
-    ]
+def draws_for(params: Params, *names: str) -> tuple[int, float, int]:
+    """Give the number of bootstrap replicates, the level of the intervals, and the seed of what is named."""
+    return params.calibrate.n_bootstrap, params.calibrate.confidence, seed_for(params.seed, "bootstrap", *names)
 
 
-def write_predictions(scopes: dict[str, Judged]) -> None:
-    """Write every judged case with its probabilities before and after calibration."""
-    tables = []
-    for scope, judged in scopes.items():
-        table = judged.cases.drop(columns=["site_forecast"], errors="ignore").assign(scope=scope)
-        for number in range(judged.calibrated.shape[1]):
-            table[f"uncalibrated_{number}"] = judged.uncalibrated[:, number]
-            table[f"probability_{number}"] = judged.calibrated[:, number]
-        tables.append(table)
-    paths.write_table(pd.concat(tables), paths.PREDICTIONS)
+def write_left_out(left_out: dict[str, Judged], params: Params) -> None:
+    """Write the figures of each site that was left out, and whether its unlabelled images had been seen."""
+    rows = []
+    for fold, judged in left_out.items():
+        figures = figures_of(judged, judged.calibrated, params, fold)
+        site, state = judged.cases.loc[0, ["site", "state"]]
+        paths.write_json(figures | {"state": state}, paths.fold_metrics(fold))
+        known = {"site": site, "unlabelled": unlabelled_images(fold, site), "fold": fold, "state": state}
+        rows.append(known | of_a_site(figures, judged.calibrated, judged.labels))
+    paths.write_table(pd.DataFrame(rows, columns=LEFT_OUT), paths.LEFT_OUT)
+
+
+def unlabelled_images(fold: str, site: str) -> str:
+    """Say whether adaptation saw unlabelled images of a site: "seen", "unseen", or "none there"."""
+    if site in paths.read_json(paths.adaptation(fold))["unlabelled_sites"]:
+        return "seen"
+    cases = paths.read_table(paths.split(FINAL))
+    return "unseen" if ((cases["role"] == Role.UNLABELLED) & (cases["site"] == site)).any() else "none there"
+
+
+def write_collapses(scopes: dict[str, Judged], left_out: dict[str, Judged], classes: list[str]) -> None:
+    """Write every class that a judged set has and none of whose cases was found."""
+    of_folds = {f"fold_{fold}": part for fold, part in by_fold(scopes["internal"]).items()}
+    sets = scopes | of_folds | left_out
+    tables = [collapses(one.calibrated, one.labels, classes).assign(scope=name) for name, one in sets.items()]
+    paths.write_table(pd.concat(tables)[COLLAPSES], paths.COLLAPSES)
+
+
+def write_ladders(ladders: dict[str, tuple[list[str], Role]], classes: list[str], params: Params) -> None:
+    """Write what the rungs of `adapt.method: auto` were worth in each scope; header only where there are none."""
+    rungs, validators = [pd.DataFrame(columns=["scope", *RUNGS])], [pd.DataFrame(columns=["scope", *VALIDATORS])]
+    for scope, (folds, role) in ladders.items():
+        records = {fold: paths.read_json(paths.adaptation(fold)) for fold in folds}
+        if not all(record.get("ladder") for record in records.values()):
+            continue
+        forecasts = pd.concat([forecasts_of_rungs(fold, role, classes) for fold in folds])
+        chosen = {fold: record["method"] for fold, record in records.items()}
+        try:
+            found = judge_rungs(forecasts, chosen, *draws_for(params, "ladder", scope))
+        except ValueError as error:
+            raise Refusal(f"{paths.ADAPTED}: {error}; run adapt again") from error
+        rungs.append(found.assign(scope=scope))
+        ordered = judge_validators(forecasts, {fold: record["ladder"] for fold, record in records.items()})
+        validators.append(ordered.assign(scope=scope))
+    paths.write_table(pd.concat(rungs), paths.LADDER)
+    paths.write_table(pd.concat(validators), paths.VALIDATORS)
+
+
+def forecasts_of_rungs(fold: str, role: Role, classes: list[str]) -> pd.DataFrame:
+    """Read the logits of each rung for the cases that a fold judges, with what is known of them."""
+    cases, logits = paths.read_table(paths.split(fold)), paths.read_table(paths.ladder(fold))
+    cases, logits = (table[table["role"] == role] for table in (cases, logits))
+    if set(cases["case"]) != set(logits["case"]):
+        raise Refusal(f"{paths.ladder(fold)} has other cases than {paths.split(fold)}; run adapt --fold {fold} again")
+    known = cases[["case", "patient"]].assign(fold=fold, label=label_numbers(cases, classes))
+    return known.merge(logits.drop(columns="role"), on="case")
 
 
 def count_opening(locked: Judged) -> None:
@@ -226,12 +255,13 @@ def count_opening(locked: Judged) -> None:
 def stamps(params: Params, shown: bool) -> dict[str, Any]:
     """Collect what must stand beside every figure."""
     facts, split = paths.read_json(paths.COHORT_FACTS), paths.read_json(paths.SPLIT_SUMMARY)
-    adaptation = paths.read_json(paths.adaptation(params.split.folds[0]))
-    locked_seen = sorted(set(split["locked_sites"]) & set(adaptation["unlabelled_sites"]))
+    trained = [FINAL] * (FINAL in params.split.folds) + list(params.split.numbered)
+    adaptations = [paths.read_json(paths.adaptation(fold)) for fold in trained]
+    locked_seen = sorted(set(split["locked_sites"]) & set(adaptations[0]["unlabelled_sites"]))
     return {
         "simulated": facts["simulated"],
         "unit_of_intervals": "patient" if facts["patients_known"] else "image",
         "locked_set": {"scope": locked_name(), "shown": shown, "acknowledged_leaks": split["acknowledged_leaks"]},
         "sites_seen_unlabelled": locked_seen,
-        "judged_images_seen": adaptation["judged_seen"],
+        "judged_images_seen": any(record["judged_seen"] for record in adaptations),
     }

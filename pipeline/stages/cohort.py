@@ -34,7 +34,7 @@ def run(params: Params) -> None:
     if simulated:
         simulate_cohort(source)
         source = paths.SIMULATED
-    table = read_table(source, params.cohort.path)
+    table = read_table(source, params.cohort)
     classes = class_order(params.cohort, table["label"].tolist())
     audited = audit(table, source, params.cohort)
     of_table = audit_table(table, classes, params.split.n_folds)
@@ -66,12 +66,12 @@ def simulate_cohort(folder: Path) -> None:
     write_cohort_table(pd.DataFrame([job.row for job in jobs]), paths.SIMULATED)
 
 
-def read_table(source: Path, named: str) -> pd.DataFrame:
+def read_table(source: Path, cohort: Cohort) -> pd.DataFrame:
     """Read cohort.csv, or say what is wrong with it."""
     if not source.is_dir():
-        raise Refusal(f"cohort.path: the folder {named} is not there")
+        raise Refusal(f"cohort.path: the folder {cohort.path} is not there")
     try:
-        return read_cohort_table(source)
+        return read_cohort_table(source, cohort.covariates)
     except BadTable as error:
         raise Refusal(str(error)) from error
 

@@ -1,6 +1,7 @@
 """report: one page of all the above."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -8,18 +9,19 @@ import yaml
 
 from pipeline import paths
 from pipeline.params import FINAL, Params
+from pipeline.paths import Role
+from pipeline.reporting.adaptation import section
+from pipeline.reporting.diagrams import reliability, roc, training_curve, unlabelled_curve
+from pipeline.reporting.figures import figure_of
 from pipeline.reporting.page import write_page
-from pipeline.reporting.plots import Axes, Bar, Line, chart, nice_range
 
 IMAGES_PER_SITE = 8
 STATES = ("uncalibrated", "calibrated")
-COLOURS = {"internal": 1, "external": 2, "test": 2}
 
 
 def run(params: Params) -> None:
     """Write data/report/index.html."""
     facts, stamps = paths.read_json(paths.COHORT_FACTS), paths.read_json(paths.STAMPS)
-    adaptation = paths.read_json(paths.adaptation(FINAL if FINAL in params.split.folds else params.split.folds[0]))
     scope = stamps["locked_set"]["scope"]
     files = [paths.pooled_metrics(f"{name}_{state}") for name in ("internal", scope) for state in STATES]
     pooled = {file.stem: paths.read_json(file) for file in files if file.exists()}
@@ -35,21 +37,20 @@ def run(params: Params) -> None:
             "geometry": paths.read_json(paths.GEOMETRY),
             "defaced": paths.read_json(paths.READING)["deface"],
             "shortcuts": paths.read_json(paths.SPLIT_SUMMARY),
-            "provenance": adaptation["provenance"],
-            "adaptation": adaptation,
             "calibrator": paths.read_json(paths.CALIBRATOR),
             "bins": params.calibrate.bins,
             "pooled": pooled,
             "internal": pooled["internal_calibrated"],
             "locked": pooled.get(f"{scope}_calibrated"),
             "locked_scope": scope,
-            "folds": {fold: paths.read_json(paths.fold_metrics(fold)) for fold in params.split.folds if fold != FINAL},
+            "folds": {fold: paths.read_json(paths.fold_metrics(fold)) for fold in params.split.numbered},
             "status": status,
             "gates": [json.loads(gate) for gate in gates],
             "bundle": str(paths.bundle(params.release.name)),
             "openings": count_openings(),
             "parameters": yaml.safe_dump(parameters_of(params), sort_keys=False),
             **tables(facts["classes"]),
+            **adaptation(params),
             **plots(params),
         }
     )
@@ -65,7 +66,7 @@ def tables(classes: list[str]) -> dict[str, Any]:
     flow = [flow_row(site, side, group, classes) for (site, side), group in cases.groupby(["site", "side"])]
     sheets = [{"name": site, "images": sample(group)} for site, group in cases.groupby("site")]
     per_class = [
-        {**row, "auc": interval_of(row, "auc"), "sensitivity": interval_of(row, "sensitivity")}
+        {**row, "auc": figure_of(row, "auc"), "sensitivity": figure_of(row, "sensitivity")}
         for row in pd.read_csv(paths.PER_CLASS, dtype={"class": str}).to_dict("records")
     ]
     return {
@@ -124,14 +125,6 @@ def sample(group: pd.DataFrame) -> list[dict[str, str]]:
     return [{"label": row.label, "thumbnail": row.thumbnail} for row in chosen.sort_values("label").itertuples()]
 
 
-def interval_of(row: dict[str, Any], figure: str) -> dict[str, Any] | None:
-    """Rebuild a figure with its interval from three columns; None where it is empty."""
-    value, lower, upper = (row[name] for name in (figure, f"{figure}_lower", f"{figure}_upper"))
-    if pd.isna(value):
-        return None
-    return {"value": value, "lower": None if pd.isna(lower) else lower, "upper": None if pd.isna(upper) else upper}
-
-
 def count_openings() -> int:
     """Count the models whose forecasts of the locked set have been looked at."""
     return len(paths.OPENINGS.read_text().splitlines()) - 1 if paths.OPENINGS.exists() else 0
@@ -147,47 +140,56 @@ def parameters_of(params: Params) -> dict[str, Any]:
 
 def plots(params: Params) -> dict[str, Any]:
     """Draw training curves, ROC and reliability diagrams."""
-    return {"curves": [training_curve(fold) for fold in params.split.folds], "roc": roc(), "diagrams": diagrams()}
+    return {
+        "curves": [training_curve(fold, pd.read_csv(paths.history(fold))) for fold in params.split.folds],
+        "roc": roc(pd.read_csv(paths.ROC)),
+        "diagrams": reliability(pd.read_csv(paths.RELIABILITY)),
+    }
 
 
-def training_curve(fold: str) -> dict[str, Any]:
-    """Draw the losses of one training; the vertical mark is the epoch that was kept."""
-    table = pd.read_csv(paths.history(fold))
-    losses = [*table["train_loss"], *table["inner_loss"]]
-    kept = int(table.loc[table["best"], "epoch"].max())
-    last = max(int(table["epoch"].max()), 1)
-    steps = next(steps for steps in (5, 4, 6, 7, 3, 2, 1) if last % steps == 0)
-    axes = Axes("epoch (0 is the probe)", "weighted log-loss", (0, last), nice_range(losses), x_steps=steps)
-    lines = [
-        Line("training", list(zip(table["epoch"], table["train_loss"], strict=True)), 1),
-        Line("inner", list(zip(table["epoch"], table["inner_loss"], strict=True)), 2),
-    ]
-    svg = chart(f"Training curve of fold {fold}", axes, lines, [Bar(kept, *axes.y_range, 3)])
-    return {"svg": svg, "caption": f"Fold {fold}: epoch {kept} kept of {int(table['epoch'].max())} run"}
+def adaptation(params: Params) -> dict[str, Any]:
+    """Collect what was done to the encoder of each fold, what it cost, and how the choice of a method turned out."""
+    folds = params.split.folds
+    told = FINAL if FINAL in folds else folds[0]
+    records = {fold: paths.read_json(paths.adaptation(fold)) for fold in folds}
+    costs = {fold: paths.cost("adapt", fold) for fold in folds}
+    metered = {fold: paths.read_json(file) if file.exists() else None for fold, file in costs.items()}
+    files = {
+        "ladder": paths.LADDER,
+        "validators": paths.VALIDATORS,
+        "left_out": paths.LEFT_OUT,
+        "collapses": paths.COLLAPSES,
+    }
+    return {
+        **section(records, told, metered, {name: rows_of(file) for name, file in files.items()}),
+        "model": "the released model" if told == FINAL else f"fold {told}",
+        "seen": images_seen(told, records[told]),
+        "unlabelled_curves": [
+            unlabelled_curve(fold, record["curve"], record["kept_epoch"])
+            for fold, record in records.items()
+            if record.get("curve")
+        ],
+    }
 
 
-def roc() -> Any:
-    """Draw the ROC curves of the internal and the locked cases."""
-    table = pd.read_csv(paths.ROC)
-    lines = [
-        Line(scope, list(zip(group["false_positive_rate"], group["true_positive_rate"], strict=True)), COLOURS[scope])
-        for scope, group in table.groupby("scope", sort=False)
-    ]
-    return chart("ROC curves", Axes("1 - specificity", "sensitivity", diagonal=True), lines)
+def images_seen(fold: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Count the images that adaptation saw, by what their cases do in the fold."""
+    role = paths.read_table(paths.split(fold))["role"]
+    unlabelled = int((role == Role.UNLABELLED).sum()) if record["unlabelled_sites"] else 0
+    judged = int(role.isin([Role.HELD_OUT, Role.LOCKED]).sum()) if record["judged_seen"] else 0
+    return {
+        "all": record["images_seen"],
+        "training": record["images_seen"] - unlabelled - judged,
+        "unlabelled": unlabelled,
+        "judged": judged,
+        "sites": [site for site in record["unlabelled_sites"] if site],
+        "target": record["target"],
+    }
 
 
-def diagrams() -> list[dict[str, Any]]:
-    """Draw a reliability diagram for each set of cases, before and after calibration."""
-    table = pd.read_csv(paths.RELIABILITY)
-    table[["set", "state"]] = table["scope"].str.split("_", n=1, expand=True)
-    drawn = []
-    for name, group in table.groupby("set", sort=False):
-        after, before = (group[group["state"] == state] for state in ("calibrated", "uncalibrated"))
-        lines = [
-            Line("before", list(zip(before["forecast"], before["observed"], strict=True)), 4, dashed=True),
-            Line("calibrated", list(zip(after["forecast"], after["observed"], strict=True)), COLOURS[name], marks=True),
-        ]
-        bars = [Bar(row.forecast, row.lower, row.upper, COLOURS[name]) for row in after.itertuples()]
-        svg = chart(f"Reliability, {name}", Axes("forecast", "observed share", diagonal=True), lines, bars)
-        drawn.append({"svg": svg, "caption": f"{name}, n = {int(after['n'].sum())}; intervals are Wilson's, 95 %"})
-    return drawn
+def rows_of(file: Path) -> list[dict[str, Any]]:
+    """Read a table of figures; an empty field is None, and a class or site called "NA" is a name like any other."""
+    text = dict.fromkeys(("scope", "rung", "validator", "site", "unlabelled", "fold", "class"), str)
+    table = pd.read_csv(file, dtype=text, keep_default_na=False, na_values=[""])
+    rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
+    return rows

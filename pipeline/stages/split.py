@@ -4,21 +4,32 @@ from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.assessing.leakage import findings, joined_patients, open_leaks
-from pipeline.assessing.partition import Leak, grouped_folds, locked_by_hash, refuse_leaks, roles_in_fold
+from pipeline.assessing.partition import (
+    Leak,
+    Marks,
+    cases_of_site,
+    grouped_folds,
+    locked_by_hash,
+    refuse_leaks,
+    roles_in_fold,
+)
 from pipeline.assessing.shortcuts import Guess, intensity_predicts_site, site_predicts_label
 from pipeline.imaging.fingerprint import read_signatures
-from pipeline.params import FINAL, Params, Split, seed_for
+from pipeline.params import FINAL, Params, Split
 from pipeline.paths import Role
 from pipeline.refusal import Refusal
+from pipeline.seeds import seed_for
 
+Numbers = NDArray[np.int64]
 COLUMNS = ["case", "patient", "site", "label", "role"]
 
 
 def run(params: Params) -> None:
-    """Write data/split/<k>.csv for every fold of the partition and for the final model."""
+    """Write data/split/<k>.csv for every fold of the partition, for the final model, and for every site left out."""
     cases = paths.read_table(paths.CASES).merge(paths.read_table(paths.INDEX), on="case")  # the prepared ones
     cases["side"] = sides(cases, params.split, seed_for(params.seed, "split", "locked"))
     copies = findings(cases, read_signatures(cases["signature"].tolist()))
@@ -34,18 +45,34 @@ def run(params: Params) -> None:
         )
     except ValueError as error:
         raise Refusal(f"{error}; lower split.n_folds, or leave the class out through cohort.classes") from error
-    for fold in [*map(str, range(params.split.n_folds)), FINAL]:
-        roles = roles_in_fold(
-            cases,
-            fold_of_case,
-            None if fold == FINAL else int(fold),
-            params.split.inner_fraction,
-            seed_for(params.seed, "split", "inner", fold),
-        )
+    for fold in [*map(str, range(params.split.n_folds)), FINAL, *params.split.left_out]:
+        roles = roles_of(fold, cases, fold_of_case, params)
         table = cases.assign(patient=patients, role=[Role(role) for role in roles])
         paths.write_table(table[COLUMNS], paths.split(fold))
     cases["patient"] = patients
     paths.write_json(summary(cases, params.split, acknowledged, copies) | shortcuts(cases), paths.SPLIT_SUMMARY)
+
+
+def roles_of(fold: str, cases: pd.DataFrame, fold_of_case: Numbers, params: Params) -> list[str]:
+    """Give each case its role in one training; blind-SITE differs from without-SITE in the unlabelled cases alone."""
+    blind = fold.startswith("blind-")
+    held_out = held_out_in(fold, cases, fold_of_case)
+    unseen = cases["site"].isin(cases.loc[held_out, "site"]).to_numpy() if blind else None
+    twin = f"without-{fold.removeprefix('blind-')}" if blind else fold
+    seed = seed_for(params.seed, "split", "inner", twin)
+    return roles_in_fold(cases, held_out, params.split.inner_fraction, seed, unseen)
+
+
+def held_out_in(fold: str, cases: pd.DataFrame, fold_of_case: Numbers) -> Marks:
+    """Mark the cases that one training holds out: a part of the partition, a site, or none."""
+    if fold == FINAL:
+        return np.zeros(len(cases), dtype=np.bool_)
+    if fold.isdigit():
+        return np.asarray(fold_of_case == int(fold))
+    try:
+        return cases_of_site(cases, fold.partition("-")[2])
+    except ValueError as error:
+        raise Refusal(f"split.folds names '{fold}', but {error}") from error
 
 
 def sides(cases: pd.DataFrame, split: Split, seed: int) -> pd.Series:

@@ -4,9 +4,11 @@ import pytest
 
 from pipeline.assessing.partition import (
     Leak,
+    cases_of_site,
     grouped_folds,
     inner_stopping_set,
     locked_by_hash,
+    name_of_site,
     refuse_leaks,
     roles_in_fold,
 )
@@ -76,7 +78,8 @@ def test_roles_keep_judged_patients_out_of_everything_that_is_fitted():
     fold_of_case = np.full(len(cases), -1)
     fold_of_case[development] = grouped_folds(cases[development], 5, 0)
     for fold in [*range(5), None]:
-        roles = pd.Series(roles_in_fold(cases, fold_of_case, fold, 0.2, 0))
+        held_out = np.zeros(len(cases), bool) if fold is None else fold_of_case == fold
+        roles = pd.Series(roles_in_fold(cases, held_out, 0.2, 0))
         judged = set(cases.loc[roles.isin(["held_out", "locked"]), "patient"])
         fitted = set(cases.loc[roles.isin(["train", "inner", "unlabelled"]), "patient"])
         assert not judged & fitted
@@ -88,5 +91,73 @@ def test_roles_keep_judged_patients_out_of_everything_that_is_fitted():
 def test_each_development_case_is_held_out_exactly_once():
     cases = cohort()
     folds = grouped_folds(cases, 5, 0)
-    held = sum(np.array(roles_in_fold(cases, folds, fold, 0.2, 0)) == "held_out" for fold in range(5))
+    held = sum(np.array(roles_in_fold(cases, folds == fold, 0.2, 0)) == "held_out" for fold in range(5))
     assert (held == 1).all()
+
+
+def cohort_of_sites():
+    """Two sites, one patient of both, unlabelled cases of both, one of them of a patient who is held out."""
+    cases = cohort()
+    number = cases["patient"].str[1:].astype(int)
+    cases["site"] = np.where(number < 20, "St. Mary", "north")
+    more = [
+        ("p00", "well", "development", "north"),
+        ("new", "", "unlabelled", "St. Mary"),
+        ("p01", "", "unlabelled", "St. Mary"),
+        ("other", "", "unlabelled", "north"),
+    ]
+    return pd.concat([cases, pd.DataFrame(more, columns=["patient", "label", "side", "site"])], ignore_index=True)
+
+
+def test_a_site_left_out_is_held_out_as_a_whole_and_its_patients_are_nowhere_else():
+    cases = cohort_of_sites()
+    held_out = cases_of_site(cases, "St-Mary")
+    roles = pd.Series(roles_in_fold(cases, held_out, 0.2, 0))
+    of_site = (cases["site"] == "St. Mary") & (cases["side"] == "development")
+    assert ((roles == "held_out") == of_site).all()
+    fitted = roles.isin(["train", "inner", "unlabelled"])
+    assert not set(cases.loc[fitted, "patient"]) & set(cases.loc[of_site, "patient"])
+    assert roles.iloc[-4:].tolist() == ["excluded", "unlabelled", "excluded", "unlabelled"]
+    rest = (cases["site"] == "north") & (cases["side"] == "development") & (cases["patient"] != "p00")
+    assert (roles.isin(["train", "inner"]) == rest).all()
+
+
+def test_a_site_left_out_blind_differs_in_its_unlabelled_cases_alone():
+    cases = cohort_of_sites()
+    held_out = cases_of_site(cases, "St-Mary")
+    seen = np.array(roles_in_fold(cases, held_out, 0.2, 0))
+    blind = np.array(roles_in_fold(cases, held_out, 0.2, 0, (cases["site"] == "St. Mary").to_numpy()))
+    assert cases.index[seen != blind].tolist() == [len(cases) - 3] and blind[-3] == "excluded"
+
+
+def test_a_site_of_an_awkward_name_is_called_by_letters_digits_and_dashes():
+    assert name_of_site("north_2-b") == "north_2-b"
+    assert name_of_site("Z\u00fcrich / Nord") == "Z-rich-Nord"
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "said"),
+    [
+        ({}, "mars", "is called 'mars'; they are called St-Mary, north$"),
+        ({"site": "north"}, "north", "no other site is left to train on.*are called north$"),
+        ({"site": ""}, "north", "the cohort names none"),
+        ({"side": "locked"}, "north", "the cohort names none"),
+    ],
+)
+def test_a_site_that_cannot_be_left_out_is_refused_with_the_names_there_are(change, name, said):
+    with pytest.raises(ValueError, match=said):
+        cases_of_site(cohort_of_sites().assign(**change), name)
+
+
+def test_a_site_is_not_left_out_where_a_class_would_have_no_two_patients_to_train_on():
+    cases = cohort_of_sites()
+    cases.loc[(cases["site"] == "north") & (cases["patient"] != "p21"), "label"] = "well"
+    with pytest.raises(ValueError, match=r"1 patient\(s\) of class 'ill' are left .* called St-Mary, north"):
+        cases_of_site(cases, "St-Mary")
+
+
+def test_two_sites_of_the_same_safe_name_are_refused():
+    cases = cohort_of_sites()
+    cases.loc[:5, "site"] = "St  Mary"
+    with pytest.raises(ValueError, match="the sites St  Mary and St. Mary are both called 'St-Mary'"):
+        cases_of_site(cases, "St-Mary")

@@ -6,7 +6,10 @@ from pipeline.assessing.summary import (
     FIGURES,
     BadProbabilities,
     check_probabilities,
+    collapses,
+    of_a_site,
     per_class,
+    recalls,
     reliability,
     site_baseline,
     summarise,
@@ -70,6 +73,25 @@ def test_the_site_alone_forecasts_the_shares_of_its_training_cases():
     forecast = site_baseline(["a"] * 8 + ["b"] * 4, np.array([1] * 8 + [0] * 4), ["a", "b", "new"], 2)
     assert forecast[0, 1] == pytest.approx(0.9) and forecast[1, 0] == pytest.approx(5 / 6)
     np.testing.assert_allclose(forecast[2], 0.5)
+
+
+def test_a_class_of_which_no_case_is_found_is_a_collapse_and_an_absent_class_is_none():
+    p = np.array([[0.6, 0.3, 0.1]] * 5 + [[0.1, 0.8, 0.1]])
+    labels = np.array([0, 0, 0, 1, 1, 0])
+    np.testing.assert_array_equal(recalls(p, labels), [0.75, 0, np.nan])
+    table = collapses(p, labels, ["a", "b", "c"])
+    assert table.to_dict("records") == [{"class": "b", "n": 2, "recall": 0}]
+    labels[-1] = 1
+    assert collapses(p, labels, ["a", "b", "c"]).empty
+
+
+def test_the_row_of_a_site_holds_its_figures_and_its_lowest_recall():
+    p, labels, patients = sample(90, 3)
+    found = summarise(p, labels, patients, 10, 100, 0.95, 0)
+    row = of_a_site(found, p, labels)
+    shares = [(p.argmax(axis=1)[labels == number] == number).mean() for number in range(3)]
+    assert row["worst_recall"] == pytest.approx(min(shares), abs=1e-6)
+    assert (row["n"], row["log_loss_lower"]) == (90, found["log_loss"]["lower"])
 
 
 STAMPS = {"simulated": False, "judged_images_seen": False, "locked_set": {"acknowledged_leaks": []}}

@@ -42,3 +42,28 @@ def test_order_follows_the_pseudonym_not_the_name(tmp_path):
     folder = table(tmp_path, "case_id,image,label\na,a.png,x\nb,b.png,y\n")
     renamed = pseudonymised(read_cohort_table(folder), lambda kind, name: {"a": "z", "b": "y"}[name])
     assert renamed["case"].tolist() == ["y", "z"] and renamed["image"].tolist() == ["b.png", "a.png"]
+
+
+def test_covariates_become_numbers_and_two_words_zero_and_one(tmp_path):
+    folder = table(tmp_path, "case_id,image,label,age,sex\na,a.png,x,61.5,M\nb,b.png,y,40,F\n")
+    read = read_cohort_table(folder, ["age", "sex"])
+    assert read["covariate_age"].tolist() == [61.5, 40.0] and read["covariate_sex"].tolist() == [1.0, 0.0]
+    assert "covariate_age" not in read_cohort_table(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ("61,,40", "missing in 1 rows"),
+        ("2020-01-01,2021-02-02,1999-03-03", "text of 3 kinds"),
+        ("100234,100235,100236", "looks like an identifier"),
+    ],
+)
+def test_covariates_that_are_no_measurements_are_refused_without_repeating_them(tmp_path, values, said):
+    rows = "".join(f"c{number},{number}.png,x,{value}\n" for number, value in enumerate(values.split(",")))
+    folder = table(tmp_path, f"case_id,image,label,thing\n{rows}")
+    with pytest.raises(BadTable, match=said) as caught:
+        read_cohort_table(folder, ["thing"])
+    assert values.split(",")[-1] not in str(caught.value)
+    with pytest.raises(BadTable, match="lacks the column other"):
+        read_cohort_table(folder, ["other"])

@@ -1,10 +1,12 @@
+import copy
+
 import pytest
 import timm
 import torch
 from torch import nn
 
 from pipeline.learning.classifier import Activations, Classifier
-from pipeline.learning.encoder import UnknownEncoder, build_encoder, fit_channels, preprocessing_of
+from pipeline.learning.encoder import UnknownEncoder, build_encoder, fit_channels, inference, preprocessing_of
 
 FAMILIES = ["test_efficientnet", "test_resnet", "test_convnext", "densenet121", "vgg11_bn", "tf_efficientnet_lite0"]
 REGISTRY = {
@@ -46,6 +48,17 @@ def trio(request):
     model = lively(name, size).double()
     encoder = build_encoder(name, 3, model.state_dict(), pooled_stages=3).eval().double()
     return model, encoder, torch.randn(2, 3, size, size, dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def inflated(trio):
+    """The same network inflated, in single precision, and two volumes of four slices."""
+    model, _, images = trio
+    name = model.pretrained_cfg["architecture"]
+    if "vit" in name:
+        pytest.skip("a vision transformer is not inflated; another test holds that it is refused")
+    volumes = torch.randn(2, 3, 4, *images.shape[2:], generator=torch.Generator().manual_seed(1))
+    return name, build_encoder(name, 3, model.state_dict(), pooled_stages=3, filter_depth=3).eval(), volumes
 
 
 def as_timm_keeps(maps, model):
@@ -98,6 +111,82 @@ def test_every_network_responds_alike_to_the_same_grey_image_in_any_number_of_ch
     other = build_encoder(model.pretrained_cfg["architecture"], channels, model.state_dict()).eval().double()
     first = [network.stages[0](grey.repeat(1, n, 1, 1)) for network, n in ((encoder, 3), (other, channels))]
     torch.testing.assert_close(first[1], first[0], rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_every_inflated_network_gives_equal_slices_the_features_of_one(trio, inflated):
+    _, flat, images = trio
+    _, deep, _ = inflated
+    found = copy.deepcopy(deep).double()(images.unsqueeze(2).repeat(1, 1, 3, 1, 1))
+    torch.testing.assert_close(found, flat(images), rtol=1e-4, atol=1e-4)  # its weights went through single precision
+    assert deep.width == flat.width and deep.first_pooled == flat.first_pooled
+
+
+@torch.no_grad()
+def test_every_inflated_network_can_be_split_anywhere_to_the_bit(inflated):
+    _, deep, volumes = inflated
+    expected = deep(volumes)
+    assert expected.shape == (2, deep.width) and expected.isfinite().all()
+    for boundary in range(len(deep.stages) + 1):
+        maps, pooled = deep.run(volumes, volumes.new_zeros(2, 0), last=boundary)
+        stored = maps.clone(memory_format=torch.contiguous_format)
+        assert torch.equal(deep.run(stored, pooled, first=boundary)[1], expected), boundary
+
+
+@torch.no_grad()
+def test_every_inflated_network_is_the_same_to_the_bit_after_its_weights_were_stored(inflated):
+    name, deep, volumes = inflated
+    fresh = build_encoder(name, 3, pooled_stages=3, filter_depth=3).eval()
+    assert not torch.equal(fresh(volumes), deep(volumes))
+    fresh.load_state_dict(deep.state_dict())
+    ours = {f"encoder.{key}": value for key, value in deep.state_dict().items()}
+    started = build_encoder(name, 3, ours, pooled_stages=3, filter_depth=3).eval()
+    assert torch.equal(fresh(volumes), deep(volumes)) and torch.equal(started(volumes), deep(volumes))
+
+
+@torch.no_grad()
+def test_every_inflated_network_is_ready_to_score_with_its_channels_last(inflated):
+    _, deep, volumes = inflated
+    ready = inference(copy.deepcopy(deep))
+    torch.testing.assert_close(ready(volumes), deep(volumes), rtol=1e-4, atol=1e-4)
+    kernels = [value for value in ready.parameters() if value.ndim == 5]
+    assert kernels and all(value.is_contiguous(memory_format=torch.channels_last_3d) for value in kernels)
+    assert not any(value.requires_grad for value in ready.parameters())
+
+
+@pytest.mark.parametrize("name", [name for name in (*REGISTRY, *POOLINGS) if "vit" in name or "deit" in name])
+def test_an_encoder_that_cannot_be_inflated_is_refused_with_the_parameter(name):
+    with pytest.raises(UnknownEncoder, match=f"adapt.filter_depth: {name} cannot be inflated: a vision transformer"):
+        build_encoder(name, 3, filter_depth=3)
+
+
+@pytest.mark.parametrize("depth", [0, 2, -3])
+def test_filters_without_a_middle_slice_are_refused_with_the_parameter(depth):
+    with pytest.raises(UnknownEncoder, match=f"adapt.filter_depth: .* must be odd, to have a middle; it is {depth}"):
+        build_encoder("test_resnet", 3, filter_depth=depth)
+
+
+def test_weights_of_an_inflated_encoder_fit_no_other_depth():
+    deep = build_encoder("test_resnet", 3, filter_depth=3).state_dict()
+    ours = {f"encoder.{key}": value for key, value in deep.items()}
+    for depth in (1, 5):
+        with pytest.raises(ValueError, match=f"do not fit test_resnet at adapt.filter_depth {depth}"):
+            build_encoder("test_resnet", 3, ours, filter_depth=depth)
+    with pytest.raises(ValueError, match="do not fit test_resnet"):
+        build_encoder("test_resnet", 3, deep, filter_depth=3)  # without the prefix they would be timm's
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("channels", [3, 1, 2, 9])
+def test_weights_of_ours_start_an_inflated_encoder_in_any_number_of_channels(channels):
+    grey = torch.randn(2, 1, 5, 48, 48)
+    for depth in (1, 3):
+        trained = build_encoder("test_resnet", 3, pooled_stages=2, filter_depth=depth)
+        ours = {f"encoder.{key}": value for key, value in trained.state_dict().items()}
+        one = build_encoder("test_resnet", 3, ours, pooled_stages=2, filter_depth=3).eval()
+        other = build_encoder("test_resnet", channels, ours, pooled_stages=2, filter_depth=3).eval()
+        found, expected = other(grey.repeat(1, channels, 1, 1, 1)), one(grey.repeat(1, 3, 1, 1, 1))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -95,8 +95,13 @@ def test_an_inflated_encoder_trains_and_leaves_the_one_it_came_from_alone():
 
 @pytest.mark.parametrize("name", ["test_vit", "resnetblur50"])
 def test_what_cannot_be_inflated_is_refused(name):
-    with pytest.raises(NotInflatable, match="cannot be inflated"):
+    with pytest.raises(NotInflatable, match="vision transformer|takes no volumes"):
         inflate(build_encoder(name, 3))
+
+
+def test_a_picture_is_refused_by_an_encoder_of_volumes():
+    with pytest.raises(ValueError, match=r"takes volumes \(N, C, D, H, W\), not \(2, 3, 64, 64\)"):
+        inflate(build_encoder("test_resnet", 3))(torch.randn(2, 3, 64, 64))
 
 
 def test_a_filter_without_a_middle_is_refused():

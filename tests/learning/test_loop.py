@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -23,6 +24,17 @@ def task(n=24, seed=0):
     return network, Cases(torch.stack([maps, maps]), torch.stack([pooled, pooled]), labels)
 
 
+def deep_task(n=12):
+    """Bright volumes against dark ones, seen through the frozen stages of an inflated encoder."""
+    labels = torch.arange(n) % 2
+    planes = torch.rand(n, 5, 32, 32, generator=torch.Generator().manual_seed(0)) * 60
+    torch.manual_seed(1)
+    network = Classifier(TINY_ENCODER, 1, 2, filter_depth=3).eval()
+    with torch.no_grad():
+        frozen = network.activations(planes + 120 * labels.view(-1, 1, 1, 1), last=len(network.encoder.stages) - 2)
+    return network, Cases(frozen.maps.half()[None], frozen.pooled.half()[None], labels)
+
+
 def trained(recipe=RECIPE, seed=0):
     network, cases = task()
     curve = fit(network, cases, cases, recipe, torch.ones(2), make_accelerator("cpu"), seed)
@@ -34,6 +46,16 @@ def test_training_lowers_the_inner_loss_and_keeps_the_best_epoch():
     best = min(curve, key=lambda epoch: epoch.inner_loss)
     assert best.inner_loss < curve[0].inner_loss - 0.05
     assert [epoch for epoch in curve if epoch.best][-1] == best
+
+
+def test_an_inflated_encoder_trains_from_stored_volumes():
+    network, cases = deep_task()
+    assert cases.maps.ndim == 7 and cases.maps.shape[2] == 1 and cases.maps.shape[4] == 5  # every slice is kept
+    kernels = [value.clone() for value in network.encoder.stages[-1].parameters()]
+    recipe = dataclasses.replace(RECIPE, epochs=20, patience=20)
+    curve = fit(network, cases, cases, recipe, torch.ones(2), make_accelerator("cpu"), 0)
+    assert min(epoch.inner_loss for epoch in curve) < curve[0].inner_loss / 2
+    assert not any(map(torch.equal, kernels, network.encoder.stages[-1].parameters()))
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others():

@@ -10,8 +10,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from pipeline.learning.classifier import Classifier
-from pipeline.learning.encoder import build_encoder
-from pipeline.learning.weights import BadWeights, Provenance, file_sha256, load_weights
+from pipeline.learning.encoder import UnknownEncoder, build_encoder, preprocessing_of
+from pipeline.learning.weights import BadWeights, Provenance, file_sha256, load_weights, pretrained_network
 from pipeline.releasing.bundle import INFERENCE, METADATA, WEIGHTS, inference_config, metadata_config
 from pipeline.releasing.manifest import write_manifest
 
@@ -132,6 +132,11 @@ def release(tmp_path):
     return folder
 
 
+def start_from(release):
+    """Load the release with the hash that its weights have."""
+    return load_weights("test_resnet", f"bundle:{release}", file_sha256(release / WEIGHTS))
+
+
 def rewrite(folder, file, change):
     values = json.loads((folder / file).read_text())
     change(values)
@@ -144,36 +149,37 @@ def rewrite(folder, file, change):
 def test_a_release_gives_the_encoder_that_it_was_made_with(release, channels):
     network = Classifier(**ARGUMENTS)
     network.load_state_dict(load_file(release / WEIGHTS))
-    state, provenance = load_weights("test_resnet", f"bundle:{release}", None)
+    state, provenance = start_from(release)
     encoder = build_encoder("test_resnet", channels, state, pooled_stages=2).eval()
     grey = torch.randn(2, 1, 48, 48)
     expected = network.eval().encoder(grey.repeat(1, 3, 1, 1))
     torch.testing.assert_close(encoder(grey.repeat(1, channels, 1, 1)), expected, rtol=1e-4, atol=1e-4)
     assert provenance.source == "release chest 1.2.0"
     assert provenance.sha256 == file_sha256(release / WEIGHTS)
-    assert load_weights("test_resnet", f"bundle:{release}", provenance.sha256)[1] == provenance
 
 
 def test_a_release_says_what_it_started_from(release):
-    _, provenance = load_weights("test_resnet", f"bundle:{release}", None)
+    _, provenance = start_from(release)
     assert "docs/README.md" in provenance.licence and "docs/README.md" in provenance.pretraining
     start = Provenance("test_resnet", "PyPI w 0.1", "Apache-2.0", "0" * 64, "ImageNet-1k, supervised")
     rewrite(release, METADATA, lambda values: values.update(provenance=start.as_json()))
-    _, provenance = load_weights("test_resnet", f"bundle:{release}", None)
+    _, provenance = start_from(release)
     assert provenance.licence.startswith("Apache-2.0;")
     assert provenance.pretraining.startswith("ImageNet-1k, supervised (PyPI w 0.1); then release chest 1.2.0:")
 
 
 @pytest.mark.parametrize("file", [WEIGHTS, METADATA, INFERENCE], ids=str)
 def test_a_release_with_a_changed_or_missing_file_is_refused_by_the_files_name(release, file):
+    promised = file_sha256(release / WEIGHTS)
     content = bytearray((release / file).read_bytes())
     content[-2] ^= 1
     (release / file).write_bytes(content)
-    with pytest.raises(BadWeights, match=rf"^adapt.weights: .*{file.name}.*source again"):
-        load_weights("test_resnet", f"bundle:{release}", None)
+    for sha256 in (promised, file_sha256(release / WEIGHTS), None):  # never a hash to paste
+        with pytest.raises(BadWeights, match=rf"^adapt.weights: .*{file.name}.*source again"):
+            load_weights("test_resnet", f"bundle:{release}", sha256)
     (release / file).unlink()
     with pytest.raises(BadWeights, match=rf"^adapt.weights: .*{file.name}.*source again"):
-        load_weights("test_resnet", f"bundle:{release}", None)
+        load_weights("test_resnet", f"bundle:{release}", promised)
 
 
 def test_a_release_of_another_encoder_names_the_one_that_it_holds(release):
@@ -181,9 +187,20 @@ def test_a_release_of_another_encoder_names_the_one_that_it_holds(release):
         load_weights("resnet18", f"bundle:{release}", None)
 
 
-def test_a_release_with_other_weights_than_promised_is_refused(release):
-    with pytest.raises(BadWeights, match="^adapt.weights_sha256: .*set that, or null"):
-        load_weights("test_resnet", f"bundle:{release}", "0" * 64)
+@pytest.mark.parametrize("given", [None, "0" * 64])
+def test_a_release_needs_its_hash_and_the_error_tells_it(release, given):
+    actual = file_sha256(release / WEIGHTS)
+    with pytest.raises(BadWeights, match=f"^adapt.weights_sha256: it is {given or 'null'}.* has {actual}; make sure"):
+        load_weights("test_resnet", f"bundle:{release}", given)
+    load_weights("test_resnet", f"bundle:{release}", actual)
+
+
+def test_a_release_that_is_replaced_under_its_name_is_noticed(release):
+    before = file_sha256(release / WEIGHTS)
+    save_file({name: value + 1 for name, value in Classifier(**ARGUMENTS).state_dict().items()}, release / WEIGHTS)
+    write_manifest(release, {})
+    with pytest.raises(BadWeights, match=f"^adapt.weights_sha256: it is {before}"):
+        load_weights("test_resnet", f"bundle:{release}", before)
 
 
 BROKEN = {
@@ -211,5 +228,37 @@ def test_a_release_whose_weights_are_a_pickle_runs_nothing(release, tmp_path):
     torch.save({"a": Mark(tmp_path / "mark")}, release / WEIGHTS)
     write_manifest(release, {})
     with pytest.raises(BadWeights, match="plain state dict"):
-        load_weights("test_resnet", f"bundle:{release}", None)
+        start_from(release)
     assert not (tmp_path / "mark").exists()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("colour", "values"), [(True, 3), (False, 1)])
+def test_a_pretrained_network_scales_its_input_as_its_weights_were_trained(tmp_path, colour, values):
+    state = timm.create_model("test_resnet").state_dict()
+    torch.save(state, tmp_path / "w.pt")
+    network, provenance = pretrained_network("test_resnet", str(tmp_path / "w.pt"), None, 3, colour, 2)
+    assert network.mean.numel() == network.std.numel() == values
+    planes = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
+    mean, std = (torch.tensor(one).view(-1, 1, 1) for one in preprocessing_of("test_resnet"))
+    mean, std = (mean, std) if colour else (mean.mean(), std.mean())
+    expected = build_encoder("test_resnet", 3, state, 2).eval()((planes / 255 - mean) / std)
+    found = network.features(network.activations(planes))[:, 0]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert provenance.source == "file w.pt"
+
+
+@torch.no_grad()
+def test_a_pretrained_network_with_deep_filters_sees_a_volume_as_one_instance():
+    network, _ = pretrained_network("test_resnet", "none", None, 1, False, 2, filter_depth=3)
+    planes = torch.randint(0, 256, (2, 5, 48, 48), dtype=torch.uint8)
+    assert network.instances(planes).shape == (2, 1, 5, 48, 48)
+    assert network.features(network.activations(planes)).shape == (2, 1, network.encoder.width)
+
+
+def test_a_pretrained_network_of_no_encoder_or_of_anothers_weights_is_refused(tmp_path):
+    torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "w.pt")
+    with pytest.raises(BadWeights, match="^adapt.weights: the weights do not fit test_efficientnet"):
+        pretrained_network("test_efficientnet", str(tmp_path / "w.pt"), None, 1, False)
+    with pytest.raises(UnknownEncoder, match="timm knows no model 'resnet_18'"):
+        pretrained_network("resnet_18", "none", None, 1, False)

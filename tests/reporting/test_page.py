@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from pipeline.reporting.page import show_interval
+from pipeline.reporting.figures import show_interval
 from pipeline.reporting.plots import Axes, Bar, Line, chart, nice_range
 
 

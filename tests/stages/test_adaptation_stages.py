@@ -1,14 +1,18 @@
 """adapt and finetune with every method: nothing at strength 0, nothing of what is judged, no site without another."""
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline import paths
+from pipeline.__main__ import main
 from tests.stages.test_stages import refusal, run
 
 WITHOUT_LABELS = ("simclr", "vicreg", "byol", "masked")
 TERMS = ("coral", "mmd", "dann", "mcc")
+FITTED = ("adabn", "adabn_per_site", "nyul", "histogram", "combat")
+LADDER = ["adabn", "nyul", "combat", "coral", "simclr"]
 
 
 @pytest.fixture
@@ -33,7 +37,20 @@ def trained(fold="0"):
     return paths.adapted_encoder(fold).read_bytes(), paths.model(fold).read_bytes()
 
 
-@pytest.mark.parametrize("method", ["adabn", *WITHOUT_LABELS, *TERMS])
+def artefacts(fold="0"):
+    """Whatever adaptation fitted: the encoder, what differs between sites, and the record with its scales."""
+    record = paths.read_json(paths.adaptation(fold))
+    return paths.adapted_encoder(fold).read_bytes(), paths.adapted_sites(fold).read_bytes(), record
+
+
+def plant_markers(*roles, fold="0"):
+    """Paint every image white whose role in the fold is one of these."""
+    table = pd.read_csv(paths.split(fold))
+    for case in table.loc[table["role"].isin(roles), "case"]:
+        np.save(paths.prepared_case(case), np.full_like(np.load(paths.prepared_case(case)), 255))
+
+
+@pytest.mark.parametrize("method", [*FITTED, *WITHOUT_LABELS, *TERMS])
 def test_every_method_at_strength_zero_is_no_adaptation_to_the_bit(sites, method):
     sites(adapt__method="none")
     run("cohort", "preprocess", "split")
@@ -48,9 +65,7 @@ def test_learning_without_labels_moves_the_encoder_the_same_way_twice_and_never_
     run("cohort", "preprocess", "split", "adapt --fold 0")
     record, before = paths.read_json(paths.adaptation("0")), paths.adapted_encoder("0").read_bytes()
     assert record["curve"][0]["epoch"] == 0 and len(record["curve"]) > 1
-    table = pd.read_csv(paths.split("0"))
-    for case in table.loc[table["role"].isin(["held_out", "locked", "inner"]), "case"]:
-        np.save(paths.prepared_case(case), np.full_like(np.load(paths.prepared_case(case)), 255))
+    plant_markers("held_out", "locked", "inner")
     run("adapt --fold 0")
     assert paths.adapted_encoder("0").read_bytes() == before
     assert not list((paths.SCRATCH / "adapt").glob("*.pt"))
@@ -75,9 +90,7 @@ def test_a_term_never_sees_what_is_judged_unless_told_to(sites):
     sites(**changes)
     run("cohort", "preprocess", "split", "adapt --fold 0", "finetune --fold 0")
     before = paths.history("0").read_bytes()
-    table = pd.read_csv(paths.split("0"))
-    for case in table.loc[table["role"].isin(["held_out", "locked"]), "case"]:
-        np.save(paths.prepared_case(case), np.full_like(np.load(paths.prepared_case(case)), 255))
+    plant_markers("held_out", "locked")
     run("finetune --fold 0")
     assert paths.history("0").read_bytes() == before
     sites(**changes, adapt__target="judged")
@@ -102,3 +115,124 @@ def test_a_term_without_unlabelled_cases_is_refused_with_the_cure(project, capsy
     project(adapt__method="mmd")
     run("cohort", "preprocess", "split", "adapt --fold 0")
     assert "mark cases as unlabelled" in refusal(capsys, "finetune --fold 0")
+
+
+@pytest.mark.parametrize("method", [*FITTED, "auto"])
+def test_a_marker_in_every_judged_image_changes_nothing_that_is_fitted(sites, method):
+    sites(adapt__method=method, adapt__ladder=LADDER)
+    run("cohort", "preprocess", "split", "adapt --fold 0")
+    before = artefacts()
+    plant_markers("held_out", "locked", "inner")
+    run("adapt --fold 0")
+    assert artefacts() == before
+    plant_markers("train", "unlabelled")
+    if method != "auto":  # which may well choose to change nothing
+        try:
+            run("adapt --fold 0")
+        except AssertionError:  # white images alone have no grey values to be brought to a scale
+            assert method in ("nyul", "histogram", "combat")
+        else:
+            assert artefacts() != before
+
+
+def test_the_ladder_is_climbed_and_every_rung_forecasts_what_is_judged(sites):
+    sites(adapt__method="auto", adapt__ladder=LADDER)
+    run("cohort", "preprocess", "split", "adapt --fold 0", "finetune --fold 0")
+    record = paths.read_json(paths.adaptation("0"))
+    steps = record["ladder"]
+    assert [step["method"] for step in steps] == ["none", *LADDER]
+    assert record["asked"] == "auto" and record["method"] == [step["method"] for step in steps if step["kept"]][-1]
+    assert all(step["why"].startswith("left out") or step["source_loss"] > 0 for step in steps)
+    table = pd.read_csv(paths.ladder("0"))
+    judged = pd.read_csv(paths.split("0")).query("role in ['held_out', 'locked']")
+    measured = [step["method"] for step in steps if not step["why"].startswith("left out")]
+    assert len(measured) >= 4
+    for rung in measured:
+        assert sorted(table.loc[table["rung"] == rung, "case"]) == sorted(judged["case"])
+    assert table.filter(like="logit_").notna().all(axis=None)
+    assert paths.predictions("0").exists()
+
+
+def test_without_a_target_the_ladder_looks_at_the_source_alone(sites):
+    sites(adapt__method="auto", adapt__ladder=["adabn", "coral"], adapt__target="none")
+    run("cohort", "preprocess", "split", "adapt --fold final")
+    _, adabn, coral = paths.read_json(paths.adaptation("final"))["ladder"]
+    assert adabn["information_maximisation"] is None and "no target images" in adabn["why"]
+    assert "needs unlabelled cases" in coral["why"] and not coral["kept"]
+
+
+@pytest.mark.parametrize(
+    ("change", "site"),
+    [
+        ({"adapt__method": "adabn_per_site"}, "outside"),
+        ({"adapt__method": "combat", "adapt__strength": 1.0}, "outside"),
+        ({"adapt__method": "nyul"}, None),
+        ({"adapt__method": "none", "adapt__test_time_steps": 2, "adapt__test_time_rate": 0.05}, None),
+    ],
+)
+def test_the_released_model_carries_all_that_adaptation_put_around_the_encoder(sites, change, site, capsys):
+    root = sites(**change)
+    run(
+        "cohort",
+        "preprocess",
+        "split",
+        *(f"{stage} --fold {fold}" for fold in "012" for stage in ("adapt", "finetune")),
+    )
+    run("adapt --fold final", "finetune --fold final", "calibrate", "release")
+    judged = pd.read_csv(paths.PREDICTIONS).query("scope == 'external'").set_index("case")["probability_1"]
+    scans = [f"data/raw/clinic/{name}" for name in names_of(capsys, judged.index)]
+
+    def predicted(*options):
+        bundle = str(paths.bundle("demo_lesion_classification"))
+        assert main(["predict", bundle, *scans, "--out", "out.csv", *options]) == 0
+        return pd.read_csv(root / "out.csv")["ill"]
+
+    assert np.allclose(predicted(*(["--site", site] if site else [])), judged, atol=1e-5)
+    if site:
+        assert not np.allclose(predicted(), judged, atol=1e-5)
+        assert main(["predict", str(paths.bundle("demo_lesion_classification")), scans[0], "--site", "moon"]) == 1
+        assert "no site of this model" in capsys.readouterr().err
+
+
+def names_of(capsys, cases):
+    """Ask for the names of the files behind pseudonyms."""
+    capsys.readouterr()
+    run("whois " + " ".join(cases))
+    return [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.strip().splitlines()]
+
+
+@pytest.fixture
+def volumes(sites):
+    """The same cohort as small volumes with a bright ball in the middle of the ill."""
+
+    def write(**changes):
+        root = sites(preprocess__instances="isotropic", preprocess__slices=8, preprocess__image_size=32, **changes)
+        folder, rng = root / "data/raw/clinic", np.random.default_rng(0)
+        table = pd.read_csv(folder / "cohort.csv", keep_default_na=False)
+        number = table["patient_id"].str.split().str[-1].astype(int)
+        for row, ill in zip(table.itertuples(), number // 3 % 2, strict=True):
+            voxels = rng.normal(60 + 30 * (row.site != "outside"), 15, (20, 20, 12))
+            voxels[7:13, 7:13, 4:8] += 90 * ill
+            nib.save(
+                nib.Nifti1Image(voxels.clip(0, 255).astype(np.uint8), np.diag([2, 2, 2, 1.0])),
+                folder / f"{row.image}.nii.gz",
+            )
+        table.assign(image=table["image"] + ".nii.gz").to_csv(folder / "cohort.csv", index=False)
+        return root
+
+    return write
+
+
+@pytest.mark.parametrize("method", ["adabn", "adabn_per_site", "combat", "nyul", "simclr", "coral"])
+def test_a_three_dimensional_encoder_goes_through_every_kind_of_method(volumes, method):
+    volumes(adapt__filter_depth=3, adapt__method=method)
+    run("cohort", "preprocess", "split", "adapt --fold 0", "finetune --fold 0")
+    assert paths.read_json(paths.network("0"))["filter_depth"] == 3
+    attention = np.load(paths.features("0"))["attention"]
+    assert attention.shape[1] == 1  # a volume is one instance
+
+
+def test_a_three_dimensional_encoder_of_slabs_is_refused_with_the_cure(sites, capsys):
+    sites(adapt__filter_depth=3)
+    run("cohort", "preprocess", "split")
+    assert "set preprocess.instances to isotropic" in refusal(capsys, "adapt --fold 0")

@@ -7,7 +7,7 @@ from monai.losses import ContrastiveLoss
 from torch import Tensor, nn
 
 from pipeline.learning.encoder import Encoder
-from pipeline.learning.methods.objective import Objective, mlp
+from pipeline.learning.pretraining.objective import Objective, View, mlp
 
 
 class Byol(Objective):
@@ -43,14 +43,14 @@ class Byol(Objective):
         self.slow_head = copy.deepcopy(self.head).requires_grad_(False)
         self.yardstick = ContrastiveLoss(temperature=0.2)
 
-    def forward(self, encoder: Encoder, first: Tensor, second: Tensor, draws: torch.Generator) -> Tensor:
+    def forward(self, encoder: Encoder, first: View, second: View, draws: torch.Generator) -> Tensor:
         """Predict each of two views (B, C, H, W), B at least 2, from the other; between 0 and 8."""
         with torch.no_grad():
             slow = [self.slow_head(self.slow_encoder(view)) for view in (second, first)]
         guesses = [self.predictor(self.head(encoder(view))) for view in (first, second)]
         return distance(guesses[0], slow[0]) + distance(guesses[1], slow[1])
 
-    def score(self, encoder: Encoder, first: Tensor, second: Tensor, draws: torch.Generator) -> Tensor:
+    def score(self, encoder: Encoder, first: View, second: View, draws: torch.Generator) -> Tensor:
         """Judge held-out pairs by NT-Xent (`SimClr`) of the encoder's features, centred over the batch.
 
         The loss itself rises while the target learns to tell images apart and falls where all become one.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.learning.encoder import Encoder
-from pipeline.learning.methods.objective import Objective
+from pipeline.learning.pretraining.objective import Objective, View
 
 
 class Masked(Objective):
@@ -35,6 +35,8 @@ class Masked(Objective):
         Share of patches masked, in (0, 1); 0.6 in the paper.
     """
 
+    needs_images = True
+
     def __init__(
         self, encoder: Encoder, channels: int, size: int, patch: int | None = None, ratio: float = 0.6
     ) -> None:
@@ -50,9 +52,9 @@ class Masked(Objective):
             nn.init.zeros_(value)
         self.head = nn.Sequential(linear, nn.PixelShuffle(stride))
 
-    def forward(self, encoder: Encoder, first: Tensor, second: Tensor, draws: torch.Generator) -> Tensor:
+    def forward(self, encoder: Encoder, first: View, second: View, draws: torch.Generator) -> Tensor:
         """Paint patches of both views (B, C, H, W) over and predict them; the mean absolute error."""
-        images = torch.cat([first, second])
+        images = torch.cat([first, second])  # type: ignore[list-item]  # `needs_images`
         grid = (images.shape[2] // self.patch, images.shape[3] // self.patch)
         hidden = random_masks(len(images), grid, self.ratio, draws).to(images.device)
         hidden = hidden.repeat_interleave(self.patch, dim=2).repeat_interleave(self.patch, dim=3)
@@ -63,7 +65,7 @@ class Masked(Objective):
         return mean
 
     def extra_repr(self) -> str:
-        """Name patch and ratio."""
+        """Name them."""
         return f"patch={self.patch}, ratio={self.ratio}"
 
 
@@ -115,6 +117,4 @@ def layout_of(encoder: Encoder, channels: int, size: int) -> Layout:
 
 
 def _through(encoder: Encoder, maps: Tensor) -> Tensor:
-    for stage in encoder.stages:
-        maps = stage(maps)
-    return maps
+    return encoder.begin(maps, len(encoder.stages)).maps

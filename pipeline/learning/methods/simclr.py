@@ -5,7 +5,7 @@ from monai.losses import ContrastiveLoss
 from torch import Tensor
 
 from pipeline.learning.encoder import Encoder
-from pipeline.learning.methods.objective import Objective, mlp
+from pipeline.learning.pretraining.objective import Objective, View, mlp
 
 LOWEST_TEMPERATURE = 0.05
 
@@ -48,7 +48,7 @@ class SimClr(Objective):
         self.head = mlp((encoder.width, hidden, projected), seed)
         self.loss = ContrastiveLoss(temperature)
 
-    def forward(self, encoder: Encoder, first: Tensor, second: Tensor, draws: torch.Generator) -> Tensor:
+    def forward(self, encoder: Encoder, first: View, second: View, draws: torch.Generator) -> Tensor:
         """Contrast two views (B, C, H, W); nats, between 0 and ln(2 B - 1) + 2 / t."""
         loss: Tensor = self.loss(self.head(encoder(first)).float(), self.head(encoder(second)).float())
         return loss

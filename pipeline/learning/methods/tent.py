@@ -28,7 +28,13 @@ def tent(network: nn.Module, steps: int, learning_rate: float) -> Callable[[Tens
 
 
 @contextmanager
-def adapted(network: nn.Module, views: Tensor, steps: int, learning_rate: float) -> Iterator[nn.Module]:
+def adapted(
+    network: nn.Module,
+    views: Tensor,
+    steps: int,
+    learning_rate: float,
+    judge: Callable[[Tensor], Tensor] | None = None,
+) -> Iterator[nn.Module]:
     """Hold the network adapted to one case, in evaluation mode; afterwards it is what it was, bit for bit.
 
     Each step is one of Adam on the scale and shift of every normalisation layer against
@@ -49,6 +55,8 @@ def adapted(network: nn.Module, views: Tensor, steps: int, learning_rate: float)
         0 leaves the network alone.
     learning_rate : float
         About how far a scale or shift moves in a step.
+    judge : callable, optional
+        From views to the network's logits, where that is not `network(views)`.
     """
     training = [(module, module.training) for module in network.modules()]
     affine = affine_parameters(network) if steps > 0 else []
@@ -56,7 +64,7 @@ def adapted(network: nn.Module, views: Tensor, steps: int, learning_rate: float)
     network.eval()
     try:
         if affine:
-            _descend(network, affine, views, steps, learning_rate)
+            _descend(judge or network, affine, views, steps, learning_rate)
         yield network
     finally:
         for value, data, wanted, gradient in before:
@@ -75,13 +83,15 @@ def affine_parameters(network: nn.Module) -> list[nn.Parameter]:
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def _descend(network: nn.Module, affine: list[nn.Parameter], views: Tensor, steps: int, learning_rate: float) -> None:
+def _descend(
+    judge: Callable[[Tensor], Tensor], affine: list[nn.Parameter], views: Tensor, steps: int, learning_rate: float
+) -> None:
     views = views.clone()  # made in inference mode it could not enter a graph
     for value in affine:
         value.requires_grad_(True)
     optimizer = torch.optim.Adam(affine, lr=learning_rate)
     for _ in range(steps):
-        loss = entropy(network(views)).mean()
+        loss = entropy(judge(views)).mean()
         for value, gradient in zip(affine, torch.autograd.grad(loss, affine, allow_unused=True), strict=True):
             value.grad = gradient
         optimizer.step()

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from pipeline.learning.encoder import Encoder
-from pipeline.learning.methods.objective import Objective, mlp
+from pipeline.learning.pretraining.objective import Objective, View, mlp
 
 
 class VicReg(Objective):
@@ -39,7 +39,7 @@ class VicReg(Objective):
         self.weights = weights
         self.head = mlp((encoder.width, hidden, hidden, embedded), seed)
 
-    def forward(self, encoder: Encoder, first: Tensor, second: Tensor, draws: torch.Generator) -> Tensor:
+    def forward(self, encoder: Encoder, first: View, second: View, draws: torch.Generator) -> Tensor:
         """Compare two views (B, C, H, W), B at least 2; at least 0."""
         one, other = self.head(encoder(first)).float(), self.head(encoder(second)).float()
         alike, spread, apart = self.weights

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from pipeline.learning.encoder import build_encoder
+from pipeline.learning.inflation import inflate
 from pipeline.learning.methods.adabn import adabn, adabn_per_site
 from tests.conftest import TINY_ENCODER
 
@@ -65,6 +66,20 @@ def test_the_statistics_of_one_site_are_those_of_all_images_and_load_where_they_
     assert set(statistics["north"]) == {name for name in encoder.state_dict() if "running" in name or "tracked" in name}
     encoder.load_state_dict(statistics["north"], strict=False)
     assert all(torch.equal(value, pooled.state_dict()[name]) for name, value in encoder.state_dict().items())
+
+
+@torch.no_grad()
+def test_equal_slices_give_an_inflated_encoder_the_statistics_of_one_slice():
+    flat = build_encoder(TINY_ENCODER, 3).eval()
+    deep = inflate(flat, 3)
+    images = torch.randn(8, 3, 64, 64) * 2 + 1
+    adabn(flat, [images])
+    adabn(deep, [images.unsqueeze(2).repeat(1, 1, 5, 1, 1)])
+    expected = [layer for layer in flat.modules() if isinstance(layer, nn.BatchNorm2d)]
+    found = [layer for layer in deep.modules() if isinstance(layer, nn.BatchNorm3d)]
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(other.running_mean, one.running_mean, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(other.running_var, one.running_var, rtol=0.05, atol=1e-3)  # n / (n - 1) differs
 
 
 def test_each_site_gets_its_own_statistics_and_the_network_stays_as_it_came():

@@ -7,7 +7,7 @@ from torch import nn
 
 from pipeline.learning.loop import make_accelerator
 from pipeline.learning.methods.byol import Byol, distance
-from pipeline.learning.methods.self_supervision import continue_pretraining
+from pipeline.learning.pretraining.continued import continue_pretraining
 from tests.learning.methods.textures import SETTINGS, SIZE, same_bits, tiny, views
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from pipeline.learning.encoder import Encoder
 from pipeline.learning.families import Cut
 from pipeline.learning.methods.masked import Masked, layout_of, random_masks
-from pipeline.learning.methods.self_supervision import kept
+from pipeline.learning.pretraining.continued import kept
 from tests.learning.methods.textures import SETTINGS, SIZE, maps_of_patches, run, same_bits, tiny, views
 
 

@@ -9,7 +9,7 @@ from pipeline.learning.encoder import Encoder, build_encoder
 from pipeline.learning.families import Cut
 from pipeline.learning.loop import make_accelerator
 from pipeline.learning.methods.adabn import adabn
-from pipeline.learning.methods.self_supervision import Settings, continue_pretraining
+from pipeline.learning.pretraining.continued import Settings, continue_pretraining
 from tests.conftest import TINY_ENCODER
 
 SIZE = 32

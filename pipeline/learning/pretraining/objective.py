@@ -7,23 +7,32 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from pipeline.learning.encoder import Encoder
+from pipeline.learning.encoder import Begun, Encoder
+
+View = Tensor | Begun
 
 
 class Objective(nn.Module, ABC):
     """What is to be minimised, with trainable heads of its own; it sees images and no label.
 
     Heads are made of what behaves the same in training and scoring: nothing here is ever put into training mode.
+
+    Attributes
+    ----------
+    needs_images : bool
+        Whether views have to come as images; else they come begun by the frozen stages, which are run once for all.
     """
 
+    needs_images = False
+
     @abstractmethod
-    def forward(self, encoder: Encoder, first: Tensor, second: Tensor, draws: torch.Generator) -> Tensor:
-        """Compare two views (B, C, H, W) of the same images; return a scalar in float32.
+    def forward(self, encoder: Encoder, first: View, second: View, draws: torch.Generator) -> Tensor:
+        """Compare two views (B, C, H, W) of the same images, or begun ones; return a scalar in float32.
 
         `draws`, on the processor, is the only source of chance.
         """
 
-    def score(self, encoder: Encoder, first: Tensor, second: Tensor, draws: torch.Generator) -> Tensor:
+    def score(self, encoder: Encoder, first: View, second: View, draws: torch.Generator) -> Tensor:
         """Judge held-out pairs: by the objective itself, unless that changes its meaning in training."""
         loss: Tensor = self(encoder, first, second, draws)
         return loss

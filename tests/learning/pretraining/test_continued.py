@@ -11,14 +11,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from pipeline.learning.encoder import Begun
 from pipeline.learning.loop import make_accelerator
-from pipeline.learning.methods.arm import effective_rank
 from pipeline.learning.methods.byol import Byol
 from pipeline.learning.methods.masked import Masked
-from pipeline.learning.methods.objective import Objective, mlp
-from pipeline.learning.methods.self_supervision import Settings, continue_pretraining, kept, rate
 from pipeline.learning.methods.simclr import SimClr
 from pipeline.learning.methods.vicreg import VicReg
+from pipeline.learning.pretraining.arm import effective_rank
+from pipeline.learning.pretraining.continued import Settings, continue_pretraining, kept, rate
+from pipeline.learning.pretraining.objective import Objective, mlp
 from tests.learning.methods.textures import (
     HELD_OUT,
     SETTINGS,
@@ -319,6 +320,8 @@ def test_images_come_channels_last_and_on_the_device():
     seen = []
 
     class Looks(SimClr):
+        needs_images = True
+
         def forward(self, encoder, first, second, draws):
             seen.extend([first, second])
             return super().forward(encoder, first, second, draws)
@@ -363,3 +366,20 @@ def test_the_accelerator_of_the_other_loop_serves():
     assert continue_pretraining(
         start, SimClr(start), pairs, HELD_OUT, dataclasses.replace(SETTINGS, epochs=0), make_accelerator("cpu")
     )
+
+
+@pytest.mark.parametrize("name", ["simclr", "vicreg", "byol"])
+def test_frozen_stages_are_run_once_for_both_arms_and_nothing_else_changes(name, monkeypatch):
+    settings = dataclasses.replace(SETTINGS, trainable_stages=2)
+    begun = []
+
+    class Counts(OBJECTIVES[name]):
+        def forward(self, encoder, first, second, draws):
+            begun.append(isinstance(first, Begun))
+            return super().forward(encoder, first, second, draws)
+
+    shared = run(Counts, settings)
+    assert all(begun)
+    monkeypatch.setattr(Counts, "needs_images", True)
+    alone = run(Counts, settings)
+    assert not begun[-1] and same_bits(shared[0], alone[0]) and shared[1] == alone[1]

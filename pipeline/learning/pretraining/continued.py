@@ -11,11 +11,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from pipeline.learning.encoder import Encoder
-from pipeline.learning.methods import checkpoint as checkpoints
-from pipeline.learning.methods.arm import Arm, Pair
-from pipeline.learning.methods.objective import Objective
+from pipeline.learning.encoder import Encoder, channels_last
+from pipeline.learning.pretraining import checkpoint as checkpoints
+from pipeline.learning.pretraining.arm import Arm, Pair
+from pipeline.learning.pretraining.objective import Objective
 
+Images = tuple[Tensor, Tensor]  # two views (B, C, H, W) of each
 WARM_UP = 0.1  # share of the epochs
 COLLAPSED = 0.5  # share of its first effective rank
 
@@ -80,8 +81,8 @@ class Epoch:
 def continue_pretraining(
     encoder: Encoder,
     objective: Objective,
-    pairs: Callable[[int], Iterable[Pair]],
-    held_out: Sequence[Pair],
+    pairs: Callable[[int], Iterable[Images]],
+    held_out: Sequence[Images],
     settings: Settings,
     accelerator: Accelerator,
     checkpoint: Path | None = None,
@@ -155,11 +156,11 @@ class _Run:
         self,
         encoder: Encoder,
         objective: Objective,
-        held_out: Sequence[Pair],
+        held_out: Sequence[Images],
         settings: Settings,
         accelerator: Accelerator,
     ) -> None:
-        self.settings, self.accelerator, self.held_out = settings, accelerator, held_out
+        self.settings, self.accelerator = settings, accelerator
         parts = [*encoder.state_dict().values(), *objective.state_dict().values(), *(v for p in held_out for v in p)]
         self.key = checkpoints.fingerprint(f"{settings} {objective}", parts)
         self.home = next(encoder.parameters()).device
@@ -169,6 +170,7 @@ class _Run:
         self.best = _copy(encoder)
         self.passes = 0
         self.curve: list[Epoch] = []
+        self.held_out = [self._placed(pair) for pair in held_out]
 
     def state(self) -> dict[str, Any]:
         curve, arms = [asdict(row) for row in self.curve], {"still": self.still.state(), "moving": self.moving.state()}
@@ -186,7 +188,7 @@ class _Run:
         last = self.curve[-1].epoch
         return last >= self.settings.epochs or last - _lowest(self.curve).epoch >= self.settings.patience
 
-    def advance(self, pairs: Callable[[int], Iterable[Pair]]) -> None:
+    def advance(self, pairs: Callable[[int], Iterable[Images]]) -> None:
         """Make one pass: of the still arm, from whose head both start after the head's epochs, then of both."""
         number = self.passes + 1 - self.settings.head_epochs
         share = rate(number, self.settings.epochs)
@@ -195,8 +197,8 @@ class _Run:
         if number == 0:
             self.moving.restore(self.still.state())
         if number >= 0:
-            control, _ = self.still.judge(map(self._placed, self.held_out), self._draws(0))
-            loss, rank = self.moving.judge(map(self._placed, self.held_out), self._draws(0))
+            control, _ = self.still.judge(self.held_out, self._draws(0))
+            loss, rank = self.moving.judge(self.held_out, self._draws(0))
             moved = self.settings.learning_rate * share if number else 0.0
             self.curve.append(Epoch(number, losses[-1], loss, control, rank, moved))
             if _lowest(self.curve).epoch == number:
@@ -213,7 +215,7 @@ class _Run:
         self.moving.encoder.load_state_dict(blend)
         self.moving.encoder.requires_grad_(True).to(self.home)
 
-    def _learn(self, batches: Iterable[Pair], arms: Sequence[Arm], share: float) -> list[float]:
+    def _learn(self, batches: Iterable[Images], arms: Sequence[Arm], share: float) -> list[float]:
         draws = [self._draws(self.passes + 1) for _ in arms]  # the same for each arm
         totals, count = [0.0] * len(arms), 0
         for pair in map(self._placed, batches):
@@ -225,11 +227,16 @@ class _Run:
     def _draws(self, number: int) -> torch.Generator:
         return torch.Generator().manual_seed(self.settings.seed * 1_000_003 + number)
 
-    def _placed(self, pair: Pair) -> Pair:
-        first, second = (
-            view.to(self.accelerator.device).contiguous(memory_format=torch.channels_last) for view in pair
-        )
-        return first, second
+    @torch.no_grad()
+    def _placed(self, pair: Images) -> Pair:
+        """Bring a pair to the device, through the stages that are frozen, and so the same, in both arms."""
+        first, second = (channels_last(view.to(self.accelerator.device)) for view in pair)
+        if self.moving.objective.needs_images:
+            return first, second
+        encoder = self.still.encoder
+        frozen = max(len(encoder.stages) - self.settings.trainable_stages, 0)
+        with self.accelerator.autocast():
+            return encoder.begin(first, frozen), encoder.begin(second, frozen)
 
 
 def rate(epoch: int, epochs: int) -> float:

@@ -8,10 +8,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from pipeline.learning.encoder import Encoder
-from pipeline.learning.methods.objective import Objective
+from pipeline.learning.encoder import Encoder, kernels_last
+from pipeline.learning.pretraining.objective import Objective, View
 
-Pair = tuple[Tensor, Tensor]
+Pair = tuple[View, View]
 HEAD_RATE = 10  # heads start from random numbers, the encoder does not
 
 
@@ -40,7 +40,7 @@ class Arm:
     ) -> None:
         self.encoder, self.objective, self.accelerator = encoder.eval(), objective.eval(), accelerator
         for module in (encoder, objective):
-            module.to(accelerator.device).to(memory_format=torch.channels_last)
+            kernels_last(module.to(accelerator.device))
         last = encoder.stages[max(len(encoder.stages) - trainable_stages, 0) :]
         trained = [*last.parameters(), *encoder.norm.parameters()]
         heads = [value for value in objective.parameters() if value.requires_grad]

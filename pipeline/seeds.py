@@ -1,0 +1,22 @@
+"""The seed of every random draw, from the project's seed and the name of what is drawn."""
+
+import hashlib
+
+
+def seed_for(seed: int, *names: object) -> int:
+    """Derive the seed of one named thing, so that adding a thing never shifts another's draws.
+
+    Parameters
+    ----------
+    seed : int
+        The project's seed.
+    *names : object
+        What the draws are for, e.g. ``"view", fold, case, 3``.
+
+    Returns
+    -------
+    int
+        In [0, 2**32).
+    """
+    text = "/".join([str(seed), *map(str, names)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")

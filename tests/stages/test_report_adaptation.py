@@ -1,0 +1,268 @@
+"""The report's section on adaptation, from records and figures that are written by hand instead of trained."""
+
+import html
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline import paths
+from tests.stages.test_stages import FOLDS, run
+
+PROVENANCE = {"encoder": "tiny", "source": "a file", "licence": "Apache-2.0", "sha256": None, "pretraining": "ImageNet"}
+LIMITS = ("", "_lower", "_upper")
+
+
+def record(fold, **changes):
+    """Write down an adaptation by adabn that saw the training cases and the unlabelled ones."""
+    roles = pd.read_csv(paths.split(fold))["role"]
+    values = {"provenance": PROVENANCE, "method": "adabn", "strength": 0.5, "target": "unlabelled"}
+    values |= {"images_seen": int(roles.isin(["train", "unlabelled"]).sum()), "unlabelled_sites": ["outside"]}
+    paths.write_json(values | {"judged_seen": False} | changes, paths.adaptation(fold))
+
+
+def trained_by_hand(fold, seed=0):
+    """Write forecasts that are right more often than not, as finetune would."""
+    draws = np.random.default_rng(seed)
+    cases = pd.read_csv(paths.split(fold), keep_default_na=False)
+    cases = cases[cases["role"].isin(["held_out", "locked"])]
+    logit = np.where(cases["label"] == "ill", 1.0, -1.0) + draws.normal(0, 1, len(cases))
+    paths.write_table(cases.assign(logit_0=-logit, logit_1=logit), paths.predictions(fold))
+    paths.model(fold).write_bytes(b"weights")
+    curve = {"epoch": [0, 1], "train_loss": [0.7, 0.5], "inner_loss": [0.7, 0.6], "best": [False, True]}
+    paths.write_table(pd.DataFrame(curve), paths.history(fold))
+
+
+@pytest.fixture
+def reported(project):
+    """A project that was calibrated; returns a function that writes the page and gives its section on adaptation."""
+    root = project(adapt__method="adabn")
+    table = pd.read_csv(root / "data/raw/clinic/cohort.csv", keep_default_na=False)
+    outside = (table["site"] == "outside") & (table["patient_id"].str.split().str[-1].astype(int) < 12)
+    table.loc[outside, ["label", "split"]] = ["", "unlabelled"]
+    table.to_csv(root / "data/raw/clinic/cohort.csv", index=False)
+    run("cohort", "preprocess", "split")
+    for fold in FOLDS:
+        record(fold)
+        trained_by_hand(fold)
+    run("calibrate")
+    bundle = paths.bundle("demo_lesion_classification")
+    bundle.mkdir(parents=True)
+    (bundle / "STATUS").write_text('candidate\n{"name": "gate", "passed": true, "detail": "why"}\n')
+
+    def page():
+        run("report")
+        return re.search(r'<h2 id="adaptation">.*?(?=<h2 id="folds">)', paths.REPORT.read_text(), re.S)[0]
+
+    return page
+
+
+def text_of(markup):
+    """Read as a browser shows it: only blocks are set apart."""
+    inline = re.sub(r"</?(strong|em|small|code|abbr|span|a)\b[^>]*>", "", markup)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", inline)).split())
+
+
+def rows_of(markup, heading):
+    """Read the cells of the first table behind a heading, row by row."""
+    table = re.search(r"<table>(.*?)</table>", markup[markup.index(heading) :], re.S)[1]
+    rows = re.findall(r"<tr.*?</tr>", table, re.S)
+    return [[text_of(cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.S)] for row in rows]
+
+
+def limits(name, value, lower, upper):
+    return dict(zip((f"{name}{limit}" for limit in LIMITS), (value, lower, upper), strict=True))
+
+
+def write(rows, file):
+    """Put rows below the header that calibrate wrote, which is all there is without a ladder or a site left out."""
+    paths.write_table(pd.DataFrame(rows), file)
+
+
+def climbed(**why):
+    """Write a ladder of two rungs: the start, and adabn."""
+    scores = ["source_loss", "difference", "standard_error", "information_maximisation"]
+    scores += ["soft_neighbourhood_density", "deep_embedded_validation"]
+    none = dict.fromkeys(scores, 0.5) | {"method": "none", "strength": 0.0, "kept": True, "why": "the start"}
+    adabn = dict.fromkeys(scores, 0.25) | {"method": "adabn", "strength": 0.5, "kept": True, "why": "surer"}
+    return [none, adabn | {"difference": -0.125, "standard_error": 0.0625, "deep_embedded_validation": None} | why]
+
+
+def rung(scope, name, n=20, **rest):
+    counts = {"scope": scope, "rung": name, "chosen_in": 2, "n": n, "patients": 15, "events": 9}
+    figures = limits("auc", 0.75, 0.5, 0.9) | limits("log_loss", 0.6, 0.4, 0.8)
+    return counts | figures | {"oracle": False} | limits("regret", None, None, None) | rest
+
+
+def test_what_was_done_stands_there_in_words_with_the_images_that_were_seen(reported):
+    said = text_of(reported())
+    roles = pd.read_csv(paths.split("final"))["role"]
+    training, unlabelled = (roles == "train").sum(), (roles == "unlabelled").sum()
+    assert unlabelled > 0
+    assert "Encoder tiny (ImageNet; a file; licence: Apache-2.0)" in said
+    assert "Method of the released model: adabn: the normalisation statistics" in said and "50% of the way" in said
+    assert f"it saw {training + unlabelled} images: {training} of training cases, {unlabelled} marked" in said
+    assert "(site outside)" in said and "Target: unlabelled; judged images were not seen" in said
+    assert "Site seen unlabelled:" in said
+
+
+def test_judged_images_that_were_seen_are_counted(reported):
+    roles = pd.read_csv(paths.split("final"))["role"]
+    record("final", target="judged", judged_seen=True, images_seen=int((roles != "inner").sum()))
+    said = text_of(reported())
+    assert f"{(roles == 'locked').sum()} that are judged" in said and "judged images were seen" in said
+    assert f": {(roles == 'train').sum()} of training cases" in said
+
+
+def test_what_is_not_there_leaves_no_heading_behind(reported):
+    markup = reported()
+    assert re.findall("<h3>(.*?)</h3>", markup) == ["What it cost"]
+    assert "never recognised" not in markup and "Test-time" not in markup and "Three-dimensional" not in markup
+
+
+def test_test_time_adaptation_and_inflated_filters_are_told_where_they_are_on(reported):
+    record("final", test_time_steps=3, test_time_rate=0.001, filter_depth=5)
+    said = text_of(reported())
+    assert "3 steps (rate 0.001)" in said and "depth of 5 slices" in said
+    record("final", test_time_steps=0, test_time_rate=0.001, filter_depth=1)
+    said = text_of(reported())
+    assert "Test-time" not in said and "Three-dimensional" not in said
+
+
+def test_cost_is_summed_over_the_folds_that_recorded_it(reported):
+    for fold, seconds in (("0", 2.5), ("final", 4.0)):
+        paths.write_json({"seconds": seconds, "peak_mib": int(seconds * 200)}, paths.cost("adapt", fold))
+    header, *rows = rows_of(reported(), "What it cost")
+    assert header == ["Fold", "Method", "Images seen", "Seconds", "Peak memory, MiB"]
+    seen = {fold: str(paths.read_json(paths.adaptation(fold))["images_seen"]) for fold in FOLDS}
+    assert rows[0] == ["0", "adabn", seen["0"], "2.5", "500"]
+    assert rows[1] == ["1", "adabn", seen["1"], "not recorded"]
+    assert rows[-1] == ["total of 2", "", "", "6.5", "800 at most"]
+
+
+def epoch(number, held_out, rank=8.0):
+    losses = {"train_loss": 2.0, "held_out_loss": held_out, "control_loss": 2.0}
+    return {"epoch": number, **losses, "rank": rank, "learning_rate": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("losses", "kept"),
+    [([2.5, 1.5, 1.75], 1), ([2.5, 2.25, 2.125], 0)],
+    ids=["one that beats the control", "none that does"],
+)
+def test_the_curve_of_learning_without_labels_marks_the_epoch_that_was_kept(reported, losses, kept):
+    curve = [epoch(*row) for row in zip(range(3), losses, strict=True)]
+    record("1", method="simclr", curve=curve, kept_epoch=kept, encoder_moved=kept > 0)
+    markup = reported()
+    assert markup.count("<svg") == 1 and "Learning without labels, fold 1" in markup
+    rows = rows_of(markup, "As a table")
+    assert [row[0] for row in rows[1:]] == [f"{number}{' (kept)' * (number == kept)}" for number in range(3)]
+    assert [row[2] for row in rows[1:]] == [f"{loss:.3f}" for loss in losses]
+    assert (f"epoch {kept} kept" if kept else "none beat the control") in text_of(markup)
+
+
+def test_the_ladder_tells_the_choices_and_hides_each_fold_in_details(reported):
+    for fold in ("0", "1", "final"):
+        record(fold, asked="auto", method="none" if fold == "1" else "adabn", ladder=climbed(why="<b>surer</b>"))
+    markup = reported()
+    assert "Asked for auto, the released model was given adabn" in text_of(markup)
+    assert rows_of(markup, "The ladder")[1:] == [["none", "1 of 3", "1"], ["adabn", "2 of 3", "0, final"]]
+    assert markup.count("<summary>Ladder of fold") == 3 and "<details open" not in markup
+    rows = rows_of(markup, "Ladder of fold 1")
+    assert rows[1][:4] == ["none", "0", "0.500", "0.500 (0.500)"]
+    assert rows[2][:4] == ["adabn", "0.5", "0.250", "-0.125 (0.062)"]
+    assert rows[2][6:] == ["not computable", "yes", "<b>surer</b>"] and "<b>surer" not in markup
+
+
+def test_the_oracles_choice_and_the_regret_stand_beside_the_ladder_for_every_set(reported):
+    record("final", asked="auto", ladder=climbed())
+    auto = rung("internal", "auto", **limits("regret", -0.0625, -0.125, 0.0))
+    outer = rung("external", "auto", n=8, **limits("regret", None, None, None))
+    inner = [rung("internal", "none"), rung("internal", "adabn", oracle=True), auto]
+    write([*inner, rung("external", "none", n=8, oracle=True), outer], paths.LADDER)
+    scores = [("source_loss", 0.5, 2), ("deep_embedded_validation", None, 1)]
+    rows = [(scope, *score) for scope in ("internal", "external") for score in scores]
+    write(
+        [dict(zip(("scope", "validator", "kendall_tau", "rungs"), row, strict=True)) for row in rows], paths.VALIDATORS
+    )
+    markup = reported()
+    said = text_of(markup)
+    assert "the internal cases (n = 20, 9 events, 15 patients), an oracle would have chosen adabn" in said
+    assert "regret of auto is -0.062 (-0.125 to 0.000) nats" in said
+    assert "the external cases (n = 8, 9 events, 15 patients), an oracle would have chosen none" in said
+    assert "regret of auto is not computable" in said
+    judged = rows_of(markup, "Every rung on the internal cases")
+    assert judged[2] == ["adabn (oracle's choice)", "2", "20 (9)", "0.75 (0.50 to 0.90)", "0.600 (0.400 to 0.800)"]
+    header, *orders = rows_of(markup, "An oracle is chosen by the labels")
+    assert header[1:] == ["Kendall's tau, internal (rungs)", "Kendall's tau, external (rungs)"]
+    assert orders[0] == ["source loss", "0.50 (2)", "0.50 (2)"]
+    assert orders[1] == ["embedded validation", "not computable (1)", "not computable (1)"]
+
+
+def left_out(site, unlabelled, **rest):
+    figures = limits("auc", 0.75, 0.5, 0.9) | limits("log_loss", 0.6, 0.4, 0.8)
+    figures |= limits("calibration_slope", 1.5, 0.5, 2.5) | {"worst_recall": 0.25}
+    known = {"site": site, "unlabelled": unlabelled, "fold": f"fold-of-{site}", "n": 12, "patients": 9, "events": 6}
+    return known | figures | rest
+
+
+def test_each_site_left_out_stands_with_its_images_seen_and_unseen(reported):
+    west = left_out("west", "none there", **limits("auc", None, None, None))
+    seen = left_out("NA", "seen", **limits("auc", 0.8125, 0.625, 0.9375))
+    write([left_out("NA", "unseen"), west, seen], paths.LEFT_OUT)
+    rows = rows_of(reported(), "Sites left out")[1:]
+    rest = ["0.600 (0.400 to 0.800)", "1.50 (0.50 to 2.50)", "0.25"]
+    assert rows[0] == ["NA", "seen", "12 (6)", "9", "0.81 (0.62 to 0.94)", *rest]
+    assert rows[1] == ["unseen", "12 (6)", "9", "0.75 (0.50 to 0.90)", *rest]
+    assert rows[2] == ["west", "none there", "12 (6)", "9", "not computable", *rest]
+
+
+def test_a_class_that_is_never_recognised_is_a_warning_and_a_known_failure_of_dann(reported):
+    write([{"scope": "fold_0", "class": "ill", "n": 12, "recall": 0.0}], paths.COLLAPSES)
+    markup = reported()
+    assert 'class="banner"' in markup
+    said = text_of(markup)
+    assert "Of the 12 cases of class ill none was recognised (fold 0; recall 0, 95 % interval up to 0.24)" in said
+    assert "dann" not in said
+    assert 'ill (fold 0, n = 12): see <a href="#adaptation">' in paths.REPORT.read_text()
+    record("1", method="dann", strength=1.0)
+    assert "known failure of dann where sites differ in prevalence, and dann was at work in fold 1." in text_of(
+        reported()
+    )
+    for fold in FOLDS:
+        record(fold, method="dann", strength=1.0)
+    said = text_of(reported())
+    assert "at work in every fold" in said and "with weight 1 in the loss" in said
+
+
+def test_what_calibrate_writes_of_a_ladder_and_of_sites_left_out_is_what_the_page_reads(reported, project):
+    names = ["without-inside", "blind-inside"]
+    project(split__folds=[*FOLDS, *names])
+    run("split")
+    for name in names:
+        record(name, unlabelled_sites=[])
+        trained_by_hand(name, seed=3)
+    for fold in FOLDS:
+        record(fold, asked="auto", ladder=climbed())
+        logits = pd.read_csv(paths.predictions(fold), keep_default_na=False)[["case", "role", "logit_0", "logit_1"]]
+        rungs = [logits.assign(rung="none", logit_0=0.0), logits.assign(rung="adabn")]
+        paths.write_table(pd.concat(rungs), paths.ladder(fold))
+    run("calibrate")
+    markup = reported()
+    said = text_of(markup)
+    assert "an oracle would have chosen adabn" in said and "regret of auto is 0.000 (0.000 to 0.000)" in said
+    assert [row[0] for row in rows_of(markup, "Every rung on the internal")[1:]] == [
+        "none",
+        "adabn (oracle's choice)",
+        "auto",
+    ]
+    assert len(rows_of(markup, "Sites left out")) == 3
+    assert json.loads(paths.fold_metrics("0").read_text())["n"] > 0
+
+
+def test_the_page_needs_no_script_and_no_network(reported):
+    record("1", method="byol", curve=[epoch(0, 2.5), epoch(1, 1.5)], kept_epoch=1)
+    markup = reported()
+    assert "<script" not in markup and "http" not in markup and not re.search(r"<[^>]+\son\w+=", markup)
