@@ -122,7 +122,7 @@ def history(fold: str) -> Path:
 
 
 def cost(stage: str, fold: str) -> Path:
-    """Name the seconds and the peak memory of a stage; never an input of anything hashed."""
+    """Name the seconds and the peak memory of a stage; no figure depends on it, the report alone shows it."""
     return COST / f"{stage}_{fold}.json"
 
 

@@ -183,6 +183,7 @@ def test_metrics_and_plots_are_not_cached_and_outs_are() -> None:
         "data/prepared/cases/case-0.npy",
         "data/split/0.csv",
         "data/adapted/0/encoder.safetensors",
+        "data/adapted/0/ladder.csv",
         "data/folds/0/model.safetensors",
         "data/folds/0/predictions.csv",
         "data/folds/0/features.npz",
@@ -199,7 +200,15 @@ def test_git_ignores_every_image_table_of_cases_and_weight(file: str) -> None:
 
 @pytest.mark.parametrize(
     "file",
-    ["data/metrics/folds/0.json", "data/metrics/roc.csv", "data/folds/0/history.csv", "data/openings.csv", "dvc.lock"],
+    [
+        "data/metrics/folds/0.json",
+        "data/metrics/roc.csv",
+        "data/metrics/ladder.csv",
+        "data/metrics/left_out.csv",
+        "data/folds/0/history.csv",
+        "data/openings.csv",
+        "dvc.lock",
+    ],
 )
 def test_git_keeps_figures_curves_and_the_count_of_openings(file: str) -> None:
     assert subprocess.run(["git", "check-ignore", "-q", "--no-index", file], cwd=ROOT).returncode == 1, file

@@ -167,6 +167,10 @@ def choose(plan: Adapting, cases: pd.DataFrame, settings: Adapt, balanced: bool)
 
     rungs = [(method, OF_A_TERM if method in TERMS else settings.strength) for method in settings.ladder]
     steps, measured = climb([("none", 0.0), *rungs], measure, source, partial(tell_step, plan.fold))
+    if not steps[0].kept:
+        raise Refusal(
+            f"adapt.method: auto has nothing to start from in fold {plan.fold}; no adaptation was {steps[0].why}"
+        )
     tables = [forecasts_of(judged, method, found) for method, found in measured.items()]
     return steps, pd.concat(tables, ignore_index=True)
 

@@ -236,3 +236,13 @@ def test_a_three_dimensional_encoder_of_slabs_is_refused_with_the_cure(sites, ca
     sites(adapt__filter_depth=3)
     run("cohort", "preprocess", "split")
     assert "set preprocess.instances to isotropic" in refusal(capsys, "adapt --fold 0")
+
+
+def test_a_ladder_without_a_first_rung_is_refused_with_the_reason(sites, capsys):
+    sites(adapt__method="auto")
+    run("cohort", "preprocess", "split")
+    split = pd.read_csv(paths.split("0"), keep_default_na=False)
+    ill = split.index[(split["label"] == "ill") & (split["role"] == "train")]
+    split.loc[ill[1:], "role"] = "excluded"
+    split.to_csv(paths.split("0"), index=False)
+    assert "fewer than two patients" in refusal(capsys, "adapt --fold 0")
