@@ -125,14 +125,12 @@ def test_a_marker_in_every_judged_image_changes_nothing_that_is_fitted(sites, me
     plant_markers("held_out", "locked", "inner")
     run("adapt --fold 0")
     assert artefacts() == before
-    plant_markers("train", "unlabelled")
     if method != "auto":  # which may well choose to change nothing
-        try:
-            run("adapt --fold 0")
-        except AssertionError:  # white images alone have no grey values to be brought to a scale
-            assert method in ("nyul", "histogram", "combat")
-        else:
-            assert artefacts() != before
+        table = pd.read_csv(paths.split("0"))
+        for case in table.loc[table["role"] == "train", "case"]:
+            np.save(paths.prepared_case(case), np.load(paths.prepared_case(case)) // 2)
+        run("adapt --fold 0")
+        assert artefacts() != before
 
 
 def test_the_ladder_is_climbed_and_every_rung_forecasts_what_is_judged(sites):
