@@ -64,6 +64,6 @@ def test_covariates_that_are_no_measurements_are_refused_without_repeating_them(
     folder = table(tmp_path, f"case_id,image,label,thing\n{rows}")
     with pytest.raises(BadTable, match=said) as caught:
         read_cohort_table(folder, ["thing"])
-    assert values.split(",")[-1] not in str(caught.value)
+    assert values.split(",")[-1] not in str(caught.value).replace(str(tmp_path), "")
     with pytest.raises(BadTable, match="lacks the column other"):
         read_cohort_table(folder, ["other"])
