@@ -145,8 +145,8 @@ def given(method: str, arguments: argparse.Namespace) -> dict[str, float]:
     return {key: value for key in ("strength", "epochs") if (value := getattr(arguments, key)) is not None}
 
 
-def write_cohort(folder: Path, pool: str | None, with_test: bool = True) -> None:
-    """Import the images, with the pool if there is one, and without the test set if so wanted."""
+def write_cohort(folder: Path, pool: str | None, with_test: bool = True, as_development: bool = False) -> None:
+    """Import the images, with the pool if there is one, without the test set or with it among all others if wanted."""
     columns = ["--image", "file", "--patient", "patient", "--split", "split", "--rename", "0=noncovid", "1=covid"]
     cohort = Path(str(COHORT["path"]))
     pipeline(folder, "import", "csv", str(SOURCE), "--into", str(cohort), "--link", *columns)
@@ -154,6 +154,8 @@ def write_cohort(folder: Path, pool: str | None, with_test: bool = True) -> None
     table = pd.read_csv(file, dtype=str, keep_default_na=False)
     if not with_test:
         table = table[table["split"] != "test"]
+    if as_development:
+        table["split"] = "development"
     if pool:
         table = pd.concat([table.assign(site="papers"), luna_slices(file.parent)])
     table.to_csv(file, index=False)

@@ -77,8 +77,12 @@ def run_all(
     arrangements_of: Callable[[str], Sequence[Arrangement]],
     methods: Mapping[str, Changes],
     seeds: list[int],
+    section: str = "adapt",
 ) -> pd.DataFrame:
-    """Train what INTO/results.csv does not hold yet, and give all that it holds; name what failed and go on."""
+    """Train what INTO/results.csv does not hold yet, and give all that it holds; name what failed and go on.
+
+    Methods are changes of one section of params.yaml.
+    """
     into = into.resolve()
     file = into / "results.csv"
     for seed, method in itertools.product(seeds, methods):
@@ -86,7 +90,7 @@ def run_all(
             if stands(file, method, seed, arrangement):
                 continue
             try:
-                rows = train(into, arrangement, methods[method], seed).assign(method=method, seed=seed)
+                rows = train(into, arrangement, {section: methods[method]}, seed).assign(method=method, seed=seed)
             except Failed as failure:
                 print(f"seed {seed} {method}, {arrangement.name}: FAILED: {failure}", flush=True)
                 continue
@@ -104,19 +108,31 @@ def stands(file: Path, method: str, seed: int, arrangement: Arrangement) -> bool
     return bool((rows[["method", "seed", "arrangement"]] == [method, seed, arrangement.name]).all(axis=1).any())
 
 
-def train(into: Path, arrangement: Arrangement, adapt: Changes, seed: int) -> pd.DataFrame:
+def train(into: Path, arrangement: Arrangement, changes: Changes, seed: int) -> pd.DataFrame:
     """Adapt and fine-tune each fold of an arrangement once, and give the logits of the judged cases."""
     folder = into / arrangement.folder
     if not (folder / "data/prepared/index.csv").exists():
         set_up(folder, arrangement)
-    configure(folder, arrangement.changes, {"seed": seed, "adapt": adapt})
+    configure(folder, arrangement.changes, {"seed": seed, **changes})
     start = time.perf_counter()
     pipeline(folder, "split")
-    for fold, stage in itertools.product(arrangement.folds, ("adapt", "finetune")):
-        pipeline(folder, stage, "--fold", fold)
+    for fold in arrangement.folds:
+        adapt_once(folder, fold)
+        pipeline(folder, "finetune", "--fold", fold)
     seconds = time.perf_counter() - start
     parts = [judged_in(folder, fold, arrangement) for fold in arrangement.folds]
     return pd.concat(parts).assign(arrangement=arrangement.name, seconds=round(seconds, 1))
+
+
+def adapt_once(folder: Path, fold: str) -> None:
+    """Adapt a fold, unless that was done with the same parameters and seed."""
+    values = yaml.safe_load((folder / "params.yaml").read_text())
+    asked = json.dumps([values["seed"], values["adapt"], values["finetune"]["pooled_stages"]])
+    done = folder / "data/scratch" / f"adapted-{fold}.json"
+    if not done.exists() or done.read_text() != asked:
+        pipeline(folder, "adapt", "--fold", fold)
+        done.parent.mkdir(parents=True, exist_ok=True)
+        done.write_text(asked)
 
 
 def set_up(folder: Path, arrangement: Arrangement) -> None:

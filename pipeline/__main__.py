@@ -22,9 +22,11 @@ STAGES = {
     "report": "draw one page of all the above",
 }
 PER_FOLD = ("adapt", "finetune")
+LAUNCHERS = ("local", "slurm", "dummy")
 COMMANDS = {
     "plan": "say what will run, with which resolved values, time and disk, before any compute",
     "encoders": "compare pretrained encoders on the development cases of one fold, before anything is trained",
+    "folds": "train several folds at a time, on this machine or through SLURM",
     "import": "write a cohort table from what lies around: csv, class folders, BIDS, datalist, MedMNIST, DICOM",
     "predict": "run a released model on new scans",
     "whois": "tell the original name behind a pseudonym",
@@ -76,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
             stage.add_argument("--fold", required=True, help="a name of split.folds, e.g. 0 or final")
     doors.add_parser("plan", help=COMMANDS["plan"], description=COMMANDS["plan"])
     _describe_encoders(doors.add_parser("encoders", help=COMMANDS["encoders"], description=COMMANDS["encoders"]))
+    _describe_folds(doors.add_parser("folds", help=COMMANDS["folds"], description=COMMANDS["folds"]))
     _describe_import(doors.add_parser("import", help=COMMANDS["import"], description=COMMANDS["import"]))
     _describe_predict(doors.add_parser("predict", help=COMMANDS["predict"], description=COMMANDS["predict"]))
     whois = doors.add_parser("whois", help=COMMANDS["whois"], description=COMMANDS["whois"])
@@ -123,6 +126,24 @@ def _describe_encoders(parser: argparse.ArgumentParser) -> None:
         "bundle:FOLDER or none; hub and bundle need #SHA256 behind them",
     )
     parser.add_argument("--out", metavar="FILE.csv", help="write the table there as well")
+
+
+def _describe_folds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folds", nargs="*", metavar="FOLD", help="names of split.folds (default: all of them)")
+    parser.add_argument(
+        "--stages",
+        nargs="+",
+        choices=PER_FOLD,
+        default=PER_FOLD,
+        help="one that is left out is taken as it lies there (default: adapt finetune)",
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="folds at a time (default: one per GPU, all on SLURM)")
+    parser.add_argument(
+        "--launcher",
+        choices=LAUNCHERS,
+        default="local",
+        help="local: processes here; slurm: MEDADAPT_SLURM_* say where; dummy: print the commands (default: local)",
+    )
 
 
 def _describe_import(parser: argparse.ArgumentParser) -> None:

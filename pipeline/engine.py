@@ -4,6 +4,8 @@ MEDADAPT_WORKERS   processes for work that is done case by case (default: the co
 MEDADAPT_BACKEND   where they run: loky (default), threading, dask or ray (their packages are the extras of that
                    name); dask and ray join the cluster of DASK_SCHEDULER_ADDRESS or RAY_ADDRESS, or start one here
 MEDADAPT_DEVICE    cpu forbids the GPU (default: CUDA where there is one; CUDA_VISIBLE_DEVICES says which)
+MEDADAPT_SLURM_*   what each fold asks SLURM for: PARTITION, TIME (minutes, default: a day), GPUS, CPUS, MEMORY (GB);
+                   all else is said by SBATCH_*, which sbatch reads itself; CLUSTER=local runs the jobs on this machine
 MEDADAPT_KEYS      private folder of salts and names (default: ~/.medadapt)
 """
 
@@ -16,15 +18,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
 from pipeline.refusal import Refusal
 
+if TYPE_CHECKING:
+    from submitit import AutoExecutor, Job
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+A_DAY = 24 * 60  # minutes; submitit's own default is five, then it kills
+ASKED_OF_SLURM = {"TIME": "timeout_min", "GPUS": "gpus_per_node", "CPUS": "cpus_per_task", "MEMORY": "mem_gb"}
 
 
 def workers() -> int:
@@ -106,6 +114,60 @@ def ray_cluster() -> Iterator[None]:
         ray.shutdown()
 
 
+def slurm_executor(folder: Path, at_a_time: int) -> "AutoExecutor":
+    """Prepare to queue jobs on SLURM, with what the variables MEDADAPT_SLURM_* ask for.
+
+    Parameters
+    ----------
+    folder : path
+        On a disk that all nodes share: jobs, results and SLURM's logs.
+    at_a_time : int
+        How many jobs run side by side.
+
+    Raises
+    ------
+    Refusal
+        If submitit is not installed, there is no SLURM here, or a variable is not a number.
+    """
+    try:
+        from submitit import AutoExecutor
+    except ImportError as error:
+        raise Refusal("submitit, which talks to SLURM, is not installed: pip install 'medadapt[slurm]'") from error
+    cluster = os.environ.get("MEDADAPT_SLURM_CLUSTER", "slurm")
+    try:
+        executor = AutoExecutor(folder, cluster=cluster)
+    except (RuntimeError, ValueError) as error:
+        raise Refusal(
+            f"no SLURM that could be used ({error}): go to its login node, or take --launcher local"
+        ) from error
+    partition = os.environ.get("MEDADAPT_SLURM_PARTITION")
+    asked = {words: _asked_of_slurm(name) for name, words in ASKED_OF_SLURM.items()}
+    asked["timeout_min"] = asked["timeout_min"] or A_DAY
+    executor.update_parameters(name="medadapt", slurm_partition=partition, slurm_array_parallelism=at_a_time, **asked)
+    return executor
+
+
+def _asked_of_slurm(name: str) -> int | None:
+    given = os.environ.get(f"MEDADAPT_SLURM_{name}", "")
+    if given and not given.isdigit():
+        raise Refusal(f"the environment variable MEDADAPT_SLURM_{name} is '{given}'; it takes a whole number")
+    return int(given) if given else None
+
+
+def submitted(executor: "AutoExecutor", function: Callable[[Item], Result], items: list[Item]) -> "list[Job[Result]]":
+    """Queue one job per item; return submitit's handles in the order of the items.
+
+    Raises
+    ------
+    Refusal
+        If SLURM does not take the jobs.
+    """
+    try:
+        return executor.map_array(function, items) if items else []
+    except RuntimeError as error:
+        raise Refusal(f"SLURM does not take the jobs, see the variables MEDADAPT_SLURM_*: {error}") from error
+
+
 def progress(items: Iterable[Item], doing: str, total: int | None = None) -> Iterable[Item]:
     """Show a progress bar with the time left; only on a terminal, so that logs stay readable."""
     return tqdm(items, desc=doing, total=total, disable=None, leave=False)
@@ -116,9 +178,29 @@ def keys_folder() -> Path:
     return Path(os.environ.get("MEDADAPT_KEYS", Path.home() / ".medadapt"))
 
 
+def cuda_devices() -> list[str]:
+    """Name the GPUs that may be used, as CUDA_VISIBLE_DEVICES would; none where MEDADAPT_DEVICE is cpu."""
+    if device() == "cpu":
+        return []
+    import torch
+
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return (visible.split(",") if visible else [str(number) for number in range(count)])[:count]
+
+
 def device() -> str | None:
     """Name the device to train on ("cpu"), or None to let accelerate choose."""
     return os.environ.get("MEDADAPT_DEVICE")
+
+
+def number(variable: str, usual: float) -> float:
+    """Read a number that only this machine knows, e.g. MEDADAPT_CACHE_GIB or MEDADAPT_CHECKPOINT_SECONDS."""
+    given = os.environ.get(variable, str(usual))
+    try:
+        return float(given)
+    except ValueError as error:
+        raise Refusal(f"the environment variable {variable} is '{given}'; it takes a number") from error
 
 
 @contextmanager

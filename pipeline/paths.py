@@ -59,10 +59,12 @@ LEFT_OUT = METRICS / "left_out.csv"
 COLLAPSES = METRICS / "collapses.csv"
 LADDER = METRICS / "ladder.csv"
 VALIDATORS = METRICS / "validators.csv"
+REPEATS = METRICS / "repeats.csv"
 OPENINGS = DATA / "openings.csv"
 
 RELEASED = DATA / "released"
 SCRATCH = DATA / "scratch"
+ACTIVATIONS = SCRATCH / "activations"
 REPORT = DATA / "report" / "index.html"
 
 
@@ -106,6 +108,11 @@ def network(fold: str) -> Path:
     return FOLDS / fold / "network.json"
 
 
+def recipe(fold: str) -> Path:
+    """Name the record of how a fold was trained, and what else was tried."""
+    return FOLDS / fold / "recipe.json"
+
+
 def predictions(fold: str) -> Path:
     """Name the logits of the cases that a fold did not train on."""
     return FOLDS / fold / "predictions.csv"
@@ -119,6 +126,11 @@ def features(fold: str) -> Path:
 def history(fold: str) -> Path:
     """Name the training curve of a fold."""
     return FOLDS / fold / "history.csv"
+
+
+def checkpoints(fold: str) -> Path:
+    """Name the folder where the trainings of a fold put down how far they came; gone when the fold is done."""
+    return SCRATCH / "finetune" / fold
 
 
 def cost(stage: str, fold: str) -> Path:

@@ -72,9 +72,10 @@ def key_of(file: Path, *settings: Any) -> str:
     return hashlib.sha256(json.dumps([state, settings, code_hash()], default=str).encode()).hexdigest()[:32]
 
 
-def code_hash() -> str:
-    """Hash the code that reads and prepares scans, so that nothing outlives the code that made it."""
+def code_hash(*rooms: str) -> str:
+    """Hash the code of rooms (without any, of the one that reads and prepares scans): nothing outlives its code."""
     digest = hashlib.sha256()
-    for file in sorted((PACKAGE / "imaging").rglob("*.py")):
-        digest.update(file.read_bytes())
+    for room in rooms or ("imaging",):
+        for file in sorted((PACKAGE / room).rglob("*.py")):
+            digest.update(file.read_bytes())
     return digest.hexdigest()

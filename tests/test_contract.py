@@ -16,7 +16,18 @@ PACKAGE = ROOT / "pipeline"
 ROOMS = ("imaging", "learning", "assessing", "releasing", "reporting")
 PLUMBING = {
     f"pipeline/{name}.py"
-    for name in ("__init__", "__main__", "params", "paths", "engine", "scratch", "refusal", "seeds")
+    for name in (
+        "__init__",
+        "__main__",
+        "params",
+        "schema",
+        "paths",
+        "engine",
+        "scratch",
+        "activations",
+        "refusal",
+        "seeds",
+    )
 }
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
@@ -151,7 +162,7 @@ def test_every_out_is_a_path_of_paths_py() -> None:
     known = {str(value) for value in vars(paths).values() if isinstance(value, Path)}
     known |= {str(path("0")) for path in (paths.adapted_encoder, paths.adaptation, paths.model, paths.network)}
     known |= {str(path("0")) for path in (paths.adapted_sites, paths.ladder)}
-    known |= {str(path("0")) for path in (paths.predictions, paths.features, paths.history)}
+    known |= {str(path("0")) for path in (paths.predictions, paths.features, paths.history, paths.recipe)}
     known |= {str(paths.REPORT.parent)}
     for stage in DVC:
         assert set(outs_of(stage)) <= known

@@ -14,6 +14,7 @@ from scipy.special import expit, logsumexp
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Labels = NDArray[Any]  # (n,) numbers of classes, or (n, C) with NaN for what is not known
 SMALLEST = 1e-15
 CERTAIN = 1e-3  # every residual below it: the forecasts separate the events
 MAX_SLOPE = 1e3
@@ -79,11 +80,40 @@ def brier(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:
     return _mean(errors[:, 1] if errors.shape[1] == 2 else errors.sum(axis=1), weights)
 
 
-def judged_confidence(probabilities: Floats, labels: Ints) -> tuple[Floats, NDArray[np.bool_]]:
-    """Pick the probability whose calibration is judged, and whether its event happened.
+def quadratic_kappa(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:
+    """Agreement of the most probable grade with the true one beyond chance, an error counting by its square.
 
-    Two classes: the last class's. More: the most probable class's ("top-label").
+    Weighted kappa (Cohen 1968, equation 15, with weights (i - j)^2): 1 is perfect, 0 chance. The sum of
+    (i - j)^2 over independent draws from both margins is written by their moments.
+
+    Returns
+    -------
+    (R,)
+        NaN where all true and all forecast grades are one and the same.
     """
+    truth, found = labels.astype(float), probabilities.argmax(axis=1).astype(float)
+    by_chance = _mean(truth**2, weights) + _mean(found**2, weights) - 2 * _mean(truth, weights) * _mean(found, weights)
+    return 1 - _ratio(_mean((truth - found) ** 2, weights), by_chance)
+
+
+def grade_error(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:
+    """Mean absolute error, in grades, of the median grade: the lowest one that half of the probability lies up to.
+
+    The median is the forecast of the least expected absolute error.
+    """
+    median = (np.cumsum(probabilities, axis=1) >= 0.5).argmax(axis=1)
+    return _mean(np.abs(median - labels).astype(float), weights)
+
+
+def judged_confidence(probabilities: Floats, labels: Labels) -> tuple[Floats, NDArray[np.bool_]]:
+    """Pick the probabilities whose calibration is judged, and whether their event happened.
+
+    Two classes: the last class's. More: the most probable class's ("top-label"). Labels that stand each by itself
+    (n, C), NaN where not known: those of every known pair of case and label ("micro").
+    """
+    if labels.ndim == 2:
+        known = np.isfinite(labels)
+        return probabilities[known], labels[known] == 1
     if probabilities.shape[1] == 2:
         return probabilities[:, 1], labels == 1
     return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
@@ -100,8 +130,7 @@ def calibration_error(confidence: Floats, events: NDArray[np.bool_], weights: Fl
     (Naeini, Cooper, Hauskrecht 2015; Guo et al. 2017, equation 3.) It is above 0 for perfect forecasts too: read it
     beside `calibration_error_if_perfect`.
     """
-    to_bin = sparse.csr_array((np.ones(len(confidence)), (np.arange(len(confidence)), bin_of(confidence, bins))))
-    gaps = (weights * (events - confidence)) @ to_bin
+    gaps = (weights * (events - confidence)) @ _to_bins(confidence, bins)
     return _ratio(np.abs(gaps).sum(axis=1), weights.sum(axis=1))
 
 
@@ -113,9 +142,9 @@ def calibration_error_if_perfect(confidence: Floats, bins: int, replicates: int,
     (replicates,)
     """
     rng = np.random.default_rng(seed)
-    one = np.ones((1, len(confidence)))
     draws = rng.random((replicates, len(confidence))) < confidence
-    return np.array([calibration_error(confidence, events, one, bins)[0] for events in draws])
+    gaps = np.ascontiguousarray((draws - confidence) @ _to_bins(confidence, bins))
+    return _ratio(np.abs(gaps).sum(axis=1), np.full(replicates, float(len(confidence))))
 
 
 def calibration_in_the_large(confidence: Floats, events: NDArray[np.bool_], weights: Floats) -> Floats:
@@ -196,8 +225,15 @@ def roc_curve(scores: Floats, events: NDArray[np.bool_]) -> tuple[Floats, Floats
     return _share(negative), _share(positive)
 
 
+def _to_bins(confidence: Floats, bins: int) -> sparse.csr_array:
+    """Sum cases (n,) by the bin of their forecast: an (n, bins) matrix of ones."""
+    n = len(confidence)
+    return sparse.csr_array((np.ones(n), (np.arange(n), bin_of(confidence, bins))), shape=(n, bins))
+
+
 def _share(counts: NDArray[Any]) -> Floats:
-    return np.concatenate([[0.0], np.cumsum(counts) / counts.sum()])
+    total = float(counts.sum())
+    return np.concatenate([[0.0], _ratio(np.cumsum(counts), np.full(len(counts), total))])
 
 
 def _over_classes(

@@ -9,7 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
+TARGET = "target_"  # begins the columns of a multilabel cohort: 1 label there, 0 not there, NaN not known
 Marks = NDArray[np.bool_]
+Numbers = NDArray[np.int64]
 
 
 class Leak(ValueError):
@@ -72,13 +74,16 @@ def refuse_leaks(cases: pd.DataFrame, locked: Sequence[bool], allowed: Sequence[
     return both
 
 
-def grouped_folds(cases: pd.DataFrame, n_folds: int, seed: int) -> np.ndarray:
-    """Deal development cases to folds: no patient in two, classes spread evenly (`StratifiedGroupKFold`).
+def grouped_folds(cases: pd.DataFrame, n_folds: int, seed: int) -> Numbers:
+    """Deal development cases to folds: no patient in two, classes spread evenly.
+
+    By `StratifiedGroupKFold`, or, where a case may have several labels, by `dealt_evenly`. A further case can move
+    all others; what stays then is who is locked and what is drawn by name.
 
     Parameters
     ----------
     cases : pandas.DataFrame
-        Columns `patient`, `label`; every label given.
+        Columns `patient` and `label`, every label given, or a `target_<name>` for each label of a multilabel cohort.
 
     Returns
     -------
@@ -88,9 +93,11 @@ def grouped_folds(cases: pd.DataFrame, n_folds: int, seed: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        If a class has fewer patients than there are folds.
+        If a class has fewer patients than there are folds, or a label has so few with it or known to be without.
     """
     refuse_rare_classes(cases, n_folds)
+    if has_several_labels(cases):
+        return dealt_evenly(cases["patient"].tolist(), answers(cases).to_numpy(), n_folds, seed)
     folds = np.full(len(cases), -1)
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     for number, (_, held_out) in enumerate(splitter.split(cases, cases["label"], cases["patient"])):
@@ -98,21 +105,88 @@ def grouped_folds(cases: pd.DataFrame, n_folds: int, seed: int) -> np.ndarray:
     return folds
 
 
+def has_several_labels(cases: pd.DataFrame) -> bool:
+    """Tell a multilabel cohort by its columns."""
+    return any(str(column).startswith(TARGET) for column in cases)
+
+
+def answers(cases: pd.DataFrame) -> pd.DataFrame:
+    """Mark which answers each case gives: its class, or that a label is known to be there, or to be absent.
+
+    Returns
+    -------
+    (n, n_answers) pandas.DataFrame of bool
+        The columns are named as messages name them.
+    """
+    if has_several_labels(cases):
+        marks = {
+            f"label '{column.removeprefix(TARGET)}' (known {word})": cases[column] == value
+            for column in cases
+            if column.startswith(TARGET)
+            for value, word in ((1, "present"), (0, "absent"))
+        }
+    else:
+        marks = {f"class '{label}'": cases["label"] == label for label in sorted(set(cases["label"]) - {""})}
+    return pd.DataFrame(marks, index=cases.index)
+
+
+def patients_with(cases: pd.DataFrame, given: pd.DataFrame) -> dict[str, int]:
+    """Count the patients who give each of the `answers`."""
+    return {str(name): int(cases.loc[given[name], "patient"].nunique()) for name in given}
+
+
 def refuse_rare_classes(cases: pd.DataFrame, n_folds: int) -> None:
-    """Make sure that every class has at least as many patients as there are folds."""
-    counts = cases.groupby("label")["patient"].nunique()
-    for label, count in counts.items():
+    """Make sure that every class, or either answer to every label, has at least as many patients as folds."""
+    for name, count in patients_with(cases, answers(cases)).items():
         if count < n_folds:
-            raise ValueError(f"class '{label}' has {count} patient(s), fewer than split.n_folds = {n_folds}")
+            raise ValueError(f"{name} has {count} patient(s), fewer than split.n_folds = {n_folds}")
 
 
-def inner_stopping_set(cases: pd.DataFrame, fraction: float, seed: int) -> np.ndarray:
+def dealt_evenly(patients: Sequence[str], given: Marks, parts: int, seed: int) -> Numbers:
+    """Deal patients to parts of equal share so that every answer is spread evenly: iterative stratification.
+
+    What the fewest patients give is dealt first, while there is still a choice: whoever has most such cases first,
+    each to the part with the fewest of them, then with the fewest cases, then by lot (Sechidis, Tsoumakas & Vlahavas
+    2011, "On the stratification of multi-label data", algorithm 1, with patients in place of examples; of parts of
+    equal share, the one that still desires most is the one that has least).
+
+    Parameters
+    ----------
+    patients : sequence of str
+        One per case, in any order.
+    given : (n, n_answers) bool array
+        What each case is to be stratified by, see `answers`; what is not known is in no column.
+    parts : int
+    seed : int
+
+    Returns
+    -------
+    (n,) int array
+        The part of each case, 0 to parts - 1. Of the rarest answer no two parts differ by more cases than one patient
+        has; of the others mostly, but a patient dealt for one answer brings all the others along.
+    """
+    names, patient_of_case = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
+    counts = np.zeros((len(names), given.shape[1] + 1), dtype=int)  # the last column: all cases, known or not
+    np.add.at(counts, patient_of_case, np.column_stack([given, np.ones(len(given), dtype=bool)]))
+    draws, part_of, held = np.random.default_rng(seed), np.full(len(names), -1), np.zeros((parts, counts.shape[1]), int)
+    while (left := part_of < 0).any():
+        remaining = (counts[left] > 0).sum(axis=0)
+        rarest = int(np.where(remaining > 0, remaining, len(names) + 1).argmin())
+        lots = draws.permutation(np.flatnonzero(left & (counts[:, rarest] > 0)))
+        for patient in lots[np.argsort(-counts[lots, rarest], kind="stable")]:
+            part = np.lexsort((draws.random(parts), held[:, -1], held[:, rarest]))[0]
+            part_of[patient] = part
+            held[part] += counts[patient]
+    return np.asarray(part_of[patient_of_case])
+
+
+def inner_stopping_set(cases: pd.DataFrame, fraction: float, seed: int) -> Marks:
     """Set patients of the training cases aside for early stopping and every other choice made in training.
 
     Parameters
     ----------
     cases : pandas.DataFrame
-        The training cases, columns `patient`, `label`.
+        The training cases, columns as `grouped_folds` takes them.
     fraction : float
         Share set aside, in (0, 1); rounded to one part of 2 to 20.
 
@@ -120,9 +194,12 @@ def inner_stopping_set(cases: pd.DataFrame, fraction: float, seed: int) -> np.nd
     -------
     (n,) bool array
     """
+    given = answers(cases)
     parts = int(np.clip(round(1 / fraction), 2, 20))
-    fewest = int(cases.groupby("label")["patient"].nunique().min())
+    fewest = min(filter(None, patients_with(cases, given).values()), default=2)
     parts = min(parts, max(fewest, 2))
+    if has_several_labels(cases):
+        return np.asarray(dealt_evenly(cases["patient"].tolist(), given.to_numpy(), parts, seed) == 0)
     splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
     _, inner = next(iter(splitter.split(cases, cases["label"], cases["patient"])))
     return np.isin(np.arange(len(cases)), inner)
@@ -145,8 +222,8 @@ def cases_of_site(cases: pd.DataFrame, name: str) -> Marks:
     Raises
     ------
     ValueError
-        If no development case is of that site, if two sites are called so, or if of some class fewer than two
-        patients are left to train and to stop on. The message says which names exist.
+        If no development case is of that site, if two sites are called so, or if of some class, or with or without
+        some label, fewer than two patients are left to train and to stop on. The message says which names exist.
     """
     development = (cases["side"] == "development").to_numpy()
     sites = sorted(set(cases.loc[development, "site"]) - {""})
@@ -157,14 +234,15 @@ def cases_of_site(cases: pd.DataFrame, name: str) -> Marks:
     if len(called) > 1:
         raise ValueError(f"the sites {' and '.join(called)} are both called '{name}' here; rename one of them")
     held_out: Marks = development & (cases["site"] == called[0]).to_numpy()
-    others = cases[development & ~cases["patient"].isin(cases.loc[held_out, "patient"]).to_numpy()]
-    if others.empty:
+    others = development & ~cases["patient"].isin(cases.loc[held_out, "patient"]).to_numpy()
+    if not others.any():
         raise ValueError(f"no other site is left to train on; the sites of the development cases are called {known}")
-    left = others.groupby("label")["patient"].nunique()
-    for label in sorted(set(cases.loc[development, "label"])):
-        if left.get(label, 0) < 2:
+    given = answers(cases)
+    left = patients_with(cases[others], given[others])
+    for answer, count in left.items():
+        if count < 2 and given.loc[development, answer].any():
             raise ValueError(
-                f"{left.get(label, 0)} patient(s) of class '{label}' are left to train and to stop on, and it takes "
+                f"{count} patient(s) of {answer} are left to train and to stop on, and it takes "
                 f"two; the sites of the development cases are called {known}"
             )
     return held_out

@@ -1,5 +1,6 @@
 """Shortcuts: what a model could learn instead of the disease, measured before anything is trained."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,8 @@ class Guess:
     Attributes
     ----------
     measure : str
-        "AUC" or "balanced accuracy"; without any relation its `value` lies at `chance` or a little below.
+        "AUC" (of several labels the mean) or "balanced accuracy"; without any relation its `value` lies at `chance`
+        or a little below.
     n : int
         Cases.
     cramers_v : float or None
@@ -66,6 +68,39 @@ def site_predicts_label(cases: pd.DataFrame, seed: int = 0) -> Guess | None:
         return Guess("AUC", float(roc_auc_score(truth, scores[:, 1])), 0.5, len(rows), v)
     value = float(balanced_accuracy_score(truth, scores.argmax(axis=1)))
     return Guess("balanced accuracy", value, 1 / len(classes), len(rows), v)
+
+
+def site_predicts_labels(cases: pd.DataFrame, targets: pd.DataFrame, seed: int = 0) -> dict[str, Guess | None]:
+    """Ask of every label of a multilabel cohort, by itself, whether the site gives it away.
+
+    Parameters
+    ----------
+    cases : pandas.DataFrame
+        As `site_predicts_label` takes them.
+    targets : (n, n_labels) pandas.DataFrame
+        A column per label: 1 where it is there, 0 where it is not, NaN where it is not known (those are left out).
+
+    Returns
+    -------
+    dict
+        From label to its AUC.
+    """
+    said = {1.0: "present", 0.0: "absent"}
+    return {
+        str(name): site_predicts_label(cases.assign(label=targets[name].map(said).fillna("")), seed) for name in targets
+    }
+
+
+def mean_over_labels(guesses: Mapping[str, Guess | None]) -> Guess | None:
+    """Take the mean AUC over the labels that have one; `n` is of the label with the most cases.
+
+    The mean and not the highest, whose value without any relation would lie above .5.
+    """
+    known = [guess for guess in guesses.values() if guess]
+    if not known:
+        return None
+    measure = f"AUC (mean of {len(known)} of {len(guesses)} labels)"
+    return Guess(measure, float(np.mean([one.value for one in known])), 0.5, max(one.n for one in known))
 
 
 def intensity_predicts_site(cases: pd.DataFrame, intensities: NDArray[np.floating[Any]], seed: int = 0) -> Guess | None:

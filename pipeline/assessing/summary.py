@@ -13,6 +13,7 @@ from pipeline.assessing.bootstrap import Estimate, cluster_weights, estimate, es
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Labels = metrics.Labels
 FIGURES = (
     "auc",
     "accuracy",
@@ -24,6 +25,7 @@ FIGURES = (
     "calibration_intercept",
     "calibration_slope",
 )
+OF_GRADES = ("quadratic_kappa", "grade_error")
 
 
 def limits_of(*figures: str) -> list[str]:
@@ -46,6 +48,7 @@ def summarise(
     replicates: int,
     confidence: float,
     seed: int,
+    ordinal: bool = False,
 ) -> dict[str, Any]:
     """Compute every figure of a set of cases.
 
@@ -58,6 +61,8 @@ def summarise(
         The unit that is drawn in the bootstrap.
     bins : int
         Of the calibration error.
+    ordinal : bool
+        Whether the classes are grades in order; then with `quadratic_kappa` and `grade_error`.
 
     Returns
     -------
@@ -73,12 +78,12 @@ def summarise(
     """
     check_probabilities(probabilities)
     weights = cluster_weights(patients, replicates, seed)
-    found = estimate_all(figures_of(probabilities, labels, bins), weights, confidence)
+    found = estimate_all(figures_of(probabilities, labels, bins, ordinal), weights, confidence)
     confidence_of, _ = metrics.judged_confidence(probabilities, labels)
     perfect = metrics.calibration_error_if_perfect(confidence_of, bins, 1000, seed)
     null = Estimate(float(perfect.mean()), float(np.quantile(perfect, 0.05)), float(np.quantile(perfect, 0.95)))
     return {
-        **{name: found[name].as_json() for name in FIGURES if name in found},
+        **{name: found[name].as_json() for name in (*FIGURES, *OF_GRADES) if name in found},
         "ece_if_perfect": null.as_json(),
         **counts_of(labels, patients, probabilities.shape[1]),
     }
@@ -108,18 +113,30 @@ def rows_of(figures: Mapping[str, Any], scope: str) -> list[dict[str, Any]]:
     return [
         {"scope": scope, "figure": name, **value, **counts}
         for name, value in figures.items()
-        if isinstance(value, dict)
+        if isinstance(value, dict) and "value" in value
     ]
 
 
-def of_a_site(figures: Mapping[str, Any], probabilities: Floats, labels: Ints) -> dict[str, Any]:
-    """Take the columns `OF_A_SITE` from the figures of `summarise`, and add the lowest recall of a class."""
+def of_a_site(figures: Mapping[str, Any], probabilities: Floats, labels: Labels) -> dict[str, Any]:
+    """Take the columns `OF_A_SITE` from the figures of `summarise`, and add the lowest recall of a class.
+
+    Labels that stand each by itself (n, C) have no most probable class, and so no recall.
+    """
     counts = {name: figures[name] for name in ("n", "patients", "events")}
     known = in_columns({name: figures[name] for name in ("auc", "log_loss", "calibration_slope")})
-    return {**counts, **known, "worst_recall": as_number(np.nanmin(recalls(probabilities, labels)))}
+    worst = None if labels.ndim == 2 else as_number(np.nanmin(recalls(probabilities, labels)))
+    return {**counts, **known, "worst_recall": worst}
 
 
-def figures_of(probabilities: Floats, labels: Ints, bins: int) -> dict[str, Callable[[Floats], Floats]]:
+def of_a_repetition(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Take n, events, AUC and log-loss with their intervals, in columns, from the figures of `summarise`."""
+    counts = {name: figures[name] for name in ("n", "events")}
+    return counts | in_columns({name: figures[name] for name in ("auc", "log_loss")})
+
+
+def figures_of(
+    probabilities: Floats, labels: Ints, bins: int, ordinal: bool = False
+) -> dict[str, Callable[[Floats], Floats]]:
     """Name each figure and bind it to the cases; what is left open is the weights."""
     confidence, events = metrics.judged_confidence(probabilities, labels)
     figures: dict[str, Callable[[Floats], Floats]] = {
@@ -136,6 +153,9 @@ def figures_of(probabilities: Floats, labels: Ints, bins: int) -> dict[str, Call
         figures["calibration_slope"] = partial(metrics.calibration_slope, confidence, events)
     else:
         figures["calibration_slope"] = partial(metrics.multiclass_slope, probabilities, labels)
+    if ordinal:
+        figures["quadratic_kappa"] = partial(metrics.quadratic_kappa, probabilities, labels)
+        figures["grade_error"] = partial(metrics.grade_error, probabilities, labels)
     return figures
 
 
@@ -150,10 +170,10 @@ def check_probabilities(probabilities: Floats) -> None:
         raise BadProbabilities(f"probabilities do not sum to one (off by {off:.2g})")
 
 
-def reliability(probabilities: Floats, labels: Ints, bins: int) -> pd.DataFrame:
+def reliability(probabilities: Floats, labels: Labels, bins: int) -> pd.DataFrame:
     """Table of the reliability diagram: per occupied bin the mean forecast, the observed share, its 95 % interval, n.
 
-    The interval is Wilson's (1927), on cases.
+    The interval is Wilson's (1927), on cases; on known pairs where labels stand each by itself (n, C).
     """
     confidence, events = metrics.judged_confidence(probabilities, labels)
     rows = []
@@ -202,12 +222,16 @@ def recalls(probabilities: Floats, labels: Ints) -> Floats:
     return np.array([hits[labels == number].mean() if (labels == number).any() else np.nan for number in classes])
 
 
-def collapses(probabilities: Floats, labels: Ints, classes: list[str]) -> pd.DataFrame:
+def collapses(probabilities: Floats, labels: Labels, classes: list[str]) -> pd.DataFrame:
     """Table of the classes that have cases of which none is found, though the pooled figures may look well.
 
     Known of adversarial alignment where sites differ in prevalence (Zhao, Combes, Zhang, Gordon 2019, "On learning
     invariant representations for domain adaptation", section 4). Columns `class, n, recall`.
+    Labels that stand each by itself (n, C) have no row: the forecast of a rare one seldom passes one half, and that
+    is no collapse.
     """
+    if labels.ndim == 2:
+        return pd.DataFrame(columns=["class", "n", "recall"])
     n = np.bincount(labels, minlength=len(classes))
     table = pd.DataFrame({"class": classes, "n": n, "recall": recalls(probabilities, labels)})
     return table[table["recall"] == 0]

@@ -4,6 +4,7 @@ import argparse
 import re
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,15 @@ from pipeline.assessing.metrics import log_loss, macro_auc
 from pipeline.imaging.geometry import Geometry
 from pipeline.learning.classifier import Classifier
 from pipeline.learning.encoder import UnknownEncoder, count_parameters, inference
-from pipeline.learning.frozen import frozen_views, mean_features
+from pipeline.learning.frozen import Case, frozen_views, mean_features
 from pipeline.learning.loop import make_accelerator
 from pipeline.learning.probe import out_of_fold_logits
 from pipeline.learning.transferability import h_score, log_me
 from pipeline.learning.weights import BadWeights, pretrained_network
-from pipeline.params import Params, load
+from pipeline.params import load
 from pipeline.paths import Role
 from pipeline.refusal import Refusal
+from pipeline.schema import Params
 from pipeline.seeds import seed_for
 
 COMPARABLE = 3  # with fewer encoders there is no order to agree with
@@ -147,14 +149,20 @@ def row_of(candidate: Candidate, network: Classifier, cases: Development, params
 def frozen_features(network: Classifier, cases: list[str], encoder: str) -> Floats:
     """Compute the features (n, width) of each case as it is, the mean over its instances, as `finetune` does."""
     network.to(make_accelerator(engine.device()).device)
-    stored = (np.load(paths.prepared_case(case)) for case in engine.progress(cases, f"features of {encoder}"))
     last = len(network.encoder.stages)
-    maps, pooled = frozen_views(network, (("", torch.from_numpy(planes)[None]) for planes in stored), last)
+    stored = [Case(case, "", partial(stored_view, case)) for case in cases]
+    progress = partial(engine.progress, doing=f"features of {encoder}")
+    maps, pooled = frozen_views(network, stored, last, progress=progress)
     features = mean_features(network, maps[0], pooled[0], last)
     network.cpu()
     if not np.isfinite(features).all():
         raise Refusal(f"encoder {encoder}: its features are not finite; take its weights from their source again")
     return features
+
+
+def stored_view(case: str) -> torch.Tensor:
+    """Read a case as it is, its only view (1, P, H, W)."""
+    return torch.from_numpy(np.load(paths.prepared_case(case)))[None]
 
 
 def probe_figures(features: Floats, cases: Development, params: Params) -> dict[str, float]:

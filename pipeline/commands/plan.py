@@ -19,8 +19,9 @@ from pipeline.imaging.reading.volumes import read_header
 from pipeline.imaging.simulate import is_recipe, plan_scans, read_recipe, scan_shape
 from pipeline.imaging.sizing import Wishes, resolve_geometry
 from pipeline.learning.encoder import UnknownEncoder, build_encoder, inference
-from pipeline.params import Cohort, Params, load
+from pipeline.params import load
 from pipeline.refusal import Refusal
+from pipeline.schema import Cohort, Params
 
 BYTES_OF_NETWORK = 20e6
 BYTES_OF_SIMULATED_SCAN = 7e5

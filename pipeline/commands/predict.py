@@ -51,7 +51,7 @@ def scorer(bundle: Opened, site: str | None = None) -> Callable[[Path], NDArray[
     network.at(site)
     inference(network)
     steps = PrepareScand(**bundle.preparation).steps
-    calibrator = Temperature(bundle.temperature)
+    calibrator = Temperature(bundle.temperature, bundle.activation)
 
     @torch.inference_mode()
     def score(file: Path) -> NDArray[np.float64]:
@@ -63,7 +63,7 @@ def scorer(bundle: Opened, site: str | None = None) -> Callable[[Path], NDArray[
 
 
 def row_of(file: Path, bundle: Opened, score: Callable[[Path], NDArray[np.float64]]) -> dict[str, object]:
-    """Score one scan, or say why not."""
+    """Score one scan, or say why not; a multilabel model gives each label a probability of its own."""
     probabilities, reason = [None] * len(bundle.classes), ""
     try:
         probabilities = list(score(file))

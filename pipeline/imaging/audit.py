@@ -6,8 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from pipeline.imaging.labels import Task, classes_in, flaw_of, targets_of
 from pipeline.imaging.reading.scan import STRICT, Finding, Header, Policy, Unreadable
 from pipeline.imaging.reading.volumes import read_header, read_scan
 
@@ -51,7 +54,9 @@ def audit_file(path: Path, policy: Policy = STRICT) -> Audited:
     return Audited(scan.header, scan.header.findings)
 
 
-def audit_table(table: pd.DataFrame, classes: Sequence[str], n_folds: int) -> list[list[Finding]]:
+def audit_table(
+    table: pd.DataFrame, classes: Sequence[str], n_folds: int, task: Task = "multiclass"
+) -> list[list[Finding]]:
     """Check what the cohort table says of each case, and whether each class has enough patients.
 
     Parameters
@@ -60,7 +65,10 @@ def audit_table(table: pd.DataFrame, classes: Sequence[str], n_folds: int) -> li
         As `read_cohort_table` returns it.
     classes : sequence of str
     n_folds : int
-        A class with fewer patients than that cannot be dealt to the folds.
+        A class with fewer patients than that cannot be dealt to the folds; where the task is multilabel, neither can
+        one with fewer patients in whom it is known to be absent.
+    task : {"multiclass", "ordinal", "multilabel"}
+        How the labels are read, see `pipeline.imaging.labels`.
 
     Returns
     -------
@@ -70,25 +78,49 @@ def audit_table(table: pd.DataFrame, classes: Sequence[str], n_folds: int) -> li
     found: list[list[Finding]] = [[] for _ in range(len(table))]
     twice = Counter(table["case_id"])
     some_patients = (table["patient_id"] != table["case_id"]).any()
-    rare = _rare_classes(table, classes, n_folds)
-    for findings, row in zip(found, table.itertuples(), strict=True):
+    of_labels = _findings_of_labels(table, classes, n_folds, task)
+    for findings, of_label, row in zip(found, of_labels, table.itertuples(), strict=True):
         if not row.case_id:
             findings.append(Finding("case id missing", "the column case_id is empty"))
         elif twice[row.case_id] > 1:
             findings.append(Finding("case id twice", f"{twice[row.case_id]} rows have this case_id"))
-        if row.label and row.label not in classes:
-            findings.append(Finding("label", f"'{row.label}' is not a class", "refused", "cohort.classes"))
-        if not row.label and row.split in ("development", "test", "calibration"):
-            findings.append(Finding("label missing", f"counted as unlabelled, though it is in {row.split}", "warned"))
+        findings += of_label
         if some_patients and row.patient_id == row.case_id:
             findings.append(Finding("patient missing", "counted as a patient of its own", "warned"))
-        if row.label in rare:
-            detail = f"'{row.label}' has {rare[row.label]} patients for {n_folds} folds"
-            findings.append(Finding("rare class", detail, "warned", "split.n_folds"))
     return found
 
 
-def _rare_classes(table: pd.DataFrame, classes: Sequence[str], n_folds: int) -> dict[str, int]:
-    labelled = table[~table["split"].isin(["test", "unlabelled"]) & table["label"].isin(classes)]
-    patients = labelled.groupby("label")["patient_id"].nunique()
-    return {str(label): int(count) for label, count in patients.items() if count < n_folds}
+def _findings_of_labels(table: pd.DataFrame, classes: Sequence[str], n_folds: int, task: Task) -> list[list[Finding]]:
+    found = [_refused_label(label, classes, task) for label in table["label"]]
+    sound = ["" if refused else label for label, refused in zip(table["label"], found, strict=True)]
+    targets = targets_of(sound, classes, task)
+    for findings, split, target in zip(found, table["split"], targets, strict=True):
+        if not findings and np.isnan(target).all() and split in ("development", "test", "calibration"):
+            findings.append(Finding("label missing", f"counted as unlabelled, though it is in {split}", "warned"))
+    rare = _rare_classes(table, targets, classes, n_folds, task)
+    return [findings + warned for findings, warned in zip(found, rare, strict=True)]
+
+
+def _refused_label(label: str, classes: Sequence[str], task: Task) -> list[Finding]:
+    strangers = [name for name in classes_in([label], task) if name not in classes]
+    if strangers:
+        return [Finding("label", f"'{strangers[0]}' is not a class", "refused", "cohort.classes")]
+    flaw = flaw_of(label, task)
+    return [Finding("label", flaw)] if flaw else []
+
+
+def _rare_classes(
+    table: pd.DataFrame, targets: NDArray[np.float32], classes: Sequence[str], n_folds: int, task: Task
+) -> list[list[Finding]]:
+    """Warn of each case with a label, or, of several, without one, that too few patients share."""
+    found: list[list[Finding]] = [[] for _ in range(len(table))]
+    dealt = ~table["split"].isin(["test", "unlabelled"]).to_numpy()
+    told = {1: "has {} patients"} | ({0: "is known to be absent in {} patients"} if task == "multilabel" else {})
+    for value, words in told.items():
+        for name, target in zip(classes, targets.T, strict=True):
+            patients = table.loc[dealt & (target == value), "patient_id"].nunique()
+            if 0 < patients < n_folds:
+                detail = f"'{name}' {words.format(patients)} for {n_folds} folds"
+                for row in np.flatnonzero(target == value):
+                    found[row].append(Finding("rare class", detail, "warned", "split.n_folds"))
+    return found

@@ -1,5 +1,6 @@
 """The stored cases of a cohort and the views that are drawn of them: the one place where either is made."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,11 +42,20 @@ class CaseViews:
         """Move and mirror the case a little, grey values untouched."""
         return adaptation_view(self.load(case), self.seed_of("adapt", "view", case))
 
-    def augmented(self, case: str, fold: str, views: int) -> Planes:
-        """Stack the case as it is and augmented views of it for training: (1 + views, P, H, W)."""
+    def augmented(self, case: str, views: int) -> Planes:
+        """Stack the case as it is and augmented views of it for training, in any fold: (1 + views, P, H, W)."""
         planes, geometry = np.asarray(self.load(case)), self.geometry
-        seeds = [self.seed_of("view", fold, case, number) for number in range(views)]
+        seeds = self.seeds(case, views)
         return np.stack([planes, *(training_view(planes, seed, geometry.kind, geometry.windows) for seed in seeds)])
+
+    def name(self, case: str, views: int) -> str:
+        """Name what `augmented` gives by all that it depends on."""
+        how = f"{self.geometry.kind} {self.geometry.windows} {self.seeds(case, views)}"
+        return hashlib.sha256(np.ascontiguousarray(self.load(case)).tobytes() + how.encode()).hexdigest()[:32]
+
+    def seeds(self, case: str, views: int) -> list[int]:
+        """Give the seed of each view; a further view leaves the others what they are."""
+        return [self.seed_of("view", case, number) for number in range(views)]
 
     def pair(self, case: str, *draw: object) -> tuple[Planes, Planes]:
         """Draw two strong views of one instance of the case, which the names `draw` choose."""

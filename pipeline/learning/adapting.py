@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pipeline.learning.catalogue import HARMONISERS, OBJECTIVES, PER_SITE
 from pipeline.learning.classifier import Classifier
-from pipeline.learning.frozen import frozen_views, mean_features
+from pipeline.learning.frozen import Case, frozen_views, mean_features
 from pipeline.learning.loop import make_accelerator
 from pipeline.learning.methods.adabn import adabn, adabn_per_site
 from pipeline.learning.methods.combat import Combat, fit_combat
@@ -40,7 +40,7 @@ class Views(Protocol):
     def moved(self, case: str) -> Planes:
         """Give a slightly moved view (P, H, W)."""
 
-    def augmented(self, case: str, fold: str, views: int) -> Planes:
+    def augmented(self, case: str, views: int) -> Planes:
         """Give the case as it is and views for training (1 + views, P, H, W)."""
 
     def pair(self, case: str, *draw: object) -> tuple[Planes, Planes]:
@@ -218,14 +218,17 @@ def features_of(network: Classifier, images: Images, plan: Adapting) -> NDArray[
     if not len(images):
         return np.zeros((0, network.encoder.width))
     first = len(network.encoder.stages)
-    maps, pooled = frozen_views(network, stacks_of(images, 0, plan), first)
+    maps, pooled = frozen_views(network, views_of(images, 0, plan), first)
     return mean_features(network, maps[0], pooled[0], first)
 
 
-def stacks_of(images: Images, views: int, plan: Adapting) -> Iterator[tuple[str, Tensor]]:
-    """Give the site of each case, and the case as it is with augmented views (1 + views, P, H, W)."""
-    for case, site in zip(plan.progress(images.cases, f"features of {plan.fold}"), images.sites, strict=True):
-        yield str(site), torch.from_numpy(plan.views.augmented(case, plan.fold, views))
+def views_of(images: Images, views: int, plan: Adapting) -> list[Case]:
+    """Name the site of each case, and draw, when asked, the case as it is with augmented views (1 + views, P, H, W)."""
+
+    def draw(case: str) -> Tensor:
+        return torch.from_numpy(plan.views.augmented(case, views))
+
+    return [Case(case, str(site), partial(draw, case)) for case, site in zip(images.cases, images.sites, strict=True)]
 
 
 def pretrain(network: Classifier, plan: Adapting) -> list[Epoch]:

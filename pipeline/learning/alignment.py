@@ -5,6 +5,7 @@ batches side by side; `methods/` holds one file for each. The domain is the site
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from pipeline.learning.classifier import Activations, Tail
 
 @dataclass(frozen=True)
 class Target:
-    """Unlabelled cases as activations at the freeze boundary; what `loop.Cases` holds, with sites for labels.
+    """Unlabelled cases as activations at the freeze boundary; what `cases.FrozenCases` holds, with sites for labels.
 
     Attributes
     ----------
@@ -62,6 +63,21 @@ class Alignment:
         """Give what the term itself learns (the domain classifier of DANN) to the optimizer."""
         learned = list(self.term.parameters()) if self.weight else []
         return [{"params": learned, "lr": learning_rate}] if learned else []
+
+    def state(self) -> dict[str, Any]:
+        """Give all that changes in training: what the term learned, how far it came, and the draws to come."""
+        return {
+            "term": self.term.state_dict(),
+            "calls": getattr(self.term, "calls", 0),
+            "draws": self.draws.get_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.term.load_state_dict(state["term"])
+        if hasattr(self.term, "calls"):
+            self.term.calls = state["calls"]
+        self.draws.set_state(state["draws"])
 
     def __call__(self, tail: Tail, features: Tensor, logits: Tensor, rows: Tensor) -> Tensor:
         """Draw unlabelled cases, run them, and compare them with the labelled batch.

@@ -9,10 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.learning.encoder import Encoder, build_encoder, channels_last
+from pipeline.learning.heads import Kind, build_head
+from pipeline.learning.looks import Look, looks_at
 from pipeline.learning.methods.harmonise import Harmoniser
 from pipeline.learning.methods.tent import adapted
 from pipeline.learning.probe import Probe
@@ -104,6 +108,14 @@ class Classifier(nn.Module):
         Where the cases come from that are judged next; see `at`.
     test_time_steps, test_time_rate : int, float
         Of the adaptation to every single case before it is judged (`methods/tent.py`); 0 steps is none.
+    head : {"linear", "ordinal", "neighbours"}
+        How features become logits, see `heads`.
+    neighbours_of : int
+        Training cases that a head of neighbours remembers.
+    findings : bool
+        Whether the logits are of findings, each by itself.
+    looks : sequence of {"mirror", "crops"}
+        Further looks at a case when it is judged (`looks.py`); its logits are the mean over all of them.
     """
 
     mean: Tensor
@@ -126,6 +138,10 @@ class Classifier(nn.Module):
         site: str | None = None,
         test_time_steps: int = 0,
         test_time_rate: float = 1e-3,
+        head: Kind = "linear",
+        neighbours_of: int = 0,
+        findings: bool = False,
+        looks: Sequence[Look] = (),
     ) -> None:
         super().__init__()
         if isinstance(encoder, str):
@@ -133,7 +149,9 @@ class Classifier(nn.Module):
         self.encoder: Encoder = encoder
         self.harmoniser = Harmoniser(**harmonise) if harmonise else None
         self.attention = AttentionPool(self.encoder.width)
-        self.head = nn.Linear(self.encoder.width, n_classes)
+        self.head: Any = build_head(head, self.encoder.width, n_classes, neighbours_of, findings)
+        self.n_classes = n_classes
+        self.looks = tuple(looks)
         self.in_channels = in_channels
         self.filter_depth = filter_depth
         self.test_time_steps = test_time_steps
@@ -144,6 +162,11 @@ class Classifier(nn.Module):
         self.register_buffer("spread", torch.ones(self.encoder.width))
         self.site = site
         self.of_site = SiteValues(sites, varying(self, per_site) if per_site else {})
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return self.centre.device
 
     def forward(self, planes: Tensor) -> Tensor:
         """Turn planes (B, P, H, W), grey values 0 to 255, into logits (B, n_classes)."""
@@ -167,7 +190,11 @@ class Classifier(nn.Module):
 
     def _judgement(self, planes: Tensor) -> Judgement:
         features, attention = self.attention(self.features(self.activations(planes)))
-        return Judgement(self.head(features), features, attention)
+        logits = [self.head(features), *map(self._logits, looks_at(planes, self.looks))]
+        return Judgement(torch.stack(logits).mean(dim=0), features, attention)
+
+    def _logits(self, planes: Tensor) -> Tensor:
+        return self.judge(self.activations(planes))
 
     def instances(self, planes: Tensor) -> Tensor:
         """Cut planes (B, P, H, W) into instances, scaled as the encoder expects.
@@ -208,29 +235,44 @@ class Classifier(nn.Module):
         return logits
 
     @torch.no_grad()
+    def standardise(self, centre: NDArray[np.float64], spread: NDArray[np.float64]) -> None:
+        """Let a standardisation (width,) of the features follow on the one that is there."""
+        there = [(self.centre, self.spread)]
+        if "centre" in self.of_site.names:
+            there = list(zip(self.of_site.all_of("centre"), self.of_site.all_of("spread"), strict=True))
+        for old_centre, old_spread in there:
+            old_centre += old_spread * torch.from_numpy(centre).to(old_centre)
+            old_spread *= torch.from_numpy(spread).to(old_spread)
+        self.at(self.site)
+
     def start_from(self, probe: Probe) -> None:
         """Take a linear probe: its weights become the head, its standardisation follows on the one that is there."""
-        standardisations = [(self.centre, self.spread)]
-        if "centre" in self.of_site.names:
-            standardisations = list(zip(self.of_site.all_of("centre"), self.of_site.all_of("spread"), strict=True))
-        for centre, spread in standardisations:
-            centre += spread * torch.from_numpy(probe.centre).to(centre)
-            spread *= torch.from_numpy(probe.spread).to(spread)
-        self.head.weight.copy_(torch.from_numpy(probe.weight))
-        self.head.bias.copy_(torch.from_numpy(probe.bias))
-        self.at(self.site)
+        self.standardise(probe.centre, probe.spread)
+        self.head.take(probe)
 
 
 class Tail(nn.Module):
-    """The trained end of a network, from the activations at the freeze boundary to logits; it shares its weights."""
+    """The end of a network, from the activations at the freeze boundary to logits; it shares its weights.
 
-    def __init__(self, network: Classifier, first: int) -> None:
+    Parameters
+    ----------
+    first : int
+        The stage that takes the activations.
+    lowest : int, optional
+        The lowest stage that is trained; `first` if not given.
+    updates : bool
+        Whether of the stages only low-rank updates are trained (`lora.low_rank`).
+    """
+
+    def __init__(self, network: Classifier, first: int, lowest: int | None = None, updates: bool = False) -> None:
         super().__init__()
         self.network = network
         self.first = first
         network.requires_grad_(False)
-        for module in (*network.encoder.stages[first:], network.encoder.norm, network.attention, network.head):
+        for module in (network.encoder.norm, network.attention, network.head):
             module.requires_grad_(True)
+        for name, value in network.encoder.stages[first if lowest is None else lowest :].named_parameters():
+            value.requires_grad_(not updates or name.endswith((".down", ".up")))
 
     def forward(self, maps: Tensor, pooled: Tensor) -> Tensor:
         """Turn activations, maps (B, S, C, h, w) and pooled (B, S, w), into logits (B, n_classes)."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.learning.rungs import Measured, Source
+from pipeline.learning.selection import paired
 from pipeline.learning.validators import information_maximisation, log_losses, soft_neighbourhood_density
 
 DRAWS = 200
@@ -105,14 +106,6 @@ def _step(
         kept,
         why,
     )
-
-
-def paired(differences: Floats, patients: NDArray[np.str_]) -> tuple[float, float]:
-    """Mean of paired differences (n,) and its standard error, with patients as the unit (sandwich of cluster sums)."""
-    _, number = np.unique(patients, return_inverse=True)
-    mean = differences.mean()
-    sums = np.bincount(number, differences - mean)
-    return float(mean), float(np.sqrt(np.sum(sums**2)) / len(differences))
 
 
 def information_gain(logits: Floats, others: Floats, seed: int) -> float:

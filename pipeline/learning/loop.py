@@ -1,123 +1,46 @@
-"""The one training loop: from a linear probe onwards, over frozen activations, until the inner loss stops falling."""
+"""The one training loop: from a probe onwards, until the inner loss stops falling; every recipe is a setting of it."""
 
-import copy
 import logging
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
+from typing import Any
 
-import numpy as np
 import torch
-from accelerate import Accelerator
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import Tensor
 
 from pipeline.learning.alignment import Alignment, look
+from pipeline.learning.averaging import (
+    INGREDIENTS,
+    MovingAverage,
+    Values,
+    copied,
+    greedy_soup,
+    holding,
+    put,
+)
+from pipeline.learning.batches import Drawn, batches
+from pipeline.learning.cases import Cases, in_order
+from pipeline.learning.checkpoint import Checkpoint
 from pipeline.learning.classifier import Classifier, Tail
+from pipeline.learning.lora import low_rank
+from pipeline.learning.recipe import Epoch, Recipe, first_trained_stage, parameter_groups
+from pipeline.learning.tasks import Multiclass, Task
 from pipeline.learning.validators import information_maximisation
 
 log = logging.getLogger(__name__)
 
 NEW_LAYERS = 10  # how much faster a term's own layers learn, which start from nothing (as in Long et al. 2015, DAN)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How long and how fast to train; the fields are explained in params.yaml under `finetune`."""
-
-    trainable_stages: int
-    epochs: int
-    patience: int
-    batch_size: int
-    learning_rate: float
-    rate_decay: float
-    weight_decay: float
-
-
-@dataclass(frozen=True)
-class Cases:
-    """Labelled cases as activations at the freeze boundary.
-
-    Attributes
-    ----------
-    maps : (V, n, S, C, h, w) float16
-        Of an inflated encoder (V, n, 1, C, D, h, w). View 0 is the case as it is.
-    pooled : (V, n, S, w) float16
-        What the pooled stages before the boundary gave.
-    labels : (n,) int64
-    """
-
-    maps: Tensor
-    pooled: Tensor
-    labels: Tensor
-
-    def some(self, rows: Tensor | NDArray[np.int64]) -> "Cases":
-        """Take some of the cases."""
-        return Cases(self.maps[:, rows], self.pooled[:, rows], self.labels[rows])
-
-    def batches(self, size: int, view: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Give one view of the cases in their order, in batches of maps and pooled features."""
-        return zip(self.maps[view].split(size), self.pooled[view].split(size), strict=True)
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One row of the training curve; epoch 0 is the probe.
-
-    Attributes
-    ----------
-    train_loss, inner_loss : float
-        Class-weighted log-losses in nats.
-    information : float
-        `information_maximisation` of the forecasts for unlabelled cases that are to be aligned; 0 without any.
-    best : bool
-        Whether inner_loss - information was lower than ever before.
-    """
-
-    epoch: int
-    train_loss: float
-    inner_loss: float
-    information: float
-    learning_rate: float
-    best: bool
-
-    @property
-    def criterion(self) -> float:
-        """What the best epoch has least of."""
-        return self.inner_loss - self.information
+JUDGED_AT_ONCE = 32
 
 
 def make_accelerator(device: str | None) -> Accelerator:
     """Choose the device (None: CUDA where there is one) and its precision: bfloat16 on CUDA, else float32."""
     on_cuda = torch.cuda.is_available() and device != "cpu"
     torch.use_deterministic_algorithms(True, warn_only=True)
-    return Accelerator(mixed_precision="bf16" if on_cuda else "no", cpu=not on_cuda)
-
-
-def first_trained_stage(network: Classifier, recipe: Recipe) -> int:
-    """Find the stage at the freeze boundary."""
-    return max(len(network.encoder.stages) - recipe.trainable_stages, 0)
-
-
-def parameter_groups(network: Classifier, recipe: Recipe) -> list[dict[str, object]]:
-    """Give the head the full rate and each stage below it `rate_decay` of the one above."""
-    first = first_trained_stage(network, recipe)
-    chain: list[nn.Module] = [nn.ModuleList([network.encoder.norm, network.attention, network.head])]
-    chain += reversed(network.encoder.stages[first:])
-    return [
-        {"params": list(part.parameters()), "lr": recipe.learning_rate * recipe.rate_decay**depth}
-        for depth, part in enumerate(chain)
-        if any(True for _ in part.parameters())
-    ]
-
-
-def class_weights(labels: Tensor, n_classes: int, balanced: bool) -> Tensor:
-    """Weigh classes so that each counts the same in total: n / (n_classes * count); ones if not balanced."""
-    if not balanced:
-        return torch.ones(n_classes)
-    counts = torch.bincount(labels, minlength=n_classes).float()
-    return len(labels) / (n_classes * counts.clamp(min=1))
+    several = DistributedDataParallelKwargs(find_unused_parameters=True)  # of a single instance, attention has no part
+    return Accelerator(mixed_precision="bf16" if on_cuda else "no", cpu=not on_cuda, kwargs_handlers=[several])
 
 
 def fit(
@@ -125,11 +48,13 @@ def fit(
     train: Cases,
     inner: Cases,
     recipe: Recipe,
-    weights: Tensor,
     accelerator: Accelerator,
     seed: int,
     tell: Callable[[Epoch], None] = lambda epoch: None,
     alignment: Alignment | None = None,
+    task: Task | None = None,
+    checkpoint: Checkpoint | None = None,
+    ahead: Callable[[Iterable[Any]], Iterator[Any]] = iter,
 ) -> list[Epoch]:
     """Train the last stages, the attention and the head of `network` in place, and leave the best epoch in it.
 
@@ -138,116 +63,226 @@ def fit(
     aligned, that loss alone would never see what is gained at the target: there the information of the forecasts for
     it (Shi, Sha 2012; see `validators`) counts as much, in nats.
 
+    Every draw of an epoch comes from (seed, number of the epoch, row of the case), so that a training that goes on
+    after a kill, or in several processes, draws the same.
+
     Parameters
     ----------
     network : Classifier
         With the probe in its head.
     train, inner : Cases
         No patient in both.
-    weights : (n_classes,) Tensor
-        Of each class in the loss.
     seed : int
         Of the order of the cases and the choice of views.
     tell : callable
         Called after each epoch.
     alignment : Alignment, optional
         What is added to the loss of each step to draw sites together; the losses reported stay without it.
+    task : Task, optional
+        One class of several if not given.
+    checkpoint : Checkpoint, optional
+        A training that was killed goes on from it and, on a processor, ends with the same bits. The caller deletes it.
+    ahead : callable
+        Goes through batches and prepares the next one in the background, for cases that are read from the disk.
 
     Returns
     -------
     list of Epoch
         From epoch 0 to the last one run.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss is not finite; the message names the parameter.
+    ValueError
+        If the recipe does not fit the network or the number of processes.
     """
-    plain = Tail(network, first_trained_stage(network, recipe)).eval()
-    groups = parameter_groups(network, recipe)
-    groups += alignment.parameter_groups(NEW_LAYERS * recipe.learning_rate) if alignment else []
-    optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=accelerator.device.type == "cuda")
-    tail, optimizer = accelerator.prepare(plain, optimizer)
-    loss_of = nn.CrossEntropyLoss(weight=weights.to(accelerator.device))
-    losses_of = partial(_losses, tail, plain, loss_of, alignment)
-    draws = torch.Generator().manual_seed(seed)
-    steps = recipe.epochs * math.ceil(len(train.labels) / recipe.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    informed = partial(_information, tail, alignment, accelerator)
-    train_loss, inner_loss = (evaluate(tail, cases, loss_of, accelerator) for cases in (train, inner))
-    curve = [Epoch(0, train_loss, inner_loss, informed(), 0.0, best=True)]
-    tell(curve[0])
-    best = copy.deepcopy(network.state_dict())
-    for number in range(1, recipe.epochs + 1):
-        rate = float(optimizer.param_groups[0]["lr"])
-        train_loss = _one_epoch(losses_of, train, optimizer, schedule, accelerator, recipe.batch_size, draws)
-        inner_loss = evaluate(tail, inner, loss_of, accelerator)
-        found = Epoch(number, train_loss, inner_loss, informed(), rate, best=False)
-        curve.append(replace(found, best=found.criterion < min(epoch.criterion for epoch in curve)))
-        tell(curve[-1])
-        if curve[-1].best:
-            best = copy.deepcopy(network.state_dict())
-        if number - max(epoch.epoch for epoch in curve if epoch.best) >= recipe.patience:
-            break
-    network.load_state_dict(best)
-    return curve
+    with low_rank(network.encoder.stages[first_trained_stage(network, recipe) :], recipe.rank, seed):
+        run = _Training(network, train, inner, recipe, accelerator, seed, alignment, task or Multiclass(), ahead)
+        state = checkpoint.state() if checkpoint else None
+        if state is not None:
+            run.restore(state)
+        for epoch in run.curve or [run.judge_start()]:
+            tell(epoch)
+        while not run.is_over():
+            tell(run.advance())
+            if checkpoint is not None and accelerator.is_main_process:
+                checkpoint.offer(run.state(), last=run.is_over())
+        run.finish()
+    return run.curve
 
 
-def evaluate(tail: nn.Module, cases: Cases, loss_of: nn.Module, accelerator: Accelerator) -> float:
-    """Compute the class-weighted log-loss of the cases as they are (view 0)."""
-    logits = _logits(tail, cases.maps[0], cases.pooled[0], accelerator)
-    return float(loss_of(logits, cases.labels.to(accelerator.device)))
+class _Training:
+    """A training on its way: what changes in it, and how to go on."""
 
+    def __init__(
+        self,
+        network: Classifier,
+        train: Cases,
+        inner: Cases,
+        recipe: Recipe,
+        accelerator: Accelerator,
+        seed: int,
+        alignment: Alignment | None,
+        task: Task,
+        ahead: Callable[[Iterable[Any]], Iterator[Any]],
+    ) -> None:
+        if alignment is not None and accelerator.num_processes > 1:
+            raise ValueError("sites are drawn together in one process only; start the fold without torchrun")
+        self.train, self.inner, self.recipe, self.accelerator = train, inner, recipe, accelerator
+        self.seed, self.alignment, self.task, self.ahead = seed, alignment, task, ahead
+        self.plain = Tail(network, train.first, first_trained_stage(network, recipe), bool(recipe.rank)).eval()
+        self.trained: Values = {name: value for name, value in network.named_parameters() if value.requires_grad}
+        groups = parameter_groups(network, recipe)
+        groups += alignment.parameter_groups(NEW_LAYERS * recipe.learning_rate) if alignment else []
+        depths = [int(group.pop("depth", 0)) for group in groups]
+        fused = accelerator.device.type == "cuda"
+        optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=fused)
+        self.tail, self.optimizer = accelerator.prepare(self.plain, optimizer)
+        steps = math.ceil(len(train.targets) / recipe.batch_size)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, [recipe.share_of(depth, steps) for depth in depths]
+        )
+        self.weights = task.weights(train.targets, recipe.class_weights).to(accelerator.device)
+        judged_by = task.weights(train.targets, "none" if recipe.class_weights == "none" else "balanced")
+        self.judged_by = judged_by.to(accelerator.device)
+        self.average = MovingAverage(self.trained) if recipe.average == "ema" else None
+        self.best = copied(self.trained)
+        self.good: list[tuple[float, Values]] = []
+        self.curve: list[Epoch] = []
 
-@torch.no_grad()
-def _logits(tail: nn.Module, maps: Tensor, pooled: Tensor, accelerator: Accelerator) -> Tensor:
-    with accelerator.autocast():
-        batches = zip(maps.split(32), pooled.split(32), strict=True)
-        parts = [[part.to(accelerator.device).float() for part in batch] for batch in batches]
-        return torch.cat([tail(*part).float() for part in parts])
+    @property
+    def settled(self) -> int:
+        """The epoch from which every stage is being trained."""
+        return self.recipe.wait(self.recipe.trainable_stages)
 
+    def is_over(self) -> bool:
+        """Tell whether all epochs are done, or patience has ended."""
+        last, best = self.curve[-1].epoch, max(epoch.epoch for epoch in self.curve if epoch.best)
+        return last >= self.recipe.epochs or last - max(best, self.settled) >= self.recipe.patience
 
-def _information(tail: nn.Module, alignment: Alignment | None, accelerator: Accelerator) -> float:
-    if alignment is None or alignment.weight == 0:
-        return 0.0
-    logits = _logits(tail, alignment.target.maps[0], alignment.target.pooled[0], accelerator)
-    return information_maximisation(logits.double().cpu().numpy())
+    def judge_start(self) -> Epoch:
+        """Put down epoch 0, the network as it came."""
+        train, inner = self._loss(self.train), self._loss(self.inner)
+        self.curve = [Epoch(0, train, inner, self._information(), 0.0, best=True)]
+        self._remember(self.trained)
+        return self.curve[0]
 
+    def advance(self) -> Epoch:
+        """Run one epoch, judge it, and keep it if it is the best."""
+        number, rate = self.curve[-1].epoch + 1, float(self.optimizer.param_groups[0]["lr"])
+        train_loss = self._one_epoch(number)
+        values = self.average.values if self.average else self.trained
+        with holding(copied(values), self.trained):
+            found = Epoch(number, train_loss, self._loss(self.inner), self._information(), rate, best=False)
+            best = found.criterion < min(epoch.criterion for epoch in self.curve)
+            self.curve.append(replace(found, best=best))
+            self._remember(self.trained)
+        return self.curve[-1]
 
-def _losses(
-    tail: nn.Module,
-    plain: Tail,
-    loss_of: nn.Module,
-    alignment: Alignment | None,
-    batch: list[Tensor],
-    labels: Tensor,
-    rows: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Give the log-loss of a batch, and what a step descends: the same, or with the term that aligns sites."""
-    if alignment is None:
-        loss = loss_of(tail(*batch), labels)
-        return loss, loss
-    features, logits = look(plain, *batch)
-    loss = loss_of(logits, labels)
-    return loss, loss + alignment(plain, features, logits, rows)
+    def finish(self) -> None:
+        """Leave the best epoch in the network, or the mean of good ones."""
+        if self.recipe.average == "soup":
+            self.best = greedy_soup(self.good, self._loss_with)
+        put(self.best, self.trained)
+        self.accelerator.free_memory()
 
+    def state(self) -> dict[str, Any]:
+        """Give all that changes."""
+        state: dict[str, Any] = {
+            "trained": copied(self.trained),
+            "best": self.best,
+            "good": self.good,
+            "curve": [asdict(epoch) for epoch in self.curve],
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": {"last_epoch": self.schedule.last_epoch},
+        }
+        if self.average:
+            state["average"] = {"values": self.average.values, "steps": self.average.steps}
+        return state | ({"alignment": self.alignment.state()} if self.alignment else {})
 
-def _one_epoch(
-    losses_of: Callable[[list[Tensor], Tensor, Tensor], tuple[Tensor, Tensor]],
-    train: Cases,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    accelerator: Accelerator,
-    batch_size: int,
-    draws: torch.Generator,
-) -> float:
-    order = torch.randperm(len(train.labels), generator=draws)
-    views = torch.randint(len(train.maps), order.shape, generator=draws)
-    total = 0.0
-    for rows, chosen in zip(order.split(batch_size), views.split(batch_size), strict=True):
-        batch = [part[chosen, rows].to(accelerator.device).float() for part in (train.maps, train.pooled)]
-        with accelerator.autocast():
-            loss, objective = losses_of(batch, train.labels[rows].to(accelerator.device), rows)
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        put(state["trained"], self.trained)
+        put(state["best"], self.best)
+        self.good = [(loss, copied(values)) for loss, values in state["good"]]
+        self.curve = [Epoch(**row) for row in state["curve"]]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.last_epoch = state["schedule"]["last_epoch"]
+        if self.average:
+            put(state["average"]["values"], self.average.values)
+            self.average.steps = state["average"]["steps"]
+        if self.alignment:
+            self.alignment.restore(state["alignment"])
+
+    def _one_epoch(self, number: int) -> float:
+        totals = torch.zeros(2, dtype=torch.float64)
+        for rows, batch, targets in self.ahead(self._batches_of(number)):
+            numerator, denominator = self._step(rows, batch, targets)
+            totals += torch.tensor([numerator, denominator], dtype=torch.float64)
+        return float(totals[0] / totals[1])
+
+    def _batches_of(self, number: int) -> Iterator[Drawn]:
+        processes = (self.accelerator.process_index, self.accelerator.num_processes)
+        return batches(self.train, self.task, self.recipe, [self.seed, number], *processes)
+
+    def _step(self, rows: Tensor, batch: tuple[Tensor, Tensor], targets: Tensor) -> tuple[float, float]:
+        """Descend the loss of one batch, of which this process has a share; give its sum and weight in all of them."""
+        device = self.accelerator.device
+        inputs = [part.to(device).float() for part in batch]
+        with self.accelerator.autocast():
+            if self.alignment is None:
+                features, logits = None, self.tail(*inputs)
+            else:
+                features, logits = look(self.plain, *inputs)
+        loss, share = self.task.losses(logits.float(), targets.to(device), self.weights)
+        weight = self.accelerator.reduce(share.detach())
+        objective = loss * self.accelerator.num_processes / weight.clamp(min=1e-12)  # gradients will be averaged
+        if self.alignment is not None and features is not None:
+            objective = objective + self.alignment(self.plain, features, logits, rows)
         if not torch.isfinite(objective):
             raise FloatingPointError("the training loss is not finite; lower finetune.learning_rate")
-        optimizer.zero_grad()
-        accelerator.backward(objective)
-        optimizer.step()
-        schedule.step()
-        total += float(loss.detach()) * len(rows)
-    return total / len(train.labels)
+        self.optimizer.zero_grad()
+        self.accelerator.backward(objective)
+        self.optimizer.step()
+        self.schedule.step()
+        if self.average:
+            self.average.after_step(self.trained)
+        return float(self.accelerator.reduce(loss.detach())), float(weight)
+
+    @torch.no_grad()
+    def _loss(self, cases: Cases) -> float:
+        """Compute the class-weighted log-loss of the cases as they are."""
+        totals = torch.zeros(2, dtype=torch.float64)
+        for rows, batch in in_order(cases, JUDGED_AT_ONCE):
+            targets = cases.targets[rows].to(self.accelerator.device)
+            found = self.task.losses(self._logits(*batch), targets, self.judged_by)
+            totals += torch.tensor([float(value) for value in found], dtype=torch.float64)
+        return float(totals[0] / totals[1])
+
+    @torch.no_grad()
+    def _logits(self, maps: Tensor, pooled: Tensor) -> Tensor:
+        device = self.accelerator.device
+        with self.accelerator.autocast():
+            logits: Tensor = self.plain(maps.to(device).float(), pooled.to(device).float())
+        return logits.float()
+
+    def _information(self) -> float:
+        if self.alignment is None or self.alignment.weight == 0:
+            return 0.0
+        target = self.alignment.target
+        parts = zip(target.maps[0].split(JUDGED_AT_ONCE), target.pooled[0].split(JUDGED_AT_ONCE), strict=True)
+        logits = torch.cat([self._logits(*part) for part in parts])
+        return information_maximisation(logits.double().cpu().numpy())
+
+    def _remember(self, values: Values) -> None:
+        """Keep the weights of an epoch that is the best, or among the best few where they are to be averaged."""
+        last = self.curve[-1]
+        if last.best:
+            self.best = copied(values)
+        if self.recipe.average == "soup":
+            self.good = sorted([*self.good, (last.criterion, copied(values))], key=lambda found: found[0])[:INGREDIENTS]
+
+    def _loss_with(self, values: Values) -> float:
+        with holding(values, self.trained):
+            return self._loss(self.inner) - self._information()

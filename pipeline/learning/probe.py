@@ -1,16 +1,22 @@
 """The cheapest honest classifier: logistic regression on frozen features, its penalty chosen by inner validation."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_expit, log_softmax
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold
+
+from pipeline.learning.ordinal import fit_ordinal, ordinal_logits
+from pipeline.learning.tasks import Name
 
 PENALTIES = tuple(10.0**power for power in (-4, -3.5, -3, -2.5, -2, -1.5, -1, 0))  # C of scikit-learn
 MAX_PARTS = 5
 FLOOR = 0.1  # least spread of a feature, as a share of the median one
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -20,27 +26,29 @@ class Probe:
     Attributes
     ----------
     weight : (n_classes, width) float64
+        Of grades (1, width).
     bias : (n_classes,) float64
+        Of grades their thresholds (n_classes - 1,), see `heads.OrdinalHead`.
     centre, spread : (width,) float64
         Of each feature over the training cases, see `standardisation`.
     penalty : float
         The inverse regularisation C that won.
     """
 
-    weight: NDArray[np.float64]
-    bias: NDArray[np.float64]
-    centre: NDArray[np.float64]
-    spread: NDArray[np.float64]
+    weight: Floats
+    bias: Floats
+    centre: Floats
+    spread: Floats
     penalty: float
 
 
 def fit_probe(
     features: NDArray[np.floating],
-    labels: NDArray[np.integer],
+    targets: NDArray[np.floating],
     patients: NDArray[np.str_],
-    n_classes: int,
     balanced: bool,
     seed: int,
+    task: Name = "multiclass",
 ) -> Probe:
     """Fit a logistic regression on standardised features, C by patient-grouped cross-validation of the log-loss.
 
@@ -48,23 +56,22 @@ def fit_probe(
     ----------
     features : (n, width)
         Several rows of one case (augmented views) are fine: they share its patient.
-    labels : (n,) int
-        In [0, n_classes); every class present.
+    targets : (n, n_classes)
+        As `tasks` describes them; every class present, of every finding both kinds.
     patients : (n,)
         The unit of the inner folds.
     balanced : bool
-        Give every class the same total weight.
+        Give every class the same total weight, of every finding both kinds.
+    task : str
+        Grades are fitted by proportional odds, findings one by one, with one C for all of them.
     """
     centre, spread = standardisation(np.asarray(features, dtype=np.float64))
     scaled = (features - centre) / spread
-    weight = "balanced" if balanced else None
-    penalty = _best_penalty(scaled, labels, patients, weight, seed)
-    model = LogisticRegression(C=penalty, class_weight=weight, max_iter=2000).fit(scaled, labels)
-    slope, intercept = _one_row_per_class(model, n_classes)
-    return Probe(slope, intercept, centre, spread, penalty)
+    penalty = _best_penalty(scaled, targets, patients, balanced, seed, task)
+    return Probe(*_fit(scaled, targets, balanced, task, penalty), centre, spread, penalty)
 
 
-def standardisation(features: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def standardisation(features: Floats) -> tuple[Floats, Floats]:
     """Find the location and spread of features (n, width): s_f = sqrt(var_f + (FLOOR median_g sd_g)^2).
 
     A feature that hardly varies over the training cases would otherwise be blown up by hundreds at a site where it
@@ -82,7 +89,7 @@ def out_of_fold_logits(
     n_classes: int,
     balanced: bool,
     seed: int,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Let each case be judged by a probe that saw no row of its patient, nor chose its penalty by one.
 
     Where the classes were balanced their prevalence in the training part is put back: subtracting ln w_c undoes the
@@ -90,7 +97,9 @@ def out_of_fold_logits(
 
     Parameters
     ----------
-    features, labels, patients, n_classes, balanced, seed
+    labels : (n,) int
+        In [0, n_classes); every class present.
+    features, patients, balanced, seed
         As `fit_probe` takes them.
 
     Returns
@@ -106,40 +115,104 @@ def out_of_fold_logits(
     if min(patients_of) < 2:
         raise ValueError(f"class {int(np.argmin(patients_of))} has {min(patients_of)} patient(s); a probe needs two")
     splitter = StratifiedGroupKFold(min(MAX_PARTS, *patients_of), shuffle=True, random_state=seed)
-    logits = np.empty((len(labels), n_classes))
+    targets, logits = np.eye(n_classes)[labels], np.empty((len(labels), n_classes))
     for train, test in splitter.split(features, labels, patients):
         counts = np.bincount(labels[train], minlength=n_classes)
         if not counts.all():
             raise ValueError(f"class {int(counts.argmin())} has too few patients to be in every part of the probe's")
-        probe = fit_probe(features[train], labels[train], patients[train], n_classes, balanced, seed)
+        probe = fit_probe(features[train], targets[train], patients[train], balanced, seed)
         prior = np.log(counts / counts.sum()) if balanced else 0
         logits[test] = (features[test] - probe.centre) / probe.spread @ probe.weight.T + probe.bias + prior
     return logits
 
 
-def _best_penalty(
-    scaled: NDArray[np.floating],
-    labels: NDArray[np.integer],
-    patients: NDArray[np.str_],
-    weight: str | None,
-    seed: int,
-) -> float:
-    fewest = min(len(set(patients[labels == label])) for label in np.unique(labels))
+def parts(
+    targets: NDArray[np.floating], patients: NDArray[np.str_], most: int, seed: int, task: Name
+) -> list[tuple[Ints, Ints]]:
+    """Deal cases to parts by patient, kinds of cases spread evenly: which rows are trained on and which are judged.
+
+    There are as many parts as the rarest kind has patients, `most` at most; none where it has a single one. A case
+    with several findings counts for the rarest.
+    """
+    kinds = strata(targets, task)
+    fewest = min(len(set(patients[kinds == kind])) for kind in np.unique(kinds))
+    if task == "multilabel":
+        fewest = min(len(set(patients)), most)
     if fewest < 2:
-        return 1e-2
-    splitter = StratifiedGroupKFold(min(MAX_PARTS, fewest), shuffle=True, random_state=seed)
+        return []
+    splitter = StratifiedGroupKFold(min(most, fewest), shuffle=True, random_state=seed)
+    return list(splitter.split(kinds, kinds, patients))
+
+
+def strata(targets: NDArray[np.floating], task: Name) -> Ints:
+    """Give each case (n,) the number of its class; of findings that of its rarest, 0 where there is none."""
+    if task != "multilabel":
+        return np.asarray(targets.argmax(axis=1))
+    there = np.nan_to_num(targets)
+    rarity = there / np.maximum(there.sum(axis=0), 1)
+    return np.where(there.any(axis=1), rarity.argmax(axis=1) + 1, 0)
+
+
+def _best_penalty(
+    scaled: Floats,
+    targets: NDArray[np.floating],
+    patients: NDArray[np.str_],
+    balanced: bool,
+    seed: int,
+    task: Name,
+) -> float:
     losses = np.zeros(len(PENALTIES))
-    for train, test in splitter.split(scaled, labels, patients):
+    dealt = parts(targets, patients, MAX_PARTS, seed, task)
+    for train, test in dealt:
         for number, penalty in enumerate(PENALTIES):
-            model = LogisticRegression(C=penalty, class_weight=weight, max_iter=1000).fit(scaled[train], labels[train])
-            losses[number] += log_loss(labels[test], model.predict_proba(scaled[test]), labels=model.classes_) * len(
-                test
-            )
-    return PENALTIES[int(losses.argmin())]
+            weight, bias = _fit(scaled[train], targets[train], balanced, task, penalty)
+            losses[number] += _log_losses(scaled[test] @ weight.T, bias, targets[test], task)
+    return PENALTIES[int(losses.argmin())] if dealt else 1e-2
 
 
-def _one_row_per_class(model: LogisticRegression, n_classes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Write the two-class model, which scikit-learn keeps as one row, as two rows of opposite sign."""
+def _fit(
+    scaled: Floats, targets: NDArray[np.floating], balanced: bool, task: Name, penalty: float
+) -> tuple[Floats, Floats]:
+    """Give weights and bias at one penalty."""
+    if task == "ordinal":
+        return fit_ordinal(scaled, targets, penalty, balanced)
+    if task == "multiclass":
+        return _one_regression(scaled, targets.argmax(axis=1), targets.shape[1], balanced, penalty)
+    rows = list(_findings(scaled, targets, balanced, penalty))
+    return np.vstack([weight for weight, _ in rows]), np.concatenate([bias for _, bias in rows])
+
+
+def _findings(
+    scaled: Floats, targets: NDArray[np.floating], balanced: bool, penalty: float
+) -> Iterator[tuple[Floats, Floats]]:
+    for column in targets.T:
+        known = ~np.isnan(column)
+        there = column[known].astype(int)
+        if len(set(there)) < 2:  # one kind only in this part: its share, with a case of each kind added
+            share = (there.sum() + 1) / (len(there) + 2)
+            yield np.zeros((1, scaled.shape[1])), np.array([np.log(share / (1 - share))])
+        else:
+            weight, bias = _one_regression(scaled[known], there, 2, balanced, penalty)
+            yield weight[1:] * 2, bias[1:] * 2
+
+
+def _one_regression(
+    scaled: Floats, labels: Ints, n_classes: int, balanced: bool, penalty: float
+) -> tuple[Floats, Floats]:
+    """Fit scikit-learn's model; the two-class one, which it keeps as one row, as two rows of opposite sign."""
+    model = LogisticRegression(C=penalty, class_weight="balanced" if balanced else None, max_iter=2000)
+    model.fit(scaled, labels)
     if n_classes == 2:
         return np.vstack([-model.coef_, model.coef_]) / 2, np.concatenate([-model.intercept_, model.intercept_]) / 2
-    return model.coef_, model.intercept_
+    weight, bias = np.zeros((n_classes, scaled.shape[1])), np.full(n_classes, -np.inf)
+    weight[model.classes_], bias[model.classes_] = model.coef_, model.intercept_
+    return weight, bias
+
+
+def _log_losses(scores: Floats, bias: Floats, targets: NDArray[np.floating], task: Name) -> float:
+    """Sum the log-losses (nats) of cases (n, n_classes), of findings over all that is known."""
+    if task == "multilabel":
+        signs = np.where(targets == 1, 1.0, -1.0)
+        return float(-log_expit(signs * (scores + bias))[~np.isnan(targets)].sum())
+    logits = ordinal_logits(scores, bias) if task == "ordinal" else scores + bias
+    return float(-log_softmax(logits, axis=1)[targets == 1].sum())

@@ -13,10 +13,12 @@ from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
 from pipeline.learning.alignment import Target
+from pipeline.learning.cases import FrozenCases, in_order
 from pipeline.learning.classifier import Activations, Classifier
 from pipeline.learning.frozen import mean_features
-from pipeline.learning.loop import Cases, Recipe, class_weights, first_trained_stage, fit, make_accelerator
+from pipeline.learning.loop import fit, make_accelerator
 from pipeline.learning.probe import Probe, fit_probe
+from pipeline.learning.recipe import Recipe
 from pipeline.learning.terms import alignment
 from pipeline.learning.validators import deep_embedded_validation, log_losses
 
@@ -99,7 +101,7 @@ def measure_term(
     network: Classifier,
     method: str,
     weight: float,
-    cases: tuple[Cases, Cases, Cases],
+    cases: tuple[FrozenCases, FrozenCases, FrozenCases],
     domains: tuple[Tensor, Tensor],
     recipe: Recipe,
     source: Source,
@@ -112,27 +114,25 @@ def measure_term(
         Pretrained; copied for each part.
     method, weight : str, float
         A term of the catalogue, and how much it weighs in the loss.
-    cases : three Cases
+    cases : three FrozenCases
         Source, target and judged ones at the freeze boundary; the labels of the latter two are not looked at.
     domains : two (n,), (m,) int64 Tensors
         Site of each source and target case.
     """
     labelled, unlabelled, judged = cases
     target = Target(unlabelled.maps, unlabelled.pooled, domains[1])
-    accelerator = make_accelerator(str(network.head.weight.device))
-    first = first_trained_stage(network, recipe)
+    accelerator = make_accelerator(str(network.device))
     logits = np.zeros((len(source.labels), source.n_classes))
     forecasts, risks = [], []
     for train, held in source.parts():
         some, tuned = source.some(train), copy.deepcopy(network)
-        features = mean_features(tuned, labelled.maps[0, train], labelled.pooled[0, train], first)
+        features = mean_features(tuned, labelled.maps[0, train], labelled.pooled[0, train], labelled.first)
         tuned.start_from(probe_of(features, some))
         rest, inner = (train[rows] for rows in some.parts()[0])  # one part of the patients ends the training
         term = alignment(method, tuned, weight, target, domains[0][rest], recipe, source.seed)
-        weights = class_weights(torch.from_numpy(some.labels), source.n_classes, source.balanced)
-        fit(tuned, labelled.some(rest), labelled.some(inner), recipe, weights, accelerator, source.seed, alignment=term)
+        fit(tuned, labelled.some(rest), labelled.some(inner), recipe, accelerator, source.seed, alignment=term)
         seen, unseen, of_target, of_judged = (
-            _forecast(tuned, part, first) for part in (labelled.some(train), labelled.some(held), unlabelled, judged)
+            _forecast(tuned, part) for part in (labelled.some(train), labelled.some(held), unlabelled, judged)
         )
         logits[held] = unseen[1]
         forecasts.append((of_target[1], of_judged[1]))
@@ -142,22 +142,22 @@ def measure_term(
 
 def probe_of(features: Floats, source: Source) -> Probe:
     """Fit a linear probe on the features (n, w) of source cases."""
-    return fit_probe(features, source.labels, source.patients, source.n_classes, source.balanced, source.seed)
+    return fit_probe(features, np.eye(source.n_classes)[source.labels], source.patients, source.balanced, source.seed)
 
 
 @torch.inference_mode()
-def _forecast(network: Classifier, cases: Cases, first: int) -> tuple[Floats, Floats]:
+def _forecast(network: Classifier, cases: FrozenCases) -> tuple[Floats, Floats]:
     """Give features (n, w) and logits (n, k) of the cases as they are (view 0)."""
-    device = network.head.weight.device
+    device = network.device
     features, logits = [], []
-    for maps, pooled in cases.batches(16):
+    for _, (maps, pooled) in in_order(cases, 16):
         found, _ = network.attention(
-            network.features(Activations(maps.to(device).float(), pooled.to(device).float()), first)
+            network.features(Activations(maps.to(device).float(), pooled.to(device).float()), cases.first)
         )
         features.append(found)
         logits.append(network.head(found))
     if not features:
-        return np.zeros((0, network.encoder.width)), np.zeros((0, network.head.out_features))
+        return np.zeros((0, network.encoder.width)), np.zeros((0, network.n_classes))
     return torch.cat(features).double().cpu().numpy(), torch.cat(logits).double().cpu().numpy()
 
 

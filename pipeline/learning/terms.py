@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from pipeline.learning.alignment import Alignment, Target
 from pipeline.learning.classifier import Classifier
-from pipeline.learning.loop import Recipe
 from pipeline.learning.methods.coral import Coral
 from pipeline.learning.methods.dann import Dann
 from pipeline.learning.methods.mcc import Mcc
 from pipeline.learning.methods.mmd import Mmd
+from pipeline.learning.recipe import Recipe
 
 TERMS: dict[str, Callable[[Classifier, int, int], nn.Module]] = {  # of the network, its sites and the training steps
     "coral": lambda network, sites, steps: Coral(),
@@ -34,5 +34,5 @@ def alignment(
     """Set a term up for a training of this recipe; `domains` (n,) int64 are the sites of the training cases."""
     sites = int(max(domains.max(), target.domains.max())) + 1
     steps = recipe.epochs * math.ceil(len(domains) / recipe.batch_size)
-    term = TERMS[method](network, sites, steps).to(network.head.weight.device)
+    term = TERMS[method](network, sites, steps).to(network.device)
     return Alignment(term, weight, target, domains, recipe.batch_size, torch.Generator().manual_seed(seed))

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import monai
 import numpy
@@ -23,6 +23,7 @@ NETWORK = "pipeline.learning.classifier.Classifier"
 PREPARATION = "pipeline.imaging.transforms.PrepareScand"
 
 Config = dict[str, Any]
+Activation = Literal["softmax", "sigmoid"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Opened:
         "volume" or "picture".
     status : str
         "validated" or "candidate".
+    activation : {"softmax", "sigmoid"}
+        Of the calibrator: one class of all, or each label by itself.
     """
 
     preparation: Config
@@ -53,6 +56,7 @@ class Opened:
     classes: list[str]
     kind: str
     status: str
+    activation: Activation = "softmax"
 
 
 def metadata_config(
@@ -68,8 +72,10 @@ def metadata_config(
     status: str,
     eval_metrics: Config,
     provenance: Config,
+    activation: Activation = "softmax",
 ) -> Config:
     """Write configs/metadata.json to the schema meta_schema_20240725, with calibration in a key of its own."""
+    by_itself = " there, by itself" if activation == "sigmoid" else ""
     return {
         "schema": SCHEMA_URL,
         "version": version,
@@ -86,7 +92,7 @@ def metadata_config(
         "intended_use": f"{intended_use} Research use only, not a medical device.".strip(),
         "eval_metrics": eval_metrics,
         "status": status,
-        "calibration": {"method": "temperature", "temperature": temperature},
+        "calibration": {"method": "temperature", "temperature": temperature, "activation": activation},
         "provenance": provenance,
         "classes": list(classes),
         "kind": kind,
@@ -112,14 +118,16 @@ def metadata_config(
                     "dtype": "float32",
                     "value_range": [0, 1],
                     "is_patch_data": False,
-                    "channel_def": {str(number): label for number, label in enumerate(classes)},
+                    "channel_def": {str(number): f"{label}{by_itself}" for number, label in enumerate(classes)},
                 }
             },
         },
     }
 
 
-def inference_config(preparation: Config, network: Config, temperature: float) -> Config:
+def inference_config(
+    preparation: Config, network: Config, temperature: float, activation: Activation = "softmax"
+) -> Config:
     """Write configs/inference.json: the evaluated preprocessing, network and calibrator in MONAI's evaluator.
 
     Only `run` holds an expression; everything else is `_target_` and plain values.
@@ -127,7 +135,7 @@ def inference_config(preparation: Config, network: Config, temperature: float) -
     postprocessing = [
         # v * (1 + factor) with factor = 1 / T - 1: the temperature, as a transform that every client has.
         {"_target_": "ScaleIntensityd", "keys": "pred", "minv": None, "maxv": None, "factor": 1 / temperature - 1},
-        {"_target_": "Activationsd", "keys": "pred", "softmax": True},
+        {"_target_": "Activationsd", "keys": "pred", activation: True},
     ]
     return {
         "bundle_root": ".",
@@ -196,11 +204,18 @@ def open_bundle(folder: Path) -> Opened:
             list(metadata["classes"]),
             str(metadata["kind"]),
             str(metadata["status"]),
+            activation_of(metadata["calibration"]),
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise BrokenBundle(f"{folder}: its configuration is not one of medadapt's: {error}") from error
     refuse_code(folder, preparation.pop("_target_", None), target, [preparation, network])
     return opened
+
+
+def activation_of(calibration: Config) -> Activation:
+    """Read how logits become probabilities; releases before there were several ways name none, and mean softmax."""
+    known: tuple[Activation, ...] = get_args(Activation)
+    return known[known.index(calibration.get("activation", "softmax"))]
 
 
 def refuse_code(folder: Path, preparation: Any, network: Any, values: Any) -> None:

@@ -10,6 +10,7 @@ from pipeline.reporting.plots import Axes, Bar, Line, chart, nice_range
 
 COLOURS = {"internal": 1, "external": 2, "test": 2}
 KEPT = 3
+PATIENTS = "_patients"
 
 
 def training_curve(fold: str, table: pd.DataFrame) -> dict[str, Any]:
@@ -44,13 +45,26 @@ def unlabelled_curve(fold: str, rows: Sequence[Mapping[str, Any]], kept: int) ->
     return {"svg": svg, "fold": fold, "caption": caption, "rows": rows, "kept": kept}
 
 
-def roc(table: pd.DataFrame) -> Markup:
-    """Draw the ROC curve of each scope, from columns scope, false_positive_rate and true_positive_rate."""
-    lines = [
-        Line(scope, list(zip(group["false_positive_rate"], group["true_positive_rate"], strict=True)), COLOURS[scope])
-        for scope, group in table.groupby("scope", sort=False)
-    ]
-    return chart("ROC curves", Axes("1 - specificity", "sensitivity", diagonal=True), lines)
+def roc(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Draw the ROC curve of each scope, from columns scope, false_positive_rate and true_positive_rate.
+
+    Scopes of patients ("internal_patients") have a chart of their own.
+    """
+    of_patients = table["scope"].str.endswith(PATIENTS)
+    drawn = [("ROC curves", "ROC curve", table[~of_patients])]
+    if of_patients.any():
+        drawn.append(("ROC curves of patients", "ROC curve, patients", table[of_patients]))
+    axes = Axes("1 - specificity", "sensitivity", diagonal=True)
+    return [{"svg": chart(title, axes, _roc_lines(some)), "caption": caption} for title, caption, some in drawn]
+
+
+def _roc_lines(table: pd.DataFrame) -> list[Line]:
+    lines = []
+    for scope, group in table.groupby("scope", sort=False):
+        name = scope.removesuffix(PATIENTS)
+        points = list(zip(group["false_positive_rate"], group["true_positive_rate"], strict=True))
+        lines.append(Line(name, points, COLOURS[name]))
+    return lines
 
 
 def reliability(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -59,17 +73,18 @@ def reliability(table: pd.DataFrame) -> list[dict[str, Any]]:
     The columns are scope ("internal_calibrated"), forecast, observed, lower, upper and n.
     """
     table = table.copy()
-    table[["set", "state"]] = table["scope"].str.split("_", n=1, expand=True)
+    table[["set", "state"]] = table["scope"].str.rsplit("_", n=1, expand=True)
     drawn = []
     for name, group in table.groupby("set", sort=False):
+        colour, shown = COLOURS[name.removesuffix(PATIENTS)], name.replace("_", ", ")
         after, before = (group[group["state"] == state] for state in ("calibrated", "uncalibrated"))
         lines = [
             Line("before", list(zip(before["forecast"], before["observed"], strict=True)), 4, dashed=True),
-            Line("calibrated", list(zip(after["forecast"], after["observed"], strict=True)), COLOURS[name], marks=True),
+            Line("calibrated", list(zip(after["forecast"], after["observed"], strict=True)), colour, marks=True),
         ]
-        bars = [Bar(row.forecast, row.lower, row.upper, COLOURS[name]) for row in after.itertuples()]
-        svg = chart(f"Reliability, {name}", Axes("forecast", "observed share", diagonal=True), lines, bars)
-        drawn.append({"svg": svg, "caption": f"{name}, n = {int(after['n'].sum())}; intervals are Wilson's, 95 %"})
+        bars = [Bar(row.forecast, row.lower, row.upper, colour) for row in after.itertuples()]
+        svg = chart(f"Reliability, {shown}", Axes("forecast", "observed share", diagonal=True), lines, bars)
+        drawn.append({"svg": svg, "caption": f"{shown}, n = {int(after['n'].sum())}; intervals are Wilson's, 95 %"})
     return drawn
 
 

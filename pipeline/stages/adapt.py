@@ -19,21 +19,24 @@ from torch import Tensor
 from pipeline import engine, paths
 from pipeline.imaging.case_views import CaseViews
 from pipeline.imaging.geometry import Geometry
-from pipeline.learning.adapting import Adapting, Images, adapt, features_of, stacks_of
+from pipeline.learning.adapting import Adapting, Images, adapt, features_of, views_of
+from pipeline.learning.cases import FrozenCases
 from pipeline.learning.catalogue import HARMONISERS
 from pipeline.learning.classifier import Classifier
 from pipeline.learning.encoder import preprocessing_of
 from pipeline.learning.families import NotInflatable, UnknownEncoder
 from pipeline.learning.frozen import frozen_views
 from pipeline.learning.ladder import Step, climb
-from pipeline.learning.loop import Cases, Recipe, first_trained_stage, make_accelerator
+from pipeline.learning.loop import make_accelerator
 from pipeline.learning.pretraining.continued import Epoch, Settings, kept
+from pipeline.learning.recipe import Recipe, first_trained_stage
 from pipeline.learning.rungs import Measured, Source, measure_probes, measure_term
+from pipeline.learning.tasks import Balance
 from pipeline.learning.terms import TERMS
 from pipeline.learning.weights import BadWeights, pretrained_network
-from pipeline.params import Adapt, Params
 from pipeline.paths import Role
 from pipeline.refusal import Refusal
+from pipeline.schema import Adapt, Params
 from pipeline.seeds import seed_for
 
 log = logging.getLogger(__name__)
@@ -60,7 +63,7 @@ def run(params: Params, fold: str) -> None:
         steps: list[Step] = []
         forecasts = pd.DataFrame(columns=["case", "role", "rung"])
         if settings.method == "auto":
-            balanced = params.finetune.class_weights == "balanced"
+            balanced = params.finetune.class_weights != "none"
             steps, forecasts = choose(plan, cases, settings, balanced)
             plan = plan.by(*[(step.method, step.strength) for step in steps if step.kept][-1])
         try:
@@ -149,7 +152,10 @@ def images_of(cases: pd.DataFrame) -> Images:
 
 def choose(plan: Adapting, cases: pd.DataFrame, settings: Adapt, balanced: bool) -> tuple[list[Step], pd.DataFrame]:
     """Climb the ladder, on the training cases of this fold and what it may see of the target."""
-    classes = paths.read_json(paths.COHORT_FACTS)["classes"]
+    facts = paths.read_json(paths.COHORT_FACTS)
+    if facts["task"] == "multilabel":
+        raise Refusal("adapt.method: auto compares methods by one class a case, and these have several; name a method")
+    classes = facts["classes"]
     training = cases[cases["role"] == Role.TRAIN]
     others = plan.seen.where(~np.isin(plan.seen.cases, training["case"]))
     judged = cases[cases["role"].isin([Role.HELD_OUT, Role.LOCKED])]
@@ -182,15 +188,19 @@ def measure_on_tail(plan: Adapting, sets: tuple[Images, Images, Images], source:
     if not len(others) or len(sites) < 2:
         raise ValueError(f"it needs unlabelled cases and two sites; there are {len(others)} and {len(sites)}")
     network = plan.start(n_classes=source.n_classes)
-    recipe = Recipe(settings.trainable_stages, settings.epochs, settings.patience, batch_size=16, **RATES_OF_A_TERM)
+    balance: Balance = "balanced" if source.balanced else "none"
+    how: dict[str, Any] = {"batch_size": 16, "class_weights": balance, **RATES_OF_A_TERM}
+    recipe = Recipe(settings.trainable_stages, settings.epochs, settings.patience, **how)
     first = first_trained_stage(network, recipe)
 
-    def looked_at(images: Images, labels: Tensor, views: int) -> Cases:
-        return Cases(*frozen_views(network, stacks_of(images, views, plan), first), labels)
+    def looked_at(images: Images, labels: Tensor, views: int) -> FrozenCases:
+        return FrozenCases(*frozen_views(network, views_of(images, views, plan), first), labels, first)
 
-    labelled = looked_at(training, torch.from_numpy(source.labels), VIEWS_OF_A_TERM)
-    target = looked_at(others, torch.zeros(len(others), dtype=torch.long), VIEWS_OF_A_TERM)
-    unseen = looked_at(judged, torch.zeros(len(judged), dtype=torch.long), 0) if len(judged) else labelled.some(NOBODY)
+    targets = torch.eye(source.n_classes)[torch.from_numpy(source.labels)]
+    labelled = looked_at(training, targets, VIEWS_OF_A_TERM)
+    target = looked_at(others, torch.zeros(len(others), source.n_classes), VIEWS_OF_A_TERM)
+    none = torch.zeros(len(judged), source.n_classes)
+    unseen = looked_at(judged, none, 0) if len(judged) else labelled.some(NOBODY)
     domains, of_target = (torch.tensor([sites.index(site) for site in images.sites]) for images in (training, others))
     cases, places = (labelled, target, unseen), (domains, of_target)
     return measure_term(network, plan.method, plan.strength, cases, places, recipe, source)

@@ -8,107 +8,133 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import paths
-from pipeline.assessing.calibrators import Temperature, cross_fitted, fit_temperature
+from pipeline.assessing.calibrators import Temperature, activation_for, fit_temperature
 from pipeline.assessing.judged import (
     Judged,
+    Labelling,
     auc_of_folds,
     by_fold,
+    class_table,
     forecast_table,
+    judged_across,
     judged_by,
     label_numbers,
     logits_of,
-    roc_table,
+    reliability_tables,
+    roc_tables,
+    site_forecasts,
+    summary_of,
 )
 from pipeline.assessing.ladder import RUNGS, VALIDATORS, judge_rungs, judge_validators
+from pipeline.assessing.metrics import Labels
+from pipeline.assessing.patients import of_patients
 from pipeline.assessing.summary import (
     OF_A_SITE,
     BadProbabilities,
     collapses,
+    of_a_repetition,
     of_a_site,
-    per_class,
-    reliability,
     rows_of,
-    site_baseline,
-    summarise,
 )
-from pipeline.params import FINAL, Params
+from pipeline.imaging.labels import targets_of
 from pipeline.paths import Role
 from pipeline.refusal import Refusal
+from pipeline.schema import FINAL, Params
 from pipeline.seeds import seed_for
 
 Floats = NDArray[np.float64]
 
 LEFT_OUT = ["site", "unlabelled", "fold", *OF_A_SITE, "state"]
-COLLAPSES = ["scope", "class", "n", "recall"]
 
 
 def run(params: Params) -> None:
     """Write calibrator, predictions and figures."""
-    classes = paths.read_json(paths.COHORT_FACTS)["classes"]
+    facts = paths.read_json(paths.COHORT_FACTS)
+    labelling = Labelling(facts["classes"], facts.get("task", "multiclass"))
+    refuse_settings(params, facts["patients_known"])
     folds = list(params.split.numbered)
-    if len(folds) < 2:
-        raise Refusal(
-            "split.folds: name at least two numbered ones, so that a calibrator can be judged on cases it was not "
-            "fitted on"
-        )
-    held_out = judge_folds(folds, classes)
+    held_out = judge_folds(folds, labelling)
+    repetitions = {name: judge_folds(list(some), labelling) for name, some in params.split.repeated.items()}
     calibrator = fit_temperature(logits_of(held_out.cases), held_out.labels)
-    temperatures = dict(zip(held_out.cases["fold"], held_out.cases["temperature"], strict=True))
-    locked = judge_locked(calibrator, classes) if FINAL in params.split.folds else None
+    locked = judge_locked(calibrator, labelling) if FINAL in params.split.folds else None
     show = locked is not None and len(locked.cases) > 0 and params.calibrate.test == "open"
     scopes = {"internal": held_out} | ({locked_name(): locked} if locked and show else {})
-    left_out = {fold: judge_left_out(fold, classes) for fold in params.split.left_out}
-    write_figures(scopes, classes, params)
-    write_left_out(left_out, params)
-    write_collapses(scopes, left_out, classes)
+    scopes |= patient_scopes(scopes, labelling, params)
+    left_out = {fold: judge_left_out(fold, labelling) for fold in params.split.left_out}
+    write_figures(scopes, repetitions, labelling, params)
+    write_repetitions(repetitions, labelling, params)
+    write_left_out(left_out, labelling, params)
+    write_collapses(scopes, left_out, labelling.classes)
     ladders = {"internal": (folds, Role.HELD_OUT)} | ({locked_name(): ([FINAL], Role.LOCKED)} if show else {})
-    write_ladders(ladders, classes, params)
-    forecasts = [forecast_table(judged, scope) for scope, judged in scopes.items()]
-    paths.write_table(pd.concat(forecasts), paths.PREDICTIONS)
+    write_ladders({} if labelling.task == "multilabel" else ladders, labelling.classes, params)
+    paths.write_table(pd.concat([forecast_table(judged, scope) for scope, judged in scopes.items()]), paths.PREDICTIONS)
     if locked and show:
         count_opening(locked)
-    paths.write_json(
-        {
-            "method": "temperature",
-            "temperature": calibrator.value,
-            "fitted_on": {"cases": len(held_out.labels), "folds": folds},
-            "cross_fitted": temperatures,
-        },
-        paths.CALIBRATOR,
-    )
+    write_calibrator(calibrator, held_out, folds)
     paths.write_json(stamps(params, show), paths.STAMPS)
 
 
-def judge_folds(folds: list[str], classes: list[str]) -> Judged:
+def refuse_settings(params: Params, patients_known: bool) -> None:
+    """Make sure that every calibrator can be cross-fitted, and that patients are known where they are judged."""
+    repeated = {f"folds of {name}": folds for name, folds in params.split.repeated.items()}
+    for what, folds in {"numbered ones": params.split.numbered, **repeated}.items():
+        if len(folds) < 2:
+            raise Refusal(
+                f"split.folds: name at least two {what}, so that a calibrator can be judged on cases it was not "
+                "fitted on"
+            )
+    if params.calibrate.per_patient != "none" and not patients_known:
+        raise Refusal("calibrate.per_patient: cohort.csv names no patients; give it patient_id, or set it to none")
+
+
+def labels_of(cases: pd.DataFrame, labelling: Labelling) -> Labels:
+    """Read the column `label`: numbers of classes (n,), or of a multilabel task 1, 0 and NaN for not known (n, C)."""
+    if labelling.task == "multilabel":
+        return targets_of(cases["label"].tolist(), labelling.classes, "multilabel").astype(np.float64)
+    return label_numbers(cases, labelling.classes)
+
+
+def judge_folds(folds: list[str], labelling: Labelling) -> Judged:
     """Pool what each fold held out, calibrated by the temperature of the other folds."""
     parts = []
     for fold in folds:
         part = scored(fold)
         part = part[part["role"] == Role.HELD_OUT]
-        parts.append(part.assign(site_forecast=list(site_forecasts(fold, part, classes))))
+        parts.append(part.assign(site_forecast=list(forecasts_from_site(fold, part, labelling))))
     cases = pd.concat(parts, ignore_index=True)
     if cases["case"].duplicated().any():
         raise AssertionError("a case was held out by two folds")
-    labels = label_numbers(cases, classes)
-    calibrated, temperatures = cross_fitted(logits_of(cases), labels, cases["fold"].to_numpy(dtype=str))
-    cases["temperature"] = cases["fold"].map(temperatures)
-    return Judged(cases, labels, Temperature(1.0).apply(logits_of(cases)), calibrated)
+    return judged_across(cases, labels_of(cases, labelling))
 
 
-def judge_locked(calibrator: Temperature, classes: list[str]) -> Judged:
+def judge_locked(calibrator: Temperature, labelling: Labelling) -> Judged:
     """Score the locked cases by the final model and the calibrator that are released."""
     cases = scored(FINAL)
     cases = cases[cases["role"] == Role.LOCKED].reset_index(drop=True).assign(temperature=calibrator.value)
-    return judged_by(calibrator, cases, classes)
+    return judged_by(calibrator, cases, labelling.classes, labels_of(cases, labelling))
 
 
-def judge_left_out(fold: str, classes: list[str]) -> Judged:
+def judge_left_out(fold: str, labelling: Labelling) -> Judged:
     """Score the cases of the site that a fold left out, calibrated by its inner cases if their logits were kept."""
     cases = scored(fold)
     inner, held_out = (cases[cases["role"] == role].reset_index(drop=True) for role in (Role.INNER, Role.HELD_OUT))
-    calibrator = fit_temperature(logits_of(inner), label_numbers(inner, classes)) if len(inner) else Temperature(1.0)
-    state = "calibrated" if len(inner) else "uncalibrated"
-    return judged_by(calibrator, held_out.assign(temperature=calibrator.value, state=state), classes)
+    labels = labels_of(held_out, labelling)
+    calibrator, state = Temperature(1.0, activation_for(labels)), "uncalibrated"
+    if len(inner):
+        calibrator, state = fit_temperature(logits_of(inner), labels_of(inner, labelling)), "calibrated"
+    held_out = held_out.assign(temperature=calibrator.value, state=state)
+    return judged_by(calibrator, held_out, labelling.classes, labels)
+
+
+def patient_scopes(scopes: dict[str, Judged], labelling: Labelling, params: Params) -> dict[str, Judged]:
+    """Put the images of each patient together, by the rule that was declared; nothing where there is none."""
+    rule = params.calibrate.per_patient
+    if rule == "none":
+        return {}
+    try:
+        return {f"{scope}_patients": of_patients(judged, rule, labelling) for scope, judged in scopes.items()}
+    except ValueError as error:
+        raise Refusal(f"calibrate.per_patient is {rule}, but {error}; set it to none to judge images alone") from error
 
 
 def scored(fold: str) -> pd.DataFrame:
@@ -117,13 +143,12 @@ def scored(fold: str) -> pd.DataFrame:
     return paths.read_table(paths.predictions(fold)).assign(fold=fold, model_sha256=digest)
 
 
-def site_forecasts(fold: str, judged: pd.DataFrame, classes: list[str]) -> Floats:
+def forecasts_from_site(fold: str, judged: pd.DataFrame, labelling: Labelling) -> Floats:
     """Forecast the held-out cases from their site alone."""
     cases = paths.read_table(paths.split(fold))
     training = cases[cases["role"] == Role.TRAIN]
-    return site_baseline(
-        training["site"].tolist(), label_numbers(training, classes), judged["site"].tolist(), len(classes)
-    )
+    known = (training["site"].tolist(), labels_of(training, labelling))
+    return site_forecasts(*known, judged["site"].tolist(), len(labelling.classes))
 
 
 def locked_name() -> str:
@@ -131,54 +156,41 @@ def locked_name() -> str:
     return "external" if paths.read_json(paths.SPLIT_SUMMARY)["external"] else "test"
 
 
-def write_figures(scopes: dict[str, Judged], classes: list[str], params: Params) -> None:
+def write_figures(
+    scopes: dict[str, Judged], repetitions: dict[str, Judged], labelling: Labelling, params: Params
+) -> None:
     """Write the figures, per fold and pooled, and the tables behind the curves."""
-    flat, curves, diagrams = [], [], []
+    flat = []
     for scope, judged in scopes.items():
         for state, probabilities in (("uncalibrated", judged.uncalibrated), ("calibrated", judged.calibrated)):
-            figures = figures_of(judged, probabilities, params, scope)
+            figures = figures_of(judged, probabilities, labelling, params, scope)
             if scope == "internal":
                 figures |= auc_of_folds(judged, probabilities)
             paths.write_json(figures, paths.pooled_metrics(f"{scope}_{state}"))
             flat += rows_of(figures, f"{scope}_{state}")
-            table = reliability(probabilities, judged.labels, params.calibrate.bins)
-            diagrams.append(table.assign(scope=f"{scope}_{state}"))
-        curve = roc_table(judged)
-        curve.insert(0, "scope", scope)
-        curves.append(curve)
-    for fold, part in by_fold(scopes["internal"]).items():
-        figures = figures_of(part, part.calibrated, params, f"fold {fold}")
-        paths.write_json(figures, paths.fold_metrics(fold))
-        flat += rows_of(figures, f"fold_{fold}")
+    for pooled in (scopes["internal"], *repetitions.values()):
+        for fold, part in by_fold(pooled).items():
+            figures = figures_of(part, part.calibrated, labelling, params, f"fold {fold}")
+            paths.write_json(figures, paths.fold_metrics(fold))
+            flat += rows_of(figures, f"fold_{fold}")
     paths.write_table(pd.DataFrame(flat), paths.FIGURES)
-    paths.write_table(pd.concat(curves), paths.ROC)
-    paths.write_table(pd.concat(diagrams), paths.RELIABILITY)
-    paths.write_table(
-        pd.concat([classes_of(judged, classes, scope, params) for scope, judged in scopes.items()]), paths.PER_CLASS
-    )
+    paths.write_table(roc_tables(scopes), paths.ROC)
+    paths.write_table(reliability_tables(scopes, params.calibrate.bins), paths.RELIABILITY)
+    classes = [
+        class_table(judged, labelling, *draws_for(params, "classes", scope)).assign(scope=scope)
+        for scope, judged in scopes.items()
+    ]
+    paths.write_table(pd.concat(classes), paths.PER_CLASS)
 
 
-def figures_of(judged: Judged, probabilities: Floats, params: Params, name: str) -> dict[str, Any]:
+def figures_of(
+    judged: Judged, probabilities: Floats, labelling: Labelling, params: Params, name: str
+) -> dict[str, Any]:
     """Compute the figures of a set of cases, or say which of them spoils it."""
-    settings = params.calibrate
     try:
-        return summarise(
-            probabilities,
-            judged.labels,
-            judged.patients,
-            settings.bins,
-            settings.n_bootstrap,
-            settings.confidence,
-            seed_for(params.seed, "bootstrap", name),
-        )
+        return summary_of(judged, probabilities, labelling, params.calibrate.bins, *draws_for(params, name))
     except BadProbabilities as error:
         raise Refusal(f"{name}: {error}; look at the training curves in {paths.FOLDS}") from error
-
-
-def classes_of(judged: Judged, classes: list[str], scope: str, params: Params) -> pd.DataFrame:
-    """Tabulate each class, one against the rest."""
-    draws = draws_for(params, "classes", scope)
-    return per_class(judged.calibrated, judged.labels, judged.patients, classes, *draws).assign(scope=scope)
 
 
 def draws_for(params: Params, *names: str) -> tuple[int, float, int]:
@@ -186,11 +198,32 @@ def draws_for(params: Params, *names: str) -> tuple[int, float, int]:
     return params.calibrate.n_bootstrap, params.calibrate.confidence, seed_for(params.seed, "bootstrap", *names)
 
 
-def write_left_out(left_out: dict[str, Judged], params: Params) -> None:
+def write_repetitions(repetitions: dict[str, Judged], labelling: Labelling, params: Params) -> None:
+    """Write the pooled figures of each repetition of the partition, every one cross-fitted within itself."""
+    of_name = {"r1": paths.read_json(paths.pooled_metrics("internal_calibrated"))}
+    for name, judged in repetitions.items():
+        of_name[name] = figures_of(judged, judged.calibrated, labelling, params, name)
+    rows = [{"repetition": name, **of_a_repetition(figures)} for name, figures in of_name.items()]
+    paths.write_table(pd.DataFrame(rows), paths.REPEATS)
+
+
+def write_calibrator(calibrator: Temperature, held_out: Judged, folds: list[str]) -> None:
+    """Write the calibrator that is released, and those by which each fold was judged."""
+    values = {
+        "method": "temperature",
+        "activation": calibrator.activation,
+        "temperature": calibrator.value,
+        "fitted_on": {"cases": len(held_out.labels), "folds": folds},
+        "cross_fitted": dict(zip(held_out.cases["fold"], held_out.cases["temperature"], strict=True)),
+    }
+    paths.write_json(values, paths.CALIBRATOR)
+
+
+def write_left_out(left_out: dict[str, Judged], labelling: Labelling, params: Params) -> None:
     """Write the figures of each site that was left out, and whether its unlabelled images had been seen."""
     rows = []
     for fold, judged in left_out.items():
-        figures = figures_of(judged, judged.calibrated, params, fold)
+        figures = figures_of(judged, judged.calibrated, labelling, params, fold)
         site, state = judged.cases.loc[0, ["site", "state"]]
         paths.write_json(figures | {"state": state}, paths.fold_metrics(fold))
         known = {"site": site, "unlabelled": unlabelled_images(fold, site), "fold": fold, "state": state}
@@ -211,7 +244,7 @@ def write_collapses(scopes: dict[str, Judged], left_out: dict[str, Judged], clas
     of_folds = {f"fold_{fold}": part for fold, part in by_fold(scopes["internal"]).items()}
     sets = scopes | of_folds | left_out
     tables = [collapses(one.calibrated, one.labels, classes).assign(scope=name) for name, one in sets.items()]
-    paths.write_table(pd.concat(tables)[COLLAPSES], paths.COLLAPSES)
+    paths.write_table(pd.concat(tables)[["scope", "class", "n", "recall"]], paths.COLLAPSES)
 
 
 def write_ladders(ladders: dict[str, tuple[list[str], Role]], classes: list[str], params: Params) -> None:

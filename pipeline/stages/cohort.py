@@ -18,10 +18,11 @@ from pipeline.imaging.cohort_table import (
     write_cohort_table,
 )
 from pipeline.imaging.deidentify import pseudonym, remember_names, salt_of
+from pipeline.imaging.labels import NO_FINDING, Task, classes_in, task_of
 from pipeline.imaging.reading.scan import Finding, Policy
 from pipeline.imaging.simulate import is_recipe, plan_scans, read_recipe, write_scan
-from pipeline.params import Cohort, Params
 from pipeline.refusal import Refusal
+from pipeline.schema import Cohort, Params
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +36,11 @@ def run(params: Params) -> None:
         simulate_cohort(source)
         source = paths.SIMULATED
     table = read_table(source, params.cohort)
-    classes = class_order(params.cohort, table["label"].tolist())
+    labels = table["label"].tolist()
+    task = task_of(labels) if params.cohort.task == "auto" else params.cohort.task
+    classes = class_order(params.cohort, task, labels)
     audited = audit(table, source, params.cohort)
-    of_table = audit_table(table, classes, params.split.n_folds)
+    of_table = audit_table(table, classes, params.split.n_folds, task)
     findings = [[*one.findings, *more] for one, more in zip(audited, of_table, strict=True)]
     tell(table["image"].tolist(), findings)
     refused = [any(one.action == "refused" for one in found) for found in findings]
@@ -48,8 +51,9 @@ def run(params: Params) -> None:
         raise Refusal(f"none of the {len(table)} images of {params.cohort.path} can be used; see the findings above")
     paths.write_table(cases, paths.CASES)
     facts = {
+        "task": task,
         "classes": classes,
-        "positive": params.cohort.positive or (classes[-1] if len(classes) == 2 else None),
+        "positive": params.cohort.positive or (classes[-1] if len(classes) == 2 and task != "multilabel" else None),
         "simulated": simulated,
         "public": params.cohort.public,
         "patients_known": has_patients(source),
@@ -76,15 +80,31 @@ def read_table(source: Path, cohort: Cohort) -> pd.DataFrame:
         raise Refusal(str(error)) from error
 
 
-def class_order(cohort: Cohort, labels: list[str]) -> list[str]:
+def class_order(cohort: Cohort, task: Task, labels: list[str]) -> list[str]:
     """Take the classes as declared, else as found in alphabetical order; the positive class comes last of two."""
-    classes = list(cohort.classes) or sorted(set(labels) - {""})
+    classes = list(cohort.classes) or classes_in(labels, task)
+    if task == "multilabel":
+        return label_order(cohort, classes)
     if len(classes) < 2:
         raise Refusal(f"{cohort.path}: the column label holds {len(classes)} class(es); at least two are needed")
     if cohort.positive is not None and cohort.positive not in classes:
         raise Refusal(f"cohort.positive is '{cohort.positive}', but the classes are {', '.join(classes)}")
     if len(classes) == 2 and cohort.positive == classes[0]:
         classes.reverse()
+    return classes
+
+
+def label_order(cohort: Cohort, classes: list[str]) -> list[str]:
+    """Check the labels of a multilabel cohort, of which each is there or not whatever the others are."""
+    if cohort.positive is not None:
+        raise Refusal(
+            f"cohort.positive is '{cohort.positive}', but the labels of {cohort.path} hold ';' or '?', so a case has "
+            "several, each with a probability of its own; set cohort.positive to null, or cohort.task to multiclass"
+        )
+    if NO_FINDING in classes:
+        raise Refusal(f"cohort.classes names '{NO_FINDING}', which says that no label is there; take it out")
+    if not classes:
+        raise Refusal(f"{cohort.path}: the column label names nothing; at least one label is needed")
     return classes
 
 

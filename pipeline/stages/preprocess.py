@@ -17,8 +17,8 @@ from pipeline.imaging.preparation import Steps
 from pipeline.imaging.reading.scan import Finding, Header, Policy, Unreadable
 from pipeline.imaging.simulate import is_recipe
 from pipeline.imaging.sizing import Wishes, resolve_geometry
-from pipeline.params import Params
 from pipeline.refusal import Refusal
+from pipeline.schema import Params
 
 PLANES = "planes.npy"
 

@@ -13,7 +13,6 @@ from pipeline.assessing.gates import Gate, check_gates
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation import Steps
 from pipeline.imaging.transforms import preparation_config
-from pipeline.params import FINAL, Params
 from pipeline.refusal import Refusal
 from pipeline.releasing.bundle import (
     INFERENCE,
@@ -27,6 +26,7 @@ from pipeline.releasing.bundle import (
 )
 from pipeline.releasing.card import write_card
 from pipeline.releasing.manifest import sha256_of, write_manifest
+from pipeline.schema import FINAL, Params
 
 PACKAGES = ("torch", "monai", "timm", "numpy", "scikit-learn", "nibabel", "pydicom", "safetensors", "pillow")
 
@@ -65,7 +65,8 @@ def write_configs(params: Params, status: str, figures: dict[str, dict[str, obje
     """Write metadata and inference configuration, and the schema that the metadata can be checked against offline."""
     bundle = paths.bundle(params.release.name)
     geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
-    temperature = paths.read_json(paths.CALIBRATOR)["temperature"]
+    calibrator = paths.read_json(paths.CALIBRATOR)
+    temperature, activation = calibrator["temperature"], calibrator["activation"]
     metadata = metadata_config(
         name=params.release.name,
         version=params.release.version,
@@ -79,9 +80,11 @@ def write_configs(params: Params, status: str, figures: dict[str, dict[str, obje
         status=status,
         eval_metrics=figures,
         provenance=paths.read_json(paths.adaptation(FINAL))["provenance"],
+        activation=activation,
     )
     steps = Steps.from_json({"geometry": geometry.as_json(), **paths.read_json(paths.READING)})
-    inference = inference_config(preparation_config(steps), paths.read_json(paths.network(FINAL)), temperature)
+    network = paths.read_json(paths.network(FINAL))
+    inference = inference_config(preparation_config(steps), network, temperature, activation)
     for file, values in ((METADATA, metadata), (INFERENCE, inference)):
         paths.write_json(values, bundle / file)
     shutil.copyfile(SCHEMA_FILE, bundle / SCHEMA)
@@ -106,6 +109,8 @@ def write_documents(params: Params, status: str, figures: dict[str, dict[str, ob
             "provenance": adaptation["provenance"],
             "parameters": f"{sum(value.numel() for value in load_file(paths.model(FINAL)).values()):,}",
             "temperature": calibrator["temperature"],
+            "per_patient": params.calibrate.per_patient,
+            "task": paths.read_json(paths.COHORT_FACTS).get("task", "multiclass"),
             "fitted_on": calibrator["fitted_on"]["cases"],
             "confidence": params.calibrate.confidence,
         }

@@ -4,16 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from pipeline import paths
-from pipeline.params import FINAL, Params
+from pipeline.imaging.labels import Task, targets_of
 from pipeline.paths import Role
 from pipeline.reporting.adaptation import section
 from pipeline.reporting.diagrams import reliability, roc, training_curve, unlabelled_curve
 from pipeline.reporting.figures import figure_of
 from pipeline.reporting.page import write_page
+from pipeline.reporting.tasks import labels_left_out, repetitions, words_of
+from pipeline.schema import FINAL, Params
 
 IMAGES_PER_SITE = 8
 STATES = ("uncalibrated", "calibrated")
@@ -23,7 +26,10 @@ def run(params: Params) -> None:
     """Write data/report/index.html."""
     facts, stamps = paths.read_json(paths.COHORT_FACTS), paths.read_json(paths.STAMPS)
     scope = stamps["locked_set"]["scope"]
-    files = [paths.pooled_metrics(f"{name}_{state}") for name in ("internal", scope) for state in STATES]
+    task, rule = facts.get("task", "multiclass"), params.calibrate.per_patient
+    levels = [""] if rule == "none" else ["", "_patients"]
+    names = [f"{name}{level}_{state}" for level in levels for name in ("internal", scope) for state in STATES]
+    files = [paths.pooled_metrics(name) for name in names]
     pooled = {file.stem: paths.read_json(file) for file in files if file.exists()}
     status, *gates = (paths.bundle(params.release.name) / "STATUS").read_text().splitlines()
     page = write_page(
@@ -33,7 +39,7 @@ def run(params: Params) -> None:
             "stamps": stamps,
             "unit": stamps["unit_of_intervals"],
             "classes": facts["classes"],
-            "binary": len(facts["classes"]) == 2,
+            "words_of_task": words_of(task, facts["classes"], rule),
             "geometry": paths.read_json(paths.GEOMETRY),
             "defaced": paths.read_json(paths.READING)["deface"],
             "shortcuts": paths.read_json(paths.SPLIT_SUMMARY),
@@ -41,6 +47,8 @@ def run(params: Params) -> None:
             "bins": params.calibrate.bins,
             "pooled": pooled,
             "internal": pooled["internal_calibrated"],
+            "labels_left_out": labels_left_out(pooled["internal_calibrated"]),
+            "repetitions": repetitions(rows_of(paths.REPEATS)),
             "locked": pooled.get(f"{scope}_calibrated"),
             "locked_scope": scope,
             "folds": {fold: paths.read_json(paths.fold_metrics(fold)) for fold in params.split.numbered},
@@ -49,7 +57,7 @@ def run(params: Params) -> None:
             "bundle": str(paths.bundle(params.release.name)),
             "openings": count_openings(),
             "parameters": yaml.safe_dump(parameters_of(params), sort_keys=False),
-            **tables(facts["classes"]),
+            **tables(facts["classes"], task),
             **adaptation(params),
             **plots(params),
         }
@@ -58,12 +66,12 @@ def run(params: Params) -> None:
     paths.REPORT.write_text(page)
 
 
-def tables(classes: list[str]) -> dict[str, Any]:
+def tables(classes: list[str], task: Task) -> dict[str, Any]:
     """Collect the rows of the cohort flow, the contact sheets, the refusals and the classes."""
     index = paths.read_table(paths.INDEX)[["case", "thumbnail"]]
     cases = paths.read_table(paths.split(FINAL)).merge(index, on="case")
     cases["side"] = cases["role"].replace({"train": "development", "inner": "development"})
-    flow = [flow_row(site, side, group, classes) for (site, side), group in cases.groupby(["site", "side"])]
+    flow = [flow_row(site, side, group, classes, task) for (site, side), group in cases.groupby(["site", "side"])]
     sheets = [{"name": site, "images": sample(group)} for site, group in cases.groupby("site")]
     per_class = [
         {**row, "auc": figure_of(row, "auc"), "sensitivity": figure_of(row, "sensitivity")}
@@ -106,14 +114,15 @@ def pairs_of_copies(thumbnails: "pd.Series[str]") -> list[dict[str, Any]]:
     ]
 
 
-def flow_row(site: str, side: str, group: pd.DataFrame, classes: list[str]) -> dict[str, Any]:
-    """Count one site's cases on one side."""
+def flow_row(site: str, side: str, group: pd.DataFrame, classes: list[str], task: Task) -> dict[str, Any]:
+    """Count one site's cases on one side, and those of each class or with each label."""
+    targets = targets_of(group["label"].tolist(), classes, task)
     return {
         "site": site,
         "side": side,
         "patients": group["patient"].nunique(),
         "cases": len(group),
-        "counts": [int((group["label"] == name).sum()) for name in classes],
+        "counts": np.nansum(targets, axis=0).astype(int).tolist(),
         "unlabelled": int((group["label"] == "").sum()),
     }
 
@@ -189,7 +198,7 @@ def images_seen(fold: str, record: dict[str, Any]) -> dict[str, Any]:
 
 def rows_of(file: Path) -> list[dict[str, Any]]:
     """Read a table of figures; an empty field is None, and a class or site called "NA" is a name like any other."""
-    text = dict.fromkeys(("scope", "rung", "validator", "site", "unlabelled", "fold", "class"), str)
+    text = dict.fromkeys(("scope", "rung", "validator", "site", "unlabelled", "fold", "class", "repetition"), str)
     table = pd.read_csv(file, dtype=text, keep_default_na=False, na_values=[""])
     rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
     return rows

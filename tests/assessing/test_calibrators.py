@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.special import softmax
+from scipy.special import expit, softmax
 from sklearn.metrics import log_loss
 
 from pipeline.assessing.calibrators import Temperature, cross_fitted, fit_temperature
@@ -67,3 +67,46 @@ def test_no_case_is_judged_by_its_own_fit():
 def test_one_fold_cannot_be_cross_fitted():
     with pytest.raises(ValueError, match="two folds"):
         cross_fitted(np.zeros((3, 2)), np.zeros(3, dtype=int), np.array(["0"] * 3))
+
+
+def several_labels(n, temperature, unknown=0.3, seed=0):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(-0.5, 2, (n, 3))
+    labels = (rng.random(logits.shape) < expit(logits)).astype(float)
+    labels[rng.random(logits.shape) < unknown] = np.nan
+    return logits * temperature, labels
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_one_temperature_is_found_over_all_known_pairs_of_case_and_label(temperature):
+    logits, labels = several_labels(8000, temperature)
+    found = fit_temperature(logits, labels)
+    assert found.value == pytest.approx(temperature, rel=0.05) and found.activation == "sigmoid"
+    known = np.isfinite(labels)
+    np.testing.assert_allclose(found.apply(logits), expit(logits / found.value))
+    losses = [log_loss(labels[known], expit(logits[known] / (found.value * f))) for f in (0.97, 1, 1.03)]
+    assert losses[1] < losses[0] and losses[1] < losses[2]
+
+
+def test_a_logit_of_a_pair_that_is_not_known_moves_no_temperature():
+    logits, labels = several_labels(200, 1.5)
+    wild = np.where(np.isnan(labels), 50.0, logits)
+    assert fit_temperature(wild, labels) == fit_temperature(logits, labels)
+
+
+def test_one_label_by_itself_has_the_temperature_of_two_classes():
+    logits, labels = several_labels(300, 1.5, unknown=0)
+    both = np.stack([np.zeros(300), logits[:, 0]], axis=1)
+    of_two = fit_temperature(both, labels[:, 0].astype(int))
+    alone = fit_temperature(logits[:, :1], labels[:, :1])
+    assert alone.value == pytest.approx(of_two.value, rel=1e-6)
+    np.testing.assert_allclose(alone.apply(logits[:, :1])[:, 0], of_two.apply(both)[:, 1], rtol=1e-6)
+
+
+def test_several_labels_are_cross_fitted_as_classes_are():
+    logits, labels = several_labels(90, 2.0)
+    folds = np.repeat(["0", "1", "2"], 30)
+    probabilities, temperatures = cross_fitted(logits, labels, folds)
+    expected = fit_temperature(logits[folds != "1"], labels[folds != "1"])
+    assert temperatures["1"] == expected.value
+    np.testing.assert_array_equal(probabilities[folds == "1"], expected.apply(logits[folds == "1"]))

@@ -153,3 +153,37 @@ def test_the_slope_of_forecasts_however_overconfident_is_logistic_regressions(si
     logits = np.log(confidence / (1 - confidence))[:, None]
     oracle = LogisticRegression(C=np.inf, max_iter=10_000, tol=1e-10).fit(logits, events).coef_[0, 0]
     assert metrics.calibration_slope(confidence, events, np.ones((1, 60)))[0] == pytest.approx(oracle, rel=1e-4)
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_kappa_of_grades_is_scikit_learns(n_classes):
+    p, y = small(200, n_classes)
+    y = np.where(np.arange(200) % 3 == 0, y, p.argmax(axis=1))
+    expected = oracle.cohen_kappa_score(y, p.argmax(axis=1), weights="quadratic")
+    assert metrics.quadratic_kappa(p, y, np.ones((1, 200)))[0] == pytest.approx(expected)
+    counts = np.random.default_rng(0).integers(0, 3, 200)
+    weighted = oracle.cohen_kappa_score(y, p.argmax(axis=1), weights="quadratic", sample_weight=counts)
+    assert metrics.quadratic_kappa(p, y, counts[None].astype(float))[0] == pytest.approx(weighted)
+
+
+def test_kappa_is_one_where_every_grade_is_right_and_none_where_there_is_one_grade():
+    y = np.array([0, 1, 2, 1])
+    one = np.ones((1, 4))
+    assert metrics.quadratic_kappa(np.eye(3)[y], y, one)[0] == 1
+    assert metrics.quadratic_kappa(np.eye(3)[2 - y], y, one)[0] == -1
+    assert np.isnan(metrics.quadratic_kappa(np.eye(3)[[1, 1, 1, 1]], np.ones(4, dtype=int), one)[0])
+
+
+def test_the_error_of_a_grade_is_that_of_its_median():
+    p = np.array([[0.4, 0.3, 0.3], [0.5, 0.25, 0.25], [0.1, 0.1, 0.8], [0.45, 0.1, 0.45]])
+    y = np.array([0, 0, 0, 1])  # medians 1, 0 (the lower one of a tie), 2, 1
+    assert metrics.grade_error(p, y, np.ones((1, 4)))[0] == pytest.approx((1 + 0 + 2 + 0) / 4)
+    assert metrics.grade_error(p, y, np.array([[0, 0, 1.0, 3.0]]))[0] == pytest.approx(0.5)
+
+
+def test_no_other_grade_is_expected_to_err_less_than_the_median():
+    p, _ = small(50, 5)
+    expected = np.abs(np.arange(5)[:, None] - np.arange(5)) @ p.T  # of each answer, for each case
+    draws = np.tile(np.arange(5), 50)
+    error = metrics.grade_error(np.repeat(p, 5, axis=0), draws, p.ravel()[None])[0]
+    assert error == pytest.approx(expected.min(axis=0).mean())

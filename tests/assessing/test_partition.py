@@ -3,8 +3,11 @@ import pandas as pd
 import pytest
 
 from pipeline.assessing.partition import (
+    TARGET,
     Leak,
+    answers,
     cases_of_site,
+    dealt_evenly,
     grouped_folds,
     inner_stopping_set,
     locked_by_hash,
@@ -161,3 +164,96 @@ def test_two_sites_of_the_same_safe_name_are_refused():
     cases.loc[:5, "site"] = "St  Mary"
     with pytest.raises(ValueError, match="the sites St  Mary and St. Mary are both called 'St-Mary'"):
         cases_of_site(cases, "St-Mary")
+
+
+LABELS = {"common": 0.5, "middle": 0.25, "rare": 0.12}
+COLUMNS = [f"{TARGET}{name}" for name in LABELS]
+
+
+def cohort_of_labels(patients=120, seed=0, unknown=0.1):
+    """One to four cases a patient; a case shows most of what its patient has, and some of it nobody has looked for."""
+    rng = np.random.default_rng(seed)
+    names = np.array([f"p{n:03d}" for n in range(patients) for _ in range(rng.integers(1, 5))])
+    has = (rng.random((patients, 3)) < list(LABELS.values()))[np.unique(names, return_inverse=True)[1]]
+    targets = (has & (rng.random(has.shape) < 0.8)).astype(float)
+    targets[rng.random(has.shape) < unknown] = np.nan
+    return pd.DataFrame({"patient": names, "label": "not read", "side": "development"}).join(
+        pd.DataFrame(targets, columns=COLUMNS)
+    )
+
+
+def ranges(marks, parts):
+    """How far the counts of each column differ between parts."""
+    return np.ptp(pd.DataFrame(marks).groupby(parts).sum().to_numpy(), axis=0)
+
+
+@pytest.mark.parametrize("unknown", [0.0, 0.1, 0.6])
+def test_every_label_is_spread_evenly_over_folds_far_better_than_by_chance(unknown):
+    for seed in range(10):
+        cases = cohort_of_labels(seed=seed, unknown=unknown)
+        present = (cases[COLUMNS] == 1).to_numpy()
+        folds = grouped_folds(cases, 5, seed)
+        assert cases.assign(fold=folds).groupby("patient")["fold"].nunique().max() == 1
+        of_patient = cases[["patient"]].assign(n=present.sum(axis=1)).groupby("patient")["n"].max().to_numpy()
+        rng, number = np.random.default_rng(seed), np.unique(cases["patient"], return_inverse=True)[1]
+        chance = [ranges(present, rng.permutation(np.arange(len(of_patient)) % 5)[number]) for _ in range(20)]
+        assert (ranges(present, folds) <= np.min(chance, axis=0)).all()
+        most = pd.DataFrame(present).groupby(cases["patient"].to_numpy()).sum().max().to_numpy()
+        assert (ranges(present, folds) <= most).all()
+
+
+def test_the_rarest_answer_never_differs_between_parts_by_more_than_one_patient_has():
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        patients = rng.integers(0, 30, 200).astype(str)
+        given = rng.random((200, 3)) < [0.02, 0.5, 0.9]
+        of_patient = pd.DataFrame(given).groupby(patients).sum()
+        rarest = int((of_patient > 0).sum().argmin())
+        parts = dealt_evenly(patients.tolist(), given, 4, seed)
+        assert ranges(given, parts)[rarest] <= of_patient[rarest].max()
+
+
+def test_patients_of_whom_nothing_is_known_even_out_the_sizes():
+    patients = [f"p{n:02d}" for n in range(50)]
+    parts = dealt_evenly(patients, np.zeros((50, 2), dtype=bool), 5, 0)
+    assert np.bincount(parts).tolist() == [10] * 5
+    assert parts.tolist() != dealt_evenly(patients, np.zeros((50, 2), dtype=bool), 5, 1).tolist()
+
+
+def test_several_labels_are_dealt_the_same_whatever_the_order_of_rows_and_otherwise_by_another_seed():
+    cases = cohort_of_labels()
+    order = np.random.default_rng(1).permutation(len(cases))
+    assert (grouped_folds(cases.iloc[order], 5, 0) == grouped_folds(cases, 5, 0)[order]).all()
+    assert (inner_stopping_set(cases.iloc[order], 0.2, 0) == inner_stopping_set(cases, 0.2, 0)[order]).all()
+    assert (grouped_folds(cases, 5, 1) != grouped_folds(cases, 5, 0)).any()
+
+
+@pytest.mark.parametrize(("value", "word"), [(1, "present"), (0, "absent")])
+def test_a_label_that_too_few_patients_have_or_are_known_to_be_without_is_refused_by_name(value, word):
+    cases = cohort_of_labels(unknown=0).reset_index(drop=True)
+    cases["target_middle"] = np.where(cases["patient"] < "p003", value, 1 - value)
+    assert sorted(set(grouped_folds(cases, 3, 0))) == [0, 1, 2]
+    with pytest.raises(ValueError, match=rf"label 'middle' \(known {word}\) has 3 patient\(s\), fewer than split.n_f"):
+        grouped_folds(cases, 4, 0)
+    cases["target_middle"] = 1 - value
+    with pytest.raises(ValueError, match=rf"label 'middle' \(known {word}\) has 0 patient\(s\)"):
+        grouped_folds(cases, 2, 0)
+
+
+def test_the_inner_set_of_several_labels_shares_no_patient_and_has_its_share_of_every_answer():
+    for seed in range(10):
+        cases = cohort_of_labels(seed=seed)
+        inner = inner_stopping_set(cases, 0.2, seed)
+        assert not set(cases.loc[inner, "patient"]) & set(cases.loc[~inner, "patient"])
+        given = answers(cases)
+        shares = given[inner].sum() / given.sum()
+        assert shares.between(0.1, 0.3).all() and inner.mean() == pytest.approx(0.2, abs=0.03)
+
+
+def test_a_site_is_not_left_out_where_a_label_would_have_no_two_patients_to_train_on():
+    cases = cohort_of_labels(unknown=0)
+    cases["site"] = np.where(cases["patient"] < "p060", "south", "north")
+    assert cases_of_site(cases, "south").sum() == (cases["site"] == "south").sum()
+    cases.loc[(cases["site"] == "north") & (cases["patient"] != "p100"), "target_rare"] = np.nan
+    with pytest.raises(ValueError, match=r"[01] patient\(s\) of label 'rare' \(known present\) are left to train"):
+        cases_of_site(cases, "south")

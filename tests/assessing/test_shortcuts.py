@@ -3,7 +3,14 @@ import pandas as pd
 import pytest
 from scipy.stats.contingency import association
 
-from pipeline.assessing.shortcuts import Guess, cramers_v, intensity_predicts_site, site_predicts_label
+from pipeline.assessing.shortcuts import (
+    Guess,
+    cramers_v,
+    intensity_predicts_site,
+    mean_over_labels,
+    site_predicts_label,
+    site_predicts_labels,
+)
 
 
 def labelled(site, label, patients=None, side="development"):
@@ -55,6 +62,22 @@ def test_a_rare_class_counts_as_much_as_a_common_one():
 )
 def test_one_site_or_one_class_or_too_few_patients_have_no_answer(site, label):
     assert site_predicts_label(labelled(site, label)) is None
+
+
+def test_each_of_several_labels_is_asked_by_itself_where_it_is_known():
+    site = ["a"] * 30 + ["b"] * 30
+    given_away = np.repeat([1.0, 0.0], 30)
+    half_known = np.where(np.arange(60) % 2 == 0, given_away, np.nan)
+    unrelated = np.tile([1.0, 1.0, 0.0, 0.0, 0.0], 12)
+    targets = pd.DataFrame({"all": given_away, "half": half_known, "none": unrelated, "one": 1.0, "never": np.nan})
+    guesses = site_predicts_labels(labelled(site, "not looked at"), targets)
+    assert (guesses["all"].value, guesses["all"].n) == (1, 60)
+    assert (guesses["half"].value, guesses["half"].n) == (1, 30)
+    assert guesses["none"].value < 0.6 and guesses["one"] is None and guesses["never"] is None
+    mean = mean_over_labels(guesses)
+    assert mean.value == pytest.approx((2 + guesses["none"].value) / 3)
+    assert (mean.measure, mean.chance, mean.n) == ("AUC (mean of 3 of 5 labels)", 0.5, 60)
+    assert mean_over_labels({"one": None}) is None
 
 
 def test_cramers_v_is_bergsmas_and_agrees_with_scipys_in_large_samples():

@@ -4,13 +4,16 @@ import pytest
 from pipeline.assessing.gates import check_gates
 from pipeline.assessing.summary import (
     FIGURES,
+    OF_GRADES,
     BadProbabilities,
     check_probabilities,
     collapses,
+    of_a_repetition,
     of_a_site,
     per_class,
     recalls,
     reliability,
+    rows_of,
     site_baseline,
     summarise,
     wilson,
@@ -92,6 +95,34 @@ def test_the_row_of_a_site_holds_its_figures_and_its_lowest_recall():
     shares = [(p.argmax(axis=1)[labels == number] == number).mean() for number in range(3)]
     assert row["worst_recall"] == pytest.approx(min(shares), abs=1e-6)
     assert (row["n"], row["log_loss_lower"]) == (90, found["log_loss"]["lower"])
+
+
+def test_grades_have_two_figures_more_than_classes_and_the_others_are_the_same():
+    p, labels, patients = sample(90, 4)
+    classes = summarise(p, labels, patients, 10, 100, 0.95, 0)
+    grades = summarise(p, labels, patients, 10, 100, 0.95, 0, ordinal=True)
+    assert {name: grades[name] for name in classes} == classes
+    assert set(grades) - set(classes) == set(OF_GRADES)
+    for name in OF_GRADES:
+        assert grades[name]["lower"] < grades[name]["value"] < grades[name]["upper"]
+
+
+def test_a_repetition_is_told_by_its_auc_and_its_log_loss():
+    found = summarise(*sample(90), 10, 100, 0.95, 0)
+    row = of_a_repetition(found)
+    assert (row["n"], row["auc"], row["log_loss_upper"]) == (90, found["auc"]["value"], found["log_loss"]["upper"])
+    assert set(row) == {"n", "events"} | {
+        f"{name}{end}" for name in ("auc", "log_loss") for end in ("", "_lower", "_upper")
+    }
+
+
+def test_labels_that_stand_by_themselves_have_no_most_probable_class_to_be_recalled():
+    p, labels = np.array([[0.1, 0.9], [0.2, 0.3]]), np.array([[1, 0], [np.nan, 1.0]])
+    assert collapses(p, labels, ["a", "b"]).empty
+    figure = {"value": 0.5, "lower": 0.4, "upper": 0.6}
+    found = {"n": 2, "patients": 2, "events": 2, "auc": figure, "log_loss": figure, "calibration_slope": figure}
+    assert of_a_site(found, p, labels)["worst_recall"] is None
+    assert len(rows_of(found | {"labels": {"a": {"n": 1, "events": 1}}}, "internal")) == 3
 
 
 STAMPS = {"simulated": False, "judged_images_seen": False, "locked_set": {"acknowledged_leaks": []}}

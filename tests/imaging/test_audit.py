@@ -73,6 +73,34 @@ def test_what_the_table_says_of_each_case_is_checked_in_one_go():
     assert checks[5] == checks[6] == []
 
 
+def test_each_label_of_several_is_checked_and_counted_both_ways():
+    rows = [
+        ("a", "p1", "a.png", "edema;mass", "", ""),
+        ("b", "p2", "b.png", "edema;?mass", "", ""),
+        ("c", "p3", "c.png", "edema;mas", "", ""),
+        ("d", "p4", "d.png", "edema;no finding", "", ""),
+        ("e", "p5", "e.png", "?edema;?mass", "", "test"),
+        ("f", "p6", "f.png", "no finding", "", ""),
+        ("g", "p7", "g.png", "no finding", "", "test"),
+        ("h", "p8", "h.png", "mass;?edema", "", ""),
+        ("i", "p1", "i.png", "edema;mass", "", ""),
+    ]
+    found = audit_table(pd.DataFrame(rows, columns=COLUMNS), ["edema", "mass"], n_folds=2, task="multilabel")
+    absent_edema = "'edema' is known to be absent in 1 patients for 2 folds"
+    absent_mass = "'mass' is known to be absent in 1 patients for 2 folds"
+    told = [[(one.action, one.detail) for one in findings] for findings in found]
+    assert told[0] == told[1] == told[7] == told[8] == []
+    assert told[2] == [("refused", "'mas' is not a class")]
+    assert told[3] == [("refused", "'no finding' stands beside 'edema'")]
+    assert told[4] == [("warned", "counted as unlabelled, though it is in test")]
+    assert told[5] == told[6] == [("warned", absent_edema), ("warned", absent_mass)]
+    more = audit_table(pd.DataFrame(rows, columns=COLUMNS), ["edema", "mass"], n_folds=3, task="multilabel")
+    assert [one.detail for one in more[0]] == [
+        "'edema' has 2 patients for 3 folds",
+        "'mass' has 2 patients for 3 folds",
+    ]
+
+
 def test_images_without_any_patient_are_not_told_one_by_one():
     rows = [(name, name, f"{name}.png", label, "", "") for name, label in ("ax", "by", "cx", "dy")]
     assert audit_table(pd.DataFrame(rows, columns=COLUMNS), ["x", "y"], n_folds=2) == [[], [], [], []]

@@ -5,9 +5,11 @@ import torch
 from torch import nn
 
 from pipeline.learning.alignment import Alignment, Target, by_domain, draw, look
+from pipeline.learning.cases import FrozenCases
 from pipeline.learning.classifier import Classifier, Tail
-from pipeline.learning.loop import Cases, Recipe, fit, make_accelerator
+from pipeline.learning.loop import fit, make_accelerator
 from pipeline.learning.methods.mmd import Mmd
+from pipeline.learning.recipe import Recipe
 from tests.conftest import TINY_ENCODER
 
 
@@ -155,9 +157,10 @@ def test_fit_with_a_term_of_no_weight_is_fit_without_one_to_the_bit_and_a_weight
     def trained(term, weight):
         tail, (maps, pooled), target = task()
         extra = alignment(term, target, weight) if term else None
-        cases = Cases(maps.half()[None], pooled.half()[None], labels)
+        first = len(tail.network.encoder.stages) - 2
+        cases = FrozenCases(maps.half()[None], pooled.half()[None], torch.eye(2)[labels], first)
         accelerator = make_accelerator("cpu")
-        curve = fit(tail.network, cases, cases, recipe, torch.ones(2), accelerator, 0, alignment=extra)
+        curve = fit(tail.network, cases, cases, recipe, accelerator, 0, alignment=extra)
         return tail.network.state_dict(), curve
 
     (without, curve), (none, same), (some, _) = trained(None, 0.0), trained(Never(), 0.0), trained(Mmd(), 5.0)

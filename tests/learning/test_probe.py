@@ -5,7 +5,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from pipeline.learning.probe import fit_probe, out_of_fold_logits
+from pipeline.learning import probe as probes
+from pipeline.learning.probe import out_of_fold_logits
+
+
+def fit_probe(features, labels, patients, n_classes, balanced, seed):
+    return probes.fit_probe(features, np.eye(n_classes)[labels], patients, balanced, seed)
 
 
 def blobs(n, width, n_classes, distance, seed=0):

@@ -7,7 +7,7 @@ from torch import nn
 
 from pipeline.learning.classifier import Classifier
 from pipeline.learning.encoder import inference
-from pipeline.learning.frozen import frozen_views, mean_features
+from pipeline.learning.frozen import Case, frozen_views, mean_features
 from pipeline.learning.probe import Probe
 from pipeline.learning.sites import SiteValues, varying
 from tests.conftest import TINY_ENCODER
@@ -77,7 +77,8 @@ def test_a_probe_on_frozen_features_is_the_network_at_each_site(per_site):
     shifted(model, "b", -0.2)
     first = len(model.encoder.stages)
     cases = [(site, planes(number)) for number, site in enumerate(["a", "b", "moon"])]
-    maps, pooled = frozen_views(model, cases, first)
+    todo = [Case(str(number), site, lambda case=case: case) for number, (site, case) in enumerate(cases)]
+    maps, pooled = frozen_views(model, todo, first)
     features = mean_features(model, maps[0], pooled[0], first)
     rng, width = np.random.default_rng(0), features.shape[1]
     probe = Probe(

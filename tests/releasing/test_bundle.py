@@ -35,23 +35,27 @@ CLASSES = ["a", "b", "c"]
 TEMPERATURE = 1.7
 
 
-@pytest.fixture
-def bundle(tmp_path):
-    folder = tmp_path / "model"
+def written(folder, activation="softmax"):
+    """Write a bundle of a network that has learned nothing."""
     for part in ("configs", "models"):
         (folder / part).mkdir(parents=True)
     state = {name: value.contiguous() for name, value in Classifier(**ARGUMENTS).state_dict().items()}
     save_file(state, folder / WEIGHTS)
     torch.save(state, folder / STATE_DICT)
     metadata = metadata_config(
-        "model", "1.0.0", "d", "u", CLASSES, GEOMETRY.planes, 32, "volume", TEMPERATURE, "candidate", {}, {}
+        "model", "1.0.0", "d", "u", CLASSES, GEOMETRY.planes, 32, "volume", TEMPERATURE, "candidate", {}, {}, activation
     )
-    inference_settings = inference_config(preparation_config(Steps(GEOMETRY)), ARGUMENTS, TEMPERATURE)
+    inference_settings = inference_config(preparation_config(Steps(GEOMETRY)), ARGUMENTS, TEMPERATURE, activation)
     (folder / METADATA).write_text(json.dumps(metadata))
     (folder / INFERENCE).write_text(json.dumps(inference_settings))
     shutil.copyfile(SCHEMA_FILE, folder / SCHEMA)
     write_manifest(folder, {})
     return folder
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return written(tmp_path / "model")
 
 
 def monai(bundle, *words):
@@ -74,7 +78,9 @@ def test_monai_accepts_the_metadata_and_refuses_them_without_a_required_key(bund
     assert monai(bundle, *words).returncode != 0
 
 
-def test_monai_runs_the_bundle_to_our_own_probabilities_and_writes_no_path(bundle, tmp_path, asymmetric):
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_monai_runs_the_bundle_to_our_own_probabilities_and_writes_no_path(activation, tmp_path, asymmetric):
+    bundle = written(tmp_path / "model", activation)
     scans = tmp_path / "patient_jane_doe"
     files = [save_nifti(scans / f"{number}.nii.gz", asymmetric + number, "PSR") for number in range(2)]
     configs = ("--config_file", str(INFERENCE), "--meta_file", str(METADATA))
@@ -84,13 +90,16 @@ def test_monai_runs_the_bundle_to_our_own_probabilities_and_writes_no_path(bundl
     assert "jane_doe" not in text
     open_bundle(bundle)  # a run leaves the bundle what it was
     theirs = {row[0]: np.array(row[1:], dtype=float) for row in csv.reader(text.splitlines())}
+    calibrator = Temperature(TEMPERATURE, open_bundle(bundle).activation)
+    assert calibrator.activation == activation
     network = Classifier(**ARGUMENTS)
     network.load_state_dict(load_file(bundle / WEIGHTS))
     inference(network)
     for file in files:
         with torch.inference_mode():
             logits = network(torch.from_numpy(Steps(GEOMETRY).prepare_file(file).planes)[None]).double().numpy()
-        np.testing.assert_allclose(theirs[file.name], Temperature(TEMPERATURE).apply(logits)[0], atol=1e-5)
+        np.testing.assert_allclose(theirs[file.name], calibrator.apply(logits)[0], atol=1e-5)
+        assert (abs(theirs[file.name].sum() - 1) < 1e-5) == (activation == "softmax")
 
 
 def test_an_opened_bundle_is_what_was_written(bundle):
@@ -98,6 +107,23 @@ def test_an_opened_bundle_is_what_was_written(bundle):
     assert PrepareScand(**opened.preparation).steps == Steps(GEOMETRY)
     assert (opened.network, opened.temperature, opened.classes) == (ARGUMENTS, TEMPERATURE, CLASSES)
     assert (opened.kind, opened.status) == ("volume", "candidate")
+
+
+def test_each_channel_of_labels_that_stand_by_themselves_is_defined_as_such(tmp_path):
+    folder = written(tmp_path / "model", "sigmoid")
+    [pred] = json.loads((folder / METADATA).read_text())["network_data_format"]["outputs"].values()
+    assert pred["channel_def"] == {"0": "a there, by itself", "1": "b there, by itself", "2": "c there, by itself"}
+    assert open_bundle(folder).classes == CLASSES
+    words = ("verify_metadata", "--meta_file", str(METADATA), "--filepath", str(SCHEMA))
+    assert monai(folder, *words).returncode == 0
+
+
+def test_an_activation_that_is_not_named_is_softmax_and_an_unknown_one_is_refused(bundle):
+    rewrite(bundle, METADATA, lambda values: values["calibration"].pop("activation"))
+    assert open_bundle(bundle).activation == "softmax"
+    rewrite(bundle, METADATA, lambda values: values["calibration"].update(activation="relu"))
+    with pytest.raises(BrokenBundle, match="not one of medadapt's"):
+        open_bundle(bundle)
 
 
 @pytest.mark.parametrize("name", [str(WEIGHTS), str(STATE_DICT), str(METADATA), str(INFERENCE), str(SCHEMA)])

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from pipeline.assessing.summary import wilson
-from pipeline.params import Adapt
 from pipeline.reporting.adaptation import (
     METHODS,
     VALIDATORS,
@@ -20,6 +19,7 @@ from pipeline.reporting.adaptation import (
 from pipeline.reporting.diagrams import training_curve, unlabelled_curve
 from pipeline.reporting.figures import figure_of, show_number
 from pipeline.reporting.terms import TERMS, explain
+from pipeline.schema import Adapt
 
 
 def values_of(kind):

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.imaging.importers.found import BadSource, Case, Import, row_of
+from pipeline.imaging.labels import NO_FINDING, SEPARATOR
 from pipeline.imaging.reading.scan import compact
 
 SPLITS = {"train": "development", "val": "development", "test": "test"}
-NO_FINDING = "none"
 AXES_UNKNOWN = (
     "MedMNIST does not say what the axes of its volumes mean, nor how large a voxel is; they are written as running "
     "to the right, the front and the top in voxels of 1 mm, which no result may rely on"
@@ -53,7 +53,7 @@ def find_in_medmnist(file: Path, rename: Mapping[str, str]) -> Import:
 
     Labels get their names from the package medmnist if it is installed and knows the file's name, else they stay
     the index as text. An image with several findings (ChestMNIST) gets all their names, separated by semicolons,
-    and "none" if it has none. Pictures are written as PNG, volumes as NIfTI.
+    and "no finding" if it has none. Pictures are written as PNG, volumes as NIfTI.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def _write_volume(frames: Frames, index: int, target: Path) -> None:
 
 def _label(values: NDArray[np.int_], names: Mapping[str, str]) -> str:
     indices = [str(values[0])] if len(values) == 1 else [str(index) for index in np.flatnonzero(values)]
-    return ";".join(names.get(index, index) for index in indices) or NO_FINDING
+    return SEPARATOR.join(names.get(index, index) for index in indices) or NO_FINDING
 
 
 def _class_names(stem: str) -> dict[str, str]:

@@ -11,8 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from pipeline.learning import checkpoint as checkpoints
 from pipeline.learning.encoder import Encoder, channels_last
-from pipeline.learning.pretraining import checkpoint as checkpoints
 from pipeline.learning.pretraining.arm import Arm, Pair
 from pipeline.learning.pretraining.objective import Objective
 

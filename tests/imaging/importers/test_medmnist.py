@@ -61,13 +61,13 @@ def test_volumes_come_out_as_they_went_in_and_their_axes_are_told_to_be_unknown(
     assert "does not say what the axes" in describe(found)
 
 
-def test_several_findings_are_joined_and_no_finding_is_named_none(tmp_path, known):
+def test_several_findings_are_joined_and_a_picture_without_any_is_named_no_finding(tmp_path, known):
     def findings(n):
         return np.array([[0, 0, 0], [1, 0, 1], [0, 1, 0]])[:n]
 
     np.savez(tmp_path / "chestmnist.npz", **arrays((28, 28), findings))
     labels = [case.row["label"] for case in find_in_medmnist(tmp_path / "chestmnist.npz", {}).cases]
-    assert labels[:3] == ["none", "mass;edema", "nodule"]
+    assert labels[:3] == ["no finding", "mass;edema", "nodule"]
 
 
 def test_without_the_package_labels_stay_indices(tmp_path, monkeypatch):

@@ -2,12 +2,47 @@
 
 import hashlib
 import os
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+@dataclass
+class Checkpoint:
+    """Where one training puts down how far it came.
+
+    Attributes
+    ----------
+    file : Path
+    key : str
+        Of all that the training depends on; what another one left is not taken up.
+    every : float
+        Seconds between two writings at least. What is computed does not depend on it, only what a kill costs.
+    """
+
+    file: Path
+    key: str
+    every: float = 5.0
+    written: float = field(default_factory=time.monotonic)
+
+    def offer(self, state: dict[str, Any], last: bool = False) -> None:
+        """Write the state if it is time, or the last one."""
+        if last or time.monotonic() - self.written >= self.every:
+            save(state | {"key": self.key}, self.file)
+            self.written = time.monotonic()
+
+    def state(self) -> dict[str, Any] | None:
+        """Read what this training left, if it did."""
+        return load(self.file, self.key)
+
+    def of(self, name: str) -> "Checkpoint":
+        """Name the checkpoint of a part of the work."""
+        return Checkpoint(self.file.with_name(f"{self.file.stem}-{name}{self.file.suffix}"), self.key, self.every)
 
 
 def save(state: dict[str, Any], file: Path) -> None:

@@ -1,0 +1,74 @@
+"""Where what the frozen stages made of cases is kept: on the disk for the next run, in memory where it fits.
+
+Lives in data/scratch, outside of what DVC tracks, and may be deleted at any time.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipeline import engine, paths
+
+Parts = dict[str, Tensor]
+
+
+class Shelf:
+    """What frozen stages made of cases, one file each; whoever starts with the same stages finds it there.
+
+    Parameters
+    ----------
+    folder : Path
+        Of all shelves; this one's is named by `key` in it.
+    key : str
+        Of what made the files.
+    limit : float
+        Bytes of all shelves together; those that were used longest ago go first.
+    """
+
+    def __init__(self, folder: Path, key: str, limit: float) -> None:
+        self.folder = folder / key
+        self.folder.mkdir(parents=True, exist_ok=True)
+        os.utime(self.folder)
+        self._trim(folder, limit)
+
+    def __call__(self, name: str, function: Callable[[], Parts]) -> Parts:
+        """Give what is kept under a name, or what the function gives, and keep that."""
+        file = self.folder / f"{name}.safetensors"
+        if file.exists():
+            found: Parts = load_file(file)
+            return found
+        found = function()
+        partial_file = file.with_suffix(f".{os.getpid()}.partial")
+        save_file(found, partial_file)
+        partial_file.replace(file)
+        return found
+
+    @staticmethod
+    def _trim(folder: Path, limit: float) -> None:
+        shelves = sorted(folder.iterdir(), key=lambda shelf: shelf.stat().st_mtime, reverse=True)
+        taken = 0
+        for number, shelf in enumerate(shelves):
+            taken += sum(file.stat().st_size for file in shelf.iterdir())
+            if number and taken > limit:
+                shutil.rmtree(shelf, ignore_errors=True)
+
+
+def room(shape: tuple[int, ...]) -> Tensor:
+    """Make room for half-precision numbers: in memory, or, where there are too many, in a file without a name."""
+    if fits_in_memory(2 * int(np.prod(shape))):
+        return torch.empty(shape, dtype=torch.float16)
+    paths.SCRATCH.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=paths.SCRATCH) as file:
+        return torch.from_numpy(np.memmap(file, dtype=np.float16, mode="w+", shape=shape))
+
+
+def fits_in_memory(size: int) -> bool:
+    """Tell whether so many bytes may be held at once: MEDADAPT_MEMORY_GIB, 8 if it is not set."""
+    return size <= engine.number("MEDADAPT_MEMORY_GIB", 8) * 2**30

@@ -1,0 +1,252 @@
+"""Several labels, grades, repetitions and several images per patient, from forecasts that are written by hand."""
+
+import html
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+from sklearn import metrics as oracle
+
+from pipeline import paths
+from pipeline.assessing.calibrators import fit_temperature
+from pipeline.imaging.labels import targets_of
+from tests.stages.test_report_adaptation import climbed, record
+from tests.stages.test_stages import refusal, run
+
+FOLDS = ("0", "1", "2", "final")
+LABELS = ["blob", "edema", "rare"]
+
+
+def forecast(fold, logits_of, width):
+    """Write a fold's forecasts, its curve and what adaptation did, as adapt and finetune would."""
+    cases = pd.read_csv(paths.split(fold), keep_default_na=False)
+    cases = cases[cases["role"].isin(["held_out", "locked"])]
+    draws = np.random.default_rng(sum(map(ord, fold)))
+    logits = pd.DataFrame(logits_of(cases, draws), columns=[f"logit_{c}" for c in range(width)], index=cases.index)
+    paths.write_table(cases.join(logits), paths.predictions(fold))
+    paths.model(fold).write_bytes(b"weights of " + fold.encode())
+    curve = {"epoch": [0, 1], "train_loss": [0.7, 0.5], "inner_loss": [0.7, 0.6], "best": [False, True]}
+    paths.write_table(pd.DataFrame(curve), paths.history(fold))
+    record(fold, unlabelled_sites=[])
+
+
+def relabel(task, classes, label_of):
+    """Put other labels, one for each patient, into what cohort and split wrote."""
+    facts = paths.read_json(paths.COHORT_FACTS)
+    paths.write_json(facts | {"task": task, "classes": classes, "positive": None}, paths.COHORT_FACTS)
+    for file in paths.SPLIT.glob("*.csv"):
+        table = pd.read_csv(file, keep_default_na=False)
+        if "role" in table:
+            paths.write_table(table.assign(label=table["patient"].map(label_of(table))), file)
+
+
+def labels_of_patients(table):
+    """Edema by the number of the patient, the blob as before; rare in one alone; something not known in a third."""
+    names = sorted(set(table["patient"]))
+    ill = table.drop_duplicates("patient").set_index("patient")["label"] == "ill"
+    said = {}
+    for number, name in enumerate(names):
+        there = ["blob"] * bool(ill[name]) + ["edema"] * (number % 2) + ["?rare"] * (number % 3 == 0)
+        said[name] = ";".join(there) or "no finding"
+    return said
+
+
+def right_more_often_than_not(cases, draws):
+    targets = targets_of(cases["label"].tolist(), LABELS, "multilabel")
+    return 2 * np.nan_to_num(targets) - 1 + draws.normal(0, 1.5, targets.shape)
+
+
+@pytest.fixture
+def multilabel(project):
+    """A project of three labels that was forecast; returns the function that writes its parameters."""
+    project(adapt__method="none")
+    run("cohort", "preprocess", "split")
+    relabel("multilabel", LABELS, labels_of_patients)
+    for fold in FOLDS:
+        forecast(fold, right_more_often_than_not, 3)
+    return project
+
+
+def write_status():
+    """Stand in for release where there is no network to release."""
+    bundle = paths.bundle("demo_lesion_classification")
+    bundle.mkdir(parents=True, exist_ok=True)
+    (bundle / "STATUS").write_text('candidate\n{"name": "gate", "passed": true, "detail": "why"}\n')
+
+
+def page():
+    """Read the report as a browser shows it."""
+    write_status()
+    run("report")
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", paths.REPORT.read_text())).split())
+
+
+def held_out():
+    parts = [pd.read_csv(paths.predictions(fold), keep_default_na=False) for fold in FOLDS[:3]]
+    return pd.concat([part[part["role"] == "held_out"].assign(fold=str(k)) for k, part in enumerate(parts)])
+
+
+def test_several_labels_are_calibrated_by_the_other_folds_over_known_pairs_and_judged_one_by_one(multilabel):
+    run("calibrate")
+    cases = held_out()
+    logits = cases.filter(like="logit_").to_numpy()
+    targets = targets_of(cases["label"].tolist(), LABELS, "multilabel").astype(float)
+    expected = np.zeros_like(logits)
+    for fold in "012":
+        mask = (cases["fold"] == fold).to_numpy()
+        expected[mask] = expit(logits[mask] / fit_temperature(logits[~mask], targets[~mask]).value)
+    table = pd.read_csv(paths.PREDICTIONS).query("scope == 'internal'").set_index("case").loc[cases["case"]]
+    np.testing.assert_allclose(table.filter(like="probability_"), expected)
+    figures = paths.read_json(paths.pooled_metrics("internal_calibrated"))
+    known = [np.isfinite(column) for column in targets.T]
+    areas = [oracle.roc_auc_score(targets[known[c], c], expected[known[c], c]) for c in (0, 1)]  # rare is never there
+    assert figures["auc"]["value"] == pytest.approx(np.mean(areas), abs=1e-6)
+    assert figures["labels_in_mean"]["auc"] == 2 and figures["labels_in_mean"]["log_loss"] == 3
+    assert figures["labels"]["rare"] == {"n": int(known[2].sum()), "events": 0}
+    assert paths.read_json(paths.fold_metrics("1"))["n"] == (cases["fold"] == "1").sum()
+    classes = pd.read_csv(paths.PER_CLASS).query("scope == 'internal'").set_index("class")
+    assert classes["n_known"].to_dict() == {name: int(mask.sum()) for name, mask in zip(LABELS, known, strict=True)}
+    assert np.isnan(classes.loc["rare", "auc"]) and classes.loc["edema", "auc"] == pytest.approx(areas[1])
+    assert pd.read_csv(paths.COLLAPSES).empty and pd.read_csv(paths.RELIABILITY)["n"].sum() > len(cases)
+
+
+def test_the_page_says_how_several_labels_were_averaged_and_what_was_left_out(multilabel):
+    run("calibrate")
+    told = page()
+    assert "a mean AUC over labels of" in told and "AUC, mean over labels" in told
+    assert "the mean is of fewer labels: 2 of 3 (AUC" in told
+    assert "all known pairs of case and label in one (micro)" in told
+    assert "Known (events)" in told and "Labels that are never found are not warned of" in told
+    assert "top label" not in told and "Class never recognised" not in told
+
+
+def test_a_site_left_out_and_a_ladder_do_not_trip_over_several_labels(multilabel):
+    multilabel(split__folds=[*FOLDS, "without-inside"])
+    run("cohort", "preprocess", "split")
+    relabel("multilabel", LABELS, labels_of_patients)
+    for fold in (*FOLDS, "without-inside"):
+        forecast(fold, right_more_often_than_not, 3)
+        record(fold, unlabelled_sites=[], ladder=climbed(), asked="auto")
+    run("calibrate")
+    (row,) = pd.read_csv(paths.LEFT_OUT).to_dict("records")
+    figures = paths.read_json(paths.fold_metrics("without-inside"))
+    assert (row["n"], row["auc"]) == (figures["n"], figures["auc"]["value"]) and np.isnan(row["worst_recall"])
+    assert pd.read_csv(paths.LADDER).empty and pd.read_csv(paths.VALIDATORS).empty
+    assert "The rungs were not judged afterwards" in page()
+
+
+def test_grades_have_their_kappa_and_the_error_of_the_median_with_intervals(project):
+    grades = ["none", "mild", "severe"]
+    project(adapt__method="none")
+    run("cohort", "preprocess", "split")
+    relabel("ordinal", grades, lambda table: {p: grades[i % 3] for i, p in enumerate(sorted(set(table["patient"])))})
+
+    def near(cases, draws):
+        truth = cases["label"].map(grades.index).to_numpy()
+        return -((np.arange(3) - truth[:, None] - draws.normal(0, 0.7, (len(cases), 1))) ** 2)
+
+    for fold in FOLDS:
+        forecast(fold, near, 3)
+    run("calibrate")
+    figures = paths.read_json(paths.pooled_metrics("internal_calibrated"))
+    table = pd.read_csv(paths.PREDICTIONS, keep_default_na=False).query("scope == 'internal'")
+    truth, p = table["label"].map(grades.index), table.filter(like="probability_").to_numpy(dtype=float)
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+    kappa = oracle.cohen_kappa_score(truth, p.argmax(axis=1), weights="quadratic")
+    median = [next(k for k in range(3) if row[: k + 1].sum() >= 0.5) for row in p]
+    assert figures["quadratic_kappa"]["value"] == pytest.approx(kappa, abs=1e-6)
+    assert figures["grade_error"]["value"] == pytest.approx(np.abs(truth - median).mean(), abs=1e-6)
+    assert figures["grade_error"]["lower"] < figures["grade_error"]["value"] < figures["grade_error"]["upper"]
+    assert "Kappa, quadratic-weighted, is of the most probable grade" in page()
+
+
+def of_two_classes(cases, draws):
+    logit = np.where(cases["label"] == "ill", 1.0, -1.0) + draws.normal(0, 2, len(cases))
+    return np.stack([-logit, logit], axis=1)
+
+
+def forecast_two_classes(project, folds, **changes):
+    project(adapt__method="none", split__folds=list(folds), **changes)
+    run("cohort", "preprocess", "split")
+    for fold in folds:
+        forecast(fold, of_two_classes, 2)
+
+
+def test_every_repetition_is_calibrated_within_itself_and_the_first_stays_what_it_was(project):
+    forecast_two_classes(project, FOLDS)
+    run("calibrate")
+    kept = [
+        paths.CALIBRATOR,
+        paths.pooled_metrics("internal_calibrated"),
+        paths.PER_CLASS,
+        paths.ROC,
+        paths.PREDICTIONS,
+    ]
+    before = [file.read_bytes() for file in kept]
+    assert pd.read_csv(paths.REPEATS)["repetition"].tolist() == ["r1"]
+    assert "Repetitions" not in page()
+    repeated = ("r2-0", "r2-1", "r2-2")
+    forecast_two_classes(project, (*FOLDS, *repeated))
+    run("calibrate")
+    assert [file.read_bytes() for file in kept] == before
+    cases = pd.concat([pd.read_csv(paths.predictions(fold)).assign(fold=fold) for fold in repeated], ignore_index=True)
+    cases = cases[cases["role"] == "held_out"]
+    logits, labels = cases.filter(like="logit_").to_numpy(), (cases["label"] == "ill").to_numpy().astype(int)
+    p = np.zeros(len(cases))
+    for fold in repeated:
+        mask = (cases["fold"] == fold).to_numpy()
+        p[mask] = fit_temperature(logits[~mask], labels[~mask]).apply(logits[mask])[:, 1]
+    rows = pd.read_csv(paths.REPEATS).set_index("repetition")
+    assert rows.loc["r2", "auc"] == pytest.approx(oracle.roc_auc_score(labels, p), abs=1e-6)
+    assert rows.loc["r2", "log_loss"] == pytest.approx(oracle.log_loss(labels, p), abs=1e-6)
+    assert (rows.loc["r2", "n"], rows.loc["r2", "events"]) == (len(labels), labels.sum())
+    first = paths.read_json(paths.pooled_metrics("internal_calibrated"))
+    assert rows.loc["r1", "auc"] == first["auc"]["value"] and rows.loc["r1", "auc_upper"] == first["auc"]["upper"]
+    assert paths.read_json(paths.fold_metrics("r2-1"))["n"] == (cases["fold"] == "r2-1").sum()
+    low, high = sorted(rows["log_loss"])
+    assert f"log-loss between {low:.3f} and {high:.3f}" in page()
+
+
+def test_a_repetition_of_one_fold_is_refused_with_the_cure(project, capsys):
+    forecast_two_classes(project, (*FOLDS, "r2-1"))
+    assert "split.folds: name at least two folds of r2" in refusal(capsys, "calibrate")
+
+
+@pytest.mark.parametrize("rule", ["mean", "max"])
+def test_patients_are_judged_besides_their_images_which_stay_what_they_were(project, rule):
+    forecast_two_classes(project, FOLDS)
+    run("calibrate")
+    before = paths.pooled_metrics("internal_calibrated").read_bytes()
+    project(calibrate__per_patient=rule)
+    run("calibrate")
+    assert paths.pooled_metrics("internal_calibrated").read_bytes() == before
+    table = pd.read_csv(paths.PREDICTIONS, keep_default_na=False)
+    images, patients = (table[table["scope"] == scope] for scope in ("internal", "internal_patients"))
+    evidence = (images["logit_1"] - images["logit_0"]) / images["temperature"]
+    joined = getattr(evidence.groupby(images["patient"]), rule)()
+    np.testing.assert_allclose(patients.set_index("patient")["probability_1"], expit(joined[patients["patient"]]))
+    figures = paths.read_json(paths.pooled_metrics("internal_patients_calibrated"))
+    assert figures["n"] == figures["patients"] == images["patient"].nunique() < len(images)
+    truth = patients["label"] == "ill"
+    assert figures["auc"]["value"] == pytest.approx(oracle.roc_auc_score(truth, patients["probability_1"]), abs=1e-6)
+    assert paths.pooled_metrics("external_patients_uncalibrated").exists()
+    told = page()
+    assert "internal, patients, calibrated" in told and "predict forecast image by image" in told
+
+
+def test_a_rule_for_patients_that_does_not_suit_is_refused_with_the_parameter_and_the_cure(multilabel, capsys):
+    multilabel(calibrate__per_patient="max")
+    run("calibrate")
+    facts = paths.read_json(paths.COHORT_FACTS)
+    paths.write_json(facts | {"patients_known": False}, paths.COHORT_FACTS)
+    assert "cohort.csv names no patients" in refusal(capsys, "calibrate")
+    paths.write_json(facts, paths.COHORT_FACTS)
+    cases = pd.read_csv(paths.predictions("0"), keep_default_na=False)
+    twice = cases[cases["role"] == "held_out"].groupby("patient").filter(lambda images: len(images) > 1)
+    paths.write_table(
+        cases.assign(label=cases["label"].mask(cases.index == twice.index[0], "rare")), paths.predictions("0")
+    )
+    message = refusal(capsys, "calibrate")
+    assert twice["patient"].iloc[0] in message and "calibrate.per_patient is max" in message and "none" in message
