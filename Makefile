@@ -18,8 +18,8 @@ $(VENV)/.installed: requirements.txt
 repro: env   ## the cohort of params.yaml through all stages
 	$(BIN)/dvc repro
 
-test: env    ## the test suite
-	$(BIN)/python -m pytest
+test: env    ## the test suite, on all cores; each of its processes takes one
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: env    ## style and types
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 Lives in data/scratch, outside of what DVC tracks, and may be deleted at any time.
 """
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -41,9 +43,9 @@ class Shelf:
     def __call__(self, name: str, function: Callable[[], Parts]) -> Parts:
         """Give what is kept under a name, or what the function gives, and keep that."""
         file = self.folder / f"{name}.safetensors"
-        if file.exists():
-            found: Parts = load_file(file)
-            return found
+        with contextlib.suppress(FileNotFoundError, SafetensorError):  # the latter after a power cut
+            kept: Parts = load_file(file)
+            return kept
         found = function()
         partial_file = file.with_suffix(f".{os.getpid()}.partial")
         save_file(found, partial_file)

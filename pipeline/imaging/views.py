@@ -9,23 +9,15 @@ import random
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask a registry for its newest version
 
 from functools import cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import albumentations as A  # noqa: N812
 import numpy as np
 import torch
-from monai.transforms import (
-    Compose,
-    RandAdjustContrast,
-    RandAffine,
-    RandBiasField,
-    RandFlip,
-    RandGaussianNoise,
-    RandGaussianSmooth,
-    RandScaleIntensity,
-    Transform,
-)
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from monai.transforms import Compose, Transform
 
 Planes = NDArray[np.uint8]
 Kind = Literal["volume", "picture"]
@@ -94,7 +86,7 @@ def _contrastive_view(planes: Planes, seed: int, kind: Kind, windows: int) -> Pl
     return _through_monai(_contrastive_transforms(kind, planes.shape[1:]), shifted, seed)
 
 
-def _through_monai(transforms: Compose, planes: Planes, seed: int) -> Planes:
+def _through_monai(transforms: "Compose", planes: Planes, seed: int) -> Planes:
     transforms.set_random_state(seed=seed)
     view = transforms(torch.from_numpy(planes.astype(np.float32) / 255))
     return (np.asarray(view).clip(0, 1) * 255).round().astype(np.uint8)
@@ -117,12 +109,16 @@ def _shift_through_planes(planes: Planes, seed: int, windows: int) -> Planes:
 
 
 @cache
-def _adaptation_transforms() -> Compose:
+def _adaptation_transforms() -> "Compose":
+    from monai.transforms import Compose  # here and below: it takes seconds, and pictures need none of it
+
     return Compose([_flip(), _affine(degrees=5, shift=4, scale=0.05)])
 
 
 @cache
-def _volume_transforms() -> Compose:
+def _volume_transforms() -> "Compose":
+    from monai.transforms import Compose, RandAdjustContrast, RandGaussianNoise, RandScaleIntensity
+
     return Compose(
         [
             _flip(),
@@ -148,7 +144,17 @@ def _picture_transforms() -> A.Compose:
 
 
 @cache
-def _contrastive_transforms(kind: Kind, size: tuple[int, int]) -> Compose:
+def _contrastive_transforms(kind: Kind, size: tuple[int, int]) -> "Compose":
+    from monai.transforms import (
+        Compose,
+        RandAdjustContrast,
+        RandAffine,
+        RandBiasField,
+        RandGaussianNoise,
+        RandGaussianSmooth,
+        RandScaleIntensity,
+    )
+
     colours = [RandScaleIntensity(factors=0.15, prob=0.8, channel_wise=True)] if kind == "picture" else []
     return Compose(
         [
@@ -170,11 +176,15 @@ def _contrastive_transforms(kind: Kind, size: tuple[int, int]) -> Compose:
     )
 
 
-def _flip() -> Transform:
+def _flip() -> "Transform":
+    from monai.transforms import RandFlip
+
     return RandFlip(prob=0.5, spatial_axis=1)
 
 
-def _affine(degrees: float, shift: float, scale: float) -> Transform:
+def _affine(degrees: float, shift: float, scale: float) -> "Transform":
+    from monai.transforms import RandAffine
+
     return RandAffine(
         prob=1.0,
         rotate_range=np.deg2rad(degrees),

@@ -92,8 +92,9 @@ def _judged(
         return Tried(name, float(losses.mean()), None, None, spent, kept=True, why="the start")
     difference, error = paired(losses - best, patients)
     kept = difference < (0 if free else -error)
-    by = "" if free else " by more than its standard error"
-    why = f"the loss {'falls' if kept else 'does not fall'}{by}"
+    why = "the loss falls" if difference < 0 else "the loss does not fall"
+    if difference < 0 and not free:
+        why += " by more than its standard error" if kept else ", but not by more than its standard error"
     return Tried(name, float(losses.mean()), difference, error, spent, kept, why)
 
 

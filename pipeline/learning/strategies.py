@@ -55,3 +55,18 @@ STRATEGIES: dict[str, Strategy] = {
     "full": Strategy(stages=EVERYTHING),
 }
 LADDER = ("knn", "probe", "last_stage", "lp_ft", "full")  # what `auto` tries
+
+
+def ladder_of(recipe: Recipe, n_stages: int, frozen: bool) -> list[str]:
+    """List what `auto` tries of a network; what would be the same training as one before is left out.
+
+    Parameters
+    ----------
+    frozen : bool
+        Whether no stage may be trained.
+    """
+    rungs: dict[tuple[bool, int], str] = {}
+    for name in LADDER:
+        trained = STRATEGIES[name].recipe(recipe, n_stages).trainable_stages
+        rungs.setdefault((STRATEGIES[name].neighbours, trained), name)
+    return [name for (_, trained), name in rungs.items() if not (frozen and trained)]

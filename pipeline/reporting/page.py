@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from pipeline.reporting.figures import show_interval, show_number
-from pipeline.reporting.terms import TERMS, explain
+from pipeline.reporting.terms import OF_ADAPTATION, OF_RECIPES, explain
 
 HERE = Path(__file__).parent
 
@@ -24,4 +24,5 @@ def write_page(values: Mapping[str, Any]) -> str:
     )
     environment.filters |= {"interval": show_interval, "number": show_number, "term": explain}
     style = Markup((HERE / "page.css").read_text())  # our own file
-    return environment.get_template("page.html").render(style=style, terms=TERMS, **values)
+    terms = {"terms": OF_ADAPTATION, "terms_of_recipes": OF_RECIPES}
+    return environment.get_template("page.html").render(style=style, **terms, **values)

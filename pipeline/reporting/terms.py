@@ -2,7 +2,7 @@
 
 from markupsafe import Markup, escape
 
-TERMS = {
+OF_ADAPTATION = {
     "AUC": "Area under the ROC curve: how often a case is ranked above one of another class; 0.5 is chance, 1 perfect.",
     "log-loss": "Mean of -ln of the probability given to the true class, in nats; lower is better, 0 perfect.",
     "calibration slope": "1 is right; below 1 the probabilities are too extreme, above 1 too timid.",
@@ -21,6 +21,22 @@ TERMS = {
     "embedded validation": "Deep embedded validation: source loss weighted to look like the target; lower is better.",
     "Kendall's tau": "Agreement of two orders: 1 is the same, 0 unrelated, -1 reversed.",
 }
+OF_RECIPES = {
+    "knn": "Nothing is trained: the most similar training cases vote.",
+    "probe": "Logistic regression on the frozen features; all later recipes begin with it.",
+    "last_stage": "The encoder's last stage is trained, from the probe on.",
+    "lp_ft": "The encoder's last stages (finetune.trainable_stages) are trained, from the probe on.",
+    "gradual": "The same stages, unfrozen one after the other.",
+    "lora": "Low-rank updates of the same stages' weights are trained, from the probe on.",
+    "full": "Every stage is trained, from the probe on.",
+    "C": "Inverse of the penalty on the probe's weights: the lower, the closer to zero they are held.",
+    "kept epoch": "The best one on inner patients, whom the fold neither trains on nor is judged on; 0 is the probe.",
+    "cross-validated loss": "Log-loss of the training cases, each forecast by a model that saw nobody of its patient.",
+    "paired difference": "Mean over these cases of the loss less that of the last recipe kept; below 0 is better.",
+    "standard error": OF_ADAPTATION["standard error"],
+    "image passes": "What trying it took of the budget: images through the whole encoder; the way back counts double.",
+}
+TERMS = OF_ADAPTATION | OF_RECIPES
 
 
 def explain(term: str, shown: str | None = None) -> Markup:

@@ -50,7 +50,7 @@ LEFT_OUT = ["site", "unlabelled", "fold", *OF_A_SITE, "state"]
 def run(params: Params) -> None:
     """Write calibrator, predictions and figures."""
     facts = paths.read_json(paths.COHORT_FACTS)
-    labelling = Labelling(facts["classes"], facts.get("task", "multiclass"))
+    labelling = Labelling(facts["classes"], facts["task"])
     refuse_settings(params, facts["patients_known"])
     folds = list(params.split.numbered)
     held_out = judge_folds(folds, labelling)

@@ -31,7 +31,7 @@ from pipeline.learning.frozen import Case, begins_with, frozen_views
 from pipeline.learning.loop import make_accelerator
 from pipeline.learning.recipe import Epoch, Recipe, first_trained_stage
 from pipeline.learning.selection import Tried, choose
-from pipeline.learning.strategies import LADDER, STRATEGIES
+from pipeline.learning.strategies import STRATEGIES, ladder_of
 from pipeline.learning.terms import TERMS, alignment
 from pipeline.paths import Role
 from pipeline.refusal import Refusal
@@ -62,7 +62,8 @@ def run(params: Params, fold: str) -> None:
             labelled = labelled_cases(network, cases, views, facts, params.finetune, fold)
             name, tried = strategy_of(network, labelled, setting, geometry, params, fold, checkpoint)
             term = partial(term_of, network, cases, views, setting.task, params, fold)
-            parts = (term, partial(tell_epoch, fold), checkpoint.of(name))
+            tell = partial(tell_epoch, fold) if accelerator.is_main_process else lambda epoch: None
+            parts = (term, tell, checkpoint.of(name))
             trained = train_one(network, STRATEGIES[name], labelled, setting, *parts)
         except (FloatingPointError, ValueError) as error:
             raise Refusal(f"finetune.strategy {params.finetune.strategy}, fold {fold}: {error}") from error
@@ -204,7 +205,8 @@ def strategy_of(
     allowed = params.budget / TRAININGS / (geometry.image_size / REFERENCE_SIZE) ** 2
     fewest = partial(passes, epochs=PARTS * min(params.finetune.patience, params.finetune.epochs))
     tell = partial(tell_tried, fold)
-    tried = choose(LADDER[:2] if frozen else LADDER, fewest, attempt, labelled.patients, allowed, tell)
+    names = ladder_of(setting.recipe, len(shares), frozen)
+    tried = choose(names, fewest, attempt, labelled.patients, allowed, tell)
     return next((one.strategy for one in reversed(tried) if one.kept), "probe"), tried
 
 

@@ -106,11 +106,12 @@ def write_documents(params: Params, status: str, figures: dict[str, dict[str, ob
             "split": paths.read_json(paths.SPLIT_SUMMARY),
             "stamps": paths.read_json(paths.STAMPS),
             "adaptation": adaptation,
+            "recipe": paths.read_json(paths.recipe(FINAL)),
             "provenance": adaptation["provenance"],
             "parameters": f"{sum(value.numel() for value in load_file(paths.model(FINAL)).values()):,}",
             "temperature": calibrator["temperature"],
             "per_patient": params.calibrate.per_patient,
-            "task": paths.read_json(paths.COHORT_FACTS).get("task", "multiclass"),
+            "task": paths.read_json(paths.COHORT_FACTS)["task"],
             "fitted_on": calibrator["fitted_on"]["cases"],
             "confidence": params.calibrate.confidence,
         }

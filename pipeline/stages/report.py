@@ -14,6 +14,7 @@ from pipeline.paths import Role
 from pipeline.reporting.adaptation import section
 from pipeline.reporting.diagrams import reliability, roc, training_curve, unlabelled_curve
 from pipeline.reporting.figures import figure_of
+from pipeline.reporting.finetuning import recipes
 from pipeline.reporting.page import write_page
 from pipeline.reporting.tasks import labels_left_out, repetitions, words_of
 from pipeline.schema import FINAL, Params
@@ -26,7 +27,7 @@ def run(params: Params) -> None:
     """Write data/report/index.html."""
     facts, stamps = paths.read_json(paths.COHORT_FACTS), paths.read_json(paths.STAMPS)
     scope = stamps["locked_set"]["scope"]
-    task, rule = facts.get("task", "multiclass"), params.calibrate.per_patient
+    task, rule = facts["task"], params.calibrate.per_patient
     levels = [""] if rule == "none" else ["", "_patients"]
     names = [f"{name}{level}_{state}" for level in levels for name in ("internal", scope) for state in STATES]
     files = [paths.pooled_metrics(name) for name in names]
@@ -59,6 +60,7 @@ def run(params: Params) -> None:
             "parameters": yaml.safe_dump(parameters_of(params), sort_keys=False),
             **tables(facts["classes"], task),
             **adaptation(params),
+            "recipes": finetuning(params),
             **plots(params),
         }
     )
@@ -148,9 +150,10 @@ def parameters_of(params: Params) -> dict[str, Any]:
 
 
 def plots(params: Params) -> dict[str, Any]:
-    """Draw training curves, ROC and reliability diagrams."""
+    """Draw training curves, ROC and reliability diagrams; a fold of which no epoch was run has no curve."""
+    histories = {fold: pd.read_csv(paths.history(fold)) for fold in params.split.folds}
     return {
-        "curves": [training_curve(fold, pd.read_csv(paths.history(fold))) for fold in params.split.folds],
+        "curves": [training_curve(fold, table) for fold, table in histories.items() if len(table) > 1],
         "roc": roc(pd.read_csv(paths.ROC)),
         "diagrams": reliability(pd.read_csv(paths.RELIABILITY)),
     }
@@ -179,6 +182,15 @@ def adaptation(params: Params) -> dict[str, Any]:
             if record.get("curve")
         ],
     }
+
+
+def finetuning(params: Params) -> dict[str, Any]:
+    """Collect which recipe each fold got, and what else was tried."""
+    folds = params.split.folds
+    files = {fold: paths.recipe(fold) for fold in folds}
+    records = {fold: paths.read_json(file) if file.exists() else None for fold, file in files.items()}
+    curves = {fold: pd.read_csv(paths.history(fold)).to_dict("records") for fold in folds}
+    return recipes(records, curves, FINAL, params.finetune.average)
 
 
 def images_seen(fold: str, record: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pipeline.learning.finetuning import Labelled, Setting, forecast, out_of_fol
 from pipeline.learning.frozen import Case, begins_with, frozen_views
 from pipeline.learning.loop import make_accelerator
 from pipeline.learning.recipe import Recipe
-from pipeline.learning.strategies import LADDER, STRATEGIES
+from pipeline.learning.strategies import LADDER, STRATEGIES, ladder_of
 from tests.conftest import TINY_ENCODER
 
 RECIPE = Recipe(1, epochs=3, patience=3, batch_size=8, learning_rate=1e-3, rate_decay=0.5, weight_decay=0.0, rank=2)
@@ -159,6 +159,17 @@ def test_the_network_that_recipes_are_tried_on_stays_what_it_is():
     before = copy.deepcopy(model.state_dict())
     out_of_fold_losses(model, STRATEGIES["last_stage"], labelled(model), setting())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_ladder_leaves_out_what_would_be_the_same_training_and_what_may_not_be_trained():
+    assert ladder_of(RECIPE, 5, frozen=False) == ["knn", "probe", "last_stage", "full"]  # one stage: lp_ft is the same
+    assert ladder_of(dataclasses.replace(RECIPE, trainable_stages=5), 5, False) == [
+        "knn",
+        "probe",
+        "last_stage",
+        "lp_ft",
+    ]
+    assert ladder_of(RECIPE, 5, frozen=True) == ["knn", "probe"]
 
 
 def test_the_ladder_is_made_of_strategies_from_cheap_to_dear():

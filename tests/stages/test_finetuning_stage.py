@@ -115,6 +115,21 @@ def test_a_scratch_on_the_disk_changes_no_bit(project, monkeypatch):
     assert outs() == before and not isinstance(activations.room((2, 3)).numpy().base, type(None))
 
 
+def test_a_file_that_a_power_cut_left_half_written_is_computed_again(tmp_path):
+    shelf, computed = activations.Shelf(tmp_path, "key", 10**9), []
+
+    def compute():
+        computed.append(1)
+        return {"maps": torch.ones(1000)}
+
+    shelf("a", compute)
+    [file] = (tmp_path / "key").iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    assert torch.equal(shelf("a", compute)["maps"], torch.ones(1000)) and len(computed) == 2
+    shelf("a", compute)
+    assert len(computed) == 2
+
+
 def test_the_oldest_shelf_goes_when_there_is_no_more_room(tmp_path):
     def fill(key, limit):
         shelf = activations.Shelf(tmp_path, key, limit)

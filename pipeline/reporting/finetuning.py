@@ -1,0 +1,106 @@
+"""What the page says of fine-tuning: the recipe that each fold got, and what was tried before it was chosen."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+
+AVERAGES = {
+    "none": "",
+    "ema": "What an epoch was judged by, and what was kept of it, is the moving average of the weights (ema).",
+    "soup": "What was kept is the mean of good epochs, beginning with the best one, which is named here (soup).",
+}
+
+
+def recipes(
+    records: Mapping[str, Row | None], curves: Mapping[str, Sequence[Row]], final: str, average: str
+) -> dict[str, Any]:
+    """Collect what finetuning.html shows.
+
+    Parameters
+    ----------
+    records : mapping
+        Fold to its recipe.json, None where there is none.
+    curves : mapping
+        Fold to the rows of its history.csv, each with epoch and best.
+    final : str
+        The fold that is released.
+    average : {"none", "ema", "soup"}
+    """
+    known = {fold: record for fold, record in records.items() if record}
+    rows = [{"fold": fold, **epochs(curves[fold]), **in_words(record)} for fold, record in records.items()]
+    return {
+        "rows": rows,
+        "climbs": climbs(known),
+        "difference": difference({fold: record["strategy"] for fold, record in known.items()}, final),
+        "average": AVERAGES[average] if any(row["run"] for row in rows) else "",
+    }
+
+
+def epochs(curve: Sequence[Row]) -> dict[str, int]:
+    """Count the epochs that were run, and find the one that was kept: the last that was better than all before it."""
+    return {"run": curve[-1]["epoch"], "kept": max(row["epoch"] for row in curve if row["best"])}
+
+
+def in_words(record: Row | None) -> dict[str, str]:
+    """Name a recipe, what cross-validation set in its head, and how it came about; nothing where it is not recorded."""
+    if record is None:
+        return {"strategy": "", "head": "", "why": ""}
+    return {"strategy": record["strategy"], "head": head_of(record), "why": why_of(record)}
+
+
+def head_of(record: Row) -> str:
+    """Say how the head was fitted: by how many votes, or at which inverse penalty C of the probe."""
+    if "neighbours" in record:
+        votes = record["neighbours"]
+        return f"{votes} neighbour{'' if votes == 1 else 's'}"
+    return f"C = {record['penalty']:.2g}"
+
+
+def why_of(record: Row) -> str:
+    """Say how a fold came to its recipe."""
+    asked, strategy, tried = record["asked"], record["strategy"], record["tried"]
+    if tried:
+        count = len(judged(tried))
+        return f"chosen among {count} tried" if count else "none could be tried, so the probe"
+    if asked == strategy:
+        return "as asked"
+    if asked == "auto":
+        return "not chosen: the term that adaptation added to the loss is there to be trained with"
+    return f"instead of {asked}: with values of its own for every site, the encoder stays frozen"
+
+
+def judged(tried: Sequence[Row]) -> list[Row]:
+    """Leave out what was never begun."""
+    return [step for step in tried if step["loss"] is not None]
+
+
+def climbs(records: Mapping[str, Row]) -> list[dict[str, Any]]:
+    """Collect what was tried in each fold in which the recipe was chosen among several."""
+    return [
+        {"fold": fold, "strategy": record["strategy"], "steps": record["tried"], "count": len(judged(record["tried"]))}
+        for fold, record in records.items()
+        if record["tried"]
+    ]
+
+
+def difference(strategies: Mapping[str, str], final: str) -> dict[str, Any] | None:
+    """Count the recipes of the folds that are judged, where not all got the same one, or the released model another.
+
+    Returns
+    -------
+    dict, optional
+        counts, from recipe to folds, the most frequent first; folds, how many there are; released, the recipe of the
+        released model (empty where there is none), and alike, in how many folds it is the same. None where all agree.
+    """
+    if len(set(strategies.values())) < 2:
+        return None
+    counts = Counter(strategy for fold, strategy in strategies.items() if fold != final)
+    released = strategies.get(final, "")
+    return {
+        "counts": dict(counts.most_common()),
+        "folds": counts.total(),
+        "released": released,
+        "alike": counts[released],
+    }
