@@ -6,12 +6,17 @@ MEDADAPT_BACKEND   where they run: loky (default), threading, dask or ray (their
 MEDADAPT_DEVICE    cpu forbids the GPU (default: CUDA where there is one; CUDA_VISIBLE_DEVICES says which)
 MEDADAPT_SLURM_*   what each fold asks SLURM for: PARTITION, TIME (minutes, default: a day), GPUS, CPUS, MEMORY (GB);
                    all else is said by SBATCH_*, which sbatch reads itself; CLUSTER=local runs the jobs on this machine
+MEDADAPT_MEMORY_GIB  what a training may hold in memory (default: 8); the rest stays on the disk
+MEDADAPT_CACHE_GIB   what is kept of frozen stages on the disk, of all runs together (default: 20)
+MEDADAPT_CHECKPOINT_SECONDS  between two writings of how far a training came, at least (default: 5)
 MEDADAPT_KEYS      private folder of salts and names (default: ~/.medadapt)
 """
 
 import json
 import os
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -192,6 +197,20 @@ def cuda_devices() -> list[str]:
 def device() -> str | None:
     """Name the device to train on ("cpu"), or None to let accelerate choose."""
     return os.environ.get("MEDADAPT_DEVICE")
+
+
+def dvc(*words: str, to_terminal: bool = False) -> str:
+    """Run a command of DVC and return what it printed, unless that goes to the terminal."""
+    target = None if to_terminal else subprocess.PIPE
+    ran = subprocess.run([sys.executable, "-m", "dvc", *words], env=surroundings({}), stdout=target, text=True)
+    if ran.returncode:
+        raise Refusal(f"`dvc {' '.join(words)}` failed; its message stands above")
+    return ran.stdout or ""
+
+
+def surroundings(place: dict[str, str]) -> dict[str, str]:
+    """Add to this process's environment; the `python` that DVC starts is then ours, even if no venv is active."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}", **place}
 
 
 def number(variable: str, usual: float) -> float:

@@ -148,7 +148,9 @@ def through_dvc(fold: str, stages: Iterable[str]) -> Job:
 
 def bare(folds: Sequence[str], stages: Sequence[str]) -> list[Job]:
     """Name the stages of each fold themselves, from the first one on that changed."""
-    changed = set(yaml.safe_load(dvc("status", "--json", *(f"{stage}@{fold}" for fold in folds for stage in stages))))
+    changed = set(
+        yaml.safe_load(engine.dvc("status", "--json", *(f"{stage}@{fold}" for fold in folds for stage in stages)))
+    )
 
     def stale(fold: str) -> Sequence[str]:
         return next((stages[at:] for at, stage in enumerate(stages) if f"{stage}@{fold}" in changed), [])
@@ -184,7 +186,7 @@ def run_job(job: Job, place: Environment) -> Outcome:
     with output.open("w") as file:
         for stage, words in job.commands.items():
             ran = subprocess.run(
-                [sys.executable, "-m", *words], env=surroundings(place), stdout=file, stderr=subprocess.STDOUT
+                [sys.executable, "-m", *words], env=engine.surroundings(place), stdout=file, stderr=subprocess.STDOUT
             )
             if ran.returncode:
                 failed = stage
@@ -227,7 +229,7 @@ def enter(outcomes: Iterable[Outcome], unchanged: bool) -> None:
             f"results; take the change back and `dvc commit -f {' '.join(finished)}`, or run the folds again"
         )
     if finished:
-        dvc("commit", "-f", *finished)
+        engine.dvc("commit", "-f", *finished)
 
 
 def recipe(stages: Sequence[str]) -> list[Any]:
@@ -270,18 +272,4 @@ def log_of(fold: str) -> Path:
 
 def repro(stage: str) -> None:
     """Bring a stage and all before it up to date, on the terminal: only there may the audit tell original names."""
-    dvc("repro", stage, to_terminal=True)
-
-
-def dvc(*words: str, to_terminal: bool = False) -> str:
-    """Run a command of DVC and return what it printed, unless that goes to the terminal."""
-    target = None if to_terminal else subprocess.PIPE
-    ran = subprocess.run([sys.executable, "-m", "dvc", *words], env=surroundings({}), stdout=target, text=True)
-    if ran.returncode:
-        raise Refusal(f"`dvc {' '.join(words)}` failed; its message stands above")
-    return ran.stdout or ""
-
-
-def surroundings(place: Environment) -> Environment:
-    """Add to this process's environment; the `python` that DVC starts is then ours, even if no venv is active."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}", **place}
+    engine.dvc("repro", stage, to_terminal=True)

@@ -3,8 +3,6 @@
 import argparse
 import json
 import re
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -84,21 +82,13 @@ def header_or_none(image: Path, policy: Policy) -> Header | None:
 
 def stages_to_run() -> tuple[list[str], list[str]]:
     """Ask DVC which stages have changed, and which others would follow if what those write differs."""
-    changed = set(json.loads(dvc("status", "--json")))
+    changed = set(json.loads(engine.dvc("status", "--json")))
     follows = set(changed)
-    edges = re.findall(r'"(.+)" -> "(.+)"', dvc("dag", "--dot"))
+    edges = re.findall(r'"(.+)" -> "(.+)"', engine.dvc("dag", "--dot"))
     while more := {later for earlier, later in edges if earlier in follows} - follows:
         follows |= more
-    order = dvc("stage", "list", "--name-only").split()
+    order = engine.dvc("stage", "list", "--name-only").split()
     return [name for name in order if name in changed], [name for name in order if name in follows - changed]
-
-
-def dvc(*words: str) -> str:
-    """Run a command of DVC and return what it printed."""
-    asked = subprocess.run([sys.executable, "-m", "dvc", *words], capture_output=True, text=True, check=False)
-    if asked.returncode:
-        raise Refusal(f"`dvc {' '.join(words)}` failed:\n{asked.stderr.strip()}")
-    return asked.stdout
 
 
 def passes_of(params: Params, geometry: Geometry, cases: int) -> float:

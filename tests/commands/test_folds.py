@@ -39,7 +39,7 @@ def here(tmp_path, monkeypatch):
 def no_dvc(monkeypatch):
     """DVC replaced by a list of what it was asked to do."""
     asked = []
-    monkeypatch.setattr(folds, "dvc", lambda *words, **_: asked.append(words) or "{}")
+    monkeypatch.setattr(engine, "dvc", lambda *words, **_: asked.append(words) or "{}")
     return asked
 
 
@@ -282,7 +282,7 @@ def test_nothing_is_queued_where_nothing_changed(local_cluster, monkeypatch):
 
 def test_a_fold_is_run_from_its_first_changed_stage_on(monkeypatch):
     changed = {"adapt@1": [], "finetune@2": []}
-    monkeypatch.setattr(folds, "dvc", lambda *words: json.dumps(changed))
+    monkeypatch.setattr(engine, "dvc", lambda *words: json.dumps(changed))
     assert {job.fold: list(job.commands) for job in folds.bare(["0", "1", "2"], STAGES)} == {
         "0": [],
         "1": ["adapt", "finetune"],
@@ -370,7 +370,7 @@ def test_folds_side_by_side_and_as_jobs_give_the_bytes_of_one_after_another_and_
         environment = {**os.environ, "MEDADAPT_SLURM_CLUSTER": "local", "DVC_NO_ANALYTICS": "1"}
         subprocess.run(words, cwd=place, check=True, env=environment)
         monkeypatch.chdir(place)
-        assert json.loads(folds.dvc("status", "--json", *targets)) == {}, name
+        assert json.loads(engine.dvc("status", "--json", *targets)) == {}, name
         found[name] = results(place)
     reference = found.pop("one after another")
     assert len([name for name in reference if name.endswith(("model.safetensors", "encoder.safetensors"))]) == 4
