@@ -164,6 +164,7 @@ class Finetune(Section):
     strategy: Auto | Literal["knn", "probe", "last_stage", "lp_ft", "gradual", "lora", "full"] = "auto"
     pooled_stages: Annotated[int, Field(ge=1, le=16)] = 4
     trainable_stages: Annotated[int, Field(ge=1, le=16)] = 2
+    budget: Annotated[int, Field(ge=0)] = 10_000
     rank: Annotated[int, Field(ge=1, le=256)] = 8
     views: Annotated[int, Field(ge=0, le=64)] = 4
     epochs: Annotated[int, Field(ge=1, le=1000)] = 30

@@ -42,7 +42,6 @@ log = logging.getLogger(__name__)
 
 ALIGNED = {"unlabelled": (Role.UNLABELLED,), "judged": (Role.UNLABELLED, Role.HELD_OUT, Role.LOCKED)}
 AROUND = ("mean", "std", "filter_depth", "harmonise", "sites", "per_site", "test_time_steps", "test_time_rate")
-TRAININGS = 6  # of a full run: five folds and the final model; `budget` is for all of them
 
 
 def run(params: Params, fold: str) -> None:
@@ -202,7 +201,7 @@ def strategy_of(
         losses, epochs = out_of_fold_losses(network, STRATEGIES[name], labelled, setting, checkpoint.of(name))
         return losses, passes(name, epochs)
 
-    allowed = params.budget / TRAININGS / (geometry.image_size / REFERENCE_SIZE) ** 2
+    allowed = params.finetune.budget / (geometry.image_size / REFERENCE_SIZE) ** 2
     fewest = partial(passes, epochs=PARTS * min(params.finetune.patience, params.finetune.epochs))
     tell = partial(tell_tried, fold)
     names = ladder_of(setting.recipe, len(shares), frozen)
@@ -237,7 +236,7 @@ def term_of(
 
 def fingerprint(params: Params, fold: str) -> str:
     """Hash all that a training depends on: parameters, code, and the files it reads."""
-    digest = hashlib.sha256(f"{params.seed} {params.budget} {params.finetune!r} {torch.__version__}".encode())
+    digest = hashlib.sha256(f"{params.seed} {params.finetune!r} {torch.__version__}".encode())
     digest.update(scratch.code_hash("imaging", "learning", "stages").encode())
     files = (paths.split, paths.adapted_encoder, paths.adapted_sites, paths.adaptation)
     for file in (*(name(fold) for name in files), paths.COHORT_FACTS, paths.GEOMETRY, paths.INDEX):
