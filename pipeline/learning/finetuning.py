@@ -116,8 +116,7 @@ def train(
     kind: Kind = "ordinal" if setting.task == "ordinal" else "linear"
     head = _new_head(network, kind, setting)
     penalty = _start_from_probe(network, cases, setting)
-    whole = recipe.epochs and first_trained_stage(network, recipe) < cases.train.first
-    training, inner = cases.whole() if whole else (cases.train, cases.inner)
+    training, inner = cases.whole() if _trains_below(network, recipe, cases) else (cases.train, cases.inner)
     term = alignment(recipe) if recipe.epochs else None
     how = (recipe, setting.accelerator, setting.seed)
     curve = fit(network, training, inner, *how, tell, term, setting.asked, checkpoint, setting.ahead)
@@ -141,23 +140,30 @@ def out_of_fold_losses(
     dealt = parts(targets.numpy(), cases.patients, PARTS, setting.seed, setting.task)
     if not dealt:
         raise ValueError("a class has fewer than two patients, so that no part of them can be left out")
+    recipe = strategy.recipe(setting.recipe, len(network.encoder.stages))
+    judged = cases.whole()[0] if _trains_below(network, recipe, cases) else cases.train  # what was frozen no longer is
     losses, epochs = np.zeros(len(targets)), 0
     for number, (rest, held) in enumerate(dealt):
         copied = copy.deepcopy(network)
         part = checkpoint.of(str(number)) if checkpoint else None
         trained = train(copied, strategy, cases.without(rest), setting, checkpoint=part)
         epochs += len(trained.curve) - 1
-        logits = forecast(copied, cases.train.some(held))
+        logits = forecast(copied, judged.some(held))
         losses[held] = setting.asked.case_losses(logits, targets[held]).double().numpy()
     return losses, epochs
 
 
 @torch.inference_mode()
-def forecast(network: Classifier, cases: FrozenCases) -> Tensor:
+def forecast(network: Classifier, cases: FrozenCases | WholeCases) -> Tensor:
     """Give the logits (n, n_classes) of the cases as they are, in float32 on the processor."""
     tail, device = Tail(network, cases.first), network.device
     batches = (batch for _, batch in in_order(cases, JUDGED_AT_ONCE))
     return torch.cat([tail(*(part.to(device).float() for part in batch)) for batch in batches]).float().cpu()
+
+
+def _trains_below(network: Classifier, recipe: Recipe, cases: Labelled) -> bool:
+    """Tell whether stages before the freeze boundary are trained, so that only the images themselves will do."""
+    return recipe.epochs > 0 and first_trained_stage(network, recipe) < cases.train.first
 
 
 def _start_from_probe(network: Classifier, cases: Labelled, setting: Setting) -> float:

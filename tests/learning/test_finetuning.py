@@ -8,9 +8,10 @@ import torch
 from pipeline.activations import Shelf
 from pipeline.learning.cases import FrozenCases, WholeCases
 from pipeline.learning.classifier import Classifier
-from pipeline.learning.finetuning import Labelled, Setting, forecast, out_of_fold_losses, train
+from pipeline.learning.finetuning import PARTS, Labelled, Setting, forecast, out_of_fold_losses, train
 from pipeline.learning.frozen import Case, begins_with, frozen_views
 from pipeline.learning.loop import make_accelerator
+from pipeline.learning.probe import parts
 from pipeline.learning.recipe import Recipe
 from pipeline.learning.strategies import LADDER, STRATEGIES, ladder_of
 from tests.conftest import TINY_ENCODER
@@ -152,6 +153,24 @@ def test_losses_out_of_fold_are_those_of_models_that_did_not_see_the_patient():
     honest, _ = out_of_fold_losses(model, STRATEGIES["knn"], known, setting())
     leaking, _ = out_of_fold_losses(model, STRATEGIES["knn"], cases, setting())
     assert leaking.mean() < 0.5 < np.log(2) - 0.1 < honest.mean()
+
+
+def test_a_model_whose_first_stages_were_trained_is_judged_on_images_and_not_on_what_these_stages_made_before():
+    model = network()
+    planes = brightness_of(5.0)
+    cases = labelled(model, planes)
+    own = dataclasses.replace(cases, inner=cases.train, whole=lambda: (cases.whole()[0],) * 2)
+    how = setting(epochs=4, patience=4)
+    losses, epochs = out_of_fold_losses(model, STRATEGIES["full"], own, how)
+    assert epochs > 0
+    for rest, held in parts(one_hot(28).numpy(), own.patients, PARTS, how.seed, "multiclass"):
+        alone = copy.deepcopy(model)
+        train(alone, STRATEGIES["full"], own.without(rest), how)
+        with torch.inference_mode():
+            expected = torch.nn.functional.cross_entropy(
+                alone(planes[held].float()), one_hot()[held].argmax(dim=1), reduction="none"
+            )
+        np.testing.assert_allclose(losses[held], expected, atol=1e-4)
 
 
 def test_the_network_that_recipes_are_tried_on_stays_what_it_is():
