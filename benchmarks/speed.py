@@ -2,6 +2,7 @@
 
     python benchmarks/speed.py peer  PROJECT --into /tmp/speed --epochs 20
     python benchmarks/speed.py cases PROJECT --into /tmp/cost --sizes 100 200 400 800
+    python benchmarks/speed.py folds PROJECT --into /tmp/side
 
 PROJECT is a folder whose data/ holds cohort, prepared and split, and for `cases` adapted; it is copied, without
 anything that a training could go on from, and left as it is. The code is that which stands here, the parameters are
@@ -15,6 +16,9 @@ and is not made again.
 `cases` trains one fold with more and more cases, taken at random or repeated, always for the same number of epochs,
 and lays a least-squares line through the seconds. Sizes take turns, so that a noisy machine is noisy for all; medians
 count.
+
+`folds` trains all folds one after the other, each with all cores, and as many side by side as there are cores, each
+with one; the two take turns.
 """
 
 import argparse
@@ -27,6 +31,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,9 +51,9 @@ GOAL = 0.05  # largest deviation from a line
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    doors = parser.add_subparsers(dest="what", required=True, metavar="peer or cases")
-    peer, cases = doors.add_parser("peer"), doors.add_parser("cases")
-    for door in (peer, cases):
+    doors = parser.add_subparsers(dest="what", required=True, metavar="peer, cases or folds")
+    peer, cases, folds = (doors.add_parser(name) for name in ("peer", "cases", "folds"))
+    for door in (peer, cases, folds):
         door.add_argument("project", type=Path)
         door.add_argument("--into", type=Path, required=True)
     peer.add_argument("--folds", nargs="+", default=["0", "1", "2", "3", "4"])
@@ -58,10 +63,12 @@ def main() -> None:
     cases.add_argument("--rounds", type=int, default=3)
     cases.add_argument("--epochs", type=int, default=5, help="exactly")
     cases.add_argument("--strategy", default="lp_ft")
+    folds.add_argument("--folds", nargs="+", default=["0", "1", "2", "3"])
+    folds.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     arguments.project, arguments.into = arguments.project.resolve(), arguments.into.resolve()
     try:
-        {"peer": compare, "cases": cost}[arguments.what](arguments)
+        {"peer": compare, "cases": cost, "folds": side_by_side}[arguments.what](arguments)
     except Failed as failure:
         sys.exit(f"error: {failure}")
 
@@ -214,6 +221,34 @@ def print_line(sizes: NDArray[np.int64], seconds: NDArray[np.float64]) -> None:
         end="",
     )
     print(f" (goal: {GOAL:.0%}).")
+
+
+# --- folds side by side -----------------------------------------------------------------------------------------------
+
+
+def side_by_side(arguments: argparse.Namespace) -> None:
+    """Train the folds in both ways, in turns, and print the ratio of their seconds."""
+    folder, cores = arguments.into / "folds", len(os.sched_getaffinity(0))
+    copy(arguments.project, folder, {})
+    ways = {"one after the other": (1, cores), "side by side": (cores, 1)}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for number, (way, (at_a_time, threads)) in itertools.product(range(arguments.rounds), ways.items()):
+        shutil.rmtree(folder / "data/scratch", ignore_errors=True)
+        start = time.perf_counter()
+        with ThreadPoolExecutor(at_a_time) as pool:
+            jobs = [
+                pool.submit(pipeline, folder, "finetune", "--fold", fold, threads=threads) for fold in arguments.folds
+            ]
+            for job in jobs:
+                job.result()
+        seconds[way].append(time.perf_counter() - start)
+        print(f"round {number + 1}, {way}: {seconds[way][-1]:.1f} s", flush=True)
+    ratios = [beside / after for after, beside in zip(*seconds.values(), strict=True)]
+    print(
+        f"\n{len(arguments.folds)} folds on {cores} cores: side by side takes {statistics.median(ratios):.2f} of the time",
+        end="",
+    )
+    print(f" of one after the other ({min(ratios):.2f} to {max(ratios):.2f}).")
 
 
 if __name__ == "__main__":

@@ -166,9 +166,11 @@ def judged_in(folder: Path, fold: str, arrangement: Arrangement) -> pd.DataFrame
     return table[["case", "patient"]].assign(truth=truth, **logits, chosen=chosen)
 
 
-def pipeline(folder: Path, *words: str) -> str:
+def pipeline(folder: Path, *words: str, threads: int | None = None) -> str:
     """Run a stage or command in `folder`, with the code that stands there, or else here; give what it printed."""
     environment = {**os.environ, "PYTHONPATH": f"{folder}:{ROOT}"}
+    if threads:
+        environment["OMP_NUM_THREADS"] = str(threads)
     command = [sys.executable, "-m", "pipeline", *words]
     run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if run.returncode:
