@@ -244,11 +244,8 @@ def side_by_side(arguments: argparse.Namespace) -> None:
         seconds[way].append(time.perf_counter() - start)
         print(f"round {number + 1}, {way}: {seconds[way][-1]:.1f} s", flush=True)
     ratios = [beside / after for after, beside in zip(*seconds.values(), strict=True)]
-    print(
-        f"\n{len(arguments.folds)} folds on {cores} cores: side by side takes {statistics.median(ratios):.2f} of the time",
-        end="",
-    )
-    print(f" of one after the other ({min(ratios):.2f} to {max(ratios):.2f}).")
+    middle, spread = statistics.median(ratios), f"{min(ratios):.2f} to {max(ratios):.2f}"
+    print(f"\n{len(arguments.folds)} folds, {cores} cores: side by side / one after the other {middle:.2f} ({spread}).")
 
 
 if __name__ == "__main__":
