@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.assessing import metrics
+from pipeline.assessing import calibration, metrics
 from pipeline.assessing.bootstrap import Estimate, cluster_weights, estimate, estimate_all
 from pipeline.assessing.summary import BadProbabilities, in_columns, limits_of, wilson
 
@@ -80,8 +80,8 @@ def figures_of_label(bins: int) -> dict[str, Figure]:
         "auc": metrics.roc_auc,
         "log_loss": log_loss,
         "brier": brier,
-        "ece": partial(metrics.calibration_error, bins=bins),
-        "calibration_slope": metrics.calibration_slope,
+        "ece": partial(calibration.calibration_error, bins=bins),
+        "calibration_slope": calibration.calibration_slope,
     }
 
 
@@ -126,6 +126,7 @@ def summarise_labels(
     figures, once = figures_of_label(bins), np.ones((1, len(labels)))
     means = {name: partial(macro, figure, probabilities, labels) for name, figure in figures.items()}
     found = estimate_all(means, cluster_weights(patients, replicates, seed), confidence)
+    found["ece"] = calibration.distance_estimate(found["ece"])
     existing = {name: of_each_label(figure, probabilities, labels, once) for name, figure in figures.items()}
     return {
         **{name: one.as_json() for name, one in found.items()},
@@ -150,7 +151,7 @@ def ece_if_perfect(probabilities: Floats, labels: Floats, bins: int, seed: int) 
     Labels are drawn independently of each other, so the percentiles are a little too close where labels go together.
     """
     draws = [
-        metrics.calibration_error_if_perfect(forecast, bins, 1000, seed + number)
+        calibration.calibration_error_if_perfect(forecast, bins, 1000, seed + number)
         for number, (_, forecast, _) in enumerate(known_pairs(probabilities, labels))
     ]
     if not draws:
@@ -197,24 +198,6 @@ def share_of(marks: Marks) -> dict[str, float]:
     """Give the share of what is marked (n,) as `value`, with Wilson's 95 % interval as `lower` and `upper`."""
     lower, upper = wilson(int(marks.sum()), len(marks))
     return {"value": float(marks.mean()), "lower": lower, "upper": upper}
-
-
-def site_shares(train_sites: Sequence[str], train_labels: Floats, sites: Sequence[str]) -> Floats:
-    """Forecast each label (n, C) from the site alone: its share in the known training cases there (Laplace-smoothed).
-
-    Parameters
-    ----------
-    train_sites, sites : sequence of str
-        Of m training cases, and of the n cases to be judged; an unknown site is given one half.
-    train_labels : (m, C)
-        1, 0, or NaN where not known.
-    """
-    where = np.array(train_sites)
-    shares = {}
-    for site in set(sites):
-        there = train_labels[where == site]
-        shares[site] = ((there == 1).sum(axis=0) + 1) / (np.isfinite(there).sum(axis=0) + 2)
-    return np.array([shares[site] for site in sites]).reshape(len(sites), train_labels.shape[1])
 
 
 def _both_ways(forecast: Floats) -> Floats:

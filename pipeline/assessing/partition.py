@@ -15,7 +15,7 @@ Numbers = NDArray[np.int64]
 
 
 class Leak(ValueError):
-    """A patient who stands on both sides of the locked door.
+    """A patient who stands in more than one of development, calibration and the locked test set.
 
     Attributes
     ----------
@@ -24,7 +24,9 @@ class Leak(ValueError):
     """
 
     def __init__(self, patients: list[str]) -> None:
-        super().__init__(f"{len(patients)} patients stand in development and in the locked test set")
+        super().__init__(
+            f"{len(patients)} patients stand in more than one of development, calibration and the locked test set"
+        )
         self.patients = patients
 
 
@@ -44,34 +46,32 @@ def locked_by_hash(patients: Sequence[str], fraction: float, seed: int) -> list[
     return [int.from_bytes(draw[:8], "big") / 2**64 < fraction for draw in draws]
 
 
-def refuse_leaks(cases: pd.DataFrame, locked: Sequence[bool], allowed: Sequence[str]) -> list[str]:
-    """Make sure that no patient has cases on both sides of the locked door, unless acknowledged by name.
+def refuse_leaks(cases: pd.DataFrame, allowed: Sequence[str]) -> list[str]:
+    """Make sure that no patient is at once in two of development, calibration and locked, unless acknowledged by name.
 
     Parameters
     ----------
     cases : pandas.DataFrame
-        With the column `patient`.
-    locked : sequence of bool
-        One per case.
+        Columns `patient` and `side`; of the labelled cases.
     allowed : sequence of str
-        Patients whose presence on both sides the user has acknowledged.
+        Patients whose presence on several sides the user has acknowledged.
 
     Returns
     -------
     list of str
-        The acknowledged patients who do stand on both sides; every figure of the locked set is stamped with them.
+        Those of them who stand on both sides of the locked door; every figure of the locked set is stamped with them.
 
     Raises
     ------
     Leak
-        If others do.
+        If others stand on several sides.
     """
-    inside = np.asarray(locked, dtype=bool)
-    both = sorted(set(cases.loc[inside, "patient"]) & set(cases.loc[~inside, "patient"]))
-    open_leaks = [patient for patient in both if patient not in allowed]
+    sides = cases.groupby("patient")["side"].agg(set)
+    several = sides[sides.map(len) > 1]
+    open_leaks = [patient for patient in several.index if patient not in allowed]
     if open_leaks:
         raise Leak(open_leaks)
-    return both
+    return [str(patient) for patient, of_patient in several.items() if "locked" in of_patient]
 
 
 def grouped_folds(cases: pd.DataFrame, n_folds: int, seed: int) -> Numbers:
@@ -278,18 +278,20 @@ def roles_in_fold(
     Returns
     -------
     list of str
-        `train`, `inner`, `held_out`, `locked`, `unlabelled`, or `excluded`: unlabelled cases that are unseen or
-        whose patient is judged in this training, and development cases of a patient who is held out at another site.
+        `train`, `inner`, `held_out`, `locked`, `calibration`, `unlabelled`, or `excluded`: unlabelled cases that are
+        unseen or whose patient is judged or calibrates in this training, development cases of a patient who is held
+        out at another site, and calibration cases of a patient who is developed on or locked as well.
     """
-    of_side = {"development": "train", "locked": "locked", "unlabelled": "unlabelled", "calibration": "excluded"}
-    roles = cases["side"].map(of_side).to_numpy(dtype=object)
+    roles = cases["side"].replace("development", "train").to_numpy(dtype=object)
     roles[held_out] = "held_out"
-    held_out_patients, judged = (
-        cases["patient"].isin(cases.loc[np.isin(roles, some), "patient"]).to_numpy()
-        for some in (["held_out"], ["held_out", "locked"])
-    )
-    roles[(roles == "train") & held_out_patients] = "excluded"
-    roles[(roles == "unlabelled") & judged] = "excluded"
+
+    def exclude(some: str, *others: str) -> None:
+        patients = cases.loc[np.isin(roles, others), "patient"]
+        roles[(roles == some) & cases["patient"].isin(patients).to_numpy()] = "excluded"
+
+    exclude("calibration", "train", "held_out", "locked")
+    exclude("train", "held_out")
+    exclude("unlabelled", "held_out", "locked", "calibration")
     if unseen is not None:
         roles[(roles == "unlabelled") & unseen] = "excluded"
     training = roles == "train"

@@ -1,29 +1,31 @@
 """Several images of one patient, put together by a declared rule into one forecast of the patient."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.assessing.calibrators import Temperature, activation_for
+from pipeline.assessing.calibration_maps import identity_for
 from pipeline.assessing.judged import Judged, Labelling, logits_of
 
 Floats = NDArray[np.float64]
 Rule = Literal["mean", "max"]
+PATIENTS = "_patients"  # ends the names of scopes in which a patient is one case
 
 
 def of_patients(judged: Judged, rule: Rule, labelling: Labelling) -> Judged:
     """Judge patients instead of images: one row each, in the order of their pseudonyms.
 
-    They are calibrated, after the images were put together, by the temperature of their images. A temperature divides
-    every logit alike, so that dividing before or after gives the same; a calibrator of its own would be fitted on
-    fewer cases, and the model that is released forecasts images. Whether it suits patients too, their slope tells.
+    They are calibrated, after the images were put together, by the map of their images: one of its own would be
+    fitted on fewer cases, and the model that is released forecasts images. Whether it suits patients too, their slope
+    tells.
 
     Parameters
     ----------
     judged : Judged
-        Its cases have `patient`, `temperature` and `logit_0, logit_1, ...`; a patient's images share a temperature.
+        Its cases have `patient`, `calibrator` and `logit_0, logit_1, ...`; a patient's images share a calibrator.
     rule : {"mean", "max"}
         mean: the mean of the images' logits; max: of two classes the image of the highest forecast for the last one,
         of a multilabel task for each label the image of the highest forecast for it.
@@ -52,11 +54,39 @@ def of_patients(judged: Judged, rule: Rule, labelling: Labelling) -> Judged:
         first = np.array([some[0] for some in rows])
         names = ", ".join(judged.patients[first[contradicted]])
         raise ValueError(f"images of one patient bear different labels: {names}; give them one label in cohort.csv")
-    logits, plain = logits_of(judged.cases), Temperature(1.0, activation_for(labels))
+    logits = logits_of(judged.cases)
     joined = np.stack([put_together(logits[some], rule, task == "multilabel") for some in rows])
-    cases = one_row_each(judged.cases, joined)
-    scaled = joined / cases["temperature"].to_numpy(dtype=np.float64)[:, None]
-    return Judged(cases, labels, plain.apply(joined), plain.apply(scaled))
+    cases, calibrated = one_row_each(judged.cases, joined), np.empty_like(joined)
+    for digest, calibrator in judged.calibrators.items():
+        theirs = (cases["calibrator"] == digest).to_numpy()
+        calibrated[theirs] = calibrator.apply(joined[theirs])
+    baselines = {
+        name: np.stack([known[some].mean(axis=0) for some in rows]) for name, known in judged.baselines.items()
+    }
+    return Judged(cases, labels, identity_for(labels).apply(joined), calibrated, judged.calibrators, baselines)
+
+
+def patients_first(
+    scopes: Mapping[str, Judged], elsewhere: Mapping[str, Mapping[str, Judged]], rule: Rule, labelling: Labelling
+) -> tuple[dict[str, Judged], dict[str, Mapping[str, Judged]]]:
+    """Put before each scope the same one by patients ("internal_patients"), and so the cases of its thresholds.
+
+    `elsewhere` is, of each scope and fold, the development cases of other patients.
+    """
+    judged, others = dict[str, Judged](), dict[str, Mapping[str, Judged]]()
+    for scope, images in scopes.items():
+        judged |= {f"{scope}{PATIENTS}": of_patients(images, rule, labelling), scope: images}
+        there = {fold: of_patients(some, rule, labelling) for fold, some in elsewhere[scope].items()}
+        others |= {f"{scope}{PATIENTS}": there, scope: elsewhere[scope]}
+    return judged, others
+
+
+def can_be_joined(judged: Judged) -> bool:
+    """Tell whether a patient has several images, and no two images of a patient contradict each other."""
+    groups = pd.DataFrame(judged.labels.reshape(len(judged.cases), -1)).groupby(judged.patients)
+    lowest, highest = groups.min(), groups.max()  # these pass over NaN
+    agree = (lowest == highest) | lowest.isna()
+    return len(lowest) < len(judged.cases) and bool(agree.all(axis=None))
 
 
 def put_together(logits: Floats, rule: Rule, multilabel: bool) -> Floats:
@@ -71,7 +101,7 @@ def put_together(logits: Floats, rule: Rule, multilabel: bool) -> Floats:
 def one_row_each(cases: pd.DataFrame, logits: Floats) -> pd.DataFrame:
     """Keep of each patient what all images have in common, with their number, and the logits (patients, K)."""
     logit_columns = [f"logit_{number}" for number in range(logits.shape[1])]
-    known = cases.drop(columns=[*logit_columns, "site_forecast"], errors="ignore")
+    known = cases.drop(columns=logit_columns)
     groups = known.groupby("patient", sort=True)
     table = groups.agg(_in_common).assign(images=groups.size()).reset_index()
     table[logit_columns] = logits

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.assessing import metrics
+from pipeline.assessing import calibration, metrics
 from pipeline.assessing.bootstrap import Estimate, cluster_weights, estimate, estimate_all
 
 Floats = NDArray[np.float64]
@@ -79,8 +79,9 @@ def summarise(
     check_probabilities(probabilities)
     weights = cluster_weights(patients, replicates, seed)
     found = estimate_all(figures_of(probabilities, labels, bins, ordinal), weights, confidence)
-    confidence_of, _ = metrics.judged_confidence(probabilities, labels)
-    perfect = metrics.calibration_error_if_perfect(confidence_of, bins, 1000, seed)
+    found["ece"] = calibration.distance_estimate(found["ece"])
+    confidence_of, _ = calibration.judged_confidence(probabilities, labels)
+    perfect = calibration.calibration_error_if_perfect(confidence_of, bins, 1000, seed)
     null = Estimate(float(perfect.mean()), float(np.quantile(perfect, 0.05)), float(np.quantile(perfect, 0.95)))
     return {
         **{name: found[name].as_json() for name in (*FIGURES, *OF_GRADES) if name in found},
@@ -138,7 +139,7 @@ def figures_of(
     probabilities: Floats, labels: Ints, bins: int, ordinal: bool = False
 ) -> dict[str, Callable[[Floats], Floats]]:
     """Name each figure and bind it to the cases; what is left open is the weights."""
-    confidence, events = metrics.judged_confidence(probabilities, labels)
+    confidence, events = calibration.judged_confidence(probabilities, labels)
     figures: dict[str, Callable[[Floats], Floats]] = {
         "auc": partial(metrics.macro_auc, probabilities, labels),
         "accuracy": partial(metrics.accuracy, probabilities, labels),
@@ -146,13 +147,13 @@ def figures_of(
         "specificity": partial(metrics.specificity, probabilities, labels),
         "log_loss": partial(metrics.log_loss, probabilities, labels),
         "brier": partial(metrics.brier, probabilities, labels),
-        "ece": partial(metrics.calibration_error, confidence, events, bins=bins),
+        "ece": partial(calibration.calibration_error, confidence, events, bins=bins),
     }
     if probabilities.shape[1] == 2:
-        figures["calibration_intercept"] = partial(metrics.calibration_in_the_large, confidence, events)
-        figures["calibration_slope"] = partial(metrics.calibration_slope, confidence, events)
+        figures["calibration_intercept"] = partial(calibration.calibration_in_the_large, confidence, events)
+        figures["calibration_slope"] = partial(calibration.calibration_slope, confidence, events)
     else:
-        figures["calibration_slope"] = partial(metrics.multiclass_slope, probabilities, labels)
+        figures["calibration_slope"] = partial(calibration.multiclass_slope, probabilities, labels)
     if ordinal:
         figures["quadratic_kappa"] = partial(metrics.quadratic_kappa, probabilities, labels)
         figures["grade_error"] = partial(metrics.grade_error, probabilities, labels)
@@ -175,10 +176,10 @@ def reliability(probabilities: Floats, labels: Labels, bins: int) -> pd.DataFram
 
     The interval is Wilson's (1927), on cases; on known pairs where labels stand each by itself (n, C).
     """
-    confidence, events = metrics.judged_confidence(probabilities, labels)
+    confidence, events = calibration.judged_confidence(probabilities, labels)
     rows = []
     for number in range(bins):
-        inside = metrics.bin_of(confidence, bins) == number
+        inside = calibration.bin_of(confidence, bins) == number
         n = int(inside.sum())
         if n:
             lower, upper = wilson(int(events[inside].sum()), n)
@@ -235,16 +236,3 @@ def collapses(probabilities: Floats, labels: Labels, classes: list[str]) -> pd.D
     n = np.bincount(labels, minlength=len(classes))
     table = pd.DataFrame({"class": classes, "n": n, "recall": recalls(probabilities, labels)})
     return table[table["recall"] == 0]
-
-
-def site_baseline(train_sites: list[str], train_labels: Ints, sites: list[str], n_classes: int) -> Floats:
-    """Forecast from the site alone: the class shares of the training cases of that site (Laplace-smoothed).
-
-    A classifier that hardly beats it may have learned where an image comes from, not what it shows.
-    """
-    table = np.ones((len(sites), n_classes)) / n_classes
-    known = np.array(train_sites)
-    for row, site in enumerate(sites):
-        counts = np.bincount(train_labels[known == site], minlength=n_classes) + 1
-        table[row] = counts / counts.sum()
-    return table

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.assessing.bootstrap import Estimate, cluster_weights, estimate
+from pipeline.assessing.bootstrap import BLOCK, Estimate, cluster_weights, estimate, in_blocks
 
 
 def mean_of(values):
@@ -49,3 +49,14 @@ def test_a_figure_that_does_not_exist_says_so():
         return np.where(np.arange(len(w)) % 10 == 0, 1.0, np.nan)
 
     assert estimate(rarely, weights, 0.95) == Estimate(1.0, None, None)
+
+
+def test_values_by_blocks_of_replicates_are_those_of_all_replicates_at_once_in_their_order():
+    weights, seen = np.random.default_rng(0).random((2 * BLOCK + 3, 7)), []
+
+    def curve(some):
+        seen.append(len(some))
+        return some @ np.arange(14).reshape(7, 2)
+
+    np.testing.assert_allclose(in_blocks(curve, weights), weights @ np.arange(14).reshape(7, 2))
+    assert seen == [BLOCK, BLOCK, 3]

@@ -313,7 +313,7 @@ def test_the_figures_that_stand_in_both_classes_of_covid_ct_are_found():
 def test_the_13_patients_of_covid_ct_on_both_sides_are_found_by_name():
     table = pd.read_csv(shared("covid_ct") / "labels.csv", dtype=str)
     with pytest.raises(Leak) as refused:
-        refuse_leaks(table, (table["split"] == "test").tolist(), [])
+        refuse_leaks(table.assign(side=np.where(table["split"] == "test", "locked", "development")), [])
     assert len(refused.value.patients) == 13
     others = table[table["split"] != "test"]
     where = [set(others.loc[others["patient"] == patient, "split"]) for patient in refused.value.patients]

@@ -7,7 +7,6 @@ weight 1 - p.
 import numpy as np
 import pytest
 from sklearn import metrics as oracle
-from sklearn.linear_model import LogisticRegression
 
 from pipeline.assessing import metrics
 
@@ -30,23 +29,13 @@ def test_perfect_uniform_forecasts_have_the_figures_of_theory():
     assert metrics.brier(TWO_CLASS, LABELS, ONE)[0] == pytest.approx(1 / 6, abs=1e-3)
     assert metrics.log_loss(TWO_CLASS, LABELS, ONE)[0] == pytest.approx(1 / 2, abs=1e-3)
     assert metrics.roc_auc(P, Y, ONE)[0] == pytest.approx(5 / 6, abs=1e-3)
-    assert metrics.calibration_slope(P, Y, ONE)[0] == pytest.approx(1, abs=1e-3)
-    assert metrics.calibration_in_the_large(P, Y, ONE)[0] == pytest.approx(0, abs=1e-3)
 
 
 def test_overconfident_forecasts_have_the_figures_of_theory():
     q = np.stack([1 - OVERCONFIDENT, OVERCONFIDENT], axis=1)
     assert metrics.brier(q, LABELS, ONE)[0] == pytest.approx(3 * np.pi / 8 - 1, abs=1e-3)
     assert metrics.log_loss(q, LABELS, ONE)[0] == pytest.approx(np.pi / 2 - 1, abs=1e-3)
-    assert metrics.calibration_slope(OVERCONFIDENT, Y, ONE)[0] == pytest.approx(0.5, abs=1e-3)
-    assert metrics.calibration_error(OVERCONFIDENT, Y, ONE, 100)[0] == pytest.approx(np.log(2) / 2 - 1 / 4, abs=1e-3)
-    assert metrics.multiclass_slope(q, LABELS, ONE)[0] == pytest.approx(0.5, abs=1e-3)
-
-
-def test_a_shift_of_the_logits_is_the_calibration_intercept():
-    shifted = 1 / (1 + np.exp(-(np.log(P / (1 - P)) + 0.5)))
-    assert metrics.calibration_in_the_large(shifted, Y, ONE)[0] == pytest.approx(-0.5, abs=1e-3)
-    assert metrics.calibration_slope(shifted, Y, ONE)[0] == pytest.approx(1, abs=1e-3)
+    assert metrics.roc_auc(OVERCONFIDENT, Y, ONE)[0] == pytest.approx(5 / 6, abs=1e-3)
 
 
 def test_a_constant_forecast_errs_by_its_distance_from_the_prevalence():
@@ -54,22 +43,8 @@ def test_a_constant_forecast_errs_by_its_distance_from_the_prevalence():
     c = np.full(1000, 0.42)
     one = np.ones((1, 1000))
     both = np.stack([1 - c, c], axis=1)
-    assert metrics.calibration_error(c, events, one, 10)[0] == pytest.approx(0.12)
     assert metrics.brier(both, events.astype(int), one)[0] == pytest.approx(0.21 + 0.12**2)
     assert metrics.roc_auc(c, events, one)[0] == 0.5
-
-
-def test_certainty_belongs_to_the_last_bin():
-    p = np.array([1, 1, 1, 0.97, 0.97])
-    events = np.array([1, 1, 0, 1, 1], dtype=bool)
-    assert metrics.calibration_error(p, events, np.ones((1, 5)), 15)[0] == pytest.approx(0.188)
-
-
-@pytest.mark.parametrize(("n", "expected"), [(100, 0.122), (500, 0.054), (1000, 0.039)])
-def test_perfect_forecasts_of_a_small_sample_have_a_calibration_error_all_the_same(n, expected):
-    forecasts = [np.random.default_rng(seed).random(n) for seed in range(12)]
-    draws = [metrics.calibration_error_if_perfect(p, 15, 60, seed=99 + k) for k, p in enumerate(forecasts)]
-    assert np.mean(draws) == pytest.approx(expected, rel=0.06)
 
 
 @pytest.mark.parametrize("n_classes", [2, 5])
@@ -95,24 +70,35 @@ def test_a_weight_is_a_repetition():
     counts = rng.integers(0, 4, 40)
     repeated = np.repeat(np.arange(40), counts)
     one = np.ones((1, len(repeated)))
-    confidence, events = metrics.judged_confidence(p, y)
+    scores, events, weights = p[:, 1], y == 1, counts[None].astype(float)
     pairs = [
+        (metrics.roc_auc(scores, events, weights), metrics.roc_auc(scores[repeated], events[repeated], one)),
         (
-            metrics.roc_auc(confidence, events, counts[None]),
-            metrics.roc_auc(confidence[repeated], events[repeated], one),
+            metrics.average_precision(scores, events, weights),
+            metrics.average_precision(scores[repeated], events[repeated], one),
         ),
-        (metrics.log_loss(p, y, counts[None]), metrics.log_loss(p[repeated], y[repeated], one)),
-        (
-            metrics.calibration_slope(confidence, events, counts[None].astype(float)),
-            metrics.calibration_slope(confidence[repeated], events[repeated], one),
-        ),
-        (
-            metrics.calibration_error(confidence, events, counts[None], 10),
-            metrics.calibration_error(confidence[repeated], events[repeated], one, 10),
-        ),
+        (metrics.log_loss(p, y, weights), metrics.log_loss(p[repeated], y[repeated], one)),
     ]
     for weighted, plain in pairs:
         np.testing.assert_allclose(weighted, plain, rtol=1e-6)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_average_precision_is_scikit_learns(ties):
+    rng = np.random.default_rng(7)
+    scores, events = rng.random(200), rng.random(200) < 0.3
+    scores = scores.round(1) if ties else scores
+    weights = np.vstack([np.ones(200), rng.integers(0, 3, 200)]).astype(float)
+    expected = [oracle.average_precision_score(events, scores, sample_weight=row) for row in weights]
+    np.testing.assert_allclose(metrics.average_precision(scores, events, weights), expected)
+
+
+def test_average_precision_of_a_constant_is_the_prevalence_and_without_events_there_is_none():
+    events = np.arange(10) < 3
+    weights = np.vstack([np.ones(10), ~events]).astype(float)
+    of_constant, without = metrics.average_precision(np.full(10, 0.4), events, weights)
+    assert of_constant == pytest.approx(0.3)
+    assert np.isnan(without)
 
 
 def test_auc_stays_under_any_rising_map_and_ties_count_half():
@@ -130,11 +116,9 @@ def test_figures_do_not_depend_on_the_order_of_the_cases():
         np.testing.assert_allclose(figure(p, y, one), figure(p[order], y[order], one))
 
 
-def test_a_sample_of_one_class_has_no_auc_and_separated_forecasts_have_no_slope():
+def test_a_sample_of_one_class_has_no_auc():
     one = np.ones((1, 6))
     assert np.isnan(metrics.roc_auc(np.arange(6.0), np.ones(6, dtype=bool), one)[0])
-    p, events = np.array([0.1, 0.2, 0.3, 0.7, 0.8, 0.9]), np.arange(6) > 2
-    assert np.isnan(metrics.calibration_slope(p, events, one)[0])
 
 
 def test_the_roc_curve_has_the_area_of_the_auc():
@@ -142,17 +126,6 @@ def test_the_roc_curve_has_the_area_of_the_auc():
     x, height = metrics.roc_curve(p[:, 1], y == 1)
     assert (x[0], height[0], x[-1], height[-1]) == (0, 0, 1, 1)
     assert np.trapezoid(height, x) == pytest.approx(metrics.roc_auc(p[:, 1], y == 1, np.ones((1, 80)))[0])
-
-
-@pytest.mark.parametrize("size", [1, 8, 40])
-def test_the_slope_of_forecasts_however_overconfident_is_logistic_regressions(size):
-    draws = np.random.default_rng(0)
-    events = draws.random(60) < 0.5
-    scores = size * (0.8 * (2 * events - 1) + draws.normal(size=60) + 0.4)
-    confidence = np.clip(1 / (1 + np.exp(-scores)), 1e-9, 1 - 1e-9)
-    logits = np.log(confidence / (1 - confidence))[:, None]
-    oracle = LogisticRegression(C=np.inf, max_iter=10_000, tol=1e-10).fit(logits, events).coef_[0, 0]
-    assert metrics.calibration_slope(confidence, events, np.ones((1, 60)))[0] == pytest.approx(oracle, rel=1e-4)
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])

@@ -5,8 +5,8 @@ import pytest
 from scipy.special import expit
 from sklearn import metrics as oracle
 
-from pipeline.assessing.metrics import judged_confidence
-from pipeline.assessing.multilabel import PER_LABEL, macro_auc, per_label, site_shares, summarise_labels
+from pipeline.assessing.calibration import judged_confidence
+from pipeline.assessing.multilabel import PER_LABEL, macro_auc, per_label, summarise_labels
 from pipeline.assessing.summary import BadProbabilities, reliability, summarise
 
 NAMES = ["edema", "mass", "nodule"]
@@ -123,12 +123,6 @@ def test_curves_are_of_all_known_pairs_in_one():
     np.testing.assert_array_equal(confidence, p[known])
     assert events.dtype == bool and events.sum() == (labels == 1).sum()
     assert reliability(p, labels, 10)["n"].sum() == known.sum()
-
-
-def test_the_site_alone_forecasts_the_share_of_each_label_in_what_is_known_there():
-    labels = np.array([[1, np.nan], [1, 0], [0, 0], [np.nan, 1]])
-    shares = site_shares(["a", "a", "a", "b"], labels, ["b", "a", "new"])
-    np.testing.assert_allclose(shares, [[1 / 2, 2 / 3], [3 / 5, 1 / 4], [1 / 2, 1 / 2]])
 
 
 @pytest.mark.parametrize(("spoil", "said"), [(np.nan, "not finite"), (np.inf, "not finite"), (1.2, "between 0 and 1")])

@@ -55,13 +55,22 @@ def test_a_larger_fraction_only_adds_patients():
 
 
 def test_a_patient_on_both_sides_is_refused_by_pseudonym_unless_acknowledged():
-    cases = pd.DataFrame({"patient": ["a", "a", "b", "c", "c"]})
-    locked = [True, False, True, False, True]
+    sides = ["locked", "development", "locked", "development", "locked"]
+    cases = pd.DataFrame({"patient": ["c", "c", "b", "a", "a"], "side": sides})
     with pytest.raises(Leak) as leak:
-        refuse_leaks(cases, locked, allowed=["a"])
+        refuse_leaks(cases, allowed=["a"])
     assert leak.value.patients == ["c"]
-    assert refuse_leaks(cases, locked, allowed=["a", "c"]) == ["a", "c"]
-    assert refuse_leaks(cases, [False] * 5, allowed=["a"]) == []
+    assert refuse_leaks(cases, allowed=["a", "c"]) == ["a", "c"]
+    assert refuse_leaks(cases.assign(side="development"), allowed=["a"]) == []
+
+
+@pytest.mark.parametrize(("other", "stamped"), [("development", []), ("locked", ["a"])])
+def test_a_calibration_patient_anywhere_else_is_refused_and_stamps_the_locked_set_only_from_there(other, stamped):
+    cases = pd.DataFrame({"patient": ["a", "a", "b"], "side": ["calibration", other, "calibration"]})
+    with pytest.raises(Leak, match="1 patients stand in more than one of development, calibration") as leak:
+        refuse_leaks(cases, allowed=["b"])
+    assert leak.value.patients == ["a"]
+    assert refuse_leaks(cases, allowed=["a"]) == stamped
 
 
 def test_the_inner_set_shares_no_patient_with_training_and_holds_every_class():
@@ -89,6 +98,29 @@ def test_roles_keep_judged_patients_out_of_everything_that_is_fitted():
         assert roles.iloc[-3] == "excluded"  # its patient is locked
         assert roles.iloc[-1] == "unlabelled"
         assert (roles == "held_out").sum() == (0 if fold is None else (fold_of_case == fold).sum())
+
+
+def test_calibration_cases_keep_their_role_in_every_training_and_their_patients_are_seen_in_no_other():
+    cases = cohort()
+    cases.loc[cases["patient"].isin(["p38", "p39"]), "side"] = "calibration"
+    more = [
+        ("p39", "", "unlabelled"),
+        ("p00", "well", "calibration"),  # of a patient who is developed on
+        ("p50", "well", "calibration"),
+        ("p50", "well", "locked"),
+    ]
+    cases = pd.concat([cases, pd.DataFrame(more, columns=["patient", "label", "side"])], ignore_index=True)
+    development = (cases["side"] == "development").to_numpy()
+    fold_of_case = np.full(len(cases), -1)
+    fold_of_case[development] = grouped_folds(cases[development], 5, 0)
+    for fold in [*range(5), None]:
+        held_out = np.zeros(len(cases), bool) if fold is None else fold_of_case == fold
+        roles = pd.Series(roles_in_fold(cases, held_out, 0.2, 0))
+        assert set(cases.loc[roles == "calibration", "patient"]) == {"p38", "p39"}
+        others = roles.isin(["train", "inner", "held_out", "locked", "unlabelled"])
+        assert not set(cases.loc[others, "patient"]) & {"p38", "p39"}
+        assert roles.iloc[-4:].tolist() == ["excluded", "excluded", "excluded", "locked"]
+        assert others[development].all()
 
 
 def test_each_development_case_is_held_out_exactly_once():

@@ -15,10 +15,11 @@ LOGITS = np.array([[0.0, 1.0], [2.0, 0.0], [0.0, 3.0], [0.0, -1.0], [1.0, 1.5]])
 
 def images(patients=PATIENTS, labels=("ill", "well", "ill", "well", "ill"), logits=LOGITS, labelling=TWO, targets=None):
     cases = pd.DataFrame({"case": [f"c{i}" for i in range(len(patients))], "patient": patients, "label": labels})
-    cases = cases.assign(site=["x", "x", "y", "x", "y"][: len(patients)], fold="0", temperature=2.0)
+    cases = cases.assign(site=["x", "x", "y", "x", "y"][: len(patients)], fold="0")
     cases[[f"logit_{c}" for c in range(logits.shape[1])]] = logits
     activation = "sigmoid" if labelling.task == "multilabel" else "softmax"
-    return judged_by(Temperature(2.0, activation), cases, labelling.classes, targets)
+    numbers = np.array([labelling.classes.index(label) for label in labels]) if targets is None else targets
+    return judged_by(Temperature(2.0, activation), cases, numbers)
 
 
 def test_mean_takes_the_mean_of_the_logits_and_calibrates_it_as_the_images_were():
@@ -37,9 +38,9 @@ def test_max_takes_the_image_of_the_highest_forecast_for_the_last_of_two_classes
 @pytest.mark.parametrize("rule", ["mean", "max"])
 def test_a_temperature_before_or_after_the_images_are_put_together_is_the_same(rule):
     warm = images()
-    cases = warm.cases.assign(temperature=1.0)
+    cases = warm.cases.copy()
     cases[["logit_0", "logit_1"]] /= 2
-    cooled = judged_by(Temperature(1.0), cases, TWO.classes)
+    cooled = judged_by(Temperature(1.0), cases, warm.labels)
     after, before = of_patients(warm, rule, TWO).calibrated, of_patients(cooled, rule, TWO).calibrated
     np.testing.assert_allclose(after, before)
 

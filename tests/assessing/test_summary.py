@@ -14,7 +14,6 @@ from pipeline.assessing.summary import (
     recalls,
     reliability,
     rows_of,
-    site_baseline,
     summarise,
     wilson,
 )
@@ -70,12 +69,6 @@ def test_each_class_has_its_own_row():
     for number in range(3):
         truth = labels == number
         assert table.loc[number, "sensitivity"] == pytest.approx((p.argmax(axis=1)[truth] == number).mean())
-
-
-def test_the_site_alone_forecasts_the_shares_of_its_training_cases():
-    forecast = site_baseline(["a"] * 8 + ["b"] * 4, np.array([1] * 8 + [0] * 4), ["a", "b", "new"], 2)
-    assert forecast[0, 1] == pytest.approx(0.9) and forecast[1, 0] == pytest.approx(5 / 6)
-    np.testing.assert_allclose(forecast[2], 0.5)
 
 
 def test_a_class_of_which_no_case_is_found_is_a_collapse_and_an_absent_class_is_none():

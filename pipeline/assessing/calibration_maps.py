@@ -1,0 +1,267 @@
+"""The maps from logits to probabilities: numbers that are applied, and written and read as JSON.
+
+Logits are known up to one number per case, so every map sees only ln p = log softmax(logits). Temperature and Platt's
+map scale all classes alike, vector scaling each by itself, Dirichlet calibration mixes them: each is a special case of
+the next (Kull et al. 2019). Of two classes vector scaling of ln p is beta calibration. Labels that stand each by itself
+are mapped one by one, as two classes with the logits 0 and z.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, log_softmax, softmax
+
+Floats = NDArray[np.float64]
+Labels = NDArray[Any]  # (n,) numbers of classes, or (n, C) with NaN for what is not known
+Activation = Literal["softmax", "sigmoid"]
+
+METHODS = ("temperature", "platt", "vector", "dirichlet", "beta", "isotonic")
+
+
+class Calibrator(Protocol):
+    """A map from logits to probabilities.
+
+    Attributes
+    ----------
+    method : str
+        One of `METHODS`.
+    activation : {"softmax", "sigmoid"}
+        Whether the classes exclude each other, or each label stands by itself.
+    n_parameters : int
+        Numbers that were free in the fit; of an isotonic map its levels.
+    """
+
+    @property
+    def method(self) -> str: ...  # noqa: D102
+
+    @property
+    def activation(self) -> Activation: ...  # noqa: D102
+
+    @property
+    def n_parameters(self) -> int: ...  # noqa: D102
+
+    def apply(self, logits: Floats) -> Floats:
+        """Turn (n, K) logits into (n, K) probabilities; rows sum to one unless the activation is sigmoid."""
+        ...
+
+    def as_json(self) -> dict[str, Any]:
+        """Give plain values, from which `calibrator_from` makes the same map."""
+        ...
+
+    def __call__(self, logits: Any) -> Floats:
+        """Turn the logits of one case or of many, (..., K), array or tensor, into as many probabilities.
+
+        Made for `monai.transforms.Activationsd(other=...)`, which makes a tensor of the result.
+        """
+        known = np.asarray(logits.detach().cpu() if hasattr(logits, "detach") else logits, dtype=np.float64)
+        return self.apply(known.reshape(-1, known.shape[-1])).reshape(known.shape)
+
+
+@dataclass(frozen=True)
+class Temperature(Calibrator):
+    """p = softmax(logits / T), or sigmoid of each by itself. Above 1 it takes confidence away; the order stays."""
+
+    value: float
+    activation: Activation = "softmax"
+    method: ClassVar[str] = "temperature"
+    n_parameters: ClassVar[int] = 1
+
+    def apply(self, logits: Floats) -> Floats:
+        """Turn (n, K) logits into (n, K) probabilities; rows sum to one unless the activation is sigmoid."""
+        scaled = logits / self.value
+        return np.asarray(expit(scaled) if self.activation == "sigmoid" else softmax(scaled, axis=1))
+
+    def as_json(self) -> dict[str, Any]:
+        """Give plain values, from which `calibrator_from` makes the same map."""
+        return {"method": self.method, "activation": self.activation, "temperature": self.value}
+
+
+@dataclass(frozen=True)
+class LogLinear(Calibrator):
+    """q = softmax(weights ln p + intercepts), of classes that exclude each other.
+
+    Attributes
+    ----------
+    weights : tuple
+        One slope (platt), one for each of K classes (vector; beta has K = 2), or K rows of K (dirichlet).
+    intercepts : tuple
+        K numbers, the first of them 0. In Kull's words beta has a = weights[1], b = weights[0], c = intercepts[1].
+    """
+
+    weights: tuple[Any, ...]
+    intercepts: tuple[float, ...]
+    method: str = "platt"
+    activation: ClassVar[Activation] = "softmax"
+
+    @property
+    def n_parameters(self) -> int:
+        """Count what softmax can tell: a number added to a column of the matrix, or to all intercepts, it cannot."""
+        return n_parameters_of(self.method, len(self.intercepts))
+
+    def apply(self, logits: Floats) -> Floats:
+        """Turn (n, K) logits into (n, K) probabilities; rows sum to one."""
+        known, weights = log_softmax(logits, axis=1), np.array(self.weights)
+        # A matrix product of BLAS would give other last digits for one case than for many.
+        scaled = (known[:, None, :] * weights).sum(axis=2) if weights.ndim == 2 else known * weights
+        return np.asarray(softmax(scaled + np.array(self.intercepts), axis=1))
+
+    def as_json(self) -> dict[str, Any]:
+        """Give plain values, from which `calibrator_from` makes the same map."""
+        numbers = {"weights": np.array(self.weights).tolist(), "intercepts": list(self.intercepts)}
+        return {"method": self.method, "activation": self.activation, **numbers}
+
+
+@dataclass(frozen=True)
+class Isotonic(Calibrator):
+    """A rising line of knots from the margin z1 - z0 of two classes to the probability of the last one; level beyond.
+
+    Attributes
+    ----------
+    margins, probabilities : tuple of float
+        The knots, ascending.
+    """
+
+    margins: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    method: ClassVar[str] = "isotonic"
+    activation: ClassVar[Activation] = "softmax"
+
+    @property
+    def n_parameters(self) -> int:
+        """Count the levels."""
+        return len(set(self.probabilities))
+
+    def apply(self, logits: Floats) -> Floats:
+        """Turn (n, 2) logits into (n, 2) probabilities."""
+        first, last = logits.T
+        found = np.interp(last - first, self.margins, self.probabilities)
+        return np.stack([1 - found, found], axis=1)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give plain values, from which `calibrator_from` makes the same map."""
+        knots = {"margins": list(self.margins), "probabilities": list(self.probabilities)}
+        return {"method": self.method, "activation": self.activation, **knots}
+
+
+@dataclass(frozen=True)
+class PerLabel(Calibrator):
+    """A map of two classes for each of several labels, which stand each by itself."""
+
+    labels: tuple[Calibrator, ...]
+    activation: ClassVar[Activation] = "sigmoid"
+
+    @property
+    def method(self) -> str:
+        """The method by which each label is mapped."""
+        return self.labels[0].method
+
+    @property
+    def n_parameters(self) -> int:
+        """Sum over the labels."""
+        return sum(one.n_parameters for one in self.labels)
+
+    def apply(self, logits: Floats) -> Floats:
+        """Turn (n, C) logits into (n, C) probabilities, each by itself."""
+        columns = zip(self.labels, logits.T, strict=True)
+        return np.stack([one.apply(beside_zero(column))[:, 1] for one, column in columns], axis=1)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give plain values, from which `calibrator_from` makes the same map."""
+        labels = [one.as_json() for one in self.labels]
+        return {"method": self.method, "activation": self.activation, "labels": labels}
+
+
+def activation_for(labels: Labels) -> Activation:
+    """Take sigmoid for labels that stand each by itself (n, C), softmax for the numbers of classes (n,)."""
+    return "sigmoid" if labels.ndim == 2 else "softmax"
+
+
+def identity_for(labels: Labels) -> Temperature:
+    """Take the map that changes nothing: temperature 1."""
+    return Temperature(1.0, activation_for(labels))
+
+
+def calibrator_from(values: Mapping[str, Any]) -> Calibrator:
+    """Make the map that `as_json` wrote; without a method it is a temperature. What else stands there is passed over.
+
+    Raises
+    ------
+    ValueError
+        If a value is missing, not a finite number, or does not fit the others; the message names it.
+    """
+    method, activation = values.get("method", "temperature"), values.get("activation", "softmax")
+    if method not in METHODS or activation not in ("softmax", "sigmoid"):
+        raise ValueError(f"calibrator: there is no method {method!r} with the activation {activation!r}")
+    if method == "temperature":
+        value = float(_numbers(values, "temperature", ()))
+        if value <= 0:
+            raise ValueError(f"calibrator: temperature is {value}, but must be above 0")
+        return Temperature(value, activation)
+    if activation == "sigmoid":
+        return _labels_from(values, method)
+    return _isotonic_from(values) if method == "isotonic" else _log_linear_from(values, method)
+
+
+def digest_of(calibrator: Calibrator) -> str:
+    """Give the SHA-256 of the map's JSON with sorted keys, by which a forecast names its calibrator."""
+    return hashlib.sha256(json.dumps(calibrator.as_json(), sort_keys=True).encode()).hexdigest()
+
+
+def beside_zero(column: Floats) -> Floats:
+    """Write the logits (n,) of a label that stands by itself as those of two classes (n, 2)."""
+    return np.stack([np.zeros_like(column), column], axis=1)
+
+
+def n_parameters_of(method: str, n_classes: int) -> int:
+    """Count the free numbers of a log-linear map, less those that softmax cannot tell."""
+    slopes = {"platt": 1, "vector": n_classes, "beta": 2, "dirichlet": n_classes * (n_classes - 1)}
+    return slopes[method] + n_classes - 1
+
+
+def nested(numbers: Floats) -> tuple[Any, ...]:
+    """Write an array of one or two axes as tuples of float, so that maps can be compared."""
+    return tuple(tuple(row) if isinstance(row, list) else row for row in numbers.tolist())
+
+
+def _labels_from(values: Mapping[str, Any], method: str) -> PerLabel:
+    written = values.get("labels")
+    if not isinstance(written, list) or not written:
+        raise ValueError(f"calibrator: {method} with sigmoid needs labels, a map for each")
+    labels = tuple(calibrator_from(one) for one in written)
+    if any((one.method, one.activation) != (method, "softmax") for one in labels):
+        raise ValueError(f"calibrator: labels has a map that is not {method} of two classes")
+    return PerLabel(labels)
+
+
+def _isotonic_from(values: Mapping[str, Any]) -> Isotonic:
+    margins = _numbers(values, "margins", (None,))
+    probabilities = _numbers(values, "probabilities", margins.shape)
+    if len(margins) == 0 or (np.diff(margins) <= 0).any():
+        raise ValueError("calibrator: margins must rise")
+    if (np.diff(probabilities) < 0).any() or probabilities[0] < 0 or probabilities[-1] > 1:
+        raise ValueError("calibrator: probabilities must rise from 0 to 1")
+    return Isotonic(nested(margins), nested(probabilities))
+
+
+def _log_linear_from(values: Mapping[str, Any], method: str) -> LogLinear:
+    intercepts = _numbers(values, "intercepts", (2,) if method == "beta" else (None,))
+    k = len(intercepts)
+    weights = _numbers(values, "weights", {"platt": (1,), "dirichlet": (k, k)}.get(method, (k,)))
+    return LogLinear(nested(weights), nested(intercepts), method)
+
+
+def _numbers(values: Mapping[str, Any], name: str, shape: tuple[int | None, ...]) -> Floats:
+    """Read finite numbers of a shape, in which None is any length."""
+    try:
+        found = np.array(values[name], dtype=np.float64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"calibrator: {name} is missing, or not made of numbers") from error
+    fits = found.ndim == len(shape) and all(b in (None, a) for a, b in zip(found.shape, shape, strict=True))
+    if not fits or not np.isfinite(found).all():
+        raise ValueError(f"calibrator: {name} has the wrong shape {found.shape}, or a number that is not finite")
+    return found
