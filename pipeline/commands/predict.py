@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from pipeline import engine
-from pipeline.assessing.calibrators import Temperature
+from pipeline.assessing.calibration_maps import calibrator_from
 from pipeline.imaging.reading.scan import Unreadable
 from pipeline.imaging.transforms import PrepareScand
-from pipeline.learning.classifier import Classifier
 from pipeline.learning.encoder import inference
+from pipeline.learning.ensemble import network_from
 from pipeline.refusal import Refusal
-from pipeline.releasing.bundle import Opened, open_bundle
+from pipeline.releasing.bundle import METADATA, Opened, open_bundle
 from pipeline.releasing.manifest import BrokenBundle
 
 
@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> None:
         bundle = open_bundle(Path(arguments.bundle))
     except BrokenBundle as error:
         raise Refusal(str(error)) from error
-    known = bundle.network.get("sites", [])
+    known = sites_of(bundle)
     if arguments.site and arguments.site not in known:
         told = f"the model knows {', '.join(known)}" if known else "the model is the same for every site; leave it out"
         raise Refusal(f"--site: '{arguments.site}' is no site of this model; {told}")
@@ -44,14 +44,25 @@ def run(arguments: argparse.Namespace) -> None:
         raise Refusal("no scan could be scored; the reasons stand above")
 
 
+def sites_of(bundle: Opened) -> list[str]:
+    """Name the sites that have values of their own in the network, or in a member of it."""
+    members = bundle.network.get("members", [bundle.network])
+    return list(dict.fromkeys(site for one in members for site in one.get("sites", [])))
+
+
 def scorer(bundle: Opened, site: str | None = None) -> Callable[[Path], NDArray[np.float64]]:
     """Load a bundle's network once and return the function from a scan's file to its calibrated probabilities."""
-    network = Classifier(**bundle.network)
+    network = network_from(bundle.network)
     network.load_state_dict(load_file(bundle.weights))
     network.at(site)
     inference(network)
     steps = PrepareScand(**bundle.preparation).steps
-    calibrator = Temperature(bundle.temperature, bundle.activation)
+    try:
+        calibrator = calibrator_from(bundle.calibrator)
+    except ValueError as error:
+        raise Refusal(
+            f"{METADATA} of the bundle: {error}; update medadapt, or take the bundle from its source"
+        ) from error
 
     @torch.inference_mode()
     def score(file: Path) -> NDArray[np.float64]:

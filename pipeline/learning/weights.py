@@ -211,6 +211,8 @@ def _read_release(folder: Path) -> Provenance:
                 f"adapt.weights: {folder / file} has changed since the release; take the release from its source again"
             )
     metadata, inference = (json.loads((folder / file).read_bytes()) for file in (METADATA, INFERENCE))
+    if "members" in inference["network_def"]:
+        raise BadWeights(f"adapt.weights: {folder} is an ensemble of several encoders; start from a refit release")
     encoder = str(inference["network_def"]["encoder"])
     release = f"release {metadata['name']} {metadata['version']}"
     start = metadata.get("provenance") or {}

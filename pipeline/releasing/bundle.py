@@ -1,7 +1,7 @@
 """The MONAI Bundle: metadata and inference configuration as plain data, and the way back from a folder to its parts."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import monai
 import numpy
 import torch
+from torch import Tensor
 
 from pipeline.releasing.manifest import BrokenBundle, verify_manifest
 
@@ -19,8 +20,10 @@ SCHEMA = Path("configs/metadata_schema.json")
 INFERENCE = Path("configs/inference.json")
 WEIGHTS = Path("models/model.safetensors")
 STATE_DICT = Path("models/model.pt")
-NETWORK = "pipeline.learning.classifier.Classifier"
+CLASSIFIER = "pipeline.learning.classifier.Classifier"
+ENSEMBLE = "pipeline.learning.ensemble.Ensemble"
 PREPARATION = "pipeline.imaging.transforms.PrepareScand"
+CALIBRATOR = "pipeline.assessing.calibrators.calibrator_from"
 
 Config = dict[str, Any]
 Activation = Literal["softmax", "sigmoid"]
@@ -35,28 +38,25 @@ class Opened:
     preparation : dict
         Arguments of `pipeline.imaging.transforms.PrepareScand`, from the file to the network's input.
     network : dict
-        Arguments of `pipeline.learning.classifier.Classifier`.
+        Arguments of `pipeline.learning.classifier.Classifier`, or of `pipeline.learning.ensemble.Ensemble`: `members`.
     weights : Path
         The safetensors file.
-    temperature : float
-        Of the calibrator.
+    calibrator : dict
+        What `pipeline.assessing.calibrators.calibrator_from` takes: the map's method, activation and numbers.
     classes : list of str
     kind : str
         "volume" or "picture".
     status : str
         "validated" or "candidate".
-    activation : {"softmax", "sigmoid"}
-        Of the calibrator: one class of all, or each label by itself.
     """
 
     preparation: Config
     network: Config
     weights: Path
-    temperature: float
+    calibrator: Config
     classes: list[str]
     kind: str
     status: str
-    activation: Activation = "softmax"
 
 
 def metadata_config(
@@ -68,14 +68,18 @@ def metadata_config(
     planes: int,
     image_size: int,
     kind: str,
-    temperature: float,
+    calibration: Config,
     status: str,
     eval_metrics: Config,
     provenance: Config,
-    activation: Activation = "softmax",
+    released: Config,
 ) -> Config:
-    """Write configs/metadata.json to the schema meta_schema_20240725, with calibration in a key of its own."""
-    by_itself = " there, by itself" if activation == "sigmoid" else ""
+    """Write configs/metadata.json to the schema meta_schema_20240725, with calibration in a key of its own.
+
+    `calibration` holds the map's method, activation and numbers, and its `sha256`; `released` what the object is:
+    `form` ("refit" or "ensemble"), `members`, and on what the map was fitted.
+    """
+    by_itself = " there, by itself" if activation_of(calibration) == "sigmoid" else ""
     return {
         "schema": SCHEMA_URL,
         "version": version,
@@ -92,7 +96,8 @@ def metadata_config(
         "intended_use": f"{intended_use} Research use only, not a medical device.".strip(),
         "eval_metrics": eval_metrics,
         "status": status,
-        "calibration": {"method": "temperature", "temperature": temperature, "activation": activation},
+        "calibration": calibration,
+        "released": released,
         "provenance": provenance,
         "classes": list(classes),
         "kind": kind,
@@ -125,32 +130,25 @@ def metadata_config(
     }
 
 
-def inference_config(
-    preparation: Config, network: Config, temperature: float, activation: Activation = "softmax"
-) -> Config:
+def inference_config(preparation: Config, network: Config, calibrator: Config) -> Config:
     """Write configs/inference.json: the evaluated preprocessing, network and calibrator in MONAI's evaluator.
 
     Only `run` holds an expression; everything else is `_target_` and plain values.
     """
-    postprocessing = [
-        # v * (1 + factor) with factor = 1 / T - 1: the temperature, as a transform that every client has.
-        {"_target_": "ScaleIntensityd", "keys": "pred", "minv": None, "maxv": None, "factor": 1 / temperature - 1},
-        {"_target_": "Activationsd", "keys": "pred", activation: True},
-    ]
     return {
         "bundle_root": ".",
         "device": {"_target_": "torch.device", "device": "cpu"},
         "dataset_dir": "input",
         "output_dir": "eval",
         "preprocessing": {"_target_": "Compose", "transforms": [preparation]},
-        "postprocessing": {"_target_": "Compose", "transforms": postprocessing},
+        "postprocessing": {"_target_": "Compose", "transforms": calibration_steps(calibrator)},
         "dataset": {
             "_target_": "Dataset",
             "data": {"_target_": "pipeline.imaging.transforms.scans_in", "folder": "@dataset_dir"},
             "transform": "@preprocessing",
         },
         "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": 0},
-        "network_def": {"_target_": NETWORK, **network},
+        "network_def": {"_target_": target_of(network), **network},
         "inferer": {"_target_": "SimpleInferer"},
         "handlers": [
             {
@@ -180,13 +178,36 @@ def inference_config(
     }
 
 
+def calibration_steps(calibrator: Config) -> list[Config]:
+    """Write the calibrator as MONAI transforms from logits to probabilities."""
+    if calibrator["method"] != "temperature":
+        other = {"_target_": CALIBRATOR, "values": calibrator}
+        return [{"_target_": "Activationsd", "keys": "pred", "other": other}]
+    # v * (1 + factor) with factor = 1 / T - 1: the temperature, as a transform that every client has.
+    factor = 1 / calibrator["temperature"] - 1
+    return [
+        {"_target_": "ScaleIntensityd", "keys": "pred", "minv": None, "maxv": None, "factor": factor},
+        {"_target_": "Activationsd", "keys": "pred", activation_of(calibrator): True},
+    ]
+
+
+def target_of(network: Config) -> str:
+    """Tell which network takes these arguments."""
+    return ENSEMBLE if "members" in network else CLASSIFIER
+
+
+def state_of_members(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Put the state dicts of members together as that of their ensemble, `members.<k>.<name>`."""
+    return {f"members.{number}.{name}": value for number, one in enumerate(states) for name, value in one.items()}
+
+
 def open_bundle(folder: Path) -> Opened:
     """Check a bundle's hashes, then read its configuration; nothing in it is executed.
 
     Raises
     ------
     BrokenBundle
-        If a file changed, or the configuration names a transform or network that is not on the allow-list.
+        If a file changed, or the configuration names a transform, network or calibrator that is not on the allow-list.
     """
     if not folder.is_dir():
         raise BrokenBundle(f"the bundle {folder} is not there")
@@ -195,45 +216,44 @@ def open_bundle(folder: Path) -> Opened:
         metadata, inference = (json.loads((folder / file).read_text()) for file in (METADATA, INFERENCE))
         [preparation] = inference["preprocessing"]["transforms"]
         network = dict(inference["network_def"])
-        target = network.pop("_target_")
-        opened = Opened(
-            preparation,
-            network,
-            folder / WEIGHTS,
-            float(metadata["calibration"]["temperature"]),
-            list(metadata["classes"]),
-            str(metadata["kind"]),
-            str(metadata["status"]),
-            activation_of(metadata["calibration"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        calibrator = calibrator_in(metadata["calibration"])
+        calibrated = inference["postprocessing"]["transforms"] == calibration_steps(calibrator)
+        targets = (preparation.pop("_target_", None), network.pop("_target_"))
+        known = [str(metadata[key]) for key in ("kind", "status")]
+        opened = Opened(preparation, network, folder / WEIGHTS, calibrator, list(metadata["classes"]), *known)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, ZeroDivisionError) as error:
         raise BrokenBundle(f"{folder}: its configuration is not one of medadapt's: {error}") from error
-    refuse_code(folder, preparation.pop("_target_", None), target, [preparation, network])
+    if not calibrated:
+        raise BrokenBundle(f"{folder / INFERENCE} has a calibrator that is not allowed: not the one in {METADATA}")
+    refuse_code(folder, *targets, opened)
     return opened
 
 
+def calibrator_in(calibration: Config) -> Config:
+    """Read the values of the map; releases before there were several activations name none, and mean softmax."""
+    values = {"activation": activation_of(calibration), **calibration}
+    return {name: value for name, value in values.items() if name != "sha256"}
+
+
 def activation_of(calibration: Config) -> Activation:
-    """Read how logits become probabilities; releases before there were several ways name none, and mean softmax."""
+    """Read how logits become probabilities."""
     known: tuple[Activation, ...] = get_args(Activation)
     return known[known.index(calibration.get("activation", "softmax"))]
 
 
-def refuse_code(folder: Path, preparation: Any, network: Any, values: Any) -> None:
+def refuse_code(folder: Path, preparation: Any, network: Any, opened: Opened) -> None:
     """Make sure that a configuration names known parts only and holds no expression that MONAI would evaluate."""
     if preparation != PREPARATION:
         raise BrokenBundle(f"{folder / INFERENCE} names the transform '{preparation}', which is not allowed")
-    if network != NETWORK:
+    if network != target_of(opened.network):
         raise BrokenBundle(f"{folder / INFERENCE} names the network '{network}', which is not allowed")
-    if _holds_expression(values):
+    if _holds_expression([opened.preparation, opened.network, opened.calibrator]):
         raise BrokenBundle(f"{folder / INFERENCE} holds an expression, which is not allowed")
 
 
 def _holds_expression(values: Any) -> bool:
     if isinstance(values, dict):
-        nested = [value for key, value in values.items() if key != "_target_"]
-        return any("_target_" in value for value in nested if isinstance(value, dict)) or any(
-            map(_holds_expression, nested)
-        )
+        return "_target_" in values or any(map(_holds_expression, values.values()))
     if isinstance(values, list):
         return any(map(_holds_expression, values))
     return isinstance(values, str) and values.startswith(("$", "@", "%"))

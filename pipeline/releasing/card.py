@@ -1,12 +1,13 @@
 """The model card, filled in by the run; what only a person can say is visibly left open."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 TEMPLATE = Path(__file__).with_name("card.md")
+SHOWN = 8  # numbers of a calibrator; more are read better in metadata.json
 
 
 def write_card(values: Mapping[str, Any]) -> str:
@@ -19,6 +20,7 @@ def write_card(values: Mapping[str, Any]) -> str:
         autoescape=False,  # noqa: S701 - a text file, read as text
     )
     environment.filters["figure"] = show_figure
+    environment.filters["map"] = show_map
     return environment.get_template(TEMPLATE.name).render(**values)
 
 
@@ -29,3 +31,26 @@ def show_figure(figure: Mapping[str, Any] | None) -> str:
     if figure["lower"] is None:
         return f"{figure['value']:.3f}"
     return f"{figure['value']:.3f} ({figure['lower']:.3f} to {figure['upper']:.3f})"
+
+
+def show_map(calibrator: Mapping[str, Any]) -> str:
+    """Write a calibrator by its numbers, or, where they are many, by how many they are.
+
+    >>> show_map({"method": "temperature", "activation": "softmax", "temperature": 1.5})
+    'temperature (temperature 1.5000)'
+    """
+    numbers = {name: list(_numbers_in(value)) for name, value in calibrator.items()}
+    shown = (f"{name} {_show_some(some)}" for name, some in numbers.items() if some)
+    return f"{calibrator['method']} ({'; '.join(shown)})"
+
+
+def _show_some(numbers: list[float]) -> str:
+    return ", ".join(f"{number:.4f}" for number in numbers) if len(numbers) <= SHOWN else f"of {len(numbers)} numbers"
+
+
+def _numbers_in(value: Any) -> Iterator[float]:
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _numbers_in(one)
+    elif isinstance(value, int | float):
+        yield value

@@ -1,14 +1,16 @@
-"""release: pass the gates, then pack the final model with everything that is needed to run and to doubt it."""
+"""release: pass the gates, then pack what was judged with everything that is needed to run it and to doubt it."""
 
 import importlib.metadata
 import json
 import shutil
 from dataclasses import asdict
+from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from pipeline import paths
+from pipeline.assessing.calibration_maps import calibrator_from, digest_of
 from pipeline.assessing.gates import Gate, check_gates
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation import Steps
@@ -23,50 +25,59 @@ from pipeline.releasing.bundle import (
     WEIGHTS,
     inference_config,
     metadata_config,
+    state_of_members,
 )
 from pipeline.releasing.card import write_card
 from pipeline.releasing.manifest import sha256_of, write_manifest
 from pipeline.schema import FINAL, Params
+
+Config = dict[str, Any]
 
 PACKAGES = ("torch", "monai", "timm", "numpy", "scikit-learn", "nibabel", "pydicom", "safetensors", "pillow")
 
 
 def run(params: Params) -> None:
     """Write data/released/<name>, a MONAI Bundle."""
-    if FINAL not in params.split.folds:
-        raise Refusal(f"split.folds: add '{FINAL}', the model that is released")
+    calibrated = paths.read_json(paths.CALIBRATOR)
+    if calibrated["form"] == "refit" and FINAL not in params.split.folds:
+        raise Refusal(f"split.folds: add '{FINAL}', the model that is released, or set calibrate.form to ensemble")
     bundle = paths.bundle(params.release.name)
     shutil.rmtree(bundle, ignore_errors=True)
-    figures = {
-        file.stem.removesuffix("_calibrated"): paths.read_json(file)
-        for file in sorted(paths.METRICS_POOLED.glob("*_calibrated.json"))
-    }
     stamps = paths.read_json(paths.STAMPS)
-    gates = check_gates(figures["internal"], stamps, params.release.min_auc_lower)
+    figures = {scope: paths.read_json(paths.pooled_metrics(f"{scope}_calibrated")) for scope in stamps["scopes"]}
+    internal = figures.get("internal_patients", figures["internal"])  # the patient is the unit
+    gates = check_gates(internal, stamps, params.release.min_auc_lower)
     status = "validated" if all(gate.passed for gate in gates) else "candidate"
-    write_models(params.release.name)
-    write_configs(params, status, figures)
-    write_documents(params, status, figures, gates)
+    write_models(params.release.name, calibrated)
+    write_configs(params, status, figures, calibrated)
+    write_documents(params, status, figures, gates, calibrated)
     for gate in gates:
         print(f"{'passed' if gate.passed else 'FAILED'}: {gate.name}: {gate.detail}")
     print(f"{bundle}: {status}")
-    write_manifest(bundle, facts())
+    write_manifest(bundle, facts(calibrated["members"]))
 
 
-def write_models(name: str) -> None:
-    """Put the weights of the final model down as safetensors and as the plain state dict that MONAI wants."""
+def write_models(name: str, calibrated: Config) -> None:
+    """Put the weights of all members down as safetensors and as the plain state dict that MONAI wants."""
     bundle = paths.bundle(name)
     (bundle / WEIGHTS).parent.mkdir(parents=True)
-    shutil.copyfile(paths.model(FINAL), bundle / WEIGHTS)
-    torch.save(load_file(paths.model(FINAL)), bundle / STATE_DICT)
+    states = [load_file(paths.model(member)) for member in calibrated["members"]]
+    state = state_of_members(states) if calibrated["form"] == "ensemble" else states[0]
+    save_file(state, bundle / WEIGHTS)
+    torch.save(state, bundle / STATE_DICT)
 
 
-def write_configs(params: Params, status: str, figures: dict[str, dict[str, object]]) -> None:
+def network_of(calibrated: Config) -> Config:
+    """Give the arguments that rebuild the network: of the one model, or of every member."""
+    networks = [paths.read_json(paths.network(member)) for member in calibrated["members"]]
+    return {"members": networks} if calibrated["form"] == "ensemble" else dict(networks[0])
+
+
+def write_configs(params: Params, status: str, figures: dict[str, Config], calibrated: Config) -> None:
     """Write metadata and inference configuration, and the schema that the metadata can be checked against offline."""
     bundle = paths.bundle(params.release.name)
     geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
-    calibrator = paths.read_json(paths.CALIBRATOR)
-    temperature, activation = calibrator["temperature"], calibrator["activation"]
+    calibrator = calibrator_from(calibrated)
     metadata = metadata_config(
         name=params.release.name,
         version=params.release.version,
@@ -76,24 +87,36 @@ def write_configs(params: Params, status: str, figures: dict[str, dict[str, obje
         planes=geometry.planes,
         image_size=geometry.image_size,
         kind=geometry.kind,
-        temperature=temperature,
+        calibration=calibrator.as_json() | {"sha256": digest_of(calibrator)},
         status=status,
         eval_metrics=figures,
-        provenance=paths.read_json(paths.adaptation(FINAL))["provenance"],
-        activation=activation,
+        provenance=provenance_of(calibrated),
+        released={key: calibrated[key] for key in ("form", "members", "fitted_on")},
     )
     steps = Steps.from_json({"geometry": geometry.as_json(), **paths.read_json(paths.READING)})
-    network = paths.read_json(paths.network(FINAL))
-    inference = inference_config(preparation_config(steps), network, temperature, activation)
+    inference = inference_config(preparation_config(steps), network_of(calibrated), calibrator.as_json())
     for file, values in ((METADATA, metadata), (INFERENCE, inference)):
         paths.write_json(values, bundle / file)
     shutil.copyfile(SCHEMA_FILE, bundle / SCHEMA)
 
 
-def write_documents(params: Params, status: str, figures: dict[str, dict[str, object]], gates: list[Gate]) -> None:
+def provenance_of(calibrated: Config) -> Config:
+    """Say what the model started from; members of one run all start from the same."""
+    provenance: Config = paths.read_json(paths.adaptation(calibrated["members"][0]))["provenance"]
+    return provenance
+
+
+def member(name: str) -> Config:
+    """Say how a model was adapted and trained."""
+    known = {"adaptation": paths.adaptation, "recipe": paths.recipe}
+    return {"name": name} | {what: paths.read_json(file(name)) for what, file in known.items()}
+
+
+def write_documents(
+    params: Params, status: str, figures: dict[str, Config], gates: list[Gate], calibrated: Config
+) -> None:
     """Write model card, licence and status."""
-    bundle = paths.bundle(params.release.name)
-    adaptation, calibrator = paths.read_json(paths.adaptation(FINAL)), paths.read_json(paths.CALIBRATOR)
+    bundle, calibrator = paths.bundle(params.release.name), calibrator_from(calibrated)
     card = write_card(
         {
             **params.release.model_dump(include={"name", "version", "description", "intended_use"}),
@@ -105,14 +128,15 @@ def write_documents(params: Params, status: str, figures: dict[str, dict[str, ob
             "facts": paths.read_json(paths.COHORT_FACTS),
             "split": paths.read_json(paths.SPLIT_SUMMARY),
             "stamps": paths.read_json(paths.STAMPS),
-            "adaptation": adaptation,
-            "recipe": paths.read_json(paths.recipe(FINAL)),
-            "provenance": adaptation["provenance"],
-            "parameters": f"{sum(value.numel() for value in load_file(paths.model(FINAL)).values()):,}",
-            "temperature": calibrator["temperature"],
-            "per_patient": params.calibrate.per_patient,
+            "form": calibrated["form"],
+            "members": [member(name) for name in calibrated["members"]],
+            "provenance": provenance_of(calibrated),
+            "parameters": f"{sum(value.numel() for value in load_file(bundle / WEIGHTS).values()):,}",
+            "calibrator": calibrator.as_json(),
+            "digest": digest_of(calibrator),
+            "per_patient": paths.read_json(paths.STAMPS)["per_patient"],
             "task": paths.read_json(paths.COHORT_FACTS)["task"],
-            "fitted_on": calibrator["fitted_on"]["cases"],
+            "fitted_on": calibrated["fitted_on"]["cases"],
             "confidence": params.calibrate.confidence,
         }
     )
@@ -125,13 +149,13 @@ def write_documents(params: Params, status: str, figures: dict[str, dict[str, ob
     )
 
 
-def facts() -> dict[str, object]:
+def facts(members: list[str]) -> dict[str, object]:
     """Say what the model was made from and with."""
     return {
         "data": {
             "cases": sha256_of(paths.CASES),
             "index": sha256_of(paths.INDEX),
-            "split": sha256_of(paths.split(FINAL)),
+            "split": {name: sha256_of(paths.split(name)) for name in members},
         },
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
     }

@@ -125,9 +125,11 @@ def release(tmp_path):
     for part in ("configs", "models"):
         (folder / part).mkdir(parents=True)
     save_file(Classifier(**ARGUMENTS).state_dict(), folder / WEIGHTS)
-    metadata = metadata_config("chest", "1.2.0", "d", "u", ["a", "b"], 3, 32, "picture", 1.5, "validated", {}, {})
+    calibrator = {"method": "temperature", "activation": "softmax", "temperature": 1.5}
+    facts = (["a", "b"], 3, 32, "picture", calibrator, "validated", {}, {}, {})
+    metadata = metadata_config("chest", "1.2.0", "d", "u", *facts)
     (folder / METADATA).write_text(json.dumps(metadata))
-    (folder / INFERENCE).write_text(json.dumps(inference_config({}, ARGUMENTS, 1.5)))
+    (folder / INFERENCE).write_text(json.dumps(inference_config({}, ARGUMENTS, calibrator)))
     write_manifest(folder, {})
     return folder
 
@@ -222,6 +224,12 @@ def test_what_is_not_a_release_of_ours_is_refused_with_the_cure(release, kind):
     BROKEN[kind](release)
     with pytest.raises(BadWeights, match="^adapt.weights: .*not a whole release.*bundle:data/released/NAME"):
         load_weights("test_resnet", f"bundle:{release}", None)
+
+
+def test_an_ensemble_is_no_place_to_start_from_and_the_error_says_why(release):
+    rewrite(release, INFERENCE, lambda values: values.update(network_def={"members": [ARGUMENTS, ARGUMENTS]}))
+    with pytest.raises(BadWeights, match="ensemble of several encoders; start from a refit release"):
+        start_from(release)
 
 
 def test_a_release_whose_weights_are_a_pickle_runs_nothing(release, tmp_path):
