@@ -1,8 +1,10 @@
 """The table in which a cohort arrives, `cohort.csv`, one row per image, and the table of what is wrong with it."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from pipeline.imaging.reading.scan import Finding
@@ -11,13 +13,25 @@ TABLE = "cohort.csv"
 REQUIRED = ("case_id", "image", "label")
 OPTIONAL = ("patient_id", "site", "split")
 SPLITS = ("development", "calibration", "test", "unlabelled", "")
+LEAVE_OUT = "leave it out of calibrate.subgroups and calibrate.baseline"
+LONGEST = 40  # letters of a word that names a group; more is free text
+MONTH = (
+    "(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    "|nov(?:ember)?|dec(?:ember)?)"
+)
+DATE = re.compile(
+    r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}|(?<!\d)((19|20)\d\d[-/](0[1-9]|1[0-2])(?!\d)|\d{1,2}:\d\d"
+    r"|(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
+    rf"|\d{{1,2}}[ .-]*{MONTH}\b[ .,-]*\d{{2,4}})|\b{MONTH}\b[ .,-]*(19|20)\d\d",
+    re.IGNORECASE,
+)
 
 
 class BadTable(ValueError):
     """A cohort.csv that cannot be used; the message names the column and the cure."""
 
 
-def read_cohort_table(folder: Path, covariates: Sequence[str] = ()) -> pd.DataFrame:
+def read_cohort_table(folder: Path, covariates: Sequence[str] = (), columns: Sequence[str] = ()) -> pd.DataFrame:
     """Read `folder/cohort.csv` as text, with every known column present and `patient_id` filled.
 
     Parameters
@@ -25,26 +39,31 @@ def read_cohort_table(folder: Path, covariates: Sequence[str] = ()) -> pd.DataFr
     folder : Path
     covariates : sequence of str
         Further columns that are wanted, as numbers (see `as_numbers`).
+    columns : sequence of str
+        Further columns by which figures are told apart, as text (see `as_told_apart`).
 
     Returns
     -------
     pandas.DataFrame
         One row per image, columns `case_id, patient_id, image, label, site, split`; nothing is missing,
         empty text stands for "not given". Without `patient_id` each image is its own patient.
-        Then `covariate_<name>` for each covariate; further columns of the file are left out.
+        Then `covariate_<name>` for each covariate and `column_<name>` for each column; further columns of the file
+        are left out.
 
     Raises
     ------
     BadTable
-        If the file or a required column is missing, a split is unknown, or a covariate cannot be a number.
+        If the file or a required column is missing, a split is unknown, a covariate cannot be a number, or a column
+        might tell who somebody is.
     """
     file = folder / TABLE
     if not file.exists():
         raise BadTable(f"{file} is not there: write one, or make it with `python -m pipeline import`")
     table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    missing = [column for column in (*REQUIRED, *covariates) if column not in table]
+    needed = list(dict.fromkeys((*REQUIRED, *covariates, *columns)))
+    missing = [column for column in needed if column not in table]
     if missing:
-        raise BadTable(f"{file} lacks the column {', '.join(missing)}; it needs {', '.join((*REQUIRED, *covariates))}")
+        raise BadTable(f"{file} lacks the column {', '.join(missing)}; it needs {', '.join(needed)}")
     if table.empty:
         raise BadTable(f"{file} has no rows")
     for column in OPTIONAL:
@@ -56,7 +75,10 @@ def read_cohort_table(folder: Path, covariates: Sequence[str] = ()) -> pd.DataFr
     table["patient_id"] = table["patient_id"].where(table["patient_id"] != "", table["case_id"])
     for column in covariates:
         table[f"covariate_{column}"] = as_numbers(table[column], f"{file}: covariate '{column}'")
-    return table[["case_id", "patient_id", "image", "label", "site", "split", *map("covariate_{}".format, covariates)]]
+    for column in columns:
+        table[f"column_{column}"] = as_told_apart(table[column], table["patient_id"], f"{file}: column '{column}'")
+    further = [*map("covariate_{}".format, covariates), *map("column_{}".format, columns)]
+    return table[["case_id", "patient_id", "image", "label", "site", "split", *further]]
 
 
 def as_numbers(column: "pd.Series[str]", where: str) -> "pd.Series[float]":
@@ -80,6 +102,55 @@ def as_numbers(column: "pd.Series[str]", where: str) -> "pd.Series[float]":
     return (column == max(column)).astype(float)
 
 
+def as_told_apart(column: "pd.Series[str]", patients: "pd.Series[str]", where: str) -> "pd.Series[str]":
+    """Let a column through by which patients can be told apart in groups, but not one by one.
+
+    Numbers may be of any variety, as they are banded later; words must be few. A missing value is left empty.
+
+    Raises
+    ------
+    BadTable
+        If it is empty, a column of another purpose, or holds dates, identifiers, free text or words that few patients
+        share. `where` begins the message, and no value is repeated in it.
+    """
+    if column.name in (*REQUIRED, *OPTIONAL):
+        raise BadTable(f"{where} is none to tell groups apart by (the site always is one); {LEAVE_OUT}")
+    text = column.str.strip()
+    given = text[text != ""]
+    flaw = "is empty in every row" if given.empty else flaw_of(given, patients[given.index].nunique())
+    if flaw:
+        raise BadTable(f"{where} {flaw}; {LEAVE_OUT}")
+    return text
+
+
+def flaw_of(given: "pd.Series[str]", patients: int) -> str:
+    """Say, without repeating a value, why a column tells who somebody is; empty if it does not."""
+    numbers, kinds = pd.to_numeric(given, errors="coerce"), given.nunique()
+    if any(DATE.search(value) for value in given.unique()):
+        return "looks like dates, which tell who somebody is: give an age in years instead"
+    if np.isfinite(numbers).all():
+        return "looks like an identifier, not like a measurement" if is_numbering(numbers, patients) else ""
+    if given.str.len().max() > LONGEST:
+        return f"holds free text: give words of at most {LONGEST} letters instead"
+    if kinds * 3 > patients:
+        return (
+            f"holds text of {kinds} kinds for {patients} patients, which is nearly a name: give a few words that many "
+            "share, or numbers alone, with nothing where a value is missing"
+        )
+    return ""
+
+
+def is_numbering(numbers: "pd.Series[float]", patients: int) -> bool:
+    """Tell whole numbers that number people: long ones, or hardly ever the same and long or without gaps."""
+    kinds = numbers.nunique()
+    if (numbers % 1 != 0).any():
+        return False
+    if (numbers.abs() >= 1e4).all():
+        return bool(kinds > patients / 2)
+    long_or_dense = (numbers.abs() >= 1e3).all() or numbers.max() - numbers.min() < 2 * kinds
+    return bool(patients >= 20 and kinds > 0.9 * patients and long_or_dense)  # fewer may well all differ in age
+
+
 def has_patients(folder: Path) -> bool:
     """Tell whether the file names a patient for any image, so that intervals can be per patient."""
     table = pd.read_csv(folder / TABLE, dtype=str, keep_default_na=False)
@@ -99,7 +170,7 @@ def pseudonymised(table: pd.DataFrame, name: Callable[[str, str], str]) -> pd.Da
     Returns
     -------
     pandas.DataFrame
-        Columns `case, patient, image, label, site, split`.
+        Columns `case, patient, image, label, site, split`, and the further ones.
     """
     renamed = table.rename(columns={"case_id": "case", "patient_id": "patient"})
     renamed["case"] = [name("case", original) for original in renamed["case"]]

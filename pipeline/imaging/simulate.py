@@ -53,6 +53,7 @@ class Recipe(BaseModel):
     radius_mm: tuple[float, float]
     darkness: tuple[float, float]
     second_scan: float
+    age_years: tuple[tuple[float, float], tuple[float, float]]
     sites: dict[str, Site]
 
 
@@ -71,6 +72,7 @@ class Job:
     @property
     def row(self) -> dict[str, str]:
         """Give the scan's row of cohort.csv."""
+        sex, age = sex_and_age(self)
         return {
             "case_id": Path(self.file).name.removesuffix(".nii.gz"),
             "patient_id": f"{self.site}-{self.patient:03d}",
@@ -78,6 +80,8 @@ class Job:
             "label": "" if self.split == "unlabelled" else self.recipe.classes[self.lesion],
             "site": self.site,
             "split": self.split,
+            "sex": sex,
+            "age": age,
         }
 
 
@@ -112,6 +116,14 @@ def plan_scans(recipe: Recipe) -> list[Job]:
                     file = f"{name}/sub-{number:03d}/ses-{session}/{name}_sub-{number:03d}_ses-{session}_T1w.nii.gz"
                     jobs.append(Job(recipe, name, number, session, bool(lesion), split, file))
     return jobs
+
+
+def sex_and_age(job: Job) -> tuple[str, str]:
+    """Draw a patient's sex, and the age in whole years that patients of this class have, within 18 to 89."""
+    rng = np.random.default_rng(_seed(job.recipe.seed, job.site, "sex and age", job.patient))
+    sex = rng.choice(["F", "M"])
+    age = np.clip(rng.normal(*job.recipe.age_years[job.lesion]), 18, 89)
+    return str(sex), f"{age:.0f}"
 
 
 def scan_shape(site: Site) -> tuple[int, ...]:

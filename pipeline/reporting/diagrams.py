@@ -6,11 +6,10 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from pipeline.reporting.blocks import PATIENTS, colour_of
 from pipeline.reporting.plots import Axes, Bar, Line, chart, nice_range
 
-COLOURS = {"internal": 1, "external": 2, "test": 2}
 KEPT = 3
-PATIENTS = "_patients"
 
 
 def training_curve(fold: str, table: pd.DataFrame) -> dict[str, Any]:
@@ -63,29 +62,8 @@ def _roc_lines(table: pd.DataFrame) -> list[Line]:
     for scope, group in table.groupby("scope", sort=False):
         name = scope.removesuffix(PATIENTS)
         points = list(zip(group["false_positive_rate"], group["true_positive_rate"], strict=True))
-        lines.append(Line(name, points, COLOURS[name]))
+        lines.append(Line(name, points, colour_of(name)))
     return lines
-
-
-def reliability(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Draw a reliability diagram for each set of cases, before and after calibration.
-
-    The columns are scope ("internal_calibrated"), forecast, observed, lower, upper and n.
-    """
-    table = table.copy()
-    table[["set", "state"]] = table["scope"].str.rsplit("_", n=1, expand=True)
-    drawn = []
-    for name, group in table.groupby("set", sort=False):
-        colour, shown = COLOURS[name.removesuffix(PATIENTS)], name.replace("_", ", ")
-        after, before = (group[group["state"] == state] for state in ("calibrated", "uncalibrated"))
-        lines = [
-            Line("before", list(zip(before["forecast"], before["observed"], strict=True)), 4, dashed=True),
-            Line("calibrated", list(zip(after["forecast"], after["observed"], strict=True)), colour, marks=True),
-        ]
-        bars = [Bar(row.forecast, row.lower, row.upper, colour) for row in after.itertuples()]
-        svg = chart(f"Reliability, {shown}", Axes("forecast", "observed share", diagonal=True), lines, bars)
-        drawn.append({"svg": svg, "caption": f"{shown}, n = {int(after['n'].sum())}; intervals are Wilson's, 95 %"})
-    return drawn
 
 
 def _points(table: pd.DataFrame, column: str) -> list[tuple[float, float]]:
@@ -95,7 +73,6 @@ def _points(table: pd.DataFrame, column: str) -> list[tuple[float, float]]:
 def _of_epochs(title: str, x_name: str, y_name: str, lines: Sequence[Line], kept: int) -> Markup:
     """Draw losses over epochs, whose ticks are whole numbers, with a mark at the epoch that was kept."""
     last = max(int(max(epoch for line in lines for epoch, _ in line.points)), 1)
-    steps = next(steps for steps in (5, 4, 6, 7, 3, 2, 1) if last % steps == 0)
     losses = [loss for line in lines for _, loss in line.points]
-    axes = Axes(x_name, y_name, (0, last), nice_range(losses), x_steps=steps)
+    axes = Axes(x_name, y_name, (0, last), nice_range(losses), x_whole=True)
     return chart(title, axes, lines, [Bar(kept, *axes.y_range, KEPT)])

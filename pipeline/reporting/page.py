@@ -7,8 +7,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from pipeline.reporting.figures import show_interval, show_number
-from pipeline.reporting.terms import OF_ADAPTATION, OF_RECIPES, explain
+from pipeline.reporting.blocks import set_name
+from pipeline.reporting.figures import figure_of, show_interval, show_number
+from pipeline.reporting.terms import OF_ADAPTATION, OF_ASSESSMENT, OF_RECIPES, explain
 
 HERE = Path(__file__).parent
 
@@ -23,6 +24,7 @@ def write_page(values: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"interval": show_interval, "number": show_number, "term": explain}
+    environment.filters |= {"figure": figure_of, "set_name": set_name}
     style = Markup((HERE / "page.css").read_text())  # our own file
-    terms = {"terms": OF_ADAPTATION, "terms_of_recipes": OF_RECIPES}
+    terms = {"terms": OF_ADAPTATION, "terms_of_recipes": OF_RECIPES, "terms_of_assessment": OF_ASSESSMENT}
     return environment.get_template("page.html").render(style=style, **terms, **values)

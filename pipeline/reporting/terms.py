@@ -36,7 +36,30 @@ OF_RECIPES = {
     "standard error": OF_ADAPTATION["standard error"],
     "image passes": "What trying it took of the budget: images through the whole encoder; the way back counts double.",
 }
-TERMS = OF_ADAPTATION | OF_RECIPES
+OF_ASSESSMENT = {
+    **{name: OF_ADAPTATION[name] for name in ("AUC", "log-loss", "calibration slope", "standard error")},
+    "Brier score": "Mean squared error of the probability; lower is better, 0 perfect. It is MCB - DSC + UNC.",
+    "MCB": "Miscalibration: what recalibrating these very cases would take off the Brier score; 0 is best.",
+    "DSC": "Discrimination: what telling cases apart takes off the Brier score; higher is better.",
+    "UNC": "Uncertainty: the Brier score of forecasting the share of events for everyone; the data set it.",
+    "O:E": "Events observed over events expected; above 1 the model forecasts too few, below 1 too many.",
+    "intercept": "Calibration in the large, in logits; 0 is right, above 0 the forecasts are too low.",
+    "ICI": "Integrated calibration index: mean distance of the smooth calibration curve from the diagonal.",
+    "ECE, equal width": "Expected calibration error over bins of equal width: mean distance of share from forecast.",
+    "ECE, equal mass": "The same over bins that hold equally many cases.",
+    "squared error, debiased": "Squared calibration error over bins less what chance adds: 0 on average if perfect.",
+    "average precision": "Area under the curve of precision over recall; the share of events is chance, 1 perfect.",
+    "net benefit": "Events found per case, less false alarms at the price that the threshold puts on them.",
+    "gain": "Net benefit beyond that of the better of acting on all and acting on none.",
+    "PPV": "Positive predictive value: the share of events among those called positive.",
+    "NPV": "Negative predictive value: the share of non-events among those called negative.",
+    "AURC": "Area under the risk-coverage curve: the mean share of errors over all coverages; lower is better.",
+    "excess AURC": "AURC beyond that of the best possible certainty at this error rate; 0 is best.",
+    "conformal set": "The classes that cannot be ruled out: one class is sure, all classes say nothing, none is odd.",
+    "adjusted p": "How often chance alone would show a difference as large somewhere among all the comparisons.",
+    "detectable": "The least true difference that this many cases would find in four of five studies.",
+}
+TERMS = OF_ADAPTATION | OF_RECIPES | OF_ASSESSMENT
 
 
 def explain(term: str, shown: str | None = None) -> Markup:

@@ -67,3 +67,72 @@ def test_covariates_that_are_no_measurements_are_refused_without_repeating_them(
     assert values.split(",")[-1] not in str(caught.value).replace(str(tmp_path), "")
     with pytest.raises(BadTable, match="lacks the column other"):
         read_cohort_table(folder, ["other"])
+
+
+def people(tmp_path, values, column="thing"):
+    """One patient per value."""
+    rows = "".join(f"c{number},p{number},{number}.png,x,{value}\n" for number, value in enumerate(values))
+    return table(tmp_path, f"case_id,patient_id,image,label,{column}\n{rows}")
+
+
+def test_columns_to_be_told_apart_by_come_as_they_are_given_and_only_if_named(tmp_path):
+    text = "".join(f"c{n},{n}.png,x,0{n}, F,note {n}\n" for n in range(6))
+    folder = table(tmp_path, f"case_id,image,label,age,sex,comment\n{text}c9,9.png,x,,,note\n")
+    read = read_cohort_table(folder, columns=["age", "sex"])
+    assert read["column_age"].tolist() == ["00", "01", "02", "03", "04", "05", ""]
+    assert read["column_sex"].tolist() == ["F"] * 6 + [""]
+    assert not [name for name in read if "comment" in name]
+    with pytest.raises(BadTable, match="lacks the column weight"):
+        read_cohort_table(folder, columns=["weight"])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [20 + n % 60 for n in range(90)],
+        [50 + 2 * n for n in range(15)],
+        [f"{60 + n / 7:.2f}" for n in range(90)],
+        ["1.5", "3"] * 20,
+        ["2019", "2020", "2021"] * 10,
+        ["Siemens Skyra 3T", "GE Signa 1.5 T"] * 10 + [""] * 9,
+        [3200 + 10 * n % 400 for n in range(90)],
+    ],
+)
+def test_measurements_years_and_words_that_many_share_are_let_through(tmp_path, values):
+    read = read_cohort_table(people(tmp_path, values), columns=["thing"])
+    assert read["column_thing"].tolist() == [str(value) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([f"{n % 28 + 1:02d}.03.1954" for n in range(40)], "dates"),
+        (["1954-03-21", *["61"] * 39], "dates"),
+        (["1954-03", "1961-11"] * 20, "dates"),
+        (["19540321", "19611130"] * 20, "dates"),
+        (["21 March 54", "3-Sep-1961"] * 20, "dates"),
+        (["March 1954", "Sept 1961"] * 20, "dates"),
+        (["scan_20200321", "scan_20200322"] * 20, "dates"),
+        ([4711000 + 13 * n for n in range(40)], "an identifier"),
+        ([f"{n:03d}" for n in range(1, 41)], "an identifier"),
+        ([site + n for site in (1001, 2001) for n in range(20)], "an identifier"),
+        ([f"Doe {n}" for n in range(40)], "40 kinds for 40 patients"),
+        (["Doe", "Roe", "Poe"], "3 kinds for 3 patients"),
+        (["61", "about sixty", *["62"] * 3], "3 kinds for 5 patients"),
+        (["headache for three weeks and a fall last year"] * 40, "free text"),
+        ([""] * 40, "empty in every row"),
+    ],
+)
+def test_columns_that_tell_who_somebody_is_are_refused_without_repeating_them(tmp_path, values, said):
+    with pytest.raises(BadTable, match=said) as caught:
+        read_cohort_table(people(tmp_path, values), columns=["thing"])
+    message = str(caught.value).replace(str(tmp_path), "")
+    assert "column 'thing'" in message and "leave it out of calibrate.subgroups" in message
+    assert not any(str(value) in message for value in values if len(str(value)) > 2)
+
+
+@pytest.mark.parametrize("name", ["case_id", "patient_id", "label", "site"])
+def test_a_column_of_another_purpose_tells_no_groups_apart(tmp_path, name):
+    folder = table(tmp_path, "case_id,patient_id,image,label,site\na,a,a.png,x,s\n")
+    with pytest.raises(BadTable, match=f"column '{name}' is none"):
+        read_cohort_table(folder, columns=[name])

@@ -60,6 +60,17 @@ def test_the_same_job_gives_the_same_scan_and_another_visit_another():
     assert (np.asarray(simulate(dataclasses.replace(job, session=2)).dataobj) != scan).any()
 
 
+def test_patients_with_lesions_are_somewhat_older_and_a_patient_keeps_sex_and_age():
+    seen = {}
+    for job in JOBS:
+        row = job.row
+        assert seen.setdefault(row["patient_id"], (row["sex"], row["age"])) == (row["sex"], row["age"])
+    assert {sex for sex, _ in seen.values()} == {"F", "M"}
+    ages = {lesion: [float(job.row["age"]) for job in JOBS if job.lesion == lesion] for lesion in (False, True)}
+    assert 3 < np.mean(ages[True]) - np.mean(ages[False]) < 15
+    assert min(ages[False] + ages[True]) >= 18 and max(ages[False] + ages[True]) <= 89
+
+
 def test_a_recipe_with_an_unknown_key_is_refused(tmp_path):
     text = Path(ROOT / "data" / "demo" / "recipe.yaml").read_text()
     (tmp_path / "recipe.yaml").write_text(text + "\ncolour: blue\n")

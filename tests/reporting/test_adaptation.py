@@ -114,11 +114,11 @@ def test_a_term_is_explained_on_hover_and_escaped_and_an_unknown_one_is_an_error
 
 
 def mark_and_ticks(svg):
-    """Find where the upright mark stands on a scale from 0 to 1, and what the ticks below say."""
+    """Find the epoch at which the upright mark stands on the scale of the ticks below, and what these say."""
     ticks = re.findall(r'class="tick" x="([\d.]+)" y="\d+" text-anchor="middle">([^<]+)<', svg)
     left, right = float(ticks[0][0]), float(ticks[-1][0])
     mark = float(re.search(r'class="interval c3" x1="([\d.]+)"', svg)[1])
-    return (mark - left) / (right - left), [text for _, text in ticks]
+    return (mark - left) / (right - left) * int(ticks[-1][1]), [text for _, text in ticks]
 
 
 @pytest.mark.parametrize(("last", "kept"), [(6, 3), (7, 7), (12, 0)])
@@ -126,13 +126,13 @@ def test_the_mark_stands_at_the_epoch_that_was_kept_and_ticks_are_whole_epochs(l
     losses = {"train_loss": 2.0, "held_out_loss": 3.0, "control_loss": 4.0, "rank": 5.0}
     drawn = unlabelled_curve("0", [{"epoch": epoch, **losses} for epoch in range(last + 1)], kept)
     place, ticks = mark_and_ticks(drawn["svg"])
-    assert place == pytest.approx(kept / last, abs=0.002)
-    assert all(tick.isdigit() for tick in ticks) and ticks[-1] == str(last)
+    assert place == pytest.approx(kept, abs=0.02)
+    assert all(tick.isdigit() for tick in ticks) and ticks[0] == "0" and last - 1 <= int(ticks[-1]) <= last
     assert drawn["svg"].count("<polyline") == 3 and drawn["caption"].endswith(f"of {last} run")
 
 
 def test_a_training_curve_marks_its_best_epoch():
     table = pd.DataFrame({"epoch": [0, 1, 2], "train_loss": [3, 2, 1], "inner_loss": [3, 1, 2]})
     drawn = training_curve("1", table.assign(best=[False, True, False]))
-    assert mark_and_ticks(drawn["svg"])[0] == pytest.approx(0.5, abs=0.002)
+    assert mark_and_ticks(drawn["svg"])[0] == pytest.approx(1, abs=0.02)
     assert drawn["caption"] == "Fold 1: epoch 1 kept of 2 run"

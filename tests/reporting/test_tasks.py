@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from pipeline.reporting.diagrams import reliability, roc
+from pipeline.reporting.diagrams import roc
 from pipeline.reporting.tasks import labels_left_out, repetitions, words_of
 
 
@@ -41,14 +41,10 @@ def test_one_repetition_has_no_spread_and_several_have_the_lowest_and_the_highes
     assert found["rows"][2]["auc"] is None and found["rows"][1]["log_loss"]["value"] == 0.5
 
 
-def test_patients_have_diagrams_of_their_own_beside_those_of_images():
+def test_patients_have_roc_curves_of_their_own_beside_those_of_images():
     corners = {"false_positive_rate": [0.0, 1.0], "true_positive_rate": [0.0, 1.0]}
     scopes = ["internal", "external", "internal_patients", "external_patients"]
     drawn = roc(pd.concat([pd.DataFrame(corners).assign(scope=scope) for scope in scopes]))
     assert [plot["caption"] for plot in drawn] == ["ROC curve", "ROC curve, patients"]
     assert all(plot["svg"].count("<polyline") == 2 for plot in drawn)
     assert len(roc(pd.DataFrame(corners).assign(scope="internal"))) == 1
-    points = pd.DataFrame({"forecast": [0.5], "observed": [0.4], "lower": [0.1], "upper": [0.8], "n": [7]})
-    states = [f"{scope}_{state}" for scope in scopes[::2] for state in ("uncalibrated", "calibrated")]
-    captions = [plot["caption"] for plot in reliability(pd.concat([points.assign(scope=name) for name in states]))]
-    assert [caption.partition(";")[0] for caption in captions] == ["internal, n = 7", "internal, patients, n = 7"]

@@ -1,0 +1,78 @@
+"""The released calibration map in words: what it is, on whom it was fitted, and how it was chosen."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+Row = Mapping[str, Any]
+
+MAPS = {
+    "temperature": "temperature scaling: one number divides all logits",
+    "platt": "Platt scaling: one slope and an intercept for each class",
+    "beta": "beta calibration: a slope for each of two classes, and an intercept",
+    "vector": "vector scaling: a slope and an intercept for each class",
+    "dirichlet": "Dirichlet calibration: a matrix of slopes, and an intercept for each class",
+    "isotonic": "isotonic regression: the rising curve of steps that fits best",
+}
+
+
+def calibrator_in_words(record: Row, unit: str) -> dict[str, Any]:
+    """Say what stands in calibrator.json.
+
+    Parameters
+    ----------
+    record : mapping
+        The released map (`method` and its numbers), `form`, `members`, `fitted_on` (cases, patients, folds), `choice`
+        (rows of method, n_parameters, log_loss, difference, standard_error, kept, why; none where the method was
+        given) and `cross_fitted`, the maps that judge the folds.
+    unit : str
+        What `patients` counts: "patient", or "image" where no patients are known.
+
+    Returns
+    -------
+    dict
+        what, numbers, fitted and folds in words, and the rows of choice.
+    """
+    method = record["method"]
+    each = " (of each label by itself)" if "labels" in record else ""
+    return {
+        "what": f"{MAPS[method]}{each}",
+        "numbers": numbers_of(record),
+        "fitted": fitted_in_words(record, unit),
+        "folds": folds_in_words(record["cross_fitted"], method),
+        "choice": record["choice"],
+    }
+
+
+def numbers_of(record: Row) -> str:
+    """Say what is worth knowing of a map's numbers: its temperature, or its slope."""
+    if "temperature" in record:
+        value = record["temperature"]
+        return f"temperature {value:.3f}, {'over' if value > 1 else 'under'}-confident before"
+    if record["method"] in ("platt", "beta", "vector") and "weights" in record:
+        slopes = ", ".join(f"{slope:.2f}" for slope in record["weights"])
+        return f"slope{'' if len(record['weights']) == 1 else 's'} {slopes}"
+    return ""
+
+
+def fitted_in_words(record: Row, unit: str) -> str:
+    """Say on whom the released map was fitted, and of what it is the map."""
+    known, names = record["fitted_on"], ", ".join(record["members"])
+    whom = f"{known['cases']} images" + (f" of {known['patients']} patients" if unit == "patient" else "")
+    if record["form"] == "ensemble":
+        return (
+            f"The mean of the logits of folds {names} is released; its map was fitted on {whom} that none of them saw"
+        )
+    folds = ", ".join(known["folds"])
+    return f"One model ({names}) is released; its map was fitted on what folds {folds} forecast out of fold: {whom}"
+
+
+def folds_in_words(maps: Mapping[str, Row], released: str) -> str:
+    """Say by which maps the folds were judged, where they differ from the released one."""
+    methods = Counter(one["method"] for one in maps.values())
+    if set(methods) == {"temperature"}:
+        values = [one["temperature"] for one in maps.values()]
+        return f"temperatures {min(values):.3f} to {max(values):.3f}"
+    if set(methods) == {released}:
+        return f"all {released}"
+    return ", ".join(f"{method} in {count}" for method, count in methods.most_common())
