@@ -191,7 +191,7 @@ def configure(file: Path, arguments: argparse.Namespace) -> None:
     for method in arguments.method:
         values["adapt"] |= {**METHODS[method], **given(method, arguments)}
     values["finetune"].update(RECIPE)
-    values["calibrate"]["test"] = "open" if arguments.open else "closed"
+    values["calibrate"] |= {"test": "open" if arguments.open else "closed", "subgroups": [], "baseline": []}
     values["release"].update(RELEASE)
     values["report"]["title"] = f"COVID-CT, {arguments.split} split"
     file.write_text(yaml.safe_dump(values, sort_keys=False))

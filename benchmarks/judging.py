@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from pipeline.assessing import metrics
+from pipeline.assessing import calibration, metrics
 from pipeline.assessing.bootstrap import Estimate, cluster_weights, estimate
 
 Floats = NDArray[np.float64]
@@ -27,8 +27,8 @@ UNKNOWN = "–"  # noqa: RUF001
 def slope(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:
     """Calibration slope of two classes, or of more; 1 is right, below 1 is over-confident."""
     if probabilities.shape[1] == 2:
-        return metrics.calibration_slope(probabilities[:, 1], labels == 1, weights)
-    return metrics.multiclass_slope(probabilities, labels, weights)
+        return calibration.calibration_slope(probabilities[:, 1], labels == 1, weights)
+    return calibration.multiclass_slope(probabilities, labels, weights)
 
 
 def worst_recall(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:

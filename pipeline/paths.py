@@ -19,12 +19,14 @@ class Role(StrEnum):
     INNER = "inner"
     HELD_OUT = "held_out"
     LOCKED = "locked"
+    CALIBRATION = "calibration"
     UNLABELLED = "unlabelled"
     EXCLUDED = "excluded"
 
 
 COHORT = DATA / "cohort"
 CASES = COHORT / "cases.csv"
+COLUMNS = COHORT / "columns.csv"
 AUDIT = COHORT / "audit.csv"
 COHORT_FACTS = COHORT / "cohort.json"
 SIMULATED = COHORT / "simulated"
@@ -60,6 +62,7 @@ COLLAPSES = METRICS / "collapses.csv"
 LADDER = METRICS / "ladder.csv"
 VALIDATORS = METRICS / "validators.csv"
 REPEATS = METRICS / "repeats.csv"
+ASSESSED = METRICS / "assessed"
 OPENINGS = DATA / "openings.csv"
 
 RELEASED = DATA / "released"
@@ -146,6 +149,11 @@ def fold_metrics(fold: str) -> Path:
 def pooled_metrics(scope: str) -> Path:
     """Name the figures of a pooled set, e.g. "internal_calibrated"."""
     return METRICS_POOLED / f"{scope}.json"
+
+
+def assessed(table: str) -> Path:
+    """Name a table of `assessing.assessment`, with a row for each scope and more, e.g. "decision_curve"."""
+    return ASSESSED / f"{table}.csv"
 
 
 def bundle(name: str) -> Path:

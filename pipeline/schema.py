@@ -10,6 +10,7 @@ Auto = Literal["auto"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 FoldName = Annotated[str, BeforeValidator(str)]
 Millimetres = Annotated[float, Field(gt=0, le=100)]
+Column = Annotated[str, Field(pattern=r"^\w+$")]
 Interval = Annotated[tuple[float, float], AfterValidator(lambda limits: _ascending(limits))]
 Windows = Annotated[
     tuple[Interval, ...], Field(min_length=1, max_length=16), BeforeValidator(lambda value: _as_windows(value))
@@ -47,7 +48,7 @@ class Cohort(Section):
     task: Auto | Literal["multiclass", "ordinal", "multilabel"] = "auto"
     classes: tuple[str, ...] = ()
     positive: str | None = None
-    covariates: tuple[Annotated[str, Field(pattern=r"^\w+$")], ...] = ()
+    covariates: tuple[Column, ...] = ()
     reading: Reading = Reading()
 
     @model_validator(mode="after")
@@ -182,13 +183,22 @@ class Finetune(Section):
 
 
 class Calibrate(Section):
-    """How the folds are judged."""
+    """How forecasts become probabilities, and how they are judged."""
 
     test: Literal["closed", "open"] = "closed"
+    form: Literal["refit", "ensemble"] = "refit"
+    method: Auto | Literal["temperature", "platt", "vector", "dirichlet", "beta", "isotonic"] = "auto"
+    per_patient: Auto | Literal["none", "mean", "max"] = "auto"
     n_bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 1000
     confidence: Fraction = 0.95
     bins: Annotated[int, Field(ge=2, le=100)] = 15
-    per_patient: Literal["none", "mean", "max"] = "none"
+    thresholds: Annotated[tuple[Fraction, Fraction], AfterValidator(lambda limits: _ascending(limits))] = (0.05, 0.5)
+    sensitivity: Fraction = 0.9
+    specificity: Fraction = 0.9
+    set_coverage: Fraction = 0.9
+    subgroups: tuple[Column, ...] = ()
+    baseline: tuple[Column, ...] = ()
+    prevalences: tuple[Fraction, ...] = ()
 
 
 class Release(Section):

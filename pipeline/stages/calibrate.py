@@ -1,6 +1,8 @@
-"""calibrate: judge the folds, fit the calibrator, and, where it is opened, judge the final model on the locked set."""
+"""calibrate: turn logits into probabilities; judge the folds and, where it is opened, what is released."""
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,41 +10,39 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import paths
-from pipeline.assessing.calibrators import Temperature, activation_for, fit_temperature
+from pipeline.assessing.assessment import TABLES, Settings, assess
+from pipeline.assessing.calibration_maps import digest_of, identity_for
+from pipeline.assessing.calibrators import Unsuitable, fit_temperature
+from pipeline.assessing.guards import Seen, refuse_lost, refuse_seen
 from pipeline.assessing.judged import (
     Judged,
     Labelling,
     auc_of_folds,
     by_fold,
+    calibrators_of_folds,
     class_table,
     forecast_table,
     judged_across,
     judged_by,
-    label_numbers,
     logits_of,
+    other_folds,
     reliability_tables,
     roc_tables,
-    site_forecasts,
     summary_of,
 )
 from pipeline.assessing.ladder import RUNGS, VALIDATORS, judge_rungs, judge_validators
-from pipeline.assessing.metrics import Labels
-from pipeline.assessing.patients import of_patients
-from pipeline.assessing.summary import (
-    OF_A_SITE,
-    BadProbabilities,
-    collapses,
-    of_a_repetition,
-    of_a_site,
-    rows_of,
-)
-from pipeline.imaging.labels import targets_of
+from pipeline.assessing.patients import Rule, can_be_joined, patients_first
+from pipeline.assessing.released import Released, to_release
+from pipeline.assessing.summary import OF_A_SITE, BadProbabilities, collapses, of_a_repetition, of_a_site, rows_of
+from pipeline.forecasts import forecasts_of_rungs, labels_of, mean_of_members, scored, unlabelled_images, without_images
 from pipeline.paths import Role
 from pipeline.refusal import Refusal
 from pipeline.schema import FINAL, Params
 from pipeline.seeds import seed_for
 
 Floats = NDArray[np.float64]
+Scopes = dict[str, Judged]
+Elsewhere = dict[str, Mapping[str, Judged]]
 
 LEFT_OUT = ["site", "unlabelled", "fold", *OF_A_SITE, "state"]
 
@@ -52,26 +52,34 @@ def run(params: Params) -> None:
     facts = paths.read_json(paths.COHORT_FACTS)
     labelling = Labelling(facts["classes"], facts["task"])
     refuse_settings(params, facts["patients_known"])
-    folds = list(params.split.numbered)
-    held_out = judge_folds(folds, labelling)
-    repetitions = {name: judge_folds(list(some), labelling) for name, some in params.split.repeated.items()}
-    calibrator = fit_temperature(logits_of(held_out.cases), held_out.labels)
-    locked = judge_locked(calibrator, labelling) if FINAL in params.split.folds else None
-    show = locked is not None and len(locked.cases) > 0 and params.calibrate.test == "open"
-    scopes = {"internal": held_out} | ({locked_name(): locked} if locked and show else {})
-    scopes |= patient_scopes(scopes, labelling, params)
+    try:
+        held_out = judge_folds(list(params.split.numbered), labelling, params)
+        repetitions = {name: judge_folds(list(some), labelling, params) for name, some in params.split.repeated.items()}
+        released = released_by(held_out, labelling, params)
+        locked = judge_locked(released, labelling, params)
+    except Unsuitable as error:
+        raise Refusal(f"calibrate.method is {params.calibrate.method}, but {error}") from error
+    except Seen as error:
+        raise Refusal(f"{paths.FOLDS}: {error}; run split, adapt and finetune again") from error
+    show = locked is not None and params.calibrate.test == "open"
+    rule = rule_for_patients(held_out, facts["patients_known"], params)
+    scopes: Scopes = {"internal": held_out} | ({locked_name(): locked} if locked and show else {})
+    elsewhere: Elsewhere = {"internal": other_folds(held_out), locked_name(): {released.name: released.development}}
+    scopes, elsewhere = by_patients(scopes, elsewhere, rule, labelling)
     left_out = {fold: judge_left_out(fold, labelling) for fold in params.split.left_out}
     write_figures(scopes, repetitions, labelling, params)
+    write_assessment(scopes, elsewhere, labelling, params)
     write_repetitions(repetitions, labelling, params)
     write_left_out(left_out, labelling, params)
     write_collapses(scopes, left_out, labelling.classes)
-    ladders = {"internal": (folds, Role.HELD_OUT)} | ({locked_name(): ([FINAL], Role.LOCKED)} if show else {})
+    ladders = {"internal": (list(params.split.numbered), Role.HELD_OUT)}
+    ladders |= {locked_name(): ([FINAL], Role.LOCKED)} if show and released.members == [FINAL] else {}
     write_ladders({} if labelling.task == "multilabel" else ladders, labelling.classes, params)
     paths.write_table(pd.concat([forecast_table(judged, scope) for scope, judged in scopes.items()]), paths.PREDICTIONS)
     if locked and show:
         count_opening(locked)
-    write_calibrator(calibrator, held_out, folds)
-    paths.write_json(stamps(params, show), paths.STAMPS)
+    write_calibrator(released, held_out, params)
+    paths.write_json({"scopes": list(scopes)} | stamps(params, show, rule), paths.STAMPS)
 
 
 def refuse_settings(params: Params, patients_known: bool) -> None:
@@ -79,76 +87,78 @@ def refuse_settings(params: Params, patients_known: bool) -> None:
     repeated = {f"folds of {name}": folds for name, folds in params.split.repeated.items()}
     for what, folds in {"numbered ones": params.split.numbered, **repeated}.items():
         if len(folds) < 2:
-            raise Refusal(
-                f"split.folds: name at least two {what}, so that a calibrator can be judged on cases it was not "
-                "fitted on"
-            )
-    if params.calibrate.per_patient != "none" and not patients_known:
+            raise Refusal(f"split.folds: name at least two {what}, so that no case is judged by a map fitted on it")
+    if params.calibrate.per_patient in ("mean", "max") and not patients_known:
         raise Refusal("calibrate.per_patient: cohort.csv names no patients; give it patient_id, or set it to none")
 
 
-def labels_of(cases: pd.DataFrame, labelling: Labelling) -> Labels:
-    """Read the column `label`: numbers of classes (n,), or of a multilabel task 1, 0 and NaN for not known (n, C)."""
-    if labelling.task == "multilabel":
-        return targets_of(cases["label"].tolist(), labelling.classes, "multilabel").astype(np.float64)
-    return label_numbers(cases, labelling.classes)
+def judge_folds(folds: list[str], labelling: Labelling, params: Params) -> Judged:
+    """Pool what each fold held out, calibrated by a map fitted on the other folds."""
+    parts = {fold: scored(fold, Role.HELD_OUT) for fold in folds}
+    known = [without_images(fold, part, labelling, params.calibrate.baseline) for fold, part in parts.items()]
+    cases = pd.concat(parts.values(), ignore_index=True)
+    refuse_lost(set(cases["case"]), cases["case"])
+    pooled = judged_across(cases, labels_of(cases, labelling), params.calibrate.method)
+    refuse_seen(cases, {fold: set(others.patients) for fold, others in other_folds(pooled).items()})
+    return replace(pooled, baselines={name: np.concatenate([one[name] for one in known]) for name in known[0]})
 
 
-def judge_folds(folds: list[str], labelling: Labelling) -> Judged:
-    """Pool what each fold held out, calibrated by the temperature of the other folds."""
-    parts = []
-    for fold in folds:
-        part = scored(fold)
-        part = part[part["role"] == Role.HELD_OUT]
-        parts.append(part.assign(site_forecast=list(forecasts_from_site(fold, part, labelling))))
-    cases = pd.concat(parts, ignore_index=True)
-    if cases["case"].duplicated().any():
-        raise AssertionError("a case was held out by two folds")
-    return judged_across(cases, labels_of(cases, labelling))
+def judge_locked(released: Released, labelling: Labelling, params: Params) -> Judged | None:
+    """Judge the locked cases by what is released; None where it was not trained."""
+    if not set(released.members) <= set(params.split.folds):
+        return None
+    cases = mean_of_members(released.members, Role.LOCKED)
+    seen, allowed = set(released.development.patients), paths.read_json(paths.SPLIT_SUMMARY)["acknowledged_leaks"]
+    if cases.empty:
+        return None
+    refuse_seen(cases, dict.fromkeys(cases["fold"], seen), allowed)
+    locked = judged_by(released.calibrator, cases, labels_of(cases, labelling))
+    return replace(locked, baselines=without_images(FINAL, cases, labelling, params.calibrate.baseline))
 
 
-def judge_locked(calibrator: Temperature, labelling: Labelling) -> Judged:
-    """Score the locked cases by the final model and the calibrator that are released."""
-    cases = scored(FINAL)
-    cases = cases[cases["role"] == Role.LOCKED].reset_index(drop=True).assign(temperature=calibrator.value)
-    return judged_by(calibrator, cases, labelling.classes, labels_of(cases, labelling))
+def released_by(held_out: Judged, labelling: Labelling, params: Params) -> Released:
+    """Fit the map that is released: on what the folds held out, or for an ensemble on the cases set aside for it."""
+    if params.calibrate.form == "refit":
+        return to_release(params.calibrate.method, [FINAL], held_out.cases, held_out.labels)
+    members = list(params.split.numbered)
+    cases = mean_of_members(members, Role.CALIBRATION)
+    if cases["patient"].nunique() < 2:
+        raise Refusal(
+            f"calibrate.form is ensemble, but {len(cases)} labelled cases of cohort.csv have the split 'calibration', "
+            "and its map may only be fitted on cases that no member saw: mark some, or set it to refit"
+        )
+    return to_release(params.calibrate.method, members, cases, labels_of(cases, labelling))
 
 
-def judge_left_out(fold: str, labelling: Labelling) -> Judged:
-    """Score the cases of the site that a fold left out, calibrated by its inner cases if their logits were kept."""
-    cases = scored(fold)
-    inner, held_out = (cases[cases["role"] == role].reset_index(drop=True) for role in (Role.INNER, Role.HELD_OUT))
-    labels = labels_of(held_out, labelling)
-    calibrator, state = Temperature(1.0, activation_for(labels)), "uncalibrated"
-    if len(inner):
-        calibrator, state = fit_temperature(logits_of(inner), labels_of(inner, labelling)), "calibrated"
-    held_out = held_out.assign(temperature=calibrator.value, state=state)
-    return judged_by(calibrator, held_out, labelling.classes, labels)
-
-
-def patient_scopes(scopes: dict[str, Judged], labelling: Labelling, params: Params) -> dict[str, Judged]:
-    """Put the images of each patient together, by the rule that was declared; nothing where there is none."""
+def rule_for_patients(held_out: Judged, patients_known: bool, params: Params) -> Rule | None:
+    """Resolve `calibrate.per_patient: auto`: the mean, where a patient has several images that agree."""
     rule = params.calibrate.per_patient
-    if rule == "none":
-        return {}
+    if rule == "auto":
+        return "mean" if patients_known and can_be_joined(held_out) else None
+    return None if rule == "none" else rule
+
+
+def by_patients(
+    scopes: Scopes, elsewhere: Elsewhere, rule: Rule | None, labelling: Labelling
+) -> tuple[Scopes, Elsewhere]:
+    """Judge patients first, and images after them, where there is a rule."""
+    if rule is None:
+        return scopes, elsewhere
     try:
-        return {f"{scope}_patients": of_patients(judged, rule, labelling) for scope, judged in scopes.items()}
+        return patients_first(scopes, elsewhere, rule, labelling)
     except ValueError as error:
         raise Refusal(f"calibrate.per_patient is {rule}, but {error}; set it to none to judge images alone") from error
 
 
-def scored(fold: str) -> pd.DataFrame:
-    """Read a fold's logits, each row stamped with the fold and the hash of the weights that gave it."""
-    digest = hashlib.sha256(paths.model(fold).read_bytes()).hexdigest()
-    return paths.read_table(paths.predictions(fold)).assign(fold=fold, model_sha256=digest)
-
-
-def forecasts_from_site(fold: str, judged: pd.DataFrame, labelling: Labelling) -> Floats:
-    """Forecast the held-out cases from their site alone."""
-    cases = paths.read_table(paths.split(fold))
-    training = cases[cases["role"] == Role.TRAIN]
-    known = (training["site"].tolist(), labels_of(training, labelling))
-    return site_forecasts(*known, judged["site"].tolist(), len(labelling.classes))
+def judge_left_out(fold: str, labelling: Labelling) -> Judged:
+    """Score the cases of the site that a fold left out, calibrated by its inner cases if their logits were kept."""
+    held_out, others = scored(fold, Role.HELD_OUT), paths.read_table(paths.predictions(fold))
+    inner = others[others["role"] == Role.INNER]
+    labels = labels_of(held_out, labelling)
+    calibrator, state = identity_for(labels), "uncalibrated"
+    if len(inner):
+        calibrator, state = fit_temperature(logits_of(inner), labels_of(inner, labelling)), "calibrated"
+    return judged_by(calibrator, held_out.assign(state=state), labels)
 
 
 def locked_name() -> str:
@@ -156,16 +166,14 @@ def locked_name() -> str:
     return "external" if paths.read_json(paths.SPLIT_SUMMARY)["external"] else "test"
 
 
-def write_figures(
-    scopes: dict[str, Judged], repetitions: dict[str, Judged], labelling: Labelling, params: Params
-) -> None:
+def write_figures(scopes: Scopes, repetitions: Scopes, labelling: Labelling, params: Params) -> None:
     """Write the figures, per fold and pooled, and the tables behind the curves."""
     flat = []
     for scope, judged in scopes.items():
         for state, probabilities in (("uncalibrated", judged.uncalibrated), ("calibrated", judged.calibrated)):
             figures = figures_of(judged, probabilities, labelling, params, scope)
-            if scope == "internal":
-                figures |= auc_of_folds(judged, probabilities)
+            if scope.startswith("internal"):
+                figures |= auc_of_folds(judged, probabilities, *draws_for(params, scope))
             paths.write_json(figures, paths.pooled_metrics(f"{scope}_{state}"))
             flat += rows_of(figures, f"{scope}_{state}")
     for pooled in (scopes["internal"], *repetitions.values()):
@@ -193,12 +201,24 @@ def figures_of(
         raise Refusal(f"{name}: {error}; look at the training curves in {paths.FOLDS}") from error
 
 
+def write_assessment(scopes: Scopes, elsewhere: Elsewhere, labelling: Labelling, params: Params) -> None:
+    """Write every table of `assessment`, all scopes in one."""
+    settings = Settings(**{name: getattr(params.calibrate, name) for name in Settings.__dataclass_fields__})
+    found = {
+        scope: assess(judged, elsewhere[scope], labelling, settings, seed_for(params.seed, "bootstrap", scope))
+        for scope, judged in scopes.items()
+    }
+    for name in TABLES:
+        tables = [tables[name].assign(scope=scope) for scope, tables in found.items()]
+        paths.write_table(pd.concat(tables), paths.assessed(name))
+
+
 def draws_for(params: Params, *names: str) -> tuple[int, float, int]:
     """Give the number of bootstrap replicates, the level of the intervals, and the seed of what is named."""
     return params.calibrate.n_bootstrap, params.calibrate.confidence, seed_for(params.seed, "bootstrap", *names)
 
 
-def write_repetitions(repetitions: dict[str, Judged], labelling: Labelling, params: Params) -> None:
+def write_repetitions(repetitions: Scopes, labelling: Labelling, params: Params) -> None:
     """Write the pooled figures of each repetition of the partition, every one cross-fitted within itself."""
     of_name = {"r1": paths.read_json(paths.pooled_metrics("internal_calibrated"))}
     for name, judged in repetitions.items():
@@ -207,19 +227,13 @@ def write_repetitions(repetitions: dict[str, Judged], labelling: Labelling, para
     paths.write_table(pd.DataFrame(rows), paths.REPEATS)
 
 
-def write_calibrator(calibrator: Temperature, held_out: Judged, folds: list[str]) -> None:
-    """Write the calibrator that is released, and those by which each fold was judged."""
-    values = {
-        "method": "temperature",
-        "activation": calibrator.activation,
-        "temperature": calibrator.value,
-        "fitted_on": {"cases": len(held_out.labels), "folds": folds},
-        "cross_fitted": dict(zip(held_out.cases["fold"], held_out.cases["temperature"], strict=True)),
-    }
-    paths.write_json(values, paths.CALIBRATOR)
+def write_calibrator(released: Released, held_out: Judged, params: Params) -> None:
+    """Write the map that is released, and those by which each fold was judged."""
+    maps = {fold: one.as_json() | {"sha256": digest_of(one)} for fold, one in calibrators_of_folds(held_out).items()}
+    paths.write_json(released.as_json() | {"form": params.calibrate.form, "cross_fitted": maps}, paths.CALIBRATOR)
 
 
-def write_left_out(left_out: dict[str, Judged], labelling: Labelling, params: Params) -> None:
+def write_left_out(left_out: Scopes, labelling: Labelling, params: Params) -> None:
     """Write the figures of each site that was left out, and whether its unlabelled images had been seen."""
     rows = []
     for fold, judged in left_out.items():
@@ -231,15 +245,7 @@ def write_left_out(left_out: dict[str, Judged], labelling: Labelling, params: Pa
     paths.write_table(pd.DataFrame(rows, columns=LEFT_OUT), paths.LEFT_OUT)
 
 
-def unlabelled_images(fold: str, site: str) -> str:
-    """Say whether adaptation saw unlabelled images of a site: "seen", "unseen", or "none there"."""
-    if site in paths.read_json(paths.adaptation(fold))["unlabelled_sites"]:
-        return "seen"
-    cases = paths.read_table(paths.split(FINAL))
-    return "unseen" if ((cases["role"] == Role.UNLABELLED) & (cases["site"] == site)).any() else "none there"
-
-
-def write_collapses(scopes: dict[str, Judged], left_out: dict[str, Judged], classes: list[str]) -> None:
+def write_collapses(scopes: Scopes, left_out: Scopes, classes: list[str]) -> None:
     """Write every class that a judged set has and none of whose cases was found."""
     of_folds = {f"fold_{fold}": part for fold, part in by_fold(scopes["internal"]).items()}
     sets = scopes | of_folds | left_out
@@ -267,16 +273,6 @@ def write_ladders(ladders: dict[str, tuple[list[str], Role]], classes: list[str]
     paths.write_table(pd.concat(validators), paths.VALIDATORS)
 
 
-def forecasts_of_rungs(fold: str, role: Role, classes: list[str]) -> pd.DataFrame:
-    """Read the logits of each rung for the cases that a fold judges, with what is known of them."""
-    cases, logits = paths.read_table(paths.split(fold)), paths.read_table(paths.ladder(fold))
-    cases, logits = (table[table["role"] == role] for table in (cases, logits))
-    if set(cases["case"]) != set(logits["case"]):
-        raise Refusal(f"{paths.ladder(fold)} has other cases than {paths.split(fold)}; run adapt --fold {fold} again")
-    known = cases[["case", "patient"]].assign(fold=fold, label=label_numbers(cases, classes))
-    return known.merge(logits.drop(columns="role"), on="case")
-
-
 def count_opening(locked: Judged) -> None:
     """Note that these forecasts of the locked set have been looked at, once for each different model."""
     digest = hashlib.sha256(locked.calibrated.tobytes()).hexdigest()
@@ -285,7 +281,7 @@ def count_opening(locked: Judged) -> None:
         paths.OPENINGS.write_text(f"{known}{locked.cases['model_sha256'].iloc[0]},{digest},{len(locked.cases)}\n")
 
 
-def stamps(params: Params, shown: bool) -> dict[str, Any]:
+def stamps(params: Params, shown: bool, rule: Rule | None) -> dict[str, Any]:
     """Collect what must stand beside every figure."""
     facts, split = paths.read_json(paths.COHORT_FACTS), paths.read_json(paths.SPLIT_SUMMARY)
     trained = [FINAL] * (FINAL in params.split.folds) + list(params.split.numbered)
@@ -294,6 +290,7 @@ def stamps(params: Params, shown: bool) -> dict[str, Any]:
     return {
         "simulated": facts["simulated"],
         "unit_of_intervals": "patient" if facts["patients_known"] else "image",
+        "per_patient": rule or "none",
         "locked_set": {"scope": locked_name(), "shown": shown, "acknowledged_leaks": split["acknowledged_leaks"]},
         "sites_seen_unlabelled": locked_seen,
         "judged_images_seen": any(record["judged_seen"] for record in adaptations),

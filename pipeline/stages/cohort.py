@@ -35,7 +35,7 @@ def run(params: Params) -> None:
     if simulated:
         simulate_cohort(source)
         source = paths.SIMULATED
-    table = read_table(source, params.cohort)
+    table = read_table(source, params.cohort, [*params.calibrate.subgroups, *params.calibrate.baseline])
     labels = table["label"].tolist()
     task = task_of(labels) if params.cohort.task == "auto" else params.cohort.task
     classes = class_order(params.cohort, task, labels)
@@ -49,7 +49,9 @@ def run(params: Params) -> None:
     cases = table[~table["refused"]].drop(columns=["refused", "findings", "image"])
     if cases.empty:
         raise Refusal(f"none of the {len(table)} images of {params.cohort.path} can be used; see the findings above")
-    paths.write_table(cases, paths.CASES)
+    further = [column for column in cases if column.startswith("column_")]
+    paths.write_table(cases.drop(columns=further), paths.CASES)
+    paths.write_table(cases[["case", *further]], paths.COLUMNS)  # apart, so that naming one trains nothing anew
     facts = {
         "task": task,
         "classes": classes,
@@ -70,12 +72,12 @@ def simulate_cohort(folder: Path) -> None:
     write_cohort_table(pd.DataFrame([job.row for job in jobs]), paths.SIMULATED)
 
 
-def read_table(source: Path, cohort: Cohort) -> pd.DataFrame:
-    """Read cohort.csv, or say what is wrong with it."""
+def read_table(source: Path, cohort: Cohort, judged_by: list[str]) -> pd.DataFrame:
+    """Read cohort.csv with the columns that figures are told apart by, or say what is wrong with it."""
     if not source.is_dir():
         raise Refusal(f"cohort.path: the folder {cohort.path} is not there")
     try:
-        return read_cohort_table(source, cohort.covariates)
+        return read_cohort_table(source, cohort.covariates, list(dict.fromkeys(judged_by)))
     except BadTable as error:
         raise Refusal(str(error)) from error
 

@@ -73,7 +73,7 @@ def run(params: Params, fold: str) -> None:
         record = {"asked": params.finetune.strategy, "strategy": name, **trained.chosen}
         paths.write_json(record | {"tried": [asdict(one) for one in tried]}, paths.recipe(fold))
         inference(network)  # here, since what is made inside inference mode could not adapt at test time
-        score(network, cases[cases["role"].isin([Role.HELD_OUT, Role.LOCKED])], fold)
+        score(network, cases[cases["role"].isin([Role.HELD_OUT, Role.LOCKED, Role.CALIBRATION])], fold)
         shutil.rmtree(paths.checkpoints(fold), ignore_errors=True)
 
 

@@ -12,7 +12,10 @@ from pipeline import paths
 from pipeline.imaging.labels import Task, targets_of
 from pipeline.paths import Role
 from pipeline.reporting.adaptation import section
-from pipeline.reporting.diagrams import reliability, roc, training_curve, unlabelled_curve
+from pipeline.reporting.assessment import assessed, units_of
+from pipeline.reporting.blocks import PATIENTS
+from pipeline.reporting.calibrator import calibrator_in_words
+from pipeline.reporting.diagrams import roc, training_curve, unlabelled_curve
 from pipeline.reporting.figures import figure_of
 from pipeline.reporting.finetuning import recipes
 from pipeline.reporting.page import write_page
@@ -21,17 +24,20 @@ from pipeline.schema import FINAL, Params
 
 IMAGES_PER_SITE = 8
 STATES = ("uncalibrated", "calibrated")
+ASSESSED = (
+    *("calibration", "calibration_curve", "distribution", "decision_curve", "operating_points", "risk_coverage"),
+    *("selective", "abstention", "conformal", "subgroups", "baselines", "prevalence", "recalibration"),
+)
+TEXT = ("scope", "rung", "validator", "site", "unlabelled", "fold", "class", "repetition", "of", "value", "group")
 
 
 def run(params: Params) -> None:
     """Write data/report/index.html."""
     facts, stamps = paths.read_json(paths.COHORT_FACTS), paths.read_json(paths.STAMPS)
     scope = stamps["locked_set"]["scope"]
-    task, rule = facts["task"], params.calibrate.per_patient
-    levels = [""] if rule == "none" else ["", "_patients"]
-    names = [f"{name}{level}_{state}" for level in levels for name in ("internal", scope) for state in STATES]
-    files = [paths.pooled_metrics(name) for name in names]
-    pooled = {file.stem: paths.read_json(file) for file in files if file.exists()}
+    task, rule = facts["task"], stamps["per_patient"]
+    pooled = pooled_figures(scope, rule)
+    headline = "" if rule == "none" else PATIENTS
     status, *gates = (paths.bundle(params.release.name) / "STATUS").read_text().splitlines()
     page = write_page(
         {
@@ -44,13 +50,16 @@ def run(params: Params) -> None:
             "geometry": paths.read_json(paths.GEOMETRY),
             "defaced": paths.read_json(paths.READING)["deface"],
             "shortcuts": paths.read_json(paths.SPLIT_SUMMARY),
-            "calibrator": paths.read_json(paths.CALIBRATOR),
+            "calibrator": calibrator_in_words(paths.read_json(paths.CALIBRATOR), stamps["unit_of_intervals"]),
+            "assessed": assessment(pooled, stamps["unit_of_intervals"], task),
             "bins": params.calibrate.bins,
             "pooled": pooled,
-            "internal": pooled["internal_calibrated"],
+            "patients_first": rule != "none",
+            "images": pooled["internal_calibrated"],
+            "internal": pooled[f"internal{headline}_calibrated"],
             "labels_left_out": labels_left_out(pooled["internal_calibrated"]),
             "repetitions": repetitions(rows_of(paths.REPEATS)),
-            "locked": pooled.get(f"{scope}_calibrated"),
+            "locked": pooled.get(f"{scope}{headline}_calibrated"),
             "locked_scope": scope,
             "folds": {fold: paths.read_json(paths.fold_metrics(fold)) for fold in params.split.numbered},
             "status": status,
@@ -66,6 +75,20 @@ def run(params: Params) -> None:
     )
     paths.REPORT.parent.mkdir(parents=True, exist_ok=True)
     paths.REPORT.write_text(page)
+
+
+def pooled_figures(scope: str, rule: str) -> dict[str, Any]:
+    """Read the pooled figures of the folds and of the locked set that is open, patients before images."""
+    levels = [""] if rule == "none" else [PATIENTS, ""]
+    names = [f"{name}{level}_{state}" for level in levels for name in ("internal", scope) for state in STATES]
+    files = [paths.pooled_metrics(name) for name in names]
+    return {file.stem: paths.read_json(file) for file in files if file.exists()}
+
+
+def assessment(pooled: dict[str, Any], unit: str, task: Task) -> dict[str, Any]:
+    """Collect in how many ways the forecasts were judged."""
+    found = {name: rows_of(paths.assessed(name)) for name in ASSESSED}
+    return assessed(found, rows_of(paths.RELIABILITY), units_of(pooled, unit), task == "multilabel")
 
 
 def tables(classes: list[str], task: Task) -> dict[str, Any]:
@@ -150,12 +173,11 @@ def parameters_of(params: Params) -> dict[str, Any]:
 
 
 def plots(params: Params) -> dict[str, Any]:
-    """Draw training curves, ROC and reliability diagrams; a fold of which no epoch was run has no curve."""
+    """Draw training and ROC curves; a fold of which no epoch was run has no curve."""
     histories = {fold: pd.read_csv(paths.history(fold)) for fold in params.split.folds}
     return {
         "curves": [training_curve(fold, table) for fold, table in histories.items() if len(table) > 1],
         "roc": roc(pd.read_csv(paths.ROC)),
-        "diagrams": reliability(pd.read_csv(paths.RELIABILITY)),
     }
 
 
@@ -210,7 +232,6 @@ def images_seen(fold: str, record: dict[str, Any]) -> dict[str, Any]:
 
 def rows_of(file: Path) -> list[dict[str, Any]]:
     """Read a table of figures; an empty field is None, and a class or site called "NA" is a name like any other."""
-    text = dict.fromkeys(("scope", "rung", "validator", "site", "unlabelled", "fold", "class", "repetition"), str)
-    table = pd.read_csv(file, dtype=text, keep_default_na=False, na_values=[""])
+    table = pd.read_csv(file, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""])
     rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
     return rows

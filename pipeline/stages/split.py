@@ -141,15 +141,16 @@ def sides(cases: pd.DataFrame, targets: pd.DataFrame | None, split: Split, seed:
 
 
 def gate(cases: pd.DataFrame, split: Split) -> list[str]:
-    """Refuse a patient on both sides of the locked door, by pseudonym."""
+    """Refuse a patient in two of development, calibration and the locked test set, by pseudonym."""
     labelled = cases[cases["side"] != "unlabelled"]
     try:
-        return refuse_leaks(labelled, (labelled["side"] == "locked").tolist(), split.allow_leaks)
+        return refuse_leaks(labelled, split.allow_leaks)
     except Leak as leak:
         raise Refusal(
             f"split.test: {leak}:\n  {', '.join(leak.patients)}\n"
             "Lock by patient instead (split.test: patients), or correct the column split of cohort.csv; to run all "
-            "the same, name them in split.allow_leaks, and every figure of the test set is stamped with it.\n"
+            "the same, name them in split.allow_leaks: nothing is calibrated on them, and where they are in the test "
+            "set, every figure of it is stamped with it.\n"
             "`python -m pipeline whois PATIENT` tells who it is."
         ) from leak
 
@@ -197,9 +198,9 @@ def as_rounded(guess: Guess | None) -> dict[str, object] | None:
 
 def summary(cases: pd.DataFrame, split: Split, acknowledged: list[str], copies: pd.DataFrame) -> dict[str, object]:
     """Put down how the test set was locked, whether it is external, and what was let through."""
-    development_sites = set(cases.loc[cases["side"] == "development", "site"])
+    fitted = cases["side"].isin(["development", "calibration"])  # a map fitted at a site is development there
     locked_sites = set(cases.loc[cases["side"] == "locked", "site"])
-    external = bool(locked_sites) and not (development_sites & locked_sites)
+    external = bool(locked_sites) and not (set(cases.loc[fitted, "site"]) & locked_sites)
     return {
         "test": split.test,
         "external": external,

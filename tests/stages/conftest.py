@@ -49,7 +49,8 @@ def project(tmp_path, monkeypatch):
     values["split"].update(n_folds=3, folds=[0, 1, 2, "final"], test="given", test_sites=[], inner_fraction=0.3)
     values["adapt"].update(encoder=TINY_ENCODER, weights="weights.pt")
     values["finetune"].update(epochs=2, views=1, trainable_stages=1)
-    values["calibrate"].update(n_bootstrap=100, test="open")
+    values["calibrate"].update(n_bootstrap=100, test="open", method="temperature", per_patient="none")
+    values["calibrate"].update(subgroups=[], baseline=[])
     monkeypatch.chdir(root)
     monkeypatch.setenv("MEDADAPT_BACKEND", "threading")
 

@@ -231,6 +231,31 @@ def test_no_text_of_a_scan_reaches_anything_that_leaves_the_cohort(project, writ
         assert CANARY.encode() not in file.read_bytes() and CANARY not in str(file), file
 
 
+def test_columns_to_be_judged_by_go_into_a_table_of_their_own_and_others_nowhere(project):
+    root = project(calibrate__subgroups=["sex", "age"], calibrate__baseline=["age"])
+    sexes, ages = ["F", "M", ""], [str(20 + 3 * n) for n in range(20)]
+    cohort(root, lambda table: table.assign(
+        sex=[sexes[n % 3] for n in range(len(table))], age=[ages[n % 20] for n in range(len(table))], note=CANARY
+    ))  # fmt: skip
+    run("cohort", "preprocess", "split")
+    assert "column_" not in paths.CASES.read_text()
+    cases = pd.read_csv(paths.COLUMNS, keep_default_na=False, dtype=str)
+    assert set(cases["column_sex"]) == set(sexes) and set(cases["column_age"]) == set(ages)
+    assert [name for name in cases if name.startswith("column_")] == ["column_sex", "column_age"]
+    files = [file for file in (root / "data").rglob("*") if file.is_file() and "raw" not in file.parts]
+    assert len(files) > 10 and not any(CANARY.encode() in file.read_bytes() for file in files)
+
+
+@pytest.mark.parametrize("key", ["calibrate__subgroups", "calibrate__baseline"])
+def test_a_column_that_tells_who_somebody_is_stops_the_stage_and_none_of_its_values_is_written(project, capsys, key):
+    root = project(**{key: ["referral"]})
+    cohort(root, lambda table: table.assign(referral=[f"{CANARY} {n}" for n in range(len(table))]))
+    message = refusal(capsys, "cohort")
+    assert "column 'referral'" in message and "leave it out of calibrate.subgroups" in message and CANARY not in message
+    files = [file for file in (root / "data").rglob("*") if file.is_file() and "raw" not in file.parts]
+    assert not any(CANARY.encode() in file.read_bytes() for file in files) and not paths.CASES.exists()
+
+
 def test_neither_dvc_nor_git_learns_a_name(project):
     """Under the real `dvc repro`: lock file, cache, run cache and the index of `git add --all`."""
     root = project(split__test="none", preprocess__slices=2)
