@@ -12,7 +12,7 @@ from pipeline.assessing import metrics, multilabel
 from pipeline.assessing.baseline import baseline_table
 from pipeline.assessing.bootstrap import cluster_weights, estimate_all
 from pipeline.assessing.calibration_curve import calibration_row, curve_table, distribution
-from pipeline.assessing.conformal import ABSENT_OR_PRESENT, both_ways
+from pipeline.assessing.conformal import ABSENT_OR_PRESENT
 from pipeline.assessing.coverage import Forecast, coverage_table, sets_elsewhere
 from pipeline.assessing.judged import Judged, Labelling
 from pipeline.assessing.operating import Kind, operating_table
@@ -22,7 +22,7 @@ from pipeline.assessing.subgroups import subgroup_table
 from pipeline.assessing.summary import in_columns
 from pipeline.assessing.updating import recalibration_curve
 from pipeline.assessing.utility import decision_curve
-from pipeline.assessing.views import TOP_LABEL, View, views_of
+from pipeline.assessing.views import TOP_LABEL, View, both_ways, views_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -84,11 +84,6 @@ def rank_of(n: int, alpha: float) -> int:
     return _ceil((n + 1) * (1 - alpha))
 
 
-def both_ways(forecast: Floats) -> Floats:
-    """Turn the probability of yes (m,) into those of no and yes (m, 2)."""
-    return np.stack([1 - forecast, forecast], axis=1)
-
-
 def conformal_thresholds(
     probabilities: Floats, labels: Ints, patients: Names, alpha: float, by: By = None, sites: Names | None = None
 ) -> Thresholds:

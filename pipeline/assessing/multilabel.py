@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.assessing import calibration, metrics
 from pipeline.assessing.bootstrap import Estimate, cluster_weights, estimate, estimate_all
 from pipeline.assessing.summary import BadProbabilities, in_columns, limits_of, wilson
+from pipeline.assessing.views import both_ways
 
 Floats = NDArray[np.float64]
 Marks = NDArray[np.bool_]
@@ -66,12 +67,12 @@ def macro_auc(probabilities: Floats, labels: Floats, weights: Floats) -> Floats:
 
 def log_loss(forecast: Floats, events: Marks, weights: Floats) -> Floats:
     """Mean of -ln p(what is known of the label), in nats."""
-    return metrics.log_loss(_both_ways(forecast), events.astype(np.int64), weights)
+    return metrics.log_loss(both_ways(forecast), events.astype(np.int64), weights)
 
 
 def brier(forecast: Floats, events: Marks, weights: Floats) -> Floats:
     """Mean squared error of the probability, 0 to 1."""
-    return metrics.brier(_both_ways(forecast), events.astype(np.int64), weights)
+    return metrics.brier(both_ways(forecast), events.astype(np.int64), weights)
 
 
 def figures_of_label(bins: int) -> dict[str, Figure]:
@@ -198,7 +199,3 @@ def share_of(marks: Marks) -> dict[str, float]:
     """Give the share of what is marked (n,) as `value`, with Wilson's 95 % interval as `lower` and `upper`."""
     lower, upper = wilson(int(marks.sum()), len(marks))
     return {"value": float(marks.mean()), "lower": lower, "upper": upper}
-
-
-def _both_ways(forecast: Floats) -> Floats:
-    return np.stack([1 - forecast, forecast], axis=1)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from pipeline.assessing import multilabel, operating, utility
 from pipeline.assessing.bootstrap import estimate_all
-from pipeline.assessing.conformal import both_ways
 from pipeline.assessing.metrics import ratio
 from pipeline.assessing.summary import in_columns, limits_of
+from pipeline.assessing.views import both_ways
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

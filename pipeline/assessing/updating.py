@@ -9,9 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 
-from pipeline.assessing.conformal import both_ways
 from pipeline.assessing.metrics import SMALLEST, Labels, log_loss
-from pipeline.assessing.views import views_of
+from pipeline.assessing.views import both_ways, views_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -64,3 +64,8 @@ def views_of(probabilities: Floats, labels: Labels, classes: Sequence[str]) -> l
     if len(classes) > 2:
         views.append(View(TOP_LABEL, probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, everyone))
     return views
+
+
+def both_ways(forecast: Floats) -> Floats:
+    """Turn the probability of yes (m,) into those of no and yes (m, 2)."""
+    return np.stack([1 - forecast, forecast], axis=1)

@@ -8,6 +8,7 @@ from scipy import stats
 
 from pipeline.assessing import conformal
 from pipeline.assessing.conformal import Thresholds, conformal_thresholds, sets_of
+from pipeline.assessing.views import both_ways
 
 
 def drawn(n, n_classes=3, seed=0):
@@ -125,9 +126,9 @@ def test_permuting_cases_changes_nothing_and_permuting_classes_permutes_the_sets
 def test_a_label_that_stands_by_itself_is_absent_present_both_or_neither():
     forecast = np.linspace(0.01, 0.99, 99)
     events = forecast > 0.5
-    probabilities = conformal.both_ways(forecast)
+    probabilities = both_ways(forecast)
     found = conformal_thresholds(probabilities, events.astype(np.int64), np.arange(99).astype(str), 0.1, "class")
-    sets = sets_of(conformal.both_ways(np.array([0.02, 0.98, 0.5])), found)
+    sets = sets_of(both_ways(np.array([0.02, 0.98, 0.5])), found)
     assert sets.tolist() == [[True, False], [False, True], [False, False]]
 
 

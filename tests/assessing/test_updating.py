@@ -6,8 +6,8 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.assessing import calibration, updating
-from pipeline.assessing.conformal import both_ways
 from pipeline.assessing.updating import Recalibration, fit_recalibration, recalibration_curve
+from pipeline.assessing.views import both_ways
 
 SIZES = [10, 40, 150]
 
