@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: env repro test lint lock
+.PHONY: env repro test oracles lint lock
 env: $(VENV)/.installed
 
 $(VENV)/.installed: requirements.txt
@@ -20,6 +20,17 @@ repro: env   ## the cohort of params.yaml through all stages
 
 test: env    ## the test suite, on all cores; each of its processes takes one
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+oracles: .oracles/.installed   ## our figures beside those of other libraries, in an environment of its own
+	OMP_NUM_THREADS=1 .oracles/bin/python -m pytest tests/oracles
+
+PACKAGES := python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+.oracles/.installed: $(VENV)/.installed tests/oracles/requirements.txt   # on top of .venv, which it leaves as it is
+	$(BIN)/python -m venv --clear .oracles
+	echo '*' > .oracles/.gitignore
+	$(BIN)/$(PACKAGES) > "$$(.oracles/bin/$(PACKAGES))/medadapt.pth"
+	.oracles/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/oracles/requirements.txt
+	touch $@
 
 lint: env    ## style and types
 	$(BIN)/ruff check .
