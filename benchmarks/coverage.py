@@ -52,7 +52,13 @@ SPREAD = {"sharp": 2.5, "dull": 0.7}  # standard deviation of logit p at each si
 CENTRE = -1.2
 
 BINS, DRAWS, BAND = 10, 1000, 0.95
-SAMPLES = (("alone", 60, 0.0), ("alone", 200, 0.0), ("alone", 1000, 0.0), ("identical", 1000, 1.0))
+SAMPLES = (
+    ("alone", 60, 0.0),
+    ("alone", 200, 0.0),
+    ("alone", 1000, 0.0),
+    ("patient effect", 1000, 0.8),
+    ("identical", 1000, 1.0),
+)
 
 
 def main() -> None:
@@ -182,7 +188,8 @@ def error_of(seed: int, n: int, alike: float, mass: bool) -> tuple[float, float]
     """Give the calibration error of a well calibrated cohort, and the upper end of its null band."""
     forecast, events = drawn(np.random.default_rng(seed), n // IMAGES, alike)
     error = calibration.calibration_error(forecast, events, np.ones((1, n)), BINS, mass)
-    null = calibration.calibration_error_if_perfect(forecast, BINS, DRAWS, seed + APART, mass)
+    patients = units(n // IMAGES)["patient" if alike else "image"]
+    null = calibration.calibration_error_if_perfect(forecast, BINS, DRAWS, seed + APART, patients, mass)
     return float(error[0]), float(np.quantile(null, BAND))
 
 

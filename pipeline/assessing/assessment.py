@@ -119,12 +119,13 @@ def calibration_rows(subject: Subject, settings: Settings) -> Iterator[pd.DataFr
     """Judge every question before and after calibration, in one row each."""
     for state in STATES:
         for view in subject.views(state):
-            weights = subject.weights[:, view.rows]
-            row = calibration_row(view.forecast, view.events, weights, settings.confidence, settings.bins, subject.seed)
+            patients, weights = subject.judged.patients[view.rows], subject.weights[:, view.rows]
+            known = (view.forecast, view.events, patients, weights)
+            row = calibration_row(*known, settings.confidence, settings.bins, subject.seed)
             proper = estimate_all(proper_figures(view), weights, settings.confidence)
             more = in_columns({name: vars(one) for name, one in proper.items()})
-            known = {"state": state, "of": view.name, "enough_for": enough_for(row["events"], row["n"])}
-            yield pd.DataFrame([{**known, **row, **more}])
+            asked = {"state": state, "of": view.name, "enough_for": enough_for(row["events"], row["n"])}
+            yield pd.DataFrame([{**asked, **row, **more}])
 
 
 def proper_figures(view: View) -> dict[str, Callable[[Floats], Floats]]:

@@ -14,10 +14,11 @@ from scipy import sparse
 from scipy.optimize import isotonic_regression
 from scipy.special import expit, logsumexp
 
-from pipeline.assessing.bootstrap import Estimate, in_blocks
+from pipeline.assessing.bootstrap import in_blocks
 from pipeline.assessing.metrics import SMALLEST, Floats, Ints, Labels, mean, ranks_of, ratio
 
 Marks = NDArray[np.bool_]
+Names = NDArray[np.str_]
 Figure = Callable[[Floats, Marks, Floats], Floats]  # forecasts (n,), events (n,) or (R, n), weights (R, n) to (R,)
 
 CERTAIN = 1e-3  # every residual below it: the forecasts separate the events
@@ -168,23 +169,32 @@ def classwise_error(probabilities: Floats, labels: Ints, weights: Floats, bins: 
 
 
 def calibration_error_if_perfect(
-    confidence: Floats, bins: int, replicates: int, seed: int, mass: bool = False
+    confidence: Floats, bins: int, replicates: int, seed: int, patients: Names, mass: bool = False
 ) -> Floats:
     """Compute the calibration error at this n if the forecasts were right: (replicates,), as `if_perfect`."""
-    return if_perfect(partial(calibration_error, bins=bins, mass=mass), confidence, replicates, seed)
+    return if_perfect(partial(calibration_error, bins=bins, mass=mass), confidence, replicates, seed, patients)
 
 
-def if_perfect(figure: Figure, confidence: Floats, replicates: int, seed: int) -> Floats:
+def if_perfect(figure: Figure, confidence: Floats, replicates: int, seed: int, patients: Names) -> Floats:
     """Draw events from the forecasts themselves, and compute what a figure is when calibration is perfect.
 
-    The event of each case is drawn by itself. Where images of a patient share their truth, chance alone gives more
-    than this says.
+    One uniform number is drawn for each patient, and an image has its event where its forecast lies above it: every
+    forecast is right, and the images of a patient go together as far as their forecasts let them. Drawn one by one,
+    images that share their truth would look far too well calibrated by chance.
+
+    Parameters
+    ----------
+    figure : callable
+    confidence : (n,)
+    replicates, seed : int
+    patients : (n,)
 
     Returns
     -------
     (replicates,)
     """
-    draws = np.random.default_rng(seed).random((replicates, len(confidence))) < confidence
+    names, patient = np.unique(patients, return_inverse=True)
+    draws = np.random.default_rng(seed).random((replicates, len(names)))[:, patient] < confidence
     return in_blocks(lambda events: figure(confidence, events, np.ones(events.shape)), draws)
 
 
@@ -262,28 +272,6 @@ def _variance_within(share: Floats, n: Floats) -> float:
     """Sum what is left of the variance of events when each block of the isotonic fit forecasts its own share."""
     fit = isotonic_regression(share, weights=n).x if len(n) else share
     return float((n * fit * (1 - fit)).sum())
-
-
-def distance_estimate(found: Estimate, plug_in: float | None = None) -> Estimate:
-    """Turn the percentile interval of a distance into one that chance does not push away from 0.
-
-    Drawing cases again adds chance to a plug-in distance a second time, so that percentiles lie too high. The basic
-    interval, plug-in + value - percentile, takes that off (Davison and Hinkley 1997, section 5.2; of a debiased figure:
-    `bootstrap_uncertainty` in the library of Kumar, Liang, Ma 2019). It is then cut at 0 and widened to hold the value.
-    Where calibration is perfect it seldom reaches down to 0 all the same: that `if_perfect` tells.
-
-    Parameters
-    ----------
-    found : Estimate
-        As `bootstrap.estimate` gives it.
-    plug_in : float, optional
-        The plug-in figure, where the value is debiased.
-    """
-    if found.value is None or found.lower is None or found.upper is None:
-        return found
-    centre = found.value + (found.value if plug_in is None else plug_in)
-    lower, upper = max(centre - found.upper, 0.0), centre - found.lower
-    return Estimate(found.value, min(lower, found.value), max(upper, found.value))
 
 
 def logit(probabilities: Floats) -> Floats:

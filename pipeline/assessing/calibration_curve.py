@@ -10,17 +10,17 @@ import pandas as pd
 from scipy.special import expit
 
 from pipeline.assessing.bands import band
-from pipeline.assessing.bootstrap import Estimate, estimate, estimate_all, estimate_of, in_blocks
+from pipeline.assessing.bootstrap import Estimate, distance_estimate, estimate, estimate_all, estimate_of, in_blocks
 from pipeline.assessing.calibration import (
     Corp,
     Figure,
     Marks,
+    Names,
     bin_of,
     calibration_error,
     calibration_in_the_large,
     calibration_slope,
     corp,
-    distance_estimate,
     if_perfect,
     logistic_line,
     logit,
@@ -151,7 +151,13 @@ def distances_of(bins: int) -> dict[str, Figure]:
 
 
 def calibration_row(
-    forecast: Floats, events: Marks, weights: Floats, confidence: float, bins: int, seed: int
+    forecast: Floats,
+    events: Marks,
+    patients: Names,
+    weights: Floats,
+    confidence: float,
+    bins: int,
+    seed: int,
 ) -> dict[str, Any]:
     """Judge the calibration of a yes/no forecast by every figure there is for it, in the columns of one row.
 
@@ -159,6 +165,7 @@ def calibration_row(
     ----------
     forecast : (n,)
     events : (n,) bool
+    patients : (n,)
     weights : (1 + R, n)
         As `bootstrap.cluster_weights` gives them.
     confidence : float
@@ -190,7 +197,7 @@ def calibration_row(
         **_distances(forecast, events, weights, confidence, bins),
         "dsc": distance_estimate(estimate_of(parts.discrimination, confidence)),
         "unc": estimate_of(parts.uncertainty, confidence),
-        **{f"{name}_null": _null(figure, forecast, seed) for name, figure in distances_of(bins).items()},
+        **{f"{name}_null": _null(figure, forecast, patients, seed) for name, figure in distances_of(bins).items()},
     }
     counts = {"n": len(forecast), "events": int(events.sum()), "bins": bins}
     return counts | in_columns({name: asdict(one) for name, one in found.items()})
@@ -206,7 +213,7 @@ def _distances(
     }
 
 
-def _null(figure: Figure, forecast: Floats, seed: int) -> Estimate:
+def _null(figure: Figure, forecast: Floats, patients: Names, seed: int) -> Estimate:
     """Give the mean of a figure under perfect calibration, and its 5th and 95th percentile."""
-    draws = if_perfect(figure, forecast, NULL_DRAWS, seed)
+    draws = if_perfect(figure, forecast, NULL_DRAWS, seed, patients)
     return Estimate(float(np.nanmean(draws)), *(float(np.nanquantile(draws, tail)) for tail in (0.05, 0.95)))

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.assessing import calibration, metrics
-from pipeline.assessing.bootstrap import Estimate, cluster_weights, estimate, estimate_all
+from pipeline.assessing.bootstrap import Estimate, cluster_weights, distance_estimate, estimate, estimate_all
 from pipeline.assessing.summary import BadProbabilities, in_columns, limits_of, wilson
 from pipeline.assessing.views import both_ways
 
@@ -127,11 +127,11 @@ def summarise_labels(
     figures, once = figures_of_label(bins), np.ones((1, len(labels)))
     means = {name: partial(macro, figure, probabilities, labels) for name, figure in figures.items()}
     found = estimate_all(means, cluster_weights(patients, replicates, seed), confidence)
-    found["ece"] = calibration.distance_estimate(found["ece"])
+    found["ece"] = distance_estimate(found["ece"])
     existing = {name: of_each_label(figure, probabilities, labels, once) for name, figure in figures.items()}
     return {
         **{name: one.as_json() for name, one in found.items()},
-        "ece_if_perfect": ece_if_perfect(probabilities, labels, bins, seed).as_json(),
+        "ece_if_perfect": ece_if_perfect(probabilities, labels, patients, bins, seed).as_json(),
         "n": len(labels),
         "patients": len(set(patients)),
         "events": int((labels == 1).sum()),
@@ -146,14 +146,14 @@ def counts_of(column: Floats) -> dict[str, int]:
     return {"n": int(np.isfinite(column).sum()), "events": int((column == 1).sum())}
 
 
-def ece_if_perfect(probabilities: Floats, labels: Floats, bins: int, seed: int) -> Estimate:
+def ece_if_perfect(probabilities: Floats, labels: Floats, patients: NDArray[np.str_], bins: int, seed: int) -> Estimate:
     """Say what the mean calibration error would be if the forecasts were right: mean, 5th and 95th percentile.
 
     Labels are drawn independently of each other, so the percentiles are a little too close where labels go together.
     """
     draws = [
-        calibration.calibration_error_if_perfect(forecast, bins, 1000, seed + number)
-        for number, (_, forecast, _) in enumerate(known_pairs(probabilities, labels))
+        calibration.calibration_error_if_perfect(forecast, bins, 1000, seed + number, patients[known])
+        for number, (known, forecast, _) in enumerate(known_pairs(probabilities, labels))
     ]
     if not draws:
         return Estimate(None, None, None)

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.assessing import calibration, metrics
-from pipeline.assessing.bootstrap import Estimate, cluster_weights, estimate, estimate_all
+from pipeline.assessing.bootstrap import Estimate, cluster_weights, distance_estimate, estimate, estimate_all
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -79,9 +79,9 @@ def summarise(
     check_probabilities(probabilities)
     weights = cluster_weights(patients, replicates, seed)
     found = estimate_all(figures_of(probabilities, labels, bins, ordinal), weights, confidence)
-    found["ece"] = calibration.distance_estimate(found["ece"])
+    found["ece"] = distance_estimate(found["ece"])
     confidence_of, _ = calibration.judged_confidence(probabilities, labels)
-    perfect = calibration.calibration_error_if_perfect(confidence_of, bins, 1000, seed)
+    perfect = calibration.calibration_error_if_perfect(confidence_of, bins, 1000, seed, patients)
     null = Estimate(float(perfect.mean()), float(np.quantile(perfect, 0.05)), float(np.quantile(perfect, 0.95)))
     return {
         **{name: found[name].as_json() for name in (*FIGURES, *OF_GRADES) if name in found},

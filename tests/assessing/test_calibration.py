@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
 from pipeline.assessing import calibration as judge
-from pipeline.assessing.bootstrap import Estimate, cluster_weights, estimate
+from pipeline.assessing.bootstrap import Estimate, cluster_weights, distance_estimate, estimate
 
 GRID = (np.arange(4000) + 0.5) / 4000
 P = np.tile(GRID, 2)
@@ -32,6 +32,8 @@ FIGURES = {
     "miscalibration": judge.miscalibration,
     "discrimination": lambda *known: judge.corp(*known).discrimination,
 }
+
+ALONE = np.arange(1000).astype(str)  # patients of one image each
 
 
 def drawn(n, seed, ties=False):
@@ -75,7 +77,8 @@ def test_a_shift_of_the_logits_is_the_calibration_intercept():
 def test_slope_and_intercept_of_perfect_forecasts_scatter_as_theory_says():
     p = (np.arange(1000) + 0.5) / 1000
     slopes, intercepts = (
-        judge.if_perfect(figure, p, 600, seed=4) for figure in (judge.calibration_slope, judge.calibration_in_the_large)
+        judge.if_perfect(figure, p, 600, 4, ALONE[:1000])
+        for figure in (judge.calibration_slope, judge.calibration_in_the_large)
     )
     assert np.std(slopes) == pytest.approx(np.sqrt(18 / ((np.pi**2 - 6) * 1000)), rel=0.08)
     assert np.std(intercepts) == pytest.approx(np.sqrt(6 / 1000), rel=0.08)
@@ -105,15 +108,26 @@ def test_bins_of_equal_mass_hold_the_same_number_of_cases_unless_that_would_part
 @pytest.mark.parametrize(("n", "expected"), [(100, 0.122), (500, 0.054), (1000, 0.039)])
 def test_perfect_forecasts_of_a_small_sample_have_a_calibration_error_all_the_same(n, expected):
     forecasts = [np.random.default_rng(seed).random(n) for seed in range(12)]
-    draws = [judge.calibration_error_if_perfect(p, 15, 60, seed=99 + k) for k, p in enumerate(forecasts)]
+    draws = [judge.calibration_error_if_perfect(p, 15, 60, 99 + k, ALONE[:n]) for k, p in enumerate(forecasts)]
     assert np.mean(draws) == pytest.approx(expected, rel=0.06)
     assert np.mean(draws) == pytest.approx(np.sqrt(np.pi * 15 / (32 * n)), rel=0.06)
+
+
+def test_images_of_a_patient_go_together_and_perfect_calibration_allows_a_larger_error_for_it():
+    p = np.repeat(np.random.default_rng(0).random(100), 5)
+    alone = judge.calibration_error_if_perfect(p, 10, 2000, 1, ALONE[:500])
+    together = judge.calibration_error_if_perfect(p, 10, 2000, 1, np.repeat(ALONE[:100], 5))
+    of_patients = judge.calibration_error_if_perfect(p[::5], 10, 2000, 1, ALONE[:100])
+    assert together.mean() == pytest.approx(of_patients.mean(), rel=0.03) and together.mean() > 2 * alone.mean()
+    events = np.random.default_rng(2).random((2000, 100)).repeat(5, axis=1) < p
+    truth = judge.calibration_error(p, events, np.ones(events.shape), 10)
+    assert (truth <= np.quantile(together, 0.95)).mean() == pytest.approx(0.95, abs=0.02)
 
 
 def test_chance_adds_to_the_squared_error_what_theory_says_and_debiasing_takes_it_off():
     p, _ = drawn(500, seed=2)
     plain, debiased = (
-        judge.if_perfect(lambda *known, figure=figure: figure(*known, 15), p, 3000, seed=8)
+        judge.if_perfect(lambda *known, figure=figure: figure(*known, 15), p, 3000, 8, ALONE[:500])
         for figure in (judge.squared_error, judge.squared_error_debiased)
     )
     assert plain.mean() == pytest.approx(15 / (6 * 500), rel=0.05)
@@ -243,15 +257,15 @@ def test_the_interval_of_a_distance_holds_the_truth_where_percentiles_do_not():
             overconfident(p), events, cluster_weights(np.arange(100).astype(str), 200, repetition), 15
         )
         found = estimate(lambda _, values=values: values, np.ones((201, 1)), 0.95)
-        for column, one in enumerate((found, judge.distance_estimate(found))):
+        for column, one in enumerate((found, distance_estimate(found))):
             inside[repetition, column] = one.lower <= TRUE_ERROR <= one.upper
     assert inside[:, 0].mean() < 0.4
     assert inside[:, 1].mean() > 0.8
 
 
 def test_the_interval_of_a_distance_reaches_from_0_on_and_holds_its_value():
-    assert judge.distance_estimate(Estimate(0.1, 0.11, 0.25)) == Estimate(0.1, 0.0, 0.1)
-    assert judge.distance_estimate(Estimate(-0.01, 0.0, 0.03), plug_in=0.0) == Estimate(-0.01, -0.01, -0.01)
-    turned = judge.distance_estimate(Estimate(0.5, 0.45, 0.7))
+    assert distance_estimate(Estimate(0.1, 0.11, 0.25)) == Estimate(0.1, 0.0, 0.1)
+    assert distance_estimate(Estimate(-0.01, 0.0, 0.03), plug_in=0.0) == Estimate(-0.01, -0.01, -0.01)
+    turned = distance_estimate(Estimate(0.5, 0.45, 0.7))
     assert (turned.lower, turned.upper) == pytest.approx((0.3, 0.55))
-    assert judge.distance_estimate(Estimate(0.5, None, None)) == Estimate(0.5, None, None)
+    assert distance_estimate(Estimate(0.5, None, None)) == Estimate(0.5, None, None)

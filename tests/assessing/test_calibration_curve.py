@@ -151,7 +151,9 @@ def test_the_distribution_counts_every_case_once_in_its_bin():
 def test_a_row_has_every_figure_with_its_interval_and_what_chance_alone_gives():
     forecast, events = drawn(300, seed=21, value=0.5)
     weights = cluster_weights(np.arange(300).astype(str), 200, seed=1)
-    row = calibration_curve.calibration_row(forecast, events, weights, 0.95, 10, seed=2)
+    row = calibration_curve.calibration_row(
+        forecast, events, np.arange(len(events)).astype(str), weights, 0.95, 10, seed=2
+    )
     distances = ["ece_width", "ece_mass", "squared_error_debiased", "mcb", "ici"]
     level = ["observed_expected", "calibration_intercept", "calibration_slope"]
     names = limits_of(*level, *distances, "dsc", "unc", *(f"{name}_null" for name in distances))
@@ -162,7 +164,9 @@ def test_a_row_has_every_figure_with_its_interval_and_what_chance_alone_gives():
     for name in distances:
         assert row[f"{name}_lower"] <= row[name] <= row[f"{name}_upper"]
         assert row[f"{name}_null_lower"] < row[f"{name}_null"] < row[f"{name}_null_upper"] < row[name]
-    assert row == calibration_curve.calibration_row(forecast, events, weights, 0.95, 10, seed=2)
+    assert row == calibration_curve.calibration_row(
+        forecast, events, np.arange(len(events)).astype(str), weights, 0.95, 10, seed=2
+    )
 
 
 def test_perfect_forecasts_seldom_leave_the_band_of_perfect_calibration():
@@ -170,7 +174,9 @@ def test_perfect_forecasts_seldom_leave_the_band_of_perfect_calibration():
     for seed in range(30):
         forecast, events = drawn(60, seed)
         weights = cluster_weights(np.arange(60).astype(str), 20, seed)
-        row = calibration_curve.calibration_row(forecast, events, weights, 0.95, 10, seed=1000 + seed)
+        row = calibration_curve.calibration_row(
+            forecast, events, np.arange(len(events)).astype(str), weights, 0.95, 10, seed=1000 + seed
+        )
         outside += [row[f"{name}"] > row[f"{name}_null_upper"] for name in ("ece_width", "ece_mass", "mcb", "ici")]
     assert 0 < np.mean(outside) < 0.15  # 5 % are expected
 
@@ -179,6 +185,8 @@ def test_perfect_forecasts_seldom_leave_the_band_of_perfect_calibration():
 def test_a_row_leaves_empty_what_no_event_or_separated_forecasts_do_not_tell(events):
     forecast = np.linspace(0.01, 0.99, 60)
     weights = cluster_weights(np.arange(60).astype(str), 50, seed=1)
-    row = calibration_curve.calibration_row(forecast, events, weights, 0.95, 10, seed=2)
+    row = calibration_curve.calibration_row(
+        forecast, events, np.arange(len(events)).astype(str), weights, 0.95, 10, seed=2
+    )
     assert row["calibration_slope"] is None
     assert np.isfinite([row["ece_width"], row["mcb"], row["ici"], row["ici_upper"]]).all()
