@@ -22,7 +22,7 @@ import pandas as pd
 
 from pipeline.assessing.assessment import STATES, TABLES, Settings, Subject
 from pipeline.assessing.bootstrap import cluster_weights
-from pipeline.assessing.calibrators import fit_temperature
+from pipeline.assessing.calibrating.calibrators import fit_temperature
 from pipeline.assessing.judged import Judged, Labelling, judged_across, judged_by, logits_of, other_folds
 from pipeline.assessing.summary import summarise
 

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import norm
 
-from pipeline.assessing import calibration, metrics, multilabel
 from pipeline.assessing.bootstrap import cluster_weights, estimate
-from pipeline.assessing.conformal import By, Thresholds, conformal_thresholds, rank_of, sets_of
+from pipeline.assessing.figures import calibration, metrics, multilabel
+from pipeline.assessing.figures.conformal import By, Thresholds, conformal_thresholds, rank_of, sets_of
 from pipeline.assessing.views import both_ways
 
 Floats = NDArray[np.float64]

@@ -23,8 +23,8 @@ from judging import LEVEL, Runs, gather, interval, print_differences, print_row
 from numpy.typing import NDArray
 from trials import Arrangement, Changes, run_all
 
-from pipeline.assessing import metrics
 from pipeline.assessing.bootstrap import estimate
+from pipeline.assessing.figures import metrics
 
 Floats = NDArray[np.float64]
 

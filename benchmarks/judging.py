@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from pipeline.assessing import calibration, metrics
 from pipeline.assessing.bootstrap import Estimate, cluster_weights, estimate
+from pipeline.assessing.figures import calibration, metrics
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -8,11 +8,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import paths
-from pipeline.assessing.baseline import baselines_of, non_image_forecast
+from pipeline.assessing.figures.baseline import baselines_of, non_image_forecast
+from pipeline.assessing.figures.metrics import Labels
+from pipeline.assessing.figures.subgroups import groups_of
 from pipeline.assessing.guards import Lost, refuse_lost
 from pipeline.assessing.judged import Labelling, label_numbers, logits_of, mean_of
-from pipeline.assessing.metrics import Labels
-from pipeline.assessing.subgroups import groups_of
 from pipeline.imaging.labels import targets_of
 from pipeline.paths import Role
 from pipeline.refusal import Refusal

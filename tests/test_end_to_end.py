@@ -119,7 +119,7 @@ def test_metrics_and_plots_are_listed_per_fold_and_calibrated(first_run):
 
 def test_a_change_in_calibration_or_in_assessing_retrains_nothing(first_run):
     folder, _ = first_run
-    code = folder / "pipeline/assessing/metrics.py"
+    code = folder / "pipeline/assessing/figures/metrics.py"
     before = (code.read_text(), (folder / "params.yaml").read_text())
     code.write_text(before[0] + "\n# another comment\n")
     edit(folder / "params.yaml", {"calibrate": {"bins": 7}})

@@ -8,20 +8,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.assessing import metrics, multilabel
-from pipeline.assessing.baseline import baseline_table
 from pipeline.assessing.bootstrap import cluster_weights, estimate_all
-from pipeline.assessing.calibration_curve import calibration_row, curve_table, distribution
-from pipeline.assessing.conformal import ABSENT_OR_PRESENT
-from pipeline.assessing.coverage import Forecast, coverage_table, sets_elsewhere
+from pipeline.assessing.calibrating.updating import recalibration_curve
+from pipeline.assessing.figures import metrics, multilabel
+from pipeline.assessing.figures.baseline import baseline_table
+from pipeline.assessing.figures.calibration_curve import calibration_row, curve_table, distribution
+from pipeline.assessing.figures.conformal import ABSENT_OR_PRESENT
+from pipeline.assessing.figures.coverage import Forecast, coverage_table, sets_elsewhere
+from pipeline.assessing.figures.operating import Kind, operating_table
+from pipeline.assessing.figures.selective import abstention_table, selective_figures, selective_table
+from pipeline.assessing.figures.shift import prevalence_table
+from pipeline.assessing.figures.subgroups import subgroup_table
+from pipeline.assessing.figures.utility import decision_curve
 from pipeline.assessing.judged import Judged, Labelling
-from pipeline.assessing.operating import Kind, operating_table
-from pipeline.assessing.selective import abstention_table, selective_figures, selective_table
-from pipeline.assessing.shift import prevalence_table
-from pipeline.assessing.subgroups import subgroup_table
 from pipeline.assessing.summary import in_columns
-from pipeline.assessing.updating import recalibration_curve
-from pipeline.assessing.utility import decision_curve
 from pipeline.assessing.views import TOP_LABEL, View, both_ways, views_of
 
 Floats = NDArray[np.float64]

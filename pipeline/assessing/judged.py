@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.assessing import calibration, metrics, multilabel
 from pipeline.assessing.bootstrap import cluster_weights, estimate
-from pipeline.assessing.calibration_choice import cross_fitted
-from pipeline.assessing.calibration_maps import Calibrator, digest_of, identity_for
+from pipeline.assessing.calibrating.calibration_choice import cross_fitted
+from pipeline.assessing.calibrating.calibration_maps import Calibrator, digest_of, identity_for
+from pipeline.assessing.figures import calibration, metrics, multilabel
 from pipeline.assessing.guards import refuse_lost
 from pipeline.assessing.summary import as_number, per_class, reliability, summarise
 

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.assessing.bootstrap import cluster_weights, estimate_all
-from pipeline.assessing.calibrators import Temperature
-from pipeline.assessing.metrics import log_loss, macro_auc
+from pipeline.assessing.calibrating.calibrators import Temperature
+from pipeline.assessing.figures.metrics import log_loss, macro_auc
 from pipeline.assessing.summary import counts_of, in_columns, limits_of
 
 Floats = NDArray[np.float64]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.assessing.calibration_maps import identity_for
+from pipeline.assessing.calibrating.calibration_maps import identity_for
 from pipeline.assessing.judged import Judged, Labelling, logits_of
 
 Floats = NDArray[np.float64]

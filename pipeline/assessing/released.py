@@ -5,11 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.assessing.calibration_choice import AUTO, choose
-from pipeline.assessing.calibration_maps import Calibrator, digest_of
-from pipeline.assessing.calibrators import fit
+from pipeline.assessing.calibrating.calibration_choice import AUTO, choose
+from pipeline.assessing.calibrating.calibration_maps import Calibrator, digest_of
+from pipeline.assessing.calibrating.calibrators import fit
+from pipeline.assessing.figures.metrics import Labels
 from pipeline.assessing.judged import ENSEMBLE, Judged, judged_by, logits_of
-from pipeline.assessing.metrics import Labels
 
 
 @dataclass(frozen=True)

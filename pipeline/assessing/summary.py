@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.assessing import calibration, metrics
 from pipeline.assessing.bootstrap import Estimate, cluster_weights, distance_estimate, estimate, estimate_all
+from pipeline.assessing.figures import calibration, metrics
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.assessing.metrics import Labels
+from pipeline.assessing.figures.metrics import Labels
 
 Floats = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from pipeline import engine, paths
 from pipeline.assessing.bootstrap import cluster_weights
-from pipeline.assessing.metrics import log_loss, macro_auc
+from pipeline.assessing.figures.metrics import log_loss, macro_auc
 from pipeline.imaging.geometry import Geometry
 from pipeline.learning.classifier import Classifier
 from pipeline.learning.encoder import UnknownEncoder, count_parameters, inference

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from pipeline import engine
-from pipeline.assessing.calibration_maps import calibrator_from
+from pipeline.assessing.calibrating.calibration_maps import calibrator_from
 from pipeline.imaging.reading.scan import Unreadable
 from pipeline.imaging.transforms import PrepareScand
 from pipeline.learning.encoder import inference

@@ -23,7 +23,7 @@ STATE_DICT = Path("models/model.pt")
 CLASSIFIER = "pipeline.learning.classifier.Classifier"
 ENSEMBLE = "pipeline.learning.ensemble.Ensemble"
 PREPARATION = "pipeline.imaging.transforms.PrepareScand"
-CALIBRATOR = "pipeline.assessing.calibrators.calibrator_from"
+CALIBRATOR = "pipeline.assessing.calibrating.calibration_maps.calibrator_from"
 
 Config = dict[str, Any]
 Activation = Literal["softmax", "sigmoid"]
@@ -42,7 +42,7 @@ class Opened:
     weights : Path
         The safetensors file.
     calibrator : dict
-        What `pipeline.assessing.calibrators.calibrator_from` takes: the map's method, activation and numbers.
+        What `calibrator_from` of `pipeline.assessing` takes: the map's method, activation and numbers.
     classes : list of str
     kind : str
         "volume" or "picture".

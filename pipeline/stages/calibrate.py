@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.assessing.assessment import TABLES, Settings, assess
-from pipeline.assessing.calibration_maps import digest_of, identity_for
-from pipeline.assessing.calibrators import Unsuitable, fit_temperature
+from pipeline.assessing.calibrating.calibration_maps import digest_of, identity_for
+from pipeline.assessing.calibrating.calibrators import Unsuitable, fit_temperature
 from pipeline.assessing.guards import Seen, refuse_lost, refuse_seen
 from pipeline.assessing.judged import (
     Judged,

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline import paths
-from pipeline.assessing.calibration_maps import calibrator_from, digest_of
+from pipeline.assessing.calibrating.calibration_maps import calibrator_from, digest_of
 from pipeline.assessing.gates import Gate, check_gates
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation import Steps

@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import paths
-from pipeline.assessing.leakage import findings, joined_patients, open_leaks
-from pipeline.assessing.partition import (
+from pipeline.assessing.dealing.leakage import findings, joined_patients, open_leaks
+from pipeline.assessing.dealing.partition import (
     TARGET,
     Leak,
     Marks,
@@ -21,7 +21,7 @@ from pipeline.assessing.partition import (
     refuse_leaks,
     roles_in_fold,
 )
-from pipeline.assessing.shortcuts import (
+from pipeline.assessing.dealing.shortcuts import (
     Guess,
     intensity_predicts_site,
     mean_over_labels,

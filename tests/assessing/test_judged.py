@@ -6,7 +6,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
-from pipeline.assessing.calibrators import Temperature, digest_of
+from pipeline.assessing.calibrating.calibrators import Temperature, digest_of
 from pipeline.assessing.guards import Lost
 from pipeline.assessing.judged import (
     ENSEMBLE,

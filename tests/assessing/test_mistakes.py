@@ -7,10 +7,10 @@ from scipy.special import expit
 
 from pipeline.assessing.assessment import Settings, assess
 from pipeline.assessing.bootstrap import cluster_weights
-from pipeline.assessing.calibration import calibration_slope
-from pipeline.assessing.calibration_choice import cross_fitted
-from pipeline.assessing.calibrators import Unsuitable, fit
-from pipeline.assessing.conformal import conformal_thresholds
+from pipeline.assessing.calibrating.calibration_choice import cross_fitted
+from pipeline.assessing.calibrating.calibrators import Unsuitable, fit
+from pipeline.assessing.figures.calibration import calibration_slope
+from pipeline.assessing.figures.conformal import conformal_thresholds
 from pipeline.assessing.guards import Lost, Seen, refuse_lost, refuse_seen
 from pipeline.assessing.judged import Labelling, judged_across, judged_by, mean_of, other_folds
 from pipeline.assessing.released import to_release

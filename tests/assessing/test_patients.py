@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit, softmax
 
-from pipeline.assessing.calibrators import Temperature
+from pipeline.assessing.calibrating.calibrators import Temperature
 from pipeline.assessing.judged import Labelling, judged_by
 from pipeline.assessing.patients import of_patients
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.assessing import metrics, multilabel
-from pipeline.assessing.comparing import delong_interval
-from pipeline.assessing.utility import decision_curve
+from pipeline.assessing.figures import metrics, multilabel
+from pipeline.assessing.figures.comparing import delong_interval
+from pipeline.assessing.figures.utility import decision_curve
 
 THRESHOLDS = np.array([0.05, 0.1, 0.15, 0.2, 0.35])
 

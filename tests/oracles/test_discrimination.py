@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.assessing import metrics
-from pipeline.assessing.comparing import delong_interval
+from pipeline.assessing.figures import metrics
+from pipeline.assessing.figures.comparing import delong_interval
 
 
 def scored(n=300, seed=0):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.assessing import calibration
+from pipeline.assessing.figures import calibration
 from pipeline.assessing.summary import wilson
 
 

@@ -10,7 +10,7 @@ import torch
 from monai.bundle import ConfigParser
 from safetensors.torch import load_file, save_file
 
-from pipeline.assessing.calibrators import METHODS, calibrator_from, digest_of, fit
+from pipeline.assessing.calibrating.calibrators import METHODS, calibrator_from, digest_of, fit
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation import Steps
 from pipeline.imaging.transforms import PrepareScand, preparation_config

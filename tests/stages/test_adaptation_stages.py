@@ -7,7 +7,7 @@ import pytest
 
 from pipeline import paths
 from pipeline.__main__ import main
-from pipeline.assessing import calibrators
+from pipeline.assessing.calibrating import calibrators
 from tests.stages.test_stages import refusal, run
 
 WITHOUT_LABELS = ("simclr", "vicreg", "byol", "masked")

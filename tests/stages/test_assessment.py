@@ -7,8 +7,8 @@ from scipy.special import expit
 
 from pipeline import paths
 from pipeline.assessing.assessment import TABLES
-from pipeline.assessing.calibration_maps import calibrator_from, digest_of
-from pipeline.assessing.calibrators import fit
+from pipeline.assessing.calibrating.calibration_maps import calibrator_from, digest_of
+from pipeline.assessing.calibrating.calibrators import fit
 from tests.stages.test_stages import refusal, run
 from tests.stages.test_tasks import FOLDS, forecast, of_two_classes
 

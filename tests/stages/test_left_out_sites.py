@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline import params, paths
-from pipeline.assessing.calibrators import fit_temperature
+from pipeline.assessing.calibrating.calibrators import fit_temperature
 from pipeline.refusal import Refusal
 from tests.stages.test_stages import refusal, run, run_all
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from pipeline import paths
 from pipeline.__main__ import main
-from pipeline.assessing.calibrators import calibrator_from, digest_of, fit
+from pipeline.assessing.calibrating.calibrators import calibrator_from, digest_of, fit
 from pipeline.releasing.bundle import INFERENCE, METADATA, WEIGHTS, open_bundle
 from tests.stages.test_imaging_stages import RAW, cohort
 from tests.stages.test_stages import refusal, run

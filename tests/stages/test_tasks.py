@@ -10,7 +10,7 @@ from scipy.special import expit
 from sklearn import metrics as oracle
 
 from pipeline import paths
-from pipeline.assessing.calibrators import fit_temperature
+from pipeline.assessing.calibrating.calibrators import fit_temperature
 from pipeline.imaging.labels import targets_of
 from tests.stages.test_report_adaptation import climbed, record
 from tests.stages.test_stages import refusal, run

@@ -1,0 +1,1 @@
+"""The figures by which forecasts are judged, one idea a file."""
