@@ -187,7 +187,7 @@ class Calibrate(Section):
 
     test: Literal["closed", "open"] = "closed"
     form: Literal["refit", "ensemble"] = "refit"
-    method: Auto | Literal["temperature", "platt", "vector", "dirichlet", "beta", "isotonic"] = "auto"
+    method: Auto | Literal["none", "temperature", "platt", "vector", "dirichlet", "beta", "isotonic"] = "auto"
     per_patient: Auto | Literal["none", "mean", "max"] = "auto"
     n_bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 1000
     confidence: Fraction = 0.95

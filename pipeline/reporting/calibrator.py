@@ -7,6 +7,7 @@ from typing import Any
 Row = Mapping[str, Any]
 
 MAPS = {
+    "none": "none: the logits are taken as they came",
     "temperature": "temperature scaling: one number divides all logits",
     "platt": "Platt scaling: one slope and an intercept for each class",
     "beta": "beta calibration: a slope for each of two classes, and an intercept",
@@ -33,13 +34,13 @@ def calibrator_in_words(record: Row, unit: str) -> dict[str, Any]:
     dict
         what, numbers, fitted and folds in words, and the rows of choice.
     """
-    method = record["method"]
+    method = "none" if record.get("temperature") == 1 else record["method"]
     each = " (of each label by itself)" if "labels" in record else ""
     return {
         "what": f"{MAPS[method]}{each}",
         "numbers": numbers_of(record),
         "fitted": fitted_in_words(record, unit),
-        "folds": folds_in_words(record["cross_fitted"], method),
+        "folds": folds_in_words(record["cross_fitted"], record["method"]),
         "choice": record["choice"],
     }
 
@@ -48,7 +49,7 @@ def numbers_of(record: Row) -> str:
     """Say what is worth knowing of a map's numbers: its temperature, or its slope."""
     if "temperature" in record:
         value = record["temperature"]
-        return f"temperature {value:.3f}, {'over' if value > 1 else 'under'}-confident before"
+        return "" if value == 1 else f"temperature {value:.3f}, {'over' if value > 1 else 'under'}-confident before"
     if record["method"] in ("platt", "beta", "vector") and "weights" in record:
         slopes = ", ".join(f"{slope:.2f}" for slope in record["weights"])
         return f"slope{'' if len(record['weights']) == 1 else 's'} {slopes}"

@@ -132,6 +132,8 @@ def test_the_map_is_told_with_its_number_and_on_whom_it_was_fitted():
     assert told["fitted"].endswith("folds 0, 1 forecast out of fold: 71 images of 64 patients")
     assert told["folds"] == "temperatures 1.100 to 1.500"
     assert calibrator_in_words(CALIBRATOR, "image")["fitted"].endswith(": 71 images")
+    as_they_came = calibrator_in_words(CALIBRATOR | {"temperature": 1.0}, "patient")
+    assert as_they_came["what"].startswith("none") and as_they_came["numbers"] == ""
 
 
 def test_an_ensemble_and_maps_that_differ_between_folds_are_told_as_such():

@@ -109,9 +109,8 @@ def test_the_map_is_fitted_on_what_the_folds_held_out_and_each_fold_is_judged_by
         found = calibrator_from(values).apply(rows[["logit_0", "logit_1"]].to_numpy())
         np.testing.assert_allclose(found, rows.filter(like="probability_").to_numpy())
         others = internal[internal["fold"].astype(str) != fold]
-        again = fit(
-            values["method"], others[["logit_0", "logit_1"]].to_numpy(), (others["label"] == "ill").to_numpy() * 1
-        )
+        method = "none" if values.get("temperature") == 1 else values["method"]
+        again = fit(method, others[["logit_0", "logit_1"]].to_numpy(), (others["label"] == "ill").to_numpy() * 1)
         assert digest_of(again) == values["sha256"]
 
 

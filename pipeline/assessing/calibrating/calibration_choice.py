@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.assessing.calibrating.calibrators import ENOUGH_FOR_ISOTONIC, Calibrator, Unsuitable, fit, suitable
+from pipeline.assessing.calibrating.calibrators import ENOUGH_FOR_ISOTONIC, NONE, Calibrator, Unsuitable, fit, suitable
 from pipeline.assessing.dealing.partition import dealt_evenly
 from pipeline.assessing.figures.metrics import SMALLEST, Labels
 
@@ -64,7 +64,7 @@ def choose(logits: Floats, labels: Labels, groups: Names, patients: Names) -> Ch
     kept, counts, losses_of_kept = "", np.zeros(n), np.zeros(n)
     for method in suitable(logits.shape[1], labels.ndim == 2, max(n, ENOUGH_FOR_ISOTONIC)):
         try:
-            n_parameters = fit(method, logits, labels).n_parameters
+            n_parameters = 0 if method == NONE else fit(method, logits, labels).n_parameters
             losses, counts = _losses(cross_fitted(method, logits, labels, folds, patients)[0], labels)
         except Unsuitable as error:
             rows.append({"method": method, "why": str(error)})
@@ -95,7 +95,7 @@ def cross_fitted(
     Parameters
     ----------
     method : str
-        One of `calibrators.METHODS`, or "auto".
+        One of `calibrators.METHODS`, "none", or "auto".
     logits : (n, K)
     labels : (n,) int or (n, K) float
         As `calibrators.fit` takes them.

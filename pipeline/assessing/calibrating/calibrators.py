@@ -47,6 +47,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Labels = NDArray[Any]  # (n,) numbers of classes, or (n, C) with NaN for what is not known
 
+NONE = "none"  # not a map: the logits are taken as they came
 LIMITS = (0.05, 100.0)  # of a temperature; a slope, its inverse, stays between the inverses of these
 ENOUGH_FOR_ISOTONIC = 1000  # cases; below it over-fits (scikit-learn's user guide, "Probability calibration")
 CASES_PER_PARAMETER = 10  # of vector and dirichlet
@@ -65,13 +66,14 @@ def suitable(n_classes: int, task_is_multilabel: bool, n_cases: int) -> tuple[st
     more classes, with ten cases for each parameter. Isotonic needs 1000 cases (of a label: where it is known).
     """
     two = task_is_multilabel or n_classes == 2
-    of_task = ("temperature", "platt", *(("beta", "isotonic") if two else ("vector", "dirichlet")))
+    of_task = (NONE, "temperature", "platt", *(("beta", "isotonic") if two else ("vector", "dirichlet")))
     return tuple(method for method in of_task if n_cases >= _fewest_cases(method, n_classes))
 
 
 def fit(method: str, logits: Floats, labels: Labels) -> Calibrator:
     """Fit a map from logits to probabilities by maximum likelihood.
 
+    none : nothing is fitted; the logits are taken as they came, a temperature of 1.
     temperature : Guo, Pleiss, Sun and Weinberger 2017, section 4.2.
     platt : a common slope and an intercept for each class, on the smoothed targets of Platt 1999, section 2.2.
     vector : a slope and an intercept for each class; Guo et al. 2017, section 4.2, here on ln p.
@@ -88,7 +90,7 @@ def fit(method: str, logits: Floats, labels: Labels) -> Calibrator:
     Parameters
     ----------
     method : str
-        One of `METHODS`.
+        One of `METHODS`, or "none".
     logits : (n, K)
         Of cases that the model was not trained on.
     labels : (n,) int or (n, K) float
@@ -101,10 +103,12 @@ def fit(method: str, logits: Floats, labels: Labels) -> Calibrator:
     ValueError
         If there is no such method, or a logit is not finite.
     """
-    if method not in METHODS:
-        raise ValueError(f"there is no calibration method {method!r}; take one of {', '.join(METHODS)}")
+    if method not in (NONE, *METHODS):
+        raise ValueError(f"there is no calibration method {method!r}; take one of {', '.join((NONE, *METHODS))}")
     if not np.isfinite(logits).all():
         raise ValueError(f"{int((~np.isfinite(logits)).any(axis=1).sum())} cases have logits that are not finite")
+    if method == NONE:
+        return identity_for(labels)
     if method == "temperature":
         return fit_temperature(logits, labels)
     _refuse_task(method, logits.shape[1], labels.ndim == 2)

@@ -80,7 +80,7 @@ def test_too_few_cases_outside_a_fold_are_told_with_the_fold():
 
 
 @pytest.mark.parametrize(
-    ("slope", "intercept", "expected"), [(0.5, 0.0, "temperature"), (1.0, 0.0, "temperature"), (0.5, 1.0, "platt")]
+    ("slope", "intercept", "expected"), [(0.5, 0.0, "temperature"), (1.0, 0.0, "none"), (0.5, 1.0, "platt")]
 )
 def test_no_more_parameters_are_taken_than_the_data_ask_for(slope, intercept, expected):
     choice = choose(*of_two(900, slope, intercept), names(900), names(900))
@@ -134,7 +134,7 @@ def test_the_table_says_what_each_method_was_worth():
     logits, labels = of_two(900, intercept=1.0)
     folds, patients = np.repeat(FOLDS, 300), names(900)
     table = choose(logits, labels, folds, patients).table.set_index("method")
-    assert table.index.tolist() == ["temperature", "platt", "beta", "isotonic"]
+    assert table.index.tolist() == ["none", "temperature", "platt", "beta", "isotonic"]
     losses = {}
     for method in ("temperature", "platt", "beta"):
         mapped = cross_fitted(method, logits, labels, folds, patients)[0]
@@ -147,7 +147,7 @@ def test_the_table_says_what_each_method_was_worth():
     assert table.loc["platt", "why"] == "below temperature by more than one standard error"
     assert table.loc["beta", "why"] == "not below platt by more than one standard error"
     assert table.loc["isotonic", "why"].startswith("isotonic needs 1000 cases") and not table.loc["isotonic", "kept"]
-    assert table["n_parameters"].dropna().tolist() == [1, 2, 3]
+    assert table["n_parameters"].dropna().tolist() == [0, 1, 2, 3]
 
 
 def test_images_of_one_patient_do_not_make_a_difference_surer():

@@ -318,12 +318,12 @@ def test_monai_applies_a_map_to_the_tensor_of_one_case(task, method):
 @pytest.mark.parametrize(
     ("case", "expected"),
     [
-        ((2, False, 999), ("temperature", "platt", "beta")),
-        ((2, False, 1000), OF_TWO),
-        ((3, False, 49), ("temperature", "platt")),
-        ((3, False, 50), ("temperature", "platt", "vector")),
-        ((3, False, 80), OF_THREE),
-        ((5, True, 1000), OF_TWO),
+        ((2, False, 999), ("none", "temperature", "platt", "beta")),
+        ((2, False, 1000), ("none", *OF_TWO)),
+        ((3, False, 49), ("none", "temperature", "platt")),
+        ((3, False, 50), ("none", "temperature", "platt", "vector")),
+        ((3, False, 80), ("none", *OF_THREE)),
+        ((5, True, 1000), ("none", *OF_TWO)),
     ],
 )
 def test_the_methods_that_suit_a_task_come_in_the_order_of_their_parameters(case, expected):
@@ -340,12 +340,17 @@ def test_parameters_are_counted_as_softmax_can_tell_them_apart(task, method):
 @pytest.mark.parametrize(
     ("method", "task", "change", "message"),
     [
-        ("magic", "two", None, f"no calibration method 'magic'; take one of {', '.join(METHODS)}"),
+        ("magic", "two", None, f"no calibration method 'magic'; take one of none, {', '.join(METHODS)}"),
         ("isotonic", "two", lambda z, y: (z[:999], y[:999]), "isotonic needs 1000 cases .* 999; take temperature"),
         ("isotonic", "labels", lambda z, y: (z[:1200], y[:1200]), "label 0: isotonic needs 1000 cases"),
         ("dirichlet", "three", lambda z, y: (z[:79], y[:79]), "dirichlet needs 80 cases"),
-        ("vector", "two", None, "vector does not suit 2 classes; take one of temperature, platt, beta, isotonic"),
-        ("beta", "three", None, "beta does not suit 3 classes; take one of temperature, platt, vector, dirichlet"),
+        ("vector", "two", None, "vector does not suit 2 classes; take one of none, temperature, platt, beta, isotonic"),
+        (
+            "beta",
+            "three",
+            None,
+            "beta does not suit 3 classes; take one of none, temperature, platt, vector, dirichlet",
+        ),
         ("dirichlet", "labels", None, "dirichlet does not suit labels that stand each by itself"),
         ("platt", "three", lambda z, y: (z[y != 1], y[y != 1]), "without a case of class 1; take temperature"),
         ("beta", "labels", lambda z, y: (z, np.where(y == 1, np.nan, y)), "label 0: beta .* without a case of class 1"),
