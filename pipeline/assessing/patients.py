@@ -1,6 +1,6 @@
 """Several images of one patient, put together by a declared rule into one forecast of the patient."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -81,12 +81,16 @@ def patients_first(
     return judged, others
 
 
-def can_be_joined(judged: Judged) -> bool:
-    """Tell whether a patient has several images, and no two images of a patient contradict each other."""
+def can_be_joined(sets: Sequence[Judged]) -> bool:
+    """Tell whether some patient has several images in the first set, and none has images that contradict in any."""
+    first = sets[0].patients
+    return len(set(first)) < len(first) and all(map(_agree, sets))
+
+
+def _agree(judged: Judged) -> bool:
     groups = pd.DataFrame(judged.labels.reshape(len(judged.cases), -1)).groupby(judged.patients)
     lowest, highest = groups.min(), groups.max()  # these pass over NaN
-    agree = (lowest == highest) | lowest.isna()
-    return len(lowest) < len(judged.cases) and bool(agree.all(axis=None))
+    return bool(((lowest == highest) | lowest.isna()).all(axis=None))
 
 
 def put_together(logits: Floats, rule: Rule, multilabel: bool) -> Floats:

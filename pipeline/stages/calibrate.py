@@ -62,7 +62,8 @@ def run(params: Params) -> None:
     except Seen as error:
         raise Refusal(f"{paths.FOLDS}: {error}; run split, adapt and finetune again") from error
     show = locked is not None and params.calibrate.test == "open"
-    rule = rule_for_patients(held_out, facts["patients_known"], params)
+    judged = [held_out, released.development, *([locked] if locked else [])]
+    rule = rule_for_patients(judged, facts["patients_known"], params)
     scopes: Scopes = {"internal": held_out} | ({locked_name(): locked} if locked and show else {})
     elsewhere: Elsewhere = {"internal": other_folds(held_out), locked_name(): {released.name: released.development}}
     scopes, elsewhere = by_patients(scopes, elsewhere, rule, labelling)
@@ -130,11 +131,11 @@ def released_by(held_out: Judged, labelling: Labelling, params: Params) -> Relea
     return to_release(params.calibrate.method, members, cases, labels_of(cases, labelling))
 
 
-def rule_for_patients(held_out: Judged, patients_known: bool, params: Params) -> Rule | None:
-    """Resolve `calibrate.per_patient: auto`: the mean, where a patient has several images that agree."""
+def rule_for_patients(judged: list[Judged], patients_known: bool, params: Params) -> Rule | None:
+    """Resolve `calibrate.per_patient: auto`: the mean, where patients have several images, which all agree."""
     rule = params.calibrate.per_patient
     if rule == "auto":
-        return "mean" if patients_known and can_be_joined(held_out) else None
+        return "mean" if patients_known and can_be_joined(judged) else None
     return None if rule == "none" else rule
 
 

