@@ -253,7 +253,9 @@ def at_prevalences(subject: Subject, settings: Settings) -> Iterator[pd.DataFram
     for view in asked_of_classes(subject):
         weights = subject.weights[:, view.rows]
         known = (view.forecast, view.events, settings.prevalences, threshold, weights, settings.confidence)
-        yield prevalence_table(*known).assign(of=view.name)
+        calibrated_on = [there.events.mean() for there in subject.views_elsewhere(view.name).values()]
+        share = float(np.mean(calibrated_on)) if calibrated_on else 0.0
+        yield prevalence_table(*known, fitted=share if 0 < share < 1 else None).assign(of=view.name)
 
 
 def recalibrations(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:

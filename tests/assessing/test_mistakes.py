@@ -1,5 +1,7 @@
 """Mistakes that published evaluations make: each is impossible here by construction, or refused with a message."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -172,3 +174,14 @@ def test_14_every_row_names_the_model_and_the_map_that_judged_it():
     pooled = judged_across(cases, labels, "temperature")
     assert pooled.cases.groupby("fold")["calibrator"].nunique().eq(1).all()
     assert cluster_weights(pooled.patients, 10, 0).shape == (11, 120)
+
+
+def test_15_forecasts_are_corrected_from_the_prevalence_they_were_calibrated_at_and_not_from_that_of_the_judged():
+    cases, labels = cohort(400)
+    pooled = judged_across(cases, labels, "temperature")
+    here = (pooled.folds == "2") & ((labels == 0) | (np.arange(400) % 12 == 2))  # few of the ill are left
+    elsewhere = other_folds(pooled)["2"]
+    settings = replace(SETTINGS, prevalences=(float((elsewhere.labels == 1).mean()),))
+    found = assess(pooled.part(here), {"2": elsewhere}, LABELLING, settings, 0)["prevalence"].set_index("corrected")
+    assert pooled.labels[here].mean() < 0.35
+    assert found.loc[True, "log_loss"] == pytest.approx(found.loc[False, "log_loss"], abs=1e-6)
