@@ -1,5 +1,6 @@
 """Phantoms with known answers, and a network small enough to train in a second."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.imaging.deidentify import write_private
+
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("MEDADAPT_TEST_DATA", ROOT.parent / "shared" / "data"))
 TINY_ENCODER = "test_efficientnet"  # timm's own doll-size network
@@ -15,8 +18,9 @@ TINY_ENCODER = "test_efficientnet"  # timm's own doll-size network
 
 @pytest.fixture(autouse=True)
 def private_keys(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test writes to the user's key folder."""
+    """No test writes to the user's key folder, and the pseudonyms, hence folds and seeds, are the same every time."""
     folder = tmp_path_factory.mktemp("keys")
+    write_private(folder / "clinic" / "salt", hashlib.sha256(b"clinic").hexdigest())
     monkeypatch.setenv("MEDADAPT_KEYS", str(folder))
     return folder
 
