@@ -18,6 +18,7 @@ STAGES = {
     "adapt": "bring the ImageNet encoder into the domain of one fold",
     "finetune": "train one fold",
     "calibrate": "judge the folds and the locked test set, fit the calibrator",
+    "evidence": "tell whether transfer and adaptation paid, on these data and folds",
     "release": "pack the final model as a MONAI Bundle with card and checksums",
     "report": "draw one page of all the above",
 }
@@ -29,6 +30,8 @@ COMMANDS = {
     "folds": "train several folds at a time, on this machine or through SLURM",
     "import": "write a cohort table from what lies around: csv, class folders, BIDS, datalist, MedMNIST, DICOM",
     "predict": "run a released model on new scans",
+    "compare": "put two or more runs side by side: paired differences, and what changed",
+    "status": "say of every stage and fold whether it is done, running, stale or never run, and since when",
     "whois": "tell the original name behind a pseudonym",
 }
 
@@ -54,14 +57,15 @@ def run(arguments: argparse.Namespace) -> None:
             arguments
         )
         return
-    from pipeline import params
+    from pipeline import engine, params, paths
 
     module = importlib.import_module(f"pipeline.stages.{name}")
     declared = params.for_stage(name)
     if name in PER_FOLD:
         module.run(declared, arguments.fold)
     else:
-        module.run(declared)
+        with engine.metered(paths.cost(name)):
+            module.run(declared)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -76,11 +80,14 @@ def build_parser() -> argparse.ArgumentParser:
         stage = doors.add_parser(name, help=f"stage: {what}", description=what)
         if name in PER_FOLD:
             stage.add_argument("--fold", required=True, help="a name of split.folds, e.g. 0 or final")
-    doors.add_parser("plan", help=COMMANDS["plan"], description=COMMANDS["plan"])
+    plan = doors.add_parser("plan", help=COMMANDS["plan"], description=COMMANDS["plan"])
+    plan.add_argument("--minutes", type=float, default=0, help="say what so many minutes buy in evidence.budget")
     _describe_encoders(doors.add_parser("encoders", help=COMMANDS["encoders"], description=COMMANDS["encoders"]))
     _describe_folds(doors.add_parser("folds", help=COMMANDS["folds"], description=COMMANDS["folds"]))
     _describe_import(doors.add_parser("import", help=COMMANDS["import"], description=COMMANDS["import"]))
     _describe_predict(doors.add_parser("predict", help=COMMANDS["predict"], description=COMMANDS["predict"]))
+    _describe_compare(doors.add_parser("compare", help=COMMANDS["compare"], description=COMMANDS["compare"]))
+    doors.add_parser("status", help=COMMANDS["status"], description=COMMANDS["status"])
     whois = doors.add_parser("whois", help=COMMANDS["whois"], description=COMMANDS["whois"])
     whois.add_argument("pseudonym", nargs="+", help="e.g. case-0123456789ab")
     return parser
@@ -167,6 +174,16 @@ def _describe_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scans", nargs="+", help="files of any kind that is read; a DICOM series is a folder")
     parser.add_argument("--site", help="where the scans come from, for a model with values of its own for each site")
     parser.add_argument("--out", metavar="FILE.csv", help="write the table there as well")
+
+
+def _describe_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="REV_OR_FOLDER",
+        help="workspace, a folder with data/, or a git revision or `dvc exp`; the others are compared with the first",
+    )
+    parser.add_argument("--out", metavar="PAGE.html", help="write a page as well, which opens without a network")
 
 
 if __name__ == "__main__":

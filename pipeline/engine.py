@@ -9,6 +9,7 @@ MEDADAPT_SLURM_*   what each fold asks SLURM for: PARTITION, TIME (minutes, defa
 MEDADAPT_MEMORY_GIB  what a training may hold in memory (default: 8); the rest stays on the disk
 MEDADAPT_CACHE_GIB   what is kept of frozen stages on the disk, of all runs together (default: 20)
 MEDADAPT_CHECKPOINT_SECONDS  between two writings of how far a training came, at least (default: 5)
+MEDADAPT_LIVE      tensorboard or dvclive: curves while a training runs (see live.py)
 MEDADAPT_KEYS      private folder of salts and names (default: ~/.medadapt)
 """
 

@@ -50,6 +50,11 @@ def mean_of_members(members: Sequence[str], role: Role) -> pd.DataFrame:
         raise Refusal(f"{paths.FOLDS}: {', '.join(members)} scored different cases: {error}; run finetune") from error
 
 
+def locked_name() -> str:
+    """Call the locked set external only if none of its sites was developed on."""
+    return "external" if paths.read_json(paths.SPLIT_SUMMARY)["external"] else "test"
+
+
 def labels_of(cases: pd.DataFrame, labelling: Labelling) -> Labels:
     """Read the column `label`: numbers of classes (n,), or of a multilabel task 1, 0 and NaN for not known (n, C)."""
     if labelling.task == "multilabel":

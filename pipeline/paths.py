@@ -51,6 +51,7 @@ STAMPS = CALIBRATED / "stamps.json"
 PREDICTIONS = CALIBRATED / "predictions.csv"
 
 METRICS = DATA / "metrics"
+SUMMARY = METRICS / "summary.json"
 METRICS_OF_FOLDS = METRICS / "folds"
 METRICS_POOLED = METRICS / "pooled"
 PER_CLASS = METRICS / "per_class.csv"
@@ -64,6 +65,9 @@ VALIDATORS = METRICS / "validators.csv"
 REPEATS = METRICS / "repeats.csv"
 ASSESSED = METRICS / "assessed"
 OPENINGS = DATA / "openings.csv"
+
+EVIDENCE = DATA / "evidence"
+VERDICTS = METRICS / "verdicts.csv"
 
 RELEASED = DATA / "released"
 SCRATCH = DATA / "scratch"
@@ -136,9 +140,9 @@ def checkpoints(fold: str) -> Path:
     return SCRATCH / "finetune" / fold
 
 
-def cost(stage: str, fold: str) -> Path:
+def cost(stage: str, fold: str = "") -> Path:
     """Name the seconds and the peak memory of a stage; no figure depends on it, the report alone shows it."""
-    return COST / f"{stage}_{fold}.json"
+    return COST / (f"{stage}_{fold}.json" if fold else f"{stage}.json")
 
 
 def fold_metrics(fold: str) -> Path:
@@ -154,6 +158,11 @@ def pooled_metrics(scope: str) -> Path:
 def assessed(table: str) -> Path:
     """Name a table of `assessing.assessment`, with a row for each scope and more, e.g. "decision_curve"."""
     return ASSESSED / f"{table}.csv"
+
+
+def evidence(table: str) -> Path:
+    """Name a table of the stage `evidence`, e.g. "learning_curve"."""
+    return EVIDENCE / f"{table}.csv"
 
 
 def bundle(name: str) -> Path:

@@ -201,6 +201,20 @@ class Calibrate(Section):
     prevalences: tuple[Fraction, ...] = ()
 
 
+class Evidence(Section):
+    """How it is told whether transfer and adaptation paid."""
+
+    budget: Annotated[int, Field(ge=0)] = 0
+    fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.1, 0.25, 0.5)
+    draws: Annotated[int, Field(ge=1, le=100)] = 3
+    shots: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = (1, 5, 10, 20)
+    episodes: Annotated[int, Field(ge=2, le=10_000)] = 100
+    auc_goal: Annotated[float, Field(gt=0.5, lt=1)] = 0.9
+    vision_language: str | None = None
+    vision_language_sha256: str | None = None
+    prompts: dict[str, tuple[str, ...]] = {}
+
+
 class Release(Section):
     """What the handed-over model is called, and what it must show to be called validated."""
 
@@ -228,6 +242,7 @@ class Params(Section):
     adapt: Adapt
     finetune: Finetune
     calibrate: Calibrate
+    evidence: Evidence
     release: Release
     report: Report
 

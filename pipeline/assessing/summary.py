@@ -25,6 +25,7 @@ FIGURES = (
     "calibration_intercept",
     "calibration_slope",
 )
+IN_SHORT = ("auc", "log_loss", "brier", "calibration_slope", "ece")
 OF_GRADES = ("quadratic_kappa", "grade_error")
 
 
@@ -116,6 +117,11 @@ def rows_of(figures: Mapping[str, Any], scope: str) -> list[dict[str, Any]]:
         for name, value in figures.items()
         if isinstance(value, dict) and "value" in value
     ]
+
+
+def in_short(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Take what a terminal shows of a run, by the same keys in every task and scope: counts, `IN_SHORT` with limits."""
+    return {name: figures[name] for name in ("n", "events", *IN_SHORT)}
 
 
 def of_a_site(figures: Mapping[str, Any], probabilities: Floats, labels: Labels) -> dict[str, Any]:

@@ -49,6 +49,10 @@ def run(arguments: argparse.Namespace) -> None:
     passes, rate = passes_of(params, geometry, len(headers)), measured_rate(params.adapt.encoder)
     print(f"time, about: {passes / rate / 60:.0f} min for all stages from nothing; training steps come on top")
     print(f"  ({passes:.0f} passes of a {REFERENCE_SIZE} x {REFERENCE_SIZE} image at {rate:.0f}/s, measured just now)")
+    if arguments.minutes:
+        print(
+            f"evidence.budget: {round(arguments.minutes * 60 * rate, -3):.0f} is about {arguments.minutes:g} min here"
+        )
     print(f"disk, about: {disk_of(params, geometry, len(headers)) / 1e6:.0f} MB in data/, as much again in DVC's cache")
 
 
@@ -93,8 +97,10 @@ def stages_to_run() -> tuple[list[str], list[str]]:
 
 def passes_of(params: Params, geometry: Geometry, cases: int) -> float:
     """Count the passes that these parameters cost, in images of the reference size."""
-    per_case = (1 + params.finetune.views + (params.adapt.method != "none") + 0.5) * len(params.split.folds)
-    return cases * geometry.slices * (geometry.image_size / REFERENCE_SIZE) ** 2 * per_case
+    probed = 1 + (params.adapt.method != "none") * len(params.split.folds)  # by evidence
+    per_case = (1 + params.finetune.views + (params.adapt.method != "none") + 0.5) * len(params.split.folds) + probed
+    scale = (geometry.image_size / REFERENCE_SIZE) ** 2
+    return cases * geometry.slices * scale * per_case + params.evidence.budget
 
 
 def measured_rate(name: str) -> float:

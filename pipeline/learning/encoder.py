@@ -36,8 +36,10 @@ class Encoder(nn.Module):
     ----------
     stages : nn.ModuleList
         Composed in order they are the backbone's `forward_features`.
+    widths : list of int
+        Features of each pooled stage.
     width : int
-        Length of a feature vector.
+        Length of a feature vector: their sum.
     """
 
     def __init__(self, cut: Cut, in_channels: int, pooled_stages: int) -> None:
@@ -46,7 +48,8 @@ class Encoder(nn.Module):
         self.norm = cut.norm
         self.pooled = cut.pooled
         self.first_pooled = max(len(cut.stages) - pooled_stages, 0)
-        self.width = sum(_widths(cut.stages, in_channels)[self.first_pooled :])
+        self.widths = _widths(cut.stages, in_channels)[self.first_pooled :]
+        self.width = sum(self.widths)
 
     def run(self, maps: Tensor, pooled: Tensor, first: int = 0, last: int | None = None) -> tuple[Tensor, Tensor]:
         """Run stages `first` to before `last`, and add the mean of each pooled stage to what was pooled before.

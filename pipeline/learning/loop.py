@@ -20,6 +20,7 @@ from pipeline.learning.averaging import (
     holding,
     put,
 )
+from pipeline.learning.batch_statistics import norms_of, of_the_batch, statistics_of
 from pipeline.learning.batches import Drawn, batches
 from pipeline.learning.cases import Cases, in_order
 from pipeline.learning.checkpoint import Checkpoint
@@ -58,10 +59,10 @@ def fit(
 ) -> list[Epoch]:
     """Train the last stages, the attention and the head of `network` in place, and leave the best epoch in it.
 
-    Normalisation statistics stay as adaptation left them, so a step does not depend on the batch it is in. The best
-    epoch is the one of the lowest inner log-loss; epoch 0, the network as it came, takes part. Where sites are
-    aligned, that loss alone would never see what is gained at the target: there the information of the forecasts for
-    it (Shi, Sha 2012; see `validators`) counts as much, in nats.
+    Normalisation statistics stay as adaptation left them, so a step does not depend on the batch it is in, unless the
+    recipe has them learned. The best epoch is the one of the lowest inner log-loss; epoch 0, the network as it came,
+    takes part. Where sites are aligned, that loss alone would never see what is gained at the target: there the
+    information of the forecasts for it (Shi, Sha 2012; see `validators`) counts as much, in nats.
 
     Every draw of an epoch comes from (seed, number of the epoch, row of the case), so that a training that goes on
     after a kill, or in several processes, draws the same.
@@ -129,10 +130,15 @@ class _Training:
     ) -> None:
         if alignment is not None and accelerator.num_processes > 1:
             raise ValueError("sites are drawn together in one process only; start the fold without torchrun")
+        if recipe.batch_statistics and accelerator.num_processes > 1:
+            raise ValueError("statistics of the batch are learned in one process only; start without torchrun")
         self.train, self.inner, self.recipe, self.accelerator = train, inner, recipe, accelerator
         self.seed, self.alignment, self.task, self.ahead = seed, alignment, task, ahead
         self.plain = Tail(network, train.first, first_trained_stage(network, recipe), bool(recipe.rank)).eval()
         self.trained: Values = {name: value for name, value in network.named_parameters() if value.requires_grad}
+        trained_stages = network.encoder.stages[first_trained_stage(network, recipe) :]
+        self.norms = norms_of(trained_stages) if recipe.batch_statistics else []
+        self.trained |= statistics_of(network, self.norms)
         groups = parameter_groups(network, recipe)
         groups += alignment.parameter_groups(NEW_LAYERS * recipe.learning_rate) if alignment else []
         depths = [int(group.pop("depth", 0)) for group in groups]
@@ -230,7 +236,7 @@ class _Training:
         """Descend the loss of one batch, of which this process has a share; give its sum and weight in all of them."""
         device = self.accelerator.device
         inputs = [part.to(device).float() for part in batch]
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(), of_the_batch(self.norms if len(rows) > 1 else []):  # one case has no spread
             if self.alignment is None:
                 features, logits = None, self.tail(*inputs)
             else:

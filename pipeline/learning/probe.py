@@ -66,9 +66,10 @@ def fit_probe(
         Grades are fitted by proportional odds, findings one by one, with one C for all of them.
     """
     centre, spread = standardisation(np.asarray(features, dtype=np.float64))
-    scaled = (features - centre) / spread
-    penalty = _best_penalty(scaled, targets, patients, balanced, seed, task)
-    return Probe(*_fit(scaled, targets, balanced, task, penalty), centre, spread, penalty)
+    coordinates, axes = _in_their_span((features - centre) / spread)
+    penalty = _best_penalty(coordinates, targets, patients, balanced, seed, task)
+    weight, bias = _fit(coordinates, targets, balanced, task, penalty)
+    return Probe(weight @ axes, bias, centre, spread, penalty)
 
 
 def standardisation(features: Floats) -> tuple[Floats, Floats]:
@@ -151,6 +152,18 @@ def strata(targets: NDArray[np.floating], task: Name) -> Ints:
     there = np.nan_to_num(targets)
     rarity = there / np.maximum(there.sum(axis=0), 1)
     return np.where(there.any(axis=1), rarity.argmax(axis=1) + 1, 0)
+
+
+def _in_their_span(scaled: Floats) -> tuple[Floats, Floats]:
+    """Turn few rows (n, width) into the space that they span: coordinates (n, r) and its axes (r, width), r <= n.
+
+    A ridge penalty does not see a rotation, and of what is orthogonal to all rows the weights are zero anyway, so the
+    fit is the same, in a fraction of the time (Hastie, Tibshirani, Friedman 2009, section 18.3.5).
+    """
+    if len(scaled) >= scaled.shape[1]:
+        return scaled, np.eye(scaled.shape[1])
+    left, singular, axes = np.linalg.svd(scaled, full_matrices=False)
+    return left * singular, axes
 
 
 def _best_penalty(

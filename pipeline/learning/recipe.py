@@ -15,7 +15,13 @@ from pipeline.learning.tasks import Balance
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long, how fast and on what to train; the fields are explained in params.yaml under `finetune`."""
+    """How long, how fast and on what to train; the fields are explained in params.yaml under `finetune`.
+
+    Attributes
+    ----------
+    batch_statistics : bool
+        Whether normalisation layers learn their statistics from the batches, as from random weights they must.
+    """
 
     trainable_stages: int
     epochs: int
@@ -31,6 +37,7 @@ class Recipe:
     average: Averaging = "none"
     rank: int = 0
     gradual: bool = False
+    batch_statistics: bool = False
 
     def wait(self, depth: int) -> int:
         """Epochs before a stage is unfrozen, of depth 1 for the last: half of all epochs, one stage after the other."""

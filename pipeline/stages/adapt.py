@@ -5,7 +5,6 @@ The methods are those of `learning/catalogue.py`; terms, which finetune@k adds t
 
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -17,35 +16,25 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline import engine, paths
-from pipeline.imaging.case_views import CaseViews
+from pipeline.adaptations import images_of, plan_of, pretrained
 from pipeline.imaging.geometry import Geometry
 from pipeline.learning.adapting import Adapting, Images, adapt, features_of, views_of
 from pipeline.learning.cases import FrozenCases
 from pipeline.learning.catalogue import HARMONISERS
 from pipeline.learning.classifier import Classifier
-from pipeline.learning.encoder import preprocessing_of
-from pipeline.learning.families import NotInflatable, UnknownEncoder
 from pipeline.learning.frozen import frozen_views
 from pipeline.learning.ladder import Step, climb
-from pipeline.learning.loop import make_accelerator
-from pipeline.learning.pretraining.continued import Epoch, Settings, kept
+from pipeline.learning.pretraining.continued import kept
 from pipeline.learning.recipe import Recipe, first_trained_stage
 from pipeline.learning.rungs import Measured, Source, measure_probes, measure_term
 from pipeline.learning.tasks import Balance
 from pipeline.learning.terms import TERMS
-from pipeline.learning.weights import BadWeights, pretrained_network
 from pipeline.paths import Role
 from pipeline.refusal import Refusal
 from pipeline.schema import Adapt, Params
-from pipeline.seeds import seed_for
 
 log = logging.getLogger(__name__)
 
-SEEN = {
-    "none": (Role.TRAIN,),
-    "unlabelled": (Role.TRAIN, Role.UNLABELLED),
-    "judged": (Role.TRAIN, Role.UNLABELLED, Role.HELD_OUT, Role.LOCKED),
-}
 OF_A_TERM = 1.0  # its weight on the ladder
 NOBODY = torch.zeros(0, dtype=torch.long)
 VIEWS_OF_A_TERM = 2  # augmented ones of each case there
@@ -79,75 +68,6 @@ def run(params: Params, fold: str) -> None:
         test_time = {"test_time_steps": settings.test_time_steps, "test_time_rate": settings.test_time_rate}
         record = made_of | around | how | what_was_seen(cases, plan, settings) | told | test_time
         paths.write_json(record, paths.adaptation(fold))
-
-
-def pretrained(
-    settings: Adapt, geometry: Geometry, pooled_stages: int
-) -> tuple[Callable[..., Classifier], dict[str, Any]]:
-    """Load the pretrained weights; return what builds the network around them, and what it is made of."""
-    if settings.filter_depth > 1 and (geometry.kind == "picture" or geometry.channels > geometry.windows):
-        raise Refusal(
-            f"adapt.filter_depth: {settings.filter_depth} needs volumes, slice by slice, but these cases are pictures "
-            "or slabs; set preprocess.instances to isotropic, or adapt.filter_depth to 1"
-        )
-    encoder, colour = settings.encoder, geometry.kind == "picture" and geometry.channels == 3
-    given = (settings.weights, settings.weights_sha256)
-    depth = settings.filter_depth
-    build = partial(pretrained_network, encoder, *given, geometry.channels, colour, pooled_stages, depth)
-    try:
-        _, provenance = build()
-    except UnknownEncoder as error:
-        raise Refusal(str(error) if isinstance(error, NotInflatable) else f"adapt.encoder: {error}") from error
-    except BadWeights as error:
-        raise Refusal(str(error)) from error
-    device = make_accelerator(engine.device()).device
-
-    def start(**around: Any) -> Classifier:
-        return build(**around)[0].to(device)
-
-    mean, std = preprocessing_of(encoder, colour)
-    made_of = {"mean": mean, "std": std, "pooled_stages": pooled_stages, "filter_depth": depth}
-    return start, {"provenance": provenance.as_json(), **made_of}
-
-
-def plan_of(
-    cases: pd.DataFrame,
-    start: Callable[..., Classifier],
-    settings: Adapt,
-    geometry: Geometry,
-    seed: int,
-    fold: str,
-) -> Adapting:
-    """Collect what the methods work with."""
-    names = [name for name in Settings.__dataclass_fields__ if name in Adapt.model_fields]
-    chosen = {name: getattr(settings, name) for name in names}
-    seed_of = partial(seed_for, seed)
-    load = partial(np.load, mmap_mode="r")
-    return Adapting(
-        settings.method,
-        settings.strength,
-        Settings(**chosen, seed=seed_of("adapt", fold)),
-        settings.batch_size,
-        start,
-        images_of(cases[cases["role"].isin(SEEN[settings.target])]),
-        images_of(cases[cases["role"] == Role.TRAIN]),
-        geometry.channels if geometry.kind == "picture" else geometry.windows,
-        fold,
-        seed_of,
-        CaseViews(lambda case: load(paths.prepared_case(case)), seed_of, geometry, settings.filter_depth > 1),
-        engine.progress,
-        engine.ahead,
-        paths.SCRATCH / "adapt" / f"{fold}.pt",
-        engine.device(),
-        partial(tell_epoch, fold),
-    )
-
-
-def images_of(cases: pd.DataFrame) -> Images:
-    """Take what may be known of cases without their labels."""
-    known = paths.read_table(paths.CASES).set_index("case").filter(like="covariate_").loc[cases["case"]]
-    case, patient, site = (cases[name].to_numpy(dtype=str) for name in ("case", "patient", "site"))
-    return Images(case, patient, site, known.to_numpy(dtype=np.float64))
 
 
 def choose(plan: Adapting, cases: pd.DataFrame, settings: Adapt, balanced: bool) -> tuple[list[Step], pd.DataFrame]:
@@ -235,12 +155,6 @@ def write(network: Classifier, forecasts: pd.DataFrame, fold: str) -> None:
     for module, file in ((network.encoder, paths.adapted_encoder(fold)), (network.of_site, paths.adapted_sites(fold))):
         save_file({name: value.cpu().contiguous() for name, value in module.state_dict().items()}, file)
     paths.write_table(forecasts, paths.ladder(fold))
-
-
-def tell_epoch(fold: str, epoch: Epoch) -> None:
-    """Write one log line."""
-    losses = f"train {epoch.train_loss:.4f}, set aside {epoch.held_out_loss:.4f}, control {epoch.control_loss:.4f}"
-    log.info("adapt %s epoch %2d: %s", fold, epoch.epoch, losses)
 
 
 def tell_step(fold: str, step: Step) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,9 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.assessing.assessment import TABLES, Settings, assess
-from pipeline.assessing.calibrating.calibration_maps import digest_of, identity_for
-from pipeline.assessing.calibrating.calibrators import Unsuitable, fit_temperature
-from pipeline.assessing.guards import Seen, refuse_lost, refuse_seen
+from pipeline.assessing.calibrating.calibration_maps import digest_of
+from pipeline.assessing.calibrating.calibrators import Unsuitable
+from pipeline.assessing.guards import Seen
 from pipeline.assessing.judged import (
     Judged,
     Labelling,
@@ -22,9 +21,6 @@ from pipeline.assessing.judged import (
     calibrators_of_folds,
     class_table,
     forecast_table,
-    judged_across,
-    judged_by,
-    logits_of,
     other_folds,
     reliability_tables,
     roc_tables,
@@ -32,9 +28,22 @@ from pipeline.assessing.judged import (
 )
 from pipeline.assessing.ladder import RUNGS, VALIDATORS, judge_rungs, judge_validators
 from pipeline.assessing.patients import Rule, can_be_joined, patients_first
-from pipeline.assessing.released import Released, to_release
-from pipeline.assessing.summary import OF_A_SITE, BadProbabilities, collapses, of_a_repetition, of_a_site, rows_of
-from pipeline.forecasts import forecasts_of_rungs, labels_of, mean_of_members, scored, unlabelled_images, without_images
+from pipeline.assessing.released import Released
+from pipeline.assessing.summary import (
+    OF_A_SITE,
+    BadProbabilities,
+    collapses,
+    in_short,
+    of_a_repetition,
+    of_a_site,
+    rows_of,
+)
+from pipeline.forecasts import (
+    forecasts_of_rungs,
+    locked_name,
+    unlabelled_images,
+)
+from pipeline.judging import judge_folds, judge_left_out, judge_locked, released_by
 from pipeline.paths import Role
 from pipeline.refusal import Refusal
 from pipeline.schema import FINAL, Params
@@ -93,44 +102,6 @@ def refuse_settings(params: Params, patients_known: bool) -> None:
         raise Refusal("calibrate.per_patient: cohort.csv names no patients; give it patient_id, or set it to none")
 
 
-def judge_folds(folds: list[str], labelling: Labelling, params: Params) -> Judged:
-    """Pool what each fold held out, calibrated by a map fitted on the other folds."""
-    parts = {fold: scored(fold, Role.HELD_OUT) for fold in folds}
-    known = [without_images(fold, part, labelling, params.calibrate.baseline) for fold, part in parts.items()]
-    cases = pd.concat(parts.values(), ignore_index=True)
-    refuse_lost(set(cases["case"]), cases["case"])
-    pooled = judged_across(cases, labels_of(cases, labelling), params.calibrate.method)
-    refuse_seen(cases, {fold: set(others.patients) for fold, others in other_folds(pooled).items()})
-    return replace(pooled, baselines={name: np.concatenate([one[name] for one in known]) for name in known[0]})
-
-
-def judge_locked(released: Released, labelling: Labelling, params: Params) -> Judged | None:
-    """Judge the locked cases by what is released; None where it was not trained."""
-    if not set(released.members) <= set(params.split.folds):
-        return None
-    cases = mean_of_members(released.members, Role.LOCKED)
-    seen, allowed = set(released.development.patients), paths.read_json(paths.SPLIT_SUMMARY)["acknowledged_leaks"]
-    if cases.empty:
-        return None
-    refuse_seen(cases, dict.fromkeys(cases["fold"], seen), allowed)
-    locked = judged_by(released.calibrator, cases, labels_of(cases, labelling))
-    return replace(locked, baselines=without_images(FINAL, cases, labelling, params.calibrate.baseline))
-
-
-def released_by(held_out: Judged, labelling: Labelling, params: Params) -> Released:
-    """Fit the map that is released: on what the folds held out, or for an ensemble on the cases set aside for it."""
-    if params.calibrate.form == "refit":
-        return to_release(params.calibrate.method, [FINAL], held_out.cases, held_out.labels)
-    members = list(params.split.numbered)
-    cases = mean_of_members(members, Role.CALIBRATION)
-    if cases["patient"].nunique() < 2:
-        raise Refusal(
-            f"calibrate.form is ensemble, but {len(cases)} labelled cases of cohort.csv have the split 'calibration', "
-            "and its map may only be fitted on cases that no member saw: mark some, or set it to refit"
-        )
-    return to_release(params.calibrate.method, members, cases, labels_of(cases, labelling))
-
-
 def rule_for_patients(judged: list[Judged], patients_known: bool, params: Params) -> Rule | None:
     """Resolve `calibrate.per_patient: auto`: the mean, where patients have several images, which all agree."""
     rule = params.calibrate.per_patient
@@ -151,25 +122,9 @@ def by_patients(
         raise Refusal(f"calibrate.per_patient is {rule}, but {error}; set it to none to judge images alone") from error
 
 
-def judge_left_out(fold: str, labelling: Labelling) -> Judged:
-    """Score the cases of the site that a fold left out, calibrated by its inner cases if their logits were kept."""
-    held_out, others = scored(fold, Role.HELD_OUT), paths.read_table(paths.predictions(fold))
-    inner = others[others["role"] == Role.INNER]
-    labels = labels_of(held_out, labelling)
-    calibrator, state = identity_for(labels), "uncalibrated"
-    if len(inner):
-        calibrator, state = fit_temperature(logits_of(inner), labels_of(inner, labelling)), "calibrated"
-    return judged_by(calibrator, held_out.assign(state=state), labels)
-
-
-def locked_name() -> str:
-    """Call the locked set external only if none of its sites was developed on."""
-    return "external" if paths.read_json(paths.SPLIT_SUMMARY)["external"] else "test"
-
-
 def write_figures(scopes: Scopes, repetitions: Scopes, labelling: Labelling, params: Params) -> None:
     """Write the figures, per fold and pooled, and the tables behind the curves."""
-    flat = []
+    flat, short = [], dict[str, Any]()
     for scope, judged in scopes.items():
         for state, probabilities in (("uncalibrated", judged.uncalibrated), ("calibrated", judged.calibrated)):
             figures = figures_of(judged, probabilities, labelling, params, scope)
@@ -177,6 +132,8 @@ def write_figures(scopes: Scopes, repetitions: Scopes, labelling: Labelling, par
                 figures |= auc_of_folds(judged, probabilities, *draws_for(params, scope))
             paths.write_json(figures, paths.pooled_metrics(f"{scope}_{state}"))
             flat += rows_of(figures, f"{scope}_{state}")
+        short.setdefault("internal" if scope.startswith("internal") else "locked", in_short(figures))
+    paths.write_json(short, paths.SUMMARY)
     for pooled in (scopes["internal"], *repetitions.values()):
         for fold, part in by_fold(pooled).items():
             figures = figures_of(part, part.calibrated, labelling, params, f"fold {fold}")

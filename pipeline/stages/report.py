@@ -1,6 +1,7 @@
 """report: one page of all the above."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from pipeline.reporting.assessment import assessed, units_of
 from pipeline.reporting.blocks import PATIENTS
 from pipeline.reporting.calibrator import calibrator_in_words
 from pipeline.reporting.diagrams import roc, training_curve, unlabelled_curve
+from pipeline.reporting.evidence import TABLES as EVIDENCE
+from pipeline.reporting.evidence import evidence_section
 from pipeline.reporting.figures import figure_of
 from pipeline.reporting.finetuning import recipes
 from pipeline.reporting.page import write_page
@@ -29,6 +32,7 @@ ASSESSED = (
     *("selective", "abstention", "conformal", "subgroups", "baselines", "prevalence", "recalibration"),
 )
 TEXT = ("scope", "rung", "validator", "site", "unlabelled", "fold", "class", "repetition", "of", "value", "group")
+NAMES = ("scope", "site", "fold", "of", "name")  # of the tables of evidence, where a value is a figure
 
 
 def run(params: Params) -> None:
@@ -70,6 +74,7 @@ def run(params: Params) -> None:
             **tables(facts["classes"], task),
             **adaptation(params),
             "recipes": finetuning(params),
+            "evidence": evidence(),
             **plots(params),
         }
     )
@@ -215,6 +220,19 @@ def finetuning(params: Params) -> dict[str, Any]:
     return recipes(records, curves, FINAL, params.finetune.average)
 
 
+def evidence() -> dict[str, Any] | None:
+    """Collect whether transfer and adaptation paid; None where that was not asked.
+
+    Seconds are no hashed out of the stage, so their table is beside those of other costs.
+    """
+    record, seconds = paths.EVIDENCE / "record.json", paths.COST / "evidence_time.csv"
+    if not record.exists():
+        return None
+    tables = {name: rows_of(paths.evidence(name), NAMES) for name in EVIDENCE}
+    tables["time_to_quality"] += rows_of(seconds, NAMES) if seconds.exists() else []
+    return evidence_section(tables, paths.read_json(record))
+
+
 def images_seen(fold: str, record: dict[str, Any]) -> dict[str, Any]:
     """Count the images that adaptation saw, by what their cases do in the fold."""
     role = paths.read_table(paths.split(fold))["role"]
@@ -230,8 +248,8 @@ def images_seen(fold: str, record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def rows_of(file: Path) -> list[dict[str, Any]]:
+def rows_of(file: Path, text: Sequence[str] = TEXT) -> list[dict[str, Any]]:
     """Read a table of figures; an empty field is None, and a class or site called "NA" is a name like any other."""
-    table = pd.read_csv(file, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""])
+    table = pd.read_csv(file, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=[""])
     rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
     return rows

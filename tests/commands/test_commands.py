@@ -44,8 +44,9 @@ def test_import_refuses_a_wrong_column_by_its_option(project, tmp_path, capsys):
 def test_plan_tells_stages_values_time_and_disk_before_anything_ran(project, capsys):  # noqa: F811
     root = project(preprocess__image_size="auto")
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=root, check=True)
-    assert main(["plan"]) == 0
+    assert main(["plan", "--minutes", "10"]) == 0
     printed = capsys.readouterr().out
+    assert re.search(r"evidence.budget: \d+000 is about 10 min here", printed)
     assert "stages to run: cohort, preprocess, split, adapt@0" in printed and "release, report\n" in printed
     assert re.search(r"cases: \d+ pictures", printed)
     assert "preprocess.image_size: 64 (auto)" in printed and "finetune.strategy: lp_ft (auto)" in printed

@@ -106,6 +106,38 @@ def test_frozen_stages_and_normalisation_statistics_stay():
     assert not torch.equal(before.head.weight, after.head.weight)
 
 
+def test_a_network_that_begins_with_nothing_learns_statistics_from_its_batches_where_it_is_trained_and_only_there():
+    before, _ = task()
+    after, curve = trained(dataclasses.replace(RECIPE, batch_statistics=True))
+    boundary = len(before.encoder.stages) - 2
+    moved = {}
+    for name, value in before.encoder.state_dict().items():
+        if "running" in name:
+            moved.setdefault(int(name.split(".")[1]) >= boundary, []).append(
+                not torch.equal(value, after.encoder.state_dict()[name])
+            )
+    assert all(moved[True]) and not any(moved[False])
+    assert min(epoch.inner_loss for epoch in curve) < curve[0].inner_loss
+    assert not any(module.training for module in after.modules())
+
+
+def test_learned_statistics_are_those_of_the_epoch_that_is_kept():
+    network, cases = task()
+    recipe = dataclasses.replace(RECIPE, batch_statistics=True)
+    fit(network, cases, cases, recipe, make_accelerator("cpu"), 0)  # a start that is right already
+    start = copy.deepcopy(network.state_dict())
+    wrong = dataclasses.replace(cases, targets=1 - cases.targets)
+    curve = fit(network, wrong, cases, recipe, make_accelerator("cpu"), 0)
+    assert [epoch.epoch for epoch in curve if epoch.best] == [0]
+    assert all(torch.equal(value, start[name]) for name, value in network.state_dict().items() if "tracked" not in name)
+
+
+def test_a_last_batch_of_one_case_has_no_statistics_of_its_own():
+    network, cases = task()
+    recipe = dataclasses.replace(RECIPE, epochs=1, batch_size=len(cases.targets) - 1, batch_statistics=True)
+    assert len(fit(network, cases, cases, recipe, make_accelerator("cpu"), 0)) == 2
+
+
 def test_where_no_epoch_beats_the_probe_the_probe_stays():
     network, cases = task()
     fit(network, cases, cases, RECIPE, make_accelerator("cpu"), 0)  # a start that is right already
@@ -158,6 +190,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_with_the_parameter():
         {"mix": "cutmix", "mix_alpha": 1.0},
         {"class_weights": "sampling"},
         {"gradual": True},
+        {"batch_statistics": True},
     ],
     ids=str,
 )

@@ -31,6 +31,17 @@ def test_the_probe_is_scikit_learns_logistic_regression_on_standardised_features
     np.testing.assert_allclose(ours / ours.sum(axis=1, keepdims=True), oracle, atol=1e-3)
 
 
+def test_few_cases_of_many_features_get_the_weights_that_a_fit_in_all_of_these_features_gives():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(2, size=40)
+    features = rng.normal(size=(40, 300)) + 0.5 * labels[:, None]
+    probe = probes.fit_probe(features, np.eye(2)[labels], np.arange(40).astype(str), balanced=True, seed=0)
+    model = LogisticRegression(C=probe.penalty, class_weight="balanced", max_iter=10_000, tol=1e-10)
+    model.fit((features - probe.centre) / probe.spread, labels)
+    assert np.allclose(2 * probe.weight[1], model.coef_[0], atol=5e-3 * np.abs(model.coef_).max())
+    assert np.linalg.matrix_rank(probe.weight) == 1 and probe.weight.shape == (2, 300)
+
+
 def test_a_feature_that_hardly_varied_in_training_does_not_decide_alone_at_another_site():
     features, labels = blobs(60, 20, 2, 3.0)
     features[:, 7] = 0.5 + 1e-5 * np.random.default_rng(1).normal(size=60)

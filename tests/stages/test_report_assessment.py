@@ -94,7 +94,9 @@ def test_the_map_is_told_with_its_method_and_how_it_was_chosen(reported):
     assert f"{calibrator['fitted_on']['cases']} images of {calibrator['fitted_on']['patients']} patients" in said
     rows = rows_of(markup, "How the map was chosen")[1:]
     assert [row[0].removesuffix(" (chosen)") for row in rows] == [one["method"] for one in calibrator["choice"]]
-    chosen = "none" if calibrator.get("temperature") == 1 else calibrator["method"]  # a temperature of 1 changes nothing
+    chosen = (
+        "none" if calibrator.get("temperature") == 1 else calibrator["method"]
+    )  # a temperature of 1 changes nothing
     assert [row[0] for row in rows if "(chosen)" in row[0]] == [f"{chosen} (chosen)"]
 
 

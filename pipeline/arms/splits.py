@@ -1,0 +1,72 @@
+"""Who learns and who is judged in each comparison of `evidence`: the folds, every site left out, the locked set."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from pipeline import paths
+from pipeline.paths import Role
+from pipeline.schema import FINAL, Params
+
+
+@dataclass(frozen=True)
+class Split:
+    """Who does what in one comparison.
+
+    Attributes
+    ----------
+    name : str
+        A fold, "without-SITE", or "final".
+    cases : pandas.DataFrame
+        Columns case, patient, site, label, role; those that are judged are held out.
+    """
+
+    name: str
+    cases: pd.DataFrame
+
+    @property
+    def labelled(self) -> pd.DataFrame:
+        """The cases to learn from."""
+        return self.cases[self.cases["role"].isin([Role.TRAIN, Role.INNER])]
+
+    @property
+    def judged(self) -> pd.DataFrame:
+        """The cases that are forecast."""
+        return self.cases[self.cases["role"] == Role.HELD_OUT]
+
+    def only(self, kept: Sequence[str], inner: Sequence[str]) -> "Split":
+        """Learn from these cases alone, of which the `inner` ones stop the training."""
+        role = self.cases["role"].where(~self.cases["case"].isin(self.labelled["case"]), Role.EXCLUDED)
+        role = role.mask(self.cases["case"].isin(kept), Role.TRAIN).mask(self.cases["case"].isin(inner), Role.INNER)
+        return Split(self.name, self.cases.assign(role=role))
+
+
+def folds_of(params: Params) -> list[Split]:
+    """Give the folds of the partition."""
+    return [Split(fold, paths.read_table(paths.split(fold))) for fold in params.split.numbered]
+
+
+def sites_left_out() -> list[Split]:
+    """Leave each development site out in turn, of whose images nothing is then seen, neither labelled nor not."""
+    cases = paths.read_table(paths.split(FINAL))
+    developed = cases["role"].isin([Role.TRAIN, Role.INNER])
+    found, sites = [], sorted(set(cases.loc[developed, "site"]))
+    for site in sites if len(sites) > 1 else []:
+        here = cases["site"] == site
+        role = cases["role"].mask(here | (cases["role"] == Role.LOCKED), Role.EXCLUDED)
+        found.append(Split(f"without-{slug(site)}", cases.assign(role=role.mask(here & developed, Role.HELD_OUT))))
+    return found
+
+
+def locked() -> Split | None:
+    """Judge the locked cases by what learned from all development cases; None where there are none."""
+    cases = paths.read_table(paths.split(FINAL))
+    role = cases["role"].mask(cases["role"] == Role.LOCKED, Role.HELD_OUT)
+    return Split(FINAL, cases.assign(role=role)) if (role == Role.HELD_OUT).any() else None
+
+
+def slug(site: str) -> str:
+    """Write a site as the names of folds do."""
+    return re.sub(r"[^A-Za-z0-9_]", "-", site)

@@ -1,0 +1,163 @@
+"""evidence on a project of pictures and a tiny encoder: what is measured, what is not, and what is trained again."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline import paths
+from pipeline.arms import forecasts, trainings
+from pipeline.arms.networks import Arms
+from pipeline.paths import Role
+from tests.stages.test_stages import run
+
+FOLDS = ("0", "1", "2")
+SMALL = {"evidence__fractions": [0.5], "evidence__draws": 2, "evidence__episodes": 4, "evidence__shots": [1, 3]}
+IN_FULL = {"evidence__budget": 100_000, "finetune__epochs": 1, "evidence__draws": 1}
+
+
+def table(name):
+    return pd.read_csv(paths.evidence(name), keep_default_na=False, na_values=[""])
+
+
+def adapted(folds=(*FOLDS, "final")):
+    run("cohort", "preprocess", "split", *(f"adapt --fold {fold}" for fold in folds))
+
+
+@pytest.fixture
+def probed(project):
+    """A project whose evidence was gathered without training anything."""
+    project(**SMALL)
+    adapted()
+    run("evidence")
+
+
+def test_without_a_budget_adaptation_is_probed_and_what_needs_training_has_no_verdict(probed):
+    found = table("verdicts").set_index(["comparison", "promise"])
+    assert len(found) == 10
+    measured = found.loc["adaptation"].loc[[1, 4, 5]]
+    assert set(measured["verdict"]) <= {"helped", "no evidence", "hurt"} and set(measured["recipe"]) == {"probe"}
+    assert measured[["value", "n", "patients", "minimum_detectable"]].notna().all().all()
+    others = pd.concat([found.loc["transfer"], found.loc["adaptation"].loc[[2, 3]]])
+    assert set(others["verdict"]) == {"not measured"} and others["value"].isna().all()
+    assert others["why"].str.contains("evidence.budget").all()
+    assert not (paths.SCRATCH / "evidence").exists() and paths.read_json(paths.EVIDENCE / "record.json")["rates"] == {}
+
+
+def test_every_table_is_there_and_metrics_have_value_limits_and_n(probed):
+    curve = table("learning_curve").query("figure == 'auc'")
+    assert set(curve["arm"]) == {"imagenet", "adapted"} and sorted(set(curve["fraction"])) == [0.5, 1.0]
+    assert (curve["patients"].groupby(curve["fraction"]).nunique() == 1).all()
+    assert set(table("domains")["site"]) == {"inside", "next door", "outside"}
+    assert set(table("few_shot")["method"]) == {"prototype", "knn", "probe"} and set(table("few_shot")["shots"]) == {
+        1,
+        3,
+    }
+    assert table("zero_shot").loc[0, "state"] == "not available"
+    assert {"architecture", "knowledge", "data"} == set(table("challenges")["challenge"])
+    shown = paths.read_json(paths.VERDICTS)
+    assert len(shown) == 10 and all(set(one) == {"verdict", "value", "lower", "upper", "n"} for one in shown.values())
+
+
+def test_labels_of_judged_cases_move_no_forecast(project, monkeypatch):
+    project(**SMALL)
+    adapted()
+    kept = []
+
+    def remember(self, key, split, logits, patients):
+        kept[-1][key, split.name] = logits
+        gathered(self, key, split, logits, patients)
+
+    gathered = forecasts.Gathered.add
+    monkeypatch.setattr(forecasts.Gathered, "add", remember)
+    for flip in (False, True):
+        kept.append({})
+        if flip:
+            for fold in (*FOLDS, "final"):
+                cases = paths.read_table(paths.split(fold))
+                judged = cases["role"].isin([Role.HELD_OUT, Role.LOCKED])
+                other = cases["label"].map({"ill": "well", "well": "ill"})
+                paths.write_table(cases.assign(label=cases["label"].where(~judged, other)), paths.split(fold))
+        run("evidence")
+    before, after = kept
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[key], after[key]) for key in before if key[1] in (*FOLDS, "final"))
+
+
+def test_a_method_that_acts_in_training_alone_is_not_probed_and_says_so(project):
+    project(**SMALL, adapt__method="none")
+    adapted()
+    run("evidence")
+    verdicts = table("verdicts").query("comparison == 'adaptation'")
+    assert set(verdicts["verdict"]) == {"not measured"}
+    assert verdicts.query("promise in (1, 4, 5)")["why"].str.contains("adapt.method none leaves").all()
+    assert set(table("learning_curve")["arm"]) == {"imagenet"}
+
+
+def test_a_closed_test_set_is_not_forecast(project, monkeypatch):
+    project(**SMALL, calibrate__test="closed")
+    adapted()
+    locked = set(paths.read_table(paths.split("final")).query("role == 'locked'")["case"])
+    looked_at = set()
+    features = Arms.features
+
+    def watched(self, arm, split, cases):
+        looked_at.update(cases["case"])
+        return features(self, arm, split, cases)
+
+    monkeypatch.setattr(Arms, "features", watched)
+    run("evidence")
+    assert locked and not locked & looked_at
+    assert "external" not in set(table("domains")["kind"]) | set(table("final")["scope"])
+
+
+def test_in_full_every_arm_is_trained_once_and_a_second_run_trains_nothing(project, monkeypatch):
+    project(**SMALL | IN_FULL)
+    adapted()
+    trained = []
+    watch = trainings.watch
+    monkeypatch.setattr(trainings, "watch", lambda *given: trained.append(1) or watch(*given))
+    run("evidence")
+    first, spent = table("verdicts"), paths.read_json(paths.EVIDENCE / "record.json")["passes_spent"]
+    curves = table("learning_curve").query("recipe == 'trained' and figure == 'auc'")
+    assert set(curves["arm"]) == {"scratch", "imagenet", "adapted"}
+    assert set(table("trajectories")["arm"]) == {"scratch", "imagenet", "adapted"}
+    assert set(first.query("comparison == 'transfer' and promise in (1, 2, 4, 5)")["recipe"]) == {"trained"}
+    assert 0 < spent < 100_000 and set(paths.read_json(paths.EVIDENCE / "record.json")["rates"]) >= set(FOLDS)
+    once = len(trained)
+    run("evidence")
+    assert len(trained) == once and table("verdicts").equals(first)
+    assert paths.read_json(paths.EVIDENCE / "record.json")["passes_spent"] == spent
+    next(iter((paths.SCRATCH / "evidence").glob("*.npz"))).unlink()  # as if the run had been killed before this one
+    run("evidence")
+    assert len(trained) == once + 1 and table("verdicts").equals(first)
+
+
+def test_a_budget_too_small_for_a_fair_training_from_scratch_says_so(project):
+    project(**SMALL | IN_FULL | {"evidence__budget": 40, "finetune__epochs": 5})
+    adapted()
+    run("evidence")
+    transfer = table("verdicts").query("comparison == 'transfer'")
+    assert set(transfer["verdict"]) == {"not measured"}
+    assert transfer["why"].map(lambda why: bool(re.search("evidence.budget allows .* fewer than the 5", why))).all()
+
+
+def test_a_site_left_out_is_seen_by_no_network_that_is_judged_there(project, monkeypatch):
+    project(**SMALL)
+    adapted()
+    site_of = paths.read_table(paths.split("final")).set_index("case")["site"]
+    seen = {}
+
+    def remember(self, split):
+        network = anew(self, split)
+        seen[split.name] = set(
+            site_of[split.cases.loc[split.cases["role"].isin([Role.TRAIN, Role.UNLABELLED]), "case"]]
+        )
+        return network
+
+    anew = Arms.anew
+    monkeypatch.setattr(Arms, "anew", remember)
+    run("evidence")
+    assert set(seen) == {"without-inside", "without-next-door"}
+    assert "inside" not in seen["without-inside"] and "next door" not in seen["without-next-door"]
