@@ -26,7 +26,7 @@ def architecture(arms: Arms) -> Iterator[Row]:
     planes = geometry.windows if made_of["filter_depth"] > 1 else geometry.channels
     changed = "as it was trained" if planes == 3 else "filters of the first layer repeated, their response kept"
     yield "architecture", "input channels", "", float(planes), f"the encoder was made for 3; {changed}"
-    yield "architecture", "image size", "", float(geometry.image_size), "pixels a side; features are means over places"
+    yield "architecture", "image size", "", float(geometry.image_size), "pixels a side; the encoder pools over places, so that any size fits"
     if geometry.kind == "picture":
         yield "architecture", "dimensions", "", 2.0, "pictures"
     elif made_of["filter_depth"] > 1:
