@@ -73,7 +73,7 @@ def zero_shot(arms: Arms, gathered: Gathered, settings: Evidence) -> Floats:
     try:
         prompts = prompts_for(arms.facts["classes"], settings.prompts)
         model = load_vision_language(settings.vision_language, settings.vision_language_sha256, device)
-        cases = (stored(case) for case in engine.progress(gathered.cases["case"], "zero-shot"))
+        cases = (np.array(stored(case)) for case in engine.progress(gathered.cases["case"], "zero-shot"))
         geometry = arms.geometry
         colour = geometry.kind == "picture" and geometry.channels == 3
         return as_probabilities(zero_shot_logits(model, cases, prompts, geometry.channels, colour), gathered.labelling)

@@ -138,7 +138,7 @@ def parts(
     kinds = strata(targets, task)
     fewest = min(len(set(patients[kinds == kind])) for kind in np.unique(kinds))
     if task == "multilabel":
-        fewest = min(len(set(patients)), most)
+        fewest = min(len(set(patients)), int(np.bincount(kinds).max()))  # one kind at least is in every part
     if fewest < 2:
         return []
     splitter = StratifiedGroupKFold(min(most, fewest), shuffle=True, random_state=seed)

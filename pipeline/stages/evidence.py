@@ -1,6 +1,7 @@
 """evidence: tell whether transfer and adaptation paid, on these data, folds and budget."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -118,7 +119,8 @@ def with_few_labels(arms: Arms, folds: Gathered, names: Sequence[str], params: P
 
 def zero_shot_table(arms: Arms, folds: Gathered, params: Params) -> pd.DataFrame:
     """Tabulate the figures of a vision-language model that saw no label, or say why there are none."""
-    model = params.evidence.vision_language
+    given = params.evidence.vision_language or ""
+    model = given if given.startswith("hub:") else Path(given).name  # no page tells where a folder lies
     try:
         probabilities = zero_shot(arms, folds, params.evidence)
     except NotMeasured as error:

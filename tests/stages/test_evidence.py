@@ -10,7 +10,9 @@ from pipeline import paths
 from pipeline.arms import forecasts, trainings
 from pipeline.arms.networks import Arms
 from pipeline.paths import Role
-from tests.stages.test_stages import run
+from tests.learning.evidence.test_zero_shot import folder, oracle, sha_of  # noqa: F401 - a model of the open_clip kind
+from tests.stages.test_stages import refusal, run
+from tests.stages.test_tasks import relabel
 
 FOLDS = ("0", "1", "2")
 SMALL = {"evidence__fractions": [0.5], "evidence__draws": 2, "evidence__episodes": 4, "evidence__shots": [1, 3]}
@@ -45,7 +47,7 @@ def test_without_a_budget_adaptation_is_probed_and_what_needs_training_has_no_ve
     assert not (paths.SCRATCH / "evidence").exists() and paths.read_json(paths.EVIDENCE / "record.json")["rates"] == {}
 
 
-def test_every_table_is_there_and_metrics_have_value_limits_and_n(probed):
+def test_every_table_is_there_and_the_verdicts_stand_in_git(probed):
     curve = table("learning_curve").query("figure == 'auc'")
     assert set(curve["arm"]) == {"imagenet", "adapted"} and sorted(set(curve["fraction"])) == [0.5, 1.0]
     assert (curve["patients"].groupby(curve["fraction"]).nunique() == 1).all()
@@ -56,8 +58,8 @@ def test_every_table_is_there_and_metrics_have_value_limits_and_n(probed):
     }
     assert table("zero_shot").loc[0, "state"] == "not available"
     assert {"architecture", "knowledge", "data"} == set(table("challenges")["challenge"])
-    shown = paths.read_json(paths.VERDICTS)
-    assert len(shown) == 10 and all(set(one) == {"verdict", "value", "lower", "upper", "n"} for one in shown.values())
+    in_git = pd.read_csv(paths.VERDICTS)
+    assert len(in_git) == 10 and {"verdict", "value", "lower", "upper", "n"} <= set(in_git)
 
 
 def test_labels_of_judged_cases_move_no_forecast(project, monkeypatch):
@@ -161,3 +163,57 @@ def test_a_site_left_out_is_seen_by_no_network_that_is_judged_there(project, mon
     run("evidence")
     assert set(seen) == {"without-inside", "without-next-door"}
     assert "inside" not in seen["without-inside"] and "next door" not in seen["without-next-door"]
+
+
+def three_classes(table):
+    """A blob, or none, and every third patient something else."""
+    names = sorted(set(table["patient"]))
+    ill = table.drop_duplicates("patient").set_index("patient")["label"]
+    return {name: "other" if number % 3 == 0 else ill[name] for number, name in enumerate(names)}
+
+
+def findings(table):
+    """A blob or none; edema in every second patient, not known in every third."""
+    names = sorted(set(table["patient"]))
+    ill = table.drop_duplicates("patient").set_index("patient")["label"] == "ill"
+    edema = {name: "?edema" if number % 3 == 0 else "edema" * (number % 2) for number, name in enumerate(names)}
+    return {name: ";".join(filter(None, ["blob" * bool(ill[name]), edema[name]])) or "no finding" for name in names}
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "label_of"),
+    [
+        ("multiclass", ["well", "ill", "other"], three_classes),
+        ("ordinal", ["well", "other", "ill"], three_classes),
+        ("multilabel", ["blob", "edema"], findings),
+    ],
+)
+def test_every_task_has_its_verdicts_and_a_curve_for_each_class(project, task, classes, label_of):
+    project(**SMALL, split__inner_fraction=0.3)
+    run("cohort", "preprocess", "split")
+    relabel(task, classes, label_of)
+    run(*(f"adapt --fold {fold}" for fold in (*FOLDS, "final")), "evidence")
+    verdicts = table("verdicts").query("comparison == 'adaptation' and promise in (1, 5)")
+    assert verdicts["n"].notna().all() and verdicts["recipe"].eq("probe").all()
+    assert set(table("learning_curve")["of"].dropna()) == set(classes)
+    assert len(table("few_shot")) == 0 if task == "multilabel" else set(table("few_shot")["shots"]) >= {1}
+    assert table("zero_shot").loc[0, "state"] == "not available"
+
+
+def test_a_vision_language_model_forecasts_without_a_label_and_no_table_tells_where_it_lies(project, folder):  # noqa: F811
+    model = {"evidence__vision_language": str(folder), "evidence__vision_language_sha256": sha_of(folder)}
+    project(**SMALL | model, evidence__prompts={"ill": ["a bright blob"]})
+    adapted()
+    run("evidence")
+    found = table("zero_shot").set_index("figure")
+    assert set(found["state"]) == {"measured"} and set(found.index) == {"auc", "log_loss", "accuracy"}
+    assert (found["n"] == len(paths.read_table(paths.split("final")).query("role in ('train', 'inner')"))).all()
+    assert 0 <= found.loc["auc", "lower"] <= found.loc["auc", "value"] <= found.loc["auc", "upper"] <= 1
+    assert not [file for file in paths.EVIDENCE.iterdir() if str(folder.parent) in file.read_text()]
+
+
+def test_words_for_a_class_that_is_not_there_are_refused_with_the_parameter(project, folder, capsys):  # noqa: F811
+    model = {"evidence__vision_language": str(folder), "evidence__vision_language_sha256": sha_of(folder)}
+    project(**SMALL | model, evidence__prompts={"mad": ["a blob"]})
+    adapted()
+    assert "evidence.prompts: mad is no class" in refusal(capsys, "evidence")

@@ -35,7 +35,7 @@ def run_all(folds=FOLDS):
     run("cohort", "preprocess", "split")
     for fold in folds:
         run(f"adapt --fold {fold}", f"finetune --fold {fold}")
-    run("calibrate", "release", "report")
+    run("calibrate", "evidence", "release", "report")
 
 
 def test_a_private_cohort_goes_through_all_stages_and_no_name_leaves_the_key_folder(project, private_keys, capsys):
@@ -210,7 +210,7 @@ def test_a_patient_on_both_sides_is_refused_by_pseudonym_and_stamped_once_acknow
     run("split")
     for fold in FOLDS:
         run(f"adapt --fold {fold}", f"finetune --fold {fold}")
-    run("calibrate", "release", "report")
+    run("calibrate", "evidence", "release", "report")
     assert paths.read_json(paths.CALIBRATED / "stamps.json")["locked_set"]["acknowledged_leaks"] == [patient]
     assert "Leaky test set" in paths.REPORT.read_text()
     assert "FAILED: no leak" in (paths.bundle("demo_lesion_classification") / "docs" / "README.md").read_text()
