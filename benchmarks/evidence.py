@@ -10,19 +10,24 @@ counted over cohorts is printed with its Monte-Carlo standard error; intervals a
 `verdicts`: logistic regressions on features of two arms that are equally good, useless or not; the share of cohorts in
 which a promise is said to be kept or broken, and what it would be without the allowance for the coupling of folds
 (`stratified.coupling`). It should be 5 %. `ratios`: planted learning curves, the arm as good with n patients as its
-reference with `ratio` times n. `gaps`: forecasts out of fold of an AUC of 0.85, of sites left out of 0.75.
+reference with `ratio` times n. `trainings`: two arms' trajectories, the share of cohorts in which training is said to
+be shorter or longer, overfitting less or more. `gaps`: forecasts out of fold of an AUC of 0.85, of sites left out of
+0.75.
 """
 
 import argparse
 from collections.abc import Callable, Iterator
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 
 from pipeline.assessing.evidence import curves, differences, label_efficiency, stratified, verdicts
-from pipeline.assessing.evidence.runs import Runs
-from tests.assessing.evidence.cohorts import planted, probed, with_gap
+from pipeline.assessing.evidence.overfitting import overfitting
+from pipeline.assessing.evidence.runs import ADAPTED, IMAGENET, Runs
+from pipeline.assessing.evidence.training_time import time_to_quality
+from tests.assessing.evidence.cohorts import planted, probed, trained, with_gap
 
 APART = 10**6  # from the seed of a cohort to that of its replicates
 REPLICATES, LEVEL, BINS = 200, 0.95, 10
@@ -33,6 +38,20 @@ COHORTS = {  # of `probed`
     "300 cases, 5 of 50 features tell": {"n": 300, "features": 50, "signal": 0.5, "external": 100},
 }
 ALLOWANCES: dict[str, Callable[..., float]] = {"coupled": stratified.coupling, "as if apart": lambda *_: 1.0}
+TRAININGS: dict[str, dict[str, Any]] = {  # of `trained`
+    "5 folds of 40 held out, alike": {},
+    "5 folds of 40, chance 0.2": {"chance": 0.2},
+    "5 folds of 40, chance 0.5": {"chance": 0.5},
+    "3 folds of 66, chance 0.2": {"folds": 3, "held_out": 66, "chance": 0.2},
+    "5 folds of 40, chance 0.2, 3 times faster, still falling": {
+        "chance": 0.2,
+        "faster": 3.0,
+        "rise": 0.0,
+        "tau": 10.0,
+    },
+    "5 folds of 40, chance 0.2, gap 0.2 less": {"chance": 0.2, "gap": 0.2},
+    "3 folds of 66, chance 0.2, gap 0.2 less": {"folds": 3, "held_out": 66, "chance": 0.2, "gap": 0.2},
+}
 CURVES = ((1.0, 500), (2.0, 500), (4.0, 500), (4.0, 200), (4.0, 2000))  # ratio, cases
 
 
@@ -112,6 +131,22 @@ def gaps_of(internal: Runs, domains: Runs, seed: int) -> pd.DataFrame:
     return differences.domain_table(scopes).iloc[:1]
 
 
+def trainings(cohorts: int) -> Iterator[str]:
+    """Count what is said of trainings that differ by chance, or by a planted speed and gap."""
+    yield header("trainings", "shorter", "longer", "median ratio", "less overfitting", "more", "mean difference")
+    for name, settings in TRAININGS.items():
+        rows = []
+        for seed in range(cohorts):
+            drawn = (trained(seed, **settings), ADAPTED, IMAGENET, REPLICATES, LEVEL, seed + APART)
+            time, gap = time_to_quality(*drawn).set_index("unit").loc["passes"], overfitting(*drawn).iloc[0]
+            limits = [time["lower"], time["upper"], gap["lower"], gap["upper"]]
+            rows.append([time["ratio"], gap["difference"], *limits])
+        found = pd.DataFrame(rows, dtype=float)
+        shorter, longer, less, more = found[2] > 1, found[3] < 1, found[4] > 0, found[5] < 0
+        time_said = (share(shorter), share(longer), f"{found[0].median():.2f}")
+        yield line(name, *time_said, share(less), share(more), f"{found[1].mean():.3f}")
+
+
 def share(marks: "pd.Series[bool]") -> str:
     """Print a share and its standard error, in per cent."""
     part = float(marks.mean())
@@ -126,7 +161,10 @@ def line(*cells: object) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-PARTS: dict[str, Callable[[int], Iterator[str]]] = {"verdicts": null_rates, "ratios": ratios, "gaps": gaps}
+PARTS: dict[str, Callable[[int], Iterator[str]]] = {
+    **{"verdicts": null_rates, "ratios": ratios},
+    **{"gaps": gaps, "trainings": trainings},
+}
 
 if __name__ == "__main__":
     main()

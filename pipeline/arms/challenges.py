@@ -14,10 +14,17 @@ COLUMNS = ["challenge", "name", "arm", "value", "words"]
 Row = tuple[str, str, str, float | None, str]
 
 
-def challenges(arms: Arms, folds: Sequence[Split], names: Sequence[str]) -> pd.DataFrame:
-    """Table `COLUMNS`: what was changed for these images, and what the features of each arm are worth unadorned."""
-    rows = [*architecture(arms), *transferability(arms, folds, names), *similarity(arms, folds[0], names)]
-    return pd.DataFrame([*rows, *amounts(arms, folds)], columns=COLUMNS)
+def challenges(arms: Arms, folds: Sequence[Split], names: Sequence[str], final: pd.DataFrame) -> pd.DataFrame:
+    """Table `COLUMNS`: what was changed for these images, and what the features of each arm are worth unadorned.
+
+    Parameters
+    ----------
+    final : pandas.DataFrame
+        The figures after all training patients, of which those of probes tell how far a plane parts the classes.
+    """
+    rows = [*architecture(arms), *separability(final), *transferability(arms, folds, names)]
+    rows += [*similarity(arms, folds[0], names), *amounts(arms, folds)]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def architecture(arms: Arms) -> Iterator[Row]:
@@ -26,7 +33,13 @@ def architecture(arms: Arms) -> Iterator[Row]:
     planes = geometry.windows if made_of["filter_depth"] > 1 else geometry.channels
     changed = "as it was trained" if planes == 3 else "filters of the first layer repeated, their response kept"
     yield "architecture", "input channels", "", float(planes), f"the encoder was made for 3; {changed}"
-    yield "architecture", "image size", "", float(geometry.image_size), "pixels a side; the encoder pools over places, so that any size fits"
+    yield (
+        "architecture",
+        "image size",
+        "",
+        float(geometry.image_size),
+        "pixels a side; any size fits, as features are pooled",
+    )
     if geometry.kind == "picture":
         yield "architecture", "dimensions", "", 2.0, "pictures"
     elif made_of["filter_depth"] > 1:
@@ -35,6 +48,14 @@ def architecture(arms: Arms) -> Iterator[Row]:
     else:
         words = f"each volume is a bag of {geometry.slices} instances, which attention weighs"
         yield "architecture", "dimensions", "", 2.0, words
+
+
+def separability(final: pd.DataFrame) -> Iterator[Row]:
+    """Take the AUC of a linear probe on all labelled cases, out of fold."""
+    probes = final[(final["recipe"] == "probe") & (final["scope"] == "internal") & (final["figure"] == "auc")]
+    for row in probes.to_dict("records"):
+        words = f"AUC of a probe out of fold, {row['lower']:.2f} to {row['upper']:.2f}"
+        yield "knowledge", "linear separability", row["arm"], row["value"], words
 
 
 def transferability(arms: Arms, folds: Sequence[Split], names: Sequence[str]) -> Iterator[Row]:

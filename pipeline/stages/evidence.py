@@ -43,7 +43,7 @@ def run(params: Params) -> None:
     trainings = trained(arms, folds, others)
     tables = judge(folds, others, params)
     tables |= with_few_labels(arms, folds, names, params)
-    tables["challenges"] = challenges(arms, folds.splits, names)
+    tables["challenges"] = challenges(arms, folds.splits, names, tables["final"])
     tables["verdicts"] = told(verdicts(tables), others.why_not | folds.why_not)
     write(tables, record_of(arms, trainings, params))
 

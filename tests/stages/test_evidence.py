@@ -57,7 +57,11 @@ def test_every_table_is_there_and_the_verdicts_stand_in_git(probed):
         3,
     }
     assert table("zero_shot").loc[0, "state"] == "not available"
-    assert {"architecture", "knowledge", "data"} == set(table("challenges")["challenge"])
+    challenges = table("challenges")
+    assert {"architecture", "knowledge", "data"} == set(challenges["challenge"])
+    separable = challenges.query("name == 'linear separability'").set_index("arm")["value"]
+    final = table("final").query("scope == 'internal' and figure == 'auc'").set_index("arm")["value"]
+    assert separable.to_dict() == final.to_dict() and len(final) == 2
     in_git = pd.read_csv(paths.VERDICTS)
     assert len(in_git) == 10 and {"verdict", "value", "lower", "upper", "n"} <= set(in_git)
 

@@ -1,12 +1,14 @@
 """Simulated cohorts of which the truth is known: probes that learn from random features, and planted curves."""
 
+import itertools
+
 import numpy as np
 from scipy.special import expit
 from scipy.stats import norm
 from sklearn import config_context
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.assessing.evidence.runs import Key, Runs
+from pipeline.assessing.evidence.runs import Key, Runs, Trajectory
 from pipeline.assessing.views import both_ways
 
 ARMS = ("adapted", "imagenet")
@@ -125,3 +127,32 @@ def with_gap(seed, n=300, inside=0.85, outside=0.75, n_sites=3):
         Runs(names, names, folds.astype(str), truth, sites, internal, labelled),
         Runs(names, names, left_out, truth, sites, domains, labelled),
     )
+
+
+def trained(seed, folds=5, held_out=40, chance=0.0, faster=1.0, gap=0.0, rise=0.015, tau=3.0, epochs=20):
+    """Draw the trainings of two arms, of which "adapted" fits `faster` times as fast and overfits by `gap` nats less.
+
+    The mean training loss falls by exp(-epoch / tau); the test loss lies above it, by `rise` more every epoch. `chance` is
+    what a training has of its own: the spread of ln tau between trainings, and of the test loss.
+
+    Returns
+    -------
+    list of Trajectory
+    """
+    rng = np.random.default_rng(seed)
+    fold_of = np.arange(folds * held_out) % folds
+    patients, ease = np.arange(len(fold_of)).astype(str), rng.normal(0, 0.4, len(fold_of))
+    each = np.arange(epochs)
+    found = []
+    for fold, arm in itertools.product(range(folds), ARMS):
+        own, mine = arm == ARMS[0], fold_of == fold
+        time = tau / (faster if own else 1) * np.exp(chance * rng.normal())
+        train = 0.1 + 0.5 * np.exp(-each / time)
+        above = 0.15 + rise * each + (0 if own else gap) + 0.05 * chance * (2 * rng.normal() + rng.normal(size=epochs))
+        own_losses, test = (train[:, None] + ease[side] for side in (~mine, mine))
+        test = test + above[:, None] + rng.normal(0, 0.15, test.shape)
+        passes = 100.0 * (each + 1)
+        found.append(
+            Trajectory(arm, str(fold), passes, passes, train, own_losses, patients[~mine], test, patients[mine])
+        )
+    return found
