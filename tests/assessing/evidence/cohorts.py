@@ -132,8 +132,8 @@ def with_gap(seed, n=300, inside=0.85, outside=0.75, n_sites=3):
 def trained(seed, folds=5, held_out=40, chance=0.0, faster=1.0, gap=0.0, rise=0.015, tau=3.0, epochs=20):
     """Draw the trainings of two arms, of which "adapted" fits `faster` times as fast and overfits by `gap` nats less.
 
-    The mean training loss falls by exp(-epoch / tau); the test loss lies above it, by `rise` more every epoch. `chance` is
-    what a training has of its own: the spread of ln tau between trainings, and of the test loss.
+    The mean training loss falls by exp(-epoch / tau); the test loss lies above it, by `rise` more every epoch. `chance`
+    is what a training has of its own: the spread of ln tau between trainings, and of the test loss.
 
     Returns
     -------
