@@ -250,7 +250,7 @@ def test_bad_input_is_refused_with_the_parameter_and_the_cure(project, capsys, c
 
 
 def test_a_locked_fraction_of_patients_is_never_developed_on(project):
-    project(split__test="patients", split__test_fraction=0.4)
+    project(split__test="patients", split__test_fraction=0.3)
     run("cohort", "preprocess", "split")
     for fold in FOLDS:
         table = pd.read_csv(paths.split(fold))
