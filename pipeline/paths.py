@@ -37,6 +37,7 @@ INDEX = PREPARED / "index.csv"
 UNPREPARED = PREPARED / "refused.csv"
 GEOMETRY = PREPARED / "geometry.json"
 READING = PREPARED / "reading.json"
+HISTOGRAMS = PREPARED / "histograms.csv"
 
 SPLIT = DATA / "split"
 SPLIT_SUMMARY = SPLIT / "summary.json"

@@ -34,16 +34,24 @@ class Steps:
     deface: bool = False
 
     def prepare_file(self, file: Path) -> Prepared:
-        """Read a scan and prepare it.
+        """Read a scan and prepare it; errors are those of `read`."""
+        return self.prepare(self.read(file))
+
+    def read(self, file: Path) -> Scan:
+        """Read a scan as it is, in its own units.
 
         Raises
         ------
         Unreadable
-            If the file is refused, is of another kind than the cohort, or shows no head that could be defaced.
+            If the file is refused, or is of another kind than the cohort.
         """
         scan = read_scan(file, self.policy)
         if scan.header.is_volume != (self.geometry.kind == "volume"):
             raise Unreadable("kind", f"not a {self.geometry.kind}")
+        return scan
+
+    def prepare(self, scan: Scan) -> Prepared:
+        """Prepare a scan that was read; Unreadable if it shows no head that could be defaced."""
         if self.deface and scan.header.is_volume:
             scan = replace(scan, voxels=without_face(scan))
         return prepare(scan, self.geometry)

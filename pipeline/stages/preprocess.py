@@ -13,6 +13,8 @@ from pipeline import engine, paths, scratch
 from pipeline.imaging.cohort_table import findings_table, pseudonymised, read_cohort_table
 from pipeline.imaging.deidentify import pseudonym, salt_of
 from pipeline.imaging.fingerprint import intensity_statistics, perceptual_hash, signature, thumbnail, voxel_hash
+from pipeline.imaging.histogram import Histogram, histogram_of, summed
+from pipeline.imaging.intensity import grey
 from pipeline.imaging.preparation import Steps
 from pipeline.imaging.reading.scan import Finding, Header, Policy, Unreadable
 from pipeline.imaging.simulate import is_recipe
@@ -21,6 +23,7 @@ from pipeline.refusal import Refusal
 from pipeline.schema import Params
 
 PLANES = "planes.npy"
+STATES = ("before", "after")
 
 
 def run(params: Params) -> None:
@@ -41,7 +44,9 @@ def run(params: Params) -> None:
         rows.append(values)
     tell_refused(refused, len(rows))
     paths.write_table(findings_table([case for case, _ in refused], [[one] for _, one in refused]), paths.UNPREPARED)
-    paths.write_table(pd.DataFrame(rows), paths.INDEX)
+    index = pd.DataFrame(rows)
+    paths.write_table(index.drop(columns=[f"histogram_{state}" for state in STATES]), paths.INDEX)
+    paths.write_table(histograms(index.merge(cases[["case", "site"]], on="case")), paths.HISTOGRAMS)
     paths.write_json(steps.geometry.as_json(), paths.GEOMETRY)
     paths.write_json({"policy": asdict(steps.policy), "deface": steps.deface}, paths.READING)
 
@@ -84,10 +89,12 @@ def prepare_case(job: tuple[str, Path], folder: Path, steps: Steps) -> dict[str,
     """Prepare one case, store its planes in `folder`, and return its row of the index."""
     case, file = job
     try:
-        prepared = steps.prepare_file(file)
+        scan = steps.read(file)
+        prepared = steps.prepare(scan)
     except Unreadable as error:
         return {"finding": vars(error.finding)}
     planes = prepared.planes
+    states = {"before": grey(scan.voxels), "after": planes}
     np.save(folder / PLANES, planes, allow_pickle=False)
     return {
         "case": case,
@@ -97,7 +104,22 @@ def prepare_case(job: tuple[str, Path], folder: Path, steps: Steps) -> dict[str,
         "signature": signature(planes),
         **intensity_statistics(planes),
         "placement": prepared.placement.as_text(),
+        **{f"histogram_{state}": histogram_of(values).as_json() for state, values in states.items()},
     }
+
+
+def histograms(cases: pd.DataFrame) -> pd.DataFrame:
+    """Sum the histograms of each site's cases, before in the scans' own units and after in stored grey values."""
+    rows = []
+    for site, group in cases.groupby("site"):
+        for state in STATES:
+            total = summed([Histogram(**one) for one in group[f"histogram_{state}"]])
+            low, high = total.edges
+            edges = np.linspace(low, high, len(total.counts) + 1)
+            known = {"site": site, "state": state, "cases": len(group)}
+            ends = zip(edges[:-1], edges[1:], total.counts, strict=True)
+            rows += [known | {"low": start, "high": end, "count": count} for start, end, count in ends]
+    return pd.DataFrame(rows)
 
 
 def tell_refused(refused: list[tuple[str, Finding]], prepared: int) -> None:
