@@ -8,6 +8,7 @@ import pandas as pd
 
 from pipeline import paths
 from pipeline.arms.challenges import challenges
+from pipeline.arms.embeddings import embeddings
 from pipeline.arms.few_labels import few_shot, zero_shot
 from pipeline.arms.forecasts import Gathered, probe, train
 from pipeline.arms.networks import ADAPTED, IMAGENET, SCRATCH, Arms, NotMeasured
@@ -44,6 +45,7 @@ def run(params: Params) -> None:
     tables = judge(folds, others, params)
     tables |= with_few_labels(arms, folds, names, params)
     tables["challenges"] = challenges(arms, folds.splits, names, tables["final"])
+    tables |= embeddings(arms, names, params.calibrate)
     tables["verdicts"] = told(verdicts(tables), others.why_not | folds.why_not)
     write(tables, record_of(arms, trainings, params))
 
