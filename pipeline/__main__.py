@@ -19,6 +19,7 @@ STAGES = {
     "finetune": "train one fold",
     "calibrate": "judge the folds and the locked test set, fit the calibrator",
     "evidence": "tell whether transfer and adaptation paid, on these data and folds",
+    "explain": "show the most confident mistakes, and where the network looked",
     "release": "pack the final model as a MONAI Bundle with card and checksums",
     "report": "draw one page of all the above",
 }

@@ -70,6 +70,9 @@ OPENINGS = DATA / "openings.csv"
 EVIDENCE = DATA / "evidence"
 VERDICTS = METRICS / "verdicts.csv"
 
+EXPLAINED = DATA / "explained"
+MISTAKES = EXPLAINED / "mistakes.csv"
+
 RELEASED = DATA / "released"
 SCRATCH = DATA / "scratch"
 ACTIVATIONS = SCRATCH / "activations"

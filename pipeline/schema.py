@@ -215,6 +215,13 @@ class Evidence(Section):
     prompts: dict[str, tuple[str, ...]] = {}
 
 
+class Explain(Section):
+    """Which mistakes the page shows, and how it is found out where the network looked."""
+
+    errors: Annotated[int, Field(ge=0)] = 6
+    method: Literal["gradcam", "occlusion"] = "gradcam"
+
+
 class Release(Section):
     """What the handed-over model is called, and what it must show to be called validated."""
 
@@ -243,6 +250,7 @@ class Params(Section):
     finetune: Finetune
     calibrate: Calibrate
     evidence: Evidence
+    explain: Explain
     release: Release
     report: Report
 

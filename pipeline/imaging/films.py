@@ -1,0 +1,68 @@
+"""Small pictures for the page: the instances of a case side by side, plain and with a map laid over them."""
+
+import base64
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.imaging.geometry import Geometry
+
+Pictures = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+EDGE = 128  # pixels of a frame
+QUALITY = 75
+COLD, HOT = (255, 90, 0), (255, 240, 120)  # of a map, from a little to most; both bright on grey
+OPAQUE = 0.65
+
+
+def frames(planes: NDArray[np.uint8], geometry: Geometry) -> Pictures:
+    """Give one picture of each instance: a picture in its colours, of a volume's instance the plane in its middle.
+
+    Parameters
+    ----------
+    planes : (P, H, W) uint8
+
+    Returns
+    -------
+    (S, H, W, 3) uint8
+    """
+    instances = planes.reshape(geometry.slices, geometry.channels, *planes.shape[1:])
+    if geometry.kind == "picture" and geometry.channels == 3:
+        return np.ascontiguousarray(np.moveaxis(instances, 1, -1))
+    middle = geometry.channels // geometry.windows // 2 * geometry.windows
+    return np.repeat(instances[:, middle, ..., None], 3, axis=-1)
+
+
+def overlaid(pictures: Pictures, maps: Floats) -> Pictures:
+    """Lay maps over pictures, from see-through (0) through orange to bright yellow (1).
+
+    Parameters
+    ----------
+    pictures : (S, H, W, 3) uint8
+    maps : (S, H, W) in [0, 1]
+    """
+    share = maps[..., None]
+    colour = np.array(COLD) + share * (np.array(HOT, dtype=np.float32) - np.array(COLD))
+    mixed = pictures + OPAQUE * share * (colour - pictures)
+    return np.asarray(mixed.round().clip(0, 255), dtype=np.uint8)
+
+
+def film(pictures: Pictures, edge: int = EDGE) -> str:
+    """Put pictures (S, H, W, 3) side by side, each at most `edge` pixels wide: base64 WebP text."""
+    small = [Image.fromarray(picture) for picture in pictures]
+    if small[0].width > edge:
+        small = [picture.resize((edge, edge), Image.Resampling.BILINEAR) for picture in small]
+    strip = np.concatenate([np.asarray(picture) for picture in small], axis=1)
+    buffer = io.BytesIO()
+    Image.fromarray(strip).save(buffer, format="WEBP", quality=QUALITY)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def evenly(count: int, most: int, always: int) -> NDArray[np.int64]:
+    """Choose at most so many of `count` instances, evenly, of which one is sure to be there."""
+    chosen = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+    chosen[np.abs(chosen - always).argmin()] = always
+    return chosen
