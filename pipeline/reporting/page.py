@@ -1,5 +1,7 @@
 """One self-contained page: the template, its style and its plots in a single file that opens without a network."""
 
+import base64
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from pipeline.reporting.figures import figure_of, show_interval, show_number
 from pipeline.reporting.terms import OF_ADAPTATION, OF_ASSESSMENT, OF_RECIPES, explain
 
 HERE = Path(__file__).parent
+OUR_FILES = ("page.css", "images.css", "slices.js")
 
 
 def write_page(values: Mapping[str, Any]) -> str:
@@ -25,6 +28,8 @@ def write_page(values: Mapping[str, Any]) -> str:
     )
     environment.filters |= {"interval": show_interval, "number": show_number, "term": explain}
     environment.filters |= {"figure": figure_of, "set_name": set_name}
-    style = Markup((HERE / "page.css").read_text())  # our own file
+    style, images_style, slices = (Markup((HERE / name).read_text()) for name in OUR_FILES)
+    digest = base64.b64encode(hashlib.sha256(slices.encode()).digest()).decode()  # no other script may run
+    scripts = {"slices": slices, "slices_digest": f"sha256-{digest}", "images_style": images_style}
     terms = {"terms": OF_ADAPTATION, "terms_of_recipes": OF_RECIPES, "terms_of_assessment": OF_ASSESSMENT}
-    return environment.get_template("page.html").render(style=style, **terms, **values)
+    return environment.get_template("page.html").render(style=style, **scripts, **terms, **values)

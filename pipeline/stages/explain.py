@@ -20,9 +20,11 @@ from pipeline.schema import Params
 
 SCOPES = ("internal", "external", "test")  # of images; patients are not shown
 FRAMES = 24  # of a volume on the page
+LARGE = 224  # pixels of the one that is shown by itself
 COLUMNS = [
     *("scope", "case", "site", "label", "forecast", "probability", "model"),
-    *("spoke_for", "method", "shown", "slices", "attention", "film", "overlay"),
+    *("spoke_for", "method", "shown", "slices", "attention"),
+    *("picture", "looked", "film", "overlay"),
 ]
 
 
@@ -71,13 +73,16 @@ def pictures(network: Classifier, case: dict[str, Any], geometry: Geometry, para
     maps, attention = (by_instance(values, len(instances)) for values in (found.maps, found.attention))
     peak = int(maps.sum(axis=(1, 2)).argmax()) if found.method != "none" else len(maps) // 2
     chosen = evenly(len(instances), FRAMES, peak)
+    over = overlaid(instances, maps)
     return {
         "method": found.method,
         "shown": int(np.searchsorted(chosen, peak)),
         "slices": ";".join(str(number + 1) for number in chosen),
         "attention": ";".join(f"{share:.4f}" for share in attention[chosen] / attention.sum()),
-        "film": film(instances[chosen]),
-        "overlay": film(overlaid(instances[chosen], maps[chosen])),
+        "picture": film(instances[peak : peak + 1], LARGE),
+        "looked": film(over[peak : peak + 1], LARGE),
+        "film": film(instances[chosen]) if len(chosen) > 1 else "",
+        "overlay": film(over[chosen]) if len(chosen) > 1 else "",
     }
 
 

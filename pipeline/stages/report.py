@@ -17,10 +17,13 @@ from pipeline.reporting.assessment import assessed, units_of
 from pipeline.reporting.blocks import PATIENTS
 from pipeline.reporting.calibrator import calibrator_in_words
 from pipeline.reporting.diagrams import roc, training_curve, unlabelled_curve
+from pipeline.reporting.embedding import embedding_section
 from pipeline.reporting.evidence import TABLES as EVIDENCE
 from pipeline.reporting.evidence import evidence_section
 from pipeline.reporting.figures import figure_of
 from pipeline.reporting.finetuning import recipes
+from pipeline.reporting.histograms import site_histograms
+from pipeline.reporting.mistakes import mistakes_section
 from pipeline.reporting.page import write_page
 from pipeline.reporting.tasks import labels_left_out, repetitions, words_of
 from pipeline.schema import FINAL, Params
@@ -32,6 +35,7 @@ ASSESSED = (
     *("selective", "abstention", "conformal", "subgroups", "baselines", "prevalence", "recalibration"),
 )
 TEXT = ("scope", "rung", "validator", "site", "unlabelled", "fold", "class", "repetition", "of", "value", "group")
+CASES = ("scope", "site", "label", "forecast", "spoke_for", "model", "slices", "attention", "film", "overlay", "state")
 NAMES = ("scope", "site", "fold", "of", "name")  # of the tables of evidence, where a value is a figure
 
 
@@ -75,6 +79,7 @@ def run(params: Params) -> None:
             **adaptation(params),
             "recipes": finetuning(params),
             "evidence": evidence(),
+            **images(),
             **plots(params),
         }
     )
@@ -231,6 +236,18 @@ def evidence() -> dict[str, Any] | None:
     tables = {name: rows_of(paths.evidence(name), NAMES) for name in EVIDENCE}
     tables["time_to_quality"] += rows_of(seconds, NAMES) if seconds.exists() else []
     return evidence_section(tables, paths.read_json(record))
+
+
+def images() -> dict[str, Any]:
+    """Collect what explains by pictures: histograms, places in the features, mistakes; what is absent is not shown."""
+    counted, explained = paths.HISTOGRAMS, paths.MISTAKES
+    tables = [paths.evidence(name) for name in ("embedding", "domain_distance")]
+    places, distances = (rows_of(file, CASES) if file.exists() else [] for file in tables)
+    return {
+        "histograms": site_histograms(rows_of(counted, CASES) if counted.exists() else []),
+        "embedding": embedding_section(places, distances),
+        "mistakes": mistakes_section(rows_of(explained, CASES)) if explained.exists() else None,
+    }
 
 
 def images_seen(fold: str, record: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """Features seen from outside: their two widest directions, and how far apart the sites lie in them."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -89,12 +87,11 @@ def domain_distances(
 
 
 def _changes(figures: Mapping[str, Figure]) -> dict[str, Figure]:
-    """Subtract the first of two figures from the second, on the same draws."""
-
-    def change(before: Figure, after: Figure, weights: Floats) -> Floats:
-        return after(weights) - before(weights)
-
-    return {CHANGE: partial(change, *pair) for pair in pairwise(figures.values())}
+    """Subtract the first of two figures from the second, on the same draws; of one there is no change."""
+    if len(figures) != 2:
+        return {}
+    before, after = figures.values()
+    return {CHANGE: lambda weights: after(weights) - before(weights)}
 
 
 def _mmd(features: Floats, here: Marks, patients: Names, seed: int) -> Figure:
