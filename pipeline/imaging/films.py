@@ -14,8 +14,9 @@ Floats = NDArray[np.float32]
 
 EDGE = 128  # pixels of a frame
 QUALITY = 75
-COLD, HOT = (255, 90, 0), (255, 240, 120)  # of a map, from a little to most; both bright on grey
-OPAQUE = 0.65
+COLOURS = ((70, 10, 120), (215, 60, 60), (255, 235, 110))  # of a map: a little, half, most; ever brighter
+OPAQUE = 0.75
+DIMMED = 0.6  # what is left of a picture under a map, so that white tissue does not hide it
 
 
 def frames(planes: NDArray[np.uint8], geometry: Geometry) -> Pictures:
@@ -37,16 +38,16 @@ def frames(planes: NDArray[np.uint8], geometry: Geometry) -> Pictures:
 
 
 def overlaid(pictures: Pictures, maps: Floats) -> Pictures:
-    """Lay maps over pictures, from see-through (0) through orange to bright yellow (1).
+    """Lay maps over dimmed pictures, from see-through (0) through violet and red to bright yellow (1).
 
     Parameters
     ----------
     pictures : (S, H, W, 3) uint8
     maps : (S, H, W) in [0, 1]
     """
-    share = maps[..., None]
-    colour = np.array(COLD) + share * (np.array(HOT, dtype=np.float32) - np.array(COLD))
-    mixed = pictures + OPAQUE * share * (colour - pictures)
+    colour = np.stack([np.interp(maps, (0, 0.5, 1), channel) for channel in zip(*COLOURS, strict=True)], axis=-1)
+    dimmed = DIMMED * pictures
+    mixed = dimmed + OPAQUE * maps[..., None] * (colour - dimmed)
     return np.asarray(mixed.round().clip(0, 255), dtype=np.uint8)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.imaging.intensity import percentiles
 
 BINS = 64
-RANGE = (0.5, 99.5)  # percentiles; what lies outside is counted at the ends, as preprocessing clips it
+MIDDLE, WHOLE = (0.5, 99.5), (0.0, 100.0)  # percentiles; what lies outside is counted at the ends
 PIECE = 1 << 20  # voxels at a time
 
 
@@ -54,15 +54,17 @@ class Histogram:
         return Histogram(exponent, int(places[0]), tuple(counts.tolist()))
 
 
-def histogram_of(values: NDArray[Any]) -> Histogram:
-    """Count grey values in at most `BINS` bins between their percentiles `RANGE`.
+def histogram_of(values: NDArray[Any], within: tuple[float, float] = MIDDLE) -> Histogram:
+    """Count grey values in at most `BINS` bins between two of their percentiles.
 
     Parameters
     ----------
     values : array
         Finite, in any unit and shape.
+    within : (low, high)
+        Percentiles in [0, 100]; a scan's few brightest voxels would else leave one bin to all others.
     """
-    low, high = percentiles(values, RANGE)
+    low, high = percentiles(values, within)
     exponent = int(np.ceil(np.log2((high - low) / BINS))) if high > low else 0
     first, last = _bin_of(low, exponent), _bin_of(high, exponent)
     if last - first >= BINS:  # the range lies across one bin more than it is wide

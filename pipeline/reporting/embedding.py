@@ -10,7 +10,7 @@ from pipeline.reporting.blocks import Row
 from pipeline.reporting.figures import figure_of
 from pipeline.reporting.plots import RIGHT, WIDTH, Axes, Point, chart, nice_range
 
-ARMS = {"imagenet": "before: ImageNet's encoder", "adapted": "after adaptation"}
+ARMS = {"imagenet": "Before, ImageNet's encoder", "adapted": "After adaptation"}
 MEASURES = ("mmd", "a_distance")
 GROUPED = {"site": "site", "label": "class"}
 MOST = 6  # groups that are told apart; the smaller ones share the last mark
@@ -63,7 +63,7 @@ def _view(column: str, parts: dict[str, list[Row]]) -> dict[str, Any]:
     plots = [
         {
             "svg": _scatter(f"Cases by {GROUPED[column]}, {ARMS[arm]}", rows, [number[name] for name in names]),
-            "caption": ARMS[arm].capitalize(),
+            "caption": ARMS[arm],
         }
         for arm, rows in parts.items()
     ]

@@ -1,5 +1,6 @@
 """Histograms of grey values, one pair of charts for each site: before preprocessing and after."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,13 +10,14 @@ from pipeline.reporting.plots import Axes, Column, chart
 STATES = {"before": ("Before, in the scan's own units", 4), "after": ("After, as stored", 1)}
 HEIGHT = 170
 ROOM = 1.08  # above the tallest column that is drawn whole
+DARK = 0.15  # of the range, in whose bins air lies
 
 
 def site_histograms(rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
     """Draw the histograms of each site.
 
-    The fullest bin, air as a rule, would flatten all others: a column is cut where it is higher than those, and the
-    caption says how high it is. Stored grey values have one range and one scale for all sites, a scan's own units
+    Air would flatten all else: columns are cut at the tallest one that is not among the darkest, and the caption says
+    how much lies in those that are cut. Stored grey values have one range and one scale for all sites, a scan's own units
     have not.
 
     Parameters
@@ -46,8 +48,8 @@ def _shares(bins: Sequence[Row]) -> list[float]:
 
 
 def _height(shares: Sequence[float]) -> float:
-    """Take the second tallest column; the tallest where there is no other."""
-    return ROOM * sorted(shares)[-2:][0]
+    """Take the tallest column that is not among the darkest; the tallest where these hold all."""
+    return ROOM * (max(shares[math.ceil(DARK * len(shares)) :], default=0.0) or max(shares))
 
 
 def _histogram(site: str, state: str, bins: Sequence[Row], shares: Sequence[float], top: float) -> dict[str, Any]:
@@ -58,9 +60,9 @@ def _histogram(site: str, state: str, bins: Sequence[Row], shares: Sequence[floa
         Column(float(row["low"]), float(row["high"]), 0.0, 100 * min(share, top), colour)
         for row, share in zip(bins, shares, strict=True)
     ]
-    tallest = max(range(len(shares)), key=lambda place: shares[place])
-    cut = f"; cut: {shares[tallest]:.0%} lie at {bins[tallest]['low']:g} to {bins[tallest]['high']:g}"
-    caption = f"{said}, {int(bins[0]['cases'])} cases{cut if shares[tallest] > top else ''}"
+    cut = [share for share in shares if share > top]
+    told = f"; columns at the top are cut, they hold {100 * sum(cut):.0f} % of the voxels" if cut else ""
+    caption = f"{said}, {int(bins[0]['cases'])} cases{told}"
     table = [{"low": row["low"], "high": row["high"], "share": share} for row, share in zip(bins, shares, strict=True)]
     svg = chart(f"Grey values of {site or 'all cases'}. {caption}", axes, [], columns=columns)
     return {"svg": svg, "caption": caption, "rows": table}

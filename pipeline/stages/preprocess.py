@@ -13,7 +13,7 @@ from pipeline import engine, paths, scratch
 from pipeline.imaging.cohort_table import findings_table, pseudonymised, read_cohort_table
 from pipeline.imaging.deidentify import pseudonym, salt_of
 from pipeline.imaging.fingerprint import intensity_statistics, perceptual_hash, signature, thumbnail, voxel_hash
-from pipeline.imaging.histogram import Histogram, histogram_of, summed
+from pipeline.imaging.histogram import WHOLE, Histogram, histogram_of, summed
 from pipeline.imaging.intensity import grey
 from pipeline.imaging.preparation import Steps
 from pipeline.imaging.reading.scan import Finding, Header, Policy, Unreadable
@@ -94,7 +94,7 @@ def prepare_case(job: tuple[str, Path], folder: Path, steps: Steps) -> dict[str,
     except Unreadable as error:
         return {"finding": vars(error.finding)}
     planes = prepared.planes
-    states = {"before": grey(scan.voxels), "after": planes}
+    counts = {"before": histogram_of(grey(scan.voxels)), "after": histogram_of(planes, WHOLE)}
     np.save(folder / PLANES, planes, allow_pickle=False)
     return {
         "case": case,
@@ -104,7 +104,7 @@ def prepare_case(job: tuple[str, Path], folder: Path, steps: Steps) -> dict[str,
         "signature": signature(planes),
         **intensity_statistics(planes),
         "placement": prepared.placement.as_text(),
-        **{f"histogram_{state}": histogram_of(values).as_json() for state, values in states.items()},
+        **{f"histogram_{state}": counted.as_json() for state, counted in counts.items()},
     }
 
 

@@ -27,13 +27,21 @@ def test_a_picture_keeps_its_colours_and_grey_stays_grey():
     assert frames(planes[:1], geometry("picture", 1, 1))[0, 5, 5].tolist() == [200, 200, 200]
 
 
-def test_a_map_of_zero_leaves_the_picture_and_one_makes_it_bright():
-    picture = np.full((1, 4, 4, 3), 60, dtype=np.uint8)
+def test_a_map_of_zero_only_dims_the_picture_and_one_makes_it_bright():
+    picture = np.full((1, 4, 4, 3), 200, dtype=np.uint8)
     maps = np.zeros((1, 4, 4), dtype=np.float32)
     maps[0, 2, 1] = 1
     found = overlaid(picture, maps)
-    assert (found[0, 0, 0] == 60).all() and found[0, 2, 1].min() > 90 and found[0, 2, 1, 0] > 180
-    assert (found != picture).any(axis=-1).sum() == 1
+    assert (found[0, 0, 0] == 120).all() and found[0, 2, 1, 0] > 200 > 150 > found[0, 2, 1, 2]
+    assert (found != 120).any(axis=-1).sum() == 1
+
+
+def test_the_more_spoke_for_a_class_the_brighter_is_the_map_on_black_and_on_white():
+    maps = np.linspace(0, 1, 6, dtype=np.float32)[None, None]
+    luma = overlaid(np.zeros((1, 1, 6, 3), dtype=np.uint8), maps) @ np.array([0.299, 0.587, 0.114])
+    assert (np.diff(luma[0, 0]) > 5).all()
+    colours = overlaid(np.full((1, 1, 6, 3), 255, dtype=np.uint8), maps)[0, 0].astype(int)
+    assert (np.diff(colours[:, 0] - colours[:, 2]) > 2).all()  # ever warmer
 
 
 def test_a_film_has_its_frames_side_by_side_and_is_small():

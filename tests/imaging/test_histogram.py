@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.imaging.histogram import BINS, Histogram, histogram_of, summed
+from pipeline.imaging.histogram import BINS, WHOLE, Histogram, histogram_of, summed
 
 
 def counted(histogram, values):
@@ -26,6 +26,13 @@ def test_whole_numbers_and_one_single_value_have_a_histogram():
     bytes_ = np.arange(256, dtype=np.uint8)
     found = histogram_of(bytes_)
     assert found.edges == (0.0, 256.0) and set(found.counts) == {4}
+
+
+def test_outliers_take_no_bins_unless_the_whole_range_is_asked_for():
+    values = np.append(np.random.default_rng(0).uniform(0, 100, 5000), 1e6)
+    assert histogram_of(values).edges[1] < 110 and histogram_of(values).counts[-1] > 1
+    whole = histogram_of(values, WHOLE)
+    assert whole.edges[1] > 1e6 and whole.counts[0] == 5000 and whole.counts[-1] == 1
 
 
 def test_a_sum_is_the_histogram_of_all_values_together():
