@@ -25,7 +25,7 @@ def embeddings(arms: Arms, names: Sequence[str], settings: Calibrate) -> dict[st
     cases = split.cases[split.cases["role"].isin(SHOWN)].reset_index(drop=True)
     features = {arm: arms.features(arm, split, cases) for arm in names}
     seed = seed_for(arms.params.seed, "embedding")
-    columns = (cases[name].to_numpy(dtype=str) for name in ("patient", "site"))
+    patients, sites = (cases[name].to_numpy(dtype=str) for name in ("patient", "site"))
     draws = (settings.n_bootstrap, settings.confidence, seed)
     locked = cases["role"] == Role.LOCKED
     known = cases[["case", "site"]].assign(
@@ -39,7 +39,7 @@ def embeddings(arms: Arms, names: Sequence[str], settings: Calibrate) -> dict[st
         tables.append(known.assign(arm=arm, **axes))
     return {
         "embedding": pd.concat(tables, ignore_index=True).round(6),
-        "domain_distance": domain_distances(features, *columns, *draws),
+        "domain_distance": domain_distances(features, patients, sites, *draws),
     }
 
 

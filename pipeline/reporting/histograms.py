@@ -17,8 +17,8 @@ def site_histograms(rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
     """Draw the histograms of each site.
 
     Air would flatten all else: columns are cut at the tallest one that is not among the darkest, and the caption says
-    how much lies in those that are cut. Stored grey values have one range and one scale for all sites, a scan's own units
-    have not.
+    how much lies in those that are cut. Stored grey values have one range and one scale for all sites; a scan's own
+    units do not.
 
     Parameters
     ----------
