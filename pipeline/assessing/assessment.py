@@ -1,7 +1,6 @@
 """Every table by which one set of cases is judged, from its forecasts and from development cases elsewhere."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -15,81 +14,25 @@ from pipeline.assessing.figures.baseline import baseline_table
 from pipeline.assessing.figures.calibration_curve import calibration_row, curve_table, distribution
 from pipeline.assessing.figures.conformal import ABSENT_OR_PRESENT
 from pipeline.assessing.figures.coverage import Forecast, coverage_table, sets_elsewhere
-from pipeline.assessing.figures.operating import Kind, operating_table
+from pipeline.assessing.figures.discrimination_curves import pr_band, roc_band, roc_of_folds, threshold_table
+from pipeline.assessing.figures.operating import operating_table
 from pipeline.assessing.figures.selective import abstention_table, selective_figures, selective_table
 from pipeline.assessing.figures.shift import prevalence_table
 from pipeline.assessing.figures.subgroups import subgroup_table
 from pipeline.assessing.figures.utility import decision_curve
 from pipeline.assessing.judged import Judged, Labelling
+from pipeline.assessing.subject import Settings, Subject, asked_of_classes
 from pipeline.assessing.summary import in_columns
-from pipeline.assessing.views import TOP_LABEL, View, both_ways, views_of
+from pipeline.assessing.views import View, both_ways, views_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 CLASSES = "classes"
-DIFFERS = "differs"
 DECISIONS = 19  # thresholds of the decision curve
 SIZES = (5, 10, 20, 40, 80)  # patients of a new site by whom calibration is updated there
 DRAWS = 50
 STATES = ("uncalibrated", "calibrated")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What was stated before any case was judged: the fields of `calibrate` in params.yaml that bear these names."""
-
-    bins: int
-    thresholds: tuple[float, float]
-    sensitivity: float
-    specificity: float
-    set_coverage: float
-    prevalences: tuple[float, ...]
-    n_bootstrap: int
-    confidence: float
-
-    @property
-    def levels(self) -> list[tuple[Kind, float]]:
-        """Operating points: a specificity that is fixed, then a sensitivity."""
-        return [("specificity", self.specificity), ("sensitivity", self.sensitivity)]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A set of judged cases, and what its thresholds may be chosen on.
-
-    Attributes
-    ----------
-    judged : Judged
-        Its cases have `fold`, and a column `group_<name>` for every column by which figures are told apart.
-    elsewhere : mapping
-        Of each fold the development cases of other patients, forecast by the map that judges the fold.
-    labelling : Labelling
-    weights : (1 + R, n)
-    seed : int
-    """
-
-    judged: Judged
-    elsewhere: Mapping[str, Judged]
-    labelling: Labelling
-    weights: Floats
-    seed: int
-
-    def views(self, state: str = "calibrated") -> list[View]:
-        """Ask the questions of the task."""
-        return views_of(getattr(self.judged, state), self.judged.labels, self.labelling.classes)
-
-    def views_elsewhere(self, name: str) -> dict[str, View]:
-        """Ask one of the questions of the development cases of each fold."""
-        asked = {
-            fold: views_of(one.calibrated, one.labels, self.labelling.classes) for fold, one in self.elsewhere.items()
-        }
-        return {fold: view for fold, views in asked.items() for view in views if view.name == name}
-
-    def groups(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.str_]]:
-        """Say of some cases to which group of each column they belong; images of a patient may differ in it."""
-        known = self.judged.cases.filter(regex="^group_").replace("", DIFFERS).iloc[rows]
-        return {column.removeprefix("group_"): known[column].to_numpy(dtype=str) for column in known}
 
 
 def assess(
@@ -161,6 +104,33 @@ def distributions(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame
     """Count the calibrated forecasts of events and of non-events."""
     for view in subject.views():
         yield distribution(view.forecast, view.events, settings.bins).assign(of=view.name)
+
+
+def roc_curves(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
+    """Draw the ROC curve of every class with its band."""
+    for view in asked_of_classes(subject):
+        known = (view.forecast, view.events, subject.weights[:, view.rows])
+        yield roc_band(*known, settings.confidence).assign(of=view.name)
+
+
+def roc_curves_of_folds(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
+    """Draw the ROC curve of every class in each fold, where there are several."""
+    for view in asked_of_classes(subject) if len(subject.elsewhere) > 1 else []:
+        yield roc_of_folds(view.forecast, view.events, subject.judged.folds[view.rows]).assign(of=view.name)
+
+
+def pr_curves(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
+    """Draw the precision-recall curve of every class with its band."""
+    for view in asked_of_classes(subject):
+        known = (view.forecast, view.events, subject.weights[:, view.rows])
+        yield pr_band(*known, settings.confidence).assign(of=view.name)
+
+
+def thresholds(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
+    """Count what acting from any threshold upwards would find and spare."""
+    for view in asked_of_classes(subject):
+        known = (view.forecast, view.events, subject.weights[:, view.rows])
+        yield threshold_table(*known, settings.confidence).assign(of=view.name)
 
 
 def decisions(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
@@ -266,16 +236,15 @@ def recalibrations(subject: Subject, settings: Settings) -> Iterator[pd.DataFram
         yield recalibration_curve(*known, SIZES, DRAWS, subject.seed)
 
 
-def asked_of_classes(subject: Subject) -> list[View]:
-    """Leave the top label out: nobody acts on whether the model is right."""
-    return [view for view in subject.views() if view.name != TOP_LABEL]
-
-
 TABLES: dict[str, Callable[[Subject, Settings], Iterator[pd.DataFrame]]] = {
     "calibration": calibration_rows,
     "calibration_curve": curves,
     "distribution": distributions,
+    "roc_band": roc_curves,
+    "roc_of_folds": roc_curves_of_folds,
+    "pr_band": pr_curves,
     "decision_curve": decisions,
+    "thresholds": thresholds,
     "operating_points": operating_points,
     "risk_coverage": risks,
     "selective": selective_rows,
