@@ -4,10 +4,22 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.reporting.blocks import PATIENTS, TOP_LABEL, Block, Row, blocks, is_beside, question_of, set_name
+from pipeline.reporting.blocks import (
+    PATIENTS,
+    TOP_LABEL,
+    Block,
+    Row,
+    blocks,
+    colour_of,
+    is_beside,
+    question_of,
+    set_name,
+)
 from pipeline.reporting.calibration_charts import calibration_chart
 from pipeline.reporting.decision_charts import decision_chart, risk_chart
+from pipeline.reporting.discrimination_charts import pr_chart, roc_chart
 from pipeline.reporting.figures import figure_of
+from pipeline.reporting.forest import Whisker, forest_of
 from pipeline.reporting.plain_words import of_a_threshold, of_hundred, of_pairs
 from pipeline.reporting.updating import when_it_pays
 
@@ -39,6 +51,7 @@ ENOUGH = {
     "slope": "enough for intercept and slope (100 of each), too few for the bends of the curve (200 of each)",
     "curve": "enough for the curve (200 of each)",
 }
+NARROW = 132  # pixels of a forest beside many columns
 ASKED_BY = {"recalibration": "class"}  # the column that names the question, where it is not `of`
 
 
@@ -64,12 +77,18 @@ def assessed(tables: Tables, bins: Sequence[Row], units: Mapping[str, str], seve
         calibration_curve, decision_curve and risk_coverage; `words`, and what the template needs to name figures.
     """
     parted = {name: blocks(rows, ASKED_BY.get(name, "of")) for name, rows in tables.items()}
+    parted["subgroups"], forests = forests_of(parted["subgroups"], tables["calibration"])
+    discrimination = [discrimination_of(block, tables, units) for block in parted["roc_band"]]
     return {
         "tables": parted,
         "calibration_charts": [
             [charts_of(block, scope, tables, [] if several else bins, units) for scope in block.sets]
             for block in parted["calibration"]
         ],
+        "discrimination_charts": discrimination,
+        "folds_drawn": [max((one.get("folds", []) for one in charts), key=len) for charts in discrimination],
+        "forests": forests,
+        "shares": shares,
         "decision_charts": [
             [decision_chart(scope, rows, units[scope]) for scope, rows in block.sets.items()]
             for block in parted["decision_curve"]
@@ -99,6 +118,59 @@ def charts_of(
         for name in ("calibration_curve", "distribution")
     )
     return calibration_chart(scope, curve, counts, own, units[scope])
+
+
+def discrimination_of(block: Block, tables: Tables, units: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Draw the ROC and the precision-recall curve of one question in each set of cases."""
+    charts = []
+    for scope, rows in block.sets.items():
+        folds, precisions, figures = (
+            [row for row in tables[name] if row["scope"] == scope and question_of(row) == block.question]
+            for name in ("roc_of_folds", "pr_band", "calibration")
+        )
+        auc, precision = (
+            next((figure_of(row, name) for row in figures if row["state"] == "calibrated"), None)
+            for name in ("auc", "average_precision")
+        )
+        charts.append(roc_chart(scope, rows, folds, auc, units[scope]))
+        charts.append(pr_chart(scope, precisions, precision, units[scope]))
+    return charts
+
+
+def forests_of(subgroups: Sequence[Block], calibration: Sequence[Row]) -> tuple[list[Block], list[Any]]:
+    """Draw the AUC of each subgroup against that of its whole set.
+
+    Returns
+    -------
+    list of Block
+        The same rows, to which `drawn` was added.
+    list of str
+        The scale below each block.
+    """
+    whole = {(row["scope"], question_of(row)): row["auc"] for row in calibration if row["state"] == "calibrated"}
+    drawn, scales = [], []
+    for block in subgroups:
+        known = [(row["auc"], row["auc_lower"], row["auc_upper"]) for row in block.rows]
+        marks = [(whole.get((row["scope"], block.question)), colour_of(row["scope"])) for row in block.rows]
+        plot = forest_of([Whisker(*figure, *mark) for figure, mark in zip(known, marks, strict=True)], NARROW)
+        rows: list[Row] = [{**row, "drawn": svg} for row, svg in zip(block.rows, plot["drawn"], strict=True)]
+        drawn.append(Block(block.heading, block.question, rows))
+        scales.append(plot["axis"] if any(plot["drawn"]) else "")
+    return drawn, scales
+
+
+def shares(row: Row) -> dict[str, tuple[int, int]]:
+    """Write the four shares of a threshold as how many of how many."""
+    right, alarms, positives, negatives = (
+        int(row[name]) for name in ("true_positives", "false_positives", "positives", "negatives")
+    )
+    spared = negatives - alarms
+    return {
+        "sensitivity": (right, positives),
+        "specificity": (spared, negatives),
+        "ppv": (right, right + alarms),
+        "npv": (spared, spared + positives - right),
+    }
 
 
 def promises(block: Block) -> list[Block]:

@@ -20,7 +20,7 @@ def training_curve(fold: str, table: pd.DataFrame) -> dict[str, Any]:
     kept, last = int(table.loc[table["best"], "epoch"].max()), int(table["epoch"].max())
     lines = [Line("training", _points(table, "train_loss"), 1), Line("inner", _points(table, "inner_loss"), 2)]
     svg = _of_epochs(f"Training curve of fold {fold}", "epoch (0 is the probe)", "weighted log-loss", lines, kept)
-    return {"svg": svg, "caption": f"Fold {fold}: epoch {kept} kept of {last} run"}
+    return {"svg": svg, "fold": fold, "caption": f"Fold {fold}: epoch {kept} kept of {last} run"}
 
 
 def unlabelled_curve(fold: str, rows: Sequence[Mapping[str, Any]], kept: int) -> dict[str, Any]:

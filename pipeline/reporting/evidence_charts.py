@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from pipeline.reporting.blocks import Row
+from pipeline.reporting.forest import Whisker, forest_of
 from pipeline.reporting.plots import RIGHT, WIDTH, Area, Axes, Bar, Line, Point, chart, nice_range
 
 ARMS = {"adapted": "adapted", "imagenet": "ImageNet", "scratch": "from scratch"}
@@ -17,8 +17,6 @@ COLOURS = {"adapted": 1, "imagenet": 2, "scratch": 4}
 ONE_FOLD = 10  # added to a colour: thin and faint, see page.css
 MULTIPLES: tuple[tuple[int, ...], ...] = ((1,), (1, 2, 5), tuple(range(1, 10)))  # of a power of ten, as ticks
 ENOUGH_TICKS = 3
-FOREST_WIDTH, FOREST_MARGIN = 230, 12
-ROW_HEIGHT, AXIS_HEIGHT = 18, 16
 
 
 @dataclass(frozen=True)
@@ -160,10 +158,11 @@ def forest(rows: Sequence[Row]) -> dict[str, Any]:
     dict
         drawn, one picture for each row, and axis, the scale below them.
     """
-    ends = [row[name] for row in rows for name in ("auc", "auc_lower", "auc_upper", "internal_auc")]
-    low, high = nice_range([end for end in ends if end is not None])
-    limits = (max(low, 0.0), min(high, 1.0))
-    return {"drawn": [_whisker(row, limits) for row in rows], "axis": _scale(limits)}
+    whiskers = [
+        Whisker(row["auc"], row["auc_lower"], row["auc_upper"], row["internal_auc"], _colour(row["arm"]))
+        for row in rows
+    ]
+    return forest_of(whiskers)
 
 
 def _folds_and_mean(rows: Sequence[Row], points_of: Callable[[Sequence[Row]], list[Point]]) -> list[Line]:
@@ -213,33 +212,3 @@ def _thousands(value: float) -> str:
     if value >= 1e6:
         return f"{value / 1e6:g}M"
     return f"{value / 1e3:g}k" if value >= 1e4 else f"{value:g}"
-
-
-def _along(value: float, limits: Point) -> float:
-    share = (value - limits[0]) / (limits[1] - limits[0])
-    return round(FOREST_MARGIN + share * (FOREST_WIDTH - 2 * FOREST_MARGIN), 1)
-
-
-def _whisker(row: Row, limits: Point) -> Markup:
-    """Draw an interval, the figure as a dot, and the internal figure as an upright mark."""
-    if row["auc"] is None:
-        return Markup("")
-    colour, y = _colour(row["arm"]), ROW_HEIGHT / 2
-    parts = [f'<svg viewBox="0 0 {FOREST_WIDTH} {ROW_HEIGHT}" class="whisker" aria-hidden="true">']
-    if row["internal_auc"] is not None:
-        x = _along(row["internal_auc"], limits)
-        parts.append(f'<line class="inside c{colour}" x1="{x}" x2="{x}" y1="1" y2="{ROW_HEIGHT - 1}"/>')
-    if row["auc_lower"] is not None:
-        x1, x2 = (_along(row[f"auc_{end}"], limits) for end in ("lower", "upper"))
-        parts.append(f'<line class="curve c{colour}" x1="{x1}" x2="{x2}" y1="{y}" y2="{y}"/>')
-    parts.append(f'<circle class="dot c{colour}" cx="{_along(row["auc"], limits)}" cy="{y}" r="4"/></svg>')
-    return Markup("".join(parts))  # numbers only
-
-
-def _scale(limits: Point) -> Markup:
-    axes = Axes("", "", limits)
-    parts = [f'<svg viewBox="0 0 {FOREST_WIDTH} {AXIS_HEIGHT}" class="whisker" aria-hidden="true">']
-    for value in axes.x_ticks:
-        label = escape(f"{value:.2g}")
-        parts.append(f'<text class="tick" x="{_along(value, limits)}" y="11" text-anchor="middle">{label}</text>')
-    return Markup("".join([*parts, "</svg>"]))  # numbers only

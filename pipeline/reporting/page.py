@@ -14,7 +14,7 @@ from pipeline.reporting.figures import figure_of, show_interval, show_number
 from pipeline.reporting.terms import OF_ADAPTATION, OF_ASSESSMENT, OF_RECIPES, explain
 
 HERE = Path(__file__).parent
-OUR_FILES = ("page.css", "images.css", "slices.js")
+OUR_FILES = ("page.css", "images.css", "page.js", "slices.js")
 
 
 def write_page(values: Mapping[str, Any]) -> str:
@@ -28,8 +28,14 @@ def write_page(values: Mapping[str, Any]) -> str:
     )
     environment.filters |= {"interval": show_interval, "number": show_number, "term": explain}
     environment.filters |= {"figure": figure_of, "set_name": set_name}
-    style, images_style, slices = (Markup((HERE / name).read_text()) for name in OUR_FILES)
-    digest = base64.b64encode(hashlib.sha256(slices.encode()).digest()).decode()  # no other script may run
-    scripts = {"slices": slices, "slices_digest": f"sha256-{digest}", "images_style": images_style}
+    style, images_style, script, slices = (Markup((HERE / name).read_text()) for name in OUR_FILES)
+    looks = {"style": style, "images_style": images_style}
+    scripts = {"script": script, "slices": slices}
+    scripts |= {f"{name}_digest": digest_of(text) for name, text in scripts.items()}
     terms = {"terms": OF_ADAPTATION, "terms_of_recipes": OF_RECIPES, "terms_of_assessment": OF_ASSESSMENT}
-    return environment.get_template("page.html").render(style=style, **scripts, **terms, **values)
+    return environment.get_template("page.html").render(**looks, **scripts, **terms, **values)
+
+
+def digest_of(script: str) -> str:
+    """Name a script by its hash, as a Content-Security-Policy does: no other one may run."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"

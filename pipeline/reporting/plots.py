@@ -18,7 +18,8 @@ APART = (44, 26)  # the least distance between ticks of x, and of y
 class Line:
     """A curve: its name in the legend, its points, and the number of its colour in the style sheet (1 to 6).
 
-    Points can be marked, and be left unjoined.
+    Points can be marked, and be left unjoined. A curve of one fold bears its place among the folds, by which the page
+    hides it.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Line:
     dashed: bool = False
     marks: bool = False
     joined: bool = True
+    fold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -210,13 +212,13 @@ def _tick(value: float) -> str:
 def _curve(line: Line, axes: Axes) -> str:
     placed = [_place(point, axes) for point in line.points]
     joined = " ".join(f"{x},{y}" for x, y in placed)
-    dashed = " dashed" if line.dashed else ""
+    more = (" dashed" if line.dashed else "") + ("" if line.fold is None else f" f{line.fold}")
     dots = (
         "".join(f'<circle class="dot c{line.colour}" cx="{x}" cy="{y}" r="3"/>' for x, y in placed)
         if line.marks
         else ""
     )
-    curve = f'<polyline class="curve c{line.colour}{dashed}" points="{joined}"/>' if line.joined else ""
+    curve = f'<polyline class="curve c{line.colour}{more}" points="{joined}"/>' if line.joined else ""
     return f"{curve}{dots}"
 
 

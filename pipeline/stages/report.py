@@ -31,6 +31,7 @@ from pipeline.schema import FINAL, Params
 IMAGES_PER_SITE = 8
 STATES = ("uncalibrated", "calibrated")
 ASSESSED = (
+    *("roc_band", "roc_of_folds", "pr_band", "thresholds"),
     *("calibration", "calibration_curve", "distribution", "decision_curve", "operating_points", "risk_coverage"),
     *("selective", "abstention", "conformal", "subgroups", "baselines", "prevalence", "recalibration"),
 )

@@ -37,9 +37,12 @@ def write_pictures(folder, patients=24, seed=0):
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """Change into a project with pictures; returns a function that writes params.yaml with changes."""
-    root = tmp_path / "project"
+    return lay_out(tmp_path / "project", monkeypatch)
+
+
+def lay_out(root, monkeypatch, patients=24):
     (root / "data" / "raw" / "clinic").mkdir(parents=True)
-    write_pictures(root / "data" / "raw" / "clinic")
+    write_pictures(root / "data" / "raw" / "clinic", patients)
     shutil.copy(ROOT / "dvc.yaml", root)
     torch.manual_seed(0)
     torch.save(timm.create_model(TINY_ENCODER).state_dict(), root / "weights.pt")

@@ -82,9 +82,10 @@ def test_the_table_of_calibration_says_what_the_metrics_say(reported):
 
 def test_every_chart_has_its_curve_and_its_histogram_for_each_set_and_level(reported):
     markup = page()
-    titles = re.findall("<title>(Calibration curve|Forecasts|Decision curve|Risk-coverage curve)", markup)
-    assert all(titles.count(name) == 4 for name in set(titles)) and len(set(titles)) == 4
-    assert "<script" not in markup and "http:" not in markup and "https:" not in markup
+    names = "Calibration curve|Forecasts|ROC curve|Precision-recall curve|Decision curve|Risk-coverage curve"
+    titles = re.findall(f"<title>({names})", markup)
+    assert all(titles.count(name) == 4 for name in set(titles)) and len(set(titles)) == 6
+    assert markup.count("<script") == 1 and "http:" not in markup and "https:" not in markup
 
 
 def test_the_map_is_told_with_its_method_and_how_it_was_chosen(reported):
@@ -149,8 +150,8 @@ def test_several_labels_are_asked_one_by_one_and_the_first_stands_open(project):
     calibration = section(markup, "calibration")
     known = list(dict.fromkeys(assessed("calibration")["of"]))
     assert known[:2] == ["blob", "edema"]
-    headings = re.findall("<h4>(.*?)</h4>", calibration)
-    assert headings == [heading for label in known for heading in (label, f"{label}, image by image")]
+    headings = re.findall("<h3>(.*?)</h3>", calibration)
+    assert headings[:-1] == [heading for label in known for heading in (label, f"{label}, image by image")]
     assert "<circle" not in calibration  # bins are of all labels together, and so of none of these curves
     assert "All labels together" in calibration and "top label" not in text_of(markup)
 
@@ -171,9 +172,11 @@ def test_several_classes_open_with_the_top_label_and_its_bins(project):
     markup = page()
     calibration = section(markup, "calibration")
     first, folded = calibration.split("<details><summary>3 more: none; mild; severe</summary>")
-    assert "<h4>top label</h4>" in first and "<circle" in first and "<circle" not in folded
+    assert "<h3>top label</h3>" in first and "<circle" in first and "<circle" not in folded
     assert assessed("calibration_curve").empty and "too few cases are near any forecast for a curve" in text_of(first)
-    assert re.findall("<h4>(.*?)</h4>", section(markup, "decisions")) == grades
+    for name in ("decisions", "discrimination"):
+        assert re.findall("<h3>(.*?)</h3>", section(markup, name)) == grades
+    assert section(markup, "discrimination").count("<title>Precision-recall curve") == 3
     assert "All classes together" in calibration
 
 

@@ -1,0 +1,220 @@
+"""The report in a real browser with the network cut off: what moves, what prints, and whom it shuts out."""
+
+import io
+import re
+import shutil
+
+import pandas as pd
+import pytest
+
+from pipeline import paths
+from tests.stages.conftest import lay_out
+from tests.stages.test_stages import FOLDS, run
+from tests.stages.test_tasks import forecast_two_classes, write_status
+
+EVIL = "<script>alert(1)</script>"
+AXE = "axe.run({resultTypes: ['violations']})"
+GRAVE = ("serious", "critical")
+OPEN_ALL = "document.querySelectorAll('details').forEach(one => { one.open = true })"
+MARK_FIGURES = """document.querySelectorAll('figure:has(svg)').forEach((one, number) => {
+    one.insertAdjacentHTML('afterbegin', `<small>TOP${number}.</small>`);
+    one.insertAdjacentHTML('beforeend', `<small>END${number}.</small>`);
+})"""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """A report on 72 patients, some with two images, one of whose sites has a name that is a script."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDADAPT_KEYS", str(tmp_path_factory.mktemp("keys")))
+        project = lay_out(tmp_path_factory.mktemp("browser") / "project", patch, patients=72)
+        table = pd.read_csv("data/raw/clinic/cohort.csv").replace({"site": {"inside": EVIL}})
+        table.to_csv("data/raw/clinic/cohort.csv", index=False)
+        forecast_two_classes(project, FOLDS, calibrate__per_patient="auto")
+        run("calibrate")
+        write_status()
+        run("report")
+        yield paths.REPORT.resolve()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no chromium on this machine; Debian's package is called chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as engine:
+        window = engine.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield window
+        window.close()
+
+
+@pytest.fixture
+def opened(chromium, report):
+    """A function that opens the report; whatever asks for the network, or goes wrong, fails the test in the end."""
+    wrong, contexts = [], []
+
+    def cut(route):
+        allowed = route.request.url.startswith("file:")
+        if not allowed:
+            wrong.append(route.request.url)
+        route.continue_() if allowed else route.abort()
+
+    def visit(width=1200, **options):
+        contexts.append(chromium.new_context(viewport={"width": width, "height": 844}, **options))
+        contexts[-1].set_default_timeout(10_000)
+        page = contexts[-1].new_page()
+        page.route("**/*", cut)
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(report.as_uri())
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def column(table, number):
+    return [text.strip() for text in table.locator(f"tbody td:nth-child({number})").all_inner_texts()]
+
+
+def at_threshold(percent):
+    table = pd.read_csv(paths.assessed("thresholds"))
+    return table[(table["threshold"] * 100).round() == percent].set_index("scope")
+
+
+def test_the_page_opens_with_the_network_cut_and_nothing_in_its_text_runs(opened):
+    page = opened()
+    assert page.get_by_text("Research use only").first.is_visible() and page.locator("script").count() == 1
+    assert page.get_by_role("heading", name=EVIL, exact=True).is_visible()
+
+
+def test_the_slider_moves_all_figures_to_those_that_were_counted(opened, report, monkeypatch):
+    monkeypatch.chdir(report.parents[2])
+    page = opened()
+    slider = page.locator(".slider").first
+    handle = slider.get_by_role("slider")
+    seen = []
+    for percent, key in ((50, None), (51, "ArrowRight"), (1, "Home"), (99, "End")):
+        if key:
+            handle.press(key)
+        rows = slider.locator("tbody tr")
+        assert rows.count() == 2
+        counts = at_threshold(percent)
+        for row, scope in zip(rows.all(), ("internal_patients", "external_patients"), strict=True):
+            known, cells = counts.loc[scope], [text.split() for text in row.locator("td").all_inner_texts()]
+            right, alarms = known["true_positives"], known["false_positives"]
+            spared, missed = known["negatives"] - alarms, known["positives"] - right
+            assert cells[0] == [f"{percent / 100:.2f}"]
+            among = [(right, known["positives"]), (spared, known["negatives"])]
+            among += [(right, right + alarms), (spared, spared + missed)]
+            assert [cell[-3:] for cell in cells[1:5]] == [[f"{of:.0f}", "of", f"{all_:.0f}"] for of, all_ in among]
+            assert cells[1][0] == f"{known['sensitivity']:.2f}" and cells[5][0] == f"{known['net_benefit']:.3f}"
+            seen.append(tuple(map(tuple, cells[1:])))
+        said = slider.locator("output").inner_text()
+        assert said.startswith(f"{percent / 100:.2f}") and ("not declared" in said) == (percent not in (5, 50))
+        assert handle.get_attribute("aria-valuetext") == said
+    assert len(set(seen)) > 4
+
+
+def test_a_table_sorts_by_the_figure_and_not_by_its_text(opened):
+    page = opened()
+    page.evaluate(OPEN_ALL)
+    table = page.locator("table", has=page.get_by_role("button", name="Adjusted p")).first
+    before = table.locator("tbody tr").all_inner_texts()
+    button = table.get_by_role("button", name="AUC", exact=True)
+    header = table.locator("th", has=page.get_by_role("button", name="AUC", exact=True))
+    button.click()
+    assert header.get_attribute("aria-sort") == "ascending"
+    rising = [float(text.split()[0]) for text in column(table, 5) if re.match(r"\d", text)]
+    assert len(rising) > 2 and rising == sorted(rising)
+    button.press("Enter")
+    assert header.get_attribute("aria-sort") == "descending" and table.locator("[aria-sort]").count() == 1
+    falling = [float(text.split()[0]) for text in column(table, 5) if re.match(r"\d", text)]
+    assert falling == sorted(rising, reverse=True)
+    after = table.locator("tbody tr")
+    assert after.count() == len(before) and after.first.locator("th").inner_text() in (
+        "internal validation",
+        "external validation",
+    )
+
+
+def test_what_has_no_figure_stays_last_in_both_directions(opened):
+    page = opened()
+    page.evaluate(
+        """document.querySelector('main').insertAdjacentHTML('beforeend', `<table id="own"><thead><tr><th>Name</th>
+        <th>Needs</th></tr></thead><tbody><tr><th rowspan="2">a</th><td>20k</td></tr><tr><td>1,500</td></tr>
+        <tr><th>b</th><td><span class="none">too few</span></td></tr>
+        <tr><th>c</th><td>-3 (1 to 9)</td></tr>
+        </tbody></table>`);
+        makeSortable(document.querySelector('#own'))"""
+    )
+    table = page.locator("#own")
+    for wanted in (["-3 (1 to 9)", "1,500", "20k", "too few"], ["20k", "1,500", "-3 (1 to 9)", "too few"]):
+        table.get_by_role("button", name="Needs").press("Space")
+        assert table.locator("td").all_inner_texts() == wanted
+    assert table.locator("tbody th").all_inner_texts() == ["a", "a", "c", "b"]
+
+
+def test_a_pooled_row_stays_below_the_folds_whatever_they_are_sorted_by(opened):
+    table = opened().locator("#folds + .wide table")
+    table.get_by_role("button", name="Log-loss").click()
+    names = table.locator("tr > :first-child").all_inner_texts()
+    assert names[-2:] == ["pooled", "pooled, patients"]
+
+
+def test_a_fold_is_switched_off_in_its_charts_and_in_no_others(opened):
+    page = opened()
+    training, roc = page.locator(".switched").nth(0), page.locator(".switched").nth(1)
+    assert training.locator("figure").count() == len(FOLDS)
+    training.get_by_label("1", exact=True).uncheck()
+    shown = [figure.is_visible() for figure in training.locator("figure").all()]
+    assert shown == [True, False, *[True] * (len(FOLDS) - 2)]
+    assert all(curve.is_visible() for curve in roc.locator("polyline.f1").all())
+    roc.get_by_label("0", exact=True).press("Space")
+    assert not roc.locator("polyline.f0").first.is_visible() and roc.locator("polyline.f1").first.is_visible()
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_telephone_needs_no_scrolling_sideways(opened, everything):
+    page = opened(390)
+    if everything:
+        page.evaluate(OPEN_ALL)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_without_a_script_every_threshold_and_every_curve_can_still_be_read(opened):
+    page = opened(java_script_enabled=False)
+    assert not page.locator(".slider").first.is_visible() and page.locator("th button").count() == 0
+    page.get_by_text("Every threshold, as a table").first.click()
+    assert page.locator("tr[data-at='37']").first.is_visible()
+    page.locator(".switched").first.get_by_label("0", exact=True).uncheck()
+    assert not page.locator(".switched").first.locator("figure").first.is_visible()
+
+
+def test_no_plot_is_cut_by_the_edge_of_a_printed_page(opened):
+    pypdf = pytest.importorskip("pypdf")
+    page = opened()
+    page.evaluate(MARK_FIGURES)
+    printed = page.pdf(format="A4", margin=dict.fromkeys(("top", "bottom", "left", "right"), "12mm"))
+    sheets = [sheet.extract_text() for sheet in pypdf.PdfReader(io.BytesIO(printed)).pages]
+    places = {mark: number for number, text in enumerate(sheets) for mark in re.findall(r"(?:TOP|END)\d+(?=\.)", text)}
+    figures = page.locator("figure:has(svg)").count()
+    assert figures > 10 and len(sheets) > 5
+    assert len(places) == 2 * figures  # those that are folded away on the screen are printed, too
+    assert {n for n in range(figures) if places[f"TOP{n}"] != places[f"END{n}"]} == set()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 390])
+def test_axe_finds_nothing_that_shuts_a_reader_out(opened, scheme, width):
+    axe = pytest.importorskip("axe_playwright_python.base")
+    page = opened(width, color_scheme=scheme)
+    page.evaluate(OPEN_ALL)
+    page.evaluate(axe.AXE_SCRIPT)
+    found = page.evaluate(AXE)
+    assert found["testEngine"]["name"] == "axe-core"
+    grave = [one for one in found["violations"] if one["impact"] in GRAVE]
+    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in grave] == []
