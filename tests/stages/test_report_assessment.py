@@ -176,7 +176,7 @@ def test_several_classes_open_with_the_top_label_and_its_bins(project):
     assert assessed("calibration_curve").empty and "too few cases are near any forecast for a curve" in text_of(first)
     for name in ("decisions", "discrimination"):
         assert re.findall("<h3>(.*?)</h3>", section(markup, name)) == grades
-    assert section(markup, "discrimination").count("<title>Precision-recall curve") == 3
+    assert section(markup, "discrimination").count("<title>Precision-recall curve") == 2 * len(grades)
     assert "All classes together" in calibration
 
 

@@ -14,7 +14,6 @@ from pipeline.assessing.figures.utility import net_benefit
 Marks = NDArray[np.bool_]
 
 RATES = np.arange(41) / 40  # false-positive rates, and all but the first the recalls, at which curves are averaged
-ROUNDING = 1e-9  # in floating point a sum of weights over that of all may fall short of 0.7 by nothing but rounding
 THRESHOLDS = np.arange(1, 100) / 100
 COUNTS = ("threshold", "true_positives", "false_positives", "positives", "negatives")
 
@@ -69,7 +68,7 @@ def precision_at(scores: Floats, events: Marks, weights: Floats, recalls: Floats
     precision, found = ratio(hits, flagged), ratio(hits, hits[:, -1:])
     at = np.full((len(weights), len(recalls)), np.nan)
     for row in np.flatnonzero(np.isfinite(found[:, -1])):
-        at[row] = precision[row, np.searchsorted(found[row], recalls - ROUNDING)]
+        at[row] = precision[row, np.searchsorted(found[row], recalls)]
     return at
 
 
@@ -172,7 +171,7 @@ def _shares_from_above(scores: Floats, weights: Floats) -> Floats:
 
 def _upper_line(x: Floats, y: Floats, places: Floats) -> Floats:
     """Follow a rising line through points (S,) at some places (G,), at its upper end where it stands upright."""
-    last = np.searchsorted(x, places + ROUNDING, side="right") - 1
+    last = np.searchsorted(x, places, side="right") - 1
     following = np.minimum(last + 1, len(x) - 1)
     width = x[following] - x[last]
     along = np.where(width > 0, (places - x[last]) / np.where(width > 0, width, 1), 0)

@@ -67,11 +67,14 @@ def test_scores_that_say_nothing_lie_on_the_diagonal_and_on_the_share_of_events(
     np.testing.assert_allclose(precision_at(scores, events, weights, RATES[1:])[0], 0.3)
 
 
-def test_a_recall_that_is_reached_but_for_rounding_counts_as_reached():
-    events = np.arange(10) < 7
-    scores = np.where(events, np.arange(20, 10, -1), np.arange(10, 0, -1)).astype(float)
-    found = precision_at(scores, events, np.full((1, 10), 0.1), np.array([1 / 7, 3 / 7, 1.0]))
-    np.testing.assert_allclose(found, 1)
+def test_a_rate_or_a_recall_that_is_just_reached_counts_as_reached():
+    """One score in ten after the other, events first: every tenth is a corner of a curve."""
+    events, scores = np.tile([True, False], 10), np.arange(20, 0, -1).astype(float)
+    tenths = RATES[RATES * 10 % 1 == 0]
+    roc = sensitivity_at(scores, events, np.ones((1, 20)), tenths)[0]
+    np.testing.assert_allclose(roc, np.minimum(tenths + 0.1, 1), atol=1e-12)
+    precision = precision_at(scores, events, np.ones((1, 20)), tenths[1:])[0]
+    np.testing.assert_allclose(precision, [found / (2 * found - 1) for found in range(1, 11)], atol=1e-12)
 
 
 def test_a_weighting_without_events_has_no_curve_and_the_band_is_of_the_others():
