@@ -31,9 +31,9 @@ def write_page(values: Mapping[str, Any]) -> str:
     style, images_style, script, slices = (Markup((HERE / name).read_text()) for name in OUR_FILES)
     looks = {"style": style, "images_style": images_style}
     scripts = {"script": script, "slices": slices}
-    scripts |= {f"{name}_digest": digest_of(text) for name, text in scripts.items()}
+    digests = {f"{name}_digest": digest_of(text) for name, text in scripts.items()}
     terms = {"terms": OF_ADAPTATION, "terms_of_recipes": OF_RECIPES, "terms_of_assessment": OF_ASSESSMENT}
-    return environment.get_template("page.html").render(**looks, **scripts, **terms, **values)
+    return environment.get_template("page.html").render(**looks, **scripts, **digests, **terms, **values)
 
 
 def digest_of(script: str) -> str:
