@@ -87,7 +87,8 @@ def at_threshold(percent):
 
 def test_the_page_opens_with_the_network_cut_and_nothing_in_its_text_runs(opened):
     page = opened()
-    assert page.get_by_text("Research use only").first.is_visible() and page.locator("script").count() == 1
+    assert page.get_by_text("Research use only").first.is_visible()
+    assert not [text for text in page.locator("script").all_inner_texts() if "alert" in text]
     assert page.get_by_role("heading", name=EVIL, exact=True).is_visible()
 
 
