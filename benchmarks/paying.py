@@ -57,7 +57,7 @@ def show(folder: Path) -> None:
     for name, columns in SHOWN.items():
         table = pd.read_csv(folder / f"data/evidence/{name}.csv")
         table = table[table["of"].isna()] if "of" in table else table
-        print(f"\n{name}\n{table[columns].round(3).fillna('').to_string(index=False)}")
+        print(f"\n{name}\n{table[columns].round(3).to_string(index=False, na_rep='')}")
 
 
 if __name__ == "__main__":
