@@ -45,7 +45,7 @@ def test_a_private_cohort_goes_through_all_stages_and_no_name_leaves_the_key_fol
     assert len(files) > 40
     for file in files:
         content = file.read_bytes()
-        assert b"Doe" not in content and b"Jane" not in content, file
+        assert not re.search(rb"Doe(?![a-z])|Jane", content), file  # "does" is no name
         assert "Doe" not in str(file)
         assert str(root).encode() not in content, file
     names = (private_keys / "clinic" / "names.csv").read_text()
