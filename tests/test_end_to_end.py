@@ -23,6 +23,9 @@ CHANGES = {
 }
 
 
+JUDGING = {"calibrate", "evidence", "explain", "release", "report"}
+
+
 def offline(*command: str) -> list[str]:
     """Cut the network off where the system lets us; the suite says so where it does not."""
     allowed = (
@@ -108,13 +111,16 @@ def test_git_would_take_figures_and_curves_but_no_image_and_no_table_of_cases(fi
     assert all(name.endswith("history.csv") for name in new if name.startswith("data/folds/"))
 
 
-def test_metrics_and_plots_are_listed_per_fold_and_calibrated(first_run):
+def test_dvc_shows_one_short_set_of_metrics_with_the_same_keys_and_the_rest_stands_in_files(first_run):
     folder, _ = first_run
     shown = json.loads(dvc(folder, "metrics", "show", "--json"))[""]["data"]
-    names = {Path(name).stem for name in shown}
-    assert {"0", "1", "internal_calibrated", "internal_uncalibrated", "external_calibrated"} <= names
-    one = next(entry["data"] for name, entry in shown.items() if name.endswith("internal_calibrated.json"))
-    assert set(one["auc"]) == {"value", "lower", "upper"} and one["n"] > 0
+    assert [Path(name).name for name in shown] == ["summary.json"]
+    (sets,) = (entry["data"] for entry in shown.values())
+    assert set(sets) == {"internal", "locked"}
+    figures = {"n", "events", "auc", "log_loss", "brier", "calibration_slope", "ece"}
+    assert all(set(one) == figures and set(one["auc"]) == {"value", "lower", "upper"} for one in sets.values())
+    files = {file.stem for file in (folder / "data/metrics").glob("*/*.json")}
+    assert {"0", "1", "internal_calibrated", "internal_uncalibrated", "external_calibrated"} <= files
     assert "history.csv" in dvc(folder, "plots", "show", "--json") or (folder / "data/folds/0/history.csv").exists()
 
 
@@ -124,7 +130,7 @@ def test_a_change_in_calibration_or_in_assessing_retrains_nothing(first_run):
     before = (code.read_text(), (folder / "params.yaml").read_text())
     code.write_text(before[0] + "\n# another comment\n")
     edit(folder / "params.yaml", {"calibrate": {"bins": 7}})
-    assert stages_run(dvc(folder, "repro")) == ["calibrate", "release", "report"]
+    assert set(stages_run(dvc(folder, "repro"))) == JUDGING
     code.write_text(before[0])
     (folder / "params.yaml").write_text(before[1])
     dvc(folder, "repro")
@@ -133,7 +139,7 @@ def test_a_change_in_calibration_or_in_assessing_retrains_nothing(first_run):
 def test_a_new_name_in_the_list_of_folds_trains_that_one_only(first_run):
     folder, _ = first_run
     edit(folder / "params.yaml", {"split": {"folds": [0, 1, 2, "final"]}})
-    assert stages_run(dvc(folder, "repro")) == ["split", "adapt@2", "finetune@2", "calibrate", "release", "report"]
+    assert set(stages_run(dvc(folder, "repro"))) == {"split", "adapt@2", "finetune@2"} | JUDGING
 
 
 def test_two_runs_from_nothing_give_the_same_bits(first_run, tmp_path):
