@@ -108,7 +108,7 @@ def test_a_closed_test_set_is_not_forecast_and_its_labels_are_told_nowhere(proje
     run("evidence")
     assert "external" not in set(table("domains")["kind"]) | set(table("final")["scope"])
     places = table("embedding")
-    assert locked and places.loc[places["case"].isin(locked), "class"].isna().all()
+    assert locked and places.loc[places["case"].isin(locked), "label"].isna().all()
 
 
 def test_in_full_every_arm_is_trained_once_and_a_second_run_trains_nothing(project, monkeypatch):
