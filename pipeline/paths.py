@@ -10,6 +10,7 @@ import pandas as pd
 from pipeline.refusal import Refusal
 
 DATA = Path("data")
+STATEMENTS = Path("card.yaml")  # what people say of the model, in the project's top folder
 
 
 class Role(StrEnum):

@@ -222,14 +222,24 @@ class Explain(Section):
     method: Literal["gradcam", "occlusion"] = "gradcam"
 
 
+class Gates(Section):
+    """What a model must show to be called validated; a limit that is null is not asked for."""
+
+    min_auc_lower: Annotated[float, Field(ge=0, le=1)] | None = 0.5
+    slope: Interval | None = (0.5, 2.0)
+    max_external_drop: Annotated[float, Field(ge=0, le=1)] | None = 0.1
+    min_events: Annotated[int, Field(ge=1)] | None = 100
+    min_subgroup_auc: Annotated[float, Field(ge=0, le=1)] | None = 0.5
+    card: tuple[str, ...] | None = ("intended_use", "out_of_scope", "contact", "data_licence", "ethics", "limitations")
+
+
 class Release(Section):
     """What the handed-over model is called, and what it must show to be called validated."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = "classifier"
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = "0.1.0"
-    min_auc_lower: Annotated[float, Field(ge=0, le=1)] = 0.5
+    gates: Gates = Gates()
     description: str = ""
-    intended_use: str = ""
 
 
 class Report(Section):

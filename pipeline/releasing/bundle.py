@@ -70,6 +70,7 @@ def metadata_config(
     kind: str,
     calibration: Config,
     status: str,
+    gates: list[Config],
     eval_metrics: Config,
     provenance: Config,
     released: Config,
@@ -77,7 +78,7 @@ def metadata_config(
     """Write configs/metadata.json to the schema meta_schema_20240725, with calibration in a key of its own.
 
     `calibration` holds the map's method, activation and numbers, and its `sha256`; `released` what the object is:
-    `form` ("refit" or "ensemble"), `members`, and on what the map was fitted.
+    `form` ("refit" or "ensemble"), `members`, and on what the map was fitted; `gates` what `status` follows from.
     """
     by_itself = " there, by itself" if activation_of(calibration) == "sigmoid" else ""
     return {
@@ -96,6 +97,7 @@ def metadata_config(
         "intended_use": f"{intended_use} Research use only, not a medical device.".strip(),
         "eval_metrics": eval_metrics,
         "status": status,
+        "gates": gates,
         "calibration": calibration,
         "released": released,
         "provenance": provenance,

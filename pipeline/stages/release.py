@@ -3,15 +3,16 @@
 import importlib.metadata
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline import paths
 from pipeline.assessing.calibrating.calibration_maps import calibrator_from, digest_of
-from pipeline.assessing.gates import Gate, check_gates
+from pipeline.assessing.gates import Gate, Shown, check_gates
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation import Steps
 from pipeline.imaging.transforms import preparation_config
@@ -29,11 +30,27 @@ from pipeline.releasing.bundle import (
 )
 from pipeline.releasing.card import write_card
 from pipeline.releasing.manifest import sha256_of, write_manifest
-from pipeline.schema import FINAL, Params
+from pipeline.releasing.statements import FIELDS, BadStatements, read_statements
+from pipeline.schema import FINAL, Gates, Params
 
 Config = dict[str, Any]
 
 PACKAGES = ("torch", "monai", "timm", "numpy", "scikit-learn", "nibabel", "pydicom", "safetensors", "pillow")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is known of the model when it is packed: gates, those switched `off`, figures by scope, what people said."""
+
+    gates: list[Gate]
+    off: list[str]
+    figures: dict[str, Config]
+    statements: dict[str, str]
+
+    @property
+    def status(self) -> str:
+        """Call it validated if it passes every gate."""
+        return "validated" if all(gate.passed for gate in self.gates) else "candidate"
 
 
 def run(params: Params) -> None:
@@ -43,18 +60,54 @@ def run(params: Params) -> None:
         raise Refusal(f"split.folds: add '{FINAL}', the model that is released, or set calibrate.form to ensemble")
     bundle = paths.bundle(params.release.name)
     shutil.rmtree(bundle, ignore_errors=True)
+    judgement = judge(params.release.gates)
+    write_models(params.release.name, calibrated)
+    write_configs(params, judgement, calibrated)
+    write_documents(params, judgement, calibrated)
+    for gate in judgement.gates:
+        print(f"{gate.name}: {gate.verdict}; {gate.detail}")
+    print(f"{bundle}: {judgement.status}")
+    write_manifest(bundle, facts(calibrated["members"]))
+
+
+def judge(limits: Gates) -> Judgement:
+    """Hold figures, stamps and what people said against the gates; a failing one blocks nothing."""
     stamps = paths.read_json(paths.STAMPS)
     figures = {scope: paths.read_json(paths.pooled_metrics(f"{scope}_calibrated")) for scope in stamps["scopes"]}
-    internal = figures.get("internal_patients", figures["internal"])  # the patient is the unit
-    gates = check_gates(internal, stamps, params.release.min_auc_lower)
-    status = "validated" if all(gate.passed for gate in gates) else "candidate"
-    write_models(params.release.name, calibrated)
-    write_configs(params, status, figures, calibrated)
-    write_documents(params, status, figures, gates, calibrated)
-    for gate in gates:
-        print(f"{'passed' if gate.passed else 'FAILED'}: {gate.name}: {gate.detail}")
-    print(f"{bundle}: {status}")
-    write_manifest(bundle, facts(calibrated["members"]))
+    statements = statements_for(limits.card)
+    gates = check_gates(shown(figures, stamps, statements), limits.model_dump())
+    off = [name for name, limit in limits.model_dump().items() if limit is None]
+    return Judgement(gates, off, figures, statements)
+
+
+def statements_for(required: tuple[str, ...] | None) -> dict[str, str]:
+    """Read card.yaml, and make sure that the fields which a gate asks for are fields."""
+    if unknown := set(required or ()) - set(FIELDS):
+        raise Refusal(f"release.gates.card names '{min(unknown)}'; the fields of a card are {', '.join(FIELDS)}")
+    try:
+        return read_statements(paths.STATEMENTS)
+    except BadStatements as error:
+        raise Refusal(str(error)) from error
+
+
+def shown(figures: dict[str, Config], stamps: Config, statements: dict[str, str]) -> Shown:
+    """Collect what the gates judge: patients where they have figures of their own, else images."""
+    level = "_patients" if "internal_patients" in figures else ""
+    locked = f"{stamps['locked_set']['scope']}{level}"
+    classes, subgroups = (
+        pd.read_csv(file, dtype={"class": str, "of": str, "value": str}, keep_default_na=False, na_values=[""])
+        for file in (paths.PER_CLASS, paths.assessed("subgroups"))
+    )
+    return Shown(
+        internal=figures[f"internal{level}"],
+        locked=figures.get(locked),
+        stamps=stamps,
+        leaks=len(stamps["locked_set"]["acknowledged_leaks"]),
+        copies=paths.read_json(paths.SPLIT_SUMMARY)["copies_across_locked_door"],
+        classes=classes[classes["scope"] == f"internal{level}"],
+        subgroups=subgroups[subgroups["scope"].isin([f"internal{level}", locked])],
+        statements=statements,
+    )
 
 
 def write_models(name: str, calibrated: Config) -> None:
@@ -73,7 +126,7 @@ def network_of(calibrated: Config) -> Config:
     return {"members": networks} if calibrated["form"] == "ensemble" else dict(networks[0])
 
 
-def write_configs(params: Params, status: str, figures: dict[str, Config], calibrated: Config) -> None:
+def write_configs(params: Params, judgement: Judgement, calibrated: Config) -> None:
     """Write metadata and inference configuration, and the schema that the metadata can be checked against offline."""
     bundle = paths.bundle(params.release.name)
     geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
@@ -82,14 +135,15 @@ def write_configs(params: Params, status: str, figures: dict[str, Config], calib
         name=params.release.name,
         version=params.release.version,
         description=params.release.description,
-        intended_use=params.release.intended_use,
+        intended_use=judgement.statements["intended_use"],
         classes=paths.read_json(paths.COHORT_FACTS)["classes"],
         planes=geometry.planes,
         image_size=geometry.image_size,
         kind=geometry.kind,
         calibration=calibrator.as_json() | {"sha256": digest_of(calibrator)},
-        status=status,
-        eval_metrics=figures,
+        status=judgement.status,
+        gates=[asdict(gate) for gate in judgement.gates],
+        eval_metrics=judgement.figures,
         provenance=provenance_of(calibrated),
         released={key: calibrated[key] for key in ("form", "members", "fitted_on")},
     )
@@ -112,17 +166,18 @@ def member(name: str) -> Config:
     return {"name": name} | {what: paths.read_json(file(name)) for what, file in known.items()}
 
 
-def write_documents(
-    params: Params, status: str, figures: dict[str, Config], gates: list[Gate], calibrated: Config
-) -> None:
+def write_documents(params: Params, judgement: Judgement, calibrated: Config) -> None:
     """Write model card, licence and status."""
     bundle, calibrator = paths.bundle(params.release.name), calibrator_from(calibrated)
     card = write_card(
         {
-            **params.release.model_dump(include={"name", "version", "description", "intended_use"}),
-            "status": status,
-            "figures": figures,
-            "gates": [asdict(gate) for gate in gates],
+            **params.release.model_dump(include={"name", "version", "description"}),
+            "status": judgement.status,
+            "figures": judgement.figures,
+            "gates": [asdict(gate) for gate in judgement.gates],
+            "gates_off": judgement.off,
+            "statements": judgement.statements,
+            "fields": FIELDS,
             "geometry": paths.read_json(paths.GEOMETRY),
             "classes": paths.read_json(paths.COHORT_FACTS)["classes"],
             "facts": paths.read_json(paths.COHORT_FACTS),
@@ -142,7 +197,9 @@ def write_documents(
     )
     (bundle / "docs").mkdir()
     (bundle / "docs" / "README.md").write_text(card)
-    (bundle / "STATUS").write_text(f"{status}\n" + "".join(f"{json.dumps(asdict(gate))}\n" for gate in gates))
+    (bundle / "STATUS").write_text(
+        "\n".join([judgement.status, *(json.dumps(asdict(gate)) for gate in judgement.gates)]) + "\n"
+    )
     (bundle / "LICENSE").write_text(
         "The weights derive from a pretrained encoder; its licence and source stand in docs/README.md.\n"
         "The licence of this model is to be chosen by the people who release it.\n"

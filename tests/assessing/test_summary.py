@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from pipeline.assessing.gates import check_gates
 from pipeline.assessing.summary import (
     FIGURES,
     OF_GRADES,
@@ -116,30 +115,3 @@ def test_labels_that_stand_by_themselves_have_no_most_probable_class_to_be_recal
     found = {"n": 2, "patients": 2, "events": 2, "auc": figure, "log_loss": figure, "calibration_slope": figure}
     assert of_a_site(found, p, labels)["worst_recall"] is None
     assert len(rows_of(found | {"labels": {"a": {"n": 1, "events": 1}}}, "internal")) == 3
-
-
-STAMPS = {"simulated": False, "judged_images_seen": False, "locked_set": {"acknowledged_leaks": []}}
-GOOD = {
-    "auc": {"value": 0.9, "lower": 0.8, "upper": 0.95},
-    "calibration_slope": {"value": 1.1, "lower": 0.8, "upper": 1.4},
-}
-
-
-def test_a_good_model_passes_every_gate():
-    assert all(gate.passed for gate in check_gates(GOOD, STAMPS, 0.7))
-
-
-@pytest.mark.parametrize(
-    ("internal", "stamps", "gate"),
-    [
-        ({"auc": {"value": 0.9, "lower": 0.6, "upper": 0.95}}, {}, "discrimination"),
-        ({"auc": {"value": None, "lower": None, "upper": None}}, {}, "discrimination"),
-        ({"calibration_slope": {"value": 0.5, "lower": 0.3, "upper": 0.8}}, {}, "calibration slope"),
-        ({}, {"locked_set": {"acknowledged_leaks": ["p"]}}, "no leak"),
-        ({}, {"judged_images_seen": True}, "judged images unseen"),
-        ({}, {"simulated": True}, "real patients"),
-    ],
-)
-def test_each_fault_fails_its_own_gate(internal, stamps, gate):
-    failed = [found.name for found in check_gates(GOOD | internal, STAMPS | stamps, 0.7) if not found.passed]
-    assert failed == [gate]

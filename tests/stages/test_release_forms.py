@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from pipeline import paths
 from pipeline.__main__ import main
 from pipeline.assessing.calibrating.calibrators import calibrator_from, digest_of, fit
+from pipeline.assessing.summary import in_columns
 from pipeline.releasing.bundle import INFERENCE, METADATA, WEIGHTS, open_bundle
 from tests.stages.test_imaging_stages import RAW, cohort
 from tests.stages.test_stages import refusal, run
@@ -66,6 +67,10 @@ def judge_by_hand(form, members):
     names = ["auc", "log_loss", "brier", "calibration_slope", "ece", "ece_if_perfect"]
     figures = {"n": 20, "events": 9} | dict.fromkeys(names, FIGURE)
     paths.write_json(figures, paths.pooled_metrics("internal_calibrated"))
+    classes = pd.DataFrame({"class": ["well", "ill"], "n": [11, 9], "scope": "internal"})
+    paths.write_table(classes, paths.PER_CLASS)
+    group = {"column": "site", "value": "inside", "too_few": True, "of": "ill", "scope": "internal"}
+    paths.write_table(pd.DataFrame([group | in_columns({"auc": FIGURE})]), paths.assessed("subgroups"))
     locked = {"scope": "external", "shown": False, "acknowledged_leaks": []}
     stamps = {"simulated": False, "judged_images_seen": False, "unit_of_intervals": "patient"}
     stamps |= {"scopes": ["internal"], "per_patient": "none"}
