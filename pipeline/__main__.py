@@ -31,6 +31,7 @@ COMMANDS = {
     "folds": "train several folds at a time, on this machine or through SLURM",
     "import": "write a cohort table from what lies around: csv, class folders, BIDS, datalist, MedMNIST, DICOM",
     "predict": "run a released model on new scans",
+    "verify": "check that a released bundle is what was released, and forecasts here what it did there",
     "compare": "put two or more runs side by side: paired differences, and what changed",
     "status": "say of every stage and fold whether it is done, running, stale or never run, and since when",
     "whois": "tell the original name behind a pseudonym",
@@ -87,6 +88,8 @@ def build_parser() -> argparse.ArgumentParser:
     _describe_folds(doors.add_parser("folds", help=COMMANDS["folds"], description=COMMANDS["folds"]))
     _describe_import(doors.add_parser("import", help=COMMANDS["import"], description=COMMANDS["import"]))
     _describe_predict(doors.add_parser("predict", help=COMMANDS["predict"], description=COMMANDS["predict"]))
+    verify = doors.add_parser("verify", help=COMMANDS["verify"], description=COMMANDS["verify"])
+    verify.add_argument("bundle", help="a released bundle, e.g. data/released/demo_lesion")
     _describe_compare(doors.add_parser("compare", help=COMMANDS["compare"], description=COMMANDS["compare"]))
     doors.add_parser("status", help=COMMANDS["status"], description=COMMANDS["status"])
     whois = doors.add_parser("whois", help=COMMANDS["whois"], description=COMMANDS["whois"])

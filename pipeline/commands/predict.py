@@ -6,19 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from pipeline import engine
 from pipeline.assessing.calibrating.calibration_maps import calibrator_from
 from pipeline.imaging.reading.scan import Unreadable
-from pipeline.imaging.transforms import PrepareScand
-from pipeline.learning.encoder import inference
-from pipeline.learning.ensemble import network_from
 from pipeline.refusal import Refusal
 from pipeline.releasing.bundle import METADATA, Opened, open_bundle
 from pipeline.releasing.manifest import BrokenBundle
+from pipeline.scoring import logits_by
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -52,25 +48,14 @@ def sites_of(bundle: Opened) -> list[str]:
 
 def scorer(bundle: Opened, site: str | None = None) -> Callable[[Path], NDArray[np.float64]]:
     """Load a bundle's network once and return the function from a scan's file to its calibrated probabilities."""
-    network = network_from(bundle.network)
-    network.load_state_dict(load_file(bundle.weights))
-    network.at(site)
-    inference(network)
-    steps = PrepareScand(**bundle.preparation).steps
+    logits = logits_by(bundle.network, bundle.weights, bundle.preparation, site)
     try:
         calibrator = calibrator_from(bundle.calibrator)
     except ValueError as error:
         raise Refusal(
             f"{METADATA} of the bundle: {error}; update medadapt, or take the bundle from its source"
         ) from error
-
-    @torch.inference_mode()
-    def score(file: Path) -> NDArray[np.float64]:
-        planes = torch.from_numpy(steps.prepare_file(file).planes)[None]
-        probabilities: NDArray[np.float64] = calibrator.apply(network(planes).double().numpy())[0]
-        return probabilities
-
-    return score
+    return lambda file: calibrator.apply(logits(file)[None])[0]
 
 
 def row_of(file: Path, bundle: Opened, score: Callable[[Path], NDArray[np.float64]]) -> dict[str, object]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import jsonschema
 import monai
 import numpy
 import torch
@@ -20,6 +21,9 @@ SCHEMA = Path("configs/metadata_schema.json")
 INFERENCE = Path("configs/inference.json")
 WEIGHTS = Path("models/model.safetensors")
 STATE_DICT = Path("models/model.pt")
+CARD = Path("docs/README.md")
+STATUS = Path("STATUS")
+EXPECTED = Path("phantoms/expected.json")
 CLASSIFIER = "pipeline.learning.classifier.Classifier"
 ENSEMBLE = "pipeline.learning.ensemble.Ensemble"
 PREPARATION = "pipeline.imaging.transforms.PrepareScand"
@@ -229,6 +233,15 @@ def open_bundle(folder: Path) -> Opened:
         raise BrokenBundle(f"{folder / INFERENCE} has a calibrator that is not allowed: not the one in {METADATA}")
     refuse_code(folder, *targets, opened)
     return opened
+
+
+def schema_error(metadata: Config) -> str | None:
+    """Hold metadata against the schema of MONAI's bundles that comes with us; needs no network."""
+    try:
+        jsonschema.validate(metadata, json.loads(SCHEMA_FILE.read_text()))
+    except jsonschema.ValidationError as error:
+        return f"{'.'.join(map(str, error.absolute_path)) or 'the file'}: {error.message}"
+    return None
 
 
 def calibrator_in(calibration: Config) -> Config:

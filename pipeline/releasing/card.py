@@ -1,11 +1,14 @@
 """The model card, filled in by the run; what only a person can say is visibly left open."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+OPEN = "**Not filled in**"  # where only a person can answer, and none has
+_SECTION = re.compile(r"^## (.+)$\n((?:(?!^## ).*\n?)*)", re.MULTILINE)
 TEMPLATE = Path(__file__).with_name("card.md")
 SHOWN = 8  # numbers of a calibrator; more are read better in metadata.json
 
@@ -22,6 +25,12 @@ def write_card(values: Mapping[str, Any]) -> str:
     environment.filters["figure"] = show_figure
     environment.filters["map"] = show_map
     return environment.get_template(TEMPLATE.name).render(**values)
+
+
+def missing_sections(card: str) -> list[str]:
+    """Name the sections of the template that a card does not have, or has without a word."""
+    written = dict(_SECTION.findall(card))
+    return [title for title, _ in _SECTION.findall(TEMPLATE.read_text()) if not written.get(title, "").strip()]
 
 
 def show_figure(figure: Mapping[str, Any] | None) -> str:

@@ -4,12 +4,18 @@ Hashes find accidents: a broken download, a file that was edited. They do not fi
 """
 
 import hashlib
+import importlib.metadata
 import json
+import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 MANIFEST = "MANIFEST.json"
+SEAL = "MANIFEST.json.sha256"  # as `sha256sum` writes it, so that `sha256sum -c` reads it
 RESULTS = "eval"  # where MONAI writes what it predicted; nothing is ever loaded from there
+LARGEST = 2**24  # bytes of a manifest; nobody has so many files
 
 
 class BrokenBundle(ValueError):
@@ -23,9 +29,10 @@ def sha256_of(file: Path) -> str:
 
 
 def write_manifest(bundle: Path, facts: dict[str, Any]) -> None:
-    """Write MANIFEST.json: the hash of every other file, and `facts` about the run."""
+    """Write MANIFEST.json, the hash of every other file and `facts` about the run, and then its own hash."""
     files = {str(file.relative_to(bundle)): sha256_of(file) for file in files_of(bundle)}
     (bundle / MANIFEST).write_text(json.dumps({"files": files, **facts}, indent=2, sort_keys=True) + "\n")
+    (bundle / SEAL).write_text(_seal(sha256_of(bundle / MANIFEST)))
 
 
 def verify_manifest(bundle: Path) -> dict[str, Any]:
@@ -34,27 +41,75 @@ def verify_manifest(bundle: Path) -> dict[str, Any]:
     Raises
     ------
     BrokenBundle
-        If the manifest is absent or unreadable, or a file is missing, changed or not listed.
+        If the manifest is absent, unreadable or not the one that was sealed, or a file is missing, changed or not
+        listed.
     """
-    try:
-        manifest: dict[str, Any] = json.loads((bundle / MANIFEST).read_text())
-        listed: dict[str, str] = manifest["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BrokenBundle(
-            f"{bundle / MANIFEST} is missing or unreadable; take the bundle from its source again"
-        ) from error
-    present = {str(file.relative_to(bundle)) for file in files_of(bundle)}
+    manifest = read_manifest(bundle)
+    listed, present = manifest["files"], {str(file.relative_to(bundle)) for file in files_of(bundle)}
     for name in sorted(present | set(listed)):
         if name not in present:
             raise BrokenBundle(f"{bundle / name} is missing; take the bundle from its source again")
         if name not in listed:
             raise BrokenBundle(f"{bundle / name} is not part of this bundle; remove it")
-        if sha256_of(bundle / name) != listed[name]:
+        if not (bundle / name).is_file() or sha256_of(bundle / name) != listed[name]:
             raise BrokenBundle(f"{bundle / name} has changed since the release; take the bundle from its source again")
     return manifest
 
 
+def read_manifest(bundle: Path) -> dict[str, Any]:
+    """Hold the manifest against its own hash, then read it."""
+    again = "take the bundle from its source again, or release it again"
+    for name in (MANIFEST, SEAL):
+        if not (bundle / name).is_file() or (bundle / name).stat().st_size > LARGEST:
+            raise BrokenBundle(f"{bundle / name} is missing or unreadable; {again}")
+    if (bundle / SEAL).read_bytes() != _seal(sha256_of(bundle / MANIFEST)).encode():
+        raise BrokenBundle(f"{bundle / MANIFEST} or its {SEAL} has changed since the release; {again}")
+    try:
+        manifest: dict[str, Any] = json.loads((bundle / MANIFEST).read_bytes())
+        dict[str, str](manifest["files"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BrokenBundle(f"{bundle / MANIFEST} is missing or unreadable; {again}") from error
+    return manifest
+
+
 def files_of(bundle: Path) -> list[Path]:
-    """List every file of a bundle but its manifest and the results of runs."""
-    files = (file for file in bundle.rglob("*") if file.is_file() and file != bundle / MANIFEST)
+    """List every file and link of a bundle but its manifest, the manifest's hash, and the results of runs."""
+    known = (bundle / MANIFEST, bundle / SEAL)
+    files = (file for file in bundle.rglob("*") if (file.is_symlink() or not file.is_dir()) and file not in known)
     return sorted(file for file in files if file.relative_to(bundle).parts[0] != RESULTS)
+
+
+def code_in(package: Path) -> dict[str, Any]:
+    """Name the code that made a release.
+
+    Returns
+    -------
+    dict
+        `sha256` of all its files and their names; the `commit` it stands in, and whether it was changed since
+        (`dirty`), both None outside of git.
+    """
+    files = (file for file in sorted(package.rglob("*")) if file.is_file() and "__pycache__" not in file.parts)
+    lines = [f"{sha256_of(file)}  {file.relative_to(package).as_posix()}\n" for file in files]
+    commit, changes = (_git(package, *words) for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "."]))
+    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+    return {"sha256": digest, "commit": commit, "dirty": None if commit is None else bool(changes)}
+
+
+def environment() -> dict[str, Any]:
+    """Name the Python and the version of every package at hand."""
+    found = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
+    packages = dict(sorted((name.lower(), version) for name, version in found.items() if name))
+    return {"python": platform.python_version(), "system": sys.platform, "packages": packages}
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        command = ["git", "-C", str(folder), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _seal(digest: str) -> str:
+    return f"{digest}  {MANIFEST}\n"

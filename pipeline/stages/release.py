@@ -1,23 +1,27 @@
 """release: pass the gates, then pack what was judged with everything that is needed to run it and to doubt it."""
 
-import importlib.metadata
 import json
 import shutil
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
+import pipeline
 from pipeline import paths
 from pipeline.assessing.calibrating.calibration_maps import calibrator_from, digest_of
 from pipeline.assessing.gates import Gate, Shown, check_gates
 from pipeline.imaging.geometry import Geometry
+from pipeline.imaging.phantoms import write_phantoms
 from pipeline.imaging.preparation import Steps
 from pipeline.imaging.transforms import preparation_config
+from pipeline.params import PARAMS_FILE
 from pipeline.refusal import Refusal
 from pipeline.releasing.bundle import (
+    EXPECTED,
     INFERENCE,
     METADATA,
     SCHEMA,
@@ -29,13 +33,15 @@ from pipeline.releasing.bundle import (
     state_of_members,
 )
 from pipeline.releasing.card import write_card
-from pipeline.releasing.manifest import sha256_of, write_manifest
+from pipeline.releasing.manifest import code_in, environment, sha256_of, write_manifest
 from pipeline.releasing.statements import FIELDS, BadStatements, read_statements
 from pipeline.schema import FINAL, Gates, Params
+from pipeline.scoring import logits_by, outcomes, processor
 
 Config = dict[str, Any]
 
-PACKAGES = ("torch", "monai", "timm", "numpy", "scikit-learn", "nibabel", "pydicom", "safetensors", "pillow")
+# Of a logit, on a processor of another kind; it moves no probability by more than a quarter of it.
+TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ def run(params: Params) -> None:
     write_models(params.release.name, calibrated)
     write_configs(params, judgement, calibrated)
     write_documents(params, judgement, calibrated)
+    try_on_phantoms(bundle)
     for gate in judgement.gates:
         print(f"{gate.name}: {gate.verdict}; {gate.detail}")
     print(f"{bundle}: {judgement.status}")
@@ -206,6 +213,18 @@ def write_documents(params: Params, judgement: Judgement, calibrated: Config) ->
     )
 
 
+def try_on_phantoms(bundle: Path) -> None:
+    """Draw scans of nobody, and write down what the packed model makes of them."""
+    inference = paths.read_json(bundle / INFERENCE)
+    [preparation], network = inference["preprocessing"]["transforms"], inference["network_def"]
+    for part in (preparation, network):
+        part.pop("_target_")
+    (bundle / EXPECTED).parent.mkdir()
+    files = write_phantoms((bundle / EXPECTED).parent, preparation["geometry"]["kind"])
+    found = outcomes(logits_by(network, bundle / WEIGHTS, preparation), files)
+    paths.write_json({"scans": found, "computed_on": processor(), "tolerance": TOLERANCE}, bundle / EXPECTED)
+
+
 def facts(members: list[str]) -> dict[str, object]:
     """Say what the model was made from and with."""
     return {
@@ -213,6 +232,9 @@ def facts(members: list[str]) -> dict[str, object]:
             "cases": sha256_of(paths.CASES),
             "index": sha256_of(paths.INDEX),
             "split": {name: sha256_of(paths.split(name)) for name in members},
+            "calibrator": sha256_of(paths.CALIBRATOR),
         },
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "params": sha256_of(PARAMS_FILE),
+        "code": code_in(Path(pipeline.__file__).parent),
+        "environment": environment(),
     }

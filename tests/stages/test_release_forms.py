@@ -176,7 +176,7 @@ def test_metadata_card_and_manifest_say_what_was_released_and_where_its_map_was_
     calibrated(split__folds=[0, 1, 2], finetune__strategy="knn")
     train("0", "1", "2")
     calibrator = judge_by_hand("ensemble", ["0", "2"])
-    run("release")
+    run("release", f"verify {paths.bundle(NAME)}")
     bundle, fitted_on = paths.bundle(NAME), paths.read_json(paths.CALIBRATOR)["fitted_on"]
     metadata = json.loads((bundle / METADATA).read_text())
     assert metadata["released"] == {"form": "ensemble", "members": ["0", "2"], "fitted_on": fitted_on}
@@ -201,6 +201,7 @@ def test_the_weights_of_a_refit_are_those_of_the_final_model_byte_for_byte_and_i
     judge_by_hand("refit", ["final"])
     run("release")
     bundle = paths.bundle(NAME)
+    run(f"verify {bundle}")
     assert (bundle / WEIGHTS).read_bytes() == paths.model("final").read_bytes()
     card = (bundle / "docs" / "README.md").read_text()
     assert "**refit**, one model" in card and "out-of-fold logits of" in card and "platt (weights" in card

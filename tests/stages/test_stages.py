@@ -268,7 +268,7 @@ def test_the_bundles_state_dict_and_its_safetensors_are_the_same_weights(project
     safe = load_file(bundle / "models" / "model.safetensors")
     assert plain.keys() == safe.keys() and all(torch.equal(plain[name], safe[name]) for name in plain)
     manifest = json.loads((bundle / "MANIFEST.json").read_text())
-    assert "models/model.pt" in manifest["files"] and manifest["packages"]["torch"]
+    assert "models/model.pt" in manifest["files"] and manifest["environment"]["packages"]["torch"]
 
 
 def test_a_defect_of_ours_keeps_its_traceback_and_a_refusal_has_none(project):
