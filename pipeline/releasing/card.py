@@ -7,6 +7,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipeline.releasing.checklist import answers
+from pipeline.releasing.statements import FIELDS
+
 OPEN = "**Not filled in**"  # where only a person can answer, and none has
 _SECTION = re.compile(r"^## (.+)$\n((?:(?!^## ).*\n?)*)", re.MULTILINE)
 TEMPLATE = Path(__file__).with_name("card.md")
@@ -14,7 +17,10 @@ SHOWN = 8  # numbers of a calibrator; more are read better in metadata.json
 
 
 def write_card(values: Mapping[str, Any]) -> str:
-    """Fill the template; a value that is missing is an error, never an empty line."""
+    """Fill the template; a value that is missing is an error, never an empty line.
+
+    `values["statements"]` holds all of `statements.FIELDS`; where one is empty the card says so, visibly.
+    """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE.parent),
         undefined=StrictUndefined,
@@ -24,7 +30,12 @@ def write_card(values: Mapping[str, Any]) -> str:
     )
     environment.filters["figure"] = show_figure
     environment.filters["map"] = show_map
-    return environment.get_template(TEMPLATE.name).render(**values)
+    environment.filters["cell"] = as_cell
+    return environment.get_template(TEMPLATE.name).render(**values, **_of_people(values["statements"]))
+
+
+def _of_people(statements: Mapping[str, str]) -> dict[str, Any]:
+    return {"OPEN": OPEN, "fields": FIELDS, "items": answers(statements)}
 
 
 def missing_sections(card: str) -> list[str]:
@@ -40,6 +51,15 @@ def show_figure(figure: Mapping[str, Any] | None) -> str:
     if figure["lower"] is None:
         return f"{figure['value']:.3f}"
     return f"{figure['value']:.3f} ({figure['lower']:.3f} to {figure['upper']:.3f})"
+
+
+def as_cell(text: Any) -> str:
+    r"""Keep a text from the cohort within its cell of a table, and from being taken for markup.
+
+    >>> as_cell("a|b <i>")
+    'a\\|b &lt;i>'
+    """
+    return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())
 
 
 def show_map(calibrator: Mapping[str, Any]) -> str:

@@ -101,10 +101,7 @@ def shown(figures: dict[str, Config], stamps: Config, statements: dict[str, str]
     """Collect what the gates judge: patients where they have figures of their own, else images."""
     level = "_patients" if "internal_patients" in figures else ""
     locked = f"{stamps['locked_set']['scope']}{level}"
-    classes, subgroups = (
-        pd.read_csv(file, dtype={"class": str, "of": str, "value": str}, keep_default_na=False, na_values=[""])
-        for file in (paths.PER_CLASS, paths.assessed("subgroups"))
-    )
+    classes, subgroups = (read_figures(file) for file in (paths.PER_CLASS, paths.assessed("subgroups")))
     return Shown(
         internal=figures[f"internal{level}"],
         locked=figures.get(locked),
@@ -115,6 +112,11 @@ def shown(figures: dict[str, Config], stamps: Config, statements: dict[str, str]
         subgroups=subgroups[subgroups["scope"].isin([f"internal{level}", locked])],
         statements=statements,
     )
+
+
+def read_figures(file: Path) -> pd.DataFrame:
+    """Read a table of figures; names stay names, a class called NA too, and an empty cell is no number."""
+    return pd.read_csv(file, dtype={"class": str, "of": str, "value": str}, keep_default_na=False, na_values=[""])
 
 
 def write_models(name: str, calibrated: Config) -> None:
@@ -184,7 +186,7 @@ def write_documents(params: Params, judgement: Judgement, calibrated: Config) ->
             "gates": [asdict(gate) for gate in judgement.gates],
             "gates_off": judgement.off,
             "statements": judgement.statements,
-            "fields": FIELDS,
+            "subgroups": subgroup_rows(judgement.figures),
             "geometry": paths.read_json(paths.GEOMETRY),
             "classes": paths.read_json(paths.COHORT_FACTS)["classes"],
             "facts": paths.read_json(paths.COHORT_FACTS),
@@ -223,6 +225,24 @@ def try_on_phantoms(bundle: Path) -> None:
     files = write_phantoms((bundle / EXPECTED).parent, preparation["geometry"]["kind"])
     found = outcomes(logits_by(network, bundle / WEIGHTS, preparation), files)
     paths.write_json({"scans": found, "computed_on": processor(), "tolerance": TOLERANCE}, bundle / EXPECTED)
+
+
+def subgroup_rows(figures: dict[str, Config]) -> list[Config]:
+    """Read the figures of subgroups, of patients where they have their own; a group that is too small has none."""
+    level = "_patients" if "internal_patients" in figures else ""
+    table = read_figures(paths.assessed("subgroups"))
+    return [
+        row | {name: figure_in(row, name) for name in ("auc", "calibration_slope")}
+        for row in table[table["scope"].isin([scope for scope in figures if scope.endswith(level)])].to_dict("records")
+    ]
+
+
+def figure_in(row: Config, name: str) -> Config | None:
+    """Gather a figure's three columns; None where there is no figure."""
+    value, *limits = (row.get(column) for column in (name, f"{name}_lower", f"{name}_upper"))
+    if value is None or pd.isna(value):
+        return None
+    return {"value": value} | dict(zip(("lower", "upper"), limits, strict=True))
 
 
 def facts(members: list[str]) -> dict[str, object]:

@@ -70,6 +70,7 @@ def judge_by_hand(form, members):
     classes = pd.DataFrame({"class": ["well", "ill"], "n": [11, 9], "scope": "internal"})
     paths.write_table(classes, paths.PER_CLASS)
     group = {"column": "site", "value": "inside", "too_few": True, "of": "ill", "scope": "internal"}
+    group |= {"n": 20, "events": 9}
     paths.write_table(pd.DataFrame([group | in_columns({"auc": FIGURE})]), paths.assessed("subgroups"))
     locked = {"scope": "external", "shown": False, "acknowledged_leaks": []}
     stamps = {"simulated": False, "judged_images_seen": False, "unit_of_intervals": "patient"}

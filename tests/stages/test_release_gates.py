@@ -7,6 +7,8 @@ import yaml
 
 from pipeline import paths
 from pipeline.releasing.bundle import METADATA
+from pipeline.releasing.card import OPEN
+from pipeline.releasing.statements import FIELDS
 from tests.stages.test_release_forms import NAME, calibrated, judge_by_hand, train  # noqa: F401
 from tests.stages.test_stages import refusal, run
 
@@ -59,6 +61,23 @@ def test_a_model_is_validated_if_it_meets_what_was_asked_and_else_a_candidate_wh
     paths.STATEMENTS.write_text(yaml.safe_dump({"intended_use": "On <adults> & others.", "contact": ""}))
     run("release")
     assert "On <adults> & others." in told(ASKED)[2]
+    paths.STATEMENTS.write_text(yaml.safe_dump({field: f"About {field}." for field in FIELDS}))
+    group = {
+        "column": "site",
+        "value": "A|B <i>",
+        "too_few": True,
+        "of": "ill",
+        "scope": "internal",
+        "n": 4,
+        "events": 1,
+    }
+    table = pd.concat([pd.read_csv(paths.assessed("subgroups")), pd.DataFrame([group])])
+    paths.write_table(table, paths.assessed("subgroups"))
+    run("release")
+    card = told(ASKED)[2]
+    assert OPEN not in card and "open:" not in card and all(f"About {field}." in card for field in FIELDS)
+    assert "| internal | site A\\|B &lt;i> | ill | 4 (1) | too few | too few |" in card
+    assert "| internal | site inside | ill | 20 (9) | 0.800 (0.700 to 0.900) | too few |" in card
     paths.STATEMENTS.write_text("intention: none")
     assert "unknown field 'intention'" in refusal(capsys, "release")
     calibrated(split__folds=[0, 1, 2], release__gates=MET | {"card": ["intention"]})
