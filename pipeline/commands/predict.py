@@ -65,4 +65,5 @@ def row_of(file: Path, bundle: Opened, score: Callable[[Path], NDArray[np.float6
         probabilities = list(score(file))
     except Unreadable as error:
         reason = f"{error.finding.check}: {error.finding.detail}"
-    return {"scan": file.name, **dict(zip(bundle.classes, probabilities, strict=True)), "reason": reason}
+    forecast = dict(zip(bundle.classes, probabilities, strict=True))
+    return {"scan": file.name, **forecast, "reason": reason, "model_status": bundle.status}

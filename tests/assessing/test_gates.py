@@ -63,6 +63,7 @@ def test_a_good_model_passes_every_gate_and_is_short_of_nothing():
         ({"classes": pd.DataFrame(LABELS | {"events": [200, 101]})}, "events", 71, "29 of the rarest"),
         ({"subgroups": groups(NORTH, (*NORTH[:2], 0.55, 0.4, 0.7, *NORTH[5:]))}, "worst subgroup", 0.05, "site north"),
         ({"subgroups": GOOD.subgroups[1:]}, "worst subgroup", None, "no group is large enough; 1 too small"),
+        ({"subgroups": groups((*NORTH[:5], True, *NORTH[6:]))}, "worst subgroup", None, "no group"),
         ({"subgroups": groups((*NORTH[:6], "top label", NORTH[7]))}, "worst subgroup", None, "no group"),
         ({"statements": {"intended_use": "", "ethics": "number 5"}}, "card", 1, "empty in card.yaml: intended_use"),
         ({"leaks": 2, "copies": 1}, "no leak", 3, "2 acknowledged on both sides of the locked door, 1 pairs"),

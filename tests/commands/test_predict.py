@@ -21,7 +21,9 @@ def test_a_scan_is_given_one_probability_for_each_class_or_label(tmp_path, asymm
     folder = written(tmp_path / "model", calibrator, members)
     scan = save_nifti(tmp_path / "scan.nii.gz", asymmetric)
     assert main(["predict", str(folder), str(scan), "--out", str(tmp_path / "found.csv")]) == 0
-    [row] = pd.read_csv(tmp_path / "found.csv")[CLASSES].to_numpy()
+    found = pd.read_csv(tmp_path / "found.csv")
+    [row] = found[CLASSES].to_numpy()
+    assert found["model_status"].tolist() == ["candidate"]
     np.testing.assert_array_equal(row, expected(folder, scan, calibrator))
     assert np.ptp(row) > 0.01
 
