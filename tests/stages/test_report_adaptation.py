@@ -50,7 +50,9 @@ def reported(project):
     run("calibrate")
     bundle = paths.bundle("demo_lesion_classification")
     bundle.mkdir(parents=True)
-    (bundle / "STATUS").write_text('candidate\n{"name": "gate", "passed": true, "detail": "why"}\n')
+    (bundle / "STATUS").write_text(
+        'candidate\n{"name": "gate", "passed": true, "verdict": "passed", "detail": "why"}\n'
+    )
 
     def page():
         run("report")

@@ -73,7 +73,9 @@ def write_status():
     """Stand in for release where there is no network to release."""
     bundle = paths.bundle("demo_lesion_classification")
     bundle.mkdir(parents=True, exist_ok=True)
-    (bundle / "STATUS").write_text('candidate\n{"name": "gate", "passed": true, "detail": "why"}\n')
+    (bundle / "STATUS").write_text(
+        'candidate\n{"name": "gate", "passed": true, "verdict": "passed", "detail": "why"}\n'
+    )
 
 
 def page():
