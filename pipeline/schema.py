@@ -238,6 +238,8 @@ class Release(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = "classifier"
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = "0.1.0"
+    answered: Annotated[float, Field(gt=0, le=1)] = 0.9
+    outliers: Fraction = 0.05
     gates: Gates = Gates()
     description: str = ""
 

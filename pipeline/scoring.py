@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,37 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from pipeline.imaging.placement import Prepared
 from pipeline.imaging.reading.scan import Unreadable
 from pipeline.imaging.transforms import PrepareScand
 from pipeline.learning.encoder import inference
-from pipeline.learning.ensemble import network_from
+from pipeline.learning.ensemble import mean_of, members_of, network_from
 
 Config = dict[str, Any]
 Logits = NDArray[np.float64]
 CPUINFO = Path("/proc/cpuinfo")
 
 
-def logits_by(
-    network: Mapping[str, Any], weights: Path, preparation: Config, site: str | None = None
-) -> Callable[[Path], Logits]:
-    """Load a network once and return the function from a scan's file to its logits (K,).
+@dataclass(frozen=True)
+class Look:
+    """What a network made of a scan.
+
+    Attributes
+    ----------
+    logits : (K,)
+    features : list of (p,)
+        What the head of each member saw.
+    prepared : Prepared
+        The planes that they saw, and where these lie in the scan.
+    """
+
+    logits: Logits
+    features: list[Logits]
+    prepared: Prepared
+
+
+def looks_by(network: Mapping[str, Any], weights: Path, preparation: Config) -> Callable[[Path, str | None], Look]:
+    """Load a network once and return the function from a scan's file, and its site, to what the network makes of it.
 
     Parameters
     ----------
@@ -32,8 +50,6 @@ def logits_by(
         As `pipeline.releasing.bundle.Opened` holds them; whatever is not checked must not come here.
     weights : Path
         A safetensors file.
-    site : str, optional
-        Of a network that has values of its own for each site.
 
     Raises
     ------
@@ -42,17 +58,26 @@ def logits_by(
     """
     loaded = network_from(network)
     loaded.load_state_dict(load_file(weights))
-    loaded.at(site)
     inference(loaded)
     steps = PrepareScand(**preparation).steps
 
     @torch.inference_mode()
-    def logits(file: Path) -> Logits:
-        planes = torch.from_numpy(steps.prepare_file(file).planes)[None]
-        found: Logits = loaded(planes).double().numpy()[0]
-        return found
+    def look(file: Path, site: str | None) -> Look:
+        loaded.at(site)
+        prepared = steps.prepare_file(file)
+        found = [member.look(torch.from_numpy(prepared.planes)[None]) for member in members_of(loaded)]
+        logits = mean_of([one.logits for one in found])
+        return Look(logits.double().numpy()[0], [one.features.double().numpy()[0] for one in found], prepared)
 
-    return logits
+    return look
+
+
+def logits_by(
+    network: Mapping[str, Any], weights: Path, preparation: Config, site: str | None = None
+) -> Callable[[Path], Logits]:
+    """Return the function from a scan's file to its logits (K,); as `looks_by`, for scans of one site."""
+    look = looks_by(network, weights, preparation)
+    return lambda file: look(file, site).logits
 
 
 def outcomes(logits: Callable[[Path], Logits], files: Sequence[Path]) -> dict[str, Config]:

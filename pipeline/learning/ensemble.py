@@ -37,12 +37,23 @@ class Ensemble(nn.Module):
 
         The mean is taken in float64 and then rounded, so that the order of the members does not show.
         """
-        return torch.stack([member(planes).double() for member in self.members]).mean(dim=0).float()
+        return mean_of([member(planes) for member in self.members])
 
     def at(self, site: str | None) -> None:
         """Let every member take the values of a site; a member that does not know it takes those all unknown share."""
         for member in self.members:
             member.at(site)  # type: ignore[operator]  # nn.ModuleList forgets what its modules are
+
+
+def mean_of(logits: Sequence[Tensor]) -> Tensor:
+    """Average the logits (B, n_classes) of members; of one they stay what they are."""
+    return torch.stack([one.double() for one in logits]).mean(dim=0).float()
+
+
+def members_of(network: nn.Module) -> list[Classifier]:
+    """List the classifiers that a network is made of: itself, or its members."""
+    found: list[Any] = list(network.members) if isinstance(network, Ensemble) else [network]
+    return found
 
 
 def network_from(arguments: Mapping[str, Any]) -> Classifier | Ensemble:

@@ -24,6 +24,7 @@ STATE_DICT = Path("models/model.pt")
 CARD = Path("docs/README.md")
 STATUS = Path("STATUS")
 EXPECTED = Path("phantoms/expected.json")
+LIMITS = Path("configs/limits_of_use.json")
 CLASSIFIER = "pipeline.learning.classifier.Classifier"
 ENSEMBLE = "pipeline.learning.ensemble.Ensemble"
 PREPARATION = "pipeline.imaging.transforms.PrepareScand"

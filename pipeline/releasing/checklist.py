@@ -66,7 +66,9 @@ ITEMS = (
     Item("23a", "performance with intervals", "performance, precision", "Performance", True),
     Item("23b", "performance by site and group", "internal and external testing", "Subgroups", True),
     Item("25 27c", "what it means, what comes next", "implications", "Limits", False, ("limitations",)),
-    Item("27a 27b", "bad images, and what a user must know", "use in practice", "Limits", False, ("oversight",)),
+    Item(
+        "27a 27b", "bad images, and what a user must know", "use in practice", "When it abstains", True, ("oversight",)
+    ),
 )
 
 

@@ -18,11 +18,13 @@ from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.phantoms import write_phantoms
 from pipeline.imaging.preparation import Steps
 from pipeline.imaging.transforms import preparation_config
+from pipeline.limits_of_use import limits_of
 from pipeline.params import PARAMS_FILE
 from pipeline.refusal import Refusal
 from pipeline.releasing.bundle import (
     EXPECTED,
     INFERENCE,
+    LIMITS,
     METADATA,
     SCHEMA,
     SCHEMA_FILE,
@@ -69,6 +71,7 @@ def run(params: Params) -> None:
     judgement = judge(params.release.gates)
     write_models(params.release.name, calibrated)
     write_configs(params, judgement, calibrated)
+    paths.write_json(limits_of(params, calibrated), bundle / LIMITS)
     write_documents(params, judgement, calibrated)
     try_on_phantoms(bundle)
     for gate in judgement.gates:
@@ -202,6 +205,8 @@ def write_documents(params: Params, judgement: Judgement, calibrated: Config) ->
             "task": paths.read_json(paths.COHORT_FACTS)["task"],
             "fitted_on": calibrated["fitted_on"]["cases"],
             "confidence": params.calibrate.confidence,
+            "use": paths.read_json(bundle / LIMITS),
+            "answered": params.release.answered,
         }
     )
     (bundle / "docs").mkdir()

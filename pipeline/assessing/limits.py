@@ -1,0 +1,119 @@
+"""The limits within which a released model answers: what goes with it, and what they say of one scan."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.assessing.answers import Rule, told
+from pipeline.assessing.outliers import Alarm, Cloud, energy, share_beyond
+
+Floats = NDArray[np.float64]
+
+UNLIKE, UNSURE = "out of distribution", "low confidence"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of one scan beside its probabilities.
+
+    Attributes
+    ----------
+    members : str
+        The set of classes, in words.
+    abstains : tuple of str
+        Why no answer is given: `UNLIKE`, `UNSURE`, both or nothing.
+    reason : str
+        The same with its figures.
+    score : float
+        How far the scan is from the development scans, in standard deviations; 0 is usual.
+    nearest_site : str
+        The development site whose scans it is most like; empty where sites are not known.
+    site_share : float or None
+        The share of left-out development patients who lay as far from their nearest site.
+    """
+
+    members: str
+    abstains: tuple[str, ...]
+    reason: str
+    score: float
+    nearest_site: str
+    site_share: float | None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """All of it, as it goes with a model; see `answers` and `outliers`.
+
+    Attributes
+    ----------
+    rules : list of Rule
+    clouds : list of Cloud
+        Of each member; distances are averaged over members.
+    alarm : Alarm
+    usual_site : tuple of float
+        Quantiles of the distance to the nearest site; empty where sites are not known.
+    several : bool
+        Whether labels stand each by itself.
+    """
+
+    rules: list[Rule]
+    clouds: list[Cloud]
+    alarm: Alarm
+    usual_site: tuple[float, ...]
+    several: bool
+
+    def judge(
+        self, logits: Floats, features: Sequence[Floats], probabilities: Floats, classes: Sequence[str]
+    ) -> Verdict:
+        """Judge one scan by its logits (K,), the features (p,) that each member saw, and its probabilities (K,)."""
+        energies = energy(logits[None], self.several)
+        score = self.alarm.score(energies, distances(self.clouds, [one[None] for one in features]))
+        members, unsure = told(self.rules, probabilities, classes)
+        reasons = {}
+        if self.alarm.rings(score)[0]:
+            reasons[UNLIKE] = f"{UNLIKE}: score {score[0]:.2f} is above {self.alarm.threshold:.2f}"
+        if unsure:
+            reasons[UNSURE] = f"{UNSURE}: {', '.join(unsure)}"
+        nearest, share = "", None
+        if self.usual_site:
+            apart = site_distances(self.clouds, [one[None] for one in features])[0]
+            nearest = list(self.clouds[0].sites)[int(apart.argmin())]
+            share = share_beyond(float(apart.min()), self.usual_site)
+        return Verdict(members, tuple(reasons), "; ".join(reasons.values()), float(score[0]), nearest, share)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give plain values."""
+        return {
+            "rules": [rule.as_json() for rule in self.rules],
+            "alarm": self.alarm.as_json(),
+            "usual_site": list(self.usual_site),
+            "several": self.several,
+            "clouds": [cloud.as_json() for cloud in self.clouds],
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Limits":
+        """Read what `as_json` gave.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If it is something else.
+        """
+        rules = [Rule.from_json(one) for one in values["rules"]]
+        clouds = [Cloud.from_json(one) for one in values["clouds"]]
+        usual = tuple(values["usual_site"])
+        return cls(rules, clouds, Alarm.from_json(values["alarm"]), usual, bool(values["several"]))
+
+
+def distances(clouds: Sequence[Cloud], features: Sequence[Floats]) -> Floats:
+    """Average over members the distance (n,) of features, (n, p) from each, to the nearest class."""
+    return np.asarray(np.mean([cloud.distance(one) for cloud, one in zip(clouds, features, strict=True)], axis=0))
+
+
+def site_distances(clouds: Sequence[Cloud], features: Sequence[Floats]) -> Floats:
+    """Average over members the distances (n, number of sites) to each site's mean."""
+    return np.asarray(np.mean([cloud.to_sites(one) for cloud, one in zip(clouds, features, strict=True)], axis=0))

@@ -1,0 +1,184 @@
+"""The limits of use that go with a release, set on development cases that the judging model never saw, and tried."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from pipeline import engine, paths
+from pipeline.assessing.answers import fit_rules
+from pipeline.assessing.calibrating.calibration_maps import calibrator_from
+from pipeline.assessing.judged import Labelling, logits_of
+from pipeline.assessing.limits import Limits, distances, site_distances
+from pipeline.assessing.outliers import Cloud, energy, false_alarms, fit_alarm, fit_cloud, quantiles_of, worst_of
+from pipeline.assessing.summary import wilson
+from pipeline.forecasts import labels_of, mean_of_members, scored
+from pipeline.imaging.spoiling import SPOILT
+from pipeline.learning.classifier import Classifier
+from pipeline.learning.encoder import inference
+from pipeline.learning.ensemble import mean_of
+from pipeline.paths import Role
+from pipeline.schema import Params
+from pipeline.seeds import seed_for
+
+Floats = NDArray[np.float64]
+Config = dict[str, Any]
+
+TRIED = 30  # patients whose scans are spoilt, one image of each
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Cases (n) with what judged them: the models, none of which was trained on them, and their clouds."""
+
+    models: list[Classifier]
+    clouds: list[Cloud]
+    cases: pd.DataFrame
+    features: list[Floats]
+
+
+def limits_of(params: Params, calibrated: Config) -> Config:
+    """Set the limits of what is released, and say how they do: `limits`, as `Limits.as_json`, and `tried`.
+
+    Of one refitted model, thresholds are set as its calibrator was: each fold's model, with the cloud of its own
+    training cases, judges what it held out, and all are pooled. An ensemble judges the cases set aside for its map.
+    The cloud that goes along is that of the released model, of the cases that it was trained on.
+    """
+    facts = paths.read_json(paths.COHORT_FACTS)
+    labelling = Labelling(facts["classes"], facts["task"])
+    several = labelling.task == "multilabel"
+    parts = development_of(params, calibrated, labelling)
+    cases = pd.concat([part.cases for part in parts], ignore_index=True)
+    patients, probabilities = cases["patient"].to_numpy(dtype=str), calibrator_from(calibrated).apply(logits_of(cases))
+    scored_parts = [scores_of(part, several) for part in parts]
+    energies, apart = (np.concatenate([pair[column] for pair in scored_parts]) for column in (0, 1))
+    alarm = fit_alarm(energies, apart, patients, params.release.outliers)
+    released = [cloud_of(member, labelling) for member in calibrated["members"]]
+    limits = Limits(
+        fit_rules(
+            probabilities,
+            labels_of(cases, labelling),
+            patients,
+            labelling.classes,
+            params.calibrate.set_coverage,
+            params.release.answered,
+        ),
+        released,
+        alarm,
+        usual_site(parts, patients) if len(released[0].sites) > 1 else (),
+        several,
+    )
+    rung = {"patients of development, by an alarm set on others": false_alarms(energies, apart, patients, alarm.share)}
+    rung |= locked(limits, calibrated, labelling) | spoilt(parts, limits)
+    return {"limits": limits.as_json(), "tried": [counted(what, *pair) for what, pair in rung.items()]}
+
+
+def development_of(params: Params, calibrated: Config, labelling: Labelling) -> list[Part]:
+    """Give the cases on which limits are set, each with the models that never saw it."""
+    if calibrated["form"] == "ensemble":
+        return [part_of(calibrated["members"], Role.CALIBRATION, labelling)]
+    return [part_of([fold], Role.HELD_OUT, labelling) for fold in params.split.numbered]
+
+
+def part_of(members: Sequence[str], role: Role, labelling: Labelling) -> Part:
+    """Read what the members made of the cases of a role."""
+    cases = scored(members[0], role) if len(members) == 1 else mean_of_members(members, role)
+    features = [features_of(member, cases["case"].tolist()) for member in members]
+    return Part([trained(member) for member in members], [cloud_of(one, labelling) for one in members], cases, features)
+
+
+def features_of(member: str, cases: Sequence[str]) -> Floats:
+    """Read the features (n, p) that a member's head saw of cases that it was not trained on."""
+    stored = np.load(paths.features(member))
+    place = {case: row for row, case in enumerate(stored["case"].tolist())}
+    return np.asarray(stored["features"][[place[case] for case in cases]], dtype=np.float64)
+
+
+def trained(fold: str) -> Classifier:
+    """Rebuild the network that a fold trained, ready to score."""
+    network = Classifier(**paths.read_json(paths.network(fold)))
+    network.load_state_dict(load_file(paths.model(fold)))
+    inference(network)
+    return network
+
+
+def cloud_of(fold: str, labelling: Labelling) -> Cloud:
+    """Fit the cloud of the cases that a fold was trained on; of several labels there is one mean for all cases."""
+    dealt, network = paths.read_table(paths.split(fold)), trained(fold)
+    cases = dealt[dealt["role"] == Role.TRAIN]
+    rows = list(zip(cases["case"], cases["site"], strict=True))
+    features = [
+        look(network, np.load(paths.prepared_case(case)), site)[1]
+        for case, site in engine.progress(rows, f"features {fold}")
+    ]
+    names = cases["label"].to_numpy(dtype=str)
+    return fit_cloud(
+        np.array(features),
+        np.full(len(names), ALL) if labelling.task == "multilabel" else names,
+        cases["site"].to_numpy(dtype=str),
+    )
+
+
+@torch.inference_mode()
+def look(network: Classifier, planes: NDArray[np.uint8], site: str | None) -> tuple[torch.Tensor, Floats]:
+    """Judge one case: logits (1, K) and features (p,)."""
+    network.at(site)
+    found = network.look(torch.from_numpy(planes)[None])
+    return found.logits, found.features[0].double().numpy()
+
+
+def scores_of(part: Part, several: bool) -> tuple[Floats, Floats]:
+    """Compute energy and distance (n,) of the cases of a part."""
+    return energy(logits_of(part.cases), several), distances(part.clouds, part.features)
+
+
+def usual_site(parts: Sequence[Part], patients: NDArray[np.str_]) -> tuple[float, ...]:
+    """Tell how far left-out cases lie from the site that they are nearest to."""
+    nearest = [site_distances(part.clouds, part.features).min(axis=1) for part in parts]
+    return quantiles_of(worst_of(np.concatenate(nearest), patients))
+
+
+def locked(limits: Limits, calibrated: Config, labelling: Labelling) -> dict[str, tuple[int, int]]:
+    """Count the locked patients whom the released model calls unlike development; nothing while they are closed."""
+    shown = paths.read_json(paths.STAMPS)["locked_set"]
+    if not shown["shown"] or limits.alarm.threshold is None:
+        return {}
+    cases = mean_of_members(calibrated["members"], Role.LOCKED)
+    features = [features_of(member, cases["case"].tolist()) for member in calibrated["members"]]
+    scores = limits.alarm.score(energy(logits_of(cases), limits.several), distances(limits.clouds, features))
+    rung = set(cases["patient"][limits.alarm.rings(scores)])
+    return {f"patients of the locked set ({shown['scope']})": (len(rung), cases["patient"].nunique())}
+
+
+def spoilt(parts: Sequence[Part], limits: Limits) -> dict[str, tuple[int, int]]:
+    """Count how many spoilt scans ring the alarm, each judged by a model that never saw the patient."""
+    if limits.alarm.threshold is None:
+        return {}
+    one_each = [(part, row) for part in parts for row in part.cases.drop_duplicates("patient").to_dict("records")]
+    chosen = sorted(one_each, key=lambda pair: str(pair[1]["patient"]))[:TRIED]
+    found: dict[str, tuple[int, int]] = {}
+    for kind in engine.progress(SPOILT, "spoilt scans"):
+        scores = np.array([score_spoilt(part, row, kind, limits) for part, row in chosen])
+        found[f"their scans, {kind}"] = (int(limits.alarm.rings(scores).sum()), len(chosen))
+    return found
+
+
+def score_spoilt(part: Part, case: Mapping[Any, Any], kind: str, limits: Limits) -> float:
+    """Spoil the planes of a case and score what comes of it."""
+    rng = np.random.default_rng(seed_for(0, "spoilt", kind, case["case"]))
+    planes = SPOILT[kind](np.load(paths.prepared_case(case["case"])), rng)
+    seen = [look(model, planes, case["site"]) for model in part.models]
+    energies = energy(mean_of([logits for logits, _ in seen]).double().numpy(), limits.several)
+    return float(limits.alarm.score(energies, distances(part.clouds, [one[None] for _, one in seen]))[0])
+
+
+def counted(what: str, rung: int, judged: int) -> Config:
+    """Write a share of patients with Wilson's interval."""
+    lower, upper = wilson(rung, judged) if judged else (None, None)
+    return {"what": what, "rung": rung, "n": judged, "lower": lower, "upper": upper}
