@@ -175,9 +175,24 @@ def _describe_import(parser: argparse.ArgumentParser) -> None:
 
 def _describe_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help="a released bundle, e.g. data/released/demo_lesion")
-    parser.add_argument("scans", nargs="+", help="files of any kind that is read; a DICOM series is a folder")
+    parser.add_argument(
+        "scans",
+        nargs="*",
+        metavar="SCAN",
+        help="a file of any kind that is read, a DICOM series, a folder of scans, or a .csv with a column image "
+        "(and case_id, patient_id, site), whose paths are relative to it",
+    )
     parser.add_argument("--site", help="where the scans come from, for a model with values of its own for each site")
-    parser.add_argument("--out", metavar="FILE.csv", help="write the table there as well")
+    parser.add_argument("--out", metavar="FILE", help="write the table (.csv) there as well, or the site's calibration")
+    parser.add_argument(
+        "--saliency", metavar="FOLDER", help="write there, on each scan's own grid, what spoke for its class"
+    )
+    parser.add_argument(
+        "--site-recalibrate",
+        metavar="LABELS.csv",
+        help="fit the calibration of a new site to its labelled scans (columns scan, label and perhaps patient)",
+    )
+    parser.add_argument("--calibration", metavar="FILE.json", help="use the calibration that was fitted to a site")
 
 
 def _describe_compare(parser: argparse.ArgumentParser) -> None:
