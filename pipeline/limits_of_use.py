@@ -14,7 +14,7 @@ from pipeline import engine, paths
 from pipeline.assessing.answers import fit_rules
 from pipeline.assessing.calibrating.calibration_maps import calibrator_from
 from pipeline.assessing.judged import Labelling, logits_of
-from pipeline.assessing.limits import Limits, distances, site_distances
+from pipeline.assessing.limits import Limits, mean_distances
 from pipeline.assessing.outliers import Cloud, energy, false_alarms, fit_alarm, fit_cloud, quantiles_of, worst_of
 from pipeline.assessing.summary import wilson
 from pipeline.forecasts import labels_of, mean_of_members, scored
@@ -39,6 +39,7 @@ class Part:
 
     models: list[Classifier]
     clouds: list[Cloud]
+    sites: list[Cloud]
     cases: pd.DataFrame
     features: list[Floats]
 
@@ -59,7 +60,8 @@ def limits_of(params: Params, calibrated: Config) -> Config:
     scored_parts = [scores_of(part, several) for part in parts]
     energies, apart = (np.concatenate([pair[column] for pair in scored_parts]) for column in (0, 1))
     alarm = fit_alarm(energies, apart, patients, params.release.outliers)
-    released = [cloud_of(member, labelling) for member in calibrated["members"]]
+    clouds, sites = clouds_of(calibrated["members"], labelling)
+    known = bool(sites) and all(part.sites for part in parts)
     limits = Limits(
         fit_rules(
             probabilities,
@@ -69,9 +71,10 @@ def limits_of(params: Params, calibrated: Config) -> Config:
             params.calibrate.set_coverage,
             params.release.answered,
         ),
-        released,
+        clouds,
+        sites if known else [],
         alarm,
-        usual_site(parts, patients) if len(released[0].sites) > 1 else (),
+        usual_site(parts, patients) if known else (),
         several,
     )
     rung = {"patients of development, by an alarm set on others": false_alarms(energies, apart, patients, alarm.share)}
@@ -90,7 +93,7 @@ def part_of(members: Sequence[str], role: Role, labelling: Labelling) -> Part:
     """Read what the members made of the cases of a role."""
     cases = scored(members[0], role) if len(members) == 1 else mean_of_members(members, role)
     features = [features_of(member, cases["case"].tolist()) for member in members]
-    return Part([trained(member) for member in members], [cloud_of(one, labelling) for one in members], cases, features)
+    return Part([trained(member) for member in members], *clouds_of(members, labelling), cases, features)
 
 
 def features_of(member: str, cases: Sequence[str]) -> Floats:
@@ -108,21 +111,32 @@ def trained(fold: str) -> Classifier:
     return network
 
 
-def cloud_of(fold: str, labelling: Labelling) -> Cloud:
-    """Fit the cloud of the cases that a fold was trained on; of several labels there is one mean for all cases."""
-    dealt, network = paths.read_table(paths.split(fold)), trained(fold)
-    cases = dealt[dealt["role"] == Role.TRAIN]
-    rows = list(zip(cases["case"], cases["site"], strict=True))
+def clouds_of(members: Sequence[str], labelling: Labelling) -> tuple[list[Cloud], list[Cloud]]:
+    """Fit the clouds of classes and of sites of the cases that each member was trained on.
+
+    Of labels that stand each by itself there is one mean for all cases; sites have clouds where there are several.
+    """
+    classes, sites = [], []
+    for member in members:
+        dealt = paths.read_table(paths.split(member))
+        cases = dealt[dealt["role"] == Role.TRAIN]
+        features = trained_features(member, cases)
+        labels, places = (cases[column].to_numpy(dtype=str) for column in ("label", "site"))
+        classes.append(fit_cloud(features, np.full(len(labels), ALL) if labelling.task == "multilabel" else labels))
+        known = places != ""
+        if len(set(places[known])) > 1:
+            sites.append(fit_cloud(features[known], places[known]))
+    return classes, sites if len(sites) == len(classes) else []
+
+
+def trained_features(member: str, cases: pd.DataFrame) -> Floats:
+    """Compute the features (n, p) of cases that a member was trained on; of the others they are stored."""
+    network, rows = trained(member), list(zip(cases["case"], cases["site"], strict=True))
     features = [
         look(network, np.load(paths.prepared_case(case)), site)[1]
-        for case, site in engine.progress(rows, f"features {fold}")
+        for case, site in engine.progress(rows, f"features {member}")
     ]
-    names = cases["label"].to_numpy(dtype=str)
-    return fit_cloud(
-        np.array(features),
-        np.full(len(names), ALL) if labelling.task == "multilabel" else names,
-        cases["site"].to_numpy(dtype=str),
-    )
+    return np.array(features)
 
 
 @torch.inference_mode()
@@ -135,12 +149,12 @@ def look(network: Classifier, planes: NDArray[np.uint8], site: str | None) -> tu
 
 def scores_of(part: Part, several: bool) -> tuple[Floats, Floats]:
     """Compute energy and distance (n,) of the cases of a part."""
-    return energy(logits_of(part.cases), several), distances(part.clouds, part.features)
+    return energy(logits_of(part.cases), several), mean_distances(part.clouds, part.features).min(axis=1)
 
 
 def usual_site(parts: Sequence[Part], patients: NDArray[np.str_]) -> tuple[float, ...]:
     """Tell how far left-out cases lie from the site that they are nearest to."""
-    nearest = [site_distances(part.clouds, part.features).min(axis=1) for part in parts]
+    nearest = [mean_distances(part.sites, part.features).min(axis=1) for part in parts]
     return quantiles_of(worst_of(np.concatenate(nearest), patients))
 
 
@@ -151,7 +165,8 @@ def locked(limits: Limits, calibrated: Config, labelling: Labelling) -> dict[str
         return {}
     cases = mean_of_members(calibrated["members"], Role.LOCKED)
     features = [features_of(member, cases["case"].tolist()) for member in calibrated["members"]]
-    scores = limits.alarm.score(energy(logits_of(cases), limits.several), distances(limits.clouds, features))
+    apart = mean_distances(limits.clouds, features).min(axis=1)
+    scores = limits.alarm.score(energy(logits_of(cases), limits.several), apart)
     rung = set(cases["patient"][limits.alarm.rings(scores)])
     return {f"patients of the locked set ({shown['scope']})": (len(rung), cases["patient"].nunique())}
 
@@ -175,7 +190,8 @@ def score_spoilt(part: Part, case: Mapping[Any, Any], kind: str, limits: Limits)
     planes = SPOILT[kind](np.load(paths.prepared_case(case["case"])), rng)
     seen = [look(model, planes, case["site"]) for model in part.models]
     energies = energy(mean_of([logits for logits, _ in seen]).double().numpy(), limits.several)
-    return float(limits.alarm.score(energies, distances(part.clouds, [one[None] for _, one in seen]))[0])
+    apart = mean_distances(part.clouds, [one[None] for _, one in seen]).min(axis=1)
+    return float(limits.alarm.score(energies, apart)[0])
 
 
 def counted(what: str, rung: int, judged: int) -> Config:

@@ -50,17 +50,19 @@ class Limits:
     Attributes
     ----------
     rules : list of Rule
-    clouds : list of Cloud
-        Of each member; distances are averaged over members.
+    clouds, sites : list of Cloud
+        Of the classes and of the sites in each member; distances are averaged over members. None of sites where they
+        are not known.
     alarm : Alarm
     usual_site : tuple of float
-        Quantiles of the distance to the nearest site; empty where sites are not known.
+        Quantiles of the distance to the nearest site.
     several : bool
         Whether labels stand each by itself.
     """
 
     rules: list[Rule]
     clouds: list[Cloud]
+    sites: list[Cloud]
     alarm: Alarm
     usual_site: tuple[float, ...]
     several: bool
@@ -70,7 +72,8 @@ class Limits:
     ) -> Verdict:
         """Judge one scan by its logits (K,), the features (p,) that each member saw, and its probabilities (K,)."""
         energies = energy(logits[None], self.several)
-        score = self.alarm.score(energies, distances(self.clouds, [one[None] for one in features]))
+        rows = [one[None] for one in features]
+        score = self.alarm.score(energies, mean_distances(self.clouds, rows).min(axis=1))
         members, unsure = told(self.rules, probabilities, classes)
         reasons = {}
         if self.alarm.rings(score)[0]:
@@ -78,9 +81,9 @@ class Limits:
         if unsure:
             reasons[UNSURE] = f"{UNSURE}: {', '.join(unsure)}"
         nearest, share = "", None
-        if self.usual_site:
-            apart = site_distances(self.clouds, [one[None] for one in features])[0]
-            nearest = list(self.clouds[0].sites)[int(apart.argmin())]
+        if self.sites:
+            apart = mean_distances(self.sites, rows)[0]
+            nearest = list(self.sites[0].means)[int(apart.argmin())]
             share = share_beyond(float(apart.min()), self.usual_site)
         return Verdict(members, tuple(reasons), "; ".join(reasons.values()), float(score[0]), nearest, share)
 
@@ -92,6 +95,7 @@ class Limits:
             "usual_site": list(self.usual_site),
             "several": self.several,
             "clouds": [cloud.as_json() for cloud in self.clouds],
+            "sites": [cloud.as_json() for cloud in self.sites],
         }
 
     @classmethod
@@ -104,16 +108,11 @@ class Limits:
             If it is something else.
         """
         rules = [Rule.from_json(one) for one in values["rules"]]
-        clouds = [Cloud.from_json(one) for one in values["clouds"]]
+        clouds, sites = ([Cloud.from_json(one) for one in values[what]] for what in ("clouds", "sites"))
         usual = tuple(values["usual_site"])
-        return cls(rules, clouds, Alarm.from_json(values["alarm"]), usual, bool(values["several"]))
+        return cls(rules, clouds, sites, Alarm.from_json(values["alarm"]), usual, bool(values["several"]))
 
 
-def distances(clouds: Sequence[Cloud], features: Sequence[Floats]) -> Floats:
-    """Average over members the distance (n,) of features, (n, p) from each, to the nearest class."""
-    return np.asarray(np.mean([cloud.distance(one) for cloud, one in zip(clouds, features, strict=True)], axis=0))
-
-
-def site_distances(clouds: Sequence[Cloud], features: Sequence[Floats]) -> Floats:
-    """Average over members the distances (n, number of sites) to each site's mean."""
-    return np.asarray(np.mean([cloud.to_sites(one) for cloud, one in zip(clouds, features, strict=True)], axis=0))
+def mean_distances(clouds: Sequence[Cloud], features: Sequence[Floats]) -> Floats:
+    """Average over members the distances (n, number of groups) of features, (n, p) of each, to each mean."""
+    return np.asarray(np.mean([cloud.distances(one) for cloud, one in zip(clouds, features, strict=True)], axis=0))

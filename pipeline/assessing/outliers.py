@@ -18,7 +18,7 @@ from pipeline.assessing.figures.conformal import fewest, rank_of
 Floats = NDArray[np.float64]
 Names = NDArray[np.str_]
 
-MOST_AXES = 32  # directions that are shipped; the others share one variance
+MOST_AXES = 16  # directions that are shipped; the others share one variance
 DIGITS = 6  # of every number that is shipped
 GRID = 21  # quantiles that tell how usual a score is
 NORMAL = 1.4826  # median absolute deviations to a standard deviation
@@ -26,16 +26,14 @@ NORMAL = 1.4826  # median absolute deviations to a standard deviation
 
 @dataclass(frozen=True)
 class Cloud:
-    """Where the features of the training cases lie: class-conditional means and one covariance for all classes.
+    """Where the features of the training cases lie: a mean of each group, and one covariance for all of them.
 
     Attributes
     ----------
     means : mapping of (p,)
-        Of each class.
-    sites : mapping of (p,)
-        Of each site; empty where sites are not known.
+        Of each class, or of each site.
     axes : (r, p)
-        Directions of the largest variance, of length 1.
+        Directions of the largest variance within groups, of length 1.
     variances : (r,)
         Along them, shrunk.
     rest : float
@@ -43,56 +41,45 @@ class Cloud:
     """
 
     means: Mapping[str, Floats]
-    sites: Mapping[str, Floats]
     axes: Floats
     variances: Floats
     rest: float
 
-    def distance(self, features: Floats) -> Floats:
-        """Mahalanobis distance (n,) to the nearest class (Lee et al. 2018, equation 2; its root)."""
-        return np.asarray(self._to(features, self.means).min(axis=1))
-
-    def to_sites(self, features: Floats) -> Floats:
-        """Mahalanobis distance (n, number of sites) to each site's mean, by the same covariance."""
-        return self._to(features, self.sites)
-
-    def _to(self, features: Floats, means: Mapping[str, Floats]) -> Floats:
-        apart = features[:, None] - np.stack(list(means.values()))
+    def distances(self, features: Floats) -> Floats:
+        """Mahalanobis distance (n, number of groups) to each mean (Lee et al. 2018, equation 2; its root)."""
+        apart = features[:, None] - np.stack(list(self.means.values()))
         along = apart @ self.axes.T
         beyond = (apart**2).sum(axis=2) - (along**2).sum(axis=2)
         return np.asarray(np.sqrt((along**2 / self.variances).sum(axis=2) + np.maximum(beyond, 0) / self.rest))
 
     def as_json(self) -> dict[str, Any]:
         """Give plain values, rounded: what is rounded is what is fitted, see `fit_cloud`."""
-        of_names = {what: {name: mean.tolist() for name, mean in getattr(self, what).items()} for what in _MEANS}
-        return of_names | {"axes": self.axes.tolist(), "variances": self.variances.tolist(), "rest": self.rest}
+        means = {name: mean.tolist() for name, mean in self.means.items()}
+        return {"means": means, "axes": self.axes.tolist(), "variances": self.variances.tolist(), "rest": self.rest}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Cloud":
         """Read what `as_json` gave."""
-        means, sites = ({name: np.array(mean) for name, mean in values[what].items()} for what in _MEANS)
+        means = {name: np.array(mean) for name, mean in values["means"].items()}
         axes, variances = np.array(values["axes"], ndmin=2), np.array(values["variances"], ndmin=1)
-        return cls(means, sites, axes, variances, float(values["rest"]))
+        return cls(means, axes, variances, float(values["rest"]))
 
 
-_MEANS = ("means", "sites")
-
-
-def fit_cloud(features: Floats, classes: Names, sites: Names) -> Cloud:
+def fit_cloud(features: Floats, groups: Names) -> Cloud:
     """Fit means and covariance to the features of the cases that a model was trained on.
 
-    The covariance within classes ("tied") is shrunk towards a sphere by Ledoit and Wolf 2004, since there are more
+    The covariance within groups ("tied") is shrunk towards a sphere by Ledoit and Wolf 2004, since there are more
     features than cases; its `MOST_AXES` largest axes are kept, and what is left is spread evenly over all others.
 
     Parameters
     ----------
     features : (n, p)
         What the head of the network sees.
-    classes, sites : (n,)
-        Names; an empty site is none.
+    groups : (n,)
+        Names of classes or sites.
     """
-    means = _means(features, classes)
-    residuals = features - np.stack([means[str(name)] for name in classes])
+    means = {str(name): _short(features[groups == name].mean(axis=0)) for name in np.unique(groups)}
+    residuals = features - np.stack([means[str(name)] for name in groups])
     shrinkage = float(ledoit_wolf_shrinkage(residuals, assume_centered=True))
     _, singular, axes = np.linalg.svd(residuals, full_matrices=False)
     variances, p = singular**2 / len(features), features.shape[1]
@@ -100,14 +87,7 @@ def fit_cloud(features: Floats, classes: Names, sites: Names) -> Cloud:
     kept = min(MOST_AXES, p - 1, int((variances > 1e-9 * variances.max()).sum()))
     rest = (1 - shrinkage) * variances[kept:].sum() / (p - kept) + shrinkage * sphere
     along = (1 - shrinkage) * variances[:kept] + shrinkage * sphere
-    known = _means(features[sites != ""], sites[sites != ""])
-    return Cloud(
-        {name: _short(mean) for name, mean in means.items()},
-        {name: _short(mean) for name, mean in known.items()},
-        _short(axes[:kept]),
-        _short(along),
-        float(_short(np.array(rest or sphere))),
-    )
+    return Cloud(means, _short(axes[:kept]), _short(along), float(_short(np.array(rest or sphere))))
 
 
 def energy(logits: Floats, several: bool = False) -> Floats:
@@ -220,10 +200,6 @@ def quantiles_of(scores: Floats) -> tuple[float, ...]:
 def share_beyond(score: float, usual: tuple[float, ...]) -> float:
     """Say what share of development patients has a score as high: 0 beyond them all, 1 below."""
     return float(1 - np.interp(score, usual, np.linspace(0, 1, len(usual)), left=0.0, right=1.0))
-
-
-def _means(features: Floats, names: Names) -> dict[str, Floats]:
-    return {str(name): _short(features[names == name].mean(axis=0)) for name in np.unique(names)}
 
 
 def _short(numbers: Floats) -> Floats:
