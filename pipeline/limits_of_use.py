@@ -61,7 +61,6 @@ def limits_of(params: Params, calibrated: Config) -> Config:
     energies, apart = (np.concatenate([pair[column] for pair in scored_parts]) for column in (0, 1))
     alarm = fit_alarm(energies, apart, patients, params.release.outliers)
     clouds, sites = clouds_of(calibrated["members"], labelling)
-    known = bool(sites) and all(part.sites for part in parts)
     limits = Limits(
         fit_rules(
             probabilities,
@@ -72,9 +71,9 @@ def limits_of(params: Params, calibrated: Config) -> Config:
             params.release.answered,
         ),
         clouds,
-        sites if known else [],
+        sites,
         alarm,
-        usual_site(parts, patients) if known else (),
+        usual_site(parts) if sites else (),
         several,
     )
     rung = {"patients of development, by an alarm set on others": false_alarms(energies, apart, patients, alarm.share)}
@@ -152,9 +151,13 @@ def scores_of(part: Part, several: bool) -> tuple[Floats, Floats]:
     return energy(logits_of(part.cases), several), mean_distances(part.clouds, part.features).min(axis=1)
 
 
-def usual_site(parts: Sequence[Part], patients: NDArray[np.str_]) -> tuple[float, ...]:
-    """Tell how far left-out cases lie from the site that they are nearest to."""
-    nearest = [mean_distances(part.sites, part.features).min(axis=1) for part in parts]
+def usual_site(parts: Sequence[Part]) -> tuple[float, ...]:
+    """Tell how far left-out cases lie from the site that they are nearest to; nothing where no fold knew two sites."""
+    with_sites = [part for part in parts if part.sites]
+    if not with_sites:
+        return ()
+    nearest = [mean_distances(part.sites, part.features).min(axis=1) for part in with_sites]
+    patients = np.concatenate([part.cases["patient"].to_numpy(dtype=str) for part in with_sites])
     return quantiles_of(worst_of(np.concatenate(nearest), patients))
 
 

@@ -55,7 +55,7 @@ class Limits:
         are not known.
     alarm : Alarm
     usual_site : tuple of float
-        Quantiles of the distance to the nearest site.
+        Quantiles of the distance to the nearest site; empty where they are not known.
     several : bool
         Whether labels stand each by itself.
     """
@@ -84,7 +84,7 @@ class Limits:
         if self.sites:
             apart = mean_distances(self.sites, rows)[0]
             nearest = list(self.sites[0].means)[int(apart.argmin())]
-            share = share_beyond(float(apart.min()), self.usual_site)
+            share = share_beyond(float(apart.min()), self.usual_site) if self.usual_site else None
         return Verdict(members, tuple(reasons), "; ".join(reasons.values()), float(score[0]), nearest, share)
 
     def as_json(self) -> dict[str, Any]:
