@@ -48,6 +48,7 @@ class _Judging(nn.Module):
     def __init__(self, network: Classifier) -> None:
         super().__init__()
         self.network = network
+        self.train(network.training)  # MONAI puts back the mode that it finds here, through and through
 
     def forward(self, planes: Tensor) -> Tensor:
         return self.network.judge(self.network.activations(planes))
@@ -61,6 +62,7 @@ class _OneInstance(nn.Module):
         self.network = network
         self.number = number
         self.features = network.features(network.activations(planes))
+        self.train(network.training)
 
     def forward(self, images: Tensor) -> Tensor:
         bags = self.features.repeat(len(images), 1, 1)

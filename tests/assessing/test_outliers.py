@@ -107,6 +107,12 @@ def test_either_part_alone_rings_and_a_loud_logit_does_not_make_up_for_a_far_sca
     assert alarm.rings(alarm.score(*odd))[0]
 
 
+def test_the_threshold_is_the_score_of_the_rank_that_the_share_asks_for():
+    energies = np.random.default_rng(0).permutation(39).astype(float)
+    alarm = fit_alarm(energies, np.zeros(39), energies.astype(str), share=0.05)
+    assert alarm.threshold == alarm.score(np.array([37.0]), np.zeros(1))[0]  # the 38th of 39: (39 + 1) 0.95
+
+
 def test_too_few_patients_set_no_alarm_and_it_never_rings():
     alarm = fit_alarm(*scores(36), share=0.05)
     assert alarm.patients == 18 and alarm.threshold is None

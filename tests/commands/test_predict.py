@@ -172,7 +172,10 @@ def test_a_site_is_recalibrated_beside_a_bundle_that_stays_what_it_is(limited, t
     expected = change.apply(plain[CLASSES].to_numpy(dtype=float))
     np.testing.assert_array_equal(updated[CLASSES].to_numpy(dtype=float), expected)
     assert np.abs(expected - plain[CLASSES].to_numpy(dtype=float)).max() > 0.01
-    assert updated["set"].tolist() == plain["set"].tolist()  # its promise is of the release's probabilities
+    out.write_text(json.dumps(values | {"change": {"intercepts": [50.0, 0.0, -50.0], "slope": 1.0}}))
+    sure = predicted(tmp_path, folder, scans / "1.nii.gz", "--calibration", out)
+    assert float(sure["a"].iloc[0]) > 0.999  # but what is promised is promised of the release's probabilities
+    assert sure[["set", "abstains", "reason"]].equals(plain[["set", "abstains", "reason"]])
 
 
 @pytest.mark.parametrize(

@@ -84,3 +84,13 @@ def test_looking_leaves_the_network_as_it_was():
     torch.testing.assert_close(network(planes), before)
     assert all(not module._forward_hooks and not module._backward_hooks for module in network.modules())
     assert all(value.grad is None for value in network.parameters())
+
+
+@pytest.mark.parametrize("slices", [1, 5])
+def test_hiding_parts_leaves_the_network_in_evaluation_with_the_statistics_that_it_had(slices):
+    network = Classifier(TINY_ENCODER, in_channels=1, n_classes=2).eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    saliency(network, volume(slices, 0), asked=1, method="occlusion")
+    assert not any(module.training for module in network.modules())
+    saliency(network, volume(slices, 0), asked=1, method="occlusion")
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
