@@ -32,6 +32,7 @@ COMMANDS = {
     "import": "write a cohort table from what lies around: csv, class folders, BIDS, datalist, MedMNIST, DICOM",
     "predict": "run a released model on new scans",
     "verify": "check that a released bundle is what was released, and forecasts here what it did there",
+    "monitor": "tell whether a model in use still meets the patients it was developed on, and is still calibrated",
     "compare": "put two or more runs side by side: paired differences, and what changed",
     "status": "say of every stage and fold whether it is done, running, stale or never run, and since when",
     "whois": "tell the original name behind a pseudonym",
@@ -90,6 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     _describe_predict(doors.add_parser("predict", help=COMMANDS["predict"], description=COMMANDS["predict"]))
     verify = doors.add_parser("verify", help=COMMANDS["verify"], description=COMMANDS["verify"])
     verify.add_argument("bundle", help="a released bundle, e.g. data/released/demo_lesion")
+    _describe_monitor(doors.add_parser("monitor", help=COMMANDS["monitor"], description=COMMANDS["monitor"]))
     _describe_compare(doors.add_parser("compare", help=COMMANDS["compare"], description=COMMANDS["compare"]))
     doors.add_parser("status", help=COMMANDS["status"], description=COMMANDS["status"])
     whois = doors.add_parser("whois", help=COMMANDS["whois"], description=COMMANDS["whois"])
@@ -193,6 +195,16 @@ def _describe_predict(parser: argparse.ArgumentParser) -> None:
         help="fit the calibration of a new site to its labelled scans (columns scan, label and perhaps patient)",
     )
     parser.add_argument("--calibration", metavar="FILE.json", help="use the calibration that was fitted to a site")
+
+
+def _describe_monitor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", help="the released bundle that is in use")
+    parser.add_argument("results", metavar="RESULTS.csv", help="what predict --out wrote; may have patient and date")
+    parser.add_argument("labels", metavar="LABELS.csv", nargs="?", help="scan and label, as far as labels are known")
+    parser.add_argument(
+        "--window", type=int, default=100, metavar="N", help="labelled scans of a window (default: 100)"
+    )
+    parser.add_argument("--out", metavar="PAGE.html", help="write a page as well, which opens without a network")
 
 
 def _describe_compare(parser: argparse.ArgumentParser) -> None:

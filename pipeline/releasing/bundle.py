@@ -25,6 +25,7 @@ CARD = Path("docs/README.md")
 STATUS = Path("STATUS")
 EXPECTED = Path("phantoms/expected.json")
 LIMITS = Path("configs/limits_of_use.json")
+REFERENCE = Path("monitoring/reference.json")
 CLASSIFIER = "pipeline.learning.classifier.Classifier"
 ENSEMBLE = "pipeline.learning.ensemble.Ensemble"
 PREPARATION = "pipeline.imaging.transforms.PrepareScand"
@@ -234,6 +235,21 @@ def open_bundle(folder: Path) -> Opened:
         raise BrokenBundle(f"{folder / INFERENCE} has a calibrator that is not allowed: not the one in {METADATA}")
     refuse_code(folder, *targets, opened)
     return opened
+
+
+def reference_in(folder: Path) -> Config:
+    """Read what scans in use are compared with, of a bundle whose hashes hold.
+
+    Raises
+    ------
+    BrokenBundle
+        If the bundle was released without it.
+    """
+    try:
+        reference: Config = json.loads((folder / REFERENCE).read_text())
+    except FileNotFoundError as error:
+        raise BrokenBundle(f"{folder} has no {REFERENCE}: release it anew with this version of medadapt") from error
+    return reference
 
 
 def schema_error(metadata: Config) -> str | None:

@@ -1,0 +1,55 @@
+"""A chart of evidence over time: when it sounded the alarm, and since when there was something to be found."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+FALSE_ALARMS = 0.05  # of all charts together, over the whole time that a model is watched
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The capital of those who bet that something changed.
+
+    Attributes
+    ----------
+    name : str
+    log_capital : (n,)
+        Its natural logarithm after each patient.
+    limit : float
+        The capital that sounds the alarm.
+    """
+
+    name: str
+    log_capital: Floats
+    limit: float
+
+    @property
+    def alarm(self) -> int | None:
+        """Count the patients until the alarm; None if there was none."""
+        over = np.flatnonzero(self.log_capital >= np.log(self.limit))
+        return int(over[0]) + 1 if len(over) else None
+
+    @property
+    def since(self) -> int | None:
+        """Count the patients before the change, as it seems: until the capital was at its least before the alarm."""
+        if self.alarm is None:
+            return None
+        before = np.concatenate([[0.0], self.log_capital[: self.alarm]])
+        return int(len(before) - 1 - before[::-1].argmin())
+
+    @property
+    def most(self) -> float:
+        """Give the largest capital, in multiples of what it began with."""
+        return float(np.exp(np.max(self.log_capital, initial=0.0)))
+
+
+def limit_for(charts: int) -> float:
+    """Say at which capital a chart sounds the alarm, so that all together hardly ever do without a reason.
+
+    By Ville's inequality and Bonferroni's: the chance that any of them is ever wrong is at most `FALSE_ALARMS`.
+    """
+    return charts / FALSE_ALARMS
