@@ -2,18 +2,16 @@
 
 A conformal test martingale (Vovk, Nouretdinov, Gammerman 2003, "Testing exchangeability on-line"): each new value is
 ranked among those of development and all new ones before it. Where nothing changed these ranks are independent and
-uniform, and a gambler who bets on them wins nothing in the long run: the chance that the capital ever reaches c times
-what it began with is at most 1 / c (Ville 1939), however long and however often one looks.
+uniform, and nobody wins by betting on them, however long and however often one looks.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.assessing.monitoring.betting import capital
+
 Floats = NDArray[np.float64]
 
-SWITCHING = 0.01  # share of the capital that is dealt out anew before each bet
 HIGHER, LOWER, AS_BEFORE = 1.0, -1.0, 0.0  # what is bet on: the slope of the density of ranks
 
 
@@ -42,35 +40,6 @@ def conformal_ranks(reference: Floats, values: Floats, seed: int) -> Floats:
     return np.array(ranks, dtype=np.float64)
 
 
-def capital(ranks: Floats, bets: Sequence[float] = (LOWER, AS_BEFORE, HIGHER)) -> Floats:
-    """Bet on uniform ranks; give the logarithm of the capital after each, which began as 1.
-
-    The "Simple Jumper" (Vovk et al. 2021, "Retrain or not retrain", algorithm 1): the capital is split over gamblers
-    who bet on the density 1 + b (u - 1/2), and a hundredth of it is dealt out anew before each bet, so that one who
-    begins to win late is not yet broke.
-
-    Parameters
-    ----------
-    ranks : (n,)
-        In [0, 1].
-    bets : sequence of float
-        In [-2, 2]; those above 0 win by values that are larger than before.
-
-    Returns
-    -------
-    (n,)
-        Natural logarithms.
-    """
-    slopes, shares, logs, log = np.asarray(bets), np.full(len(bets), 1 / len(bets)), [], 0.0
-    for rank in ranks:
-        shares = (1 - SWITCHING) * shares + SWITCHING / len(bets)
-        shares = shares * (1 + slopes * (rank - 0.5))
-        log += float(np.log(shares.sum()))
-        shares = shares / shares.sum()
-        logs.append(log)
-    return np.array(logs, dtype=np.float64)
-
-
 def drift(reference: Floats, values: Floats, seed: int, only_higher: bool = False) -> Floats:
     """Bet that values are other than those of development: higher or lower, or more or less spread out.
 
@@ -91,5 +60,14 @@ def drift(reference: Floats, values: Floats, seed: int, only_higher: bool = Fals
     """
     ranks = conformal_ranks(reference, values, seed)
     if only_higher:
-        return capital(ranks, (AS_BEFORE, HIGHER))
-    return np.asarray(np.logaddexp(capital(ranks), capital(2 * np.abs(ranks - 0.5))) - np.log(2))
+        return capital(gains(ranks, AS_BEFORE, HIGHER))
+    place, spread = (capital(gains(one, LOWER, AS_BEFORE, HIGHER)) for one in (ranks, 2 * np.abs(ranks - 0.5)))
+    return np.asarray(np.logaddexp(place, spread) - np.log(2))
+
+
+def gains(ranks: Floats, *slopes: float) -> Floats:
+    """Bet on the densities 1 + b (u - 1/2) of uniform ranks u (n,): (n, G).
+
+    The bets of the "Simple Jumper" (Vovk et al. 2021, "Retrain or not retrain", algorithm 1).
+    """
+    return 1 + np.outer(ranks - 0.5, slopes)

@@ -34,3 +34,9 @@ def test_the_mean_capital_over_both_outcomes_is_what_was_there_before():
 
 def test_a_certain_forecast_that_was_wrong_is_no_error():
     assert np.isfinite(miscalibration(np.array([0.0, 1.0]), np.array([True, False]))).all()
+
+
+def test_forecasts_that_go_wrong_late_raise_an_alarm_all_the_same():
+    right, wrong = forecasts(3, 500), forecasts(4, 200, intercept=1.5)
+    log_capital = miscalibration(*(np.concatenate(both) for both in zip(right, wrong, strict=True)))
+    assert log_capital[:500].max() < np.log(20) and log_capital.max() > np.log(100)
