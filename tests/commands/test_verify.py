@@ -21,10 +21,9 @@ GATES = [{"name": "events", "passed": False}, {"name": "no leak", "passed": True
 TITLES = [line[3:] for line in TEMPLATE.read_text().splitlines() if line.startswith("## ")]
 
 
-@pytest.fixture
-def bundle(tmp_path):
+def released(folder):
     """A bundle with all that a release has."""
-    folder = written(tmp_path / "model")
+    written(folder)
     metadata = json.loads((folder / METADATA).read_text()) | {"gates": GATES}
     (folder / METADATA).write_text(json.dumps(metadata))
     (folder / STATUS).write_text("\n".join(["candidate", *map(json.dumps, GATES)]) + "\n")
@@ -40,6 +39,11 @@ def bundle(tmp_path):
     (folder / EXPECTED).write_text(json.dumps(expected))
     write_manifest(folder, {})
     return folder
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return released(tmp_path / "model")
 
 
 def forge(bundle, file, change):
