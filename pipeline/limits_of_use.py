@@ -15,6 +15,7 @@ from pipeline.assessing.answers import fit_rules
 from pipeline.assessing.calibrating.calibration_maps import calibrator_from
 from pipeline.assessing.judged import Labelling, logits_of
 from pipeline.assessing.limits import Limits, mean_distances
+from pipeline.assessing.monitoring.reference import reference_of
 from pipeline.assessing.outliers import Cloud, energy, false_alarms, fit_alarm, fit_cloud, quantiles_of, worst_of
 from pipeline.assessing.summary import wilson
 from pipeline.forecasts import labels_of, mean_of_members, scored
@@ -45,7 +46,7 @@ class Part:
 
 
 def limits_of(params: Params, calibrated: Config) -> Config:
-    """Set the limits of what is released, and say how they do: `limits`, as `Limits.as_json`, and `tried`.
+    """Set the limits of what is released: `limits`, how they do, `tried`, and what scans in use are held against.
 
     Of one refitted model, thresholds are set as its calibrator was: each fold's model, with the cloud of its own
     training cases, judges what it held out, and all are pooled. An ensemble judges the cases set aside for its map.
@@ -76,9 +77,15 @@ def limits_of(params: Params, calibrated: Config) -> Config:
         usual_site(parts) if sites else (),
         several,
     )
+    known = cases[["patient", "label"]].assign(ood_score=alarm.score(energies, apart))
+    known[[f"probability_{number}" for number in range(probabilities.shape[1])]] = probabilities
     rung = {"patients of development, by an alarm set on others": false_alarms(energies, apart, patients, alarm.share)}
     rung |= locked(limits, calibrated, labelling) | spoilt(parts, limits)
-    return {"limits": limits.as_json(), "tried": [counted(what, *pair) for what, pair in rung.items()]}
+    return {
+        "limits": limits.as_json(),
+        "tried": [counted(what, *pair) for what, pair in rung.items()],
+        "reference": reference_of(known, facts["classes"], facts["cases_in"], facts["cases_refused"]),
+    }
 
 
 def development_of(params: Params, calibrated: Config, labelling: Labelling) -> list[Part]:

@@ -108,7 +108,9 @@ def read_watched(results: Path, labels: str | None, classes: list[str], referenc
     if "patient" not in scans:
         scans["patient"] = scans["scan"]
     for name in classes:
-        scans[name] = numbers_of(scans[name], results)
+        scans[name] = probabilities_in(scans[name], results)
+    if "ood_score" in scans:
+        scans["ood_score"] = pd.to_numeric(scans["ood_score"], errors="coerce")
     scans = scans.drop(columns=["label"], errors="ignore")
     scans = scans.assign(label=None) if labels is None else with_labels(scans, Path(labels), classes, reference)
     dated = "date" in scans
@@ -129,7 +131,7 @@ def table_of(file: Path, columns: Sequence[str]) -> pd.DataFrame:
     return table.replace("", np.nan)
 
 
-def numbers_of(column: "pd.Series[Any]", file: Path) -> "pd.Series[Any]":
+def probabilities_in(column: "pd.Series[Any]", file: Path) -> "pd.Series[Any]":
     """Read probabilities; empty is NaN, for a scan that could not be read."""
     values = pd.to_numeric(column, errors="coerce")
     if (values.isna() & column.notna()).any() or not values.dropna().between(0, 1).all():
@@ -167,6 +169,9 @@ def charts_of(watched: Watched, reference: Config) -> list[tuple[Chart, pd.DataF
         f"probability of {name}": (drift_of(name, np.array(values), read[name].to_numpy(float)), read)
         for name, values in reference["forecasts"].items()
     }
+    if "ood_score" in watched.scans:
+        known, now = np.array(reference["ood_score"]), read["ood_score"].to_numpy(float)
+        bets["distance from development"] = (drift_of("ood_score", known, now, only_higher=True), read)
     unread = np.repeat([0.0, 1.0], [reference["scans"] - reference["refused"], reference["refused"]])
     now = everyone[watched.classes[0]].isna().to_numpy(float)
     bets["scans that cannot be read"] = (drift_of("refused", unread, now, only_higher=True), everyone)

@@ -14,7 +14,6 @@ import pipeline
 from pipeline import paths
 from pipeline.assessing.calibrating.calibration_maps import calibrator_from, digest_of
 from pipeline.assessing.gates import Gate, Shown, check_gates
-from pipeline.assessing.monitoring.reference import reference_of
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.phantoms import write_phantoms
 from pipeline.imaging.preparation import Steps
@@ -73,10 +72,11 @@ def run(params: Params) -> None:
     judgement = judge(params.release.gates)
     write_models(params.release.name, calibrated)
     write_configs(params, judgement, calibrated)
-    paths.write_json(limits_of(params, calibrated), bundle / LIMITS)
+    use = limits_of(params, calibrated)
+    paths.write_json(use.pop("reference"), bundle / REFERENCE)
+    paths.write_json(use, bundle / LIMITS)
     write_documents(params, judgement, calibrated)
     try_on_phantoms(bundle)
-    write_reference(bundle)
     for gate in judgement.gates:
         print(f"{gate.name}: {gate.verdict}; {gate.detail}")
     print(f"{bundle}: {judgement.status}")
@@ -233,14 +233,6 @@ def try_on_phantoms(bundle: Path) -> None:
     files = write_phantoms((bundle / EXPECTED).parent, preparation["geometry"]["kind"])
     found = outcomes(logits_by(network, bundle / WEIGHTS, preparation), files)
     paths.write_json({"scans": found, "computed_on": processor(), "tolerance": TOLERANCE}, bundle / EXPECTED)
-
-
-def write_reference(bundle: Path) -> None:
-    """Write down what scans in use will be compared with: forecasts by models that had not seen the case."""
-    facts, forecasts = paths.read_json(paths.COHORT_FACTS), paths.read_table(paths.PREDICTIONS)
-    developed = forecasts[forecasts["scope"] == "internal"]
-    known = reference_of(developed, facts["classes"], facts["cases_in"], facts["cases_refused"])
-    paths.write_json(known, bundle / REFERENCE)
 
 
 def subgroup_rows(figures: dict[str, Config]) -> list[Config]:

@@ -30,18 +30,21 @@ def bundle(tmp_path_factory):
     lesion, label = forecasts(0, 150)
     table = pd.DataFrame({"patient": np.arange(150), "label": label, "probability_0": 1 - lesion})
     table["probability_1"] = lesion
+    table["ood_score"] = np.random.default_rng(1).normal(size=150)
+    known = reference_of(table, CLASSES, scans=153, refused=3)
     (folder / REFERENCE).parent.mkdir()
-    (folder / REFERENCE).write_text(json.dumps(reference_of(table, CLASSES, scans=153, refused=3)))
+    (folder / REFERENCE).write_text(json.dumps(known))
     write_manifest(folder, {})
     return folder
 
 
-def in_use(tmp_path, seed, n=200, refused=2, **changes):
+def in_use(tmp_path, seed, n=200, refused=2, apart=0.0, **changes):
     """What predict wrote of scans in use, and their labels."""
     lesion, label = forecasts(seed, n, **changes)
     names = [f"scan-{number}.nii.gz" for number in range(n)]
     results = pd.DataFrame({"scan": names, "control": 1 - lesion, "lesion": lesion, "reason": ""})
     results.loc[n - refused :, CLASSES] = np.nan
+    results["ood_score"] = np.random.default_rng(100 + seed).normal(size=n) + apart
     results["date"] = pd.date_range("2026-01-01", periods=n).astype(str)
     results.to_csv(tmp_path / "results.csv", index=False)
     pd.DataFrame({"scan": names, "label": label}).to_csv(tmp_path / "labels.csv", index=False)
@@ -58,7 +61,7 @@ def test_patients_like_those_of_development_raise_no_alarm(bundle, tmp_path, cap
     assert (
         "200 scans of 200 patients, 2 could not be read, 198 have labels; the order is that of their dates" in printed
     )
-    assert printed.count("no alarm") == 4
+    assert printed.count("no alarm") == 5
     assert "labelled scans 1 to 100:" in printed and "labelled scans 101 to 198:" in printed
 
 
@@ -69,6 +72,12 @@ def test_other_patients_raise_an_alarm_that_names_what_changed_and_when(bundle, 
     assert "error: alarm: probability of lesion;" in printed.err
     assert "ALARM at patient" in printed.out and "(2026-0" in printed.out
     assert "changed since about patient" in printed.out
+
+
+def test_scans_that_lie_further_from_development_raise_an_alarm(bundle, tmp_path, capsys):
+    results, _ = in_use(tmp_path, seed=10, apart=1.5)
+    assert monitored(bundle, results) == 1
+    assert "alarm: distance from development;" in capsys.readouterr().err
 
 
 def test_scans_that_can_no_longer_be_read_raise_an_alarm(bundle, tmp_path, capsys):
@@ -106,7 +115,7 @@ def test_the_page_shows_charts_and_windows_in_one_file(bundle, tmp_path):
     page = tmp_path / "use.html"
     assert monitored(bundle, results, labels, "--window", "50", "--out", page) == 0
     text = page.read_text()
-    assert text.count("<svg") == 4 + 4
+    assert text.count("<svg") == 5 + 4
     assert "1 to 50" in text and "No alarm" in text and "2026-01-01 to 2026-02-19" in text
     assert "http" not in text.replace("http-equiv", "")
 

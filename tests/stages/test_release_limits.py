@@ -17,7 +17,7 @@ from pipeline.assessing.outliers import fit_cloud
 from pipeline.imaging.spoiling import SPOILT
 from pipeline.learning.classifier import Classifier
 from pipeline.learning.encoder import inference
-from pipeline.releasing.bundle import LIMITS
+from pipeline.releasing.bundle import LIMITS, REFERENCE
 from tests.stages.test_release_forms import NAME, calibrated, judge_by_hand, train  # noqa: F401
 from tests.stages.test_stages import run
 
@@ -108,6 +108,10 @@ def test_limits_of_a_refit_are_set_out_of_fold_and_the_released_model_gives_lock
     manifest = json.loads((paths.bundle(NAME) / "MANIFEST.json").read_text())
     assert str(LIMITS) in manifest["files"]
     gives_its_own_scores(root / "data" / "raw" / "clinic", calibrator, private_keys)
+    reference = paths.read_json(paths.bundle(NAME) / REFERENCE)
+    first = pd.DataFrame({"patient": patients, "ill": np.array(probabilities)[:, 1]}).drop_duplicates("patient")
+    assert reference["forecasts"]["ill"] == pytest.approx(sorted(first["ill"]), abs=1e-6)
+    assert main(["monitor", str(paths.bundle(NAME)), "0.csv"]) == 0  # eight patients are too few for an alarm
 
 
 def test_limits_of_an_ensemble_are_set_on_the_cases_of_its_map_and_too_few_flag_nothing_and_say_so(

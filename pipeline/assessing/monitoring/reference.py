@@ -16,7 +16,7 @@ def reference_of(forecasts: pd.DataFrame, classes: Sequence[str], scans: int, re
     Parameters
     ----------
     forecasts : pandas.DataFrame
-        Development cases with columns patient, label, and probability_0, ... in the order of `classes`.
+        Development cases with columns patient, label, ood_score, and probability_0, ... in the order of `classes`.
     classes : sequence of str
     scans, refused : int
         How many scans of the cohort there were, and how many of these could not be read.
@@ -24,8 +24,8 @@ def reference_of(forecasts: pd.DataFrame, classes: Sequence[str], scans: int, re
     Returns
     -------
     dict
-        `patients`; `scans` and `refused`; `forecasts`, by class the sorted probabilities; `log_loss`, sorted, None
-        where labels stand each by itself.
+        `patients`; `scans` and `refused`; `forecasts`, by class the sorted probabilities; `ood_score`, sorted;
+        `log_loss`, sorted, None where labels stand each by itself.
     """
     first = forecasts.drop_duplicates("patient")
     values = first[[f"probability_{number}" for number in range(len(classes))]].to_numpy()
@@ -36,6 +36,7 @@ def reference_of(forecasts: pd.DataFrame, classes: Sequence[str], scans: int, re
         "scans": scans,
         "refused": refused,
         "forecasts": {name: in_order(values[:, classes.index(name)]) for name in judged_classes(classes)},
+        "ood_score": in_order(first["ood_score"]),
         "log_loss": in_order(log_loss(true)) if known.all() else None,
     }
 

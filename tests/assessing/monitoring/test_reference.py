@@ -9,13 +9,14 @@ from pipeline.assessing.monitoring.reference import reference_of
 
 def forecasts(**columns):
     table = pd.DataFrame({"patient": ["b", "a", "b", "c"], "label": ["x", "y", "y", "x"]})
-    return table.assign(probability_0=[0.9, 0.2, 0.5, 0.6], **columns)
+    return table.assign(probability_0=[0.9, 0.2, 0.5, 0.6], ood_score=[3.0, 1.0, 9.0, 2.0], **columns)
 
 
 def test_one_scan_of_each_patient_is_kept_in_an_order_that_tells_nothing_of_rows():
     known = reference_of(forecasts(probability_1=[0.1, 0.8, 0.5, 0.4]), ["x", "y"], scans=5, refused=1)
     assert known["patients"] == 3 and (known["scans"], known["refused"]) == (5, 1)
     assert known["forecasts"] == {"y": [0.1, 0.4, 0.8]}
+    assert known["ood_score"] == [1, 2, 3]
     assert known["log_loss"] == pytest.approx(sorted(-np.log([0.9, 0.8, 0.6])), abs=1e-6)
 
 
