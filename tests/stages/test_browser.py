@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from pipeline import paths
-from tests.stages.conftest import lay_out
+from tests.stages.conftest import lay_out, write_status
 from tests.stages.test_stages import FOLDS, run
-from tests.stages.test_tasks import forecast_two_classes, write_status
+from tests.stages.test_tasks import forecast_two_classes
 
 EVIL = "<script>alert(1)</script>"
 AXE = "axe.run({resultTypes: ['violations']})"

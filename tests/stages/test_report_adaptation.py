@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from pipeline import paths
+from tests.stages.conftest import write_status
 from tests.stages.test_stages import FOLDS, run
 
 PROVENANCE = {"encoder": "tiny", "source": "a file", "licence": "Apache-2.0", "sha256": None, "pretraining": "ImageNet"}
@@ -48,11 +49,7 @@ def reported(project):
         record(fold)
         trained_by_hand(fold)
     run("calibrate")
-    bundle = paths.bundle("demo_lesion_classification")
-    bundle.mkdir(parents=True)
-    (bundle / "STATUS").write_text(
-        'candidate\n{"name": "gate", "passed": true, "verdict": "passed", "detail": "why"}\n'
-    )
+    write_status()
 
     def page():
         run("report")

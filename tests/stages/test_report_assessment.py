@@ -9,6 +9,7 @@ import pytest
 from pipeline import paths
 from pipeline.assessing.assessment import TABLES
 from pipeline.stages.report import ASSESSED
+from tests.stages.conftest import write_status
 from tests.stages.test_report_adaptation import rows_of, text_of
 from tests.stages.test_stages import FOLDS, run
 from tests.stages.test_tasks import (
@@ -18,7 +19,6 @@ from tests.stages.test_tasks import (
     labels_of_patients,
     relabel,
     right_more_often_than_not,
-    write_status,
 )
 
 AUTO = {"calibrate__per_patient": "auto", "calibrate__method": "auto"}

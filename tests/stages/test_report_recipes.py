@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from pipeline import paths
+from tests.stages.conftest import write_status
 from tests.stages.test_report_adaptation import record as adapted_by_hand
 from tests.stages.test_report_adaptation import rows_of, text_of, trained_by_hand
 from tests.stages.test_stages import FOLDS, run
@@ -40,11 +41,7 @@ def reported(project):
         trained_by_hand(fold)
         chosen(fold, "lp_ft", asked="lp_ft")
     run("calibrate")
-    bundle = paths.bundle("demo_lesion_classification")
-    bundle.mkdir(parents=True)
-    (bundle / "STATUS").write_text(
-        'candidate\n{"name": "gate", "passed": true, "verdict": "passed", "detail": "why"}\n'
-    )
+    write_status()
 
     def page():
         run("report")
