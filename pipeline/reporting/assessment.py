@@ -107,6 +107,15 @@ def assessed(tables: Tables, bins: Sequence[Row], units: Mapping[str, str], seve
     }
 
 
+def without_sites(tables: Tables) -> dict[str, list[Row]]:
+    """Leave out what is told site by site, for a cohort that names none."""
+    by_site = {"subgroups": ("column",), "baselines": ("baseline",), "conformal": ("by", "kind")}
+    return {
+        name: [row for row in rows if all(row[column] != "site" for column in by_site.get(name, ()))]
+        for name, rows in tables.items()
+    }
+
+
 def charts_of(
     block: Block, scope: str, tables: Tables, bins: Sequence[Row], units: Mapping[str, str]
 ) -> dict[str, Any]:

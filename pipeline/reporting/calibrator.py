@@ -41,6 +41,7 @@ def calibrator_in_words(record: Row, unit: str) -> dict[str, Any]:
         "numbers": numbers_of(record),
         "fitted": fitted_in_words(record, unit),
         "folds": folds_in_words(record["cross_fitted"], record["method"]),
+        "changes_nothing": all(one.get("temperature") == 1 for one in (record, *record["cross_fitted"].values())),
         "choice": record["choice"],
     }
 
@@ -73,6 +74,8 @@ def folds_in_words(maps: Mapping[str, Row], released: str) -> str:
     methods = Counter(one["method"] for one in maps.values())
     if set(methods) == {"temperature"}:
         values = [one["temperature"] for one in maps.values()]
+        if set(values) == {1}:
+            return "all left the logits as they came"
         return f"temperatures {min(values):.3f} to {max(values):.3f}"
     if set(methods) == {released}:
         return f"all {released}"

@@ -43,7 +43,7 @@ def embedding_section(places: Sequence[Row], distances: Sequence[Row]) -> dict[s
     parts = {arm: [row for row in places if row["arm"] == arm] for arm in arms}
     return {
         "both": len(arms) == 2,
-        "views": [_view(column, parts) for column in GROUPED],
+        "views": [_view(column, parts) for column in GROUPED if column != "site" or any(row["site"] for row in places)],
         "explained": [
             {"arm": ARMS[arm], "x": rows[0]["explained_x"], "y": rows[0]["explained_y"]} for arm, rows in parts.items()
         ],

@@ -16,10 +16,10 @@ def show_interval(figure: Mapping[str, Any] | None, digits: int = 2) -> Markup:
     """Write a figure and, in small print, its interval."""
     if figure is None or figure["value"] is None:
         return Markup('<span class="none">not computable</span>')
-    shown = f"{figure['value']:.{digits}f}"
+    shown = f"{figure['value']:z.{digits}f}"
     if figure["lower"] is None:
         return Markup(shown)
-    return Markup(f"{shown} <small>({figure['lower']:.{digits}f} to {figure['upper']:.{digits}f})</small>")
+    return Markup(f"{shown} <small>({figure['lower']:z.{digits}f} to {figure['upper']:z.{digits}f})</small>")
 
 
 def show_number(value: float | None, digits: int = 3) -> Markup:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from pipeline.reporting.blocks import set_name
 from pipeline.reporting.figures import figure_of, show_interval, show_number
-from pipeline.reporting.terms import OF_ADAPTATION, OF_ASSESSMENT, OF_RECIPES, explain
+from pipeline.reporting.terms import OF_ADAPTATION, OF_ASSESSMENT, OF_RECIPES, explain, explain_column
 
 HERE = Path(__file__).parent
 OUR_FILES = ("page.css", "images.css", "page.js", "slices.js")
@@ -27,6 +27,7 @@ def write_page(values: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"interval": show_interval, "number": show_number, "term": explain}
+    environment.filters["explained"] = explain_column
     environment.filters |= {"figure": figure_of, "set_name": set_name}
     style, images_style, script, slices = (Markup((HERE / name).read_text()) for name in OUR_FILES)
     looks = {"style": style, "images_style": images_style}

@@ -7,7 +7,7 @@ from pipeline.reporting.figures import figure_of
 
 Row = Mapping[str, Any]
 
-ALWAYS = {"log_loss": "Log-loss", "brier": "Brier", "ece": "ECE"}
+ALWAYS = {"log_loss": "Log-loss", "brier": "Brier", "calibration_slope": "Slope", "ece": "ECE"}
 OF_CLASSES = {"accuracy": "Accuracy", "sensitivity": "Sensitivity", "specificity": "Specificity"}
 OF_GRADES = {"quadratic_kappa": "Kappa", "grade_error": "Grade error"}
 FIGURES = {
@@ -15,6 +15,7 @@ FIGURES = {
     "ordinal": {"auc": "AUC", **OF_CLASSES, **ALWAYS, **OF_GRADES},
     "multilabel": {"auc": "AUC, mean over labels", **ALWAYS},
 }
+MACRO = {"auc": "AUC, macro", "sensitivity": "Sensitivity, macro", "specificity": "Specificity, macro"}
 RULES = {
     "mean": "the mean of the logits of a patient's images",
     "max": "the image of a patient with the highest forecast",
@@ -37,8 +38,8 @@ def words_of(task: str, classes: Sequence[str], rule: str) -> dict[str, Any]:
         "task": task,
         "multilabel": multilabel,
         "binary": binary,
-        "mean_auc": "a mean AUC over labels" if multilabel else "an AUC",
-        "figures": FIGURES[task],
+        "mean_auc": "a mean AUC over labels" if multilabel else "an AUC" if binary else "a macro AUC",
+        "figures": FIGURES[task] if multilabel or binary else {**FIGURES[task], **MACRO},
         "grades": OF_GRADES if task == "ordinal" else {},
         "judged_forecast": "each label by itself" if multilabel else "positive class" if binary else "top label",
         "rule": RULES.get(rule, ""),

@@ -57,7 +57,18 @@ OF_ASSESSMENT = {
     "excess AURC": "AURC beyond that of the best possible certainty at this error rate; 0 is best.",
     "conformal set": "The classes that cannot be ruled out: one class is sure, all classes say nothing, none is odd.",
     "adjusted p": "How often chance alone would show a difference as large somewhere among all the comparisons.",
+    "accuracy": "Share of cases whose most probable class is the true one.",
+    "sensitivity": "Of the cases with an event, the share that is found.",
+    "specificity": "Of the cases without an event, the share that is left alone.",
+    "macro average": "The plain mean over classes: a rare class counts as much as a common one.",
+    "kappa": "Agreement beyond chance; errors count by the square of their distance in grades; 1 is perfect.",
+    "grade error": "Mean distance, in grades, of the true grade from the median forecast; 0 is perfect.",
     "detectable": "The least true difference that this many cases would find in four of five studies.",
+}
+OF_COLUMNS = {  # of tables of figures, by the name of the column
+    **{"auc": "AUC", "log_loss": "log-loss", "brier": "Brier score", "ece": "ECE, equal width"},
+    **{"calibration_slope": "calibration slope", "quadratic_kappa": "kappa", "grade_error": "grade error"},
+    **{name: name for name in ("accuracy", "sensitivity", "specificity")},
 }
 TERMS = OF_ADAPTATION | OF_RECIPES | OF_ASSESSMENT
 
@@ -65,3 +76,8 @@ TERMS = OF_ADAPTATION | OF_RECIPES | OF_ASSESSMENT
 def explain(term: str, shown: str | None = None) -> Markup:
     """Write a term with its explanation; a term that has none is a KeyError."""
     return Markup('<abbr title="{}">{}</abbr>').format(TERMS[term], escape(shown or term))
+
+
+def explain_column(column: str, shown: str) -> Markup:
+    """Write the head of a column of figures with its explanation."""
+    return explain(OF_COLUMNS[column], shown)

@@ -10,25 +10,28 @@ import pandas as pd
 import yaml
 
 from pipeline import paths
+from pipeline.assessing.outlying import outlying_folds
 from pipeline.imaging.labels import Task, targets_of
 from pipeline.paths import Role
 from pipeline.reporting.adaptation import section
-from pipeline.reporting.assessment import assessed, units_of
+from pipeline.reporting.assessment import assessed, units_of, without_sites
 from pipeline.reporting.blocks import PATIENTS
 from pipeline.reporting.calibrator import calibrator_in_words
+from pipeline.reporting.classes import by_class, confusions
+from pipeline.reporting.cohort import audit_findings, pairs_of_copies, sample
 from pipeline.reporting.diagrams import roc, training_curve, unlabelled_curve
 from pipeline.reporting.embedding import embedding_section
 from pipeline.reporting.evidence import TABLES as EVIDENCE
 from pipeline.reporting.evidence import evidence_section
-from pipeline.reporting.figures import figure_of
 from pipeline.reporting.finetuning import recipes
+from pipeline.reporting.first_screen import about, doubts_about
 from pipeline.reporting.histograms import site_histograms
 from pipeline.reporting.mistakes import mistakes_section
 from pipeline.reporting.page import write_page
+from pipeline.reporting.provenance import provenance_of
 from pipeline.reporting.tasks import labels_left_out, repetitions, words_of
 from pipeline.schema import FINAL, Params
 
-IMAGES_PER_SITE = 8
 STATES = ("uncalibrated", "calibrated")
 ASSESSED = (
     *("roc_band", "roc_of_folds", "pr_band", "thresholds"),
@@ -70,13 +73,15 @@ def run(params: Params) -> None:
             "repetitions": repetitions(rows_of(paths.REPEATS)),
             "locked": pooled.get(f"{scope}{headline}_calibrated"),
             "locked_scope": scope,
-            "folds": {fold: paths.read_json(paths.fold_metrics(fold)) for fold in params.split.numbered},
             "status": status,
             "gates": [json.loads(gate) for gate in gates],
             "bundle": str(paths.bundle(params.release.name)),
             "openings": count_openings(),
+            "origin": origin(params),
             "parameters": yaml.safe_dump(parameters_of(params), sort_keys=False),
             **tables(facts["classes"], task),
+            **classes(facts["classes"], task, units_of(pooled, stamps["unit_of_intervals"])),
+            **first_screen(params, facts, stamps["unit_of_intervals"]),
             **adaptation(params),
             "recipes": finetuning(params),
             "evidence": evidence(),
@@ -99,55 +104,28 @@ def pooled_figures(scope: str, rule: str) -> dict[str, Any]:
 def assessment(pooled: dict[str, Any], unit: str, task: Task) -> dict[str, Any]:
     """Collect in how many ways the forecasts were judged."""
     found = {name: rows_of(paths.assessed(name)) for name in ASSESSED}
+    if not (paths.read_table(paths.CASES)["site"] != "").any():
+        found = without_sites(found)
     return assessed(found, rows_of(paths.RELIABILITY), units_of(pooled, unit), task == "multilabel")
 
 
 def tables(classes: list[str], task: Task) -> dict[str, Any]:
-    """Collect the rows of the cohort flow, the contact sheets, the refusals and the classes."""
+    """Collect the rows of the cohort flow, the contact sheets and the refusals."""
     index = paths.read_table(paths.INDEX)[["case", "thumbnail"]]
     cases = paths.read_table(paths.split(FINAL)).merge(index, on="case")
     cases["side"] = cases["role"].replace({"train": "development", "inner": "development"})
     flow = [flow_row(site, side, group, classes, task) for (site, side), group in cases.groupby(["site", "side"])]
     sheets = [{"name": site, "images": sample(group)} for site, group in cases.groupby("site")]
-    per_class = [
-        {**row, "auc": figure_of(row, "auc"), "sensitivity": figure_of(row, "sensitivity")}
-        for row in pd.read_csv(paths.PER_CLASS, dtype={"class": str}).to_dict("records")
-    ]
     return {
         "flow": flow,
         "sheets": sheets,
-        "findings": audit_findings(),
+        "findings": audit_findings(pd.concat(map(paths.read_table, (paths.AUDIT, paths.UNPREPARED)))),
         "refused_later": len(paths.read_table(paths.UNPREPARED)),
         "prepared": len(index),
-        "copies": pairs_of_copies(index.set_index("case")["thumbnail"]),
-        "per_class": per_class,
+        "copies": pairs_of_copies(
+            paths.read_table(paths.COPIES).to_dict("records"), index.set_index("case")["thumbnail"]
+        ),
     }
-
-
-def audit_findings() -> list[dict[str, Any]]:
-    """Sum up what was found in the files, refusals first: what, in how many cases, what was done, what changes it."""
-    found = pd.concat([paths.read_table(paths.AUDIT), paths.read_table(paths.UNPREPARED)])
-    found["rank"] = found["action"].map(["refused", "repaired", "warned"].index)
-    groups = found.groupby(["rank", "check", "action", "parameter"], sort=True)
-    return [
-        {
-            "check": check,
-            "action": action,
-            "parameter": parameter,
-            "count": len(group),
-            "cases": group[["case", "detail"]].to_dict("records"),
-        }
-        for (_, check, action, parameter), group in groups
-    ]
-
-
-def pairs_of_copies(thumbnails: "pd.Series[str]") -> list[dict[str, Any]]:
-    """List the pairs of images that look the same, with their thumbnails."""
-    pairs = paths.read_table(paths.COPIES).to_dict("records")
-    return [
-        {**pair, "images": [{"case": pair[end], "thumbnail": thumbnails[pair[end]]} for end in ("case", "other")]}
-        for pair in pairs
-    ]
 
 
 def flow_row(site: str, side: str, group: pd.DataFrame, classes: list[str], task: Task) -> dict[str, Any]:
@@ -161,13 +139,6 @@ def flow_row(site: str, side: str, group: pd.DataFrame, classes: list[str], task
         "counts": np.nansum(targets, axis=0).astype(int).tolist(),
         "unlabelled": int((group["label"] == "").sum()),
     }
-
-
-def sample(group: pd.DataFrame) -> list[dict[str, str]]:
-    """Take a few cases of a site, of each label in turn."""
-    turn = group.groupby("label").cumcount()
-    chosen = group.assign(turn=turn).sort_values(["turn", "label"]).head(IMAGES_PER_SITE)
-    return [{"label": row.label, "thumbnail": row.thumbnail} for row in chosen.sort_values("label").itertuples()]
 
 
 def count_openings() -> int:
@@ -192,10 +163,48 @@ def plots(params: Params) -> dict[str, Any]:
     }
 
 
+def classes(names: list[str], task: Task, units: dict[str, str]) -> dict[str, Any]:
+    """Collect the figures of each class and, where a case has one class, which was taken for which."""
+    judged = paths.read_table(paths.PREDICTIONS).to_dict("records") if task != "multilabel" else []
+    return {
+        "per_class": by_class(rows_of(paths.PER_CLASS), units),
+        "confusions": confusions(judged, names, units),
+    }
+
+
+def first_screen(params: Params, facts: dict[str, Any], unit: str) -> dict[str, Any]:
+    """Say what was learned from what, and which folds cannot be judged or stand out."""
+    cases = paths.read_table(paths.split(FINAL))
+    folds = {fold: paths.read_json(paths.fold_metrics(fold)) for fold in params.split.numbered}
+    known = {name: {fold: figures[name] for fold, figures in folds.items()} for name in ("auc", "log_loss")}
+    found = {name: outlying_folds(figures, params.calibrate.confidence) for name, figures in known.items()}
+    record = paths.read_json(paths.adaptation(told_of(params)))
+    counts = cases["patient"].nunique(), len(cases)
+    return {
+        "about": about(*counts, cases["site"], facts["classes"], unit, record["provenance"], record["method"]),
+        "several_sites": cases["site"].nunique() > 1,
+        "doubts": doubts_about(folds, found),
+        "outlying_somewhere": any(found.values()),
+        "folds": folds,
+    }
+
+
+def origin(params: Params) -> dict[str, Any]:
+    """Collect encoder, weights, licence, code, environment and checksums of what is released."""
+    file = paths.bundle(params.release.name) / "MANIFEST.json"
+    encoder = paths.read_json(paths.adaptation(told_of(params)))["provenance"]
+    return provenance_of(encoder, paths.read_json(file) if file.exists() else None)
+
+
+def told_of(params: Params) -> str:
+    """Name the fold that is told in words: the released model, or else the first."""
+    return FINAL if FINAL in params.split.folds else params.split.folds[0]
+
+
 def adaptation(params: Params) -> dict[str, Any]:
     """Collect what was done to the encoder of each fold, what it cost, and how the choice of a method turned out."""
     folds = params.split.folds
-    told = FINAL if FINAL in folds else folds[0]
+    told = told_of(params)
     records = {fold: paths.read_json(paths.adaptation(fold)) for fold in folds}
     costs = {fold: paths.cost("adapt", fold) for fold in folds}
     metered = {fold: paths.read_json(file) if file.exists() else None for fold, file in costs.items()}

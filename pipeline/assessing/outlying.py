@@ -1,0 +1,57 @@
+"""Folds whose figure is too far from that of the other folds for chance alone."""
+
+import math
+from collections.abc import Mapping
+from statistics import NormalDist, fmean
+from typing import Any
+
+Figure = Mapping[str, Any]
+
+
+def outlying_folds(figures: Mapping[str, Figure], confidence: float) -> list[str]:
+    """Name the folds whose figure differs from the mean of the others by more than their intervals allow.
+
+    An interval gives the standard error on the side of the other folds. The level is shared among the folds
+    (Bonferroni), so that where all are alike, one is named in at most a share 1 - confidence of runs, about. The one
+    that is farthest away is named first and does not count as one of the others any more.
+
+    Parameters
+    ----------
+    figures : mapping
+        Fold to `value, lower, upper`; folds without an interval are left out.
+    confidence : float
+        Level of the intervals, in (0, 1).
+
+    Returns
+    -------
+    list of str
+        Empty where fewer than three folds have an interval: of two that differ, neither is the outlier.
+    """
+    known = {fold: figure for fold, figure in figures.items() if figure["lower"] is not None}
+    each = NormalDist().inv_cdf((1 + confidence) / 2)
+    found: list[str] = []
+    while len(known) > 2:
+        limit = NormalDist().inv_cdf(1 - (1 - confidence) / (2 * len(known)))
+        distances = {fold: distance_from_others(fold, known, each) for fold in known}
+        farthest = max(distances, key=lambda fold: distances[fold])
+        if distances[farthest] <= limit:
+            break
+        found.append(farthest)
+        del known[farthest]
+    return found
+
+
+def distance_from_others(fold: str, figures: Mapping[str, Figure], each: float) -> float:
+    """Measure how far a fold is from the mean of the others, in standard errors of that difference.
+
+    Parameters
+    ----------
+    each : float
+        How many standard errors an interval reaches to either side.
+    """
+    figure, others = figures[fold], [other for name, other in figures.items() if name != fold]
+    apart = figure["value"] - fmean(other["value"] for other in others)
+    own = (figure["value"] - figure["lower"] if apart > 0 else figure["upper"] - figure["value"]) / each
+    of_mean = math.hypot(*((other["upper"] - other["lower"]) / 2 / each for other in others)) / len(others)
+    error = math.hypot(own, of_mean)
+    return abs(apart) / error if error > 0 else 0.0

@@ -1,0 +1,64 @@
+"""What the first screen says: on which data, by which model, what stands in the way, and which fold stands out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+
+MANY = 4  # classes that are named in one sentence
+
+
+def about(
+    patients: int, images: int, sites: Iterable[str], classes: Sequence[str], unit: str, provenance: Row, method: str
+) -> str:
+    """Say in one sentence what was learned from what.
+
+    Parameters
+    ----------
+    patients, images : int
+        That came through the audit, with a label or without.
+    sites : iterable of str
+        "" where a case names none.
+    classes : sequence of str
+    unit : {"patient", "image"}
+        "image" where no patients are known.
+    provenance : mapping
+        `encoder` and `pretraining` of an adaptation.json.
+    method : str
+        Of adaptation, of the model that is told.
+    """
+    named = sorted(site for site in set(sites) if site)
+    whose = f" of {counted(patients, 'patient')}" if unit == "patient" else ""
+    where = f" from {counted(len(named), 'site')}" if named else ""
+    what = " or ".join(classes) if len(classes) <= MANY else f"{len(classes)} classes"
+    adapted = "not adapted" if method == "none" else f"adapted by {method}"
+    return (
+        f"{counted(images, 'image')}{whose}{where}: {what}. Encoder {provenance['encoder']} "
+        f"({provenance['pretraining']}), {adapted}."
+    )
+
+
+def counted(number: int, thing: str) -> str:
+    """Write a number of things."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def doubts_about(folds: Mapping[str, Row], outlying: Mapping[str, Sequence[str]]) -> list[str]:
+    """Name the folds that cannot be judged, and those that stand out.
+
+    Parameters
+    ----------
+    folds : mapping
+        Fold to its figures; `auc` with value None could not be computed.
+    outlying : mapping
+        The name of a figure ("auc") to the folds that stand out in it.
+    """
+    said = [
+        f"fold {fold} has no AUC: {figures['events']} of its {figures['n']} cases are events"
+        for fold, figures in folds.items()
+        if figures["auc"]["value"] is None
+    ]
+    names = {"auc": "AUC", "log_loss": "log-loss"}
+    for key, found in outlying.items():
+        said += [f"fold {fold} stands out with {names[key]} {folds[fold][key]['value']:.2f}" for fold in found]
+    return said
