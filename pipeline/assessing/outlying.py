@@ -32,17 +32,17 @@ def outlying_folds(figures: Mapping[str, Figure], confidence: float) -> list[str
     found: list[str] = []
     while len(known) > 2:
         limit = NormalDist().inv_cdf(1 - (1 - confidence) / (2 * len(known)))
-        distances = {fold: distance_from_others(fold, known, each) for fold in known}
-        farthest = max(distances, key=lambda fold: distances[fold])
-        if distances[farthest] <= limit:
+        apart = {fold: apart_from_others(fold, known, each) for fold in known}
+        beyond = [fold for fold, (_, errors) in apart.items() if errors > limit]
+        if not beyond:
             break
-        found.append(farthest)
-        del known[farthest]
+        found.append(max(beyond, key=lambda fold: apart[fold][0]))
+        del known[found[-1]]
     return found
 
 
-def distance_from_others(fold: str, figures: Mapping[str, Figure], each: float) -> float:
-    """Measure how far a fold is from the mean of the others, in standard errors of that difference.
+def apart_from_others(fold: str, figures: Mapping[str, Figure], each: float) -> tuple[float, float]:
+    """Measure how far a fold is from the mean of the others, as it is and in standard errors of that difference.
 
     Parameters
     ----------
@@ -50,8 +50,10 @@ def distance_from_others(fold: str, figures: Mapping[str, Figure], each: float) 
         How many standard errors an interval reaches to either side.
     """
     figure, others = figures[fold], [other for name, other in figures.items() if name != fold]
-    apart = figure["value"] - fmean(other["value"] for other in others)
+    apart: float = figure["value"] - fmean(other["value"] for other in others)
     own = (figure["value"] - figure["lower"] if apart > 0 else figure["upper"] - figure["value"]) / each
     of_mean = math.hypot(*((other["upper"] - other["lower"]) / 2 / each for other in others)) / len(others)
     error = math.hypot(own, of_mean)
-    return abs(apart) / error if error > 0 else 0.0
+    if error == 0:  # all intervals have shrunk to a point, as where every fold ranks all of its cases right
+        return abs(apart), math.inf if apart else 0.0
+    return abs(apart), abs(apart) / error

@@ -43,22 +43,25 @@ def counted(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def doubts_about(folds: Mapping[str, Row], outlying: Mapping[str, Sequence[str]]) -> list[str]:
+def doubts_about(folds: Mapping[str, Row], outlying: Iterable[str], binary: bool) -> list[str]:
     """Name the folds that cannot be judged, and those that stand out.
 
     Parameters
     ----------
     folds : mapping
         Fold to its figures; `auc` with value None could not be computed.
-    outlying : mapping
-        The name of a figure ("auc") to the folds that stand out in it.
+    outlying : iterable of str
+        The folds whose AUC stands out. (Log-loss would not do: one failing fold spoils the maps of all others.)
+    binary : bool
+        Whether there are two classes.
     """
-    said = [
-        f"fold {fold} has no AUC: {figures['events']} of its {figures['n']} cases are events"
-        for fold, figures in folds.items()
-        if figures["auc"]["value"] is None
-    ]
-    names = {"auc": "AUC", "log_loss": "log-loss"}
-    for key, found in outlying.items():
-        said += [f"fold {fold} stands out with {names[key]} {folds[fold][key]['value']:.2f}" for fold in found]
-    return said
+    lacking = [fold for fold, figures in folds.items() if figures["auc"]["value"] is None]
+    said = [f"Fold {fold} has no AUC: {why_without_auc(folds[fold], binary)}." for fold in lacking]
+    return said + [f"Fold {fold} stands out with an AUC of {folds[fold]['auc']['value']:.2f}." for fold in outlying]
+
+
+def why_without_auc(figures: Row, binary: bool) -> str:
+    """Say which cases a fold lacks."""
+    if binary:
+        return f"{figures['events']} of its {figures['n']} cases are events"
+    return f"among its {figures['n']} cases, some class or label has none"

@@ -1,7 +1,7 @@
 """report: one page of all the above."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from pipeline.imaging.labels import Task, targets_of
 from pipeline.paths import Role
 from pipeline.reporting.adaptation import section
 from pipeline.reporting.assessment import assessed, units_of, without_sites
-from pipeline.reporting.blocks import PATIENTS
+from pipeline.reporting.blocks import PATIENTS, Row
 from pipeline.reporting.calibrator import calibrator_in_words
 from pipeline.reporting.classes import by_class, confusions
 from pipeline.reporting.cohort import audit_findings, pairs_of_copies, sample
@@ -50,7 +50,6 @@ def run(params: Params) -> None:
     task, rule = facts["task"], stamps["per_patient"]
     pooled = pooled_figures(scope, rule)
     headline = "" if rule == "none" else PATIENTS
-    status, *gates = (paths.bundle(params.release.name) / "STATUS").read_text().splitlines()
     page = write_page(
         {
             "title": params.report.title,
@@ -73,11 +72,7 @@ def run(params: Params) -> None:
             "repetitions": repetitions(rows_of(paths.REPEATS)),
             "locked": pooled.get(f"{scope}{headline}_calibrated"),
             "locked_scope": scope,
-            "status": status,
-            "gates": [json.loads(gate) for gate in gates],
-            "bundle": str(paths.bundle(params.release.name)),
-            "openings": count_openings(),
-            "origin": origin(params),
+            **released(params),
             "parameters": yaml.safe_dump(parameters_of(params), sort_keys=False),
             **tables(facts["classes"], task),
             **classes(facts["classes"], task, units_of(pooled, stamps["unit_of_intervals"])),
@@ -103,7 +98,7 @@ def pooled_figures(scope: str, rule: str) -> dict[str, Any]:
 
 def assessment(pooled: dict[str, Any], unit: str, task: Task) -> dict[str, Any]:
     """Collect in how many ways the forecasts were judged."""
-    found = {name: rows_of(paths.assessed(name)) for name in ASSESSED}
+    found: Mapping[str, Sequence[Row]] = {name: rows_of(paths.assessed(name)) for name in ASSESSED}
     if not (paths.read_table(paths.CASES)["site"] != "").any():
         found = without_sites(found)
     return assessed(found, rows_of(paths.RELIABILITY), units_of(pooled, unit), task == "multilabel")
@@ -176,24 +171,31 @@ def first_screen(params: Params, facts: dict[str, Any], unit: str) -> dict[str, 
     """Say what was learned from what, and which folds cannot be judged or stand out."""
     cases = paths.read_table(paths.split(FINAL))
     folds = {fold: paths.read_json(paths.fold_metrics(fold)) for fold in params.split.numbered}
-    known = {name: {fold: figures[name] for fold, figures in folds.items()} for name in ("auc", "log_loss")}
-    found = {name: outlying_folds(figures, params.calibrate.confidence) for name, figures in known.items()}
+    found = outlying_folds({fold: figures["auc"] for fold, figures in folds.items()}, params.calibrate.confidence)
     record = paths.read_json(paths.adaptation(told_of(params)))
     counts = cases["patient"].nunique(), len(cases)
     return {
         "about": about(*counts, cases["site"], facts["classes"], unit, record["provenance"], record["method"]),
         "several_sites": cases["site"].nunique() > 1,
-        "doubts": doubts_about(folds, found),
-        "outlying_somewhere": any(found.values()),
+        "doubts": doubts_about(folds, found, facts["task"] != "multilabel" and len(facts["classes"]) == 2),
+        "outlying_somewhere": bool(found),
         "folds": folds,
     }
 
 
-def origin(params: Params) -> dict[str, Any]:
-    """Collect encoder, weights, licence, code, environment and checksums of what is released."""
-    file = paths.bundle(params.release.name) / "MANIFEST.json"
+def released(params: Params) -> dict[str, Any]:
+    """Collect the verdict on what is released, and its encoder, weights, licence, code, environment and checksums."""
+    bundle = paths.bundle(params.release.name)
+    status, *gates = (bundle / "STATUS").read_text().splitlines()
+    manifest = bundle / "MANIFEST.json"
     encoder = paths.read_json(paths.adaptation(told_of(params)))["provenance"]
-    return provenance_of(encoder, paths.read_json(file) if file.exists() else None)
+    return {
+        "status": status,
+        "gates": [json.loads(gate) for gate in gates],
+        "bundle": str(bundle),
+        "openings": count_openings(),
+        "origin": provenance_of(encoder, paths.read_json(manifest) if manifest.exists() else None),
+    }
 
 
 def told_of(params: Params) -> str:

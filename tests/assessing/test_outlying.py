@@ -38,3 +38,8 @@ def test_where_all_folds_are_alike_one_is_named_about_as_often_as_promised():
         for row in draws.normal(0.8, 0.05, (4000, 5))
     ]
     assert 0.03 < np.mean([bool(run) for run in runs]) < 0.055
+
+
+def test_intervals_without_width_part_what_differs_and_nothing_else():
+    assert outlying_folds({str(k): figure(1.0, 0.0) for k in range(3)}, 0.95) == []
+    assert outlying_folds({"0": figure(1.0, 0.0), "1": figure(1.0, 0.0), "2": figure(0.0, 0.0)}, 0.95) == ["2"]

@@ -1,0 +1,155 @@
+"""Runs that lack something, or have too much of it: each gets a page that can be read and says what is missing."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline import paths
+from tests.stages.conftest import write_status
+from tests.stages.test_report_adaptation import rows_of, text_of
+from tests.stages.test_stages import FOLDS, run
+from tests.stages.test_tasks import forecast, of_two_classes, relabel
+
+COHORT = "data/raw/clinic/cohort.csv"
+EVIL = ["<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "{{ 7 * 7 }}"]
+LABELS = ['we"ll & <b>fine</b>', "il'l & <i>bad</i>"]
+
+
+@pytest.fixture
+def dealt(project):
+    """A function that changes cohort.csv and deals the cases to folds, without a training."""
+
+    def deal(change=lambda table: table, **parameters):
+        project(**{"adapt__method": "none", "calibrate__per_patient": "auto", **parameters})
+        change(pd.read_csv(COHORT, keep_default_na=False)).to_csv(COHORT, index=False)
+        run("cohort", "preprocess", "split")
+
+    return deal
+
+
+def page(logits=of_two_classes, width=2, failing=None):
+    """Forecast, judge and show; returns the markup."""
+    for fold in FOLDS:
+        forecast(fold, logits if fold != failing else lambda *given: -logits(*given), width)
+    run("calibrate")
+    write_status()
+    run("report")
+    return paths.REPORT.read_text()
+
+
+def section(markup, name):
+    return re.search(rf'<h2 id="{name}">.*?(?=<h2 |</main>)', markup, re.S)[0]
+
+
+def first_screen(markup):
+    return text_of(markup[markup.index("<header>") : markup.index("</header>")])
+
+
+def test_without_a_test_set_the_page_says_that_the_released_model_was_never_judged(dealt):
+    dealt(lambda table: table.assign(split=""), split__test="none")
+    markup = page()
+    said = first_screen(markup)
+    assert "No locked test set has been opened: the released model itself was never judged." in said
+    assert "(locked)" not in said and "external" not in text_of(section(markup, "calibration"))
+    assert "locked set" not in text_of(section(markup, "cohort"))
+
+
+def test_without_sites_nothing_is_told_site_by_site(dealt):
+    dealt(lambda table: table.drop(columns="site"))
+    markup = page()
+    assert "site alone" not in first_screen(markup) and "90" not in first_screen(markup).split("images")[0]
+    assert "None: the cohort names no sites" in text_of(section(markup, "subgroups"))
+    assert "No baseline: the cohort names no sites" in text_of(section(markup, "subgroups"))
+    assert "<td>site " not in section(markup, "certainty")
+    assert "Site and label cannot be related" in text_of(markup)
+
+
+def test_with_nothing_but_images_and_labels_the_unit_is_the_image(dealt):
+    dealt(lambda table: table[["case_id", "image", "label"]], split__test="none")
+    said = text_of(page())
+    assert "30 images: well or ill." in said and "Images are disjoint between folds." in said
+    assert "because the table names no patients" in said
+
+
+def test_twelve_classes_begin_with_the_mean_over_them_and_stay_small_and_foldable(dealt):
+    names = [f"class {chr(65 + number)}" for number in range(12)]
+    dealt(split__test="none", calibrate__per_patient="none")
+    relabel("multiclass", names, lambda table: {p: names[i % 12] for i, p in enumerate(sorted(set(table["patient"])))})
+
+    def near(cases, draws):
+        return 3 * np.eye(12)[cases["label"].map(names.index)] + draws.normal(0, 1, (len(cases), 12))
+
+    markup = page(near, 12)
+    assert "reaches a macro AUC of" in first_screen(markup) and len(markup) < 15e6
+    classes = section(markup, "classes")
+    opened = re.sub("<details>.*?</details>", "", classes, flags=re.S)
+    assert "All classes together, as the mean over them (macro average)" in text_of(opened) and "<table" not in opened
+    judged = pd.read_csv(paths.PREDICTIONS, keep_default_na=False).query("scope == 'internal'")
+    forecasts = judged.filter(like="probability_").to_numpy(dtype=float).argmax(axis=1)
+    counts = pd.crosstab(judged["label"], forecasts).reindex(index=names, columns=range(12), fill_value=0)
+    shown = rows_of(classes, "Which was taken for which, internal validation")
+    assert shown[0][0] == f"{len(judged)} images: truly"
+    assert [[int(cell) for cell in row[1:-1]] for row in shown[1:]] == counts.to_numpy().tolist()
+    longest = max(map(len, re.findall("<summary>(.*?)</summary>", markup)))
+    assert longest < 120  # a list of all classes is no name
+
+
+def test_a_failing_fold_is_named_on_the_first_screen_and_no_other(dealt):
+    dealt()
+
+    def surely(cases, draws):
+        return of_two_classes(cases, draws) + np.outer(np.where(cases["label"] == "ill", 2.0, -2.0), [-1, 1])
+
+    said = first_screen(page(surely, failing="1"))
+    assert (
+        re.search(r"Look at the folds\. Fold 1 stands out with an AUC of 0\.\d\d\. See Folds", said)
+        and said.count("stands out") == 1
+    )
+    assert "Gates that are not passed: events (failed by 88 cases)." in said
+    assert "stands out" not in text_of(page(surely))
+
+
+def test_a_fold_of_one_class_has_words_instead_of_figures(dealt):
+    dealt()
+    parts = {fold: pd.read_csv(paths.split(fold), keep_default_na=False) for fold in "01"}
+    held_out = parts["1"].query("role == 'held_out' and label == 'ill'")["case"]
+    for fold, role in (("0", "held_out"), ("1", "train")):
+        known = parts[fold]["case"].isin(held_out)
+        paths.write_table(parts[fold].assign(role=parts[fold]["role"].mask(known, role)), paths.split(fold))
+    markup = page()
+    left = (parts["1"]["role"] == "held_out").sum() - len(held_out)
+    assert f"Fold 1 has no AUC: 0 of its {left} cases are events." in first_screen(markup)
+    assert rows_of(markup, '<h2 id="folds">')[2][:4] == ["1", str(left), "0", "not computable"]
+
+
+def test_a_class_that_the_test_set_lacks_is_counted_as_none_and_its_figures_are_not_computable(dealt):
+    dealt(lambda table: table[(table["split"] != "test") | (table["label"] == "well")])
+    markup = page()
+    assert "On the locked external site, the released model reaches not computable" in first_screen(markup)
+    rows = rows_of(section(markup, "classes"), "Which was taken for which, external validation")
+    assert rows[2][0] == "ill" and rows[2][1:] == ["0", "0", "0"]
+    assert "nan" not in text_of(markup) and "None " not in text_of(markup).replace("None: ", "")
+
+
+def names_that_attack(table):
+    sites = dict(zip(("inside", "outside", "next door"), EVIL, strict=True))
+    renamed = table.replace({"site": sites, "label": dict(zip(("well", "ill"), LABELS, strict=True))})
+    return renamed.assign(sex=np.where(renamed.index % 2, "<u>f</u>", "m & m"))
+
+
+def test_names_from_the_cohort_stay_text_and_those_of_patients_and_files_are_nowhere(dealt):
+    parameters = {"cohort__classes": LABELS, "cohort__positive": LABELS[1], "calibrate__subgroups": ["sex"]}
+    dealt(names_that_attack, calibrate__prevalences=[0.1], **parameters)
+
+    def near(cases, draws):
+        logit = np.where(cases["label"] == LABELS[1], 1.0, -1.0) + draws.normal(0, 2, len(cases))
+        return np.stack([-logit, logit], axis=1)
+
+    markup = page(near)
+    assert not re.search(r"<img src=x|<script>alert|<[bi]>(?:fine|bad)|<u>f", markup)
+    assert markup.count("&lt;script&gt;alert(1)") > 5 and ">49<" not in markup
+    for name in ("cohort", "images", "subgroups", "certainty", "classes"):
+        assert any(known in text_of(section(markup, name)) for known in (*EVIL, *LABELS)), name
+    assert not re.search(r"Doe(?!s)|Jane|\.png\b|/tmp/|clinic/images", markup)
