@@ -5,167 +5,30 @@ import re
 
 import pandas as pd
 import pytest
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from pipeline import paths
-from pipeline.assessing.evidence import (
-    curves,
-    differences,
-    episodes,
-    extrapolation,
-    label_efficiency,
-    overfitting,
-    training_time,
-    verdicts,
-)
-from pipeline.reporting.evidence import OF_EVIDENCE, TABLES, amount, evidence_section, wide
-from pipeline.reporting.evidence_charts import banded, first_reached, forest, log_ticks, mean_of, of_arms, time_chart
-from pipeline.reporting.figures import figure_of, show_interval, show_number
-from pipeline.reporting.page import HERE
+from pipeline.reporting.evidence import OF_EVIDENCE, amount, wide
 from pipeline.reporting.verdicts import promises, shown, summary
+from tests.reporting.conftest import (
+    ARMS,
+    COLUMNS,
+    RECORD,
+    course,
+    difference,
+    domain,
+    drawn,
+    final,
+    headings,
+    limits,
+    measured,
+    point,
+    shots,
+    speed,
+    verdict,
+)
 from tests.stages.conftest import project  # noqa: F401  (a fixture, as is `reported`)
 from tests.stages.test_report_adaptation import reported, rows_of, text_of  # noqa: F401
 from tests.stages.test_stages import run
-
-NAMES = ("fewer labels", "shorter training", "less overfitting", "new domains", "better result")
-RECORD = {
-    **{"budget": 0, "passes_spent": 0, "fractions": [0.1], "draws": 3, "episodes": 100, "auc_goal": 0.9},
-    **{"method": "adabn", "rates": {}, "confidence": 0.95},
-}
-ARMS = ("adapted", "imagenet", "scratch")
-COLUMNS = {  # as the stage writes them
-    "verdicts": verdicts.VERDICTS,
-    "learning_curve": curves.LEARNING_CURVE,
-    "label_efficiency": label_efficiency.LABEL_EFFICIENCY,
-    "extrapolation": extrapolation.EXTRAPOLATION,
-    "trajectories": training_time.TRAJECTORIES,
-    "time_to_quality": training_time.TIME_TO_QUALITY,
-    "overfitting": overfitting.OVERFITTING,
-    "domains": differences.DOMAINS,
-    "final": differences.FINAL,
-    "differences": differences.DIFFERENCES,
-    "few_shot": episodes.FEW_SHOT,
-    "few_shot_differences": episodes.DIFFERENCES,
-}
-
-
-def limits(value, half, name=""):
-    ends = (value, value - half, value + half)
-    return dict(zip((name or "value", f"{name}_lower".lstrip("_"), f"{name}_upper".lstrip("_")), ends, strict=True))
-
-
-def verdict(promise, comparison, word="not measured", **found):
-    empty = dict.fromkeys(("recipe", "figure", "value", "lower", "upper", "minimum_detectable", "n", "patients"))
-    row = {"promise": promise, "name": NAMES[promise - 1], "comparison": comparison, "verdict": word, "why": None}
-    return empty | row | found
-
-
-def measured(promise, comparison, word, value, half):
-    found = {"recipe": "trained", "minimum_detectable": 0.0625, "n": 40, "patients": 30, "why": "as it came"}
-    return verdict(promise, comparison, word, **found, **limits(value, half))
-
-
-def point(arm, patients, value, of=None, figure="auc", recipe="probe"):
-    draws = {"fraction": patients / 100, "patients": float(patients), "draws": 1 if patients == 100 else 3, "n": 40}
-    return {"recipe": recipe, "arm": arm, "of": of, "figure": figure} | draws | limits(value, 0.05)
-
-
-def course(arm, fold="0", losses=((0.9, 0.8), (0.5, 0.6), (0.2, 0.7))):
-    rows = enumerate(losses)
-    return [
-        {"arm": arm, "fold": fold, "epoch": epoch, "passes": 10.0 ** (epoch + 2)}
-        | {"train_loss": train, "inner_loss": test, "test_loss": test}
-        for epoch, (train, test) in rows
-    ]
-
-
-def speed(unit, ratio, lower=1.25, words=None, arm="adapted", reference="imagenet"):
-    times = {"arm_value": 2.0, "reference_value": 2.0 * ratio, "ratio": ratio, "lower": lower, "upper": 2 * ratio}
-    counted = {"reached": 3, "folds": 4, "minimum_detectable": 1.5, "words": words}
-    return {"arm": arm, "reference": reference, "unit": unit} | times | counted
-
-
-def domain(site, arm, auc, kind="left_out"):
-    counts = {"recipe": "probe", "arm": arm, "kind": kind, "site": site, "n": 20, "events": 8, "internal_auc": 0.8}
-    return counts | limits(auc, 0.1, "auc") | limits(0.8 - auc, 0.1, "gap")
-
-
-def final(scope, arm, figure, value):
-    return {"recipe": "probe", "scope": scope, "arm": arm, "figure": figure, "n": 40} | limits(value, 0.05)
-
-
-def difference(scope, figure, value, comparison="adaptation"):
-    row = {"recipe": "probe", "scope": scope, "comparison": comparison, "figure": figure, "n": 40}
-    return row | limits(value, 0.05) | {"minimum_detectable": 0.0625}
-
-
-def shots(arm, method, number, value):
-    return {"arm": arm, "method": method, "shots": number, "episodes": 100, "n": 40} | limits(value, 0.02)
-
-
-@pytest.fixture
-def nothing():
-    """Tables of an evidence stage that measured nothing."""
-    tables = {name: [] for name in TABLES}
-    rows = [verdict(promise, comparison) for promise in range(1, 6) for comparison in ("adaptation", "transfer")]
-    return tables | {"verdicts": rows}
-
-
-@pytest.fixture
-def all_of_it(nothing):
-    """Tables in which everything was measured."""
-    words = {"recipe": "probe", "arm": "adapted", "words": "as the curve says"}
-    ratio = {"reference": "imagenet", "ratio": 2.0, "lower": 1.25, "upper": None, "patients": 50.0}
-    overfit = {"arm": "adapted", "reference": "imagenet", "train_loss": 0.3, "arm_gap": 0.25, "reference_gap": 0.5}
-    overfit |= {"difference": 0.25, "lower": -0.125, "upper": 0.625, "minimum_detectable": 0.5, "n": 40, "words": None}
-    unknown = {"value": None, "lower": None, "upper": None, "n": None, "model": None, "scope": None, "figure": None}
-    challenge = {
-        "challenge": "knowledge",
-        "name": "LogME",
-        "arm": "imagenet",
-        "value": -0.62,
-        "words": "higher is better",
-    }
-    pairs = [("", None), ("mild", "mild"), ("severe", "severe")]
-    return nothing | {
-        "verdicts": [measured(promise, "adaptation", "helped", 2.5, 1.0) for promise in range(1, 6)]
-        + [verdict(promise, "transfer", why="no budget") for promise in range(1, 6)],
-        "learning_curve": [
-            point(arm, patients, 0.7 + patients / 1000, of)
-            for _, of in pairs
-            for arm in ARMS[:2]
-            for patients in (10, 100)
-        ]
-        + [point("adapted", 100, 0.4, figure="log_loss")],
-        "label_efficiency": [words | ratio | {"reference_patients": 100.0}],
-        "extrapolation": [words | {"goal": 0.9, "patients": 100.0, "more": 40, "lower": 20, "upper": None}],
-        "trajectories": [row for arm in ARMS for fold in "01" for row in course(arm, fold)],
-        "time_to_quality": [speed("epochs", 2.0), speed("passes", 3.0)],
-        "overfitting": [overfit],
-        "domains": [domain(site, arm, 0.7) for site in ("north", "south") for arm in ARMS[:2]],
-        "final": [final("internal", arm, "auc", 0.8) for arm in ARMS[:2]],
-        "differences": [difference("internal", "auc", 0.125), difference("site north", "auc", 0.0)],
-        "few_shot": [shots(arm, "knn", number, 0.6) for arm in ARMS[:2] for number in (1, 10)],
-        "few_shot_differences": [{"method": "knn", "shots": 1, "episodes": 100} | limits(0.0625, 0.01)],
-        "zero_shot": [unknown | {"state": "not available", "words": "no model was named"}],
-        "challenges": [challenge],
-    }
-
-
-def drawn(tables, **record):
-    """Render the section as the page does."""
-    environment = Environment(loader=FileSystemLoader(HERE), undefined=StrictUndefined, autoescape=select_autoescape())
-    environment.filters |= {"interval": show_interval, "number": show_number, "figure": figure_of}
-    evidence = tables and evidence_section(tables, RECORD | record)
-    return environment.get_template("evidence.html").render(evidence=evidence)
-
-
-def headings(markup):
-    return re.findall("<h3>(.*?)</h3>", markup)
-
-
-def ticks(svg):
-    return [(float(x), text) for x, text in re.findall(r'class="tick" x="([\d.]+)" y="\d+" [^>]*middle">([^<]+)<', svg)]
 
 
 def test_what_was_not_measured_has_ten_badges_no_figure_and_no_heading(nothing):
@@ -252,79 +115,6 @@ def test_an_arm_that_is_missing_leaves_no_curve_and_no_row(all_of_it):
     markup = drawn(only)
     assert set(re.findall(r'class="legend"[^>]*>([^<]+)', markup)) == {"adapted"}
     assert markup.count('class="whisker"') == 2 + 1 and "from scratch</td>" not in markup
-
-
-def test_arms_stand_in_one_order_and_an_unknown_one_comes_last():
-    rows = [{"arm": arm} for arm in ("other", "scratch", "adapted")]
-    assert [arm for arm, _ in of_arms(rows)] == ["adapted", "scratch", "other"]
-
-
-def test_equal_ratios_of_patients_are_equally_far_apart_and_ticks_stand_where_they_say():
-    rows = [point("adapted", patients, 0.6) for patients in (100, 1, 10)]  # in any order
-    svg = banded("t", rows, "patients", "patients", "AUC")
-    places = [float(x) for x in re.findall(r'class="dot c1" cx="([\d.]+)"', svg)]
-    assert places[1] - places[0] == pytest.approx(places[2] - places[1], abs=0.2) and places[0] < places[1]
-    assert {text: x for x, text in ticks(svg)} == pytest.approx(
-        {"1": places[0], "10": places[1], "100": places[2]}, abs=0.2
-    )
-    assert svg.count("<polygon") == 1 and 'class="interval' not in svg
-
-
-def test_a_curve_of_one_point_has_an_interval_instead_of_a_band():
-    svg = banded("t", [point("adapted", 100, 0.6), point("imagenet", 100, 0.5)], "patients", "patients", "AUC")
-    assert svg.count('class="interval') == 2 and "<polygon" not in svg and svg.count("<circle") == 2
-
-
-def test_a_figure_that_does_not_exist_is_not_drawn():
-    rows = [point("adapted", 10, 0.6), point("adapted", 100, 0.7) | dict.fromkeys(("value", "lower", "upper"))]
-    assert banded("t", rows, "patients", "patients", "AUC").count("<circle") == 1
-    assert "<circle" not in banded("t", rows[1:], "patients", "patients", "AUC")
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "found"),
-    [
-        (90, 2e6, [100, 1e3, 1e4, 1e5, 1e6]),
-        (1, 20, [1, 2, 5, 10, 20]),
-        (32, 95, [40, 50, 60, 70, 80, 90]),
-        (0.95, 1.1, [1]),
-    ],
-)
-def test_ticks_of_a_logarithmic_axis_are_round_numbers_within_it(low, high, found):
-    assert log_ticks(low, high) == pytest.approx(found)
-
-
-def test_large_numbers_of_passes_are_written_short():
-    rows = [row | {"passes": row["passes"] * 100} for row in course("adapted")]
-    assert [text for _, text in ticks(time_chart(rows))] == ["10k", "100k", "1M"]
-
-
-def test_the_mean_of_folds_is_drawn_where_all_of_them_are():
-    assert mean_of([[(0, 0), (2, 2)], [(1, 3), (3, 5)]]) == [(1, 2.0), (2, 3.0)]
-    assert mean_of([[(0, 0), (1, 1)], [(2, 0), (3, 1)]]) == []
-    svg = time_chart(course("adapted", "0") + course("adapted", "1", ((0.9, 0.4), (0.5, 0.4), (0.2, 0.1))))
-    heights = {
-        colour: [float(pair.split(",")[1]) for pair in points.split()]
-        for colour, points in re.findall(r'class="curve (c\d+)" points="([^"]+)"', svg)
-    }
-    first = re.search(r'c11" points="[\d.]+,([\d.]+) ', svg)[1]
-    assert heights["c1"][0] == pytest.approx((float(first) + heights["c11"][0]) / 2, abs=0.2)
-
-
-def test_a_training_loss_counts_where_it_is_first_reached():
-    rows = course("adapted", losses=((0.9, 0.8), (0.5, 0.6), (0.6, 0.1), (0.5, 0.2), (0.4, 0.7)))
-    assert first_reached(rows) == [(0.4, 0.7), (0.5, 0.6), (0.9, 0.8)]
-
-
-def test_sites_share_one_scale_and_each_whisker_lies_where_its_figures_say():
-    plot = forest([domain("north", "adapted", 0.6), domain("south", "imagenet", 0.8)])
-    dots = [float(re.search(r'cx="([\d.]+)"', svg)[1]) for svg in plot["drawn"]]
-    ends = [re.search(r'class="curve c\d" x1="([\d.]+)" x2="([\d.]+)"', svg).groups() for svg in plot["drawn"]]
-    assert all(float(low) < dot < float(high) for dot, (low, high) in zip(dots, ends, strict=True))
-    inside = [float(re.search(r'class="inside c\d" x1="([\d.]+)"', svg)[1]) for svg in plot["drawn"]]
-    assert inside[0] == inside[1] == dots[1]  # 0.8 is the internal AUC of both
-    scale = {text: x for x, text in ticks(plot["axis"])}
-    assert scale["0.6"] == pytest.approx(dots[0], abs=0.2) and scale["0.8"] == pytest.approx(dots[1], abs=0.2)
 
 
 def test_the_external_site_comes_last_and_a_site_without_an_auc_has_words(nothing):
