@@ -22,6 +22,7 @@ def test_a_figure_is_shown_with_its_interval_or_as_not_computable():
     assert shown.startswith("0.81 ") and "(0.70 to 0.90)" in shown
     assert "not computable" in show_interval(None)
     assert show_interval({"value": 0.5, "lower": None, "upper": None}) == "0.50"
+    assert show_interval({"value": -0.001, "lower": None, "upper": None}) == "0.00"  # no negative zero
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, 1.0], [0.2, 5.0]])
