@@ -241,6 +241,7 @@ class Release(Section):
     answered: Annotated[float, Field(gt=0, le=1)] = 0.9
     outliers: Fraction = 0.05
     gates: Gates = Gates()
+    exports: tuple[Literal["torchscript", "onnx"], ...] = ("torchscript", "onnx")
     description: str = ""
 
 

@@ -80,11 +80,13 @@ def metadata_config(
     eval_metrics: Config,
     provenance: Config,
     released: Config,
+    exports: Config,
 ) -> Config:
     """Write configs/metadata.json to the schema meta_schema_20240725, with calibration in a key of its own.
 
     `calibration` holds the map's method, activation and numbers, and its `sha256`; `released` what the object is:
-    `form` ("refit" or "ensemble"), `members`, and on what the map was fitted; `gates` what `status` follows from.
+    `form` ("refit" or "ensemble"), `members`, and on what the map was fitted; `gates` what `status` follows from;
+    `exports`, by format, how equal to the network it was found to be, or why there is none.
     """
     by_itself = " there, by itself" if activation_of(calibration) == "sigmoid" else ""
     return {
@@ -106,6 +108,7 @@ def metadata_config(
         "gates": gates,
         "calibration": calibration,
         "released": released,
+        "exports": exports,
         "provenance": provenance,
         "classes": list(classes),
         "kind": kind,

@@ -14,6 +14,7 @@ import pipeline
 from pipeline import paths
 from pipeline.assessing.calibrating.calibration_maps import calibrator_from, digest_of
 from pipeline.assessing.gates import Gate, Shown, check_gates
+from pipeline.exporting import development_cases, export, known_sites
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.phantoms import write_phantoms
 from pipeline.imaging.preparation import Steps
@@ -71,11 +72,12 @@ def run(params: Params) -> None:
     shutil.rmtree(bundle, ignore_errors=True)
     judgement = judge(params.release.gates)
     write_models(params.release.name, calibrated)
-    write_configs(params, judgement, calibrated)
+    exports = write_exports(params, calibrated)
+    write_configs(params, judgement, calibrated, exports)
     use = limits_of(params, calibrated)
     paths.write_json(use.pop("reference"), bundle / REFERENCE)
     paths.write_json(use, bundle / LIMITS)
-    write_documents(params, judgement, calibrated)
+    write_documents(params, judgement, calibrated, exports)
     try_on_phantoms(bundle)
     for gate in judgement.gates:
         print(f"{gate.name}: {gate.verdict}; {gate.detail}")
@@ -141,7 +143,19 @@ def network_of(calibrated: Config) -> Config:
     return {"members": networks} if calibrated["form"] == "ensemble" else dict(networks[0])
 
 
-def write_configs(params: Params, judgement: Judgement, calibrated: Config) -> None:
+def write_exports(params: Params, calibrated: Config) -> Config:
+    """Write the network for programs without medadapt, and say how equal each export is or why there is none."""
+    calibrator, classes = calibrator_from(calibrated).as_json(), paths.read_json(paths.COHORT_FACTS)["classes"]
+    facts = params.release.model_dump(include={"name", "version"}) | {"classes": classes, "calibration": calibrator}
+    cases = development_cases(calibrated["members"])
+    weights = paths.bundle(params.release.name) / WEIGHTS
+    exports = export(params.release.exports, network_of(calibrated), weights, calibrator, facts, cases)
+    for kind, told in exports.items():
+        print(f"{kind}: {told.get('not_shipped') or told['file']}")
+    return exports
+
+
+def write_configs(params: Params, judgement: Judgement, calibrated: Config, exports: Config) -> None:
     """Write metadata and inference configuration, and the schema that the metadata can be checked against offline."""
     bundle = paths.bundle(params.release.name)
     geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
@@ -161,6 +175,7 @@ def write_configs(params: Params, judgement: Judgement, calibrated: Config) -> N
         eval_metrics=judgement.figures,
         provenance=provenance_of(calibrated),
         released={key: calibrated[key] for key in ("form", "members", "fitted_on")},
+        exports=exports,
     )
     steps = Steps.from_json({"geometry": geometry.as_json(), **paths.read_json(paths.READING)})
     inference = inference_config(preparation_config(steps), network_of(calibrated), calibrator.as_json())
@@ -181,7 +196,7 @@ def member(name: str) -> Config:
     return {"name": name} | {what: paths.read_json(file(name)) for what, file in known.items()}
 
 
-def write_documents(params: Params, judgement: Judgement, calibrated: Config) -> None:
+def write_documents(params: Params, judgement: Judgement, calibrated: Config, exports: Config) -> None:
     """Write model card, licence and status."""
     bundle, calibrator = paths.bundle(params.release.name), calibrator_from(calibrated)
     card = write_card(
@@ -202,6 +217,8 @@ def write_documents(params: Params, judgement: Judgement, calibrated: Config) ->
             "members": [member(name) for name in calibrated["members"]],
             "provenance": provenance_of(calibrated),
             "parameters": f"{sum(value.numel() for value in load_file(bundle / WEIGHTS).values()):,}",
+            "exports": exports,
+            "sites": known_sites(network_of(calibrated)),
             "calibrator": calibrator.as_json(),
             "digest": digest_of(calibrator),
             "per_patient": paths.read_json(paths.STAMPS)["per_patient"],
