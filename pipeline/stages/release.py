@@ -14,6 +14,7 @@ import pipeline
 from pipeline import paths
 from pipeline.assessing.calibrating.calibration_maps import calibrator_from, digest_of
 from pipeline.assessing.gates import Gate, Shown, check_gates
+from pipeline.enclosed import write_evidence
 from pipeline.exporting import development_cases, export, known_sites
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.phantoms import write_phantoms
@@ -78,6 +79,8 @@ def run(params: Params) -> None:
     paths.write_json(use.pop("reference"), bundle / REFERENCE)
     paths.write_json(use, bundle / LIMITS)
     write_documents(params, judgement, calibrated, exports)
+    gates = [asdict(gate) for gate in judgement.gates]
+    write_evidence(bundle, calibrated, judgement.figures, gates, params.calibrate.set_coverage)
     try_on_phantoms(bundle)
     for gate in judgement.gates:
         print(f"{gate.name}: {gate.verdict}; {gate.detail}")

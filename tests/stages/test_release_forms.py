@@ -21,6 +21,7 @@ from tests.stages.test_stages import refusal, run
 
 NAME = "demo_lesion_classification"
 LOGITS = ["logit_0", "logit_1"]
+SCOPE = "internal_calibrated"
 FIGURE = {"value": 0.8, "lower": 0.7, "upper": 0.9}
 
 
@@ -207,6 +208,35 @@ def test_the_weights_of_a_refit_are_those_of_the_final_model_byte_for_byte_and_i
     card = (bundle / "docs" / "README.md").read_text()
     assert "**refit**, one model" in card and "out-of-fold logits of" in card and "platt (weights" in card
     assert "- final: adaptation adabn" in card and "features of the training cases" not in card
+
+
+def test_evidence_of_a_release_is_what_was_judged_and_no_file_of_it_names_a_patient_or_a_folder(calibrated):
+    root = calibrated()
+    train("0", "1", "2", "final")
+    calibrator = judge_by_hand("refit", ["final"])
+    cases, logits = mean_logits(["0", "1", "2"], "held_out")
+    forecasts = pd.DataFrame(calibrator.apply(logits), columns=["probability_0", "probability_1"])
+    own = roles("final").set_index("case").loc[cases.index]
+    forecasts = forecasts.assign(scope="internal", label=own["label"].to_numpy(), patient=own["patient"].to_numpy())
+    paths.write_table(forecasts, paths.PREDICTIONS)
+    curve = pd.DataFrame({"threshold": [0.1], "net_benefit": [0.3]})
+    paths.write_table(curve, paths.assessed("decision_curve"))
+    run("release")
+    folder = paths.bundle(NAME) / "evidence"
+    assert paths.read_json(folder / "metrics.json") == {"internal": paths.read_json(paths.pooled_metrics(SCOPE))}
+    assert pd.read_csv(folder / "decision_curve.csv").equals(curve)
+    gates = json.loads((paths.bundle(NAME) / METADATA).read_text())["gates"]
+    assert paths.read_json(folder / "gates.json") == gates and len(gates) > 5
+    split = pd.read_csv(folder / "split" / "final.csv")
+    assert list(split) == ["case", "patient", "role"] and len(split) == len(roles("final"))
+    whole, of_class = paths.read_json(folder / "conformal_quantiles.json")
+    score = 1 - forecasts["probability_1"].where(forecasts["label"] == "ill", forecasts["probability_0"])
+    worst = score.groupby(forecasts["patient"]).max().sort_values().to_numpy()
+    assert whole["groups"]["all"]["n"] == len(worst) and set(of_class["groups"]) == {"0", "1"}
+    assert whole["groups"]["all"]["value"] == pytest.approx(worst[int(np.ceil((len(worst) + 1) * 0.9)) - 1])
+    for file in paths.bundle(NAME).rglob("*"):
+        content = file.read_bytes() if file.is_file() else b""
+        assert not [word for word in (b"Doe", b"Jane", str(root).encode()) if word in content], file
 
 
 def test_a_refit_without_a_final_model_is_refused_and_an_ensemble_is_not(calibrated, capsys):
