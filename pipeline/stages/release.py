@@ -39,6 +39,7 @@ from pipeline.releasing.bundle import (
 )
 from pipeline.releasing.card import write_card
 from pipeline.releasing.manifest import code_in, environment, sha256_of, write_manifest
+from pipeline.releasing.sbom import SBOM, bill_of_materials
 from pipeline.releasing.statements import FIELDS, BadStatements, read_statements
 from pipeline.schema import FINAL, Gates, Params
 from pipeline.scoring import logits_by, outcomes, processor
@@ -200,7 +201,7 @@ def member(name: str) -> Config:
 
 
 def write_documents(params: Params, judgement: Judgement, calibrated: Config, exports: Config) -> None:
-    """Write model card, licence and status."""
+    """Write model card, bill of materials, licence and status."""
     bundle, calibrator = paths.bundle(params.release.name), calibrator_from(calibrated)
     card = write_card(
         {
@@ -234,6 +235,7 @@ def write_documents(params: Params, judgement: Judgement, calibrated: Config, ex
     )
     (bundle / "docs").mkdir()
     (bundle / "docs" / "README.md").write_text(card)
+    paths.write_json(bill_of_materials(params.release.name, params.release.version), bundle / SBOM)
     (bundle / "STATUS").write_text(
         "\n".join([judgement.status, *(json.dumps(asdict(gate)) for gate in judgement.gates)]) + "\n"
     )
