@@ -91,6 +91,9 @@ def build_parser() -> argparse.ArgumentParser:
     _describe_predict(doors.add_parser("predict", help=COMMANDS["predict"], description=COMMANDS["predict"]))
     verify = doors.add_parser("verify", help=COMMANDS["verify"], description=COMMANDS["verify"])
     verify.add_argument("bundle", help="a released bundle, e.g. data/released/demo_lesion")
+    verify.add_argument(
+        "--allowed-signers", metavar="FILE", help="refuse what none of these signed (ssh-keygen's form)"
+    )
     _describe_monitor(doors.add_parser("monitor", help=COMMANDS["monitor"], description=COMMANDS["monitor"]))
     _describe_compare(doors.add_parser("compare", help=COMMANDS["compare"], description=COMMANDS["compare"]))
     doors.add_parser("status", help=COMMANDS["status"], description=COMMANDS["status"])

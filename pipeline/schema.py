@@ -242,6 +242,8 @@ class Release(Section):
     outliers: Fraction = 0.05
     gates: Gates = Gates()
     exports: tuple[Literal["torchscript", "onnx"], ...] = ("torchscript", "onnx")
+    signing_key: str | None = None
+    keep: str | None = None
     description: str = ""
 
 

@@ -11,10 +11,14 @@ import numpy as np
 from pipeline.refusal import Refusal
 from pipeline.releasing.bundle import CARD, EXPECTED, METADATA, STATUS, open_bundle, schema_error
 from pipeline.releasing.card import OPEN, missing_sections
-from pipeline.releasing.manifest import MANIFEST, SEAL, BrokenBundle, verify_manifest
+from pipeline.releasing.manifest import MANIFEST, SEAL, SIGNATURE, BrokenBundle, verify_manifest
+from pipeline.releasing.signature import signer_of
 from pipeline.scoring import logits_by, outcomes, processor
 
 Config = dict[str, Any]
+
+UNSIGNED = "unsigned: hashes find accidents, only a signature finds forgery"
+UNASKED = "signed, but by whom was not checked: --allowed-signers FILE does; hashes find accidents, not forgery"
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -28,12 +32,17 @@ def run(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.bundle)
     if not passes("checksums", checksums, folder):
         raise Refusal(f"{folder} is not what was released; nothing in it was opened")
+    signers = arguments.allowed_signers
+    if signers and not passes("signature", lambda bundle: f"by {signer_of(bundle, Path(signers))}", folder):
+        raise Refusal(f"{folder} is not vouched for by whom you trust; nothing in it was opened")
     checks = {"configuration": configuration, "metadata": metadata, "status": status, "card": card, "phantoms": replay}
     failed = [name for name, check in checks.items() if not passes(name, check, folder)]
     if failed:
         raise Refusal(f"{folder} fails by {', '.join(failed)}: do not use it before you know why")
     print(f"{folder} is what was released: a {open_bundle(folder).status} model")
-    print("research use only, not a medical device; a hash finds accidents, only a signature finds forgery")
+    if not signers:
+        print(UNASKED if (folder / SIGNATURE).exists() else UNSIGNED)
+    print("research use only, not a medical device")
 
 
 def passes(name: str, check: Callable[[Path], str], folder: Path) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 MANIFEST = "MANIFEST.json"
 SEAL = "MANIFEST.json.sha256"  # as `sha256sum` writes it, so that `sha256sum -c` reads it
+SIGNATURE = "MANIFEST.json.sig"  # what `signature.sign` writes, after everything else
 RESULTS = "eval"  # where MONAI writes what it predicted; nothing is ever loaded from there
 LARGEST = 2**24  # bytes of a manifest; nobody has so many files
 
@@ -73,8 +74,8 @@ def read_manifest(bundle: Path) -> dict[str, Any]:
 
 
 def files_of(bundle: Path) -> list[Path]:
-    """List every file and link of a bundle but its manifest, the manifest's hash, and the results of runs."""
-    known = (bundle / MANIFEST, bundle / SEAL)
+    """List every file and link of a bundle but its manifest, the manifest's hash and signature, and results of runs."""
+    known = [bundle / name for name in (MANIFEST, SEAL, SIGNATURE)]
     files = (file for file in bundle.rglob("*") if (file.is_symlink() or not file.is_dir()) and file not in known)
     return sorted(file for file in files if file.relative_to(bundle).parts[0] != RESULTS)
 

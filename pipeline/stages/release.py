@@ -23,6 +23,7 @@ from pipeline.imaging.transforms import preparation_config
 from pipeline.limits_of_use import limits_of
 from pipeline.params import PARAMS_FILE
 from pipeline.refusal import Refusal
+from pipeline.releasing.archive import AlreadyKept, keep
 from pipeline.releasing.bundle import (
     EXPECTED,
     INFERENCE,
@@ -40,6 +41,7 @@ from pipeline.releasing.bundle import (
 from pipeline.releasing.card import write_card
 from pipeline.releasing.manifest import code_in, environment, sha256_of, write_manifest
 from pipeline.releasing.sbom import SBOM, bill_of_materials
+from pipeline.releasing.signature import CannotSign, sign
 from pipeline.releasing.statements import FIELDS, BadStatements, read_statements
 from pipeline.schema import FINAL, Gates, Params
 from pipeline.scoring import logits_by, outcomes, processor
@@ -87,6 +89,18 @@ def run(params: Params) -> None:
         print(f"{gate.name}: {gate.verdict}; {gate.detail}")
     print(f"{bundle}: {judgement.status}")
     write_manifest(bundle, facts(calibrated["members"]))
+    sign_and_keep(params, bundle)
+
+
+def sign_and_keep(params: Params, bundle: Path) -> None:
+    """Sign the bundle and put it into the archive of versions, where that is asked for."""
+    try:
+        if params.release.signing_key:
+            sign(bundle, Path(params.release.signing_key).expanduser(), Path.cwd())
+        if params.release.keep:
+            print(keep(bundle, Path(params.release.keep).expanduser(), params.release.name, params.release.version))
+    except (CannotSign, AlreadyKept) as error:
+        raise Refusal(str(error)) from error
 
 
 def judge(limits: Gates) -> Judgement:
@@ -222,6 +236,7 @@ def write_documents(params: Params, judgement: Judgement, calibrated: Config, ex
             "provenance": provenance_of(calibrated),
             "parameters": f"{sum(value.numel() for value in load_file(bundle / WEIGHTS).values()):,}",
             "exports": exports,
+            "signed": params.release.signing_key is not None,
             "sites": known_sites(network_of(calibrated)),
             "calibrator": calibrator.as_json(),
             "digest": digest_of(calibrator),

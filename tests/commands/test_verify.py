@@ -1,6 +1,7 @@
 import hashlib
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from pipeline.imaging.phantoms import write_phantoms
 from pipeline.releasing.bundle import CARD, EXPECTED, INFERENCE, METADATA, STATUS, WEIGHTS, open_bundle
 from pipeline.releasing.card import OPEN, TEMPLATE, missing_sections
 from pipeline.releasing.manifest import MANIFEST, SEAL, code_in, sha256_of, write_manifest
+from pipeline.releasing.signature import sign
 from pipeline.scoring import logits_by, outcomes, processor
 from tests.conftest import save_nifti
 from tests.releasing.test_bundle import written
+from tests.releasing.test_signature import new_key
 
 GATES = [{"name": "events", "passed": False}, {"name": "no leak", "passed": True}]
 TITLES = [line[3:] for line in TEMPLATE.read_text().splitlines() if line.startswith("## ")]
@@ -69,6 +72,24 @@ def test_a_bundle_as_it_was_released_passes_every_check_and_both_commands(bundle
     assert "2 scans, logits off by 0; 0 is allowed on a processor of the same kind" in printed
     assert "left empty by people: 1" in printed and "a candidate model" in printed
     assert main(["predict", str(bundle), str(save_nifti(tmp_path / "scan.nii.gz", asymmetric))]) == 0
+
+
+@pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
+def test_who_signed_is_told_and_whom_nobody_trusts_is_refused_before_anything_is_opened(bundle, tmp_path, capsys):
+    key, allowed = new_key(tmp_path / "key"), tmp_path / "allowed"
+    allowed.write_text(f"someone@clinic {key.with_suffix('.pub').read_text()}")
+    asked = ["verify", str(bundle), "--allowed-signers", str(allowed)]
+    assert main(["verify", str(bundle)]) == 0 and "unsigned: hashes find accidents" in capsys.readouterr().out
+    assert main(asked) == 1 and "FAILED: signature: unsigned" in capsys.readouterr().out
+    sign(bundle, key, bundle)
+    assert main(["verify", str(bundle)]) == 0 and "by whom was not checked" in capsys.readouterr().out
+    assert main(asked) == 0 and "passed: signature: by someone@clinic" in capsys.readouterr().out
+    (bundle / CARD).write_text((bundle / CARD).read_text() + "forged")
+    write_manifest(bundle, {})
+    assert main(["verify", str(bundle)]) == 0 and main(asked) == 1
+    printed = capsys.readouterr()
+    assert "FAILED: signature: the signature in the name of someone@clinic" in printed.out
+    assert "nothing in it was opened" in printed.err and printed.out.count("configuration") == 1
 
 
 def test_a_changed_byte_anywhere_is_refused_by_verify_and_predict_before_anything_is_opened(

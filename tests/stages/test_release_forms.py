@@ -210,7 +210,7 @@ def test_the_weights_of_a_refit_are_those_of_the_final_model_byte_for_byte_and_i
     assert "- final: adaptation adabn" in card and "features of the training cases" not in card
 
 
-def test_evidence_of_a_release_is_what_was_judged_and_no_file_of_it_names_a_patient_or_a_folder(calibrated):
+def test_evidence_of_a_release_is_what_was_judged_and_no_file_of_it_names_a_patient_or_a_folder(calibrated, capsys):
     root = calibrated()
     train("0", "1", "2", "final")
     calibrator = judge_by_hand("refit", ["final"])
@@ -234,6 +234,14 @@ def test_evidence_of_a_release_is_what_was_judged_and_no_file_of_it_names_a_pati
     worst = score.groupby(forecasts["patient"]).max().sort_values().to_numpy()
     assert whole["groups"]["all"]["n"] == len(worst) and set(of_class["groups"]) == {"0", "1"}
     assert whole["groups"]["all"]["value"] == pytest.approx(worst[int(np.ceil((len(worst) + 1) * 0.9)) - 1])
+    assert paths.read_json(paths.bundle(NAME) / "docs" / "sbom.cdx.json")["specVersion"] == "1.6"
+    calibrated(release__keep="../archive", release__version="2.0.0")
+    run("release")
+    assert (root.parent / "archive" / NAME / "2.0.0" / METADATA).read_text().count('"version": "2.0.0"') == 1
+    calibrated(release__description="another")
+    assert "raise release.version" in refusal(capsys, "release")
+    calibrated(release__keep=None, release__signing_key="key")
+    assert "release.signing_key: key lies in the project" in refusal(capsys, "release")
     for file in paths.bundle(NAME).rglob("*"):
         content = file.read_bytes() if file.is_file() else b""
         assert not [word for word in (b"Doe", b"Jane", str(root).encode()) if word in content], file
