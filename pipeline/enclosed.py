@@ -79,3 +79,26 @@ def conformal_quantiles(forecasts: pd.DataFrame, classes: Sequence[str], coverag
     labels = np.array([classes.index(label) for label in own["label"]], dtype=np.int64)
     known = probabilities, labels, own["patient"].to_numpy(dtype=str), 1 - coverage
     return [conformal_thresholds(*known, by=by).as_json() for by in BY]  # type: ignore[arg-type]
+
+
+def read_figures(file: Path) -> pd.DataFrame:
+    """Read a table of figures; names stay names, a class called NA too, and an empty cell is no number."""
+    return pd.read_csv(file, dtype={"class": str, "of": str, "value": str}, keep_default_na=False, na_values=[""])
+
+
+def subgroup_rows(figures: dict[str, Config]) -> list[Config]:
+    """Read the figures of subgroups, of patients where they have their own; a group that is too small has none."""
+    level = "_patients" if "internal_patients" in figures else ""
+    table = read_figures(paths.assessed("subgroups"))
+    return [
+        row | {name: figure_in(row, name) for name in ("auc", "calibration_slope")}
+        for row in table[table["scope"].isin([scope for scope in figures if scope.endswith(level)])].to_dict("records")
+    ]
+
+
+def figure_in(row: Config, name: str) -> Config | None:
+    """Gather a figure's three columns; None where there is no figure."""
+    value, *limits = (row.get(column) for column in (name, f"{name}_lower", f"{name}_upper"))
+    if value is None or pd.isna(value):
+        return None
+    return {"value": value} | dict(zip(("lower", "upper"), limits, strict=True))

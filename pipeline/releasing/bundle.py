@@ -81,12 +81,14 @@ def metadata_config(
     provenance: Config,
     released: Config,
     exports: Config,
+    preparation_parity: Config,
 ) -> Config:
     """Write configs/metadata.json to the schema meta_schema_20240725, with calibration in a key of its own.
 
     `calibration` holds the map's method, activation and numbers, and its `sha256`; `released` what the object is:
     `form` ("refit" or "ensemble"), `members`, and on what the map was fitted; `gates` what `status` follows from;
-    `exports`, by format, how equal to the network it was found to be, or why there is none.
+    `exports`, by format, how equal to the network it was found to be, or why there is none; `preparation_parity`
+    how equal the bundle's preprocessing is to what the network was trained on.
     """
     by_itself = " there, by itself" if activation_of(calibration) == "sigmoid" else ""
     return {
@@ -109,6 +111,7 @@ def metadata_config(
         "calibration": calibration,
         "released": released,
         "exports": exports,
+        "preparation_parity": preparation_parity,
         "provenance": provenance,
         "classes": list(classes),
         "kind": kind,

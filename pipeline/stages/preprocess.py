@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline import engine, paths, scratch
-from pipeline.imaging.cohort_table import findings_table, pseudonymised, read_cohort_table
-from pipeline.imaging.deidentify import pseudonym, salt_of
+from pipeline import paths, scratch
+from pipeline.imaging.cohort_table import findings_table
 from pipeline.imaging.fingerprint import intensity_statistics, perceptual_hash, signature, thumbnail, voxel_hash
 from pipeline.imaging.histogram import WHOLE, Histogram, histogram_of, summed
 from pipeline.imaging.intensity import grey
 from pipeline.imaging.preparation import Steps
 from pipeline.imaging.reading.scan import Finding, Header, Policy, Unreadable
-from pipeline.imaging.simulate import is_recipe
 from pipeline.imaging.sizing import Wishes, resolve_geometry
+from pipeline.originals import original_files
 from pipeline.refusal import Refusal
 from pipeline.schema import Params
 
@@ -30,7 +29,7 @@ def run(params: Params) -> None:
     """Write the prepared cases, their index, and how they were made to data/prepared."""
     cases = paths.read_table(paths.CASES)
     steps = resolve(params, headers_of(cases))
-    files = original_files(params)
+    files = original_files(params.cohort)
     jobs = [(case, files[case]) for case in cases["case"]]
     keys = [scratch.key_of(file, case, steps) for case, file in jobs]
     results = scratch.map_cases_once(partial(prepare_case, steps=steps), jobs, keys, "preprocess")
@@ -73,16 +72,6 @@ def headers_of(cases: pd.DataFrame) -> list[Header]:
         )
         for row in cases[["shape", "channels", "spacing", "bits", "modality"]].astype(str).itertuples()
     ]
-
-
-def original_files(params: Params) -> dict[str, Path]:
-    """Find the scan behind each pseudonym; no file of the pipeline holds that path."""
-    source = Path(params.cohort.path)
-    if is_recipe(source):
-        source = paths.SIMULATED
-    salt = salt_of(engine.keys_folder() / Path(params.cohort.path).name, params.cohort.public)
-    table = pseudonymised(read_cohort_table(source), partial(pseudonym, salt))
-    return {case: source / image for case, image in zip(table["case"], table["image"], strict=True)}
 
 
 def prepare_case(job: tuple[str, Path], folder: Path, steps: Steps) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -14,14 +13,16 @@ import pipeline
 from pipeline import paths
 from pipeline.assessing.calibrating.calibration_maps import calibrator_from, digest_of
 from pipeline.assessing.gates import Gate, Shown, check_gates
-from pipeline.enclosed import write_evidence
+from pipeline.enclosed import read_figures, subgroup_rows, write_evidence
 from pipeline.exporting import development_cases, export, known_sites
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.phantoms import write_phantoms
 from pipeline.imaging.preparation import Steps
 from pipeline.imaging.transforms import preparation_config
 from pipeline.limits_of_use import limits_of
+from pipeline.originals import original_files
 from pipeline.params import PARAMS_FILE
+from pipeline.parity import preparation_parity
 from pipeline.refusal import Refusal
 from pipeline.releasing.archive import AlreadyKept, keep
 from pipeline.releasing.bundle import (
@@ -77,11 +78,12 @@ def run(params: Params) -> None:
     judgement = judge(params.release.gates)
     write_models(params.release.name, calibrated)
     exports = write_exports(params, calibrated)
-    write_configs(params, judgement, calibrated, exports)
+    same = preparation_parity(preparation(), original_files(params.cohort), development_cases(calibrated["members"]))
+    write_configs(params, judgement, calibrated, exports, same)
     use = limits_of(params, calibrated)
     paths.write_json(use.pop("reference"), bundle / REFERENCE)
     paths.write_json(use, bundle / LIMITS)
-    write_documents(params, judgement, calibrated, exports)
+    write_documents(params, judgement, calibrated, exports, same)
     gates = [asdict(gate) for gate in judgement.gates]
     write_evidence(bundle, calibrated, judgement.figures, gates, params.calibrate.set_coverage)
     try_on_phantoms(bundle)
@@ -140,11 +142,6 @@ def shown(figures: dict[str, Config], stamps: Config, statements: dict[str, str]
     )
 
 
-def read_figures(file: Path) -> pd.DataFrame:
-    """Read a table of figures; names stay names, a class called NA too, and an empty cell is no number."""
-    return pd.read_csv(file, dtype={"class": str, "of": str, "value": str}, keep_default_na=False, na_values=[""])
-
-
 def write_models(name: str, calibrated: Config) -> None:
     """Put the weights of all members down as safetensors and as the plain state dict that MONAI wants."""
     bundle = paths.bundle(name)
@@ -173,7 +170,7 @@ def write_exports(params: Params, calibrated: Config) -> Config:
     return exports
 
 
-def write_configs(params: Params, judgement: Judgement, calibrated: Config, exports: Config) -> None:
+def write_configs(params: Params, judgement: Judgement, calibrated: Config, exports: Config, same: Config) -> None:
     """Write metadata and inference configuration, and the schema that the metadata can be checked against offline."""
     bundle = paths.bundle(params.release.name)
     geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
@@ -194,12 +191,18 @@ def write_configs(params: Params, judgement: Judgement, calibrated: Config, expo
         provenance=provenance_of(calibrated),
         released={key: calibrated[key] for key in ("form", "members", "fitted_on")},
         exports=exports,
+        preparation_parity=same,
     )
-    steps = Steps.from_json({"geometry": geometry.as_json(), **paths.read_json(paths.READING)})
-    inference = inference_config(preparation_config(steps), network_of(calibrated), calibrator.as_json())
+    inference = inference_config(preparation(), network_of(calibrated), calibrator.as_json())
     for file, values in ((METADATA, metadata), (INFERENCE, inference)):
         paths.write_json(values, bundle / file)
     shutil.copyfile(SCHEMA_FILE, bundle / SCHEMA)
+
+
+def preparation() -> Config:
+    """Write what was done to every scan as the transform of the bundle."""
+    steps = {"geometry": paths.read_json(paths.GEOMETRY), **paths.read_json(paths.READING)}
+    return preparation_config(Steps.from_json(steps))
 
 
 def provenance_of(calibrated: Config) -> Config:
@@ -214,7 +217,7 @@ def member(name: str) -> Config:
     return {"name": name} | {what: paths.read_json(file(name)) for what, file in known.items()}
 
 
-def write_documents(params: Params, judgement: Judgement, calibrated: Config, exports: Config) -> None:
+def write_documents(params: Params, judgement: Judgement, calibrated: Config, exports: Config, same: Config) -> None:
     """Write model card, bill of materials, licence and status."""
     bundle, calibrator = paths.bundle(params.release.name), calibrator_from(calibrated)
     card = write_card(
@@ -236,6 +239,7 @@ def write_documents(params: Params, judgement: Judgement, calibrated: Config, ex
             "provenance": provenance_of(calibrated),
             "parameters": f"{sum(value.numel() for value in load_file(bundle / WEIGHTS).values()):,}",
             "exports": exports,
+            "preparation_parity": same,
             "signed": params.release.signing_key is not None,
             "sites": known_sites(network_of(calibrated)),
             "calibrator": calibrator.as_json(),
@@ -270,24 +274,6 @@ def try_on_phantoms(bundle: Path) -> None:
     files = write_phantoms((bundle / EXPECTED).parent, preparation["geometry"]["kind"])
     found = outcomes(logits_by(network, bundle / WEIGHTS, preparation), files)
     paths.write_json({"scans": found, "computed_on": processor(), "tolerance": TOLERANCE}, bundle / EXPECTED)
-
-
-def subgroup_rows(figures: dict[str, Config]) -> list[Config]:
-    """Read the figures of subgroups, of patients where they have their own; a group that is too small has none."""
-    level = "_patients" if "internal_patients" in figures else ""
-    table = read_figures(paths.assessed("subgroups"))
-    return [
-        row | {name: figure_in(row, name) for name in ("auc", "calibration_slope")}
-        for row in table[table["scope"].isin([scope for scope in figures if scope.endswith(level)])].to_dict("records")
-    ]
-
-
-def figure_in(row: Config, name: str) -> Config | None:
-    """Gather a figure's three columns; None where there is no figure."""
-    value, *limits = (row.get(column) for column in (name, f"{name}_lower", f"{name}_upper"))
-    if value is None or pd.isna(value):
-        return None
-    return {"value": value} | dict(zip(("lower", "upper"), limits, strict=True))
 
 
 def facts(members: list[str]) -> dict[str, object]:

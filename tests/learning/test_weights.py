@@ -126,7 +126,7 @@ def release(tmp_path):
         (folder / part).mkdir(parents=True)
     save_file(Classifier(**ARGUMENTS).state_dict(), folder / WEIGHTS)
     calibrator = {"method": "temperature", "activation": "softmax", "temperature": 1.5}
-    facts = (["a", "b"], 3, 32, "picture", calibrator, "validated", [], {}, {}, {}, {})
+    facts = (["a", "b"], 3, 32, "picture", calibrator, "validated", [], {}, {}, {}, {}, {})
     metadata = metadata_config("chest", "1.2.0", "d", "u", *facts)
     (folder / METADATA).write_text(json.dumps(metadata))
     (folder / INFERENCE).write_text(json.dumps(inference_config({}, ARGUMENTS, calibrator)))

@@ -234,9 +234,17 @@ def test_evidence_of_a_release_is_what_was_judged_and_no_file_of_it_names_a_pati
     worst = score.groupby(forecasts["patient"]).max().sort_values().to_numpy()
     assert whole["groups"]["all"]["n"] == len(worst) and set(of_class["groups"]) == {"0", "1"}
     assert whole["groups"]["all"]["value"] == pytest.approx(worst[int(np.ceil((len(worst) + 1) * 0.9)) - 1])
+    known = {"cases": len(roles("final").query("role in ('train', 'inner')")), "absent": 0, "largest_difference": 0.0}
+    assert json.loads((paths.bundle(NAME) / METADATA).read_text())["preparation_parity"] == known
+    changed = paths.prepared_case(roles("final").query("role == 'train'")["case"].iloc[-1])
+    planes = np.load(changed)
+    planes[0, 3, 3] += 7 if planes[0, 3, 3] < 200 else -7
+    np.save(changed, planes)
     assert paths.read_json(paths.bundle(NAME) / "docs" / "sbom.cdx.json")["specVersion"] == "1.6"
     calibrated(release__keep="../archive", release__version="2.0.0")
     run("release")
+    card = (paths.bundle(NAME) / "docs" / "README.md").read_text()
+    assert f"by at most 7.0 of 255 grey values, on {known['cases']} development cases." in card
     assert (root.parent / "archive" / NAME / "2.0.0" / METADATA).read_text().count('"version": "2.0.0"') == 1
     calibrated(release__description="another")
     assert "raise release.version" in refusal(capsys, "release")
