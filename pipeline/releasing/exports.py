@@ -3,6 +3,7 @@
 import json
 import logging
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -52,6 +53,7 @@ def write_torchscript(network: nn.Module, calibrator: Mapping[str, Any], case: T
         logits = network(case)
         calibration = torch.jit.trace(CalibrationMap(calibrator), logits, check_trace=False)
         torch.jit.script(CaseByCase(traced, calibration)).save(str(file))
+        _forget_sources_of_script(file)
         loaded: Any = torch.jit.load(file)
 
     @torch.inference_mode()
@@ -94,6 +96,7 @@ def write_onnx(network: nn.Module, calibrator: Mapping[str, Any], case: Tensor, 
         program = torch.export.export(whole, (two,), dynamic_shapes=({0: batch},), strict=True)
         exported: Any = torch.onnx.export(program, (two,), dynamo=True, verbose=False, **names)
     model = exported.model_proto
+    _forget_sources_of_graph(model)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     model.metadata_props.extend(
@@ -114,6 +117,25 @@ def open_onnx(file: Path) -> Judge:
         return probabilities, logits
 
     return judge
+
+
+def _forget_sources_of_script(file: Path) -> None:
+    """Leave out where on this machine each line of code stood."""
+    with zipfile.ZipFile(file) as archive:
+        kept = {name: archive.read(name) for name in archive.namelist() if not name.endswith(".debug_pkl")}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in kept.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+
+
+def _forget_sources_of_graph(model: Any) -> None:
+    """Take from every part of an ONNX model the notes of where it came from, which name files of this machine."""
+    graph = model.graph
+    for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer, graph):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    if model.functions:
+        raise ValueError("the model has functions of its own, whose notes would stay")
 
 
 WRITERS = {"torchscript": write_torchscript, "onnx": write_onnx}
