@@ -94,10 +94,12 @@ def test_the_map_in_torch_is_the_map_in_numpy(method, activation):
     np.testing.assert_allclose(mapped(torch.from_numpy(logits), calibrator).numpy(), expected, rtol=0, atol=1e-12)
 
 
-def test_an_isotonic_map_of_one_knot_is_level():
-    one = {"method": "isotonic", "activation": "softmax", "margins": [0.5], "probabilities": [0.3]}
-    logits = np.array([[0.0, -9.0], [0.0, 9.0]])
-    np.testing.assert_array_equal(mapped(torch.from_numpy(logits), one), calibrator_from(one).apply(logits))
+@pytest.mark.parametrize("knots", [([0.5], [0.3]), ([-1.0, 0.0, 2.0], [0.1, 0.2, 0.9])])
+def test_an_isotonic_map_is_level_beyond_its_knots(knots):
+    one = {"method": "isotonic", "activation": "softmax", "margins": knots[0], "probabilities": knots[1]}
+    logits = np.array([[0.0, -9.0], [0.0, 1.0], [0.0, 9.0]])
+    expected = calibrator_from(one).apply(logits)
+    np.testing.assert_allclose(mapped(torch.from_numpy(logits), one), expected, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("method", ["isotonic", "dirichlet", "labels"])
