@@ -1,15 +1,12 @@
 """The folder evidence/ of a bundle: figures by which a reader can doubt the model, and nothing that names a patient."""
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pipeline import paths
-from pipeline.assessing.figures.conformal import conformal_thresholds
 
 Config = dict[str, Any]
 
@@ -24,13 +21,10 @@ TABLES = (
     "abstention",
 )
 ROLES = ["case", "patient", "role"]  # pseudonyms; a label is not needed to see that nobody stands on two sides
-BY = (None, "class")
 
 
-def write_evidence(
-    bundle: Path, calibrated: Config, figures: dict[str, Config], gates: list[Config], coverage: float
-) -> None:
-    """Write metrics with intervals, tables, the split in pseudonyms, conformal quantiles and the gates.
+def write_evidence(bundle: Path, calibrated: Config, figures: dict[str, Config], gates: list[Config]) -> None:
+    """Write metrics with intervals, tables, the split in pseudonyms and the gates.
 
     Parameters
     ----------
@@ -40,8 +34,6 @@ def write_evidence(
     figures : dict
         Calibrated figures by scope.
     gates : list of dict
-    coverage : float
-        Share of cases whose set is to hold the true class.
     """
     folder = bundle / FOLDER
     paths.write_json(figures, folder / "metrics.json")
@@ -51,34 +43,6 @@ def write_evidence(
     for name in TABLES:
         if paths.assessed(name).exists():  # a table that a task has no use for is not written
             shutil.copyfile(paths.assessed(name), folder / f"{name}.csv")
-    if calibrated["form"] == "refit" and paths.PREDICTIONS.exists():  # out-of-fold forecasts tell nothing of a mean
-        classes, forecasts = paths.read_json(paths.COHORT_FACTS)["classes"], paths.read_table(paths.PREDICTIONS)
-        paths.write_json(conformal_quantiles(forecasts, classes, coverage), folder / "conformal_quantiles.json")
-
-
-def conformal_quantiles(forecasts: pd.DataFrame, classes: Sequence[str], coverage: float) -> list[Config]:
-    """Find the highest 1 - p that is let into a set, for everyone and for each class; see `conformal_thresholds`.
-
-    Parameters
-    ----------
-    forecasts : DataFrame
-        data/calibrated/predictions.csv; out-of-fold cases are those of the scope "internal".
-    classes : sequence of str
-    coverage : float
-
-    Returns
-    -------
-    list of dict
-        Empty where labels stand by themselves: their probabilities do not sum to one.
-    """
-    own = forecasts[forecasts["scope"] == "internal"]
-    columns = [name for name in own if name.startswith("probability_")]
-    probabilities = own[columns].to_numpy(dtype=np.float64)
-    if not np.allclose(probabilities.sum(axis=1), 1):
-        return []
-    labels = np.array([classes.index(label) for label in own["label"]], dtype=np.int64)
-    known = probabilities, labels, own["patient"].to_numpy(dtype=str), 1 - coverage
-    return [conformal_thresholds(*known, by=by).as_json() for by in BY]  # type: ignore[arg-type]
 
 
 def read_figures(file: Path) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from pipeline.learning.classifier import Classifier
 from pipeline.learning.ensemble import members_of, network_from
 from pipeline.learning.saliency import NO_MAP, saliency
 from pipeline.refusal import Refusal
-from pipeline.releasing.bundle import Opened
+from pipeline.releasing.opening import Opened
 from pipeline.scoring import Look
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pipeline.imaging.placement import Prepared
@@ -21,6 +22,10 @@ from pipeline.learning.ensemble import mean_of, members_of, network_from
 Config = dict[str, Any]
 Logits = NDArray[np.float64]
 CPUINFO = Path("/proc/cpuinfo")
+
+
+class BadModel(ValueError):
+    """A network or weights that cannot be used; the message names the file."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +58,18 @@ def looks_by(network: Mapping[str, Any], weights: Path, preparation: Config) -> 
 
     Raises
     ------
+    BadModel
+        If the weights are no safetensors, or are not those of the network.
     Unreadable
         From a call, if the scan is refused.
     """
-    loaded = network_from(network)
-    loaded.load_state_dict(load_file(weights))
+    try:
+        loaded = network_from(network)
+        loaded.load_state_dict(load_file(weights))
+        steps = PrepareScand(**preparation).steps
+    except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError, OSError) as error:
+        raise BadModel(f"{weights} and the network of its bundle do not go together: {error}") from error
     inference(loaded)
-    steps = PrepareScand(**preparation).steps
 
     @torch.inference_mode()
     def look(file: Path, site: str | None) -> Look:

@@ -21,8 +21,9 @@ from pipeline.assessing.monitoring.miscalibration import miscalibration
 from pipeline.assessing.monitoring.reference import log_loss
 from pipeline.assessing.monitoring.windows import windows
 from pipeline.refusal import Refusal
-from pipeline.releasing.bundle import open_bundle, reference_in
 from pipeline.releasing.manifest import BrokenBundle
+from pipeline.releasing.opening import open_bundle, reference_in
+from pipeline.releasing.zipped import unpacked
 from pipeline.reporting.monitoring import write_monitoring
 from pipeline.seeds import seed_for
 
@@ -75,8 +76,8 @@ def run(arguments: argparse.Namespace) -> None:
         If a table cannot be used, or an alarm sounded.
     """
     try:
-        bundle = open_bundle(Path(arguments.bundle))
-        reference = reference_in(Path(arguments.bundle))
+        with unpacked(Path(arguments.bundle)) as folder:
+            bundle, reference = open_bundle(folder), reference_in(folder)
     except BrokenBundle as error:
         raise Refusal(str(error)) from error
     if arguments.window < 1:

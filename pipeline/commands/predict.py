@@ -17,10 +17,12 @@ from pipeline.imaging.cohort_table import BadTable
 from pipeline.imaging.reading.scan import Unreadable
 from pipeline.imaging.scan_list import Listed, list_scans
 from pipeline.refusal import Refusal
-from pipeline.releasing.bundle import LIMITS, METADATA, Opened, open_bundle
+from pipeline.releasing.bundle import LIMITS, METADATA
 from pipeline.releasing.manifest import BrokenBundle
+from pipeline.releasing.opening import Opened, open_bundle
+from pipeline.releasing.zipped import unpacked
 from pipeline.saliency_files import overlays_by
-from pipeline.scoring import Look, looks_by
+from pipeline.scoring import BadModel, Look, looks_by
 from pipeline.site_calibration import recalibrate, recalibration_in
 
 BAD_IMAGE = "bad image"
@@ -30,11 +32,16 @@ Probabilities = NDArray[np.float64]
 
 def run(arguments: argparse.Namespace) -> None:
     """Print one line per scan and write them to --out; or fit the calibration of a site to its labelled scans."""
-    folder = Path(arguments.bundle)
     try:
-        bundle = open_bundle(folder)
-    except BrokenBundle as error:
+        with unpacked(Path(arguments.bundle)) as folder:
+            predict(folder, arguments)
+    except (BrokenBundle, BadModel) as error:
         raise Refusal(str(error)) from error
+
+
+def predict(folder: Path, arguments: argparse.Namespace) -> None:
+    """Do what is asked with the bundle in a folder."""
+    bundle = open_bundle(folder)
     refuse_site(arguments.site, sites_of(bundle))
     look, calibrator = looks_by(bundle.network, bundle.weights, bundle.preparation), calibrator_of(bundle)
     if arguments.site_recalibrate:

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.refusal import Refusal
-from pipeline.releasing.bundle import CARD, EXPECTED, METADATA, STATUS, open_bundle, schema_error
+from pipeline.releasing.bundle import CARD, EXPECTED, METADATA, STATUS, schema_error
 from pipeline.releasing.card import OPEN, missing_sections
 from pipeline.releasing.manifest import MANIFEST, SEAL, SIGNATURE, BrokenBundle, verify_manifest
+from pipeline.releasing.opening import open_bundle
 from pipeline.releasing.signature import signer_of
+from pipeline.releasing.zipped import unpacked
 from pipeline.scoring import logits_by, outcomes, processor
 
 Config = dict[str, Any]
@@ -29,17 +31,24 @@ def run(arguments: argparse.Namespace) -> None:
     Refusal
         If any check fails.
     """
-    folder = Path(arguments.bundle)
+    try:
+        with unpacked(Path(arguments.bundle)) as folder:
+            verify(folder, arguments.bundle, arguments.allowed_signers)
+    except BrokenBundle as error:
+        raise Refusal(str(error)) from error
+
+
+def verify(folder: Path, name: str, signers: str | None) -> None:
+    """Check the bundle in a folder, which may have been unpacked from the zip `name`."""
     if not passes("checksums", checksums, folder):
-        raise Refusal(f"{folder} is not what was released; nothing in it was opened")
-    signers = arguments.allowed_signers
+        raise Refusal(f"{name} is not what was released; nothing in it was opened")
     if signers and not passes("signature", lambda bundle: f"by {signer_of(bundle, Path(signers))}", folder):
-        raise Refusal(f"{folder} is not vouched for by whom you trust; nothing in it was opened")
+        raise Refusal(f"{name} is not vouched for by whom you trust; nothing in it was opened")
     checks = {"configuration": configuration, "metadata": metadata, "status": status, "card": card, "phantoms": replay}
     failed = [name for name, check in checks.items() if not passes(name, check, folder)]
     if failed:
-        raise Refusal(f"{folder} fails by {', '.join(failed)}: do not use it before you know why")
-    print(f"{folder} is what was released: a {open_bundle(folder).status} model")
+        raise Refusal(f"{name} fails by {', '.join(failed)}: do not use it before you know why")
+    print(f"{name} is what was released: a {open_bundle(folder).status} model")
     if not signers:
         print(UNASKED if (folder / SIGNATURE).exists() else UNSIGNED)
     print("research use only, not a medical device")

@@ -1,8 +1,7 @@
-"""The MONAI Bundle: metadata and inference configuration as plain data, and the way back from a folder to its parts."""
+"""The MONAI Bundle: metadata and inference configuration as plain data, and where its files stand."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,7 +11,13 @@ import numpy
 import torch
 from torch import Tensor
 
-from pipeline.releasing.manifest import BrokenBundle, verify_manifest
+from pipeline.releasing.allowed import (
+    CALIBRATOR,
+    CLASSIFIER,
+    ENSEMBLE,
+    RUN,
+    SCANS,
+)
 
 SCHEMA_URL = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 SCHEMA_FILE = Path(__file__).with_name("metadata_schema.json")
@@ -26,43 +31,9 @@ STATUS = Path("STATUS")
 EXPECTED = Path("phantoms/expected.json")
 LIMITS = Path("configs/limits_of_use.json")
 REFERENCE = Path("monitoring/reference.json")
-CLASSIFIER = "pipeline.learning.classifier.Classifier"
-ENSEMBLE = "pipeline.learning.ensemble.Ensemble"
-PREPARATION = "pipeline.imaging.transforms.PrepareScand"
-CALIBRATOR = "pipeline.assessing.calibrating.calibration_maps.calibrator_from"
 
 Config = dict[str, Any]
 Activation = Literal["softmax", "sigmoid"]
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A bundle whose checksums held.
-
-    Attributes
-    ----------
-    preparation : dict
-        Arguments of `pipeline.imaging.transforms.PrepareScand`, from the file to the network's input.
-    network : dict
-        Arguments of `pipeline.learning.classifier.Classifier`, or of `pipeline.learning.ensemble.Ensemble`: `members`.
-    weights : Path
-        The safetensors file.
-    calibrator : dict
-        What `calibrator_from` of `pipeline.assessing` takes: the map's method, activation and numbers.
-    classes : list of str
-    kind : str
-        "volume" or "picture".
-    status : str
-        "validated" or "candidate".
-    """
-
-    preparation: Config
-    network: Config
-    weights: Path
-    calibrator: Config
-    classes: list[str]
-    kind: str
-    status: str
 
 
 def metadata_config(
@@ -158,7 +129,7 @@ def inference_config(preparation: Config, network: Config, calibrator: Config) -
         "postprocessing": {"_target_": "Compose", "transforms": calibration_steps(calibrator)},
         "dataset": {
             "_target_": "Dataset",
-            "data": {"_target_": "pipeline.imaging.transforms.scans_in", "folder": "@dataset_dir"},
+            "data": {"_target_": SCANS, "folder": "@dataset_dir"},
             "transform": "@preprocessing",
         },
         "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": 0},
@@ -188,7 +159,7 @@ def inference_config(preparation: Config, network: Config, calibrator: Config) -
             "val_handlers": "@handlers",
             "amp": False,
         },
-        "run": ["$@evaluator.run()"],
+        "run": [RUN],
     }
 
 
@@ -215,49 +186,6 @@ def state_of_members(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor
     return {f"members.{number}.{name}": value for number, one in enumerate(states) for name, value in one.items()}
 
 
-def open_bundle(folder: Path) -> Opened:
-    """Check a bundle's hashes, then read its configuration; nothing in it is executed.
-
-    Raises
-    ------
-    BrokenBundle
-        If a file changed, or the configuration names a transform, network or calibrator that is not on the allow-list.
-    """
-    if not folder.is_dir():
-        raise BrokenBundle(f"the bundle {folder} is not there")
-    verify_manifest(folder)
-    try:
-        metadata, inference = (json.loads((folder / file).read_text()) for file in (METADATA, INFERENCE))
-        [preparation] = inference["preprocessing"]["transforms"]
-        network = dict(inference["network_def"])
-        calibrator = calibrator_in(metadata["calibration"])
-        calibrated = inference["postprocessing"]["transforms"] == calibration_steps(calibrator)
-        targets = (preparation.pop("_target_", None), network.pop("_target_"))
-        known = [str(metadata[key]) for key in ("kind", "status")]
-        opened = Opened(preparation, network, folder / WEIGHTS, calibrator, list(metadata["classes"]), *known)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, ZeroDivisionError) as error:
-        raise BrokenBundle(f"{folder}: its configuration is not one of medadapt's: {error}") from error
-    if not calibrated:
-        raise BrokenBundle(f"{folder / INFERENCE} has a calibrator that is not allowed: not the one in {METADATA}")
-    refuse_code(folder, *targets, opened)
-    return opened
-
-
-def reference_in(folder: Path) -> Config:
-    """Read what scans in use are compared with, of a bundle whose hashes hold.
-
-    Raises
-    ------
-    BrokenBundle
-        If the bundle was released without it.
-    """
-    try:
-        reference: Config = json.loads((folder / REFERENCE).read_text())
-    except FileNotFoundError as error:
-        raise BrokenBundle(f"{folder} has no {REFERENCE}: release it anew with this version of medadapt") from error
-    return reference
-
-
 def schema_error(metadata: Config) -> str | None:
     """Hold metadata against the schema of MONAI's bundles that comes with us; needs no network."""
     try:
@@ -267,31 +195,7 @@ def schema_error(metadata: Config) -> str | None:
     return None
 
 
-def calibrator_in(calibration: Config) -> Config:
-    """Read the values of the map; releases before there were several activations name none, and mean softmax."""
-    values = {"activation": activation_of(calibration), **calibration}
-    return {name: value for name, value in values.items() if name != "sha256"}
-
-
 def activation_of(calibration: Config) -> Activation:
     """Read how logits become probabilities."""
     known: tuple[Activation, ...] = get_args(Activation)
     return known[known.index(calibration.get("activation", "softmax"))]
-
-
-def refuse_code(folder: Path, preparation: Any, network: Any, opened: Opened) -> None:
-    """Make sure that a configuration names known parts only and holds no expression that MONAI would evaluate."""
-    if preparation != PREPARATION:
-        raise BrokenBundle(f"{folder / INFERENCE} names the transform '{preparation}', which is not allowed")
-    if network != target_of(opened.network):
-        raise BrokenBundle(f"{folder / INFERENCE} names the network '{network}', which is not allowed")
-    if _holds_expression([opened.preparation, opened.network, opened.calibrator]):
-        raise BrokenBundle(f"{folder / INFERENCE} holds an expression, which is not allowed")
-
-
-def _holds_expression(values: Any) -> bool:
-    if isinstance(values, dict):
-        return "_target_" in values or any(map(_holds_expression, values.values()))
-    if isinstance(values, list):
-        return any(map(_holds_expression, values))
-    return isinstance(values, str) and values.startswith(("$", "@", "%"))

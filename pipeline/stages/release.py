@@ -85,7 +85,7 @@ def run(params: Params) -> None:
     paths.write_json(use, bundle / LIMITS)
     write_documents(params, judgement, calibrated, exports, same)
     gates = [asdict(gate) for gate in judgement.gates]
-    write_evidence(bundle, calibrated, judgement.figures, gates, params.calibrate.set_coverage)
+    write_evidence(bundle, calibrated, judgement.figures, gates)
     try_on_phantoms(bundle)
     for gate in judgement.gates:
         print(f"{gate.name}: {gate.verdict}; {gate.detail}")

@@ -14,8 +14,9 @@ from pipeline.assessing.calibrating.updating import Recalibration
 from pipeline.assessing.limits import Limits
 from pipeline.assessing.outliers import energy, fit_alarm, fit_cloud
 from pipeline.commands.predict import sites_of
-from pipeline.releasing.bundle import LIMITS, METADATA, Opened, open_bundle
+from pipeline.releasing.bundle import LIMITS, METADATA
 from pipeline.releasing.manifest import write_manifest
+from pipeline.releasing.opening import Opened, open_bundle
 from pipeline.scoring import looks_by
 from tests.conftest import save_nifti
 from tests.releasing.test_bundle import CALIBRATOR, CLASSES, expected, fitted, rewrite, written

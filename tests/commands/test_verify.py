@@ -1,19 +1,25 @@
 import hashlib
+import io
 import json
+import pickle
 import random
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.__main__ import main
 from pipeline.commands import verify
 from pipeline.imaging.phantoms import write_phantoms
-from pipeline.releasing.bundle import CARD, EXPECTED, INFERENCE, METADATA, STATUS, WEIGHTS, open_bundle
+from pipeline.releasing.bundle import CARD, EXPECTED, INFERENCE, METADATA, STATUS, WEIGHTS
 from pipeline.releasing.card import OPEN, TEMPLATE, missing_sections
 from pipeline.releasing.manifest import MANIFEST, SEAL, code_in, sha256_of, write_manifest
+from pipeline.releasing.opening import open_bundle
 from pipeline.releasing.signature import sign
 from pipeline.scoring import logits_by, outcomes, processor
 from tests.conftest import save_nifti
@@ -101,7 +107,7 @@ def test_a_changed_byte_anywhere_is_refused_by_verify_and_predict_before_anythin
     places = [(file, draw.randrange(file.stat().st_size)) for file in [*files, *draw.choices(files, k=20)]]
     assert len(places) > 28 and {bundle / MANIFEST, bundle / SEAL} < set(files)
     monkeypatch.setattr("pipeline.scoring.load_file", lambda *_: pytest.fail("weights were opened"))
-    monkeypatch.setattr("pipeline.releasing.bundle.calibrator_in", lambda *_: pytest.fail("metadata were opened"))
+    monkeypatch.setattr("pipeline.releasing.opening.calibrator_in", lambda *_: pytest.fail("metadata were opened"))
     for file, place in places:
         content = file.read_bytes()
         file.write_bytes(content[:place] + bytes([content[place] ^ 1 << draw.randrange(8)]) + content[place + 1 :])
@@ -235,3 +241,64 @@ def test_the_code_is_named_by_its_files_and_their_names_and_by_nothing_outside_o
     (package / "a.py").rename(package / "b.py")
     assert code_in(package)["sha256"] != first["sha256"]
     assert len(code_in(Path(verify.__file__).parent)["commit"]) == 40
+
+
+class Mark:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, file):
+        self.file = str(file)
+
+    def __reduce__(self):
+        return open, (self.file, "w")
+
+
+def hostile_weights(kind, mark):
+    if kind == "pickle":
+        return pickle.dumps(Mark(mark))
+    if kind == "pickle in a zip":
+        stream = io.BytesIO()
+        torch.save(Mark(mark), stream)
+        return stream.getvalue()
+    if kind == "oversized header":
+        return (1 << 60).to_bytes(8, "little") + b"{}"
+    return safetensors.torch.save({"other": torch.zeros(3)})
+
+
+@pytest.mark.parametrize("kind", ["pickle", "pickle in a zip", "oversized header", "of another network"])
+def test_weights_that_are_none_are_refused_though_every_hash_holds_and_run_nothing(
+    bundle, tmp_path, asymmetric, capsys, kind
+):
+    (bundle / WEIGHTS).write_bytes(hostile_weights(kind, tmp_path / "mark"))
+    write_manifest(bundle, {})
+    scan = save_nifti(tmp_path / "scan.nii.gz", asymmetric)
+    for command in (["verify", str(bundle)], ["predict", str(bundle), str(scan)]):
+        capsys.readouterr()
+        assert main(command) == 1
+        printed = capsys.readouterr()
+        assert "do not go together" in printed.out + printed.err
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_bundle_in_a_zip_is_verified_and_used_as_it_is(bundle, tmp_path, asymmetric, capsys):
+    zipped = shutil.make_archive(str(tmp_path / "packed"), "zip", bundle.parent, bundle.name)
+    scan = save_nifti(tmp_path / "scan.nii.gz", asymmetric)
+    for name in (str(bundle), zipped):
+        assert main(["verify", name]) == 0
+        assert f"{name} is what was released" in capsys.readouterr().out
+        assert main(["predict", name, str(scan), "--out", str(tmp_path / f"{Path(name).suffix}.csv")]) == 0
+    assert (tmp_path / ".csv").read_text() == (tmp_path / ".zip.csv").read_text()
+
+
+def test_a_zip_is_refused_if_a_byte_of_any_file_in_it_has_changed(bundle, tmp_path, capsys):
+    zipped = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", bundle.parent, bundle.name))
+    content, draw = zipped.read_bytes(), random.Random(0)
+    with zipfile.ZipFile(zipped) as archive:
+        entries = [entry for entry in archive.infolist() if entry.compress_size]
+    for entry in draw.choices(entries, k=20):
+        begin = entry.header_offset + 30 + len(entry.filename)
+        changed = bytearray(content)
+        changed[begin + draw.randrange(entry.compress_size)] ^= 1 << draw.randrange(8)
+        zipped.write_bytes(changed)
+        assert main(["verify", str(zipped)]) == 1, entry.filename
+        assert "Traceback" not in capsys.readouterr().err

@@ -27,10 +27,10 @@ from pipeline.releasing.bundle import (
     calibration_steps,
     inference_config,
     metadata_config,
-    open_bundle,
     state_of_members,
 )
 from pipeline.releasing.manifest import BrokenBundle, write_manifest
+from pipeline.releasing.opening import open_bundle
 from tests.conftest import TINY_ENCODER, save_nifti
 
 GEOMETRY = Geometry("volume", 32, 4, 3, (1.0, 1.0, 1.0), "pad", "percentile")
@@ -226,6 +226,11 @@ def hostile(mark):
         "a classifier's arguments in an ensemble": lambda v: v["network_def"].update(_target_=ENSEMBLE),
         "calibrator": lambda v: v["postprocessing"]["transforms"][1].update(other=call),
         "another temperature": lambda v: v["postprocessing"]["transforms"][0].update(factor=0.0),
+        "dataset": lambda v: v["dataset"].update(_target_="os.system"),
+        "handler": lambda v: v["handlers"].append(call),
+        "expression before the run": lambda v: v["run"].insert(0, evil),
+        "import": lambda v: v.update(imports=["$import os"]),
+        "macro of another file": lambda v: v.update(more=f"%{mark}#0"),
         "a further step": lambda v: v["postprocessing"]["transforms"].append({"_target_": "Lambdad", "func": evil}),
     }
 
@@ -238,13 +243,29 @@ def test_a_bundle_that_would_run_code_is_refused_and_runs_none(bundle, tmp_path,
     assert not (tmp_path / "mark").exists()
 
 
+def test_metadata_that_would_run_code_are_refused(bundle, tmp_path):
+    rewrite(bundle, METADATA, lambda values: values.update(description=f"$open({str(tmp_path / 'mark')!r}, 'w')"))
+    with pytest.raises(BrokenBundle, match="not allowed"):
+        open_bundle(bundle)
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("name", ["configs/logging.conf", "scripts/run.py", "models/model.pkl", "hubconf.py"])
+def test_a_file_of_a_kind_that_no_bundle_holds_is_refused_though_its_hash_holds(bundle, name):
+    (bundle / name).parent.mkdir(exist_ok=True)
+    (bundle / name).write_text("[loggers]")
+    write_manifest(bundle, {})
+    with pytest.raises(BrokenBundle, match=f"{name} is none of the files of a bundle"):
+        open_bundle(bundle)
+
+
 @pytest.mark.parametrize("value", [{"_target_": "os.system", "command": "true"}, "$1 + 1"])
 def test_a_map_that_would_run_code_is_refused_though_both_files_agree(tmp_path, value):
     bundle = written(tmp_path / "model", fitted("platt"))
     rewrite(bundle, METADATA, lambda values: values["calibration"].update(more=[value]))
     [step] = calibration_steps(fitted("platt") | {"more": [value]})
     rewrite(bundle, INFERENCE, lambda values: values["postprocessing"].update(transforms=[step]))
-    with pytest.raises(BrokenBundle, match="holds an expression, which is not allowed"):
+    with pytest.raises(BrokenBundle, match="not allowed"):
         open_bundle(bundle)
 
 

@@ -15,7 +15,8 @@ from pipeline import paths
 from pipeline.__main__ import main
 from pipeline.assessing.calibrating.calibrators import calibrator_from, digest_of, fit
 from pipeline.assessing.summary import in_columns
-from pipeline.releasing.bundle import INFERENCE, METADATA, WEIGHTS, open_bundle
+from pipeline.releasing.bundle import INFERENCE, METADATA, WEIGHTS
+from pipeline.releasing.opening import open_bundle
 from tests.stages.test_imaging_stages import RAW, cohort
 from tests.stages.test_stages import refusal, run
 
@@ -229,11 +230,6 @@ def test_evidence_of_a_release_is_what_was_judged_and_no_file_of_it_names_a_pati
     assert paths.read_json(folder / "gates.json") == gates and len(gates) > 5
     split = pd.read_csv(folder / "split" / "final.csv")
     assert list(split) == ["case", "patient", "role"] and len(split) == len(roles("final"))
-    whole, of_class = paths.read_json(folder / "conformal_quantiles.json")
-    score = 1 - forecasts["probability_1"].where(forecasts["label"] == "ill", forecasts["probability_0"])
-    worst = score.groupby(forecasts["patient"]).max().sort_values().to_numpy()
-    assert whole["groups"]["all"]["n"] == len(worst) and set(of_class["groups"]) == {"0", "1"}
-    assert whole["groups"]["all"]["value"] == pytest.approx(worst[int(np.ceil((len(worst) + 1) * 0.9)) - 1])
     known = {"cases": len(roles("final").query("role in ('train', 'inner')")), "absent": 0, "largest_difference": 0.0}
     assert json.loads((paths.bundle(NAME) / METADATA).read_text())["preparation_parity"] == known
     changed = paths.prepared_case(roles("final").query("role == 'train'")["case"].iloc[-1])
