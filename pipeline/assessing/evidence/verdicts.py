@@ -6,13 +6,14 @@ from typing import Any
 import pandas as pd
 
 from pipeline.assessing.evidence.differences import EXTERNAL, INTERNAL, LEFT_OUT
-from pipeline.assessing.evidence.runs import COMPARISONS, PROBE, TRAINED
+from pipeline.assessing.evidence.runs import ADAPTED, COMPARISONS, IMAGENET, PROBE, SCRATCH, TRAINED
 
 VERDICTS = [
     *("promise", "name", "comparison", "recipe", "figure", "value", "lower", "upper", "minimum_detectable"),
     *("n", "patients", "verdict", "why"),
 ]
 HELPED, NO_EVIDENCE, HURT, NOT_MEASURED = "helped", "no evidence", "hurt", "not measured"
+SPOKEN = {ADAPTED: "adapted", IMAGENET: "ImageNet", SCRATCH: "scratch"}
 NUMBERS = ("value", "lower", "upper", "minimum_detectable", "n", "patients")
 RATIOS = ("ratio of passes",)  # figures that are 1, not 0, where nothing differs
 UNTRAINED = "no two trainings of these arms to compare: evidence.budget above 0 makes them"
@@ -85,7 +86,8 @@ def fewer_labels(tables: Tables, comparison: str, recipe: str) -> Row | str:
     arm, reference = COMPARISONS[comparison]
     ratio = row_of(tables, "label_efficiency", recipe=recipe, arm=arm, reference=reference)
     words = f"; {ratio['words']}" if ratio else ""
-    why = f"mean over {row['fractions']} fractions below 1, {row['folds']} folds{words}"
+    count = row["fractions"]
+    why = f"mean over {count} {'fraction' if count == 1 else 'fractions'} below 1, {row['folds']} folds{words}"
     return taken(row, "auc", why)
 
 
@@ -95,7 +97,7 @@ def shorter_training(tables: Tables, comparison: str, recipe: str) -> Row | str:
     row = row_of(tables, "time_to_quality", arm=arm, reference=reference, unit="passes")
     if row is None or recipe != TRAINED:
         return UNTRAINED
-    why = f"{arm} is as good as {reference} in {row['reached']} of {row['folds']} folds"
+    why = f"{SPOKEN[arm]} is as good as {SPOKEN[reference]} in {row['reached']} of {row['folds']} folds"
     return taken({**row, "value": row["ratio"]}, "ratio of passes", with_words(why, row))
 
 
