@@ -90,8 +90,8 @@ def by_monai_label(bundle: Path, scans: Path, ours: pd.DataFrame, classes: list[
 
     task = BundleInferTask(str(bundle), {"models": bundle.name}, type="classification", add_post_restore=False)
     found = [task({"image": str(scans / scan), "device": "cpu"}) for scan in ours.index]
-    print("MONAI Label answers:", found[0])
-    return np.array([[one[1]["prediction"][name] for name in classes] for one in found])
+    scores = [{row["label"]: row["score"] for row in answer["prediction"]} for _, answer in found]
+    return np.array([[row[name] for name in classes] for row in scores])
 
 
 if __name__ == "__main__":
