@@ -213,7 +213,7 @@ def test_a_patient_on_both_sides_is_refused_by_pseudonym_and_stamped_once_acknow
     run("calibrate", "evidence", "release", "report")
     assert paths.read_json(paths.CALIBRATED / "stamps.json")["locked_set"]["acknowledged_leaks"] == [patient]
     assert "Leaky test set" in paths.REPORT.read_text()
-    assert "FAILED: no leak" in (paths.bundle("demo_lesion_classification") / "docs" / "README.md").read_text()
+    assert "| no leak | FAILED by 1 " in (paths.bundle("demo_lesion_classification") / "docs" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
