@@ -4,13 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.reporting.blocks import Row, is_beside, set_name
-from pipeline.reporting.figures import show_interval
-from pipeline.reporting.page import HERE
-from pipeline.reporting.terms import explain
+from pipeline.reporting.page import HERE, templates
 
 FIGURES = {
     "auc": "AUC",
@@ -50,10 +47,7 @@ def write_comparison(
     simulated : bool
         Whether any of the cases were drawn by a program.
     """
-    environment = Environment(
-        loader=FileSystemLoader(HERE), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"interval": show_interval, "term": explain}
+    environment = templates()
     environment.globals |= {"figure_names": FIGURES, "colours": VERDICTS}
     return environment.get_template("comparison.html").render(
         style=Markup((HERE / "page.css").read_text()),  # our own file

@@ -4,14 +4,12 @@ from collections.abc import Mapping, Sequence
 from math import log
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.reporting.blocks import Row
-from pipeline.reporting.figures import figure_of, show_interval
-from pipeline.reporting.page import HERE
+from pipeline.reporting.figures import figure_of
+from pipeline.reporting.page import HERE, templates
 from pipeline.reporting.plots import Axes, Bar, Line, chart
-from pipeline.reporting.terms import explain
 
 FIGURES = {
     "auc": "AUC",
@@ -36,18 +34,18 @@ def write_monitoring(charts: Sequence[Row], windows: Sequence[Row], facts: Mappi
     facts : mapping
         scans, patients, unread, labelled, developed_on, order, false_alarms, classes.
     """
-    environment = Environment(
-        loader=FileSystemLoader(HERE), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"interval": show_interval, "term": explain}
-    return environment.get_template("monitoring.html").render(
-        style=Markup((HERE / "page.css").read_text()),  # our own file
-        charts=[dict(one) | {"svg": evidence(one)} for one in charts],
-        sounded=[one for one in charts if one["alarm"]],
-        windows=[dict(row) | {"figures": {name: figure_of(row, name) for name in FIGURES}} for row in windows],
-        curves=[over_time(windows, name) for name in FIGURES] if len(windows) > 1 else [],
-        figure_names=FIGURES,
-        facts=facts,
+    return (
+        templates()
+        .get_template("monitoring.html")
+        .render(
+            style=Markup((HERE / "page.css").read_text()),  # our own file
+            charts=[dict(one) | {"svg": evidence(one)} for one in charts],
+            sounded=[one for one in charts if one["alarm"]],
+            windows=[dict(row) | {"figures": {name: figure_of(row, name) for name in FIGURES}} for row in windows],
+            curves=[over_time(windows, name) for name in FIGURES] if len(windows) > 1 else [],
+            figure_names=FIGURES,
+            facts=facts,
+        )
     )
 
 
