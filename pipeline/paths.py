@@ -74,6 +74,7 @@ VERDICTS = METRICS / "verdicts.csv"
 EXPLAINED = DATA / "explained"
 MISTAKES = EXPLAINED / "mistakes.csv"
 
+FOREIGN = DATA / "foreign"  # the user's: scans that the model must not answer
 RELEASED = DATA / "released"
 SCRATCH = DATA / "scratch"
 ACTIVATIONS = SCRATCH / "activations"

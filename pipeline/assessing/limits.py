@@ -71,21 +71,24 @@ class Limits:
         self, logits: Floats, features: Sequence[Floats], probabilities: Floats, classes: Sequence[str]
     ) -> Verdict:
         """Judge one scan by its logits (K,), the features (p,) that each member saw, and its probabilities (K,)."""
-        energies = energy(logits[None], self.several)
-        rows = [one[None] for one in features]
-        score = self.alarm.score(energies, mean_distances(self.clouds, rows).min(axis=1))
+        score = self.score(logits, features)
         members, unsure = told(self.rules, probabilities, classes)
         reasons = {}
-        if self.alarm.rings(score)[0]:
+        if self.alarm.rings(score):
             reasons[UNLIKE] = f"{UNLIKE}: score {score[0]:.2f} is above {self.alarm.threshold:.2f}"
         if unsure:
             reasons[UNSURE] = f"{UNSURE}: {', '.join(unsure)}"
         nearest, share = "", None
         if self.sites:
-            apart = mean_distances(self.sites, rows)[0]
+            apart = mean_distances(self.sites, [one[None] for one in features])[0]
             nearest = list(self.sites[0].means)[int(apart.argmin())]
             share = share_beyond(float(apart.min()), self.usual_site) if self.usual_site else None
         return Verdict(members, tuple(reasons), "; ".join(reasons.values()), float(score[0]), nearest, share)
+
+    def score(self, logits: Floats, features: Sequence[Floats]) -> Floats:
+        """Score (1,) how far one scan is from the development scans, as `alarm` does."""
+        apart = mean_distances(self.clouds, [one[None] for one in features]).min(axis=1)
+        return self.alarm.score(energy(logits[None], self.several), apart)
 
     def as_json(self) -> dict[str, Any]:
         """Give plain values."""

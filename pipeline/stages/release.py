@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,16 @@ from safetensors.torch import load_file, save_file
 import pipeline
 from pipeline import paths
 from pipeline.assessing.calibrating.calibration_maps import calibrator_from, digest_of
-from pipeline.assessing.gates import Gate, Shown, check_gates
-from pipeline.enclosed import read_figures, subgroup_rows, write_evidence
+from pipeline.assessing.limits import Limits
+from pipeline.enclosed import subgroup_rows, write_evidence
 from pipeline.exporting import development_cases, export, known_sites
+from pipeline.foreign_scans import held_back
+from pipeline.gating import Judgement, judge
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.phantoms import write_phantoms
 from pipeline.imaging.preparation import Steps
 from pipeline.imaging.transforms import preparation_config
-from pipeline.limits_of_use import limits_of
+from pipeline.limits_of_use import counted, limits_of
 from pipeline.originals import original_files
 from pipeline.params import PARAMS_FILE
 from pipeline.parity import preparation_parity
@@ -43,29 +45,13 @@ from pipeline.releasing.card import write_card
 from pipeline.releasing.manifest import code_in, environment, sha256_of, write_manifest
 from pipeline.releasing.sbom import SBOM, bill_of_materials
 from pipeline.releasing.signature import CannotSign, sign
-from pipeline.releasing.statements import FIELDS, BadStatements, read_statements
-from pipeline.schema import FINAL, Gates, Params
-from pipeline.scoring import logits_by, outcomes, processor
+from pipeline.schema import FINAL, Params
+from pipeline.scoring import logits_by, looks_by, outcomes, processor
 
 Config = dict[str, Any]
 
 # Of a logit, on a processor of another kind; it moves no probability by more than a quarter of it.
 TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What is known of the model when it is packed: gates, those switched `off`, figures by scope, what people said."""
-
-    gates: list[Gate]
-    off: list[str]
-    figures: dict[str, Config]
-    statements: dict[str, str]
-
-    @property
-    def status(self) -> str:
-        """Call it validated if it passes every gate."""
-        return "validated" if all(gate.passed for gate in self.gates) else "candidate"
 
 
 def run(params: Params) -> None:
@@ -80,9 +66,7 @@ def run(params: Params) -> None:
     exports = write_exports(params, calibrated)
     same = preparation_parity(preparation(), original_files(params.cohort), development_cases(calibrated["members"]))
     write_configs(params, judgement, calibrated, exports, same)
-    use = limits_of(params, calibrated)
-    paths.write_json(use.pop("reference"), bundle / REFERENCE)
-    paths.write_json(use, bundle / LIMITS)
+    write_limits(params, calibrated)
     write_documents(params, judgement, calibrated, exports, same)
     gates = [asdict(gate) for gate in judgement.gates]
     write_evidence(bundle, calibrated, judgement.figures, gates)
@@ -103,43 +87,6 @@ def sign_and_keep(params: Params, bundle: Path) -> None:
             print(keep(bundle, Path(params.release.keep).expanduser(), params.release.name, params.release.version))
     except (CannotSign, AlreadyKept) as error:
         raise Refusal(str(error)) from error
-
-
-def judge(limits: Gates) -> Judgement:
-    """Hold figures, stamps and what people said against the gates; a failing one blocks nothing."""
-    stamps = paths.read_json(paths.STAMPS)
-    figures = {scope: paths.read_json(paths.pooled_metrics(f"{scope}_calibrated")) for scope in stamps["scopes"]}
-    statements = statements_for(limits.card)
-    gates = check_gates(shown(figures, stamps, statements), limits.model_dump())
-    off = [name for name, limit in limits.model_dump().items() if limit is None]
-    return Judgement(gates, off, figures, statements)
-
-
-def statements_for(required: tuple[str, ...] | None) -> dict[str, str]:
-    """Read card.yaml, and make sure that the fields which a gate asks for are fields."""
-    if unknown := set(required or ()) - set(FIELDS):
-        raise Refusal(f"release.gates.card names '{min(unknown)}'; the fields of a card are {', '.join(FIELDS)}")
-    try:
-        return read_statements(paths.STATEMENTS)
-    except BadStatements as error:
-        raise Refusal(str(error)) from error
-
-
-def shown(figures: dict[str, Config], stamps: Config, statements: dict[str, str]) -> Shown:
-    """Collect what the gates judge: patients where they have figures of their own, else images."""
-    level = "_patients" if "internal_patients" in figures else ""
-    locked = f"{stamps['locked_set']['scope']}{level}"
-    classes, subgroups = (read_figures(file) for file in (paths.PER_CLASS, paths.assessed("subgroups")))
-    return Shown(
-        internal=figures[f"internal{level}"],
-        locked=figures.get(locked),
-        stamps=stamps,
-        leaks=len(stamps["locked_set"]["acknowledged_leaks"]),
-        copies=paths.read_json(paths.SPLIT_SUMMARY)["copies_across_locked_door"],
-        classes=classes[classes["scope"] == f"internal{level}"],
-        subgroups=subgroups[subgroups["scope"].isin([f"internal{level}", locked])],
-        statements=statements,
-    )
 
 
 def write_models(name: str, calibrated: Config) -> None:
@@ -197,6 +144,26 @@ def write_configs(params: Params, judgement: Judgement, calibrated: Config, expo
     for file, values in ((METADATA, metadata), (INFERENCE, inference)):
         paths.write_json(values, bundle / file)
     shutil.copyfile(SCHEMA_FILE, bundle / SCHEMA)
+
+
+def write_limits(params: Params, calibrated: Config) -> None:
+    """Write the limits of use, on what they were tried, and what `monitor` holds new scans against."""
+    bundle, use = paths.bundle(params.release.name), limits_of(params, calibrated)
+    paths.write_json(use.pop("reference"), bundle / REFERENCE)
+    network, steps = packed(bundle)
+    look, limits = looks_by(network, bundle / WEIGHTS, steps), Limits.from_json(use["limits"])
+    foreign = held_back(look, limits, steps["geometry"]["kind"])
+    use["tried"] += [counted(what, *pair) for what, pair in foreign.items()]
+    paths.write_json(use | {"foreign": len(foreign)}, bundle / LIMITS)
+
+
+def packed(bundle: Path) -> tuple[Config, Config]:
+    """Read the arguments of network and preparation back from the bundle."""
+    inference = paths.read_json(bundle / INFERENCE)
+    [steps], network = inference["preprocessing"]["transforms"], inference["network_def"]
+    for part in (network, steps):
+        part.pop("_target_")
+    return network, steps
 
 
 def preparation() -> Config:
@@ -266,13 +233,10 @@ def write_documents(params: Params, judgement: Judgement, calibrated: Config, ex
 
 def try_on_phantoms(bundle: Path) -> None:
     """Draw scans of nobody, and write down what the packed model makes of them."""
-    inference = paths.read_json(bundle / INFERENCE)
-    [preparation], network = inference["preprocessing"]["transforms"], inference["network_def"]
-    for part in (preparation, network):
-        part.pop("_target_")
+    network, steps = packed(bundle)
     (bundle / EXPECTED).parent.mkdir()
-    files = write_phantoms((bundle / EXPECTED).parent, preparation["geometry"]["kind"])
-    found = outcomes(logits_by(network, bundle / WEIGHTS, preparation), files)
+    files = write_phantoms((bundle / EXPECTED).parent, steps["geometry"]["kind"])
+    found = outcomes(logits_by(network, bundle / WEIGHTS, steps), files)
     paths.write_json({"scans": found, "computed_on": processor(), "tolerance": TOLERANCE}, bundle / EXPECTED)
 
 

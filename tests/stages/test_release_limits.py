@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from scipy.special import logsumexp
 
@@ -46,6 +47,16 @@ def released():
     return Limits.from_json(values["limits"]), {row["what"]: row for row in values["tried"]}
 
 
+def photographs(root):
+    """Put two striped pictures and a letter where scans stand that the model must not answer."""
+    folder = root / "data" / "foreign" / "photographs"
+    folder.mkdir(parents=True)
+    for width in (4, 8):
+        stripes = np.tile(255 * (np.arange(64) // width % 2), (64, 1)).astype(np.uint8)
+        Image.fromarray(stripes).save(folder / f"{width}.png")
+    (folder / "letter.png").write_text("Dear colleague")
+
+
 def gives_its_own_scores(raw, calibrator, private_keys):
     """Hold what predict says of locked scans, in a folder or a table, against the final model's scores: to the bit."""
     names = pd.read_csv(private_keys / "clinic" / "names.csv").set_index("pseudonym")["name"]
@@ -71,6 +82,7 @@ def test_limits_of_a_refit_are_set_out_of_fold_and_the_released_model_gives_lock
     calibrator = judge_by_hand("refit", ["final"])
     shown = {"locked_set": {"scope": "external", "shown": True, "acknowledged_leaks": []}}
     paths.write_json(paths.read_json(paths.STAMPS) | shown, paths.STAMPS)
+    photographs(root)
     limits, tried = released()
 
     energies, apart, probabilities, patients, labels = [], [], [], [], []
@@ -97,7 +109,9 @@ def test_limits_of_a_refit_are_set_out_of_fold_and_the_released_model_gives_lock
     np.testing.assert_allclose(limits.clouds[0].distances(trained), again.distances(trained), rtol=1e-4)
     assert set(limits.sites[0].means) == {"inside", "next door"}
 
-    false, locked, *spoilt = tried.values()
+    false, locked, *spoilt, foreign = tried.values()
+    assert foreign["what"] == "scans of another kind: photographs; 1 of them refused when read"
+    assert foreign["n"] == 3 and foreign["rung"] > 1  # a network of no training still sees stripes
     assert false["n"] == len(worst) and locked["what"] == "patients of the locked set (external)" and locked["n"] == 8
     assert len(spoilt) == len(SPOILT) and {row["n"] for row in spoilt} == {len(worst)}
     assert max(row["rung"] for row in spoilt) > len(worst) / 2  # a network of no training still sees noise
