@@ -23,8 +23,10 @@ TABLES = (
 ROLES = ["case", "patient", "role"]  # pseudonyms; a label is not needed to see that nobody stands on two sides
 
 
-def write_evidence(bundle: Path, calibrated: Config, figures: dict[str, Config], gates: list[Config]) -> None:
-    """Write metrics with intervals, tables, the split in pseudonyms and the gates.
+def write_evidence(
+    bundle: Path, calibrated: Config, figures: dict[str, Config], gates: list[Config], settings: Config
+) -> None:
+    """Write metrics with intervals, tables, the split in pseudonyms, the gates, and how the model was trained.
 
     Parameters
     ----------
@@ -34,10 +36,13 @@ def write_evidence(bundle: Path, calibrated: Config, figures: dict[str, Config],
     figures : dict
         Calibrated figures by scope.
     gates : list of dict
+    settings : dict
+        Sections of params.yaml that made the model, without paths of the machine that ran it.
     """
     folder = bundle / FOLDER
     paths.write_json(figures, folder / "metrics.json")
     paths.write_json(gates, folder / "gates.json")
+    paths.write_json(settings, folder / "settings.json")
     for name in calibrated["members"]:
         paths.write_table(paths.read_table(paths.split(name))[ROLES], folder / "split" / f"{name}.csv")
     for name in TABLES:

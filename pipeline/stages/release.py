@@ -12,7 +12,9 @@ from safetensors.torch import load_file, save_file
 import pipeline
 from pipeline import paths
 from pipeline.assessing.calibrating.calibration_maps import calibrator_from, digest_of
+from pipeline.assessing.judged import Labelling
 from pipeline.assessing.limits import Limits
+from pipeline.characteristics import characteristics
 from pipeline.enclosed import subgroup_rows, write_evidence
 from pipeline.exporting import development_cases, export, known_sites
 from pipeline.foreign_scans import held_back
@@ -69,13 +71,20 @@ def run(params: Params) -> None:
     write_limits(params, calibrated)
     write_documents(params, judgement, calibrated, exports, same)
     gates = [asdict(gate) for gate in judgement.gates]
-    write_evidence(bundle, calibrated, judgement.figures, gates)
+    write_evidence(bundle, calibrated, judgement.figures, gates, settings_of(params))
     try_on_phantoms(bundle)
     for gate in judgement.gates:
         print(f"{gate.name}: {gate.verdict}; {gate.detail}")
     print(f"{bundle}: {judgement.status}")
     write_manifest(bundle, facts(calibrated["members"]))
     sign_and_keep(params, bundle)
+
+
+def settings_of(params: Params) -> Config:
+    """Give the parameters that made the model; where its weights lay is told by their provenance, without a path."""
+    sections = params.model_dump(include={"seed", "preprocess", "adapt", "finetune"}, mode="json")
+    sections["adapt"].pop("weights")
+    return sections
 
 
 def sign_and_keep(params: Params, bundle: Path) -> None:
@@ -187,6 +196,8 @@ def member(name: str) -> Config:
 def write_documents(params: Params, judgement: Judgement, calibrated: Config, exports: Config, same: Config) -> None:
     """Write model card, bill of materials, licence and status."""
     bundle, calibrator = paths.bundle(params.release.name), calibrator_from(calibrated)
+    facts = paths.read_json(paths.COHORT_FACTS)
+    labelling = Labelling(facts["classes"], facts["task"])
     card = write_card(
         {
             **params.release.model_dump(include={"name", "version", "description"}),
@@ -196,9 +207,11 @@ def write_documents(params: Params, judgement: Judgement, calibrated: Config, ex
             "gates_off": judgement.off,
             "statements": judgement.statements,
             "subgroups": subgroup_rows(judgement.figures),
+            "characteristics": characteristics(calibrated["members"][0], labelling),
+            "class_weights": params.finetune.class_weights,
             "geometry": paths.read_json(paths.GEOMETRY),
-            "classes": paths.read_json(paths.COHORT_FACTS)["classes"],
-            "facts": paths.read_json(paths.COHORT_FACTS),
+            "classes": labelling.classes,
+            "facts": facts,
             "split": paths.read_json(paths.SPLIT_SUMMARY),
             "stamps": paths.read_json(paths.STAMPS),
             "form": calibrated["form"],
@@ -212,7 +225,7 @@ def write_documents(params: Params, judgement: Judgement, calibrated: Config, ex
             "calibrator": calibrator.as_json(),
             "digest": digest_of(calibrator),
             "per_patient": paths.read_json(paths.STAMPS)["per_patient"],
-            "task": paths.read_json(paths.COHORT_FACTS)["task"],
+            "task": labelling.task,
             "fitted_on": calibrated["fitted_on"]["cases"],
             "confidence": params.calibrate.confidence,
             "use": paths.read_json(bundle / LIMITS),

@@ -37,7 +37,7 @@ def test_an_item_points_to_a_section_and_a_field_stands_in_the_section_that_the_
         ("16, 26", {"limitations": "Many"}, "Limits, by the run and people"),
         ("3b, 4", {"intended_use": "On adults"}, "Intended use; **open: out_of_scope**"),
         ("10", {}, "Gates, by the run"),
-        ("13", {}, "**not answered here**"),
+        ("13", {}, "Data, by the run"),
     ],
 )
 def test_an_answer_says_where_by_whom_and_what_is_open(numbers, said, answer):

@@ -57,6 +57,19 @@ def photographs(root):
     (folder / "letter.png").write_text("Dear colleague")
 
 
+def tells_who_stands_where(card):
+    """Hold the card's counts of patients and cases against the split, and what it says of imbalance and settings."""
+    cases = paths.read_table(paths.split("final"))
+    for column, what in (("label", "class ill"), ("site", "site next door")):
+        sides = [cases[(cases["role"] == "locked") == locked] for locked in (False, True)]
+        named = [side[side[column] == what.partition(" ")[2]] for side in sides]
+        counts = " | ".join(f"{one['patient'].nunique()} ({len(one)})" for one in named)
+        assert f"\n| {what} | {counts} |" in card, what
+    assert "training weighs each class by the inverse of its share" in card
+    settings = paths.read_json(paths.bundle(NAME) / "evidence" / "settings.json")
+    assert settings["finetune"]["views"] == 1 and settings["seed"] == 0 and "weights" not in settings["adapt"]
+
+
 def gives_its_own_scores(raw, calibrator, private_keys):
     """Hold what predict says of locked scans, in a folder or a table, against the final model's scores: to the bit."""
     names = pd.read_csv(private_keys / "clinic" / "names.csv").set_index("pseudonym")["name"]
@@ -118,6 +131,7 @@ def test_limits_of_a_refit_are_set_out_of_fold_and_the_released_model_gives_lock
     card = (paths.bundle(NAME) / "docs" / "README.md").read_text()
     for row in tried.values():
         assert f"| {row['what']} | {row['rung']} | {row['n']} | {row['rung'] / row['n']:.2f} (" in card
+    tells_who_stands_where(card)
     run(f"verify {paths.bundle(NAME)}")
     manifest = json.loads((paths.bundle(NAME) / "MANIFEST.json").read_text())
     assert str(LIMITS) in manifest["files"]
