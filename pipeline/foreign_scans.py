@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline import engine, paths
 from pipeline.assessing.limits import Limits
+from pipeline.imaging.appearance import appearance
 from pipeline.imaging.cohort_table import BadTable
 from pipeline.imaging.reading.scan import Unreadable
 from pipeline.imaging.scan_list import Kind, list_scans
@@ -80,4 +81,5 @@ def answer_to(look: LooksAt, limits: Limits, file: Path) -> str:
         seen = look(file, None)
     except Unreadable:
         return "refused"
-    return "unlike" if limits.alarm.rings(limits.score(seen.logits, seen.features))[0] else "answered"
+    score = limits.score(seen.logits, seen.features, appearance(seen.prepared.planes))
+    return "unlike" if limits.alarm.rings(score)[0] else "answered"

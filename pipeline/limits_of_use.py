@@ -16,9 +16,19 @@ from pipeline.assessing.calibrating.calibration_maps import calibrator_from
 from pipeline.assessing.judged import Labelling, logits_of
 from pipeline.assessing.limits import Limits, mean_distances
 from pipeline.assessing.monitoring.reference import reference_of
-from pipeline.assessing.outliers import Cloud, energy, false_alarms, fit_alarm, fit_cloud, quantiles_of, worst_of
+from pipeline.assessing.outliers import (
+    Cloud,
+    energy,
+    false_alarms,
+    fit_alarm,
+    fit_cloud,
+    quantiles_of,
+    signs_of,
+    worst_of,
+)
 from pipeline.assessing.summary import wilson
 from pipeline.forecasts import labels_of, mean_of_members, scored
+from pipeline.imaging.appearance import appearance
 from pipeline.imaging.spoiling import SPOILT
 from pipeline.learning.classifier import Classifier
 from pipeline.learning.encoder import inference
@@ -35,14 +45,33 @@ ALL = "all"
 
 
 @dataclass(frozen=True)
+class Clouds:
+    """Where the training cases of each member lie: their features by class and by site, and what they look like."""
+
+    classes: list[Cloud]
+    sites: list[Cloud]
+    looks: list[Cloud]
+
+    def signs(self, logits: Floats, features: Sequence[Floats], looks: Floats, several: bool) -> Floats:
+        """Give the signs (n, 3) of cases that none of the members was trained on."""
+        apart = mean_distances(self.classes, features).min(axis=1)
+        odd = mean_distances(self.looks, [looks] * len(self.looks)).min(axis=1)
+        return signs_of(energy(logits, several), apart, odd)
+
+
+@dataclass(frozen=True)
 class Part:
-    """Cases (n) with what judged them: the models, none of which was trained on them, and their clouds."""
+    """Cases (n) with what judged them: the models, none of which was trained on them, and where their own cases lie."""
 
     models: list[Classifier]
-    clouds: list[Cloud]
-    sites: list[Cloud]
+    clouds: Clouds
     cases: pd.DataFrame
     features: list[Floats]
+
+    def signs(self, several: bool) -> Floats:
+        """Give the signs (n, 3) of the cases."""
+        looks = appearances_of(self.cases["case"].tolist())
+        return self.clouds.signs(logits_of(self.cases), self.features, looks, several)
 
 
 def limits_of(params: Params, calibrated: Config) -> Config:
@@ -58,10 +87,9 @@ def limits_of(params: Params, calibrated: Config) -> Config:
     parts = development_of(params, calibrated, labelling)
     cases = pd.concat([part.cases for part in parts], ignore_index=True)
     patients, probabilities = cases["patient"].to_numpy(dtype=str), calibrator_from(calibrated).apply(logits_of(cases))
-    scored_parts = [scores_of(part, several) for part in parts]
-    energies, apart = (np.concatenate([pair[column] for pair in scored_parts]) for column in (0, 1))
-    alarm = fit_alarm(energies, apart, patients, params.release.outliers)
-    clouds, sites = clouds_of(calibrated["members"], labelling)
+    signs = np.concatenate([part.signs(several) for part in parts])
+    alarm = fit_alarm(signs, patients, params.release.outliers)
+    clouds = clouds_of(calibrated["members"], labelling)
     limits = Limits(
         fit_rules(
             probabilities,
@@ -71,16 +99,17 @@ def limits_of(params: Params, calibrated: Config) -> Config:
             params.calibrate.set_coverage,
             params.release.answered,
         ),
-        clouds,
-        sites,
+        clouds.classes,
+        clouds.sites,
+        clouds.looks,
         alarm,
-        usual_site(parts) if sites else (),
+        usual_site(parts) if clouds.sites else (),
         several,
     )
-    known = cases[["patient", "label"]].assign(ood_score=alarm.score(energies, apart))
+    known = cases[["patient", "label"]].assign(ood_score=alarm.score(signs))
     known[[f"probability_{number}" for number in range(probabilities.shape[1])]] = probabilities
-    rung = {"patients of development, by an alarm set on others": false_alarms(energies, apart, patients, alarm.share)}
-    rung |= locked(limits, calibrated, labelling) | spoilt(parts, limits)
+    rung = {"patients of development, by an alarm set on others": false_alarms(signs, patients, alarm.share)}
+    rung |= locked(limits, clouds, calibrated, labelling) | spoilt(parts, limits)
     return {
         "limits": limits.as_json(),
         "tried": [counted(what, *pair) for what, pair in rung.items()],
@@ -99,7 +128,7 @@ def part_of(members: Sequence[str], role: Role, labelling: Labelling) -> Part:
     """Read what the members made of the cases of a role."""
     cases = scored(members[0], role) if len(members) == 1 else mean_of_members(members, role)
     features = [features_of(member, cases["case"].tolist()) for member in members]
-    return Part([trained(member) for member in members], *clouds_of(members, labelling), cases, features)
+    return Part([trained(member) for member in members], clouds_of(members, labelling), cases, features)
 
 
 def features_of(member: str, cases: Sequence[str]) -> Floats:
@@ -117,12 +146,12 @@ def trained(fold: str) -> Classifier:
     return network
 
 
-def clouds_of(members: Sequence[str], labelling: Labelling) -> tuple[list[Cloud], list[Cloud]]:
-    """Fit the clouds of classes and of sites of the cases that each member was trained on.
+def clouds_of(members: Sequence[str], labelling: Labelling) -> Clouds:
+    """Fit the clouds of the cases that each member was trained on.
 
     Of labels that stand each by itself there is one mean for all cases; sites have clouds where there are several.
     """
-    classes, sites = [], []
+    classes, sites, looks = [], [], []
     for member in members:
         dealt = paths.read_table(paths.split(member))
         cases = dealt[dealt["role"] == Role.TRAIN]
@@ -132,7 +161,13 @@ def clouds_of(members: Sequence[str], labelling: Labelling) -> tuple[list[Cloud]
         known = places != ""
         if len(set(places[known])) > 1:
             sites.append(fit_cloud(features[known], places[known]))
-    return classes, sites if len(sites) == len(classes) else []
+        looks.append(fit_cloud(appearances_of(cases["case"].tolist()), np.full(len(cases), ALL)))
+    return Clouds(classes, sites if len(sites) == len(classes) else [], looks)
+
+
+def appearances_of(cases: Sequence[str]) -> Floats:
+    """Describe what prepared cases look like, (n, 28)."""
+    return np.array([appearance(np.load(paths.prepared_case(case))) for case in cases])
 
 
 def trained_features(member: str, cases: pd.DataFrame) -> Floats:
@@ -153,31 +188,25 @@ def look(network: Classifier, planes: NDArray[np.uint8], site: str | None) -> tu
     return found.logits, found.features[0].double().numpy()
 
 
-def scores_of(part: Part, several: bool) -> tuple[Floats, Floats]:
-    """Compute energy and distance (n,) of the cases of a part."""
-    return energy(logits_of(part.cases), several), mean_distances(part.clouds, part.features).min(axis=1)
-
-
 def usual_site(parts: Sequence[Part]) -> tuple[float, ...]:
     """Tell how far left-out cases lie from the site that they are nearest to; nothing where no fold knew two sites."""
-    with_sites = [part for part in parts if part.sites]
+    with_sites = [part for part in parts if part.clouds.sites]
     if not with_sites:
         return ()
-    nearest = [mean_distances(part.sites, part.features).min(axis=1) for part in with_sites]
+    nearest = [mean_distances(part.clouds.sites, part.features).min(axis=1) for part in with_sites]
     patients = np.concatenate([part.cases["patient"].to_numpy(dtype=str) for part in with_sites])
     return quantiles_of(worst_of(np.concatenate(nearest), patients))
 
 
-def locked(limits: Limits, calibrated: Config, labelling: Labelling) -> dict[str, tuple[int, int]]:
+def locked(limits: Limits, clouds: Clouds, calibrated: Config, labelling: Labelling) -> dict[str, tuple[int, int]]:
     """Count the locked patients whom the released model calls unlike development; nothing while they are closed."""
     shown = paths.read_json(paths.STAMPS)["locked_set"]
     if not shown["shown"] or limits.alarm.threshold is None:
         return {}
     cases = mean_of_members(calibrated["members"], Role.LOCKED)
     features = [features_of(member, cases["case"].tolist()) for member in calibrated["members"]]
-    apart = mean_distances(limits.clouds, features).min(axis=1)
-    scores = limits.alarm.score(energy(logits_of(cases), limits.several), apart)
-    rung = set(cases["patient"][limits.alarm.rings(scores)])
+    signs = clouds.signs(logits_of(cases), features, appearances_of(cases["case"].tolist()), limits.several)
+    rung = set(cases["patient"][limits.alarm.rings(limits.alarm.score(signs))])
     return {f"patients of the locked set ({shown['scope']})": (len(rung), cases["patient"].nunique())}
 
 
@@ -199,9 +228,9 @@ def score_spoilt(part: Part, case: Mapping[Any, Any], kind: str, limits: Limits)
     rng = np.random.default_rng(seed_for(0, "spoilt", kind, case["case"]))
     planes = SPOILT[kind](np.load(paths.prepared_case(case["case"])), rng)
     seen = [look(model, planes, case["site"]) for model in part.models]
-    energies = energy(mean_of([logits for logits, _ in seen]).double().numpy(), limits.several)
-    apart = mean_distances(part.clouds, [one[None] for _, one in seen]).min(axis=1)
-    return float(limits.alarm.score(energies, apart)[0])
+    logits = mean_of([one for one, _ in seen]).double().numpy()
+    features = [one[None] for _, one in seen]
+    return float(limits.alarm.score(part.clouds.signs(logits, features, appearance(planes)[None], limits.several))[0])
 
 
 def counted(what: str, rung: int, judged: int) -> Config:

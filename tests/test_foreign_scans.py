@@ -6,11 +6,14 @@ from pipeline import paths
 from pipeline.assessing.limits import Limits
 from pipeline.assessing.outliers import Alarm, Cloud
 from pipeline.foreign_scans import MOST, folders, held_back
+from pipeline.imaging.placement import Prepared
 from pipeline.imaging.reading.scan import Unreadable
 from pipeline.refusal import Refusal
 from pipeline.scoring import Look
 
-CLOUD = Cloud({"all": np.zeros(2)}, np.array([[1.0, 0.0]]), np.array([1.0]), 1.0)
+CLOUD = Cloud({"all": np.zeros(2)}, np.ones(2), np.array([[1.0, 0.0]]), np.array([1.0]), 1.0)
+LOOKS = Cloud({"all": np.zeros(28)}, np.ones(28), np.eye(28)[:1], np.array([1.0]), 1.0)
+BLANK = Prepared(np.zeros((1, 8, 8), np.uint8), None)
 
 
 @pytest.fixture
@@ -27,8 +30,8 @@ def put(kind, *names):
 
 
 def limits(threshold):
-    alarm = Alarm((0.0, 0.0), (1e6, 1.0), threshold, 0.05, 40, ())  # of the distance alone
-    return Limits([], [CLOUD], [], alarm, (), False)
+    alarm = Alarm((0.0, 0.0, 0.0), (1e6, 1.0, 1e6), threshold, 0.05, 40, ())  # of the features' distance alone
+    return Limits([], [CLOUD], [], [LOOKS], alarm, (), False)
 
 
 def far_by_name(file, site):
@@ -36,13 +39,13 @@ def far_by_name(file, site):
     assert site is None
     if file.stem == "broken":
         raise Unreadable("picture", "it is none")
-    return Look(np.zeros(2), [np.array([float(file.stem), 0.0])], None)
+    return Look(np.zeros(2), [np.array([float(file.stem), 0.0])], BLANK)
 
 
 def test_scans_are_held_back_by_the_alarm_or_by_the_reader_and_each_kind_is_counted(project):
     put("knee_mri", "1.png", "5.png", "7.png", "broken.png")
     put("near", "0.png", "2.png")
-    assert held_back(far_by_name, limits(3.0), "picture") == {
+    assert held_back(far_by_name, limits(np.log(3)), "picture") == {
         "scans of another kind: knee_mri; 1 of them refused when read": (3, 4),
         "scans of another kind: near": (0, 2),
     }
@@ -50,14 +53,14 @@ def test_scans_are_held_back_by_the_alarm_or_by_the_reader_and_each_kind_is_coun
 
 def test_of_many_scans_some_from_all_over_the_folder_are_tried(project):
     put("many", *(f"{number:04d}.png" for number in range(2 * MOST + 1)))
-    [(_, tried)] = held_back(far_by_name, limits(3.0), "picture").values()
+    [(_, tried)] = held_back(far_by_name, limits(np.log(3)), "picture").values()
     seen = []
-    held_back(lambda file, site: seen.append(int(file.stem)) or far_by_name(file, site), limits(3.0), "picture")
+    held_back(lambda file, site: seen.append(int(file.stem)) or far_by_name(file, site), limits(np.log(3)), "picture")
     assert tried == len(seen) <= MOST and max(seen) > 1.9 * MOST
 
 
 def test_without_an_alarm_or_without_folders_nothing_is_tried(project):
-    assert held_back(far_by_name, limits(3.0), "picture") == {}
+    assert held_back(far_by_name, limits(np.log(3)), "picture") == {}
     put("knee_mri", "1.png")
     assert held_back(far_by_name, limits(None), "picture") == {}
     (paths.FOREIGN / "README.md").unlink()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.assessing.answers import Rule, told
-from pipeline.assessing.outliers import Alarm, Cloud, energy, share_beyond
+from pipeline.assessing.outliers import Alarm, Cloud, energy, share_beyond, signs_of
 
 Floats = NDArray[np.float64]
 
@@ -28,7 +28,7 @@ class Verdict:
     reason : str
         The same with its figures.
     score : float
-        How far the scan is from the development scans, in standard deviations; 0 is usual.
+        How far the scan is from the development scans; 0 is usual, 1 is what one in twenty reaches.
     nearest_site : str
         The development site whose scans it is most like; empty where sites are not known.
     site_share : float or None
@@ -53,6 +53,8 @@ class Limits:
     clouds, sites : list of Cloud
         Of the classes and of the sites in each member; distances are averaged over members. None of sites where they
         are not known.
+    looks : list of Cloud
+        Of what the training cases of each member look like, see `imaging.appearance`.
     alarm : Alarm
     usual_site : tuple of float
         Quantiles of the distance to the nearest site; empty where they are not known.
@@ -63,15 +65,21 @@ class Limits:
     rules: list[Rule]
     clouds: list[Cloud]
     sites: list[Cloud]
+    looks: list[Cloud]
     alarm: Alarm
     usual_site: tuple[float, ...]
     several: bool
 
     def judge(
-        self, logits: Floats, features: Sequence[Floats], probabilities: Floats, classes: Sequence[str]
+        self,
+        logits: Floats,
+        features: Sequence[Floats],
+        appearance: Floats,
+        probabilities: Floats,
+        classes: Sequence[str],
     ) -> Verdict:
-        """Judge one scan by its logits (K,), the features (p,) that each member saw, and its probabilities (K,)."""
-        score = self.score(logits, features)
+        """Judge a scan by its logits (K,), each member's features (p,), its appearance (a,) and probabilities (K,)."""
+        score = self.score(logits, features, appearance)
         members, unsure = told(self.rules, probabilities, classes)
         reasons = {}
         if self.alarm.rings(score):
@@ -85,10 +93,11 @@ class Limits:
             share = share_beyond(float(apart.min()), self.usual_site) if self.usual_site else None
         return Verdict(members, tuple(reasons), "; ".join(reasons.values()), float(score[0]), nearest, share)
 
-    def score(self, logits: Floats, features: Sequence[Floats]) -> Floats:
+    def score(self, logits: Floats, features: Sequence[Floats], appearance: Floats) -> Floats:
         """Score (1,) how far one scan is from the development scans, as `alarm` does."""
         apart = mean_distances(self.clouds, [one[None] for one in features]).min(axis=1)
-        return self.alarm.score(energy(logits[None], self.several), apart)
+        looks = mean_distances(self.looks, [appearance[None]] * len(self.looks)).min(axis=1)
+        return self.alarm.score(signs_of(energy(logits[None], self.several), apart, looks))
 
     def as_json(self) -> dict[str, Any]:
         """Give plain values."""
@@ -99,6 +108,7 @@ class Limits:
             "several": self.several,
             "clouds": [cloud.as_json() for cloud in self.clouds],
             "sites": [cloud.as_json() for cloud in self.sites],
+            "looks": [cloud.as_json() for cloud in self.looks],
         }
 
     @classmethod
@@ -111,9 +121,9 @@ class Limits:
             If it is something else.
         """
         rules = [Rule.from_json(one) for one in values["rules"]]
-        clouds, sites = ([Cloud.from_json(one) for one in values[what]] for what in ("clouds", "sites"))
+        clouds, sites, looks = ([Cloud.from_json(one) for one in values[what]] for what in ("clouds", "sites", "looks"))
         usual = tuple(values["usual_site"])
-        return cls(rules, clouds, sites, Alarm.from_json(values["alarm"]), usual, bool(values["several"]))
+        return cls(rules, clouds, sites, looks, Alarm.from_json(values["alarm"]), usual, bool(values["several"]))
 
 
 def mean_distances(clouds: Sequence[Cloud], features: Sequence[Floats]) -> Floats:

@@ -1,4 +1,4 @@
-"""Whether a scan is like those the model learned from: the energy of its logits, and how far its features lie.
+"""Whether a scan is like those the model learned from: by the energy of its logits, its features, and its appearance.
 
 Nothing of a single case is kept: means, the directions in which features vary most, and how scores are spread.
 """
@@ -21,7 +21,9 @@ Names = NDArray[np.str_]
 MOST_AXES = 16  # directions that are shipped; the others share one variance
 DIGITS = 6  # of every number that is shipped
 GRID = 21  # quantiles that tell how usual a score is
-NORMAL = 1.4826  # median absolute deviations to a standard deviation
+UPPER = 0.95  # the quantile whose distance from the median is 1 of a score
+FLOOR = 0.1  # of the median standard deviation of a feature: less is not told from chance
+SIGNS = ("energy", "features", "appearance")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Cloud:
     ----------
     means : mapping of (p,)
         Of each class, or of each site.
+    scales : (p,)
+        Standard deviation of each feature within groups; features are divided by them first.
     axes : (r, p)
         Directions of the largest variance within groups, of length 1.
     variances : (r,)
@@ -41,13 +45,14 @@ class Cloud:
     """
 
     means: Mapping[str, Floats]
+    scales: Floats
     axes: Floats
     variances: Floats
     rest: float
 
     def distances(self, features: Floats) -> Floats:
         """Mahalanobis distance (n, number of groups) to each mean (Lee et al. 2018, equation 2; its root)."""
-        apart = features[:, None] - np.stack(list(self.means.values()))
+        apart = (features[:, None] - np.stack(list(self.means.values()))) / self.scales
         along = apart @ self.axes.T
         beyond = (apart**2).sum(axis=2) - (along**2).sum(axis=2)
         return np.asarray(np.sqrt((along**2 / self.variances).sum(axis=2) + np.maximum(beyond, 0) / self.rest))
@@ -55,20 +60,22 @@ class Cloud:
     def as_json(self) -> dict[str, Any]:
         """Give plain values, rounded: what is rounded is what is fitted, see `fit_cloud`."""
         means = {name: mean.tolist() for name, mean in self.means.items()}
-        return {"means": means, "axes": self.axes.tolist(), "variances": self.variances.tolist(), "rest": self.rest}
+        arrays = {name: getattr(self, name).tolist() for name in ("scales", "axes", "variances")}
+        return {"means": means, **arrays, "rest": self.rest}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Cloud":
         """Read what `as_json` gave."""
         means = {name: np.array(mean) for name, mean in values["means"].items()}
         axes, variances = np.array(values["axes"], ndmin=2), np.array(values["variances"], ndmin=1)
-        return cls(means, axes, variances, float(values["rest"]))
+        return cls(means, np.array(values["scales"]), axes, variances, float(values["rest"]))
 
 
 def fit_cloud(features: Floats, groups: Names) -> Cloud:
     """Fit means and covariance to the features of the cases that a model was trained on.
 
-    The covariance within groups ("tied") is shrunk towards a sphere by Ledoit and Wolf 2004, since there are more
+    Features are scaled to one standard deviation, or those of the largest numbers would decide alone. The covariance
+    within groups ("tied") is shrunk towards a sphere by Ledoit and Wolf 2004, since there are more
     features than cases; its `MOST_AXES` largest axes are kept, and what is left is spread evenly over all others.
 
     Parameters
@@ -80,14 +87,18 @@ def fit_cloud(features: Floats, groups: Names) -> Cloud:
     """
     means = {str(name): _short(features[groups == name].mean(axis=0)) for name in np.unique(groups)}
     residuals = features - np.stack([means[str(name)] for name in groups])
-    shrinkage = float(ledoit_wolf_shrinkage(residuals, assume_centered=True))
+    spreads = residuals.std(axis=0)
+    scales = _short(np.maximum(spreads, FLOOR * np.median(spreads)))
+    scales[scales == 0] = 1.0
+    residuals /= scales
+    shrinkage = float(ledoit_wolf_shrinkage(residuals, assume_centered=True)) if residuals.any() else 1.0
     _, singular, axes = np.linalg.svd(residuals, full_matrices=False)
     variances, p = singular**2 / len(features), features.shape[1]
-    sphere = max(variances.sum() / p, np.finfo(np.float64).tiny)
+    sphere = max(variances.sum() / p, 1e-12)
     kept = min(MOST_AXES, p - 1, int((variances > 1e-9 * variances.max()).sum()))
     rest = (1 - shrinkage) * variances[kept:].sum() / (p - kept) + shrinkage * sphere
     along = (1 - shrinkage) * variances[:kept] + shrinkage * sphere
-    return Cloud(means, _short(axes[:kept]), _short(along), float(_short(np.array(rest or sphere))))
+    return Cloud(means, scales, _short(axes[:kept]), _short(along), float(_short(np.array(rest or sphere))))
 
 
 def energy(logits: Floats, several: bool = False) -> Floats:
@@ -106,8 +117,8 @@ class Alarm:
 
     Attributes
     ----------
-    centres, spreads : (float, float)
-        Median and robust standard deviation of energy and of distance.
+    centres, spreads : (float, float, float)
+        Of each of `SIGNS`: the median, and from there to the `UPPER` quantile.
     threshold : float or None
         The highest score that is let through; None where there were too few patients to set one.
     share : float
@@ -118,20 +129,20 @@ class Alarm:
         Quantiles of their scores.
     """
 
-    centres: tuple[float, float]
-    spreads: tuple[float, float]
+    centres: tuple[float, ...]
+    spreads: tuple[float, ...]
     threshold: float | None
     share: float
     patients: int
     usual: tuple[float, ...]
 
-    def score(self, energies: Floats, distances: Floats) -> Floats:
-        """Score (n,): the larger of energy and distance, in standard deviations above the median.
+    def score(self, signs: Floats) -> Floats:
+        """Score (n,) of signs (n, 3): the largest; 0 is the usual scan, and 1 what one in twenty reaches.
 
-        Not their sum: a scan far away may well get a loud logit, which must not make up for the distance.
+        Not their sum: a scan far away may well get a loud logit, which must not make up for the distance. Upper tails
+        are set equal, not standard deviations, for distances have longer ones than energies.
         """
-        parts = np.stack([energies, distances], axis=1)
-        return np.asarray(((parts - self.centres) / self.spreads).max(axis=1))
+        return np.asarray(((signs - self.centres) / self.spreads).max(axis=1))
 
     def rings(self, scores: Floats) -> NDArray[np.bool_]:
         """Tell (n,) which scans are called unlike the development scans."""
@@ -148,41 +159,45 @@ class Alarm:
         return cls(**{**values, **pairs})
 
 
-def fit_alarm(energies: Floats, distances: Floats, patients: Names, share: float) -> Alarm:
+def signs_of(energies: Floats, distances: Floats, appearances: Floats) -> Floats:
+    """Put the three signs (n,) into columns (n, 3), in the order of `SIGNS`; distances as logarithms."""
+    far = [np.log(np.maximum(one, np.finfo(np.float64).tiny)) for one in (distances, appearances)]
+    return np.stack([energies, *far], axis=1)
+
+
+def fit_alarm(signs: Floats, patients: Names, share: float) -> Alarm:
     """Set the threshold on cases (n,) that the scoring model was not trained on.
 
     It is the k-th lowest of the patients' highest scores, k = ceil((n + 1) (1 - share)), as in `conformal`: of new
     patients like these at most that share is expected above it. (Exactly so if centre and spread were known; they are
-    the median and the median absolute deviation of the same cases.)
+    quantiles of the same cases.)
 
     Parameters
     ----------
-    energies, distances : (n,)
+    signs : (n, 3)
+        See `signs_of`.
     patients : (n,)
     share : float
         Above 0, below 1.
     """
-    parts = np.stack([energies, distances], axis=1)
-    centres = np.median(parts, axis=0)
-    spreads = NORMAL * np.median(np.abs(parts - centres), axis=0)
-    spreads = np.where(spreads > 0, spreads, 1.0)
-    without = Alarm((float(centres[0]), float(centres[1])), (float(spreads[0]), float(spreads[1])), None, share, 0, ())
-    worst = worst_of(without.score(energies, distances), patients)
+    centres, upper = np.quantile(signs, [0.5, UPPER], axis=0)
+    spreads = np.where(upper > centres, upper - centres, 1.0)
+    without = Alarm(tuple(centres.tolist()), tuple(spreads.tolist()), None, share, 0, ())
+    worst = worst_of(without.score(signs), patients)
     n = len(worst)
     threshold = None if n < fewest(share) else float(worst[rank_of(n, share) - 1])
     return Alarm(without.centres, without.spreads, threshold, share, n, quantiles_of(worst))
 
 
-def false_alarms(energies: Floats, distances: Floats, patients: Names, share: float, parts: int = 5) -> tuple[int, int]:
+def false_alarms(signs: Floats, patients: Names, share: float, parts: int = 5) -> tuple[int, int]:
     """Count the patients (rung, judged) that an alarm set on others calls unlike them: cross-fitted, in `parts`."""
     names, of_case = np.unique(patients, return_inverse=True)
     rung = judged = 0
     for part in range(min(parts, len(names))):
         held = of_case % parts == part
-        alarm = fit_alarm(energies[~held], distances[~held], patients[~held], share)
+        alarm = fit_alarm(signs[~held], patients[~held], share)
         if alarm.threshold is not None:
-            rings = alarm.rings(alarm.score(energies[held], distances[held]))
-            rung += len(set(patients[held][rings]))
+            rung += len(set(patients[held][alarm.rings(alarm.score(signs[held]))]))
             judged += len(set(patients[held]))
     return rung, judged
 

@@ -13,6 +13,7 @@ from pipeline import engine
 from pipeline.assessing.calibrating.calibration_maps import Calibrator, calibrator_from
 from pipeline.assessing.calibrating.updating import Recalibration
 from pipeline.assessing.limits import Limits
+from pipeline.imaging.appearance import appearance
 from pipeline.imaging.cohort_table import BadTable
 from pipeline.imaging.reading.scan import Unreadable
 from pipeline.imaging.scan_list import Listed, list_scans
@@ -135,7 +136,7 @@ def scored(
     row: Row = dict(zip(classes, shown, strict=True))
     if limits is None:
         return row | {"abstains": "", "reason": ""}
-    verdict = limits.judge(seen.logits, seen.features, released[0], classes)
+    verdict = limits.judge(seen.logits, seen.features, appearance(seen.prepared.planes), released[0], classes)
     return row | {
         "set": verdict.members,
         "abstains": "; ".join(verdict.abstains),

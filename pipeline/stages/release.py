@@ -82,9 +82,12 @@ def run(params: Params) -> None:
 
 def settings_of(params: Params) -> Config:
     """Give the parameters that made the model; where its weights lay is told by their provenance, without a path."""
-    sections = params.model_dump(include={"seed", "preprocess", "adapt", "finetune"}, mode="json")
-    sections["adapt"].pop("weights")
-    return sections
+    return {
+        "seed": params.seed,
+        "preprocess": params.preprocess.model_dump(mode="json"),
+        "adapt": params.adapt.model_dump(mode="json", exclude={"weights"}),
+        "finetune": params.finetune.model_dump(mode="json"),
+    }
 
 
 def sign_and_keep(params: Params, bundle: Path) -> None:
@@ -196,8 +199,6 @@ def member(name: str) -> Config:
 def write_documents(params: Params, judgement: Judgement, calibrated: Config, exports: Config, same: Config) -> None:
     """Write model card, bill of materials, licence and status."""
     bundle, calibrator = paths.bundle(params.release.name), calibrator_from(calibrated)
-    facts = paths.read_json(paths.COHORT_FACTS)
-    labelling = Labelling(facts["classes"], facts["task"])
     card = write_card(
         {
             **params.release.model_dump(include={"name", "version", "description"}),
@@ -207,12 +208,9 @@ def write_documents(params: Params, judgement: Judgement, calibrated: Config, ex
             "gates_off": judgement.off,
             "statements": judgement.statements,
             "subgroups": subgroup_rows(judgement.figures),
-            "characteristics": characteristics(calibrated["members"][0], labelling),
             "class_weights": params.finetune.class_weights,
+            **data_of(calibrated["members"][0]),
             "geometry": paths.read_json(paths.GEOMETRY),
-            "classes": labelling.classes,
-            "facts": facts,
-            "split": paths.read_json(paths.SPLIT_SUMMARY),
             "stamps": paths.read_json(paths.STAMPS),
             "form": calibrated["form"],
             "members": [member(name) for name in calibrated["members"]],
@@ -225,7 +223,6 @@ def write_documents(params: Params, judgement: Judgement, calibrated: Config, ex
             "calibrator": calibrator.as_json(),
             "digest": digest_of(calibrator),
             "per_patient": paths.read_json(paths.STAMPS)["per_patient"],
-            "task": labelling.task,
             "fitted_on": calibrated["fitted_on"]["cases"],
             "confidence": params.calibrate.confidence,
             "use": paths.read_json(bundle / LIMITS),
@@ -242,6 +239,18 @@ def write_documents(params: Params, judgement: Judgement, calibrated: Config, ex
         "The weights derive from a pretrained encoder; its licence and source stand in docs/README.md.\n"
         "The licence of this model is to be chosen by the people who release it.\n"
     )
+
+
+def data_of(member: str) -> Config:
+    """Say whom the model was made from and judged on, as they were dealt to a member of it."""
+    facts = paths.read_json(paths.COHORT_FACTS)
+    return {
+        "facts": facts,
+        "classes": facts["classes"],
+        "task": facts["task"],
+        "split": paths.read_json(paths.SPLIT_SUMMARY),
+        "characteristics": characteristics(member, Labelling(facts["classes"], facts["task"])),
+    }
 
 
 def try_on_phantoms(bundle: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from pipeline.assessing.answers import Rule, fit_rules, told
 from pipeline.assessing.figures.conformal import conformal_thresholds, sets_of
 from pipeline.assessing.limits import UNLIKE, UNSURE, Limits
-from pipeline.assessing.outliers import energy, fit_alarm, fit_cloud, quantiles_of
+from pipeline.assessing.outliers import energy, fit_alarm, fit_cloud, quantiles_of, signs_of
 
 
 def forecasts(n=300, seed=0):
@@ -61,15 +61,18 @@ def limits():
     features[40:, 3] += 8
     cloud, of_sites = fit_cloud(features, names), fit_cloud(features, sites)
     logits = rng.normal(size=(80, 2)) * 3
-    alarm = fit_alarm(energy(logits), cloud.distances(features).min(axis=1), np.arange(80).astype(str), 0.05)
+    looks = rng.normal(size=(80, 4))
+    of_looks = fit_cloud(looks, np.full(80, "all"))
+    apart, odd = (one.distances(rows).min(axis=1) for one, rows in ((cloud, features), (of_looks, looks)))
+    alarm = fit_alarm(signs_of(energy(logits), apart, odd), np.arange(80).astype(str), 0.05)
     usual = quantiles_of(of_sites.distances(features).min(axis=1))
     rules = fit_rules(*forecasts(), ["well", "ill"], 0.9, 0.9)
-    return Limits(rules, [cloud, cloud], [of_sites, of_sites], alarm, usual, False)
+    return Limits(rules, [cloud, cloud], [of_sites, of_sites], [of_looks, of_looks], alarm, usual, False)
 
 
-def judged(limits, features, probability, logits=(3.0, -3.0)):
-    one = np.asarray(features, dtype=float)
-    return limits.judge(np.array(logits), [one, one], np.array([1 - probability, probability]), ["well", "ill"])
+def judged(limits, features, probability, logits=(3.0, -3.0), looks=(0.5, 0.5, 0.5, 0.5)):
+    one, forecast = np.asarray(features, dtype=float), np.array([1 - probability, probability])
+    return limits.judge(np.array(logits), [one, one], np.array(looks), forecast, ["well", "ill"])
 
 
 def test_a_scan_like_the_others_with_a_sure_answer_is_answered(limits):
@@ -81,6 +84,7 @@ def test_a_scan_like_the_others_with_a_sure_answer_is_answered(limits):
 def test_every_reason_to_abstain_is_named_with_its_figures(limits):
     assert judged(limits, [0] * 6, 0.5).abstains == (UNSURE,)
     assert judged(limits, [0, 90, 0, 0, 0, 0], 0.99).abstains == (UNLIKE,)
+    assert judged(limits, [0, 0, 0, 8, 0, 0], 0.99, looks=(0, 90, 0, 0)).abstains == (UNLIKE,)
     verdict = judged(limits, [0, 90, 0, 0, 0, 0], 0.5)
     assert verdict.abstains == (UNLIKE, UNSURE) and verdict.site_share == 0
     assert f"score {verdict.score:.2f} is above {limits.alarm.threshold:.2f}; low confidence: 0.500" in verdict.reason
@@ -89,5 +93,5 @@ def test_every_reason_to_abstain_is_named_with_its_figures(limits):
 def test_limits_survive_json_and_without_sites_none_is_nearest(limits):
     again = Limits.from_json(json.loads(json.dumps(limits.as_json())))
     assert judged(again, [1, 2, 3, 4, 5, 6], 0.7) == judged(limits, [1, 2, 3, 4, 5, 6], 0.7)
-    without = Limits(limits.rules, limits.clouds, [], limits.alarm, (), False)
+    without = Limits(limits.rules, limits.clouds, [], limits.looks, limits.alarm, (), False)
     assert judged(without, [0] * 6, 0.9).nearest_site == "" and judged(without, [0] * 6, 0.9).site_share is None

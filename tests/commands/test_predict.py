@@ -12,8 +12,9 @@ from pipeline.assessing.answers import fit_rules
 from pipeline.assessing.calibrating.calibration_maps import calibrator_from
 from pipeline.assessing.calibrating.updating import Recalibration
 from pipeline.assessing.limits import Limits
-from pipeline.assessing.outliers import energy, fit_alarm, fit_cloud
+from pipeline.assessing.outliers import energy, fit_alarm, fit_cloud, signs_of
 from pipeline.commands.predict import sites_of
+from pipeline.imaging.appearance import appearance
 from pipeline.releasing.bundle import LIMITS, METADATA
 from pipeline.releasing.manifest import write_manifest
 from pipeline.releasing.opening import Opened, open_bundle
@@ -79,9 +80,12 @@ def with_limits(folder, share=0.05):
     logits, features = np.array([one.logits for one in seen]), np.array([one.features[0] for one in seen])
     patients, labels = np.arange(24).astype(str), rng.integers(0, 3, 24)
     cloud, sites = fit_cloud(features, labels.astype(str)), fit_cloud(features, np.array(["dim", "bright"] * 12))
-    alarm = fit_alarm(energy(logits), cloud.distances(features).min(axis=1), patients, share)
+    appearances = np.array([appearance(one.prepared.planes) for one in seen])
+    looks = fit_cloud(appearances, np.full(24, "all"))
+    apart, odd = (one.distances(rows).min(axis=1) for one, rows in ((cloud, features), (looks, appearances)))
+    alarm = fit_alarm(signs_of(energy(logits), apart, odd), patients, share)
     rules = fit_rules(calibrator_from(bundle.calibrator).apply(logits), labels, patients, CLASSES, 0.9, 0.9)
-    limits = Limits(rules, [cloud], [sites], alarm, alarm.usual, False)
+    limits = Limits(rules, [cloud], [sites], [looks], alarm, alarm.usual, False)
     (folder / LIMITS).write_text(json.dumps({"limits": limits.as_json(), "tried": []}))
     write_manifest(folder, {})
     return scans, limits

@@ -15,6 +15,7 @@ from pipeline import paths
 from pipeline.__main__ import main
 from pipeline.assessing.limits import Limits
 from pipeline.assessing.outliers import fit_cloud
+from pipeline.imaging.appearance import appearance
 from pipeline.imaging.spoiling import SPOILT
 from pipeline.learning.classifier import Classifier
 from pipeline.learning.encoder import inference
@@ -98,18 +99,24 @@ def test_limits_of_a_refit_are_set_out_of_fold_and_the_released_model_gives_lock
     photographs(root)
     limits, tried = released()
 
-    energies, apart, probabilities, patients, labels = [], [], [], [], []
+    energies, apart, odd, probabilities, patients, labels = [], [], [], [], [], []
     for fold in NUMBERED:
         cases, _, trained = features_of(fold, "train")
         held, logits, features = features_of(fold, "held_out")
         cloud = fit_cloud(trained, cases["label"].to_numpy(dtype=str))
         apart += cloud.distances(features).min(axis=1).tolist()
+        seen, new = (
+            np.array([appearance(np.load(paths.prepared_case(case))) for case in some["case"]])
+            for some in (cases, held)
+        )
+        odd += fit_cloud(seen, np.full(len(seen), "all")).distances(new).min(axis=1).tolist()
         energies += (-logsumexp(logits, axis=1)).tolist()
         probabilities += calibrator.apply(logits).tolist()
         patients += held["patient"].tolist()
         labels += held["label"].tolist()
-    np.testing.assert_allclose(limits.alarm.centres, (np.median(energies), np.median(apart)), rtol=1e-5)
-    worst = pd.Series(limits.alarm.score(np.array(energies), np.array(apart))).groupby(patients).max().sort_values()
+    signs = np.stack([energies, np.log(apart), np.log(odd)], axis=1)
+    np.testing.assert_allclose(limits.alarm.centres, np.median(signs, axis=0), rtol=1e-5)
+    worst = pd.Series(limits.alarm.score(signs)).groupby(patients).max().sort_values()
     assert limits.alarm.patients == len(worst) > 8
     rank = int(np.ceil(np.round((len(worst) + 1) * 0.85, 9)))
     assert limits.alarm.threshold == pytest.approx(worst.iloc[rank - 1], rel=1e-5)
