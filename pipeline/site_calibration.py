@@ -6,19 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import engine
 from pipeline.assessing.calibrating.calibration_maps import Calibrator
+from pipeline.assessing.calibrating.label_updates import LabelChanges, changes_from, update_labels
 from pipeline.assessing.calibrating.site_update import SiteUpdate, change_from, update_site
 from pipeline.assessing.calibrating.updating import Recalibration
 from pipeline.imaging.reading.scan import Unreadable
 from pipeline.imaging.scan_list import Listed
+from pipeline.labels_in_use import flaw_in, numbers_of, written_as
 from pipeline.refusal import Refusal
 from pipeline.releasing.bundle import METADATA
 from pipeline.releasing.manifest import MANIFEST, sha256_of
 from pipeline.scoring import Look
 
 LooksAt = Callable[[Path, str | None], Look]
+Change = Recalibration | LabelChanges
+Found = SiteUpdate | dict[str, SiteUpdate | None]
+Floats = NDArray[np.float64]
 
 
 def recalibrate(
@@ -30,11 +36,26 @@ def recalibrate(
     out: str | None,
 ) -> None:
     """Fit the update to labelled scans, print what it is worth, and write it to `out` for `--calibration`."""
-    if calibrator.activation == "sigmoid":
-        raise Refusal("--site-recalibrate: the labels of this model stand each by itself, which is not updated yet")
+    several = calibrator.activation == "sigmoid"
     if not out:
         raise Refusal("--site-recalibrate: name the file to be written with --out, e.g. --out our_hospital.json")
-    refuse_labels(scans, classes)
+    refuse_labels(scans, classes, several)
+    logits, kept = scored(look, scans)
+    labels = numbers_of([scan.known["label"] for scan in kept], classes, several)
+    patients = np.array([scan.known.get("patient") or scan.name for scan in kept])
+    fit = update_labels if several else update_site
+    try:
+        found = fit(calibrator.apply(logits), labels, patients, classes)
+    except ValueError as error:
+        raise Refusal(f"--site-recalibrate: {error}") from error
+    tell(found, len(kept), "patients" if "patient" in kept[0].known else "scans, each taken for a patient")
+    made_for = {"name": json.loads((bundle / METADATA).read_text())["name"], "manifest": sha256_of(bundle / MANIFEST)}
+    Path(out).write_text(json.dumps({"bundle": made_for, "scans": len(kept), **as_json(found)}, indent=2) + "\n")
+    print(f"{out}: use it with --calibration {out}; the bundle is what it was")
+
+
+def scored(look: LooksAt, scans: Sequence[Listed]) -> tuple[Floats, list[Listed]]:
+    """Score scans: logits (n, K), and the n that could be read; print why the others could not."""
     logits, kept = [], []
     for scan in engine.progress(scans, "score"):
         try:
@@ -44,31 +65,39 @@ def recalibrate(
             print(f"left out: {scan.name}: {error.finding.check}: {error.finding.detail}")
     if not kept:
         raise Refusal("no scan could be scored; the reasons stand above")
-    labels = np.array([classes.index(scan.known["label"]) for scan in kept])
-    patients = np.array([scan.known.get("patient") or scan.name for scan in kept])
-    try:
-        found = update_site(calibrator.apply(np.array(logits)), labels, patients, classes)
-    except ValueError as error:
-        raise Refusal(f"--site-recalibrate: {error}") from error
-    tell(found, len(kept), "patients" if "patient" in kept[0].known else "scans, each taken for a patient")
-    made_for = {"name": json.loads((bundle / METADATA).read_text())["name"], "manifest": sha256_of(bundle / MANIFEST)}
-    Path(out).write_text(json.dumps({"bundle": made_for, "scans": len(kept), **found.as_json()}, indent=2) + "\n")
-    print(f"{out}: use it with --calibration {out}; the bundle is what it was")
+    return np.array(logits), kept
 
 
-def refuse_labels(scans: Sequence[Listed], classes: Sequence[str]) -> None:
-    """Make sure that every scan has a label, and that the model knows it."""
+def refuse_labels(scans: Sequence[Listed], classes: Sequence[str], several: bool) -> None:
+    """Make sure that every scan has a label, and that the model knows what it names."""
     for scan in scans:
-        if scan.known.get("label") not in classes:
-            label = scan.known.get("label")
-            what = f"'{label}' is no class of this model" if label else "it has no label"
-            raise Refusal(f"--site-recalibrate: {scan.name}: {what}; the column label takes {', '.join(classes)}")
+        if what := flaw_in(scan.known.get("label", ""), classes, several):
+            raise Refusal(f"--site-recalibrate: {scan.name}: {what}; {written_as(classes, several)}")
 
 
-def tell(found: SiteUpdate, scans: int, unit: str) -> None:
-    """Print the update with its intervals, and the figures before and after."""
-    counts = ", ".join(f"{n} {name}" for name, n in found.patients.items())
-    print(f"{scans} scans; {unit}: {counts}")
+def as_json(found: Found) -> dict[str, Any]:
+    """Give plain values; of labels under `labels`, null where one stays as it was."""
+    if isinstance(found, SiteUpdate):
+        return found.as_json()
+    return {"labels": {name: one.as_json() if one else None for name, one in found.items()}}
+
+
+def tell(found: Found, scans: int, unit: str) -> None:
+    """Print the update, or that of each label, with its intervals, and the figures before and after."""
+    if isinstance(found, SiteUpdate):
+        tell_update(found, f"{scans} scans; {unit}")
+        return
+    print(f"{scans} scans")
+    for name, one in found.items():
+        if one:
+            tell_update(one, f"{name}; {unit}")
+        else:
+            print(f"{name}: stays as it was, for there are not both scans with it and scans without")
+
+
+def tell_update(found: SiteUpdate, title: str) -> None:
+    """Print one update."""
+    print(f"{title}: " + ", ".join(f"{n} {name}" for name, n in found.patients.items()))
     print(f"updated: {found.update}" + ("" if "slope" in found.update else " (too few of a class for the slope)"))
     for name, figure in found.intervals.items():
         print(f"  {name}: {_shown(figure)}")
@@ -77,7 +106,7 @@ def tell(found: SiteUpdate, scans: int, unit: str) -> None:
         print(f"  {name}: {_shown(figure)} -> {_shown(found.after[name])}")
 
 
-def recalibration_in(file: Path, bundle: Path) -> Recalibration:
+def recalibration_in(file: Path, bundle: Path, classes: Sequence[str], several: bool) -> Change:
     """Read an update that `recalibrate` wrote, and make sure that it was fitted to this very bundle.
 
     Raises
@@ -88,8 +117,8 @@ def recalibration_in(file: Path, bundle: Path) -> Recalibration:
     again = f"make it with `python -m pipeline predict {bundle} --site-recalibrate labels.csv --out {file}`"
     try:
         values = json.loads(file.read_text())
-        n_classes, made_for = len(values["patients"]), values["bundle"]["manifest"]
-        change = change_from(values, n_classes)
+        made_for = values["bundle"]["manifest"]
+        change = changes_from(values["labels"], classes) if several else change_from(values, len(classes))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refusal(f"--calibration: {file} is no calibration of a site ({error}); {again}") from error
     if made_for != sha256_of(bundle / MANIFEST):

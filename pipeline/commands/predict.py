@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from pipeline import engine
 from pipeline.assessing.calibrating.calibration_maps import Calibrator, calibrator_from
-from pipeline.assessing.calibrating.updating import Recalibration
 from pipeline.assessing.limits import Limits
 from pipeline.imaging.appearance import appearance
 from pipeline.imaging.cohort_table import BadTable
@@ -24,7 +23,7 @@ from pipeline.releasing.opening import Opened, open_bundle
 from pipeline.releasing.zipped import unpacked
 from pipeline.saliency_files import overlays_by
 from pipeline.scoring import BadModel, Look, looks_by
-from pipeline.site_calibration import recalibrate, recalibration_in
+from pipeline.site_calibration import Change, recalibrate, recalibration_in
 
 BAD_IMAGE = "bad image"
 Row = dict[str, Any]
@@ -49,7 +48,9 @@ def predict(folder: Path, arguments: argparse.Namespace) -> None:
         scans = listed([arguments.site_recalibrate], bundle, arguments.site)
         recalibrate(folder, bundle.classes, calibrator, look, scans, arguments.out)
         return
-    update = recalibration_in(Path(arguments.calibration), folder) if arguments.calibration else None
+    several = calibrator.activation == "sigmoid"
+    asked = arguments.calibration
+    update = recalibration_in(Path(asked), folder, bundle.classes, several) if asked else None
     scans, limits = listed(arguments.scans, bundle, arguments.site), limits_in(folder)
     overlay = overlays_by(bundle, Path(arguments.saliency), scans) if arguments.saliency else None
 
@@ -123,9 +124,7 @@ def limits_in(folder: Path) -> Limits | None:
         ) from error
 
 
-def scored(
-    seen: Look, classes: list[str], calibrator: Calibrator, update: Recalibration | None, limits: Limits | None
-) -> Row:
+def scored(seen: Look, classes: list[str], calibrator: Calibrator, update: Change | None, limits: Limits | None) -> Row:
     """Tell the probabilities of a scan, and what the limits say of it.
 
     The limits hold for the probabilities of the release: they were set on them, so an update for a site leaves sets
