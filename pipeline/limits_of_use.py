@@ -87,13 +87,14 @@ def limits_of(params: Params, calibrated: Config) -> Config:
     parts = development_of(params, calibrated, labelling)
     cases = pd.concat([part.cases for part in parts], ignore_index=True)
     patients, probabilities = cases["patient"].to_numpy(dtype=str), calibrator_from(calibrated).apply(logits_of(cases))
+    labels = labels_of(cases, labelling)
     signs = np.concatenate([part.signs(several) for part in parts])
     alarm = fit_alarm(signs, patients, params.release.outliers)
     clouds = clouds_of(calibrated["members"], labelling)
     limits = Limits(
         fit_rules(
             probabilities,
-            labels_of(cases, labelling),
+            labels,
             patients,
             labelling.classes,
             params.calibrate.set_coverage,
@@ -106,14 +107,14 @@ def limits_of(params: Params, calibrated: Config) -> Config:
         usual_site(parts) if clouds.sites else (),
         several,
     )
-    known = cases[["patient", "label"]].assign(ood_score=alarm.score(signs))
+    known = cases[["patient"]].assign(ood_score=alarm.score(signs))
     known[[f"probability_{number}" for number in range(probabilities.shape[1])]] = probabilities
     rung = {"patients of development, by an alarm set on others": false_alarms(signs, patients, alarm.share)}
     rung |= locked(limits, clouds, calibrated, labelling) | spoilt(parts, limits)
     return {
         "limits": limits.as_json(),
         "tried": [counted(what, *pair) for what, pair in rung.items()],
-        "reference": reference_of(known, facts["classes"], facts["cases_in"], facts["cases_refused"]),
+        "reference": reference_of(known, labels, labelling.classes, facts["cases_in"], facts["cases_refused"]),
     }
 
 

@@ -5,8 +5,6 @@ It may be run as often as one likes: the alarms hold over the whole time (see `a
 """
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,57 +12,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.assessing.figures.calibration import judged_confidence
 from pipeline.assessing.monitoring.charts import FALSE_ALARMS, Chart, limit_for
 from pipeline.assessing.monitoring.exchangeability import drift
-from pipeline.assessing.monitoring.miscalibration import miscalibration
-from pipeline.assessing.monitoring.reference import log_loss
+from pipeline.assessing.monitoring.miscalibration import miscalibration, pooled, waiting
+from pipeline.assessing.monitoring.reference import losses_of
 from pipeline.assessing.monitoring.windows import windows
+from pipeline.assessing.views import View
 from pipeline.refusal import Refusal
 from pipeline.releasing.manifest import BrokenBundle
 from pipeline.releasing.opening import open_bundle, reference_in
 from pipeline.releasing.zipped import unpacked
 from pipeline.reporting.monitoring import write_monitoring
+from pipeline.scans_in_use import Watched, read_watched
 from pipeline.seeds import seed_for
 
 Config = dict[str, Any]
 Floats = NDArray[np.float64]
+Bets = dict[str, tuple[Floats, pd.DataFrame]]
 
 FIGURES = ("auc", "observed_expected", "calibration_intercept", "calibration_slope")
-
-
-@dataclass(frozen=True)
-class Watched:
-    """What is known of the scans of a model in use.
-
-    Attributes
-    ----------
-    scans : pandas.DataFrame
-        In the order of time: scan, patient, a column for each class (NaN of what could not be read), label (or NaN),
-        `date` where it is known.
-    classes : list of str
-    dated : bool
-        Whether the order is that of dates.
-    """
-
-    scans: pd.DataFrame
-    classes: list[str]
-    dated: bool
-
-    @property
-    def patients(self) -> pd.DataFrame:
-        """Keep the first scan of each patient: several of one are alike, and would look like evidence."""
-        return self.scans.drop_duplicates("patient")
-
-    @property
-    def read(self) -> pd.DataFrame:
-        """Keep the first scan of each patient that could be read."""
-        return self.scans[self.scans[self.classes[0]].notna()].drop_duplicates("patient")
-
-    @property
-    def labelled(self) -> pd.DataFrame:
-        """Keep the scans that were read and have a label."""
-        return self.scans[self.scans[self.classes[0]].notna() & self.scans["label"].notna()]
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -82,7 +48,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise Refusal(str(error)) from error
     if arguments.window < 1:
         raise Refusal(f"--window {arguments.window}: name how many labelled scans a window holds, 1 or more")
-    watched = read_watched(Path(arguments.results), arguments.labels, bundle.classes, reference)
+    several = bundle.calibrator["activation"] == "sigmoid"
+    watched = read_watched(Path(arguments.results), arguments.labels, bundle.classes, several)
     charts = charts_of(watched, reference)
     table = windows_of(watched, arguments.window)
     tell(watched, charts, table, reference)
@@ -97,76 +64,30 @@ def run(arguments: argparse.Namespace) -> None:
         raise Refusal(f"alarm: {', '.join(sounded)}; find out why before the model is used on")
 
 
-def read_watched(results: Path, labels: str | None, classes: list[str], reference: Config) -> Watched:
-    """Read both tables and put them together in the order of time.
-
-    Raises
-    ------
-    Refusal
-        If a column is missing, a scan stands in `labels` twice or in the results not at all, or a label is no class.
-    """
-    scans = table_of(results, ["scan", *classes])
-    if "patient" not in scans:
-        scans["patient"] = scans["scan"]
-    for name in classes:
-        scans[name] = probabilities_in(scans[name], results)
-    if "ood_score" in scans:
-        scans["ood_score"] = pd.to_numeric(scans["ood_score"], errors="coerce")
-    scans = scans.drop(columns=["label"], errors="ignore")
-    scans = scans.assign(label=None) if labels is None else with_labels(scans, Path(labels), classes, reference)
-    dated = "date" in scans
-    if dated:
-        scans["date"] = dates_of(scans["date"], results)
-        scans = scans.sort_values("date", kind="stable")
-    return Watched(scans.reset_index(drop=True), classes, dated)
-
-
-def table_of(file: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a table as text, and make sure of its columns."""
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise Refusal(f"{file}: this is not a readable csv file ({error})") from error
-    if missing := [name for name in columns if name not in table]:
-        raise Refusal(f"{file}: there is no column '{missing[0]}'; predict --out writes {', '.join(columns)}")
-    return table.replace("", np.nan)
-
-
-def probabilities_in(column: "pd.Series[Any]", file: Path) -> "pd.Series[Any]":
-    """Read probabilities; empty is NaN, for a scan that could not be read."""
-    values = pd.to_numeric(column, errors="coerce")
-    if (values.isna() & column.notna()).any() or not values.dropna().between(0, 1).all():
-        raise Refusal(f"{file}: the column '{column.name}' holds something other than probabilities")
-    return values
-
-
-def dates_of(column: "pd.Series[Any]", file: Path) -> "pd.Series[Any]":
-    """Read dates, each of which must be there: an order with gaps is none."""
-    values = pd.to_datetime(column, errors="coerce", format="ISO8601")
-    if values.isna().any():
-        raise Refusal(f"{file}: the column 'date' must hold a date such as 2026-03-31 in every row, or be left out")
-    return values
-
-
-def with_labels(scans: pd.DataFrame, file: Path, classes: list[str], reference: Config) -> pd.DataFrame:
-    """Add what became known of the scans."""
-    labels = table_of(file, ["scan", "label"])[["scan", "label"]].dropna()
-    if reference["log_loss"] is None:
-        raise Refusal(f"{file}: labels that stand each by itself are not watched yet; leave the file out")
-    for table, of in ((labels, file), (scans, "the results")):
-        if (twice := table["scan"][table["scan"].duplicated()]).any():
-            raise Refusal(f"{of}: '{twice.iloc[0]}' stands there twice, so that its label cannot be told")
-    if strange := sorted(set(labels["label"]) - set(classes)):
-        raise Refusal(f"{file}: '{strange[0]}' is no class of this model; it knows {', '.join(classes)}")
-    if unknown := sorted(set(labels["scan"]) - set(scans["scan"])):
-        raise Refusal(f"{file}: the scan '{unknown[0]}' does not stand in the results")
-    return scans.merge(labels, on="scan", how="left", validate="one_to_one")
-
-
 def charts_of(watched: Watched, reference: Config) -> list[tuple[Chart, pd.DataFrame]]:
     """Bet against every way in which things can have changed; with each chart the scans it follows."""
-    everyone, read, labelled = watched.patients, watched.read, watched.labelled.drop_duplicates("patient")
-    bets: dict[str, tuple[Floats, pd.DataFrame]] = {
+    bets = bets_on_scans(watched, reference) | bets_on_losses(watched, reference)
+    limit = limit_for(most_charts(watched, reference))
+    charts = [(Chart(name, log, limit), scans) for name, (log, scans) in bets.items()]
+    labelled = watched.labelled.drop_duplicates("patient")
+    if len(labelled):
+        parts = capitals_of(watched, labelled)
+        by_label = parts if watched.several else {}
+        charts.append((Chart("calibration", pooled(list(parts.values())), limit, by_label), labelled))
+    return charts
+
+
+def most_charts(watched: Watched, reference: Config) -> int:
+    """Count the charts there are once all is known: the limit must not hang on which labels came in when one looked."""
+    losses = reference["log_loss"] or {}
+    watched_scans, calibration = len(reference["forecasts"]) + 2, 1  # with distance and what cannot be read
+    return watched_scans + (len(losses) if watched.several else 1) + calibration
+
+
+def bets_on_scans(watched: Watched, reference: Config) -> Bets:
+    """Bet that forecasts, distances or the readable share of scans are other than in development."""
+    everyone, read = watched.patients, watched.read
+    bets: Bets = {
         f"probability of {name}": (drift_of(name, np.array(values), read[name].to_numpy(float)), read)
         for name, values in reference["forecasts"].items()
     }
@@ -176,13 +97,38 @@ def charts_of(watched: Watched, reference: Config) -> list[tuple[Chart, pd.DataF
     unread = np.repeat([0.0, 1.0], [reference["scans"] - reference["refused"], reference["refused"]])
     now = everyone[watched.classes[0]].isna().to_numpy(float)
     bets["scans that cannot be read"] = (drift_of("refused", unread, now, only_higher=True), everyone)
-    if len(labelled):
-        probabilities, truth = forecasts_of(labelled, watched.classes)
-        loss = log_loss(probabilities[np.arange(len(truth)), truth])
-        known = np.array(reference["log_loss"])
-        bets["loss"] = (drift_of("loss", known, loss, only_higher=True), labelled)
-        bets["calibration"] = (miscalibration(*judged_confidence(probabilities, truth)), labelled)
-    return [(Chart(name, log, limit_for(len(bets))), scans) for name, (log, scans) in bets.items()]
+    return bets
+
+
+def bets_on_losses(watched: Watched, reference: Config) -> Bets:
+    """Bet that forecasts say less of what became known than in development; of each label by itself.
+
+    Ranks of one label are a martingale of their own, and so these bets cannot be pooled as those on calibration are.
+    """
+    labelled = watched.labelled.drop_duplicates("patient")
+    if labelled.empty:
+        return {}
+    known = reference["log_loss"] if watched.several else {"": reference["log_loss"]}
+    losses = losses_of(*watched.forecasts(labelled), watched.classes)
+    return {
+        f"loss of {name}" if name else "loss": (
+            drift_of(f"loss {name}".strip(), np.array(known[name]), loss, only_higher=True),
+            labelled.iloc[rows],
+        )
+        for name, (loss, rows) in losses.items()
+        if known and name in known  # releases from before labels were watched have none
+    }
+
+
+def capitals_of(watched: Watched, labelled: pd.DataFrame) -> dict[str, Floats]:
+    """Bet that forecasts are no longer right: logarithms (n,) of the capital after each patient, by question.
+
+    Who bets on a label of which nothing is known yet waits with his share: it must not be dealt out anew later on.
+    """
+    found = {name: np.zeros(len(labelled)) for name in (watched.classes if watched.several else [])}
+    for view in watched.questions(labelled):
+        found[view.name] = waiting(miscalibration(view.forecast, view.events), view.rows, len(labelled))
+    return found
 
 
 def drift_of(name: str, reference: Floats, values: Floats, only_higher: bool = False) -> Floats:
@@ -190,21 +136,21 @@ def drift_of(name: str, reference: Floats, values: Floats, only_higher: bool = F
     return drift(reference, values, seed_for(0, "monitor", name), only_higher)
 
 
-def forecasts_of(scans: pd.DataFrame, classes: list[str]) -> tuple[Floats, NDArray[np.int64]]:
-    """Give the probabilities (n, K) and the true classes (n,)."""
-    return scans[classes].to_numpy(float), scans["label"].map(classes.index).to_numpy(np.int64)
-
-
 def windows_of(watched: Watched, size: int) -> pd.DataFrame:
-    """Judge the labelled scans, window by window."""
+    """Judge the labelled scans, window by window; each label in those in which it is known."""
     scans = watched.labelled
-    if scans.empty:
-        return pd.DataFrame()
-    confidence, events = judged_confidence(*forecasts_of(scans, watched.classes))
-    table = windows(confidence, events, scans["patient"].to_numpy(str), size, seed_for(0, "monitor", "windows"))
+    questions = watched.questions(scans) if len(scans) else []
+    tables = [windows_on(view, scans.iloc[view.rows], watched, size) for view in questions]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def windows_on(view: View, scans: pd.DataFrame, watched: Watched, size: int) -> pd.DataFrame:
+    """Judge the scans of which the answer to a question is known."""
+    patients = scans["patient"].to_numpy(str)
+    table = windows(view.forecast, view.events, patients, size, seed_for(0, "monitor", "windows"))
     for name in ("from", "to") if watched.dated else ():
         table[f"{name}_date"] = scans["date"].dt.date.astype(str).to_numpy()[table[name] - 1]
-    return table
+    return table.assign(label=view.name if watched.several else "")
 
 
 def facts_of(watched: Watched, reference: Config) -> Config:
@@ -243,7 +189,8 @@ def words_on(chart: Chart, scans: pd.DataFrame) -> str:
     if chart.alarm is None or chart.since is None:
         return "no alarm"
     at, began = when(scans, chart.alarm), when(scans, chart.since + 1)
-    return f"ALARM at patient {chart.alarm}{at}, changed since about patient {chart.since + 1}{began}"
+    of = f"; of {', '.join(chart.found)}" if chart.found else f"; most of {chart.foremost}" if chart.foremost else ""
+    return f"ALARM at patient {chart.alarm}{at}, changed since about patient {chart.since + 1}{began}{of}"
 
 
 def when(scans: pd.DataFrame, number: int) -> str:
@@ -267,7 +214,8 @@ def tell(watched: Watched, charts: list[tuple[Chart, pd.DataFrame]], table: pd.D
         print(f"  {chart.name:<34} evidence {chart.most:>9.3g} at most   {words_on(chart, scans)}")
     for row in table.to_dict("records"):
         figures = ", ".join(f"{name} {interval(row, name)}" for name in FIGURES)
-        print(f"  labelled scans {row['from']} to {row['to']}: {row['events']} events; {figures}")
+        of = f"{row['label']}: " if row["label"] else ""
+        print(f"  {of}labelled scans {row['from']} to {row['to']}: {row['events']} events; {figures}")
 
 
 def interval(row: Any, name: str) -> str:

@@ -1,7 +1,9 @@
 """The page on a model in use: one file, no script, no network."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from math import log
+from operator import itemgetter
 from typing import Any
 
 from markupsafe import Markup
@@ -30,7 +32,8 @@ def write_monitoring(charts: Sequence[Row], windows: Sequence[Row], facts: Mappi
     charts : sequence of mapping
         name, n, most, limit, alarm, since, words, and log_capital (n,), natural logarithms.
     windows : sequence of mapping
-        Columns of `assessing.monitoring.windows`, and from_date and to_date where they are known.
+        Columns of `assessing.monitoring.windows`; label, "" where there is one question only; and from_date and
+        to_date where they are known. Those of a label stand together.
     facts : mapping
         scans, patients, unread, labelled, developed_on, order, false_alarms, classes.
     """
@@ -41,12 +44,20 @@ def write_monitoring(charts: Sequence[Row], windows: Sequence[Row], facts: Mappi
             style=Markup((HERE / "page.css").read_text()),  # our own file
             charts=[dict(one) | {"svg": evidence(one)} for one in charts],
             sounded=[one for one in charts if one["alarm"]],
-            windows=[dict(row) | {"figures": {name: figure_of(row, name) for name in FIGURES}} for row in windows],
-            curves=[over_time(windows, name) for name in FIGURES] if len(windows) > 1 else [],
+            labels=[of_label(label, list(rows)) for label, rows in groupby(windows, itemgetter("label"))],
             figure_names=FIGURES,
             facts=facts,
         )
     )
+
+
+def of_label(label: str, windows: Sequence[Row]) -> dict[str, Any]:
+    """Gather the windows of a label, with their figures, and curves where there are several."""
+    return {
+        "name": label,
+        "windows": [dict(row) | {"figures": {name: figure_of(row, name) for name in FIGURES}} for row in windows],
+        "curves": [over_time(windows, name) for name in FIGURES] if len(windows) > 1 else [],
+    }
 
 
 def evidence(one: Row) -> Markup:
@@ -87,4 +98,5 @@ def over_time(windows: Sequence[Row], name: str) -> dict[str, Any]:
     lines = [Line("", [(x, row[name]) for x, row in zip(middles, known, strict=True)], 1, marks=True)]
     lines += [Line("", [(ends[0], value), (ends[1], value)], 5, dashed=True) for value in wanted]
     axes = Axes("labelled scan", FIGURES[name], x_range=ends, y_range=(low, high), x_whole=True, legend=False)
-    return {"name": name, "svg": chart(f"{FIGURES[name]} over time", axes, lines, bars=bars)}
+    of = f" of {windows[0]['label']}" if windows[0]["label"] else ""
+    return {"name": name, "svg": chart(f"{FIGURES[name]}{of} over time", axes, lines, bars=bars)}

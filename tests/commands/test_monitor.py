@@ -28,10 +28,10 @@ def bundle(tmp_path_factory):
     metadata = json.loads((folder / METADATA).read_text()) | {"classes": CLASSES}
     (folder / METADATA).write_text(json.dumps(metadata))
     lesion, label = forecasts(0, 150)
-    table = pd.DataFrame({"patient": np.arange(150), "label": label, "probability_0": 1 - lesion})
+    table = pd.DataFrame({"patient": np.arange(150), "probability_0": 1 - lesion})
     table["probability_1"] = lesion
     table["ood_score"] = np.random.default_rng(1).normal(size=150)
-    known = reference_of(table, CLASSES, scans=153, refused=3)
+    known = reference_of(table, (label == "lesion").astype(int), CLASSES, scans=153, refused=3)
     (folder / REFERENCE).parent.mkdir()
     (folder / REFERENCE).write_text(json.dumps(known))
     write_manifest(folder, {})

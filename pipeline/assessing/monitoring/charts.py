@@ -1,6 +1,7 @@
 """A chart of evidence over time: when it sounded the alarm, and since when there was something to be found."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +22,14 @@ class Chart:
         Its natural logarithm after each patient.
     limit : float
         The capital that sounds the alarm.
+    parts : mapping of str to (n,)
+        Where the capital is the mean of several, those, by label.
     """
 
     name: str
     log_capital: Floats
     limit: float
+    parts: Mapping[str, Floats] = field(default_factory=dict)
 
     @property
     def alarm(self) -> int | None:
@@ -40,6 +44,22 @@ class Chart:
             return None
         before = np.concatenate([[0.0], self.log_capital[: self.alarm]])
         return int(len(before) - 1 - before[::-1].argmin())
+
+    @property
+    def found(self) -> list[str]:
+        """Name the labels whose own capital alone was enough for the alarm, at any time.
+
+        It then was `limit` times their number, so that the mean reached the limit too: that a label is ever named
+        without a reason is part of the false alarms that are allowed to the chart, and costs none of its own.
+        """
+        enough = np.log(self.limit * max(len(self.parts), 1))
+        return [name for name, logs in self.parts.items() if np.max(logs, initial=0.0) >= enough]
+
+    @property
+    def foremost(self) -> str:
+        """Name the label that held the most when the alarm sounded; "" if there was none, or are no labels."""
+        at = self.alarm
+        return max(self.parts, key=lambda name: float(self.parts[name][at - 1])) if self.parts and at else ""
 
     @property
     def most(self) -> float:
