@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
             facts_of(watched, reference),
         )
         Path(arguments.out).write_text(page)
-    if sounded := [chart.name for chart, _ in charts if chart.alarm]:
+    if sounded := [chart.name + of_found(chart) for chart, _ in charts if chart.alarm]:
         raise Refusal(f"alarm: {', '.join(sounded)}; find out why before the model is used on")
 
 
@@ -165,6 +165,7 @@ def facts_of(watched: Watched, reference: Config) -> Config:
         "order": order,
         "false_alarms": FALSE_ALARMS,
         "classes": watched.classes,
+        "several": watched.several,
     }
 
 
@@ -178,7 +179,12 @@ def shown(chart: Chart, scans: pd.DataFrame) -> Config:
         "alarm": chart.alarm,
         "since": chart.since,
         "words": words_on(chart, scans),
+        "found": chart.found,
         "log_capital": chart.log_capital.tolist(),
+        "parts": [
+            {"name": one.name, "most": one.most, "limit": one.limit, "enough": one.alarm is not None}
+            for one in chart.apart
+        ],
     }
 
 
@@ -189,8 +195,13 @@ def words_on(chart: Chart, scans: pd.DataFrame) -> str:
     if chart.alarm is None or chart.since is None:
         return "no alarm"
     at, began = when(scans, chart.alarm), when(scans, chart.since + 1)
-    of = f"; of {', '.join(chart.found)}" if chart.found else f"; most of {chart.foremost}" if chart.foremost else ""
-    return f"ALARM at patient {chart.alarm}{at}, changed since about patient {chart.since + 1}{began}{of}"
+    whose = of_found(chart) or (f", mostly of {chart.foremost}," if chart.foremost else "")
+    return f"ALARM{whose} at patient {chart.alarm}{at}, changed since about patient {chart.since + 1}{began}"
+
+
+def of_found(chart: Chart) -> str:
+    """Name the labels whose evidence is enough by itself."""
+    return f" of {', '.join(chart.found)}" if chart.found else ""
 
 
 def when(scans: pd.DataFrame, number: int) -> str:
@@ -210,6 +221,8 @@ def tell(watched: Watched, charts: list[tuple[Chart, pd.DataFrame]], table: pd.D
         f"against {reference['patients']} patients of development; alarm at {limit:.0f}, a false one in at most "
         f"{FALSE_ALARMS:.0%} of all models in use, however long and often one looks"
     )
+    if reference["log_loss"] is None and facts["labelled"]:
+        print("this release keeps no losses of its labels, which are not watched; release it anew to have them watched")
     for chart, scans in charts:
         print(f"  {chart.name:<34} evidence {chart.most:>9.3g} at most   {words_on(chart, scans)}")
     for row in table.to_dict("records"):

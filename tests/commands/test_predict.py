@@ -217,6 +217,55 @@ def test_labels_that_the_model_does_not_know_or_lack_a_class_are_refused_by_the_
     assert "--out" in capsys.readouterr().err and not (tmp_path / "s.json").exists()
 
 
+def several_labels(tmp_path, label="a;?c"):
+    """Write a bundle of labels that stand each by itself, and a table of a dozen scans of which `c` is never known."""
+    torch.manual_seed(0)
+    folder = written(tmp_path / "model", fitted("temperature", "sigmoid"))
+    rng, labels = np.random.default_rng(0), [label, "b;?c", "a; b;?c", "no finding;?c"] * 3
+    for number in range(12):
+        volume = rng.normal(50 + number % 2 * 20, 12, (12, 14, 10)).astype(np.float32)
+        save_nifti(tmp_path / "scans" / f"{number}.nii.gz", volume)
+    table = pd.DataFrame({"scan": [f"{number}.nii.gz" for number in range(12)], "label": labels})
+    table.to_csv(tmp_path / "scans" / "labels.csv", index=False)
+    return folder, tmp_path / "scans"
+
+
+def test_labels_that_stand_each_by_itself_are_recalibrated_one_by_one(tmp_path, capsys):
+    folder, scans = several_labels(tmp_path)
+    out = tmp_path / "site.json"
+    assert main(["predict", str(folder), "--site-recalibrate", str(scans / "labels.csv"), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "a; scans, each taken for a patient: 6 no a, 6 a" in printed and "c: stays as it was" in printed
+    labels = json.loads(out.read_text())["labels"]
+    assert list(labels) == CLASSES and labels["c"] is None
+    plain = predicted(tmp_path, folder, scans / "1.nii.gz")[CLASSES].astype(float)
+    updated = predicted(tmp_path, folder, scans / "1.nii.gz", "--calibration", out)[CLASSES].astype(float)
+    assert updated["c"].equals(plain["c"])
+    for name in "ab":
+        low, high = labels[name]["change"]["intercepts"]
+        odds = plain[name] / (1 - plain[name]) * np.exp(high - low)
+        np.testing.assert_allclose(updated[name], odds / (1 + odds))
+        assert abs(updated[name].iloc[0] - plain[name].iloc[0]) > 0.01
+    out.write_text(json.dumps(json.loads(out.read_text()) | {"labels": {"a": None}}))
+    assert main(["predict", str(folder), str(scans / "1.nii.gz"), "--calibration", str(out)]) == 1
+    assert "an update of each of the labels a, b, c is needed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [
+        ("a;zebra", "0.nii.gz: 'zebra' is no class of this model; the column label takes a, b, c, joined by ;"),
+        ("", "0.nii.gz: it has no label"),
+        ("a;?a", "0.nii.gz: 'a' stands there twice"),
+    ],
+)
+def test_several_labels_that_cannot_be_read_are_refused_by_the_scan(tmp_path, capsys, label, told):
+    folder, scans = several_labels(tmp_path, label)
+    words = ["--site-recalibrate", str(scans / "labels.csv"), "--out", str(tmp_path / "site.json")]
+    assert main(["predict", str(folder), *words]) == 1
+    assert told in capsys.readouterr().err
+
+
 def test_limits_that_are_none_are_refused_and_so_is_nothing_to_predict(tmp_path, asymmetric, capsys):
     folder = written(tmp_path / "model")
     (folder / LIMITS).write_text('{"limits": {"rules": 3}}')

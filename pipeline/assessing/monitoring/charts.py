@@ -52,8 +52,12 @@ class Chart:
         It then was `limit` times their number, so that the mean reached the limit too: that a label is ever named
         without a reason is part of the false alarms that are allowed to the chart, and costs none of its own.
         """
-        enough = np.log(self.limit * max(len(self.parts), 1))
-        return [name for name, logs in self.parts.items() if np.max(logs, initial=0.0) >= enough]
+        return [part.name for part in self.apart if part.alarm]
+
+    @property
+    def apart(self) -> list["Chart"]:
+        """Give a chart for each label, whose limit is that of all together times their number."""
+        return [Chart(name, logs, self.limit * len(self.parts)) for name, logs in self.parts.items()]
 
     @property
     def foremost(self) -> str:

@@ -29,3 +29,16 @@ def test_a_chart_of_nobody_has_no_alarm():
 def test_more_charts_need_more_evidence_each():
     assert limit_for(1) == 20
     assert limit_for(4) == 80
+
+
+def test_labels_that_were_enough_by_themselves_are_named_and_so_is_the_one_that_held_the_most():
+    parts = {"edema": np.log([1.0, 40, 90]), "mass": np.log([30.0, 50, 1])}
+    together = np.log([15.5, 45, 45.5])
+    chart = Chart("calibration", together, 40, parts)  # alone it takes 80
+    assert chart.alarm == 2 and chart.found == ["edema"] and chart.foremost == "mass"
+    assert Chart("calibration", together, 45.4, parts).found == []
+
+
+def test_a_chart_of_one_thing_names_no_label():
+    chart = Chart("drift", np.log([50.0]), 40)
+    assert chart.found == [] and chart.foremost == ""
