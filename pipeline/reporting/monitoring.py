@@ -30,8 +30,8 @@ def write_monitoring(charts: Sequence[Row], windows: Sequence[Row], facts: Mappi
     Parameters
     ----------
     charts : sequence of mapping
-        name, n, most, limit, alarm, since, words, found; log_capital (n,), natural logarithms; parts, for each label that
-        shares the capital a mapping: name, most, limit, enough.
+        name, n, most, limit, alarm, since, words, found; log_capital (n,), natural logarithms; parts, for each label
+        that shares the capital a mapping: name, most, limit, enough.
     windows : sequence of mapping
         Columns of `assessing.monitoring.windows`; label, "" where there is one question only; and from_date and
         to_date where they are known. Those of a label stand together.
