@@ -8,7 +8,10 @@ import random
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask a registry for its newest version
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 import albumentations as A  # noqa: N812
@@ -17,10 +20,12 @@ import torch
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from monai.transforms import Compose, Transform
+    from monai.transforms import Compose, RandomizableTransform
 
 Planes = NDArray[np.uint8]
 Kind = Literal["volume", "picture"]
+
+MONAI_IN_USE = Lock()  # a transform holds what it drew, and whether metadata are tracked is one switch for all threads
 
 
 def adaptation_view(planes: Planes, seed: int) -> Planes:
@@ -83,13 +88,47 @@ def contrastive_pair(planes: Planes, seed: int, kind: Kind, windows: int = 1) ->
 
 def _contrastive_view(planes: Planes, seed: int, kind: Kind, windows: int) -> Planes:
     shifted = _shift_through_planes(planes, seed, windows) if kind == "volume" else planes
-    return _through_monai(_contrastive_transforms(kind, planes.shape[1:]), shifted, seed)
+    return _drawn_in_turn(_contrastive_transforms(kind, planes.shape[1:]), shifted, seed)
 
 
 def _through_monai(transforms: "Compose", planes: Planes, seed: int) -> Planes:
-    transforms.set_random_state(seed=seed)
-    view = transforms(torch.from_numpy(planes.astype(np.float32) / 255))
-    return (np.asarray(view).clip(0, 1) * 255).round().astype(np.uint8)
+    with _alone_and_plain():
+        transforms.set_random_state(seed=seed)
+        view = transforms(_as_shares(planes))
+    return _as_grey_values(view)
+
+
+def _drawn_in_turn(transforms: "list[RandomizableTransform]", planes: Planes, seed: int) -> Planes:
+    from pipeline.imaging.drawing import drawn
+
+    view = _as_shares(planes)
+    with _alone_and_plain():
+        transforms[0].R.seed(seed)  # which all of them share: a new one for each would take as long as half the view
+        for transform in transforms:
+            view = drawn(transform, view)
+    return _as_grey_values(view)
+
+
+@contextmanager
+def _alone_and_plain() -> Iterator[None]:
+    """Let one thread at a time use MONAI, on plain tensors: metadata would take longer than the pixels."""
+    from monai.data import get_track_meta, set_track_meta
+
+    with MONAI_IN_USE:
+        tracked = get_track_meta()
+        set_track_meta(False)
+        try:
+            yield
+        finally:
+            set_track_meta(tracked)
+
+
+def _as_shares(planes: Planes) -> torch.Tensor:
+    return torch.from_numpy(planes.astype(np.float32)).div_(255)
+
+
+def _as_grey_values(view: torch.Tensor) -> Planes:
+    return np.asarray(view.clamp(0, 1).mul_(255).round_().to(torch.uint8))
 
 
 def _through_albumentations(planes: Planes, seed: int) -> Planes:
@@ -144,9 +183,8 @@ def _picture_transforms() -> A.Compose:
 
 
 @cache
-def _contrastive_transforms(kind: Kind, size: tuple[int, int]) -> "Compose":
+def _contrastive_transforms(kind: Kind, size: tuple[int, int]) -> "list[RandomizableTransform]":
     from monai.transforms import (
-        Compose,
         RandAdjustContrast,
         RandAffine,
         RandBiasField,
@@ -156,33 +194,35 @@ def _contrastive_transforms(kind: Kind, size: tuple[int, int]) -> "Compose":
     )
 
     colours = [RandScaleIntensity(factors=0.15, prob=0.8, channel_wise=True)] if kind == "picture" else []
-    return Compose(
-        [
-            _flip(),
-            RandAffine(  # crop, resize and turn in one interpolation
-                prob=1.0,
-                rotate_range=np.deg2rad(10),
-                translate_range=tuple(0.15 * length for length in size),
-                scale_range=((-0.3, 0.0), (-0.3, 0.0)),
-                padding_mode="zeros",
-            ),
-            RandAdjustContrast(prob=0.8, gamma=(0.6, 1.7)),
-            RandScaleIntensity(factors=0.3, prob=0.8),
-            RandBiasField(prob=0.5, degree=2, coeff_range=(-0.2, 0.2)),
-            *colours,
-            RandGaussianSmooth(sigma_x=(0.25, 1.5), sigma_y=(0.25, 1.5), prob=0.5),
-            RandGaussianNoise(prob=0.5, std=0.05),
-        ]
-    )
+    transforms = [
+        _flip(),
+        RandAffine(  # crop, resize and turn in one interpolation
+            prob=1.0,
+            rotate_range=np.deg2rad(10),
+            translate_range=tuple(0.15 * length for length in size),
+            scale_range=((-0.3, 0.0), (-0.3, 0.0)),
+            padding_mode="zeros",
+        ),
+        RandAdjustContrast(prob=0.8, gamma=(0.6, 1.7)),
+        RandScaleIntensity(factors=0.3, prob=0.8),
+        RandBiasField(prob=0.5, degree=2, coeff_range=(-0.2, 0.2)),
+        *colours,
+        RandGaussianSmooth(sigma_x=(0.25, 1.5), sigma_y=(0.25, 1.5), prob=0.5),
+        RandGaussianNoise(prob=0.5, std=0.05),
+    ]
+    shared = np.random.RandomState()
+    for transform in transforms:
+        transform.set_random_state(state=shared)
+    return transforms
 
 
-def _flip() -> "Transform":
+def _flip() -> "RandomizableTransform":
     from monai.transforms import RandFlip
 
     return RandFlip(prob=0.5, spatial_axis=1)
 
 
-def _affine(degrees: float, shift: float, scale: float) -> "Transform":
+def _affine(degrees: float, shift: float, scale: float) -> "RandomizableTransform":
     from monai.transforms import RandAffine
 
     return RandAffine(

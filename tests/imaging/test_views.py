@@ -1,5 +1,8 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+from monai.data import get_track_meta
 
 from pipeline.imaging.views import adaptation_view, contrastive_pair, training_view
 
@@ -114,3 +117,30 @@ def test_a_case_stays_as_it_is_when_strong_views_are_drawn():
     planes = CASES["volume"].copy()
     contrastive_pair(planes, 1, "volume")
     np.testing.assert_array_equal(planes, CASES["volume"])
+
+
+def test_threads_that_draw_at_the_same_time_draw_what_each_would_alone():
+    planes, seeds = CASES["picture"], range(40)
+    alone = [(contrastive_pair(planes, seed, "picture"), training_view(planes, seed, "volume")) for seed in seeds]
+    with ThreadPoolExecutor(2) as threads:
+        pairs = threads.map(lambda seed: contrastive_pair(planes, seed, "picture"), seeds)
+        views = threads.map(lambda seed: training_view(planes, seed, "volume"), seeds)
+        together = list(zip(pairs, views, strict=True))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(np.stack([*one[0], one[1]]), np.stack([*other[0], other[1]]))
+
+
+def test_monai_tracks_metadata_for_others_after_a_view_was_drawn_or_could_not_be():
+    assert get_track_meta()
+    contrastive_pair(CASES["picture"], 1, "picture")
+    with pytest.raises(RuntimeError, match="RandFlip"):
+        adaptation_view(np.zeros((3,), dtype=np.uint8), 1)
+    assert get_track_meta()
+
+
+def test_a_case_that_may_only_be_read_can_be_viewed(recwarn):
+    planes = CASES["volume"].copy()
+    planes.flags.writeable = False
+    adaptation_view(planes, 1)
+    contrastive_pair(planes, 1, "volume")
+    assert not recwarn.list
