@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from trials import DATA
 
-from pipeline.engine import ahead, device
+from pipeline.engine import device, passes_ahead
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation import Steps
 from pipeline.imaging.views import contrastive_pair
@@ -94,7 +94,7 @@ def one_round(encoder: Encoder, draw: Draw, stages: int, now: Now) -> dict[str, 
     """Let all take their turn; seconds a pass."""
     resident = [(as_trained(first), as_trained(second)) for first, second in draw(0)]
     ready, drawn = Clock(lambda number: resident, now), Clock(draw, now)
-    coming = Clock(lambda number: ahead(draw(number)), now)
+    coming = Clock(passes_ahead(draw), now)
     seconds = {"bare loop": bare(encoder, resident, stages, now)}
     for name, clock in (("resident batches", ready), ("views drawn", drawn), ("views drawn ahead", coming)):
         settings = Settings(epochs=1, head_epochs=1, trainable_stages=stages)

@@ -88,7 +88,7 @@ def plan_of(
         seed_of,
         CaseViews(lambda case: load(paths.prepared_case(case)), seed_of, geometry, settings.filter_depth > 1),
         engine.progress,
-        engine.ahead,
+        engine.passes_ahead,
         paths.SCRATCH / stage / f"{fold}.pt",
         engine.device(),
         live.watched(partial(tell_epoch, fold), stage, fold),

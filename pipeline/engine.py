@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, count, islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -241,3 +241,31 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
         while found := coming.result():
             coming = worker.submit(lambda: list(islice(source, 1)))
             yield found[0]
+
+
+def passes_ahead(draw: Callable[[int], Iterable[Item]]) -> Callable[[int], Iterator[Item]]:
+    """Draw pass after pass as `ahead` draws items; also the first item of a pass, while the one before it ends.
+
+    Parameters
+    ----------
+    draw : callable
+        draw(n) gives the items of pass n; there is no last pass.
+
+    Returns
+    -------
+    callable
+        The same items by the number of their pass; those that follow one another gain.
+    """
+    end = object()
+    stream: Iterator[Item | object] = iter(())
+    coming: int | None = None
+
+    def give(number: int) -> Iterator[Item]:
+        nonlocal stream, coming
+        if number != coming:
+            stream = ahead(item for one in count(number) for item in chain(draw(one), [end]))
+        coming = None  # a pass that is left before its end is no beginning of the next
+        yield from takewhile(lambda item: item is not end, stream)
+        coming = number + 1
+
+    return give

@@ -54,3 +54,37 @@ def test_the_next_item_is_drawn_while_the_present_one_is_used():
 
     for item in engine.ahead(items()):
         assert item == 2 or drawn.wait(10)
+
+
+def test_passes_drawn_ahead_hold_what_each_draws_in_any_order_and_after_one_that_was_left():
+    give = engine.passes_ahead(lambda number: [(number, item) for item in range(number)])
+    for number in (2, 3, 0, 1, 2, 5, 2):
+        assert list(give(number)) == [(number, item) for item in range(number)]
+    assert next(give(3)) == (3, 0)
+    assert list(give(3)) == [(3, item) for item in range(3)]
+    assert next(give(4)) == (4, 0)
+    assert list(give(5)) == [(5, item) for item in range(5)]
+
+
+def test_a_pass_begins_to_be_drawn_when_the_one_before_it_ends():
+    begun = threading.Event()
+
+    def draw(number):
+        if number == 1:
+            begun.set()
+        yield number
+
+    give = engine.passes_ahead(draw)
+    assert list(give(0)) == [0]
+    assert begun.wait(10)
+    assert list(give(1)) == [1]
+
+
+def test_an_error_in_a_pass_comes_through():
+    def draw(number):
+        yield number
+        raise ValueError(f"spoiled {number}")
+
+    give = engine.passes_ahead(draw)
+    with pytest.raises(ValueError, match="spoiled 3"):
+        list(give(3))

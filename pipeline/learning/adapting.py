@@ -28,6 +28,7 @@ WATCHED = 5  # one patient in so many is set aside to judge the progress of lear
 FEWEST = 3  # images of a site that has values of its own; with fewer it counts as unknown
 LOOKS = 4  # pairs of views of each case set aside
 Pair = tuple[Tensor, Tensor]
+Passes = Callable[[int], Iterable[Pair]]
 Planes = NDArray[np.uint8]
 
 
@@ -92,7 +93,7 @@ class Adapting:
     progress : callable
         progress(items, label) shows how far the items have come.
     ahead : callable
-        Draws an iterator's next item while the present one is used.
+        Takes and gives what gives the items of a pass by its number; draws the next item while the present one is used.
     checkpoint : Path
         Where learning without labels is kept in case it is cut short.
     tell : callable
@@ -111,7 +112,7 @@ class Adapting:
     seed_of: Callable[..., int]
     views: Views
     progress: Callable[[Iterable[Any], str], Iterable[Any]]
-    ahead: Callable[[Iterable[Any]], Iterable[Any]]
+    ahead: Callable[[Passes], Passes]
     checkpoint: Path
     device: str | None
     tell: Callable[[Epoch], None]
@@ -245,7 +246,7 @@ def pretrain(network: Classifier, plan: Adapting) -> list[Epoch]:
     curve = continue_pretraining(
         network.encoder,
         OBJECTIVES[plan.method](network.encoder, images.shape[1], images.shape[-1]),
-        lambda number: plan.ahead(draw(seen.where(~watched), str(number))),
+        plan.ahead(lambda number: draw(seen.where(~watched), str(number))),
         [pair for look in range(LOOKS) for pair in draw(seen.where(watched), f"watched/{look}")],
         plan.settings,
         make_accelerator(plan.device),
