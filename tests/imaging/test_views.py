@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from monai.data import get_track_meta
 
-from pipeline.imaging.views import adaptation_view, contrastive_pair, training_view
+from pipeline.imaging.views import _contrastive_transforms, adaptation_view, contrastive_pair, training_view
 
 CASES = {
     "volume": np.random.default_rng(0).integers(0, 255, (6, 32, 32), dtype=np.uint8),
@@ -117,6 +117,17 @@ def test_a_case_stays_as_it_is_when_strong_views_are_drawn():
     planes = CASES["volume"].copy()
     contrastive_pair(planes, 1, "volume")
     np.testing.assert_array_equal(planes, CASES["volume"])
+
+
+def test_every_step_of_a_strong_view_is_drawn_by_itself():
+    planes, steps = CASES["grey"][:, :8, :8], _contrastive_transforms("picture", (8, 8))
+    done = []
+    for seed in range(150):
+        contrastive_pair(planes, seed, "picture")
+        done.append([step._do_transform for step in steps if step.prob < 1])
+    together = np.corrcoef(np.array(done, dtype=float), rowvar=False)
+    assert np.abs(together - np.eye(len(together))).max() < 0.3
+    assert np.abs(np.mean(done, axis=0) - [0.5, 0.8, 0.8, 0.5, 0.8, 0.5, 0.5]).max() < 0.13
 
 
 def test_threads_that_draw_at_the_same_time_draw_what_each_would_alone():
