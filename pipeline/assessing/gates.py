@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.assessing.figures.subgroups import NOT_GIVEN
 from pipeline.assessing.views import TOP_LABEL
 
 Figure = Mapping[str, Any]
@@ -140,7 +141,10 @@ def _events(shown: Shown, least: int) -> Gate:
 
 
 def _worst_subgroup(shown: Shown, floor: float) -> Gate:
-    table = shown.subgroups
+    table = _told_apart(shown.subgroups)
+    if table.empty:
+        why = "nothing tells groups apart; name columns in calibrate.subgroups, or the site of each case"
+        return _gate("worst subgroup", None, why)
     too_few = table["too_few"].astype(bool)
     judged = table[(table["of"] != TOP_LABEL) & ~too_few & table["auc"].notna()]  # no patient has a top label
     few = f"{too_few.sum()} too small to be judged"
@@ -151,6 +155,11 @@ def _worst_subgroup(shown: Shown, floor: float) -> Gate:
     where = f"{worst['column']} {worst['value']}, {worst['scope'].replace('_', ' ')}"
     detail = f"lowest AUC {_show(figure)} ({where}), at least {floor:g}; {len(judged)} groups judged, {few}"
     return _gate("worst subgroup", floor - worst["auc"], detail, "of AUC")
+
+
+def _told_apart(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out columns that nobody has: all of whose cases are in one group, of what is not given."""
+    return table[(table["value"] != NOT_GIVEN).groupby(table["column"]).transform("any")]
 
 
 def _card(shown: Shown, fields: tuple[str, ...]) -> Gate:

@@ -65,6 +65,12 @@ def test_a_good_model_passes_every_gate_and_is_short_of_nothing():
         ({"subgroups": GOOD.subgroups[1:]}, "worst subgroup", None, "no group is large enough; 1 too small"),
         ({"subgroups": groups((*NORTH[:5], True, *NORTH[6:]))}, "worst subgroup", None, "no group"),
         ({"subgroups": groups((*NORTH[:6], "top label", NORTH[7]))}, "worst subgroup", None, "no group"),
+        (
+            {"subgroups": groups(("site", "not given", *NORTH[2:]))},
+            "worst subgroup",
+            None,
+            "nothing tells groups apart",
+        ),
         ({"statements": {"intended_use": "", "ethics": "number 5"}}, "card", 1, "empty in card.yaml: intended_use"),
         ({"leaks": 2, "copies": 1}, "no leak", 3, "2 acknowledged on both sides of the locked door, 1 pairs"),
         ({"stamps": {"simulated": False, "judged_images_seen": True}}, "judged images unseen", 1, "may not see"),
