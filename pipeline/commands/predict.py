@@ -120,7 +120,8 @@ def limits_in(folder: Path) -> Limits | None:
         return Limits.from_json(json.loads(file.read_text())["limits"])
     except (KeyError, TypeError, ValueError) as error:
         raise Refusal(
-            f"{file} is not what a release writes ({error}); take the bundle from its source again"
+            f"{file} is not what this medadapt writes ({error}); release the model anew, use the version of medadapt "
+            "that its MANIFEST.json names, or take the bundle from its source again"
         ) from error
 
 
