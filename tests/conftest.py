@@ -16,12 +16,23 @@ SHARED = Path(os.environ.get("MEDADAPT_TEST_DATA", ROOT.parent / "shared" / "dat
 TINY_ENCODER = "test_efficientnet"  # timm's own doll-size network
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no process is left with one of them in the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in slow, "stages" not in item.path.parts))
+
+
 @pytest.fixture(autouse=True)
 def private_keys(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test writes to the user's key folder, and the pseudonyms, hence folds and seeds, are the same every time."""
-    folder = tmp_path_factory.mktemp("keys")
-    write_private(folder / "clinic" / "salt", hashlib.sha256(b"clinic").hexdigest())
+    folder = key_folder(tmp_path_factory.mktemp("keys"))
     monkeypatch.setenv("MEDADAPT_KEYS", str(folder))
+    return folder
+
+
+def key_folder(folder: Path) -> Path:
+    """Put the salt of the cohort `clinic` into a folder."""
+    write_private(folder / "clinic" / "salt", hashlib.sha256(b"clinic").hexdigest())
     return folder
 
 

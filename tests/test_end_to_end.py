@@ -85,11 +85,21 @@ def keys(tmp_path_factory):
 @pytest.fixture(scope="module")
 def first_run(tmp_path_factory, keys):
     folder = fresh_clone(tmp_path_factory.mktemp("clone"))
-    return folder, stages_run(dvc(folder, "repro"))
+    return folder, stages_run(dvc(folder, "repro")), outs_of(folder)
+
+
+def outs_of(folder: Path) -> dict[str, str]:
+    """Hash of every out, metric and plot, as DVC's lock has it, but for the report: it tells seconds, too."""
+    lock = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
+    return {out["path"]: out["md5"] for stage in lock.values() for out in stage["outs"] if out["path"] != "data/report"}
+
+
+def changed_stages(folder: Path) -> set[str]:
+    return set(json.loads(dvc(folder, "status", "--json")))
 
 
 def test_one_command_leads_from_the_recipe_to_a_released_model(first_run):
-    folder, stages = first_run
+    folder, stages, _ = first_run
     assert stages[0] == "cohort" and {"evidence", "explain", "release"} < set(stages) and stages[-1] == "report"
     assert len(stages) == 14
     assert (folder / "data/report/index.html").is_file()
@@ -98,14 +108,14 @@ def test_one_command_leads_from_the_recipe_to_a_released_model(first_run):
 
 
 def test_a_second_repro_runs_nothing(first_run):
-    folder, _ = first_run
+    folder, *_ = first_run
     start = time.perf_counter()
     assert stages_run(dvc(folder, "repro")) == []
     print(f"a second repro took {time.perf_counter() - start:.1f} s")
 
 
 def test_git_would_take_figures_and_curves_but_no_image_and_no_table_of_cases(first_run):
-    folder, _ = first_run
+    folder, *_ = first_run
     status = ["git", "status", "--porcelain", "-uall"]
     new = [line[3:] for line in subprocess.run(status, cwd=folder, capture_output=True, text=True).stdout.splitlines()]
     allowed = ("data/metrics/", "data/openings.csv", "dvc.lock", "data/folds/")
@@ -114,7 +124,7 @@ def test_git_would_take_figures_and_curves_but_no_image_and_no_table_of_cases(fi
 
 
 def test_dvc_shows_one_short_set_of_metrics_with_the_same_keys_and_the_rest_stands_in_files(first_run):
-    folder, _ = first_run
+    folder, *_ = first_run
     shown = json.loads(dvc(folder, "metrics", "show", "--json"))[""]["data"]
     assert [Path(name).name for name in shown] == ["summary.json"]
     (sets,) = (entry["data"] for entry in shown.values())
@@ -126,40 +136,34 @@ def test_dvc_shows_one_short_set_of_metrics_with_the_same_keys_and_the_rest_stan
     assert "history.csv" in dvc(folder, "plots", "show", "--json") or (folder / "data/folds/0/history.csv").exists()
 
 
+def test_two_runs_from_nothing_give_the_same_bits(first_run, tmp_path):
+    _, _, outs = first_run
+    other = fresh_clone(tmp_path / "other")
+    dvc(other, "repro")
+    assert outs_of(other) == outs and len(outs) > 40
+
+
 def test_a_change_in_calibration_or_in_assessing_retrains_nothing(first_run):
-    folder, _ = first_run
+    folder, *_ = first_run
     code = folder / "pipeline/assessing/figures/metrics.py"
     before = (code.read_text(), (folder / "params.yaml").read_text())
     code.write_text(before[0] + "\n# another comment\n")
     edit(folder / "params.yaml", {"calibrate": {"bins": 7}})
-    assert set(stages_run(dvc(folder, "repro"))) == JUDGING
+    assert "calibrate" in changed_stages(folder) <= JUDGING
+    assert stages_run(dvc(folder, "repro", "calibrate")) == ["calibrate"]
     code.write_text(before[0])
     (folder / "params.yaml").write_text(before[1])
-    dvc(folder, "repro")
 
 
 def test_a_new_name_in_the_list_of_folds_trains_that_one_only(first_run):
-    folder, _ = first_run
+    folder, *_ = first_run
     edit(folder / "params.yaml", {"split": {"folds": [0, 1, 2, "final"]}})
-    assert set(stages_run(dvc(folder, "repro"))) == {"split", "adapt@2", "finetune@2"} | JUDGING
-
-
-def test_two_runs_from_nothing_give_the_same_bits(first_run, tmp_path):
-    folder, _ = first_run
-    other = fresh_clone(tmp_path / "other")
-    edit(other / "params.yaml", {"split": {"folds": [0, 1, 2, "final"]}})
-    dvc(other, "repro")
-    locks = [yaml.safe_load((place / "dvc.lock").read_text())["stages"] for place in (folder, other)]
-    # The report counts the openings of the test set, and the first clone has opened it for two calibrations.
-    outs = [
-        {out["path"]: out["md5"] for stage in lock.values() for out in stage["outs"] if out["path"] != "data/report"}
-        for lock in locks
-    ]
-    assert outs[0] == outs[1] and len(outs[0]) > 40
+    assert stages_run(dvc(folder, "repro", "finetune@2")) == ["split", "adapt@2", "finetune@2"]
+    assert changed_stages(folder) <= JUDGING
 
 
 def test_the_report_asks_nothing_of_any_network_and_reads_well_in_a_browser(first_run, tmp_path):
-    folder, _ = first_run
+    folder, *_ = first_run
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no chromium on this machine; Debian's package is called chromium")

@@ -3,6 +3,8 @@
 import importlib.metadata
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from email.message import Message
 from importlib.metadata import Distribution, PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -21,60 +23,81 @@ LONGEST = 100  # characters of a licence's name; some packages write the whole l
 Config = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Package:
+    """What an installed package says of itself, read once.
+
+    Attributes
+    ----------
+    name, version : str
+    asks_for : frozenset of str
+        Normalised names of what it needs on this machine, without its extras.
+    licences : list of dict
+        As CycloneDX writes them; empty where it states none.
+    """
+
+    name: str
+    version: str
+    asks_for: frozenset[str]
+    licences: list[Config]
+
+    @property
+    def url(self) -> str:
+        """The package URL, which names it in the bill."""
+        return f"pkg:pypi/{_key(self.name)}@{self.version}"
+
+
 def bill_of_materials(name: str, version: str, needed: Iterable[str] = NEEDED) -> Config:
     """List the packages at hand that `needed` ones lead to, each with its version and licence.
 
     It holds no time and no serial number, so that equal environments give equal bytes. Files inside a package (a
     library of C that it brings along) are not listed.
     """
-    found = _closure(needed)
-    parts = {key: found[key].metadata["Name"] for key in sorted(found)}
-    graph = [{"ref": _url(found[key]), "dependsOn": sorted(_urls(found, found[key]))} for key in parts]
+    found = dict(sorted(_closure(needed).items()))
     root = {"type": "machine-learning-model", "bom-ref": name, "name": name, "version": version}
-    direct = sorted(_url(found[_key(one)]) for one in needed if _key(one) in found)
+    graph = [{"ref": one.url, "dependsOn": _urls(found, one.asks_for)} for one in found.values()]
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
         "metadata": {"component": root},
-        "components": [_component(found[key]) for key in parts],
-        "dependencies": [{"ref": name, "dependsOn": direct}, *graph],
+        "components": [_component(one) for one in found.values()],
+        "dependencies": [{"ref": name, "dependsOn": _urls(found, map(_key, needed))}, *graph],
     }
 
 
-def _closure(needed: Iterable[str]) -> dict[str, Distribution]:
+def _closure(needed: Iterable[str]) -> dict[str, Package]:
     """Find what packages lead to, by normalised name; what is not installed is not needed on this machine."""
-    found: dict[str, Distribution] = {}
+    found: dict[str, Package] = {}
     todo = {_key(one) for one in needed}
     while todo:
         key = todo.pop()
         try:
-            found[key] = importlib.metadata.distribution(key)
+            found[key] = _read(importlib.metadata.distribution(key))
         except PackageNotFoundError:
             continue
-        todo |= _asked_for(found[key]) - set(found)
+        todo |= found[key].asks_for - set(found)
     return found
 
 
-def _asked_for(package: Distribution) -> set[str]:
-    """Name what a package itself asks for on this machine, without its extras."""
-    asked = map(Requirement, package.requires or ())
-    return {_key(one.name) for one in asked if one.marker is None or one.marker.evaluate({"extra": ""})}
+def _read(distribution: Distribution) -> Package:
+    told: Any = distribution.metadata  # parsed anew at each access, so it is asked once
+    asked = map(Requirement, told.get_all("Requires-Dist") or ())
+    needed = (one for one in asked if one.marker is None or one.marker.evaluate({"extra": ""}))
+    return Package(told["Name"], told["Version"], frozenset(_key(one.name) for one in needed), _licences(told))
 
 
-def _urls(found: dict[str, Distribution], package: Distribution) -> set[str]:
-    return {_url(found[key]) for key in _asked_for(package) if key in found}
+def _urls(found: dict[str, Package], keys: Iterable[str]) -> list[str]:
+    return sorted(found[key].url for key in set(keys) if key in found)
 
 
-def _component(package: Distribution) -> Config:
-    known = {"type": "library", "bom-ref": _url(package), "name": package.metadata["Name"], "version": package.version}
-    licences = _licences(package)
-    return known | {"purl": _url(package)} | ({"licenses": licences} if licences else {})
+def _component(package: Package) -> Config:
+    known = {"type": "library", "bom-ref": package.url, "name": package.name, "version": package.version}
+    return known | {"purl": package.url} | ({"licenses": package.licences} if package.licences else {})
 
 
-def _licences(package: Distribution) -> list[Config]:
+def _licences(told: Message) -> list[Config]:
     """Read the licence as the package states it: an SPDX expression, or a name, or its classifiers."""
-    told: Any = package.metadata
     if expression := told.get("License-Expression"):
         return [{"expression": expression}]
     classified = [one.rpartition(" :: ")[2] for one in told.get_all("Classifier") or [] if one.startswith("License ::")]
@@ -85,7 +108,3 @@ def _licences(package: Distribution) -> list[Config]:
 
 def _key(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _url(package: Distribution) -> str:
-    return f"pkg:pypi/{_key(package.metadata['Name'])}@{package.version}"

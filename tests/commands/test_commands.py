@@ -42,7 +42,7 @@ def test_import_refuses_a_wrong_column_by_its_option(project, tmp_path, capsys):
 
 
 def test_plan_tells_stages_values_time_and_disk_before_anything_ran(project, capsys):  # noqa: F811
-    root = project(preprocess__image_size="auto")
+    root = project(preprocess__image_size="auto", finetune__strategy="auto")
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=root, check=True)
     assert main(["plan", "--minutes", "10"]) == 0
     printed = capsys.readouterr().out

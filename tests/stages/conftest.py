@@ -54,7 +54,7 @@ def lay_out(root, monkeypatch, patients=24):
     values["preprocess"]["image_size"] = 32
     values["split"].update(n_folds=3, folds=[0, 1, 2, "final"], test="given", test_sites=[], inner_fraction=0.3)
     values["adapt"].update(encoder=TINY_ENCODER, weights="weights.pt")
-    values["finetune"].update(epochs=2, views=1, trainable_stages=1)
+    values["finetune"].update(strategy="lp_ft", epochs=2, views=1, trainable_stages=1)  # auto is tested by itself
     values["calibrate"].update(n_bootstrap=100, test="open", method="temperature", per_patient="none")
     values["calibrate"].update(subgroups=[], baseline=[])
     values["release"].update(exports=[])  # tested by themselves: they take seconds

@@ -208,8 +208,7 @@ def test_no_plot_is_cut_by_the_edge_of_a_printed_page(opened):
     assert {n for n in range(figures) if places[f"TOP{n}"] != places[f"END{n}"]} == set()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1200, 390])
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (390, "dark")])
 def test_axe_finds_nothing_that_shuts_a_reader_out(opened, scheme, width):
     axe = pytest.importorskip("axe_playwright_python.base")
     page = opened(width, color_scheme=scheme)

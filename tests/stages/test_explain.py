@@ -10,19 +10,9 @@ import pytest
 from PIL import Image
 
 from pipeline import paths
-from tests.stages.test_stages import FOLDS, run
+from tests.stages.test_stages import run, until_calibrated
 
 ODD = "<script>alert(1)</script>"
-
-
-def judged(folds=FOLDS):
-    run(
-        "cohort",
-        "preprocess",
-        "split",
-        *(f"{stage} --fold {fold}" for fold in folds for stage in ("adapt", "finetune")),
-    )
-    run("calibrate")
 
 
 def with_odd_site(root):
@@ -55,7 +45,7 @@ def test_histograms_count_every_voxel_of_a_site_before_and_after(project):
 
 def test_the_surest_mistakes_are_shown_with_what_was_forecast_by_the_model_that_did(project):
     project(explain__errors=3)
-    judged()
+    until_calibrated()
     run("explain")
     found, forecasts = table(paths.MISTAKES), table(paths.PREDICTIONS)
     assert set(found["scope"]) <= {"internal", "external"} and len(found)
@@ -75,7 +65,7 @@ def test_the_surest_mistakes_are_shown_with_what_was_forecast_by_the_model_that_
 
 def test_a_closed_test_set_is_neither_shown_nor_labelled(project):
     project(calibrate__test="closed")
-    judged()
+    until_calibrated()
     run("explain", "evidence")
     assert set(table(paths.MISTAKES)["scope"]) <= {"internal"}
     places = table(paths.evidence("embedding"))
@@ -85,7 +75,7 @@ def test_a_closed_test_set_is_neither_shown_nor_labelled(project):
 
 def test_places_and_distances_are_of_both_encoders_and_of_every_development_and_locked_case(project):
     project()
-    judged()
+    until_calibrated()
     run("evidence")
     places, distances = table(paths.evidence("embedding")), table(paths.evidence("domain_distance"))
     split = table(paths.split("final"))
@@ -99,7 +89,7 @@ def test_places_and_distances_are_of_both_encoders_and_of_every_development_and_
 def test_the_page_shows_them_escaped_and_without_a_name_and_says_what_has_not_run(project):
     root = project()
     with_odd_site(root)
-    judged()
+    until_calibrated()
     run("evidence", "release", "report")
     assert "python -m pipeline explain" in paths.REPORT.read_text()
     run("explain", "report")

@@ -53,7 +53,7 @@ def test_every_strategy_goes_from_the_split_to_scored_cases(project, strategy):
 
 
 def test_auto_climbs_from_the_cheap_end_and_says_what_it_tried_and_why(project):
-    project()
+    project(finetune__strategy="auto")
     until_adapted("0")
     run("finetune --fold 0")
     tried = recipe()["tried"]
@@ -63,7 +63,7 @@ def test_auto_climbs_from_the_cheap_end_and_says_what_it_tried_and_why(project):
 
 
 def test_a_small_budget_ends_the_climb_before_anything_is_trained(project):
-    project(finetune__budget=0)
+    project(finetune__strategy="auto", finetune__budget=0)
     until_adapted("0")
     run("finetune --fold 0")
     assert recipe()["strategy"] in ("knn", "probe") and "image passes at least" in recipe()["tried"][-1]["why"]

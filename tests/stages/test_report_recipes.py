@@ -127,7 +127,8 @@ def test_a_soup_is_not_told_as_one_epoch(reported, project):
     assert "mean of good epochs" in text_of(reported())
 
 
-def test_what_finetune_writes_is_what_the_page_reads(reported):
+def test_what_finetune_writes_is_what_the_page_reads(reported, project):
+    project(finetune__strategy="auto")
     run("adapt --fold 0", "finetune --fold 0")
     record, curve = paths.read_json(paths.recipe("0")), pd.read_csv(paths.history("0"))
     markup = reported()

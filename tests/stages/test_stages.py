@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,12 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from pipeline import paths
 from pipeline.__main__ import main
+from tests.conftest import key_folder
+from tests.stages.conftest import lay_out
 
 FOLDS = ("0", "1", "2", "final")
 
@@ -31,24 +35,47 @@ def refusal(capsys, stage):
     return message
 
 
-def run_all(folds=FOLDS):
+def until_calibrated(folds=FOLDS):
     run("cohort", "preprocess", "split")
     for fold in folds:
         run(f"adapt --fold {fold}", f"finetune --fold {fold}")
-    run("calibrate", "evidence", "release", "report")
+    run("calibrate")
 
 
-def test_a_private_cohort_goes_through_all_stages_and_no_name_leaves_the_key_folder(project, private_keys, capsys):
-    root = project()
-    run_all()
-    files = [file for file in (root / "data").rglob("*") if file.is_file() and "raw" not in file.parts]
+def run_all(folds=FOLDS):
+    until_calibrated(folds)
+    run("evidence", "release", "report")
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory):
+    """A project that went through all stages, and its key folder; nobody writes into them."""
+    with pytest.MonkeyPatch.context() as patch:
+        keys = key_folder(tmp_path_factory.mktemp("keys"))
+        patch.setenv("MEDADAPT_KEYS", str(keys))
+        root = lay_out(tmp_path_factory.mktemp("finished") / "project", patch)()
+        run_all()
+        return root, keys
+
+
+@pytest.fixture
+def finished(finished_run, monkeypatch):
+    """Change into the finished project; returns its key folder."""
+    root, keys = finished_run
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("MEDADAPT_KEYS", str(keys))
+    return keys
+
+
+def test_a_private_cohort_goes_through_all_stages_and_no_name_leaves_the_key_folder(finished, capsys):
+    files = [file for file in Path("data").rglob("*") if file.is_file() and "raw" not in file.parts]
     assert len(files) > 40
     for file in files:
         content = file.read_bytes()
         assert not re.search(rb"Doe(?![a-z])|Jane", content), file  # "does" is no name
         assert "Doe" not in str(file)
-        assert str(root).encode() not in content, file
-    names = (private_keys / "clinic" / "names.csv").read_text()
+        assert str(Path.cwd()).encode() not in content, file
+    names = (finished / "clinic" / "names.csv").read_text()
     assert "Jane Doe 3" in names
     case = re.search(r"case-\w+", names)[0]
     run(f"whois {case}")
@@ -56,35 +83,40 @@ def test_a_private_cohort_goes_through_all_stages_and_no_name_leaves_the_key_fol
     assert "not among" in refusal(capsys, "whois case-000000000000")
 
 
-def test_predict_gives_a_locked_case_the_probability_that_was_evaluated_to_the_bit(project, private_keys, capsys):
-    project()
-    run_all()
+def test_predict_gives_a_locked_case_the_probability_that_was_evaluated_to_the_bit(finished, tmp_path):
     judged = pd.read_csv(paths.PREDICTIONS)
     judged = judged[judged["scope"] == "external"]
-    names = pd.read_csv(private_keys / "clinic" / "names.csv").set_index("pseudonym")["name"]
+    names = pd.read_csv(finished / "clinic" / "names.csv").set_index("pseudonym")["name"]
     bundle = paths.bundle("demo_lesion_classification")
     files = [f"data/raw/clinic/{names[case]}" for case in judged["case"]]
-    assert main(["predict", str(bundle), *files, "--out", "results.csv"]) == 0
-    results = pd.read_csv("results.csv")
+    assert main(["predict", str(bundle), *files, "--out", str(tmp_path / "results.csv")]) == 0
+    results = pd.read_csv(tmp_path / "results.csv")
     np.testing.assert_array_equal(results["ill"].to_numpy(), judged["probability_1"].to_numpy())
 
 
-def test_predict_refuses_what_it_cannot_judge_with_the_reason_and_goes_on(project, capsys):
-    root = project()
-    run_all()
-    (root / "broken.png").write_bytes(b"no picture")
-    bundle = str(paths.bundle("demo_lesion_classification"))
-    good = "data/raw/clinic/Doe_00_0.png"
-    assert main(["predict", bundle, "broken.png", good, "absent.nii.gz"]) == 0
+def test_predict_refuses_what_it_cannot_judge_with_the_reason_and_goes_on(finished, tmp_path, capsys):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    broken, good = str(tmp_path / "broken.png"), "data/raw/clinic/Doe_00_0.png"
+    bundle = shutil.copytree(paths.bundle("demo_lesion_classification"), tmp_path / "bundle")
+    assert main(["predict", str(bundle), broken, good, "absent.nii.gz"]) == 0
     printed = capsys.readouterr().out
     assert "unreadable" in printed and "missing" in printed and "model status" in printed
-    assert "no scan could be scored" in refusal(capsys, f"predict {bundle} broken.png")
-    weights = Path(bundle) / "models" / "model.safetensors"
+    assert "no scan could be scored" in refusal(capsys, f"predict {bundle} {broken}")
+    weights = bundle / "models" / "model.safetensors"
     weights.chmod(0o644)
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
     assert "has changed since the release" in refusal(capsys, f"predict {bundle} {good}")
+
+
+def test_the_bundles_state_dict_and_its_safetensors_are_the_same_weights(finished):
+    bundle = paths.bundle("demo_lesion_classification")
+    plain = torch.load(bundle / "models" / "model.pt", weights_only=True)
+    safe = load_file(bundle / "models" / "model.safetensors")
+    assert plain.keys() == safe.keys() and all(torch.equal(plain[name], safe[name]) for name in plain)
+    manifest = json.loads((bundle / "MANIFEST.json").read_text())
+    assert "models/model.pt" in manifest["files"] and manifest["environment"]["packages"]["torch"]
 
 
 def test_figures_of_a_closed_test_set_stay_unseen_and_the_report_says_so(project):
@@ -98,7 +130,7 @@ def test_figures_of_a_closed_test_set_stay_unseen_and_the_report_says_so(project
 
 def test_each_different_model_that_is_looked_at_counts_as_one_opening(project):
     project()
-    run_all()
+    until_calibrated()
     run("calibrate")
     assert len(paths.OPENINGS.read_text().splitlines()) == 2
     project(finetune__views=0)
@@ -256,19 +288,6 @@ def test_a_locked_fraction_of_patients_is_never_developed_on(project):
         table = pd.read_csv(paths.split(fold))
         locked = set(table.loc[table["role"] == "locked", "patient"])
         assert locked and not locked & set(table.loc[table["role"] != "locked", "patient"])
-
-
-def test_the_bundles_state_dict_and_its_safetensors_are_the_same_weights(project):
-    from safetensors.torch import load_file
-
-    project(finetune__strategy="probe")
-    run_all()
-    bundle = paths.bundle("demo_lesion_classification")
-    plain = torch.load(bundle / "models" / "model.pt", weights_only=True)
-    safe = load_file(bundle / "models" / "model.safetensors")
-    assert plain.keys() == safe.keys() and all(torch.equal(plain[name], safe[name]) for name in plain)
-    manifest = json.loads((bundle / "MANIFEST.json").read_text())
-    assert "models/model.pt" in manifest["files"] and manifest["environment"]["packages"]["torch"]
 
 
 def test_a_defect_of_ours_keeps_its_traceback_and_a_refusal_has_none(project):
