@@ -47,19 +47,43 @@ class Shelf:
             kept: Parts = load_file(file)
             return kept
         found = function()
-        partial_file = file.with_suffix(f".{os.getpid()}.partial")
-        save_file(found, partial_file)
-        partial_file.replace(file)
+        with contextlib.suppress(OSError, SafetensorError):  # a full disk, or another fold that took the shelf away
+            self._keep(found, file)
         return found
 
     @staticmethod
+    def _keep(found: Parts, file: Path) -> None:
+        partial_file = file.with_suffix(f".{os.getpid()}.partial")
+        try:
+            save_file(found, partial_file)
+            partial_file.replace(file)
+        finally:
+            partial_file.unlink(missing_ok=True)
+
+    @staticmethod
     def _trim(folder: Path, limit: float) -> None:
-        shelves = sorted(folder.iterdir(), key=lambda shelf: shelf.stat().st_mtime, reverse=True)
         taken = 0
-        for number, shelf in enumerate(shelves):
-            taken += sum(file.stat().st_size for file in shelf.iterdir())
+        for number, shelf in enumerate(sorted(folder.iterdir(), key=_last_used, reverse=True)):
+            taken += _bytes_on(shelf)
             if number and taken > limit:
                 shutil.rmtree(shelf, ignore_errors=True)
+
+
+def _last_used(shelf: Path) -> float:
+    try:
+        return shelf.stat().st_mtime
+    except FileNotFoundError:  # folds run side by side, and another one has just removed it
+        return 0.0
+
+
+def _bytes_on(shelf: Path) -> int:
+    """Count what a shelf holds; meanwhile other folds may add, rename and remove files."""
+    total = 0
+    with contextlib.suppress(FileNotFoundError):
+        for file in shelf.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                total += file.stat().st_size
+    return total
 
 
 def room(shape: tuple[int, ...]) -> Tensor:

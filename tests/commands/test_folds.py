@@ -368,7 +368,8 @@ def test_folds_side_by_side_and_as_jobs_give_the_bytes_of_one_after_another_and_
         place = tmp_path / name.replace(" ", "_")
         shutil.copytree(root, place)
         environment = {**os.environ, "MEDADAPT_SLURM_CLUSTER": "local", "DVC_NO_ANALYTICS": "1"}
-        subprocess.run(words, cwd=place, check=True, env=environment)
+        done = subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{name}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
         monkeypatch.chdir(place)
         assert json.loads(engine.dvc("status", "--json", *targets)) == {}, name
         found[name] = results(place)

@@ -142,6 +142,21 @@ def test_the_oldest_shelf_goes_when_there_is_no_more_room(tmp_path):
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["four", "one", "three"]
 
 
+def test_a_file_that_another_fold_takes_away_while_shelves_are_counted_stops_nobody(tmp_path):
+    shelf = activations.Shelf(tmp_path, "one", 10**9)
+    shelf("a", lambda: {"maps": torch.zeros(1000)})
+    (tmp_path / "one" / "b.safetensors").symlink_to(tmp_path / "renamed meanwhile")  # is listed, and is not there
+    (tmp_path / "two").symlink_to(tmp_path / "removed meanwhile")
+    activations.Shelf(tmp_path, "three", 10**9)
+    assert shelf("a", lambda: {}).keys() == {"maps"}
+
+
+def test_where_nothing_can_be_kept_what_was_computed_is_given_all_the_same(tmp_path):
+    shelf = activations.Shelf(tmp_path, "one", 10**9)
+    shutil.rmtree(tmp_path / "one")  # by another fold, to make room
+    assert torch.equal(shelf("a", lambda: {"maps": torch.ones(3)})["maps"], torch.ones(3))
+
+
 @pytest.mark.parametrize("change", ["parameter", "encoder", "split"])
 def test_a_checkpoint_of_other_parameters_data_or_weights_is_another_ones(project, change):
     project()
