@@ -24,7 +24,7 @@ PLUMBING = {
         "paths",
         "engine",
         "scratch",
-        "activations",
+        "training/activations",
         "live",
         "refusal",
         "seeds",

@@ -20,7 +20,7 @@ from pipeline.learning.weights import BadWeights
 from pipeline.refusal import Refusal
 from pipeline.schema import Evidence
 from pipeline.seeds import seed_for
-from pipeline.trainings import stored
+from pipeline.training.trainings import stored
 
 Floats = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from pipeline.arms.splits import Split
 from pipeline.arms.trainings import Trained, Trainings, smaller
 from pipeline.assessing.evidence.runs import PROBE, TRAINED, Key, Runs, Trajectory
 from pipeline.assessing.judged import Judged, Labelling
-from pipeline.forecasts import labels_of
+from pipeline.judging.forecasts import labels_of
 from pipeline.learning.evidence.subsets import nested
 from pipeline.seeds import seed_for
 

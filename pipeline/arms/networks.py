@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline import engine, paths
-from pipeline.adaptations import plan_of, pretrained
 from pipeline.arms.splits import Split
 from pipeline.imaging.case_views import CaseViews
 from pipeline.imaging.geometry import Geometry
@@ -26,7 +25,8 @@ from pipeline.learning.terms import TERMS
 from pipeline.paths import Role
 from pipeline.schema import FINAL, Params
 from pipeline.seeds import seed_for
-from pipeline.trainings import frozen_stages, load_adapted, stored
+from pipeline.training.adaptations import plan_of, pretrained
+from pipeline.training.trainings import frozen_stages, load_adapted, stored
 
 Floats = NDArray[np.float64]
 ADAPTED, IMAGENET, SCRATCH = "adapted", "imagenet", "scratch"

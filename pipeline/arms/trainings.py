@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline import adaptations, engine, paths, scratch, trainings
+from pipeline import engine, paths, scratch
 from pipeline.arms.networks import ADAPTED, SCRATCH, Arms, NotMeasured
 from pipeline.arms.splits import Split
 from pipeline.imaging.geometry import REFERENCE_SIZE
@@ -34,7 +34,8 @@ from pipeline.learning.recipe import Recipe
 from pipeline.learning.strategies import STRATEGIES
 from pipeline.paths import Role
 from pipeline.seeds import seed_for
-from pipeline.trainings import frozen_stages, labelled_cases, recipe_of, term_of, whole_cases
+from pipeline.training import adaptations, trainings
+from pipeline.training.trainings import frozen_stages, labelled_cases, recipe_of, term_of, whole_cases
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from pipeline import paths
 from pipeline.assessing.bootstrap import Estimate
 from pipeline.assessing.comparison import Compared, Forecasts, Settings, in_common, paired, unpaired
 from pipeline.assessing.patients import PATIENTS
-from pipeline.finished_runs import Run, read_run
 from pipeline.params import PARAMS_FILE
 from pipeline.refusal import Refusal
 from pipeline.reporting.comparison import FIGURES, write_comparison
+from pipeline.runs.finished import Run, read_run
 from pipeline.seeds import seed_for
 
 Pair = tuple[Forecasts, Forecasts]

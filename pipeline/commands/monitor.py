@@ -23,8 +23,8 @@ from pipeline.releasing.manifest import BrokenBundle
 from pipeline.releasing.opening import open_bundle, reference_in
 from pipeline.releasing.zipped import unpacked
 from pipeline.reporting.monitoring import write_monitoring
-from pipeline.scans_in_use import Watched, read_watched
 from pipeline.seeds import seed_for
+from pipeline.using.scans import Watched, read_watched
 
 Config = dict[str, Any]
 Floats = NDArray[np.float64]

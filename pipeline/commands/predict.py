@@ -21,9 +21,9 @@ from pipeline.releasing.bundle import LIMITS, METADATA
 from pipeline.releasing.manifest import BrokenBundle
 from pipeline.releasing.opening import Opened, open_bundle
 from pipeline.releasing.zipped import unpacked
-from pipeline.saliency_files import overlays_by
-from pipeline.scoring import BadModel, Look, looks_by
-from pipeline.site_calibration import Change, recalibrate, recalibration_in
+from pipeline.using.saliency_files import overlays_by
+from pipeline.using.scoring import BadModel, Look, looks_by
+from pipeline.using.site_calibration import Change, recalibrate, recalibration_in
 
 BAD_IMAGE = "bad image"
 Row = dict[str, Any]

@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline import paths
 from pipeline.refusal import Refusal
-from pipeline.running import Job, being_written, duration, processes_here, training_of
+from pipeline.runs.running import Job, being_written, duration, processes_here, training_of
 
 STATES = {
     "done": "what it wrote is of these parameters, code and files",

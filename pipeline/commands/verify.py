@@ -15,7 +15,7 @@ from pipeline.releasing.manifest import MANIFEST, SEAL, SIGNATURE, BrokenBundle,
 from pipeline.releasing.opening import open_bundle
 from pipeline.releasing.signature import signer_of
 from pipeline.releasing.zipped import unpacked
-from pipeline.scoring import logits_by, outcomes, processor
+from pipeline.using.scoring import logits_by, outcomes, processor
 
 Config = dict[str, Any]
 

@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline import engine, paths
-from pipeline.adaptations import images_of, plan_of, pretrained
 from pipeline.imaging.geometry import Geometry
 from pipeline.learning.adapting import Adapting, Images, adapt, features_of, views_of
 from pipeline.learning.cases import FrozenCases
@@ -32,6 +31,7 @@ from pipeline.learning.terms import TERMS
 from pipeline.paths import Role
 from pipeline.refusal import Refusal
 from pipeline.schema import Adapt, Params
+from pipeline.training.adaptations import images_of, plan_of, pretrained
 
 log = logging.getLogger(__name__)
 

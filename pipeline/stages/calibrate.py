@@ -38,12 +38,12 @@ from pipeline.assessing.summary import (
     of_a_site,
     rows_of,
 )
-from pipeline.forecasts import (
+from pipeline.judging.forecasts import (
     forecasts_of_rungs,
     locked_name,
     unlabelled_images,
 )
-from pipeline.judging import judge_folds, judge_left_out, judge_locked, released_by
+from pipeline.judging.judged_sets import judge_folds, judge_left_out, judge_locked, released_by
 from pipeline.paths import Role
 from pipeline.refusal import Refusal
 from pipeline.schema import FINAL, Params

@@ -25,7 +25,7 @@ from pipeline.assessing.evidence.stratified import resample
 from pipeline.assessing.evidence.training_time import time_to_quality, trajectories_table
 from pipeline.assessing.evidence.verdicts import NOT_MEASURED, verdicts
 from pipeline.assessing.judged import Labelling, summary_of
-from pipeline.forecasts import locked_name
+from pipeline.judging.forecasts import locked_name
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
 

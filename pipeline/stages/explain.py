@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from pipeline import engine, paths
 from pipeline.assessing.judged import ENSEMBLE, Labelling
 from pipeline.assessing.mistakes import confident_mistakes
-from pipeline.forecasts import labels_of
 from pipeline.imaging.films import evenly, film, frames, overlaid
 from pipeline.imaging.geometry import Geometry
+from pipeline.judging.forecasts import labels_of
 from pipeline.learning.classifier import Classifier
 from pipeline.learning.saliency import saliency
 from pipeline.schema import Params

@@ -31,7 +31,7 @@ from pipeline.paths import Role
 from pipeline.refusal import Refusal
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
-from pipeline.trainings import labelled_cases, load_adapted, recipe_of, stored, term_of
+from pipeline.training.trainings import labelled_cases, load_adapted, recipe_of, stored, term_of
 
 log = logging.getLogger(__name__)
 

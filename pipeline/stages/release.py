@@ -14,19 +14,19 @@ from pipeline import paths
 from pipeline.assessing.calibrating.calibration_maps import calibrator_from, digest_of
 from pipeline.assessing.judged import Labelling
 from pipeline.assessing.limits import Limits
-from pipeline.characteristics import characteristics
-from pipeline.enclosed import subgroup_rows, write_evidence
-from pipeline.exporting import development_cases, export, known_sites
-from pipeline.foreign_scans import held_back
-from pipeline.gating import Judgement, judge
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.phantoms import write_phantoms
 from pipeline.imaging.preparation import Steps
 from pipeline.imaging.transforms import preparation_config
-from pipeline.limits_of_use import counted, limits_of
 from pipeline.originals import original_files
+from pipeline.packing.characteristics import characteristics
+from pipeline.packing.enclosed import subgroup_rows, write_evidence
+from pipeline.packing.exporting import development_cases, export, known_sites
+from pipeline.packing.foreign_scans import held_back
+from pipeline.packing.gating import Judgement, judge
+from pipeline.packing.limits_of_use import counted, limits_of
+from pipeline.packing.parity import preparation_parity
 from pipeline.params import PARAMS_FILE
-from pipeline.parity import preparation_parity
 from pipeline.refusal import Refusal
 from pipeline.releasing.archive import AlreadyKept, keep
 from pipeline.releasing.bundle import (
@@ -48,7 +48,7 @@ from pipeline.releasing.manifest import code_in, environment, sha256_of, write_m
 from pipeline.releasing.sbom import SBOM, bill_of_materials
 from pipeline.releasing.signature import CannotSign, sign
 from pipeline.schema import FINAL, Params
-from pipeline.scoring import logits_by, looks_by, outcomes, processor
+from pipeline.using.scoring import logits_by, looks_by, outcomes, processor
 
 Config = dict[str, Any]
 

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline import finished_runs
 from pipeline.__main__ import main
 from pipeline.assessing.calibrating.calibration_maps import identity_for
 from pipeline.assessing.judged import Labelling, judged_by, summary_of
 from pipeline.commands import compare
+from pipeline.runs import finished
 from pipeline.seeds import seed_for
 
 CLASSES = ["well", "ill"]
@@ -278,7 +278,7 @@ def test_folders_that_end_alike_are_told_apart_by_number(folders, capsys):
 
 
 def test_nested_parameters_are_named_by_dotted_keys_and_lists_stay_whole():
-    assert finished_runs.flat({"a": {"b": {"c": 1}, "d": [1, 2]}, "e": {}}) == {"a.b.c": 1, "a.d": [1, 2], "e": {}}
+    assert finished.flat({"a": {"b": {"c": 1}, "d": [1, 2]}, "e": {}}) == {"a.b.c": 1, "a.d": [1, 2], "e": {}}
     found = compare.differences([{"a": 1, "b": [1]}, {"a": 1, "b": [2], "c": None}])
     assert found == {"b": ["[1]", "[2]"], "c": ["(absent)", "null"]}
 

@@ -18,7 +18,7 @@ from pipeline.imaging.appearance import appearance
 from pipeline.releasing.bundle import LIMITS, METADATA
 from pipeline.releasing.manifest import write_manifest
 from pipeline.releasing.opening import Opened, open_bundle
-from pipeline.scoring import looks_by
+from pipeline.using.scoring import looks_by
 from tests.conftest import save_nifti
 from tests.releasing.test_bundle import CALIBRATOR, CLASSES, expected, fitted, rewrite, written
 

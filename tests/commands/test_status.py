@@ -16,7 +16,7 @@ from pipeline import paths
 from pipeline.__main__ import main
 from pipeline.commands import status
 from pipeline.commands.status import Line, cells_of, joined, survey, words_of
-from pipeline.running import being_written, duration, epoch_of, job_of, processes_here
+from pipeline.runs.running import being_written, duration, epoch_of, job_of, processes_here
 
 COPY = """
 import pathlib, sys, time, yaml

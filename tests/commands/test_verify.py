@@ -21,7 +21,7 @@ from pipeline.releasing.card import OPEN, TEMPLATE, missing_sections
 from pipeline.releasing.manifest import MANIFEST, SEAL, code_in, sha256_of, write_manifest
 from pipeline.releasing.opening import open_bundle
 from pipeline.releasing.signature import sign
-from pipeline.scoring import logits_by, outcomes, processor
+from pipeline.using.scoring import logits_by, outcomes, processor
 from tests.conftest import save_nifti
 from tests.releasing.test_bundle import written
 from tests.releasing.test_signature import new_key
@@ -106,7 +106,7 @@ def test_a_changed_byte_anywhere_is_refused_by_verify_and_predict_before_anythin
     draw = random.Random(0)
     places = [(file, draw.randrange(file.stat().st_size)) for file in [*files, *draw.choices(files, k=20)]]
     assert len(places) > 28 and {bundle / MANIFEST, bundle / SEAL} < set(files)
-    monkeypatch.setattr("pipeline.scoring.load_file", lambda *_: pytest.fail("weights were opened"))
+    monkeypatch.setattr("pipeline.using.scoring.load_file", lambda *_: pytest.fail("weights were opened"))
     monkeypatch.setattr("pipeline.releasing.opening.calibrator_in", lambda *_: pytest.fail("metadata were opened"))
     for file, place in places:
         content = file.read_bytes()

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.activations import Shelf
 from pipeline.learning.cases import FrozenCases, WholeCases
 from pipeline.learning.classifier import Classifier
 from pipeline.learning.finetuning import PARTS, Labelled, Setting, forecast, out_of_fold_losses, train
@@ -14,6 +13,7 @@ from pipeline.learning.loop import make_accelerator
 from pipeline.learning.probe import parts
 from pipeline.learning.recipe import Recipe
 from pipeline.learning.strategies import LADDER, STRATEGIES, ladder_of
+from pipeline.training.activations import Shelf
 from tests.conftest import TINY_ENCODER
 
 RECIPE = Recipe(1, epochs=3, patience=3, batch_size=8, learning_rate=1e-3, rate_decay=0.5, weight_decay=0.0, rank=2)

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from pipeline.assessing.calibrating.calibration_maps import calibrator_from
-from pipeline.exporting import encoders_of, judge_by
 from pipeline.learning.encoder import inference
 from pipeline.learning.ensemble import network_from
 from pipeline.learning.portable import NotPortable, portable
+from pipeline.packing.exporting import encoders_of, judge_by
 from pipeline.releasing.calibrated import mapped
 from pipeline.releasing.exports import ALLOWED, WRITERS, largest_differences, write_onnx, write_torchscript
 from tests.conftest import ROOT

@@ -17,10 +17,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline import activations, paths
+from pipeline import paths
 from pipeline.__main__ import main
 from pipeline.learning import frozen
 from pipeline.stages import finetune
+from pipeline.training import activations
 from tests.conftest import ROOT
 from tests.stages.test_stages import refusal, run
 

@@ -5,11 +5,11 @@ from PIL import Image
 from pipeline import paths
 from pipeline.assessing.limits import Limits
 from pipeline.assessing.outliers import Alarm, Cloud
-from pipeline.foreign_scans import MOST, folders, held_back
 from pipeline.imaging.placement import Prepared
 from pipeline.imaging.reading.scan import Unreadable
+from pipeline.packing.foreign_scans import MOST, folders, held_back
 from pipeline.refusal import Refusal
-from pipeline.scoring import Look
+from pipeline.using.scoring import Look
 
 CLOUD = Cloud({"all": np.zeros(2)}, np.ones(2), np.array([[1.0, 0.0]]), np.array([1.0]), 1.0)
 LOOKS = Cloud({"all": np.zeros(28)}, np.ones(28), np.eye(28)[:1], np.array([1.0]), 1.0)

@@ -15,7 +15,7 @@ from pipeline import paths
 from pipeline.assessing.comparison import Forecasts
 from pipeline.assessing.judged import Labelling
 from pipeline.assessing.patients import PATIENTS
-from pipeline.forecasts import labels_of
+from pipeline.judging.forecasts import labels_of
 from pipeline.params import PARAMS_FILE
 from pipeline.refusal import Refusal
 

@@ -17,7 +17,7 @@ from pipeline.learning.ensemble import members_of, network_from
 from pipeline.learning.saliency import NO_MAP, saliency
 from pipeline.refusal import Refusal
 from pipeline.releasing.opening import Opened
-from pipeline.scoring import Look
+from pipeline.using.scoring import Look
 
 
 def overlays_by(bundle: Opened, folder: Path, scans: Sequence[Listed]) -> Callable[[Listed, Look], str]:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.assessing.figures.metrics import Labels
 from pipeline.assessing.views import View, views_of
-from pipeline.labels_in_use import flaw_in, numbers_of, written_as
 from pipeline.refusal import Refusal
+from pipeline.using.labels import flaw_in, numbers_of, written_as
 
 Floats = NDArray[np.float64]
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.assessing.judged import Labelling
-from pipeline.forecasts import known_of_cases
 from pipeline.imaging.labels import targets_of
+from pipeline.judging.forecasts import known_of_cases
 from pipeline.paths import Role
 
 DEVELOPMENT = "development"

@@ -11,7 +11,7 @@ from pipeline.imaging.cohort_table import BadTable
 from pipeline.imaging.reading.scan import Unreadable
 from pipeline.imaging.scan_list import Kind, list_scans
 from pipeline.refusal import Refusal
-from pipeline.scoring import Look
+from pipeline.using.scoring import Look
 
 MOST = 100  # scans of each kind that are scored
 NAME = re.compile(r"[\w .,()+-]+", re.ASCII)  # it is written into the model card

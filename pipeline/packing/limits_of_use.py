@@ -27,9 +27,9 @@ from pipeline.assessing.outliers import (
     worst_of,
 )
 from pipeline.assessing.summary import wilson
-from pipeline.forecasts import labels_of, mean_of_members, scored
 from pipeline.imaging.appearance import appearance
 from pipeline.imaging.spoiling import SPOILT
+from pipeline.judging.forecasts import labels_of, mean_of_members, scored
 from pipeline.learning.classifier import Classifier
 from pipeline.learning.encoder import inference
 from pipeline.learning.ensemble import mean_of

@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline import paths
 from pipeline.assessing.gates import Gate, Shown, check_gates
-from pipeline.enclosed import read_figures
+from pipeline.packing.enclosed import read_figures
 from pipeline.refusal import Refusal
 from pipeline.releasing.statements import FIELDS, BadStatements, read_statements
 from pipeline.schema import Gates

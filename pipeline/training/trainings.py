@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline import activations, engine, paths, scratch
+from pipeline import engine, paths, scratch
 from pipeline.imaging.batched_views import batched_views
 from pipeline.imaging.case_views import CaseViews
 from pipeline.imaging.geometry import Geometry
@@ -28,6 +28,7 @@ from pipeline.paths import Role
 from pipeline.refusal import Refusal
 from pipeline.schema import Finetune, Params
 from pipeline.seeds import seed_for
+from pipeline.training import activations
 
 ALIGNED = {"unlabelled": (Role.UNLABELLED,), "judged": (Role.UNLABELLED, Role.HELD_OUT, Role.LOCKED)}
 AROUND = ("mean", "std", "filter_depth", "harmonise", "sites", "per_site", "test_time_steps", "test_time_rate")

@@ -15,11 +15,11 @@ from pipeline.assessing.calibrating.site_update import SiteUpdate, change_from, 
 from pipeline.assessing.calibrating.updating import Recalibration
 from pipeline.imaging.reading.scan import Unreadable
 from pipeline.imaging.scan_list import Listed
-from pipeline.labels_in_use import flaw_in, numbers_of, written_as
 from pipeline.refusal import Refusal
 from pipeline.releasing.bundle import METADATA
 from pipeline.releasing.manifest import MANIFEST, sha256_of
-from pipeline.scoring import Look
+from pipeline.using.labels import flaw_in, numbers_of, written_as
+from pipeline.using.scoring import Look
 
 LooksAt = Callable[[Path, str | None], Look]
 Change = Recalibration | LabelChanges

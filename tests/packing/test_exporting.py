@@ -5,8 +5,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline import exporting
 from pipeline.learning.ensemble import network_from
+from pipeline.packing import exporting
 from pipeline.releasing.bundle import WEIGHTS
 from pipeline.releasing.exports import ALLOWED, FILES
 from tests.releasing.test_bundle import ARGUMENTS, CALIBRATOR

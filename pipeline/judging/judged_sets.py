@@ -11,7 +11,7 @@ from pipeline.assessing.calibrating.calibrators import fit_temperature
 from pipeline.assessing.guards import refuse_lost, refuse_seen
 from pipeline.assessing.judged import Judged, Labelling, judged_across, judged_by, logits_of, other_folds
 from pipeline.assessing.released import Released, to_release
-from pipeline.forecasts import labels_of, mean_of_members, scored, without_images
+from pipeline.judging.forecasts import labels_of, mean_of_members, scored, without_images
 from pipeline.paths import Role
 from pipeline.refusal import Refusal
 from pipeline.schema import FINAL, Params

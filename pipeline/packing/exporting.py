@@ -18,7 +18,7 @@ from pipeline.learning.ensemble import network_from
 from pipeline.learning.portable import NotPortable, portable
 from pipeline.paths import Role
 from pipeline.releasing.exports import ALLOWED, BATCHES, FILES, WRITERS, Judge, Outcome, largest_differences
-from pipeline.scoring import one_thread
+from pipeline.using.scoring import one_thread
 
 Config = dict[str, Any]
 DEVELOPMENT = (Role.TRAIN, Role.INNER, Role.HELD_OUT)

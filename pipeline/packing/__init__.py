@@ -1,0 +1,1 @@
+"""What `release` puts into the bundle beside the model, and what it holds the model to."""

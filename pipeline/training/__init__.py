@@ -1,0 +1,1 @@
+"""What training a fold takes, shared by `adapt`, `finetune` and `evidence`."""
