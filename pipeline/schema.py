@@ -241,6 +241,7 @@ class Release(Section):
     answered: Annotated[float, Field(gt=0, le=1)] = 0.9
     outliers: Fraction = 0.05
     gates: Gates = Gates()
+    include_features: bool = False
     exports: tuple[Literal["torchscript", "onnx"], ...] = ("torchscript", "onnx")
     signing_key: str | None = None
     keep: str | None = None

@@ -59,6 +59,10 @@ class Shown:
         As `subgroups.subgroup_table` gives them, of all scopes, with `of` and `scope`.
     statements : mapping
         What people said for the card, by field; empty where they said nothing.
+    neighbours : int
+        Training cases whose features are part of the model, because its nearest neighbours vote; 0 in any other.
+    features_agreed : bool
+        Whether somebody agreed to hand these over.
     """
 
     internal: Mapping[str, Any]
@@ -69,6 +73,8 @@ class Shown:
     classes: pd.DataFrame
     subgroups: pd.DataFrame
     statements: Mapping[str, str]
+    neighbours: int
+    features_agreed: bool
 
 
 def check_gates(shown: Shown, limits: Mapping[str, Any]) -> list[Gate]:
@@ -84,7 +90,7 @@ def check_gates(shown: Shown, limits: Mapping[str, Any]) -> list[Gate]:
     Returns
     -------
     list of Gate
-        The last three have no limit: nobody may switch them off.
+        The last four have no limit: nobody may switch them off.
     """
     asked: dict[str, Callable[[Shown, Any], Gate]] = {
         "min_auc_lower": _discrimination,
@@ -102,6 +108,7 @@ def check_gates(shown: Shown, limits: Mapping[str, Any]) -> list[Gate]:
         _gate("no leak", shown.leaks + shown.copies, leaks, "findings"),
         _gate("judged images unseen", seen, "adaptation may not see the images it is judged on"),
         _gate("real patients", simulated, "a model of simulated scans is never validated"),
+        _features(shown),
     ]
 
 
@@ -166,6 +173,17 @@ def _card(shown: Shown, fields: tuple[str, ...]) -> Gate:
     empty = [field for field in fields if not shown.statements[field]]
     detail = f"empty in card.yaml: {', '.join(empty)}" if empty else f"people filled in {', '.join(fields)}"
     return _gate("card", len(empty), detail, "fields")
+
+
+def _features(shown: Shown) -> Gate:
+    """Ask for consent before numbers that were made of single patients are handed over."""
+    if not shown.neighbours:
+        return _gate("features of cases", 0, "none are part of the model")
+    held = f"nearest neighbours vote, so the features of {shown.neighbours} training cases are part of the model"
+    if shown.features_agreed:
+        return _gate("features of cases", 0, f"{held}; release.include_features agrees to that")
+    cure = "set release.include_features to true if they may leave with it, or finetune.strategy to probe"
+    return _gate("features of cases", shown.neighbours, f"{held}; {cure}", "cases")
 
 
 def _gate(name: str, short_by: float | None, detail: str, unit: str = "") -> Gate:

@@ -3,14 +3,18 @@
 from dataclasses import dataclass
 from typing import Any
 
+from safetensors import safe_open
+
 from pipeline import paths
 from pipeline.assessing.gates import Gate, Shown, check_gates
 from pipeline.packing.enclosed import read_figures
 from pipeline.refusal import Refusal
 from pipeline.releasing.statements import FIELDS, BadStatements, read_statements
-from pipeline.schema import Gates
+from pipeline.schema import Release
 
 Config = dict[str, Any]
+
+BANK = "head.bank"  # of a head whose nearest neighbours vote
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,13 @@ class Judgement:
         return "validated" if all(gate.passed for gate in self.gates) else "candidate"
 
 
-def judge(limits: Gates) -> Judgement:
-    """Hold figures, stamps and what people said against the gates; a failing one blocks nothing."""
-    stamps = paths.read_json(paths.STAMPS)
+def judge(release: Release, members: list[str]) -> Judgement:
+    """Hold figures, stamps, what people said and what the members are against the gates; a failing one blocks nothing."""
+    limits, stamps = release.gates, paths.read_json(paths.STAMPS)
     figures = {scope: paths.read_json(paths.pooled_metrics(f"{scope}_calibrated")) for scope in stamps["scopes"]}
     statements = statements_for(limits.card)
-    gates = check_gates(shown(figures, stamps, statements), limits.model_dump())
+    seen = shown(figures, stamps, statements, sum(map(neighbours_in, members)), release.include_features)
+    gates = check_gates(seen, limits.model_dump())
     off = [name for name, limit in limits.model_dump().items() if limit is None]
     return Judgement(gates, off, figures, statements)
 
@@ -48,7 +53,15 @@ def statements_for(required: tuple[str, ...] | None) -> dict[str, str]:
         raise Refusal(str(error)) from error
 
 
-def shown(figures: dict[str, Config], stamps: Config, statements: dict[str, str]) -> Shown:
+def neighbours_in(member: str) -> int:
+    """Count the training cases whose features a member holds, to let them vote."""
+    with safe_open(paths.model(member), "np") as weights:
+        return int(weights.get_slice(BANK).get_shape()[0]) if BANK in weights.keys() else 0  # noqa: SIM118 - no mapping
+
+
+def shown(
+    figures: dict[str, Config], stamps: Config, statements: dict[str, str], neighbours: int, features_agreed: bool
+) -> Shown:
     """Collect what the gates judge: patients where they have figures of their own, else images."""
     level = "_patients" if "internal_patients" in figures else ""
     locked = f"{stamps['locked_set']['scope']}{level}"
@@ -62,4 +75,6 @@ def shown(figures: dict[str, Config], stamps: Config, statements: dict[str, str]
         classes=classes[classes["scope"] == f"internal{level}"],
         subgroups=subgroups[subgroups["scope"].isin([f"internal{level}", locked])],
         statements=statements,
+        neighbours=neighbours,
+        features_agreed=features_agreed,
     )

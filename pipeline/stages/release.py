@@ -63,7 +63,7 @@ def run(params: Params) -> None:
         raise Refusal(f"split.folds: add '{FINAL}', the model that is released, or set calibrate.form to ensemble")
     bundle = paths.bundle(params.release.name)
     shutil.rmtree(bundle, ignore_errors=True)
-    judgement = judge(params.release.gates)
+    judgement = judge(params.release, calibrated["members"])
     write_models(params.release.name, calibrated)
     exports = write_exports(params, calibrated)
     same = preparation_parity(preparation(), original_files(params.cohort), development_cases(calibrated["members"]))

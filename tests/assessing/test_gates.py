@@ -38,6 +38,8 @@ GOOD = Shown(
     classes=pd.DataFrame({"class": ["well", "ill"], "n": [150, 120]}),
     subgroups=groups(NORTH, ("sex", "F", None, None, None, True, "ill", "internal_patients")),
     statements={"intended_use": "on adults", "ethics": "number 5", "contact": ""},
+    neighbours=0,
+    features_agreed=False,
 )
 NONE = (None, None, None)
 LABELS = {"class": ["oedema", "mass"], "n_known": [300, 130], "events": [200, 40]}
@@ -45,7 +47,7 @@ LABELS = {"class": ["oedema", "mass"], "n_known": [300, 130], "events": [200, 40
 
 def test_a_good_model_passes_every_gate_and_is_short_of_nothing():
     found = check_gates(GOOD, LIMITS)
-    assert len(found) == 9 and {(gate.passed, gate.short_by) for gate in found} == {(True, 0.0)}
+    assert len(found) == 10 and {(gate.passed, gate.short_by) for gate in found} == {(True, 0.0)}
 
 
 @pytest.mark.parametrize(
@@ -75,6 +77,7 @@ def test_a_good_model_passes_every_gate_and_is_short_of_nothing():
         ({"leaks": 2, "copies": 1}, "no leak", 3, "2 acknowledged on both sides of the locked door, 1 pairs"),
         ({"stamps": {"simulated": False, "judged_images_seen": True}}, "judged images unseen", 1, "may not see"),
         ({"stamps": {"simulated": True, "judged_images_seen": False}}, "real patients", 1, "never validated"),
+        ({"neighbours": 54}, "features of cases", 54, "features of 54 training cases"),
     ],
 )
 def test_each_fault_fails_its_own_gate_and_says_by_how_much(changes, gate, short_by, told):
@@ -94,7 +97,12 @@ def test_a_limit_that_is_none_is_not_asked_for_and_the_others_are(name):
     everything = [gate.name for gate in check_gates(GOOD, LIMITS)]
     fewer = [gate.name for gate in check_gates(GOOD, LIMITS | {name: None})]
     assert len(fewer) == len(everything) - 1 and set(fewer) < set(everything)
-    assert fewer[-3:] == ["no leak", "judged images unseen", "real patients"]
+    assert fewer[-4:] == ["no leak", "judged images unseen", "real patients", "features of cases"]
+
+
+def test_features_of_cases_may_leave_with_a_model_once_that_is_agreed():
+    last = check_gates(replace(GOOD, neighbours=54, features_agreed=True), LIMITS)[-1]
+    assert last.passed and "54 training cases" in last.detail and "release.include_features agrees" in last.detail
 
 
 def test_a_verdict_names_the_unit_and_a_question_of_yes_or_no_has_none():

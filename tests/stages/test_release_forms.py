@@ -196,6 +196,11 @@ def test_metadata_card_and_manifest_say_what_was_released_and_where_its_map_was_
     assert f"mean logits of {fitted_on['cases']} calibration cases" in card and digest_of(calibrator) in card
     assert "- 0: adaptation adabn" in card and "- 2: adaptation adabn" in card and "- 1:" not in card
     assert "features of the training cases are part of this model" in card
+    kept = sum((roles(fold)["role"] == "train").sum() for fold in ("0", "2"))
+    assert f"| features of cases | FAILED by {kept} cases |" in card and "release.include_features to true" in card
+    calibrated(release__include_features=True)
+    run("release")
+    assert "| features of cases | passed |" in (bundle / "docs" / "README.md").read_text()
 
 
 def test_the_weights_of_a_refit_are_those_of_the_final_model_byte_for_byte_and_its_card_says_so(calibrated):

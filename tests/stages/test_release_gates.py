@@ -37,7 +37,7 @@ def test_a_model_is_validated_if_it_meets_what_was_asked_and_else_a_candidate_wh
     judge_by_hand("ensemble", ["0", "1", "2"])
     run("release")
     status, gates, card = told(ASKED)
-    assert status == "validated" and set(gates.values()) == {"passed"} and len(gates) == 7
+    assert status == "validated" and set(gates.values()) == {"passed"} and len(gates) == 8
     assert "Not asked for in this release: max_external_drop, min_subgroup_auc." in card
 
     calibrated(split__folds=[0, 1, 2], release__gates={"min_auc_lower": 0.75, "min_events": 12})
