@@ -33,7 +33,7 @@ class Judgement:
 
 
 def judge(release: Release, members: list[str]) -> Judgement:
-    """Hold figures, stamps, what people said and what the members are against the gates; a failing one blocks nothing."""
+    """Hold figures, stamps, statements and what the members hold against the gates; a failing one blocks nothing."""
     limits, stamps = release.gates, paths.read_json(paths.STAMPS)
     figures = {scope: paths.read_json(paths.pooled_metrics(f"{scope}_calibrated")) for scope in stamps["scopes"]}
     statements = statements_for(limits.card)
