@@ -20,6 +20,7 @@ luna` adds 125 lung slices of LUNA16, one of each scan, as unlabelled images of 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -64,8 +65,8 @@ RECIPE = {"trainable_stages": 4, "views": 8}
 RELEASE = {
     "name": "covid_ct_classification",
     "description": "COVID-19 against other findings on single chest CT slices (COVID-CT).",
-    "intended_use": "Comparison with published figures.",
 }
+CARD = Path(__file__).with_name("covid_ct_card.yaml")
 COMPARED = ("inner", "arms")
 INNER = {"strategy": "probe", "views": 2}
 
@@ -195,6 +196,7 @@ def configure(file: Path, arguments: argparse.Namespace) -> None:
     values["release"].update(RELEASE)
     values["report"]["title"] = f"COVID-CT, {arguments.split} split"
     file.write_text(yaml.safe_dump(values, sort_keys=False))
+    shutil.copy(CARD, file.with_name("card.yaml"))
 
 
 def environment(folder: Path) -> dict[str, str]:
