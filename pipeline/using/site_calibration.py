@@ -101,7 +101,7 @@ def tell_update(found: SiteUpdate, title: str) -> None:
     print(f"updated: {found.update}" + ("" if "slope" in found.update else " (too few of a class for the slope)"))
     for name, figure in found.intervals.items():
         print(f"  {name}: {_shown(figure)}")
-    print("on these scans, before and after (cross-fitted: no patient is judged by an update fitted on him):")
+    print("on these scans, before and after (cross-fitted: no patient is judged by an update that was fitted on them):")
     for name, figure in found.before.items():
         print(f"  {name}: {_shown(figure)} -> {_shown(found.after[name])}")
 
