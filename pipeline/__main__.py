@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
@@ -56,6 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Hand over to the module of the stage or command."""
     name = arguments.name
     if name in COMMANDS:
+        _make_room_for(getattr(arguments, "out", None))
         importlib.import_module(f"pipeline.commands.{name}_" if name == "import" else f"pipeline.commands.{name}").run(
             arguments
         )
@@ -69,6 +71,20 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         with engine.metered(paths.cost(name)):
             module.run(declared)
+
+
+def _make_room_for(out: str | None) -> None:
+    """Make sure that a result can be written where it is asked for, before it is computed."""
+    if out is None:
+        return
+    file, new = Path(out), not Path(out).exists()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.open("a").close()
+    except OSError as error:
+        raise Refusal(f"--out: {file} cannot be written ({error.strerror}); name another file") from error
+    if new:
+        file.unlink()
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -59,6 +60,18 @@ def test_outside_a_project_the_top_folder_is_asked_for(tmp_path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     assert main(name.split()) == 1
     assert re.search("top folder|is not there", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("name", ["predict bundle scan", "monitor bundle results.csv", "compare a b", "encoders"])
+def test_where_a_result_cannot_be_written_is_said_before_anything_is_computed(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    for place, why in {"file/results.csv": "exists", ".": "directory"}.items():
+        assert main([*name.split(), "--out", place]) == 1
+        told = capsys.readouterr().err
+        assert told.startswith(f"error: --out: {place} cannot be written") and why in told
+    main([*name.split(), "--out", "new/results.csv"])  # something else is wrong, and no empty file is left behind
+    assert "--out" not in capsys.readouterr().err and list(Path("new").iterdir()) == []
 
 
 def test_covid_ct_is_imported_whole(tmp_path, capsys):

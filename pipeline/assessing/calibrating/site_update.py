@@ -33,7 +33,7 @@ class SiteUpdate:
     intervals : dict
         `value`, `lower`, `upper` of each intercept relative to the first class, and of the slope if it was fitted.
     before, after : dict
-        Figures on the labelled scans. `after` is cross-fitted: no patient is judged by an update that was fitted on them.
+        Figures on the labelled scans. `after` is cross-fitted: no patient is judged by an update fitted on them.
     patients : dict
         How many there are of each class.
     """
