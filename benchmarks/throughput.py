@@ -28,8 +28,9 @@ from pipeline.engine import device, passes_ahead
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation import Steps
 from pipeline.imaging.views import contrastive_pair
+from pipeline.learning.backbones import build_encoder
 from pipeline.learning.classifier import Classifier
-from pipeline.learning.encoder import Encoder, build_encoder
+from pipeline.learning.encoder import Encoder
 from pipeline.learning.loop import make_accelerator
 from pipeline.learning.methods.simclr import SimClr
 from pipeline.learning.pretraining.continued import Settings, continue_pretraining

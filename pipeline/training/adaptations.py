@@ -12,8 +12,8 @@ from pipeline import engine, live, paths
 from pipeline.imaging.case_views import CaseViews
 from pipeline.imaging.geometry import Geometry
 from pipeline.learning.adapting import Adapting, Images
+from pipeline.learning.backbones import preprocessing_of
 from pipeline.learning.classifier import Classifier
-from pipeline.learning.encoder import preprocessing_of
 from pipeline.learning.families import NotInflatable, UnknownEncoder
 from pipeline.learning.loop import make_accelerator
 from pipeline.learning.pretraining.continued import Epoch, Settings

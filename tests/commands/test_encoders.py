@@ -9,7 +9,7 @@ import torch
 from pipeline import params, paths
 from pipeline.__main__ import main
 from pipeline.commands.encoders import Candidate, Development, candidate_of, probe_figures
-from pipeline.learning.encoder import build_encoder, preprocessing_of
+from pipeline.learning.backbones import build_encoder, preprocessing_of
 from pipeline.learning.transferability import h_score, log_me
 from tests.conftest import TINY_ENCODER
 from tests.stages.conftest import project  # noqa: F401 - a fixture

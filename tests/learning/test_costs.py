@@ -1,7 +1,7 @@
 import pytest
 
+from pipeline.learning.backbones import build_encoder
 from pipeline.learning.costs import passes_of_epoch, shares_of
-from pipeline.learning.encoder import build_encoder
 from tests.conftest import TINY_ENCODER
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.learning.encoder import build_encoder
+from pipeline.learning.backbones import build_encoder
 from pipeline.learning.inflation import DepthConv, NotInflatable, inflate
 
 NAMES = ["resnet18", "tf_efficientnet_lite0", "densenet121", "vgg11_bn", "convnext_atto", "efficientnet_b0"]

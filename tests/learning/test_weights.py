@@ -11,8 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import center_crop, resize
 
+from pipeline.learning.backbones import build_encoder, preprocessing_of
 from pipeline.learning.classifier import Classifier
-from pipeline.learning.encoder import UnknownEncoder, build_encoder, preprocessing_of
+from pipeline.learning.families import UnknownEncoder
 from pipeline.learning.weights import WHEELS, BadWeights, Provenance, file_sha256, load_weights, pretrained_network
 from pipeline.releasing.bundle import INFERENCE, METADATA, WEIGHTS, inference_config, metadata_config
 from pipeline.releasing.manifest import write_manifest

@@ -3,7 +3,7 @@ import copy
 import torch
 from torch import nn
 
-from pipeline.learning.encoder import build_encoder
+from pipeline.learning.backbones import build_encoder
 from pipeline.learning.inflation import inflate
 from pipeline.learning.methods.adabn import adabn, adabn_per_site
 from tests.conftest import TINY_ENCODER

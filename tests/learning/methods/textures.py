@@ -5,7 +5,8 @@ import copy
 import torch
 from torch import nn
 
-from pipeline.learning.encoder import Encoder, build_encoder
+from pipeline.learning.backbones import build_encoder
+from pipeline.learning.encoder import Encoder
 from pipeline.learning.families import Cut
 from pipeline.learning.loop import make_accelerator
 from pipeline.learning.methods.adabn import adabn

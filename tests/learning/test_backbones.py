@@ -5,8 +5,10 @@ import timm
 import torch
 from torch import nn
 
+from pipeline.learning.backbones import build_encoder, fit_channels, preprocessing_of
 from pipeline.learning.classifier import Activations, Classifier
-from pipeline.learning.encoder import UnknownEncoder, build_encoder, fit_channels, inference, preprocessing_of
+from pipeline.learning.encoder import inference
+from pipeline.learning.families import UnknownEncoder
 
 FAMILIES = ["test_efficientnet", "test_resnet", "test_convnext", "densenet121", "vgg11_bn", "tf_efficientnet_lite0"]
 REGISTRY = {
