@@ -55,14 +55,18 @@ def read_figures(file: Path) -> pd.DataFrame:
     return pd.read_csv(file, dtype={"class": str, "of": str, "value": str}, keep_default_na=False, na_values=[""])
 
 
-def subgroup_rows(figures: dict[str, Config]) -> list[Config]:
-    """Read the figures of subgroups, of patients where they have their own; a group that is too small has none."""
+def rows_with(figures: dict[str, Config], name: str, columns: tuple[str, ...]) -> list[Config]:
+    """Read a table's rows of the sets in `figures`, of patients where they have their own, with figures in `columns`.
+
+    A figure that does not exist (a group is too small, nobody is called positive) is None. A table that this task does
+    not have gives no rows.
+    """
+    if not paths.assessed(name).exists():
+        return []
     level = "_patients" if "internal_patients" in figures else ""
-    table = read_figures(paths.assessed("subgroups"))
-    return [
-        row | {name: figure_in(row, name) for name in ("auc", "calibration_slope")}
-        for row in table[table["scope"].isin([scope for scope in figures if scope.endswith(level)])].to_dict("records")
-    ]
+    table = read_figures(paths.assessed(name))
+    rows = table[table["scope"].isin([scope for scope in figures if scope.endswith(level)])].to_dict("records")
+    return [row | {column: figure_in(row, column) for column in columns} for row in rows]
 
 
 def figure_in(row: Config, name: str) -> Config | None:

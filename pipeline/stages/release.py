@@ -20,7 +20,7 @@ from pipeline.imaging.preparation import Steps
 from pipeline.imaging.transforms import preparation_config
 from pipeline.originals import original_files
 from pipeline.packing.characteristics import characteristics
-from pipeline.packing.enclosed import subgroup_rows, write_evidence
+from pipeline.packing.enclosed import rows_with, write_evidence
 from pipeline.packing.exporting import development_cases, export, known_sites
 from pipeline.packing.foreign_scans import held_back
 from pipeline.packing.gating import Judgement, judge
@@ -51,6 +51,8 @@ from pipeline.schema import FINAL, Params
 from pipeline.using.scoring import logits_by, looks_by, outcomes, processor
 
 Config = dict[str, Any]
+
+FIGURES_OF_A_DECISION = ("sensitivity", "specificity", "ppv", "npv")
 
 # Of a logit, on a processor of another kind; it moves no probability by more than a quarter of it.
 TOLERANCE = 1e-3
@@ -207,7 +209,8 @@ def write_documents(params: Params, judgement: Judgement, calibrated: Config, ex
             "gates": [asdict(gate) for gate in judgement.gates],
             "gates_off": judgement.off,
             "statements": judgement.statements,
-            "subgroups": subgroup_rows(judgement.figures),
+            "subgroups": rows_with(judgement.figures, "subgroups", ("auc", "calibration_slope")),
+            "operating_points": rows_with(judgement.figures, "operating_points", FIGURES_OF_A_DECISION),
             "class_weights": params.finetune.class_weights,
             **data_of(calibrated["members"][0]),
             "geometry": paths.read_json(paths.GEOMETRY),
