@@ -7,7 +7,8 @@
 # MONAI Label pins old versions; it runs on ours in an environment of its own:
 #   python -m venv /tmp/label && echo "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 #     > "$(/tmp/label/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
-#   /tmp/label/bin/pip install --no-deps monailabel==0.8.5 expiring-dict sortedcontainers pynrrd pydantic-settings ... itk
+#   /tmp/label/bin/pip install --no-deps monailabel==0.8.5 expiring-dict sortedcontainers pynrrd pydantic-settings shapely \
+#     itk itk-core itk-numerics itk-io itk-filtering itk-registration itk-segmentation
 #   MONAILABEL=/tmp/label/bin/python bash benchmarks/clients.sh ...
 set -euo pipefail
 if [ -z "${CUT_OFF:-}" ] && unshare -rn true 2>/dev/null; then CUT_OFF=1 exec unshare -rn bash "$0" "$@"; fi
