@@ -39,8 +39,6 @@ RECIPES: dict[str, Changes] = {  # of params.finetune; the rest is the default
     "lp_ft mixup": {"strategy": "lp_ft", "mix": "mixup"},
     "lp_ft mirror": {"strategy": "lp_ft", "looks": ["mirror"]},
     "lp_ft 4 stages": {"strategy": "lp_ft", "trainable_stages": 4},
-    "full": {"strategy": "full"},
-    "full fast": {"strategy": "full", "learning_rate": 3e-4, "rate_decay": 0.8, "epochs": 20, "average": "ema"},
     "auto": {"strategy": "auto"},
 }
 RECIPE = "auto"  # by `inner` no recipe was better than another by more than chance: the default it is

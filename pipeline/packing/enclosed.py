@@ -70,7 +70,7 @@ def rows_with(figures: dict[str, Config], name: str, columns: tuple[str, ...]) -
 
 
 def figure_in(row: Config, name: str) -> Config | None:
-    """Gather a figure's three columns; None where there is no figure."""
+    """Gather a figure with its limits, if it has any; None where there is no figure."""
     value, *limits = (row.get(column) for column in (name, f"{name}_lower", f"{name}_upper"))
     if value is None or pd.isna(value):
         return None

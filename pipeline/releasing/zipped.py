@@ -38,6 +38,7 @@ def unpacked(bundle: Path) -> Iterator[Path]:
         try:
             with zipfile.ZipFile(bundle) as archive:
                 unpack(archive, bundle, Path(folder))
+        # zipfile raises NotImplementedError for a compression that it does not know, RuntimeError for an encrypted file
         except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError, EOFError) as error:
             raise BrokenBundle(f"{bundle}: not a zip that can be unpacked ({error})") from error
         yield root_of(Path(folder))

@@ -52,7 +52,7 @@ from pipeline.using.scoring import logits_by, looks_by, outcomes, processor
 
 Config = dict[str, Any]
 
-FIGURES_OF_A_DECISION = ("sensitivity", "specificity", "ppv", "npv")
+FIGURES_OF_A_DECISION = ("threshold", "sensitivity", "specificity", "ppv", "npv")
 
 # Of a logit, on a processor of another kind; it moves no probability by more than a quarter of it.
 TOLERANCE = 1e-3
