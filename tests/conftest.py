@@ -1,5 +1,6 @@
 """Phantoms with known answers, and a network small enough to train in a second."""
 
+import gc
 import hashlib
 import os
 from pathlib import Path
@@ -20,6 +21,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that no process is left with one of them in the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path not in slow, "stages" not in item.path.parts))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector all that was imported, as the front door does."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
