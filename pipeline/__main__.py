@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's solves are small here: a second thread mostly waits
     try:
         run(arguments)
     except Refusal as refusal:

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -250,6 +251,19 @@ for name in {names!r}: importlib.import_module(name.removesuffix(".__init__"))
 def test_help_does_not_import_torch() -> None:
     code = "import sys; from pipeline.__main__ import build_parser; build_parser(); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize(("told", "threads"), [({}, 1), ({"OPENBLAS_NUM_THREADS": "2"}, 2)])
+def test_solves_of_numpy_take_one_thread_unless_told_otherwise(tmp_path, told, threads) -> None:
+    code = """
+from pipeline.__main__ import main
+main(["whois", "nobody"])
+import numpy, threadpoolctl
+print({pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["internal_api"] == "openblas"})
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"} | told
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.stdout.splitlines()[-1] == str({min(threads, os.cpu_count() or 1)}), done.stderr
 
 
 def test_the_augmentation_library_is_the_one_with_the_free_licence() -> None:
