@@ -84,7 +84,7 @@ def _imported(name: str) -> ModuleType:
     try:
         return importlib.import_module(f"pipeline.{name}")
     finally:
-        if not gc.get_freeze_count():
+        if not gc.get_freeze_count():  # once: where a process comes by again, its garbage must not be kept, too
             gc.freeze()
         gc.enable()
 
