@@ -55,6 +55,12 @@ def declared_sections(stage: str, dvc_file: Path = DVC_FILE) -> list[str]:
     return declared
 
 
+def declared_code(stage: str, dvc_file: Path = DVC_FILE) -> list[str]:
+    """Name the files and folders of code that a stage declares under `deps` in dvc.yaml, relative to the project."""
+    deps: list[str] = yaml.safe_load(dvc_file.read_text())["stages"][stage]["deps"]
+    return [entry for entry in deps if entry.startswith("pipeline/")]
+
+
 def _explain(path: Path, found: Any) -> str:
     where = ".".join(str(part) for part in found["loc"] if not str(part).startswith(("literal", "constrained")))
     if found["type"] != "extra_forbidden":

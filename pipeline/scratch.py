@@ -6,12 +6,14 @@ Lives in data/scratch, outside of what DVC tracks, and may be deleted at any tim
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline import engine, paths
+from pipeline.params import declared_code
+from pipeline.refusal import Refusal
 
 Item = TypeVar("Item")
 PACKAGE = Path(__file__).parent
@@ -57,11 +59,13 @@ def _compute(job: tuple[str, Item], function: Callable[[Item, Path], dict[str, A
     partial_folder.rename(shelf / key)
 
 
-def key_of(file: Path, *settings: Any) -> str:
-    """Name a computation by the state of a file or folder (sizes and times of change), settings and our own code.
+def key_of(file: Path, code: str, *settings: Any) -> str:
+    """Name a computation by the state of a file or folder (sizes and times of change), code and settings.
 
     Parameters
     ----------
+    code : str
+        From `code_of`, of the stage whose function is cached.
     *settings : plain values
         All else that the result depends on.
     """
@@ -69,7 +73,74 @@ def key_of(file: Path, *settings: Any) -> str:
     if file.suffix.lower() in (".hdr", ".img", ".mhd", ".nhdr"):
         files = sorted(file.parent.glob(f"{file.stem}.*"))
     state = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.exists()]
-    return hashlib.sha256(json.dumps([state, settings, code_hash()], default=str).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps([state, settings, code], default=str).encode()).hexdigest()[:32]
+
+
+def fingerprint(code: str, files: Iterable[Path], *settings: Any) -> str:
+    """Identify a training by all that it depends on.
+
+    Parameters
+    ----------
+    code : str
+        From `code_of`, of the stage that trains.
+    files : iterable of Path
+        What the training reads, hashed by name and content.
+    *settings : values
+        Parameters, the seed and the versions of libraries, hashed by their `repr`.
+
+    Returns
+    -------
+    str
+        SHA-256, hexadecimal.
+    """
+    digest = hashlib.sha256(repr((code, settings)).encode())
+    for file in files:
+        digest.update(f"{file.as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+@cache
+def code_of(stage: str, without: tuple[str, ...] = ()) -> str:
+    """Hash the code that a stage lists under `deps` in dvc.yaml, so that DVC and every cache go by one list.
+
+    dvc.yaml is that of the current folder, as for `params.for_stage`; the code is that of the package which runs.
+    Files below `__pycache__` are left out. The hash is computed once in a process.
+
+    Parameters
+    ----------
+    stage : str
+        The name in dvc.yaml; of a matrix stage without the fold, e.g. "adapt".
+    without : tuple of str
+        Files or folders of that list which the cached result does not depend on, e.g. "pipeline/assessing".
+
+    Returns
+    -------
+    str
+        SHA-256, hexadecimal, of the paths and contents of these files.
+
+    Raises
+    ------
+    Refusal
+        If dvc.yaml lists a file or folder that is not there.
+    """
+    digest = hashlib.sha256()
+    for file in code_files(stage):
+        name = file.relative_to(PACKAGE.parent)
+        if not any(name.is_relative_to(folder) for folder in without):
+            digest.update(f"{name.as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def code_files(stage: str) -> list[Path]:
+    """List the files of the code that a stage declares, sorted, each once."""
+    files: set[Path] = set()
+    for entry in declared_code(stage):
+        path = PACKAGE.parent / entry
+        if not path.exists():
+            raise Refusal(f"dvc.yaml: the stage {stage} depends on {entry}, which is not there")
+        below = path.rglob("*") if path.is_dir() else [path]
+        files |= {file for file in below if file.is_file() and "__pycache__" not in file.parts}
+    return sorted(files)
 
 
 def code_hash(*rooms: str) -> str:

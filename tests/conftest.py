@@ -3,6 +3,8 @@
 import gc
 import hashlib
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline import scratch
 from pipeline.imaging.deidentify import write_private
 
 ROOT = Path(__file__).parent.parent
@@ -45,6 +48,23 @@ def key_folder(folder: Path) -> Path:
 @pytest.fixture(autouse=True)
 def same_draws() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def code(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of our code that caches and checkpoints are keyed by, to be changed; what runs stays what it is.
+
+    The current folder becomes that of the copy unless it holds a project already.
+    """
+    root = tmp_path_factory.mktemp("code")
+    shutil.copytree(ROOT / "pipeline", root / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "dvc.yaml", root)
+    monkeypatch.setattr(scratch, "PACKAGE", root / "pipeline")
+    if Path.cwd() == ROOT:
+        monkeypatch.chdir(root)
+    scratch.code_of.cache_clear()
+    yield root
+    scratch.code_of.cache_clear()
 
 
 @pytest.fixture

@@ -114,7 +114,8 @@ def audit(table: pd.DataFrame, source: Path, cohort: Cohort) -> list[Audited]:
     """Read every file whole; those that have not changed since the last time are not read again."""
     policy = Policy(**cohort.reading.model_dump())
     files = [source / image for image in table["image"]]
-    keys = [scratch.key_of(file, image, policy) for file, image in zip(files, table["image"], strict=True)]
+    code = scratch.code_of("cohort")
+    keys = [scratch.key_of(file, code, image, policy) for file, image in zip(files, table["image"], strict=True)]
     results = scratch.map_cases_once(partial(audit_case, policy=policy), files, keys, "audit")
     return [Audited.from_json(values) for values, _ in results]
 

@@ -31,7 +31,7 @@ def run(params: Params) -> None:
     steps = resolve(params, headers_of(cases))
     files = original_files(params.cohort)
     jobs = [(case, files[case]) for case in cases["case"]]
-    keys = [scratch.key_of(file, case, steps) for case, file in jobs]
+    keys = [scratch.key_of(file, scratch.code_of("preprocess"), case, steps) for case, file in jobs]
     results = scratch.map_cases_once(partial(prepare_case, steps=steps), jobs, keys, "preprocess")
     paths.PREPARED_CASES.mkdir(parents=True, exist_ok=True)
     rows, refused = [], []

@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydicom.dataset import Dataset
 
-from pipeline import paths
+from pipeline import paths, scratch
 from pipeline.__main__ import main
 from tests.conftest import ROOT
 from tests.imaging.phantoms import save_series
@@ -57,6 +57,31 @@ def test_a_new_case_costs_one_case_and_a_changed_parameter_all(project):
     redone = {folder.name for folder in shelves[1].iterdir()}
     assert len(redone) == len(after[1]) and not redone & set(after[1])
     assert {folder.name for folder in shelves[0].iterdir()} == set(after[0])
+
+
+@pytest.mark.parametrize(
+    ("file", "anew"),
+    [
+        ("stages/cohort.py", {"audit"}),
+        ("stages/preprocess.py", {"preprocess"}),
+        ("imaging/fingerprint.py", {"preprocess"}),
+        ("imaging/audit.py", {"audit"}),
+        ("imaging/reading/pictures.py", {"audit", "preprocess"}),
+        ("learning/loop.py", set()),
+        ("imaging/views.py", set()),
+    ],
+)
+def test_changed_code_of_a_stage_computes_its_cases_anew_and_other_code_none(project, code, file, anew):
+    project()
+    run("cohort", "preprocess")
+    before = {name: {folder.name for folder in (paths.SCRATCH / name).iterdir()} for name in ("audit", "preprocess")}
+    with (code / "pipeline" / file).open("a") as source:
+        source.write("# changed\n")
+    scratch.code_of.cache_clear()
+    run("cohort", "preprocess")
+    after = {name: {folder.name for folder in (paths.SCRATCH / name).iterdir()} for name in before}
+    assert {name for name in before if not before[name] & after[name]} == anew
+    assert all(before[name] == after[name] for name in before if name not in anew)
 
 
 def test_a_changed_file_is_prepared_anew_and_gives_what_a_run_from_nothing_gives(project):
