@@ -141,9 +141,14 @@ def history(fold: str) -> Path:
     return FOLDS / fold / "history.csv"
 
 
-def checkpoints(fold: str) -> Path:
-    """Name the folder where the trainings of a fold put down how far they came; gone when the fold is done."""
-    return SCRATCH / "finetune" / fold
+def checkpoints(stage: str, fold: str) -> Path:
+    """Name the folder where the trainings of a stage put down how far a fold came; gone when the fold is done."""
+    return SCRATCH / stage / fold
+
+
+def progress(stage: str, fold: str) -> Path:
+    """Name the epoch that the latest checkpoint of a stage and fold holds, as plain values beside it."""
+    return checkpoints(stage, fold) / "progress.json"
 
 
 def cost(stage: str, fold: str = "") -> Path:

@@ -141,12 +141,3 @@ def code_files(stage: str) -> list[Path]:
         below = path.rglob("*") if path.is_dir() else [path]
         files |= {file for file in below if file.is_file() and "__pycache__" not in file.parts}
     return sorted(files)
-
-
-def code_hash(*rooms: str) -> str:
-    """Hash the code of rooms (without any, of the one that reads and prepares scans): nothing outlives its code."""
-    digest = hashlib.sha256()
-    for room in rooms or ("imaging",):
-        for file in sorted((PACKAGE / room).rglob("*.py")):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()

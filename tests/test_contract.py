@@ -128,6 +128,33 @@ def test_code_deps_of_a_stage_are_its_import_closure(stage: str) -> None:
     }
 
 
+def test_the_trainings_of_evidence_import_no_code_that_their_key_leaves_out() -> None:
+    from pipeline.arms.networks import FIGURES
+
+    for name in ("networks", "trainings"):
+        closure = closure_of(PACKAGE / "arms" / f"{name}.py") - PLUMBING
+        assert not [file for file in closure if any(Path(file).is_relative_to(folder) for folder in FIGURES)]
+
+
+def test_cached_activations_are_made_by_code_that_finetune_declares() -> None:
+    closure = closure_of(PACKAGE / "training" / "trainings.py") - PLUMBING
+    assert {file for file in closure if not file.endswith("__init__.py")} <= set(DVC["finetune"]["deps"])
+
+
+def test_every_key_hashes_the_code_of_its_own_stage() -> None:
+    owners = {"training/trainings.py": "finetune", "arms/networks.py": "evidence"}
+    owners |= {f"stages/{stage}.py": stage for stage in DVC}
+    found = set()
+    for file in modules():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "code_of":
+                asked = node.args[0]
+                assert isinstance(asked, ast.Constant), f"{file} asks for a stage that nobody can read off"
+                assert asked.value == owners[file.relative_to(PACKAGE).as_posix()], f"{file} hashes {asked.value}"
+                found.add(asked.value)
+    assert found == {"cohort", "preprocess", "adapt", "finetune", "evidence"}
+
+
 @pytest.mark.parametrize("stage", DVC)
 def test_sections_that_a_stage_reads_are_its_params(stage: str) -> None:
     files = closure_of(PACKAGE / "stages" / f"{stage}.py") - PLUMBING

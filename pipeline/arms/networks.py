@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline import engine, paths
+from pipeline import engine, paths, scratch
 from pipeline.arms.splits import Split
 from pipeline.imaging.case_views import CaseViews
 from pipeline.imaging.geometry import Geometry
@@ -30,11 +30,17 @@ from pipeline.training.trainings import frozen_stages, load_adapted, stored
 
 Floats = NDArray[np.float64]
 ADAPTED, IMAGENET, SCRATCH = "adapted", "imagenet", "scratch"
+FIGURES = ("pipeline/assessing", "pipeline/judging")  # a changed figure trains nothing anew (decision 10)
 CASES_A_BATCH = 16  # of the statistics that a network of random weights begins with
 
 
 class NotMeasured(ValueError):
     """What cannot be measured here; the message says why."""
+
+
+def training_code() -> str:
+    """Hash the code of `evidence` that trainings of arms depend on: all of it but that of figures."""
+    return scratch.code_of("evidence", without=FIGURES)
 
 
 class Arms:
@@ -98,7 +104,12 @@ class Arms:
         if method in OBJECTIVES and not self.params.evidence.budget:
             raise NotMeasured(f"{method} would have to be trained anew without each site: set evidence.budget")
         seen = split.cases[split.cases["role"] != Role.HELD_OUT]
-        plan = plan_of(seen, self.start, self.params.adapt, self.geometry, self.params.seed, split.name, "evidence")
+        settings, seed = self.params.adapt, self.params.seed
+        files = (paths.CASES, paths.COHORT_FACTS, paths.GEOMETRY, paths.INDEX)
+        key = scratch.fingerprint(
+            training_code(), files, seed, settings, self.made_of, torch.__version__, seen.to_csv()
+        )
+        plan = plan_of(seen, self.start, settings, self.geometry, seed, split.name, key, "evidence")
         try:
             network, _, _ = adapt(plan.by(method, strength))
         except ValueError as error:

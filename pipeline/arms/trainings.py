@@ -1,6 +1,5 @@
 """Trainings of the arms of `evidence`, within a budget; each is kept, so that a changed figure trains nothing again."""
 
-import hashlib
 import json
 import logging
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import engine, paths, scratch
-from pipeline.arms.networks import ADAPTED, SCRATCH, Arms, NotMeasured
+from pipeline.arms.networks import ADAPTED, SCRATCH, Arms, NotMeasured, training_code
 from pipeline.arms.splits import Split
 from pipeline.imaging.geometry import REFERENCE_SIZE
 from pipeline.learning.cases import FrozenCases, WholeCases
@@ -34,7 +33,6 @@ from pipeline.learning.recipe import Recipe
 from pipeline.learning.strategies import STRATEGIES
 from pipeline.paths import Role
 from pipeline.seeds import seed_for
-from pipeline.training import adaptations, trainings
 from pipeline.training.trainings import frozen_stages, labelled_cases, recipe_of, term_of, whole_cases
 
 log = logging.getLogger(__name__)
@@ -218,16 +216,11 @@ class Trainings:
     def kept(self, arm: str, split: Split, epochs: int) -> Path:
         """Name the file of a training by all that it depends on; figures are none of it."""
         params = self.arms.params
-        digest = hashlib.sha256(f"{arm} {epochs} {params.seed} {params.adapt!r} {params.finetune!r}".encode())
-        digest.update(f"{torch.__version__} {scratch.code_hash('imaging', 'learning', 'arms')}".encode())
-        for file in (adaptations.__file__, trainings.__file__):
-            digest.update(Path(file).read_bytes())
-        digest.update(split.cases.to_csv().encode())
-        files = [paths.COHORT_FACTS, paths.GEOMETRY, paths.INDEX]
-        files += [paths.adapted_encoder(split.name), paths.adaptation(split.name)] if arm == ADAPTED else []
-        for path in files:
-            digest.update(path.read_bytes())
-        return paths.SCRATCH / "evidence" / f"{digest.hexdigest()[:32]}.npz"
+        of_fold = (paths.adapted_encoder, paths.adapted_sites, paths.adaptation) if arm == ADAPTED else ()
+        files = (paths.COHORT_FACTS, paths.GEOMETRY, paths.INDEX, *(name(split.name) for name in of_fold))
+        settings = (arm, epochs, params.seed, params.adapt, params.finetune, self.arms.made_of, torch.__version__)
+        name = scratch.fingerprint(training_code(), files, *settings, split.cases.to_csv())[:32]
+        return paths.SCRATCH / "evidence" / f"{name}.npz"
 
 
 def smaller(arms: Arms, split: Split, share: float, draw: int) -> Split:

@@ -6,7 +6,6 @@ Terms are not applied here: fine-tuning adds them to its loss.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.learning.catalogue import HARMONISERS, OBJECTIVES, PER_SITE
+from pipeline.learning.checkpoint import Checkpoint
 from pipeline.learning.classifier import Classifier
 from pipeline.learning.frozen import Case, frozen_views, mean_features
 from pipeline.learning.loop import make_accelerator
@@ -94,8 +94,8 @@ class Adapting:
         progress(items, label) shows how far the items have come.
     ahead : callable
         Takes and gives what gives the items of a pass by its number; draws the next item while the present one is used.
-    checkpoint : Path
-        Where learning without labels is kept in case it is cut short.
+    checkpoint : Checkpoint
+        Where learning without labels is kept in case it is cut short, with the key of all that it depends on.
     tell : callable
         Called after each of its epochs.
     """
@@ -113,7 +113,7 @@ class Adapting:
     views: Views
     progress: Callable[[Iterable[Any], str], Iterable[Any]]
     ahead: Callable[[Passes], Passes]
-    checkpoint: Path
+    checkpoint: Checkpoint
     device: str | None
     tell: Callable[[Epoch], None]
 
@@ -241,7 +241,6 @@ def pretrain(network: Classifier, plan: Adapting) -> list[Epoch]:
         raise ValueError(f"it needs at least {WATCHED + 2} patients to learn from, not {len(patients)}")
     watched = np.isin(seen.patients, patients[: max(len(patients) // WATCHED, 2)])
     draw = partial(pairs_of, network, plan)
-    plan.checkpoint.parent.mkdir(parents=True, exist_ok=True)
     images = next(draw(seen, "shape"))[0]
     curve = continue_pretraining(
         network.encoder,
@@ -253,7 +252,7 @@ def pretrain(network: Classifier, plan: Adapting) -> list[Epoch]:
         plan.checkpoint,
         plan.tell,
     )
-    plan.checkpoint.unlink(missing_ok=True)
+    plan.checkpoint.remove()
     return curve
 
 

@@ -1,15 +1,19 @@
 """What a killed run needs to go on as if it had not been: one file, whole or not there."""
 
 import hashlib
+import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
+
+PROGRESS = "progress.json"
 
 
 @dataclass
@@ -30,11 +34,27 @@ class Checkpoint:
     every: float = 5.0
     written: float = field(default_factory=time.monotonic)
 
-    def offer(self, state: dict[str, Any], last: bool = False) -> None:
-        """Write the state if it is time, or the last one."""
+    def offer(self, state: dict[str, Any], epoch: int, last: bool = False) -> None:
+        """Write the state of an epoch, and `progress.json` beside it, if it is time or the last one.
+
+        `progress.json` names the training and the epoch, so that they can be read without torch. The trainings of a
+        folder share it: it tells of the checkpoint that was written last.
+        """
         if last or time.monotonic() - self.written >= self.every:
             save(state | {"key": self.key}, self.file)
+            with written_whole(self.progress) as stream:
+                stream.write(json.dumps({"training": self.file.stem, "epoch": epoch}).encode())
             self.written = time.monotonic()
+
+    @property
+    def progress(self) -> Path:
+        """The file that tells how far the latest training of this folder came."""
+        return self.file.with_name(PROGRESS)
+
+    def remove(self) -> None:
+        """Delete what this training left, which is done."""
+        for file in (self.file, self.progress):
+            file.unlink(missing_ok=True)
 
     def state(self) -> dict[str, Any] | None:
         """Read what this training left, if it did."""
@@ -46,11 +66,18 @@ class Checkpoint:
 
 
 def save(state: dict[str, Any], file: Path) -> None:
-    """Write a state of tensors and plain values; after a power cut the file is the old one or the new one."""
+    """Write a state of tensors and plain values, all of it or nothing."""
+    with written_whole(file) as stream:
+        torch.save(state, stream)
+
+
+@contextmanager
+def written_whole(file: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing; after a kill or a power cut it is the old one or the new one."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.partial")
     with partial.open("wb") as stream:
-        torch.save(state, stream)
+        yield stream
         stream.flush()
         os.fsync(stream.fileno())
     partial.replace(file)

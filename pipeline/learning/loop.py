@@ -108,7 +108,7 @@ def fit(
         while not run.is_over():
             tell(run.advance())
             if checkpoint is not None and accelerator.is_main_process:
-                checkpoint.offer(run.state(), last=run.is_over())
+                checkpoint.offer(run.state(), run.curve[-1].epoch, last=run.is_over())
         run.finish()
     return run.curve
 

@@ -1,16 +1,12 @@
-"""What runs on this machine and how far it came: from DVC's lock file, the processes, and checkpoints.
+"""What runs on this machine and how far it came: from DVC's lock file, the processes, and `progress.json`.
 
 What runs on another machine shows only by what it leaves behind. Nothing is written.
 """
 
 import json
-import pickle
 import time
-import zipfile
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
@@ -56,43 +52,13 @@ def is_here(process: psutil.Process) -> bool:
 
 
 def training_of(stage: str, fold: str) -> str:
-    """Say how far the training of a fold came that left a checkpoint; nothing of another stage."""
-    found = list(paths.checkpoints(fold).glob("*.pt")) if stage == "finetune" else []
-    if not found:
-        return ""
-    latest = max(found, key=lambda file: file.stat().st_mtime)
-    return f"{latest.stem}, epoch {epoch_of(latest)}, {duration(time.time() - latest.stat().st_mtime)} ago"
-
-
-def epoch_of(checkpoint: Path) -> str:
-    """Read the last epoch of a checkpoint; one that is being replaced tells none."""
+    """Say how far a training came that left a checkpoint and did not end; nothing where there is none."""
+    file = paths.progress(stage, fold)
     try:
-        with zipfile.ZipFile(checkpoint) as archive:
-            entry = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-            return str(PlainValues(BytesIO(archive.read(entry))).load()["curve"][-1]["epoch"])
-    except (OSError, zipfile.BadZipFile, StopIteration, LookupError):
-        return "?"
-
-
-class PlainValues(pickle.Unpickler):
-    """Read numbers, text, lists and dicts of a checkpoint; all else is passed over, so that no code of it can run.
-
-    `torch.load` would do, but to import torch takes longer than all of `status`.
-    """
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Take an empty thing for whatever is not a plain value."""
-        return lambda *_: PassedOver()
-
-    def persistent_load(self, pid: Any) -> None:
-        """Leave the numbers of tensors where they are."""
-
-
-class PassedOver(dict[Any, Any]):
-    """Stands for a value that is not read."""
-
-    def __setstate__(self, state: Any) -> None:
-        """Keep nothing of it."""
+        found, written = json.loads(file.read_text()), file.stat().st_mtime
+    except FileNotFoundError:
+        return ""
+    return f"{found['training']}, epoch {found['epoch']}, {duration(time.time() - written)} ago"
 
 
 def duration(seconds: float | None) -> str:

@@ -5,6 +5,7 @@ The methods are those of `learning/catalogue.py`; terms, which finetune@k adds t
 
 import logging
 import math
+import shutil
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline import engine, paths
+from pipeline import engine, paths, scratch
 from pipeline.imaging.geometry import Geometry
 from pipeline.learning.adapting import Adapting, Images, adapt, features_of, views_of
 from pipeline.learning.cases import FrozenCases
@@ -48,7 +49,7 @@ def run(params: Params, fold: str) -> None:
         geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
         cases = paths.read_table(paths.split(fold))
         start, made_of = pretrained(settings, geometry, params.finetune.pooled_stages)
-        plan = plan_of(cases, start, settings, geometry, params.seed, fold)
+        plan = plan_of(cases, start, settings, geometry, params.seed, fold, fingerprint(params, fold))
         steps: list[Step] = []
         forecasts = pd.DataFrame(columns=["case", "role", "rung"])
         if settings.method == "auto":
@@ -68,6 +69,14 @@ def run(params: Params, fold: str) -> None:
         test_time = {"test_time_steps": settings.test_time_steps, "test_time_rate": settings.test_time_rate}
         record = made_of | around | how | what_was_seen(cases, plan, settings) | told | test_time
         paths.write_json(record, paths.adaptation(fold))
+        shutil.rmtree(paths.checkpoints("adapt", fold), ignore_errors=True)
+
+
+def fingerprint(params: Params, fold: str) -> str:
+    """Hash all that a training depends on: parameters, code, and the files it reads; weights are added by the loop."""
+    files = (paths.split(fold), paths.CASES, paths.COHORT_FACTS, paths.GEOMETRY, paths.INDEX)
+    settings = (params.seed, params.adapt, params.finetune, torch.__version__)
+    return scratch.fingerprint(scratch.code_of("adapt"), files, *settings)
 
 
 def choose(plan: Adapting, cases: pd.DataFrame, settings: Adapt, balanced: bool) -> tuple[list[Step], pd.DataFrame]:

@@ -1,6 +1,5 @@
 """finetune@k: from the linear probe upwards, by one recipe; score what was held out. No figures are made here."""
 
-import hashlib
 import logging
 import shutil
 from dataclasses import asdict
@@ -48,7 +47,7 @@ def run(params: Params, fold: str) -> None:
         setting = Setting(facts["task"], recipe_of(params.finetune), accelerator, seed, engine.ahead)
         views = CaseViews(stored, partial(seed_for, params.seed), geometry, network.filter_depth > 1)
         every = engine.number("MEDADAPT_CHECKPOINT_SECONDS", 5)
-        checkpoint = Checkpoint(paths.checkpoints(fold) / "training.pt", fingerprint(params, fold), every)
+        checkpoint = Checkpoint(paths.checkpoints("finetune", fold) / "training.pt", fingerprint(params, fold), every)
         try:
             labelled = labelled_cases(network, cases, views, facts, params.finetune, fold)
             name, tried = strategy_of(network, labelled, setting, geometry, params, fold, checkpoint)
@@ -67,7 +66,7 @@ def run(params: Params, fold: str) -> None:
         paths.write_json(record | {"tried": [asdict(one) for one in tried]}, paths.recipe(fold))
         inference(network)  # here, since what is made inside inference mode could not adapt at test time
         score(network, cases[cases["role"].isin([Role.HELD_OUT, Role.LOCKED, Role.CALIBRATION])], fold)
-        shutil.rmtree(paths.checkpoints(fold), ignore_errors=True)
+        shutil.rmtree(paths.checkpoints("finetune", fold), ignore_errors=True)
 
 
 def strategy_of(
@@ -113,12 +112,10 @@ def strategy_of(
 
 def fingerprint(params: Params, fold: str) -> str:
     """Hash all that a training depends on: parameters, code, and the files it reads."""
-    digest = hashlib.sha256(f"{params.seed} {params.finetune!r} {torch.__version__}".encode())
-    digest.update(scratch.code_hash("imaging", "learning", "stages").encode())
-    files = (paths.split, paths.adapted_encoder, paths.adapted_sites, paths.adaptation)
-    for file in (*(name(fold) for name in files), paths.COHORT_FACTS, paths.GEOMETRY, paths.INDEX):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+    of_fold = (paths.split, paths.adapted_encoder, paths.adapted_sites, paths.adaptation)
+    files = (*(name(fold) for name in of_fold), paths.COHORT_FACTS, paths.GEOMETRY, paths.INDEX)
+    settings = (params.seed, params.finetune, torch.__version__)
+    return scratch.fingerprint(scratch.code_of("finetune"), files, *settings)
 
 
 def tell_epoch(fold: str, epoch: Epoch) -> None:

@@ -13,6 +13,7 @@ from pipeline.imaging.case_views import CaseViews
 from pipeline.imaging.geometry import Geometry
 from pipeline.learning.adapting import Adapting, Images
 from pipeline.learning.backbones import preprocessing_of
+from pipeline.learning.checkpoint import Checkpoint
 from pipeline.learning.classifier import Classifier
 from pipeline.learning.families import NotInflatable, UnknownEncoder
 from pipeline.learning.loop import make_accelerator
@@ -68,9 +69,16 @@ def plan_of(
     geometry: Geometry,
     seed: int,
     fold: str,
+    key: str,
     stage: str = "adapt",
 ) -> Adapting:
-    """Collect what the methods work with, for a stage that may be watched while it runs."""
+    """Collect what the methods work with, for a stage that may be watched while it runs.
+
+    Parameters
+    ----------
+    key : str
+        Of all that a training without labels depends on, from `scratch.fingerprint`: the key of its checkpoint.
+    """
     names = [name for name in Settings.__dataclass_fields__ if name in Adapt.model_fields]
     chosen = {name: getattr(settings, name) for name in names}
     seed_of = partial(seed_for, seed)
@@ -89,7 +97,7 @@ def plan_of(
         CaseViews(lambda case: load(paths.prepared_case(case)), seed_of, geometry, settings.filter_depth > 1),
         engine.progress,
         engine.passes_ahead,
-        paths.SCRATCH / stage / f"{fold}.pt",
+        Checkpoint(paths.checkpoints(stage, fold) / "pretraining.pt", key, every=0),
         engine.device(),
         live.watched(partial(tell_epoch, fold), stage, fold),
     )

@@ -86,12 +86,15 @@ def boundary_of(network: Classifier, settings: Finetune) -> int:
 def frozen_stages(
     network: Classifier, cases: pd.DataFrame, views: CaseViews, first: int, count: int, fold: str
 ) -> tuple[Tensor, Tensor]:
-    """Run the stages before `first` on views of cases; what another fold or run has made of the same is found again."""
+    """Run the stages before `first` on views of cases; what another fold or run has made of the same is found again.
+
+    The cache belongs to `finetune`, whose code makes its files; `evidence` reads and writes it by the same key.
+    """
 
     def draw(case: str) -> Tensor:
         return torch.from_numpy(views.augmented(case, count))
 
-    key = hashlib.sha256((begins_with(network, first) + scratch.code_hash("imaging", "learning")).encode()).hexdigest()
+    key = hashlib.sha256((begins_with(network, first) + scratch.code_of("finetune")).encode()).hexdigest()
     shelf = activations.Shelf(paths.ACTIVATIONS, key[:32], engine.number("MEDADAPT_CACHE_GIB", 20) * 2**30)
     todo = [
         Case(f"{views.name(case, count)}{site if network.of_site.sites else ''}", site, partial(draw, case))

@@ -16,7 +16,9 @@ from pipeline import paths
 from pipeline.__main__ import main
 from pipeline.commands import status
 from pipeline.commands.status import Line, cells_of, joined, survey, words_of
-from pipeline.runs.running import being_written, duration, epoch_of, job_of, processes_here
+from pipeline.learning.checkpoint import Checkpoint
+from pipeline.runs.running import being_written, duration, job_of, processes_here, training_of
+from tests.conftest import ROOT
 
 COPY = """
 import pathlib, sys, time, yaml
@@ -82,12 +84,10 @@ def why(stage, fold=""):
     return next(line.why for line in survey() if (line.stage, *line.folds) == (stage, fold))
 
 
-def put_down(fold, name, epoch):
-    file = paths.checkpoints(fold) / f"{name}.pt"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    optimiser = torch.optim.AdamW([torch.nn.Parameter(torch.ones(3))]).state_dict()
-    values = {"best": {"weight": torch.ones(2)}, "curve": [{"epoch": 0}, {"epoch": epoch}], "optimizer": optimiser}
-    torch.save(values | {"network": torch.nn.Linear(2, 2).state_dict(), "key": "k"}, file)
+def put_down(fold, name, epoch, stage="finetune"):
+    """Leave a checkpoint as a training does that is then killed."""
+    file = paths.checkpoints(stage, fold) / f"{name}.pt"
+    Checkpoint(file, "key", every=0).offer({"weight": torch.ones(2)}, epoch)
     return file
 
 
@@ -179,29 +179,29 @@ def test_while_another_command_holds_dvcs_lock_nothing_is_said_of_what_changed(p
 
 
 def test_a_checkpoint_that_nobody_goes_on_from_is_stopped_and_the_newest_one_tells_how_far(project):
-    old = put_down("0", "training-lp_ft", 9)
-    os.utime(old, (1e9, 1e9))
+    put_down("0", "training-lp_ft", 9)
     put_down("0", "training-last_stage-1", 3)
     assert states()["finetune@0"] == "stopped"
     assert why("finetune", "0").startswith("training-last_stage-1, epoch 3, ")
+    os.utime(paths.progress("finetune", "0"), (time.time() - 125, time.time() - 125))
+    assert why("finetune", "0") == "training-last_stage-1, epoch 3, 2 min 5 s ago"
 
 
-def test_a_checkpoint_is_read_without_torch_and_without_running_what_is_in_it(tmp_path, monkeypatch):
+def test_progress_is_told_of_any_stage_and_of_each_fold_by_itself(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert epoch_of(put_down("0", "training", 12)) == "12"
-
-    class Evil:
-        def __reduce__(self):
-            return (os.mkdir, (str(tmp_path / "was run"),))
-
-    torch.save({"evil": Evil(), "curve": [{"epoch": 5}]}, tmp_path / "evil.pt")
-    assert epoch_of(tmp_path / "evil.pt") == "5" and not (tmp_path / "was run").exists()
+    put_down("0", "pretraining", 7, stage="adapt")
+    assert training_of("adapt", "0").startswith("pretraining, epoch 7, ")
+    assert training_of("adapt", "1") == training_of("finetune", "0") == training_of("split", "") == ""
 
 
-@pytest.mark.parametrize("content", [b"", b"PK half of an archive"])
-def test_a_checkpoint_that_is_being_replaced_tells_no_epoch(tmp_path, content):
-    (tmp_path / "training.pt").write_bytes(content)
-    assert epoch_of(tmp_path / "training.pt") == "?" == epoch_of(tmp_path / "gone.pt")
+def test_progress_is_read_without_opening_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    put_down("0", "training", 12).write_bytes(b"not a checkpoint")
+    assert training_of("finetune", "0").startswith("training, epoch 12, ")
+    code = "import sys; import pipeline.commands.status; print('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_times_are_of_the_newest_output_or_of_the_record_of_its_cost(project):

@@ -1,13 +1,20 @@
 """adapt and finetune with every method: nothing at strength 0, nothing of what is judged, no site without another."""
 
+import shutil
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import yaml
 
-from pipeline import paths
+from pipeline import paths, scratch
 from pipeline.__main__ import main
 from pipeline.assessing.calibrating import calibrators
+from pipeline.runs.running import training_of
+from pipeline.training import adaptations
 from tests.stages.test_stages import refusal, run
 
 WITHOUT_LABELS = ("simclr", "vicreg", "byol", "masked")
@@ -69,7 +76,63 @@ def test_learning_without_labels_moves_the_encoder_the_same_way_twice_and_never_
     plant_markers("held_out", "locked", "inner")
     run("adapt --fold 0")
     assert paths.adapted_encoder("0").read_bytes() == before
-    assert not list((paths.SCRATCH / "adapt").glob("*.pt"))
+    assert not list((paths.SCRATCH / "adapt").iterdir())
+
+
+def stopped_key(monkeypatch):
+    """Stop adaptation after its first epoch; give the key of the checkpoint that it leaves, and take that away."""
+    with monkeypatch.context() as cut_off:
+        cut_off.setattr(adaptations, "tell_epoch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            main(["adapt", "--fold", "0"])
+    [file] = (paths.SCRATCH / "adapt").rglob("*.pt")
+    key = torch.load(file, weights_only=True)["key"]
+    shutil.rmtree(paths.SCRATCH / "adapt")
+    return key
+
+
+@pytest.mark.parametrize("change", ["batch_size", "stage", "shared code", "method's code", "seed", "torch", "index"])
+def test_the_checkpoint_of_adaptation_is_of_its_settings_code_versions_and_files(sites, code, monkeypatch, change):
+    settings = dict(adapt__method="simclr", adapt__epochs=2)
+    sites(**settings)
+    run("cohort", "preprocess", "split")
+    key = stopped_key(monkeypatch)
+    assert stopped_key(monkeypatch) == key
+    files = {"stage": "stages/adapt.py", "shared code": "training/adaptations.py"}
+    files |= {"method's code": "learning/methods/simclr.py"}
+    if change in files:
+        with (code / "pipeline" / files[change]).open("a") as source:
+            source.write("# changed\n")
+        scratch.code_of.cache_clear()
+    elif change == "index":
+        table = pd.read_csv(paths.INDEX)
+        table.assign(voxel_hash="other").to_csv(paths.INDEX, index=False)
+    elif change == "torch":
+        monkeypatch.setattr(torch, "__version__", "0.0")
+    elif change == "seed":
+        written = yaml.safe_load(Path("params.yaml").read_text())
+        Path("params.yaml").write_text(yaml.safe_dump(written | {"seed": 1}))
+    else:
+        sites(**settings, adapt__batch_size=31)  # as many batches as before, on so few cases
+    assert stopped_key(monkeypatch) != key
+
+
+def test_a_stopped_adaptation_tells_how_far_it_came_and_goes_on_to_the_same_bits(sites, monkeypatch):
+    sites(adapt__method="simclr", adapt__epochs=3, adapt__patience=3)
+    run("cohort", "preprocess", "split", "adapt --fold 0")
+    straight = artefacts()
+
+    def stop(_, epoch):
+        if epoch.epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as cut_off:
+        cut_off.setattr(adaptations, "tell_epoch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            main(["adapt", "--fold", "0"])
+    assert training_of("adapt", "0").startswith("pretraining, epoch 2, ")
+    run("adapt --fold 0")
+    assert artefacts() == straight and training_of("adapt", "0") == ""
 
 
 @pytest.mark.parametrize("method", TERMS)

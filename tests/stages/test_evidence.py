@@ -5,10 +5,12 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from pipeline import paths
+from pipeline import params, paths, scratch
 from pipeline.arms import forecasts, trainings
 from pipeline.arms.networks import Arms
+from pipeline.arms.splits import Split
 from pipeline.paths import Role
 from tests.learning.evidence.test_zero_shot import folder, oracle, sha_of  # noqa: F401 - a model of the open_clip kind
 from tests.stages.test_stages import refusal, run
@@ -131,6 +133,31 @@ def test_in_full_every_arm_is_trained_once_and_a_second_run_trains_nothing(proje
     next(iter((paths.SCRATCH / "evidence").glob("*.npz"))).unlink()  # as if the run had been killed before this one
     run("evidence")
     assert len(trained) == once + 1 and table("verdicts").equals(first)
+
+
+def test_trainings_are_kept_for_their_code_and_starting_weights_and_changed_figures_train_nothing(project, code):
+    project(**SMALL | IN_FULL)
+    adapted()
+    split = Split("0", paths.read_table(paths.split("0")))
+
+    def names():
+        scratch.code_of.cache_clear()
+        school = trainings.Trainings(Arms(params.for_stage("evidence")), 1000)
+        return {arm: school.kept(arm, split, 2) for arm in ("adapted", "imagenet")}
+
+    def changed(file):
+        with (code / "pipeline" / file).open("a") as source:
+            source.write("# changed\n")
+        before, found[:] = dict(found[-1]), [names()]
+        return {arm for arm in before if before[arm] != found[0][arm]}
+
+    found = [names()]
+    assert changed("assessing/bands.py") == set() == changed("judging/forecasts.py") == changed("stages/report.py")
+    assert changed("training/trainings.py") == changed("arms/splits.py") == {"adapted", "imagenet"}
+    assert changed("stages/evidence.py") == {"adapted", "imagenet"}
+    state = torch.load("weights.pt", weights_only=True)
+    torch.save({name: value * 1.5 for name, value in state.items()}, "weights.pt")
+    assert names()["imagenet"] != found[0]["imagenet"]
 
 
 def test_a_budget_too_small_for_a_fair_training_from_scratch_says_so(project):

@@ -17,9 +17,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline import paths
+from pipeline import paths, scratch
 from pipeline.__main__ import main
 from pipeline.learning import frozen
+from pipeline.runs.running import training_of
 from pipeline.stages import finetune
 from pipeline.training import activations
 from tests.conftest import ROOT
@@ -175,6 +176,30 @@ def test_a_checkpoint_of_other_parameters_data_or_weights_is_another_ones(projec
     assert finetune.fingerprint(params, "0") != before
 
 
+@pytest.mark.parametrize("file", ["training/trainings.py", "stages/finetune.py", "learning/loop.py"])
+def test_a_checkpoint_of_other_code_is_another_ones(project, code, file):
+    project()
+    until_adapted("0")
+    params = finetune.Params.model_construct(seed=0, finetune="settings")
+    before = finetune.fingerprint(params, "0")
+    with (code / "pipeline" / file).open("a") as source:
+        source.write("# changed\n")
+    scratch.code_of.cache_clear()
+    assert finetune.fingerprint(params, "0") != before
+
+
+def test_activations_of_other_code_are_made_anew(project, code):
+    project(finetune__strategy="last_stage")
+    until_adapted("0")
+    run("finetune --fold 0")
+    before = {shelf.name for shelf in paths.ACTIVATIONS.iterdir()}
+    with (code / "pipeline" / "training" / "trainings.py").open("a") as source:
+        source.write("# changed\n")
+    scratch.code_of.cache_clear()
+    run("finetune --fold 0")
+    assert before and {shelf.name for shelf in paths.ACTIVATIONS.iterdir()} - before
+
+
 def test_a_run_with_another_rate_does_not_go_on_from_the_old_ones_checkpoint(project, monkeypatch):
     project(finetune__strategy="last_stage", finetune__epochs=4, finetune__patience=4)
     until_adapted("0")
@@ -183,13 +208,14 @@ def test_a_run_with_another_rate_does_not_go_on_from_the_old_ones_checkpoint(pro
         cut_off.setattr(finetune, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             main(["finetune", "--fold", "0"])
-    assert list(paths.checkpoints("0").iterdir())
+    curve = torch.load(paths.checkpoints("finetune", "0") / "training-last_stage.pt", weights_only=True)["curve"]
+    assert training_of("finetune", "0").startswith(f"training-last_stage, epoch {curve[-1]['epoch']}, ")
     project(finetune__strategy="last_stage", finetune__epochs=4, finetune__patience=4, finetune__learning_rate=0.01)
     run("finetune --fold 0")
     other = outs()
     shutil.rmtree(paths.SCRATCH)
     run("finetune --fold 0")
-    assert outs() == other and not paths.checkpoints("0").exists()
+    assert outs() == other and not paths.checkpoints("finetune", "0").exists()
 
 
 @pytest.mark.slow

@@ -3,15 +3,14 @@
 import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from pipeline.learning import checkpoint as checkpoints
+from pipeline.learning.checkpoint import Checkpoint, fingerprint
 from pipeline.learning.encoder import Encoder, channels_last
 from pipeline.learning.pretraining.arm import Arm, Pair
 from pipeline.learning.pretraining.objective import Objective
@@ -85,7 +84,7 @@ def continue_pretraining(
     held_out: Sequence[Images],
     settings: Settings,
     accelerator: Accelerator,
-    checkpoint: Path | None = None,
+    checkpoint: Checkpoint | None = None,
     tell: Callable[[Epoch], None] = lambda epoch: None,
 ) -> list[Epoch]:
     """Train the encoder's last stages on an objective without labels, in place, and leave the best epoch in it.
@@ -112,9 +111,11 @@ def continue_pretraining(
         them: B at least 2, about equal, and the same whenever n is the same.
     held_out : sequence of pairs
         Batches of views of images that are in no `pairs`, and whose patients are not either.
-    checkpoint : Path, optional
-        Written after each pass. A run that starts from the same encoder, objective, held-out images and settings goes
-        on from it and, on a processor, ends with the same bits; any other begins anew. The caller deletes it.
+    checkpoint : Checkpoint, optional
+        Offered the state after each pass. Its key must stand for all that is not seen here: code, versions and what
+        `pairs` draws from. A run of that key that starts from the same encoder, objective, held-out images and
+        settings goes on from it and, on a processor, ends with the same bits; any other begins anew. The caller
+        deletes it.
     tell : callable
         Called after each epoch.
 
@@ -126,12 +127,13 @@ def continue_pretraining(
     if settings.strength == 0:
         return []
     run = _Run(encoder, objective, held_out, settings, accelerator)
-    if checkpoint is not None and (state := checkpoints.load(checkpoint, run.key)) is not None:
+    own = replace(checkpoint, key=f"{checkpoint.key} {run.key}") if checkpoint is not None else None
+    if own is not None and (state := own.state()) is not None:
         run.restore(state)
     while not run.is_over():
         run.advance(pairs)
-        if checkpoint is not None:
-            checkpoints.save(run.state(), checkpoint)
+        if own is not None:
+            own.offer(run.state(), run.curve[-1].epoch if run.curve else 0, last=run.is_over())
         if run.curve:
             tell(run.curve[-1])
     run.finish()
@@ -162,7 +164,7 @@ class _Run:
     ) -> None:
         self.settings, self.accelerator = settings, accelerator
         parts = [*encoder.state_dict().values(), *objective.state_dict().values(), *(v for p in held_out for v in p)]
-        self.key = checkpoints.fingerprint(f"{settings} {objective}", parts)
+        self.key = fingerprint(f"{settings} {objective}", parts)
         self.home = next(encoder.parameters()).device
         how = (accelerator, settings.trainable_stages, settings.learning_rate, settings.weight_decay)
         self.still = Arm(copy.deepcopy(encoder), copy.deepcopy(objective), *how, moves=False)
@@ -174,7 +176,7 @@ class _Run:
 
     def state(self) -> dict[str, Any]:
         curve, arms = [asdict(row) for row in self.curve], {"still": self.still.state(), "moving": self.moving.state()}
-        return {"key": self.key, "passes": self.passes, "best": self.best, "curve": curve, **arms}
+        return {"passes": self.passes, "best": self.best, "curve": curve, **arms}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.still.restore(state["still"])

@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 import inspect
+import json
 import math
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from pipeline.learning.checkpoint import Checkpoint
 from pipeline.learning.encoder import Begun
 from pipeline.learning.loop import make_accelerator
 from pipeline.learning.methods.byol import Byol
@@ -157,6 +159,10 @@ def same_state(one, other):
     return one == other
 
 
+def at(file, key="key"):
+    return Checkpoint(file, key, every=0)
+
+
 def opened(file):
     return torch.load(file, weights_only=True)
 
@@ -164,10 +170,10 @@ def opened(file):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_the_same_seed_gives_the_same_bits_whatever_the_global_generator_did(name, tmp_path):
     start = PARTS[name]()
-    one, curve = run(OBJECTIVES[name], encoder=start, checkpoint=tmp_path / "one.pt")
+    one, curve = run(OBJECTIVES[name], encoder=start, checkpoint=at(tmp_path / "one.pt"))
     torch.manual_seed(99)
     before = torch.get_rng_state()
-    two, same = run(OBJECTIVES[name], encoder=start, checkpoint=tmp_path / "two.pt")
+    two, same = run(OBJECTIVES[name], encoder=start, checkpoint=at(tmp_path / "two.pt"))
     assert curve == same and same_bits(one, two)
     assert same_state(opened(tmp_path / "one.pt"), opened(tmp_path / "two.pt"))
     assert torch.equal(torch.get_rng_state(), before)
@@ -183,7 +189,7 @@ def test_another_seed_gives_other_masks_and_so_another_curve():
 @pytest.mark.parametrize("killed_in", [1, 4])
 def test_a_killed_run_that_is_started_again_ends_with_the_same_bits(name, killed_in, tmp_path):
     start, file = PARTS[name](), tmp_path / "scratch" / "state.pt"
-    whole, curve = run(OBJECTIVES[name], encoder=start, checkpoint=tmp_path / "whole.pt")
+    whole, curve = run(OBJECTIVES[name], encoder=start, checkpoint=at(tmp_path / "whole" / "state.pt"))
     made = []
 
     def dies(number):
@@ -194,29 +200,39 @@ def test_a_killed_run_that_is_started_again_ends_with_the_same_bits(name, killed
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(OBJECTIVES[name], encoder=start, passes=dies, checkpoint=file)
-    assert [one.name for one in file.parent.iterdir()] == ["state.pt"]
+        run(OBJECTIVES[name], encoder=start, passes=dies, checkpoint=at(file))
+    assert {one.name for one in file.parent.iterdir()} == {"state.pt", "progress.json"}
+    assert json.loads((file.parent / "progress.json").read_text()) == {
+        "training": "state",
+        "epoch": max(killed_in - SETTINGS.head_epochs, 0),
+    }
     made.clear()
     told = []
     again, same = run(
-        OBJECTIVES[name], encoder=start, passes=lambda n: made.append(n) or pairs(n), checkpoint=file, tell=told.append
+        OBJECTIVES[name],
+        encoder=start,
+        passes=lambda n: made.append(n) or pairs(n),
+        checkpoint=at(file),
+        tell=told.append,
     )
     assert made[0] == killed_in
-    assert same == curve and same_bits(again, whole) and same_state(opened(file), opened(tmp_path / "whole.pt"))
+    assert (
+        same == curve and same_bits(again, whole) and same_state(opened(file), opened(tmp_path / "whole" / "state.pt"))
+    )
     assert told == curve[-len(told) :]
 
 
 def test_a_finished_run_that_is_started_again_makes_no_pass(tmp_path):
     start, file = tiny(), tmp_path / "state.pt"
-    whole, curve = run(VicReg, encoder=start, checkpoint=file)
-    again, same = run(VicReg, encoder=start, checkpoint=file, passes=lambda number: pytest.fail("a pass was made"))
+    whole, curve = run(VicReg, encoder=start, checkpoint=at(file))
+    again, same = run(VicReg, encoder=start, checkpoint=at(file), passes=lambda number: pytest.fail("a pass was made"))
     assert same == curve and same_bits(again, whole)
 
 
-@pytest.mark.parametrize("other", ["settings", "encoder", "objective", "images"])
+@pytest.mark.parametrize("other", ["settings", "encoder", "objective", "images", "key"])
 def test_the_checkpoint_of_another_run_is_not_gone_on_from(other, tmp_path):
     file, start = tmp_path / "state.pt", tiny()
-    run(SimClr, encoder=start, checkpoint=file)
+    run(SimClr, encoder=start, checkpoint=at(file))
     made = []
     shifted = [(first + 1, second) for first, second in HELD_OUT]
     if other == "encoder":
@@ -228,13 +244,13 @@ def test_the_checkpoint_of_another_run_is_not_gone_on_from(other, tmp_path):
         start,
         shifted if other == "images" else HELD_OUT,
         lambda number: made.append(number) or pairs(number),
-        checkpoint=file,
+        checkpoint=at(file, "other" if other == "key" else "key"),
     )
     assert made[0] == 0
 
 
 def test_the_checkpoint_opens_without_running_code(tmp_path):
-    run(Byol, checkpoint=tmp_path / "state.pt")
+    run(Byol, checkpoint=at(tmp_path / "state.pt"))
     state = opened(tmp_path / "state.pt")
     assert set(state) == {"still", "moving", "best", "curve", "passes", "key"}
     assert set(state["moving"]) == {"encoder", "objective", "optimizer"}
