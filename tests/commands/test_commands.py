@@ -97,6 +97,14 @@ def changed(**sections):
     )
 
 
+@pytest.mark.parametrize("name", ["predict", "verify"])
+def test_help_names_the_bundle_that_the_demo_writes(name, capsys):
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    shown = re.findall(r"data/released/\w+", " ".join(capsys.readouterr().out.split()))
+    assert shown == [f"data/released/{params.load(ROOT / 'params.yaml').release.name}"]
+
+
 @pytest.mark.parametrize("name", ["plan", "cohort", "predict x y"])
 def test_outside_a_project_the_top_folder_is_asked_for(tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
