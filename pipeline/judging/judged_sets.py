@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline import paths
 from pipeline.assessing.calibrating.calibration_choice import fitted
-from pipeline.assessing.calibrating.calibration_maps import identity_for
+from pipeline.assessing.calibrating.calibration_maps import Calibrator, identity_for
 from pipeline.assessing.calibrating.calibrators import Unsuitable
 from pipeline.assessing.guards import refuse_lost, refuse_seen
 from pipeline.assessing.judged import Judged, Labelling, judged_across, judged_by, logits_of, other_folds
@@ -77,7 +77,8 @@ def judge_left_out(fold: str, pooled: Judged, labelling: Labelling, method: str)
     labels = labels_of(held_out, labelling)
     others = pooled.part(~np.isin(pooled.patients, held_out["patient"]))
     refuse_seen(held_out, {fold: set(others.patients)})
-    calibrator, state = identity_for(labels), "uncalibrated"
+    calibrator: Calibrator = identity_for(labels)
+    state = "uncalibrated"
     if len(set(others.patients)) > 1:
         with contextlib.suppress(Unsuitable):
             calibrator = fitted(method, logits_of(others.cases), others.labels, others.patients)
