@@ -122,7 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
     _describe_import(doors.add_parser("import", help=COMMANDS["import"], description=COMMANDS["import"]))
     _describe_predict(doors.add_parser("predict", help=COMMANDS["predict"], description=COMMANDS["predict"]))
     verify = doors.add_parser("verify", help=COMMANDS["verify"], description=COMMANDS["verify"])
-    verify.add_argument("bundle", help="a released bundle, e.g. data/released/demo_lesion")
+    verify.add_argument("bundle", help="a released bundle, e.g. data/released/demo_lesion_classification")
     verify.add_argument(
         "--allowed-signers", metavar="FILE", help="refuse what none of these signed (ssh-keygen's form)"
     )
@@ -211,7 +211,7 @@ def _describe_import(parser: argparse.ArgumentParser) -> None:
 
 
 def _describe_predict(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", help="a released bundle, e.g. data/released/demo_lesion")
+    parser.add_argument("bundle", help="a released bundle, e.g. data/released/demo_lesion_classification")
     parser.add_argument(
         "scans",
         nargs="*",

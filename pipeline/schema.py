@@ -191,7 +191,7 @@ class Calibrate(Section):
     per_patient: Auto | Literal["none", "mean", "max"] = "auto"
     n_bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 1000
     confidence: Fraction = 0.95
-    bins: Annotated[int, Field(ge=2, le=100)] = 15
+    bins: Annotated[int, Field(ge=2, le=100)] = 10
     thresholds: Annotated[tuple[Fraction, Fraction], AfterValidator(lambda limits: _ascending(limits))] = (0.05, 0.5)
     sensitivity: Fraction = 0.9
     specificity: Fraction = 0.9
@@ -225,11 +225,11 @@ class Explain(Section):
 class Gates(Section):
     """What a model must show to be called validated; a limit that is null is not asked for."""
 
-    min_auc_lower: Annotated[float, Field(ge=0, le=1)] | None = 0.5
+    min_auc_lower: Annotated[float, Field(ge=0, le=1)] | None = 0.6
     slope: Interval | None = (0.5, 2.0)
     max_external_drop: Annotated[float, Field(ge=0, le=1)] | None = 0.1
     min_events: Annotated[int, Field(ge=1)] | None = 100
-    min_subgroup_auc: Annotated[float, Field(ge=0, le=1)] | None = 0.5
+    min_subgroup_auc: Annotated[float, Field(ge=0, le=1)] | None = 0.6
     card: tuple[str, ...] | None = ("intended_use", "out_of_scope", "contact", "data_licence", "ethics", "limitations")
 
 

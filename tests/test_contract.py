@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -303,6 +304,47 @@ def test_locked_requirements_name_hashes_and_no_address() -> None:
     text = (ROOT / "requirements.txt").read_text()
     assert "--hash=sha256:" in text
     assert "://" not in text and "index-url" not in text
+
+
+def public_names(tree: ast.Module) -> list[tuple[str, set[int]]]:
+    """Names that a module defines, each with the lines of its definition."""
+    found: list[tuple[str, set[int]]] = []
+    for node in tree.body:
+        lines = set(range(node.lineno, (node.end_lineno or 0) + 1))
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.append((node.name, lines))
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
+            found += [(name, lines) for name in names]
+    return [(name, lines) for name, lines in found if not name.startswith("_")]
+
+
+def brought_in(tree: ast.Module) -> set[int]:
+    """Lines that only pass a name on: imports and `__all__`."""
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    nodes += [node for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"]
+    return {line for node in nodes for line in range(node.lineno, (node.end_lineno or 0) + 1)}
+
+
+def test_every_public_name_is_used() -> None:
+    """By a line of ours that is not its own definition; what tests alone use is dead."""
+    files = [file for folder in ("pipeline", "benchmarks") for file in (ROOT / folder).rglob("*") if file.is_file()]
+    texts = {file: file.read_text() for file in [*files, ROOT / "dvc.yaml"] if file.suffix != ".pyc"}
+    trees = {file: ast.parse(text) for file, text in texts.items() if file.suffix == ".py"}
+    used: dict[str, set[tuple[Path, int]]] = {}
+    for file, text in texts.items():
+        passed_on = brought_in(trees[file]) if file in trees else set()
+        for number, line in enumerate(text.split("\n"), start=1):
+            for word in set(re.findall(r"\w+", line)) if number not in passed_on else ():
+                used.setdefault(word, set()).add((file, number))
+    dead = [
+        f"{file.relative_to(ROOT)}: {name}"
+        for file in modules()
+        for name, lines in public_names(trees[file])
+        if not used.get(name, set()) - {(file, line) for line in lines}
+    ]
+    assert not dead
 
 
 def test_files_and_functions_stay_small_enough_to_read() -> None:

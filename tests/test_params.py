@@ -1,5 +1,9 @@
+import json
+from typing import Any
+
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from pipeline import params
 from pipeline.refusal import Refusal
@@ -86,3 +90,31 @@ def test_the_seed_of_a_thing_depends_on_its_name_and_on_nothing_else():
     assert seed_for(0, "view", "case-1", 3) == seed_for(0, "view", "case-1", 3)
     assert seed_for(0, "view", "case-1", 3) != seed_for(0, "view", "case-1", 4)
     assert seed_for(0, "view") != seed_for(1, "view")
+
+
+OF_THE_DEMO = {  # what params.yaml sets for the demo cohort; whoever deletes any other line gets the same value
+    *("cohort.path", "cohort.public", "cohort.classes", "cohort.positive", "split.test", "split.test_sites"),
+    *("calibrate.test", "calibrate.subgroups", "calibrate.baseline"),
+    *("release.name", "release.description", "report.title"),
+}
+
+
+def plain(value: Any) -> Any:
+    """Turn tuples into lists."""
+    return json.loads(json.dumps(value))
+
+
+def changed_values(section: type[BaseModel], values: dict[str, Any], at: str) -> set[str]:
+    """Names of values that are not the default of the schema."""
+    found: set[str] = set()
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= changed_values(field.annotation, values[name], f"{at}{name}.")
+        elif field.is_required() or plain(field.default) != plain(values[name]):
+            found.add(f"{at}{name}")
+    return found
+
+
+def test_params_file_holds_the_defaults_of_the_schema_but_for_the_demo() -> None:
+    loaded = params.load(ROOT / "params.yaml").model_dump()
+    assert changed_values(params.Params, loaded, "") == OF_THE_DEMO | {"seed", "budget"}  # these two have no default

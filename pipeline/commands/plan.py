@@ -11,17 +11,21 @@ import torch
 
 from pipeline import engine
 from pipeline.imaging.cohort_table import BadTable, read_cohort_table
-from pipeline.imaging.geometry import REFERENCE_SIZE, Geometry, reference_passes
+from pipeline.imaging.geometry import REFERENCE_SIZE, Geometry
 from pipeline.imaging.reading.scan import Header, Policy, Unreadable
 from pipeline.imaging.reading.volumes import read_header
 from pipeline.imaging.simulate import is_recipe, plan_scans, read_recipe, scan_shape
 from pipeline.imaging.sizing import Wishes, resolve_geometry
 from pipeline.learning.backbones import build_encoder
-from pipeline.learning.encoder import inference
+from pipeline.learning.catalogue import PER_SITE
+from pipeline.learning.encoder import Encoder, inference
 from pipeline.learning.families import UnknownEncoder
+from pipeline.learning.strategies import STRATEGIES, ladder_of
+from pipeline.learning.terms import TERMS
 from pipeline.params import load
 from pipeline.refusal import Refusal
 from pipeline.schema import Cohort, Params
+from pipeline.training.trainings import recipe_of
 
 BYTES_OF_NETWORK = 20e6
 BYTES_OF_SIMULATED_SCAN = 7e5
@@ -44,11 +48,10 @@ def run(arguments: argparse.Namespace) -> None:
     for name in ("image_size", "slices", "channels", "spacing", "fit", "intensity", "crop"):
         given = getattr(params.preprocess, name)
         print(f"preprocess.{name}: {getattr(geometry, name)}{' (auto)' if given == 'auto' else ''}")
-    cost = reference_passes(len(headers), geometry.image_size, geometry.slices)
-    strategy = params.finetune.strategy
-    resolved = ("lp_ft" if cost <= params.budget else "probe") if strategy == "auto" else strategy
-    print(f"finetune.strategy: {resolved}{' (auto)' if strategy == 'auto' else ''}")
-    passes, rate = passes_of(params, geometry, len(headers)), measured_rate(params.adapt.encoder)
+    encoder = encoder_of(params.adapt.encoder)
+    recipes = recipes_of(params, len(encoder.stages))
+    print(f"finetune.strategy: {told_of(recipes, params)}")
+    passes, rate = passes_of(params, geometry, len(headers), recipes), measured_rate(encoder)
     print(f"time, about: {passes / rate / 60:.0f} min for all stages from nothing; training steps come on top")
     print(f"  ({passes:.0f} passes of a {REFERENCE_SIZE} x {REFERENCE_SIZE} image at {rate:.0f}/s, measured just now)")
     if arguments.minutes:
@@ -97,20 +100,51 @@ def stages_to_run() -> tuple[list[str], list[str]]:
     return [name for name in order if name in changed], [name for name in order if name in follows - changed]
 
 
-def passes_of(params: Params, geometry: Geometry, cases: int) -> float:
-    """Count the passes that these parameters cost, in images of the reference size."""
+def recipes_of(params: Params, n_stages: int) -> list[str]:
+    """List the recipes that `finetune` may take: one, or those that `auto` tries of an encoder with so many stages."""
+    asked, method = params.finetune.strategy, params.adapt.method
+    frozen = method in PER_SITE and params.adapt.strength > 0
+    if asked != "auto":
+        return ["probe" if frozen and STRATEGIES[asked].trains else asked]
+    if method in TERMS and params.adapt.strength:
+        return ["lp_ft"]
+    return ladder_of(recipe_of(params.finetune), n_stages, frozen)
+
+
+def told_of(recipes: list[str], params: Params) -> str:
+    """Say what is trained and, where `auto` chooses, what it may spend."""
+    if params.finetune.strategy != "auto":
+        return recipes[0]
+    if len(recipes) == 1:
+        return f"{recipes[0]} (auto, as adapt.method is {params.adapt.method})"
+    terms = [name for name in params.adapt.ladder if name in TERMS] if params.adapt.method == "auto" else []
+    unless = f" (but lp_ft where adapt.method: auto chooses {' or '.join(terms)})" if terms else ""
+    budget = f"finetune.budget: {params.finetune.budget} passes in each fold"
+    return f"auto, one of {', '.join(recipes)}, as far as they fit into {budget}{unless}"
+
+
+def passes_of(params: Params, geometry: Geometry, cases: int, recipes: list[str]) -> float:
+    """Count the passes that these parameters cost at most, in images of the reference size."""
+    searched = any(STRATEGIES[name].trains for name in recipes) and len(recipes) > 1  # the others cost auto nothing
+    choice = params.finetune.budget * len(params.split.folds) if searched else 0
     probed = 1 + (params.adapt.method != "none") * len(params.split.folds)  # by evidence
     per_case = (1 + params.finetune.views + (params.adapt.method != "none") + 0.5) * len(params.split.folds) + probed
     scale = (geometry.image_size / REFERENCE_SIZE) ** 2
-    return cases * geometry.slices * scale * per_case + params.evidence.budget
+    return cases * geometry.slices * scale * per_case + choice + params.evidence.budget
 
 
-def measured_rate(name: str) -> float:
-    """Time the encoder on this machine: images of the reference size a second."""
+def encoder_of(name: str) -> Encoder:
+    """Build the encoder, with whatever weights: its time and its stages are the same."""
     try:
-        encoder = inference(build_encoder(name, 3))
+        encoder = build_encoder(name, 3)
     except UnknownEncoder as error:
         raise Refusal(f"adapt.encoder: {error}") from error
+    inference(encoder)
+    return encoder
+
+
+def measured_rate(encoder: Encoder) -> float:
+    """Time the encoder on this machine: images of the reference size a second."""
     batch = torch.zeros(16, 3, REFERENCE_SIZE, REFERENCE_SIZE).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         encoder(batch)

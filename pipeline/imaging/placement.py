@@ -34,12 +34,6 @@ class Placement:
         values = {"shape": self.scan_shape, "affine": self.scan_affine.tolist(), "to_scan": self.to_scan.tolist()}
         return json.dumps(values, separators=(",", ":"))
 
-    @classmethod
-    def from_text(cls, text: str) -> "Placement":
-        """Read what `as_text` wrote."""
-        values = json.loads(text)
-        return cls(tuple(values["shape"]), np.array(values["affine"]), np.array(values["to_scan"]))
-
     def on_scan(self, stored: NDArray[np.float32], outside: float = 0.0) -> NDArray[np.float32]:
         """Lay a map on the stored planes back over the scan's own grid, by linear interpolation.
 

@@ -1,13 +1,15 @@
 """Sets of cases as they are judged: what the folds held out, what is locked, which site was left out."""
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from pipeline import paths
-from pipeline.assessing.calibrating.calibration_maps import identity_for
-from pipeline.assessing.calibrating.calibrators import fit_temperature
+from pipeline.assessing.calibrating.calibration_choice import fitted
+from pipeline.assessing.calibrating.calibration_maps import Calibrator, identity_for
+from pipeline.assessing.calibrating.calibrators import Unsuitable
 from pipeline.assessing.guards import refuse_lost, refuse_seen
 from pipeline.assessing.judged import Judged, Labelling, judged_across, judged_by, logits_of, other_folds
 from pipeline.assessing.released import Released, to_release
@@ -55,12 +57,30 @@ def released_by(held_out: Judged, labelling: Labelling, params: Params) -> Relea
     return to_release(params.calibrate.method, members, cases, labels_of(cases, labelling))
 
 
-def judge_left_out(fold: str, labelling: Labelling) -> Judged:
-    """Score the cases of the site that a fold left out, calibrated by its inner cases if their logits were kept."""
-    held_out, others = scored(fold, Role.HELD_OUT), paths.read_table(paths.predictions(fold))
-    inner = others[others["role"] == Role.INNER]
+def judge_left_out(fold: str, pooled: Judged, labelling: Labelling, method: str) -> Judged:
+    """Evaluate the site that a fold left out, calibrated by a map fitted on patients who have no case there.
+
+    The map is fitted as the released one is, on the out-of-fold logits of the numbered folds. The models of those folds
+    were trained on this site as well; the map knows none of its patients, and the model that it is applied to neither.
+
+    Parameters
+    ----------
+    fold : str
+        "without-SITE" or "blind-SITE".
+    pooled : Judged
+        The held-out cases of all numbered folds.
+    method : str
+        As `calibration_choice.fitted` takes it. Where it does not suit the cases of the other sites, or there are none,
+        the column `state` says "uncalibrated", else "calibrated".
+    """
+    held_out = scored(fold, Role.HELD_OUT)
     labels = labels_of(held_out, labelling)
-    calibrator, state = identity_for(labels), "uncalibrated"
-    if len(inner):
-        calibrator, state = fit_temperature(logits_of(inner), labels_of(inner, labelling)), "calibrated"
+    others = pooled.part(~np.isin(pooled.patients, held_out["patient"]))
+    refuse_seen(held_out, {fold: set(others.patients)})
+    calibrator: Calibrator = identity_for(labels)
+    state = "uncalibrated"
+    if len(set(others.patients)) > 1:
+        with contextlib.suppress(Unsuitable):
+            calibrator = fitted(method, logits_of(others.cases), others.labels, others.patients)
+            state = "calibrated"
     return judged_by(calibrator, held_out.assign(state=state), labels)

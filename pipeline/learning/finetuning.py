@@ -82,7 +82,7 @@ class Trained:
         Arguments of `Classifier` that rebuild the head.
     curve : list of Epoch
     chosen : dict
-        The hyper-parameter of the start: the probe's inverse penalty, or the number of neighbours.
+        The hyper-parameter of the start: the probe's C, or the number of neighbours.
     """
 
     head: dict[str, Any]
@@ -115,13 +115,13 @@ def train(
         return _neighbours(network, cases, setting)
     kind: Kind = "ordinal" if setting.task == "ordinal" else "linear"
     head = _new_head(network, kind, setting)
-    penalty = _start_from_probe(network, cases, setting)
+    c = _start_from_probe(network, cases, setting)
     training, inner = cases.whole() if _trains_below(network, recipe, cases) else (cases.train, cases.inner)
     term = alignment(recipe) if recipe.epochs else None
     how = (recipe, setting.accelerator, setting.seed)
     curve = fit(network, training, inner, *how, tell, term, setting.asked, checkpoint, setting.ahead)
     network.head.lower(setting.asked.prior(cases.train.targets, setting.recipe.class_weights))
-    return Trained(head, curve, {"penalty": penalty})
+    return Trained(head, curve, {"C": c})
 
 
 def out_of_fold_losses(
@@ -181,7 +181,7 @@ def _start_from_probe(network: Classifier, cases: Labelled, setting: Setting) ->
         setting.task,
     )
     network.start_from(probe)
-    return probe.penalty
+    return probe.c
 
 
 def _neighbours(network: Classifier, cases: Labelled, setting: Setting) -> Trained:

@@ -20,9 +20,7 @@ def ordinal_logits(scores: Floats, thresholds: Floats) -> Floats:
     return np.hstack([log_expit(places[:, :1]), between, log_expit(-places[:, -1:])])
 
 
-def fit_ordinal(
-    features: Floats, targets: NDArray[np.floating], penalty: float, balanced: bool
-) -> tuple[Floats, Floats]:
+def fit_ordinal(features: Floats, targets: NDArray[np.floating], c: float, balanced: bool) -> tuple[Floats, Floats]:
     """Minimise C sum_i w_i ln(1 / p_i) + |w|^2 / 2 over weights and thresholds, by L-BFGS with the exact gradient.
 
     Parameters
@@ -31,7 +29,7 @@ def fit_ordinal(
         Standardised.
     targets : (n, C)
         One-hot, in the order of the grades; every grade present.
-    penalty : float
+    c : float
         C, as scikit-learn's `LogisticRegression` takes it.
     balanced : bool
         Give every grade the same total weight.
@@ -51,9 +49,9 @@ def fit_ordinal(
     def objective(values: Floats) -> tuple[float, Floats]:
         slope, thresholds = values[: features.shape[1]], _thresholds_of(values[features.shape[1] :])
         loss, of_scores, of_thresholds = _loss(features @ slope, thresholds, grades, weights)
-        gradient = np.concatenate([penalty * features.T @ of_scores + slope, penalty * _through_gaps(of_thresholds)])
+        gradient = np.concatenate([c * features.T @ of_scores + slope, c * _through_gaps(of_thresholds)])
         gradient[features.shape[1] + 1 :] *= np.exp(values[features.shape[1] + 1 :])
-        return float(penalty * loss + 0.5 * slope @ slope), gradient
+        return float(c * loss + 0.5 * slope @ slope), gradient
 
     begin = np.concatenate([np.zeros(features.shape[1]), start])
     found = minimize(objective, begin, jac=True, method="L-BFGS-B", options={"maxiter": 2000}).x

@@ -1,4 +1,4 @@
-"""The cheapest honest classifier: logistic regression on frozen features, its penalty chosen by inner validation."""
+"""The cheapest honest classifier: logistic regression on frozen features, its C chosen by inner validation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from pipeline.learning.ordinal import fit_ordinal, ordinal_logits
 from pipeline.learning.tasks import Name
 
-PENALTIES = tuple(10.0**power for power in (-4, -3.5, -3, -2.5, -2, -1.5, -1, 0))  # C of scikit-learn
+CS = tuple(10.0**power for power in (-4, -3.5, -3, -2.5, -2, -1.5, -1, 0))  # C of scikit-learn, to choose from
 MAX_PARTS = 5
 FLOOR = 0.1  # least spread of a feature, as a share of the median one
 Floats = NDArray[np.float64]
@@ -31,15 +31,15 @@ class Probe:
         Of grades their thresholds (n_classes - 1,), see `heads.OrdinalHead`.
     centre, spread : (width,) float64
         Of each feature over the training cases, see `standardisation`.
-    penalty : float
-        The inverse regularisation C that won.
+    c : float
+        The inverse regularisation strength that won, scikit-learn's C.
     """
 
     weight: Floats
     bias: Floats
     centre: Floats
     spread: Floats
-    penalty: float
+    c: float
 
 
 def fit_probe(
@@ -67,9 +67,9 @@ def fit_probe(
     """
     centre, spread = standardisation(np.asarray(features, dtype=np.float64))
     coordinates, axes = _in_their_span((features - centre) / spread)
-    penalty = _best_penalty(coordinates, targets, patients, balanced, seed, task)
-    weight, bias = _fit(coordinates, targets, balanced, task, penalty)
-    return Probe(weight @ axes, bias, centre, spread, penalty)
+    c = _best_c(coordinates, targets, patients, balanced, seed, task)
+    weight, bias = _fit(coordinates, targets, balanced, task, c)
+    return Probe(weight @ axes, bias, centre, spread, c)
 
 
 def standardisation(features: Floats) -> tuple[Floats, Floats]:
@@ -91,7 +91,7 @@ def out_of_fold_logits(
     balanced: bool,
     seed: int,
 ) -> Floats:
-    """Let each case be judged by a probe that saw no row of its patient, nor chose its penalty by one.
+    """Let each case be judged by a probe that saw no row of its patient, nor chose its C by one.
 
     Where the classes were balanced their prevalence in the training part is put back: subtracting ln w_c undoes the
     weight w_c (Saerens, Latinne, Decaestecker 2002, equation 4), as `finetune` does.
@@ -166,7 +166,7 @@ def _in_their_span(scaled: Floats) -> tuple[Floats, Floats]:
     return left * singular, axes
 
 
-def _best_penalty(
+def _best_c(
     scaled: Floats,
     targets: NDArray[np.floating],
     patients: NDArray[np.str_],
@@ -174,29 +174,27 @@ def _best_penalty(
     seed: int,
     task: Name,
 ) -> float:
-    losses = np.zeros(len(PENALTIES))
+    losses = np.zeros(len(CS))
     dealt = parts(targets, patients, MAX_PARTS, seed, task)
     for train, test in dealt:
-        for number, penalty in enumerate(PENALTIES):
-            weight, bias = _fit(scaled[train], targets[train], balanced, task, penalty)
+        for number, c in enumerate(CS):
+            weight, bias = _fit(scaled[train], targets[train], balanced, task, c)
             losses[number] += _log_losses(scaled[test] @ weight.T, bias, targets[test], task)
-    return PENALTIES[int(losses.argmin())] if dealt else 1e-2
+    return CS[int(losses.argmin())] if dealt else 1e-2
 
 
-def _fit(
-    scaled: Floats, targets: NDArray[np.floating], balanced: bool, task: Name, penalty: float
-) -> tuple[Floats, Floats]:
-    """Give weights and bias at one penalty."""
+def _fit(scaled: Floats, targets: NDArray[np.floating], balanced: bool, task: Name, c: float) -> tuple[Floats, Floats]:
+    """Give weights and bias at one C."""
     if task == "ordinal":
-        return fit_ordinal(scaled, targets, penalty, balanced)
+        return fit_ordinal(scaled, targets, c, balanced)
     if task == "multiclass":
-        return _one_regression(scaled, targets.argmax(axis=1), targets.shape[1], balanced, penalty)
-    rows = list(_findings(scaled, targets, balanced, penalty))
+        return _one_regression(scaled, targets.argmax(axis=1), targets.shape[1], balanced, c)
+    rows = list(_findings(scaled, targets, balanced, c))
     return np.vstack([weight for weight, _ in rows]), np.concatenate([bias for _, bias in rows])
 
 
 def _findings(
-    scaled: Floats, targets: NDArray[np.floating], balanced: bool, penalty: float
+    scaled: Floats, targets: NDArray[np.floating], balanced: bool, c: float
 ) -> Iterator[tuple[Floats, Floats]]:
     for column in targets.T:
         known = ~np.isnan(column)
@@ -205,15 +203,13 @@ def _findings(
             share = (there.sum() + 1) / (len(there) + 2)
             yield np.zeros((1, scaled.shape[1])), np.array([np.log(share / (1 - share))])
         else:
-            weight, bias = _one_regression(scaled[known], there, 2, balanced, penalty)
+            weight, bias = _one_regression(scaled[known], there, 2, balanced, c)
             yield weight[1:] * 2, bias[1:] * 2
 
 
-def _one_regression(
-    scaled: Floats, labels: Ints, n_classes: int, balanced: bool, penalty: float
-) -> tuple[Floats, Floats]:
+def _one_regression(scaled: Floats, labels: Ints, n_classes: int, balanced: bool, c: float) -> tuple[Floats, Floats]:
     """Fit scikit-learn's model; the two-class one, which it keeps as one row, as two rows of opposite sign."""
-    model = LogisticRegression(C=penalty, class_weight="balanced" if balanced else None, max_iter=2000)
+    model = LogisticRegression(C=c, class_weight="balanced" if balanced else None, max_iter=2000)
     model.fit(scaled, labels)
     if n_classes == 2:
         return np.vstack([-model.coef_, model.coef_]) / 2, np.concatenate([-model.intercept_, model.intercept_]) / 2

@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 Array = NDArray[np.floating]
 
-PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # C of scikit-learn, of the classifier of domains
+CS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # C of scikit-learn, of the classifier of domains
 LARGEST_LOG_RATIO = 20.0
 
 
@@ -100,8 +100,7 @@ def density_ratio(train_features: Array, features: Array, target_features: Array
     """Weigh cases (n, w) by how much denser the target is than the source where they lie: (n,), about 1 on average.
 
     w(x) = n_s / n_t * p(target | x) / p(source | x) (You et al. 2019, equation 5), p by a logistic regression on
-    standardised features, its penalty by cross-validated log-loss. Without a shift the strongest penalty wins and w
-    is about 1.
+    standardised features, its C by cross-validated log-loss. Without a shift the lowest C wins and w is about 1.
     """
     both = np.vstack([train_features, target_features]).astype(np.float64)
     is_target = np.repeat([0, 1], [len(train_features), len(target_features)])
@@ -120,10 +119,10 @@ def effective_sample_size(weights: Array) -> float:
 
 def _domain_classifier(scaled: Array, is_target: NDArray[np.integer], seed: int) -> LogisticRegression:
     parts = min(5, int(np.bincount(is_target).min()))
-    losses = np.zeros(len(PENALTIES))
+    losses = np.zeros(len(CS))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        models = [LogisticRegression(C=penalty, max_iter=300) for penalty in PENALTIES]
+        models = [LogisticRegression(C=c, max_iter=300) for c in CS]
         if parts >= 2:
             for train, test in StratifiedKFold(parts, shuffle=True, random_state=seed).split(scaled, is_target):
                 for number, model in enumerate(models):

@@ -51,11 +51,11 @@ def in_words(record: Row | None) -> dict[str, str]:
 
 
 def head_of(record: Row) -> str:
-    """Say how the head was fitted: by how many votes, or at which inverse penalty C of the probe."""
+    """Say how the head was fitted: by how many votes, or at which C of the probe."""
     if "neighbours" in record:
         votes = record["neighbours"]
         return f"{votes} neighbour{'' if votes == 1 else 's'}"
-    return f"C = {record['penalty']:.2g}"
+    return f"C = {record['C']:.2g}"
 
 
 def why_of(record: Row) -> str:

@@ -29,7 +29,7 @@ OF_RECIPES = {
     "gradual": "The same stages, unfrozen one after the other.",
     "lora": "Low-rank updates of the same stages' weights are trained, from the probe on.",
     "full": "Every stage is trained, from the probe on.",
-    "C": "Inverse of the penalty on the probe's weights: the lower, the closer to zero they are held.",
+    "C": "Inverse regularisation strength of the probe: the lower, the closer to zero its weights are held.",
     "kept epoch": "The best one on inner patients, whom the fold neither trains on nor is judged on; 0 is the probe.",
     "cross-validated loss": "Log-loss of the training cases, each forecast by a model that saw nobody of its patient.",
     "paired difference": "Mean over these cases of the loss less that of the last recipe kept; below 0 is better.",

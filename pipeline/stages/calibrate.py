@@ -66,6 +66,8 @@ def run(params: Params) -> None:
         repetitions = {name: judge_folds(list(some), labelling, params) for name, some in params.split.repeated.items()}
         released = released_by(held_out, labelling, params)
         locked = judge_locked(released, labelling, params)
+        method = params.calibrate.method
+        left_out = {fold: judge_left_out(fold, held_out, labelling, method) for fold in params.split.left_out}
     except Unsuitable as error:
         raise Refusal(f"calibrate.method is {params.calibrate.method}, but {error}") from error
     except Seen as error:
@@ -76,7 +78,6 @@ def run(params: Params) -> None:
     scopes: Scopes = {"internal": held_out} | ({locked_name(): locked} if locked and show else {})
     elsewhere: Elsewhere = {"internal": other_folds(held_out), locked_name(): {released.name: released.development}}
     scopes, elsewhere = by_patients(scopes, elsewhere, rule, labelling)
-    left_out = {fold: judge_left_out(fold, labelling) for fold in params.split.left_out}
     write_figures(scopes, repetitions, labelling, params)
     write_assessment(scopes, elsewhere, labelling, params)
     write_repetitions(repetitions, labelling, params)

@@ -10,8 +10,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from pipeline import params
 from pipeline.__main__ import main
-from tests.conftest import shared
+from pipeline.commands import plan
+from pipeline.imaging.geometry import Geometry
+from tests.conftest import ROOT, shared
 from tests.stages.conftest import project  # noqa: F401 - a fixture
 
 FOLDER = "data/raw/new"
@@ -50,9 +53,56 @@ def test_plan_tells_stages_values_time_and_disk_before_anything_ran(project, cap
     assert re.search(r"evidence.budget: \d+000 is about 10 min here", printed)
     assert "stages to run: cohort, preprocess, split, adapt@0" in printed and "release, report\n" in printed
     assert re.search(r"cases: \d+ pictures", printed)
-    assert "preprocess.image_size: 64 (auto)" in printed and "finetune.strategy: lp_ft (auto)" in printed
+    assert "preprocess.image_size: 64 (auto)" in printed
+    assert "finetune.strategy: auto, one of knn, probe, last_stage, full, as far as they fit into" in printed
+    assert "finetune.budget: 10000 passes in each fold" in printed
     assert re.search(r"time, about: \d+ min", printed) and re.search(r"disk, about: \d+ MB", printed)
     assert not (root / "data" / "prepared").exists()
+
+
+@pytest.mark.parametrize(
+    ("finetune", "adapt", "said"),
+    [
+        ({"strategy": "gradual"}, {}, "gradual"),
+        ({"strategy": "full"}, {"method": "combat"}, "probe"),
+        ({}, {}, "auto, one of knn, probe, last_stage, lp_ft, full, as far as they fit into finetune.budget: 10000 p"),
+        ({"budget": 5}, {"method": "combat"}, "auto, one of knn, probe, as far as they fit into finetune.budget: 5 p"),
+        ({}, {"method": "coral"}, "lp_ft (auto, as adapt.method is coral)"),
+        ({}, {"method": "coral", "strength": 0.0}, "auto, one of knn, probe, last_stage, lp_ft, full, as far as"),
+        ({}, {"method": "auto"}, "passes in each fold (but lp_ft where adapt.method: auto chooses coral)"),
+    ],
+)
+def test_plan_names_the_recipes_that_finetune_may_take(finetune, adapt, said):
+    asked = changed(finetune={"strategy": "auto"} | finetune, adapt=adapt)
+    assert said in plan.told_of(plan.recipes_of(asked, 5), asked)
+
+
+def test_plan_counts_what_auto_may_spend_in_every_fold_and_nothing_where_there_is_no_choice():
+    geometry = Geometry("picture", 128, 1, 1, None, "pad", "keep")
+
+    def passes(**finetune):
+        asked = changed(finetune=finetune)
+        return plan.passes_of(asked, geometry, 10, plan.recipes_of(asked, 5))
+
+    folds = len(params.load(ROOT / "params.yaml").split.folds)
+    assert passes(strategy="auto") - passes(strategy="lp_ft") == 10_000 * folds
+    assert passes(strategy="auto", budget=0) == passes(strategy="lp_ft") == passes(strategy="lp_ft", budget=9)
+
+
+def changed(**sections):
+    """Take params.yaml with some values of some sections changed."""
+    known = params.load(ROOT / "params.yaml")
+    return known.model_copy(
+        update={name: getattr(known, name).model_copy(update=values) for name, values in sections.items()}
+    )
+
+
+@pytest.mark.parametrize("name", ["predict", "verify"])
+def test_help_names_the_bundle_that_the_demo_writes(name, capsys):
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    shown = re.findall(r"data/released/\w+", " ".join(capsys.readouterr().out.split()))
+    assert shown == [f"data/released/{params.load(ROOT / 'params.yaml').release.name}"]
 
 
 @pytest.mark.parametrize("name", ["plan", "cohort", "predict x y"])

@@ -113,7 +113,7 @@ def test_findings_are_probed_one_by_one_on_the_cases_where_they_are_known():
     targets[:30, 1] = np.nan
     probe = fit_probe(features, targets, np.arange(120).astype(str), False, 0, "multilabel")
     scaled = ((features - probe.centre) / probe.spread)[30:]
-    oracle = LogisticRegression(C=probe.penalty, tol=1e-8).fit(scaled, targets[30:, 1])
+    oracle = LogisticRegression(C=probe.c, tol=1e-8).fit(scaled, targets[30:, 1])
     np.testing.assert_allclose(probe.weight[1], oracle.coef_[0], rtol=5e-3, atol=5e-3)
     np.testing.assert_allclose(probe.bias[1], oracle.intercept_[0], atol=5e-3)
 

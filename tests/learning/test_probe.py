@@ -25,7 +25,7 @@ def test_the_probe_is_scikit_learns_logistic_regression_on_standardised_features
     features = features * 7 + 3
     probe = fit_probe(features, labels, np.arange(120).astype(str), n_classes, balanced=False, seed=0)
     scaled = StandardScaler().fit_transform(features) / np.hypot(1, 0.1)  # all spreads are about equal here
-    oracle = LogisticRegression(C=probe.penalty, max_iter=5000).fit(scaled, labels).predict_proba(scaled)
+    oracle = LogisticRegression(C=probe.c, max_iter=5000).fit(scaled, labels).predict_proba(scaled)
     logits = (features - probe.centre) / probe.spread @ probe.weight.T + probe.bias
     ours = np.exp(logits - logits.max(axis=1, keepdims=True))
     np.testing.assert_allclose(ours / ours.sum(axis=1, keepdims=True), oracle, atol=1e-3)
@@ -36,7 +36,7 @@ def test_few_cases_of_many_features_get_the_weights_that_a_fit_in_all_of_these_f
     labels = rng.integers(2, size=40)
     features = rng.normal(size=(40, 300)) + 0.5 * labels[:, None]
     probe = probes.fit_probe(features, np.eye(2)[labels], np.arange(40).astype(str), balanced=True, seed=0)
-    model = LogisticRegression(C=probe.penalty, class_weight="balanced", max_iter=10_000, tol=1e-10)
+    model = LogisticRegression(C=probe.c, class_weight="balanced", max_iter=10_000, tol=1e-10)
     model.fit((features - probe.centre) / probe.spread, labels)
     assert np.allclose(2 * probe.weight[1], model.coef_[0], atol=5e-3 * np.abs(model.coef_).max())
     assert np.linalg.matrix_rank(probe.weight) == 1 and probe.weight.shape == (2, 300)
@@ -59,18 +59,18 @@ def test_a_constant_feature_is_left_out_and_nothing_is_divided_by_zero():
     assert np.isfinite(probe.weight).all() and np.abs(probe.weight[:, 1]).max() < 1e-6
 
 
-def test_features_that_say_nothing_get_the_strongest_penalty():
+def test_features_that_say_nothing_get_the_lowest_c():
     rng = np.random.default_rng(0)
     features, labels = rng.normal(size=(60, 200)), rng.integers(0, 2, 60)
-    assert fit_probe(features, labels, np.arange(60).astype(str), 2, False, 0).penalty == pytest.approx(1e-4)
+    assert fit_probe(features, labels, np.arange(60).astype(str), 2, False, 0).c == pytest.approx(1e-4)
 
 
 def test_copies_of_a_patient_do_not_talk_the_probe_into_memorising():
-    """With five equal rows a patient, folds by row would choose the weakest penalty."""
+    """With five equal rows a patient, folds by row would choose the highest C."""
     rng = np.random.default_rng(0)
     features, labels = np.repeat(rng.normal(size=(30, 100)), 5, axis=0), np.repeat(rng.integers(0, 2, 30), 5)
     probe = fit_probe(features, labels, np.repeat(np.arange(30), 5).astype(str), 2, False, 0)
-    assert probe.penalty <= 1e-3
+    assert probe.c <= 1e-3
 
 
 def test_balanced_classes_move_the_bias_towards_the_rare_class():

@@ -1,10 +1,13 @@
 import re
+from dataclasses import fields
 from typing import get_args
 
 import pandas as pd
 import pytest
 
 from pipeline.assessing.summary import wilson
+from pipeline.learning.ladder import Step
+from pipeline.learning.selection import Tried
 from pipeline.reporting.adaptation import (
     METHODS,
     VALIDATORS,
@@ -18,6 +21,7 @@ from pipeline.reporting.adaptation import (
 )
 from pipeline.reporting.diagrams import training_curve, unlabelled_curve
 from pipeline.reporting.figures import figure_of, show_number
+from pipeline.reporting.page import HERE
 from pipeline.reporting.terms import TERMS, explain
 from pipeline.schema import Adapt
 
@@ -90,6 +94,12 @@ def test_the_two_rows_of_a_site_stand_together_wherever_they_stood():
         ("(none)", ["seen"]),
         ("b", ["seen", "unseen"]),
     ]
+
+
+@pytest.mark.parametrize(("template", "record"), [("adaptation.html", Step), ("finetuning.html", Tried)])
+def test_a_table_of_a_choice_asks_for_nothing_that_its_record_does_not_hold(template, record):
+    asked = set(re.findall(r"\bstep\.(\w+)", (HERE / template).read_text()))
+    assert {"why", "kept"} <= asked <= {field.name for field in fields(record)}
 
 
 @pytest.mark.parametrize("n", [1, 7, 200])

@@ -15,7 +15,7 @@ def tried(*names, **changes):
 
 
 def record(strategy="probe", **changes):
-    return {"asked": "auto", "strategy": strategy, "penalty": 0.01, "tried": tried("knn", strategy)} | changes
+    return {"asked": "auto", "strategy": strategy, "C": 0.01, "tried": tried("knn", strategy)} | changes
 
 
 def curve(*best):
@@ -39,13 +39,13 @@ def test_the_kept_epoch_is_the_last_that_was_better_than_all_before():
 @pytest.mark.parametrize(
     ("chosen", "said"),
     [
-        ({"penalty": 10**-3.5}, "C = 0.00032"),
-        ({"penalty": 1.0}, "C = 1"),
+        ({"C": 10**-3.5}, "C = 0.00032"),
+        ({"C": 1.0}, "C = 1"),
         ({"neighbours": 10}, "10 neighbours"),
         ({"neighbours": 1}, "1 neighbour"),
     ],
 )
-def test_the_head_is_told_by_its_penalty_or_by_its_votes(chosen, said):
+def test_the_head_is_told_by_its_c_or_by_its_votes(chosen, said):
     assert head_of(chosen) == said
 
 

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from pipeline import params, paths
-from pipeline.assessing.calibrating.calibrators import fit_temperature
+from pipeline.assessing.calibrating.calibrators import Unsuitable, fit_temperature
+from pipeline.judging import judged_sets
 from pipeline.refusal import Refusal
 from tests.stages.test_stages import refusal, run, run_all
 
@@ -31,11 +32,11 @@ def sites(project):
     return write
 
 
-def train_by_hand(folds, seen=("next door",), skill=1.0, inner=False):
+def train_by_hand(folds, seen=("next door",), skill=1.0):
     """Write what adapt and finetune would: for each judged case logits that follow its label more or less."""
     for fold in map(str, folds):
         cases = pd.read_csv(paths.split(fold), keep_default_na=False)
-        judged = cases[cases["role"].isin(["held_out", "locked", *(["inner"] if inner else [])])]
+        judged = cases[cases["role"].isin(["held_out", "locked"])]
         noise = np.random.default_rng(len(fold)).normal(size=len(judged))
         evidence = skill * np.where(judged["label"] == "ill", 1, -1) + noise
         there = sorted(set(cases.loc[cases["role"] == "unlabelled", "site"]) & set(seen))
@@ -125,7 +126,7 @@ def test_sites_left_out_go_through_all_stages(sites):
     run_all([*map(str, FOLDS), *NAMES])
     table = pd.read_csv(paths.LEFT_OUT)
     assert table["fold"].tolist() == NAMES and set(table["site"]) == {"next door"}
-    assert table["unlabelled"].tolist() == ["seen", "unseen"]
+    assert table["unlabelled"].tolist() == ["seen", "unseen"] and set(table["state"]) == {"calibrated"}
     assert paths.REPORT.exists() and "without-next-door" in paths.REPORT.read_text()
 
 
@@ -149,35 +150,73 @@ def test_sites_left_out_change_no_pooled_figure_and_no_calibrator(sites, project
     assert pd.read_csv(paths.LEFT_OUT).empty and "worst_recall" in pd.read_csv(paths.LEFT_OUT)
 
 
-def test_a_site_left_out_is_judged_by_its_own_cases_as_they_were_forecast(sites):
+def judged_out_of_fold(folds=(0, 1, 2)):
+    """The held-out cases of some folds: logits, labels and patients."""
+    cases = pd.concat([pd.read_csv(paths.predictions(str(fold))).query("role == 'held_out'") for fold in folds])
+    return cases, (cases["label"] == "ill").to_numpy().astype(int)
+
+
+def test_a_site_left_out_is_judged_by_its_own_cases_calibrated_on_all_other_patients(sites):
     sites(split__folds=FOLDS + NAMES)
-    train_by_hand(FOLDS + NAMES)
+    train_by_hand(FOLDS + NAMES, skill=0.3)
     run("calibrate")
+    scored, truth = judged_out_of_fold(["without-next-door"])
+    cases, labels = judged_out_of_fold()
+    others = ~cases["patient"].isin(scored["patient"]).to_numpy()
+    assert (cases.loc[others, "site"] == "inside").all() and 0 < others.sum() < len(others)
+    temperature = fit_temperature(cases.loc[others, ["logit_0", "logit_1"]].to_numpy(), labels[others]).value
+    losses = np.log1p(np.exp(np.where(truth, -1, 1) * scored["logit_1"] / temperature))
     row = pd.read_csv(paths.LEFT_OUT).set_index("fold").loc["without-next-door"]
-    scored = pd.read_csv(paths.predictions("without-next-door")).query("role == 'held_out'")
-    truth = (scored["label"] == "ill").to_numpy()
-    losses = np.log1p(np.exp(np.where(truth, -1, 1) * scored["logit_1"]))
-    assert row["log_loss"] == pytest.approx(losses.mean(), abs=1e-6) and row["state"] == "uncalibrated"
+    assert row["log_loss"] == pytest.approx(losses.mean(), abs=1e-6) and abs(temperature - 1) > 0.01
+    assert row["state"] == "calibrated"
     found = scored["logit_1"].to_numpy() > 0
+    truth = truth.astype(bool)
     assert row["worst_recall"] == pytest.approx(min(found[truth].mean(), 1 - found[~truth].mean()), abs=1e-6)
     assert (row["n"], row["patients"], row["events"]) == (len(scored), scored["patient"].nunique(), truth.sum())
     assert row["log_loss_lower"] < row["log_loss"] < row["log_loss_upper"]
 
 
-def test_a_site_left_out_is_calibrated_by_the_inner_cases_of_its_own_training_where_they_are_scored(sites):
+def test_no_forecast_for_a_patient_of_the_site_left_out_takes_part_in_its_calibration(sites):
+    folds = [*FOLDS, "without-next-door"]
+    root = sites(split__folds=folds)
+    table = pd.read_csv(root / "data/raw/clinic/cohort.csv", keep_default_na=False)
+    of_one = table.index[table["patient_id"] == "Jane Doe 0"]  # two pictures, both inside
+    table.loc[of_one[0], "site"] = "next door"
+    table.to_csv(root / "data/raw/clinic/cohort.csv", index=False)
+    run("cohort", "preprocess", "split")
+    train_by_hand(folds, skill=0.3)
+    run("calibrate")
+    before = pd.read_csv(paths.LEFT_OUT)
+    there = set(roles("without-next-door").query("role == 'held_out'")["patient"])
+    touched = set()
+    for fold in ("0", "1", "2"):
+        cases = pd.read_csv(paths.predictions(fold), keep_default_na=False)
+        mask = cases["patient"].isin(there)
+        touched |= set(cases.loc[mask & (cases["role"] == "held_out"), "site"])
+        paths.write_table(cases.assign(logit_1=cases["logit_1"].mask(mask, 9.0)), paths.predictions(fold))
+    assert touched == {"inside", "next door"}
+    run("calibrate")
+    pd.testing.assert_frame_equal(pd.read_csv(paths.LEFT_OUT), before)
+    cases = pd.read_csv(paths.predictions("1"), keep_default_na=False)
+    mask = ~cases["patient"].isin(there)
+    paths.write_table(cases.assign(logit_1=cases["logit_1"].mask(mask, 0.1)), paths.predictions("1"))
+    run("calibrate")
+    assert pd.read_csv(paths.LEFT_OUT)["log_loss"].tolist() != before["log_loss"].tolist()
+
+
+def test_a_site_left_out_stays_uncalibrated_where_the_map_does_not_suit_the_cases_of_the_others(sites, monkeypatch):
     sites(split__folds=FOLDS + NAMES)
-    train_by_hand(FOLDS + NAMES, inner=True)
+    train_by_hand(FOLDS + NAMES)
+
+    def unsuitable(*known):
+        raise Unsuitable("too few")
+
+    monkeypatch.setattr(judged_sets, "fitted", unsuitable)
     run("calibrate")
     row = pd.read_csv(paths.LEFT_OUT).set_index("fold").loc["without-next-door"]
-    table = pd.read_csv(paths.predictions("without-next-door"))
-    inner, held_out = (table[table["role"] == role] for role in ("inner", "held_out"))
-    logits = inner[["logit_0", "logit_1"]].to_numpy()
-    temperature = fit_temperature(logits, (inner["label"] == "ill").to_numpy().astype(int)).value
-    signs = np.where(held_out["label"] == "ill", -1, 1)
-    assert row["log_loss"] == pytest.approx(
-        np.log1p(np.exp(signs * held_out["logit_1"] / temperature)).mean(), abs=1e-6
-    )
-    assert row["state"] == "calibrated" and abs(temperature - 1) > 0.01
+    scored, truth = judged_out_of_fold(["without-next-door"])
+    losses = np.log1p(np.exp(np.where(truth, -1, 1) * scored["logit_1"]))
+    assert row["log_loss"] == pytest.approx(losses.mean(), abs=1e-6) and row["state"] == "uncalibrated"
 
 
 def test_the_table_says_whether_the_unlabelled_images_were_seen_or_are_there_at_all(sites):

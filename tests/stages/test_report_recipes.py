@@ -21,7 +21,7 @@ def step(strategy, loss=0.5, difference=None, kept=True, why="the start"):
 
 def chosen(fold, strategy, *tried, asked="auto", **head):
     """Write down which recipe a fold got."""
-    head = head or {"penalty": 0.01}
+    head = head or {"C": 0.01}
     paths.write_json({"asked": asked, "strategy": strategy, **head, "tried": tried}, paths.recipe(fold))
 
 
@@ -53,7 +53,7 @@ def reported(project):
 def test_a_recipe_that_was_asked_for_stands_there_without_a_word_on_choosing(reported):
     markup = reported()
     header, *rows = rows_of(markup, 'id="recipes"')
-    assert header[:3] == ["Fold", "Recipe", "Penalty C, or neighbours"]
+    assert header[:3] == ["Fold", "Recipe", "C (inverse regularisation strength), or neighbours"]
     assert rows == [[fold, "lp_ft", "C = 0.01", "1", "1", "as asked"] for fold in FOLDS]
     said = text_of(markup)
     assert AUTO not in said and "Not the same recipe" not in said and "chosen among" not in said

@@ -23,7 +23,7 @@ from pipeline.assessing.summary import counts_of, in_columns, limits_of
 Floats = NDArray[np.float64]
 Figure = Callable[[Floats], Floats]
 
-PENALTY = 1.0  # the inverse strength of the ridge, scikit-learn's C, fixed: nothing is tuned for a baseline
+C = 1.0  # inverse regularisation strength of the ridge, as in scikit-learn, fixed: nothing is tuned for a baseline
 POOLED, WITHIN = "all cases together", "mean of folds"
 BASELINES = [
     *("baseline", "over", "n", "patients", "events"),
@@ -51,7 +51,7 @@ def non_image_forecast(train: pd.DataFrame, train_labels: Labels, judged: pd.Dat
     """Forecast cases by a logistic regression on columns of the table, fitted on the training cases of their fold.
 
     Words are spread over indicators, a missing one being a word of its own; numbers are standardised and enter as a
-    straight line, a missing one as the median with an indicator. Ridge penalty with C = `PENALTY`.
+    straight line, a missing one as the median with an indicator. The ridge penalty has a fixed `C`.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def _with_numbers(table: pd.DataFrame, numbers: Sequence[str]) -> pd.DataFrame:
 def _regression(numbers: list[str], words: list[str]) -> Pipeline:
     measured = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
     spread = [("words", OneHotEncoder(handle_unknown="ignore"), words), ("numbers", measured, numbers)]
-    return make_pipeline(ColumnTransformer(spread), LogisticRegression(C=PENALTY, max_iter=1000))
+    return make_pipeline(ColumnTransformer(spread), LogisticRegression(C=C, max_iter=1000))
 
 
 def baseline_table(

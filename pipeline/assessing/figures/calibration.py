@@ -159,15 +159,6 @@ def calibration_error(confidence: Floats, events: Marks, weights: Floats, bins: 
     return ratio(np.abs(gaps).sum(axis=1), weights.sum(axis=1))
 
 
-def classwise_error(probabilities: Floats, labels: Ints, weights: Floats, bins: int, mass: bool = False) -> Floats:
-    """Average the calibration error of each class against the rest (Kull et al. 2019, "classwise-ECE"): (R,)."""
-    errors = [
-        calibration_error(forecast, labels == number, weights, bins, mass)
-        for number, forecast in enumerate(probabilities.T)
-    ]
-    return np.asarray(np.mean(errors, axis=0))
-
-
 def calibration_error_if_perfect(
     confidence: Floats, bins: int, replicates: int, seed: int, patients: Names, mass: bool = False
 ) -> Floats:

@@ -74,24 +74,6 @@ def delong(scores_a: Floats, scores_b: Floats, events: Marks, clusters: Names | 
     return AucComparison(float(areas[0]), float(areas[1]), difference, se, z, float(2 * norm.sf(abs(z))))
 
 
-def delong_interval(
-    scores: Floats, events: Marks, clusters: Names | None = None, confidence: float = 0.95
-) -> tuple[Estimate, float]:
-    """Compute an AUC with its normal interval, cut to 0..1, and its standard error; `clusters` as in `delong`.
-
-    The interval has no width where the scores separate the events: no placement differs. None and NaN where an AUC or
-    its error does not exist.
-    """
-    areas, covariance = auc_covariance(scores[None], events, clusters)
-    area, se = float(areas[0]), float(np.sqrt(covariance[0, 0]))
-    if not np.isfinite(area):
-        return Estimate(None, None, None), se
-    if not np.isfinite(se):
-        return Estimate(area, None, None), se
-    half = float(norm.ppf((1 + confidence) / 2)) * se
-    return Estimate(area, max(area - half, 0.0), min(area + half, 1.0)), se
-
-
 def auc_covariance(scores: Floats, events: Marks, clusters: Names | None = None) -> tuple[Floats, Floats]:
     """Compute AUCs (S,) of S score columns, and their covariance (S, S), by Obuchowski 1997, section 2.
 

@@ -18,7 +18,7 @@ Ints = NDArray[np.int64]
 Scores = dict[tuple[Method, int], Floats]
 
 VOTERS = 20  # at most (Caron et al. 2021, "Emerging properties in self-supervised vision transformers", section 3.2)
-PENALTY = 1e-2  # C of scikit-learn, of features standardised to one; what `fit_probe` takes where nothing can be chosen
+C = 1e-2  # as in scikit-learn, of features standardised to one; what `fit_probe` takes where nothing can be chosen
 TINY = 1e-10
 
 
@@ -176,5 +176,5 @@ def _by_probe(inner: Floats, across: Floats, member: Floats) -> Floats:
     axes = axes[:, kept] / np.sqrt(squares[kept])
     if not kept.any():  # nothing tells the cases apart
         return np.full((len(across), member.shape[1]), 1 / member.shape[1])
-    model = LogisticRegression(C=PENALTY, max_iter=2000).fit(inner @ axes, member.argmax(axis=1))
+    model = LogisticRegression(C=C, max_iter=2000).fit(inner @ axes, member.argmax(axis=1))
     return np.asarray(model.predict_proba(across @ axes))

@@ -27,7 +27,7 @@ def probe_forecasts(
     targets : (n, C) float32
         As `tasks` describes them; every class present.
     patients : (n,)
-        Of the labelled cases: the unit of the inner choice of the penalty.
+        Of the labelled cases: the unit of the inner choice of C.
     balance : str
         As in training; the logits speak of the labelled cases' own prevalence whatever it is.
 

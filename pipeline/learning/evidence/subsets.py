@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pipeline.learning.probe import strata
 
-LEAST = 2  # patients of a kind: one to learn from, one to choose the penalty by
+LEAST = 2  # patients of a kind: one to learn from, one to choose C by
 Ints = NDArray[np.int64]
 
 

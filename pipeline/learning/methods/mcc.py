@@ -1,4 +1,4 @@
-"""Terms on the unlabelled cases' predictions: minimum class confusion, and information maximisation."""
+"""A term on the unlabelled cases' predictions: minimum class confusion."""
 
 import torch
 from torch import Tensor, nn
@@ -49,28 +49,6 @@ class Mcc(nn.Module):
         confusion = (predicted * weights[:, None]).T @ predicted
         confusion = confusion / confusion.sum(dim=1, keepdim=True).clamp(min=torch.finfo(confusion.dtype).tiny)
         return (confusion.sum() - confusion.trace()) / logits.shape[1]
-
-
-class InformationMaximisation(nn.Module):
-    """Sure about each unlabelled case, undecided about them all: L = mean_i H(p_i) - H(mean_i p_i).
-
-    Minus the mutual information of case and prediction (Shi, Sha 2012, "Information-theoretical learning of
-    discriminative clusters for unsupervised domain adaptation", section 3; the loss of SHOT, Liang et al. 2020,
-    equation 3). The second part asks for equally frequent classes, which is wrong under label shift.
-    """
-
-    def forward(self, features: Tensor, domains: Tensor, labelled: Tensor, logits: Tensor) -> Tensor:
-        """Measure it among the unlabelled cases of a batch; arguments as `Mcc.forward`.
-
-        Returns
-        -------
-        Tensor
-            Scalar in [-ln k, 0]; 0 where the batch holds one domain only, or no unlabelled case.
-        """
-        if len(domains.unique()) < 2 or bool(labelled.all()):
-            return 0 * logits.sum()
-        marginal = logits[~labelled].log_softmax(dim=1).logsumexp(dim=0) - (~labelled).sum().log()
-        return entropy(logits[~labelled]).mean() - entropy(marginal[None])[0]
 
 
 def entropy(logits: Tensor) -> Tensor:

@@ -171,17 +171,6 @@ def test_isotonic_forecasts_judged_on_the_cases_they_were_fitted_on_give_themsel
     assert judge.miscalibration(fitted, fresh, one)[0] > 0.05
 
 
-def test_classwise_error_is_the_mean_over_classes_against_the_rest():
-    rng = np.random.default_rng(9)
-    p, labels, one = rng.dirichlet(np.ones(3), 400), rng.integers(0, 3, 400), np.ones((1, 400))
-    by_hand = []
-    for c in range(3):
-        number = np.minimum((p[:, c] * 10).astype(int), 9)
-        bins = [number == b for b in range(10) if (number == b).any()]
-        by_hand.append(sum(abs((labels[b] == c).mean() - p[b, c].mean()) * b.mean() for b in bins))
-    assert judge.classwise_error(p, labels, one, 10)[0] == pytest.approx(np.mean(by_hand))
-
-
 def test_the_intercept_makes_as_many_events_expected_as_happened():
     p, events = drawn(150, seed=10)
     p = p**2
