@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import norm
 
-from pipeline.assessing.bootstrap import cluster_weights, estimate
-from pipeline.assessing.figures import calibration, metrics, multilabel
-from pipeline.assessing.figures.conformal import By, Thresholds, conformal_thresholds, rank_of, sets_of
-from pipeline.assessing.views import both_ways
+from pipeline.metrics.bootstrap import cluster_weights, estimate
+from pipeline.metrics import calibration, discrimination, multilabel
+from pipeline.metrics.conformal import By, Thresholds, conformal_thresholds, rank_of, sets_of
+from pipeline.metrics.questions import both_ways
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -39,7 +39,7 @@ APART = 10**6  # from the seed of a cohort to that of its replicates, so that th
 IMAGES, PATIENTS, REPLICATES, LEVEL = 5, 200, 500, 0.95
 ALIKE = {"identical": 1.0, "patient effect": 0.8}  # correlation within a patient, of what is below p and below y
 FIGURES = {  # with the truth
-    "AUC": (metrics.roc_auc, 5 / 6),
+    "AUC": (discrimination.roc_auc, 5 / 6),
     "log-loss": (multilabel.log_loss, 1 / 2),
     "Brier": (multilabel.brier, 1 / 6),
     "slope": (calibration.calibration_slope, 1.0),

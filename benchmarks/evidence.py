@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/evidence.py verdicts --cohorts 200
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/evidence.py ratios gaps --cohorts 100
 
-Cohorts are simulated (`tests/assessing/evidence/cohorts.py`), each with the number of its draw for a seed. What is
+Cohorts are simulated (`tests/stages/evidence/statistics/cohorts.py`), each with the number of its draw for a seed. What is
 counted over cohorts is printed with its Monte-Carlo standard error; intervals are of 95 % from 200 replicates.
 
 `verdicts`: logistic regressions on features of two arms that are equally good, useless or not; the share of cohorts in
@@ -23,11 +23,11 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 
-from pipeline.assessing.evidence import curves, differences, label_efficiency, stratified, verdicts
-from pipeline.assessing.evidence.overfitting import overfitting
-from pipeline.assessing.evidence.runs import ADAPTED, IMAGENET, Runs
-from pipeline.assessing.evidence.training_time import time_to_quality
-from tests.assessing.evidence.cohorts import planted, probed, trained, with_gap
+from pipeline.stages.evidence.statistics import differences, label_efficiency, learning_curves, stratified, verdicts
+from pipeline.stages.evidence.statistics.overfitting import overfitting
+from pipeline.stages.evidence.statistics.runs import ADAPTED, IMAGENET, Runs
+from pipeline.stages.evidence.statistics.training_time import time_to_quality
+from tests.stages.evidence.statistics.cohorts import planted, probed, trained, with_gap
 
 APART = 10**6  # from the seed of a cohort to that of its replicates
 REPLICATES, LEVEL, BINS = 200, 0.95, 10
@@ -92,7 +92,7 @@ def verdicts_on(internal: Runs, domains: Runs, seed: int) -> pd.DataFrame:
     drawn = stratified.resample([internal, domains], REPLICATES, LEVEL, seed + APART)
     scopes = differences.scopes_of(internal, domains, differences.EXTERNAL, *drawn)
     tables = {
-        "curve_differences": curves.curve_differences(internal, drawn[0]),
+        "curve_differences": learning_curves.curve_differences(internal, drawn[0]),
         "differences": differences.difference_table(scopes, BINS, ["auc"]),
     }
     return verdicts.verdicts(tables)

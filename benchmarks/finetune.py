@@ -23,8 +23,8 @@ from judging import LEVEL, Runs, gather, interval, print_differences, print_row
 from numpy.typing import NDArray
 from trials import Arrangement, Changes, run_all
 
-from pipeline.assessing.bootstrap import estimate
-from pipeline.assessing.figures import metrics
+from pipeline.metrics.bootstrap import estimate
+from pipeline.metrics import discrimination
 
 Floats = NDArray[np.float64]
 
@@ -130,11 +130,11 @@ def balanced_accuracy(probabilities: Floats, labels: NDArray[np.int64], weights:
 
 
 FIGURES = {
-    "AUC": metrics.macro_auc,
+    "AUC": discrimination.macro_auc,
     "accuracy": accuracy,
     "F1": f1,
     "balanced accuracy": balanced_accuracy,
-    "log-loss": metrics.log_loss,
+    "log-loss": discrimination.log_loss,
 }
 
 

@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from pipeline.assessing.bootstrap import Estimate, cluster_weights, estimate
-from pipeline.assessing.figures import calibration, metrics
+from pipeline.metrics.bootstrap import Estimate, cluster_weights, estimate
+from pipeline.metrics import calibration, discrimination
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -40,8 +40,8 @@ def worst_recall(probabilities: Floats, labels: Ints, weights: Floats) -> Floats
 
 
 FIGURES: dict[str, Figure] = {
-    "AUC": metrics.macro_auc,
-    "log-loss": metrics.log_loss,
+    "AUC": discrimination.macro_auc,
+    "log-loss": discrimination.log_loss,
     "slope": slope,
     "worst recall": worst_recall,
 }

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline import paths
-from pipeline.assessing.calibrating.calibration_maps import calibrator_from
-from pipeline.assessing.judged import logits_of
-from pipeline.originals import original_files
+from pipeline.metrics.calibrators.calibrator import calibrator_from
+from pipeline.metrics.evaluation import logits_of
+from pipeline.stages.cohort.originals import original_files
 from pipeline.params import load
 
 

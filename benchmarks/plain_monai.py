@@ -47,7 +47,7 @@ from monai.utils import set_determinism  # noqa: E402
 from timm.models import adapt_input_conv  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from pipeline.learning.weights import load_weights  # noqa: E402
+from pipeline.learning.models.weights import load_weights  # noqa: E402
 
 ENCODER = "tf_efficientnet_lite0"
 BATCH = 16

@@ -65,7 +65,7 @@ def make_heads(folder: Path, count: int, scale: int) -> None:
 
 def write_grids(folder: Path) -> None:
     """Write the affine of each head's stored grid, (x, y, z) to RAS+ millimetres, for TorchIO to resample onto."""
-    from pipeline.imaging.preparation import Steps
+    from pipeline.imaging.preparation.preprocessor import Steps
 
     last = geometry().image_size - 1
     plane_index = np.array([[0, 0, 1, 0], [0, -1, 0, last], [-1, 0, 0, last], [0, 0, 0, 1]], dtype=float)
@@ -118,7 +118,7 @@ def geometry():
 
 
 def with_medadapt(_):
-    from pipeline.imaging.preparation import Steps
+    from pipeline.imaging.preparation.preprocessor import Steps
 
     steps = Steps(geometry())
     return lambda number, file: steps.prepare_file(file).planes.astype(np.float32)
@@ -128,7 +128,7 @@ def with_monai(folder: Path):
     import torch
     from monai.data import PersistentDataset
 
-    from tests.imaging.monai_twin import as_planes, volume_twin
+    from tests.imaging.preparation.monai_twin import as_planes, volume_twin
 
     torch.set_num_threads(1)
     files = [{"image": str(file)} for file in sorted(folder.glob("*.nii.gz"))]

@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from trials import ROOT, Changes, Failed, pipeline
 
-from pipeline.assessing.figures.metrics import macro_auc
+from pipeline.metrics.discrimination import macro_auc
 
 TRAINED = ("train", "inner")
 PARTS = ("cohort", "prepared", "split", "adapted")

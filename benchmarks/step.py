@@ -14,10 +14,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from pipeline.learning.cases import Cases, FrozenCases, WholeCases
-from pipeline.learning.classifier import Classifier, Tail
-from pipeline.learning.loop import fit, make_accelerator
-from pipeline.learning.recipe import Recipe, parameter_groups
+from pipeline.learning.training.cases import Cases, FrozenCases, WholeCases
+from pipeline.learning.models.classifier import Classifier, Tail
+from pipeline.learning.training.loop import fit, make_accelerator
+from pipeline.learning.training.recipe import Recipe, parameter_groups
 
 BATCH = 16
 

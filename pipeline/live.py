@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline import paths
-from pipeline.refusal import Refusal
+from pipeline.errors import Refusal
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

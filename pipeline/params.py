@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from pipeline.refusal import Refusal
+from pipeline.errors import Refusal
 from pipeline.schema import Params
 
 PARAMS_FILE = Path("params.yaml")

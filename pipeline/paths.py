@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.refusal import Refusal
+from pipeline.errors import Refusal
 
 DATA = Path("data")
 STATEMENTS = Path("card.yaml")  # what people say of the model, in the project's top folder

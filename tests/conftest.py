@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import scratch
-from pipeline.imaging.deidentify import write_private
+from pipeline import cache
+from pipeline.imaging.tables.pseudonyms import write_private
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("MEDADAPT_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -59,12 +59,12 @@ def code(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     root = tmp_path_factory.mktemp("code")
     shutil.copytree(ROOT / "pipeline", root / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "dvc.yaml", root)
-    monkeypatch.setattr(scratch, "PACKAGE", root / "pipeline")
+    monkeypatch.setattr(cache, "PACKAGE", root / "pipeline")
     if Path.cwd() == ROOT:
         monkeypatch.chdir(root)
-    scratch.code_of.cache_clear()
+    cache.code_of.cache_clear()
     yield root
-    scratch.code_of.cache_clear()
+    cache.code_of.cache_clear()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from argparse import Namespace
 import pytest
 
 from pipeline.params import load
-from pipeline.releasing.statements import read_statements
+from pipeline.stages.release.statements import read_statements
 from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))

@@ -130,7 +130,7 @@ def test_code_deps_of_a_stage_are_its_import_closure(stage: str) -> None:
 
 
 def test_the_trainings_of_evidence_import_no_code_that_their_key_leaves_out() -> None:
-    from pipeline.arms.networks import FIGURES
+    from pipeline.stages.evidence.experiments.networks import FIGURES
 
     for name in ("networks", "trainings"):
         closure = closure_of(PACKAGE / "arms" / f"{name}.py") - PLUMBING
@@ -143,7 +143,7 @@ def test_cached_activations_are_made_by_code_that_finetune_declares() -> None:
 
 
 def test_every_key_hashes_the_code_of_its_own_stage() -> None:
-    owners = {"training/trainings.py": "finetune", "arms/networks.py": "evidence"}
+    owners = {"stages/finetune/fold_data.py": "finetune", "stages/evidence/experiments/networks.py": "evidence"}
     owners |= {f"stages/{stage}.py": stage for stage in DVC}
     found = set()
     for file in modules():

@@ -145,7 +145,7 @@ def test_two_runs_from_nothing_give_the_same_bits(first_run, tmp_path):
 
 def test_a_change_in_calibration_or_in_assessing_retrains_nothing(first_run):
     folder, *_ = first_run
-    code = folder / "pipeline/assessing/figures/metrics.py"
+    code = folder / "pipeline/metrics/discrimination.py"
     before = (code.read_text(), (folder / "params.yaml").read_text())
     code.write_text(before[0] + "\n# another comment\n")
     edit(folder / "params.yaml", {"calibrate": {"bins": 7}})

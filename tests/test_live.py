@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import live
-from pipeline.refusal import Refusal
+from pipeline.errors import Refusal
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import yaml
 from pydantic import BaseModel
 
 from pipeline import params
-from pipeline.refusal import Refusal
+from pipeline.errors import Refusal
 from pipeline.seeds import seed_for
 from tests.conftest import ROOT
 

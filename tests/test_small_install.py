@@ -7,7 +7,7 @@ import tomllib
 
 from packaging.requirements import Requirement
 
-from tests.commands.test_verify import bundle  # noqa: F401
+from tests.commands.verify.test_run import bundle  # noqa: F401
 from tests.conftest import ROOT, save_nifti
 
 WITHOUT = """

@@ -1,1 +1,1 @@
-"""What a person calls by hand: import, plan, predict, whois."""
+"""Commands that a person calls, one file or folder each."""

@@ -1,1 +1,1 @@
-"""How the image is read: files in, checked, de-identified, turned into arrays and views."""
+"""Read, check and prepare images: a library of plain functions on files and arrays."""

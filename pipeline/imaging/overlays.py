@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.imaging.geometry import Geometry
-from pipeline.imaging.placement import Placement
+from pipeline.imaging.preparation.placement import Placement
 
 Floats = NDArray[np.float32]
 

@@ -1,1 +1,1 @@
-"""How it learns: encoder, adaptation to the domain, head, and the one training loop."""
+"""Networks and their training: a library of plain functions on tensors."""

@@ -1,1 +1,1 @@
-"""One door per stage of dvc.yaml: files in, rooms called, files out."""
+"""The stages of dvc.yaml, one folder each; `run.py` is where a stage begins."""

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline import params
 from pipeline.__main__ import main
-from pipeline.commands import plan
+from pipeline.commands.plan import run
 from pipeline.imaging.geometry import Geometry
 from tests.conftest import ROOT, shared
 from tests.stages.conftest import project  # noqa: F401 - a fixture
@@ -74,7 +74,7 @@ def test_plan_tells_stages_values_time_and_disk_before_anything_ran(project, cap
 )
 def test_plan_names_the_recipes_that_finetune_may_take(finetune, adapt, said):
     asked = changed(finetune={"strategy": "auto"} | finetune, adapt=adapt)
-    assert said in plan.told_of(plan.recipes_of(asked, 5), asked)
+    assert said in run.told_of(run.recipes_of(asked, 5), asked)
 
 
 def test_plan_counts_what_auto_may_spend_in_every_fold_and_nothing_where_there_is_no_choice():
@@ -82,7 +82,7 @@ def test_plan_counts_what_auto_may_spend_in_every_fold_and_nothing_where_there_i
 
     def passes(**finetune):
         asked = changed(finetune=finetune)
-        return plan.passes_of(asked, geometry, 10, plan.recipes_of(asked, 5))
+        return run.passes_of(asked, geometry, 10, run.recipes_of(asked, 5))
 
     folds = len(params.load(ROOT / "params.yaml").split.folds)
     assert passes(strategy="auto") - passes(strategy="lp_ft") == 10_000 * folds

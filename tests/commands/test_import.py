@@ -7,8 +7,8 @@ import pydicom
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.imaging.cohort_table import read_cohort_table
-from tests.imaging.importers.conftest import dicom_series, picture, volume
+from pipeline.imaging.tables.cohort_table import read_cohort_table
+from tests.stages.cohort.importers.conftest import dicom_series, picture, volume
 from tests.stages.conftest import project  # noqa: F401 - a fixture
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.imaging.appearance import appearance
-from pipeline.imaging.spoiling import SPOILT
+from pipeline.stages.release.corruptions import SPOILT
 
 GREYS, STEPS, SPREAD, NEXT, BLOCKS = slice(0, 7), slice(7, 9), 9, slice(10, 12), slice(12, 28)
 

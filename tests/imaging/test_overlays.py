@@ -8,9 +8,9 @@ from PIL import Image
 
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.overlays import on_slices, write_overlay
-from pipeline.imaging.preparation import Steps
-from pipeline.learning.saliency import saliency
-from tests.learning.test_saliency import blob_network
+from pipeline.imaging.preparation.preprocessor import Steps
+from pipeline.learning.models.saliency import saliency
+from tests.learning.models.test_saliency import blob_network
 
 VOLUME = Geometry("volume", 48, 24, 1, (2.0, 2.0, 2.5), "pad", ((0.0, 1000.0),))
 LESION = np.array([14.0, -9.0, 6.0])  # millimetres: right, behind, above

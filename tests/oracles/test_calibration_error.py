@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.assessing.figures import calibration
+from pipeline.metrics import calibration
 
 BINS = 15
 TRUE_ERROR = np.log(2) / 2 - 1 / 4  # of `overconfident` forecasts

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from pipeline.assessing.figures.conformal import conformal_thresholds, sets_of
+from pipeline.metrics.conformal import conformal_thresholds, sets_of
 
 NUMBERS = np.arange(3)
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from pipeline.assessing.figures import metrics, multilabel
-from pipeline.assessing.figures.comparing import auc_covariance
-from pipeline.assessing.figures.utility import decision_curve
+from pipeline.metrics import discrimination, multilabel
+from pipeline.metrics.paired_tests import auc_covariance
+from pipeline.stages.calibrate.utility import decision_curve
 
 THRESHOLDS = np.array([0.05, 0.1, 0.15, 0.2, 0.35])
 
@@ -40,7 +40,7 @@ def test_its_data_have_the_figures_of_the_reference():
     table = decision_curve(forecast, events, weights, THRESHOLDS, 0.95)
     np.testing.assert_allclose(table["net_benefit"], [0.105544, 0.087407, 0.079216, 0.067333, 0.050154], atol=5e-7)
     np.testing.assert_allclose(table["treat_all"], [0.094737, 0.044444, -0.011765, -0.075, -0.323077], atol=5e-7)
-    assert metrics.roc_auc(forecast, events, weights)[0] == pytest.approx(0.860628, abs=5e-7)
+    assert discrimination.roc_auc(forecast, events, weights)[0] == pytest.approx(0.860628, abs=5e-7)
     assert multilabel.brier(forecast, events, weights)[0] == pytest.approx(0.084929, abs=5e-7)
     (area,), covariance = auc_covariance(forecast[None], events)
     half = norm.ppf(0.975) * np.sqrt(covariance[0, 0])

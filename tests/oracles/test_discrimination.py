@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from pipeline.assessing.figures import metrics
-from pipeline.assessing.figures.comparing import auc_covariance
+from pipeline.metrics import discrimination
+from pipeline.metrics.paired_tests import auc_covariance
 
 
 def scored(n=300, seed=0):
@@ -20,16 +20,16 @@ def test_torchmetrics_gives_the_same_areas_under_both_curves():
     theirs = pytest.importorskip("torchmetrics.functional.classification")
     scores, events = scored()
     known, weights = (torch.tensor(scores), torch.tensor(events.astype(int))), np.ones((1, len(events)))
-    assert metrics.roc_auc(scores, events, weights)[0] == pytest.approx(float(theirs.binary_auroc(*known)), abs=1e-6)
+    assert discrimination.roc_auc(scores, events, weights)[0] == pytest.approx(float(theirs.binary_auroc(*known)), abs=1e-6)
     precision = float(theirs.binary_average_precision(*known))
-    assert metrics.average_precision(scores, events, weights)[0] == pytest.approx(precision, abs=1e-6)
+    assert discrimination.average_precision(scores, events, weights)[0] == pytest.approx(precision, abs=1e-6)
 
 
 def test_monai_gives_the_same_area_under_the_roc_curve():
     theirs = pytest.importorskip("monai.metrics")
     scores, events = scored()
     area = theirs.compute_roc_auc(torch.tensor(scores), torch.tensor(events.astype(int)))
-    assert metrics.roc_auc(scores, events, np.ones((1, len(events))))[0] == pytest.approx(area, abs=1e-9)
+    assert discrimination.roc_auc(scores, events, np.ones((1, len(events))))[0] == pytest.approx(area, abs=1e-9)
 
 
 @pytest.mark.parametrize("confidence", [0.9, 0.95])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.assessing.figures import calibration
-from pipeline.assessing.summary import wilson
+from pipeline.metrics import calibration
+from pipeline.metrics.summary import wilson
 
 
 def test_statsmodels_gives_the_same_intercept_and_slope_of_weighted_cases():

@@ -10,10 +10,10 @@ from scipy.special import expit
 from sklearn import metrics as oracle
 
 from pipeline import paths
-from pipeline.assessing.calibrating.calibrators import fit_temperature
+from pipeline.metrics.calibrators.fitting import fit_temperature
 from pipeline.imaging.labels import targets_of
 from tests.stages.conftest import write_status
-from tests.stages.test_report_adaptation import climbed, record
+from tests.stages.report.test_adaptation_chapter import climbed, record
 from tests.stages.test_stages import refusal, run
 
 FOLDS = ("0", "1", "2", "final")

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from pipeline import params, paths
-from pipeline.imaging.case_views import CaseViews
-from pipeline.imaging.deidentify import pseudonym, salt_of
+from pipeline.imaging.augmentation.case_views import CaseViews
+from pipeline.imaging.tables.pseudonyms import pseudonym, salt_of
 from pipeline.imaging.geometry import Geometry
 from pipeline.seeds import seed_for
-from tests.stages.test_imaging_stages import RAW, cohort, with_copy
+from tests.stages.preprocess.test_run import RAW, cohort, with_copy
 from tests.stages.test_stages import FOLDS, refusal, run
 
 NAMES = [*map(int, FOLDS[:3]), "final"]

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import paths
 from tests.stages.conftest import write_status
-from tests.stages.test_report_adaptation import rows_of, text_of
+from tests.stages.report.test_adaptation_chapter import rows_of, text_of
 from tests.stages.test_stages import FOLDS, run
 from tests.stages.test_tasks import forecast, of_two_classes, relabel
 

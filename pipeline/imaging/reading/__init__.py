@@ -1,1 +1,1 @@
-"""Readers: each format in a file of its own, all of them behind `volumes.read_scan`."""
+"""Readers: one file per format, all behind `volumes.read_scan`."""

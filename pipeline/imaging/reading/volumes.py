@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.imaging.reading import dicom, metaimage, nifti, pictures
+from pipeline.imaging.reading import dicom, metaimage, nifti
+from pipeline.imaging.reading import images
 from pipeline.imaging.reading.scan import STRICT, Finding, Header, Policy, Scan, Unreadable
 
-FORMATS = (nifti, metaimage, pictures, dicom)
+FORMATS = (nifti, metaimage, images, dicom)
 LONGEST_REASON = 400  # characters
 READABLE = tuple(ending for reader in FORMATS for ending in reader.ENDINGS)
 

@@ -1,1 +1,0 @@
-"""How you judge it: figures, intervals and calibration, on plain arrays."""

@@ -1,1 +1,0 @@
-"""Who is trained on and who is judged, and what must not cross between them."""

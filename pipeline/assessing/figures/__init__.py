@@ -1,1 +1,0 @@
-"""The figures by which forecasts are judged, one idea a file."""

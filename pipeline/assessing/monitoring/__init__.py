@@ -1,1 +1,0 @@
-"""Whether a model that is in use still meets the patients that it was developed on, and is still calibrated."""

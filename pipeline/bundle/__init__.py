@@ -1,0 +1,1 @@
+"""Released bundles: write, open, verify and run them."""

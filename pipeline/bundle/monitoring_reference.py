@@ -1,0 +1,79 @@
+"""What new patients are compared with: the forecasts of development cases by models that were not trained on them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.metrics.discrimination import Labels
+from pipeline.metrics.questions import views_of
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+SMALLEST = 1e-12  # of a probability whose logarithm is taken
+DIGITS = 6
+
+
+def reference_of(
+    forecasts: pd.DataFrame, labels: Labels, classes: Sequence[str], scans: int, refused: int
+) -> dict[str, Any]:
+    """Keep sorted figures of one scan of each patient, which name nobody.
+
+    Parameters
+    ----------
+    forecasts : pandas.DataFrame
+        Development cases with columns patient, ood_score, and probability_0, ... in the order of `classes`.
+    labels : (n,) int or (n, C) float
+        Numbers of their classes; or, where each label stands by itself, 1, 0 and NaN for not known.
+    classes : sequence of str
+    scans, refused : int
+        How many scans of the cohort there were, and how many of these could not be read.
+
+    Returns
+    -------
+    dict
+        `patients`; `scans` and `refused`; `forecasts`, by class the sorted probabilities; `ood_score`, sorted;
+        `log_loss`, sorted, by label where each stands by itself.
+    """
+    one_each = (~forecasts["patient"].duplicated()).to_numpy()
+    first, several = forecasts[one_each], labels.ndim == 2
+    values = first[[f"probability_{number}" for number in range(len(classes))]].to_numpy()
+    losses = {name: in_order(loss) for name, (loss, _) in losses_of(values, labels[one_each], classes).items()}
+    return {
+        "patients": len(first),
+        "scans": scans,
+        "refused": refused,
+        "forecasts": {name: in_order(values[:, classes.index(name)]) for name in judged_classes(classes, several)},
+        "ood_score": in_order(first["ood_score"]),
+        "log_loss": losses if several else losses[""],
+    }
+
+
+def judged_classes(classes: Sequence[str], several: bool) -> Sequence[str]:
+    """Name the classes whose forecasts are watched; of two that exclude each other the second one says it all."""
+    return classes[1:] if len(classes) == 2 and not several else classes
+
+
+def losses_of(probabilities: Floats, labels: Labels, classes: Sequence[str]) -> dict[str, tuple[Floats, Ints]]:
+    """Give the losses (m,) of forecasts (n, K), and which of the n they are of: by label, or "" of exclusive classes.
+
+    A label that is known of no case has none.
+    """
+    if labels.ndim == 1:
+        cases = np.arange(len(labels))
+        return {"": (log_loss(probabilities[cases, labels]), cases)}
+    views = views_of(probabilities, labels, classes)
+    return {one.name: (log_loss(np.where(one.events, one.forecast, 1 - one.forecast)), one.rows) for one in views}
+
+
+def log_loss(probability: Any) -> Any:
+    """Give the natural logarithmic loss of the probabilities of what happened (n,)."""
+    return -np.log(np.maximum(probability, SMALLEST))
+
+
+def in_order(values: Any) -> list[float]:
+    """Sort and round, so that no row can be told from it."""
+    return sorted(np.round(values, DIGITS).tolist())

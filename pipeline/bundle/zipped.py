@@ -1,0 +1,82 @@
+"""A bundle that comes as a zip, unpacked with suspicion: nothing outside its folder, no links, no bombs."""
+
+import shutil
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from pipeline.bundle.manifest import MANIFEST, BrokenBundle
+
+MOST_FILES = 1000
+MOST_BYTES = 8 << 30  # of all files together, unpacked
+MOST_RATIO = 200  # of a file's size to what it takes packed; text seldom exceeds 20
+SMALL = 1 << 20  # a file that may be packed as tightly as it likes
+
+
+@contextmanager
+def unpacked(bundle: Path) -> Iterator[Path]:
+    """Give the folder of a bundle; a zip is unpacked into a folder of its own, for as long as it is used.
+
+    Parameters
+    ----------
+    bundle : Path
+        A folder, or a zip that holds a bundle or one folder with a bundle (as `monai.bundle download` takes it).
+
+    Raises
+    ------
+    BrokenBundle
+        If the zip cannot be read, or holds what no bundle holds.
+    """
+    if not bundle.is_file():
+        yield bundle
+        return
+    with tempfile.TemporaryDirectory(prefix="medadapt-") as folder:
+        try:
+            with zipfile.ZipFile(bundle) as archive:
+                unpack(archive, bundle, Path(folder))
+        # zipfile raises NotImplementedError for a compression that it does not know, RuntimeError for an encrypted file
+        except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError, EOFError) as error:
+            raise BrokenBundle(f"{bundle}: not a zip that can be unpacked ({error})") from error
+        yield root_of(Path(folder))
+
+
+def unpack(archive: zipfile.ZipFile, bundle: Path, folder: Path) -> None:
+    """Write every file of an archive, none of which may be more than it said."""
+    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    for entry in entries:
+        if why := objection(entry):
+            raise BrokenBundle(f"{bundle}: '{entry.filename}' {why}; nothing was unpacked")
+    if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > MOST_BYTES:
+        raise BrokenBundle(f"{bundle} holds more than {MOST_FILES} files or {MOST_BYTES >> 30} GiB: no bundle does")
+    if len({entry.filename.casefold() for entry in entries}) < len(entries):
+        raise BrokenBundle(f"{bundle} holds two files of one name; nothing was unpacked")
+    for entry in entries:
+        target = folder / entry.filename
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with archive.open(entry) as packed, target.open("wb") as written:
+            shutil.copyfileobj(packed, written)  # zipfile stops at the size that was declared, and checks the CRC
+
+
+def objection(entry: zipfile.ZipInfo) -> str | None:
+    """Say what is wrong with an entry, if anything."""
+    name = PurePosixPath(entry.filename.replace("\\", "/"))
+    if name.is_absolute() or ".." in name.parts or ":" in entry.filename or "\\" in entry.filename:
+        return "would be written outside of its folder"
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind and not stat.S_ISREG(kind):
+        return "is no plain file"
+    if entry.flag_bits & 1:
+        return "is encrypted"
+    if entry.file_size > max(SMALL, MOST_RATIO * entry.compress_size):
+        return "would become more than is believable"
+    return None
+
+
+def root_of(folder: Path) -> Path:
+    """Find the bundle: the folder itself, or the only one in it."""
+    inside = list(folder.iterdir())
+    return inside[0] if len(inside) == 1 and not (folder / MANIFEST).exists() else folder

@@ -1,0 +1,144 @@
+"""What was computed once for a file is kept: a case is computed again only if it, or what is done to it, changed.
+
+Lives in data/scratch, outside of what DVC tracks, and may be deleted at any time.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline import paths
+from pipeline import runtime
+from pipeline.params import declared_code
+from pipeline.errors import Refusal
+
+Item = TypeVar("Item")
+PACKAGE = Path(__file__).parent
+
+
+def map_cases_once(
+    function: Callable[[Item, Path], dict[str, Any]], items: Sequence[Item], keys: Sequence[str], doing: str
+) -> list[tuple[dict[str, Any], Path]]:
+    """Apply `function` to the items whose key is new, and remember its results; forget keys that are gone.
+
+    Parameters
+    ----------
+    function : callable
+        Takes an item and an empty folder of its own, in which it may leave files; returns plain values.
+    items : sequence
+    keys : sequence of str
+        One per item, from `key_of`: all that the result depends on.
+    doing : str
+        The words beside the progress bar, and the name of the folder.
+
+    Returns
+    -------
+    list of (values, folder)
+        In the order of the items.
+    """
+    shelf = paths.SCRATCH / doing
+    shelf.mkdir(parents=True, exist_ok=True)
+    new = {key: item for key, item in zip(keys, items, strict=True) if not (shelf / key).exists()}
+    runtime.map_cases(partial(_compute, function=function, shelf=shelf), list(new.items()), doing)
+    for gone in {folder.name for folder in shelf.iterdir()} - set(keys):
+        shutil.rmtree(shelf / gone)
+    return [(json.loads((shelf / key / "result.json").read_text()), shelf / key) for key in keys]
+
+
+def _compute(job: tuple[str, Item], function: Callable[[Item, Path], dict[str, Any]], shelf: Path) -> None:
+    """Compute into a folder that gets its name only when it is complete."""
+    key, item = job
+    partial_folder = shelf / f"{key}.partial"
+    shutil.rmtree(partial_folder, ignore_errors=True)
+    partial_folder.mkdir()
+    result = function(item, partial_folder)
+    (partial_folder / "result.json").write_text(json.dumps(result))
+    partial_folder.rename(shelf / key)
+
+
+def key_of(file: Path, code: str, *settings: Any) -> str:
+    """Name a computation by the state of a file or folder (sizes and times of change), code and settings.
+
+    Parameters
+    ----------
+    code : str
+        From `code_of`, of the stage whose function is cached.
+    *settings : plain values
+        All else that the result depends on.
+    """
+    files = sorted(path for path in file.rglob("*") if path.is_file()) if file.is_dir() else [file]
+    if file.suffix.lower() in (".hdr", ".img", ".mhd", ".nhdr"):
+        files = sorted(file.parent.glob(f"{file.stem}.*"))
+    state = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.exists()]
+    return hashlib.sha256(json.dumps([state, settings, code], default=str).encode()).hexdigest()[:32]
+
+
+def fingerprint(code: str, files: Iterable[Path], *settings: Any) -> str:
+    """Identify a training by all that it depends on.
+
+    Parameters
+    ----------
+    code : str
+        From `code_of`, of the stage that trains.
+    files : iterable of Path
+        What the training reads, hashed by name and content.
+    *settings : values
+        Parameters, the seed and the versions of libraries, hashed by their `repr`.
+
+    Returns
+    -------
+    str
+        SHA-256, hexadecimal.
+    """
+    digest = hashlib.sha256(repr((code, settings)).encode())
+    for file in files:
+        digest.update(f"{file.as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+@cache
+def code_of(stage: str, without: tuple[str, ...] = ()) -> str:
+    """Hash the code that a stage lists under `deps` in dvc.yaml, so that DVC and every cache go by one list.
+
+    dvc.yaml is that of the current folder, as for `params.for_stage`; the code is that of the package which runs.
+    Files below `__pycache__` are left out. The hash is computed once in a process.
+
+    Parameters
+    ----------
+    stage : str
+        The name in dvc.yaml; of a matrix stage without the fold, e.g. "adapt".
+    without : tuple of str
+        Files or folders of that list which the cached result does not depend on, e.g. "pipeline/assessing".
+
+    Returns
+    -------
+    str
+        SHA-256, hexadecimal, of the paths and contents of these files.
+
+    Raises
+    ------
+    Refusal
+        If dvc.yaml lists a file or folder that is not there.
+    """
+    digest = hashlib.sha256()
+    for file in code_files(stage):
+        name = file.relative_to(PACKAGE.parent)
+        if not any(name.is_relative_to(folder) for folder in without):
+            digest.update(f"{name.as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def code_files(stage: str) -> list[Path]:
+    """List the files of the code that a stage declares, sorted, each once."""
+    files: set[Path] = set()
+    for entry in declared_code(stage):
+        path = PACKAGE.parent / entry
+        if not path.exists():
+            raise Refusal(f"dvc.yaml: the stage {stage} depends on {entry}, which is not there")
+        below = path.rglob("*") if path.is_dir() else [path]
+        files |= {file for file in below if file.is_file() and "__pycache__" not in file.parts}
+    return sorted(files)

@@ -1,0 +1,103 @@
+"""import: write a cohort table, and say what was taken and what was left out."""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline import runtime
+from pipeline.imaging.tables.pseudonyms import pseudonym, read_names, remember_names, salt_of, write_private
+from pipeline.stages.cohort.importers.bids import Wanted, find_in_bids
+from pipeline.stages.cohort.importers.class_folders import find_in_class_folders
+from pipeline.stages.cohort.importers.datalist import find_in_datalist
+from pipeline.stages.cohort.importers.dicom_tree import Choices, find_in_dicom_tree, read_labels
+from pipeline.stages.cohort.importers.found import BadSource, Import, describe, parse_renames, told_left_out, write_import
+from pipeline.stages.cohort.importers.medmnist import find_in_medmnist
+from pipeline.stages.cohort.importers.table import find_in_csv
+from pipeline.errors import Refusal
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Import a source of any kind."""
+    into = Path(arguments.into)
+    try:
+        found = FINDERS[arguments.kind](arguments, parse_renames(arguments.rename))
+        print(describe(found))
+        if arguments.kind == "dicom":
+            remember(found, into)
+        broken = write_import(found, into, arguments.link, runtime.progress)
+    except BadSource as error:
+        raise Refusal(str(error)) from error
+    except OSError as error:
+        raise Refusal(f"{error.filename or into}: {error.strerror or error}") from error
+    if broken:
+        print("\n".join([f"left out while writing: {len(broken)}", *told_left_out(broken)]))
+    print(f"{into}/cohort.csv is written; now set `cohort.path: {into}` in params.yaml")
+
+
+def from_csv(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
+    """Look through a table of images."""
+    columns = {name: getattr(arguments, name) for name in ("image", "label", "patient", "site", "split")}
+    return find_in_csv(Path(arguments.source), columns, rename)
+
+
+def from_folder(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
+    """Look through class folders."""
+    return find_in_class_folders(Path(arguments.source), arguments.patient_pattern, rename)
+
+
+def from_bids(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
+    """Look through a BIDS data set."""
+    label = None if arguments.unlabelled else arguments.label
+    wanted = Wanted(label, arguments.site, arguments.split, arguments.suffix, rename)
+    return find_in_bids(Path(arguments.source), wanted)
+
+
+def from_datalist(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
+    """Look through a JSON list."""
+    return find_in_datalist(Path(arguments.source), arguments.unlabelled, rename)
+
+
+def from_medmnist(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
+    """Look through an .npz file."""
+    if arguments.link:
+        raise BadSource("images inside an .npz file cannot be linked to; leave out --link")
+    return find_in_medmnist(Path(arguments.source), rename)
+
+
+def from_dicom(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
+    """Look through a tree of DICOM files, with the secret of the cohort that is made of it."""
+    labels = None
+    if arguments.labels:
+        labels = read_labels(Path(arguments.labels), arguments.key, arguments.label, rename)
+    choices = Choices(arguments.site, labels, arguments.key, rename, arguments.link)
+    name = partial(pseudonym, salt_of(keys_of(Path(arguments.into)), public=False))
+    return find_in_dicom_tree(Path(arguments.source), choices, name, runtime.progress)
+
+
+FINDERS: dict[str, Callable[[argparse.Namespace, dict[str, str]], Import]] = {
+    "csv": from_csv,
+    "folder": from_folder,
+    "bids": from_bids,
+    "datalist": from_datalist,
+    "medmnist": from_medmnist,
+    "dicom": from_dicom,
+}
+
+
+def keys_of(into: Path) -> Path:
+    """Name the key folder of a cohort, the one that the stage cohort will use."""
+    return runtime.keys_folder() / into.name
+
+
+def remember(found: Import, into: Path) -> None:
+    """Keep the way back from sites, and from the patients named in copied headers, in the key folder."""
+    folder = keys_of(into)
+    names = [("site", name) for name in found.sites.values()]
+    names += [("patient", case.row["patient_id"]) for case in found.cases]
+    remember_names(folder, names, salt_of(folder, public=False))
+    # cohort.csv holds sites by a shorter name, which whois must find
+    table = pd.DataFrame(sorted((read_names(folder) | found.sites).items()), columns=["pseudonym", "name"])
+    write_private(folder / "names.csv", table.to_csv(index=False))

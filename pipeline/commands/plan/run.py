@@ -1,0 +1,161 @@
+"""plan: what `dvc repro` would run, on which grid, and about what it costs, before any compute."""
+
+import argparse
+import json
+import re
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from pipeline import runtime
+from pipeline.imaging.tables.cohort_table import BadTable, read_cohort_table
+from pipeline.imaging.geometry import REFERENCE_SIZE, Geometry
+from pipeline.imaging.reading.scan import Header, Policy, Unreadable
+from pipeline.imaging.reading.volumes import read_header
+from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, scan_shape
+from pipeline.stages.preprocess.sizing import Wishes, resolve_geometry
+from pipeline.learning.models.backbones import build_encoder
+from pipeline.stages.adapt.catalogue import PER_SITE
+from pipeline.learning.models.encoder import Encoder, inference
+from pipeline.learning.models.families import UnknownEncoder
+from pipeline.learning.training.strategies import STRATEGIES, ladder_of
+from pipeline.learning.training.alignment.losses import TERMS
+from pipeline.params import load
+from pipeline.errors import Refusal
+from pipeline.schema import Cohort, Params
+from pipeline.stages.finetune.fold_data import recipe_of
+
+BYTES_OF_NETWORK = 20e6
+BYTES_OF_SIMULATED_SCAN = 7e5
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the stages, the resolved values, and the estimates with what they rest on."""
+    params = load()
+    headers = cohort_headers(params.cohort)
+    try:
+        wishes = Wishes(**params.preprocess.model_dump(exclude={"deface"}))
+        geometry = resolve_geometry(headers, params.budget, wishes)
+    except ValueError as error:
+        raise Refusal(f"cohort.path: {error}") from error
+    changed, following = stages_to_run()
+    print(f"stages to run: {', '.join(changed) or 'none, everything is up to date'}")
+    if following:
+        print(f"  and, if what they write differs: {', '.join(following)}")
+    print(f"cases: {len(headers)} {geometry.kind}s")
+    for name in ("image_size", "slices", "channels", "spacing", "fit", "intensity", "crop"):
+        given = getattr(params.preprocess, name)
+        print(f"preprocess.{name}: {getattr(geometry, name)}{' (auto)' if given == 'auto' else ''}")
+    encoder = encoder_of(params.adapt.encoder)
+    recipes = recipes_of(params, len(encoder.stages))
+    print(f"finetune.strategy: {told_of(recipes, params)}")
+    passes, rate = passes_of(params, geometry, len(headers), recipes), measured_rate(encoder)
+    print(f"time, about: {passes / rate / 60:.0f} min for all stages from nothing; training steps come on top")
+    print(f"  ({passes:.0f} passes of a {REFERENCE_SIZE} x {REFERENCE_SIZE} image at {rate:.0f}/s, measured just now)")
+    if arguments.minutes:
+        print(
+            f"evidence.budget: {round(arguments.minutes * 60 * rate, -3):.0f} is about {arguments.minutes:g} min here"
+        )
+    print(f"disk, about: {disk_of(params, geometry, len(headers)) / 1e6:.0f} MB in data/, as much again in DVC's cache")
+
+
+def cohort_headers(cohort: Cohort) -> list[Header]:
+    """Read the header of every scan, or derive it from the recipe; unreadable files are left to the audit."""
+    folder = Path(cohort.path)
+    policy = Policy(**cohort.reading.model_dump())
+    if is_recipe(folder):
+        recipe = read_recipe(folder)
+        sites = [recipe.sites[job.site] for job in plan_scans(recipe)]
+        return [Header(scan_shape(site), 1, site.voxel_mm, 16) for site in sites]
+    try:
+        images = [folder / image for image in read_cohort_table(folder)["image"]]
+    except BadTable as error:
+        raise Refusal(str(error)) from error
+    headers = [
+        header for header in runtime.map_cases(partial(header_or_none, policy=policy), images, "headers") if header
+    ]
+    if not headers:
+        raise Refusal(f"cohort.path: no image of {folder} can be read")
+    return headers
+
+
+def header_or_none(image: Path, policy: Policy) -> Header | None:
+    """Read one header."""
+    try:
+        return read_header(image, policy)
+    except Unreadable:
+        return None
+
+
+def stages_to_run() -> tuple[list[str], list[str]]:
+    """Ask DVC which stages have changed, and which others would follow if what those write differs."""
+    changed = set(json.loads(runtime.dvc("status", "--json")))
+    follows = set(changed)
+    edges = re.findall(r'"(.+)" -> "(.+)"', runtime.dvc("dag", "--dot"))
+    while more := {later for earlier, later in edges if earlier in follows} - follows:
+        follows |= more
+    order = runtime.dvc("stage", "list", "--name-only").split()
+    return [name for name in order if name in changed], [name for name in order if name in follows - changed]
+
+
+def recipes_of(params: Params, n_stages: int) -> list[str]:
+    """List the recipes that `finetune` may take: one, or those that `auto` tries of an encoder with so many stages."""
+    asked, method = params.finetune.strategy, params.adapt.method
+    frozen = method in PER_SITE and params.adapt.strength > 0
+    if asked != "auto":
+        return ["probe" if frozen and STRATEGIES[asked].trains else asked]
+    if method in TERMS and params.adapt.strength:
+        return ["lp_ft"]
+    return ladder_of(recipe_of(params.finetune), n_stages, frozen)
+
+
+def told_of(recipes: list[str], params: Params) -> str:
+    """Say what is trained and, where `auto` chooses, what it may spend."""
+    if params.finetune.strategy != "auto":
+        return recipes[0]
+    if len(recipes) == 1:
+        return f"{recipes[0]} (auto, as adapt.method is {params.adapt.method})"
+    terms = [name for name in params.adapt.ladder if name in TERMS] if params.adapt.method == "auto" else []
+    unless = f" (but lp_ft where adapt.method: auto chooses {' or '.join(terms)})" if terms else ""
+    budget = f"finetune.budget: {params.finetune.budget} passes in each fold"
+    return f"auto, one of {', '.join(recipes)}, as far as they fit into {budget}{unless}"
+
+
+def passes_of(params: Params, geometry: Geometry, cases: int, recipes: list[str]) -> float:
+    """Count the passes that these parameters cost at most, in images of the reference size."""
+    searched = any(STRATEGIES[name].trains for name in recipes) and len(recipes) > 1  # the others cost auto nothing
+    choice = params.finetune.budget * len(params.split.folds) if searched else 0
+    probed = 1 + (params.adapt.method != "none") * len(params.split.folds)  # by evidence
+    per_case = (1 + params.finetune.views + (params.adapt.method != "none") + 0.5) * len(params.split.folds) + probed
+    scale = (geometry.image_size / REFERENCE_SIZE) ** 2
+    return cases * geometry.slices * scale * per_case + choice + params.evidence.budget
+
+
+def encoder_of(name: str) -> Encoder:
+    """Build the encoder, with whatever weights: its time and its stages are the same."""
+    try:
+        encoder = build_encoder(name, 3)
+    except UnknownEncoder as error:
+        raise Refusal(f"adapt.encoder: {error}") from error
+    inference(encoder)
+    return encoder
+
+
+def measured_rate(encoder: Encoder) -> float:
+    """Time the encoder on this machine: images of the reference size a second."""
+    batch = torch.zeros(16, 3, REFERENCE_SIZE, REFERENCE_SIZE).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        encoder(batch)
+        start = time.perf_counter()
+        for _ in range(3):
+            encoder(batch)
+    return 48 / (time.perf_counter() - start)
+
+
+def disk_of(params: Params, geometry: Geometry, cases: int) -> float:
+    """Estimate the bytes below data/: prepared planes, and encoder and model of each fold."""
+    planes = cases * geometry.planes * geometry.image_size**2
+    simulated = BYTES_OF_SIMULATED_SCAN * cases if is_recipe(Path(params.cohort.path)) else 0
+    return planes + 2 * BYTES_OF_NETWORK * len(params.split.folds) + simulated

@@ -1,0 +1,72 @@
+"""Files that show, on the scan's own grid, what spoke for the class that a released model found most probable."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from pipeline.imaging.geometry import Geometry
+from pipeline.imaging.overlays import write_overlay
+from pipeline.imaging.tables.scan_list import Listed
+from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.models.ensemble import members_of, network_from
+from pipeline.learning.models.saliency import NO_MAP, saliency
+from pipeline.errors import Refusal
+from pipeline.bundle.opening import Opened
+from pipeline.bundle.scoring import Look
+
+
+def overlays_by(bundle: Opened, folder: Path, scans: Sequence[Listed]) -> Callable[[Listed, Look], str]:
+    """Load the network anew, with gradients, and return the function that writes the map of a scan into a folder.
+
+    It returns the name of the file, or "" where nothing spoke for the class. Each of the scans has a name of its own.
+
+    Raises
+    ------
+    Refusal
+        If the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refusal(f"--saliency: the folder {folder} cannot be made ({error.strerror}); name another") from error
+    network = network_from(bundle.network)
+    network.load_state_dict(load_file(bundle.weights))
+    network.eval()
+    geometry = Geometry.from_json(bundle.preparation["geometry"])
+    stems = stems_of(scans)
+
+    def overlay(scan: Listed, seen: Look) -> str:
+        network.at(scan.known.get("site"))
+        maps = maps_of(members_of(network), seen.prepared.planes, int(seen.logits.argmax()))
+        if maps is None:
+            return ""
+        return write_overlay(maps, seen.prepared.placement, geometry, folder / stems[id(scan)]).name
+
+    return overlay
+
+
+def maps_of(members: Sequence[Classifier], planes: NDArray[np.uint8], asked: int) -> NDArray[np.float32] | None:
+    """Average the members' maps (S, H, W) of a case for a class; None where nothing spoke for it in any of them."""
+    found = [saliency(member, torch.from_numpy(planes)[None], asked) for member in members]
+    if all(one.method == NO_MAP for one in found):
+        return None
+    return np.asarray(np.mean([one.maps for one in found], axis=0), dtype=np.float32)
+
+
+def stems_of(scans: Sequence[Listed]) -> dict[int, str]:
+    """Name a file for each scan: its place in the list, so that none overwrites another, and its name."""
+    width = len(str(len(scans)))
+    return {
+        id(scan): f"{number:0{width}}_{re.sub(r'[^A-Za-z0-9-]+', '_', stem_of(scan.name))}_saliency"
+        for number, scan in enumerate(scans, 1)
+    }
+
+
+def stem_of(name: str) -> str:
+    """Cut the folder and the ending off a name."""
+    return Path(name).name.removesuffix(".gz").rsplit(".", 1)[0] or "scan"

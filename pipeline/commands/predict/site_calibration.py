@@ -1,0 +1,133 @@
+"""predict --site-recalibrate and --calibration: the calibration of one site, beside a bundle that stays what it is."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import runtime
+from pipeline.metrics.calibrators.calibrator import Calibrator
+from pipeline.commands.predict.label_updates import LabelChanges, changes_from, update_labels
+from pipeline.commands.predict.site_update import SiteUpdate, change_from, update_site
+from pipeline.metrics.calibrators.updating import Recalibration
+from pipeline.imaging.reading.scan import Unreadable
+from pipeline.imaging.tables.scan_list import Listed
+from pipeline.errors import Refusal
+from pipeline.bundle.layout import METADATA
+from pipeline.bundle.manifest import MANIFEST, sha256_of
+from pipeline.commands.labels import flaw_in, numbers_of, written_as
+from pipeline.bundle.scoring import Look
+
+LooksAt = Callable[[Path, str | None], Look]
+Change = Recalibration | LabelChanges
+Found = SiteUpdate | dict[str, SiteUpdate | None]
+Floats = NDArray[np.float64]
+
+
+def recalibrate(
+    bundle: Path,
+    classes: Sequence[str],
+    calibrator: Calibrator,
+    look: LooksAt,
+    scans: Sequence[Listed],
+    out: str | None,
+) -> None:
+    """Fit the update to labelled scans, print what it is worth, and write it to `out` for `--calibration`."""
+    several = calibrator.activation == "sigmoid"
+    if not out:
+        raise Refusal("--site-recalibrate: name the file to be written with --out, e.g. --out our_hospital.json")
+    refuse_labels(scans, classes, several)
+    logits, kept = scored(look, scans)
+    labels = numbers_of([scan.known["label"] for scan in kept], classes, several)
+    patients = np.array([scan.known.get("patient") or scan.name for scan in kept])
+    fit = update_labels if several else update_site
+    try:
+        found = fit(calibrator.apply(logits), labels, patients, classes)
+    except ValueError as error:
+        raise Refusal(f"--site-recalibrate: {error}") from error
+    tell(found, len(kept), "patients" if "patient" in kept[0].known else "scans, each taken for a patient")
+    made_for = {"name": json.loads((bundle / METADATA).read_text())["name"], "manifest": sha256_of(bundle / MANIFEST)}
+    Path(out).write_text(json.dumps({"bundle": made_for, "scans": len(kept), **as_json(found)}, indent=2) + "\n")
+    print(f"{out}: use it with --calibration {out}; the bundle is what it was")
+
+
+def scored(look: LooksAt, scans: Sequence[Listed]) -> tuple[Floats, list[Listed]]:
+    """Score scans: logits (n, K), and the n that could be read; print why the others could not."""
+    logits, kept = [], []
+    for scan in runtime.progress(scans, "score"):
+        try:
+            logits.append(look(scan.file, scan.known.get("site")).logits)
+            kept.append(scan)
+        except Unreadable as error:
+            print(f"left out: {scan.name}: {error.finding.check}: {error.finding.detail}")
+    if not kept:
+        raise Refusal("no scan could be scored; the reasons stand above")
+    return np.array(logits), kept
+
+
+def refuse_labels(scans: Sequence[Listed], classes: Sequence[str], several: bool) -> None:
+    """Make sure that every scan has a label, and that the model knows what it names."""
+    for scan in scans:
+        if what := flaw_in(scan.known.get("label", ""), classes, several):
+            raise Refusal(f"--site-recalibrate: {scan.name}: {what}; {written_as(classes, several)}")
+
+
+def as_json(found: Found) -> dict[str, Any]:
+    """Give plain values; of labels under `labels`, null where one stays as it was."""
+    if isinstance(found, SiteUpdate):
+        return found.as_json()
+    return {"labels": {name: one.as_json() if one else None for name, one in found.items()}}
+
+
+def tell(found: Found, scans: int, unit: str) -> None:
+    """Print the update, or that of each label, with its intervals, and the figures before and after."""
+    if isinstance(found, SiteUpdate):
+        tell_update(found, f"{scans} scans; {unit}")
+        return
+    print(f"{scans} scans")
+    for name, one in found.items():
+        if one:
+            tell_update(one, f"{name}; {unit}")
+        else:
+            print(f"{name}: stays as it was, for there are not both scans with it and scans without")
+
+
+def tell_update(found: SiteUpdate, title: str) -> None:
+    """Print one update."""
+    print(f"{title}: " + ", ".join(f"{n} {name}" for name, n in found.patients.items()))
+    print(f"updated: {found.update}" + ("" if "slope" in found.update else " (too few of a class for the slope)"))
+    for name, figure in found.intervals.items():
+        print(f"  {name}: {_shown(figure)}")
+    print("on these scans, before and after (cross-fitted: no patient is judged by an update that was fitted on them):")
+    for name, figure in found.before.items():
+        print(f"  {name}: {_shown(figure)} -> {_shown(found.after[name])}")
+
+
+def recalibration_in(file: Path, bundle: Path, classes: Sequence[str], several: bool) -> Change:
+    """Read an update that `recalibrate` wrote, and make sure that it was fitted to this very bundle.
+
+    Raises
+    ------
+    Refusal
+        If it is not there, is something else, or belongs to another release.
+    """
+    again = f"make it with `python -m pipeline predict {bundle} --site-recalibrate labels.csv --out {file}`"
+    try:
+        values = json.loads(file.read_text())
+        made_for = values["bundle"]["manifest"]
+        change = changes_from(values["labels"], classes) if several else change_from(values, len(classes))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refusal(f"--calibration: {file} is no calibration of a site ({error}); {again}") from error
+    if made_for != sha256_of(bundle / MANIFEST):
+        raise Refusal(f"--calibration: {file} was fitted to another release than {bundle}; {again}")
+    return change
+
+
+def _shown(figure: dict[str, Any]) -> str:
+    if figure["value"] is None:
+        return "not computable"
+    interval = "" if figure["lower"] is None else f" ({figure['lower']:.3f} to {figure['upper']:.3f})"
+    return f"{figure['value']:.3f}{interval}"

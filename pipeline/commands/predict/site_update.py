@@ -1,0 +1,156 @@
+"""The calibration of a new site, updated by its labelled scans: how much, how sure, and what it is worth there."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.metrics.bootstrap import cluster_weights, estimate, estimate_of
+from pipeline.metrics.calibrators.updating import Recalibration, Update, fit_recalibration
+from pipeline.metrics.calibration import calibration_in_the_large, calibration_slope
+from pipeline.metrics.discrimination import log_loss
+from pipeline.metrics.questions import views_of
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Names = NDArray[np.str_]
+
+EVENTS_PER_PARAMETER = 10  # Peduzzi et al. 1996; below it a slope says more of chance than of the site
+DRAWS = 500
+PARTS = 10  # of the cross-fitting of what is judged afterwards
+
+
+@dataclass(frozen=True)
+class SiteUpdate:
+    """An update of the calibration, and what stands behind it.
+
+    Attributes
+    ----------
+    update : {"intercept", "intercept and slope"}
+    change : Recalibration
+    intervals : dict
+        `value`, `lower`, `upper` of each intercept relative to the first class, and of the slope if it was fitted.
+    before, after : dict
+        Figures on the labelled scans. `after` is cross-fitted: no patient is judged by an update fitted on them.
+    patients : dict
+        How many there are of each class.
+    """
+
+    update: Update
+    change: Recalibration
+    intervals: dict[str, dict[str, Any]]
+    before: dict[str, dict[str, Any]]
+    after: dict[str, dict[str, Any]]
+    patients: dict[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Give plain values."""
+        return asdict(self)
+
+
+def change_from(values: Mapping[str, Any], n_classes: int) -> Recalibration:
+    """Read the change out of what `SiteUpdate.as_json` gave.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        If it is something else, or of another number of classes.
+    """
+    intercepts, slope = np.array(values["change"]["intercepts"], dtype=np.float64), float(values["change"]["slope"])
+    if intercepts.shape != (n_classes,) or not np.isfinite([*intercepts, slope]).all():
+        raise ValueError(f"{n_classes} finite intercepts and a slope are needed")
+    return Recalibration(tuple(intercepts.tolist()), slope)
+
+
+def update_for(counts: Sequence[int]) -> Update:
+    """Choose what is updated: of K classes K numbers are free with the slope, and each needs ten of the rarest class.
+
+    >>> update_for([50, 12]), update_for([50, 20])
+    ('intercept', 'intercept and slope')
+    """
+    return "intercept and slope" if min(counts) >= EVENTS_PER_PARAMETER * len(counts) else "intercept"
+
+
+def update_site(
+    probabilities: Floats,
+    labels: Ints,
+    patients: Names,
+    classes: Sequence[str],
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> SiteUpdate:
+    """Update the intercepts, and the slope where there are patients enough, by the labelled scans of a site.
+
+    Parameters
+    ----------
+    probabilities : (n, K)
+        As released.
+    labels : (n,) int
+    patients : (n,)
+        Intervals come from drawing them.
+    classes : sequence of str
+    confidence : float
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        If a class has no patient.
+    """
+    counts = [len(set(patients[labels == number])) for number in range(len(classes))]
+    if min(counts) == 0:
+        missing = classes[counts.index(0)]
+        raise ValueError(f"no scan is labelled '{missing}', so nothing can be told of its share here; add some")
+    update = update_for(counts)
+    weights = cluster_weights(patients, DRAWS, seed)
+    drawn = [_fit(probabilities, labels, row, update) for row in weights]
+    intervals = {
+        f"intercept of {name} against {classes[0]}": _interval(
+            [one.intercepts[number] - one.intercepts[0] for one in drawn], confidence
+        )
+        for number, name in enumerate(classes)
+        if number
+    }
+    if update != "intercept":
+        intervals["slope"] = _interval([one.slope for one in drawn], confidence)
+    afterwards = cross_fitted(probabilities, labels, patients, update)
+    before, after = (figures(one, labels, classes, weights, confidence) for one in (probabilities, afterwards))
+    return SiteUpdate(update, drawn[0], intervals, before, after, dict(zip(classes, counts, strict=True)))
+
+
+def cross_fitted(probabilities: Floats, labels: Ints, patients: Names, update: Update) -> Floats:
+    """Update each patient's forecasts (n, K) by what the other patients say."""
+    _, of_case = np.unique(patients, return_inverse=True)
+    found = probabilities.copy()
+    for part in range(min(PARTS, int(of_case.max()) + 1)):
+        held = of_case % PARTS == part
+        if held.any() and not held.all():
+            found[held] = fit_recalibration(probabilities[~held], labels[~held], update).apply(probabilities[held])
+    return found
+
+
+def figures(
+    probabilities: Floats, labels: Ints, classes: Sequence[str], weights: Floats, confidence: float
+) -> dict[str, dict[str, Any]]:
+    """Judge forecasts: the log-loss, and of each question calibration in the large (0 is right) and slope (1 is)."""
+    bound: dict[str, Callable[[Floats], Floats]] = {"log-loss": lambda rows: log_loss(probabilities, labels, rows)}
+    for view in views_of(probabilities, labels, classes):
+        of = f" of {view.name}" if len(classes) > 2 else ""
+        bound[f"calibration in the large{of}"] = _of(calibration_in_the_large, view.forecast, view.events)
+        bound[f"calibration slope{of}"] = _of(calibration_slope, view.forecast, view.events)
+    return {name: asdict(estimate(figure, weights, confidence)) for name, figure in bound.items()}
+
+
+def _of(figure: Callable[..., Floats], forecast: Floats, events: NDArray[np.bool_]) -> Callable[[Floats], Floats]:
+    return lambda rows: figure(forecast, events, rows)
+
+
+def _fit(probabilities: Floats, labels: Ints, times: Floats, update: Update) -> Recalibration:
+    rows = np.repeat(np.arange(len(labels)), times.astype(np.int64))
+    return fit_recalibration(probabilities[rows], labels[rows], update)
+
+
+def _interval(values: Sequence[float], confidence: float) -> dict[str, Any]:
+    return asdict(estimate_of(np.array(values), confidence))

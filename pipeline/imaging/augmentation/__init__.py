@@ -1,0 +1,1 @@
+"""Random augmentation of stored images."""

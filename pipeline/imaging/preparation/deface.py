@@ -1,0 +1,92 @@
+"""Takes the face out of a head MRI or CT: the MNI152 brain is fitted to the scan, and what lies before it goes dark."""
+
+from functools import cache
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.imaging.preparation.brain_fit import Floats, brain_template, fit_brain, refuse_implausible
+
+MARGIN_MM = 8.0  # around the brain, for the fit's own error
+BROW_MM = 0.0  # the three planes that bound the face in MNI space: above the brows,
+BACK_MM = 4.0  # before the brain stem and the spine,
+CHIN_MM = -220.0  # and below the chin
+ORBIT_MM = 24.0  # the temporal lobes end behind it, the orbits before
+
+Mask = NDArray[np.bool_]
+
+
+def deface(voxels: NDArray[Any], affine: Floats) -> NDArray[Any]:
+    """Set the face of a head scan to the scan's lowest value.
+
+    Parameters
+    ----------
+    voxels : (1, X, Y, Z) uint8, int16, int32 or float32
+        Axes as stored, in any orientation and any contrast.
+    affine : (4, 4)
+        Voxel index to RAS+ millimetres.
+
+    Returns
+    -------
+    array of the shape and dtype of `voxels`
+        The same input gives the same bytes.
+
+    Raises
+    ------
+    NotAHead
+        If the brain does not fit the scan.
+    """
+    fit = fit_brain(voxels[0], affine)
+    refuse_implausible(fit, voxels.shape[1:], affine)
+    face = face_mask(voxels.shape[1:], np.linalg.inv(fit.matrix) @ affine)
+    defaced = voxels.copy()
+    defaced[0, face] = voxels.min()
+    return defaced
+
+
+def face_mask(shape: tuple[int, ...], to_mni: Floats) -> Mask:
+    """Mark the voxels that lie before and below the brain in MNI space.
+
+    The rule: grow the brain by `MARGIN_MM`. A voxel belongs to the face if no brain lies further in front and
+    lower than it on its own sagittal plane, and if it is below the brows (z < `BROW_MM`), before the brain stem
+    (y > `BACK_MM`) and not below the chin (z > `CHIN_MM`). Behind the orbits (y < `ORBIT_MM`) the temporal lobes
+    count on every plane, for the sake of what lies between and beside them: the pituitary gland, the temples. So
+    eyes, nose, mouth and chin go with all that lies between them; forehead, ears, neck and spine stay.
+
+    Parameters
+    ----------
+    shape : (X, Y, Z)
+    to_mni : (4, 4)
+        Voxel index to MNI152 millimetres.
+
+    Returns
+    -------
+    (X, Y, Z) bool
+    """
+    corner, ceiling = _face_ceiling()
+    face = np.zeros(shape, dtype=np.bool_)
+    voxels = np.moveaxis(np.indices((1, *shape[1:]))[:, 0], 0, -1)
+    plane = nib.affines.apply_affine(to_mni, voxels)
+    for index in range(shape[0]):  # plane by plane, for the places of a large CT take 24 bytes a voxel
+        x, y, z = np.moveaxis(plane + index * to_mni[:3, 0], -1, 0)
+        near = (y > BACK_MM) & (z > CHIN_MM) & (z < BROW_MM)
+        column, line = (
+            np.rint(at[near] - edge).astype(int).clip(0, size - 1)
+            for at, edge, size in zip((x, y), corner, ceiling.shape, strict=True)
+        )
+        face[index][near] = z[near] < ceiling[column, line]
+    return face
+
+
+@cache
+def _face_ceiling() -> tuple[Floats, Floats]:
+    """Give the face's upper edge: z in MNI millimetres for each x and y, and the x and y of the first of them."""
+    template = brain_template()
+    grown = ndimage.distance_transform_edt(template.values == 0) <= MARGIN_MM
+    back = np.arange(grown.shape[1]) + template.affine[1, 3] < ORBIT_MM
+    grown[:, back] |= grown[:, back].any(axis=0)
+    lowest = np.where(grown.any(axis=2), grown.argmax(axis=2) + template.affine[2, 3], np.inf)
+    return template.affine[:2, 3], np.minimum.accumulate(lowest[:, ::-1], axis=1)[:, ::-1]

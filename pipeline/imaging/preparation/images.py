@@ -1,0 +1,52 @@
+"""The stored square of a picture: its colours, its grey values, its proportions."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import interpolate
+
+from pipeline.imaging.geometry import Geometry
+from pipeline.imaging.preparation.intensity import grey, limits, scaled
+from pipeline.imaging.preparation.placement import Placement, Prepared
+from pipeline.imaging.reading.scan import Scan
+
+
+def prepare_picture(scan: Scan, geometry: Geometry) -> Prepared:
+    """Turn a picture into its stored square."""
+    channels = to_channels(scan.voxels, 1 if geometry.windows > 1 else geometry.channels)
+    windows = limits(channels, geometry.intensity)
+    values = np.concatenate([scaled(channels, window) for window in windows])
+    rows, columns = fitted_size(values.shape[1], values.shape[2], geometry.image_size, geometry.fit)
+    # torch's anti-aliasing does not blur with zeros around the picture, as MONAI's Resized does
+    resized = interpolate(torch.from_numpy(values)[None], size=(rows, columns), mode="bilinear", antialias=True)[0]
+    planes = np.zeros((len(values), geometry.image_size, geometry.image_size), dtype=np.uint8)
+    top, left = (geometry.image_size - rows) // 2, (geometry.image_size - columns) // 2
+    planes[:, top : top + rows, left : left + columns] = resized.round().clamp(0, 255).numpy()
+    to_scan = np.eye(4)
+    for axis, size, points, border in ((1, values.shape[1], rows, top), (2, values.shape[2], columns, left)):
+        to_scan[axis, axis] = size / points
+        to_scan[axis, 3] = (0.5 - border) * size / points - 0.5
+    return Prepared(planes, Placement((1, *values.shape[1:]), scan.affine, to_scan))
+
+
+def to_channels(pixels: NDArray[Any], channels: int) -> NDArray[Any]:
+    """Turn a picture of 1, 3 or 4 (red, green, blue, alpha) channels into 1 or 3.
+
+    Transparency is dropped; colour becomes grey by ITU-R BT.601 luma; grey becomes colour by repetition.
+    """
+    colours = pixels[:3] if pixels.shape[0] >= 3 else pixels[:1]
+    if colours.shape[0] == channels:
+        return colours
+    if channels == 1:
+        return grey(colours)[np.newaxis]
+    return np.repeat(colours, channels, axis=0)
+
+
+def fitted_size(height: int, width: int, size: int, fit: str) -> tuple[int, int]:
+    """Say how many rows and columns a picture gets on a square: "pad" keeps its proportions, "stretch" does not."""
+    if fit == "stretch":
+        return size, size
+    longest = max(height, width)
+    return max(round(height * size / longest), 1), max(round(width * size / longest), 1)

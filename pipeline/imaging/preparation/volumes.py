@@ -1,0 +1,166 @@
+"""Stored planes of a volume, made one by one.
+
+The volume is oriented by views; then two slices are scaled and mixed, and two small matrices resample their rows and
+columns. No second volume is ever made. Each step has its twin among MONAI's transforms (tests/imaging/preparation/monai_twin.py),
+equal within one grey level.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import affine_transform
+
+from pipeline.imaging.geometry import Geometry, Window
+from pipeline.imaging.preparation.intensity import grey, limits, otsu_threshold, scaled
+from pipeline.imaging.preparation.placement import Affine, Placement, Planes, Prepared
+from pipeline.imaging.reading.scan import Scan
+
+Floats = NDArray[np.float32]
+
+ORTHOGONAL = 1e-3  # cosine between axes that still counts as a right angle
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of the stored grid: where its points lie on the scan's axis.
+
+    Attributes
+    ----------
+    start, step : float
+        Point i lies at voxel start + step * i of the scan.
+    inside : slice
+        The points that lie in the scan; the others are black.
+    size : int
+        Voxels of the scan.
+    points : int
+        Points of the stored grid.
+    """
+
+    start: float
+    step: float
+    inside: slice
+    size: int
+    points: int
+
+    def neighbours(self) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+        """Give, for each point inside, the two voxels about it and the weight of the upper one."""
+        places = np.clip(self.start + self.step * np.arange(self.points)[self.inside], 0, self.size - 1)
+        lower = np.minimum(places.astype(np.intp), max(self.size - 2, 0))
+        return lower, np.minimum(lower + 1, self.size - 1), (places - lower).astype(np.float32)
+
+    def matrix(self) -> tuple[Floats, slice]:
+        """Write the interpolation as a (points, voxels) matrix, and name the voxels that it needs."""
+        lower, upper, weight = self.neighbours()
+        weights = np.zeros((self.points, self.size), dtype=np.float32)
+        rows = np.arange(self.points)[self.inside]
+        weights[rows, lower] += 1 - weight
+        weights[rows, upper] += weight
+        needed = slice(int(lower.min()), int(upper.max()) + 1)
+        return weights[:, needed], needed
+
+
+def prepare_volume(scan: Scan, geometry: Geometry) -> Prepared:
+    """Turn a volume into its stored planes."""
+    voxels, affine, to_file = _straight(grey(scan.voxels), scan.affine)
+    orientation = nib.io_orientation(affine)
+    ras = nib.orientations.apply_orientation(voxels, orientation)
+    box = foreground_box(ras) if geometry.crop == "foreground" else [slice(0, size) for size in ras.shape]
+    windows = limits(ras[tuple(box)], geometry.intensity)
+    inverse = nib.orientations.inv_ornt_aff(orientation, voxels.shape)
+    zooms = nib.affines.voxel_sizes(affine @ inverse)
+    sizes = (geometry.image_size, geometry.image_size, geometry.depth)
+    spacing = geometry.spacing or (1.0, 1.0, 1.0)
+    axes = [stored_axis(*values) for values in zip(sizes, (b.stop - b.start for b in box), zooms, spacing, strict=True)]
+    planes = _resampled(ras[tuple(box)], axes, windows)
+    ras_index = _from_planes(axes, [b.start for b in box])
+    return Prepared(planes, Placement(scan.voxels.shape[1:], scan.affine, to_file @ inverse @ ras_index))
+
+
+def stored_axis(points: int, size: int, zoom: float, spacing: float) -> Axis:
+    """Lay the stored grid over an axis of a scan, as MONAI's Spacing and ResizeWithPadOrCrop do.
+
+    Parameters
+    ----------
+    points : int
+        Points of the stored grid.
+    size : int
+        Voxels of the scan.
+    zoom, spacing : float
+        Millimetres between voxels and between points.
+    """
+    available = int(np.round((size - 1) * zoom / spacing + 1))
+    first = available // 2 - points // 2 if available > points else -((points - available) // 2)
+    step = spacing / zoom
+    begin = max(-first, 0)
+    return Axis(first * step, step, slice(begin, begin + min(available, points)), size, points)
+
+
+def _resampled(volume: NDArray[Any], axes: list[Axis], windows: tuple[Window, ...]) -> Planes:
+    """Make the stored planes one by one, from feet to head, front up and right side on the left."""
+    across, needed_x = axes[0].matrix()
+    along, needed_y = axes[1].matrix()
+    to_columns, to_rows = np.ascontiguousarray(across[::-1].T), np.ascontiguousarray(along[::-1])
+    lower, upper, weights = axes[2].neighbours()
+    planes = np.zeros((axes[2].points, len(windows), axes[1].points, axes[0].points), dtype=np.uint8)
+    needed = volume[needed_x, needed_y]
+    for place, (below, above, weight) in enumerate(zip(lower, upper, weights, strict=True), axes[2].inside.start):
+        for number, window in enumerate(windows):
+            mixed = scaled(needed[:, :, below].T, window)
+            if weight > 0:
+                mixed += weight * (scaled(needed[:, :, above].T, window) - mixed)
+            planes[place, number] = np.rint(to_rows @ mixed @ to_columns)
+    return planes.reshape(-1, axes[1].points, axes[0].points)
+
+
+def _from_planes(axes: list[Axis], corner: list[int]) -> Affine:
+    """Map (slice, row, column) of the stored planes to the voxel of the oriented scan."""
+    x, y, z = axes
+    mapping = np.zeros((4, 4))
+    mapping[0, 2], mapping[0, 3] = -x.step, corner[0] + x.start + x.step * (x.points - 1)
+    mapping[1, 1], mapping[1, 3] = -y.step, corner[1] + y.start + y.step * (y.points - 1)
+    mapping[2, 0], mapping[2, 3] = z.step, corner[2] + z.start
+    mapping[3, 3] = 1
+    return mapping
+
+
+def foreground_box(volume: NDArray[Any]) -> list[slice]:
+    """Find the smallest box that holds every voxel above Otsu's threshold."""
+    inside = volume > otsu_threshold(volume)
+    box = []
+    for axis in range(3):
+        filled = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
+        box.append(slice(int(filled[0]), int(filled[-1]) + 1))
+    return box
+
+
+def _straight(voxels: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], Affine, Affine]:
+    """Resample a volume whose axes are not at right angles (a tilted gantry); others pass as they are.
+
+    Returns
+    -------
+    voxels, affine, to_file
+        The last maps a voxel index of the result to one of the file.
+    """
+    zooms = nib.affines.voxel_sizes(affine)
+    directions = affine[:3, :3] / zooms
+    if np.abs(directions.T @ directions - np.eye(3)).max() < ORTHOGONAL:
+        return voxels, affine, np.eye(4)
+    normal = np.cross(directions[:, 0], directions[:, 1])
+    normal *= np.sign(normal @ directions[:, 2])
+    zooms[2] *= abs(normal @ directions[:, 2])
+    upright = np.eye(4)
+    upright[:3, :3] = np.stack([directions[:, 0], directions[:, 1], normal], axis=1) * zooms
+    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)]).T * 1.0
+    corners[:3] *= np.array(voxels.shape)[:, None] - 1
+    upright[:3, 3] = affine[:3, 3]
+    reach = (np.linalg.inv(upright) @ affine @ corners)[:3].round(6)
+    upright[:3, 3] = (upright @ [*np.floor(reach.min(axis=1)), 1])[:3]
+    shape = tuple((np.ceil(reach.max(axis=1)) - np.floor(reach.min(axis=1))).astype(int) + 1)
+    to_file = np.linalg.inv(affine) @ upright
+    moved = affine_transform(
+        voxels, to_file[:3, :3], to_file[:3, 3], output_shape=shape, order=1, cval=float(voxels.min())
+    )
+    return moved, upright, to_file

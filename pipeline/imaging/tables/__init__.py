@@ -1,0 +1,1 @@
+"""Tables of scans: cohorts, lists of new scans, and pseudonyms."""

@@ -1,1 +1,0 @@
-"""The cases of a run as they are judged, shared by the stages that judge."""

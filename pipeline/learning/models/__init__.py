@@ -1,0 +1,1 @@
+"""Encoders, heads and what else a network is made of."""

@@ -1,0 +1,135 @@
+"""An encoder by the name of its timm backbone: cut into stages, its weights fitted to channels and depth."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from pipeline.learning.models.encoder import LAST, Encoder
+from pipeline.learning.models.families import NotInflatable, UnknownEncoder, cutter_of, options_of
+from pipeline.learning.models.inflation import inflate
+
+OURS = "encoder."  # what the names of an encoder's weights begin with in a classifier's; timm has no such names
+
+
+def build_encoder(
+    name: str,
+    in_channels: int,
+    state: Mapping[str, Tensor] | None = None,
+    pooled_stages: int = 1,
+    filter_depth: int = 1,
+) -> Encoder:
+    """Build an encoder by its timm name.
+
+    Parameters
+    ----------
+    name : str
+        A timm model of the families EfficientNet, ResNet, ConvNeXt, DenseNet, VGG or ViT.
+    in_channels : int
+        Channels of an image; weights for another number of them are fitted to it (see `fit_channels`).
+    state : mapping, optional
+        Pretrained weights, under timm's names or under a classifier's of ours ("encoder.stages..."); whatever
+        comes after the features is left out. Those with kernels of two dimensions are loaded before the encoder is
+        inflated, those of an inflated one after. Random without.
+    pooled_stages : int
+        How many of the last stages give features; 1 is what timm's own classifier sees.
+    filter_depth : int
+        Slices that a filter sees, odd: 1 looks at images, more at volumes (see `inflation.inflate`).
+
+    Raises
+    ------
+    UnknownEncoder
+        If the name or its family is unknown; NotInflatable, its kind, if it cannot see `filter_depth` slices.
+    ValueError
+        If the weights do not fit the network; the message names them.
+    """
+    if not timm.is_model(name):
+        raise UnknownEncoder(f"timm knows no model '{name}'; `timm.list_models()` lists them")
+    model: Any = timm.create_model(name, pretrained=False, in_chans=in_channels, num_classes=0, **options_of(name))
+    cut, first = cutter_of(model, name), _input_layer(model)
+    ours = {key.removeprefix(OURS): value for key, value in (state or {}).items() if key.startswith(OURS)}
+    if state is not None and not ours:
+        _load(model, _place(model, first), _without_classifier(model, state), name)
+    encoder = Encoder(cut(model), in_channels, pooled_stages)
+    place, deep = _place(encoder, first), any(value.ndim == 5 for value in ours.values())
+    if ours and not deep:
+        _load(encoder, place, ours, name)
+    if filter_depth != 1:
+        encoder = _inflated(encoder, filter_depth, name)
+    if deep:
+        _load(encoder, place, ours, f"{name} at adapt.filter_depth {filter_depth}")
+    return encoder
+
+
+def fit_channels(kernel: Tensor, in_channels: int) -> Tensor:
+    """Make the first layer's weights fit another number of channels, the response to a grey image being the same.
+
+    They are repeated where the number is a multiple, as from colours to three slices of colours, and divided by how
+    often; else every channel gets an equal share of their sum, since no channel of ours is the red one.
+
+    Parameters
+    ----------
+    kernel : (O, I, h, w) or (O, I, d, h, w)
+
+    Returns
+    -------
+    (O, in_channels, ...) Tensor
+        Its sum over the channels is that of `kernel`.
+    """
+    present = kernel.shape[1]
+    if in_channels == present:
+        return kernel
+    if in_channels % present == 0:
+        fitted = torch.cat([kernel.float()] * (in_channels // present), dim=1) * (present / in_channels)
+    else:
+        fitted = torch.cat([kernel.float().sum(dim=1, keepdim=True)] * in_channels, dim=1) / in_channels
+    return fitted.to(kernel.dtype)
+
+
+def preprocessing_of(name: str, colour: bool = True) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Look up the mean and standard deviation, of channels in [0, 1], that timm's weights were trained with.
+
+    Three of each for pictures in colour; grey planes, however many, share one.
+    """
+    config: Any = timm.get_pretrained_cfg(name)
+    mean, std = (config.mean, config.std) if config else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    if colour:
+        return tuple(mean), tuple(std)
+    return (sum(mean) / len(mean),), (sum(std) / len(std),)
+
+
+def _without_classifier(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    classifier = model.pretrained_cfg["classifier"]
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    return {key: value for key, value in state.items() if not key.startswith(tuple(f"{head}." for head in heads))}
+
+
+def _input_layer(model: Any) -> nn.Conv2d:
+    layer: nn.Conv2d = model.get_submodule(model.pretrained_cfg["first_conv"])
+    return layer
+
+
+def _place(network: nn.Module, wanted: nn.Module) -> str:
+    places: dict[nn.Module, str] = {layer: place for place, layer in network.named_modules()}
+    return places[wanted]
+
+
+def _inflated(encoder: Encoder, filter_depth: int, name: str) -> Encoder:
+    try:
+        return inflate(encoder, filter_depth)
+    except NotInflatable as error:
+        cure = "set it to 1, or take another adapt.encoder"
+        raise NotInflatable(f"adapt.filter_depth: {name} cannot be inflated: {error}; {cure}") from error
+
+
+def _load(network: nn.Module, place: str, state: dict[str, Tensor], name: str) -> None:
+    """Put weights into a network, those of its first layer, at `place`, fitted to the channels that it takes."""
+    key, layer = f"{place}.weight", network.get_submodule(place)
+    if key in state and state[key].ndim in LAST and isinstance(layer, nn.Conv2d | nn.Conv3d):
+        state = state | {key: fit_channels(state[key], layer.in_channels)}
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"the weights do not fit {name}: {error}") from error

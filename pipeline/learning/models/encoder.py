@@ -1,0 +1,118 @@
+"""A backbone as a chain of stages, so that any prefix of it can be frozen and computed once."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.learning.models.families import Cut
+
+LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Images on their way: what the stages before `first` made of them, maps (N, C, H, W) and pooled (N, w)."""
+
+    maps: Tensor
+    pooled: Tensor
+    first: int
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+
+class Encoder(nn.Module):
+    """A backbone whose features are pooled from several of its last stages.
+
+    The deepest stage knows objects, the ones before it know texture and edges; on small medical cohorts their means
+    side by side separate better than the deepest alone ("hypercolumns", Hariharan et al. 2015, section 3).
+
+    Attributes
+    ----------
+    stages : nn.ModuleList
+        Composed in order they are the backbone's `forward_features`.
+    widths : list of int
+        Features of each pooled stage.
+    width : int
+        Length of a feature vector: their sum.
+    """
+
+    def __init__(self, cut: Cut, in_channels: int, pooled_stages: int) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(cut.stages)
+        self.norm = cut.norm
+        self.pooled = cut.pooled
+        self.first_pooled = max(len(cut.stages) - pooled_stages, 0)
+        self.widths = _widths(cut.stages, in_channels)[self.first_pooled :]
+        self.width = sum(self.widths)
+
+    def run(self, maps: Tensor, pooled: Tensor, first: int = 0, last: int | None = None) -> tuple[Tensor, Tensor]:
+        """Run stages `first` to before `last`, and add the mean of each pooled stage to what was pooled before.
+
+        Parameters
+        ----------
+        maps : (N, C, H, W)
+            Tokens are kept as maps of one column, (N, C, tokens, 1); an inflated encoder's are (N, C, D, H, W).
+        pooled : (N, w)
+            w = 0 before the first stage.
+
+        Returns
+        -------
+        maps : (N, C', H', W')
+        pooled : (N, w')
+        """
+        for number, stage in list(enumerate(self.stages))[first:last]:
+            maps = stage(maps)
+            if number >= self.first_pooled:
+                mean = maps[:, :, self.pooled].mean(dim=tuple(range(2, maps.ndim)), keepdim=True)
+                mean = self.norm(mean) if number == len(self.stages) - 1 else mean
+                pooled = torch.cat([pooled, mean.flatten(1)], dim=1)
+        return maps, pooled
+
+    def begin(self, images: Tensor, first: int) -> Begun:
+        """Run images (N, C, H, W) through the stages before `first`."""
+        return Begun(*self.run(images, images.new_zeros(len(images), 0), last=first), first)
+
+    def forward(self, images: Tensor | Begun) -> Tensor:
+        """Turn images (N, C, H, W), volumes (N, C, D, H, W) where inflated, or begun ones, into features (N, width)."""
+        if isinstance(images, Begun):
+            return self.run(images.maps, images.pooled, images.first)[1]
+        return self.run(images, images.new_zeros(len(images), 0))[1]
+
+
+@torch.no_grad()
+def _widths(stages: list[nn.Module], in_channels: int) -> list[int]:
+    """Find the channels that leave each stage by running a blank image through them."""
+    chain = nn.Sequential(*stages)
+    training = chain.training
+    chain.eval()
+    maps, widths = torch.zeros(1, in_channels, 64, 64), []
+    for stage in chain:
+        maps = stage(maps)
+        widths.append(maps.shape[1])
+    chain.train(training)
+    return widths
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Count the trainable numbers of a network."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def inference(module: nn.Module) -> nn.Module:
+    """Freeze a network for scoring: no dropout, stored normalisation statistics, channels last in memory."""
+    return kernels_last(module.eval().requires_grad_(False))
+
+
+def channels_last(maps: Tensor) -> Tensor:
+    """Lay out maps (N, C, H, W) or (N, C, D, H, W) with their channels last in memory."""
+    return maps.contiguous(memory_format=LAST[maps.ndim])
+
+
+def kernels_last(module: nn.Module) -> nn.Module:
+    """Lay out every kernel with its channels last; `Module.to` cannot where some have two dimensions, others three."""
+    for value in (*module.parameters(), *module.buffers()):
+        if value.ndim in LAST:  # not `channels_last`: it leaves kernels of one place as they are, and oneDNN slow
+            value.data = value.data.to(memory_format=LAST[value.ndim])
+    return module

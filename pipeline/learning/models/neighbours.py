@@ -1,0 +1,39 @@
+"""Nearest neighbours in a network's features: how many of them vote is chosen on patients who do not."""
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.learning.models.heads import NeighboursHead
+from pipeline.learning.models.probe import MAX_PARTS, parts
+from pipeline.learning.models.tasks import Name, task_of
+
+COUNTS = (1, 3, 5, 10, 20, 50)
+
+
+def fit_neighbours(
+    head: NeighboursHead, features: Tensor, targets: Tensor, patients: NDArray[np.str_], task: Name, seed: int
+) -> int:
+    """Let a head remember the training cases, the number of votes being chosen by patient-grouped cross-validation.
+
+    Parameters
+    ----------
+    features : (n, width)
+        Standardised, one row a case.
+    targets : (n, n_classes)
+    patients : (n,)
+
+    Returns
+    -------
+    int
+        The number of neighbours that vote, of `COUNTS`: that of the lowest log-loss.
+    """
+    losses, chances = np.zeros(len(COUNTS)), task_of(task)
+    for train, test in parts(targets.numpy(), patients, MAX_PARTS, seed, task):
+        judge = NeighboursHead(features.shape[1], targets.shape[1], len(train), head.findings)
+        for number, count in enumerate(COUNTS):
+            judge.remember(features[train], targets[train], count)
+            losses[number] += float(chances.case_losses(judge(features[test]), targets[test]).sum())
+    best = COUNTS[int(losses.argmin())]
+    head.remember(features.to(head.bank), targets.to(head.targets), best)
+    return best

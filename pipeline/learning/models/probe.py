@@ -1,0 +1,227 @@
+"""The cheapest honest classifier: logistic regression on frozen features, its C chosen by inner validation."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_expit, log_softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+
+from pipeline.learning.models.ordinal import fit_ordinal, ordinal_logits
+from pipeline.learning.models.tasks import Name
+
+CS = tuple(10.0**power for power in (-4, -3.5, -3, -2.5, -2, -1.5, -1, 0))  # C of scikit-learn, to choose from
+MAX_PARTS = 5
+FLOOR = 0.1  # least spread of a feature, as a share of the median one
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear classifier of standardised features: logits = weight (x - centre) / spread + bias.
+
+    Attributes
+    ----------
+    weight : (n_classes, width) float64
+        Of grades (1, width).
+    bias : (n_classes,) float64
+        Of grades their thresholds (n_classes - 1,), see `heads.OrdinalHead`.
+    centre, spread : (width,) float64
+        Of each feature over the training cases, see `standardisation`.
+    c : float
+        The inverse regularisation strength that won, scikit-learn's C.
+    """
+
+    weight: Floats
+    bias: Floats
+    centre: Floats
+    spread: Floats
+    c: float
+
+
+def fit_probe(
+    features: NDArray[np.floating],
+    targets: NDArray[np.floating],
+    patients: NDArray[np.str_],
+    balanced: bool,
+    seed: int,
+    task: Name = "multiclass",
+) -> Probe:
+    """Fit a logistic regression on standardised features, C by patient-grouped cross-validation of the log-loss.
+
+    Parameters
+    ----------
+    features : (n, width)
+        Several rows of one case (augmented views) are fine: they share its patient.
+    targets : (n, n_classes)
+        As `tasks` describes them; every class present, of every finding both kinds.
+    patients : (n,)
+        The unit of the inner folds.
+    balanced : bool
+        Give every class the same total weight, of every finding both kinds.
+    task : str
+        Grades are fitted by proportional odds, findings one by one, with one C for all of them.
+    """
+    centre, spread = standardisation(np.asarray(features, dtype=np.float64))
+    coordinates, axes = _in_their_span((features - centre) / spread)
+    c = _best_c(coordinates, targets, patients, balanced, seed, task)
+    weight, bias = _fit(coordinates, targets, balanced, task, c)
+    return Probe(weight @ axes, bias, centre, spread, c)
+
+
+def standardisation(features: Floats) -> tuple[Floats, Floats]:
+    """Find the location and spread of features (n, width): s_f = sqrt(var_f + (FLOOR median_g sd_g)^2).
+
+    A feature that hardly varies over the training cases would otherwise be blown up by hundreds at a site where it
+    does, and decide alone.
+    """
+    deviation = features.std(axis=0)
+    spread = np.hypot(deviation, FLOOR * np.median(deviation))
+    return features.mean(axis=0), np.where(spread > 0, spread, 1.0)
+
+
+def out_of_fold_logits(
+    features: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    patients: NDArray[np.str_],
+    n_classes: int,
+    balanced: bool,
+    seed: int,
+) -> Floats:
+    """Let each case be judged by a probe that saw no row of its patient, nor chose its C by one.
+
+    Where the classes were balanced their prevalence in the training part is put back: subtracting ln w_c undoes the
+    weight w_c (Saerens, Latinne, Decaestecker 2002, equation 4), as `finetune` does.
+
+    Parameters
+    ----------
+    labels : (n,) int
+        In [0, n_classes); every class present.
+    features, patients, balanced, seed
+        As `fit_probe` takes them.
+
+    Returns
+    -------
+    (n, n_classes) float64
+
+    Raises
+    ------
+    ValueError
+        If a class has too few patients to be in every training part; the message gives its number.
+    """
+    patients_of = [len(set(patients[labels == label])) for label in range(n_classes)]
+    if min(patients_of) < 2:
+        raise ValueError(f"class {int(np.argmin(patients_of))} has {min(patients_of)} patient(s); a probe needs two")
+    splitter = StratifiedGroupKFold(min(MAX_PARTS, *patients_of), shuffle=True, random_state=seed)
+    targets, logits = np.eye(n_classes)[labels], np.empty((len(labels), n_classes))
+    for train, test in splitter.split(features, labels, patients):
+        counts = np.bincount(labels[train], minlength=n_classes)
+        if not counts.all():
+            raise ValueError(f"class {int(counts.argmin())} has too few patients to be in every part of the probe's")
+        probe = fit_probe(features[train], targets[train], patients[train], balanced, seed)
+        prior = np.log(counts / counts.sum()) if balanced else 0
+        logits[test] = (features[test] - probe.centre) / probe.spread @ probe.weight.T + probe.bias + prior
+    return logits
+
+
+def parts(
+    targets: NDArray[np.floating], patients: NDArray[np.str_], most: int, seed: int, task: Name
+) -> list[tuple[Ints, Ints]]:
+    """Deal cases to parts by patient, kinds of cases spread evenly: which rows are trained on and which are judged.
+
+    There are as many parts as the rarest kind has patients, `most` at most; none where it has a single one. A case
+    with several findings counts for the rarest.
+    """
+    kinds = strata(targets, task)
+    fewest = min(len(set(patients[kinds == kind])) for kind in np.unique(kinds))
+    if task == "multilabel":
+        fewest = min(len(set(patients)), int(np.bincount(kinds).max()))  # one kind at least is in every part
+    if fewest < 2:
+        return []
+    splitter = StratifiedGroupKFold(min(most, fewest), shuffle=True, random_state=seed)
+    return list(splitter.split(kinds, kinds, patients))
+
+
+def strata(targets: NDArray[np.floating], task: Name) -> Ints:
+    """Give each case (n,) the number of its class; of findings that of its rarest, 0 where there is none."""
+    if task != "multilabel":
+        return np.asarray(targets.argmax(axis=1))
+    there = np.nan_to_num(targets)
+    rarity = there / np.maximum(there.sum(axis=0), 1)
+    return np.where(there.any(axis=1), rarity.argmax(axis=1) + 1, 0)
+
+
+def _in_their_span(scaled: Floats) -> tuple[Floats, Floats]:
+    """Turn few rows (n, width) into the space that they span: coordinates (n, r) and its axes (r, width), r <= n.
+
+    A ridge penalty does not see a rotation, and of what is orthogonal to all rows the weights are zero anyway, so the
+    fit is the same, in a fraction of the time (Hastie, Tibshirani, Friedman 2009, section 18.3.5).
+    """
+    if len(scaled) >= scaled.shape[1]:
+        return scaled, np.eye(scaled.shape[1])
+    left, singular, axes = np.linalg.svd(scaled, full_matrices=False)
+    return left * singular, axes
+
+
+def _best_c(
+    scaled: Floats,
+    targets: NDArray[np.floating],
+    patients: NDArray[np.str_],
+    balanced: bool,
+    seed: int,
+    task: Name,
+) -> float:
+    losses = np.zeros(len(CS))
+    dealt = parts(targets, patients, MAX_PARTS, seed, task)
+    for train, test in dealt:
+        for number, c in enumerate(CS):
+            weight, bias = _fit(scaled[train], targets[train], balanced, task, c)
+            losses[number] += _log_losses(scaled[test] @ weight.T, bias, targets[test], task)
+    return CS[int(losses.argmin())] if dealt else 1e-2
+
+
+def _fit(scaled: Floats, targets: NDArray[np.floating], balanced: bool, task: Name, c: float) -> tuple[Floats, Floats]:
+    """Give weights and bias at one C."""
+    if task == "ordinal":
+        return fit_ordinal(scaled, targets, c, balanced)
+    if task == "multiclass":
+        return _one_regression(scaled, targets.argmax(axis=1), targets.shape[1], balanced, c)
+    rows = list(_findings(scaled, targets, balanced, c))
+    return np.vstack([weight for weight, _ in rows]), np.concatenate([bias for _, bias in rows])
+
+
+def _findings(
+    scaled: Floats, targets: NDArray[np.floating], balanced: bool, c: float
+) -> Iterator[tuple[Floats, Floats]]:
+    for column in targets.T:
+        known = ~np.isnan(column)
+        there = column[known].astype(int)
+        if len(set(there)) < 2:  # one kind only in this part: its share, with a case of each kind added
+            share = (there.sum() + 1) / (len(there) + 2)
+            yield np.zeros((1, scaled.shape[1])), np.array([np.log(share / (1 - share))])
+        else:
+            weight, bias = _one_regression(scaled[known], there, 2, balanced, c)
+            yield weight[1:] * 2, bias[1:] * 2
+
+
+def _one_regression(scaled: Floats, labels: Ints, n_classes: int, balanced: bool, c: float) -> tuple[Floats, Floats]:
+    """Fit scikit-learn's model; the two-class one, which it keeps as one row, as two rows of opposite sign."""
+    model = LogisticRegression(C=c, class_weight="balanced" if balanced else None, max_iter=2000)
+    model.fit(scaled, labels)
+    if n_classes == 2:
+        return np.vstack([-model.coef_, model.coef_]) / 2, np.concatenate([-model.intercept_, model.intercept_]) / 2
+    weight, bias = np.zeros((n_classes, scaled.shape[1])), np.full(n_classes, -np.inf)
+    weight[model.classes_], bias[model.classes_] = model.coef_, model.intercept_
+    return weight, bias
+
+
+def _log_losses(scores: Floats, bias: Floats, targets: NDArray[np.floating], task: Name) -> float:
+    """Sum the log-losses (nats) of cases (n, n_classes), of findings over all that is known."""
+    if task == "multilabel":
+        signs = np.where(targets == 1, 1.0, -1.0)
+        return float(-log_expit(signs * (scores + bias))[~np.isnan(targets)].sum())
+    logits = ordinal_logits(scores, bias) if task == "ordinal" else scores + bias
+    return float(-log_softmax(logits, axis=1)[targets == 1].sum())

@@ -1,0 +1,169 @@
+"""Where a network looks: maps of what spoke for a class, by MONAI's GradCAM or by hiding parts of the image."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from pipeline.learning.models.classifier import Classifier
+
+Floats = NDArray[np.float32]
+Method = Literal["gradcam", "occlusion"]
+
+PATCH = 1 / 6  # of an image's side, hidden at a time; half of it is the step
+NO_MAP = "none"
+
+
+@dataclass(frozen=True)
+class Saliency:
+    """What spoke for a class, and how it was found.
+
+    Attributes
+    ----------
+    maps : (S, H, W) float32
+        Of each instance, 0 (did not speak for it) to 1 (most of the case); all 0 if `method` is "none". A volume
+        that is seen whole has one for each slice.
+    method : {"gradcam", "occlusion", "none"}
+        "none" where nothing spoke for the class, be it by gradients or by hiding.
+    attention : (S,) float32
+        How much each instance counted; sums to one. Of a volume that is seen whole, how much of the map is in it.
+    """
+
+    maps: Floats
+    method: str
+    attention: Floats
+
+
+class _Judging(nn.Module):
+    """Planes to logits once, without further looks and without adaptation to the case."""
+
+    def __init__(self, network: Classifier) -> None:
+        super().__init__()
+        self.network = network
+        self.train(network.training)  # MONAI puts back the mode that it finds here, through and through
+
+    def forward(self, planes: Tensor) -> Tensor:
+        return self.network.judge(self.network.activations(planes))
+
+
+class _OneInstance(nn.Module):
+    """One instance of a case, as images (N, C, H, W), to logits (N, C'); the other instances stay what they are."""
+
+    def __init__(self, network: Classifier, planes: Tensor, number: int) -> None:
+        super().__init__()
+        self.network = network
+        self.number = number
+        self.features = network.features(network.activations(planes))
+        self.train(network.training)
+
+    def forward(self, images: Tensor) -> Tensor:
+        bags = self.features.repeat(len(images), 1, 1)
+        bags[:, self.number] = self.network.features(self.network.activations(images))[:, 0]
+        logits: Tensor = self.network.head(self.network.attention(bags)[0])
+        return logits
+
+
+def saliency(network: Classifier, planes: Tensor, asked: int, method: Method = "gradcam") -> Saliency:
+    """Find what spoke for a class in a case.
+
+    GradCAM whose map is zero everywhere (nothing with a positive gradient was active) gives way to occlusion, as it
+    does where a network's tokens are no image; a case where occlusion shows nothing either has no map.
+
+    Parameters
+    ----------
+    network : Classifier
+        In evaluation, with the values of the case's site (`Classifier.at`), and with gradients.
+    planes : (1, P, H, W) uint8
+    asked : int
+        The logit that is asked.
+    method : {"gradcam", "occlusion"}
+    """
+    with torch.no_grad():
+        attention = network.attention(network.features(network.activations(planes)))[1][0].numpy()
+    ways = {"gradcam": _gradcam, "occlusion": _occlusion}
+    for name in ("gradcam", "occlusion") if method == "gradcam" else ("occlusion",):
+        maps = ways[name](network, planes, asked, attention)
+        if maps is not None and maps.max() > 0:
+            whole = len(maps) != len(attention)
+            share = maps.sum(axis=(1, 2)) / maps.sum() if whole else attention
+            return Saliency(maps / maps.max(), name, share.astype(np.float32))
+    return Saliency(np.zeros((len(attention), *planes.shape[2:]), dtype=np.float32), NO_MAP, attention)
+
+
+def _gradcam(network: Classifier, planes: Tensor, asked: int, attention: Floats) -> Floats | None:
+    """Weight the maps of the first pooled stage by their mean gradients (Selvaraju et al. 2017, equations 1 and 2).
+
+    Of all that the head sees, that stage's maps are the last through which everything passes. The deepest ones alone
+    would not do: where several stages are pooled, most of the evidence may go around them.
+    """
+    from monai.visualize import GradCAM  # here and below: it takes seconds
+
+    encoder = network.encoder
+    if encoder.pooled != slice(None) or _is_column(network, planes):
+        return None
+    copy = deepcopy(network)  # MONAI never takes its hooks off again
+    found = GradCAM(_Judging(copy), f"network.encoder.stages.{encoder.first_pooled}")
+    with _quiet():
+        raw: Tensor = found.compute_map(planes, class_idx=asked).detach()
+    size = tuple(planes.shape[2:])
+    if raw.ndim == 5:  # a volume that is seen whole: (1, 1, D, h, w)
+        depth = planes.shape[1] // network.in_channels
+        return interpolate(raw, size=(depth, *size), mode="trilinear")[0, 0].numpy()
+    return interpolate(raw, size=size, mode="bilinear")[:, 0].numpy()
+
+
+def _is_column(network: Classifier, planes: Tensor) -> bool:
+    """Tell whether the maps are tokens in one column, without a place in the image."""
+    with torch.no_grad():
+        maps = network.activations(planes[..., :64, :64], last=network.encoder.first_pooled + 1).maps
+    return maps.shape[-1] == 1 and maps.shape[-2] > 1
+
+
+def _occlusion(network: Classifier, planes: Tensor, asked: int, attention: Floats) -> Floats:
+    """Hide one patch after the other of the instance that says most (Zeiler and Fergus 2014, section 2.1).
+
+    What the logit loses is what the patch said for it. Of a volume that is seen whole, patches go through all slices.
+    """
+    from monai.visualize import OcclusionSensitivity
+
+    images = planes.reshape(len(attention), -1, *planes.shape[2:]).float()
+    with torch.no_grad(), _quiet():
+        judges = [_judge_of(network, planes, number, len(images)) for number in range(len(images))]
+        before = float(judges[0](images[:1])[0, asked])
+        hidden = images.mean(dim=(1, 2, 3), keepdim=True).expand_as(images)
+        without = [float(judge(one[None])[0, asked]) for judge, one in zip(judges, hidden, strict=True)]
+        number = int(np.argmin(without))
+        judge, image = judges[number], images[number : number + 1]
+        hide: Any = OcclusionSensitivity(
+            judge,
+            mask_size=max(round(planes.shape[-1] * PATCH), 2),
+            n_batch=16,
+            verbose=False,
+            mode="mean_img",
+            overlap=0.5,
+            activate=False,
+        )
+        lost = before - np.asarray(hide(image)[0][0, asked])
+    maps = np.zeros((len(attention), *planes.shape[2:]), dtype=np.float32)
+    maps[number] = np.clip(lost, 0, None)
+    return maps
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what torch says about how MONAI 1.6 indexes and hooks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def _judge_of(network: Classifier, planes: Tensor, number: int, count: int) -> nn.Module:
+    return _OneInstance(network, planes, number) if count > 1 else _Judging(network)

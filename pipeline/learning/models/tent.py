@@ -1,0 +1,97 @@
+"""TENT: before a case is judged, the network's normalisation is moved to where it is surer of this one case."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from pipeline.learning.training.alignment.mcc import entropy
+
+NORMALISATIONS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
+
+
+def tent(network: nn.Module, steps: int, learning_rate: float) -> Callable[[Tensor], Tensor]:
+    """Make a judge of single cases that adapts to each and forgets it: views (V, ...) to logits (V, n_classes).
+
+    Arguments as for `adapted`; with steps = 0 it is the network in evaluation mode, to the bit.
+    """
+
+    def judge(views: Tensor) -> Tensor:
+        with adapted(network, views, steps, learning_rate), torch.inference_mode():
+            logits: Tensor = network(views)
+        return logits
+
+    return judge
+
+
+@contextmanager
+def adapted(
+    network: nn.Module,
+    views: Tensor,
+    steps: int,
+    learning_rate: float,
+    judge: Callable[[Tensor], Tensor] | None = None,
+) -> Iterator[nn.Module]:
+    """Hold the network adapted to one case, in evaluation mode; afterwards it is what it was, bit for bit.
+
+    Each step is one of Adam on the scale and shift of every normalisation layer against
+    L = mean over the views of H(y) = - sum_c p(y_c) ln p(y_c)
+    (Wang, Shelhamer, Liu, Olshausen, Darrell 2021, "Tent: fully test-time adaptation by entropy minimization",
+    section 3.1 and 3.2), in its episodic form: reset after every case. Unlike there, batch normalisation keeps the
+    STORED mean and variance: the statistics of one case are those of its anatomy, not of its scanner.
+
+    Entropy falls whether the network is right or wrong; on one case a few small steps is all that it bears.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Called on the views; gives logits (V, n_classes).
+    views : (V, ...) Tensor
+        The one case as the network takes it, as it is and augmented; V = 1 will do. A volume's instances are inside.
+    steps : int
+        0 leaves the network alone.
+    learning_rate : float
+        About how far a scale or shift moves in a step.
+    judge : callable, optional
+        From views to the network's logits, where that is not `network(views)`.
+    """
+    training = [(module, module.training) for module in network.modules()]
+    affine = affine_parameters(network) if steps > 0 else []
+    before = [(value, value.detach().clone(), value.requires_grad, value.grad) for value in affine]
+    network.eval()
+    try:
+        if affine:
+            _descend(judge or network, affine, views, steps, learning_rate)
+        yield network
+    finally:
+        for value, data, wanted, gradient in before:
+            value.data.copy_(data)
+            value.requires_grad_(wanted)
+            value.grad = gradient
+        for module, mode in training:
+            module.training = mode
+
+
+def affine_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """List the scales and shifts of the normalisation layers."""
+    layers = [module for module in network.modules() if isinstance(module, NORMALISATIONS)]
+    return [value for layer in layers for value in layer.parameters(recurse=False)]
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def _descend(
+    judge: Callable[[Tensor], Tensor], affine: list[nn.Parameter], views: Tensor, steps: int, learning_rate: float
+) -> None:
+    views = views.clone()  # made in inference mode it could not enter a graph
+    for value in affine:
+        value.requires_grad_(True)
+    optimizer = torch.optim.Adam(affine, lr=learning_rate)
+    for _ in range(steps):
+        loss = entropy(judge(views)).mean()
+        for value, gradient in zip(affine, torch.autograd.grad(loss, affine, allow_unused=True), strict=True):
+            value.grad = gradient
+        optimizer.step()

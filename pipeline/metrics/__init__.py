@@ -1,0 +1,1 @@
+"""Metrics, intervals, calibrators and statistical tests on plain arrays; runs without torch."""

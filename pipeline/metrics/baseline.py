@@ -1,0 +1,182 @@
+"""What could be forecast without any image, from the site, the age, the sex: the images must add to that."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from pipeline.metrics.bootstrap import estimate_all
+from pipeline.metrics import discrimination, multilabel
+from pipeline.metrics.paired_tests import delong, paired_difference
+from pipeline.metrics.discrimination import Labels
+from pipeline.metrics.subgroups import COLUMN, as_text, is_measured
+from pipeline.metrics.summary import counts_of, in_columns, limits_of
+
+Floats = NDArray[np.float64]
+Figure = Callable[[Floats], Floats]
+
+C = 1.0  # inverse regularisation strength of the ridge, as in scikit-learn, fixed: nothing is tuned for a baseline
+POOLED, WITHIN = "all cases together", "mean of folds"
+BASELINES = [
+    *("baseline", "over", "n", "patients", "events"),
+    *limits_of("auc", "model_auc", "difference"),
+    *("standard_error", "minimum_detectable_difference", "p_delong"),
+]
+
+
+def baselines_of(names: Sequence[str]) -> dict[str, list[str]]:
+    """Name each baseline, and the columns of a table of cases that it may see.
+
+    Examples
+    --------
+    >>> baselines_of(["age", "sex"])
+    {'site': ['site'], 'age, sex': ['column_age', 'column_sex'], 'site, age, sex': ['site', 'column_age', 'column_sex']}
+    """
+    further = [f"{COLUMN}{name}" for name in names]
+    if not further:
+        return {"site": ["site"]}
+    told = ", ".join(names)
+    return {"site": ["site"], told: further, f"site, {told}": ["site", *further]}
+
+
+def non_image_forecast(train: pd.DataFrame, train_labels: Labels, judged: pd.DataFrame, n_classes: int) -> Floats:
+    """Forecast cases by a logistic regression on columns of the table, fitted on the training cases of their fold.
+
+    Words are spread over indicators, a missing one being a word of its own; numbers are standardised and enter as a
+    straight line, a missing one as the median with an indicator. The ridge penalty has a fixed `C`.
+
+    Parameters
+    ----------
+    train, judged : pandas.DataFrame
+        The same columns, of m training cases and of the n to be judged. What is a number, the training cases tell.
+    train_labels : (m,) int or (m, K) float
+        Numbers of classes; or, where each label stands by itself, 1, 0 and NaN for not known.
+    n_classes : int
+
+    Returns
+    -------
+    (n, K)
+        Rows sum to one; where each label stands by itself, one half for a label that no training case knows.
+    """
+    train, judged = train.apply(as_text), judged.apply(as_text)
+    if train_labels.ndim == 1:
+        return _fitted_forecast(train, train_labels, judged, n_classes)
+    forecast = np.full((len(judged), n_classes), 0.5)
+    for number, column in enumerate(train_labels.T):
+        known = np.isfinite(column)
+        if known.any():
+            forecast[:, number] = _fitted_forecast(train[known], column[known].astype(np.int64), judged, 2)[:, 1]
+    return forecast
+
+
+def _fitted_forecast(train: pd.DataFrame, labels: NDArray[np.int64], judged: pd.DataFrame, n_classes: int) -> Floats:
+    """Forecast the classes (n, K) that training cases have; the others get 0."""
+    present = np.unique(labels)
+    forecast = np.zeros((len(judged), n_classes))
+    if len(present) == 1:
+        forecast[:, present] = 1
+        return forecast
+    numbers = [column for column in train if is_measured(train[column])]
+    model = _regression(numbers, [column for column in train if column not in numbers])
+    model.fit(_with_numbers(train, numbers), labels)
+    forecast[:, present] = model.predict_proba(_with_numbers(judged, numbers))
+    return forecast
+
+
+def _with_numbers(table: pd.DataFrame, numbers: Sequence[str]) -> pd.DataFrame:
+    return table.assign(**{column: pd.to_numeric(table[column], errors="coerce") for column in numbers})
+
+
+def _regression(numbers: list[str], words: list[str]) -> Pipeline:
+    measured = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
+    spread = [("words", OneHotEncoder(handle_unknown="ignore"), words), ("numbers", measured, numbers)]
+    return make_pipeline(ColumnTransformer(spread), LogisticRegression(C=C, max_iter=1000))
+
+
+def baseline_table(
+    model: Floats,
+    baselines: Mapping[str, Floats],
+    labels: Labels,
+    patients: NDArray[np.str_],
+    weights: Floats,
+    confidence: float,
+    folds: NDArray[np.str_] | None = None,
+) -> pd.DataFrame:
+    """Set the AUC of the model beside that of each baseline on the same cases.
+
+    Forecasts of several folds, pooled, mix models of different offsets, and the AUC of a baseline suffers most: a fold
+    that holds out more events has fewer of them in training, so its forecasts are lower where they should be higher,
+    and the site alone falls below one half. So with `folds` every baseline has a second row, the mean of the AUCs
+    within folds, in which offsets cancel; where both differ, that one is the comparison to believe.
+
+    Parameters
+    ----------
+    model : (n, K)
+    baselines : mapping of (n, K)
+        By name, as `non_image_forecast` gives them.
+    labels : (n,) int or (n, K) float
+        Numbers of classes; or, where each label stands by itself, 1, 0 and NaN for not known.
+    patients : (n,) str
+    weights : (1 + R, n)
+        As `bootstrap.cluster_weights` gives them.
+    folds : (n,) str, optional
+        The fold that held each case out; None where one model judged all.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `BASELINES`. `over` is `POOLED` or `WITHIN`; AUCs are macro ones (over classes, or over labels);
+        `difference` is model minus baseline on the same draws, `standard_error` its standard deviation over them, and
+        `minimum_detectable_difference` what this many cases would find in four of five studies. Of
+        two classes, pooled, `p_delong` tests the same difference without drawing (`comparing.delong`, by patients).
+    """
+    counts = _counts(labels, patients, model.shape[1])
+    ways = {POOLED: _auc} | ({WITHIN: partial(_auc_within, folds)} if folds is not None else {})
+    rows = [
+        {"baseline": name, "over": over, **counts}
+        | _compared(partial(auc, model, labels), partial(auc, forecast, labels), weights, confidence)
+        | {"p_delong": _delong(model, forecast, labels, patients) if over == POOLED else np.nan}
+        for name, forecast in baselines.items()
+        for over, auc in ways.items()
+    ]
+    return pd.DataFrame(rows, columns=BASELINES)
+
+
+def _compared(model: Figure, baseline: Figure, weights: Floats, confidence: float) -> dict[str, Any]:
+    found = estimate_all({"auc": baseline, "model_auc": model}, weights, confidence)
+    apart = paired_difference(model, baseline, weights, confidence).as_json()
+    limits = in_columns({**{name: one.as_json() for name, one in found.items()}, "difference": apart})
+    return limits | {"standard_error": apart["se"], "minimum_detectable_difference": apart["minimum_detectable"]}
+
+
+def _delong(model: Floats, baseline: Floats, labels: Labels, patients: NDArray[np.str_]) -> float:
+    if labels.ndim == 2 or model.shape[1] > 2:
+        return float("nan")
+    return delong(model[:, 1], baseline[:, 1], labels == 1, patients).p
+
+
+def _auc(probabilities: Floats, labels: Labels, weights: Floats) -> Floats:
+    return (multilabel.macro_auc if labels.ndim == 2 else discrimination.macro_auc)(probabilities, labels, weights)
+
+
+def _auc_within(folds: NDArray[np.str_], probabilities: Floats, labels: Labels, weights: Floats) -> Floats:
+    """Average the AUCs of the folds (R,) that have one; model and baseline have it in the same folds."""
+    inside = [folds == fold for fold in np.unique(folds)]
+    of_fold = np.stack([_auc(probabilities[mask], labels[mask], weights[:, mask]) for mask in inside])
+    there = np.isfinite(of_fold)
+    return discrimination.ratio(np.where(there, of_fold, 0).sum(axis=0), there.sum(axis=0).astype(np.float64))
+
+
+def _counts(labels: Labels, patients: NDArray[np.str_], n_classes: int) -> dict[str, int]:
+    if labels.ndim == 1:
+        return counts_of(labels, patients, n_classes)
+    used = np.isfinite(labels).any(axis=1)
+    return {"n": int(used.sum()), "patients": len(set(patients[used])), "events": int((labels == 1).sum())}

@@ -1,0 +1,1 @@
+"""Calibrators: from logits to probabilities."""

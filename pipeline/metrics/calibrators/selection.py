@@ -1,0 +1,178 @@
+"""Which map from logits to probabilities is worth its parameters, and maps that never judge the cases they know."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.metrics.calibrators.fitting import ENOUGH_FOR_ISOTONIC, NONE, Calibrator, Unsuitable, fit, suitable
+from pipeline.stages.split.partition import dealt_evenly
+from pipeline.metrics.discrimination import SMALLEST, Labels
+
+Floats = NDArray[np.float64]
+Names = NDArray[np.str_]
+
+AUTO = "auto"
+INNER_FOLDS = 5
+MOST_FOLDS = 10  # of so many groups each is a fold; more are dealt to `INNER_FOLDS`
+TABLE = ["method", "n_parameters", "log_loss", "difference", "standard_error", "kept", "why"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The method that was chosen, and what was weighed.
+
+    Attributes
+    ----------
+    method : str
+    table : pandas.DataFrame
+        Columns `TABLE`, one row for each method of the task, the fewest parameters first: its cross-fitted log-loss in
+        nats; `difference` to the method kept until then, below 0 if it is better, with its standard error; whether it
+        is the one kept at the end; and why. Empty where a method cannot be fitted on these cases.
+    """
+
+    method: str
+    table: pd.DataFrame
+
+
+def choose(logits: Floats, labels: Labels, groups: Names, patients: Names) -> Choice:
+    """Choose the map with the lowest cross-fitted log-loss, and of nearly equal ones that with fewest parameters.
+
+    Methods are climbed in the order of their number of parameters. A richer one is kept only if its log-loss is below
+    that of the one kept so far by more than one standard error of their difference, paired and summed by patient (after
+    the one-standard-error rule: Hastie, Tibshirani and Friedman 2009, section 7.10).
+
+    Parameters
+    ----------
+    logits : (n, K)
+    labels : (n,) int or (n, K) float
+        As `calibrators.fit` takes them.
+    groups : (n,)
+        Folds, or patients, which are dealt to five folds; cross-fitting leaves one fold out at a time.
+    patients : (n,)
+        None of them in two groups.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two groups, or a patient stands in two.
+    """
+    folds, n = _folds_of(groups, labels), len(labels)
+    rows: list[dict[str, Any]] = []
+    kept, counts, losses_of_kept = "", np.zeros(n), np.zeros(n)
+    for method in suitable(logits.shape[1], labels.ndim == 2, max(n, ENOUGH_FOR_ISOTONIC)):
+        try:
+            n_parameters = 0 if method == NONE else fit(method, logits, labels).n_parameters
+            losses, counts = _losses(cross_fitted(method, logits, labels, folds, patients)[0], labels)
+        except Unsuitable as error:
+            rows.append({"method": method, "why": str(error)})
+            continue
+        row = {"method": method, "n_parameters": n_parameters, "log_loss": losses.sum() / counts.sum()}
+        weighed, better = _weighed(kept, losses - losses_of_kept, counts, patients)
+        rows.append(row | weighed)
+        if better:
+            kept, losses_of_kept = method, losses
+    table = pd.DataFrame(rows, columns=TABLE).astype({"n_parameters": "Int64"})
+    return Choice(kept, table.assign(kept=table["method"] == kept))
+
+
+def fitted(method: str, logits: Floats, labels: Labels, patients: Names) -> Calibrator:
+    """Fit a map, of the method that is given, or that `choose` finds on these very cases where it is "auto"."""
+    if method == AUTO:
+        method = choose(logits, labels, patients, patients).method
+    return fit(method, logits, labels)
+
+
+def cross_fitted(
+    method: str, logits: Floats, labels: Labels, folds: Names, patients: Names
+) -> tuple[Floats, dict[str, Calibrator]]:
+    """Calibrate each fold by a map fitted on all the other folds, so that no case is judged by its own fit.
+
+    Where the method is "auto" it is chosen for each fold without that fold, too.
+
+    Parameters
+    ----------
+    method : str
+        One of `calibrators.METHODS`, "none", or "auto".
+    logits : (n, K)
+    labels : (n,) int or (n, K) float
+        As `calibrators.fit` takes them.
+    folds, patients : (n,)
+
+    Returns
+    -------
+    probabilities : (n, K)
+    calibrators : dict
+        The one applied to each fold.
+
+    Raises
+    ------
+    Unsuitable
+        If the method does not suit the task, or the cases outside a fold.
+    ValueError
+        If there are fewer than two folds, or a patient stands in two of them.
+    """
+    _refuse_shared(folds, patients)
+    probabilities, calibrators = np.empty(logits.shape), {}
+    for fold in sorted(set(folds.tolist())):
+        judged = folds == fold
+        try:
+            calibrators[fold] = fitted(method, logits[~judged], labels[~judged], patients[~judged])
+        except Unsuitable as error:
+            raise Unsuitable(f"without fold {fold}: {error}") from error
+        probabilities[judged] = calibrators[fold].apply(logits[judged])
+    return probabilities, calibrators
+
+
+def _refuse_shared(folds: Names, patients: Names) -> None:
+    if len(set(folds.tolist())) < 2:
+        raise ValueError("cross-fitting needs at least two folds")
+    pairs = pd.DataFrame({"patient": patients, "fold": folds}).drop_duplicates()
+    shared = sorted(pairs.loc[pairs["patient"].duplicated(), "patient"].unique())
+    if shared:
+        told = ", ".join(shared[:5])
+        raise ValueError(f"cross-fitting needs each patient in one fold, but {len(shared)} are in several, e.g. {told}")
+
+
+def _folds_of(groups: Names, labels: Labels) -> Names:
+    """Take few groups as they are; deal many to folds with alike labels."""
+    if len(set(groups.tolist())) < 2:
+        raise ValueError("choosing a calibration map needs at least two patients or folds")
+    if len(set(groups.tolist())) <= MOST_FOLDS:
+        return groups
+    given = np.column_stack([labels == 0, labels == 1]) if labels.ndim == 2 else np.eye(labels.max() + 1)[labels] == 1
+    return dealt_evenly(groups.tolist(), given, INNER_FOLDS, seed=0).astype(np.str_)
+
+
+def _losses(probabilities: Floats, labels: Labels) -> tuple[Floats, Floats]:
+    """Sum -ln p(what is known) over each case (n,), and count what is known of it (n,)."""
+    if labels.ndim == 1:
+        chosen = probabilities[np.arange(len(labels)), labels]
+        return -np.log(np.clip(chosen, SMALLEST, 1)), np.ones(len(labels))
+    known = np.isfinite(labels)
+    chosen = np.where(labels == 1, probabilities, 1 - probabilities)
+    return (-np.log(np.clip(chosen, SMALLEST, 1)) * known).sum(axis=1), known.sum(axis=1).astype(np.float64)
+
+
+def _weighed(kept: str, differences: Floats, counts: Floats, patients: Names) -> tuple[dict[str, Any], bool]:
+    """Say whether differences of log-loss (n,) to the kept method are worth it."""
+    if not kept:
+        return {"why": "the fewest parameters"}, True
+    mean, error = _mean_and_error(differences, counts, patients)
+    better = mean < -error
+    why = f"{'' if better else 'not '}below {kept} by more than one standard error"
+    return {"difference": mean, "standard_error": error, "why": why}, better
+
+
+def _mean_and_error(sums: Floats, counts: Floats, patients: Names) -> tuple[float, float]:
+    """Give the mean of what was summed over each case, and its standard error with patients as the unit.
+
+    (Cochran 1977, "Sampling Techniques", equation 2.39: a ratio of two sums over patients.)
+    """
+    mean = sums.sum() / counts.sum()
+    names, patient = np.unique(patients, return_inverse=True)
+    residuals = np.bincount(patient, weights=sums - mean * counts)
+    spread = np.sqrt((residuals**2).sum() * len(names) / (len(names) - 1))
+    return float(mean), float(spread / counts.sum())

@@ -1,0 +1,268 @@
+"""Selective prediction: how much less often the model errs if it answers only where it is certain.
+
+The certainty of an answer is its probability: that of the most probable class, and for each label that stands by
+itself max(p, 1 - p). As in `metrics`, weights are (R, n) and each figure is computed for all of their rows.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import xlogy
+
+from pipeline.metrics.bands import band
+from pipeline.metrics.bootstrap import estimate_all
+from pipeline.metrics.discrimination import Floats, Ints, Labels, ratio
+from pipeline.metrics.operating import called, chosen_elsewhere, needed, share, threshold_columns
+from pipeline.metrics.summary import in_columns
+
+Marks = NDArray[np.bool_]
+COVERAGES = tuple(np.round(np.arange(0.05, 1.001, 0.05), 2))
+FIXED = (0.8, 0.9)
+BLOCK = 100  # replicates at a time: every pair of case and label may have a column
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the model would answer: one answer per case, or one per known pair of case and label.
+
+    Attributes
+    ----------
+    confidence : (m,)
+        The probability of the answer.
+    wrong : (m,) bool
+    rows : (m,) int
+        Which of the n cases each answer is about.
+    """
+
+    confidence: Floats
+    wrong: Marks
+    rows: Ints
+
+
+def answers_of(probabilities: Floats, labels: Labels) -> Answers:
+    """Take the most probable class (n, K) for labels (n,); for labels (n, C) yes from one half, where it is known."""
+    if labels.ndim == 1:
+        return Answers(probabilities.max(axis=1), probabilities.argmax(axis=1) != labels, np.arange(len(labels)))
+    rows, columns = np.nonzero(np.isfinite(labels))
+    yes = probabilities[rows, columns]
+    return Answers(np.maximum(yes, 1 - yes), (yes >= 0.5) != (labels[rows, columns] == 1), rows)
+
+
+def risk_coverage(confidence: Floats, wrong: Marks, weights: Floats, coverages: Floats) -> Floats:
+    """Risk-coverage curve: the share of errors among the most certain answers (Geifman and El-Yaniv 2017, section 2).
+
+    Answers of the same confidence are taken in random order, by expectation: if only some of them fit into a coverage,
+    their errors count in proportion.
+
+    Parameters
+    ----------
+    confidence : (m,)
+    wrong : (m,) bool
+    weights : (R, m), at least 0
+    coverages : (G,)
+        Shares of all answers, above 0, at most 1.
+
+    Returns
+    -------
+    (R, G)
+        NaN where a weighting leaves no answer.
+    """
+    risks = np.full((len(weights), len(coverages)), np.nan)
+    for row, (accepted, errors) in enumerate(_cumulated(confidence, wrong, weights)):
+        if len(accepted):
+            wanted = coverages * accepted[-1]
+            risks[row] = np.interp(wanted, np.append(0, accepted), np.append(0, errors)) / wanted
+    return risks
+
+
+def aurc(confidence: Floats, wrong: Marks, weights: Floats) -> Floats:
+    """Area under the risk-coverage curve over all coverages: the mean risk. Lower is better.
+
+    (Geifman, Uziel, El-Yaniv 2019, "Bias-reduced uncertainty estimation for deep neural classifiers".)
+    It is the exact integral of `risk_coverage`, not their sum over k = 1..n of the risks at k / n: the two differ in
+    the order of ln(n) / n, and only the integral stays the same when every answer is doubled.
+
+    Returns
+    -------
+    (R,)
+        The error rate if the confidence says nothing; NaN where a weighting leaves no answer.
+    """
+    return np.array([_area(*curve) for curve in _cumulated(confidence, wrong, weights)])
+
+
+def excess_aurc(confidence: Floats, wrong: Marks, weights: Floats) -> Floats:
+    """AURC beyond that of the best confidence at the same error rate r, which is r + (1 - r) ln(1 - r); 0 is best.
+
+    (E-AURC: Geifman, Uziel, El-Yaniv 2019.)
+    """
+    rate = ratio(weights @ wrong, weights.sum(axis=1))
+    best: Floats = rate + xlogy(1 - rate, 1 - rate)
+    return aurc(confidence, wrong, weights) - best
+
+
+def accuracy_at(confidence: Floats, wrong: Marks, weights: Floats, coverage: float) -> Floats:
+    """Share of right answers (R,) among the most certain ones that make up a coverage."""
+    return 1 - risk_coverage(confidence, wrong, weights, np.array([coverage]))[:, 0]
+
+
+def selective_figures(probabilities: Floats, labels: Labels) -> dict[str, Callable[[Floats], Floats]]:
+    """Bind each figure to the cases; what is left open is the weights (R, n).
+
+    `aurc`, `excess_aurc`, and the accuracy at each coverage of `FIXED` ("accuracy_at_0.8").
+    """
+    answers = answers_of(probabilities, labels)
+    figures: dict[str, Callable[..., Floats]] = {"aurc": aurc, "excess_aurc": excess_aurc}
+    figures |= {f"accuracy_at_{coverage:g}": partial(accuracy_at, coverage=coverage) for coverage in FIXED}
+    return {
+        name: partial(_of_answers, partial(figure, answers.confidence, answers.wrong), answers)
+        for name, figure in figures.items()
+    }
+
+
+def selective_table(
+    probabilities: Floats,
+    labels: Labels,
+    weights: Floats,
+    confidence: float,
+    coverages: Sequence[float] = COVERAGES,
+) -> pd.DataFrame:
+    """Tabulate the risk-coverage curve, a row per coverage.
+
+    Here the coverage is reached on the cases themselves, by ranking them; what a rule fixed beforehand gives is told by
+    `abstention_table`.
+
+    Parameters
+    ----------
+    probabilities : (n, K)
+    labels : (n,) int or (n, K) float
+    weights : (1 + R, n)
+        As `bootstrap.cluster_weights` gives them.
+    confidence : float
+        Level of the intervals; they hold coverage by coverage.
+    coverages : sequence of float
+        Above 0, at most 1.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `coverage`, `n` (answers that make it up, rounded), `risk, risk_lower, risk_upper`.
+    """
+    answers, grid = answers_of(probabilities, labels), np.asarray(coverages, dtype=np.float64)
+    curve = partial(risk_coverage, answers.confidence, answers.wrong, coverages=grid)
+    risks = _of_answers(curve, answers, weights)
+    n = np.rint(grid * len(answers.rows)).astype(np.int64)
+    return pd.DataFrame({"coverage": grid, "n": n, **band("risk", risks, confidence)})
+
+
+def abstention_threshold(confidence: Floats, coverage: float) -> float:
+    """Find the largest confidence from which upwards at least a share of these answers is given; ties all are.
+
+    Parameters
+    ----------
+    confidence : (m,)
+        Of development cases; no label is needed.
+    coverage : float
+        Above 0, at most 1.
+
+    Returns
+    -------
+    float
+        NaN where there is no answer.
+
+    Raises
+    ------
+    ValueError
+        If the coverage is not above 0 and at most 1.
+    """
+    if not 0 < coverage <= 1:
+        raise ValueError(f"coverage: {coverage:g} is not above 0 and at most 1")
+    if not len(confidence):
+        return float("nan")
+    return float(np.sort(confidence)[-needed(coverage, len(confidence))])
+
+
+def abstention_table(
+    probabilities: Floats,
+    labels: Labels,
+    folds: NDArray[np.str_],
+    development: Mapping[str, tuple[Floats, Labels]],
+    weights: Floats,
+    confidence: float,
+    coverages: Sequence[float] = FIXED,
+) -> pd.DataFrame:
+    """Judge rules of abstention on cases that they were not fixed on, a row per coverage that was aimed at.
+
+    Parameters
+    ----------
+    probabilities : (n, K)
+    labels : (n,) int or (n, K) float
+    folds : (n,)
+        Whose threshold judges each case; one and the same for a locked set.
+    development : mapping
+        Of each fold the probabilities (k, K) and labels of other patients, forecast by the map that judges the fold.
+    weights : (1 + R, n)
+        As `bootstrap.cluster_weights` gives them.
+    confidence : float
+        Level of the intervals.
+    coverages : sequence of float
+        Above 0, at most 1.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `aimed_at`, `threshold` (median over folds) with `threshold_lowest` and `threshold_highest`, `n` answers
+        of which `given` are given, and `coverage` and `risk` as they turn out, each with `_lower` and `_upper`. Figures
+        are empty where a fold has no threshold.
+
+    Raises
+    ------
+    ValueError
+        If a coverage is out of range.
+    """
+    answers = answers_of(probabilities, labels)
+    of_answer = folds[answers.rows]
+    elsewhere = {fold: (answers_of(*known).confidence,) for fold, known in development.items()}
+    rows: list[dict[str, Any]] = []
+    for coverage in coverages:
+        thresholds = chosen_elsewhere(partial(abstention_threshold, coverage=coverage), of_answer, elsewhere)
+        given = called(answers.confidence, thresholds)
+        figures = {
+            "coverage": partial(_of_answers, partial(share, given, np.ones(len(given))), answers),
+            "risk": partial(_of_answers, partial(share, answers.wrong, given), answers),
+        }
+        columns = in_columns({name: vars(one) for name, one in estimate_all(figures, weights, confidence).items()})
+        counts = {"n": len(given), "given": int(np.nansum(given))}
+        rows.append({"aimed_at": coverage, **threshold_columns(thresholds, of_answer), **counts, **columns})
+    return pd.DataFrame(rows)
+
+
+def _of_answers(figure: Callable[[Floats], Floats], answers: Answers, weights: Floats) -> Floats:
+    """Give each answer the weight of its case; in blocks, since several labels make many answers of few cases."""
+    starts = range(0, len(weights), BLOCK)
+    return np.concatenate([figure(weights[start : start + BLOCK][:, answers.rows]) for start in starts])
+
+
+def _cumulated(confidence: Floats, wrong: Marks, weights: Floats) -> Iterator[tuple[Floats, Floats]]:
+    """Go from the most certain answers down, and sum up answers and errors to the end of every tie, per weighting."""
+    order = np.argsort(-confidence, kind="stable")
+    ends = np.flatnonzero(np.diff(confidence[order], append=-np.inf))
+    errs = wrong[order]
+    for row in weights:
+        drawn = row[order]
+        accepted, errors = np.cumsum(drawn)[ends], np.cumsum(drawn * errs)[ends]
+        new = np.diff(accepted, prepend=0) > 0
+        yield accepted[new], errors[new]
+
+
+def _area(accepted: Floats, errors: Floats) -> float:
+    """Integrate errors(a) / a over a, errors rising in straight lines from tie to tie; as a share of all answers."""
+    if not len(accepted):
+        return float("nan")
+    slope = np.diff(errors) / np.diff(accepted)
+    bends = (errors[:-1] - slope * accepted[:-1]) * np.log(accepted[1:] / accepted[:-1])
+    return float((errors[-1] + bends.sum()) / accepted[-1])

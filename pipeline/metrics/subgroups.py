@@ -1,0 +1,225 @@
+"""Subgroups: whether a classifier is as good for women as for men, for the old as for the young, at every site."""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.metrics.bands import band
+from pipeline.metrics.bootstrap import estimate_all
+from pipeline.metrics.calibration import calibration_slope, observed_expected
+from pipeline.metrics.paired_tests import minimum_detectable_difference
+from pipeline.metrics.discrimination import ratio, roc_auc
+from pipeline.metrics.summary import in_columns, limits_of
+
+Floats = NDArray[np.float64]
+Marks = NDArray[np.bool_]
+Words = NDArray[np.str_]
+
+COLUMN = "column_"  # how the further columns of the cohort are named in a table of cases
+NOT_GIVEN = "not given"
+AGES = ("age", "age_years")
+AGE_EDGES = (18.0, 40.0, 60.0, 80.0)
+OLDEST = 120  # years; higher numbers are months or days
+FEW = 6  # different numbers, and fewer, are codes or steps (a field strength) and not cut into bands
+FIGURES = ("share", "auc", "calibration_slope", "observed_expected", "auc_difference")
+SUBGROUPS = [
+    *("column", "value", "n", "patients", "events", "too_few"),
+    *limits_of(*FIGURES),
+    *("minimum_detectable_difference", "p_simultaneous", "comparisons"),
+]
+
+
+def groups_of(cases: pd.DataFrame) -> dict[str, Words]:
+    """Put each case into a group of every column: its site, and the bands of each further column.
+
+    Parameters
+    ----------
+    cases : pandas.DataFrame
+        n rows with `site` and any number of `column_<name>`. Give the whole cohort at once, so that bands have the
+        same edges wherever figures are told apart.
+
+    Returns
+    -------
+    dict of (n,) str
+        By the name of the column, "site" first; what is missing is `NOT_GIVEN`.
+    """
+    further = [column for column in cases if column.startswith(COLUMN)]
+    return {column.removeprefix(COLUMN): bands(cases[column]) for column in ["site", *further]}
+
+
+def bands(column: "pd.Series[Any]") -> Words:
+    """Put the values of a column into groups: words as they are, numbers into bands.
+
+    Ages (columns `age` and `age_years`) are cut at `AGE_EDGES`, other numbers into thirds at edges of three significant
+    digits, so that no edge is the value of a patient; up to `FEW` different numbers are taken as words.
+
+    Returns
+    -------
+    (n,) str
+        Such as "40 to under 60"; `NOT_GIVEN` where the value is missing.
+    """
+    text, name = as_text(column), str(column.name).removeprefix(COLUMN).lower()
+    if name == "site" or not is_measured(text):
+        return np.where(text == "", NOT_GIVEN, text).astype(np.str_)
+    numbers = pd.to_numeric(text).to_numpy(dtype=np.float64)
+    in_years = name in AGES and np.nanmax(numbers) <= OLDEST
+    edges = AGE_EDGES if in_years else [float(f"{edge:.3g}") for edge in np.nanquantile(numbers, [1 / 3, 2 / 3])]
+    return np.where(np.isnan(numbers), NOT_GIVEN, cut(numbers, np.unique(edges)))
+
+
+def cut(numbers: Floats, edges: Floats) -> Words:
+    """Name the band of each number (n,) between ascending edges; an edge belongs to the band above it."""
+    between = [f"{low:g} to under {high:g}" for low, high in pairwise(edges)]
+    names = [f"under {edges[0]:g}", *between, f"{edges[-1]:g} and over"]
+    return np.array(names, dtype=np.str_)[np.searchsorted(edges, numbers, side="right")]
+
+
+def as_text(column: "pd.Series[Any]") -> "pd.Series[str]":
+    """Give a column as text again, however it was read; a missing value is empty."""
+    return column.astype(object).where(column.notna(), "").astype(str).str.strip()
+
+
+def is_measured(text: "pd.Series[str]") -> bool:
+    """Tell a column of measurements from one of words: every given value a number, of more than `FEW` kinds."""
+    numbers = pd.to_numeric(text[text != ""], errors="coerce")
+    return bool(np.isfinite(numbers).all() and numbers.nunique() > FEW)
+
+
+def subgroup_table(
+    groups: Mapping[str, Words],
+    forecast: Floats,
+    events: Marks,
+    patients: Words,
+    weights: Floats,
+    confidence: float,
+    least: int = 10,
+) -> pd.DataFrame:
+    """Tabulate the figures of each group of each column, and how far its AUC is from that of all others.
+
+    Parameters
+    ----------
+    groups : mapping of (n,) str
+        As `groups_of` gives them, for the n cases of one view.
+    forecast, events : (n,)
+        Of one view, see `views.views_of`.
+    patients : (n,) str
+    weights : (1 + R, n)
+        As `bootstrap.cluster_weights` gives them; all rows share its draws.
+    least : int
+        Patients with an event, and patients without one, that a group must have; below it is `too_few`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `SUBGROUPS`. A group that is `too_few` has its counts and no figure. `share` is that of events (of the
+        view "top label" the accuracy). `minimum_detectable_difference` is what four of five studies of this size would
+        find. `auc_difference` is the group's AUC minus that of all other cases on the same
+        draws, its interval that of one comparison by itself. A table has many, and one of twenty excludes 0 by chance:
+        `p_simultaneous` is adjusted for all `comparisons` of this table, see `simultaneous_p`; it compares arcsines of
+        square roots, because on the scale of the AUC a group near 1 has a small standard error for that alone (in 300
+        simulated tables of 12 groups of 60 without a difference, 17 % had a p below 0.05 there, and 6 % here).
+    """
+    rows, aucs = [], []
+    for column, value, inside in cells_of(groups):
+        few, lonely = (is_too_few(events[part], patients[part], least) for part in (inside, ~inside))
+        row = {"column": column, "value": value, **counts_of(events[inside], patients[inside]), "too_few": few}
+        figures = {} if few else figures_of(forecast[inside], events[inside], weights[:, inside], confidence)
+        rows.append(row | figures)
+        none = np.full((2, len(weights)), np.nan)
+        aucs.append(none if few or lonely else aucs_of(inside, forecast, events, weights))
+    table, (of_group, of_rest) = pd.DataFrame(rows, columns=SUBGROUPS), np.stack(aucs, axis=-1)
+    adjusted = simultaneous_p(np.arcsin(np.sqrt(of_group)) - np.arcsin(np.sqrt(of_rest)))
+    apart, comparisons = of_group - of_rest, comparisons_in(table, np.isfinite(of_group[0]))
+    found = band("auc_difference", apart, confidence)
+    drawn = [column[np.isfinite(column)] for column in apart[1:].T]
+    least_found = [minimum_detectable_difference(np.std(some)) if len(some) else np.nan for some in drawn]
+    known = {"minimum_detectable_difference": least_found, "p_simultaneous": adjusted, "comparisons": comparisons}
+    return table.assign(**found, **known)
+
+
+def cells_of(groups: Mapping[str, Words]) -> Iterator[tuple[str, str, Marks]]:
+    """Give each group of each column, with its cases (n,): bands by their edges, what is not given last."""
+    for column, of_case in groups.items():
+        for value in sorted(set(of_case.tolist()), key=in_order):
+            yield column, value, of_case == value
+
+
+def in_order(value: str) -> tuple[bool, float, str]:
+    """Sort bands by their lower edge, words by the alphabet, and what is not given last."""
+    number = re.match(r"-?\d+(\.\d+)?(e[+-]\d+)?", value)
+    return value == NOT_GIVEN, -np.inf if value.startswith("under ") else float(number[0]) if number else 0.0, value
+
+
+def is_too_few(events: Marks, patients: Words, least: int) -> bool:
+    """Tell whether fewer than `least` patients have an event, or have a non-event; images of one patient are one."""
+    return min(len(set(patients[events])), len(set(patients[~events]))) < least
+
+
+def counts_of(events: Marks, patients: Words) -> dict[str, int]:
+    """Count cases, patients, and cases with an event."""
+    return {"n": len(events), "patients": len(set(patients)), "events": int(events.sum())}
+
+
+def figures_of(forecast: Floats, events: Marks, weights: Floats, confidence: float) -> dict[str, Any]:
+    """Compute the figures of one group with their intervals, in columns."""
+    figures = {
+        "share": partial(share, events),
+        "auc": partial(roc_auc, forecast, events),
+        "calibration_slope": partial(calibration_slope, forecast, events),
+        "observed_expected": partial(observed_expected, forecast, events),
+    }
+    return in_columns({name: one.as_json() for name, one in estimate_all(figures, weights, confidence).items()})
+
+
+def share(events: Marks, weights: Floats) -> Floats:
+    """Share of cases with an event (R,)."""
+    return ratio(weights @ events, weights.sum(axis=1))
+
+
+def aucs_of(inside: Marks, forecast: Floats, events: Marks, weights: Floats) -> Floats:
+    """AUC of the cases inside a group and of those outside, on the same draws (2, R)."""
+    return np.stack([roc_auc(forecast[part], events[part], weights[:, part]) for part in (inside, ~inside)])
+
+
+def comparisons_in(table: pd.DataFrame, counted: Marks) -> int:
+    """Count the comparisons of a table; the two groups of a column that has no third are one, seen from both sides."""
+    of_column = table[counted].groupby("column").size()
+    groups = table.groupby("column").size()
+    return int(sum(n // 2 if groups[column] == 2 else n for column, n in of_column.items()))
+
+
+def simultaneous_p(differences: Floats) -> Floats:
+    """Ask of each of several differences how often chance alone would give one as large among all of them.
+
+    Single-step max-t of Westfall and Young (1993, "Resampling-based multiple testing", section 2.3), on the bootstrap
+    distribution about the differences found: unlike Bonferroni's it does not pay twice for differences that go
+    together, such as the two sides of one column.
+
+    Parameters
+    ----------
+    differences : (1 + R, m)
+        The first row as found, the others of the bootstrap; NaN where there is none.
+
+    Returns
+    -------
+    (m,)
+        At least 1 / (1 + R); NaN where there is no difference.
+    """
+    found, drawn = differences[0], differences[1:]
+    error = np.array(
+        [np.std(one[np.isfinite(one)], ddof=1) if np.isfinite(one).sum() > 1 else np.nan for one in drawn.T]
+    )
+    there = np.isfinite(found) & (error > 0)
+    if not there.any():
+        return np.full(len(found), np.nan)
+    by_chance = np.abs(drawn - found)[:, there] / error[there]
+    highest = np.max(by_chance, axis=1, initial=0, where=np.isfinite(by_chance))
+    p = np.full(len(found), np.nan)
+    p[there] = (1 + (highest[:, None] >= np.abs(found[there]) / error[there]).sum(axis=0)) / (1 + len(drawn))
+    return p

@@ -1,1 +1,0 @@
-"""What `release` puts into the bundle beside the model, and what it holds the model to."""

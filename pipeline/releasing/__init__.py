@@ -1,1 +1,0 @@
-"""What you get handed: the bundle, its card and its checksums."""

@@ -1,1 +1,0 @@
-"""How you show it: one page from the tables of the stages."""

@@ -1,1 +1,0 @@
-"""Runs of the pipeline, finished or under way, as `compare` and `status` look at them."""

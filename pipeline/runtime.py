@@ -1,0 +1,271 @@
+"""Where work runs. Read from the environment only, so that a machine's facts never invalidate a result.
+
+MEDADAPT_WORKERS   processes for work that is done case by case (default: the cores of this machine)
+MEDADAPT_BACKEND   where they run: loky (default), threading, dask or ray (their packages are the extras of that
+                   name); dask and ray join the cluster of DASK_SCHEDULER_ADDRESS or RAY_ADDRESS, or start one here
+MEDADAPT_DEVICE    cpu forbids the GPU (default: CUDA where there is one; CUDA_VISIBLE_DEVICES says which)
+MEDADAPT_SLURM_*   what each fold asks SLURM for: PARTITION, TIME (minutes, default: a day), GPUS, CPUS, MEMORY (GB);
+                   all else is said by SBATCH_*, which sbatch reads itself; CLUSTER=local runs the jobs on this machine
+MEDADAPT_MEMORY_GIB  what a training may hold in memory (default: 8); the rest stays on the disk
+MEDADAPT_CACHE_GIB   what is kept of frozen stages on the disk, of all runs together (default: 20)
+MEDADAPT_CHECKPOINT_SECONDS  between two writings of how far a training came, at least (default: 5)
+MEDADAPT_LIVE      tensorboard or dvclive: curves while a training runs (see live.py)
+MEDADAPT_KEYS      private folder of salts and names (default: ~/.medadapt)
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import chain, count, islice, takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from joblib import Parallel, delayed, parallel_config
+from tqdm import tqdm
+
+from pipeline.errors import Refusal
+
+if TYPE_CHECKING:
+    from submitit import AutoExecutor, Job
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+A_DAY = 24 * 60  # minutes; submitit's own default is five, then it kills
+ASKED_OF_SLURM = {"TIME": "timeout_min", "GPUS": "gpus_per_node", "CPUS": "cpus_per_task", "MEMORY": "mem_gb"}
+
+
+def workers() -> int:
+    """Count the processes that work case by case may use."""
+    given = os.environ.get("MEDADAPT_WORKERS", "0")
+    if not given.isdigit():
+        raise Refusal(f"the environment variable MEDADAPT_WORKERS is '{given}'; it takes a number of processes")
+    return int(given) or os.cpu_count() or 1
+
+
+def map_cases(function: Callable[[Item], Result], items: Iterable[Item], doing: str) -> list[Result]:
+    """Apply `function` to each item, side by side, and return the results in the order of the items.
+
+    Parameters
+    ----------
+    function : callable
+        A module-level function of one item; it must not depend on the other items.
+    items : iterable
+        One entry per case.
+    doing : str
+        The words beside the progress bar.
+    """
+    todo = list(items)
+    jobs = (delayed(function)(item) for item in todo)
+    with backend(os.environ.get("MEDADAPT_BACKEND", "loky")) as streams:
+        parallel = Parallel(n_jobs=min(workers(), max(len(todo), 1)), return_as="generator" if streams else "list")
+        return list(progress(parallel(jobs), doing, len(todo)))
+
+
+@contextmanager
+def backend(name: str) -> Iterator[bool]:
+    """Choose joblib's backend, and tell whether it hands out results one by one.
+
+    Raises
+    ------
+    Refusal
+        If there is no backend of that name, or its package is not installed.
+    """
+    if name in ("loky", "threading"):
+        with parallel_config(backend=name):
+            yield True
+        return
+    try:
+        cluster = {"dask": dask_cluster, "ray": ray_cluster}[name]
+    except KeyError as error:
+        raise Refusal(f"MEDADAPT_BACKEND is '{name}'; it takes loky, threading, dask or ray") from error
+    with cluster(), parallel_config(backend=name):
+        yield False
+
+
+@contextmanager
+def dask_cluster() -> Iterator[None]:
+    """Join the dask cluster of DASK_SCHEDULER_ADDRESS, or start one of processes on this machine."""
+    try:
+        from dask.distributed import Client
+    except ImportError as error:
+        raise Refusal("MEDADAPT_BACKEND is 'dask', which is not installed: pip install 'medadapt[dask]'") from error
+    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
+    here = {"n_workers": workers(), "threads_per_worker": 1, "dashboard_address": None}
+    with Client(address) if address else Client(**here):
+        yield
+
+
+@contextmanager
+def ray_cluster() -> Iterator[None]:
+    """Join the ray cluster of RAY_ADDRESS, or start one on this machine; leave it at the end."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would phone home
+    try:
+        import ray
+        from ray.util.joblib import register_ray
+    except ImportError as error:
+        raise Refusal("MEDADAPT_BACKEND is 'ray', which is not installed: pip install 'medadapt[ray]'") from error
+    address = os.environ.get("RAY_ADDRESS")
+    ray.init(address) if address else ray.init(num_cpus=workers(), include_dashboard=False, log_to_driver=False)
+    register_ray()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def slurm_executor(folder: Path, at_a_time: int) -> "AutoExecutor":
+    """Prepare to queue jobs on SLURM, with what the variables MEDADAPT_SLURM_* ask for.
+
+    Parameters
+    ----------
+    folder : path
+        On a disk that all nodes share: jobs, results and SLURM's logs.
+    at_a_time : int
+        How many jobs run side by side.
+
+    Raises
+    ------
+    Refusal
+        If submitit is not installed, there is no SLURM here, or a variable is not a number.
+    """
+    try:
+        from submitit import AutoExecutor
+    except ImportError as error:
+        raise Refusal("submitit, which talks to SLURM, is not installed: pip install 'medadapt[slurm]'") from error
+    cluster = os.environ.get("MEDADAPT_SLURM_CLUSTER", "slurm")
+    try:
+        executor = AutoExecutor(folder, cluster=cluster)
+    except (RuntimeError, ValueError) as error:
+        raise Refusal(
+            f"no SLURM that could be used ({error}): go to its login node, or take --launcher local"
+        ) from error
+    partition = os.environ.get("MEDADAPT_SLURM_PARTITION")
+    asked = {words: _asked_of_slurm(name) for name, words in ASKED_OF_SLURM.items()}
+    asked["timeout_min"] = asked["timeout_min"] or A_DAY
+    executor.update_parameters(name="medadapt", slurm_partition=partition, slurm_array_parallelism=at_a_time, **asked)
+    return executor
+
+
+def _asked_of_slurm(name: str) -> int | None:
+    given = os.environ.get(f"MEDADAPT_SLURM_{name}", "")
+    if given and not given.isdigit():
+        raise Refusal(f"the environment variable MEDADAPT_SLURM_{name} is '{given}'; it takes a whole number")
+    return int(given) if given else None
+
+
+def submitted(executor: "AutoExecutor", function: Callable[[Item], Result], items: list[Item]) -> "list[Job[Result]]":
+    """Queue one job per item; return submitit's handles in the order of the items.
+
+    Raises
+    ------
+    Refusal
+        If SLURM does not take the jobs.
+    """
+    try:
+        return executor.map_array(function, items) if items else []
+    except RuntimeError as error:
+        raise Refusal(f"SLURM does not take the jobs, see the variables MEDADAPT_SLURM_*: {error}") from error
+
+
+def progress(items: Iterable[Item], doing: str, total: int | None = None) -> Iterable[Item]:
+    """Show a progress bar with the time left; only on a terminal, so that logs stay readable."""
+    return tqdm(items, desc=doing, total=total, disable=None, leave=False)
+
+
+def keys_folder() -> Path:
+    """Name the private folder that holds salts and original names; never inside the project's tracked folders."""
+    return Path(os.environ.get("MEDADAPT_KEYS", Path.home() / ".medadapt"))
+
+
+def cuda_devices() -> list[str]:
+    """Name the GPUs that may be used, as CUDA_VISIBLE_DEVICES would; none where MEDADAPT_DEVICE is cpu."""
+    if device() == "cpu":
+        return []
+    import torch
+
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return (visible.split(",") if visible else [str(number) for number in range(count)])[:count]
+
+
+def device() -> str | None:
+    """Name the device to train on ("cpu"), or None to let accelerate choose."""
+    return os.environ.get("MEDADAPT_DEVICE")
+
+
+def dvc(*words: str, to_terminal: bool = False) -> str:
+    """Run a command of DVC and return what it printed, unless that goes to the terminal."""
+    target = None if to_terminal else subprocess.PIPE
+    ran = subprocess.run([sys.executable, "-m", "dvc", *words], env=surroundings({}), stdout=target, text=True)
+    if ran.returncode:
+        raise Refusal(f"`dvc {' '.join(words)}` failed; its message stands above")
+    return ran.stdout or ""
+
+
+def surroundings(place: dict[str, str]) -> dict[str, str]:
+    """Add to this process's environment; the `python` that DVC starts is then ours, even if no venv is active."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}", **place}
+
+
+def number(variable: str, usual: float) -> float:
+    """Read a number that only this machine knows, e.g. MEDADAPT_CACHE_GIB or MEDADAPT_CHECKPOINT_SECONDS."""
+    given = os.environ.get(variable, str(usual))
+    try:
+        return float(given)
+    except ValueError as error:
+        raise Refusal(f"the environment variable {variable} is '{given}'; it takes a number") from error
+
+
+@contextmanager
+def metered(record: Path) -> Iterator[None]:
+    """Write the seconds and the peak memory (MiB) of a block to `record`, which nothing hashed depends on."""
+    start = time.perf_counter()
+    yield
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps({"seconds": round(time.perf_counter() - start, 1), "peak_mib": round(peak)}) + "\n")
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """Draw the next item in the background while the present one is used; order and errors stay what they are."""
+    source = iter(items)
+    with ThreadPoolExecutor(1) as worker:
+        coming = worker.submit(lambda: list(islice(source, 1)))
+        while found := coming.result():
+            coming = worker.submit(lambda: list(islice(source, 1)))
+            yield found[0]
+
+
+def passes_ahead(draw: Callable[[int], Iterable[Item]]) -> Callable[[int], Iterator[Item]]:
+    """Draw pass after pass as `ahead` draws items; also the first item of a pass, while the one before it ends.
+
+    Parameters
+    ----------
+    draw : callable
+        draw(n) gives the items of pass n; there is no last pass.
+
+    Returns
+    -------
+    callable
+        The same items by the number of their pass; those that follow one another gain.
+    """
+    end = object()
+    stream: Iterator[Item | object] = iter(())
+    coming: int | None = None
+
+    def give(number: int) -> Iterator[Item]:
+        nonlocal stream, coming
+        if number != coming:
+            stream = ahead(item for one in count(number) for item in chain(draw(one), [end]))
+        coming = None  # a pass that is left before its end is no beginning of the next
+        yield from takewhile(lambda item: item is not end, stream)
+        coming = number + 1
+
+    return give

@@ -1,0 +1,253 @@
+"""Continued pretraining without labels: the one loop behind SimCLR, VICReg, BYOL and masked image modelling."""
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from pipeline.learning.training.checkpoint import Checkpoint, fingerprint
+from pipeline.learning.models.encoder import Encoder, channels_last
+from pipeline.stages.adapt.pretraining.learner import Arm, Pair
+from pipeline.stages.adapt.pretraining.objective import Objective
+
+Images = tuple[Tensor, Tensor]  # two views (B, C, H, W) of each
+WARM_UP = 0.1  # share of the epochs
+COLLAPSED = 0.5  # share of its first effective rank
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How far and how fast to train.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the images that move the encoder; 0 leaves it as it is.
+    head_epochs : int
+        Passes before them, at least 1, that train the objective's head on the encoder as it came: gradients through a
+        random head would spoil the encoder first.
+    patience : int
+        Epochs without a better one after which training stops.
+    learning_rate, weight_decay : float
+        AdamW's, of the encoder; heads learn ten times as fast. Linear warm-up over a tenth of the epochs, then cosine.
+    trainable_stages : int
+        How many of the encoder's last stages move.
+    strength : float
+        s in [0, 1], how far the encoder moves towards what was learned; at 0 nothing is run.
+    seed : int
+        Of what an objective draws (masks). Views are drawn by the caller.
+    """
+
+    epochs: int = 30
+    head_epochs: int = 5
+    patience: int = 6
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.01
+    trainable_stages: int = 2
+    strength: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of the curve; epoch 0 is the encoder as it came.
+
+    Attributes
+    ----------
+    train_loss, held_out_loss : float
+        Of the encoder that moves, as the objective counts.
+    control_loss : float
+        On the held-out pairs, of the encoder as it came with a head that learned as long.
+    rank : float
+        Effective rank of the moving encoder's features of the held-out images.
+    learning_rate : float
+        Of the encoder.
+    """
+
+    epoch: int
+    train_loss: float
+    held_out_loss: float
+    control_loss: float
+    rank: float
+    learning_rate: float
+
+
+def continue_pretraining(
+    encoder: Encoder,
+    objective: Objective,
+    pairs: Callable[[int], Iterable[Images]],
+    held_out: Sequence[Images],
+    settings: Settings,
+    accelerator: Accelerator,
+    checkpoint: Checkpoint | None = None,
+    tell: Callable[[Epoch], None] = lambda epoch: None,
+) -> list[Epoch]:
+    """Train the encoder's last stages on an objective without labels, in place, and leave the best epoch in it.
+
+    The weights become theta = (1 - s) theta_0 + s theta_best (WiSE-FT: Wortsman et al. 2022, "Robust fine-tuning of
+    zero-shot models", section 3). Earlier stages, and the statistics of every batch normalisation, stay
+    bit for bit what they were, so that a step does not depend on the batch it is in (run `adabn` first, if at all).
+
+    The best epoch is the one of the lowest objective on `held_out`. Beside it a second head learns, from the same
+    batches, on the encoder as it came: heads get better whatever the encoder does, so an epoch is kept only where it
+    beats all that this control ever reached, and a method that does not help leaves the encoder untouched. Nor is an
+    epoch kept whose features of the held-out images lost half of their effective rank: they have collapsed. STILL
+    THIS PROVES LITTLE: a lower objective is no better classifier. Only labels of patients never seen tell whether
+    adaptation helped; compare with strength 0.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Pretrained. Comes back in evaluation mode, on the device it was on, channels last.
+    objective : Objective
+        Freshly made for this encoder.
+    pairs : callable
+        pairs(n) gives pass n over the images, from 0, as batches of two views (B, C, H, W), as the encoder takes
+        them: B at least 2, about equal, and the same whenever n is the same.
+    held_out : sequence of pairs
+        Batches of views of images that are in no `pairs`, and whose patients are not either.
+    checkpoint : Checkpoint, optional
+        Offered the state after each pass. Its key must stand for all that is not seen here: code, versions and what
+        `pairs` draws from. A run of that key that starts from the same encoder, objective, held-out images and
+        settings goes on from it and, on a processor, ends with the same bits; any other begins anew. The caller
+        deletes it.
+    tell : callable
+        Called after each epoch.
+
+    Returns
+    -------
+    list of Epoch
+        From epoch 0 to the last one run; empty at strength 0.
+    """
+    if settings.strength == 0:
+        return []
+    run = _Run(encoder, objective, held_out, settings, accelerator)
+    own = replace(checkpoint, key=f"{checkpoint.key} {run.key}") if checkpoint is not None else None
+    if own is not None and (state := own.state()) is not None:
+        run.restore(state)
+    while not run.is_over():
+        run.advance(pairs)
+        if own is not None:
+            own.offer(run.state(), run.curve[-1].epoch if run.curve else 0, last=run.is_over())
+        if run.curve:
+            tell(run.curve[-1])
+    run.finish()
+    return run.curve
+
+
+def kept(curve: Sequence[Epoch]) -> Epoch:
+    """Find the epoch whose encoder was left in place; epoch 0 where none beats the control."""
+    best = _lowest(curve)
+    return best if best.held_out_loss < min(row.control_loss for row in curve) else curve[0]
+
+
+def _lowest(curve: Sequence[Epoch]) -> Epoch:
+    sound = [row for row in curve if row.rank >= COLLAPSED * curve[0].rank]
+    return min(sound, key=lambda row: row.held_out_loss)
+
+
+class _Run:
+    """Both arms, what was found so far, and how to go on from there."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        objective: Objective,
+        held_out: Sequence[Images],
+        settings: Settings,
+        accelerator: Accelerator,
+    ) -> None:
+        self.settings, self.accelerator = settings, accelerator
+        parts = [*encoder.state_dict().values(), *objective.state_dict().values(), *(v for p in held_out for v in p)]
+        self.key = fingerprint(f"{settings} {objective}", parts)
+        self.home = next(encoder.parameters()).device
+        how = (accelerator, settings.trainable_stages, settings.learning_rate, settings.weight_decay)
+        self.still = Arm(copy.deepcopy(encoder), copy.deepcopy(objective), *how, moves=False)
+        self.moving = Arm(encoder, objective, *how, moves=True)
+        self.best = _copy(encoder)
+        self.passes = 0
+        self.curve: list[Epoch] = []
+        self.held_out = [self._placed(pair) for pair in held_out]
+
+    def state(self) -> dict[str, Any]:
+        curve, arms = [asdict(row) for row in self.curve], {"still": self.still.state(), "moving": self.moving.state()}
+        return {"passes": self.passes, "best": self.best, "curve": curve, **arms}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.still.restore(state["still"])
+        self.moving.restore(state["moving"])
+        self.passes, self.best = state["passes"], state["best"]
+        self.curve = [Epoch(**row) for row in state["curve"]]
+
+    def is_over(self) -> bool:
+        if not self.curve:
+            return False
+        last = self.curve[-1].epoch
+        return last >= self.settings.epochs or last - _lowest(self.curve).epoch >= self.settings.patience
+
+    def advance(self, pairs: Callable[[int], Iterable[Images]]) -> None:
+        """Make one pass: of the still arm, from whose head both start after the head's epochs, then of both."""
+        number = self.passes + 1 - self.settings.head_epochs
+        share = rate(number, self.settings.epochs)
+        losses = self._learn(pairs(self.passes), [self.still, self.moving] if number > 0 else [self.still], share)
+        self.passes += 1
+        if number == 0:
+            self.moving.restore(self.still.state())
+        if number >= 0:
+            control, _ = self.still.judge(self.held_out, self._draws(0))
+            loss, rank = self.moving.judge(self.held_out, self._draws(0))
+            moved = self.settings.learning_rate * share if number else 0.0
+            self.curve.append(Epoch(number, losses[-1], loss, control, rank, moved))
+            if _lowest(self.curve).epoch == number:
+                self.best = _copy(self.moving.encoder)
+
+    def finish(self) -> None:
+        """Leave what was kept, as strong as wanted, in the caller's encoder."""
+        start = self.still.encoder.state_dict()
+        best = self.best if kept(self.curve).epoch else start
+        blend = {
+            name: torch.lerp(old, best[name].to(old), self.settings.strength) if old.is_floating_point() else old
+            for name, old in start.items()
+        }
+        self.moving.encoder.load_state_dict(blend)
+        self.moving.encoder.requires_grad_(True).to(self.home)
+
+    def _learn(self, batches: Iterable[Images], arms: Sequence[Arm], share: float) -> list[float]:
+        draws = [self._draws(self.passes + 1) for _ in arms]  # the same for each arm
+        totals, count = [0.0] * len(arms), 0
+        for pair in map(self._placed, batches):
+            for number, arm in enumerate(arms):
+                totals[number] += arm.learn(pair, share, draws[number]) * len(pair[0])
+            count += len(pair[0])
+        return [total / count for total in totals]
+
+    def _draws(self, number: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self.settings.seed * 1_000_003 + number)
+
+    @torch.no_grad()
+    def _placed(self, pair: Images) -> Pair:
+        """Bring a pair to the device, through the stages that are frozen, and so the same, in both arms."""
+        first, second = (channels_last(view.to(self.accelerator.device)) for view in pair)
+        if self.moving.objective.needs_images:
+            return first, second
+        encoder = self.still.encoder
+        frozen = max(len(encoder.stages) - self.settings.trainable_stages, 0)
+        with self.accelerator.autocast():
+            return encoder.begin(first, frozen), encoder.begin(second, frozen)
+
+
+def rate(epoch: int, epochs: int) -> float:
+    """Give an epoch's share of the full learning rate: 1 up to epoch 0, then linear warm-up, then half a cosine."""
+    if epoch <= 0:
+        return 1.0
+    warm = max(round(WARM_UP * epochs), 1)
+    return min(epoch / warm, 0.5 * (1 + math.cos(math.pi * max(epoch - warm, 0) / (epochs - warm + 1))))
+
+
+def _copy(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}

@@ -1,0 +1,1 @@
+"""calibrate: fit calibrators and evaluate the predictions."""

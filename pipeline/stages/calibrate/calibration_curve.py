@@ -1,0 +1,219 @@
+"""The calibration curve without bins: how often the event happens at each forecast, and how far that is from it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from pipeline.metrics.bands import band
+from pipeline.metrics.bootstrap import Estimate, distance_estimate, estimate, estimate_all, estimate_of, in_blocks
+from pipeline.metrics.calibration import (
+    Corp,
+    Figure,
+    Marks,
+    Names,
+    bin_of,
+    calibration_error,
+    calibration_in_the_large,
+    calibration_slope,
+    corp,
+    if_perfect,
+    logistic_line,
+    logit,
+    miscalibration,
+    observed_expected,
+    squared_error,
+    squared_error_debiased,
+)
+from pipeline.metrics.discrimination import Floats, ratio
+from pipeline.metrics.summary import in_columns, limits_of
+
+EDGE = 1e-6  # nearer to 0 and 1 than this, forecasts count as alike
+FEWEST = 8.0  # cases at a point: with fewer, intervals of the curve hold the truth less often than they say
+POINTS = 50
+NULL_DRAWS = 1000
+CURVE = ["forecast", *limits_of("observed")]
+
+
+def smooth_curve(forecast: Floats, events: Marks, weights: Floats, grid: Floats, fewest: float = FEWEST) -> Floats:
+    """Estimate how often the event happens at given forecasts: the moderate calibration of Van Calster et al. 2016.
+
+    The logistic recalibration line of the cases, corrected by a local linear regression of what it leaves over on
+    logit p with a Gaussian kernel (Glad 1998, "Parametrically guided non-parametric regression"). Where the truth is
+    such a line, as for perfect forecasts and for those of a wrong temperature, smoothing then adds no bias; where no
+    finite line exists, the forecast itself stands in for it.
+
+    Parameters
+    ----------
+    forecast : (n,)
+    events : (n,) or (R, n) bool
+    weights : (R, n), at least 0
+    grid : (G,)
+        Forecasts at which to estimate, between 0 and 1.
+    fewest : float
+        Effective number of cases that a point needs. A case counts by its kernel, 1 at the point, and by what it can
+        tell, 4 p (1 - p) of its forecast: of thirty forecasts of 0.001 none need happen, and little is known. Events
+        have no say in it, as the curve would else be shown where they happened to be many.
+
+    Returns
+    -------
+    (R, G)
+        Between 0 and 1; NaN where there are fewer cases.
+    """
+    x, at = logit(np.clip(forecast, EDGE, 1 - EDGE)), logit(np.clip(grid, EDGE, 1 - EDGE))
+    line = logistic_line(expit(x), events, weights)
+    line = np.where(np.isfinite(line), line, [0.0, 1.0])
+    rest = weights * (events - _along(line, x))
+    distance = x[:, None] - at
+    kernel = np.exp(-((distance / bandwidth(x)) ** 2) / 2)
+    near = weights @ kernel
+    left, lever = ratio(rest @ kernel, near), ratio(weights @ (kernel * distance), near)
+    spread = ratio(weights @ (kernel * distance**2), near) - lever**2
+    tilt = ratio(ratio(rest @ (kernel * distance), near) - lever * left, spread + EDGE)
+    informative = weights @ (kernel * (4 * expit(x) * expit(-x))[:, None])
+    return np.where(informative >= fewest, np.clip(_along(line, at) + left - tilt * lever, 0, 1), np.nan)
+
+
+def _along(line: Floats, x: Floats) -> Floats:
+    """Follow lines (R, 2) on the scale of logits, and give the probabilities at x (n,): (R, n)."""
+    return np.asarray(expit(line[:, :1] + line[:, 1:] * x))
+
+
+def bandwidth(x: Floats) -> float:
+    """Choose the kernel's standard deviation: 1.06 min(sd, IQR / 1.349) m^(-1/5), m the number of values that differ.
+
+    (Silverman 1986, "Density estimation", section 3.4.2.) Repeated values tell nothing new, so they do not narrow it.
+    """
+    lower, upper = np.quantile(x, [0.25, 0.75], method="inverted_cdf")
+    spreads = [spread for spread in (np.std(x), (upper - lower) / 1.349) if spread > 0]
+    return float(1.06 * min(spreads, default=1.0) * len(np.unique(x)) ** -0.2)
+
+
+def grid_of(forecast: Floats) -> Floats:
+    """Spread points over the range of forecasts, half of them even in p, half in logit p: (G,), rising."""
+    lower, upper = np.clip([forecast.min(), forecast.max()], EDGE, 1 - EDGE)
+    first, last = logit(np.array([lower, upper]))
+    even_in_logit = np.clip(expit(np.linspace(first, last, POINTS)[1:-1]), lower, upper)
+    return np.unique(np.concatenate([np.linspace(lower, upper, POINTS), even_in_logit]))
+
+
+def smooth_error(forecast: Floats, events: Marks, weights: Floats) -> Floats:
+    """Average |curve - p| over cases, the "integrated calibration index" (Austin and Steyerberg 2019).
+
+    The curve is `smooth_curve` at `grid_of`, between whose points it is straight, however few cases are near. Above 0
+    for perfect forecasts too: read it beside `calibration.if_perfect` of it.
+
+    Returns
+    -------
+    (R,)
+        NaN where all weights are zero.
+    """
+    grid = grid_of(forecast)
+    gaps = np.abs(smooth_curve(forecast, events, weights, grid, fewest=0) - grid)
+    near = weights @ np.stack([np.interp(forecast, grid, point) for point in np.eye(len(grid))], axis=1)
+    known = np.isfinite(gaps)
+    return ratio(np.where(known, near * gaps, 0).sum(axis=1), (near * known).sum(axis=1))
+
+
+def curve_table(forecast: Floats, events: Marks, weights: Floats, confidence: float) -> pd.DataFrame:
+    """Tabulate `smooth_curve` at `grid_of`, where it is known, each point with its own percentile interval.
+
+    Columns `CURVE`. The intervals hold point by point, not for the whole curve at once.
+    """
+    grid = grid_of(forecast)
+    grid = grid[np.isfinite(smooth_curve(forecast, events, weights[:1], grid)[0])]
+    curve = partial(
+        smooth_curve, forecast, events, grid=grid, fewest=0
+    )  # else replicates of few cases would be left out
+    return pd.DataFrame({"forecast": grid, **band("observed", in_blocks(curve, weights), confidence)}, columns=CURVE)
+
+
+def distribution(forecast: Floats, events: Marks, bins: int) -> pd.DataFrame:
+    """Count the forecasts of each bin of equal width, of events and of the others: `lower, upper, events, others`."""
+    edges, number = np.linspace(0, 1, bins + 1), bin_of(forecast, bins)
+    counts = [np.bincount(number[chosen], minlength=bins) for chosen in (events, ~events)]
+    return pd.DataFrame({"lower": edges[:-1], "upper": edges[1:], "events": counts[0], "others": counts[1]})
+
+
+def distances_of(bins: int) -> dict[str, Figure]:
+    """Name the distances from perfect calibration, each of which chance keeps from being 0."""
+    return {
+        "ece_width": partial(calibration_error, bins=bins),
+        "ece_mass": partial(calibration_error, bins=bins, mass=True),
+        "squared_error_debiased": partial(squared_error_debiased, bins=bins),
+        "mcb": miscalibration,
+        "ici": smooth_error,
+    }
+
+
+def calibration_row(
+    forecast: Floats,
+    events: Marks,
+    patients: Names,
+    weights: Floats,
+    confidence: float,
+    bins: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Judge the calibration of a yes/no forecast by every figure there is for it, in the columns of one row.
+
+    Parameters
+    ----------
+    forecast : (n,)
+    events : (n,) bool
+    patients : (n,)
+    weights : (1 + R, n)
+        As `bootstrap.cluster_weights` gives them.
+    confidence : float
+        Level of the intervals, e.g. 0.95.
+    bins : int
+        Of the calibration errors `ece_width`, `ece_mass` and `squared_error_debiased` (of equal width).
+    seed : int
+        Of the draws of perfect calibration.
+
+    Returns
+    -------
+    dict
+        `n`, `events`, `bins`, and in the three columns of `summary.limits_of` each: `observed_expected`,
+        `calibration_intercept`, `calibration_slope`, the distances of `distances_of`, `dsc` and `unc`; and for each
+        distance `<name>_null`, what it is if calibration is perfect: mean, 5th and 95th percentile of draws.
+    """
+    level = estimate_all(
+        {
+            "observed_expected": partial(observed_expected, forecast, events),
+            "calibration_intercept": partial(calibration_in_the_large, forecast, events),
+            "calibration_slope": partial(calibration_slope, forecast, events),
+        },
+        weights,
+        confidence,
+    )
+    parts = Corp(*in_blocks(lambda some: np.stack(corp(forecast, events, some), axis=1), weights).T)
+    found = {
+        **level,
+        **_distances(forecast, events, weights, confidence, bins),
+        "dsc": distance_estimate(estimate_of(parts.discrimination, confidence)),
+        "unc": estimate_of(parts.uncertainty, confidence),
+        **{f"{name}_null": _null(figure, forecast, patients, seed) for name, figure in distances_of(bins).items()},
+    }
+    counts = {"n": len(forecast), "events": int(events.sum()), "bins": bins}
+    return counts | in_columns({name: asdict(one) for name, one in found.items()})
+
+
+def _distances(
+    forecast: Floats, events: Marks, weights: Floats, confidence: float, bins: int
+) -> Mapping[str, Estimate]:
+    plug_in = {"squared_error_debiased": float(squared_error(forecast, events, weights[:1], bins)[0])}
+    return {
+        name: distance_estimate(estimate(partial(figure, forecast, events), weights, confidence), plug_in.get(name))
+        for name, figure in distances_of(bins).items()
+    }
+
+
+def _null(figure: Figure, forecast: Floats, patients: Names, seed: int) -> Estimate:
+    """Give the mean of a figure under perfect calibration, and its 5th and 95th percentile."""
+    draws = if_perfect(figure, forecast, NULL_DRAWS, seed, patients)
+    return Estimate(float(np.nanmean(draws)), *(float(np.nanquantile(draws, tail)) for tail in (0.05, 0.95)))

@@ -1,0 +1,130 @@
+"""What becomes of a yes/no question, and of any classifier, where classes are more or less common: label shift."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.metrics.bootstrap import estimate_all
+from pipeline.metrics import multilabel, operating
+from pipeline.stages.calibrate import utility
+from pipeline.metrics.discrimination import ratio
+from pipeline.metrics.summary import in_columns, limits_of
+from pipeline.metrics.questions import both_ways
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Marks = NDArray[np.bool_]
+
+AT_PREVALENCE = ["prevalence", "corrected", "threshold", "n", "events"]
+AT_PREVALENCE += limits_of("log_loss", "brier", "ppv", "npv", "net_benefit")
+
+
+def at_prevalence(
+    probabilities: Floats, labels: Ints, weights: Floats, prevalence: Floats, fitted: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """Make of a sample what it would be at another prevalence, forecasts corrected by Bayes' rule.
+
+    It assumes *label shift*: only the shares of the classes change, the images of a class look as they do here.
+    A site with other scanners, or with milder disease, breaks it. The correction takes the forecasts to be calibrated
+    where they were fitted, and cannot mend them.
+
+    Parameters
+    ----------
+    probabilities : (n, K)
+    labels : (n,) int
+    weights : (R, n)
+    prevalence : (K,)
+        Shares of the classes there, each above 0, together 1.
+    fitted : (K,), optional
+        Shares where the forecasts were calibrated; without it those of these labels.
+
+    Returns
+    -------
+    probabilities : (n, K)
+        p(c) prevalence(c) / fitted(c), summed to one (Saerens, Latinne, Decaestecker 2002, equation 2.4; of two
+        classes Elkan 2001, theorem 2).
+    weights : (R, n)
+        Scaled so that in every row each class has its share; NaN in a row that lacks a class.
+
+    Raises
+    ------
+    ValueError
+        If a share is not above 0, they do not sum to one, or a class has no case to say where it was fitted.
+    """
+    fitted = np.bincount(labels, minlength=len(prevalence)) / len(labels) if fitted is None else fitted
+    for what, shares in (("prevalence", prevalence), ("prevalence where the forecasts were fitted", fitted)):
+        if (shares <= 0).any() or abs(shares.sum() - 1) > 1e-9:
+            raise ValueError(f"{what}: {shares.tolist()}; each class needs a share above 0, and they sum to one")
+    likelihood = probabilities * prevalence / fitted
+    of_class = weights @ np.eye(len(prevalence))[labels]
+    return likelihood / likelihood.sum(axis=1, keepdims=True), weights * ratio(prevalence, of_class)[:, labels]
+
+
+def prevalence_table(
+    forecast: Floats,
+    events: Marks,
+    prevalences: Sequence[float],
+    threshold: float,
+    weights: Floats,
+    confidence: float,
+    fitted: float | None = None,
+) -> pd.DataFrame:
+    """Tabulate the figures of one yes/no question at declared prevalences, under label shift (`at_prevalence`).
+
+    Parameters
+    ----------
+    forecast : (m,)
+    events : (m,) bool
+    prevalences : sequence of float
+        Shares of events, above 0 and below 1.
+    threshold : float
+        The probability from which one acts, below 1; a forecast that equals it counts as positive.
+    weights : (1 + R, m)
+        As `bootstrap.cluster_weights` gives them.
+    confidence : float
+    fitted : float, optional
+        Share of events where the forecasts were calibrated; without it that of these cases.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `AT_PREVALENCE`, two rows per prevalence: forecasts as they are, and corrected. Where correcting moves
+        forecasts over the threshold, PPV and NPV differ too. Empty without both events and non-events.
+
+    Raises
+    ------
+    ValueError
+        If a prevalence is not above 0 and below 1.
+    """
+    if not 0 < events.mean() < 1:
+        return pd.DataFrame(columns=AT_PREVALENCE)
+    labels, was = events.astype(np.int64), None if fitted is None else _shares(fitted)
+    rows = []
+    for prevalence in prevalences:
+        there, shares = at_prevalence(both_ways(forecast), labels, weights, _shares(prevalence), was)
+        for corrected, found in ((False, forecast), (True, there[:, 1])):
+            known = {"prevalence": prevalence, "corrected": corrected, "threshold": threshold}
+            counts = {"n": len(events), "events": int(events.sum())}
+            rows.append({**known, **counts, **_figures(found, events, threshold, shares, confidence)})
+    return pd.DataFrame(rows, columns=AT_PREVALENCE)
+
+
+def _figures(forecast: Floats, events: Marks, threshold: float, weights: Floats, confidence: float) -> dict[str, Any]:
+    decision = operating.figures_of((forecast >= threshold).astype(np.float64), events)
+    figures: dict[str, Callable[[Floats], Floats]] = {
+        "log_loss": partial(multilabel.log_loss, forecast, events),
+        "brier": partial(multilabel.brier, forecast, events),
+        "ppv": decision["ppv"],
+        "npv": decision["npv"],
+        "net_benefit": lambda some: utility.net_benefit(forecast, events, some, np.array([threshold]))[:, 0],
+    }
+    return in_columns({name: asdict(one) for name, one in estimate_all(figures, weights, confidence).items()})
+
+
+def _shares(prevalence: float) -> Floats:
+    return np.array([1 - prevalence, prevalence])

@@ -1,0 +1,70 @@
+"""What is released: members whose logits are averaged, and the map that is fitted on cases none of them saw."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from pipeline.metrics.calibrators.selection import AUTO, choose
+from pipeline.metrics.calibrators.calibrator import Calibrator, digest_of
+from pipeline.metrics.calibrators.fitting import fit
+from pipeline.metrics.discrimination import Labels
+from pipeline.metrics.evaluation import ENSEMBLE, Judged, judged_by, logits_of
+
+
+@dataclass(frozen=True)
+class Released:
+    """The object that is judged on the locked cases and handed over.
+
+    Attributes
+    ----------
+    members : list of str
+        The models whose logits are averaged.
+    calibrator : Calibrator
+    development : Judged
+        The cases that it was fitted on, as it forecasts them.
+    choice : list of dict
+        What was weighed, the rows of `calibration_choice.Choice.table`; empty where the method was given.
+    """
+
+    members: list[str]
+    calibrator: Calibrator
+    development: Judged
+    choice: list[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """Name the fold in whose stead it judges."""
+        return self.members[0] if len(self.members) == 1 else ENSEMBLE
+
+    def as_json(self) -> dict[str, Any]:
+        """Give plain values."""
+        development = self.development
+        return {
+            **self.calibrator.as_json(),
+            "sha256": digest_of(self.calibrator),
+            "members": self.members,
+            "fitted_on": {
+                "cases": len(development.labels),
+                "patients": len(set(development.patients)),
+                "folds": sorted(set(development.folds.tolist())),
+            },
+            "choice": self.choice,
+        }
+
+
+def to_release(method: str, members: list[str], cases: pd.DataFrame, labels: Labels) -> Released:
+    """Fit the map of a method on cases (n) that no member was trained on; "auto" chooses the method on them.
+
+    Raises
+    ------
+    Unsuitable
+        If the method does not suit the task or the number of cases.
+    """
+    patients, choice = cases["patient"].to_numpy(dtype=str), list[dict[str, Any]]()
+    if method == AUTO:
+        chosen = choose(logits_of(cases), labels, patients, patients)
+        method, table = chosen.method, chosen.table.astype(object)
+        choice = table.where(table.notna(), None).to_dict("records")
+    calibrator = fit(method, logits_of(cases), labels)
+    return Released(members, calibrator, judged_by(calibrator, cases, labels), choice)

@@ -1,0 +1,1 @@
+"""cohort: read the cohort, audit every file, replace names by pseudonyms."""

@@ -1,0 +1,1 @@
+"""Importers: one file per source format, all write one cohort table."""

@@ -1,0 +1,133 @@
+"""folder: one folder per class, or per split and class."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pipeline.imaging.reading.companions import companions_of
+from pipeline.stages.cohort.importers.found import (
+    NOT_AN_IMAGE,
+    SPLIT_NAMES,
+    BadSource,
+    Import,
+    files_below,
+    is_noise,
+    row_of,
+)
+from pipeline.stages.cohort.importers.table import NOT_DICOM, names_stay
+from pipeline.imaging.reading.dicom import is_dicom, read_fields
+from pipeline.imaging.reading.volumes import is_readable
+
+
+def find_in_class_folders(folder: Path, patient_pattern: str | None, rename: Mapping[str, str]) -> Import:
+    """Read a folder that holds one folder per class.
+
+    A folder of DICOM files that are one series is one image.
+
+    Parameters
+    ----------
+    folder : Path
+        `folder/CLASS/…/image`; images may lie deeper. Where all its folders are called like splits ("train", "test"),
+        `folder/SPLIT/CLASS/…/image`.
+    patient_pattern : str or None
+        Regular expression; its first group, found in the path below `folder`, is the patient.
+    rename : mapping
+        Labels to be renamed.
+
+    Raises
+    ------
+    BadSource
+        If there are fewer than two class folders, or the pattern does not match an image.
+    """
+    folders = _folders_in(folder)
+    has_splits = bool(folders) and all(child.name.lower() in SPLIT_NAMES for child in folders)
+    classes = {grandchild.name for child in folders for grandchild in _folders_in(child)} if has_splits else folders
+    if len(classes) < 2:
+        raise BadSource(f"{folder} holds {len(classes)} class folders; it needs at least two")
+    pattern = _compiled(patient_pattern)
+    found = Import()
+    for image in _images(folder, 2 if has_splits else 1, found):
+        name = image.relative_to(folder)
+        label = name.parts[1 if has_splits else 0]
+        split = SPLIT_NAMES[name.parts[0].lower()] if has_splits else ""
+        patient = _patient_in(str(name), pattern)
+        found.take(image, row_of(str(name), str(name), rename.get(label, label), patient, split=split))
+    found.notes += names_stay(found)
+    return found
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    children = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [child for child in children if child.is_dir() and not is_noise(Path(child.name))]
+
+
+def _images(folder: Path, depth: int, found: Import) -> list[Path]:
+    """List images more than `depth` folders deep, and leave out all else."""
+    images = []
+    for file in files_below(folder):
+        name = file.relative_to(folder)
+        if is_noise(name) or not is_readable(file):
+            found.left_out.append((str(name), NOT_AN_IMAGE))
+        elif len(name.parts) <= depth:
+            found.left_out.append((str(name), "it lies beside the class folders, not in one"))
+        else:
+            images.append(file)
+    voxels = {file.parent / name for file in images if file.suffix.lower() != ".img" for name in _beside(file)}
+    found.left_out = [one for one in found.left_out if folder / one[0] not in voxels]
+    return _series_as_one([file for file in images if file not in voxels], folder, found)
+
+
+def _beside(file: Path) -> list[str]:
+    try:
+        return companions_of(file)
+    except ValueError:  # `Import.take` tells it
+        return []
+
+
+def _series_as_one(images: Iterable[Path], folder: Path, found: Import) -> list[Path]:
+    """Put a folder in the place of DICOM files in it that are one series."""
+    kept: list[Path] = []
+    of_folder: dict[Path, dict[str, list[Path]]] = {}
+    for file in images:
+        if file.name.lower().endswith(NOT_DICOM) or not is_dicom(file):
+            kept.append(file)
+        else:
+            of_folder.setdefault(file.parent, {}).setdefault(_series_of(file), []).append(file)
+    for parent, series in of_folder.items():
+        if max(len(files) for files in series.values()) == 1:
+            kept += [file for files in series.values() for file in files]
+        elif len(series) == 1:
+            kept.append(parent)
+        else:
+            reason = f"its folder mixes {len(series)} DICOM series; `import dicom --labels` takes them apart"
+            found.left_out += [(str(file.relative_to(folder)), reason) for files in series.values() for file in files]
+    return sorted(kept)
+
+
+def _series_of(file: Path) -> str:
+    """Name the series; a file that does not say is a series of its own."""
+    try:
+        return str(read_fields(file).get("SeriesInstanceUID", "")) or str(file)
+    except Exception:  # pydicom raises what it likes on a broken file; the audit says what is wrong with it
+        return str(file)
+
+
+def _compiled(pattern: str | None) -> re.Pattern[str] | None:
+    if pattern is None:
+        return None
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise BadSource(f"--patient-pattern is not a regular expression: {error}") from error
+    if compiled.groups < 1:
+        raise BadSource("--patient-pattern needs a group in brackets, which is the patient")
+    return compiled
+
+
+def _patient_in(name: str, pattern: re.Pattern[str] | None) -> str:
+    if pattern is None:
+        return ""
+    match = pattern.search(name)
+    if match is None:
+        raise BadSource(f"--patient-pattern does not match {name}")
+    return match.group(1)

@@ -1,0 +1,124 @@
+"""datalist: the JSON lists of MONAI and of the Medical Segmentation Decathlon."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.stages.cohort.importers.found import SPLIT_NAMES, BadCase, BadSource, Import, row_of
+from pipeline.stages.cohort.importers.table import names_stay
+from pipeline.imaging.reading.volumes import READABLE
+
+PATIENT_KEYS = ("patient", "patient_id", "subject")
+
+
+def find_in_datalist(file: Path, unlabelled: bool, rename: Mapping[str, str]) -> Import:
+    """Read the lists "training", "validation" and "test" of a JSON file.
+
+    An entry is a path, relative to the file's folder, or `{"image": path, "label": …}` with, if given, "patient",
+    "patient_id" or "subject", "site" and "fold". A label is a class index, the name of a class, or a one-hot list;
+    the file's "labels" name the classes. What has no label goes to the split "unlabelled".
+
+    Parameters
+    ----------
+    file : Path
+    unlabelled : bool
+        Take all images without class, those with a segmentation as label, too.
+    rename : mapping
+        Labels to be renamed.
+
+    Raises
+    ------
+    BadSource
+        If the file is no such JSON.
+    """
+    content = _json(file)
+    names = _class_names(content.get("labels"))
+    found = Import()
+    for key, entries in _lists(content, file, found).items():
+        for number, entry in enumerate(entries):
+            fields = {"image": entry} if isinstance(entry, str) else entry
+            if not isinstance(fields, dict) or not isinstance(fields.get("image"), str):
+                found.left_out.append((f"{key}[{number}]", "it does not name one image"))
+                continue
+            try:
+                label = "" if unlabelled else _label(fields.get("label"), names)
+            except BadCase as reason:
+                found.left_out.append((fields["image"], str(reason)))
+                continue
+            split = SPLIT_NAMES[key.lower()] if label else "unlabelled"
+            row = _row(fields, rename.get(label, label), split)
+            found.take(file.parent / row["image"], row)
+    found.notes += names_stay(found)
+    return found
+
+
+def _row(fields: Mapping[str, Any], label: str, split: str) -> dict[str, str]:
+    image = os.path.normpath(fields["image"])
+    patient = next((str(fields[name]) for name in PATIENT_KEYS if name in fields), "")
+    more = {"fold": str(fields["fold"])} if "fold" in fields else {}
+    return row_of(image, image, label, patient, str(fields.get("site", "")), split, **more)
+
+
+def _json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise BadSource(f"{file} is not there; name the JSON file, e.g. dataset.json")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise BadSource(f"{file} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise BadSource(f"{file} is not a datalist; it needs lists called training, validation or test")
+    return content
+
+
+def _lists(content: dict[str, Any], file: Path, found: Import) -> dict[str, list[Any]]:
+    """Find the lists of images; leave out those whose name is no split."""
+    lists = {key: entries for key, entries in content.items() if isinstance(entries, list) and key != "labels"}
+    known = {key: entries for key, entries in lists.items() if SPLIT_NAMES.get(key.lower())}
+    if not known:
+        raise BadSource(f"{file} holds none of the lists training, validation, test; it has {', '.join(content)}")
+    for key in lists.keys() - known.keys():
+        found.left_out.append((f"{key} ({len(lists[key])} entries)", "the list is none of training, validation, test"))
+    return known
+
+
+def _class_names(labels: Any) -> dict[int, str]:
+    """Read `{"0": "healthy"}`, `{"healthy": 0}` or `["healthy"]`."""
+    pairs = enumerate(labels) if isinstance(labels, list) else labels.items() if isinstance(labels, dict) else ()
+    names: dict[int, str] = {}
+    for one, other in pairs:
+        if str(one).isdigit():
+            names[int(one)] = str(other)
+        elif str(other).isdigit():
+            names[int(other)] = str(one)
+    return names
+
+
+def _label(value: Any, names: Mapping[int, str]) -> str:
+    if value is None or value == "":
+        return ""
+    if isinstance(value, str) and value.lower().endswith(READABLE):
+        raise BadCase("its label is a segmentation, which is no class; --unlabelled takes the images without class")
+    if isinstance(value, list):
+        value = _index_of(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str) and not value.isdigit():
+        return value
+    if not isinstance(value, str | int):
+        raise BadCase("its label is no class index, class name or one-hot list")
+    index = int(value)
+    if names and index not in names:
+        raise BadCase(f"its label {index} is not among the file's labels")
+    return names.get(index, str(index))
+
+
+def _index_of(values: list[Any]) -> Any:
+    """Read a one-hot list; a list of one is the label itself."""
+    if len(values) == 1:
+        return values[0]
+    if not all(value in (0, 1) for value in values) or values.count(1) != 1:
+        raise BadCase("its label is a list that is not one-hot")
+    return values.index(1)

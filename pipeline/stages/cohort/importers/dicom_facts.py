@@ -1,0 +1,69 @@
+"""What a DICOM header tells the cohort table: whom, where and how, before it is taken out of the copy."""
+
+import re
+from datetime import datetime
+
+from pydicom import Dataset
+
+from pipeline.stages.cohort.importers.dicom_headers import patient_of, text_of
+
+NO_SCANS = {
+    "SEG": "a segmentation",
+    "SR": "a report",
+    "PR": "a way of showing other images",
+    "KO": "a selection of other images",
+    "RTDOSE": "a map of dose",
+}
+DAYS_A_YEAR = 365.25
+YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / DAYS_A_YEAR, "D": 1 / DAYS_A_YEAR}
+
+
+def why_left_out(fields: Dataset) -> str:
+    """Say why a file makes no case, or nothing."""
+    modality = text_of(fields, "Modality")
+    if "DirectoryRecordSequence" in fields:
+        return "a DICOMDIR, which only lists other files"
+    if modality in NO_SCANS:
+        return f"{NO_SCANS[modality]} ({modality})"
+    if "Rows" not in fields:
+        return f"no pixels ({modality or 'of no modality'})"
+    if "LOCALIZER" in list(fields.get("ImageType") or []):
+        return "a localizer"
+    if not text_of(fields, "SeriesInstanceUID"):
+        return "it names no series (SeriesInstanceUID)"
+    return ""
+
+
+def facts_of(fields: Dataset) -> dict[str, str]:
+    """Gather what is known of a series: ids, places, and what subgroups are made of; empty where it is not told."""
+    manufacturer, model = text_of(fields, "Manufacturer"), text_of(fields, "ManufacturerModelName")
+    return {
+        "patient": patient_of(fields),
+        "study": text_of(fields, "StudyInstanceUID"),
+        "series": text_of(fields, "SeriesInstanceUID"),
+        "accession": text_of(fields, "AccessionNumber"),
+        "institution": " ".join(text_of(fields, "InstitutionName").split()),
+        "station": text_of(fields, "StationName"),
+        "scanner": f"{manufacturer} {model}".strip(),
+        "modality": text_of(fields, "Modality"),
+        "sex": text_of(fields, "PatientSex"),
+        "age": age_of(fields),
+        "manufacturer": manufacturer,
+        "model": model,
+    }
+
+
+def age_of(fields: Dataset) -> str:
+    """Give the age in years, as stated or from the dates of birth and study, e.g. "45" or "0.5"."""
+    stated = re.fullmatch(r"(\d{1,3})([DWMY])", text_of(fields, "PatientAge"))
+    if stated:
+        years = int(stated[1]) * YEARS[stated[2]]
+    else:
+        try:
+            born, seen = (
+                datetime.strptime(text_of(fields, name), "%Y%m%d") for name in ("PatientBirthDate", "StudyDate")
+            )
+        except ValueError:
+            return ""
+        years = (seen - born).days / DAYS_A_YEAR // 1
+    return f"{years:.1f}".removesuffix(".0") if years >= 0 else ""

@@ -1,0 +1,227 @@
+"""dicom: a tree of DICOM files in any order, one case per series; copies lose the person from their headers."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from pipeline.stages.cohort.importers.dicom_headers import PIXELS, Rename, deidentified, text_of, why_not_copied
+from pipeline.stages.cohort.importers.dicom_facts import facts_of, why_left_out
+from pipeline.stages.cohort.importers.found import (
+    BadCase,
+    BadSource,
+    Case,
+    Import,
+    Watch,
+    Write,
+    files_below,
+    is_noise,
+    read_rows,
+    row_of,
+    unwatched,
+)
+from pipeline.imaging.reading.dicom import ENDINGS, is_dicom, read_fields
+
+Key = Literal["patient", "study", "series", "accession"]
+Site = Literal["institution", "station", "scanner", "none"]
+Name = Callable[[str, str], str]
+
+KEY_COLUMNS = {
+    "patient": ("patient", "patient_id", "PatientID"),
+    "study": ("study", "study_uid", "StudyInstanceUID"),
+    "series": ("series", "series_uid", "SeriesInstanceUID"),
+    "accession": ("accession", "accession_number", "AccessionNumber"),
+}
+COLUMNS = ("study", "modality", "sex", "age", "manufacturer", "model")
+SITE_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How series become rows.
+
+    Attributes
+    ----------
+    site : {"institution", "station", "scanner", "none"}
+        What of the header is the site; without it, manufacturer and model.
+    labels : mapping or None
+        From a key to the class; None takes all as unlabelled.
+    key : {"patient", "study", "series", "accession"}
+        What the labels are given for.
+    rename : mapping
+        Sites that are called as named here, not by a pseudonym.
+    link : bool
+        Link to the files as they are, instead of copying them without the person.
+    """
+
+    site: Site = "institution"
+    labels: Mapping[str, str] | None = None
+    key: Key = "patient"
+    rename: Mapping[str, str] = field(default_factory=dict)
+    link: bool = False
+
+
+@dataclass
+class Series:
+    """The images of one series.
+
+    Attributes
+    ----------
+    facts : dict
+        From the first file, as `facts_of` gives them.
+    is_marked : bool
+        Whether text is said to be burned into the pixels.
+    files : dict
+        By SOPInstanceUID.
+    """
+
+    facts: dict[str, str]
+    is_marked: bool
+    files: dict[str, Path] = field(default_factory=dict)
+
+
+def find_in_dicom_tree(folder: Path, choices: Choices, name: Name, watch: Watch = unwatched) -> Import:
+    """Read every header below `folder` and make one case of each series that has pixels.
+
+    Parameters
+    ----------
+    folder : Path
+        Files may be called and lie as they like.
+    choices : Choices
+    name : callable
+        ``name(kind, original)`` gives the pseudonym of a "site", a "patient" or a "series", as `kind-0123456789ab`.
+    watch : callable
+        Shows progress.
+
+    Raises
+    ------
+    BadSource
+        If the folder is not there.
+    """
+    if not folder.is_dir():
+        raise BadSource(f"{folder} is no folder; name the one that holds the DICOM files")
+    found = Import()
+    gathered = _gather(folder, choices.link, found, watch)
+    for uid, series in sorted(gathered.items()):
+        facts = series.facts
+        label = (choices.labels or {}).get(facts[choices.key], "")
+        image = Path(*(name(kind, facts[kind]).rsplit("-", 1)[-1] for kind in ("patient", "series")))
+        more = {column: facts[column] for column in COLUMNS}
+        site = _site(facts, choices, name, found)
+        row = row_of(uid, str(image), label, facts["patient"], site, "" if label else "unlabelled", **more)
+        found.cases.append(Case(row, _parts(series, image, None if choices.link else partial(name, "patient"))))
+    found.notes += _notes(list(gathered.values()), choices)
+    keys = {series.facts[choices.key] for series in gathered.values()}
+    unused = sorted(set(choices.labels or {}) - keys)
+    found.left_out += [(key, f"it has a label, but no series has it as its {choices.key}") for key in unused]
+    return found
+
+
+def read_labels(table: Path, key: Key, column: str, rename: Mapping[str, str]) -> dict[str, str]:
+    """Read a table of labels, a row for each patient, study, series or accession number.
+
+    Raises
+    ------
+    BadSource
+        If a column is missing, or two rows contradict each other.
+    """
+    rows = read_rows(table)
+    keys = [name for name in KEY_COLUMNS[key] if name in rows]
+    if not keys:
+        names = " or ".join(KEY_COLUMNS[key])
+        raise BadSource(f"{table} has no column {names} for --key {key} (it has {', '.join(rows.columns)})")
+    if column not in rows:
+        raise BadSource(f"{table} has no column '{column}'; name it with --label (it has {', '.join(rows.columns)})")
+    labels: dict[str, str] = {}
+    for one, label in zip(rows[keys[0]].str.strip(), rows[column], strict=True):
+        if labels.setdefault(one, rename.get(label, label)) != rename.get(label, label):
+            raise BadSource(f"{table} gives {key} {one} two labels; correct it, or choose a finer --key")
+    return labels
+
+
+def _gather(folder: Path, link: bool, found: Import, watch: Watch) -> dict[str, Series]:
+    """Sort the files by series, in the order of their paths, and leave out the others."""
+    gathered: dict[str, Series] = {}
+    for file in watch(files_below(folder), "read headers"):
+        name = file.relative_to(folder)
+        is_candidate = not is_noise(name) and (is_dicom(file) or file.suffix.lower() in ENDINGS)
+        reason = _add(file, link, gathered) if is_candidate else "not a DICOM file"
+        if reason:
+            found.left_out.append((str(name), reason))
+    return gathered
+
+
+def _add(file: Path, link: bool, gathered: dict[str, Series]) -> str:
+    """Add a file to its series, or say why not."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom warns of odd values by quoting them
+            fields = read_fields(file)
+            reason = why_left_out(fields) or ("" if link else why_not_copied(fields))
+            if reason:
+                return reason
+            if link and not is_dicom(file):
+                return "it has no preamble, and is not read without; leave out --link, so that its copy gets one"
+            uid = text_of(fields, "SeriesInstanceUID")
+            if uid not in gathered:
+                gathered[uid] = Series(facts_of(fields), text_of(fields, "BurnedInAnnotation") == "YES")
+            instance = text_of(fields, "SOPInstanceUID") or str(file)
+    except Exception as error:  # pydicom raises what it likes on a broken file
+        return f"it cannot be read ({type(error).__name__})"
+    if gathered[uid].files.setdefault(instance, file) != file:
+        return "another file holds the same image (SOPInstanceUID)"
+    return ""
+
+
+def _parts(series: Series, image: Path, rename: Rename | None) -> Mapping[Path, Path | Write]:
+    """Name the files by their order; without a renaming they are taken as they are."""
+    targets = [image / f"{number:05d}.dcm" for number in range(1, len(series.files) + 1)]
+    files = series.files.values()
+    if rename is None:
+        return dict(zip(targets, files, strict=True))
+    return {target: partial(_write_copy, file, rename) for target, file in zip(targets, files, strict=True)}
+
+
+def _write_copy(source: Path, rename: Rename, target: Path) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fields = read_fields(source, pixels=True)
+            if not any(keyword in fields for keyword in PIXELS):
+                raise BadCase(f"{source.name} holds no pixels")
+            deidentified(fields, rename).save_as(target, enforce_file_format=True)
+    except (BadCase, OSError):
+        raise
+    except Exception as error:
+        raise BadCase(f"{source.name} cannot be copied without its header ({type(error).__name__})") from error
+
+
+def _site(facts: Mapping[str, str], choices: Choices, name: Name, found: Import) -> str:
+    original = "" if choices.site == "none" else facts[choices.site] or facts["scanner"]
+    if not original:
+        return ""
+    if original in choices.rename:
+        told = f"site {choices.rename[original]} is {original}"
+        found.notes += [told] if told not in found.notes else []
+        return choices.rename[original]
+    short = name("site", original)[: len("site-") + SITE_DIGITS]
+    if found.sites.setdefault(short, original) != original:
+        raise BadSource(f"'{original}' and '{found.sites[short]}' share a pseudonym; name one with --rename")
+    return short
+
+
+def _notes(gathered: list[Series], choices: Choices) -> list[str]:
+    """Say what the table alone does not show."""
+    by_study = sum(series.facts["patient"] == series.facts["study"] for series in gathered)
+    marked = sum(series.is_marked for series in gathered)
+    without = sum(series.facts[choices.key] not in (choices.labels or {}) for series in gathered)
+    notes = {
+        f"{by_study} series name no patient; each of their studies counts as one": by_study,
+        f"{marked} series are marked as having text burned into the pixels, maybe names": marked,
+        f"{without} series have no label and stay unlabelled": without and choices.labels is not None,
+        "links lead to the files as they are, with all names in their headers": choices.link,
+        "headers are de-identified, pixels are not changed: faces and burned-in text stay": not choices.link,
+    }
+    return [note for note, holds in notes.items() if holds]

@@ -1,0 +1,266 @@
+"""What every importer gives: cases with the files they are made of, how they are written, and how they are told."""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.imaging.tables.cohort_table import TABLE, write_cohort_table
+from pipeline.imaging.reading.companions import companions_of
+from pipeline.imaging.reading.dicom import files_in
+from pipeline.imaging.reading.volumes import READABLE, is_readable
+
+SPLIT_NAMES = {
+    "": "",
+    "train": "development",
+    "training": "development",
+    "val": "development",
+    "valid": "development",
+    "validation": "development",
+    "dev": "development",
+    "development": "development",
+    "test": "test",
+    "testing": "test",
+    "calibration": "calibration",
+    "unlabelled": "unlabelled",
+    "unlabeled": "unlabelled",
+}
+TOLD_SINGLY = 10
+NOT_AN_IMAGE = "not an image"
+
+Write = Callable[[Path], None]
+Watch = Callable[[Iterable[Any], str], Iterable[Any]]
+
+
+class BadSource(ValueError):
+    """A source that cannot be imported; the message names the file or the option and the cure."""
+
+
+class BadCase(ValueError):
+    """An image that cannot be taken; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image of a cohort.
+
+    Attributes
+    ----------
+    row : dict
+        Columns of `cohort.csv`; `image` is the path below `images/`, of a file or of a folder.
+    parts : mapping
+        From each file to be written, as a path below `images/`, to the file that is copied or linked there,
+        or to a function that writes it, or raises `BadCase`.
+    """
+
+    row: dict[str, str]
+    parts: Mapping[Path, Path | Write]
+
+
+@dataclass
+class Import:
+    """What was found in a source.
+
+    Attributes
+    ----------
+    cases : list of Case
+    left_out : list of (name, reason)
+    notes : list of str
+        What else the user should know.
+    sites : dict
+        From the pseudonym of a site to its name.
+    """
+
+    cases: list[Case] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    sites: dict[str, str] = field(default_factory=dict)
+
+    def take(self, path: Path, row: dict[str, str]) -> None:
+        """Add the image at `path`, a file or a folder with one DICOM series, or leave it out with the reason."""
+        try:
+            self.cases.append(Case(row, parts_of(path, Path(os.path.normpath(row["image"])))))
+        except BadCase as reason:
+            self.left_out.append((row["case_id"], str(reason)))
+
+
+def row_of(
+    case_id: str, image: str, label: str = "", patient: str = "", site: str = "", split: str = "", **more: str
+) -> dict[str, str]:
+    """Make a row of the cohort table."""
+    known = {"case_id": case_id, "patient_id": patient, "image": image, "label": label, "site": site, "split": split}
+    return known | more
+
+
+def parts_of(path: Path, image: Path) -> Mapping[Path, Path | Write]:
+    """List the files that an image is made of, by where they go below `images/`.
+
+    Raises
+    ------
+    BadCase
+        If it is missing, incomplete or of a kind that is not read.
+    """
+    if path.is_dir():
+        series = files_in(path)
+        if not series:
+            raise BadCase("the folder holds no DICOM file")
+        return {image / file.name: file for file in series}
+    if not path.exists():
+        raise BadCase("the file is not there")
+    if not is_readable(path):
+        raise BadCase(f"the ending is none of {', '.join(READABLE)}, and it is no DICOM file")
+    try:
+        beside = companions_of(path)
+    except ValueError as error:
+        raise BadCase(str(error)) from error
+    return {image: path} | {image.parent / name: path.parent / name for name in beside}
+
+
+def files_below(folder: Path) -> list[Path]:
+    """List all files, and the links that lead nowhere or to a folder, which are not followed."""
+    return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+def is_noise(name: Path) -> bool:
+    """Tell what operating systems leave between the images: hidden files, and what a Mac puts into archives."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
+
+
+def read_rows(table: Path, separator: str = ",") -> pd.DataFrame:
+    """Read a table as text; nothing becomes "missing".
+
+    Raises
+    ------
+    BadSource
+        If it is not there, or no table.
+    """
+    if not table.is_file():
+        raise BadSource(f"{table} is not there")
+    try:
+        return pd.read_csv(table, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except ValueError as error:  # pandas' own errors and those of the encoding are ValueErrors
+        raise BadSource(f"{table} cannot be read as a table in UTF-8; save it as such ({error})") from error
+
+
+def split_of(name: str, table: Path) -> str:
+    """Turn what a table calls a split into what the cohort table calls it.
+
+    Raises
+    ------
+    BadSource
+        If it is unknown.
+    """
+    if name.lower() not in SPLIT_NAMES:
+        known = ", ".join(filter(None, SPLIT_NAMES))
+        raise BadSource(f"{table}: the split '{name}' is unknown; it is one of {known}")
+    return SPLIT_NAMES[name.lower()]
+
+
+def unwatched(items: Iterable[Any], _: str) -> Iterable[Any]:
+    """Show no progress."""
+    return items
+
+
+def write_import(found: Import, into: Path, link: bool, watch: Watch = unwatched) -> list[tuple[str, str]]:
+    """Write the images below `into/images`, copied or linked, and `into/cohort.csv`.
+
+    Returns
+    -------
+    list of (name, reason)
+        Cases that could not be written after all, and are not in the table.
+
+    Raises
+    ------
+    BadSource
+        If nothing was taken, `into` is in use already, or an image lies outside its source's folder.
+    """
+    if not found.cases:
+        raise BadSource("no image was taken; see what was left out above")
+    for name in (TABLE, "images"):
+        if (into / name).exists():
+            raise BadSource(f"{into / name} is there already; name another folder, or remove it first")
+    _check_targets(found)
+    rows: list[dict[str, str]] = []
+    broken: list[tuple[str, str]] = []
+    for case in watch(found.cases, "write"):
+        try:
+            _write_case(case, into / "images", link)
+            rows.append(case.row | {"image": str(Path("images", os.path.normpath(case.row["image"])))})
+        except BadCase as reason:
+            broken.append((case.row["case_id"], str(reason)))
+    if not rows:
+        raise BadSource(f"no image could be written; the first: {broken[0][0]}: {broken[0][1]}")
+    write_cohort_table(pd.DataFrame(rows), into)
+    return broken
+
+
+def _check_targets(found: Import) -> None:
+    seen: set[Path] = set()
+    for case in found.cases:
+        for target in case.parts:
+            if target.is_absolute() or ".." in Path(os.path.normpath(target)).parts:
+                raise BadSource(f"{case.row['image']} lies outside its source's folder; move the images below it")
+            if target in seen:
+                raise BadSource(f"the image {case.row['image']} stands twice; each image makes one case")
+            seen.add(target)
+
+
+def _write_case(case: Case, images: Path, link: bool) -> None:
+    """Write all files of a case or none."""
+    try:
+        for relative, source in case.parts.items():
+            target = images / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if callable(source):
+                source(target)
+            elif link:
+                target.symlink_to(source.resolve())
+            else:
+                shutil.copyfile(source, target)
+    except BadCase:
+        for relative in case.parts:
+            (images / relative).unlink(missing_ok=True)
+        raise
+
+
+def describe(found: Import) -> str:
+    """Say what was taken, by split and class, how sites are called, and what was left out and why."""
+    rows = [case.row for case in found.cases]
+    patients = {row["patient_id"] or row["case_id"] for row in rows}
+    lines = [f"taken: {len(rows)} images of {len(patients)} patients"]
+    counts = Counter((row["split"], row["label"]) for row in rows)
+    lines += [f"  {split or 'no split'}, {label or 'no label'}: {n}" for (split, label), n in sorted(counts.items())]
+    if found.sites:
+        of_site = Counter(row["site"] for row in rows)
+        lines.append("sites, by pseudonym (--rename NAME=OTHER gives another):")
+        lines += [f"  {site}: {name} ({of_site[site]} images)" for site, name in sorted(found.sites.items())]
+    lines += [f"note: {note}" for note in found.notes]
+    lines.append(f"left out: {len(found.left_out)}")
+    return "\n".join(lines + told_left_out(found.left_out))
+
+
+def told_left_out(left_out: Sequence[tuple[str, str]]) -> list[str]:
+    """Name what was left out, a line each; where a reason holds for many, one line with examples."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in left_out:
+        by_reason.setdefault(reason, []).append(name)
+    lines = []
+    for reason, names in by_reason.items():
+        if len(names) > TOLD_SINGLY:
+            lines.append(f"  {reason}: {len(names)}, e.g. {', '.join(names[:3])}")
+        else:
+            lines += [f"  {name}: {reason}" for name in names]
+    return lines
+
+
+def parse_renames(pairs: Sequence[str]) -> dict[str, str]:
+    """Turn `["0=healthy"]` into `{"0": "healthy"}`."""
+    bad = [pair for pair in pairs if "=" not in pair]
+    if bad:
+        raise BadSource(f"--rename takes OLD=NEW, not '{bad[0]}'")
+    return dict(pair.split("=", 1) for pair in pairs)

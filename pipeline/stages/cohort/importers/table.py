@@ -1,0 +1,64 @@
+"""csv: a table with one image per row."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.stages.cohort.importers.found import BadSource, Import, read_rows, row_of, split_of
+from pipeline.imaging.reading import dicom
+from pipeline.imaging.reading.volumes import READABLE
+
+NOT_DICOM = tuple(ending for ending in READABLE if ending not in dicom.ENDINGS)
+
+
+def find_in_csv(table: Path, columns: Mapping[str, str | None], rename: Mapping[str, str]) -> Import:
+    """Read a table with one image per row.
+
+    Parameters
+    ----------
+    table : Path
+        A csv file; image paths in it are relative to its folder, and name a file or a folder with one DICOM series.
+    columns : mapping
+        From "image", "label", "patient", "site", "split" to the name of the column, or None where there is none.
+    rename : mapping
+        Labels to be renamed.
+
+    Raises
+    ------
+    BadSource
+        If the file or a column is missing, a split is unknown, or an image stands twice.
+    """
+    rows = read_rows(table)
+    for option, column in columns.items():
+        if column is not None and column not in rows:
+            raise BadSource(
+                f"{table} has no column '{column}'; name it with --{option} (it has {', '.join(rows.columns)})"
+            )
+    found = Import()
+    for cells in rows.to_dict("records"):
+        given = {name: cells[column] if column else "" for name, column in columns.items()}
+        image, label = given["image"], given["label"]
+        if not image:
+            found.left_out.append((f"a row of {table.name}", "it names no image"))
+            continue
+        split = split_of(given["split"], table)
+        row = row_of(image, image, rename.get(label, label), given["patient"], given["site"], split)
+        found.take(table.parent / image, row)
+    _refuse_twice(found, table)
+    found.notes += names_stay(found)
+    return found
+
+
+def names_stay(found: Import) -> list[str]:
+    """Say that DICOM files are taken as they are, where there are any."""
+    sources = [source for case in found.cases for source in case.parts.values() if isinstance(source, Path)]
+    if any(dicom.is_dicom(source) for source in sources if not source.name.lower().endswith(NOT_DICOM)):
+        return ["DICOM files are taken as they are, with all names in their headers; `import dicom` removes them"]
+    return []
+
+
+def _refuse_twice(found: Import, table: Path) -> None:
+    seen: set[str] = set()
+    for case in found.cases:
+        if case.row["case_id"] in seen:
+            raise BadSource(f"{table}: the image {case.row['case_id']} stands twice")
+        seen.add(case.row["case_id"])

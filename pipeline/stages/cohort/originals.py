@@ -1,0 +1,31 @@
+"""The scans behind the pseudonyms; no file of the pipeline holds their paths."""
+
+from functools import partial
+from pathlib import Path
+
+from pipeline import paths
+from pipeline import runtime
+from pipeline.imaging.tables.cohort_table import BadTable, pseudonymised, read_cohort_table
+from pipeline.imaging.tables.pseudonyms import pseudonym, salt_of
+from pipeline.stages.cohort.simulate import is_recipe
+from pipeline.errors import Refusal
+from pipeline.schema import Cohort
+
+
+def original_files(cohort: Cohort) -> dict[str, Path]:
+    """Find the scan behind each pseudonym.
+
+    Raises
+    ------
+    Refusal
+        If the table of the cohort is no longer there, or no longer one.
+    """
+    source = Path(cohort.path)
+    if is_recipe(source):
+        source = paths.SIMULATED
+    salt = salt_of(runtime.keys_folder() / Path(cohort.path).name, cohort.public)
+    try:
+        table = pseudonymised(read_cohort_table(source), partial(pseudonym, salt))
+    except BadTable as error:
+        raise Refusal(f"cohort.path: {error}") from error
+    return {case: source / image for case, image in zip(table["case"], table["image"], strict=True)}

@@ -1,0 +1,161 @@
+"""cohort: read the table, audit every file, pseudonymise, and write the table that the others use."""
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline import paths
+from pipeline import cache, runtime
+from pipeline.stages.cohort.audit import Audited, audit_file, audit_table
+from pipeline.imaging.tables.cohort_table import (
+    BadTable,
+    findings_table,
+    has_patients,
+    pseudonymised,
+    read_cohort_table,
+    write_cohort_table,
+)
+from pipeline.imaging.tables.pseudonyms import pseudonym, remember_names, salt_of
+from pipeline.imaging.labels import NO_FINDING, Task, classes_in, task_of
+from pipeline.imaging.reading.scan import Finding, Policy
+from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan
+from pipeline.errors import Refusal
+from pipeline.schema import Cohort, Params
+
+log = logging.getLogger(__name__)
+
+
+def run(params: Params) -> None:
+    """Write the checked cohort to data/cohort."""
+    source = Path(params.cohort.path)
+    paths.SIMULATED.mkdir(parents=True, exist_ok=True)
+    simulated = is_recipe(source)
+    if simulated:
+        simulate_cohort(source)
+        source = paths.SIMULATED
+    table = read_table(source, params.cohort, [*params.calibrate.subgroups, *params.calibrate.baseline])
+    labels = table["label"].tolist()
+    task = task_of(labels) if params.cohort.task == "auto" else params.cohort.task
+    classes = class_order(params.cohort, task, labels)
+    audited = audit(table, source, params.cohort)
+    of_table = audit_table(table, classes, params.split.n_folds, task)
+    findings = [[*one.findings, *more] for one, more in zip(audited, of_table, strict=True)]
+    tell(table["image"].tolist(), findings)
+    refused = [any(one.action == "refused" for one in found) for found in findings]
+    table = pseudonymise(table.assign(refused=refused, findings=findings, **header_columns(audited)), params.cohort)
+    paths.write_table(findings_table(table["case"].tolist(), table["findings"].tolist()), paths.AUDIT)
+    cases = table[~table["refused"]].drop(columns=["refused", "findings", "image"])
+    if cases.empty:
+        raise Refusal(f"none of the {len(table)} images of {params.cohort.path} can be used; see the findings above")
+    further = [column for column in cases if column.startswith("column_")]
+    paths.write_table(cases.drop(columns=further), paths.CASES)
+    paths.write_table(cases[["case", *further]], paths.COLUMNS)  # apart, so that naming one trains nothing anew
+    facts = {
+        "task": task,
+        "classes": classes,
+        "positive": params.cohort.positive or (classes[-1] if len(classes) == 2 and task != "multilabel" else None),
+        "simulated": simulated,
+        "public": params.cohort.public,
+        "patients_known": has_patients(source),
+        "cases_in": len(table),
+        "cases_refused": int(table["refused"].sum()),
+    }
+    paths.write_json(facts, paths.COHORT_FACTS)
+
+
+def simulate_cohort(folder: Path) -> None:
+    """Write the scans of the recipe in `folder`, as hospitals would send them."""
+    jobs = plan_scans(read_recipe(folder))
+    runtime.map_cases(partial(write_scan, folder=paths.SIMULATED), jobs, "simulate")
+    write_cohort_table(pd.DataFrame([job.row for job in jobs]), paths.SIMULATED)
+
+
+def read_table(source: Path, cohort: Cohort, judged_by: list[str]) -> pd.DataFrame:
+    """Read cohort.csv with the columns that figures are told apart by, or say what is wrong with it."""
+    if not source.is_dir():
+        raise Refusal(f"cohort.path: the folder {cohort.path} is not there")
+    try:
+        return read_cohort_table(source, cohort.covariates, list(dict.fromkeys(judged_by)))
+    except BadTable as error:
+        raise Refusal(str(error)) from error
+
+
+def class_order(cohort: Cohort, task: Task, labels: list[str]) -> list[str]:
+    """Take the classes as declared, else as found in alphabetical order; the positive class comes last of two."""
+    classes = list(cohort.classes) or classes_in(labels, task)
+    if task == "multilabel":
+        return label_order(cohort, classes)
+    if len(classes) < 2:
+        raise Refusal(f"{cohort.path}: the column label holds {len(classes)} class(es); at least two are needed")
+    if cohort.positive is not None and cohort.positive not in classes:
+        raise Refusal(f"cohort.positive is '{cohort.positive}', but the classes are {', '.join(classes)}")
+    if len(classes) == 2 and cohort.positive == classes[0]:
+        classes.reverse()
+    return classes
+
+
+def label_order(cohort: Cohort, classes: list[str]) -> list[str]:
+    """Check the labels of a multilabel cohort, of which each is there or not whatever the others are."""
+    if cohort.positive is not None:
+        raise Refusal(
+            f"cohort.positive is '{cohort.positive}', but the labels of {cohort.path} hold ';' or '?', so a case has "
+            "several, each with a probability of its own; set cohort.positive to null, or cohort.task to multiclass"
+        )
+    if NO_FINDING in classes:
+        raise Refusal(f"cohort.classes names '{NO_FINDING}', which says that no label is there; take it out")
+    if not classes:
+        raise Refusal(f"{cohort.path}: the column label names nothing; at least one label is needed")
+    return classes
+
+
+def audit(table: pd.DataFrame, source: Path, cohort: Cohort) -> list[Audited]:
+    """Read every file whole; those that have not changed since the last time are not read again."""
+    policy = Policy(**cohort.reading.model_dump())
+    files = [source / image for image in table["image"]]
+    code = cache.code_of("cohort")
+    keys = [cache.key_of(file, code, image, policy) for file, image in zip(files, table["image"], strict=True)]
+    results = cache.map_cases_once(partial(audit_case, policy=policy), files, keys, "audit")
+    return [Audited.from_json(values) for values, _ in results]
+
+
+def audit_case(file: Path, _: Path, policy: Policy) -> dict[str, Any]:
+    """Audit one file and give plain values."""
+    return audit_file(file, policy).as_json()
+
+
+def tell(images: list[str], findings: list[list[Finding]]) -> None:
+    """Print all findings as one table, on the terminal only: the one place where an original name is shown."""
+    rows = [(one.action, image, str(one)) for image, found in zip(images, findings, strict=True) for one in found]
+    for action, image, what in sorted(rows, key=lambda row: ("refused", "repaired", "warned").index(row[0])):
+        print(f"{action:8}  {image}  {what}")
+
+
+def header_columns(audited: list[Audited]) -> dict[str, list[str]]:
+    """Spread shape, channels, spacing, bit depth and modality over columns; sizes as `93x114x38`."""
+    headers = [found.header for found in audited]
+    return {
+        "shape": ["x".join(map(str, header.shape)) if header else "" for header in headers],
+        "spacing": ["x".join(f"{size:.4g}" for size in header.spacing) if header else "" for header in headers],
+        "channels": [str(header.channels) if header else "" for header in headers],
+        "bits": [str(header.bits) if header else "" for header in headers],
+        "modality": [header.modality if header else "" for header in headers],
+    }
+
+
+def pseudonymise(table: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
+    """Rename cases and patients, and keep the way back in the private key folder."""
+    folder = runtime.keys_folder() / Path(cohort.path).name
+    salt = salt_of(folder, cohort.public)
+    names = [("case", name) for name in table["case_id"]] + [("patient", name) for name in table["patient_id"]]
+    remember_names(folder, names, salt)
+    renamed = pseudonymised(table, partial(pseudonym, salt))
+    sound = renamed[~renamed["refused"]]
+    if sound["case"].duplicated().any():
+        raise Refusal(f"{cohort.path}: two case ids share a pseudonym; rename one of them")
+    log.info(
+        "%d cases of %d patients, %d refused", len(renamed), renamed["patient"].nunique(), len(renamed) - len(sound)
+    )
+    return renamed

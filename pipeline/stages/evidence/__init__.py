@@ -1,0 +1,1 @@
+"""evidence: measure whether transfer and adaptation paid."""

@@ -1,0 +1,1 @@
+"""Experiments: which networks are compared, on which cases, and what they predict."""

@@ -1,0 +1,49 @@
+"""The features of every development and locked case, as the arms see them: where they lie, and how far apart sites."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from pipeline import paths
+from pipeline.stages.evidence.experiments.networks import Arms
+from pipeline.stages.evidence.experiments.splits import Split
+from pipeline.stages.evidence.statistics.embedding import domain_distances, principal_plane
+from pipeline.paths import Role
+from pipeline.schema import FINAL, Calibrate, Params
+from pipeline.seeds import seed_for
+
+SHOWN = (Role.TRAIN, Role.INNER, Role.HELD_OUT, Role.LOCKED)
+
+
+def embeddings(arms: Arms, names: Sequence[str], settings: Calibrate) -> dict[str, pd.DataFrame]:
+    """Table the places of the cases, and the distances between sites; no label takes part in either.
+
+    The adapted encoder is that of the released model, else of the first fold. Labels of a closed locked set are not
+    written.
+    """
+    split = told(arms.params)
+    cases = split.cases[split.cases["role"].isin(SHOWN)].reset_index(drop=True)
+    features = {arm: arms.features(arm, split, cases) for arm in names}
+    seed = seed_for(arms.params.seed, "embedding")
+    patients, sites = (cases[name].to_numpy(dtype=str) for name in ("patient", "site"))
+    draws = (settings.n_bootstrap, settings.confidence, seed)
+    locked = cases["role"] == Role.LOCKED
+    known = cases[["case", "site"]].assign(
+        label=cases["label"].mask(locked & (settings.test == "closed"), ""),
+        side=locked.map({True: "locked", False: "development"}),
+    )
+    tables = []
+    for arm, found in features.items():
+        places, explained = principal_plane(found)
+        axes = {"x": places[:, 0], "y": places[:, 1], "explained_x": explained[0], "explained_y": explained[1]}
+        tables.append(known.assign(arm=arm, **axes))
+    return {
+        "embedding": pd.concat(tables, ignore_index=True).round(6),
+        "domain_distance": domain_distances(features, patients, sites, *draws),
+    }
+
+
+def told(params: Params) -> Split:
+    """Take the fold whose encoder is shown."""
+    fold = FINAL if paths.adapted_encoder(FINAL).exists() else params.split.folds[0]
+    return Split(fold, paths.read_table(paths.split(fold)))

@@ -1,0 +1,159 @@
+"""The arms that `evidence` compares: the same cases, seen by an encoder from scratch, from ImageNet, or adapted."""
+
+from collections.abc import Iterator
+from functools import cached_property, partial
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline import paths
+from pipeline import cache, runtime
+from pipeline.stages.evidence.experiments.splits import Split
+from pipeline.imaging.augmentation.case_views import CaseViews
+from pipeline.imaging.geometry import Geometry
+from pipeline.imaging.labels import targets_of
+from pipeline.stages.adapt.adapting import adapt
+from pipeline.stages.adapt.catalogue import OBJECTIVES
+from pipeline.learning.models.classifier import Classifier
+from pipeline.stages.evidence.learners.probing import probe_forecasts
+from pipeline.learning.training.frozen import mean_features
+from pipeline.learning.training.loop import make_accelerator
+from pipeline.stages.adapt.methods.adabn import adabn
+from pipeline.learning.training.alignment.losses import TERMS
+from pipeline.paths import Role
+from pipeline.schema import FINAL, Params
+from pipeline.seeds import seed_for
+from pipeline.stages.adapt.setup import plan_of, pretrained
+from pipeline.stages.finetune.fold_data import frozen_stages, load_adapted, stored
+
+Floats = NDArray[np.float64]
+ADAPTED, IMAGENET, SCRATCH = "adapted", "imagenet", "scratch"
+FIGURES = ("pipeline/assessing", "pipeline/judging")  # a changed figure trains nothing anew (decision 10)
+CASES_A_BATCH = 16  # of the statistics that a network of random weights begins with
+
+
+class NotMeasured(ValueError):
+    """What cannot be measured here; the message says why."""
+
+
+def training_code() -> str:
+    """Hash the code of `evidence` that trainings of arms depend on: all of it but that of figures."""
+    return cache.code_of("evidence", without=FIGURES)
+
+
+class Arms:
+    """Networks of each arm for a split, what they make of cases, and trainings of them.
+
+    Parameters
+    ----------
+    params : Params
+        The sections seed, adapt and finetune.
+    """
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self.geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
+        self.facts = paths.read_json(paths.COHORT_FACTS)
+        self.accelerator = make_accelerator(runtime.device())
+        self.start, self.made_of = pretrained(params.adapt, self.geometry, params.finetune.pooled_stages)
+        self.features_kept: dict[tuple[str, str], dict[str, Floats]] = {}
+
+    @property
+    def n_classes(self) -> int:
+        """Classes, or labels that stand each by itself."""
+        return len(self.facts["classes"])
+
+    @cached_property
+    def method(self) -> tuple[str, float]:
+        """Give the method by which the encoder was adapted, and its strength."""
+        fold = FINAL if paths.adaptation(FINAL).exists() else self.params.split.numbered[0]
+        record = paths.read_json(paths.adaptation(fold))
+        return record["method"], record["strength"]
+
+    def same_features(self) -> bool:
+        """Tell whether adaptation leaves frozen features what they were, as no method and terms of a loss do."""
+        method, strength = self.method
+        return method == "none" or strength == 0 or method in TERMS
+
+    @cached_property
+    def views(self) -> CaseViews:
+        """What draws the views of a case."""
+        seed_of = partial(seed_for, self.params.seed)
+        return CaseViews(stored, seed_of, self.geometry, self.params.adapt.filter_depth > 1)
+
+    def targets(self, cases: pd.DataFrame) -> torch.Tensor:
+        """Read labels (n, C) as training takes them."""
+        return torch.from_numpy(targets_of(cases["label"], self.facts["classes"], self.facts["task"]))
+
+    def network(self, arm: str, split: Split) -> Classifier:
+        """Build the network of an arm, with an untrained head."""
+        if arm == ADAPTED:
+            there = paths.adapted_encoder(split.name).exists()
+            network = load_adapted(split.name, self.geometry, self.n_classes)[0] if there else self.anew(split)
+        elif arm == IMAGENET:
+            network = self.start(n_classes=self.n_classes)
+        else:
+            network = self.from_random_weights(split)
+        return network.to(self.accelerator.device).eval()
+
+    def anew(self, split: Split) -> Classifier:
+        """Adapt the encoder without a site, by the method that all development cases got."""
+        method, strength = self.method
+        if method in OBJECTIVES and not self.params.evidence.budget:
+            raise NotMeasured(f"{method} would have to be trained anew without each site: set evidence.budget")
+        seen = split.cases[split.cases["role"] != Role.HELD_OUT]
+        settings, seed = self.params.adapt, self.params.seed
+        files = (paths.CASES, paths.COHORT_FACTS, paths.GEOMETRY, paths.INDEX)
+        key = cache.fingerprint(
+            training_code(), files, seed, settings, self.made_of, torch.__version__, seen.to_csv()
+        )
+        plan = plan_of(seen, self.start, settings, self.geometry, seed, split.name, key, "evidence")
+        try:
+            network, _, _ = adapt(plan.by(method, strength))
+        except ValueError as error:
+            raise NotMeasured(f"{method} without {split.name.removeprefix('without-')}: {error}") from error
+        return network
+
+    def from_random_weights(self, split: Split) -> Classifier:
+        """Draw weights, and begin with the normalisation statistics of the training images."""
+        random = self.params.adapt.model_copy(update={"weights": "none", "weights_sha256": None})
+        start, _ = pretrained(random, self.geometry, self.params.finetune.pooled_stages)
+        torch.manual_seed(seed_for(self.params.seed, "scratch", split.name))
+        network = start(n_classes=self.n_classes)
+
+        def batches() -> Iterator[Tensor]:
+            names = split.labelled["case"].to_numpy()
+            for some in np.array_split(names, max(len(names) // CASES_A_BATCH, 1)):
+                planes = np.stack([stored(case) for case in some])
+                yield network.instances(torch.from_numpy(planes).to(network.device))
+
+        adabn(network.encoder, batches())
+        return network
+
+    def features(self, arm: str, split: Split, cases: pd.DataFrame) -> Floats:
+        """Compute the frozen features (n, w) of cases, mean over their instances."""
+        kept = self.features_kept.setdefault((arm, "" if arm == IMAGENET else split.name), {})
+        new = cases[~cases["case"].isin(kept)]
+        if len(new):
+            network = self.network(arm, split)
+            first = len(network.encoder.stages)
+            maps, pooled = frozen_stages(network, new, self.views, first, 0, f"{arm}, {split.name}")
+            found = mean_features(network, maps[0], pooled[0], first)
+            kept |= dict(zip(new["case"], found, strict=True))
+        return np.stack([kept[case] for case in cases["case"]])
+
+    def probed(self, arm: str, split: Split, rows: NDArray[np.int64] | slice, seed: int) -> Floats:
+        """Fit a probe on some of the labelled cases, and let it forecast the judged ones: logits (t, C)."""
+        some = split.labelled.iloc[rows]
+        return probe_forecasts(
+            self.features(arm, split, some),
+            self.targets(some),
+            some["patient"].to_numpy(dtype=str),
+            self.features(arm, split, split.judged),
+            self.params.finetune.class_weights,
+            seed,
+            self.facts["task"],
+        )

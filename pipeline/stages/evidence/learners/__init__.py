@@ -1,0 +1,1 @@
+"""Models that only the experiments fit: few-shot, zero-shot, probes on subsets."""

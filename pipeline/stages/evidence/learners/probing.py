@@ -1,0 +1,46 @@
+"""A linear probe on frozen features: what an encoder knows, told in a second."""
+
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.learning.models.heads import Kind, build_head
+from pipeline.learning.models.probe import Floats, fit_probe
+from pipeline.learning.models.tasks import Balance, Name, task_of
+
+
+def probe_forecasts(
+    features: Floats,
+    targets: Tensor,
+    patients: NDArray[Any],
+    judged: Floats,
+    balance: Balance,
+    seed: int,
+    task: Name,
+) -> Floats:
+    """Fit a probe on the features (n, w) of labelled cases, and let it forecast others (t, w).
+
+    Parameters
+    ----------
+    targets : (n, C) float32
+        As `tasks` describes them; every class present.
+    patients : (n,)
+        Of the labelled cases: the unit of the inner choice of C.
+    balance : str
+        As in training; the logits speak of the labelled cases' own prevalence whatever it is.
+
+    Returns
+    -------
+    (t, C) float64
+        Logits.
+    """
+    probe = fit_probe(features, targets.numpy(), patients, balance != "none", seed, task)
+    kind: Kind = "ordinal" if task == "ordinal" else "linear"
+    head: Any = build_head(kind, features.shape[1], targets.shape[1]).double()
+    head.take(probe)
+    head.lower(task_of(task).prior(targets, balance))
+    with torch.inference_mode():
+        logits: Floats = head(torch.from_numpy((judged - probe.centre) / probe.spread)).numpy()
+    return logits

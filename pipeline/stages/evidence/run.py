@@ -1,0 +1,170 @@
+"""evidence: tell whether transfer and adaptation paid, on these data, folds and budget."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline import paths
+from pipeline.stages.evidence.experiments.challenges import challenges
+from pipeline.stages.evidence.experiments.embeddings import embeddings
+from pipeline.stages.evidence.experiments.few_labels import few_shot, zero_shot
+from pipeline.stages.evidence.experiments.predictions import Gathered, probe, train
+from pipeline.stages.evidence.experiments.networks import ADAPTED, IMAGENET, SCRATCH, Arms, NotMeasured
+from pipeline.stages.evidence.experiments.splits import folds_of, locked, sites_left_out
+from pipeline.stages.evidence.experiments.trainings import Trainings
+from pipeline.stages.evidence.statistics import episodes
+from pipeline.stages.evidence.statistics.learning_curves import curve_differences, learning_curve
+from pipeline.stages.evidence.statistics.differences import difference_table, domain_table, final_table, scopes_of
+from pipeline.stages.evidence.statistics.extrapolation import extrapolation
+from pipeline.stages.evidence.statistics.label_efficiency import label_efficiency
+from pipeline.stages.evidence.statistics.overfitting import overfitting
+from pipeline.stages.evidence.statistics.runs import COMPARISONS, PROBE, TRAINED, Trajectory
+from pipeline.stages.evidence.statistics.stratified import resample
+from pipeline.stages.evidence.statistics.training_time import time_to_quality, trajectories_table
+from pipeline.stages.evidence.statistics.verdicts import NOT_MEASURED, verdicts
+from pipeline.metrics.evaluation import Labelling, summary_of
+from pipeline.stages.calibrate.predictions import locked_name
+from pipeline.schema import Params
+from pipeline.seeds import seed_for
+
+ZERO_SHOT = ["state", "model", "scope", "figure", "value", "lower", "upper", "n", "words"]
+Tables = dict[str, pd.DataFrame]
+
+
+def run(params: Params) -> None:
+    """Write the tables of data/evidence and the verdicts."""
+    facts = paths.read_json(paths.COHORT_FACTS)
+    labelling, arms = Labelling(facts["classes"], facts["task"]), Arms(params)
+    folds, others = Gathered(folds_of(params), labelling), Gathered(elsewhere(params), labelling)
+    names = probed(arms, folds, others)
+    probe(arms, folds, names, params.evidence.fractions, params.evidence.draws)
+    probe(arms, others, names, (), 0)
+    trainings = trained(arms, folds, others)
+    tables = judge(folds, others, params)
+    tables |= with_few_labels(arms, folds, names, params)
+    tables["challenges"] = challenges(arms, folds.splits, names, tables["final"])
+    tables |= embeddings(arms, names, params.calibrate)
+    tables["verdicts"] = told(verdicts(tables), others.why_not | folds.why_not)
+    write(tables, record_of(arms, trainings, params))
+
+
+def elsewhere(params: Params) -> list[Any]:
+    """Leave out every site in turn; judge the locked cases where they may be looked at."""
+    behind = locked() if params.calibrate.test == "open" else None
+    return [*sites_left_out(), *([behind] if behind else [])]
+
+
+def probed(arms: Arms, *several: Gathered) -> list[str]:
+    """Name the arms whose frozen features can be probed."""
+    if not arms.same_features():
+        return [IMAGENET, ADAPTED]
+    for gathered in several:
+        gathered.why_not[PROBE, ADAPTED] = f"adapt.method {arms.method[0]} leaves frozen features as they are"
+    return [IMAGENET]
+
+
+def trained(arms: Arms, folds: Gathered, others: Gathered) -> Trainings | None:
+    """Train the arms, as far as the budget goes."""
+    settings = arms.params.evidence
+    if settings.budget:
+        trainings = Trainings(arms, settings.budget)
+        train(trainings, folds, others, settings.fractions)
+        return trainings
+    for gathered in (folds, others):
+        for arm in (SCRATCH, IMAGENET, ADAPTED):
+            gathered.why_not[TRAINED, arm] = "nothing was trained: set evidence.budget"
+    return None
+
+
+def judge(folds: Gathered, others: Gathered, params: Params) -> Tables:
+    """Compute every figure of what was forecast."""
+    settings, runs = params.calibrate, folds.runs()
+    seed = seed_for(params.seed, "bootstrap", "evidence")
+    domains = others.runs()
+    resampled, of_domains = resample([runs, domains], settings.n_bootstrap, settings.confidence, seed)
+    scopes = scopes_of(runs, domains, locked_name(), resampled, of_domains)
+    return {
+        "learning_curve": learning_curve(runs, folds.labelling.classes, resampled),
+        "curve_differences": curve_differences(runs, resampled),
+        "label_efficiency": label_efficiency(runs, resampled),
+        "extrapolation": extrapolation(runs, params.evidence.auc_goal, resampled),
+        "domains": domain_table(scopes),
+        "final": final_table(scopes, settings.bins),
+        "differences": difference_table(scopes, settings.bins),
+        **of_trainings(folds.trajectories, settings.n_bootstrap, settings.confidence, seed),
+    }
+
+
+def of_trainings(trajectories: Sequence[Trajectory], replicates: int, confidence: float, seed: int) -> Tables:
+    """Compare how the trainings went: how soon they were good, and how far they overfitted."""
+    draws = (replicates, confidence, seed)
+    times = [time_to_quality(trajectories, arm, reference, *draws) for arm, reference in COMPARISONS.values()]
+    gaps = [overfitting(trajectories, arm, reference, *draws) for arm, reference in COMPARISONS.values()]
+    return {
+        "trajectories": trajectories_table(trajectories),
+        "time_to_quality": pd.concat(times, ignore_index=True),
+        "overfitting": pd.concat(gaps, ignore_index=True),
+    }
+
+
+def with_few_labels(arms: Arms, folds: Gathered, names: Sequence[str], params: Params) -> Tables:
+    """Tabulate what a handful of labels is worth, and what none."""
+    found, confidence = few_shot(arms, folds.splits, names, params.evidence), params.calibrate.confidence
+    return {
+        "few_shot": episodes.few_shot(found, len(folds.cases), confidence),
+        "few_shot_differences": episodes.few_shot_differences(found, confidence),
+        "zero_shot": zero_shot_table(arms, folds, params),
+    }
+
+
+def zero_shot_table(arms: Arms, folds: Gathered, params: Params) -> pd.DataFrame:
+    """Tabulate the figures of a vision-language model that saw no label, or say why there are none."""
+    given = params.evidence.vision_language or ""
+    model = given if given.startswith("hub:") else Path(given).name  # no page tells where a folder lies
+    try:
+        probabilities = zero_shot(arms, folds, params.evidence)
+    except NotMeasured as error:
+        return pd.DataFrame([{"state": "not available", "model": model, "words": str(error)}], columns=ZERO_SHOT)
+    judged = folds.judged(probabilities)
+    draws = (params.calibrate.n_bootstrap, params.calibrate.confidence, seed_for(params.seed, "bootstrap", "zero-shot"))
+    figures = summary_of(judged, probabilities, folds.labelling, params.calibrate.bins, *draws)
+    known = {"state": "measured", "model": model, "scope": "internal", "n": figures["n"], "words": ""}
+    rows = [known | {"figure": name} | figures[name] for name in ("auc", "log_loss", "accuracy")]
+    return pd.DataFrame(rows, columns=ZERO_SHOT)
+
+
+def told(table: pd.DataFrame, why_not: Mapping[tuple[str, str], str]) -> pd.DataFrame:
+    """Say of each verdict that is missing what kept its arms from being trained or probed."""
+    for number, row in table[table["verdict"] == NOT_MEASURED].iterrows():
+        arms, comparison = COMPARISONS[row["comparison"]], row["comparison"]
+        recipes = (TRAINED,) if comparison == "transfer" or row["promise"] in (2, 3) else (PROBE, TRAINED)
+        reasons = [why_not[recipe, arm] for recipe in recipes for arm in arms if (recipe, arm) in why_not]
+        table.loc[number, "why"] = next(iter(reasons), row["why"])
+    return table
+
+
+def record_of(arms: Arms, trainings: Trainings | None, params: Params) -> dict[str, Any]:
+    """Put down how the arms were compared."""
+    settings = params.evidence
+    spent = settings.budget - trainings.left if trainings else 0
+    return {
+        **{name: getattr(settings, name) for name in ("budget", "fractions", "draws", "episodes", "auc_goal")},
+        "method": arms.method[0],
+        "passes_spent": round(float(spent)),
+        "rates": trainings.rates if trainings else {},
+        "confidence": params.calibrate.confidence,
+    }
+
+
+def write(tables: Tables, record: dict[str, Any]) -> None:
+    """Write the tables; seconds, which differ from run to run, stand with the other costs."""
+    times = tables["time_to_quality"]
+    seconds = times["unit"] == "seconds"
+    paths.write_table(times[seconds], paths.COST / "evidence_time.csv")
+    lasting = {"time_to_quality": times[~seconds], "trajectories": tables["trajectories"].drop(columns="seconds")}
+    for name, table in (tables | lasting).items():
+        paths.write_table(table, paths.evidence(name))
+    paths.write_json(record, paths.EVIDENCE / "record.json")
+    paths.write_table(tables["verdicts"], paths.VERDICTS)

@@ -1,0 +1,1 @@
+"""Statistics of the experiments: differences, learning curves, verdicts."""

@@ -1,0 +1,124 @@
+"""Features seen from outside: their two widest directions, and how far apart the sites lie in them."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.preprocessing import StandardScaler
+
+from pipeline.metrics.bootstrap import cluster_weights, estimate
+
+Floats = NDArray[np.float64]
+Names = NDArray[np.str_]
+Marks = NDArray[np.bool_]
+Figure = Callable[[Floats], Floats]  # weights (R, n) to values (R,)
+
+FOLDS = 5
+DISTANCE = ["site", "measure", "arm", "n", "patients", "value", "lower", "upper"]
+CHANGE = "change"  # what stands in the column `arm` where two are compared
+
+
+def principal_plane(features: Floats) -> tuple[Floats, Floats]:
+    """Project standardised features on their first two principal components.
+
+    Signs are fixed: of each component the loading that is largest in size is positive.
+
+    Parameters
+    ----------
+    features : (n, w)
+        At least two cases; a feature that is the same in all of them counts for nothing.
+
+    Returns
+    -------
+    places : (n, 2)
+    explained : (2,)
+        Shares of the variance, in [0, 1].
+    """
+    standardised = StandardScaler().fit_transform(features)
+    found = PCA(2, svd_solver="full").fit(standardised)
+    largest = np.abs(found.components_).argmax(axis=1)
+    signs = np.sign(found.components_[[0, 1], largest])
+    return found.transform(standardised) * signs, np.asarray(found.explained_variance_ratio_)
+
+
+def domain_distances(
+    features: Mapping[str, Floats], patients: Names, sites: Names, replicates: int, confidence: float, seed: int
+) -> pd.DataFrame:
+    """Tell how far each site lies from all others, by two measures; no label takes part, only their patients' sites.
+
+    mmd : squared maximum mean discrepancy, linear kernel, per standardised feature: the mean squared difference of
+        the features' means in standard deviations. Unbiased: the mean over pairs of different patients (Gretton et
+        al. 2012, "A kernel two-sample test", equation 3); 0 on average where nothing differs, below 4.
+    a_distance : proxy A-distance 2 (1 - 2 e), e the error of a linear classifier that tells held-out patients of the
+        site from all others, both sides counting half (Ben-David, Blitzer, Crammer, Pereira 2007, "Analysis of
+        representations for domain adaptation", section 4); 0 is chance, 2 a site that is always recognised.
+
+    Parameters
+    ----------
+    features : mapping
+        Arm to its features (n, w) of the same cases; of two, the second less the first is a row of its own.
+    patients, sites : (n,)
+    replicates, confidence, seed
+        Of the intervals, which draw patients and leave the classifiers as they are, and of the dealing.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `DISTANCE`; no row for a site that has, or leaves, fewer than five patients.
+    """
+    weights = cluster_weights(patients, replicates, seed)
+    standardised = {arm: StandardScaler().fit_transform(found) for arm, found in features.items()}
+    rows = []
+    for site in sorted(set(sites.tolist())):
+        here = sites == site
+        if min(len(set(patients[here])), len(set(patients[~here]))) < FOLDS:
+            continue
+        known = {"site": site, "n": int(here.sum()), "patients": len(set(patients[here]))}
+        for measure, figure_of in MEASURES.items():
+            figures = {arm: figure_of(found, here, patients, seed) for arm, found in standardised.items()}
+            for arm, figure in (figures | _changes(figures)).items():
+                found = estimate(figure, weights, confidence).as_json()
+                rows.append(known | {"measure": measure, "arm": arm} | found)
+    return pd.DataFrame(rows, columns=DISTANCE)
+
+
+def _changes(figures: Mapping[str, Figure]) -> dict[str, Figure]:
+    """Subtract the first of two figures from the second, on the same draws; of one there is no change."""
+    if len(figures) != 2:
+        return {}
+    before, after = figures.values()
+    return {CHANGE: lambda weights: after(weights) - before(weights)}
+
+
+def _mmd(features: Floats, here: Marks, patients: Names, seed: int) -> Figure:
+    kernel, others = features @ features.T / features.shape[1], patients[:, None] != patients
+
+    def mean(weights: Floats, rows: Marks, columns: Marks) -> Floats:
+        part = np.ix_(rows, columns)
+        left, right = weights[:, rows], weights[:, columns]
+        with np.errstate(invalid="ignore"):  # where a side was not drawn
+            total = ((left @ (kernel * others)[part]) * right).sum(axis=1)
+            return np.asarray(total / ((left @ others[part]) * right).sum(axis=1))
+
+    return lambda weights: mean(weights, here, here) + mean(weights, ~here, ~here) - 2 * mean(weights, here, ~here)
+
+
+def _a_distance(features: Floats, here: Marks, patients: Names, seed: int) -> Figure:
+    rotated = PCA(svd_solver="full").fit_transform(features)  # the same distances in at most n dimensions
+    model = LogisticRegression(class_weight="balanced", max_iter=1000)
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed % 2**32)
+    wrong = cross_val_predict(model, rotated, here, groups=patients, cv=folds) != here
+
+    def distance(weights: Floats) -> Floats:
+        with np.errstate(invalid="ignore"):
+            errors = [weights[:, side] @ wrong[side] / weights[:, side].sum(axis=1) for side in (here, ~here)]
+        return np.asarray(2 - 2 * (errors[0] + errors[1]))
+
+    return distance
+
+
+MEASURES = {"mmd": _mmd, "a_distance": _a_distance}

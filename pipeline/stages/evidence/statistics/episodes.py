@@ -1,0 +1,72 @@
+"""Figures of few-shot episodes: in each, a few patients per class are drawn anew, and all held-out cases judged."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+from pipeline.metrics.bootstrap import Estimate
+from pipeline.stages.evidence.statistics.runs import COMPARISONS, Floats
+
+FEW_SHOT = ["arm", "method", "shots", "value", "lower", "upper", "episodes", "n"]
+DIFFERENCES = ["method", "shots", "value", "lower", "upper", "episodes"]
+
+
+class Shots(NamedTuple):
+    """Which episodes: `shots` labelled patients per class; `method` is prototype, knn or probe."""
+
+    arm: str
+    method: str
+    shots: int
+
+
+def few_shot(aucs: Mapping[Shots, Floats], n: int, confidence: float) -> pd.DataFrame:
+    """Table `FEW_SHOT`: the mean over episodes of each arm, method and number of shots.
+
+    Parameters
+    ----------
+    aucs : mapping
+        To the AUC of each episode (E,); where several folds are judged, the mean over folds of the e-th episodes.
+        NaN where an episode has none.
+    n : int
+        Cases that are judged.
+    confidence : float
+        Of Student's interval over episodes, as the field reports it (Snell, Swersky, Zemel 2017, table 2). It speaks of
+        the draw of the labelled patients, not of the patients judged, who are the same in every episode.
+    """
+    rows = [(*shots, *_interval(found, confidence, (0, 1)), n) for shots, found in sorted(aucs.items())]
+    return pd.DataFrame(rows, columns=FEW_SHOT)
+
+
+def few_shot_differences(aucs: Mapping[Shots, Floats], confidence: float) -> pd.DataFrame:
+    """Table `DIFFERENCES`: adapted - imagenet, paired by episode, with an interval that speaks as that of `few_shot`.
+
+    Raises
+    ------
+    ValueError
+        If the arms have other numbers of episodes.
+    """
+    arm, reference = COMPARISONS["adaptation"]
+    kinds = sorted({shots[1:] for shots in aucs if shots.arm == arm} & {s[1:] for s in aucs if s.arm == reference})
+    rows = []
+    for method, shots in kinds:
+        a, b = aucs[Shots(arm, method, shots)], aucs[Shots(reference, method, shots)]
+        if len(a) != len(b):
+            raise ValueError(f"{method}, {shots} shots: {len(a)} and {len(b)} episodes; draw the same for both arms")
+        rows.append((method, shots, *_interval(a - b, confidence, (-1, 1))))
+    return pd.DataFrame(rows, columns=DIFFERENCES)
+
+
+def _interval(values: Floats, confidence: float, within: tuple[float, float]) -> tuple[Any, ...]:
+    """Give the mean, the limits of Student's interval, cut, and the number of episodes that have a value."""
+    known = values[np.isfinite(values)]
+    mean = float(known.mean()) if len(known) else None
+    if mean is None or len(known) < 2:
+        return (*Estimate(mean, None, None).as_json().values(), len(known))
+    se = known.std(ddof=1) / np.sqrt(len(known))
+    lower, upper = np.clip(
+        mean + se * student.ppf([(1 - confidence) / 2, (1 + confidence) / 2], len(known) - 1), *within
+    )
+    return (*Estimate(mean, float(lower), float(upper)).as_json().values(), len(known))

@@ -1,0 +1,99 @@
+"""Forecasts of the same cases by several arms, each trained on several shares of the training patients."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.metrics.discrimination import Labels
+
+Floats = NDArray[np.float64]
+Marks = NDArray[np.bool_]
+Names = NDArray[np.str_]
+
+ADAPTED, IMAGENET, SCRATCH = "adapted", "imagenet", "scratch"
+PROBE, TRAINED = "probe", "trained"
+COMPARISONS = {"adaptation": (ADAPTED, IMAGENET), "transfer": (IMAGENET, SCRATCH)}  # the arm, and its reference
+
+
+class Key(NamedTuple):
+    """Which training made a forecast: `fraction` of the training patients, in its `draw`-th random order."""
+
+    recipe: str
+    arm: str
+    fraction: float
+    draw: int
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Forecasts of the same cases by several arms at several fractions of the training patients.
+
+    Attributes
+    ----------
+    cases, patients, folds, sites : (n,) str
+    labels : (n,) int, or (n, C) with NaN for what is not known
+    probabilities : mapping
+        Key to (n, K), or (n, C) of labels that stand each by itself; rows are NaN where a fold was not run.
+    labelled : mapping
+        Key to the training patients with labels, mean over folds.
+    """
+
+    cases: Names
+    patients: Names
+    folds: Names
+    labels: Labels
+    sites: Names
+    probabilities: Mapping[Key, Floats]
+    labelled: Mapping[Key, float]
+
+    def keys_of(self, recipe: str, arm: str) -> list[Key]:
+        """Name the trainings of an arm of which any fold was run, the smallest fraction first."""
+        own = [key for key in self.probabilities if (key.recipe, key.arm) == (recipe, arm)]
+        return sorted(key for key in own if np.isfinite(self.probabilities[key]).any())
+
+    def arms(self) -> list[tuple[str, str]]:
+        """Name each recipe and arm that made a forecast, in the order in which they came."""
+        named = dict.fromkeys((key.recipe, key.arm) for key in self.probabilities)
+        return [pair for pair in named if self.keys_of(*pair)]
+
+    def judged(self, keys: Iterable[Key]) -> Marks:
+        """Mark the cases (n,) that every one of these trainings forecast."""
+        each = [np.isfinite(self.probabilities[key]).all(axis=1) for key in keys]
+        return np.logical_and.reduce(each) if each else np.zeros(len(self.cases), dtype=np.bool_)
+
+    def counts(self, among: Marks) -> tuple[int, int, int]:
+        """Count the cases, patients and folds among some cases (n,)."""
+        patients, folds = (len(np.unique(names[among])) for names in (self.patients, self.folds))
+        return int(among.sum()), patients, folds
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """How a training went, epoch by epoch; epoch 0 is the probe that it begins with.
+
+    Attributes
+    ----------
+    arm, fold : str
+    passes : (E,)
+        Images through the whole encoder so far, forward and backward.
+    seconds, inner_loss : (E,)
+    train_losses : (E, m)
+        Log-loss, in nats, of each training case as it is, without augmentation.
+    train_patients : (m,) str
+    test_losses : (E, t)
+        Of each case held out.
+    test_patients : (t,) str
+    """
+
+    arm: str
+    fold: str
+    passes: Floats
+    seconds: Floats
+    inner_loss: Floats
+    train_losses: Floats
+    train_patients: Names
+    test_losses: Floats
+    test_patients: Names

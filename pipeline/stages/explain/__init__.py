@@ -1,0 +1,1 @@
+"""explain: show the most confident errors and saliency maps."""

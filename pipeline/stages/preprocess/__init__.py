@@ -1,0 +1,1 @@
+"""preprocess: prepare each scan by itself."""

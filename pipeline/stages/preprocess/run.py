@@ -1,0 +1,120 @@
+"""preprocess: every case on its own, from the scan as sent to planes of one size and scale."""
+
+import shutil
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline import paths
+from pipeline import cache
+from pipeline.imaging.tables.cohort_table import findings_table
+from pipeline.imaging.preparation.fingerprint import intensity_statistics, perceptual_hash, signature, thumbnail, voxel_hash
+from pipeline.stages.preprocess.histogram import WHOLE, Histogram, histogram_of, summed
+from pipeline.imaging.preparation.intensity import grey
+from pipeline.imaging.preparation.preprocessor import Steps
+from pipeline.imaging.reading.scan import Finding, Header, Policy, Unreadable
+from pipeline.stages.preprocess.sizing import Wishes, resolve_geometry
+from pipeline.stages.cohort.originals import original_files
+from pipeline.errors import Refusal
+from pipeline.schema import Params
+
+PLANES = "planes.npy"
+STATES = ("before", "after")
+
+
+def run(params: Params) -> None:
+    """Write the prepared cases, their index, and how they were made to data/prepared."""
+    cases = paths.read_table(paths.CASES)
+    steps = resolve(params, headers_of(cases))
+    files = original_files(params.cohort)
+    jobs = [(case, files[case]) for case in cases["case"]]
+    keys = [cache.key_of(file, cache.code_of("preprocess"), case, steps) for case, file in jobs]
+    results = cache.map_cases_once(partial(prepare_case, steps=steps), jobs, keys, "preprocess")
+    paths.PREPARED_CASES.mkdir(parents=True, exist_ok=True)
+    rows, refused = [], []
+    for (case, _), (values, kept) in zip(jobs, results, strict=True):
+        if finding := values.get("finding"):
+            refused.append((case, Finding(**finding)))
+            continue
+        shutil.copyfile(kept / PLANES, paths.prepared_case(case))
+        rows.append(values)
+    tell_refused(refused, len(rows))
+    paths.write_table(findings_table([case for case, _ in refused], [[one] for _, one in refused]), paths.UNPREPARED)
+    index = pd.DataFrame(rows)
+    paths.write_table(index.drop(columns=[f"histogram_{state}" for state in STATES]), paths.INDEX)
+    paths.write_table(histograms(index.merge(cases[["case", "site"]], on="case")), paths.HISTOGRAMS)
+    paths.write_json(steps.geometry.as_json(), paths.GEOMETRY)
+    paths.write_json({"policy": asdict(steps.policy), "deface": steps.deface}, paths.READING)
+
+
+def resolve(params: Params, headers: list[Header]) -> Steps:
+    """Resolve the `auto` values of params.preprocess for these scans."""
+    try:
+        wishes = Wishes(**params.preprocess.model_dump(exclude={"deface"}))
+        geometry = resolve_geometry(headers, params.budget, wishes)
+    except ValueError as error:
+        raise Refusal(f"cohort.path: {error}") from error
+    return Steps(geometry, Policy(**params.cohort.reading.model_dump()), params.preprocess.deface)
+
+
+def headers_of(cases: pd.DataFrame) -> list[Header]:
+    """Rebuild the headers that the audit wrote down."""
+    return [
+        Header(
+            shape=tuple(int(size) for size in row.shape.split("x")),
+            channels=int(row.channels),
+            spacing=tuple(float(size) for size in row.spacing.split("x")),
+            bits=int(row.bits),
+            modality=row.modality,
+        )
+        for row in cases[["shape", "channels", "spacing", "bits", "modality"]].astype(str).itertuples()
+    ]
+
+
+def prepare_case(job: tuple[str, Path], folder: Path, steps: Steps) -> dict[str, Any]:
+    """Prepare one case, store its planes in `folder`, and return its row of the index."""
+    case, file = job
+    try:
+        scan = steps.read(file)
+        prepared = steps.prepare(scan)
+    except Unreadable as error:
+        return {"finding": vars(error.finding)}
+    planes = prepared.planes
+    counts = {"before": histogram_of(grey(scan.voxels)), "after": histogram_of(planes, WHOLE)}
+    np.save(folder / PLANES, planes, allow_pickle=False)
+    return {
+        "case": case,
+        "voxel_hash": voxel_hash(planes),
+        "perceptual_hash": perceptual_hash(planes),
+        "thumbnail": thumbnail(planes),
+        "signature": signature(planes),
+        **intensity_statistics(planes),
+        "placement": prepared.placement.as_text(),
+        **{f"histogram_{state}": counted.as_json() for state, counted in counts.items()},
+    }
+
+
+def histograms(cases: pd.DataFrame) -> pd.DataFrame:
+    """Sum the histograms of each site's cases, before in the scans' own units and after in stored grey values."""
+    rows = []
+    for site, group in cases.groupby("site"):
+        for state in STATES:
+            total = summed([Histogram(**one) for one in group[f"histogram_{state}"]])
+            low, high = total.edges
+            edges = np.linspace(low, high, len(total.counts) + 1)
+            known = {"site": site, "state": state, "cases": len(group)}
+            ends = zip(edges[:-1], edges[1:], total.counts, strict=True)
+            rows += [known | {"low": start, "high": end, "count": count} for start, end, count in ends]
+    return pd.DataFrame(rows)
+
+
+def tell_refused(refused: list[tuple[str, Finding]], prepared: int) -> None:
+    """Name the cases that passed the audit but cannot be prepared; stop if none is left."""
+    for case, finding in refused:
+        print(f"refused  {case}  {finding}  (`python -m pipeline whois {case}` tells which file it is)")
+    if not prepared:
+        raise Refusal("no case could be prepared; the reasons stand above")

@@ -1,0 +1,130 @@
+"""Resolves the `auto` values of preprocessing from the cohort's headers and the budget, once, for all stages."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from statistics import median
+from typing import Literal
+
+from pipeline.imaging.geometry import Geometry, Instances, Intensity, reference_passes
+from pipeline.imaging.preparation.intensity import PRESETS
+from pipeline.imaging.reading.scan import Header
+
+Modality = Literal["auto", "ct", "mr", "xray", "us", "rgb"]
+Spacing = tuple[float, float, float]
+
+SIZES = (64, 96, 112, 128, 160, 192, 224)
+SLICES = (4, 8, 12, 16, 24, 32)
+NEIGHBOURS = {"slab": 3, "slice": 1, "isotropic": 1}  # slices of an instance
+OF_DICOM = {  # PS3.3, C.7.3.1.1.1
+    "CT": "ct", "PT": "mr", "MR": "mr", "NM": "mr", "CR": "xray", "DX": "xray", "MG": "xray", "RF": "xray",
+    "XA": "xray", "RG": "xray", "IO": "xray", "PX": "xray", "US": "us", "IVUS": "us", "ES": "rgb", "GM": "rgb",
+    "SM": "rgb", "OP": "rgb", "XC": "rgb",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user asks of preprocessing; "auto" leaves it to the scans and the budget."""
+
+    modality: Modality = "auto"
+    image_size: int | Literal["auto"] = "auto"
+    slices: int | Literal["auto"] = "auto"
+    spacing: Spacing | Literal["auto"] = "auto"
+    instances: Instances | Literal["auto"] = "auto"
+    channels: int | Literal["auto"] = "auto"
+    fit: Literal["pad", "stretch"] = "pad"
+    intensity: Intensity | Literal["auto"] = "auto"
+    crop: Literal["none", "foreground"] = "none"
+
+
+def resolve_geometry(headers: Sequence[Header], budget: int, wishes: Wishes) -> Geometry:
+    """Choose the finest grid that the scans can fill and the budget can pay.
+
+    The median scan decides; labels and voxels are not looked at.
+
+    Parameters
+    ----------
+    headers : sequence of Header
+        One per case; all volumes or all pictures.
+    budget : int
+        Passes of one 128 x 128 image through the encoder that a full run may cost.
+    wishes : Wishes
+
+    Raises
+    ------
+    ValueError
+        If the cohort mixes volumes and pictures, or modalities that are scaled differently.
+    """
+    dimensions = {len(header.shape) for header in headers}
+    if len(dimensions) != 1:
+        raise ValueError("the cohort mixes volumes and pictures; make one cohort of each")
+    intensity = resolve_intensity(headers, wishes)
+    return (_of_pictures if dimensions == {2} else _of_volumes)(headers, budget, wishes, intensity)
+
+
+def resolve_intensity(headers: Sequence[Header], wishes: Wishes) -> Intensity:
+    """Take the given rule, else the modality's, else what the depth of the files suggests."""
+    if wishes.intensity != "auto":
+        return wishes.intensity
+    if all(header.bits == 8 for header in headers) and len(headers[0].shape) == 2:
+        return "keep"  # somebody has chosen a window already
+    modality = modality_of(headers) if wishes.modality == "auto" else wishes.modality
+    rule: Intensity = PRESETS.get(modality, "percentile")
+    return "percentile" if rule == "keep" else rule
+
+
+def modality_of(headers: Sequence[Header]) -> str:
+    """Name the modality that the DICOM headers state; "" where they state none."""
+    found = Counter(OF_DICOM.get(header.modality, "") for header in headers)
+    if found["ct"] and len(found) > 1:
+        raise ValueError(
+            "the cohort mixes CT, whose values are Hounsfield units, with other modalities or with files that do "
+            "not state theirs; set preprocess.modality"
+        )
+    return found.most_common(1)[0][0]
+
+
+def _of_pictures(headers: Sequence[Header], budget: int, wishes: Wishes, intensity: Intensity) -> Geometry:
+    native = median(max(header.shape) for header in headers)
+    sizes = _up_to(SIZES, native) if wishes.image_size == "auto" else [wishes.image_size]
+    size, _ = _finest(len(headers), budget, [(size, 1) for size in sizes])
+    channels = (3 if any(h.channels >= 3 for h in headers) else 1) if wishes.channels == "auto" else wishes.channels
+    if isinstance(intensity, tuple) and len(intensity) > 1:
+        channels = len(intensity)
+    return Geometry("picture", size, 1, channels, None, wishes.fit, intensity)
+
+
+def _of_volumes(headers: Sequence[Header], budget: int, wishes: Wishes, intensity: Intensity) -> Geometry:
+    windows = len(intensity) if isinstance(intensity, tuple) else 1
+    instances = ("slab" if windows == 1 else "slice") if wishes.instances == "auto" else wishes.instances
+    together = NEIGHBOURS[instances]
+    extent = [median(h.shape[axis] * h.spacing[axis] for h in headers) for axis in range(3)]
+    across = max(extent[:2])
+    sizes = _up_to(SIZES, across / median(min(h.spacing[:2]) for h in headers))
+    counts = _up_to(SLICES, median(h.shape[2] for h in headers) / together)
+    grids = list(
+        product(
+            sizes if wishes.image_size == "auto" else [wishes.image_size],
+            counts if wishes.slices == "auto" else [wishes.slices],
+        )
+    )
+    if instances == "isotropic" and wishes.slices == "auto":
+        grids = [(size, max(round(extent[2] / across * size), 1)) for size, _ in grids]
+    size, count = _finest(len(headers), budget, grids)
+    pixel = round(across / size, 4)
+    depth = pixel if instances == "isotropic" else round(extent[2] / (count * together), 4)
+    spacing = (pixel, pixel, depth) if wishes.spacing == "auto" else wishes.spacing
+    return Geometry("volume", size, count, together * windows, spacing, wishes.fit, intensity, wishes.crop)
+
+
+def _finest(n_cases: int, budget: int, grids: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    affordable = [grid for grid in grids if reference_passes(n_cases, *grid) <= budget] or [min(grids)]
+    return max(affordable, key=lambda grid: (grid[0] ** 2 * grid[1], grid))
+
+
+def _up_to(candidates: Sequence[int], native: float) -> list[int]:
+    """Keep the candidates up to the first that holds all that the scan has."""
+    enough = next((value for value in candidates if value >= native), candidates[-1])
+    return [value for value in candidates if value <= enough]

@@ -1,0 +1,1 @@
+"""release: check the gates and write the bundle."""

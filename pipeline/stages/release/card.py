@@ -1,0 +1,85 @@
+"""The model card, filled in by the run; what only a person can say is visibly left open."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pipeline.stages.release.checklist import answers
+from pipeline.stages.release.statements import FIELDS
+
+OPEN = "**Not filled in**"  # where only a person can answer, and none has
+_SECTION = re.compile(r"^## (.+)$\n((?:(?!^## ).*\n?)*)", re.MULTILINE)
+TEMPLATE = Path(__file__).with_name("card.md")
+SHOWN = 8  # numbers of a calibrator; more are read better in metadata.json
+
+
+def write_card(values: Mapping[str, Any]) -> str:
+    """Fill the template; a value that is missing is an error, never an empty line.
+
+    `values["statements"]` holds all of `statements.FIELDS`; where one is empty the card says so, visibly.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701 - a text file, read as text
+    )
+    environment.filters["figure"] = show_figure
+    environment.filters["map"] = show_map
+    environment.filters["cell"] = as_cell
+    return environment.get_template(TEMPLATE.name).render(**values, **_of_people(values["statements"]))
+
+
+def _of_people(statements: Mapping[str, str]) -> dict[str, Any]:
+    return {"OPEN": OPEN, "fields": FIELDS, "items": answers(statements)}
+
+
+def missing_sections(card: str) -> list[str]:
+    """Name the sections of the template that a card does not have, or has without a word."""
+    written = dict(_SECTION.findall(card))
+    return [title for title, _ in _SECTION.findall(TEMPLATE.read_text()) if not written.get(title, "").strip()]
+
+
+def show_figure(figure: Mapping[str, Any] | None) -> str:
+    """Write a figure with its interval."""
+    if figure is None or figure["value"] is None:
+        return "not computable"
+    if figure["lower"] is None:
+        return f"{figure['value']:.3f}"
+    return f"{figure['value']:.3f} ({figure['lower']:.3f} to {figure['upper']:.3f})"
+
+
+def as_cell(text: Any) -> str:
+    r"""Keep a text from the cohort within its cell of a table, and from being taken for markup.
+
+    >>> as_cell("a|b <i>")
+    'a\\|b &lt;i>'
+    """
+    return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())
+
+
+def show_map(calibrator: Mapping[str, Any]) -> str:
+    """Write a calibrator by its numbers, or, where they are many, by how many they are.
+
+    >>> show_map({"method": "temperature", "activation": "softmax", "temperature": 1.5})
+    'temperature (temperature 1.5000)'
+    """
+    numbers = {name: list(_numbers_in(value)) for name, value in calibrator.items()}
+    shown = (f"{name} {_show_some(some)}" for name, some in numbers.items() if some)
+    return f"{calibrator['method']} ({'; '.join(shown)})"
+
+
+def _show_some(numbers: list[float]) -> str:
+    return ", ".join(f"{number:.4f}" for number in numbers) if len(numbers) <= SHOWN else f"of {len(numbers)} numbers"
+
+
+def _numbers_in(value: Any) -> Iterator[float]:
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _numbers_in(one)
+    elif isinstance(value, int | float):
+        yield value

@@ -1,0 +1,51 @@
+"""Who stands on which side of the locked door: patients and cases by class, site and every group that figures have."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline import paths
+from pipeline.metrics.evaluation import Labelling
+from pipeline.imaging.labels import targets_of
+from pipeline.stages.calibrate.predictions import known_of_cases
+from pipeline.paths import Role
+
+DEVELOPMENT = "development"
+SIDES = dict.fromkeys((Role.TRAIN, Role.INNER, Role.HELD_OUT, Role.CALIBRATION), DEVELOPMENT)
+SIDES |= {Role.LOCKED: "locked", Role.UNLABELLED: "unlabelled"}
+
+
+def characteristics(member: str, labelling: Labelling) -> list[dict[str, Any]]:
+    """Count patients and cases of each class and group, as they were dealt to a member of the released model.
+
+    Returns
+    -------
+    list of dict
+        `who`, and `sides`: of development, locked and unlabelled, as far as there are any, (patients, cases).
+    """
+    cases = paths.read_table(paths.split(member)).merge(known_of_cases(), on="case")
+    cases = cases[cases["role"].isin(SIDES)].reset_index(drop=True)
+    side = cases["role"].map(SIDES)
+    sides = [name for name in dict.fromkeys(SIDES.values()) if (side == name).any()]
+    return [
+        {"who": who, "sides": {name: counted(cases[among & (side == name).to_numpy()]) for name in sides}}
+        for who, among in everybody(cases, labelling).items()
+    ]
+
+
+def everybody(cases: pd.DataFrame, labelling: Labelling) -> dict[str, NDArray[np.bool_]]:
+    """Tell (n,) who belongs to each class and group; a case without a label belongs to no class."""
+    task: Any = labelling.task
+    targets = targets_of(cases["label"].tolist(), labelling.classes, task)
+    found = {f"class {name}": targets[:, number] == 1 for number, name in enumerate(labelling.classes)}
+    for column in cases.filter(regex="^group_"):
+        for group in sorted(cases[column].unique()):
+            found[f"{column.removeprefix('group_')} {group}"] = (cases[column] == group).to_numpy()
+    return found
+
+
+def counted(cases: pd.DataFrame) -> tuple[int, int]:
+    """Count patients and cases."""
+    return cases["patient"].nunique(), len(cases)

@@ -1,0 +1,50 @@
+"""Whether the bundle's own transforms make of each scan what the network was trained on."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.bundle import ConfigParser
+
+from pipeline import paths
+from pipeline import runtime
+from pipeline.imaging.reading.scan import Unreadable
+
+Config = dict[str, Any]
+WHITE = 255.0
+
+
+def preparation_parity(preparation: Config, files: Mapping[str, Path], cases: Sequence[str]) -> Config:
+    """Run the preprocessing of inference.json, read as MONAI reads it, on original scans, beside what is stored.
+
+    Parameters
+    ----------
+    preparation : dict
+        The one transform of the bundle's preprocessing.
+    files : mapping
+        Case to its scan as sent.
+    cases : sequence of str
+
+    Returns
+    -------
+    dict
+        `cases` compared, those `absent` because their scan is no longer there, and the `largest_difference` in grey
+        values of 255, None if there was nothing to compare.
+    """
+    jobs = [(files[case], paths.prepared_case(case)) for case in cases if case in files and files[case].exists()]
+    found = runtime.map_cases(partial(difference, preparation=preparation), jobs, "parity of preprocessing")
+    return {"cases": len(jobs), "absent": len(cases) - len(jobs), "largest_difference": max(found, default=None)}
+
+
+def difference(job: tuple[Path, Path], preparation: Config) -> float:
+    """Tell by how many grey values a scan's planes differ from stored ones; all of them where one is refused."""
+    file, stored = job
+    parser = ConfigParser({"preprocessing": {"_target_": "Compose", "transforms": [preparation]}})
+    try:
+        found = np.asarray(parser.get_parsed_content("preprocessing")({preparation["keys"]: str(file)})["image"])
+    except Unreadable:
+        return WHITE
+    expected = np.load(stored).astype(np.float32)
+    return float(np.abs(found - expected).max()) if found.shape == expected.shape else WHITE

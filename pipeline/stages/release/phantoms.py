@@ -1,0 +1,71 @@
+"""Scans of nobody, by which a released model is tried where it arrives: two simulated heads, one with lesions."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.stages.cohort.simulate import Job, Recipe, Site, simulate
+
+SCANNER = Site(
+    patients={},
+    lesion_share=0.5,
+    voxel_mm=(3.0, 3.0, 5.0),  # a few hundred kilobytes
+    orientation="LPS",  # not the one that the network is shown, so that turning a scan is tried as well
+    tilt_deg=5,
+    csf=0.3,
+    grey=0.7,
+    white=1.0,
+    scalp=0.8,
+    bias=0.2,
+    noise=0.03,
+    full_scale=1000,
+    dtype="int16",
+)
+RECIPE = Recipe(
+    seed=9,
+    classes=("control", "lesion"),
+    lesions=(6, 6),
+    radius_mm=(8.0, 12.0),
+    darkness=(0.5, 0.8),
+    second_scan=0,
+    age_years=((50, 10), (50, 10)),
+    sites={"phantom": SCANNER},
+)
+LESIONS = {"phantom_1": False, "phantom_2": True}
+
+
+def write_phantoms(folder: Path, kind: Literal["volume", "picture"]) -> list[Path]:
+    """Draw the phantoms as files of a kind that the model takes; every call writes the same bytes.
+
+    Parameters
+    ----------
+    folder : Path
+        Is there already.
+    kind : {"volume", "picture"}
+        NIfTI heads, or the middle slice of each as an RGB picture of 8 bits.
+
+    Returns
+    -------
+    list of Path
+    """
+    files = []
+    for number, (name, lesion) in enumerate(LESIONS.items()):
+        head = simulate(Job(RECIPE, "phantom", number, 1, lesion, "", name))
+        if kind == "volume":
+            files.append(folder / f"{name}.nii.gz")
+            nib.save(head, files[-1])
+        else:
+            files.append(folder / f"{name}.png")
+            Image.fromarray(as_picture(np.asarray(head.dataobj))).save(files[-1])
+    return files
+
+
+def as_picture(voxels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Take the three slices (X, Y, Z) around the middle for red, green and blue: (Y, X, 3) from 0 to 255."""
+    middle = voxels.shape[2] // 2
+    slices = voxels[:, :, middle - 1 : middle + 2].astype(np.float64)
+    return np.asarray((slices / slices.max() * 255).swapaxes(0, 1).round(), dtype=np.uint8)

@@ -1,0 +1,1 @@
+"""report: write one page about the whole run."""

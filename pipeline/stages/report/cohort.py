@@ -1,0 +1,56 @@
+"""What the page shows of the cohort: what the audit found, images that look the same, and a few of each site."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from pipeline.stages.report.blocks import Row
+
+ACTIONS = ["refused", "repaired", "warned"]
+IMAGES_PER_SITE = 8
+
+
+def audit_findings(found: pd.DataFrame) -> list[dict[str, Any]]:
+    """Sum up what was found in the files, refusals first: what, in how many cases, what was done, what changes it.
+
+    Parameters
+    ----------
+    found : pandas.DataFrame
+        Rows of case, check, action ("refused", "repaired" or "warned"), parameter and detail.
+    """
+    ranked = found.assign(rank=found["action"].map(ACTIONS.index))
+    groups = ranked.groupby(["rank", "check", "action", "parameter"], sort=True)
+    return [
+        {
+            "check": check,
+            "action": action,
+            "parameter": parameter,
+            "count": len(group),
+            "cases": group[["case", "detail"]].to_dict("records"),
+        }
+        for (_, check, action, parameter), group in groups
+    ]
+
+
+def pairs_of_copies(pairs: Sequence[Row], thumbnails: "pd.Series[str]") -> list[dict[str, Any]]:
+    """List the pairs of images that look the same, with their thumbnails.
+
+    Parameters
+    ----------
+    pairs : sequence of mapping
+        Each with `case`, `other` and how they are alike.
+    thumbnails : pandas.Series
+        PNG in base64 by case.
+    """
+    return [
+        {**pair, "images": [{"case": pair[end], "thumbnail": thumbnails[pair[end]]} for end in ("case", "other")]}
+        for pair in pairs
+    ]
+
+
+def sample(group: pd.DataFrame) -> list[dict[str, str]]:
+    """Take a few cases of a site, of each label in turn."""
+    turn = group.groupby("label").cumcount()
+    chosen = group.assign(turn=turn).sort_values(["turn", "label"]).head(IMAGES_PER_SITE)
+    return [{"label": row.label, "thumbnail": row.thumbnail} for row in chosen.sort_values("label").itertuples()]

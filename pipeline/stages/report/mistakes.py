@@ -1,0 +1,57 @@
+"""What the page shows of the most confident mistakes: pictures, where the network looked, and its attention."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from markupsafe import Markup
+
+from pipeline.stages.report.blocks import SETS, Row
+
+METHODS = {"gradcam": "GradCAM", "occlusion": "occlusion", "none": "no map"}
+BAR_HEIGHT = 26
+FLAT = 1e-3  # attention that differs by less is the same everywhere
+
+
+def mistakes_section(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Group the mistakes by the set that was judged, and take the texts of a row apart.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        As the stage `explain` wrote them, those of a scope together.
+    """
+    return [
+        {"scope": SETS[scope], "key": scope, "rows": [_mistake(row) for row in some]}
+        for scope, some in groupby(rows, key=lambda row: row["scope"])
+    ]
+
+
+def _mistake(row: Row) -> dict[str, Any]:
+    attention = [float(share) for share in row["attention"].split(";")]
+    told = {"gradcam": "bright where it looked", "occlusion": "bright where hiding a part took most from it"}
+    return {
+        **row,
+        "told": told.get(row["method"], ""),
+        "by": METHODS[row["method"]],
+        "numbers": [int(number) for number in row["slices"].split(";")],
+        "flat": max(attention) - min(attention) < FLAT,
+        "bars": _bars(attention, int(row["shown"])),
+        "shares": attention,
+    }
+
+
+def _bars(attention: Sequence[float], shown: int) -> Markup:
+    """Draw the attention of each slice as a column under it, as wide as the strip; the one that is shown stands out."""
+    most = max(attention) or 1.0
+    columns = "".join(
+        f'<rect class="column c{2 if place == shown else 1}" x="{10 * place + 1}" width="8" {_upright(share / most)}/>'
+        for place, share in enumerate(attention)
+    )
+    title = f"Attention of each of {len(attention)} slices, {min(attention):.1%} to {max(attention):.1%}"
+    size = f'viewBox="0 0 {10 * len(attention)} {BAR_HEIGHT}" preserveAspectRatio="none"'
+    return Markup(f'<svg {size} role="img" class="bars"><title>{title}</title>{columns}</svg>')
+
+
+def _upright(share: float) -> str:
+    return f'y="{BAR_HEIGHT * (1 - share):.1f}" height="{BAR_HEIGHT * share:.1f}"'

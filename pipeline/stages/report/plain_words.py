@@ -1,0 +1,97 @@
+"""The figures of calibration in sentences that need no statistics: of a hundred patients, so many."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.stages.report.blocks import TOP_LABEL, Row
+
+LIMITS = ("", "_lower", "_upper")
+WISHED = (0.2, 0.8)  # forecasts that are told, if any were made near them
+ROUND = (0.05, *(tenth / 10 for tenth in range(1, 10)), 0.95)
+
+
+def of_hundred(curve: Sequence[Row], question: str, unit: str) -> list[str]:
+    """Say of two round forecasts how often the event happened.
+
+    Parameters
+    ----------
+    curve : sequence of mapping
+        Rows of forecast (rising) and observed with _lower and _upper, of the calibrated forecasts.
+    question : str
+        The class or label, or "top label".
+    unit : str
+        What is counted: "patients" or "images".
+
+    Returns
+    -------
+    list of str
+        One sentence for each forecast near which the curve is known; none where it is known nowhere.
+    """
+    whose = "whose most probable class is given" if question == TOP_LABEL else f"whose forecast for “{question}” is"
+    return [
+        f"Of 100 {unit} {whose} about {100 * forecast:.0f} %, it is true of about {_happened(curve, forecast)}."
+        for forecast in told(curve)
+    ]
+
+
+def _happened(curve: Sequence[Row], forecast: float) -> str:
+    return of_hundred_cases(*(along(curve, forecast, f"observed{end}") for end in LIMITS))
+
+
+def told(curve: Sequence[Row]) -> list[float]:
+    """Choose the round forecasts to tell: of those within the curve, the nearest to each of `WISHED`."""
+    forecasts = [row["forecast"] for row in curve if row["observed"] is not None]
+    within = [forecast for forecast in ROUND if forecasts and min(forecasts) <= forecast <= max(forecasts)]
+    return sorted({min(within, key=lambda one: abs(one - wished)) for wished in WISHED}) if within else []
+
+
+def along(curve: Sequence[Row], forecast: float, column: str) -> float | None:
+    """Read a curve at a forecast, between whose points it is straight; None where it has no value."""
+    known = [row for row in curve if row[column] is not None]
+    if not known:
+        return None
+    return float(np.interp(forecast, [row["forecast"] for row in known], [row[column] for row in known]))
+
+
+def of_hundred_cases(share: float | None, lower: float | None, upper: float | None) -> str:
+    """Write a share and its limits as so many of a hundred: "24 (18 to 31)"."""
+    if share is None:
+        return "an unknown number"
+    said = f"{100 * share:.0f}"
+    return said if lower is None or upper is None else f"{said} ({100 * lower:.0f} to {100 * upper:.0f})"
+
+
+def of_a_threshold(points: Sequence[Row], question: str, unit: str) -> list[str]:
+    """Say what calling positive from a threshold upwards finds and spares.
+
+    Parameters
+    ----------
+    points : sequence of mapping
+        Rows of threshold, and of sensitivity and specificity with _lower and _upper.
+    question, unit : str
+        As `of_hundred` takes them.
+    """
+    return [
+        f"Acting from a forecast of {100 * row['threshold']:.0f} % upwards, chosen on other patients, finds "
+        f"{hundred(row, 'sensitivity')} of 100 {unit} with “{question}”, "
+        f"and spares {hundred(row, 'specificity')} of 100 without."
+        for row in points
+        if row["sensitivity"] is not None and row["specificity"] is not None
+    ]
+
+
+def hundred(row: Row, name: str) -> str:
+    """Write a share of a table as so many of a hundred."""
+    return of_hundred_cases(*(row[f"{name}{end}"] for end in LIMITS))
+
+
+def of_pairs(auc: Mapping[str, Any] | None, question: str, unit: str) -> list[str]:
+    """Say what the AUC of a class means: how often one who has it is ranked above one who has not."""
+    if auc is None or question == TOP_LABEL:
+        return []
+    share = of_hundred_cases(*auc.values())
+    return [
+        f"Of two {unit}, one with “{question}” and one without, it ranks the first one higher in {share} of 100 pairs."
+    ]

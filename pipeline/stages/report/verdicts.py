@@ -1,0 +1,119 @@
+"""The verdicts in words: for each promise and comparison whether it was kept, by how much, and what could be seen."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from pipeline.stages.report.blocks import Row
+
+COMPARISONS = {"adaptation": "adapted against ImageNet", "transfer": "ImageNet against from scratch"}
+PROMISES = {  # by number: in plain words, and what was measured
+    1: ("As good with fewer labelled patients", "AUC at smaller shares of the patients, mean difference:"),
+    2: ("As good after a shorter training", "Times as fast, in image passes:"),
+    3: ("Learns less by heart", "Gap from training to held-out log-loss, smaller by:"),
+    4: ("Better at sites that it was not trained on", "AUC at new sites, mean difference:"),
+    5: ("Better in the end, with all patients", "AUC with all patients, difference:"),
+}
+SPEED = 2  # the promise that is measured by a ratio
+SAID = {"helped": "helped with", "hurt": "hurt", "no evidence": "no evidence for", "not measured": "not measured for"}
+RECIPES = {"probe": "probe on frozen features", "trained": "training"}
+
+
+def summary(verdicts: Sequence[Row], comparison: str) -> str:
+    """Count the verdicts of a comparison in one sentence.
+
+    Parameters
+    ----------
+    verdicts : sequence of mapping
+        Rows of comparison, name and verdict.
+    comparison : {"adaptation", "transfer"}
+    """
+    named: dict[str, list[str]] = {verdict: [] for verdict in SAID}
+    for row in verdicts:
+        if row["comparison"] == comparison:
+            named[row["verdict"]].append(row["name"])
+    total = sum(map(len, named.values()))
+    if len(named["not measured"]) == total:
+        return f"{comparison.capitalize()}: not measured."
+    parts = [f"helped with {len(named['helped']) or 'none'} of {total} promises{_names(named['helped'])}"]
+    parts += [
+        f"{SAID[word]} {len(named[word])}{_names(named[word])}" for word in SAID if word != "helped" and named[word]
+    ]
+    return f"{comparison.capitalize()}: {', '.join(parts)}."
+
+
+def promises(verdicts: Sequence[Row]) -> list[dict[str, Any]]:
+    """Put the verdicts of each promise side by side, one cell for each of `COMPARISONS`."""
+    names = {row["promise"]: row["name"] for row in verdicts}
+    return [
+        {
+            "number": number,
+            "name": name,
+            "plain": PROMISES[number][0],
+            "cells": [
+                verdict_cell(row)
+                for comparison in COMPARISONS
+                for row in verdicts
+                if (row["promise"], row["comparison"]) == (number, comparison)
+            ],
+        }
+        for number, name in sorted(names.items())
+    ]
+
+
+def verdict_cell(row: Row) -> dict[str, Any]:
+    """Word one verdict: what was measured, its figure with the interval, and the least that could have been shown."""
+    of_speed = row["promise"] == SPEED
+    style = ".2f" if of_speed else "+.3f"
+    detectable = row["minimum_detectable"]
+    return {
+        "comparison": row["comparison"],
+        "verdict": row["verdict"],
+        "kind": row["verdict"].replace(" ", "-"),
+        "measure": PROMISES[row["promise"]][1],
+        "measured": row["verdict"] != "not measured",
+        "figure": shown(row, style),
+        "detectable": "" if detectable is None else f"{detectable:.{2 if of_speed else 3}f}",
+        "recipe": recipe_name(row["recipe"]),
+        "counts": _counts(row),
+        "why": row["why"],
+    }
+
+
+def shown(row: Row, style: str = "+.3f", name: str = "value") -> Markup:
+    """Write a figure and, in small print, its interval, of which one end may be open.
+
+    Parameters
+    ----------
+    row : mapping
+        With the column `name`, and `lower` and `upper`, any of them None.
+    style : str
+        As `format` takes it.
+    """
+    if row[name] is None:
+        return Markup('<span class="none">not computable</span>')
+    lower, upper = ("" if row[end] is None else f"{row[end]:{style}}" for end in ("lower", "upper"))
+    said = Markup(f"{row[name]:{style}}")
+    return said + Markup(f" <small>({_limits(lower, upper)})</small>") if lower or upper else said  # numbers only
+
+
+def recipe_name(recipe: str) -> str:
+    """Name a way of training as the page does."""
+    return RECIPES.get(recipe, recipe)
+
+
+def _limits(lower: str, upper: str) -> str:
+    if lower and upper:
+        return f"{lower} to {upper}"
+    return f"from {lower}" if lower else f"up to {upper}"
+
+
+def _names(names: Sequence[str]) -> str:
+    return f" ({', '.join(names)})" if names else ""
+
+
+def _counts(row: Row) -> str:
+    if row["n"] is None:
+        return ""
+    return f"n = {row['n']:.0f} cases" + ("" if row["patients"] is None else f" of {row['patients']:.0f} patients")

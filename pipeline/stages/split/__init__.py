@@ -1,0 +1,1 @@
+"""split: reserve the test set and assign patients to folds."""

@@ -1,1 +1,0 @@
-"""What training a fold takes, shared by `adapt`, `finetune` and `evidence`."""

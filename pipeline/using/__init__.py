@@ -1,1 +1,0 @@
-"""A released model on scans, shared by `predict`, `verify`, `monitor` and the stage that packs it."""

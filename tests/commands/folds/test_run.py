@@ -1,0 +1,381 @@
+"""Folds side by side: what is run where, what is told, and that neither place nor company changes a byte."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import params
+from pipeline import runtime
+from pipeline.__main__ import LAUNCHERS, PER_FOLD, build_parser, main
+from pipeline.commands.folds import run
+from pipeline.commands.folds.run import Job, Outcome
+from pipeline.errors import Refusal
+from tests.conftest import ROOT
+from tests.stages.conftest import project  # noqa: F401 - a fixture
+
+STAGES = ("adapt", "finetune")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder whose modules can be run by `python -m`; no GPU, nothing set."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "MEDADAPT_DEVICE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(runtime, "cuda_devices", list)
+    (tmp_path / "greet.py").write_text("import sys; print('hello', *sys.argv[1:])")
+    (tmp_path / "fail.py").write_text("raise SystemExit('no such lesion')")
+    return tmp_path
+
+
+@pytest.fixture
+def no_dvc(monkeypatch):
+    """DVC replaced by a list of what it was asked to do."""
+    asked = []
+    monkeypatch.setattr(runtime, "dvc", lambda *words, **_: asked.append(words) or "{}")
+    return asked
+
+
+def never_run(job, place):
+    raise AssertionError(f"{job} was run")
+
+
+def log_lines(fold):
+    return (Path("data/scratch/folds") / f"{fold}.log").read_text().splitlines()
+
+
+def test_dummy_prints_every_command_with_its_gpu_and_threads_and_runs_nothing(
+    project,  # noqa: F811
+    monkeypatch,
+    capsys,
+):
+    project()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(runtime, "cuda_devices", lambda: ["4", "7"])
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    monkeypatch.setattr(subprocess, "run", never_run)
+    assert main(["folds", "0", "final", "2", "--jobs", "2", "--launcher", "dummy"]) == 0
+    assert capsys.readouterr().out == (
+        "python -m dvc repro split\n"
+        "CUDA_VISIBLE_DEVICES=4 OMP_NUM_THREADS=6 python -m dvc --wait-for-lock repro -s adapt@0\n"
+        "CUDA_VISIBLE_DEVICES=4 OMP_NUM_THREADS=6 python -m dvc --wait-for-lock repro -s finetune@0\n"
+        "CUDA_VISIBLE_DEVICES=7 OMP_NUM_THREADS=6 python -m dvc --wait-for-lock repro -s adapt@final\n"
+        "CUDA_VISIBLE_DEVICES=7 OMP_NUM_THREADS=6 python -m dvc --wait-for-lock repro -s finetune@final\n"
+        "CUDA_VISIBLE_DEVICES=4 OMP_NUM_THREADS=6 python -m dvc --wait-for-lock repro -s adapt@2\n"
+        "CUDA_VISIBLE_DEVICES=4 OMP_NUM_THREADS=6 python -m dvc --wait-for-lock repro -s finetune@2\n"
+    )
+
+
+def test_all_folds_of_params_are_run_unless_some_are_named(project, capsys):  # noqa: F811
+    project()
+    assert main(["folds", "--launcher", "dummy"]) == 0
+    assert re.findall(r"(\S+@\S+)", capsys.readouterr().out) == [
+        f"{stage}@{fold}" for fold in ("0", "1", "2", "final") for stage in STAGES
+    ]
+    assert main(["folds", "1", "1", "--stages", "finetune", "--launcher", "dummy"]) == 0
+    assert re.findall(r"(\S+@\S+)", capsys.readouterr().out) == ["finetune@1"]
+
+
+def test_unknown_folds_and_no_jobs_are_refused_before_anything_runs(project, no_dvc, capsys):  # noqa: F811
+    project()
+    assert main(["folds", "0", "7"]) == 1
+    assert "split.folds does not name 7; what it names is 0, 1, 2, final" in capsys.readouterr().err
+    assert main(["folds", "--jobs", "0"]) == 1
+    assert "--jobs is 0" in capsys.readouterr().err
+    assert no_dvc == []
+
+
+def test_the_front_door_knows_every_launcher_and_every_stage_of_a_fold():
+    assert set(LAUNCHERS) == set(run.LAUNCHERS)
+    assert tuple(run.OUTPUT) == PER_FOLD == tuple(build_parser().parse_args(["folds"]).stages)
+
+
+def test_without_a_gpu_one_fold_runs_at_a_time_as_under_repro_and_more_share_the_cores(here, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert run.places_for(5, None) == [{}]
+    assert run.places_for(5, 3) == [{"OMP_NUM_THREADS": "2"}] * 3
+    assert run.places_for(2, 64) == [{"OMP_NUM_THREADS": "4"}] * 2
+
+
+def test_each_gpu_gets_a_fold_and_more_jobs_than_gpus_share_them_in_turn(here, monkeypatch):
+    monkeypatch.setattr(runtime, "cuda_devices", lambda: ["0", "1"])
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")  # set by the user, so left as it is
+    assert run.places_for(5, None) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in run.places_for(5, 5)] == ["0", "1", "0", "1", "0"]
+
+
+def test_gpus_carry_the_names_that_the_user_made_visible(monkeypatch):
+    monkeypatch.delenv("MEDADAPT_DEVICE", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert runtime.cuda_devices() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,2")
+    assert runtime.cuda_devices() == ["5", "2"]
+    monkeypatch.setenv("MEDADAPT_DEVICE", "cpu")
+    assert runtime.cuda_devices() == []
+
+
+def test_two_folds_really_run_at_the_same_time_and_never_share_a_place_that_is_taken(here, no_dvc, monkeypatch):
+    monkeypatch.setattr(runtime, "cuda_devices", lambda: ["0", "1"])
+    both, taken, clashes = threading.Barrier(2, timeout=10), set(), []
+
+    def runner(job, place):
+        gpu = place["CUDA_VISIBLE_DEVICES"]
+        clashes.extend({gpu} & taken)
+        taken.add(gpu)
+        both.wait()  # breaks unless a second fold is under way
+        taken.discard(gpu)
+        return Outcome(job.fold, 1.0, STAGES, None, here)
+
+    outcomes = run.local([str(fold) for fold in range(6)], STAGES, 2, runner)
+    assert [outcome.fold for outcome in outcomes] == list("012345") and clashes == []
+    assert no_dvc == [("repro", "split")]
+
+
+def test_one_job_at_a_time_never_meets_another(here, no_dvc):
+    another = threading.Barrier(2, timeout=0.3)
+
+    def runner(job, place):
+        with pytest.raises(threading.BrokenBarrierError):  # nobody else came
+            another.wait()
+        return Outcome(job.fold, 1.0, STAGES, None, here)
+
+    assert len(run.local(["0", "1", "2"], STAGES, None, runner)) == 3
+
+
+def test_stages_of_a_fold_run_in_order_in_their_place_and_speak_into_its_log(here):
+    (here / "greet.py").write_text("import os, sys; print('hello', sys.argv[1], os.environ['OMP_NUM_THREADS'])")
+    outcome = run.run_job(Job("0", {"adapt": ["greet", "a"], "finetune": ["greet", "b"]}), {"OMP_NUM_THREADS": "3"})
+    assert (outcome.done, outcome.failed, str(outcome)) == (STAGES, None, "ok") and outcome.seconds > 0
+    assert log_lines("0") == ["hello a 3", "hello b 3"]
+
+
+def test_a_fold_stops_at_the_stage_that_failed(here):
+    outcome = run.run_job(Job("0", {"adapt": ["fail"], "finetune": ["greet"]}), {})
+    assert (outcome.done, outcome.failed, str(outcome)) == ((), "adapt", "adapt failed")
+    assert log_lines("0") == ["no such lesion"]
+
+
+def test_a_fold_that_fails_stops_no_other_and_its_log_is_shown_and_named(project, no_dvc, monkeypatch, capsys):  # noqa: F811
+    root = project()
+    (root / "greet.py").write_text("print('hello')")
+    (root / "fail.py").write_text("raise SystemExit('no such lesion')")
+    words = {"0": ["greet"], "1": ["fail"], "2": ["greet"]}
+    monkeypatch.setattr(run, "through_dvc", lambda fold, stages: Job(fold, dict.fromkeys(stages, words[fold])))
+    assert main(["folds", "0", "1", "2", "--jobs", "2"]) == 1
+    printed = capsys.readouterr()
+    assert [line.split(maxsplit=2)[::2] for line in printed.out.splitlines()] == [
+        ["fold", "outcome"],
+        ["0", "ok"],
+        ["1", "adapt failed"],
+        ["2", "ok"],
+    ]
+    assert "error: fold 1: adapt failed, see data/scratch/folds/1.log" in printed.err
+    assert "no such lesion" in printed.err and "fold 0" not in printed.err.partition("error:")[2]
+
+
+def test_folds_are_not_begun_when_the_stages_before_them_fail(project, capfd):  # noqa: F811
+    project()  # no DVC project, so that `dvc repro split` fails
+    with pytest.raises(Refusal, match="`dvc repro split` failed"):
+        run.local(["0"], STAGES, 1, never_run)
+    assert "DVC" in capfd.readouterr().err
+
+
+def test_slurm_without_its_package_or_without_slurm_says_what_to_do(here, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(Refusal, match="login node, or take --launcher local"):
+        runtime.slurm_executor(here, 1)
+    monkeypatch.setenv("MEDADAPT_SLURM_CLUSTER", "local")
+    monkeypatch.setenv("MEDADAPT_SLURM_TIME", "2:00:00")
+    with pytest.raises(Refusal, match="MEDADAPT_SLURM_TIME is '2:00:00'; it takes a whole number"):
+        runtime.slurm_executor(here, 1)
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(Refusal, match=re.escape("pip install 'medadapt[slurm]'")):
+        runtime.slurm_executor(here, 1)
+
+
+def pretend_slurm(folder, monkeypatch, sbatch):
+    """Commands of SLURM that keep the script they are given and answer as told."""
+    bin_folder = folder / "bin"
+    bin_folder.mkdir()
+    for name, script in {"srun": "", "sbatch": f'cp "$1" {folder}/script.sh\n{sbatch}'}.items():
+        (bin_folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (bin_folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_slurm_is_asked_for_what_the_environment_says(here, monkeypatch):
+    pretend_slurm(here, monkeypatch, "echo Submitted batch job 42")
+    for name, value in {"PARTITION": "gpu", "TIME": "90", "GPUS": "1", "CPUS": "8", "MEMORY": "32"}.items():
+        monkeypatch.setenv(f"MEDADAPT_SLURM_{name}", value)
+    jobs = runtime.submitted(runtime.slurm_executor(here / "slurm", 2), run.run_bare, [Job(name, {}) for name in "012"])
+    assert [job.job_id for job in jobs] == ["42_0", "42_1", "42_2"]
+    asked = set(re.findall(r"#SBATCH --(\S+)", (here / "script.sh").read_text()))
+    expected = {"partition=gpu", "time=90", "gpus-per-node=1", "cpus-per-task=8", "mem=32GB", "array=0-2%2"}
+    assert expected <= asked
+
+
+def test_a_fold_may_take_a_day_unless_the_environment_says_otherwise(here, monkeypatch):
+    pretend_slurm(here, monkeypatch, "echo Submitted batch job 42")
+    runtime.submitted(runtime.slurm_executor(here / "slurm", 1), run.run_bare, [Job("0", {})])
+    assert "#SBATCH --time=1440" in (here / "script.sh").read_text()
+
+
+def test_a_job_that_slurm_does_not_take_is_told_with_its_reason(here, monkeypatch):
+    pretend_slurm(here, monkeypatch, "echo 'invalid partition' >&2; exit 1")
+    with pytest.raises(Refusal, match="MEDADAPT_SLURM_.*invalid partition"):
+        runtime.submitted(runtime.slurm_executor(here / "slurm", 1), run.run_bare, [Job("0", {})])
+
+
+@pytest.fixture
+def local_cluster(here, no_dvc, monkeypatch):
+    """Submitit's own cluster of local processes, and jobs of tiny modules; returns what DVC was asked."""
+    monkeypatch.setenv("MEDADAPT_SLURM_CLUSTER", "local")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (here / "die.py").write_text("import os, signal; os.kill(os.getppid(), signal.SIGKILL)")
+    for file in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / file, here)
+    monkeypatch.setattr(run, "recipe", lambda stages: (here / "params.yaml").read_text())
+    return no_dvc
+
+
+def queue_of(monkeypatch, **commands):
+    """Let fold k run the given modules in place of the stages."""
+    monkeypatch.setattr(run, "bare", lambda *_: [Job(fold[1:], words) for fold, words in commands.items()])
+
+
+def test_the_books_of_dvc_get_what_succeeded_and_nothing_else(local_cluster, monkeypatch):
+    queue_of(
+        monkeypatch,
+        k0={"adapt": ["greet"], "finetune": ["greet"]},
+        k1={"adapt": ["greet"], "finetune": ["fail"]},
+        k2={"adapt": ["die"], "finetune": ["greet"]},
+        k3={},
+    )
+    outcomes = run.slurm(list("0123"), STAGES, None)
+    assert [str(outcome) for outcome in outcomes] == ["ok", "finetune failed", "the cluster's job failed", "ok"]
+    assert local_cluster == [("repro", "split"), ("commit", "-f", "adapt@0", "finetune@0", "adapt@1")]
+    assert outcomes[2].log.exists() and log_lines("1") == ["hello", "no such lesion"]
+
+
+def test_results_of_what_was_edited_meanwhile_do_not_enter_the_books(local_cluster, here, monkeypatch):
+    (here / "edit.py").write_text("open('params.yaml', 'a').write('# edited')")
+    queue_of(monkeypatch, k0={"adapt": ["edit"]})
+    with pytest.raises(Refusal, match="changed while the jobs ran.*dvc commit -f adapt@0"):
+        run.slurm(["0"], ["adapt"], None)
+    assert local_cluster == [("repro", "split")]
+
+
+def test_nothing_is_queued_where_nothing_changed(local_cluster, monkeypatch):
+    queue_of(monkeypatch, k0={}, k1={})
+    monkeypatch.setattr(run, "run_bare", never_run)
+    assert [str(outcome) for outcome in run.slurm(["0", "1"], STAGES, None)] == ["ok", "ok"]
+    assert local_cluster == [("repro", "split")]
+
+
+def test_a_fold_is_run_from_its_first_changed_stage_on(monkeypatch):
+    changed = {"adapt@1": [], "finetune@2": []}
+    monkeypatch.setattr(runtime, "dvc", lambda *words: json.dumps(changed))
+    assert {job.fold: list(job.commands) for job in run.bare(["0", "1", "2"], STAGES)} == {
+        "0": [],
+        "1": ["adapt", "finetune"],
+        "2": ["finetune"],
+    }
+    assert run.bare(["2"], STAGES)[0].commands == {"finetune": ["pipeline", "finetune", "--fold", "2"]}
+
+
+def test_what_the_stages_go_by_differs_after_a_change_of_their_parameters_code_or_cases_only(here):
+    (here / "params.yaml").write_text(params_text := (ROOT / "params.yaml").read_text())
+    (here / "dvc.yaml").write_text(
+        "stages:\n  adapt: {params: [adapt], deps: [code.py, cases, 'data/split/${item.fold}.csv']}"
+    )
+    (here / "code.py").write_text("a = 1")
+    (here / "cases").mkdir()
+    before = run.recipe(["adapt"])
+    (here / "params.yaml").write_text(params_text.replace("bins: 10", "bins: 11"))
+    (here / "code.py").write_text("a = 1")
+    assert params.load().calibrate.bins == 11 and run.recipe(["adapt"]) == before
+    (here / "cases" / "new.npy").touch()
+    assert run.recipe(["adapt"]) != before
+    before = run.recipe(["adapt"])
+    (here / "code.py").write_text("a = 2")
+    assert run.recipe(["adapt"]) != before
+    before = run.recipe(["adapt"])
+    (here / "params.yaml").write_text(params_text.replace("strength: 0.5", "strength: 0.6"))
+    assert run.recipe(["adapt"]) != before
+
+
+def test_a_bare_stage_does_not_write_through_a_hard_link_into_the_cache(here):
+    (here / "cached").write_text("old")
+    (here / "data/adapted/0").mkdir(parents=True)
+    (here / "data/adapted/0/encoder").hardlink_to(here / "cached")
+    (here / "write.py").write_text(
+        "import os; os.makedirs('data/adapted/0', exist_ok=True); open('data/adapted/0/encoder', 'w').write('new')"
+    )
+    assert run.run_bare(Job("0", {"adapt": ["write"]})).failed is None
+    assert ((here / "cached").read_text(), (here / "data/adapted/0/encoder").read_text()) == ("old", "new")
+
+
+def test_a_job_of_slurm_uses_as_many_threads_as_it_was_given_cores(here, monkeypatch):
+    (here / "threads.py").write_text("import os; print(os.environ['OMP_NUM_THREADS'])")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "6")
+    run.run_bare(Job("0", {"adapt": ["threads"]}))
+    assert log_lines("0") == ["6"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    run.run_bare(Job("0", {"adapt": ["threads"]}))
+    assert log_lines("0") == ["2"]
+
+
+def whole_project(root):
+    """Complete a project by the code that its stages depend on, git and DVC."""
+    shutil.copytree(ROOT / "pipeline", root / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / ".dvc").mkdir()
+    for name in (".gitignore", ".dvcignore", ".dvc/config"):
+        shutil.copy(ROOT / name, root / name)
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+
+
+def results(root):
+    """Read all that the stages of the folds wrote."""
+    files = [file for folder in ("adapted", "folds") for file in (root / "data" / folder).rglob("*") if file.is_file()]
+    return {str(file.relative_to(root)): file.read_bytes() for file in files}
+
+
+@pytest.mark.slow
+def test_folds_side_by_side_and_as_jobs_give_the_bytes_of_one_after_another_and_leave_dvc_clean(
+    project,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+):
+    root = project(split__folds=["0", "final"])
+    whole_project(root)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # sums over another number of threads differ in their last digits
+    run.repro("split")
+    targets = [f"{stage}@{fold}" for fold in ("0", "final") for stage in STAGES]
+    found = {}
+    for name, words in {
+        "one after another": [sys.executable, "-m", "dvc", "repro", *targets],
+        "side by side": [sys.executable, "-m", "pipeline", "folds", "--jobs", "2"],
+        "as jobs": [sys.executable, "-m", "pipeline", "folds", "--launcher", "slurm"],
+    }.items():
+        place = tmp_path / name.replace(" ", "_")
+        shutil.copytree(root, place)
+        environment = {**os.environ, "MEDADAPT_SLURM_CLUSTER": "local", "DVC_NO_ANALYTICS": "1"}
+        done = subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{name}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
+        monkeypatch.chdir(place)
+        assert json.loads(runtime.dvc("status", "--json", *targets)) == {}, name
+        found[name] = results(place)
+    reference = found.pop("one after another")
+    assert len([name for name in reference if name.endswith(("model.safetensors", "encoder.safetensors"))]) == 4
+    for name, written in found.items():
+        assert {file for file in reference if written.get(file) != reference[file]} == set(), name
+        assert written.keys() == reference.keys()

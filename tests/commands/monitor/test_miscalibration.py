@@ -1,0 +1,74 @@
+"""Whether evidence of wrong probabilities comes when they are wrong, and stays away when they are right."""
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from pipeline.commands.monitor.miscalibration import miscalibration, pooled, waiting
+
+
+def forecasts(seed, n, intercept=0.0, slope=1.0):
+    """Forecasts whose events follow the line of Cox."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(-0.5, 1.5, size=n)
+    return expit(logits), rng.random(n) < expit(intercept + slope * logits)
+
+
+def test_right_forecasts_hardly_ever_raise_an_alarm():
+    alarms = [miscalibration(*forecasts(seed, 300)).max() >= np.log(20) for seed in range(400)]
+    assert np.mean(alarms) < 0.05 + 2 * 0.011
+
+
+@pytest.mark.parametrize(("intercept", "slope"), [(-1, 1), (1, 1), (0, 0.4), (0, 2.2)])
+def test_wrong_forecasts_raise_one(intercept, slope):
+    alarms = [miscalibration(*forecasts(seed, 300, intercept, slope)).max() >= np.log(20) for seed in range(30)]
+    assert np.mean(alarms) > 0.9
+
+
+def test_the_mean_capital_over_both_outcomes_is_what_was_there_before():
+    probabilities, events = forecasts(0, 10)
+    before = np.exp(miscalibration(probabilities[:9], events[:9])[-1])
+    after = [np.exp(miscalibration(probabilities, np.append(events[:9], last))[-1]) for last in (False, True)]
+    assert np.dot(after, [1 - probabilities[9], probabilities[9]]) == pytest.approx(before)
+
+
+def test_a_certain_forecast_that_was_wrong_is_no_error():
+    assert np.isfinite(miscalibration(np.array([0.0, 1.0]), np.array([True, False]))).all()
+
+
+def test_forecasts_that_go_wrong_late_raise_an_alarm_all_the_same():
+    right, wrong = forecasts(3, 500), forecasts(4, 200, intercept=1.5)
+    log_capital = miscalibration(*(np.concatenate(both) for both in zip(right, wrong, strict=True)))
+    assert log_capital[:500].max() < np.log(20) and log_capital.max() > np.log(100)
+
+
+def several(seed, n, shift=(0.0, 0.0, 0.0)):
+    """Bet on three labels that share much of their outcomes; one in five is not known, of no label by what it is."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(-0.5, 1.5, size=n)[:, None] + rng.normal(0, 0.5, size=(n, 3))
+    events = rng.random((n, 1)) < expit(logits + shift)  # one lot for all labels of a patient
+    known = rng.random((n, 3)) < 0.8
+    pairs = zip(expit(logits).T, events.T, known.T, strict=True)
+    return [waiting(miscalibration(p[k], y[k]), np.flatnonzero(k), n) for p, y, k in pairs]
+
+
+def test_labels_that_go_together_raise_no_more_false_alarms_than_one():
+    alarms = [pooled(several(seed, 200)).max() >= np.log(20) for seed in range(300)]
+    assert np.mean(alarms) < 0.05 + 2 * 0.0126
+
+
+def test_one_wrong_label_among_three_is_found_and_never_later_than_by_a_limit_for_each():
+    for seed in range(20):
+        parts = several(seed, 400, shift=(0, 1.2, 0))
+        together, apart = pooled(parts) >= np.log(20), np.max(parts, axis=0) >= np.log(60)
+        assert together.any() and together[apart].all()
+        assert np.argmax([part[-1] for part in parts]) == 1
+
+
+def test_a_capital_waits_while_a_label_is_not_known():
+    assert waiting(np.array([0.5, 0.2]), np.array([1, 3]), 5).tolist() == pytest.approx([0, 0.5, 0.5, 0.2, 0.2])
+
+
+def test_the_capital_of_several_labels_is_the_mean_of_theirs():
+    parts = [np.log([2.0, 8.0]), np.log([1.0, 0.5]), np.zeros(2)]
+    np.testing.assert_allclose(np.exp(pooled(parts)), [4 / 3, 9.5 / 3])

@@ -1,0 +1,86 @@
+import json
+
+import numpy as np
+import pytest
+from scipy.special import expit, logit
+
+from pipeline.commands.predict.site_update import change_from, cross_fitted, update_for, update_site
+from pipeline.metrics.calibrators.updating import fit_recalibration
+
+CLASSES = ["well", "ill"]
+
+
+def site(n=600, shift=1.2, slope=0.5, seed=0):
+    """A hospital with more ill patients, and forecasts that are too sure there."""
+    rng = np.random.default_rng(seed)
+    forecast = expit(rng.normal(0, 2, n))
+    labels = (rng.random(n) < expit(shift + slope * logit(forecast))).astype(int)
+    return np.stack([1 - forecast, forecast], axis=1), labels, np.arange(n).astype(str)
+
+
+def test_the_shift_and_the_slope_of_a_simulated_hospital_are_found_within_their_intervals():
+    found = update_site(*site(), CLASSES)
+    assert found.update == "intercept and slope"
+    shift, slope = found.intervals["intercept of ill against well"], found.intervals["slope"]
+    assert shift["lower"] < 1.2 < shift["upper"] and slope["lower"] < 0.5 < slope["upper"]
+    assert slope["upper"] < 1 and shift["lower"] > 0
+
+
+def test_before_and_after_are_told_and_what_is_after_is_right_again():
+    found = update_site(*site(), CLASSES)
+    assert found.before["calibration in the large"]["lower"] > 0 and found.before["calibration slope"]["upper"] < 1
+    after = found.after
+    assert abs(after["calibration in the large"]["value"]) < 0.15
+    assert abs(after["calibration slope"]["value"] - 1) < 0.2
+    assert after["log-loss"]["value"] < found.before["log-loss"]["value"]
+
+
+def test_no_patient_is_judged_by_an_update_that_saw_him():
+    probabilities, labels, patients = site(80)
+    found = cross_fitted(probabilities, labels, patients, "intercept")
+    part = np.unique(patients, return_inverse=True)[1] % 10 == 3
+    expected = fit_recalibration(probabilities[~part], labels[~part], "intercept").apply(probabilities[part])
+    np.testing.assert_array_equal(found[part], expected)
+    labels[part] = 1 - labels[part]
+    np.testing.assert_array_equal(cross_fitted(probabilities, labels, patients, "intercept")[part], expected)
+
+
+def test_where_nothing_differs_the_update_says_nothing_but_noise_and_the_interval_holds_zero():
+    shift = update_site(*site(200, shift=0, slope=1), CLASSES).intervals["intercept of ill against well"]
+    assert shift["lower"] < 0 < shift["upper"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "update"),
+    [
+        ([19, 90], "intercept"),
+        ([20, 90], "intercept and slope"),
+        ([25, 25, 90], "intercept"),
+        ([30] * 3, "intercept and slope"),
+    ],
+)
+def test_the_slope_is_fitted_with_ten_patients_of_the_rarest_class_for_each_number(counts, update):
+    assert update_for(counts) == update
+
+
+def test_patients_are_counted_not_their_images():
+    probabilities, labels, patients = site(60)
+    labels[:30], patients[:30] = 1, "one"
+    labels[30:] = 0
+    found = update_site(probabilities, labels, patients, CLASSES)
+    assert found.patients == {"well": 30, "ill": 1} and found.update == "intercept" and found.change.slope == 1
+
+
+def test_a_class_that_nobody_has_is_refused_by_its_name():
+    probabilities, labels, patients = site(40)
+    with pytest.raises(ValueError, match="no scan is labelled 'ill'"):
+        update_site(probabilities, 0 * labels, patients, CLASSES)
+
+
+def test_a_change_survives_json_and_one_of_other_classes_or_numbers_is_refused():
+    found = update_site(*site(), CLASSES)
+    values = json.loads(json.dumps(found.as_json()))
+    assert change_from(values, 2) == found.change
+    for broken in ({"intercepts": [0.0] * 3, "slope": 1}, {"intercepts": [0.0, float("nan")], "slope": 1}):
+        with pytest.raises(ValueError, match="finite"):
+            change_from(values | {"change": broken}, 2)

@@ -1,0 +1,335 @@
+import copy
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from pipeline.learning.models.backbones import build_encoder, fit_channels, preprocessing_of
+from pipeline.learning.models.classifier import Activations, Classifier
+from pipeline.learning.models.encoder import inference
+from pipeline.learning.models.families import UnknownEncoder
+
+FAMILIES = ["test_efficientnet", "test_resnet", "test_convnext", "densenet121", "vgg11_bn", "tf_efficientnet_lite0"]
+REGISTRY = {
+    "vgg16_bn": 64,
+    "resnet18": 64,
+    "resnet50": 64,
+    "densenet121": 64,
+    "tf_efficientnet_lite0": 64,
+    "efficientnet_b0": 64,
+    "convnext_tiny": 64,
+    "vit_small_patch16_224": 48,
+}
+POOLINGS = ["test_vit", "test_vit2", "test_vit4", "vit_wee_patch16_reg1_gap_256", "deit_tiny_distilled_patch16_224"]
+
+
+@torch.no_grad()
+def lively(name, size):
+    """A random network of timm whose features differ from image to image, as those of a trained one do."""
+    dynamic = {"dynamic_img_size": True} if "vit" in name or "deit" in name else {}
+    model = timm.create_model(name, num_classes=0, **dynamic)
+    for key, value in model.named_parameters():
+        if key.endswith("gamma"):
+            value.fill_(0.5)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    model.train().forward_features(torch.randn(4, 3, size, size))
+    return model.eval()
+
+
+@pytest.fixture(scope="module", params=REGISTRY.items(), ids=REGISTRY)
+def trio(request):
+    """A network of timm, the same as an encoder, and two images.
+
+    In double precision: a random network amplifies rounding as no trained one does.
+    """
+    torch.manual_seed(0)
+    name, size = request.param
+    model = lively(name, size).double()
+    encoder = build_encoder(name, 3, model.state_dict(), pooled_stages=3).eval().double()
+    return model, encoder, torch.randn(2, 3, size, size, dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def inflated(trio):
+    """The same network inflated, in single precision, and two volumes of four slices."""
+    model, _, images = trio
+    name = model.pretrained_cfg["architecture"]
+    if "vit" in name:
+        pytest.skip("a vision transformer is not inflated; another test holds that it is refused")
+    volumes = torch.randn(2, 3, 4, *images.shape[2:], generator=torch.Generator().manual_seed(1))
+    return name, build_encoder(name, 3, model.state_dict(), pooled_stages=3, filter_depth=3).eval(), volumes
+
+
+def as_timm_keeps(maps, model):
+    return maps.squeeze(3).transpose(1, 2) if hasattr(model, "pos_embed") else maps
+
+
+@torch.no_grad()
+def test_every_network_of_the_registry_composes_to_timms_own_features(trio):
+    model, encoder, images = trio
+    maps, _ = encoder.run(images, images.new_zeros(2, 0))
+    expected = model.forward_features(images)
+    assert expected.std(dim=0).mean() > 1e-3  # the two images are told apart
+    torch.testing.assert_close(as_timm_keeps(maps, model), expected, rtol=1e-6, atol=1e-6)
+
+
+@torch.no_grad()
+def test_every_network_can_be_split_anywhere_without_changing_its_features(trio):
+    _, encoder, images = trio
+    expected = encoder(images)
+    assert expected.shape == (2, encoder.width) and expected.isfinite().all()
+    assert len(encoder.stages) >= 5
+    for boundary in range(len(encoder.stages) + 1):
+        maps, pooled = encoder.run(images, images.new_zeros(2, 0), last=boundary)
+        stored = maps.clone(memory_format=torch.contiguous_format)
+        torch.testing.assert_close(encoder.run(stored, pooled, first=boundary)[1], expected, rtol=1e-6, atol=1e-6)
+
+
+@torch.no_grad()
+def test_every_network_says_the_same_twice_and_of_each_image_by_itself(trio):
+    _, encoder, images = trio
+    assert torch.equal(encoder(images), encoder(images))
+    torch.testing.assert_close(encoder(images)[:1], encoder(images[:1]), rtol=1e-6, atol=1e-6)
+
+
+def test_the_gradient_reaches_the_first_stage_of_every_network(trio):
+    _, encoder, images = trio
+    encoder.zero_grad()
+    encoder(images).square().sum().backward()
+    gradients = {name: value.grad for name, value in encoder.stages[0].named_parameters()}
+    assert gradients and all(gradient is not None for gradient in gradients.values())
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    assert all(gradient.abs().max() > 0 for name, gradient in gradients.items() if name.endswith("weight"))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("channels", [1, 2, 5, 9])
+def test_every_network_responds_alike_to_the_same_grey_image_in_any_number_of_channels(trio, channels):
+    model, encoder, images = trio
+    grey = images[:, :1]
+    other = build_encoder(model.pretrained_cfg["architecture"], channels, model.state_dict()).eval().double()
+    first = [network.stages[0](grey.repeat(1, n, 1, 1)) for network, n in ((encoder, 3), (other, channels))]
+    torch.testing.assert_close(first[1], first[0], rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_every_inflated_network_gives_equal_slices_the_features_of_one(trio, inflated):
+    _, flat, images = trio
+    _, deep, _ = inflated
+    found = copy.deepcopy(deep).double()(images.unsqueeze(2).repeat(1, 1, 3, 1, 1))
+    torch.testing.assert_close(found, flat(images), rtol=1e-4, atol=1e-4)  # its weights went through single precision
+    assert deep.width == flat.width and deep.first_pooled == flat.first_pooled
+
+
+@torch.no_grad()
+def test_every_inflated_network_can_be_split_anywhere_to_the_bit(inflated):
+    _, deep, volumes = inflated
+    expected = deep(volumes)
+    assert expected.shape == (2, deep.width) and expected.isfinite().all()
+    for boundary in range(len(deep.stages) + 1):
+        maps, pooled = deep.run(volumes, volumes.new_zeros(2, 0), last=boundary)
+        stored = maps.clone(memory_format=torch.contiguous_format)
+        assert torch.equal(deep.run(stored, pooled, first=boundary)[1], expected), boundary
+
+
+@torch.no_grad()
+def test_every_inflated_network_is_the_same_to_the_bit_after_its_weights_were_stored(inflated):
+    name, deep, volumes = inflated
+    fresh = build_encoder(name, 3, pooled_stages=3, filter_depth=3).eval()
+    assert not torch.equal(fresh(volumes), deep(volumes))
+    fresh.load_state_dict(deep.state_dict())
+    ours = {f"encoder.{key}": value for key, value in deep.state_dict().items()}
+    started = build_encoder(name, 3, ours, pooled_stages=3, filter_depth=3).eval()
+    assert torch.equal(fresh(volumes), deep(volumes)) and torch.equal(started(volumes), deep(volumes))
+
+
+@torch.no_grad()
+def test_every_inflated_network_is_ready_to_score_with_its_channels_last(inflated):
+    _, deep, volumes = inflated
+    ready = inference(copy.deepcopy(deep))
+    torch.testing.assert_close(ready(volumes), deep(volumes), rtol=1e-4, atol=1e-4)
+    kernels = [value for value in ready.parameters() if value.ndim == 5]
+    assert kernels and all(value.is_contiguous(memory_format=torch.channels_last_3d) for value in kernels)
+    assert not any(value.requires_grad for value in ready.parameters())
+
+
+@pytest.mark.parametrize("name", [name for name in (*REGISTRY, *POOLINGS) if "vit" in name or "deit" in name])
+def test_an_encoder_that_cannot_be_inflated_is_refused_with_the_parameter(name):
+    with pytest.raises(UnknownEncoder, match=f"adapt.filter_depth: {name} cannot be inflated: a vision transformer"):
+        build_encoder(name, 3, filter_depth=3)
+
+
+@pytest.mark.parametrize("depth", [0, 2, -3])
+def test_filters_without_a_middle_slice_are_refused_with_the_parameter(depth):
+    with pytest.raises(UnknownEncoder, match=f"adapt.filter_depth: .* must be odd, to have a middle; it is {depth}"):
+        build_encoder("test_resnet", 3, filter_depth=depth)
+
+
+def test_weights_of_an_inflated_encoder_fit_no_other_depth():
+    deep = build_encoder("test_resnet", 3, filter_depth=3).state_dict()
+    ours = {f"encoder.{key}": value for key, value in deep.items()}
+    for depth in (1, 5):
+        with pytest.raises(ValueError, match=f"do not fit test_resnet at adapt.filter_depth {depth}"):
+            build_encoder("test_resnet", 3, ours, filter_depth=depth)
+    with pytest.raises(ValueError, match="do not fit test_resnet"):
+        build_encoder("test_resnet", 3, deep, filter_depth=3)  # without the prefix they would be timm's
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("channels", [3, 1, 2, 9])
+def test_weights_of_ours_start_an_inflated_encoder_in_any_number_of_channels(channels):
+    grey = torch.randn(2, 1, 5, 48, 48)
+    for depth in (1, 3):
+        trained = build_encoder("test_resnet", 3, pooled_stages=2, filter_depth=depth)
+        ours = {f"encoder.{key}": value for key, value in trained.state_dict().items()}
+        one = build_encoder("test_resnet", 3, ours, pooled_stages=2, filter_depth=3).eval()
+        other = build_encoder("test_resnet", channels, ours, pooled_stages=2, filter_depth=3).eval()
+        found, expected = other(grey.repeat(1, channels, 1, 1, 1)), one(grey.repeat(1, 3, 1, 1, 1))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.no_grad()
+def test_the_stages_of_every_family_compose_to_timms_own_features(name):
+    model = timm.create_model(name, num_classes=0).eval()
+    encoder = build_encoder(name, 3, model.state_dict()).eval()
+    images = torch.randn(2, 3, 64, 64)
+    maps, _ = encoder.run(images, torch.zeros(2, 0))
+    torch.testing.assert_close(maps, model.forward_features(images), rtol=1e-4, atol=1e-4)
+    assert encoder(images).shape == (2, encoder.width)
+    assert len(encoder.stages) >= 4
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext"])
+@torch.no_grad()
+def test_pooled_features_are_those_that_timms_classifier_sees(name):
+    model = timm.create_model(name, num_classes=0).eval()
+    images = torch.randn(2, 3, 64, 64)
+    expected = model.forward_head(model.forward_features(images), pre_logits=True)
+    torch.testing.assert_close(
+        build_encoder(name, 3, model.state_dict()).eval()(images), expected, rtol=1e-4, atol=1e-4
+    )
+
+
+@torch.no_grad()
+def test_any_prefix_can_be_computed_once_and_continued():
+    encoder = build_encoder("test_efficientnet", 3, pooled_stages=3).eval()
+    images = torch.randn(2, 3, 64, 64)
+    for boundary in range(len(encoder.stages) + 1):
+        half = encoder.run(images, torch.zeros(2, 0), last=boundary)
+        torch.testing.assert_close(encoder.run(*half, first=boundary)[1], encoder(images))
+
+
+@torch.no_grad()
+def test_features_are_the_means_of_the_last_stages_side_by_side():
+    encoder = build_encoder("test_resnet", 3, pooled_stages=2).eval()
+    images = torch.randn(2, 3, 64, 64)
+    before = encoder.run(images, torch.zeros(2, 0), last=len(encoder.stages) - 1)[0]
+    expected = torch.cat([before.mean(dim=(2, 3)), encoder.stages[-1](before).mean(dim=(2, 3))], dim=1)
+    torch.testing.assert_close(encoder(images), expected)
+    assert encoder.width == expected.shape[1]
+
+
+@torch.no_grad()
+def test_one_channel_gives_what_three_equal_channels_give():
+    state = timm.create_model("test_resnet").state_dict()
+    grey = torch.randn(2, 1, 48, 48)
+    one, three = (build_encoder("test_resnet", n, state).eval() for n in (1, 3))
+    torch.testing.assert_close(one(grey), three(grey.repeat(1, 3, 1, 1)), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_more_channels_keep_the_scale_of_the_response():
+    state = timm.create_model("test_resnet").state_dict()
+    grey = torch.randn(2, 1, 48, 48)
+    three, nine = (build_encoder("test_resnet", n, state).eval() for n in (3, 9))
+    first = [encoder.stages[0](grey.repeat(1, n, 1, 1)) for encoder, n in ((three, 3), (nine, 9))]
+    torch.testing.assert_close(first[0], first[1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_kernel_for_two_channels_shares_what_three_had():
+    kernel = torch.tensor([1.0, 2.0, 6.0]).reshape(1, 3, 1, 1)
+    assert fit_channels(kernel, 2).flatten().tolist() == [4.5, 4.5]
+    assert fit_channels(kernel, 6).flatten().tolist() == [0.5, 1.0, 3.0, 0.5, 1.0, 3.0]
+    assert fit_channels(kernel.half(), 1).dtype == torch.float16
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+@torch.no_grad()
+def test_a_vision_transformer_pools_the_tokens_that_timm_pools(name):
+    model = lively(name, 48)
+    images = torch.randn(2, 3, 48, 48)
+    expected = model.forward_head(model.forward_features(images), pre_logits=True)
+    encoder = build_encoder(name, 3, model.state_dict()).eval()
+    torch.testing.assert_close(encoder(images), expected, rtol=1e-4, atol=1e-4)
+    assert encoder.width == expected.shape[1] and len(encoder.stages) == 5
+
+
+@torch.no_grad()
+def test_a_vision_transformer_at_its_own_size_is_timms_without_any_interpolation():
+    model = timm.create_model("test_vit", num_classes=0).eval()
+    images = torch.randn(1, 3, 160, 160)
+    encoder = build_encoder("test_vit", 3, model.state_dict()).eval()
+    torch.testing.assert_close(encoder(images), model(images), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(32, 32), (48, 80), (50, 50)])
+def test_a_vision_transformer_takes_images_of_any_size(size):
+    encoder = build_encoder("test_vit", 3, pooled_stages=2).eval()
+    maps, pooled = encoder.run(torch.randn(2, 3, *size), torch.zeros(2, 0))
+    patches = -(-size[0] // 16) * -(-size[1] // 16)
+    assert maps.shape == (2, 64, 1 + patches, 1) and pooled.shape == (2, 128)
+
+
+@torch.no_grad()
+def test_the_features_of_earlier_blocks_are_their_class_tokens():
+    encoder = build_encoder("test_vit", 3, pooled_stages=2).eval()
+    images = torch.randn(2, 3, 48, 48)
+    before = encoder.run(images, torch.zeros(2, 0), last=4)[0]
+    expected = torch.cat([before[:, :, 0, 0], encoder.stages[4](before)[:, :, 0, 0]], dim=1)
+    torch.testing.assert_close(encoder(images), expected)
+
+
+@torch.no_grad()
+def test_a_classifier_stores_tokens_as_it_stores_maps():
+    network = Classifier("test_vit", 3, 2, pooled_stages=3).eval()
+    planes = torch.randint(0, 256, (2, 6, 48, 48))
+    for boundary in range(len(network.encoder.stages)):
+        stored = network.activations(planes, last=boundary)
+        halved = Activations(*(part.half().float() for part in (stored.maps, stored.pooled)))
+        torch.testing.assert_close(network.judge(halved, boundary), network(planes), rtol=1e-2, atol=1e-2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
+@pytest.mark.parametrize("channels", [3, 1, 2, 9])
+def test_the_weights_of_a_classifier_of_ours_start_another_in_any_number_of_channels(name, channels):
+    trained = Classifier(name, 3, 4, pooled_stages=2).eval()
+    encoder = build_encoder(name, channels, trained.state_dict(), pooled_stages=2).eval()
+    grey = torch.randn(2, 1, 48, 48)
+    found, expected = (network(grey.repeat(1, n, 1, 1)) for network, n in ((encoder, channels), (trained.encoder, 3)))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="do not fit test_efficientnet"):
+        build_encoder("test_efficientnet", 3, trained.state_dict())
+
+
+def test_an_unknown_name_and_an_unknown_family_are_refused():
+    with pytest.raises(UnknownEncoder, match="knows no model 'resnet_of_ours'"):
+        build_encoder("resnet_of_ours", 3)
+    with pytest.raises(UnknownEncoder, match="ByobNet, which is not one of EfficientNet"):
+        build_encoder("test_byobnet", 3)
+    with pytest.raises(UnknownEncoder, match="pools its tokens by 'map'"):
+        build_encoder("test_vit3", 3)
+
+
+def test_weights_of_another_network_are_refused():
+    with pytest.raises(ValueError, match="do not fit test_resnet"):
+        build_encoder("test_resnet", 3, timm.create_model("test_efficientnet").state_dict())
+
+
+def test_the_default_encoder_expects_grey_values_around_one_half():
+    assert preprocessing_of("tf_efficientnet_lite0") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

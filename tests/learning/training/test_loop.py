@@ -1,0 +1,395 @@
+import copy
+import dataclasses
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from pipeline.learning.training.alignment.base import Target
+from pipeline.learning.training.cases import FrozenCases, WholeCases
+from pipeline.learning.training.checkpoint import Checkpoint
+from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.training.loop import fit, make_accelerator
+from pipeline.learning.training.recipe import Recipe, parameter_groups
+from pipeline.learning.training.alignment.losses import alignment
+from tests.conftest import ROOT, TINY_ENCODER
+
+RECIPE = Recipe(2, epochs=6, patience=6, batch_size=8, learning_rate=1e-2, rate_decay=0.5, weight_decay=0.0)
+
+
+def task(n=24, seed=0):
+    """Bright squares against dark ones, seen through the frozen stages."""
+    labels, planes = torch.arange(n) % 2, unfrozen(n, seed)
+    torch.manual_seed(1)
+    network = Classifier(TINY_ENCODER, 3, 2).eval()
+    with torch.no_grad():
+        frozen = network.activations(planes, last=len(network.encoder.stages) - 2)
+    maps, pooled = frozen.maps.half(), frozen.pooled.half()
+    first = len(network.encoder.stages) - 2
+    return network, FrozenCases(torch.stack([maps, maps]), torch.stack([pooled, pooled]), torch.eye(2)[labels], first)
+
+
+def deep_task(n=12):
+    """Bright volumes against dark ones, seen through the frozen stages of an inflated encoder."""
+    labels = torch.arange(n) % 2
+    planes = torch.rand(n, 5, 32, 32, generator=torch.Generator().manual_seed(0)) * 60
+    torch.manual_seed(1)
+    network = Classifier(TINY_ENCODER, 1, 2, filter_depth=3).eval()
+    with torch.no_grad():
+        frozen = network.activations(planes + 120 * labels.view(-1, 1, 1, 1), last=len(network.encoder.stages) - 2)
+    first = len(network.encoder.stages) - 2
+    return network, FrozenCases(frozen.maps.half()[None], frozen.pooled.half()[None], torch.eye(2)[labels], first)
+
+
+def unfrozen(n=24, seed=0):
+    """The squares of `task` themselves."""
+    draws = torch.Generator().manual_seed(seed)
+    return torch.rand(n, 3, 32, 32, generator=draws) * 60 + 120 * (torch.arange(n) % 2).view(-1, 1, 1, 1)
+
+
+class Watching:
+    """Cases that write down which of them are drawn with which seeds."""
+
+    def __init__(self, cases, drawn):
+        self.cases, self.seen, self.targets, self.first = cases, drawn, cases.targets, cases.first
+
+    def drawn(self, rows, seeds):
+        self.seen.append((rows.tolist(), seeds.tolist()))
+        return self.cases.drawn(rows, seeds)
+
+    def plain(self, rows):
+        return self.cases.plain(rows)
+
+
+def trained(recipe=RECIPE, seed=0):
+    network, cases = task()
+    curve = fit(network, cases, cases, recipe, make_accelerator("cpu"), seed)
+    return network, curve
+
+
+def test_training_lowers_the_inner_loss_and_keeps_the_best_epoch():
+    _, curve = trained()
+    best = min(curve, key=lambda epoch: epoch.inner_loss)
+    assert best.inner_loss < curve[0].inner_loss - 0.05
+    assert [epoch for epoch in curve if epoch.best][-1] == best
+
+
+def test_an_inflated_encoder_trains_from_stored_volumes():
+    network, cases = deep_task()
+    assert cases.maps.ndim == 7 and cases.maps.shape[2] == 1 and cases.maps.shape[4] == 5  # every slice is kept
+    kernels = [value.clone() for value in network.encoder.stages[-1].parameters()]
+    recipe = dataclasses.replace(RECIPE, epochs=20, patience=20)
+    curve = fit(network, cases, cases, recipe, make_accelerator("cpu"), 0)
+    assert min(epoch.inner_loss for epoch in curve) < curve[0].inner_loss / 2
+    assert not any(map(torch.equal, kernels, network.encoder.stages[-1].parameters()))
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
+    (one, curve), (two, same), (three, _) = trained(), trained(), trained(seed=1)
+    assert curve == same
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(one.state_dict().values(), three.state_dict().values(), strict=True)
+    )
+
+
+def test_frozen_stages_and_normalisation_statistics_stay():
+    before, _ = task()
+    after, _ = trained()
+    boundary = len(before.encoder.stages) - 2
+    for name, value in before.state_dict().items():
+        stage = int(name.split(".")[2]) if "stages" in name else 99
+        if stage < boundary or "running" in name:
+            assert torch.equal(value, after.state_dict()[name]), name
+    assert not torch.equal(before.head.weight, after.head.weight)
+
+
+def test_a_network_that_begins_with_nothing_learns_statistics_from_its_batches_where_it_is_trained_and_only_there():
+    before, _ = task()
+    after, curve = trained(dataclasses.replace(RECIPE, batch_statistics=True))
+    boundary = len(before.encoder.stages) - 2
+    moved = {}
+    for name, value in before.encoder.state_dict().items():
+        if "running" in name:
+            moved.setdefault(int(name.split(".")[1]) >= boundary, []).append(
+                not torch.equal(value, after.encoder.state_dict()[name])
+            )
+    assert all(moved[True]) and not any(moved[False])
+    assert min(epoch.inner_loss for epoch in curve) < curve[0].inner_loss
+    assert not any(module.training for module in after.modules())
+
+
+def test_learned_statistics_are_those_of_the_epoch_that_is_kept():
+    network, cases = task()
+    recipe = dataclasses.replace(RECIPE, batch_statistics=True)
+    fit(network, cases, cases, recipe, make_accelerator("cpu"), 0)  # a start that is right already
+    start = copy.deepcopy(network.state_dict())
+    wrong = dataclasses.replace(cases, targets=1 - cases.targets)
+    curve = fit(network, wrong, cases, recipe, make_accelerator("cpu"), 0)
+    assert [epoch.epoch for epoch in curve if epoch.best] == [0]
+    assert all(torch.equal(value, start[name]) for name, value in network.state_dict().items() if "tracked" not in name)
+
+
+def test_a_last_batch_of_one_case_has_no_statistics_of_its_own():
+    network, cases = task()
+    recipe = dataclasses.replace(RECIPE, epochs=1, batch_size=len(cases.targets) - 1, batch_statistics=True)
+    assert len(fit(network, cases, cases, recipe, make_accelerator("cpu"), 0)) == 2
+
+
+def test_where_no_epoch_beats_the_probe_the_probe_stays():
+    network, cases = task()
+    fit(network, cases, cases, RECIPE, make_accelerator("cpu"), 0)  # a start that is right already
+    start = copy.deepcopy(network.state_dict())
+    wrong = dataclasses.replace(
+        cases, targets=1 - cases.targets
+    )  # what is learned on these is wrong for the inner cases
+    curve = fit(network, wrong, cases, RECIPE, make_accelerator("cpu"), 0)
+    assert [epoch.epoch for epoch in curve if epoch.best] == [0]
+    assert curve[-1].inner_loss > curve[0].inner_loss
+    assert all(torch.equal(value, start[name]) for name, value in network.state_dict().items())
+
+
+def test_no_epochs_is_the_probe_alone():
+    network, cases = task()
+    start = copy.deepcopy(network.state_dict())
+    curve = fit(network, cases, cases, Recipe(2, 0, 1, 8, 1e-2, 0.5, 0.0), make_accelerator("cpu"), 0)
+    assert len(curve) == 1 and all(torch.equal(value, start[name]) for name, value in network.state_dict().items())
+
+
+def test_training_stops_when_patience_ends():
+    network, cases = task()
+    wrong = dataclasses.replace(cases, targets=1 - cases.targets)
+    recipe = Recipe(2, epochs=50, patience=2, batch_size=8, learning_rate=1e-2, rate_decay=0.5, weight_decay=0.0)
+    curve = fit(network, wrong, cases, recipe, make_accelerator("cpu"), 0)
+    kept = [epoch.epoch for epoch in curve if epoch.best][-1]
+    assert curve[-1].epoch == kept + 2
+
+
+def test_the_head_learns_fastest_and_each_stage_below_it_slower():
+    network, _ = task()
+    rates = [group["lr"] for group in parameter_groups(network, RECIPE)]
+    assert rates == pytest.approx([1e-2, 5e-3, 2.5e-3])
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_with_the_parameter():
+    network, cases = task()
+    spoiled = dataclasses.replace(cases, maps=torch.full_like(cases.maps, float("inf")))
+    with pytest.raises(FloatingPointError, match="learning_rate"):
+        fit(network, spoiled, cases, RECIPE, make_accelerator("cpu"), 0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"average": "ema"},
+        {"average": "soup"},
+        {"mix": "mixup", "mix_alpha": 1.0, "label_smoothing": 0.1},
+        {"mix": "cutmix", "mix_alpha": 1.0},
+        {"class_weights": "sampling"},
+        {"gradual": True},
+        {"batch_statistics": True},
+    ],
+    ids=str,
+)
+def test_a_training_that_was_cut_off_after_any_epoch_ends_with_the_bits_of_one_that_was_not(tmp_path, changes):
+    recipe = dataclasses.replace(RECIPE, epochs=4, **changes)
+
+    def run(folder, stop_after=None):
+        network, cases = task()
+
+        def tell(epoch):
+            if epoch.epoch == stop_after:
+                raise KeyboardInterrupt
+
+        checkpoint = Checkpoint(folder / "training.pt", "key", every=0)
+        curve = fit(network, cases, cases, recipe, make_accelerator("cpu"), 0, tell, checkpoint=checkpoint)
+        return network.state_dict(), curve
+
+    straight, curve = run(tmp_path / "straight")
+    for stop_after in (1, 2, 3):
+        folder = tmp_path / str(stop_after)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, stop_after + 1)  # what epoch `stop_after` left is on the disk, the next one is lost
+        gone_on, same = run(folder)
+        assert same == curve
+        assert all(torch.equal(value, gone_on[name]) for name, value in straight.items())
+
+
+def test_a_training_goes_on_from_nothing_but_its_own_checkpoint(tmp_path):
+    network, cases = task()
+    start = copy.deepcopy(network.state_dict())
+    told = []
+    for key in ("one", "another", "another"):
+        network.load_state_dict(start)
+        checkpoint = Checkpoint(tmp_path / "training.pt", key, every=0)
+        told.append([])
+        fit(network, cases, cases, RECIPE, make_accelerator("cpu"), 0, told[-1].append, checkpoint=checkpoint)
+    assert len(told[0]) == len(told[1]) == len(told[2]) == RECIPE.epochs + 1  # a finished one is told again, not run
+    before = copy.deepcopy(network.state_dict())
+    fit(
+        network,
+        cases,
+        cases,
+        RECIPE,
+        make_accelerator("cpu"),
+        0,
+        checkpoint=Checkpoint(tmp_path / "training.pt", "new"),
+    )
+    assert any(not torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_terms_that_learn_are_part_of_the_checkpoint(tmp_path):
+    recipe = dataclasses.replace(RECIPE, epochs=4, batch_size=6)
+
+    def run(folder, stop_after=None):
+        network, cases = task()
+        target = Target(cases.maps, cases.pooled, torch.ones(24, dtype=torch.long))
+        domains = torch.zeros(24, dtype=torch.long)
+        term = alignment("dann", network, 1.0, target, domains, recipe, 5)
+
+        def tell(epoch):
+            if epoch.epoch == stop_after:
+                raise KeyboardInterrupt
+
+        checkpoint = Checkpoint(folder / "training.pt", "key", every=0)
+        curve = fit(network, cases, cases, recipe, make_accelerator("cpu"), 0, tell, term, checkpoint=checkpoint)
+        return network.state_dict(), curve
+
+    straight, curve = run(tmp_path / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", 3)
+    gone_on, same = run(tmp_path / "cut")
+    assert same == curve and all(torch.equal(value, gone_on[name]) for name, value in straight.items())
+
+
+def test_the_draws_of_an_epoch_depend_on_its_number_and_the_row_alone():
+    """With all else equal a training of two epochs is the beginning of one of four, but for the schedule's length."""
+    network, cases = task()
+    seen = {}
+    for epochs in (2, 4):
+        drawn = []
+
+        watched = Watching(cases, drawn)
+        fit(
+            copy.deepcopy(network),
+            watched,
+            cases,
+            dataclasses.replace(RECIPE, epochs=epochs),
+            make_accelerator("cpu"),
+            0,
+        )
+        seen[epochs] = drawn
+    steps = len(seen[2])
+    assert seen[2] == seen[4][:steps] and seen[4][: steps // 2] != seen[4][steps // 2 : steps]
+
+
+def test_stages_are_unfrozen_one_after_the_other():
+    recipe = dataclasses.replace(RECIPE, gradual=True, epochs=8, trainable_stages=3)
+    assert [recipe.wait(depth) for depth in (0, 1, 2, 3)] == [0, 0, 2, 4]
+    shares = recipe.share_of(2, steps=10)
+    assert shares(19) == 0 and shares(20) == pytest.approx(0.5 * (1 + math.cos(math.pi * 20 / 80)))
+    network, cases = task()
+    start = copy.deepcopy(network.state_dict())
+    short = dataclasses.replace(RECIPE, gradual=True, epochs=4, trainable_stages=2, patience=1)
+    told = []
+
+    def tell(epoch):
+        told.append({name: value.clone() for name, value in network.named_parameters()})
+
+    fit(network, cases, cases, short, make_accelerator("cpu"), 0, tell)
+    last, above = (
+        f"encoder.stages.{len(network.encoder.stages) - 1}.",
+        f"encoder.stages.{len(network.encoder.stages) - 2}.",
+    )
+    for epoch, (name_of, moved) in ((1, (last, True)), (1, (above, False)), (3, (above, True))):
+        changed = any(
+            not torch.equal(told[epoch][name], start[name]) for name in told[epoch] if name.startswith(name_of)
+        )
+        assert changed == moved, (epoch, name_of)
+
+
+def test_classes_are_drawn_as_often_as_each_other_where_sampling_is_asked_for():
+    network, cases = task(n=40)
+    rare = dataclasses.replace(cases, targets=torch.eye(2)[(torch.arange(40) < 4).long()])
+    drawn = []
+    recipe = dataclasses.replace(RECIPE, class_weights="sampling", epochs=10, patience=10)
+    fit(network, Watching(rare, drawn), rare, recipe, make_accelerator("cpu"), 0)
+    rows = torch.cat([torch.tensor(rows) for rows, _ in drawn])
+    assert abs(float((rows < 4).float().mean()) - 0.5) < 0.1
+
+
+def test_the_average_of_the_last_steps_is_judged_and_kept_where_it_is_asked_for():
+    plain, _ = trained()
+    averaged, curve = trained(dataclasses.replace(RECIPE, average="ema"))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(plain.state_dict().values(), averaged.state_dict().values(), strict=True)
+    )
+    _, cases = task()
+    kept = [epoch for epoch in curve if epoch.best][-1]
+    logits = averaged(unfrozen()).detach()
+    assert float(torch.nn.functional.cross_entropy(logits, cases.targets.argmax(dim=1))) == pytest.approx(
+        kept.inner_loss, abs=2e-3
+    )
+
+
+def test_a_soup_is_at_least_as_good_on_the_inner_cases_as_its_best_epoch():
+    network, curve = trained(dataclasses.replace(RECIPE, average="soup"))
+    labels = torch.arange(24) % 2
+    loss = float(torch.nn.functional.cross_entropy(network(unfrozen()).detach(), labels))
+    assert loss <= min(epoch.inner_loss for epoch in curve) + 2e-3
+
+
+def test_an_encoder_trained_from_its_first_stage_takes_images_and_new_views_of_them():
+    network, _ = task()
+    planes, labels = unfrozen().byte(), torch.arange(24) % 2
+    seeds = []
+
+    def augment(some, drawn):
+        seeds.extend(drawn.tolist())
+        return some.float().flip(-1)
+
+    def prepare(some):
+        found = network.activations(some, last=0)
+        return found.maps, found.pooled
+
+    whole = WholeCases(planes.__getitem__, prepare, augment, torch.eye(2)[labels])
+    stem = next(network.encoder.stages[0].parameters()).clone()
+    recipe = dataclasses.replace(RECIPE, trainable_stages=len(network.encoder.stages), epochs=3)
+    curve = fit(network, whole, whole, recipe, make_accelerator("cpu"), 0)
+    assert not torch.equal(stem, next(network.encoder.stages[0].parameters()))
+    assert min(epoch.inner_loss for epoch in curve) < curve[0].inner_loss
+    assert len(set(seeds)) > 60  # every case of every epoch has a view of its own
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, {"mix": "mixup", "mix_alpha": 1.0}], ids=str)
+def test_two_processes_train_as_one_does(tmp_path, changes):
+    """Over gloo; the classes are unequal, so that the parts of a batch weigh differently."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import dataclasses, sys, torch\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from tests.learning.training.test_loop import RECIPE, task\n"
+        "from pipeline.learning.training.loop import fit, make_accelerator\n"
+        "network, cases = task()\n"
+        "cases = dataclasses.replace(cases, targets=torch.eye(2)[(torch.arange(24) < 7).long()])\n"
+        f"recipe = dataclasses.replace(RECIPE, epochs=3, batch_size=7, **{changes!r})\n"
+        "accelerator = make_accelerator('cpu')\n"
+        "fit(network, cases, cases, recipe, accelerator, 0)\n"
+        "print(accelerator.num_processes)\n"
+        "accelerator.is_main_process and torch.save(network.state_dict(), sys.argv[1])\n"
+    )
+    states = []
+    for processes in (1, 2):
+        target = tmp_path / f"{processes}.pt"
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        done = subprocess.run(
+            [*command, str(script), str(target)], capture_output=True, text=True, check=True, timeout=300
+        )
+        assert done.stdout.split() == [str(processes)] * processes
+        states.append(torch.load(target))
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-5, atol=1e-6, msg=name)

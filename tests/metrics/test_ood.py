@@ -1,0 +1,163 @@
+import json
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import mahalanobis
+from sklearn.covariance import LedoitWolf
+
+from pipeline.metrics import ood
+from pipeline.metrics.ood import (
+    SIGNS,
+    Alarm,
+    Cloud,
+    energy,
+    false_alarms,
+    fit_alarm,
+    fit_cloud,
+    share_beyond,
+    signs_of,
+)
+
+CENTRES = {"ill": 3.0, "well": -1.0}
+
+
+def drawn(n=120, p=5, seed=0):
+    """Features of two classes, at two sites that differ in the last of them."""
+    rng = np.random.default_rng(seed)
+    classes = np.array(["ill", "well"])[rng.integers(0, 2, n)]
+    sites = np.array(["north", "south"])[rng.integers(0, 2, n)]
+    features = rng.normal(size=(n, p)) * np.linspace(0.5, 2, p)
+    features[:, 0] += np.vectorize(CENTRES.get)(classes)
+    features[:, -1] += np.where(sites == "north", 2.5, -2.5)
+    return features, classes, sites
+
+
+def test_the_distance_is_that_of_scipy_with_the_covariance_of_scikit_learn():
+    features, classes, _ = drawn()
+    cloud = fit_cloud(features, classes)
+    means = {name: features[classes == name].mean(axis=0) for name in CENTRES}
+    residuals = features - np.stack([means[name] for name in classes])
+    scales = residuals.std(axis=0)
+    precision = np.linalg.inv(LedoitWolf(assume_centered=True).fit(residuals / scales).covariance_)
+    new = np.random.default_rng(1).normal(size=(20, 5)) * 4
+    expected = [min(mahalanobis(row / scales, mean / scales, precision) for mean in means.values()) for row in new]
+    np.testing.assert_allclose(cloud.distances(new).min(axis=1), expected, rtol=1e-4)
+
+
+def test_more_features_than_cases_are_measured_as_by_the_whole_covariance(monkeypatch):
+    features, classes, _ = drawn(n=20, p=60)
+    monkeypatch.setattr(ood, "MOST_AXES", 60)
+    cloud = fit_cloud(features, classes)
+    assert len(cloud.axes) <= 18  # 20 cases less two means
+    means = np.stack([features[classes == name].mean(axis=0) for name in classes])
+    scales = (features - means).std(axis=0)
+    precision = np.linalg.inv(LedoitWolf(assume_centered=True).fit((features - means) / scales).covariance_)
+    centres = [features[classes == name].mean(axis=0) / scales for name in CENTRES]
+    expected = [min(mahalanobis(row, centre, precision) for centre in centres) for row in features * 2 / scales]
+    np.testing.assert_allclose(cloud.distances(features * 2).min(axis=1), expected, rtol=1e-4)
+
+
+def test_cut_axes_keep_the_whole_variance():
+    features, classes, _ = drawn(n=200, p=80)
+    cloud = fit_cloud(features, classes)
+    means = np.stack([features[classes == name].mean(axis=0) for name in classes])
+    assert len(cloud.axes) == ood.MOST_AXES
+    total = cloud.variances.sum() + cloud.rest * (80 - ood.MOST_AXES)
+    residuals = (features - means) / (features - means).std(axis=0)
+    assert total == pytest.approx((residuals**2).sum(axis=1).mean(), rel=1e-4)
+
+
+def test_the_units_of_a_feature_do_not_matter_and_one_that_never_varies_does_no_harm():
+    features, classes, _ = drawn()
+    units = np.array([2, 3, 1, 0.5, 100])
+    expected = fit_cloud(features, classes).distances(features)
+    np.testing.assert_allclose(fit_cloud(features * units, classes).distances(features * units), expected, rtol=1e-4)
+    still = np.zeros_like(features)
+    assert np.isfinite(fit_cloud(still, classes).distances(still + 1)).all()
+
+
+def test_a_scan_is_nearest_to_the_site_that_its_features_come_from():
+    features, _, sites = drawn()
+    cloud = fit_cloud(features, sites)
+    nearest = np.array(list(cloud.means))[cloud.distances(features).argmin(axis=1)]
+    assert (nearest == sites).mean() > 0.85
+
+
+def test_no_feature_of_a_case_is_shipped_and_what_is_shipped_measures_the_same():
+    features, classes, _ = drawn(n=40)
+    cloud = fit_cloud(features, classes)
+    text = json.dumps(cloud.as_json())
+    again = Cloud.from_json(json.loads(text))
+    np.testing.assert_array_equal(again.distances(features), cloud.distances(features))
+    assert not any(f"{value:.5g}" in text for row in features for value in row if abs(value) > 0.01)
+
+
+def test_energy_is_high_where_no_class_speaks_up_and_does_not_see_a_single_label_in_many_as_two_classes():
+    quiet, loud = np.array([[0.0, 0.0]]), np.array([[8.0, -8.0]])
+    assert energy(quiet)[0] == pytest.approx(-np.log(2)) and energy(loud)[0] == pytest.approx(-8, abs=1e-6)
+    assert energy(quiet, several=True)[0] == pytest.approx(-2 * np.log(2))
+
+
+def signs(n=400, seed=0):
+    """Energies, and two distances with long tails; two images of each patient."""
+    rng = np.random.default_rng(seed)
+    drawn = signs_of(rng.normal(-2, 1, n), rng.lognormal(3, 0.2, n), rng.lognormal(2, 0.5, n))
+    return drawn, np.array([f"p{number // 2}" for number in range(n)])
+
+
+def test_of_new_patients_like_these_about_the_promised_share_is_flagged():
+    alarm = fit_alarm(*signs(), share=0.1)
+    new, patients = signs(20_000, seed=1)
+    flagged = alarm.rings(alarm.score(new))
+    rate = len(set(patients[flagged])) / len(set(patients))
+    assert alarm.patients == 200 and 0.06 < rate < 0.14
+
+
+def test_false_alarms_are_counted_in_patients_whom_the_alarm_was_not_set_on():
+    rung, judged = false_alarms(*signs(), share=0.1)
+    assert judged == 200 and 5 <= rung <= 40
+    assert false_alarms(*signs(20), share=0.1) == (0, 0)  # ten patients: eight are too few to set it
+
+
+@pytest.mark.parametrize("sign", range(len(SIGNS)))
+def test_any_sign_alone_rings_and_a_loud_logit_does_not_make_up_for_a_far_scan(sign):
+    alarm = fit_alarm(*signs(), share=0.05)
+    odd = np.array([alarm.centres])
+    assert not alarm.rings(alarm.score(odd))[0]
+    odd -= 30 * np.array(alarm.spreads)
+    odd[0, sign] = alarm.centres[sign] + 20 * alarm.spreads[sign]
+    assert alarm.rings(alarm.score(odd))[0]
+
+
+def test_each_sign_rings_as_often_as_the_others_whatever_its_tail():
+    alarm = fit_alarm(*signs(2000), share=0.05)
+    new, _ = signs(20_000, seed=1)
+    alone = [(new[:, sign] - alarm.centres[sign]) / alarm.spreads[sign] > 1 for sign in range(len(SIGNS))]
+    np.testing.assert_allclose(np.mean(alone, axis=1), 0.05, atol=0.01)
+
+
+def test_the_threshold_is_the_score_of_the_rank_that_the_share_asks_for():
+    energies = np.random.default_rng(0).permutation(39).astype(float)
+    alarm = fit_alarm(signs_of(energies, np.ones(39), np.ones(39)), energies.astype(str), share=0.05)
+    assert alarm.threshold == alarm.score(np.array([[37.0, 0.0, 0.0]]))[0]  # the 38th of 39: (39 + 1) 0.95
+
+
+def test_too_few_patients_set_no_alarm_and_it_never_rings():
+    alarm = fit_alarm(*signs(36), share=0.05)
+    assert alarm.patients == 18 and alarm.threshold is None
+    assert not alarm.rings(np.array([1e9]))[0]
+    assert fit_alarm(*signs(38), share=0.05).threshold is not None
+
+
+def test_an_alarm_survives_json_and_equal_scores_do_no_harm():
+    alarm = fit_alarm(*signs(), share=0.05)
+    assert Alarm.from_json(json.loads(json.dumps(alarm.as_json()))) == alarm
+    nowhere = signs_of(np.zeros(40), np.ones(40), np.zeros(40))
+    same = fit_alarm(nowhere, np.arange(40).astype(str), 0.05)
+    assert (same.score(nowhere) == 0).all()
+
+
+def test_the_share_beyond_a_score_falls_from_one_to_zero():
+    usual = fit_alarm(*signs(), share=0.05).usual
+    assert share_beyond(usual[0] - 1, usual) == 1 and share_beyond(usual[-1] + 1, usual) == 0
+    assert share_beyond(usual[10], usual) == pytest.approx(0.5)

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+
+from pipeline.metrics.summary import (
+    FIGURES,
+    OF_GRADES,
+    BadProbabilities,
+    check_probabilities,
+    collapses,
+    of_a_repetition,
+    of_a_site,
+    per_class,
+    recalls,
+    reliability,
+    rows_of,
+    summarise,
+    wilson,
+)
+
+
+def sample(n=120, n_classes=2, seed=0):
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.ones(n_classes), n)
+    return p, np.array([rng.choice(n_classes, p=row) for row in p]), np.array([f"p{i // 2}" for i in range(n)])
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_every_figure_has_a_value_inside_its_interval_and_the_counts_are_told(n_classes):
+    found = summarise(*sample(n_classes=n_classes), bins=10, replicates=200, confidence=0.95, seed=0)
+    for name in FIGURES:
+        if name == "calibration_intercept" and n_classes > 2:
+            continue
+        assert found[name]["lower"] <= found[name]["value"] <= found[name]["upper"] or name == "ece", name
+    assert (found["n"], found["patients"]) == (120, 60)
+
+
+def test_the_calibration_error_of_true_probabilities_is_no_larger_than_chance_explains():
+    found = summarise(*sample(500), bins=10, replicates=100, confidence=0.95, seed=0)
+    assert found["ece"]["value"] <= found["ece_if_perfect"]["upper"]
+
+
+@pytest.mark.parametrize("spoil", [np.nan, np.inf, 0.7])
+def test_probabilities_that_are_none_are_an_error_and_never_dropped(spoil):
+    p, labels, patients = sample()
+    p[3, 0] = spoil
+    with pytest.raises(BadProbabilities):
+        summarise(p, labels, patients, 10, 100, 0.95, 0)
+    with pytest.raises(BadProbabilities):
+        check_probabilities(p)
+
+
+def test_the_reliability_table_counts_every_case_once():
+    p, labels, _ = sample(200)
+    table = reliability(p, labels, 10)
+    assert table["n"].sum() == 200
+    assert ((table["lower"] <= table["observed"]) & (table["observed"] <= table["upper"])).all()
+
+
+def test_wilsons_interval_of_nothing_in_fifty():
+    lower, upper = wilson(0, 50)
+    assert lower == 0 and upper == pytest.approx(0.0713, abs=1e-4)
+
+
+def test_each_class_has_its_own_row():
+    p, labels, patients = sample(150, 3)
+    table = per_class(p, labels, patients, ["a", "b", "c"], 100, 0.95, 0)
+    assert table["class"].tolist() == ["a", "b", "c"] and table["n"].sum() == 150
+    for number in range(3):
+        truth = labels == number
+        assert table.loc[number, "sensitivity"] == pytest.approx((p.argmax(axis=1)[truth] == number).mean())
+
+
+def test_a_class_of_which_no_case_is_found_is_a_collapse_and_an_absent_class_is_none():
+    p = np.array([[0.6, 0.3, 0.1]] * 5 + [[0.1, 0.8, 0.1]])
+    labels = np.array([0, 0, 0, 1, 1, 0])
+    np.testing.assert_array_equal(recalls(p, labels), [0.75, 0, np.nan])
+    table = collapses(p, labels, ["a", "b", "c"])
+    assert table.to_dict("records") == [{"class": "b", "n": 2, "recall": 0}]
+    labels[-1] = 1
+    assert collapses(p, labels, ["a", "b", "c"]).empty
+
+
+def test_the_row_of_a_site_holds_its_figures_and_its_lowest_recall():
+    p, labels, patients = sample(90, 3)
+    found = summarise(p, labels, patients, 10, 100, 0.95, 0)
+    row = of_a_site(found, p, labels)
+    shares = [(p.argmax(axis=1)[labels == number] == number).mean() for number in range(3)]
+    assert row["worst_recall"] == pytest.approx(min(shares), abs=1e-6)
+    assert (row["n"], row["log_loss_lower"]) == (90, found["log_loss"]["lower"])
+
+
+def test_grades_have_two_figures_more_than_classes_and_the_others_are_the_same():
+    p, labels, patients = sample(90, 4)
+    classes = summarise(p, labels, patients, 10, 100, 0.95, 0)
+    grades = summarise(p, labels, patients, 10, 100, 0.95, 0, ordinal=True)
+    assert {name: grades[name] for name in classes} == classes
+    assert set(grades) - set(classes) == set(OF_GRADES)
+    for name in OF_GRADES:
+        assert grades[name]["lower"] < grades[name]["value"] < grades[name]["upper"]
+
+
+def test_a_repetition_is_told_by_its_auc_and_its_log_loss():
+    found = summarise(*sample(90), 10, 100, 0.95, 0)
+    row = of_a_repetition(found)
+    assert (row["n"], row["auc"], row["log_loss_upper"]) == (90, found["auc"]["value"], found["log_loss"]["upper"])
+    assert set(row) == {"n", "events"} | {
+        f"{name}{end}" for name in ("auc", "log_loss") for end in ("", "_lower", "_upper")
+    }
+
+
+def test_labels_that_stand_by_themselves_have_no_most_probable_class_to_be_recalled():
+    p, labels = np.array([[0.1, 0.9], [0.2, 0.3]]), np.array([[1, 0], [np.nan, 1.0]])
+    assert collapses(p, labels, ["a", "b"]).empty
+    figure = {"value": 0.5, "lower": 0.4, "upper": 0.6}
+    found = {"n": 2, "patients": 2, "events": 2, "auc": figure, "log_loss": figure, "calibration_slope": figure}
+    assert of_a_site(found, p, labels)["worst_recall"] is None
+    assert len(rows_of(found | {"labels": {"a": {"n": 1, "events": 1}}}, "internal")) == 3

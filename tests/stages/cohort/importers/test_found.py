@@ -1,0 +1,143 @@
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK
+
+from pipeline.imaging.tables.cohort_table import read_cohort_table
+from pipeline.stages.cohort.importers.found import (
+    BadCase,
+    BadSource,
+    Case,
+    Import,
+    describe,
+    parse_renames,
+    parts_of,
+    row_of,
+    told_left_out,
+    write_import,
+)
+from pipeline.imaging.reading.volumes import read_scan
+from tests.stages.cohort.importers.conftest import dicom_series, picture
+
+
+def found_of(tmp_path, *names):
+    found = Import()
+    for name in names:
+        found.take(picture(tmp_path / "source" / name), row_of(name, name, "ill"))
+    return found
+
+
+def test_a_reason_that_holds_for_many_is_told_in_one_line_with_a_count_and_examples():
+    few = told_left_out([(f"{n}.txt", "not an image") for n in range(10)])
+    many = told_left_out([(f"{n}.txt", "not an image") for n in range(11)] + [("a.png", "the file is not there")])
+    assert len(few) == 10 and few[3] == "  3.txt: not an image"
+    assert many == ["  not an image: 11, e.g. 0.txt, 1.txt, 2.txt", "  a.png: the file is not there"]
+
+
+def test_what_was_taken_is_told_by_split_and_class_with_sites_notes_and_patients():
+    cases = [Case(row_of(f"{n}", f"{n}", "ill" if n else "", "p", "site-1", "test" if n else ""), {}) for n in range(3)]
+    told = describe(Import(cases, [], ["mind this"], {"site-1": "St Mary"}))
+    assert "taken: 3 images of 1 patients" in told
+    assert "test, ill: 2" in told and "no split, no label: 1" in told
+    assert "site-1: St Mary (3 images)" in told and "note: mind this" in told and "left out: 0" in told
+
+
+def test_copies_equal_the_images_and_links_lead_to_them(tmp_path):
+    for link in (False, True):
+        into = tmp_path / f"raw{link}"
+        assert write_import(found_of(tmp_path, "deep/a.png"), into, link) == []
+        file = into / read_cohort_table(into)["image"][0]
+        assert file.is_symlink() == link
+        assert file.read_bytes() == (tmp_path / "source" / "deep" / "a.png").read_bytes()
+
+
+@pytest.mark.parametrize("left", ["cohort.csv", "images"])
+def test_nothing_is_written_over_and_no_link_is_written_through(tmp_path, left):
+    found = found_of(tmp_path, "a.png")
+    write_import(found, tmp_path / "raw", link=True)
+    (tmp_path / "raw" / {"cohort.csv": "images", "images": "cohort.csv"}[left]).rename(tmp_path / "gone")
+    with pytest.raises(BadSource, match=f"{left} is there already; name another folder, or remove it"):
+        write_import(found, tmp_path / "raw", link=False)
+
+
+@pytest.mark.parametrize("image", ["../outside.png", "/outside.png", "deep/../../outside.png"])
+def test_an_image_outside_its_source_is_refused_before_anything_is_written(tmp_path, image):
+    found = found_of(tmp_path, "a.png")
+    found.take(picture(tmp_path / "outside.png"), row_of("b", image))
+    with pytest.raises(BadSource, match="outside its source's folder; move"):
+        write_import(found, tmp_path / "raw", link=False)
+    assert not (tmp_path / "raw").exists()
+
+
+def test_two_names_of_one_image_are_refused(tmp_path):
+    found = found_of(tmp_path, "a.png", "deep/../a.png")
+    with pytest.raises(BadSource, match="stands twice"):
+        write_import(found, tmp_path / "raw", link=False)
+
+
+def test_an_import_without_images_is_refused(tmp_path):
+    with pytest.raises(BadSource, match="no image was taken; see what was left out"):
+        write_import(Import(), tmp_path / "raw", link=False)
+
+
+def test_a_case_that_breaks_while_it_is_written_leaves_no_row_and_no_file(tmp_path):
+    def breaks(target):
+        target.write_bytes(b"half")
+        raise BadCase("it ended early")
+
+    found = found_of(tmp_path, "a.png")
+    found.cases.append(Case(row_of("b", "b"), {tmp_path.relative_to("/") / "b.png": breaks}))
+    assert write_import(found, tmp_path / "raw", link=False) == [("b", "it ended early")]
+    assert read_cohort_table(tmp_path / "raw")["case_id"].tolist() == ["a.png"]
+    assert [file.name for file in (tmp_path / "raw" / "images").rglob("*") if file.is_file()] == ["a.png"]
+
+
+def test_further_columns_of_a_row_reach_the_table(tmp_path):
+    found = Import()
+    found.take(picture(tmp_path / "a.png"), row_of("a", "a.png", fold="3"))
+    write_import(found, tmp_path / "raw", link=False)
+    assert pd.read_csv(tmp_path / "raw" / "cohort.csv", dtype=str)["fold"].tolist() == ["3"]
+
+
+def test_an_image_in_two_files_is_written_whole(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    values = np.random.default_rng(0).integers(0, 99, (4, 5, 6)).astype(np.int16)
+    nib.save(nib.Nifti1Pair(values, np.eye(4)), source / "pair.img")
+    for ending in ("mhd", "nhdr"):
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(values), str(source / f"{ending}.{ending}"))
+    for name in ("pair.hdr", "pair.img", "mhd.mhd", "nhdr.nhdr"):
+        for link in (False, True):
+            found = Import()
+            found.take(source / name, row_of(name, name))
+            write_import(found, tmp_path / f"{name}{link}", link)
+            written = read_scan(tmp_path / f"{name}{link}" / "images" / name)
+            assert np.array_equal(written.voxels, read_scan(source / name).voxels), name
+
+
+def test_half_an_image_is_left_out_with_the_name_of_the_other_half(tmp_path):
+    (tmp_path / "a.mhd").write_text("NDims = 3\nElementDataFile = a.raw\n")
+    with pytest.raises(BadCase, match=r"the file a\.raw that belongs to it is not there"):
+        parts_of(tmp_path / "a.mhd", tmp_path / "a.mhd")
+    (tmp_path / "b.mhd").write_text("NDims = 3\nElementDataFile = LIST\n0.raw\n")
+    with pytest.raises(BadCase, match="several files; store them in one"):
+        parts_of(tmp_path / "b.mhd", tmp_path / "b.mhd")
+
+
+def test_a_folder_with_a_series_is_one_image(tmp_path):
+    found = Import()
+    found.take(dicom_series(tmp_path / "scan"), row_of("scan", "scan"))
+    (tmp_path / "empty").mkdir()
+    found.take(tmp_path / "empty", row_of("empty", "empty"))
+    for link in (False, True):
+        write_import(found, tmp_path / f"raw{link}", link)
+        original, written = (read_scan(path) for path in (tmp_path / "scan", tmp_path / f"raw{link}" / "images/scan"))
+        assert np.array_equal(written.voxels, original.voxels) and written.header == original.header
+    assert found.left_out == [("empty", "the folder holds no DICOM file")]
+
+
+def test_a_rename_without_an_equals_sign_is_refused():
+    with pytest.raises(BadSource, match="OLD=NEW"):
+        parse_renames(["healthy"])
+    assert parse_renames(["St Mary=A", "0=a=b"]) == {"St Mary": "A", "0": "a=b"}

@@ -1,0 +1,261 @@
+"""finetune@k through the front door: recipes, what is kept between runs, and what a killed one leaves behind."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline import paths
+from pipeline import cache
+from pipeline.__main__ import main
+from pipeline.learning.training import frozen
+from pipeline.commands.status.running import training_of
+from pipeline.stages.finetune import run
+from pipeline.stages.finetune import activation_cache
+from tests.conftest import ROOT
+from tests.stages.test_stages import refusal, run
+
+OUTS = ("model.safetensors", "predictions.csv", "history.csv", "network.json", "recipe.json")
+
+
+def until_adapted(*folds):
+    run("cohort", "preprocess", "split", *(f"adapt --fold {fold}" for fold in folds))
+
+
+def outs(fold="0"):
+    return {name: (paths.FOLDS / fold / name).read_bytes() for name in OUTS}
+
+
+def recipe(fold="0"):
+    return paths.read_json(paths.recipe(fold))
+
+
+@pytest.mark.parametrize("strategy", ["knn", "probe", "last_stage", "lp_ft", "gradual", "full"])
+def test_every_strategy_goes_from_the_split_to_scored_cases(project, strategy):
+    project(finetune__strategy=strategy, finetune__looks=["mirror"])
+    until_adapted("0")
+    run("finetune --fold 0")
+    assert recipe()["strategy"] == strategy and recipe()["tried"] == []
+    assert set(recipe()) == {"asked", "strategy", "tried", "neighbours" if strategy == "knn" else "C"}
+    table, network = paths.read_table(paths.predictions("0")), paths.read_json(paths.network("0"))
+    split = paths.read_table(paths.split("0"))
+    assert set(table["case"]) == set(split.loc[split["role"].isin(["held_out", "locked"]), "case"])
+    assert np.isfinite(table.filter(like="logit_").to_numpy(dtype=float)).all()
+    assert network["looks"] == ["mirror"] and network["head"] == ("neighbours" if strategy == "knn" else "linear")
+
+
+def test_auto_climbs_from_the_cheap_end_and_says_what_it_tried_and_why(project):
+    project(finetune__strategy="auto")
+    until_adapted("0")
+    run("finetune --fold 0")
+    tried = recipe()["tried"]
+    assert [one["strategy"] for one in tried][:2] == ["knn", "probe"]
+    assert recipe()["strategy"] == [one["strategy"] for one in tried if one["kept"]][-1]
+    assert all(one["why"] for one in tried)
+
+
+def test_a_small_budget_ends_the_climb_before_anything_is_trained(project):
+    project(finetune__strategy="auto", finetune__budget=0)
+    until_adapted("0")
+    run("finetune --fold 0")
+    assert recipe()["strategy"] in ("knn", "probe") and "image passes at least" in recipe()["tried"][-1]["why"]
+
+
+def test_lora_on_a_network_without_attention_is_refused_with_the_parameter(project, capsys):
+    project(finetune__strategy="lora")
+    until_adapted("0")
+    assert "finetune.strategy lora" in refusal(capsys, "finetune --fold 0")
+
+
+def test_what_frozen_stages_made_is_found_again_by_another_fold_and_another_run(project, monkeypatch):
+    """With no adaptation the encoder is the same in every fold; a case that one fold ran is not run by another."""
+    runs = []
+    original = frozen._run
+    monkeypatch.setattr(
+        frozen, "_run", lambda network, case, first: runs.append(case.name) or original(network, case, first)
+    )
+    project(adapt__method="none", finetune__strategy="last_stage")
+    until_adapted("0", "1")
+    run("finetune --fold 0")
+    first, before = len(runs), outs()
+    run("finetune --fold 1")
+    roles = [paths.read_table(paths.split(fold)).set_index("case")["role"] for fold in ("0", "1")]
+    trained_in_both = ((roles[0] == "train") & (roles[1] == "train")).sum()
+    assert trained_in_both > 0
+    assert (
+        len(runs) - first
+        == (roles[1].isin(["train", "inner"])).sum()
+        - trained_in_both
+        - ((roles[0] == "inner") & (roles[1] == "inner")).sum()
+    )
+    runs.clear()
+    run("finetune --fold 0")
+    assert not runs and outs() == before
+    shutil.rmtree(paths.ACTIVATIONS)
+    run("finetune --fold 0")
+    assert runs and outs() == before
+
+
+def test_a_scratch_on_the_disk_changes_no_bit(project, monkeypatch):
+    project(finetune__strategy="lp_ft")
+    until_adapted("0")
+    run("finetune --fold 0")
+    before = outs()
+    monkeypatch.setenv("MEDADAPT_MEMORY_GIB", "0")
+    run("finetune --fold 0")
+    assert outs() == before and not isinstance(activation_cache.room((2, 3)).numpy().base, type(None))
+
+
+def test_a_file_that_a_power_cut_left_half_written_is_computed_again(tmp_path):
+    shelf, computed = activation_cache.Shelf(tmp_path, "key", 10**9), []
+
+    def compute():
+        computed.append(1)
+        return {"maps": torch.ones(1000)}
+
+    shelf("a", compute)
+    [file] = (tmp_path / "key").iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    assert torch.equal(shelf("a", compute)["maps"], torch.ones(1000)) and len(computed) == 2
+    shelf("a", compute)
+    assert len(computed) == 2
+
+
+def test_the_oldest_shelf_goes_when_there_is_no_more_room(tmp_path):
+    def fill(key, limit):
+        shelf = activation_cache.Shelf(tmp_path, key, limit)
+        shelf("a", lambda: {"maps": torch.zeros(1000)})
+        time.sleep(0.02)
+
+    for key in ("one", "two", "three"):
+        fill(key, 10**6)
+    fill("one", 10**6)  # used again
+    fill("four", 9000)
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["four", "one", "three"]
+
+
+def test_a_file_that_another_fold_takes_away_while_shelves_are_counted_stops_nobody(tmp_path):
+    shelf = activation_cache.Shelf(tmp_path, "one", 10**9)
+    shelf("a", lambda: {"maps": torch.zeros(1000)})
+    (tmp_path / "one" / "b.safetensors").symlink_to(tmp_path / "renamed meanwhile")  # is listed, and is not there
+    (tmp_path / "two").symlink_to(tmp_path / "removed meanwhile")
+    activation_cache.Shelf(tmp_path, "three", 10**9)
+    assert shelf("a", lambda: {}).keys() == {"maps"}
+
+
+def test_where_nothing_can_be_kept_what_was_computed_is_given_all_the_same(tmp_path):
+    shelf = activation_cache.Shelf(tmp_path, "one", 10**9)
+    shutil.rmtree(tmp_path / "one")  # by another fold, to make room
+    assert torch.equal(shelf("a", lambda: {"maps": torch.ones(3)})["maps"], torch.ones(3))
+
+
+@pytest.mark.parametrize("change", ["parameter", "encoder", "split"])
+def test_a_checkpoint_of_other_parameters_data_or_weights_is_another_ones(project, change):
+    project()
+    until_adapted("0")
+    params = run.Params.model_construct(seed=0, finetune="settings")
+    before = run.fingerprint(params, "0")
+    if change == "parameter":
+        params = run.Params.model_construct(seed=0, finetune="others")
+    elif change == "encoder":
+        with paths.adapted_encoder("0").open("ab") as file:
+            file.write(b" ")
+    else:
+        table = pd.read_csv(paths.split("0"))
+        table.iloc[::-1].to_csv(paths.split("0"), index=False)
+    assert run.fingerprint(params, "0") != before
+
+
+@pytest.mark.parametrize("file", ["stages/finetune/fold_data.py", "stages/finetune/run.py", "learning/training/loop.py"])
+def test_a_checkpoint_of_other_code_is_another_ones(project, code, file):
+    project()
+    until_adapted("0")
+    params = run.Params.model_construct(seed=0, finetune="settings")
+    before = run.fingerprint(params, "0")
+    with (code / "pipeline" / file).open("a") as source:
+        source.write("# changed\n")
+    cache.code_of.cache_clear()
+    assert run.fingerprint(params, "0") != before
+
+
+def test_activations_of_other_code_are_made_anew(project, code):
+    project(finetune__strategy="last_stage")
+    until_adapted("0")
+    run("finetune --fold 0")
+    before = {shelf.name for shelf in paths.ACTIVATIONS.iterdir()}
+    with (code / "pipeline" / "training" / "trainings.py").open("a") as source:
+        source.write("# changed\n")
+    cache.code_of.cache_clear()
+    run("finetune --fold 0")
+    assert before and {shelf.name for shelf in paths.ACTIVATIONS.iterdir()} - before
+
+
+def test_a_run_with_another_rate_does_not_go_on_from_the_old_ones_checkpoint(project, monkeypatch):
+    project(finetune__strategy="last_stage", finetune__epochs=4, finetune__patience=4)
+    until_adapted("0")
+    monkeypatch.setenv("MEDADAPT_CHECKPOINT_SECONDS", "0")
+    with monkeypatch.context() as cut_off:
+        cut_off.setattr(run, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            main(["finetune", "--fold", "0"])
+    curve = torch.load(paths.checkpoints("finetune", "0") / "training-last_stage.pt", weights_only=True)["curve"]
+    assert training_of("finetune", "0").startswith(f"training-last_stage, epoch {curve[-1]['epoch']}, ")
+    project(finetune__strategy="last_stage", finetune__epochs=4, finetune__patience=4, finetune__learning_rate=0.01)
+    run("finetune --fold 0")
+    other = outs()
+    shutil.rmtree(paths.SCRATCH)
+    run("finetune --fold 0")
+    assert outs() == other and not paths.checkpoints("finetune", "0").exists()
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_ends_with_the_bits_of_one_that_was_not(project):
+    root = project(finetune__strategy="auto", finetune__epochs=12, finetune__patience=12, finetune__trainable_stages=3)
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], check=True)
+    until_adapted("0")
+    environment = {**os.environ, "MEDADAPT_CHECKPOINT_SECONDS": "0", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    command = [sys.executable, "-m", "dvc", "repro", "-s", "finetune@0"]
+
+    def start():
+        return subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, start_new_session=True)
+
+    (root / "pipeline").symlink_to(ROOT / "pipeline")
+    straight = start()
+    straight.communicate(timeout=600)
+    assert straight.returncode == 0
+    expected = outs()
+    draws, kills = random.Random(0), 0
+    for _ in range(3):
+        shutil.rmtree(paths.FOLDS)
+        shutil.rmtree(paths.SCRATCH / "activations", ignore_errors=True)
+        (root / "dvc.lock").unlink()
+        shutil.rmtree(root / ".dvc" / "cache")  # DVC would find there what it has run before
+        killed = start()
+        deadline = time.monotonic() + 300
+        while killed.poll() is None and not any(paths.SCRATCH.glob("finetune/0/*.pt")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(draws.uniform(0, 1.5))
+        kills += killed.poll() is None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(killed.pid, signal.SIGKILL)
+        killed.communicate()
+        again = start()
+        again.communicate(timeout=600)
+        assert again.returncode == 0
+        assert outs() == expected
+    assert kills >= 2  # otherwise nothing was killed in the middle
+    assert json.loads(expected["recipe.json"])["tried"] and load_file(paths.model("0"))

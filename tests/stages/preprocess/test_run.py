@@ -1,0 +1,311 @@
+"""cohort, preprocess and split on awkward cohorts: what is refused, redone, found twice, and what never leaks."""
+
+import gzip
+import shutil
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from pydicom.dataset import Dataset
+
+from pipeline import paths
+from pipeline import cache
+from pipeline.__main__ import main
+from tests.conftest import ROOT
+from tests.imaging.phantoms import save_series
+from tests.stages.test_stages import FOLDS, refusal, run, run_all
+
+RAW = "data/raw/clinic"
+CANARY = "CANARY"
+
+
+def cohort(root, change):
+    """Rewrite the project's cohort.csv."""
+    table = pd.read_csv(root / RAW / "cohort.csv", keep_default_na=False, dtype=str)
+    change(table).to_csv(root / RAW / "cohort.csv", index=False)
+
+
+def with_copy(root, of, name, **changes):
+    """Add a row for `name`, a copy of the case `of`."""
+
+    def change(table):
+        row = {**table[table["case_id"] == of].iloc[0].to_dict(), "case_id": name, "image": name, **changes}
+        return pd.concat([table, pd.DataFrame([row])])
+
+    cohort(root, change)
+
+
+def test_a_new_case_costs_one_case_and_a_changed_parameter_all(project):
+    root = project()
+    run("cohort", "preprocess")
+    shelves = [paths.SCRATCH / "audit", paths.SCRATCH / "preprocess"]
+    before = [{folder.name: folder.stat().st_mtime_ns for folder in shelf.iterdir()} for shelf in shelves]
+    image = np.asarray(Image.open(root / RAW / "Doe_00_0.png"))[::-1]
+    Image.fromarray(image).save(root / RAW / "new.png")
+    with_copy(root, "Doe_00_0.png", "new.png", patient_id="new")
+    run("cohort", "preprocess")
+    after = [{folder.name: folder.stat().st_mtime_ns for folder in shelf.iterdir()} for shelf in shelves]
+    for old, new in zip(before, after, strict=True):
+        assert len(new) == len(old) + 1 and old.items() <= new.items()
+    project(preprocess__fit="stretch")
+    run("cohort", "preprocess")
+    redone = {folder.name for folder in shelves[1].iterdir()}
+    assert len(redone) == len(after[1]) and not redone & set(after[1])
+    assert {folder.name for folder in shelves[0].iterdir()} == set(after[0])
+
+
+@pytest.mark.parametrize(
+    ("file", "anew"),
+    [
+        ("stages/cohort/run.py", {"audit"}),
+        ("stages/preprocess/run.py", {"preprocess"}),
+        ("imaging/preparation/fingerprint.py", {"preprocess"}),
+        ("stages/cohort/audit.py", {"audit"}),
+        ("imaging/reading/images.py", {"audit", "preprocess"}),
+        ("learning/training/loop.py", set()),
+        ("imaging/augmentation/views.py", set()),
+    ],
+)
+def test_changed_code_of_a_stage_computes_its_cases_anew_and_other_code_none(project, code, file, anew):
+    project()
+    run("cohort", "preprocess")
+    before = {name: {folder.name for folder in (paths.SCRATCH / name).iterdir()} for name in ("audit", "preprocess")}
+    with (code / "pipeline" / file).open("a") as source:
+        source.write("# changed\n")
+    cache.code_of.cache_clear()
+    run("cohort", "preprocess")
+    after = {name: {folder.name for folder in (paths.SCRATCH / name).iterdir()} for name in before}
+    assert {name for name in before if not before[name] & after[name]} == anew
+    assert all(before[name] == after[name] for name in before if name not in anew)
+
+
+def test_a_changed_file_is_prepared_anew_and_gives_what_a_run_from_nothing_gives(project):
+    root = project()
+    run("cohort", "preprocess")
+    Image.fromarray(np.asarray(Image.open(root / RAW / "Doe_00_0.png"))[:, ::-1]).save(root / RAW / "Doe_00_0.png")
+    run("cohort", "preprocess")
+    patched = {file.name: file.read_bytes() for file in sorted(paths.PREPARED.rglob("*.*"))}
+    shutil.rmtree(paths.SCRATCH)
+    run("cohort", "preprocess")
+    assert {file.name: file.read_bytes() for file in sorted(paths.PREPARED.rglob("*.*"))} == patched
+
+
+@pytest.mark.parametrize("backend", ["loky", "dask", "ray"])
+def test_every_backend_prepares_the_bytes_that_threads_prepare(project, monkeypatch, backend):
+    project()
+    run("cohort", "preprocess")
+    before = {file.name: file.read_bytes() for file in paths.PREPARED.rglob("*.*")}
+    shutil.rmtree(paths.SCRATCH)
+    monkeypatch.setenv("MEDADAPT_BACKEND", backend)
+    monkeypatch.setenv("MEDADAPT_WORKERS", "2")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    run("preprocess")
+    assert {file.name: file.read_bytes() for file in paths.PREPARED.rglob("*.*")} == before
+
+
+def test_an_unknown_backend_is_refused_with_the_known_ones(project, monkeypatch, capsys):
+    project()
+    monkeypatch.setenv("MEDADAPT_BACKEND", "abacus")
+    assert "loky, threading, dask or ray" in refusal(capsys, "cohort")
+
+
+def test_every_finding_stands_in_one_table_and_cases_in_are_prepared_plus_refused(project, capsys):
+    root = project()
+    (root / RAW / "Doe_04_0.png").write_bytes(b"broken")
+    Image.fromarray(np.full((40, 48), 7, dtype=np.uint8)).save(root / RAW / "Doe_05_0.png")
+    (root / RAW / "Doe_07_0.png").unlink()
+    cohort(root, lambda table: table.assign(label=table["label"].where(table["case_id"] != "Doe_10_0.png", "odd")))
+    with_copy(root, "Doe_01_0.png", "Doe_01_0.png")
+    run("cohort")
+    printed = capsys.readouterr().out
+    for name, check in (("04", "unreadable"), ("05", "constant"), ("07", "missing"), ("10", "label")):
+        assert f"refused   Doe_{name}_0.png  {check}" in printed
+    assert printed.count("refused   Doe_01_0.png  case id twice") == 2
+    assert "cohort.classes decides" in printed
+    run("preprocess", "split")
+    facts = paths.read_json(paths.COHORT_FACTS)
+    assert facts["cases_refused"] == 6
+    assert facts["cases_in"] == 6 + len(pd.read_csv(paths.INDEX)) == 6 + len(pd.read_csv(paths.split("final")))
+
+
+def test_a_copy_across_the_locked_door_fails_the_build_until_it_is_acknowledged(project, capsys):
+    root = project()
+    pixels = Image.open(root / RAW / "Doe_00_0.png")
+    pixels.save(root / RAW / "again.tif")  # another container, the same pixels
+    with_copy(root, "Doe_00_0.png", "again.tif", patient_id="somebody else", split="test", site="outside")
+    run("cohort", "preprocess")
+    message = refusal(capsys, "split")
+    assert "locked door" in message and "labels same" in message and "Doe" not in message
+    case = message.split("\n")[1].split()[0]
+    project(split__allow_leaks=[case])
+    run("split")
+    assert case in paths.read_json(paths.SPLIT_SUMMARY)["acknowledged_leaks"]
+    for fold in FOLDS:
+        run(f"adapt --fold {fold}", f"finetune --fold {fold}")
+    run("calibrate", "release", "report")
+    page = paths.REPORT.read_text()
+    assert "Leaky test set" in page and "exact copy" in page
+
+
+def test_a_copy_with_another_label_fails_the_build_and_names_both_cases(project, capsys):
+    root = project()
+    Image.open(root / RAW / "Doe_00_0.png").save(root / RAW / "flipped.png", compress_level=1)
+    with_copy(root, "Doe_00_0.png", "flipped.png", patient_id="somebody else", label="ill")  # the first is well
+    run("cohort", "preprocess")
+    message = refusal(capsys, "split")
+    assert "labels contradict" in message and message.count("case-") >= 2
+
+
+def test_people_who_share_an_image_are_dealt_to_the_same_fold(project):
+    root = project()
+    for number in ("00", "01", "03"):
+        shutil.copy(root / RAW / f"Doe_{number}_0.png", root / RAW / f"copy_{number}.png")
+        with_copy(root, f"Doe_{number}_0.png", f"copy_{number}.png", patient_id=f"twin of {number}")
+    run("cohort", "preprocess", "split")
+    copies = pd.read_csv(paths.COPIES)
+    exact = copies[copies["check"] == "exact copy"]
+    assert len(exact) == 3 and set(exact["across"]) == {"patients"}
+    for fold in FOLDS:
+        roles = pd.read_csv(paths.split(fold)).set_index("case")["role"]
+        for pair in exact.itertuples():
+            assert roles[pair.case] == roles[pair.other]
+
+
+def test_the_report_says_what_was_found_and_what_a_shortcut_would_give(project):
+    root = project()
+    (root / RAW / "Doe_04_0.png").write_bytes(b"broken")
+    run_all()
+    page = paths.REPORT.read_text()
+    facts = paths.read_json(paths.COHORT_FACTS)
+    assert f"{facts['cases_in']} images came in = {facts['cases_in'] - 1} prepared + 1 refused" in page
+    assert "From grey values alone" in page and "From the site alone" in page
+    assert "none: mend the file" in page
+
+
+def fill_with_canaries(fields, depth=0):
+    """Put the canary into every kind of text that DICOM has, nested and private ones too."""
+    for keyword in ("PatientName", "PatientID", "PatientBirthDate", "StudyDate", "StudyTime", "AccessionNumber",
+                    "InstitutionName", "ReferringPhysicianName", "StudyDescription", "SeriesDescription",
+                    "PatientComments", "ImageComments", "StationName", "OperatorsName", "StudyID", "ProtocolName",
+                    "OtherPatientIDs", "PatientAddress", "DeviceSerialNumber", "EthnicGroup"):  # fmt: skip
+        setattr(fields, keyword, CANARY)
+    fields.private_block(0x0029, "CANARY PRIVATE", create=True).add_new(0x01, "LO", CANARY)
+    if depth == 0:
+        nested = Dataset()
+        fill_with_canaries(nested, 1)
+        fields.RequestAttributesSequence = [nested]
+
+
+def write_canary_volumes(root):
+    """Twelve NIfTI files and twelve DICOM series, each with the canary wherever text can stand."""
+    rng = np.random.default_rng(0)
+    folder = root / RAW
+    shutil.rmtree(folder)
+    rows = []
+    for number in range(24):
+        volume = rng.integers(0, 60, (12, 12, 8)).astype(np.int16)
+        ill = number // 2 % 2
+        volume[4:8, 4:8, 2:6] += 150 * ill
+        name = f"{CANARY}_{number}"
+        if number % 2:
+            image = nib.Nifti1Image(volume, np.eye(4))
+            for field in ("descrip", "aux_file", "db_name", "intent_name"):
+                image.header[field] = CANARY
+            image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", CANARY.encode()))
+            path = folder / name / f"{name}.nii.gz"
+            path.parent.mkdir(parents=True)
+            with open(path, "wb") as raw, gzip.GzipFile(f"{CANARY}.nii", "wb", fileobj=raw) as stream:
+                stream.write(image.to_bytes())
+        else:
+            path = save_series(folder / name, volume, SeriesInstanceUID=f"1.2.{number}")
+            for file in path.iterdir():
+                fields = pydicom.dcmread(file)
+                fill_with_canaries(fields)
+                fields.save_as(path / f"{CANARY}_{file.name}")
+                file.unlink()
+        row = (name, f"{CANARY} {number}", str(path.relative_to(folder)), "ill" if ill else "well", "s", "")
+        rows.append((*row, f"{CANARY} note"))
+    columns = ["case_id", "patient_id", "image", "label", "site", "split", "comment"]
+    pd.DataFrame(rows, columns=columns).to_csv(folder / "cohort.csv", index=False)
+
+
+def write_canary_pictures(root):
+    for file in (root / RAW).glob("*.png"):
+        text = PngInfo()
+        text.add_text("Comment", CANARY)
+        exif = Image.Exif()
+        exif[270], exif[315] = CANARY, CANARY
+        Image.open(file).save(file, pnginfo=text, exif=exif)
+
+
+@pytest.mark.parametrize("write", [write_canary_volumes, write_canary_pictures])
+def test_no_text_of_a_scan_reaches_anything_that_leaves_the_cohort(project, write, capfd):
+    root = project(split__test="none", preprocess__slices=2)
+    write(root)
+    run_all()
+    printed = capfd.readouterr()
+    assert CANARY not in printed.out + printed.err
+    files = [file for file in (root / "data").rglob("*") if file.is_file() and "raw" not in file.parts]
+    assert len(files) > 60
+    for file in files:
+        assert CANARY.encode() not in file.read_bytes() and CANARY not in str(file), file
+
+
+def test_columns_to_be_judged_by_go_into_a_table_of_their_own_and_others_nowhere(project):
+    root = project(calibrate__subgroups=["sex", "age"], calibrate__baseline=["age"])
+    sexes, ages = ["F", "M", ""], [str(20 + 3 * n) for n in range(20)]
+    cohort(root, lambda table: table.assign(
+        sex=[sexes[n % 3] for n in range(len(table))], age=[ages[n % 20] for n in range(len(table))], note=CANARY
+    ))  # fmt: skip
+    run("cohort", "preprocess", "split")
+    assert "column_" not in paths.CASES.read_text()
+    cases = pd.read_csv(paths.COLUMNS, keep_default_na=False, dtype=str)
+    assert set(cases["column_sex"]) == set(sexes) and set(cases["column_age"]) == set(ages)
+    assert [name for name in cases if name.startswith("column_")] == ["column_sex", "column_age"]
+    files = [file for file in (root / "data").rglob("*") if file.is_file() and "raw" not in file.parts]
+    assert len(files) > 10 and not any(CANARY.encode() in file.read_bytes() for file in files)
+
+
+@pytest.mark.parametrize("key", ["calibrate__subgroups", "calibrate__baseline"])
+def test_a_column_that_tells_who_somebody_is_stops_the_stage_and_none_of_its_values_is_written(project, capsys, key):
+    root = project(**{key: ["referral"]})
+    cohort(root, lambda table: table.assign(referral=[f"{CANARY} {n}" for n in range(len(table))]))
+    message = refusal(capsys, "cohort")
+    assert "column 'referral'" in message and "leave it out of calibrate.subgroups" in message and CANARY not in message
+    files = [file for file in (root / "data").rglob("*") if file.is_file() and "raw" not in file.parts]
+    assert not any(CANARY.encode() in file.read_bytes() for file in files) and not paths.CASES.exists()
+
+
+def test_neither_dvc_nor_git_learns_a_name(project):
+    """Under the real `dvc repro`: lock file, cache, run cache and the index of `git add --all`."""
+    root = project(split__test="none", preprocess__slices=2)
+    write_canary_volumes(root)
+    for name in ("pipeline", ".gitignore", ".dvcignore", "data/demo"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, root / name)
+    dvc = [sys.executable, "-m", "dvc"]
+    for command in (["git", "init", "-q"], [*dvc, "init", "-q"], [*dvc, "repro", "-q", "split"], ["git", "add", "-A"]):
+        subprocess.run(command, cwd=root, check=True, capture_output=True)
+    tracked = subprocess.run(["git", "ls-files"], cwd=root, check=True, capture_output=True, text=True).stdout
+    assert "dvc.lock" in tracked and CANARY not in tracked and "data/raw" not in tracked
+    grep = subprocess.run(["git", "grep", "--cached", "-l", CANARY], cwd=root, capture_output=True, text=True)
+    assert grep.stdout == ""
+    cached = [file for file in (root / ".dvc" / "cache").rglob("*") if file.is_file()]
+    assert len(cached) > 20
+    for file in cached:
+        assert CANARY.encode() not in file.read_bytes(), file
+
+
+def test_a_case_that_passes_the_audit_but_cannot_be_prepared_is_refused_and_counted(project):
+    """Defacing needs a head; these volumes are none, except that nothing else is wrong with them."""
+    root = project(split__test="none", preprocess__slices=2, preprocess__deface=True)
+    write_canary_volumes(root)
+    run("cohort")
+    assert main(["preprocess"]) == 1  # none is left
+    assert len(list((paths.SCRATCH / "preprocess").iterdir())) == 24

@@ -1,0 +1,31 @@
+import pandas as pd
+
+from pipeline import paths
+from pipeline.stages.release.enclosed import rows_with
+from pipeline.stages.release.card import show_figure
+
+SETS = {"internal": {}, "internal_patients": {}}
+
+
+def rows():
+    return rows_with(SETS, "operating_points", ("threshold", "sensitivity"))
+
+
+def test_figures_of_patients_are_read_where_there_are_some_and_one_that_does_not_exist_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert rows() == []  # a task without such a table
+    table = pd.DataFrame(
+        {
+            "scope": ["internal", "internal_patients", "internal_patients"],
+            "of": ["NA", "NA", "mass"],
+            "threshold": [0.3, 0.4, None],
+            "sensitivity": [0.9, 0.8, None],
+            "sensitivity_lower": [0.8, 0.7, None],
+            "sensitivity_upper": [1.0, 0.9, None],
+        }
+    )
+    paths.write_table(table, paths.assessed("operating_points"))
+    found = rows()
+    assert [row["of"] for row in found] == ["NA", "mass"]
+    assert [show_figure(row["threshold"]) for row in found] == ["0.400", "not computable"]
+    assert show_figure(found[0]["sensitivity"]) == "0.800 (0.700 to 0.900)"

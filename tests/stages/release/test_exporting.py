@@ -1,0 +1,95 @@
+"""What becomes of a release's exports: shipped only where they equal the network, and else the reason is told."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pipeline.learning.models.ensemble import network_from
+from pipeline.stages.release import exporting
+from pipeline.bundle.layout import WEIGHTS
+from pipeline.stages.release.exports import ALLOWED, FILES
+from tests.bundle.test_layout import ARGUMENTS, CALIBRATOR
+
+KINDS = ("torchscript", "onnx")
+CASES = [f"case-{number}" for number in range(6)]
+
+
+@pytest.fixture
+def export(tmp_path, monkeypatch):
+    """Export an untrained network of some arguments on six prepared cases."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for case in CASES:
+        exporting.paths.prepared_case(case).parent.mkdir(parents=True, exist_ok=True)
+        np.save(exporting.paths.prepared_case(case), rng.integers(0, 256, (12, 32, 32), dtype=np.uint8))
+
+    def run(arguments=ARGUMENTS, kinds=KINDS):
+        (tmp_path / "bundle" / "models").mkdir(parents=True, exist_ok=True)
+        weights = tmp_path / "bundle" / WEIGHTS
+        save_file({name: value.contiguous() for name, value in network_from(arguments).state_dict().items()}, weights)
+        told = exporting.export(kinds, arguments, weights, CALIBRATOR, {"name": "model"}, CASES)
+        return told, {kind for kind, file in FILES.items() if (tmp_path / "bundle" / file).exists()}
+
+    return run
+
+
+def written_off_by(amount):
+    """A writer whose export is wrong by so much of a probability in the last case alone."""
+
+    def write(network, calibrator, case, file, facts):
+        file.write_text("an export")
+        right = exporting.judge_by(network, exporting.calibrator_from(calibrator))
+        last = next(exporting.planes_of(CASES[-1:]))
+
+        def judge(planes):
+            probabilities, logits = right(planes)
+            return probabilities + amount * (planes == last).flatten(1).all(dim=1).numpy()[:, None], logits
+
+        return judge
+
+    return write
+
+
+def test_exports_that_equal_the_network_on_every_case_are_shipped_with_what_was_found(export):
+    told, there = export()
+    assert there == set(KINDS) == set(told)
+    for kind in KINDS:
+        assert told[kind]["file"] == str(FILES[kind]) and told[kind]["cases"] == 6 and told[kind]["batches"] == [1, 5]
+        assert 0 <= told[kind]["largest_difference"]["probability"] <= 1e-5 == told[kind]["allowed"]["probability"]
+
+
+def test_an_export_that_is_not_equal_in_one_case_is_not_shipped_and_the_other_is(export, monkeypatch):
+    monkeypatch.setitem(exporting.WRITERS, "onnx", written_off_by(1.2e-5))
+    monkeypatch.setitem(exporting.WRITERS, "torchscript", written_off_by(0.8e-5))
+    told, there = export()
+    assert there == {"torchscript"}
+    assert "differs from the network in probability by 1.2e-05 (allowed is 1e-05)" in told["onnx"]["not_shipped"]
+    monkeypatch.setitem(exporting.WRITERS, "torchscript", written_off_by(np.nan))
+    assert export()[1] == set() and ALLOWED[0] == 1e-5
+
+
+def test_an_encoder_that_cannot_be_exported_is_named_and_no_file_and_no_path_is_left(export, monkeypatch):
+    class Stubborn(torch.nn.Module):
+        def forward(self, maps):
+            return maps if maps.sum().item() > 0 else -maps
+
+    plain = exporting.portable
+
+    def stubborn(network):
+        network.encoder.stages.insert(0, Stubborn())
+        return plain(network)
+
+    monkeypatch.setattr(exporting, "portable", stubborn)
+    told, there = export(kinds=["onnx"])
+    assert there == set() and set(told["onnx"]) == {"not_shipped"}
+    assert told["onnx"]["not_shipped"].endswith(f": {ARGUMENTS['encoder']}") and "/" not in told["onnx"]["not_shipped"]
+
+
+def test_a_network_that_learns_from_every_case_has_no_exports_and_says_why(export):
+    told, there = export(ARGUMENTS | {"test_time_steps": 1})
+    assert there == set() and all("adapts itself" in told[kind]["not_shipped"] for kind in KINDS)
+
+
+def test_what_is_not_asked_for_is_not_written(export):
+    assert export(kinds=[]) == ({}, set())

@@ -1,0 +1,176 @@
+"""TorchScript and ONNX by their own runtimes, without our code, beside the network and the map that they hold."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from pipeline.metrics.calibrators.calibrator import calibrator_from
+from pipeline.learning.models.encoder import inference
+from pipeline.learning.models.ensemble import network_from
+from pipeline.stages.release.portable import NotPortable, portable
+from pipeline.stages.release.exporting import encoders_of, judge_by
+from pipeline.stages.release.calibrated import mapped
+from pipeline.stages.release.exports import ALLOWED, WRITERS, largest_differences, write_onnx, write_torchscript
+from tests.conftest import ROOT
+from tests.bundle.test_layout import ARGUMENTS, CALIBRATOR, EVERY, fitted
+
+PLATT = fitted("platt")
+SCALE = {"percentiles": [1, *range(10, 100, 10), 99], "standard": [list(range(10, 131, 12))]}
+SITES = {"sites": ["a", "b"]}
+VARYING = SITES | {"per_site": "normalisation"}
+COMBAT = SITES | {"per_site": "features"}
+FORMS = {
+    "grades from several stages, harmonised twice": {"head": "ordinal", "pooled_stages": 3, "harmonise": SCALE}
+    | COMBAT,
+    "neighbours and values of each site": {"head": "neighbours", "neighbours_of": 9} | VARYING,
+    "three dimensions": {"filter_depth": 3},
+}
+planes = torch.randint(0, 256, (7, 12, 32, 32), generator=torch.Generator().manual_seed(1)).float()
+
+
+def network_of(arguments):
+    """A network with something to say: no weight of its head is zero, and sites differ."""
+    network = network_from(arguments)
+    for name, value in network.state_dict().items():
+        if "head" in name and value.is_floating_point():
+            torch.nn.init.normal_(value)
+        if name.endswith("targets"):
+            value.copy_(torch.eye(3).repeat(3, 1))
+        if "of_site.values" in name:
+            value += torch.arange(len(value)).view(-1, *[1] * (value.ndim - 1)) / 3
+        if name.endswith("neighbours"):
+            value.fill_(4)
+    return network
+
+
+def off(kinds, network, calibrator, folder):
+    """How far each written file is from the network, on all planes."""
+    judges = {kind: WRITERS[kind](network, calibrator, planes[:1], folder / kind, {}) for kind in kinds}
+    return largest_differences(judge_by(network, calibrator_from(calibrator)), judges, planes)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_network_is_equal_in_both_formats(form, tmp_path):
+    network = inference(portable(network_of(ARGUMENTS | FORMS[form])))
+    count, worst = off(WRITERS, network, PLATT, tmp_path)
+    assert count == 7 and set(worst) == set(WRITERS)
+    assert all((one <= ALLOWED).all() for one in worst.values()), worst
+
+
+def test_an_ensemble_that_looks_twice_is_equal_in_both_formats(tmp_path):
+    members = [ARGUMENTS | {"looks": ["mirror"]}, ARGUMENTS | COMBAT]
+    _, worst = off(WRITERS, inference(portable(network_of({"members": members}))), PLATT, tmp_path)
+    assert all((one <= ALLOWED).all() for one in worst.values()), worst
+
+
+def test_a_network_of_several_sites_is_settled_on_a_site_that_nobody_has_seen():
+    network = inference(network_of(ARGUMENTS | VARYING))
+    network.at("b")
+    known, _ = network(planes), network.at(None)
+    unknown = network(planes)
+    assert (known - unknown).abs().max() > 1e-4
+    network.at("a")
+    torch.testing.assert_close(portable(network)(planes), unknown, rtol=0, atol=0)
+    assert not [name for name in network.state_dict() if "of_site" in name]
+
+
+def test_a_network_that_learns_from_every_case_is_refused_with_the_reason():
+    with pytest.raises(NotPortable, match="adapts itself to every case"):
+        portable(network_from({"members": [ARGUMENTS, ARGUMENTS | {"test_time_steps": 1}]}))
+
+
+@pytest.mark.parametrize(("method", "activation"), EVERY)
+def test_the_map_in_torch_is_the_map_in_numpy(method, activation):
+    n_classes = 2 if activation == "softmax" and method in ("beta", "isotonic") else 3
+    calibrator = fitted(method, activation, n_classes)
+    logits = np.random.default_rng(1).normal(size=(200, n_classes)) * 6
+    expected = calibrator_from(calibrator).apply(logits)
+    np.testing.assert_allclose(mapped(torch.from_numpy(logits), calibrator).numpy(), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("knots", [([0.5], [0.3]), ([-1.0, 0.0, 2.0], [0.1, 0.2, 0.9])])
+def test_an_isotonic_map_is_level_beyond_its_knots(knots):
+    one = {"method": "isotonic", "activation": "softmax", "margins": knots[0], "probabilities": knots[1]}
+    logits = np.array([[0.0, -9.0], [0.0, 1.0], [0.0, 9.0]])
+    expected = calibrator_from(one).apply(logits)
+    np.testing.assert_allclose(mapped(torch.from_numpy(logits), one), expected, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("method", ["isotonic", "dirichlet", "labels"])
+def test_maps_travel_in_both_formats(method, tmp_path):
+    class Some(torch.nn.Module):
+        def forward(self, planes):
+            return planes.mean(dim=(2, 3))[:, :n_classes] / 10 - 12
+
+    n_classes = 2 if method == "isotonic" else 3
+    calibrator = fitted("beta", "sigmoid") if method == "labels" else fitted(method, "softmax", n_classes)
+    _, worst = off(WRITERS, Some().eval(), calibrator, tmp_path)
+    assert all((one <= ALLOWED).all() for one in worst.values()), worst
+
+
+def test_onnx_names_its_ends_takes_any_batch_and_holds_what_the_release_says(tmp_path):
+    network = inference(network_from(ARGUMENTS))
+    write_onnx(network, PLATT, planes[:1], tmp_path / "model.onnx", {"calibration": PLATT, "classes": ["a", "b"]})
+    onnx.checker.check_model(tmp_path / "model.onnx", full_check=True)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    assert [(one.name, one.shape) for one in session.get_inputs()] == [("image", ["batch", 12, 32, 32])]
+    assert [(one.name, one.shape) for one in session.get_outputs()] == [
+        ("pred", ["batch", 3]),
+        ("logits", ["batch", 3]),
+    ]
+    known = session.get_modelmeta().custom_metadata_map
+    assert json.loads(known["calibration"]) == PLATT and json.loads(known["classes"]) == ["a", "b"]
+
+
+def test_torchscript_gives_logits_as_monai_expects_and_probabilities_by_name(tmp_path):
+    network = inference(network_of(ARGUMENTS))
+    write_torchscript(network, CALIBRATOR, planes[:1], tmp_path / "model.ts", {})
+    loaded = torch.jit.load(tmp_path / "model.ts")
+    torch.testing.assert_close(loaded(planes), network(planes), rtol=1e-5, atol=1e-5)
+    expected = (network(planes) / CALIBRATOR["temperature"]).softmax(dim=1)
+    torch.testing.assert_close(loaded.probabilities(planes), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_exports_name_no_file_of_this_machine_and_onnx_is_the_same_when_written_again(tmp_path):
+    class Some(torch.nn.Module):
+        def forward(self, planes):
+            return planes.mean(dim=(2, 3))[:, :3]
+
+    for kind, write in WRITERS.items():
+        for number in range(2):
+            write(Some().eval(), CALIBRATOR, planes[:1], tmp_path / f"{kind}{number}", {})
+        content = (tmp_path / f"{kind}0").read_bytes()
+        # TorchScript counts the modules that a process has traced so far, in their names.
+        assert kind == "torchscript" or content == (tmp_path / f"{kind}1").read_bytes(), kind
+        if kind == "torchscript":
+            with zipfile.ZipFile(tmp_path / "torchscript0") as archive:
+                content = b"".join(map(archive.read, archive.namelist()))
+        here = (tmp_path, ROOT, Path(torch.__file__).parent, Path.home())
+        assert not [folder for folder in here if str(folder).encode() in content], kind
+
+
+def test_the_largest_difference_is_found_in_whichever_case_batch_or_output_it_is():
+    def judge(some, add=0.0, where=None, size=None):
+        found = some.mean(dim=(1, 2, 3)).numpy()[:, None] + np.zeros(3)
+        hit = where is None or (some == planes[where]).flatten(1).all(dim=1).numpy()[:, None]
+        hit = hit & (size is None or len(some) == size)
+        return found * 0 + 0.5 + add * hit, found + 0 * hit
+
+    def apart(**change):
+        return largest_differences(judge, {"export": lambda some: judge(some, **change)}, planes)[1]["export"][0]
+
+    assert apart() == 0
+    assert apart(add=0.25) == apart(add=0.25, where=6) == apart(add=0.25, size=5) == apart(add=0.25, size=1) == 0.25
+    assert np.isnan(apart(add=np.nan, where=3))
+    _, worst = largest_differences(judge, {"export": lambda some: (judge(some)[0], judge(some)[1] * 1.5)}, planes)
+    np.testing.assert_allclose(worst["export"], [0, 0.5])  # of their size: they are far above 1
+
+
+def test_encoders_are_named_once():
+    assert encoders_of({"members": [ARGUMENTS, ARGUMENTS]}) == encoders_of(ARGUMENTS) == ARGUMENTS["encoder"]

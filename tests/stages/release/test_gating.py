@@ -1,0 +1,88 @@
+"""Gates by the front door: a model that misses one is packed all the same, and says so wherever it is named."""
+
+import json
+
+import pandas as pd
+import yaml
+
+from pipeline import paths
+from pipeline.bundle.layout import METADATA
+from pipeline.stages.release.card import OPEN
+from pipeline.stages.release.statements import FIELDS
+from tests.stages.release.test_run import NAME, calibrated, judge_by_hand, train  # noqa: F401
+from tests.stages.test_stages import refusal, run
+
+MET = {"min_auc_lower": 0.7, "slope": [0.5, 2.0], "min_events": 9, "card": ["intended_use"]}
+ASKED = MET | {"max_external_drop": None, "min_subgroup_auc": None}
+
+
+def told(gates):
+    """What STATUS, metadata and card say, each by itself."""
+    bundle = paths.bundle(NAME)
+    status, *lines = (bundle / "STATUS").read_text().splitlines()
+    metadata, card = json.loads((bundle / METADATA).read_text()), (bundle / "docs" / "README.md").read_text()
+    assert metadata["status"] == status and f"**Status: {status}.**" in card
+    assert metadata["gates"] == [json.loads(line) for line in lines]
+    for gate in metadata["gates"]:
+        assert f"| {gate['name']} | {gate['verdict']} |" in card
+    return status, {gate["name"]: gate["verdict"] for gate in metadata["gates"]}, card
+
+
+def test_a_model_is_validated_if_it_meets_what_was_asked_and_else_a_candidate_wherever_it_is_named(
+    calibrated,  # noqa: F811
+    capsys,
+):
+    calibrated(split__folds=[0, 1, 2], release__gates=ASKED)
+    train("0", "1", "2")
+    judge_by_hand("ensemble", ["0", "1", "2"])
+    run("release")
+    status, gates, card = told(ASKED)
+    assert status == "validated" and set(gates.values()) == {"passed"} and len(gates) == 8
+    assert "Not asked for in this release: max_external_drop, min_subgroup_auc." in card
+
+    calibrated(split__folds=[0, 1, 2], release__gates={"min_auc_lower": 0.75, "min_events": 12})
+    run("release")
+    status, gates, card = told({})
+    assert status == "candidate" and "Not asked for" not in card
+    assert gates["discrimination"] == "FAILED by 0.05 of AUC" and gates["events"] == "FAILED by 3 events"
+    assert gates["external drop"] == gates["worst subgroup"] == "FAILED: not judged"
+    assert gates["card"] == "FAILED by 5 fields" and "**Not filled in**" in card
+    assert "events: FAILED by 3 events; 9 of the rarest outcome, 'ill'" in capsys.readouterr().out
+
+    calibrated(split__folds=[0, 1, 2], release__gates=ASKED)
+    pictures = pd.DataFrame({"class": ["well", "ill"], "n": [11, 3], "scope": "external"})
+    paths.write_table(pd.concat([pd.read_csv(paths.PER_CLASS), pictures]), paths.PER_CLASS)
+    summary = paths.read_json(paths.SPLIT_SUMMARY) | {"copies_across_locked_door": 2}
+    paths.write_json(summary, paths.SPLIT_SUMMARY)
+    run("release")
+    status, gates, _ = told(ASKED)
+    assert {name for name, verdict in gates.items() if verdict != "passed"} == {"no leak"}  # events are internal ones
+
+    paths.STATEMENTS.write_text(yaml.safe_dump({"intended_use": "On <adults> & others.", "contact": ""}))
+    run("release")
+    assert "On <adults> & others." in told(ASKED)[2]
+    paths.STATEMENTS.write_text(yaml.safe_dump({field: f"About {field}." for field in FIELDS}))
+    group = {
+        "column": "site",
+        "value": "A|B <i>",
+        "too_few": True,
+        "of": "ill",
+        "scope": "internal",
+        "n": 4,
+        "events": 1,
+    }
+    table = pd.concat([pd.read_csv(paths.assessed("subgroups")), pd.DataFrame([group])])
+    paths.write_table(table, paths.assessed("subgroups"))
+    run("release")
+    card = told(ASKED)[2]
+    assert OPEN not in card and "open:" not in card and all(f"About {field}." in card for field in FIELDS)
+    assert "| internal | site A\\|B &lt;i> | ill | 4 (1) | too few | too few |" in card
+    assert "| internal | site inside | ill | 20 (9) | 0.800 (0.700 to 0.900) | too few |" in card
+    paths.STATEMENTS.write_text("intention: none")
+    assert "unknown field 'intention'" in refusal(capsys, "release")
+    calibrated(split__folds=[0, 1, 2], release__gates=MET | {"card": ["intention"]})
+    assert "release.gates.card names 'intention'" in refusal(capsys, "release")
+    calibrated(split__folds=[0, 1, 2], release__gates={"min_auc": 0.5})
+    assert "unknown key 'release.gates.min_auc'; the nearest known one is 'release.gates.min_" in refusal(
+        capsys, "release"
+    )

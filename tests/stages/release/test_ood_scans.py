@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import paths
+from pipeline.bundle.limits import Limits
+from pipeline.metrics.ood import Alarm, Cloud
+from pipeline.imaging.preparation.placement import Prepared
+from pipeline.imaging.reading.scan import Unreadable
+from pipeline.stages.release.ood_scans import MOST, folders, held_back
+from pipeline.errors import Refusal
+from pipeline.bundle.scoring import Look
+
+CLOUD = Cloud({"all": np.zeros(2)}, np.ones(2), np.array([[1.0, 0.0]]), np.array([1.0]), 1.0)
+LOOKS = Cloud({"all": np.zeros(28)}, np.ones(28), np.eye(28)[:1], np.array([1.0]), 1.0)
+BLANK = Prepared(np.zeros((1, 8, 8), np.uint8), None)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths.FOREIGN.mkdir(parents=True)
+    (paths.FOREIGN / "README.md").write_text("what goes here")
+
+
+def put(kind, *names):
+    (paths.FOREIGN / kind).mkdir()
+    for name in names:
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(paths.FOREIGN / kind / name)
+
+
+def limits(threshold):
+    alarm = Alarm((0.0, 0.0, 0.0), (1e6, 1.0, 1e6), threshold, 0.05, 40, ())  # of the features' distance alone
+    return Limits([], [CLOUD], [], [LOOKS], alarm, (), False)
+
+
+def far_by_name(file, site):
+    """Look at a scan whose name says how far it lies from development, or that it cannot be read."""
+    assert site is None
+    if file.stem == "broken":
+        raise Unreadable("picture", "it is none")
+    return Look(np.zeros(2), [np.array([float(file.stem), 0.0])], BLANK)
+
+
+def test_scans_are_held_back_by_the_alarm_or_by_the_reader_and_each_kind_is_counted(project):
+    put("knee_mri", "1.png", "5.png", "7.png", "broken.png")
+    put("near", "0.png", "2.png")
+    assert held_back(far_by_name, limits(np.log(3)), "picture") == {
+        "scans of another kind: knee_mri; 1 of them refused when read": (3, 4),
+        "scans of another kind: near": (0, 2),
+    }
+
+
+def test_of_many_scans_some_from_all_over_the_folder_are_tried(project):
+    put("many", *(f"{number:04d}.png" for number in range(2 * MOST + 1)))
+    [(_, tried)] = held_back(far_by_name, limits(np.log(3)), "picture").values()
+    seen = []
+    held_back(lambda file, site: seen.append(int(file.stem)) or far_by_name(file, site), limits(np.log(3)), "picture")
+    assert tried == len(seen) <= MOST and max(seen) > 1.9 * MOST
+
+
+def test_without_an_alarm_or_without_folders_nothing_is_tried(project):
+    assert held_back(far_by_name, limits(np.log(3)), "picture") == {}
+    put("knee_mri", "1.png")
+    assert held_back(far_by_name, limits(None), "picture") == {}
+    (paths.FOREIGN / "README.md").unlink()
+    paths.FOREIGN.rename("elsewhere")
+    assert folders() == []
+
+
+@pytest.mark.parametrize(
+    ("lay_out", "message"),
+    [
+        (lambda: (paths.FOREIGN / "scan.png").touch(), "scan.png: put it into a folder"),
+        (lambda: put("<script>", "1.png"), "name the folder with letters"),
+        (lambda: put("empty"), "empty holds no file; .*or remove the folder"),
+    ],
+)
+def test_what_lies_wrong_in_the_folder_is_named_with_its_cure(project, lay_out, message):
+    lay_out()
+    with pytest.raises(Refusal, match=message):
+        folders()

@@ -1,0 +1,166 @@
+"""The limits of use in a release: set on cases the judging model never saw, tried on spoilt ones, told in the card."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from scipy.special import logsumexp
+
+from pipeline import paths
+from pipeline.__main__ import main
+from pipeline.bundle.limits import Limits
+from pipeline.metrics.ood import fit_cloud
+from pipeline.imaging.appearance import appearance
+from pipeline.stages.release.corruptions import SPOILT
+from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.models.encoder import inference
+from pipeline.bundle.layout import LIMITS, REFERENCE
+from tests.stages.release.test_run import NAME, calibrated, judge_by_hand, train  # noqa: F401
+from tests.stages.test_stages import run
+
+NUMBERED = ["0", "1", "2"]
+WHAT = ("logits", "features")
+
+
+def features_of(fold, role):
+    """Judge the cases of a role anew, one by one."""
+    network = Classifier(**paths.read_json(paths.network(fold)))
+    network.load_state_dict(load_file(paths.model(fold)))
+    inference(network)
+    cases, found = pd.read_csv(paths.split(fold), keep_default_na=False).query("role == @role"), []
+    for case, site in zip(cases["case"], cases["site"], strict=True):
+        network.at(site)
+        with torch.inference_mode():
+            found.append(network.look(torch.from_numpy(np.load(paths.prepared_case(case)))[None]))
+    logits, features = (np.array([getattr(one, what)[0].double().numpy() for one in found]) for what in WHAT)
+    return cases.reset_index(drop=True), logits, features
+
+
+def released():
+    """Pack what was trained and return what its limits file says."""
+    run("release")
+    values = paths.read_json(paths.bundle(NAME) / LIMITS)
+    return Limits.from_json(values["limits"]), {row["what"]: row for row in values["tried"]}
+
+
+def photographs(root):
+    """Put two striped pictures and a letter where scans stand that the model must not answer."""
+    folder = root / "data" / "foreign" / "photographs"
+    folder.mkdir(parents=True)
+    for width in (4, 8):
+        stripes = np.tile(255 * (np.arange(64) // width % 2), (64, 1)).astype(np.uint8)
+        Image.fromarray(stripes).save(folder / f"{width}.png")
+    (folder / "letter.png").write_text("Dear colleague")
+
+
+def tells_who_stands_where(card):
+    """Hold the card's counts of patients and cases against the split, and what it says of imbalance and settings."""
+    cases = paths.read_table(paths.split("final"))
+    for column, what in (("label", "class ill"), ("site", "site next door")):
+        sides = [cases[(cases["role"] == "locked") == locked] for locked in (False, True)]
+        named = [side[side[column] == what.partition(" ")[2]] for side in sides]
+        counts = " | ".join(f"{one['patient'].nunique()} ({len(one)})" for one in named)
+        assert f"\n| {what} | {counts} |" in card, what
+    assert "training weighs each class by the inverse of its share" in card
+    settings = paths.read_json(paths.bundle(NAME) / "evidence" / "settings.json")
+    assert settings["finetune"]["views"] == 1 and settings["seed"] == 0 and "weights" not in settings["adapt"]
+
+
+def gives_its_own_scores(raw, calibrator, private_keys):
+    """Hold what predict says of locked scans, in a folder or a table, against the final model's scores: to the bit."""
+    names = pd.read_csv(private_keys / "clinic" / "names.csv").set_index("pseudonym")["name"]
+    cases = pd.read_csv(paths.predictions("final")).query("role == 'locked'")
+    judged = calibrator.apply(cases[["logit_0", "logit_1"]].to_numpy())[:, 1]
+    expected = dict(zip(cases["case"].map(names), judged, strict=True))
+    assert len(expected) > 5
+    (raw / "inbox").mkdir()
+    for name in expected:
+        shutil.copy(raw / name, raw / "inbox")
+    for number, path in enumerate((raw / "inbox", raw / "cohort.csv")):
+        assert main(["predict", str(paths.bundle(NAME)), str(path), "--out", f"{number}.csv"]) == 0
+        found = pd.read_csv(f"{number}.csv").set_index("scan")["ill"]
+        assert {name: found[name] for name in expected} == expected
+
+
+def test_limits_of_a_refit_are_set_out_of_fold_and_the_released_model_gives_locked_scans_its_own_scores(
+    calibrated,  # noqa: F811
+    private_keys,
+):
+    root = calibrated(release__outliers=0.15, calibrate__set_coverage=0.7)
+    train(*NUMBERED, "final")
+    calibrator = judge_by_hand("refit", ["final"])
+    shown = {"locked_set": {"scope": "external", "shown": True, "acknowledged_leaks": []}}
+    paths.write_json(paths.read_json(paths.STAMPS) | shown, paths.STAMPS)
+    photographs(root)
+    limits, tried = released()
+
+    energies, apart, odd, probabilities, patients, labels = [], [], [], [], [], []
+    for fold in NUMBERED:
+        cases, _, trained = features_of(fold, "train")
+        held, logits, features = features_of(fold, "held_out")
+        cloud = fit_cloud(trained, cases["label"].to_numpy(dtype=str))
+        apart += cloud.distances(features).min(axis=1).tolist()
+        seen, new = (
+            np.array([appearance(np.load(paths.prepared_case(case))) for case in some["case"]])
+            for some in (cases, held)
+        )
+        odd += fit_cloud(seen, np.full(len(seen), "all")).distances(new).min(axis=1).tolist()
+        energies += (-logsumexp(logits, axis=1)).tolist()
+        probabilities += calibrator.apply(logits).tolist()
+        patients += held["patient"].tolist()
+        labels += held["label"].tolist()
+    signs = np.stack([energies, np.log(apart), np.log(odd)], axis=1)
+    np.testing.assert_allclose(limits.alarm.centres, np.median(signs, axis=0), rtol=1e-5)
+    worst = pd.Series(limits.alarm.score(signs)).groupby(patients).max().sort_values()
+    assert limits.alarm.patients == len(worst) > 8
+    rank = int(np.ceil(np.round((len(worst) + 1) * 0.85, 9)))
+    assert limits.alarm.threshold == pytest.approx(worst.iloc[rank - 1], rel=1e-5)
+    confidence = np.sort(np.max(probabilities, axis=1))
+    assert limits.rules[0].sure == pytest.approx(confidence[-int(np.ceil(round(0.9 * len(confidence), 9)))])
+    assert limits.rules[0].sets.by == "class"
+
+    cases, _, trained = features_of("final", "train")
+    again = fit_cloud(trained, cases["label"].to_numpy(dtype=str))
+    np.testing.assert_allclose(limits.clouds[0].distances(trained), again.distances(trained), rtol=1e-4)
+    assert set(limits.sites[0].means) == {"inside", "next door"}
+
+    false, locked, *spoilt, foreign = tried.values()
+    assert foreign["what"] == "scans of another kind: photographs; 1 of them refused when read"
+    assert foreign["n"] == 3 and foreign["rung"] > 1  # a network of no training still sees stripes
+    assert false["n"] == len(worst) and locked["what"] == "patients of the locked set (external)" and locked["n"] == 8
+    assert len(spoilt) == len(SPOILT) and {row["n"] for row in spoilt} == {len(worst)}
+    assert max(row["rung"] for row in spoilt) > len(worst) / 2  # a network of no training still sees noise
+    card = (paths.bundle(NAME) / "docs" / "README.md").read_text()
+    for row in tried.values():
+        assert f"| {row['what']} | {row['rung']} | {row['n']} | {row['rung'] / row['n']:.2f} (" in card
+    tells_who_stands_where(card)
+    run(f"verify {paths.bundle(NAME)}")
+    manifest = json.loads((paths.bundle(NAME) / "MANIFEST.json").read_text())
+    assert str(LIMITS) in manifest["files"]
+    gives_its_own_scores(root / "data" / "raw" / "clinic", calibrator, private_keys)
+    reference = paths.read_json(paths.bundle(NAME) / REFERENCE)
+    first = pd.DataFrame({"patient": patients, "ill": np.array(probabilities)[:, 1]}).drop_duplicates("patient")
+    assert reference["forecasts"]["ill"] == pytest.approx(sorted(first["ill"]), abs=1e-6)
+    assert main(["monitor", str(paths.bundle(NAME)), "0.csv"]) == 0  # eight patients are too few for an alarm
+
+
+def test_limits_of_an_ensemble_are_set_on_the_cases_of_its_map_and_too_few_flag_nothing_and_say_so(
+    calibrated,  # noqa: F811
+):
+    root = calibrated(split__folds=[0, 1, 2])
+    train(*NUMBERED)
+    judge_by_hand("ensemble", NUMBERED)
+    limits, tried = released()
+    assert len(limits.clouds) == 3 and limits.alarm.threshold is None and limits.alarm.patients == 6
+    assert list(tried) == ["patients of development, by an alarm set on others"]
+    card = (paths.bundle(NAME) / "docs" / "README.md").read_text()
+    assert "6 patients are too few to tell what is out of distribution: **nothing is flagged.**" in card
+    assert "too few for a promise, so every set is full" in card
+    assert main(["predict", str(paths.bundle(NAME)), str(root / "data/raw/clinic"), "--out", "r.csv"]) == 0
+    found = pd.read_csv("r.csv", keep_default_na=False)
+    assert set(found["set"]) == {"well or ill"} and not found["abstains"].str.contains("out of").any()

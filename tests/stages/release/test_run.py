@@ -1,0 +1,265 @@
+"""Calibration cases from the table to the map, and the two forms of release: what is handed over is what was judged."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+
+from pipeline import paths
+from pipeline.__main__ import main
+from pipeline.metrics.calibrators.fitting import calibrator_from, digest_of, fit
+from pipeline.metrics.summary import in_columns
+from pipeline.bundle.layout import INFERENCE, METADATA, WEIGHTS
+from pipeline.bundle.opening import open_bundle
+from tests.stages.preprocess.test_run import RAW, cohort
+from tests.stages.test_stages import refusal, run
+
+NAME = "demo_lesion_classification"
+LOGITS = ["logit_0", "logit_1"]
+SCOPE = "internal_calibrated"
+FIGURE = {"value": 0.8, "lower": 0.7, "upper": 0.9}
+
+
+@pytest.fixture
+def calibrated(project):
+    """Two pictures in five of the development sites are there to calibrate on."""
+
+    def write(**changes):
+        root = project(**{"finetune__strategy": "probe"} | changes)
+        if not (root / "marked").exists():
+            cohort(root, marked)
+            (root / "marked").touch()
+        return root
+
+    return write
+
+
+def marked(table):
+    number = table["patient_id"].str.split().str[-1].astype(int)
+    some = (table["split"] == "") & number.isin([0, 1, 3, 4, 6, 7])
+    return table.assign(split=table["split"].where(~some, "calibration"))
+
+
+def roles(fold):
+    return pd.read_csv(paths.split(fold), keep_default_na=False)
+
+
+def train(*folds):
+    run(
+        "cohort",
+        "preprocess",
+        "split",
+        *(f"{stage} --fold {fold}" for fold in folds for stage in ("adapt", "finetune")),
+    )
+
+
+def judge_by_hand(form, members):
+    """Write what calibrate would: a map of the members' mean logits, and figures that pass some gate."""
+    role = "calibration" if form == "ensemble" else "held_out"
+    cases, logits = mean_logits(members if form == "ensemble" else ["0", "1", "2"], role)
+    calibrator = fit("platt", logits, (cases["label"] == "ill").to_numpy().astype(int))
+    known = {"form": form, "members": members, "fitted_on": {"cases": len(cases)}}
+    paths.write_json(known | calibrator.as_json(), paths.CALIBRATOR)
+    names = ["auc", "log_loss", "brier", "calibration_slope", "ece", "ece_if_perfect"]
+    figures = {"n": 20, "events": 9} | dict.fromkeys(names, FIGURE)
+    paths.write_json(figures, paths.pooled_metrics("internal_calibrated"))
+    classes = pd.DataFrame({"class": ["well", "ill"], "n": [11, 9], "scope": "internal"})
+    paths.write_table(classes, paths.PER_CLASS)
+    group = {"column": "site", "value": "inside", "too_few": True, "of": "ill", "scope": "internal"}
+    group |= {"n": 20, "events": 9}
+    paths.write_table(pd.DataFrame([group | in_columns({"auc": FIGURE})]), paths.assessed("subgroups"))
+    locked = {"scope": "external", "shown": False, "acknowledged_leaks": []}
+    stamps = {"simulated": False, "judged_images_seen": False, "unit_of_intervals": "patient"}
+    stamps |= {"scopes": ["internal"], "per_patient": "none"}
+    paths.write_json(stamps | {"locked_set": locked, "sites_seen_unlabelled": []}, paths.STAMPS)
+    return calibrator
+
+
+def mean_logits(folds, role):
+    """Pool the logits of what each fold scored in a role; where folds scored the same cases, their mean."""
+    table = pd.concat([pd.read_csv(paths.predictions(fold)) for fold in folds]).query(f"role == '{role}'")
+    cases = table.groupby("case", sort=False).agg({"label": "first"} | dict.fromkeys(LOGITS, "mean"))
+    return cases, cases[LOGITS].to_numpy().astype(np.float32).astype(np.float64)
+
+
+def test_calibration_cases_are_scored_by_every_model_and_counted_by_the_split(calibrated):
+    calibrated()
+    train("0", "final")
+    summary = paths.read_json(paths.SPLIT_SUMMARY)
+    assert summary["patients"]["calibration"] == 6
+    for fold in ("0", "final"):
+        table = roles(fold)
+        calibration = set(table.loc[table["role"] == "calibration", "case"])
+        assert len(calibration) == summary["cases"]["calibration"] >= 6
+        scored = pd.read_csv(paths.predictions(fold))
+        assert set(scored.loc[scored["role"] == "calibration", "case"]) == calibration
+        assert set(scored["role"]) == {"held_out", "locked", "calibration"} - (
+            {"held_out"} if fold == "final" else set()
+        )
+        assert set(np.load(paths.features(fold))["case"]) == set(scored["case"])
+
+
+def test_neither_adaptation_nor_training_sees_a_calibration_case_even_where_judged_images_may_be_seen(calibrated):
+    calibrated(adapt__target="judged")
+    train("0")
+    before = [paths.adapted_encoder("0").read_bytes(), paths.model("0").read_bytes()]
+    table = roles("0")
+    for case in table.loc[table["role"] == "calibration", "case"]:
+        np.save(paths.prepared_case(case), np.full_like(np.load(paths.prepared_case(case)), 255))
+    run("adapt --fold 0", "finetune --fold 0")
+    assert [paths.adapted_encoder("0").read_bytes(), paths.model("0").read_bytes()] == before
+
+
+def test_a_patient_in_calibration_and_development_is_refused_and_once_acknowledged_calibrates_nothing(
+    calibrated, capsys
+):
+    root = calibrated()
+    cohort(root, lambda table: table.assign(split=table["split"].where(table["case_id"] != "Doe_04_0.png", "")))
+    run("cohort", "preprocess")
+    message = refusal(capsys, "split")
+    assert "1 patients stand in more than one of development, calibration and the locked test set" in message
+    assert "nothing is calibrated on them" in message and "Doe" not in message
+    patient = message.splitlines()[1].strip()
+    calibrated(split__allow_leaks=[patient])
+    run("split")
+    for fold in ("0", "1", "2", "final"):
+        table = roles(fold)
+        assert "calibration" not in set(table.loc[table["patient"] == patient, "role"])
+        assert set(table.loc[table["role"] == "calibration", "patient"]) and "excluded" in set(table["role"])
+    assert paths.read_json(paths.SPLIT_SUMMARY)["acknowledged_leaks"] == []
+
+
+def test_a_test_set_is_external_only_if_nothing_was_calibrated_at_its_site(calibrated):
+    root = calibrated()
+    run("cohort", "preprocess", "split")
+    assert paths.read_json(paths.SPLIT_SUMMARY)["external"]
+    cohort(
+        root, lambda table: table.assign(split=table["split"].where(table["patient_id"] != "Jane Doe 2", "calibration"))
+    )
+    run("cohort", "preprocess", "split")
+    assert not paths.read_json(paths.SPLIT_SUMMARY)["external"]
+
+
+@pytest.mark.parametrize(("form", "members"), [("refit", ["final"]), ("ensemble", ["0", "1", "2"])])
+def test_what_is_released_gives_a_locked_case_the_probability_that_was_judged(calibrated, private_keys, form, members):
+    root = calibrated(split__folds=[0, 1, 2] + (["final"] if form == "refit" else []))
+    train("0", "1", "2", *(["final"] if form == "refit" else []))
+    calibrator = judge_by_hand(form, members)
+    run("release")
+    bundle = paths.bundle(NAME)
+    cases, logits = mean_logits(members, "locked")
+    judged = pd.DataFrame(calibrator.apply(logits), index=cases.index)[1]
+    names = pd.read_csv(private_keys / "clinic" / "names.csv").set_index("pseudonym")["name"]
+    files = [f"{RAW}/{names[case]}" for case in judged.index]
+    assert len(files) > 5 and np.ptp(judged) > 0.01
+    assert main(["predict", str(bundle), *files, "--out", "results.csv"]) == 0
+    np.testing.assert_array_equal(pd.read_csv("results.csv")["ill"], judged)
+    theirs = by_monai(bundle, root, files[:3])
+    np.testing.assert_allclose([theirs[file.split("/")[-1]] for file in files[:3]], judged[:3], atol=1e-5)
+
+
+def by_monai(bundle, root, files):
+    """Run the bundle by MONAI alone; the probability of the second class by name of file."""
+    (root / "scans").mkdir()
+    for file in files:
+        shutil.copy(file, root / "scans")
+    configs = ["--config_file", str(INFERENCE), "--meta_file", str(METADATA), "--dataset_dir", str(root / "scans")]
+    done = subprocess.run([sys.executable, "-m", "monai.bundle", "run", *configs], cwd=bundle, capture_output=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return {row[0]: float(row[2]) for row in csv.reader((bundle / "eval" / "predictions.csv").open())}
+
+
+def test_metadata_card_and_manifest_say_what_was_released_and_where_its_map_was_fitted(calibrated):
+    calibrated(split__folds=[0, 1, 2], finetune__strategy="knn")
+    train("0", "1", "2")
+    calibrator = judge_by_hand("ensemble", ["0", "2"])
+    run("release", f"verify {paths.bundle(NAME)}")
+    bundle, fitted_on = paths.bundle(NAME), paths.read_json(paths.CALIBRATOR)["fitted_on"]
+    metadata = json.loads((bundle / METADATA).read_text())
+    assert metadata["released"] == {"form": "ensemble", "members": ["0", "2"], "fitted_on": fitted_on}
+    assert metadata["calibration"] == {**calibrator.as_json(), "sha256": digest_of(calibrator)}
+    assert calibrator_from(open_bundle(bundle).calibrator) == calibrator
+    assert set(json.loads((bundle / "MANIFEST.json").read_text())["data"]["split"]) == {"0", "2"}
+    state = load_file(bundle / WEIGHTS)
+    for number, fold in enumerate(("0", "2")):
+        for name, value in load_file(paths.model(fold)).items():
+            assert (state.pop(f"members.{number}.{name}") == value).all()
+    assert not state
+    card = (bundle / "docs" / "README.md").read_text()
+    assert "**ensemble**, the mean of the logits of 2 models" in card
+    assert f"mean logits of {fitted_on['cases']} calibration cases" in card and digest_of(calibrator) in card
+    assert "- 0: adaptation adabn" in card and "- 2: adaptation adabn" in card and "- 1:" not in card
+    assert "features of the training cases are part of this model" in card
+    kept = sum((roles(fold)["role"] == "train").sum() for fold in ("0", "2"))
+    assert f"| features of cases | FAILED by {kept} cases |" in card and "release.include_features to true" in card
+    calibrated(release__include_features=True)
+    run("release")
+    assert "| features of cases | passed |" in (bundle / "docs" / "README.md").read_text()
+
+
+def test_the_weights_of_a_refit_are_those_of_the_final_model_byte_for_byte_and_its_card_says_so(calibrated):
+    calibrated()
+    train("0", "1", "2", "final")
+    judge_by_hand("refit", ["final"])
+    run("release")
+    bundle = paths.bundle(NAME)
+    run(f"verify {bundle}")
+    assert (bundle / WEIGHTS).read_bytes() == paths.model("final").read_bytes()
+    card = (bundle / "docs" / "README.md").read_text()
+    assert "**refit**, one model" in card and "out-of-fold logits of" in card and "platt (weights" in card
+    assert "- final: adaptation adabn" in card and "features of the training cases" not in card
+
+
+def test_evidence_of_a_release_is_what_was_judged_and_no_file_of_it_names_a_patient_or_a_folder(calibrated, capsys):
+    root = calibrated()
+    train("0", "1", "2", "final")
+    calibrator = judge_by_hand("refit", ["final"])
+    cases, logits = mean_logits(["0", "1", "2"], "held_out")
+    forecasts = pd.DataFrame(calibrator.apply(logits), columns=["probability_0", "probability_1"])
+    own = roles("final").set_index("case").loc[cases.index]
+    forecasts = forecasts.assign(scope="internal", label=own["label"].to_numpy(), patient=own["patient"].to_numpy())
+    paths.write_table(forecasts, paths.PREDICTIONS)
+    curve = pd.DataFrame({"threshold": [0.1], "net_benefit": [0.3]})
+    paths.write_table(curve, paths.assessed("decision_curve"))
+    run("release")
+    folder = paths.bundle(NAME) / "evidence"
+    assert paths.read_json(folder / "metrics.json") == {"internal": paths.read_json(paths.pooled_metrics(SCOPE))}
+    assert pd.read_csv(folder / "decision_curve.csv").equals(curve)
+    gates = json.loads((paths.bundle(NAME) / METADATA).read_text())["gates"]
+    assert paths.read_json(folder / "gates.json") == gates and len(gates) > 5
+    split = pd.read_csv(folder / "split" / "final.csv")
+    assert list(split) == ["case", "patient", "role"] and len(split) == len(roles("final"))
+    known = {"cases": len(roles("final").query("role in ('train', 'inner')")), "absent": 0, "largest_difference": 0.0}
+    assert json.loads((paths.bundle(NAME) / METADATA).read_text())["preparation_parity"] == known
+    changed = paths.prepared_case(roles("final").query("role == 'train'")["case"].iloc[-1])
+    planes = np.load(changed)
+    planes[0, 3, 3] += 7 if planes[0, 3, 3] < 200 else -7
+    np.save(changed, planes)
+    assert paths.read_json(paths.bundle(NAME) / "docs" / "sbom.cdx.json")["specVersion"] == "1.6"
+    calibrated(release__keep="../archive", release__version="2.0.0")
+    run("release")
+    card = (paths.bundle(NAME) / "docs" / "README.md").read_text()
+    assert f"by at most 7.0 of 255 grey values, on {known['cases']} development cases." in card
+    assert (root.parent / "archive" / NAME / "2.0.0" / METADATA).read_text().count('"version": "2.0.0"') == 1
+    calibrated(release__description="another")
+    assert "raise release.version" in refusal(capsys, "release")
+    calibrated(release__keep=None, release__signing_key="key")
+    assert "release.signing_key: key lies in the project" in refusal(capsys, "release")
+    for file in paths.bundle(NAME).rglob("*"):
+        content = file.read_bytes() if file.is_file() else b""
+        assert not [word for word in (b"Doe", b"Jane", str(root).encode()) if word in content], file
+
+
+def test_a_refit_without_a_final_model_is_refused_and_an_ensemble_is_not(calibrated, capsys):
+    calibrated(split__folds=[0, 1, 2])
+    train("0", "1", "2")
+    judge_by_hand("refit", ["final"])
+    assert "add 'final'" in (message := refusal(capsys, "release")) and "calibrate.form to ensemble" in message
+    judge_by_hand("ensemble", ["0", "1", "2"])
+    run("release")

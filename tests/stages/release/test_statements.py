@@ -1,0 +1,37 @@
+import pytest
+import yaml
+
+from pipeline.stages.release.statements import FIELDS, BadStatements, read_statements
+from tests.conftest import ROOT
+
+
+def test_what_people_say_is_read_and_what_they_leave_out_is_empty(tmp_path):
+    (tmp_path / "card.yaml").write_text("ethics: |\n  Number 5,\n  of May.\ncontact:\n")
+    found = read_statements(tmp_path / "card.yaml")
+    assert found["ethics"] == "Number 5,\nof May." and list(found) == list(FIELDS)
+    assert {text for field, text in found.items() if field != "ethics"} == {""}
+
+
+def test_without_the_file_nothing_is_said(tmp_path):
+    assert not any(read_statements(tmp_path / "card.yaml").values())
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("ethic: Number 5", "unknown field 'ethic'"),
+        ("ethics: 5", "ethics is not a text"),
+        ("ethics: [a, b]", "ethics is not a text"),
+        ("- ethics", "not a list of fields"),
+        ("ethics: {", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_not_understood_is_refused_with_the_reason(tmp_path, text, told):
+    (tmp_path / "card.yaml").write_text(text)
+    with pytest.raises(BadStatements, match=told):
+        read_statements(tmp_path / "card.yaml")
+
+
+def test_the_tracked_file_names_every_field_and_fills_in_the_purpose_of_the_demo_alone():
+    assert list(yaml.safe_load((ROOT / "card.yaml").read_text())) == list(FIELDS)
+    assert [field for field, text in read_statements(ROOT / "card.yaml").items() if text] == ["intended_use"]

@@ -1,0 +1,89 @@
+from typing import get_args
+
+import pytest
+
+from pipeline.stages.report.finetuning import AVERAGES, climbs, difference, epochs, head_of, recipes, why_of
+from pipeline.stages.report.glossary import OF_RECIPES
+from pipeline.schema import Finetune
+from tests.stages.report.test_adaptation import values_of
+
+STEP = {"loss": 0.5, "difference": None, "standard_error": None, "passes": 0, "kept": True, "why": "the start"}
+
+
+def tried(*names, **changes):
+    return [STEP | {"strategy": name} | changes for name in names]
+
+
+def record(strategy="probe", **changes):
+    return {"asked": "auto", "strategy": strategy, "C": 0.01, "tried": tried("knn", strategy)} | changes
+
+
+def curve(*best):
+    return [{"epoch": number, "best": one} for number, one in enumerate(best)]
+
+
+def test_every_recipe_and_every_average_that_can_be_asked_for_has_words():
+    asked = values_of(Finetune.model_fields["strategy"].annotation)
+    assert len(asked) > 6 and asked - {"auto"} <= set(OF_RECIPES)
+    averages = get_args(Finetune.model_fields["average"].annotation)
+    assert set(averages) == set(AVERAGES)
+    assert [name for name in averages if not AVERAGES[name]] == ["none"]
+
+
+def test_the_kept_epoch_is_the_last_that_was_better_than_all_before():
+    assert epochs(curve(True, False, True, True, False)) == {"run": 4, "kept": 3}
+    assert epochs(curve(True, False)) == {"run": 1, "kept": 0}
+    assert epochs(curve(True)) == {"run": 0, "kept": 0}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({"C": 10**-3.5}, "C = 0.00032"),
+        ({"C": 1.0}, "C = 1"),
+        ({"neighbours": 10}, "10 neighbours"),
+        ({"neighbours": 1}, "1 neighbour"),
+    ],
+)
+def test_the_head_is_told_by_its_c_or_by_its_votes(chosen, said):
+    assert head_of(chosen) == said
+
+
+def test_how_a_fold_came_to_its_recipe_is_told_for_every_way_there_is():
+    left_out = tried("full", loss=None)
+    assert why_of(record(tried=tried("knn", "probe") + left_out)) == "chosen among 2 tried"
+    assert why_of(record(tried=left_out)) == "none could be tried, so the probe"
+    assert why_of(record("lora", asked="lora", tried=[])) == "as asked"
+    assert why_of(record("lp_ft", tried=[])).startswith("not chosen: the term")
+    assert why_of(record("probe", asked="full", tried=[])).startswith("instead of full: with values of its own")
+
+
+def test_only_folds_in_which_several_were_tried_have_a_table_of_them():
+    [climb] = climbs({"0": record("lp_ft", asked="lp_ft", tried=[]), "1": record("probe")})
+    assert (climb["fold"], climb["strategy"], climb["count"]) == ("1", "probe", 2)
+
+
+def test_recipes_that_agree_need_no_note_and_one_that_differs_is_counted():
+    assert difference({"0": "knn", "1": "knn", "final": "knn"}, "final") is None
+    assert difference({}, "final") is None
+    found = difference({"0": "knn", "1": "probe", "2": "probe", "final": "knn"}, "final")
+    assert found == {"counts": {"probe": 2, "knn": 1}, "folds": 3, "released": "knn", "alike": 1}
+    assert list(found["counts"]) == ["probe", "knn"]
+
+
+def test_a_released_model_by_a_recipe_that_no_fold_got_is_told_from_one_that_is_not_there():
+    assert difference({"0": "knn", "final": "full"}, "final")["alike"] == 0
+    found = difference({"0": "knn", "1": "full"}, "final")
+    assert found["released"] == "" and found["folds"] == 2
+
+
+def test_a_fold_without_a_record_keeps_its_row_and_its_epochs():
+    found = recipes({"0": None, "final": record("knn")}, {"0": curve(True, True), "final": curve(True)}, "final", "ema")
+    assert found["rows"][0] == {"fold": "0", "run": 1, "kept": 1, "strategy": "", "head": "", "why": ""}
+    assert [climb["fold"] for climb in found["climbs"]] == ["final"] and found["difference"] is None
+
+
+def test_averaged_weights_are_told_only_where_anything_was_trained():
+    assert "ema" in recipes({"0": record()}, {"0": curve(True, True)}, "final", "ema")["average"]
+    assert recipes({"0": record()}, {"0": curve(True)}, "final", "ema")["average"] == ""
+    assert recipes({"0": record()}, {"0": curve(True, True)}, "final", "none")["average"] == ""

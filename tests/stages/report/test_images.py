@@ -1,0 +1,91 @@
+"""Pictures that explain, on the page: histograms, places in the features, mistakes with their slices."""
+
+import re
+
+import pytest
+
+from pipeline.stages.report.embedding import MOST, OTHERS, embedding_section
+from pipeline.stages.report.histograms import site_histograms
+from pipeline.stages.report.mistakes import mistakes_section
+
+
+def bins(site="north", state="after", counts=(900, 40, 30, 20, 10, 60, 20, 10, 5, 5), width=25.6):
+    return [
+        {"site": site, "state": state, "cases": 3, "low": width * place, "high": width * (place + 1), "count": count}
+        for place, count in enumerate(counts)
+    ]
+
+
+def heights(svg):
+    return [float(height) for height in re.findall(r'<rect class="column[^>]*height="([\d.]+)"', svg)]
+
+
+def test_air_does_not_flatten_the_histogram_and_what_is_cut_is_said():
+    (chart,) = site_histograms(bins())["north"]
+    drawn = heights(chart["svg"])
+    assert drawn[5] > 0.9 * drawn[0] > 0 and drawn[5] == pytest.approx(2 * drawn[3] * 1.5, rel=0.02)
+    assert "cut, they hold 82 % of the voxels" in chart["caption"]
+    assert sum(row["share"] for row in chart["rows"]) == pytest.approx(1)
+
+
+def test_stored_grey_values_have_one_scale_for_all_sites_and_own_units_have_not():
+    low, high = (900, 0, 0, 0, 0, 10, 0, 0, 0, 90), (900, 0, 0, 0, 0, 50, 0, 0, 0, 50)
+    rows = [*bins("a", "before", low), *bins("a", "after", low), *bins("b", "before", high), *bins("b", "after", high)]
+    found = site_histograms(rows)
+    before, after = ([heights(found[site][place]["svg"])[5] for site in "ab"] for place in (0, 1))
+    assert after[1] / after[0] == pytest.approx(5, rel=0.05)
+    assert before[1] / before[0] == pytest.approx(9, rel=0.05)  # each as high as its frame: 50/50 to 10/90
+
+
+def test_a_histogram_of_black_alone_is_drawn():
+    (chart,) = site_histograms(bins(counts=(7, 0, 0, 0)))["north"]
+    assert heights(chart["svg"])[0] > 50
+
+
+def places(sites, arms=("imagenet", "adapted"), labels=("well", "ill")):
+    return [
+        {"case": f"case-{number}", "site": site, "label": labels[number % 2], "side": "development", "arm": arm}
+        | {"x": float(number), "y": float(number % 3), "explained_x": 0.4, "explained_y": 0.1}
+        for arm in arms
+        for number, site in enumerate(sites)
+    ]
+
+
+def test_every_case_has_a_mark_in_every_chart_and_groups_differ_in_shape_as_well_as_colour():
+    found = embedding_section(places(["a", "b", "b", None]), [])
+    assert [len(view["plots"]) for view in found["views"]] == [2, 2] and found["n"] == 4
+    marks = re.findall(r'class="dot place c(\d)" d="M[-\d.]+,[-\d.]+(\w[^"]*)"', found["views"][0]["plots"][0]["svg"])
+    assert len(marks) == 4 and len(set(marks)) == len({colour for colour, _ in marks}) == 3
+    assert [(group["name"], group["n"]) for group in found["views"][0]["key"]] == [("b", 2), ("(none)", 1), ("a", 1)]
+
+
+def test_beyond_six_sites_the_smaller_ones_share_a_mark_and_none_is_lost():
+    sites = [name for place, name in enumerate("abcdefghij") for _ in range(12 - place)]
+    key = embedding_section(places(sites), [])["views"][0]["key"]
+    assert len(key) == MOST and key[-1]["name"] == OTHERS and sum(group["n"] for group in key) == len(sites)
+
+
+def test_where_adaptation_leaves_features_alone_there_is_one_encoder_and_no_change():
+    rows = [{"site": "a", "measure": m, "arm": "imagenet", "n": 9, "patients": 8} for m in ("mmd", "a_distance")]
+    rows = [row | {"value": 0.5, "lower": 0.1, "upper": 0.9} for row in rows]
+    found = embedding_section(places(["a", "b"], arms=("imagenet",)), rows)
+    assert not found["both"] and [len(view["plots"]) for view in found["views"]] == [1, 1]
+    assert [len(figures) for figures in found["sites"][0]["figures"].values()] == [1, 1]
+    assert embedding_section([], []) is None
+
+
+def mistake(**changes):
+    known = {"scope": "internal", "case": "case-1", "site": "a", "label": "ill", "forecast": "well", "model": "0"}
+    known |= {"probability": 0.9, "spoke_for": "well", "method": "gradcam", "shown": 1, "slices": "1;4;9"}
+    return known | {"attention": "0.2;0.5;0.3", "picture": "A", "looked": "A", "film": "A", "overlay": "A"} | changes
+
+
+def test_attention_is_drawn_under_the_slices_and_the_shown_one_stands_out():
+    (group,) = mistakes_section([mistake()])
+    (row,) = group["rows"]
+    assert group["scope"] == "internal validation" and row["numbers"] == [1, 4, 9]
+    found = re.findall(r'class="column c(\d)" x="(\d+)" width="8" y="[\d.]+" height="([\d.]+)"', row["bars"])
+    assert [colour for colour, _, _ in found] == ["1", "2", "1"]
+    tall = [float(height) for _, _, height in found]
+    assert tall[0] / tall[1] == pytest.approx(0.4, abs=0.01) and tall[2] / tall[1] == pytest.approx(0.6, abs=0.01)
+    assert not row["flat"] and mistakes_section([mistake(attention="0.3333;0.3333;0.3334")])[0]["rows"][0]["flat"]

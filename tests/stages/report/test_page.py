@@ -1,0 +1,77 @@
+import re
+
+import pytest
+
+from pipeline.stages.report.numbers import show_interval
+from pipeline.stages.report.plots import Area, Axes, Bar, Column, Line, chart, cut_below, nice_range, round_ticks
+
+
+def test_a_curve_lies_where_its_numbers_say():
+    svg = chart("t", Axes("x", "y"), [Line("a", [(0, 0), (1, 1)], 1)])
+    ((x1, y1), (x2, y2)) = [map(float, pair.split(",")) for pair in re.search(r'points="([^"]+)"', svg)[1].split()]
+    assert x1 < x2 and y1 > y2  # upwards on paper is a falling y
+
+
+def test_text_in_a_plot_is_escaped():
+    svg = chart("<script>", Axes("<b>", "&"), [Line("<script>alert(1)</script>", [(0, 0)], 1)], [Bar(0, 0, 1, 2)])
+    assert "<script>" not in svg and "&lt;script&gt;" in svg
+
+
+def test_a_figure_is_shown_with_its_interval_or_as_not_computable():
+    shown = show_interval({"value": 0.812, "lower": 0.7, "upper": 0.9})
+    assert shown.startswith("0.81 ") and "(0.70 to 0.90)" in shown
+    assert "not computable" in show_interval(None)
+    assert show_interval({"value": 0.5, "lower": None, "upper": None}) == "0.50"
+    assert show_interval({"value": -0.001, "lower": None, "upper": None}) == "0.00"  # no negative zero
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, 1.0], [0.2, 5.0]])
+def test_a_range_is_never_empty(values):
+    low, high = nice_range(values)
+    assert low < high and all(low < value < high for value in values)
+
+
+@pytest.mark.parametrize(
+    ("limits", "whole", "ticks"),
+    [
+        ((0, 1), False, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        ((0.05, 0.5), False, [0.1, 0.2, 0.3, 0.4, 0.5]),
+        ((-0.078, 0.73), False, [0, 0.2, 0.4, 0.6]),
+        ((0, 3), True, [0, 1, 2, 3]),
+        ((0, 30), True, [0, 5, 10, 15, 20, 25, 30]),
+        ((0.46, 0.512), False, [0.46, 0.47, 0.48, 0.49, 0.5, 0.51]),
+    ],
+)
+def test_ticks_are_round_numbers_within_the_range(limits, whole, ticks):
+    assert round_ticks(limits, 6, whole) == pytest.approx(ticks)
+
+
+def test_the_name_of_y_keeps_clear_of_the_longest_tick():
+    svg = chart("t", Axes("x", "y", y_range=(-0.0052, 0.0048)), [])
+    ends = re.findall(r'<text class="tick" x="([\d.]+)" y="[\d.]+" text-anchor="end">([^<]+)</text>', svg)
+    assert "-0.004" in [label for _, label in ends]
+    assert all(float(end) - 5.8 * len(label) > 18 for end, label in ends)  # the name stands around x = 12
+
+
+def test_a_falling_curve_is_cut_where_it_leaves_the_frame():
+    assert cut_below([(0, 1), (1, 0), (2, -4)], -1) == [(0, 1), (1, 0), (1.25, -1)]
+    assert cut_below([(0, 1), (1, 0)], -1) == [(0, 1), (1, 0)] and cut_below([(0, 1)], 2) == []
+
+
+def test_a_band_goes_along_its_lower_edge_and_back_along_the_upper_one():
+    svg = chart("t", Axes("x", "y"), [], areas=[Area([(0, 0.25, 0.5), (1, 0.5, 1)], 2)])
+    points = [tuple(map(float, pair.split(","))) for pair in re.search(r'area c2" points="([^"]+)"', svg)[1].split()]
+    assert [x for x, _ in points] == [46, 328, 328, 46]
+    heights = [y for _, y in points]
+    assert heights[0] > heights[1] > heights[2] and heights[3] == heights[1]
+
+
+def test_columns_grow_from_zero_in_both_directions_and_their_ticks_have_no_sign():
+    axes = Axes("", "cases", y_range=(-10, 10), y_whole=True, unsigned=True)
+    svg = chart("t", axes, [], columns=[Column(0, 0.5, 0, 10, 1), Column(0, 0.5, -5, 0, 5)])
+    (up, tall), (down, small) = [
+        (float(y), float(height))
+        for y, height in re.findall(r'<rect [^>]*y="([\d.]+)" width="[^"]+" height="([\d.]+)"', svg)
+    ]
+    assert up + tall == pytest.approx(down, abs=0.2) and tall == pytest.approx(2 * small, abs=0.2)
+    assert ">10</text>" in svg and ">-10</text>" not in svg

@@ -1,0 +1,90 @@
+import json
+import threading
+
+import pytest
+
+from pipeline import runtime
+
+
+def double(number):
+    return 2 * number
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_results_come_in_the_order_of_the_cases_under_every_backend(monkeypatch, backend):
+    monkeypatch.setenv("MEDADAPT_BACKEND", backend)
+    monkeypatch.setenv("MEDADAPT_WORKERS", "2")
+    assert runtime.map_cases(double, range(20), "double") == [2 * number for number in range(20)]
+    assert runtime.map_cases(double, [], "double") == []
+
+
+def test_workers_and_keys_come_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("MEDADAPT_WORKERS", "3")
+    monkeypatch.setenv("MEDADAPT_KEYS", str(tmp_path))
+    assert runtime.workers() == 3 and runtime.keys_folder() == tmp_path
+    monkeypatch.delenv("MEDADAPT_WORKERS")
+    assert runtime.workers() >= 1
+
+
+def test_the_cost_of_a_block_is_written_down(tmp_path):
+    with runtime.metered(tmp_path / "cost" / "a.json"):
+        pass
+    assert json.loads((tmp_path / "cost" / "a.json").read_text()).keys() == {"seconds", "peak_mib"}
+
+
+def test_items_drawn_ahead_come_in_their_order_and_errors_come_through():
+    assert list(runtime.ahead(iter(range(50)))) == list(range(50))
+    assert list(runtime.ahead([])) == []
+
+    def spoiled():
+        yield 1
+        raise ValueError("spoiled")
+
+    with pytest.raises(ValueError, match="spoiled"):
+        list(runtime.ahead(spoiled()))
+
+
+def test_the_next_item_is_drawn_while_the_present_one_is_used():
+    drawn = threading.Event()
+
+    def items():
+        yield 1
+        drawn.set()
+        yield 2
+
+    for item in runtime.ahead(items()):
+        assert item == 2 or drawn.wait(10)
+
+
+def test_passes_drawn_ahead_hold_what_each_draws_in_any_order_and_after_one_that_was_left():
+    give = runtime.passes_ahead(lambda number: [(number, item) for item in range(number)])
+    for number in (2, 3, 0, 1, 2, 5, 2):
+        assert list(give(number)) == [(number, item) for item in range(number)]
+    assert next(give(3)) == (3, 0)
+    assert list(give(3)) == [(3, item) for item in range(3)]
+    assert next(give(4)) == (4, 0)
+    assert list(give(5)) == [(5, item) for item in range(5)]
+
+
+def test_a_pass_begins_to_be_drawn_when_the_one_before_it_ends():
+    begun = threading.Event()
+
+    def draw(number):
+        if number == 1:
+            begun.set()
+        yield number
+
+    give = runtime.passes_ahead(draw)
+    assert list(give(0)) == [0]
+    assert begun.wait(10)
+    assert list(give(1)) == [1]
+
+
+def test_an_error_in_a_pass_comes_through():
+    def draw(number):
+        yield number
+        raise ValueError(f"spoiled {number}")
+
+    give = runtime.passes_ahead(draw)
+    with pytest.raises(ValueError, match="spoiled 3"):
+        list(give(3))
