@@ -4,8 +4,8 @@
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/evidence.py verdicts --cohorts 200
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/evidence.py ratios gaps --cohorts 100
 
-Cohorts are simulated (`tests/stages/evidence/statistics/cohorts.py`), each with the number of its draw for a seed. What is
-counted over cohorts is printed with its Monte-Carlo standard error; intervals are of 95 % from 200 replicates.
+Cohorts are simulated (`tests/stages/evidence/statistics/cohorts.py`), each with the number of its draw for a seed.
+What is counted over cohorts is printed with its Monte-Carlo standard error; intervals are of 95 % from 200 replicates.
 
 `verdicts`: logistic regressions on features of two arms that are equally good, useless or not; the share of cohorts in
 which a promise is said to be kept or broken, and what it would be without the allowance for the coupling of folds

@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-CLASSIFIER = "pipeline.learning.models.classifier.Classifier"
-ENSEMBLE = "pipeline.learning.models.ensemble.Ensemble"
-PREPARATION = "pipeline.bundle.transforms.PrepareScand"
-SCANS = "pipeline.bundle.transforms.scans_in"
-CALIBRATOR = "pipeline.metrics.calibrators.calibrator.calibrator_from"
+CLASSIFIER = "pipeline.bundle.Classifier"
+ENSEMBLE = "pipeline.bundle.Ensemble"
+PREPARATION = "pipeline.bundle.PrepareScand"
+SCANS = "pipeline.bundle.scans_in"
+CALIBRATOR = "pipeline.bundle.calibrator_from"
 OF_MONAI = (
     "Activationsd",
     "CheckpointLoader",
@@ -23,6 +23,7 @@ OF_MONAI = (
     "torch.device",
 )
 TARGETS = {CLASSIFIER, ENSEMBLE, PREPARATION, SCANS, CALIBRATOR, *OF_MONAI}
+MOVED = ("pipeline.assessing.", "pipeline.imaging.", "pipeline.learning.")  # where bundles named code before 0.1.0
 RUN = "$@evaluator.run()"  # the only expression that a bundle needs
 
 # MONAI reads more of a folder than its bundle's configuration: of configs/logging.conf Python evaluates parts.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.bundle.allowed import PREPARATION, foreign_code, foreign_file
+from pipeline.bundle.allowed import MOVED, PREPARATION, foreign_code, foreign_file
 from pipeline.bundle.layout import (
     INFERENCE,
     METADATA,
@@ -26,9 +26,9 @@ class Opened:
     Attributes
     ----------
     preparation : dict
-        Arguments of `pipeline.bundle.transforms.PrepareScand`, from the file to the network's input.
+        Arguments of `pipeline.bundle.PrepareScand`, from the file to the network's input.
     network : dict
-        Arguments of `pipeline.learning.models.classifier.Classifier`, or of `pipeline.learning.models.ensemble.Ensemble`: `members`.
+        Arguments of `pipeline.bundle.Classifier`, or of `pipeline.bundle.Ensemble`: `members`.
     weights : Path
         The safetensors file.
     calibrator : dict
@@ -74,6 +74,12 @@ def open_bundle(folder: Path) -> Opened:
         raise BrokenBundle(f"{folder}: its configuration is not one of medadapt's: {error}") from error
     for file, values in ((METADATA, metadata), (INFERENCE, inference)):
         if code := foreign_code(values):
+            if code.startswith(MOVED):
+                raise BrokenBundle(
+                    f"{folder} was released by an earlier version of medadapt: its {file} names '{code}', which has "
+                    "moved since. Release the model again with this version (`dvc repro release`), or open the bundle "
+                    "with the version that its MANIFEST.json names"
+                )
             raise BrokenBundle(f"{folder / file} names '{code}', which is not allowed")
     if not calibrated:
         raise BrokenBundle(f"{folder / INFERENCE} has a calibrator that is not allowed: not the one in {METADATA}")

@@ -8,6 +8,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from pipeline.bundle.allowed import PREPARATION
 from pipeline.imaging.preparation.preprocessor import Steps
 from pipeline.imaging.reading.volumes import is_readable
 
@@ -44,7 +45,7 @@ class PrepareScand(MapTransform):
 
 def preparation_config(steps: Steps, key: str = "image") -> Config:
     """Write the transform as a MONAI configuration: `_target_` and plain values, no expression."""
-    return {"_target_": f"{PrepareScand.__module__}.{PrepareScand.__name__}", "keys": key, **steps.as_json()}
+    return {"_target_": PREPARATION, "keys": key, **steps.as_json()}
 
 
 def scans_in(folder: str) -> list[dict[str, str]]:

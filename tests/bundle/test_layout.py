@@ -279,3 +279,18 @@ def test_another_projects_bundle_is_refused_with_the_reason(bundle):
     rewrite(bundle, METADATA, lambda values: values.pop("calibration"))
     with pytest.raises(BrokenBundle, match="not one of medadapt's"):
         open_bundle(bundle)
+
+
+@pytest.mark.parametrize("old", ["pipeline.learning.classifier.Classifier", "pipeline.learning.adapting.Anything"])
+def test_a_bundle_from_before_the_public_names_is_refused_with_what_to_do(bundle, old):
+    rewrite(bundle, INFERENCE, lambda values: values["network_def"].update(_target_=old))
+    with pytest.raises(BrokenBundle, match="earlier version of medadapt.*Release the model again"):
+        open_bundle(bundle)
+
+
+def test_public_names_of_a_bundle_are_importable_and_import_torch_only_when_used():
+    code = (
+        "import sys, pipeline.bundle as b; assert 'torch' not in sys.modules;"
+        "assert all(getattr(b, name).__name__ == name for name in b.PUBLIC); assert set(b.PUBLIC) <= set(dir(b))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -28,7 +29,7 @@ def write_comparison(
     confidence: float,
     simulated: bool,
 ) -> str:
-    """Fill comparison.html; names, parameters and paths are escaped.
+    """Fill page.html; names, parameters and paths are escaped.
 
     Parameters
     ----------
@@ -47,9 +48,9 @@ def write_comparison(
     simulated : bool
         Whether any of the cases were drawn by a program.
     """
-    environment = templates()
+    environment = templates(Path(__file__).parent)
     environment.globals |= {"figure_names": FIGURES, "colours": VERDICTS}
-    return environment.get_template("comparison.html").render(
+    return environment.get_template("page.html").render(
         style=Markup((HERE / "page.css").read_text()),  # our own file
         names=names,
         sets=sets_of(sections),

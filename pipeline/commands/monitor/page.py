@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from math import log
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -25,7 +26,7 @@ MOST_POINTS = 400  # of a curve
 
 
 def write_monitoring(charts: Sequence[Row], windows: Sequence[Row], facts: Mapping[str, Any]) -> str:
-    """Fill monitoring.html; names of classes are escaped.
+    """Fill page.html; names of classes are escaped.
 
     Parameters
     ----------
@@ -39,8 +40,8 @@ def write_monitoring(charts: Sequence[Row], windows: Sequence[Row], facts: Mappi
         scans, patients, unread, labelled, developed_on, order, false_alarms, classes, several.
     """
     return (
-        templates()
-        .get_template("monitoring.html")
+        templates(Path(__file__).parent)
+        .get_template("page.html")
         .render(
             style=Markup((HERE / "page.css").read_text()),  # our own file
             charts=[dict(one) | {"svg": evidence(one)} for one in charts],

@@ -1,8 +1,8 @@
 """Stored planes of a volume, made one by one.
 
 The volume is oriented by views; then two slices are scaled and mixed, and two small matrices resample their rows and
-columns. No second volume is ever made. Each step has its twin among MONAI's transforms (tests/imaging/preparation/monai_twin.py),
-equal within one grey level.
+columns. No second volume is ever made. Each step has its twin among MONAI's transforms
+(tests/imaging/preparation/monai_twin.py), equal within one grey level.
 """
 
 from dataclasses import dataclass

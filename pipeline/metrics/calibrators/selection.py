@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.metrics.calibrators.fitting import ENOUGH_FOR_ISOTONIC, NONE, Calibrator, Unsuitable, fit, suitable
-from pipeline.stages.split.partition import dealt_evenly
 from pipeline.metrics.discrimination import SMALLEST, Labels
+from pipeline.metrics.grouped_folds import dealt_evenly
 
 Floats = NDArray[np.float64]
 Names = NDArray[np.str_]

@@ -1,6 +1,7 @@
 """adapt@k: the ImageNet encoder becomes the encoder of this domain, on the images that fold k may see.
 
-The methods are those of `stages/adapt/catalogue.py`; terms, which finetune@k adds to its loss, are only written down here.
+The methods are those of `stages/adapt/catalogue.py`; alignment losses, which finetune@k adds to its loss, are only
+written down here.
 """
 
 import logging

@@ -17,10 +17,14 @@ HERE = Path(__file__).parent
 OUR_FILES = ("page.css", "images.css", "page.js", "slices.js")
 
 
-def templates() -> Environment:
-    """Find the templates of our pages; whatever enters them is escaped, and a missing value is an error."""
+def templates(*folders: Path) -> Environment:
+    """Find the templates of our pages, in `folders` first; what enters them is escaped, a missing value is an error."""
     found = Environment(
-        loader=FileSystemLoader(HERE), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader([*folders, HERE]),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     found.filters |= {"interval": show_interval, "number": show_number, "term": explain, "explained": explain_column}
     found.filters |= {"figure": figure_of, "set_name": set_name}

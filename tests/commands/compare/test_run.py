@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from pipeline.__main__ import main
+from pipeline.commands.compare.run import differences
 from pipeline.metrics.calibrators.calibrator import identity_for
 from pipeline.metrics.evaluation import Labelling, judged_by, summary_of
-from pipeline.commands.compare import run
 from pipeline.commands.compare import finished_runs
 from pipeline.seeds import seed_for
 
@@ -279,7 +279,7 @@ def test_folders_that_end_alike_are_told_apart_by_number(folders, capsys):
 
 def test_nested_parameters_are_named_by_dotted_keys_and_lists_stay_whole():
     assert finished_runs.flat({"a": {"b": {"c": 1}, "d": [1, 2]}, "e": {}}) == {"a.b.c": 1, "a.d": [1, 2], "e": {}}
-    found = run.differences([{"a": 1, "b": [1]}, {"a": 1, "b": [2], "c": None}])
+    found = differences([{"a": 1, "b": [1]}, {"a": 1, "b": [2], "c": None}])
     assert found == {"b": ["[1]", "[2]"], "c": ["(absent)", "null"]}
 
 

@@ -1,4 +1,4 @@
-"""The steps of `pipeline.imaging.preparation.preprocessor` as stock MONAI transforms: the oracle, and the peer in the benchmark."""
+"""The steps of the preprocessor as stock MONAI transforms: the oracle, and the peer in the benchmark."""
 
 from monai.transforms import (
     Compose,

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pipeline.learning.models.classifier import Classifier
-from pipeline.learning.training.alignment.mcc import entropy
+from pipeline.learning.models.entropy import entropy
 from pipeline.learning.models.tent import adapted, affine_parameters, tent
 from tests.conftest import TINY_ENCODER
 

@@ -2,12 +2,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.metrics.grouped_folds import dealt_evenly
 from pipeline.stages.split.partition import (
     TARGET,
     Leak,
     answers,
     cases_of_site,
-    dealt_evenly,
     grouped_folds,
     inner_stopping_set,
     locked_by_hash,

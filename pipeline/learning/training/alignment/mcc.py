@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from pipeline.learning.models.entropy import entropy
+
 
 class Mcc(nn.Module):
     """How often two classes are confused in the predictions for the unlabelled cases.
@@ -49,9 +51,3 @@ class Mcc(nn.Module):
         confusion = (predicted * weights[:, None]).T @ predicted
         confusion = confusion / confusion.sum(dim=1, keepdim=True).clamp(min=torch.finfo(confusion.dtype).tiny)
         return (confusion.sum() - confusion.trace()) / logits.shape[1]
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """Entropy (B,) in nats of the softmax of logits (B, k)."""
-    shares = logits.log_softmax(dim=1)
-    return -(shares.exp() * shares).sum(dim=1)

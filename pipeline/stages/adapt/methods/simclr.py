@@ -17,8 +17,8 @@ class SimClr(Objective):
     2 B ordered positive pairs (Chen, Kornblith, Norouzi, Hinton 2020, "A simple framework for contrastive learning of
     visual representations", equation 1 and algorithm 1), z = W_2 relu(norm(W_1 h)) as in their section 2.1.
 
-    MONAI's `ContrastiveLoss` is that formula (tests/stages/adapt/methods/test_simclr.py holds it to a log-softmax, value
-    and gradient). It divides the exponentials as they are, up to exp(2 / t) apart, which leaves the numbers of
+    MONAI's `ContrastiveLoss` is that formula (tests/stages/adapt/methods/test_simclr.py holds it to a log-softmax,
+    value and gradient). It divides the exponentials as they are, up to exp(2 / t) apart, which leaves the numbers of
     float32 under t = 0.023; hence the lowest t here. Its memory is (2 B)^2 d.
 
     A batch of B has 2 B - 2 negatives, and ln(2 B - 1) is what knowing nothing costs: losses of different B do not

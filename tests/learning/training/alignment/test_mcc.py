@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.stats import entropy as scipy_entropy
 
-from pipeline.learning.training.alignment.mcc import Mcc, entropy
+from pipeline.learning.models.entropy import entropy
+from pipeline.learning.training.alignment.mcc import Mcc
 
 
 def batch(n=8, k=3, seed=0):

@@ -1,0 +1,47 @@
+"""Assign patients to parts of equal share so that every label is spread evenly."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Marks = NDArray[np.bool_]
+Numbers = NDArray[np.int64]
+
+
+def dealt_evenly(patients: Sequence[str], given: Marks, parts: int, seed: int) -> Numbers:
+    """Deal patients to parts of equal share so that every answer is spread evenly: iterative stratification.
+
+    What the fewest patients give is dealt first, while there is still a choice: whoever has most such cases first,
+    each to the part with the fewest of them, then with the fewest cases, then by lot (Sechidis, Tsoumakas & Vlahavas
+    2011, "On the stratification of multi-label data", algorithm 1, with patients in place of examples; of parts of
+    equal share, the one that still desires most is the one that has least).
+
+    Parameters
+    ----------
+    patients : sequence of str
+        One per case, in any order.
+    given : (n, n_answers) bool array
+        What each case is to be stratified by, see `answers`; what is not known is in no column.
+    parts : int
+    seed : int
+
+    Returns
+    -------
+    (n,) int array
+        The part of each case, 0 to parts - 1. Of the rarest answer no two parts differ by more cases than one patient
+        has; of the others mostly, but a patient dealt for one answer brings all the others along.
+    """
+    names, patient_of_case = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
+    counts = np.zeros((len(names), given.shape[1] + 1), dtype=int)  # the last column: all cases, known or not
+    np.add.at(counts, patient_of_case, np.column_stack([given, np.ones(len(given), dtype=bool)]))
+    draws, part_of, held = np.random.default_rng(seed), np.full(len(names), -1), np.zeros((parts, counts.shape[1]), int)
+    while (left := part_of < 0).any():
+        remaining = (counts[left] > 0).sum(axis=0)
+        rarest = int(np.where(remaining > 0, remaining, len(names) + 1).argmin())
+        lots = draws.permutation(np.flatnonzero(left & (counts[:, rarest] > 0)))
+        for patient in lots[np.argsort(-counts[lots, rarest], kind="stable")]:
+            part = np.lexsort((draws.random(parts), held[:, -1], held[:, rarest]))[0]
+            part_of[patient] = part
+            held[part] += counts[patient]
+    return np.asarray(part_of[patient_of_case])
