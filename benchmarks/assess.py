@@ -20,11 +20,11 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from pipeline.stages.calibrate.assessment import STATES, TABLES, Settings, Subject
 from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics.calibrators.fitting import fit_temperature
 from pipeline.metrics.evaluation import Judged, Labelling, judged_across, judged_by, logits_of, other_folds
 from pipeline.metrics.summary import summarise
+from pipeline.stages.calibrate.assessment import STATES, TABLES, Settings, Subject
 
 FOLDS, SITES, IMAGES = 5, 3, 2
 OVERCONFIDENCE = 1.5

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import norm
 
-from pipeline.metrics.bootstrap import cluster_weights, estimate
 from pipeline.metrics import calibration, discrimination, multilabel
+from pipeline.metrics.bootstrap import cluster_weights, estimate
 from pipeline.metrics.conformal import By, Thresholds, conformal_thresholds, rank_of, sets_of
 from pipeline.metrics.questions import both_ways
 

@@ -23,8 +23,8 @@ from judging import LEVEL, Runs, gather, interval, print_differences, print_row
 from numpy.typing import NDArray
 from trials import Arrangement, Changes, run_all
 
-from pipeline.metrics.bootstrap import estimate
 from pipeline.metrics import discrimination
+from pipeline.metrics.bootstrap import estimate
 
 Floats = NDArray[np.float64]
 

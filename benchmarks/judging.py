@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from pipeline.metrics.bootstrap import Estimate, cluster_weights, estimate
 from pipeline.metrics import calibration, discrimination
+from pipeline.metrics.bootstrap import Estimate, cluster_weights, estimate
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -17,8 +17,8 @@ import pandas as pd
 from pipeline import paths
 from pipeline.metrics.calibrators.calibrator import calibrator_from
 from pipeline.metrics.evaluation import logits_of
-from pipeline.stages.cohort.originals import original_files
 from pipeline.params import load
+from pipeline.stages.cohort.originals import original_files
 
 
 def main() -> None:

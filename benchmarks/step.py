@@ -14,8 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from pipeline.learning.training.cases import Cases, FrozenCases, WholeCases
 from pipeline.learning.models.classifier import Classifier, Tail
+from pipeline.learning.training.cases import Cases, FrozenCases, WholeCases
 from pipeline.learning.training.loop import fit, make_accelerator
 from pipeline.learning.training.recipe import Recipe, parameter_groups
 

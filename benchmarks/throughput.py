@@ -24,17 +24,17 @@ import numpy as np
 import torch
 from trials import DATA
 
-from pipeline.runtime import device, passes_ahead
+from pipeline.imaging.augmentation.views import contrastive_pair
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation.preprocessor import Steps
-from pipeline.imaging.augmentation.views import contrastive_pair
 from pipeline.learning.models.backbones import build_encoder
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import Encoder
+from pipeline.learning.models.weights import load_weights
 from pipeline.learning.training.loop import make_accelerator
+from pipeline.runtime import device, passes_ahead
 from pipeline.stages.adapt.methods.simclr import SimClr
 from pipeline.stages.adapt.pretraining.continued import Settings, continue_pretraining
-from pipeline.learning.models.weights import load_weights
 
 ENCODER = "tf_efficientnet_lite0"
 GEOMETRY = Geometry("picture", 128, 1, 3, None, "pad", "keep")

@@ -147,7 +147,9 @@ def start_logging(arguments: argparse.Namespace) -> None:
 class PrintCompletion(argparse.Action):
     """Print a completion script by shtab, e.g. `medadapt --print-completion bash`."""
 
-    def __call__(self, parser: argparse.ArgumentParser, namespace: object, values: object, option: object = None) -> None:
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: object, values: object, option: object = None
+    ) -> None:
         """Print and leave."""
         import shtab
 

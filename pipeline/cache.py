@@ -11,10 +11,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline import paths
-from pipeline import runtime
-from pipeline.params import declared_code
+from pipeline import paths, runtime
 from pipeline.errors import Refusal
+from pipeline.params import declared_code
 
 Item = TypeVar("Item")
 PACKAGE = Path(__file__).parent

@@ -2,8 +2,16 @@
 
 
 class Refusal(Exception):
-    """Input that the pipeline will not take.
+    """Input that the pipeline does not take.
 
     The message names the file or the parameter, what is wrong with it, and the cure.
-    The front door prints it without a traceback; every other exception is a defect of ours.
+    The command line prints it without a traceback; every other exception is a defect of ours.
     """
+
+    exit_code = 1
+
+
+class CheckFailed(Refusal):
+    """A check that ran to its end and found something, as `verify` and `monitor` do."""
+
+    exit_code = 3

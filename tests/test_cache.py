@@ -41,7 +41,7 @@ def test_one_byte_of_any_code_dep_changes_the_hash_of_its_stage(stage, code):
 
 
 @pytest.mark.parametrize("stage", ["adapt", "finetune"])
-@pytest.mark.parametrize("folder", ["assessing", "reporting", "judging", "packing"])
+@pytest.mark.parametrize("folder", ["metrics", "bundle", "imaging/reading", "stages/calibrate", "stages/report"])
 def test_code_that_a_training_does_not_depend_on_leaves_its_hash(stage, folder, code):
     before, files = code_of(stage), sorted((code / "pipeline" / folder).rglob("*.py"))
     for file in files:
@@ -50,7 +50,7 @@ def test_code_that_a_training_does_not_depend_on_leaves_its_hash(stage, folder, 
 
 
 def test_shared_plumbing_is_no_part_of_the_hash_as_dvc_does_not_watch_it(code):
-    assert not any(changed_by("adapt", code / "pipeline" / name) for name in ("paths.py", "engine.py", "scratch.py"))
+    assert not any(changed_by("adapt", code / "pipeline" / name) for name in ("paths.py", "runtime.py", "cache.py"))
 
 
 def test_a_new_file_counts_below_a_folder_and_bytecode_does_not(code):
@@ -69,14 +69,14 @@ def test_a_renamed_file_changes_the_hash(code):
 
 
 def test_what_is_left_out_does_not_change_the_hash(code):
-    file, how = code / "pipeline" / "assessing" / "bands.py", {"without": ("pipeline/assessing",)}
+    file, how = code / "pipeline" / "metrics" / "bands.py", {"without": ("pipeline/metrics",)}
     assert changed_by("evidence", file) and not changed_by("evidence", file, **how)
-    assert changed_by("evidence", code / "pipeline" / "arms" / "trainings.py", **how)
+    assert changed_by("evidence", code / "pipeline" / "stages" / "evidence" / "experiments" / "trainings.py", **how)
 
 
 def test_code_that_dvc_yaml_lists_and_is_not_there_is_refused_by_name(code):
-    (code / "pipeline" / "stages" / "split.py").unlink()
-    with pytest.raises(Refusal, match="split depends on pipeline/stages/split/run.py"):
+    (code / "pipeline" / "metrics" / "grouped_folds.py").unlink()
+    with pytest.raises(Refusal, match="split depends on pipeline/metrics/grouped_folds.py"):
         code_of("split")
 
 

@@ -16,8 +16,8 @@ from pipeline.metrics.conformal import (
     sets_of,
 )
 from pipeline.metrics.discrimination import Labels
-from pipeline.metrics.selective import abstention_threshold
 from pipeline.metrics.questions import both_ways
+from pipeline.metrics.selective import abstention_threshold
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from pipeline.bundle.transforms import PrepareScand
 from pipeline.imaging.preparation.placement import Prepared
 from pipeline.imaging.reading.scan import Unreadable
-from pipeline.bundle.transforms import PrepareScand
 from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.ensemble import mean_of, members_of, network_from
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.metrics.discrimination import Labels
 from pipeline.imaging.labels import NO_FINDING, SEPARATOR, UNKNOWN, Task, classes_in, flaw_of, targets_of
+from pipeline.metrics.discrimination import Labels
 
 
 def flaw_in(label: str, classes: Sequence[str], several: bool) -> str:

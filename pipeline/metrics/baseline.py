@@ -13,10 +13,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from pipeline.metrics.bootstrap import estimate_all
 from pipeline.metrics import discrimination, multilabel
-from pipeline.metrics.paired_tests import delong, paired_difference
+from pipeline.metrics.bootstrap import estimate_all
 from pipeline.metrics.discrimination import Labels
+from pipeline.metrics.paired_tests import delong, paired_difference
 from pipeline.metrics.subgroups import COLUMN, as_text, is_measured
 from pipeline.metrics.summary import counts_of, in_columns, limits_of
 

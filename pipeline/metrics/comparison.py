@@ -6,10 +6,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.bootstrap import Estimate, cluster_weights, distance_estimate, estimate_all
 from pipeline.metrics import multilabel
-from pipeline.metrics.paired_tests import NO_SPREAD, Difference, Figure, paired_difference
+from pipeline.metrics.bootstrap import Estimate, cluster_weights, distance_estimate, estimate_all
 from pipeline.metrics.discrimination import Labels
+from pipeline.metrics.paired_tests import NO_SPREAD, Difference, Figure, paired_difference
 from pipeline.metrics.summary import figures_of
 
 Floats = NDArray[np.float64]

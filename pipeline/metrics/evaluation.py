@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.metrics.bootstrap import cluster_weights, estimate
-from pipeline.metrics.calibrators.selection import cross_fitted
-from pipeline.metrics.calibrators.calibrator import Calibrator, digest_of, identity_for
 from pipeline.metrics import calibration, discrimination, multilabel
+from pipeline.metrics.bootstrap import cluster_weights, estimate
+from pipeline.metrics.calibrators.calibrator import Calibrator, digest_of, identity_for
+from pipeline.metrics.calibrators.selection import cross_fitted
 from pipeline.metrics.guards import refuse_lost
 from pipeline.metrics.summary import as_number, per_class, reliability, summarise
 

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.metrics.bootstrap import Estimate, cluster_weights, distance_estimate, estimate, estimate_all
 from pipeline.metrics import calibration, discrimination
-from pipeline.metrics.summary import BadProbabilities, in_columns, limits_of, wilson
+from pipeline.metrics.bootstrap import Estimate, cluster_weights, distance_estimate, estimate, estimate_all
 from pipeline.metrics.questions import both_ways
+from pipeline.metrics.summary import BadProbabilities, in_columns, limits_of, wilson
 
 Floats = NDArray[np.float64]
 Marks = NDArray[np.bool_]
@@ -189,7 +189,9 @@ def per_label(
         known, there = np.isfinite(column), column == 1
         row: dict[str, Any] = {"class": name, "n_known": int(known.sum()), "events": int(there.sum())}
         if there.any():
-            area = estimate(partial(discrimination.roc_auc, forecast[known], there[known]), weights[:, known], confidence)
+            area = estimate(
+                partial(discrimination.roc_auc, forecast[known], there[known]), weights[:, known], confidence
+            )
             row |= in_columns({"auc": asdict(area), "sensitivity": share_of(forecast[there] >= 0.5)})
         rows.append(row)
     return pd.DataFrame(rows, columns=PER_LABEL)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pipeline.metrics.bands import band
 from pipeline.metrics.bootstrap import estimate_all
 from pipeline.metrics.calibration import calibration_slope, observed_expected
-from pipeline.metrics.paired_tests import minimum_detectable_difference
 from pipeline.metrics.discrimination import ratio, roc_auc
+from pipeline.metrics.paired_tests import minimum_detectable_difference
 from pipeline.metrics.summary import in_columns, limits_of
 
 Floats = NDArray[np.float64]

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.metrics.bootstrap import Estimate, cluster_weights, distance_estimate, estimate, estimate_all
 from pipeline.metrics import calibration, discrimination
+from pipeline.metrics.bootstrap import Estimate, cluster_weights, distance_estimate, estimate, estimate_all
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.bundle.decision import Rule, fit_rules, told
-from pipeline.metrics.conformal import conformal_thresholds, sets_of
 from pipeline.bundle.limits import UNLIKE, UNSURE, Limits
+from pipeline.metrics.conformal import conformal_thresholds, sets_of
 from pipeline.metrics.ood import energy, fit_alarm, fit_cloud, quantiles_of, signs_of
 
 

@@ -10,12 +10,6 @@ import torch
 from monai.bundle import ConfigParser
 from safetensors.torch import load_file, save_file
 
-from pipeline.metrics.calibrators.fitting import METHODS, calibrator_from, digest_of, fit
-from pipeline.imaging.geometry import Geometry
-from pipeline.imaging.preparation.preprocessor import Steps
-from pipeline.bundle.transforms import PrepareScand, preparation_config
-from pipeline.learning.models.classifier import Classifier
-from pipeline.learning.models.encoder import inference
 from pipeline.bundle.layout import (
     ENSEMBLE,
     INFERENCE,
@@ -31,6 +25,12 @@ from pipeline.bundle.layout import (
 )
 from pipeline.bundle.manifest import BrokenBundle, write_manifest
 from pipeline.bundle.opening import open_bundle
+from pipeline.bundle.transforms import PrepareScand, preparation_config
+from pipeline.imaging.geometry import Geometry
+from pipeline.imaging.preparation.preprocessor import Steps
+from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.models.encoder import inference
+from pipeline.metrics.calibrators.fitting import METHODS, calibrator_from, digest_of, fit
 from tests.conftest import TINY_ENCODER, save_nifti
 
 GEOMETRY = Geometry("volume", 32, 4, 3, (1.0, 1.0, 1.0), "pad", "percentile")

@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from pipeline.stages.release.archive import AlreadyKept, keep
 from pipeline.bundle.manifest import MANIFEST, SIGNATURE, BrokenBundle, verify_manifest, write_manifest
 from pipeline.bundle.signature import CannotSign, sign, signer_of
+from pipeline.stages.release.archive import AlreadyKept, keep
 
 needs_ssh = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
 

@@ -4,9 +4,9 @@ import numpy as np
 from monai.bundle import ConfigParser
 from PIL import Image
 
+from pipeline.bundle.transforms import preparation_config, scans_in
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation.preprocessor import Steps
-from pipeline.bundle.transforms import preparation_config, scans_in
 from tests.conftest import save_nifti
 from tests.imaging.phantoms import save_series
 

@@ -5,7 +5,6 @@ from scipy.special import expit
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics.baseline import (
     BASELINES,
     POOLED,
@@ -14,6 +13,7 @@ from pipeline.metrics.baseline import (
     baselines_of,
     non_image_forecast,
 )
+from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics.discrimination import roc_auc
 
 

@@ -12,8 +12,8 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
-from pipeline.metrics.bootstrap import Estimate, cluster_weights, distance_estimate, estimate
 from pipeline.metrics import calibration as judge
+from pipeline.metrics.bootstrap import Estimate, cluster_weights, distance_estimate, estimate
 
 GRID = (np.arange(4000) + 0.5) / 4000
 P = np.tile(GRID, 2)

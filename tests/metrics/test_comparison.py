@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.metrics import discrimination
 from pipeline.metrics.calibrators.calibrator import identity_for
 from pipeline.metrics.comparison import FIGURES, Forecasts, Settings, in_common, paired, unpaired
-from pipeline.metrics import discrimination
 from pipeline.metrics.evaluation import Labelling, judged_by, summary_of
 
 SETTINGS = Settings(bins=10, replicates=400, confidence=0.95, seed=3)

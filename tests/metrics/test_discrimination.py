@@ -72,7 +72,10 @@ def test_a_weight_is_a_repetition():
     one = np.ones((1, len(repeated)))
     scores, events, weights = p[:, 1], y == 1, counts[None].astype(float)
     pairs = [
-        (discrimination.roc_auc(scores, events, weights), discrimination.roc_auc(scores[repeated], events[repeated], one)),
+        (
+            discrimination.roc_auc(scores, events, weights),
+            discrimination.roc_auc(scores[repeated], events[repeated], one),
+        ),
         (
             discrimination.average_precision(scores, events, weights),
             discrimination.average_precision(scores[repeated], events[repeated], one),
@@ -104,7 +107,9 @@ def test_average_precision_of_a_constant_is_the_prevalence_and_without_events_th
 def test_auc_stays_under_any_rising_map_and_ties_count_half():
     p, y = small(100)
     one, events = np.ones((1, 100)), y == 1
-    assert discrimination.roc_auc(p[:, 1] ** 3, events, one) == pytest.approx(discrimination.roc_auc(p[:, 1], events, one))
+    assert discrimination.roc_auc(p[:, 1] ** 3, events, one) == pytest.approx(
+        discrimination.roc_auc(p[:, 1], events, one)
+    )
     assert discrimination.roc_auc(np.array([0.5, 0.5]), np.array([True, False]), np.ones((1, 2)))[0] == 0.5
 
 

@@ -7,7 +7,6 @@ from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
 from pipeline.metrics.calibrators.fitting import Temperature, digest_of
-from pipeline.metrics.guards import Lost
 from pipeline.metrics.evaluation import (
     ENSEMBLE,
     auc_of_folds,
@@ -20,6 +19,7 @@ from pipeline.metrics.evaluation import (
     other_folds,
     roc_table,
 )
+from pipeline.metrics.guards import Lost
 
 
 def judged(n=60, seed=0):

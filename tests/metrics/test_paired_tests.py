@@ -5,8 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics import discrimination, paired_tests
+from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics.paired_tests import auc_covariance, delong, paired_difference
 
 

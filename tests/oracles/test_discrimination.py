@@ -20,7 +20,9 @@ def test_torchmetrics_gives_the_same_areas_under_both_curves():
     theirs = pytest.importorskip("torchmetrics.functional.classification")
     scores, events = scored()
     known, weights = (torch.tensor(scores), torch.tensor(events.astype(int))), np.ones((1, len(events)))
-    assert discrimination.roc_auc(scores, events, weights)[0] == pytest.approx(float(theirs.binary_auroc(*known)), abs=1e-6)
+    assert discrimination.roc_auc(scores, events, weights)[0] == pytest.approx(
+        float(theirs.binary_auroc(*known)), abs=1e-6
+    )
     precision = float(theirs.binary_average_precision(*known))
     assert discrimination.average_precision(scores, events, weights)[0] == pytest.approx(precision, abs=1e-6)
 

@@ -10,8 +10,8 @@ from scipy.special import expit
 from sklearn import metrics as oracle
 
 from pipeline import paths
-from pipeline.metrics.calibrators.fitting import fit_temperature
 from pipeline.imaging.labels import targets_of
+from pipeline.metrics.calibrators.fitting import fit_temperature
 from tests.stages.conftest import write_status
 from tests.stages.report.test_adaptation_chapter import climbed, record
 from tests.stages.test_stages import refusal, run

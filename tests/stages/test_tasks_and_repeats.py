@@ -9,8 +9,8 @@ from PIL import Image
 
 from pipeline import params, paths
 from pipeline.imaging.augmentation.case_views import CaseViews
-from pipeline.imaging.tables.pseudonyms import pseudonym, salt_of
 from pipeline.imaging.geometry import Geometry
+from pipeline.imaging.tables.pseudonyms import pseudonym, salt_of
 from pipeline.seeds import seed_for
 from tests.stages.preprocess.test_run import RAW, cohort, with_copy
 from tests.stages.test_stages import FOLDS, refusal, run

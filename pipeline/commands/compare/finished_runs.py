@@ -12,12 +12,12 @@ import pandas as pd
 import yaml
 
 from pipeline import paths
+from pipeline.errors import Refusal
 from pipeline.metrics.comparison import Forecasts
 from pipeline.metrics.evaluation import Labelling
+from pipeline.params import PARAMS_FILE
 from pipeline.stages.calibrate.patients import PATIENTS
 from pipeline.stages.calibrate.predictions import labels_of
-from pipeline.params import PARAMS_FILE
-from pipeline.errors import Refusal
 
 LOCK = Path("dvc.lock")
 WORKSPACE = "workspace"

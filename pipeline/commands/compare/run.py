@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import paths
+from pipeline.commands.compare.finished_runs import Run, read_run
+from pipeline.commands.compare.page import FIGURES, write_comparison
+from pipeline.errors import Refusal
 from pipeline.metrics.bootstrap import Estimate
 from pipeline.metrics.comparison import Compared, Forecasts, Settings, in_common, paired, unpaired
-from pipeline.stages.calibrate.patients import PATIENTS
 from pipeline.params import PARAMS_FILE
-from pipeline.errors import Refusal
-from pipeline.commands.compare.page import FIGURES, write_comparison
-from pipeline.commands.compare.finished_runs import Run, read_run
 from pipeline.seeds import seed_for
+from pipeline.stages.calibrate.patients import PATIENTS
 
 Pair = tuple[Forecasts, Forecasts]
 

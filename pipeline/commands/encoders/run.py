@@ -13,22 +13,21 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from pipeline import paths
-from pipeline import runtime
-from pipeline.metrics.bootstrap import cluster_weights
-from pipeline.metrics.discrimination import log_loss, macro_auc
+from pipeline import paths, runtime
+from pipeline.errors import Refusal
 from pipeline.imaging.geometry import Geometry
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import count_parameters, inference
 from pipeline.learning.models.families import UnknownEncoder
+from pipeline.learning.models.probe import out_of_fold_logits
+from pipeline.learning.models.weights import BadWeights, pretrained_network
 from pipeline.learning.training.frozen import Case, frozen_views, mean_features
 from pipeline.learning.training.loop import make_accelerator
-from pipeline.learning.models.probe import out_of_fold_logits
 from pipeline.learning.training.transferability import h_score, log_me
-from pipeline.learning.models.weights import BadWeights, pretrained_network
+from pipeline.metrics.bootstrap import cluster_weights
+from pipeline.metrics.discrimination import log_loss, macro_auc
 from pipeline.params import load
 from pipeline.paths import Role
-from pipeline.errors import Refusal
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
 

@@ -23,10 +23,9 @@ from typing import Any
 
 import yaml
 
-from pipeline import paths
-from pipeline import runtime
-from pipeline.params import DVC_FILE, for_stage, load
+from pipeline import paths, runtime
 from pipeline.errors import Refusal
+from pipeline.params import DVC_FILE, for_stage, load
 
 log = logging.getLogger(__name__)
 

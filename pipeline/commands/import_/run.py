@@ -8,15 +8,22 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline import runtime
+from pipeline.errors import Refusal
 from pipeline.imaging.tables.pseudonyms import pseudonym, read_names, remember_names, salt_of, write_private
 from pipeline.stages.cohort.importers.bids import Wanted, find_in_bids
 from pipeline.stages.cohort.importers.class_folders import find_in_class_folders
 from pipeline.stages.cohort.importers.datalist import find_in_datalist
 from pipeline.stages.cohort.importers.dicom_tree import Choices, find_in_dicom_tree, read_labels
-from pipeline.stages.cohort.importers.found import BadSource, Import, describe, parse_renames, told_left_out, write_import
+from pipeline.stages.cohort.importers.found import (
+    BadSource,
+    Import,
+    describe,
+    parse_renames,
+    told_left_out,
+    write_import,
+)
 from pipeline.stages.cohort.importers.medmnist import find_in_medmnist
 from pipeline.stages.cohort.importers.table import find_in_csv
-from pipeline.errors import Refusal
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_expit, logsumexp
 
-from pipeline.metrics.calibration import logit
 from pipeline.commands.monitor.martingale import capital
+from pipeline.metrics.calibration import logit
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

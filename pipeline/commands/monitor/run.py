@@ -12,19 +12,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.bundle.manifest import BrokenBundle
+from pipeline.bundle.monitoring_reference import losses_of
+from pipeline.bundle.opening import open_bundle, reference_in
+from pipeline.bundle.zipped import unpacked
 from pipeline.commands.monitor.evidence_chart import FALSE_ALARMS, Chart, limit_for
 from pipeline.commands.monitor.exchangeability import drift
 from pipeline.commands.monitor.miscalibration import miscalibration, pooled, waiting
-from pipeline.bundle.monitoring_reference import losses_of
-from pipeline.commands.monitor.windows import windows
-from pipeline.metrics.questions import View
-from pipeline.errors import Refusal
-from pipeline.bundle.manifest import BrokenBundle
-from pipeline.bundle.opening import open_bundle, reference_in
-from pipeline.bundle.zipped import unpacked
 from pipeline.commands.monitor.page import write_monitoring
-from pipeline.seeds import seed_for
 from pipeline.commands.monitor.scans import Watched, read_watched
+from pipeline.commands.monitor.windows import windows
+from pipeline.errors import CheckFailed, Refusal
+from pipeline.metrics.questions import View
+from pipeline.seeds import seed_for
 
 Config = dict[str, Any]
 Floats = NDArray[np.float64]
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
         Path(arguments.out).write_text(page)
     if sounded := [chart.name + of_found(chart) for chart, _ in charts if chart.alarm]:
-        raise Refusal(f"alarm: {', '.join(sounded)}; find out why before the model is used on")
+        raise CheckFailed(f"alarm: {', '.join(sounded)}; find out why before the model is used on")
 
 
 def charts_of(watched: Watched, reference: Config) -> list[tuple[Chart, pd.DataFrame]]:

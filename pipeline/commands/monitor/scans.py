@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.commands.labels import flaw_in, numbers_of, written_as
+from pipeline.errors import Refusal
 from pipeline.metrics.discrimination import Labels
 from pipeline.metrics.questions import View, views_of
-from pipeline.errors import Refusal
-from pipeline.commands.labels import flaw_in, numbers_of, written_as
 
 Floats = NDArray[np.float64]
 

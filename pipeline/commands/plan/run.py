@@ -10,22 +10,22 @@ from pathlib import Path
 import torch
 
 from pipeline import runtime
-from pipeline.imaging.tables.cohort_table import BadTable, read_cohort_table
+from pipeline.errors import Refusal
 from pipeline.imaging.geometry import REFERENCE_SIZE, Geometry
 from pipeline.imaging.reading.scan import Header, Policy, Unreadable
 from pipeline.imaging.reading.volumes import read_header
-from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, scan_shape
-from pipeline.stages.preprocess.sizing import Wishes, resolve_geometry
+from pipeline.imaging.tables.cohort_table import BadTable, read_cohort_table
 from pipeline.learning.models.backbones import build_encoder
-from pipeline.stages.adapt.catalogue import PER_SITE
 from pipeline.learning.models.encoder import Encoder, inference
 from pipeline.learning.models.families import UnknownEncoder
-from pipeline.learning.training.strategies import STRATEGIES, ladder_of
 from pipeline.learning.training.alignment.losses import TERMS
+from pipeline.learning.training.strategies import STRATEGIES, ladder_of
 from pipeline.params import load
-from pipeline.errors import Refusal
 from pipeline.schema import Cohort, Params
+from pipeline.stages.adapt.catalogue import PER_SITE
+from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, scan_shape
 from pipeline.stages.finetune.fold_data import recipe_of
+from pipeline.stages.preprocess.sizing import Wishes, resolve_geometry
 
 BYTES_OF_NETWORK = 20e6
 BYTES_OF_SIMULATED_SCAN = 7e5

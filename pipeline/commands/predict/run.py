@@ -10,20 +10,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import runtime
-from pipeline.metrics.calibrators.calibrator import Calibrator, calibrator_from
-from pipeline.bundle.limits import Limits
-from pipeline.imaging.appearance import appearance
-from pipeline.imaging.tables.cohort_table import BadTable
-from pipeline.imaging.reading.scan import Unreadable
-from pipeline.imaging.tables.scan_list import Listed, list_scans
-from pipeline.errors import Refusal
 from pipeline.bundle.layout import LIMITS, METADATA
+from pipeline.bundle.limits import Limits
 from pipeline.bundle.manifest import BrokenBundle
 from pipeline.bundle.opening import Opened, open_bundle
+from pipeline.bundle.scoring import BadModel, Look, looks_by
 from pipeline.bundle.zipped import unpacked
 from pipeline.commands.predict.saliency_files import overlays_by
-from pipeline.bundle.scoring import BadModel, Look, looks_by
 from pipeline.commands.predict.site_calibration import Change, recalibrate, recalibration_in
+from pipeline.errors import Refusal
+from pipeline.imaging.appearance import appearance
+from pipeline.imaging.reading.scan import Unreadable
+from pipeline.imaging.tables.cohort_table import BadTable
+from pipeline.imaging.tables.scan_list import Listed, list_scans
+from pipeline.metrics.calibrators.calibrator import Calibrator, calibrator_from
 
 BAD_IMAGE = "bad image"
 Row = dict[str, Any]

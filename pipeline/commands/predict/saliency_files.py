@@ -9,15 +9,15 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from pipeline.bundle.opening import Opened
+from pipeline.bundle.scoring import Look
+from pipeline.errors import Refusal
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.overlays import write_overlay
 from pipeline.imaging.tables.scan_list import Listed
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.ensemble import members_of, network_from
 from pipeline.learning.models.saliency import NO_MAP, saliency
-from pipeline.errors import Refusal
-from pipeline.bundle.opening import Opened
-from pipeline.bundle.scoring import Look
 
 
 def overlays_by(bundle: Opened, folder: Path, scans: Sequence[Listed]) -> Callable[[Listed, Look], str]:

@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import runtime
-from pipeline.metrics.calibrators.calibrator import Calibrator
-from pipeline.commands.predict.label_updates import LabelChanges, changes_from, update_labels
-from pipeline.commands.predict.site_update import SiteUpdate, change_from, update_site
-from pipeline.metrics.calibrators.updating import Recalibration
-from pipeline.imaging.reading.scan import Unreadable
-from pipeline.imaging.tables.scan_list import Listed
-from pipeline.errors import Refusal
 from pipeline.bundle.layout import METADATA
 from pipeline.bundle.manifest import MANIFEST, sha256_of
-from pipeline.commands.labels import flaw_in, numbers_of, written_as
 from pipeline.bundle.scoring import Look
+from pipeline.commands.labels import flaw_in, numbers_of, written_as
+from pipeline.commands.predict.label_updates import LabelChanges, changes_from, update_labels
+from pipeline.commands.predict.site_update import SiteUpdate, change_from, update_site
+from pipeline.errors import Refusal
+from pipeline.imaging.reading.scan import Unreadable
+from pipeline.imaging.tables.scan_list import Listed
+from pipeline.metrics.calibrators.calibrator import Calibrator
+from pipeline.metrics.calibrators.updating import Recalibration
 
 LooksAt = Callable[[Path, str | None], Look]
 Change = Recalibration | LabelChanges

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.metrics.bootstrap import cluster_weights, estimate, estimate_of
-from pipeline.metrics.calibrators.updating import Recalibration, Update, fit_recalibration
 from pipeline.metrics.calibration import calibration_in_the_large, calibration_slope
+from pipeline.metrics.calibrators.updating import Recalibration, Update, fit_recalibration
 from pipeline.metrics.discrimination import log_loss
 from pipeline.metrics.questions import views_of
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import paths
-from pipeline.errors import Refusal
 from pipeline.commands.status.running import Job, being_written, duration, processes_here, training_of
+from pipeline.errors import Refusal
 
 STATES = {
     "done": "what it wrote is of these parameters, code and files",

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import Refusal
 from pipeline.bundle.layout import CARD, EXPECTED, METADATA, STATUS, schema_error
-from pipeline.stages.release.card import OPEN, missing_sections
 from pipeline.bundle.manifest import MANIFEST, SEAL, SIGNATURE, BrokenBundle, verify_manifest
 from pipeline.bundle.opening import open_bundle
+from pipeline.bundle.scoring import logits_by, outcomes, processor
 from pipeline.bundle.signature import signer_of
 from pipeline.bundle.zipped import unpacked
-from pipeline.bundle.scoring import logits_by, outcomes, processor
+from pipeline.errors import CheckFailed, Refusal
+from pipeline.stages.release.card import OPEN, missing_sections
 
 Config = dict[str, Any]
 
@@ -41,13 +41,13 @@ def run(arguments: argparse.Namespace) -> None:
 def verify(folder: Path, name: str, signers: str | None) -> None:
     """Check the bundle in a folder, which may have been unpacked from the zip `name`."""
     if not passes("checksums", checksums, folder):
-        raise Refusal(f"{name} is not what was released; nothing in it was opened")
+        raise CheckFailed(f"{name} is not what was released; nothing in it was opened")
     if signers and not passes("signature", lambda bundle: f"by {signer_of(bundle, Path(signers))}", folder):
-        raise Refusal(f"{name} is not vouched for by whom you trust; nothing in it was opened")
+        raise CheckFailed(f"{name} is not vouched for by whom you trust; nothing in it was opened")
     checks = {"configuration": configuration, "metadata": metadata, "status": status, "card": card, "phantoms": replay}
     failed = [name for name, check in checks.items() if not passes(name, check, folder)]
     if failed:
-        raise Refusal(f"{name} fails by {', '.join(failed)}: do not use it before you know why")
+        raise CheckFailed(f"{name} fails by {', '.join(failed)}: do not use it before you know why")
     print(f"{name} is what was released: a {open_bundle(folder).status} model")
     if not signers:
         print(UNASKED if (folder / SIGNATURE).exists() else UNSIGNED)

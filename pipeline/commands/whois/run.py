@@ -3,10 +3,9 @@
 import argparse
 from pathlib import Path
 
-from pipeline import params
-from pipeline import runtime
-from pipeline.imaging.tables.pseudonyms import read_names
+from pipeline import params, runtime
 from pipeline.errors import Refusal
+from pipeline.imaging.tables.pseudonyms import read_names
 
 
 def run(arguments: argparse.Namespace) -> None:

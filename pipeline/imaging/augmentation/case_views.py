@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.augmentation.views import adaptation_view, contrastive_pair, training_view
+from pipeline.imaging.geometry import Geometry
 
 Planes = NDArray[np.uint8]
 

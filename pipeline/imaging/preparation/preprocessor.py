@@ -6,14 +6,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation.brain_fit import NotAHead
 from pipeline.imaging.preparation.deface import deface
-from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation.images import prepare_picture
 from pipeline.imaging.preparation.placement import Prepared
+from pipeline.imaging.preparation.volumes import prepare_volume
 from pipeline.imaging.reading.scan import STRICT, Policy, Scan, Unreadable
 from pipeline.imaging.reading.volumes import read_scan
-from pipeline.imaging.preparation.volumes import prepare_volume
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.imaging.reading import dicom, metaimage, nifti
-from pipeline.imaging.reading import images
+from pipeline.imaging.reading import dicom, images, metaimage, nifti
 from pipeline.imaging.reading.scan import STRICT, Finding, Header, Policy, Scan, Unreadable
 
 FORMATS = (nifti, metaimage, images, dicom)

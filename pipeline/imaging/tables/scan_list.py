@@ -7,10 +7,10 @@ from typing import Literal
 
 import pandas as pd
 
-from pipeline.imaging.tables.cohort_table import TABLE, BadTable
 from pipeline.imaging.reading.companions import companions_of
 from pipeline.imaging.reading.dicom import files_in, is_dicom
 from pipeline.imaging.reading.volumes import is_readable
+from pipeline.imaging.tables.cohort_table import TABLE, BadTable
 
 Kind = Literal["volume", "picture"]
 IMAGE = ("image", "scan")  # the column that names the file: as in cohort.csv, or as in our own results

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from pipeline.learning.models.backbones import build_encoder
 from pipeline.learning.models.encoder import Encoder, channels_last
-from pipeline.learning.models.heads import Kind, build_head
-from pipeline.learning.models.tta import Look, looks_at
 from pipeline.learning.models.harmonise import Harmoniser
-from pipeline.learning.models.tent import adapted
+from pipeline.learning.models.heads import Kind, build_head
 from pipeline.learning.models.probe import Probe
 from pipeline.learning.models.sites import PerSite, SiteValues, varying
+from pipeline.learning.models.tent import adapted
+from pipeline.learning.models.tta import Look, looks_at
 
 
 class AttentionPool(nn.Module):

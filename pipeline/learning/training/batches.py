@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.learning.models.tasks import Task
 from pipeline.learning.training.cases import Batch, Cases
 from pipeline.learning.training.mixing import mixed
 from pipeline.learning.training.recipe import Recipe
-from pipeline.learning.models.tasks import Task
 
 Drawn = tuple[Tensor, Batch, Tensor]
 

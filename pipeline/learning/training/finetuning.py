@@ -11,18 +11,18 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.learning.models.classifier import Classifier, Tail
+from pipeline.learning.models.heads import Kind, build_head
+from pipeline.learning.models.neighbours import fit_neighbours
+from pipeline.learning.models.probe import fit_probe, parts, standardisation
+from pipeline.learning.models.tasks import Name, Task, task_of
 from pipeline.learning.training.alignment.base import Alignment
 from pipeline.learning.training.cases import FrozenCases, WholeCases, in_order
 from pipeline.learning.training.checkpoint import Checkpoint
-from pipeline.learning.models.classifier import Classifier, Tail
 from pipeline.learning.training.frozen import mean_features
-from pipeline.learning.models.heads import Kind, build_head
 from pipeline.learning.training.loop import JUDGED_AT_ONCE, fit
-from pipeline.learning.models.neighbours import fit_neighbours
-from pipeline.learning.models.probe import fit_probe, parts, standardisation
 from pipeline.learning.training.recipe import Epoch, Recipe, first_trained_stage
 from pipeline.learning.training.strategies import Strategy
-from pipeline.learning.models.tasks import Name, Task, task_of
 
 PARTS = 3  # of the training patients, where recipes are compared
 

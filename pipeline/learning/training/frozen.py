@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.learning.training.checkpoint import fingerprint
 from pipeline.learning.models.classifier import Activations, Classifier
+from pipeline.learning.training.checkpoint import fingerprint
 
 Parts = dict[str, Tensor]
 Keep = Callable[[str, Callable[[], Parts]], Parts]

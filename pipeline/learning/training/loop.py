@@ -10,6 +10,8 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor
 
+from pipeline.learning.models.classifier import Classifier, Tail
+from pipeline.learning.models.tasks import Multiclass, Task
 from pipeline.learning.training.alignment.base import Alignment, look
 from pipeline.learning.training.averaging import (
     INGREDIENTS,
@@ -24,10 +26,8 @@ from pipeline.learning.training.batch_statistics import norms_of, of_the_batch, 
 from pipeline.learning.training.batches import Drawn, batches
 from pipeline.learning.training.cases import Cases, in_order
 from pipeline.learning.training.checkpoint import Checkpoint
-from pipeline.learning.models.classifier import Classifier, Tail
 from pipeline.learning.training.lora import low_rank
 from pipeline.learning.training.recipe import Epoch, Recipe, first_trained_stage, parameter_groups
-from pipeline.learning.models.tasks import Multiclass, Task
 from pipeline.learning.training.validators import information_maximisation
 
 log = logging.getLogger(__name__)

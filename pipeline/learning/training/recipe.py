@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.learning.training.averaging import Averaging
 from pipeline.learning.models.classifier import Classifier
-from pipeline.learning.training.mixing import Mixing
 from pipeline.learning.models.tasks import Balance
+from pipeline.learning.training.averaging import Averaging
+from pipeline.learning.training.mixing import Mixing
 
 
 @dataclass(frozen=True)

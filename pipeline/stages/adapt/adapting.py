@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.stages.adapt.catalogue import HARMONISERS, OBJECTIVES, PER_SITE
-from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.models.harmonise import PERCENTILES, landmarks, standard_scale
+from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.training.frozen import Case, frozen_views, mean_features
 from pipeline.learning.training.loop import make_accelerator
+from pipeline.stages.adapt.catalogue import HARMONISERS, OBJECTIVES, PER_SITE
 from pipeline.stages.adapt.methods.adabn import adabn, adabn_per_site
 from pipeline.stages.adapt.methods.combat import Combat, fit_combat
-from pipeline.learning.models.harmonise import PERCENTILES, landmarks, standard_scale
 from pipeline.stages.adapt.pretraining.continued import Epoch, Settings, continue_pretraining
 
 PLANES_A_BATCH = 192  # of statistics

@@ -17,23 +17,22 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline import paths
-from pipeline import cache, runtime
+from pipeline import cache, paths, runtime
+from pipeline.errors import Refusal
 from pipeline.imaging.geometry import Geometry
-from pipeline.stages.adapt.adapting import Adapting, Images, adapt, features_of, views_of
-from pipeline.learning.training.cases import FrozenCases
-from pipeline.stages.adapt.catalogue import HARMONISERS
 from pipeline.learning.models.classifier import Classifier
-from pipeline.learning.training.frozen import frozen_views
-from pipeline.stages.adapt.selection import Step, climb
-from pipeline.stages.adapt.pretraining.continued import kept
-from pipeline.learning.training.recipe import Recipe, first_trained_stage
-from pipeline.stages.adapt.candidates import Measured, Source, measure_probes, measure_term
 from pipeline.learning.models.tasks import Balance
 from pipeline.learning.training.alignment.losses import TERMS
+from pipeline.learning.training.cases import FrozenCases
+from pipeline.learning.training.frozen import frozen_views
+from pipeline.learning.training.recipe import Recipe, first_trained_stage
 from pipeline.paths import Role
-from pipeline.errors import Refusal
 from pipeline.schema import Adapt, Params
+from pipeline.stages.adapt.adapting import Adapting, Images, adapt, features_of, views_of
+from pipeline.stages.adapt.candidates import Measured, Source, measure_probes, measure_term
+from pipeline.stages.adapt.catalogue import HARMONISERS
+from pipeline.stages.adapt.pretraining.continued import kept
+from pipeline.stages.adapt.selection import Step, climb
 from pipeline.stages.adapt.setup import images_of, plan_of, pretrained
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.stages.adapt.candidates import Measured, Source
 from pipeline.learning.training.selection import paired
 from pipeline.learning.training.validators import information_maximisation, log_losses, soft_neighbourhood_density
+from pipeline.stages.adapt.candidates import Measured, Source
 
 DRAWS = 200
 Floats = NDArray[np.float64]

@@ -8,22 +8,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline import live, paths
-from pipeline import runtime
+from pipeline import live, paths, runtime
+from pipeline.errors import Refusal
 from pipeline.imaging.augmentation.case_views import CaseViews
 from pipeline.imaging.geometry import Geometry
-from pipeline.stages.adapt.adapting import Adapting, Images
 from pipeline.learning.models.backbones import preprocessing_of
-from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.families import NotInflatable, UnknownEncoder
-from pipeline.learning.training.loop import make_accelerator
-from pipeline.stages.adapt.pretraining.continued import Epoch, Settings
 from pipeline.learning.models.weights import BadWeights, pretrained_network
+from pipeline.learning.training.checkpoint import Checkpoint
+from pipeline.learning.training.loop import make_accelerator
 from pipeline.paths import Role
-from pipeline.errors import Refusal
 from pipeline.schema import Adapt
 from pipeline.seeds import seed_for
+from pipeline.stages.adapt.adapting import Adapting, Images
+from pipeline.stages.adapt.pretraining.continued import Epoch, Settings
 
 log = logging.getLogger(__name__)
 

@@ -7,23 +7,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.metrics.bootstrap import cluster_weights, estimate_all
-from pipeline.metrics.calibrators.updating import recalibration_curve
 from pipeline.metrics import discrimination, multilabel
 from pipeline.metrics.baseline import baseline_table
-from pipeline.stages.calibrate.calibration_curve import calibration_row, curve_table, distribution
+from pipeline.metrics.bootstrap import cluster_weights, estimate_all
+from pipeline.metrics.calibrators.updating import recalibration_curve
 from pipeline.metrics.conformal import ABSENT_OR_PRESENT
+from pipeline.metrics.evaluation import Judged, Labelling
+from pipeline.metrics.operating import operating_table
+from pipeline.metrics.questions import View, both_ways, views_of
+from pipeline.metrics.selective import abstention_table, selective_figures, selective_table
+from pipeline.metrics.subgroups import subgroup_table
+from pipeline.metrics.summary import in_columns
+from pipeline.stages.calibrate.calibration_curve import calibration_row, curve_table, distribution
 from pipeline.stages.calibrate.coverage import Forecast, coverage_table, sets_elsewhere
 from pipeline.stages.calibrate.discrimination_curves import pr_band, roc_band, roc_of_folds, threshold_table
-from pipeline.metrics.operating import operating_table
-from pipeline.metrics.selective import abstention_table, selective_figures, selective_table
 from pipeline.stages.calibrate.label_shift import prevalence_table
-from pipeline.metrics.subgroups import subgroup_table
-from pipeline.stages.calibrate.utility import decision_curve
-from pipeline.metrics.evaluation import Judged, Labelling
 from pipeline.stages.calibrate.subject import Settings, Subject, asked_of_classes
-from pipeline.metrics.summary import in_columns
-from pipeline.metrics.questions import View, both_ways, views_of
+from pipeline.stages.calibrate.utility import decision_curve
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -7,16 +7,16 @@ import numpy as np
 import pandas as pd
 
 from pipeline import paths
-from pipeline.metrics.calibrators.selection import fitted
+from pipeline.errors import Refusal
 from pipeline.metrics.calibrators.calibrator import Calibrator, identity_for
 from pipeline.metrics.calibrators.fitting import Unsuitable
-from pipeline.metrics.guards import refuse_lost, refuse_seen
+from pipeline.metrics.calibrators.selection import fitted
 from pipeline.metrics.evaluation import Judged, Labelling, judged_across, judged_by, logits_of, other_folds
-from pipeline.stages.calibrate.released import Released, to_release
-from pipeline.stages.calibrate.predictions import labels_of, mean_of_members, scored, without_images
+from pipeline.metrics.guards import refuse_lost, refuse_seen
 from pipeline.paths import Role
-from pipeline.errors import Refusal
 from pipeline.schema import FINAL, Params
+from pipeline.stages.calibrate.predictions import labels_of, mean_of_members, scored, without_images
+from pipeline.stages.calibrate.released import Released, to_release
 
 
 def judge_folds(folds: list[str], labelling: Labelling, params: Params) -> Judged:

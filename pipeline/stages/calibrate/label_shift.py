@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.metrics.bootstrap import estimate_all
 from pipeline.metrics import multilabel, operating
-from pipeline.stages.calibrate import utility
+from pipeline.metrics.bootstrap import estimate_all
 from pipeline.metrics.discrimination import ratio
-from pipeline.metrics.summary import in_columns, limits_of
 from pipeline.metrics.questions import both_ways
+from pipeline.metrics.summary import in_columns, limits_of
+from pipeline.stages.calibrate import utility
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -8,14 +8,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import paths
+from pipeline.errors import Refusal
+from pipeline.imaging.labels import targets_of
 from pipeline.metrics.baseline import baselines_of, non_image_forecast
 from pipeline.metrics.discrimination import Labels
-from pipeline.metrics.subgroups import groups_of
-from pipeline.metrics.guards import Lost, refuse_lost
 from pipeline.metrics.evaluation import Labelling, label_numbers, logits_of, mean_of
-from pipeline.imaging.labels import targets_of
+from pipeline.metrics.guards import Lost, refuse_lost
+from pipeline.metrics.subgroups import groups_of
 from pipeline.paths import Role
-from pipeline.errors import Refusal
 from pipeline.schema import FINAL
 
 Floats = NDArray[np.float64]

@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.metrics.calibrators.selection import AUTO, choose
 from pipeline.metrics.calibrators.calibrator import Calibrator, digest_of
 from pipeline.metrics.calibrators.fitting import fit
+from pipeline.metrics.calibrators.selection import AUTO, choose
 from pipeline.metrics.discrimination import Labels
 from pipeline.metrics.evaluation import ENSEMBLE, Judged, judged_by, logits_of
 

@@ -9,10 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import paths
-from pipeline.stages.calibrate.assessment import TABLES, Settings, assess
+from pipeline.errors import Refusal
 from pipeline.metrics.calibrators.calibrator import digest_of
 from pipeline.metrics.calibrators.fitting import Unsuitable
-from pipeline.metrics.guards import Seen
 from pipeline.metrics.evaluation import (
     Judged,
     Labelling,
@@ -26,9 +25,7 @@ from pipeline.metrics.evaluation import (
     roc_tables,
     summary_of,
 )
-from pipeline.stages.calibrate.candidates import RUNGS, VALIDATORS, judge_rungs, judge_validators
-from pipeline.stages.calibrate.patients import Rule, can_be_joined, patients_first
-from pipeline.stages.calibrate.released import Released
+from pipeline.metrics.guards import Seen
 from pipeline.metrics.summary import (
     OF_A_SITE,
     BadProbabilities,
@@ -38,16 +35,19 @@ from pipeline.metrics.summary import (
     of_a_site,
     rows_of,
 )
+from pipeline.paths import Role
+from pipeline.schema import FINAL, Params
+from pipeline.seeds import seed_for
+from pipeline.stages.calibrate.assessment import TABLES, Settings, assess
+from pipeline.stages.calibrate.candidates import RUNGS, VALIDATORS, judge_rungs, judge_validators
+from pipeline.stages.calibrate.evaluated_sets import judge_folds, judge_left_out, judge_locked, released_by
+from pipeline.stages.calibrate.patients import Rule, can_be_joined, patients_first
 from pipeline.stages.calibrate.predictions import (
     forecasts_of_rungs,
     locked_name,
     unlabelled_images,
 )
-from pipeline.stages.calibrate.evaluated_sets import judge_folds, judge_left_out, judge_locked, released_by
-from pipeline.paths import Role
-from pipeline.errors import Refusal
-from pipeline.schema import FINAL, Params
-from pipeline.seeds import seed_for
+from pipeline.stages.calibrate.released import Released
 
 Floats = NDArray[np.float64]
 Scopes = dict[str, Judged]

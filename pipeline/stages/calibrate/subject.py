@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.operating import Kind
 from pipeline.metrics.evaluation import Judged, Labelling
+from pipeline.metrics.operating import Kind
 from pipeline.metrics.questions import TOP_LABEL, View, views_of
 
 Floats = NDArray[np.float64]

@@ -3,13 +3,12 @@
 from functools import partial
 from pathlib import Path
 
-from pipeline import paths
-from pipeline import runtime
+from pipeline import paths, runtime
+from pipeline.errors import Refusal
 from pipeline.imaging.tables.cohort_table import BadTable, pseudonymised, read_cohort_table
 from pipeline.imaging.tables.pseudonyms import pseudonym, salt_of
-from pipeline.stages.cohort.simulate import is_recipe
-from pipeline.errors import Refusal
 from pipeline.schema import Cohort
+from pipeline.stages.cohort.simulate import is_recipe
 
 
 def original_files(cohort: Cohort) -> dict[str, Path]:

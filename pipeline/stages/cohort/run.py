@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import paths
-from pipeline import cache, runtime
-from pipeline.stages.cohort.audit import Audited, audit_file, audit_table
+from pipeline import cache, paths, runtime
+from pipeline.errors import Refusal
+from pipeline.imaging.labels import NO_FINDING, Task, classes_in, task_of
+from pipeline.imaging.reading.scan import Finding, Policy
 from pipeline.imaging.tables.cohort_table import (
     BadTable,
     findings_table,
@@ -19,11 +20,9 @@ from pipeline.imaging.tables.cohort_table import (
     write_cohort_table,
 )
 from pipeline.imaging.tables.pseudonyms import pseudonym, remember_names, salt_of
-from pipeline.imaging.labels import NO_FINDING, Task, classes_in, task_of
-from pipeline.imaging.reading.scan import Finding, Policy
-from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan
-from pipeline.errors import Refusal
 from pipeline.schema import Cohort, Params
+from pipeline.stages.cohort.audit import Audited, audit_file, audit_table
+from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan
 
 log = logging.getLogger(__name__)
 

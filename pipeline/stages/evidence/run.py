@@ -7,27 +7,27 @@ from typing import Any
 import pandas as pd
 
 from pipeline import paths
+from pipeline.metrics.evaluation import Labelling, summary_of
+from pipeline.schema import Params
+from pipeline.seeds import seed_for
+from pipeline.stages.calibrate.predictions import locked_name
 from pipeline.stages.evidence.experiments.challenges import challenges
 from pipeline.stages.evidence.experiments.embeddings import embeddings
 from pipeline.stages.evidence.experiments.few_labels import few_shot, zero_shot
-from pipeline.stages.evidence.experiments.predictions import Gathered, probe, train
 from pipeline.stages.evidence.experiments.networks import ADAPTED, IMAGENET, SCRATCH, Arms, NotMeasured
+from pipeline.stages.evidence.experiments.predictions import Gathered, probe, train
 from pipeline.stages.evidence.experiments.splits import folds_of, locked, sites_left_out
 from pipeline.stages.evidence.experiments.trainings import Trainings
 from pipeline.stages.evidence.statistics import episodes
-from pipeline.stages.evidence.statistics.learning_curves import curve_differences, learning_curve
 from pipeline.stages.evidence.statistics.differences import difference_table, domain_table, final_table, scopes_of
 from pipeline.stages.evidence.statistics.extrapolation import extrapolation
 from pipeline.stages.evidence.statistics.label_efficiency import label_efficiency
+from pipeline.stages.evidence.statistics.learning_curves import curve_differences, learning_curve
 from pipeline.stages.evidence.statistics.overfitting import overfitting
 from pipeline.stages.evidence.statistics.runs import COMPARISONS, PROBE, TRAINED, Trajectory
 from pipeline.stages.evidence.statistics.stratified import resample
 from pipeline.stages.evidence.statistics.training_time import time_to_quality, trajectories_table
 from pipeline.stages.evidence.statistics.verdicts import NOT_MEASURED, verdicts
-from pipeline.metrics.evaluation import Labelling, summary_of
-from pipeline.stages.calibrate.predictions import locked_name
-from pipeline.schema import Params
-from pipeline.seeds import seed_for
 
 ZERO_SHOT = ["state", "model", "scope", "figure", "value", "lower", "upper", "n", "words"]
 Tables = dict[str, pd.DataFrame]

@@ -8,16 +8,15 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from pipeline import paths
-from pipeline import runtime
-from pipeline.metrics.evaluation import ENSEMBLE, Labelling
-from pipeline.stages.explain.mistakes import confident_mistakes
-from pipeline.stages.explain.thumbnails import evenly, film, frames, overlaid
+from pipeline import paths, runtime
 from pipeline.imaging.geometry import Geometry
-from pipeline.stages.calibrate.predictions import labels_of
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.saliency import saliency
+from pipeline.metrics.evaluation import ENSEMBLE, Labelling
 from pipeline.schema import Params
+from pipeline.stages.calibrate.predictions import labels_of
+from pipeline.stages.explain.mistakes import confident_mistakes
+from pipeline.stages.explain.thumbnails import evenly, film, frames, overlaid
 
 SCOPES = ("internal", "external", "test")  # of images; patients are not shown
 FRAMES = 24  # of a volume on the page

@@ -16,8 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline import paths
-from pipeline import runtime
+from pipeline import paths, runtime
 
 Parts = dict[str, Tensor]
 

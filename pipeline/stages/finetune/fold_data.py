@@ -11,22 +11,21 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline import paths
-from pipeline import cache, runtime
+from pipeline import cache, paths, runtime
+from pipeline.errors import Refusal
 from pipeline.imaging.augmentation.batched_views import batched_views
 from pipeline.imaging.augmentation.case_views import CaseViews
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.labels import targets_of
-from pipeline.learning.training.alignment.base import Alignment, Target
-from pipeline.learning.training.cases import FrozenCases, WholeCases
 from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.training.alignment.base import Alignment, Target
+from pipeline.learning.training.alignment.losses import TERMS, alignment
+from pipeline.learning.training.cases import FrozenCases, WholeCases
 from pipeline.learning.training.finetuning import Labelled
 from pipeline.learning.training.frozen import Case, begins_with, frozen_views
 from pipeline.learning.training.recipe import Recipe, first_trained_stage
 from pipeline.learning.training.strategies import STRATEGIES
-from pipeline.learning.training.alignment.losses import TERMS, alignment
 from pipeline.paths import Role
-from pipeline.errors import Refusal
 from pipeline.schema import Finetune, Params
 from pipeline.seeds import seed_for
 from pipeline.stages.finetune import activation_cache

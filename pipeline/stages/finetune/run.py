@@ -12,23 +12,22 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from pipeline import live, paths
-from pipeline import cache, runtime
+from pipeline import cache, live, paths, runtime
+from pipeline.errors import Refusal
 from pipeline.imaging.augmentation.case_views import CaseViews
 from pipeline.imaging.geometry import REFERENCE_SIZE, Geometry
-from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.models.classifier import Classifier
-from pipeline.learning.training.costs import passes_of_epoch, shares_of
 from pipeline.learning.models.encoder import inference
+from pipeline.learning.training.alignment.losses import TERMS
+from pipeline.learning.training.checkpoint import Checkpoint
+from pipeline.learning.training.costs import passes_of_epoch, shares_of
 from pipeline.learning.training.finetuning import PARTS, Labelled, Setting, Trained, out_of_fold_losses
 from pipeline.learning.training.finetuning import train as train_one
 from pipeline.learning.training.loop import make_accelerator
 from pipeline.learning.training.recipe import Epoch, first_trained_stage
 from pipeline.learning.training.selection import Tried, choose
 from pipeline.learning.training.strategies import STRATEGIES, ladder_of
-from pipeline.learning.training.alignment.losses import TERMS
 from pipeline.paths import Role
-from pipeline.errors import Refusal
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
 from pipeline.stages.finetune.fold_data import labelled_cases, load_adapted, recipe_of, stored, term_of

@@ -9,18 +9,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline import paths
-from pipeline import cache
-from pipeline.imaging.tables.cohort_table import findings_table
-from pipeline.imaging.preparation.fingerprint import intensity_statistics, perceptual_hash, signature, thumbnail, voxel_hash
-from pipeline.stages.preprocess.histogram import WHOLE, Histogram, histogram_of, summed
+from pipeline import cache, paths
+from pipeline.errors import Refusal
+from pipeline.imaging.preparation.fingerprint import (
+    intensity_statistics,
+    perceptual_hash,
+    signature,
+    thumbnail,
+    voxel_hash,
+)
 from pipeline.imaging.preparation.intensity import grey
 from pipeline.imaging.preparation.preprocessor import Steps
 from pipeline.imaging.reading.scan import Finding, Header, Policy, Unreadable
-from pipeline.stages.preprocess.sizing import Wishes, resolve_geometry
-from pipeline.stages.cohort.originals import original_files
-from pipeline.errors import Refusal
+from pipeline.imaging.tables.cohort_table import findings_table
 from pipeline.schema import Params
+from pipeline.stages.cohort.originals import original_files
+from pipeline.stages.preprocess.histogram import WHOLE, Histogram, histogram_of, summed
+from pipeline.stages.preprocess.sizing import Wishes, resolve_geometry
 
 PLANES = "planes.npy"
 STATES = ("before", "after")

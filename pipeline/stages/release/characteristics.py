@@ -7,10 +7,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import paths
-from pipeline.metrics.evaluation import Labelling
 from pipeline.imaging.labels import targets_of
-from pipeline.stages.calibrate.predictions import known_of_cases
+from pipeline.metrics.evaluation import Labelling
 from pipeline.paths import Role
+from pipeline.stages.calibrate.predictions import known_of_cases
 
 DEVELOPMENT = "development"
 SIDES = dict.fromkeys((Role.TRAIN, Role.INNER, Role.HELD_OUT, Role.CALIBRATION), DEVELOPMENT)

@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline import paths
-from pipeline import runtime
-from pipeline.metrics.calibrators.calibrator import Calibrator, calibrator_from
+from pipeline import paths, runtime
+from pipeline.bundle.scoring import one_thread
 from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.ensemble import network_from
-from pipeline.stages.release.portable import NotPortable, portable
+from pipeline.metrics.calibrators.calibrator import Calibrator, calibrator_from
 from pipeline.paths import Role
 from pipeline.stages.release.exports import ALLOWED, BATCHES, FILES, WRITERS, Judge, Outcome, largest_differences
-from pipeline.bundle.scoring import one_thread
+from pipeline.stages.release.portable import NotPortable, portable
 
 Config = dict[str, Any]
 DEVELOPMENT = (Role.TRAIN, Role.INNER, Role.HELD_OUT)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.metrics.subgroups import NOT_GIVEN
 from pipeline.metrics.questions import TOP_LABEL
+from pipeline.metrics.subgroups import NOT_GIVEN
 
 Figure = Mapping[str, Any]
 

@@ -6,11 +6,11 @@ from typing import Any
 from safetensors import safe_open
 
 from pipeline import paths
-from pipeline.stages.release.gates import Gate, Shown, check_gates
-from pipeline.stages.release.enclosed import read_figures
 from pipeline.errors import Refusal
-from pipeline.stages.release.statements import FIELDS, BadStatements, read_statements
 from pipeline.schema import Release
+from pipeline.stages.release.enclosed import read_figures
+from pipeline.stages.release.gates import Gate, Shown, check_gates
+from pipeline.stages.release.statements import FIELDS, BadStatements, read_statements
 
 Config = dict[str, Any]
 

@@ -4,15 +4,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline import paths
-from pipeline import runtime
+from pipeline import paths, runtime
 from pipeline.bundle.limits import Limits
-from pipeline.imaging.appearance import appearance
-from pipeline.imaging.tables.cohort_table import BadTable
-from pipeline.imaging.reading.scan import Unreadable
-from pipeline.imaging.tables.scan_list import Kind, list_scans
-from pipeline.errors import Refusal
 from pipeline.bundle.scoring import Look
+from pipeline.errors import Refusal
+from pipeline.imaging.appearance import appearance
+from pipeline.imaging.reading.scan import Unreadable
+from pipeline.imaging.tables.cohort_table import BadTable
+from pipeline.imaging.tables.scan_list import Kind, list_scans
 
 MOST = 100  # scans of each kind that are scored
 NAME = re.compile(r"[\w .,()+-]+", re.ASCII)  # it is written into the model card

@@ -10,13 +10,16 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from pipeline import paths
-from pipeline import runtime
+from pipeline import paths, runtime
 from pipeline.bundle.decision import fit_rules
-from pipeline.metrics.calibrators.calibrator import calibrator_from
-from pipeline.metrics.evaluation import Labelling, logits_of
 from pipeline.bundle.limits import Limits, mean_distances
 from pipeline.bundle.monitoring_reference import reference_of
+from pipeline.imaging.appearance import appearance
+from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.models.encoder import inference
+from pipeline.learning.models.ensemble import mean_of
+from pipeline.metrics.calibrators.calibrator import calibrator_from
+from pipeline.metrics.evaluation import Labelling, logits_of
 from pipeline.metrics.ood import (
     Cloud,
     energy,
@@ -28,15 +31,11 @@ from pipeline.metrics.ood import (
     worst_of,
 )
 from pipeline.metrics.summary import wilson
-from pipeline.imaging.appearance import appearance
-from pipeline.stages.release.corruptions import SPOILT
-from pipeline.stages.calibrate.predictions import labels_of, mean_of_members, scored
-from pipeline.learning.models.classifier import Classifier
-from pipeline.learning.models.encoder import inference
-from pipeline.learning.models.ensemble import mean_of
 from pipeline.paths import Role
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
+from pipeline.stages.calibrate.predictions import labels_of, mean_of_members, scored
+from pipeline.stages.release.corruptions import SPOILT
 
 Floats = NDArray[np.float64]
 Config = dict[str, Any]

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from monai.bundle import ConfigParser
 
-from pipeline import paths
-from pipeline import runtime
+from pipeline import paths, runtime
 from pipeline.imaging.reading.scan import Unreadable
 
 Config = dict[str, Any]

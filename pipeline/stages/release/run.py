@@ -11,24 +11,6 @@ from safetensors.torch import load_file, save_file
 
 import pipeline
 from pipeline import paths
-from pipeline.metrics.calibrators.calibrator import calibrator_from, digest_of
-from pipeline.metrics.evaluation import Labelling
-from pipeline.bundle.limits import Limits
-from pipeline.imaging.geometry import Geometry
-from pipeline.stages.release.phantoms import write_phantoms
-from pipeline.imaging.preparation.preprocessor import Steps
-from pipeline.bundle.transforms import preparation_config
-from pipeline.stages.cohort.originals import original_files
-from pipeline.stages.release.characteristics import characteristics
-from pipeline.stages.release.enclosed import rows_with, write_evidence
-from pipeline.stages.release.exporting import development_cases, export, known_sites
-from pipeline.stages.release.ood_scans import held_back
-from pipeline.stages.release.gating import Judgement, judge
-from pipeline.stages.release.operating_limits import counted, limits_of
-from pipeline.stages.release.parity import preparation_parity
-from pipeline.params import PARAMS_FILE
-from pipeline.errors import Refusal
-from pipeline.stages.release.archive import AlreadyKept, keep
 from pipeline.bundle.layout import (
     EXPECTED,
     INFERENCE,
@@ -43,12 +25,30 @@ from pipeline.bundle.layout import (
     metadata_config,
     state_of_members,
 )
-from pipeline.stages.release.card import write_card
+from pipeline.bundle.limits import Limits
 from pipeline.bundle.manifest import code_in, environment, sha256_of, write_manifest
-from pipeline.stages.release.sbom import SBOM, bill_of_materials
-from pipeline.bundle.signature import CannotSign, sign
-from pipeline.schema import FINAL, Params
 from pipeline.bundle.scoring import logits_by, looks_by, outcomes, processor
+from pipeline.bundle.signature import CannotSign, sign
+from pipeline.bundle.transforms import preparation_config
+from pipeline.errors import Refusal
+from pipeline.imaging.geometry import Geometry
+from pipeline.imaging.preparation.preprocessor import Steps
+from pipeline.metrics.calibrators.calibrator import calibrator_from, digest_of
+from pipeline.metrics.evaluation import Labelling
+from pipeline.params import PARAMS_FILE
+from pipeline.schema import FINAL, Params
+from pipeline.stages.cohort.originals import original_files
+from pipeline.stages.release.archive import AlreadyKept, keep
+from pipeline.stages.release.card import write_card
+from pipeline.stages.release.characteristics import characteristics
+from pipeline.stages.release.enclosed import rows_with, write_evidence
+from pipeline.stages.release.exporting import development_cases, export, known_sites
+from pipeline.stages.release.gating import Judgement, judge
+from pipeline.stages.release.ood_scans import held_back
+from pipeline.stages.release.operating_limits import counted, limits_of
+from pipeline.stages.release.parity import preparation_parity
+from pipeline.stages.release.phantoms import write_phantoms
+from pipeline.stages.release.sbom import SBOM, bill_of_materials
 
 Config = dict[str, Any]
 

@@ -18,8 +18,8 @@ from pipeline.stages.report.blocks import (
 from pipeline.stages.report.calibration_charts import calibration_chart
 from pipeline.stages.report.decision_charts import decision_chart, risk_chart
 from pipeline.stages.report.discrimination_charts import pr_chart, roc_chart
-from pipeline.stages.report.numbers import figure_of
 from pipeline.stages.report.forest import Whisker, forest_of
+from pipeline.stages.report.numbers import figure_of
 from pipeline.stages.report.plain_words import of_a_threshold, of_hundred, of_pairs
 from pipeline.stages.report.updating import when_it_pays
 

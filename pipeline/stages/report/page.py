@@ -10,8 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.stages.report.blocks import set_name
-from pipeline.stages.report.numbers import figure_of, show_interval, show_number
 from pipeline.stages.report.glossary import OF_ADAPTATION, OF_ASSESSMENT, OF_RECIPES, explain, explain_column
+from pipeline.stages.report.numbers import figure_of, show_interval, show_number
 
 HERE = Path(__file__).parent
 OUR_FILES = ("page.css", "images.css", "page.js", "slices.js")

@@ -10,9 +10,9 @@ import pandas as pd
 import yaml
 
 from pipeline import paths
-from pipeline.stages.report.outlying_folds import outlying_folds
 from pipeline.imaging.labels import Task, targets_of
 from pipeline.paths import Role
+from pipeline.schema import FINAL, Params
 from pipeline.stages.report.adaptation import section
 from pipeline.stages.report.assessment import assessed, units_of, without_sites
 from pipeline.stages.report.blocks import PATIENTS, Row
@@ -27,10 +27,10 @@ from pipeline.stages.report.finetuning import recipes
 from pipeline.stages.report.first_screen import about, doubts_about
 from pipeline.stages.report.histograms import site_histograms
 from pipeline.stages.report.mistakes import mistakes_section
+from pipeline.stages.report.outlying_folds import outlying_folds
 from pipeline.stages.report.page import write_page
 from pipeline.stages.report.provenance import provenance_of
 from pipeline.stages.report.tasks import labels_left_out, repetitions, words_of
-from pipeline.schema import FINAL, Params
 
 STATES = ("uncalibrated", "calibrated")
 ASSESSED = (

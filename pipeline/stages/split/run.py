@@ -8,6 +8,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import paths
+from pipeline.errors import Refusal
+from pipeline.imaging.labels import targets_of
+from pipeline.imaging.preparation.fingerprint import read_signatures
+from pipeline.paths import Role
+from pipeline.schema import FINAL, Params, Split
+from pipeline.seeds import seed_for
 from pipeline.stages.split.leakage import findings, joined_patients, open_leaks
 from pipeline.stages.split.partition import (
     TARGET,
@@ -28,12 +34,6 @@ from pipeline.stages.split.shortcuts import (
     site_predicts_label,
     site_predicts_labels,
 )
-from pipeline.imaging.preparation.fingerprint import read_signatures
-from pipeline.imaging.labels import targets_of
-from pipeline.paths import Role
-from pipeline.errors import Refusal
-from pipeline.schema import FINAL, Params, Split
-from pipeline.seeds import seed_for
 
 COLUMNS = ["case", "patient", "site", "label", "role"]
 

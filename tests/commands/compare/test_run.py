@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from pipeline.__main__ import main
+from pipeline.commands.compare import finished_runs
 from pipeline.commands.compare.run import differences
 from pipeline.metrics.calibrators.calibrator import identity_for
 from pipeline.metrics.evaluation import Labelling, judged_by, summary_of
-from pipeline.commands.compare import finished_runs
 from pipeline.seeds import seed_for
 
 CLASSES = ["well", "ill"]

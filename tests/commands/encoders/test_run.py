@@ -122,7 +122,9 @@ def test_what_is_missing_is_named_with_the_stage_that_writes_it(prepared, capsys
 def test_an_encoder_that_cannot_be_built_is_refused_by_its_name_before_any_compute(
     prepared, capsys, monkeypatch, words, said
 ):
-    monkeypatch.setattr("pipeline.commands.encoders.run.frozen_features", lambda *_: pytest.fail("something was computed"))
+    monkeypatch.setattr(
+        "pipeline.commands.encoders.run.frozen_features", lambda *_: pytest.fail("something was computed")
+    )
     assert main(["encoders", words]) == 1
     assert re.search(said, capsys.readouterr().err)
 

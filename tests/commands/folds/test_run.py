@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import params
-from pipeline import runtime
-from pipeline.__main__ import LAUNCHERS, PER_FOLD, build_parser, main
-from pipeline.commands.folds import run
+from pipeline import params, runtime
+from pipeline.__main__ import PER_FOLD, build_parser, main
+from pipeline.commands.folds import LAUNCHERS, run
 from pipeline.commands.folds.run import Job, Outcome
 from pipeline.errors import Refusal
 from tests.conftest import ROOT

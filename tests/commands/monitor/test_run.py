@@ -7,9 +7,9 @@ import pytest
 from scipy.special import expit
 
 from pipeline.__main__ import main
-from pipeline.bundle.monitoring_reference import reference_of
 from pipeline.bundle.layout import METADATA, REFERENCE
 from pipeline.bundle.manifest import write_manifest
+from pipeline.bundle.monitoring_reference import reference_of
 from tests.bundle.test_layout import fitted, written
 
 CLASSES = ["control", "lesion"]

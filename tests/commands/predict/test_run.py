@@ -9,18 +9,18 @@ import torch
 
 from pipeline.__main__ import main
 from pipeline.bundle.decision import fit_rules
-from pipeline.metrics.calibrators.calibrator import calibrator_from
-from pipeline.metrics.calibrators.updating import Recalibration
-from pipeline.bundle.limits import Limits
-from pipeline.metrics.ood import energy, fit_alarm, fit_cloud, signs_of
-from pipeline.commands.predict.run import sites_of
-from pipeline.imaging.appearance import appearance
 from pipeline.bundle.layout import LIMITS, METADATA
+from pipeline.bundle.limits import Limits
 from pipeline.bundle.manifest import write_manifest
 from pipeline.bundle.opening import Opened, open_bundle
 from pipeline.bundle.scoring import looks_by
-from tests.conftest import save_nifti
+from pipeline.commands.predict.run import sites_of
+from pipeline.imaging.appearance import appearance
+from pipeline.metrics.calibrators.calibrator import calibrator_from
+from pipeline.metrics.calibrators.updating import Recalibration
+from pipeline.metrics.ood import energy, fit_alarm, fit_cloud, signs_of
 from tests.bundle.test_layout import CALIBRATOR, CLASSES, expected, fitted, rewrite, written
+from tests.conftest import save_nifti
 
 
 @pytest.mark.parametrize("members", [0, 3])

@@ -16,8 +16,8 @@ from pipeline import paths
 from pipeline.__main__ import main
 from pipeline.commands.status import run
 from pipeline.commands.status.run import Line, cells_of, joined, survey, words_of
-from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.commands.status.running import being_written, duration, job_of, processes_here, training_of
+from pipeline.learning.training.checkpoint import Checkpoint
 from tests.conftest import ROOT
 
 COPY = """

@@ -14,17 +14,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.__main__ import main
-from pipeline.commands.verify import run
-from pipeline.stages.release.phantoms import write_phantoms
 from pipeline.bundle.layout import CARD, EXPECTED, INFERENCE, METADATA, STATUS, WEIGHTS
-from pipeline.stages.release.card import OPEN, TEMPLATE, missing_sections
 from pipeline.bundle.manifest import MANIFEST, SEAL, code_in, sha256_of, write_manifest
 from pipeline.bundle.opening import open_bundle
-from pipeline.bundle.signature import sign
 from pipeline.bundle.scoring import logits_by, outcomes, processor
-from tests.conftest import save_nifti
+from pipeline.bundle.signature import sign
+from pipeline.commands.verify import run
+from pipeline.stages.release.card import OPEN, TEMPLATE, missing_sections
+from pipeline.stages.release.phantoms import write_phantoms
 from tests.bundle.test_layout import written
 from tests.bundle.test_signature import new_key
+from tests.conftest import save_nifti
 
 GATES = [{"name": "events", "passed": False}, {"name": "no leak", "passed": True}]
 TITLES = [line[3:] for line in TEMPLATE.read_text().splitlines() if line.startswith("## ")]

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from monai.data import get_track_meta
 
-from pipeline.imaging.augmentation.views import _contrastive_transforms, adaptation_view, contrastive_pair, training_view
+from pipeline.imaging.augmentation.views import (
+    _contrastive_transforms,
+    adaptation_view,
+    contrastive_pair,
+    training_view,
+)
 
 CASES = {
     "volume": np.random.default_rng(0).integers(0, 255, (6, 32, 32), dtype=np.uint8),

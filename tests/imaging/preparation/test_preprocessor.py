@@ -8,12 +8,12 @@ from PIL import Image
 
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation.preprocessor import Steps, prepare
+from pipeline.imaging.preparation.volumes import stored_axis
 from pipeline.imaging.reading.scan import Header, Scan, Unreadable
 from pipeline.imaging.reading.volumes import read_header, read_scan
-from pipeline.imaging.preparation.volumes import stored_axis
 from tests.conftest import save_nifti, shared
-from tests.imaging.preparation.monai_twin import as_planes, volume_twin
 from tests.imaging.phantoms import ORIENTATIONS, save_series, stored_as
+from tests.imaging.preparation.monai_twin import as_planes, volume_twin
 
 VOLUME = Geometry("volume", 32, 4, 3, (1.0, 1.0, 1.0), "pad", "percentile")
 SNUG = Geometry("volume", 16, 16, 1, (1.0, 1.0, 1.0), "pad", ((0.0, 100.0),))

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline.imaging.tables.cohort_table import BadTable
 from pipeline.imaging.reading.volumes import read_scan
+from pipeline.imaging.tables.cohort_table import BadTable
 from pipeline.imaging.tables.scan_list import list_scans
 from tests.conftest import save_nifti
 from tests.imaging.phantoms import data_set, save, save_series

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from pipeline.bundle.layout import state_of_members
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.ensemble import Ensemble, network_from
-from pipeline.bundle.layout import state_of_members
 from tests.conftest import TINY_ENCODER
 
 ONE = {"encoder": TINY_ENCODER, "in_channels": 3, "n_classes": 3, "mean": [0.5], "std": [0.5]}

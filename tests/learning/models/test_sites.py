@@ -7,9 +7,9 @@ from torch import nn
 
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import inference
-from pipeline.learning.training.frozen import Case, frozen_views, mean_features
 from pipeline.learning.models.probe import Probe
 from pipeline.learning.models.sites import SiteValues, varying
+from pipeline.learning.training.frozen import Case, frozen_views, mean_features
 from tests.conftest import TINY_ENCODER
 
 

@@ -11,12 +11,19 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import center_crop, resize
 
+from pipeline.bundle.layout import INFERENCE, METADATA, WEIGHTS, inference_config, metadata_config
+from pipeline.bundle.manifest import write_manifest
 from pipeline.learning.models.backbones import build_encoder, preprocessing_of
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.families import UnknownEncoder
-from pipeline.learning.models.weights import WHEELS, BadWeights, Provenance, file_sha256, load_weights, pretrained_network
-from pipeline.bundle.layout import INFERENCE, METADATA, WEIGHTS, inference_config, metadata_config
-from pipeline.bundle.manifest import write_manifest
+from pipeline.learning.models.weights import (
+    WHEELS,
+    BadWeights,
+    Provenance,
+    file_sha256,
+    load_weights,
+    pretrained_network,
+)
 
 CATS = [281, 282, 283, 284, 285]  # of ImageNet's classes
 ARGUMENTS = {"encoder": "test_resnet", "in_channels": 3, "n_classes": 2, "pooled_stages": 2}

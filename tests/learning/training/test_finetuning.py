@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.learning.training.cases import FrozenCases, WholeCases
 from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.models.probe import parts
+from pipeline.learning.training.cases import FrozenCases, WholeCases
 from pipeline.learning.training.finetuning import PARTS, Labelled, Setting, forecast, out_of_fold_losses, train
 from pipeline.learning.training.frozen import Case, begins_with, frozen_views
 from pipeline.learning.training.loop import make_accelerator
-from pipeline.learning.models.probe import parts
 from pipeline.learning.training.recipe import Recipe
 from pipeline.learning.training.strategies import LADDER, STRATEGIES, ladder_of
 from pipeline.stages.finetune.activation_cache import Shelf

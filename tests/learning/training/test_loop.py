@@ -7,13 +7,13 @@ import sys
 import pytest
 import torch
 
+from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.training.alignment.base import Target
+from pipeline.learning.training.alignment.losses import alignment
 from pipeline.learning.training.cases import FrozenCases, WholeCases
 from pipeline.learning.training.checkpoint import Checkpoint
-from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.training.loop import fit, make_accelerator
 from pipeline.learning.training.recipe import Recipe, parameter_groups
-from pipeline.learning.training.alignment.losses import alignment
 from tests.conftest import ROOT, TINY_ENCODER
 
 RECIPE = Recipe(2, epochs=6, patience=6, batch_size=8, learning_rate=1e-2, rate_decay=0.5, weight_decay=0.0)

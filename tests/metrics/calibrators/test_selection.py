@@ -5,8 +5,8 @@ from scipy.special import expit, log_softmax, logit, softmax
 from sklearn.metrics import log_loss
 
 from pipeline.metrics.calibrators import fitting
-from pipeline.metrics.calibrators.selection import choose, cross_fitted, fitted
 from pipeline.metrics.calibrators.fitting import Unsuitable, calibrator_from, fit, fit_temperature
+from pipeline.metrics.calibrators.selection import choose, cross_fitted, fitted
 
 FOLDS = np.array(["0", "1", "2"])
 

@@ -5,9 +5,9 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
+from pipeline.metrics import calibration
 from pipeline.metrics.calibrators import updating
 from pipeline.metrics.calibrators.updating import Recalibration, fit_recalibration, recalibration_curve
-from pipeline.metrics import calibration
 from pipeline.metrics.questions import both_ways
 
 SIZES = [10, 40, 150]

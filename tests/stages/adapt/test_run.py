@@ -10,11 +10,10 @@ import pytest
 import torch
 import yaml
 
-from pipeline import paths
-from pipeline import cache
+from pipeline import cache, paths
 from pipeline.__main__ import main
-from pipeline.metrics.calibrators import fitting
 from pipeline.commands.status.running import training_of
+from pipeline.metrics.calibrators import fitting
 from pipeline.stages.adapt import setup
 from tests.stages.test_stages import refusal, run
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.stages.adapt.selection import climb, information_gain, paired
 from pipeline.stages.adapt.candidates import Measured, Source, measure_probes
+from pipeline.stages.adapt.selection import climb, information_gain, paired
 
 
 def source(n=60, seed=0):

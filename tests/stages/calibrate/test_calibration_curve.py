@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics import calibration
-from pipeline.stages.calibrate import calibration_curve
+from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics.summary import limits_of
+from pipeline.stages.calibrate import calibration_curve
 
 POINTS = np.array([0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97])
 P = (np.arange(4000) + 0.5) / 4000

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics.conformal import conformal_thresholds, sets_of
+from pipeline.metrics.summary import wilson
 from pipeline.stages.calibrate.coverage import (
     COVERAGE,
     Forecast,
@@ -14,7 +15,6 @@ from pipeline.stages.calibrate.coverage import (
     judged_sets,
     sets_elsewhere,
 )
-from pipeline.metrics.summary import wilson
 
 CLASSES = ["a", "b", "c"]
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics import discrimination
+from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.stages.calibrate import label_shift
 from pipeline.stages.calibrate.label_shift import at_prevalence, prevalence_table
 
@@ -51,7 +51,9 @@ def test_at_the_prevalence_they_have_nothing_changes():
     forecast, events = drawn(400, 0.3)
     table = prevalence_table(forecast, events, [float(events.mean())], 0.2, ones(400), 0.95)
     both, labels = np.stack([1 - forecast, forecast], axis=1), events.astype(np.int64)
-    assert table["log_loss"].tolist() == pytest.approx([discrimination.log_loss(both, labels, ones(400))[0]] * 2, abs=1e-6)
+    assert table["log_loss"].tolist() == pytest.approx(
+        [discrimination.log_loss(both, labels, ones(400))[0]] * 2, abs=1e-6
+    )
     assert table["brier"].tolist() == pytest.approx([discrimination.brier(both, labels, ones(400))[0]] * 2, abs=1e-6)
 
 

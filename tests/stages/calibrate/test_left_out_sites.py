@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from pipeline import params, paths
+from pipeline.errors import Refusal
 from pipeline.metrics.calibrators.fitting import Unsuitable, fit_temperature
 from pipeline.stages.calibrate import evaluated_sets
-from pipeline.errors import Refusal
 from tests.stages.test_stages import refusal, run, run_all
 
 FOLDS = [0, 1, 2, "final"]

@@ -6,9 +6,9 @@ import pytest
 from scipy.special import expit
 
 from pipeline import paths
-from pipeline.stages.calibrate.assessment import TABLES
 from pipeline.metrics.calibrators.calibrator import calibrator_from, digest_of
 from pipeline.metrics.calibrators.fitting import fit
+from pipeline.stages.calibrate.assessment import TABLES
 from tests.stages.test_stages import refusal, run
 from tests.stages.test_tasks import FOLDS, forecast, of_two_classes
 

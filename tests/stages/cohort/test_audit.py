@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline.stages.cohort.audit import Audited, audit_file, audit_table
-from pipeline.imaging.tables.cohort_table import findings_table
 from pipeline.imaging.reading.scan import Finding, Policy
+from pipeline.imaging.tables.cohort_table import findings_table
+from pipeline.stages.cohort.audit import Audited, audit_file, audit_table
 from tests.conftest import save_nifti
 
 COLUMNS = ["case_id", "patient_id", "image", "label", "site", "split"]

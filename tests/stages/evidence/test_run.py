@@ -7,12 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline import params, paths
-from pipeline import cache
+from pipeline import cache, params, paths
+from pipeline.paths import Role
 from pipeline.stages.evidence.experiments import predictions, trainings
 from pipeline.stages.evidence.experiments.networks import Arms
 from pipeline.stages.evidence.experiments.splits import Split
-from pipeline.paths import Role
 from tests.stages.evidence.learners.test_zero_shot import folder, oracle, sha_of  # noqa: F401 - a model of the open_clip kind
 from tests.stages.test_stages import refusal, run
 from tests.stages.test_tasks import relabel
@@ -153,8 +152,17 @@ def test_trainings_are_kept_for_their_code_and_starting_weights_and_changed_figu
         return {arm for arm in before if before[arm] != found[0][arm]}
 
     found = [names()]
-    assert changed("metrics/bands.py") == set() == changed("stages/calibrate/predictions.py") == changed("stages/report/run.py")
-    assert changed("stages/finetune/fold_data.py") == changed("stages/evidence/experiments/splits.py") == {"adapted", "imagenet"}
+    assert (
+        changed("metrics/bands.py")
+        == set()
+        == changed("stages/calibrate/predictions.py")
+        == changed("stages/report/run.py")
+    )
+    assert (
+        changed("stages/finetune/fold_data.py")
+        == changed("stages/evidence/experiments/splits.py")
+        == {"adapted", "imagenet"}
+    )
     assert changed("stages/evidence/run.py") == {"adapted", "imagenet"}
     state = torch.load("weights.pt", weights_only=True)
     torch.save({name: value * 1.5 for name, value in state.items()}, "weights.pt")

@@ -7,16 +7,16 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from pipeline.stages.calibrate.assessment import Settings, assess
 from pipeline.metrics.bootstrap import cluster_weights
-from pipeline.metrics.calibrators.selection import cross_fitted
-from pipeline.metrics.calibrators.fitting import Unsuitable, fit
 from pipeline.metrics.calibration import calibration_slope
+from pipeline.metrics.calibrators.fitting import Unsuitable, fit
+from pipeline.metrics.calibrators.selection import cross_fitted
 from pipeline.metrics.conformal import conformal_thresholds
-from pipeline.metrics.guards import Lost, Seen, refuse_lost, refuse_seen
 from pipeline.metrics.evaluation import Labelling, judged_across, judged_by, mean_of, other_folds
-from pipeline.stages.calibrate.released import to_release
+from pipeline.metrics.guards import Lost, Seen, refuse_lost, refuse_seen
 from pipeline.metrics.summary import BadProbabilities, summarise
+from pipeline.stages.calibrate.assessment import Settings, assess
+from pipeline.stages.calibrate.released import to_release
 
 LABELLING = Labelling(["well", "ill"])
 SETTINGS = Settings(10, (0.05, 0.5), 0.9, 0.9, 0.9, (), 200, 0.95)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.stages.explain.thumbnails import EDGE, evenly, film, frames, overlaid
 from pipeline.imaging.geometry import Geometry
+from pipeline.stages.explain.thumbnails import EDGE, evenly, film, frames, overlaid
 
 
 def geometry(kind="volume", slices=4, channels=3, intensity="percentile"):

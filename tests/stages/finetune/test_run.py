@@ -17,13 +17,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline import paths
-from pipeline import cache
+from pipeline import cache, paths
 from pipeline.__main__ import main
-from pipeline.learning.training import frozen
 from pipeline.commands.status.running import training_of
-from pipeline.stages.finetune import run
+from pipeline.learning.training import frozen
 from pipeline.stages.finetune import activation_cache
+from pipeline.stages.finetune import run as finetune
 from tests.conftest import ROOT
 from tests.stages.test_stages import refusal, run
 
@@ -165,29 +164,31 @@ def test_where_nothing_can_be_kept_what_was_computed_is_given_all_the_same(tmp_p
 def test_a_checkpoint_of_other_parameters_data_or_weights_is_another_ones(project, change):
     project()
     until_adapted("0")
-    params = run.Params.model_construct(seed=0, finetune="settings")
-    before = run.fingerprint(params, "0")
+    params = finetune.Params.model_construct(seed=0, finetune="settings")
+    before = finetune.fingerprint(params, "0")
     if change == "parameter":
-        params = run.Params.model_construct(seed=0, finetune="others")
+        params = finetune.Params.model_construct(seed=0, finetune="others")
     elif change == "encoder":
         with paths.adapted_encoder("0").open("ab") as file:
             file.write(b" ")
     else:
         table = pd.read_csv(paths.split("0"))
         table.iloc[::-1].to_csv(paths.split("0"), index=False)
-    assert run.fingerprint(params, "0") != before
+    assert finetune.fingerprint(params, "0") != before
 
 
-@pytest.mark.parametrize("file", ["stages/finetune/fold_data.py", "stages/finetune/run.py", "learning/training/loop.py"])
+@pytest.mark.parametrize(
+    "file", ["stages/finetune/fold_data.py", "stages/finetune/run.py", "learning/training/loop.py"]
+)
 def test_a_checkpoint_of_other_code_is_another_ones(project, code, file):
     project()
     until_adapted("0")
-    params = run.Params.model_construct(seed=0, finetune="settings")
-    before = run.fingerprint(params, "0")
+    params = finetune.Params.model_construct(seed=0, finetune="settings")
+    before = finetune.fingerprint(params, "0")
     with (code / "pipeline" / file).open("a") as source:
         source.write("# changed\n")
     cache.code_of.cache_clear()
-    assert run.fingerprint(params, "0") != before
+    assert finetune.fingerprint(params, "0") != before
 
 
 def test_activations_of_other_code_are_made_anew(project, code):

@@ -14,8 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydicom.dataset import Dataset
 
-from pipeline import paths
-from pipeline import cache
+from pipeline import cache, paths
 from pipeline.__main__ import main
 from tests.conftest import ROOT
 from tests.imaging.phantoms import save_series

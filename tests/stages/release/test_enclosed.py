@@ -1,8 +1,8 @@
 import pandas as pd
 
 from pipeline import paths
-from pipeline.stages.release.enclosed import rows_with
 from pipeline.stages.release.card import show_figure
+from pipeline.stages.release.enclosed import rows_with
 
 SETS = {"internal": {}, "internal_patients": {}}
 

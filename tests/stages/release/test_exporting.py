@@ -5,9 +5,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pipeline.bundle.layout import WEIGHTS
 from pipeline.learning.models.ensemble import network_from
 from pipeline.stages.release import exporting
-from pipeline.bundle.layout import WEIGHTS
 from pipeline.stages.release.exports import ALLOWED, FILES
 from tests.bundle.test_layout import ARGUMENTS, CALIBRATOR
 

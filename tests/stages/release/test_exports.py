@@ -10,15 +10,15 @@ import onnxruntime
 import pytest
 import torch
 
-from pipeline.metrics.calibrators.calibrator import calibrator_from
 from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.ensemble import network_from
-from pipeline.stages.release.portable import NotPortable, portable
-from pipeline.stages.release.exporting import encoders_of, judge_by
+from pipeline.metrics.calibrators.calibrator import calibrator_from
 from pipeline.stages.release.calibrated import mapped
+from pipeline.stages.release.exporting import encoders_of, judge_by
 from pipeline.stages.release.exports import ALLOWED, WRITERS, largest_differences, write_onnx, write_torchscript
-from tests.conftest import ROOT
+from pipeline.stages.release.portable import NotPortable, portable
 from tests.bundle.test_layout import ARGUMENTS, CALIBRATOR, EVERY, fitted
+from tests.conftest import ROOT
 
 PLATT = fitted("platt")
 SCALE = {"percentiles": [1, *range(10, 100, 10), 99], "standard": [list(range(10, 131, 12))]}

@@ -4,12 +4,12 @@ from PIL import Image
 
 from pipeline import paths
 from pipeline.bundle.limits import Limits
-from pipeline.metrics.ood import Alarm, Cloud
+from pipeline.bundle.scoring import Look
+from pipeline.errors import Refusal
 from pipeline.imaging.preparation.placement import Prepared
 from pipeline.imaging.reading.scan import Unreadable
+from pipeline.metrics.ood import Alarm, Cloud
 from pipeline.stages.release.ood_scans import MOST, folders, held_back
-from pipeline.errors import Refusal
-from pipeline.bundle.scoring import Look
 
 CLOUD = Cloud({"all": np.zeros(2)}, np.ones(2), np.array([[1.0, 0.0]]), np.array([1.0]), 1.0)
 LOOKS = Cloud({"all": np.zeros(28)}, np.ones(28), np.eye(28)[:1], np.array([1.0]), 1.0)

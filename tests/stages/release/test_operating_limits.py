@@ -13,13 +13,13 @@ from scipy.special import logsumexp
 
 from pipeline import paths
 from pipeline.__main__ import main
+from pipeline.bundle.layout import LIMITS, REFERENCE
 from pipeline.bundle.limits import Limits
-from pipeline.metrics.ood import fit_cloud
 from pipeline.imaging.appearance import appearance
-from pipeline.stages.release.corruptions import SPOILT
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import inference
-from pipeline.bundle.layout import LIMITS, REFERENCE
+from pipeline.metrics.ood import fit_cloud
+from pipeline.stages.release.corruptions import SPOILT
 from tests.stages.release.test_run import NAME, calibrated, judge_by_hand, train  # noqa: F401
 from tests.stages.test_stages import run
 

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 
 from pipeline import paths
 from pipeline.__main__ import main
-from pipeline.metrics.calibrators.fitting import calibrator_from, digest_of, fit
-from pipeline.metrics.summary import in_columns
 from pipeline.bundle.layout import INFERENCE, METADATA, WEIGHTS
 from pipeline.bundle.opening import open_bundle
+from pipeline.metrics.calibrators.fitting import calibrator_from, digest_of, fit
+from pipeline.metrics.summary import in_columns
 from tests.stages.preprocess.test_run import RAW, cohort
 from tests.stages.test_stages import refusal, run
 

@@ -5,7 +5,16 @@ import re
 import pytest
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from pipeline.stages.evidence.statistics import differences, episodes, extrapolation, label_efficiency, learning_curves, overfitting, training_time, verdicts
+from pipeline.stages.evidence.statistics import (
+    differences,
+    episodes,
+    extrapolation,
+    label_efficiency,
+    learning_curves,
+    overfitting,
+    training_time,
+    verdicts,
+)
 from pipeline.stages.report.evidence import TABLES, evidence_section
 from pipeline.stages.report.numbers import figure_of, show_interval, show_number
 from pipeline.stages.report.page import HERE

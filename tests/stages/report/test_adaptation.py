@@ -5,9 +5,10 @@ from typing import get_args
 import pandas as pd
 import pytest
 
-from pipeline.metrics.summary import wilson
-from pipeline.stages.adapt.selection import Step
 from pipeline.learning.training.selection import Tried
+from pipeline.metrics.summary import wilson
+from pipeline.schema import Adapt
+from pipeline.stages.adapt.selection import Step
 from pipeline.stages.report.adaptation import (
     METHODS,
     VALIDATORS,
@@ -20,10 +21,9 @@ from pipeline.stages.report.adaptation import (
     never_recognised,
 )
 from pipeline.stages.report.diagrams import training_curve, unlabelled_curve
+from pipeline.stages.report.glossary import TERMS, explain
 from pipeline.stages.report.numbers import figure_of, show_number
 from pipeline.stages.report.page import HERE
-from pipeline.stages.report.glossary import TERMS, explain
-from pipeline.schema import Adapt
 
 
 def values_of(kind):

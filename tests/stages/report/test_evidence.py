@@ -9,6 +9,7 @@ import pytest
 from pipeline import paths
 from pipeline.stages.report.evidence import OF_EVIDENCE, amount, wide
 from pipeline.stages.report.verdicts import promises, shown, summary
+from tests.stages.conftest import project  # noqa: F401  (a fixture, as is `reported`)
 from tests.stages.report.conftest import (
     ARMS,
     COLUMNS,
@@ -26,7 +27,6 @@ from tests.stages.report.conftest import (
     speed,
     verdict,
 )
-from tests.stages.conftest import project  # noqa: F401  (a fixture, as is `reported`)
 from tests.stages.report.test_adaptation_chapter import reported, rows_of, text_of  # noqa: F401
 from tests.stages.test_stages import run
 

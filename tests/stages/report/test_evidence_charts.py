@@ -4,7 +4,15 @@ import re
 
 import pytest
 
-from pipeline.stages.report.evidence_charts import banded, first_reached, forest, log_ticks, mean_of, of_arms, time_chart
+from pipeline.stages.report.evidence_charts import (
+    banded,
+    first_reached,
+    forest,
+    log_ticks,
+    mean_of,
+    of_arms,
+    time_chart,
+)
 from tests.stages.report.conftest import course, domain, point, ticks
 
 

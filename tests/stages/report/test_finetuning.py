@@ -2,9 +2,9 @@ from typing import get_args
 
 import pytest
 
+from pipeline.schema import Finetune
 from pipeline.stages.report.finetuning import AVERAGES, climbs, difference, epochs, head_of, recipes, why_of
 from pipeline.stages.report.glossary import OF_RECIPES
-from pipeline.schema import Finetune
 from tests.stages.report.test_adaptation import values_of
 
 STEP = {"loss": 0.5, "difference": None, "standard_error": None, "passes": 0, "kept": True, "why": "the start"}

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from pipeline.imaging.preparation.fingerprint import perceptual_hash, read_signatures, signature, voxel_hash
 from pipeline.stages.split import leakage
 from pipeline.stages.split.leakage import (
     exact_copies,
@@ -15,7 +16,6 @@ from pipeline.stages.split.leakage import (
     open_leaks,
 )
 from pipeline.stages.split.partition import Leak, refuse_leaks
-from pipeline.imaging.preparation.fingerprint import perceptual_hash, read_signatures, signature, voxel_hash
 from tests.conftest import shared
 
 

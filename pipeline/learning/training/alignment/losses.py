@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from pipeline.learning.training.alignment.base import Alignment, Target
 from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.training.alignment.base import Alignment, Target
 from pipeline.learning.training.alignment.coral import Coral
 from pipeline.learning.training.alignment.dann import Dann
 from pipeline.learning.training.alignment.mcc import Mcc

@@ -10,8 +10,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from pipeline.learning.training.checkpoint import Checkpoint, fingerprint
 from pipeline.learning.models.encoder import Encoder, channels_last
+from pipeline.learning.training.checkpoint import Checkpoint, fingerprint
 from pipeline.stages.adapt.pretraining.learner import Arm, Pair
 from pipeline.stages.adapt.pretraining.objective import Objective
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.imaging.reading.volumes import is_readable
 from pipeline.stages.cohort.importers.found import (
     NOT_AN_IMAGE,
     BadSource,
@@ -15,7 +16,6 @@ from pipeline.stages.cohort.importers.found import (
     row_of,
     split_of,
 )
-from pipeline.imaging.reading.volumes import is_readable
 
 PARTICIPANTS = "participants.tsv"
 SITE_COLUMNS = ("site", "center")

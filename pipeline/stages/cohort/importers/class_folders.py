@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pipeline.imaging.reading.companions import companions_of
+from pipeline.imaging.reading.dicom import is_dicom, read_fields
+from pipeline.imaging.reading.volumes import is_readable
 from pipeline.stages.cohort.importers.found import (
     NOT_AN_IMAGE,
     SPLIT_NAMES,
@@ -15,8 +17,6 @@ from pipeline.stages.cohort.importers.found import (
     row_of,
 )
 from pipeline.stages.cohort.importers.table import NOT_DICOM, names_stay
-from pipeline.imaging.reading.dicom import is_dicom, read_fields
-from pipeline.imaging.reading.volumes import is_readable
 
 
 def find_in_class_folders(folder: Path, patient_pattern: str | None, rename: Mapping[str, str]) -> Import:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.imaging.reading.volumes import READABLE
 from pipeline.stages.cohort.importers.found import SPLIT_NAMES, BadCase, BadSource, Import, row_of
 from pipeline.stages.cohort.importers.table import names_stay
-from pipeline.imaging.reading.volumes import READABLE
 
 PATIENT_KEYS = ("patient", "patient_id", "subject")
 

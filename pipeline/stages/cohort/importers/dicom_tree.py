@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from pipeline.stages.cohort.importers.dicom_headers import PIXELS, Rename, deidentified, text_of, why_not_copied
+from pipeline.imaging.reading.dicom import ENDINGS, is_dicom, read_fields
 from pipeline.stages.cohort.importers.dicom_facts import facts_of, why_left_out
+from pipeline.stages.cohort.importers.dicom_headers import PIXELS, Rename, deidentified, text_of, why_not_copied
 from pipeline.stages.cohort.importers.found import (
     BadCase,
     BadSource,
@@ -22,7 +23,6 @@ from pipeline.stages.cohort.importers.found import (
     row_of,
     unwatched,
 )
-from pipeline.imaging.reading.dicom import ENDINGS, is_dicom, read_fields
 
 Key = Literal["patient", "study", "series", "accession"]
 Site = Literal["institution", "station", "scanner", "none"]

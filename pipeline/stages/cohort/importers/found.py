@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.imaging.tables.cohort_table import TABLE, write_cohort_table
 from pipeline.imaging.reading.companions import companions_of
 from pipeline.imaging.reading.dicom import files_in
 from pipeline.imaging.reading.volumes import READABLE, is_readable
+from pipeline.imaging.tables.cohort_table import TABLE, write_cohort_table
 
 SPLIT_NAMES = {
     "": "",

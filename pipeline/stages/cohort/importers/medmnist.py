@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.stages.cohort.importers.found import BadSource, Case, Import, row_of
 from pipeline.imaging.labels import NO_FINDING, SEPARATOR
 from pipeline.imaging.reading.scan import compact
+from pipeline.stages.cohort.importers.found import BadSource, Case, Import, row_of
 
 SPLITS = {"train": "development", "val": "development", "test": "test"}
 AXES_UNKNOWN = (

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.stages.cohort.importers.found import BadSource, Import, read_rows, row_of, split_of
 from pipeline.imaging.reading import dicom
 from pipeline.imaging.reading.volumes import READABLE
+from pipeline.stages.cohort.importers.found import BadSource, Import, read_rows, row_of, split_of
 
 NOT_DICOM = tuple(ending for ending in READABLE if ending not in dicom.ENDINGS)
 

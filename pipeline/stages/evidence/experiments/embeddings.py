@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import pandas as pd
 
 from pipeline import paths
-from pipeline.stages.evidence.experiments.networks import Arms
-from pipeline.stages.evidence.experiments.splits import Split
-from pipeline.stages.evidence.statistics.embedding import domain_distances, principal_plane
 from pipeline.paths import Role
 from pipeline.schema import FINAL, Calibrate, Params
 from pipeline.seeds import seed_for
+from pipeline.stages.evidence.experiments.networks import Arms
+from pipeline.stages.evidence.experiments.splits import Split
+from pipeline.stages.evidence.statistics.embedding import domain_distances, principal_plane
 
 SHOWN = (Role.TRAIN, Role.INNER, Role.HELD_OUT, Role.LOCKED)
 

@@ -9,17 +9,22 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import runtime
-from pipeline.stages.evidence.experiments.predictions import Gathered, as_probabilities
-from pipeline.stages.evidence.experiments.networks import Arms, NotMeasured
-from pipeline.stages.evidence.experiments.splits import Split
-from pipeline.stages.evidence.statistics.episodes import Shots
-from pipeline.metrics.discrimination import macro_auc
-from pipeline.stages.evidence.learners.few_shot import Pool, episodes
-from pipeline.stages.evidence.learners.zero_shot import NotAvailable, load_vision_language, prompts_for, zero_shot_logits
-from pipeline.learning.models.weights import BadWeights
 from pipeline.errors import Refusal
+from pipeline.learning.models.weights import BadWeights
+from pipeline.metrics.discrimination import macro_auc
 from pipeline.schema import Evidence
 from pipeline.seeds import seed_for
+from pipeline.stages.evidence.experiments.networks import Arms, NotMeasured
+from pipeline.stages.evidence.experiments.predictions import Gathered, as_probabilities
+from pipeline.stages.evidence.experiments.splits import Split
+from pipeline.stages.evidence.learners.few_shot import Pool, episodes
+from pipeline.stages.evidence.learners.zero_shot import (
+    NotAvailable,
+    load_vision_language,
+    prompts_for,
+    zero_shot_logits,
+)
+from pipeline.stages.evidence.statistics.episodes import Shots
 from pipeline.stages.finetune.fold_data import stored
 
 Floats = NDArray[np.float64]

@@ -9,29 +9,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline import paths
-from pipeline import cache, runtime
-from pipeline.stages.evidence.experiments.splits import Split
+from pipeline import cache, paths, runtime
 from pipeline.imaging.augmentation.case_views import CaseViews
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.labels import targets_of
-from pipeline.stages.adapt.adapting import adapt
-from pipeline.stages.adapt.catalogue import OBJECTIVES
 from pipeline.learning.models.classifier import Classifier
-from pipeline.stages.evidence.learners.probing import probe_forecasts
+from pipeline.learning.training.alignment.losses import TERMS
 from pipeline.learning.training.frozen import mean_features
 from pipeline.learning.training.loop import make_accelerator
-from pipeline.stages.adapt.methods.adabn import adabn
-from pipeline.learning.training.alignment.losses import TERMS
 from pipeline.paths import Role
 from pipeline.schema import FINAL, Params
 from pipeline.seeds import seed_for
+from pipeline.stages.adapt.adapting import adapt
+from pipeline.stages.adapt.catalogue import OBJECTIVES
+from pipeline.stages.adapt.methods.adabn import adabn
 from pipeline.stages.adapt.setup import plan_of, pretrained
+from pipeline.stages.evidence.experiments.splits import Split
+from pipeline.stages.evidence.learners.probing import probe_forecasts
 from pipeline.stages.finetune.fold_data import frozen_stages, load_adapted, stored
 
 Floats = NDArray[np.float64]
 ADAPTED, IMAGENET, SCRATCH = "adapted", "imagenet", "scratch"
-FIGURES = ("pipeline/assessing", "pipeline/judging")  # a changed figure trains nothing anew (decision 10)
+STATISTICS = (  # a change in them trains nothing again (decision 10)
+    "pipeline/metrics",
+    "pipeline/stages/calibrate",
+    "pipeline/stages/evidence/statistics",
+)
 CASES_A_BATCH = 16  # of the statistics that a network of random weights begins with
 
 
@@ -41,7 +44,7 @@ class NotMeasured(ValueError):
 
 def training_code() -> str:
     """Hash the code of `evidence` that trainings of arms depend on: all of it but that of figures."""
-    return cache.code_of("evidence", without=FIGURES)
+    return cache.code_of("evidence", without=STATISTICS)
 
 
 class Arms:
@@ -107,9 +110,7 @@ class Arms:
         seen = split.cases[split.cases["role"] != Role.HELD_OUT]
         settings, seed = self.params.adapt, self.params.seed
         files = (paths.CASES, paths.COHORT_FACTS, paths.GEOMETRY, paths.INDEX)
-        key = cache.fingerprint(
-            training_code(), files, seed, settings, self.made_of, torch.__version__, seen.to_csv()
-        )
+        key = cache.fingerprint(training_code(), files, seed, settings, self.made_of, torch.__version__, seen.to_csv())
         plan = plan_of(seen, self.start, settings, self.geometry, seed, split.name, key, "evidence")
         try:
             network, _, _ = adapt(plan.by(method, strength))

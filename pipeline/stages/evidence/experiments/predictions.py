@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from pipeline import runtime
+from pipeline.metrics.evaluation import Judged, Labelling
+from pipeline.seeds import seed_for
+from pipeline.stages.calibrate.predictions import labels_of
 from pipeline.stages.evidence.experiments.networks import ADAPTED, IMAGENET, SCRATCH, Arms, NotMeasured
 from pipeline.stages.evidence.experiments.splits import Split
 from pipeline.stages.evidence.experiments.trainings import Trained, Trainings, smaller
-from pipeline.stages.evidence.statistics.runs import PROBE, TRAINED, Key, Runs, Trajectory
-from pipeline.metrics.evaluation import Judged, Labelling
-from pipeline.stages.calibrate.predictions import labels_of
 from pipeline.stages.evidence.learners.subsets import nested
-from pipeline.seeds import seed_for
+from pipeline.stages.evidence.statistics.runs import PROBE, TRAINED, Key, Runs, Trajectory
 
 log = logging.getLogger(__name__)
 

@@ -11,14 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline import paths
-from pipeline import cache, runtime
+from pipeline import cache, paths, runtime
+from pipeline.imaging.geometry import REFERENCE_SIZE
+from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.models.probe import parts
+from pipeline.learning.training.cases import FrozenCases, WholeCases
+from pipeline.learning.training.costs import passes_of_epoch, shares_of
+from pipeline.learning.training.finetuning import Labelled, Setting
+from pipeline.learning.training.recipe import Recipe
+from pipeline.learning.training.strategies import STRATEGIES
+from pipeline.paths import Role
+from pipeline.seeds import seed_for
 from pipeline.stages.evidence.experiments.networks import ADAPTED, SCRATCH, Arms, NotMeasured, training_code
 from pipeline.stages.evidence.experiments.splits import Split
-from pipeline.imaging.geometry import REFERENCE_SIZE
-from pipeline.learning.training.cases import FrozenCases, WholeCases
-from pipeline.learning.models.classifier import Classifier
-from pipeline.learning.training.costs import passes_of_epoch, shares_of
 from pipeline.stages.evidence.learners.from_scratch import (
     LONGER,
     TRIAL_EPOCHS,
@@ -28,12 +33,6 @@ from pipeline.stages.evidence.learners.from_scratch import (
 )
 from pipeline.stages.evidence.learners.subsets import nested
 from pipeline.stages.evidence.learners.watching import Watched, watch
-from pipeline.learning.training.finetuning import Labelled, Setting
-from pipeline.learning.models.probe import parts
-from pipeline.learning.training.recipe import Recipe
-from pipeline.learning.training.strategies import STRATEGIES
-from pipeline.paths import Role
-from pipeline.seeds import seed_for
 from pipeline.stages.finetune.fold_data import frozen_stages, labelled_cases, recipe_of, term_of, whole_cases
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.training.alignment.base import Alignment
 from pipeline.learning.training.cases import FrozenCases, WholeCases
-from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.training.finetuning import Labelled, Setting, forecast, train
 from pipeline.learning.training.recipe import Epoch, Recipe
 from pipeline.learning.training.strategies import Strategy

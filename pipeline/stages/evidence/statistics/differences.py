@@ -7,7 +7,10 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from pipeline.metrics import multilabel
 from pipeline.metrics.bootstrap import distance_estimate, estimate_of, in_blocks
+from pipeline.metrics.discrimination import Labels, ratio
+from pipeline.metrics.summary import as_number, counts_of, figures_of, in_columns, limits_of
 from pipeline.stages.evidence.statistics.learning_curves import compared
 from pipeline.stages.evidence.statistics.runs import Floats, Key, Marks, Names, Runs
 from pipeline.stages.evidence.statistics.stratified import (
@@ -21,9 +24,6 @@ from pipeline.stages.evidence.statistics.stratified import (
     widened,
     within_range,
 )
-from pipeline.metrics import multilabel
-from pipeline.metrics.discrimination import Labels, ratio
-from pipeline.metrics.summary import as_number, counts_of, figures_of, in_columns, limits_of
 
 FINAL = ["recipe", "scope", "arm", "figure", "value", "lower", "upper", "n"]
 DIFFERENCES = [

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.metrics.bootstrap import estimate_of
+from pipeline.metrics.discrimination import Labels
 from pipeline.stages.evidence.statistics.runs import COMPARISONS, Floats, Marks, Names, Runs
 from pipeline.stages.evidence.statistics.stratified import (
     Figure,
@@ -20,7 +21,6 @@ from pipeline.stages.evidence.statistics.stratified import (
     replicated,
     within_range,
 )
-from pipeline.metrics.discrimination import Labels
 
 FIGURES: dict[str, Figure] = {"auc": auc, "log_loss": log_loss}
 LEARNING_CURVE = ["recipe", "arm", "of", "figure", "fraction", "patients", "draws", "value", "lower", "upper", "n"]

@@ -11,9 +11,18 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from pipeline.stages.evidence.statistics.runs import Floats, Trajectory
-from pipeline.stages.evidence.statistics.trajectories import Drawn, Pair, at, draw, mean_losses, over_folds, pairs, reached
 from pipeline.metrics.summary import as_number
+from pipeline.stages.evidence.statistics.runs import Floats, Trajectory
+from pipeline.stages.evidence.statistics.trajectories import (
+    Drawn,
+    Pair,
+    at,
+    draw,
+    mean_losses,
+    over_folds,
+    pairs,
+    reached,
+)
 
 OVERFITTING = [
     *("arm", "reference", "train_loss", "arm_gap", "reference_gap"),

@@ -6,13 +6,13 @@ from functools import partial
 
 import numpy as np
 
-from pipeline.metrics.bootstrap import Estimate, cluster_weights, estimate_of, in_blocks
-from pipeline.stages.evidence.statistics.runs import Floats, Key, Marks, Names, Runs
 from pipeline.metrics import discrimination
-from pipeline.metrics.paired_tests import minimum_detectable_difference
+from pipeline.metrics.bootstrap import Estimate, cluster_weights, estimate_of, in_blocks
 from pipeline.metrics.discrimination import Labels, ratio
-from pipeline.metrics.summary import as_number
+from pipeline.metrics.paired_tests import minimum_detectable_difference
 from pipeline.metrics.questions import TOP_LABEL, View, views_of
+from pipeline.metrics.summary import as_number
+from pipeline.stages.evidence.statistics.runs import Floats, Key, Marks, Names, Runs
 
 RANGES = {"auc": (0.0, 1.0), "log_loss": (0.0, np.inf), "brier": (0.0, 2.0), "ece": (0.0, 1.0)}
 Figure = Callable[[Floats, Labels, Names, Floats], Floats]  # probabilities, labels, folds, weights (R, n) to (R,)

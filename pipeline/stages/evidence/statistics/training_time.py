@@ -12,9 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from pipeline.stages.evidence.statistics.runs import Floats, Trajectory
-from pipeline.stages.evidence.statistics.trajectories import Drawn, Pair, draw, mean_losses, over_folds, pairs, plain_mean, reached
 from pipeline.metrics.summary import as_number
+from pipeline.stages.evidence.statistics.runs import Floats, Trajectory
+from pipeline.stages.evidence.statistics.trajectories import (
+    Drawn,
+    Pair,
+    draw,
+    mean_losses,
+    over_folds,
+    pairs,
+    plain_mean,
+    reached,
+)
 
 TRAJECTORIES = ["arm", "fold", "epoch", "passes", "seconds", "train_loss", "inner_loss", "test_loss"]
 TIME_TO_QUALITY = [

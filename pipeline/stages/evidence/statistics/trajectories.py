@@ -13,8 +13,8 @@ import numpy as np
 from scipy.stats import t as student
 
 from pipeline.metrics.bootstrap import cluster_weights, estimate_of
-from pipeline.stages.evidence.statistics.runs import Floats, Names, Trajectory
 from pipeline.metrics.paired_tests import Difference, minimum_detectable_difference
+from pipeline.stages.evidence.statistics.runs import Floats, Names, Trajectory
 
 
 class Pair(NamedTuple):

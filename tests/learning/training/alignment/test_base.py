@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.learning.training.alignment.base import Alignment, Target, by_domain, draw, look
-from pipeline.learning.training.cases import FrozenCases
 from pipeline.learning.models.classifier import Classifier, Tail
-from pipeline.learning.training.loop import fit, make_accelerator
+from pipeline.learning.training.alignment.base import Alignment, Target, by_domain, draw, look
 from pipeline.learning.training.alignment.mmd import Mmd
+from pipeline.learning.training.cases import FrozenCases
+from pipeline.learning.training.loop import fit, make_accelerator
 from pipeline.learning.training.recipe import Recipe
 from tests.conftest import TINY_ENCODER
 

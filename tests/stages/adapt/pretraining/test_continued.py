@@ -12,15 +12,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.models.encoder import Begun
+from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.training.loop import make_accelerator
 from pipeline.stages.adapt.methods.byol import Byol
 from pipeline.stages.adapt.methods.masked import Masked
 from pipeline.stages.adapt.methods.simclr import SimClr
 from pipeline.stages.adapt.methods.vicreg import VicReg
-from pipeline.stages.adapt.pretraining.learner import effective_rank
 from pipeline.stages.adapt.pretraining.continued import Settings, continue_pretraining, kept, rate
+from pipeline.stages.adapt.pretraining.learner import effective_rank
 from pipeline.stages.adapt.pretraining.objective import Objective, mlp
 from tests.stages.adapt.methods.textures import (
     HELD_OUT,

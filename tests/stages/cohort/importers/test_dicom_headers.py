@@ -16,6 +16,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from pipeline.imaging.reading.volumes import read_scan
 from pipeline.imaging.tables.pseudonyms import PUBLIC_SALT, pseudonym
 from pipeline.stages.cohort.importers.dicom_headers import (
     FREE_TEXT,
@@ -27,7 +28,6 @@ from pipeline.stages.cohort.importers.dicom_headers import (
     why_not_copied,
     without_remarks,
 )
-from pipeline.imaging.reading.volumes import read_scan
 from tests.stages.cohort.importers.conftest import SHAPE, dicom_image, save
 
 ADDED = {"PatientID", "PatientName", "PatientIdentityRemoved", "DeidentificationMethod"}

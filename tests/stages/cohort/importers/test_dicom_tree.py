@@ -7,11 +7,11 @@ import pytest
 from pydicom.datadict import DicomDictionary
 from pydicom.uid import MediaStorageDirectoryStorage, RLELossless
 
+from pipeline.imaging.reading.volumes import read_scan
 from pipeline.imaging.tables.pseudonyms import PUBLIC_SALT, pseudonym
 from pipeline.stages.cohort.importers.dicom_facts import age_of
 from pipeline.stages.cohort.importers.dicom_tree import Choices, find_in_dicom_tree, read_labels
 from pipeline.stages.cohort.importers.found import BadSource, describe, write_import
-from pipeline.imaging.reading.volumes import read_scan
 from tests.conftest import shared
 from tests.stages.cohort.importers.conftest import dicom_image, dicom_series, picture, save
 

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import SimpleITK
 
+from pipeline.imaging.reading.volumes import read_scan
 from pipeline.imaging.tables.cohort_table import read_cohort_table
 from pipeline.stages.cohort.importers.found import (
     BadCase,
@@ -17,7 +18,6 @@ from pipeline.stages.cohort.importers.found import (
     told_left_out,
     write_import,
 )
-from pipeline.imaging.reading.volumes import read_scan
 from tests.stages.cohort.importers.conftest import dicom_series, picture
 
 

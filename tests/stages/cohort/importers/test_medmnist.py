@@ -4,10 +4,10 @@ import zipfile
 import numpy as np
 import pytest
 
+from pipeline.imaging.reading.volumes import read_scan
 from pipeline.imaging.tables.cohort_table import read_cohort_table
 from pipeline.stages.cohort.importers.found import BadSource, describe, write_import
 from pipeline.stages.cohort.importers.medmnist import Frames, find_in_medmnist
-from pipeline.imaging.reading.volumes import read_scan
 
 COUNTS = {"train": 3, "val": 2, "test": 2}
 

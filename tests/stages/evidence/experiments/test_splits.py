@@ -2,8 +2,8 @@ import pandas as pd
 import pytest
 
 from pipeline import paths
-from pipeline.stages.evidence.experiments.splits import Split, locked, sites_left_out
 from pipeline.paths import Role
+from pipeline.stages.evidence.experiments.splits import Split, locked, sites_left_out
 
 ROLES = {
     "a": ("north", Role.TRAIN),

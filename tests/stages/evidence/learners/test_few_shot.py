@@ -5,10 +5,10 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from pipeline.stages.evidence.learners import few_shot
-from pipeline.stages.evidence.learners.few_shot import Pool, episode_scores, episodes
 from pipeline.learning.models.heads import NeighboursHead
 from pipeline.learning.models.probe import standardisation
+from pipeline.stages.evidence.learners import few_shot
+from pipeline.stages.evidence.learners.few_shot import Pool, episode_scores, episodes
 
 METHODS = ("prototype", "knn", "probe")
 

@@ -1,5 +1,6 @@
 import pytest
 
+from pipeline.learning.training.recipe import Recipe
 from pipeline.stages.evidence.learners.from_scratch import (
     RATES,
     TRIAL_EPOCHS,
@@ -7,7 +8,6 @@ from pipeline.stages.evidence.learners.from_scratch import (
     passes_of_search,
     recipe_from_scratch,
 )
-from pipeline.learning.training.recipe import Recipe
 
 RECIPE = Recipe(2, epochs=30, patience=6, batch_size=16, learning_rate=1e-4, rate_decay=0.5, weight_decay=0.01)
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 from scipy.special import log_softmax, softmax
 
-from pipeline.stages.evidence.learners.probing import probe_forecasts
 from pipeline.learning.models.probe import fit_probe
+from pipeline.stages.evidence.learners.probing import probe_forecasts
 
 
 def features(n=90, n_classes=2, seed=0):

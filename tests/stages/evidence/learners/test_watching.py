@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from pipeline.learning.training.cases import FrozenCases, WholeCases
-from pipeline.stages.evidence.learners.watching import watch
 from pipeline.learning.training.finetuning import forecast
 from pipeline.learning.training.strategies import STRATEGIES
+from pipeline.stages.evidence.learners.watching import watch
 from tests.learning.training.test_finetuning import labelled, network, one_hot, setting
 
 LP_FT = STRATEGIES["lp_ft"]

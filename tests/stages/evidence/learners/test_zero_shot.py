@@ -10,9 +10,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
-from pipeline.stages.evidence.learners import zero_shot
-from pipeline.stages.evidence.learners.zero_shot import NotAvailable, load_vision_language, prompts_for, zero_shot_logits
 from pipeline.learning.models.weights import BadWeights, file_sha256
+from pipeline.stages.evidence.learners import zero_shot
+from pipeline.stages.evidence.learners.zero_shot import (
+    NotAvailable,
+    load_vision_language,
+    prompts_for,
+    zero_shot_logits,
+)
 
 open_clip = pytest.importorskip("open_clip")
 

@@ -8,8 +8,8 @@ from scipy.stats import norm
 from sklearn import config_context
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.stages.evidence.statistics.runs import Key, Runs, Trajectory
 from pipeline.metrics.questions import both_ways
+from pipeline.stages.evidence.statistics.runs import Key, Runs, Trajectory
 
 ARMS = ("adapted", "imagenet")
 FOLDS = 5

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipeline.metrics import calibration, discrimination, paired_tests
+from pipeline.metrics.summary import summarise
 from pipeline.stages.evidence.statistics.differences import (
     DIFFERENCES,
     DOMAINS,
@@ -16,8 +18,6 @@ from pipeline.stages.evidence.statistics.differences import (
 )
 from pipeline.stages.evidence.statistics.runs import Key, Runs
 from pipeline.stages.evidence.statistics.stratified import auc, resample
-from pipeline.metrics import calibration, discrimination, paired_tests
-from pipeline.metrics.summary import summarise
 from tests.stages.evidence.statistics.cohorts import ARMS, probed, scored, with_gap
 
 BINS = 10

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from pipeline.stages.evidence.statistics.learning_curves import Curve
 from pipeline.stages.evidence.statistics.extrapolation import (
     EXPONENTS,
     EXTRAPOLATION,
@@ -13,6 +12,7 @@ from pipeline.stages.evidence.statistics.extrapolation import (
     needed,
     power_laws,
 )
+from pipeline.stages.evidence.statistics.learning_curves import Curve
 from pipeline.stages.evidence.statistics.stratified import resample
 from tests.stages.evidence.statistics.cohorts import planted
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy.optimize import isotonic_regression
 
-from pipeline.stages.evidence.statistics.learning_curves import Curve
 from pipeline.stages.evidence.statistics.label_efficiency import (
     LABEL_EFFICIENCY,
     efficiency_of,
@@ -12,6 +11,7 @@ from pipeline.stages.evidence.statistics.label_efficiency import (
     label_efficiency,
     rising,
 )
+from pipeline.stages.evidence.statistics.learning_curves import Curve
 from pipeline.stages.evidence.statistics.stratified import resample
 from tests.stages.evidence.statistics.cohorts import planted
 

@@ -5,7 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.stages.evidence.statistics.learning_curves import CURVE_DIFFERENCES, LEARNING_CURVE, curve_differences, learning_curve
+from pipeline.stages.evidence.statistics.learning_curves import (
+    CURVE_DIFFERENCES,
+    LEARNING_CURVE,
+    curve_differences,
+    learning_curve,
+)
 from pipeline.stages.evidence.statistics.runs import Key
 from pipeline.stages.evidence.statistics.stratified import auc, log_loss, resample
 from tests.stages.evidence.statistics.cohorts import planted, probed

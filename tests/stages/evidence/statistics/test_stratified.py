@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss as log_loss_of_sklearn
 
+from pipeline.metrics import discrimination
+from pipeline.metrics.paired_tests import minimum_detectable_difference
+from pipeline.metrics.questions import both_ways
 from pipeline.stages.evidence.statistics.runs import Key, Runs
 from pipeline.stages.evidence.statistics.stratified import (
     auc,
@@ -16,9 +19,6 @@ from pipeline.stages.evidence.statistics.stratified import (
     resample,
     widened,
 )
-from pipeline.metrics import discrimination
-from pipeline.metrics.paired_tests import minimum_detectable_difference
-from pipeline.metrics.questions import both_ways
 
 
 def cases(n=60, n_classes=2, seed=0):
@@ -50,7 +50,10 @@ def test_another_scale_in_each_fold_changes_nothing():
     probabilities, labels, folds, weights = cases()
     shifted = both_ways(probabilities[:, 1] / (1.0 + folds.astype(int)))
     np.testing.assert_allclose(auc(shifted, labels, folds, weights), auc(probabilities, labels, folds, weights))
-    assert discrimination.macro_auc(shifted, labels, weights)[0] != discrimination.macro_auc(probabilities, labels, weights)[0]
+    assert (
+        discrimination.macro_auc(shifted, labels, weights)[0]
+        != discrimination.macro_auc(probabilities, labels, weights)[0]
+    )
 
 
 def test_more_classes_are_averaged_one_against_the_rest():

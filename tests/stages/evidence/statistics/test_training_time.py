@@ -7,7 +7,12 @@ import pytest
 from scipy.stats import binom
 
 from pipeline.stages.evidence.statistics.runs import Trajectory
-from pipeline.stages.evidence.statistics.training_time import TIME_TO_QUALITY, TRAJECTORIES, time_to_quality, trajectories_table
+from pipeline.stages.evidence.statistics.training_time import (
+    TIME_TO_QUALITY,
+    TRAJECTORIES,
+    time_to_quality,
+    trajectories_table,
+)
 
 EPOCHS = 25
 PASSES = 100.0 * np.arange(1, EPOCHS + 1)

@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from pipeline.metrics.bootstrap import estimate_of
-from pipeline.stages.evidence.statistics.trajectories import Drawn, at, mean_losses, over_folds, reached
 from pipeline.metrics.paired_tests import minimum_detectable_difference
+from pipeline.stages.evidence.statistics.trajectories import Drawn, at, mean_losses, over_folds, reached
 
 
 def test_a_level_is_reached_where_a_straight_line_first_crosses_it():

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from pipeline.stages.evidence.statistics.learning_curves import CURVE_DIFFERENCES, curve_differences
 from pipeline.stages.evidence.statistics.differences import DIFFERENCES, difference_table, scopes_of
 from pipeline.stages.evidence.statistics.label_efficiency import LABEL_EFFICIENCY
+from pipeline.stages.evidence.statistics.learning_curves import CURVE_DIFFERENCES, curve_differences
 from pipeline.stages.evidence.statistics.overfitting import OVERFITTING
 from pipeline.stages.evidence.statistics.stratified import resample
 from pipeline.stages.evidence.statistics.training_time import TIME_TO_QUALITY

@@ -1,0 +1,104 @@
+"""What enters git, what is asked of the network, and which packages are installed."""
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "data/raw/hospital/cohort.csv",
+        "data/raw/hospital/images/a.png",
+        "data/cohort/cases.csv",
+        "data/cohort/simulated/north/sub-001/scan.nii.gz",
+        "data/prepared/index.csv",
+        "data/split/copies.csv",
+        "data/scratch/audit/0/result.json",
+        "data/scratch/preprocess/0/planes.npy",
+        "data/prepared/cases/case-0.npy",
+        "data/split/0.csv",
+        "data/adapted/0/encoder.safetensors",
+        "data/adapted/0/ladder.csv",
+        "data/folds/0/model.safetensors",
+        "data/folds/0/predictions.csv",
+        "data/folds/0/features.npz",
+        "data/calibrated/predictions.csv",
+        "data/released/model/models/model.pt",
+        "data/report/index.html",
+        "data/metrics/pooled/index.csv",
+        "data/raw/hospital/data/metrics/roc.csv",
+    ],
+)
+def test_git_ignores_every_image_table_of_cases_and_weight(file: str) -> None:
+    assert subprocess.run(["git", "check-ignore", "-q", "--no-index", file], cwd=ROOT).returncode == 0, file
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "data/metrics/folds/0.json",
+        "data/metrics/summary.json",
+        "data/metrics/verdicts.csv",
+        "data/metrics/roc.csv",
+        "data/metrics/ladder.csv",
+        "data/metrics/left_out.csv",
+        "data/folds/0/history.csv",
+        "data/openings.csv",
+        "dvc.lock",
+    ],
+)
+def test_git_keeps_figures_curves_and_the_count_of_openings(file: str) -> None:
+    assert subprocess.run(["git", "check-ignore", "-q", "--no-index", file], cwd=ROOT).returncode == 1, file
+
+
+def test_no_network_is_asked_at_import() -> None:
+    names = [
+        ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        for file in sorted((ROOT / "pipeline").rglob("*.py"))
+        if file.stem not in ("__main__",)
+    ]
+    code = f"""
+import socket
+def refuse(*args, **kwargs): raise SystemExit("a connection was tried")
+socket.socket.connect = refuse
+socket.getaddrinfo = refuse
+import importlib
+for name in {names!r}: importlib.import_module(name.removesuffix(".__init__"))
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_help_does_not_import_torch() -> None:
+    code = "import sys; from pipeline.__main__ import build_parser; build_parser(); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize(("told", "threads"), [({}, 1), ({"OPENBLAS_NUM_THREADS": "2"}, 2)])
+def test_solves_of_numpy_take_one_thread_unless_told_otherwise(tmp_path, told, threads) -> None:
+    code = """
+from pipeline.__main__ import main
+main(["whois", "nobody"])
+import numpy, threadpoolctl
+print({pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["internal_api"] == "openblas"})
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"} | told
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.stdout.splitlines()[-1] == str({min(threads, os.cpu_count() or 1)}), done.stderr
+
+
+def test_the_augmentation_library_is_the_one_with_the_free_licence() -> None:
+    installed = {dist.metadata["Name"].lower() for dist in importlib.metadata.distributions() if dist.metadata["Name"]}
+    assert "albumentations" in installed
+    assert "albumentationsx" not in installed
+
+
+def test_locked_requirements_name_hashes_and_no_address() -> None:
+    text = (ROOT / "requirements.txt").read_text()
+    assert "--hash=sha256:" in text
+    assert "://" not in text and "index-url" not in text
