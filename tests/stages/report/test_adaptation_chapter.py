@@ -202,7 +202,7 @@ def test_the_oracles_choice_and_the_regret_stand_beside_the_ladder_for_every_set
 
 def left_out(site, unlabelled, **rest):
     figures = limits("auc", 0.75, 0.5, 0.9) | limits("log_loss", 0.6, 0.4, 0.8)
-    figures |= limits("calibration_slope", 1.5, 0.5, 2.5) | {"worst_recall": 0.25}
+    figures |= limits("calibration_slope", 1.5, 0.5, 2.5) | {"worst_recall": 0.25, "state": "calibrated"}
     known = {"site": site, "unlabelled": unlabelled, "fold": f"fold-of-{site}", "n": 12, "patients": 9, "events": 6}
     return known | figures | rest
 
@@ -212,7 +212,7 @@ def test_each_site_left_out_stands_with_its_images_seen_and_unseen(reported):
     seen = left_out("NA", "seen", **limits("auc", 0.8125, 0.625, 0.9375))
     write([left_out("NA", "unseen"), west, seen], paths.LEFT_OUT)
     rows = rows_of(reported(), "Sites left out")[1:]
-    rest = ["0.600 (0.400 to 0.800)", "1.50 (0.50 to 2.50)", "0.25"]
+    rest = ["0.600 (0.400 to 0.800)", "1.50 (0.50 to 2.50)", "0.25", "calibrated"]
     assert rows[0] == ["NA", "seen", "12 (6)", "9", "0.81 (0.62 to 0.94)", *rest]
     assert rows[1] == ["unseen", "12 (6)", "9", "0.75 (0.50 to 0.90)", *rest]
     assert rows[2] == ["west", "none there", "12 (6)", "9", "not computable", *rest]
