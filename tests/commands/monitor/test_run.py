@@ -76,7 +76,7 @@ def test_the_page_does_without_dates(bundle, tmp_path):
 
 def test_other_patients_raise_an_alarm_that_names_what_changed_and_when(bundle, tmp_path, capsys):
     results, _ = in_use(tmp_path, seed=2, shift=1.5)
-    assert monitored(bundle, results) == 1
+    assert monitored(bundle, results) == 3
     printed = capsys.readouterr()
     assert "error: alarm: probability of lesion;" in printed.err
     assert "ALARM at patient" in printed.out and "(2026-0" in printed.out
@@ -85,20 +85,20 @@ def test_other_patients_raise_an_alarm_that_names_what_changed_and_when(bundle, 
 
 def test_scans_that_lie_further_from_development_raise_an_alarm(bundle, tmp_path, capsys):
     results, _ = in_use(tmp_path, seed=10, apart=1.5)
-    assert monitored(bundle, results) == 1
+    assert monitored(bundle, results) == 3
     assert "alarm: distance from development;" in capsys.readouterr().err
 
 
 def test_scans_that_can_no_longer_be_read_raise_an_alarm(bundle, tmp_path, capsys):
     results, _ = in_use(tmp_path, seed=3, refused=60)
-    assert monitored(bundle, results) == 1
+    assert monitored(bundle, results) == 3
     assert "alarm: scans that cannot be read;" in capsys.readouterr().err
 
 
 def test_forecasts_that_are_no_longer_right_raise_an_alarm_although_they_look_as_before(bundle, tmp_path, capsys):
     results, labels = in_use(tmp_path, seed=4, intercept=1.5)
     assert monitored(bundle, results) == 0
-    assert monitored(bundle, results, labels) == 1
+    assert monitored(bundle, results, labels) == 3
     assert "calibration" in capsys.readouterr().err
 
 
@@ -148,7 +148,7 @@ def test_a_table_that_cannot_be_used_is_named_with_what_is_wrong(bundle, tmp_pat
     tables[0] = tables[0] if changed is None else changed
     for table, file in zip(tables, files, strict=True):
         table.to_csv(file, index=False)
-    assert monitored(bundle, *files) == 1
+    assert monitored(bundle, *files) == 3
     assert told in capsys.readouterr().err
 
 
@@ -213,7 +213,7 @@ def test_labels_that_stand_each_by_itself_are_watched_and_judged_each_by_itself(
 def test_one_label_whose_forecasts_are_no_longer_right_raises_an_alarm_that_names_it(of_labels, tmp_path, capsys):
     results, labels = labels_in_use(tmp_path, seed=2, n=400, intercept=1.5)
     assert monitored(of_labels, results) == 0
-    assert monitored(of_labels, results, labels) == 1
+    assert monitored(of_labels, results, labels) == 3
     printed = capsys.readouterr()
     assert "calibration of mass" in printed.err
     assert printed.out.count("ALARM of mass at patient") == 1
@@ -237,7 +237,7 @@ def test_dates_and_losses_of_a_label_are_those_of_the_scans_of_which_it_is_known
     table["edema"] = [0.5] * 60 + [0.001, 0.999] * 30  # wrong of everybody of whom it is known
     table.to_csv(results, index=False)
     known.to_csv(labels, index=False)
-    assert monitored(of_labels, results, labels, "--out", tmp_path / "use.html") == 1
+    assert monitored(of_labels, results, labels, "--out", tmp_path / "use.html") == 3
     text = (tmp_path / "use.html").read_text()
     assert text.count("2026-03-02 to 2026-04-30") == 1 and text.count("2026-01-01 to 2026-04-30") == 2
     [told] = [line for line in capsys.readouterr().out.splitlines() if "loss of edema" in line]
@@ -262,5 +262,5 @@ def test_releases_without_losses_of_labels_have_their_calibration_watched_all_th
 def test_a_label_that_cannot_be_read_is_named_with_its_scan(of_labels, tmp_path, capsys, label, told):
     results, labels = labels_in_use(tmp_path, seed=4, n=30)
     pd.read_csv(labels).assign(label=label).to_csv(labels, index=False)
-    assert monitored(of_labels, results, labels) == 1
+    assert monitored(of_labels, results, labels) == 3
     assert told in (message := capsys.readouterr().err) and "joined by ;" in message

@@ -196,7 +196,7 @@ def test_activations_of_other_code_are_made_anew(project, code):
     until_adapted("0")
     run("finetune --fold 0")
     before = {shelf.name for shelf in paths.ACTIVATIONS.iterdir()}
-    with (code / "pipeline" / "training" / "trainings.py").open("a") as source:
+    with (code / "pipeline" / "stages" / "finetune" / "fold_data.py").open("a") as source:
         source.write("# changed\n")
     cache.code_of.cache_clear()
     run("finetune --fold 0")
@@ -208,7 +208,7 @@ def test_a_run_with_another_rate_does_not_go_on_from_the_old_ones_checkpoint(pro
     until_adapted("0")
     monkeypatch.setenv("MEDADAPT_CHECKPOINT_SECONDS", "0")
     with monkeypatch.context() as cut_off:
-        cut_off.setattr(run, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        cut_off.setattr(finetune, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             main(["finetune", "--fold", "0"])
     curve = torch.load(paths.checkpoints("finetune", "0") / "training-last_stage.pt", weights_only=True)["curve"]
