@@ -82,10 +82,10 @@ class Network(nn.Module):
         self.channels, self.width, self.encoder = channels, encoder.num_features, encoder
         self.head = nn.Linear(self.width, n_classes)
 
-    def forward(self, planes: Tensor) -> Tensor:
+    def forward(self, cases: Tensor) -> Tensor:
         """Turn planes (B, P, H, W) into logits (B, n_classes)."""
-        instances = planes.reshape(-1, self.channels, *planes.shape[2:])
-        features = self.encoder(instances).reshape(len(planes), -1, self.width)
+        instances = cases.reshape(-1, self.channels, *cases.shape[2:])
+        features = self.encoder(instances).reshape(len(cases), -1, self.width)
         logits: Tensor = self.head(features.mean(dim=1))
         return logits
 

@@ -51,10 +51,10 @@ class Geometry:
     @property
     def depth(self) -> int:
         """Count the slices that are stored of a volume."""
-        return self.planes // self.windows
+        return self.stored_channels // self.windows
 
     @property
-    def planes(self) -> int:
+    def stored_channels(self) -> int:
         """Count the planes of a stored case."""
         return self.slices * self.channels
 

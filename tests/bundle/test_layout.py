@@ -62,7 +62,7 @@ def written(folder, calibrator=CALIBRATOR, members=0):
     save_file(state, folder / WEIGHTS)
     torch.save(state, folder / STATE_DICT)
     calibration = calibrator | {"sha256": digest_of(calibrator_from(calibrator))}
-    facts = (CLASSES, GEOMETRY.planes, 32, "volume", calibration, "candidate", [], {}, {}, {}, {}, {})
+    facts = (CLASSES, GEOMETRY.stored_channels, 32, "volume", calibration, "candidate", [], {}, {}, {}, {}, {})
     metadata = metadata_config("model", "1.0.0", "d", "u", *facts)
     inference_settings = inference_config(preparation_config(Steps(GEOMETRY)), arguments, calibrator)
     (folder / METADATA).write_text(json.dumps(metadata))

@@ -8,19 +8,19 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.imaging.tables.cohort_table import read_cohort_table
-from tests.stages.cohort.importers.conftest import dicom_series, picture, volume
+from tests.stages.cohort.importers.conftest import dicom_series, write_image, volume
 from tests.stages.conftest import project  # noqa: F401 - a fixture
 
 
 def csv(root):
-    picture(root / "a.png")
+    write_image(root / "a.png")
     (root / "t.csv").write_text("image,label\na.png,ill\n")
     return root / "t.csv"
 
 
 def folder(root):
     for label in ("ill", "well"):
-        picture(root / label / "a.png")
+        write_image(root / label / "a.png")
     return root
 
 
@@ -31,7 +31,7 @@ def bids(root):
 
 
 def datalist(root):
-    picture(root / "a.png")
+    write_image(root / "a.png")
     (root / "dataset.json").write_text(json.dumps({"training": [{"image": "a.png", "label": "ill"}]}))
     return root / "dataset.json"
 

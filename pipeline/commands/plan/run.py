@@ -156,6 +156,6 @@ def measured_rate(encoder: Encoder) -> float:
 
 def disk_of(params: Params, geometry: Geometry, cases: int) -> float:
     """Estimate the bytes below data/: prepared planes, and encoder and model of each fold."""
-    planes = cases * geometry.planes * geometry.image_size**2
+    planes = cases * geometry.stored_channels * geometry.image_size**2
     simulated = BYTES_OF_SIMULATED_SCAN * cases if is_recipe(Path(params.cohort.path)) else 0
     return planes + 2 * BYTES_OF_NETWORK * len(params.split.folds) + simulated

@@ -21,14 +21,14 @@ def prepare_picture(scan: Scan, geometry: Geometry) -> Prepared:
     rows, columns = fitted_size(values.shape[1], values.shape[2], geometry.image_size, geometry.fit)
     # torch's anti-aliasing does not blur with zeros around the picture, as MONAI's Resized does
     resized = interpolate(torch.from_numpy(values)[None], size=(rows, columns), mode="bilinear", antialias=True)[0]
-    planes = np.zeros((len(values), geometry.image_size, geometry.image_size), dtype=np.uint8)
+    stored = np.zeros((len(values), geometry.image_size, geometry.image_size), dtype=np.uint8)
     top, left = (geometry.image_size - rows) // 2, (geometry.image_size - columns) // 2
-    planes[:, top : top + rows, left : left + columns] = resized.round().clamp(0, 255).numpy()
+    stored[:, top : top + rows, left : left + columns] = resized.round().clamp(0, 255).numpy()
     to_scan = np.eye(4)
     for axis, size, points, border in ((1, values.shape[1], rows, top), (2, values.shape[2], columns, left)):
         to_scan[axis, axis] = size / points
         to_scan[axis, 3] = (0.5 - border) * size / points - 0.5
-    return Prepared(planes, Placement((1, *values.shape[1:]), scan.affine, to_scan))
+    return Prepared(stored, Placement((1, *values.shape[1:]), scan.affine, to_scan))
 
 
 def to_channels(pixels: NDArray[Any], channels: int) -> NDArray[Any]:

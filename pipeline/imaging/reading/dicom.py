@@ -104,17 +104,17 @@ def _described(images: list[tuple[Path, Any]], policy: Policy) -> tuple[Header, 
         refuse_frames(len(images), policy)
         shape, affine = _mosaic_grid(fields)
         return volume_header(shape, affine, bits, policy, 1, modality, findings), None
-    planes = [plane for file, other in images for plane in slices_of(file, other)]
-    if len(planes) < 2:
+    slices = [one for file, other in images for one in slices_of(file, other)]
+    if len(slices) < 2:
         frames = sum(int(other.get("NumberOfFrames", 1) or 1) for _, other in images)
         refuse_frames(frames, policy)
         shape = (int(fields.Rows), int(fields.Columns))
         refuse_size((*shape, frames), policy)
         return Header(shape, channels, _pixel_spacing(fields), bits, modality, findings), None
     frames_of_files = sum(int(other.get("NumberOfFrames", 1) or 1) for _, other in images)
-    if len(planes) != frames_of_files:
-        raise Unreadable("positions", f"only {len(planes)} of {frames_of_files} images say where they lie")
-    stacked = stack(planes, policy)
+    if len(slices) != frames_of_files:
+        raise Unreadable("positions", f"only {len(slices)} of {frames_of_files} images say where they lie")
+    stacked = stack(slices, policy)
     shape = (int(fields.Columns), int(fields.Rows), stacked.depth)
     refuse_frames(len(stacked.slices[0]), policy)
     refuse_size((*shape, len(stacked.slices[0])), policy)
@@ -179,7 +179,7 @@ def _modality_values(values: NDArray[Any], group: list[Any]) -> NDArray[Any]:
 
 def _volume(fields_of: dict[Path, Any], stacked: Stack, header: Header, policy: Policy) -> Scan:
     place = {(one.file, one.index): (z, t) for z, row in enumerate(stacked.slices) for t, one in enumerate(row)}
-    planes: list[list[Any]] = [[None] * len(row) for row in stacked.slices]
+    slices: list[list[Any]] = [[None] * len(row) for row in stacked.slices]
     for file, fields in fields_of.items():
         shared = list(fields.get("SharedFunctionalGroupsSequence", []))
         per_frame = fields.get("PerFrameFunctionalGroupsSequence")
@@ -187,11 +187,11 @@ def _volume(fields_of: dict[Path, Any], stacked: Stack, header: Header, policy: 
             z, t = place[file, index]
             group = [per_frame[index], *shared, fields] if per_frame else [fields]
             values = frame if frame.ndim == 3 else compact(_modality_values(frame, group))
-            planes[z][t] = np.moveaxis(values, -1, 0) if values.ndim == 3 else values[np.newaxis]
+            slices[z][t] = np.moveaxis(values, -1, 0) if values.ndim == 3 else values[np.newaxis]
     # by place and time, (C, rows, columns) each, to (C, columns, rows, places, times)
-    frames = np.stack([np.stack(row, axis=-1) for row in planes], axis=-2).swapaxes(1, 2)
+    frames = np.stack([np.stack(row, axis=-1) for row in slices], axis=-2).swapaxes(1, 2)
     values, affine, header = _one_frame(frames, stacked.affine, header, policy)
-    if stacked.depth != len(planes) or not np.allclose(stacked.places, np.arange(len(planes))):
+    if stacked.depth != len(slices) or not np.allclose(stacked.places, np.arange(len(slices))):
         values = _evenly(values, stacked)
     return Scan(values, affine, header)
 

@@ -116,7 +116,7 @@ def whole_cases(network: Classifier, cases: pd.DataFrame, targets: Tensor, geome
         found = network.activations(planes, last=0)
         return found.maps, found.pooled
 
-    size = len(names) * geometry.planes * geometry.image_size**2
+    size = len(names) * geometry.stored_channels * geometry.image_size**2
     if activation_cache.fits_in_memory(size):
         return WholeCases(load(torch.arange(len(names))).__getitem__, prepare, augment, targets)
     return WholeCases(load, prepare, augment, targets)

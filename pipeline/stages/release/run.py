@@ -142,7 +142,7 @@ def write_configs(params: Params, judgement: Judgement, calibrated: Config, expo
         description=params.release.description,
         intended_use=judgement.statements["intended_use"],
         classes=paths.read_json(paths.COHORT_FACTS)["classes"],
-        planes=geometry.planes,
+        planes=geometry.stored_channels,
         image_size=geometry.image_size,
         kind=geometry.kind,
         calibration=calibrator.as_json() | {"sha256": digest_of(calibrator)},

@@ -176,9 +176,9 @@ def test_grey_pictures_of_every_mode_come_out_alike(tmp_path, mode):
     grey = Image.fromarray(np.tile(np.arange(0, 256, 8, dtype=np.uint8), (32, 1)))
     grey.convert(mode).save(tmp_path / "a.png")
     for channels in (1, 3):
-        planes = planes_of(tmp_path / "a.png", replace(PICTURE, channels=channels))
-        assert planes.shape == (channels, 32, 32)
-        assert np.abs(planes.astype(int) - np.asarray(grey)).max() <= 1
+        stored = planes_of(tmp_path / "a.png", replace(PICTURE, channels=channels))
+        assert stored.shape == (channels, 32, 32)
+        assert np.abs(stored.astype(int) - np.asarray(grey)).max() <= 1
 
 
 def test_colour_becomes_grey_by_luma(tmp_path):
@@ -244,7 +244,7 @@ def test_every_scan_of_the_real_sets_is_prepared(name):
     assert len(files) == count
     for file in files:
         planes = planes_of(file, geometry)
-        assert planes.shape == (geometry.planes, 32, 32) and planes.max() > planes.min()
+        assert planes.shape == (geometry.stored_channels, 32, 32) and planes.max() > planes.min()
 
 
 def test_every_file_of_the_zoo_is_prepared_or_refused_with_the_reason():

@@ -36,8 +36,8 @@ def test_the_wheels_weights_know_a_cat(encoder):
     model = timm.create_model(encoder).eval()
     model.load_state_dict(state)
     side = model.pretrained_cfg["input_size"][-1]
-    picture = center_crop(resize(Image.fromarray(skimage.data.chelsea()), side), side)
-    image = (torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255 - 0.5) / 0.5
+    cat = center_crop(resize(Image.fromarray(skimage.data.chelsea()), side), side)
+    image = (torch.from_numpy(np.array(cat)).permute(2, 0, 1)[None] / 255 - 0.5) / 0.5
     assert model(image).softmax(dim=1)[0, CATS].sum() > 0.5
     assert "Apache-2.0" in provenance.licence and provenance.sha256
 
@@ -141,7 +141,7 @@ def release(tmp_path):
         (folder / part).mkdir(parents=True)
     save_file(Classifier(**ARGUMENTS).state_dict(), folder / WEIGHTS)
     calibrator = {"method": "temperature", "activation": "softmax", "temperature": 1.5}
-    facts = (["a", "b"], 3, 32, "picture", calibrator, "validated", [], {}, {}, {}, {}, {})
+    facts = (["a", "b"], 3, 32, "cat", calibrator, "validated", [], {}, {}, {}, {}, {})
     metadata = metadata_config("chest", "1.2.0", "d", "u", *facts)
     (folder / METADATA).write_text(json.dumps(metadata))
     (folder / INFERENCE).write_text(json.dumps(inference_config({}, ARGUMENTS, calibrator)))

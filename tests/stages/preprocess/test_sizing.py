@@ -14,7 +14,7 @@ def test_a_volume_is_stored_as_finely_as_it_was_scanned():
     geometry = resolve_geometry([HEAD] * 10, 10**9, Wishes())
     assert (geometry.kind, geometry.image_size, geometry.slices, geometry.channels) == ("volume", 128, 16, 3)
     assert geometry.spacing[0] * geometry.image_size == pytest.approx(114 * 1.9, abs=0.1)
-    assert geometry.spacing[2] * geometry.planes == pytest.approx(38 * 4.5, abs=0.1)
+    assert geometry.spacing[2] * geometry.stored_channels == pytest.approx(38 * 4.5, abs=0.1)
 
 
 def test_the_budget_decides_how_fine_and_is_kept():

@@ -18,11 +18,11 @@ def test_phantoms_are_the_same_bytes_every_time_and_differ_from_each_other(tmp_p
 
 
 def test_a_volume_states_its_grid_and_a_picture_has_three_channels_of_eight_bits(tmp_path):
-    [head, _], [picture, _] = (write_phantoms(tmp_path, kind) for kind in ("volume", "picture"))
+    [head, _], [drawn, _] = (write_phantoms(tmp_path, kind) for kind in ("volume", "picture"))
     image = nib.load(head)
     assert nib.aff2axcodes(image.affine) == ("L", "P", "S") and image.header["descrip"] == b""
     np.testing.assert_allclose(image.header.get_zooms(), (3, 3, 5), rtol=1e-6)
-    pixels = np.asarray(Image.open(picture))
+    pixels = np.asarray(Image.open(drawn))
     assert pixels.shape == (image.shape[1], image.shape[0], 3) and pixels.dtype == np.uint8 and pixels.max() == 255
 
 

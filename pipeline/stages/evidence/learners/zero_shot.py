@@ -152,8 +152,8 @@ def zero_shot_logits(
     texts = torch.stack([_embedded(model, list(of_class)) for of_class in prompts.values()])
     scale = model.network.logit_scale.exp()
     rows = []
-    for planes in cases:
-        images = model.network.encode_image(_images(model, planes, channels, colour), normalize=True)
+    for case in cases:
+        images = model.network.encode_image(_images(model, case, channels, colour), normalize=True)
         rows.append((scale * images @ texts.T).mean(dim=0).double().cpu().numpy())
     return np.array(rows).reshape(-1, len(texts))
 
@@ -248,11 +248,11 @@ def _embedded(model: VisionLanguage, texts: list[str]) -> Tensor:
     return normalize(each.mean(dim=0), dim=0)
 
 
-def _images(model: VisionLanguage, planes: NDArray[np.uint8], channels: int, colour: bool) -> Tensor:
+def _images(model: VisionLanguage, case: NDArray[np.uint8], channels: int, colour: bool) -> Tensor:
     """Turn the planes (P, H, W) of a case into images (P / channels, 3, rows, columns) as the model expects them."""
-    if len(planes) % channels:
-        raise ValueError(f"a case of {len(planes)} planes is no whole number of instances of {channels}")
-    bag = torch.from_numpy(np.ascontiguousarray(planes)).reshape(-1, channels, *planes.shape[1:])
+    if len(case) % channels:
+        raise ValueError(f"a case of {len(case)} planes is no whole number of instances of {channels}")
+    bag = torch.from_numpy(np.ascontiguousarray(case)).reshape(-1, channels, *case.shape[1:])
     if not (colour and channels == 3):
         bag = bag[:, channels // 2, None].expand(-1, 3, -1, -1)
     images = bag.to(model.mean.device).float() / 255

@@ -12,7 +12,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 SHAPE = (6, 7)
 
 
-def picture(file: Path) -> Path:
+def write_image(file: Path) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8)).save(file)
     return file

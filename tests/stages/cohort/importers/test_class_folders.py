@@ -3,7 +3,7 @@ import pytest
 from pipeline.imaging.tables.cohort_table import read_cohort_table
 from pipeline.stages.cohort.importers.class_folders import find_in_class_folders
 from pipeline.stages.cohort.importers.found import NOT_AN_IMAGE, BadSource, write_import
-from tests.stages.cohort.importers.conftest import dicom_image, dicom_series, picture, save, volume
+from tests.stages.cohort.importers.conftest import dicom_image, dicom_series, write_image, save, volume
 
 
 def rows(found):
@@ -12,7 +12,7 @@ def rows(found):
 
 def test_class_folders_become_a_cohort_with_the_patient_in_the_name(tmp_path):
     for name in ("ill/p1_a.png", "ill/p1_b.png", "well/deep/p2_a.png"):
-        picture(tmp_path / "src" / name)
+        write_image(tmp_path / "src" / name)
     found = find_in_class_folders(tmp_path / "src", r"(p\d+)_", {"well": "healthy"})
     write_import(found, tmp_path / "raw", link=True)
     cohort = read_cohort_table(tmp_path / "raw")
@@ -23,7 +23,7 @@ def test_class_folders_become_a_cohort_with_the_patient_in_the_name(tmp_path):
 
 def test_noise_is_left_out_and_told_and_makes_no_class(tmp_path):
     for name in ("ill/a.png", "well/b.png", "c.png", "ill/._a.png", "__MACOSX/ill/a.png", ".git/x.png"):
-        picture(tmp_path / name)
+        write_image(tmp_path / name)
     (tmp_path / "well" / "notes.txt").write_text("x")
     (tmp_path / "well" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     found = find_in_class_folders(tmp_path, None, {})
@@ -40,7 +40,7 @@ def test_noise_is_left_out_and_told_and_makes_no_class(tmp_path):
 
 def test_folders_called_like_splits_are_splits(tmp_path):
     for name in ("train/ill/a.png", "train/well/b.png", "Test/ill/c.png", "Test/d.png"):
-        picture(tmp_path / name)
+        write_image(tmp_path / name)
     found = find_in_class_folders(tmp_path, None, {})
     assert rows(found) == [
         ("Test/ill/c.png", "ill", "test"),
@@ -62,7 +62,7 @@ def test_slices_of_one_series_are_one_image_and_pictures_of_several_are_several(
 def test_series_mixed_in_a_folder_are_left_out_with_the_cure(tmp_path):
     dicom_series(tmp_path / "ill")
     save(dicom_image(9, SeriesInstanceUID="1.2.5"), tmp_path / "ill" / "other.dcm")
-    picture(tmp_path / "well" / "a.png")
+    write_image(tmp_path / "well" / "a.png")
     found = find_in_class_folders(tmp_path, None, {})
     assert rows(found) == [("well/a.png", "well", "")] and len(found.left_out) == 5
     assert "mixes 2 DICOM series; `import dicom --labels` takes them apart" in found.left_out[0][1]
@@ -81,10 +81,10 @@ def test_the_second_file_of_an_image_is_no_image_of_its_own(tmp_path):
 
 
 def test_a_single_class_folder_and_a_pattern_that_does_not_match_are_refused(tmp_path):
-    picture(tmp_path / "src" / "ill" / "x.png")
+    write_image(tmp_path / "src" / "ill" / "x.png")
     with pytest.raises(BadSource, match="1 class folders"):
         find_in_class_folders(tmp_path / "src", None, {})
-    picture(tmp_path / "src" / "well" / "y.png")
+    write_image(tmp_path / "src" / "well" / "y.png")
     with pytest.raises(BadSource, match="does not match ill/x.png"):
         find_in_class_folders(tmp_path / "src", r"(p\d+)", {})
     for pattern, said in (("p(", "not a regular expression"), ("p", "needs a group")):

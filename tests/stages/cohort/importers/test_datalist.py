@@ -5,7 +5,7 @@ import pytest
 from pipeline.imaging.tables.cohort_table import read_cohort_table
 from pipeline.stages.cohort.importers.datalist import find_in_datalist
 from pipeline.stages.cohort.importers.found import BadSource, write_import
-from tests.stages.cohort.importers.conftest import picture
+from tests.stages.cohort.importers.conftest import write_image
 
 NAMES = {"0": "well", "1": "ill"}
 
@@ -14,7 +14,7 @@ def datalist(folder, labels=None, **lists):
     for entries in lists.values():
         for entry in entries:
             image = entry if isinstance(entry, str) else entry["image"]
-            picture(folder / image)
+            write_image(folder / image)
     (folder / "dataset.json").write_text(json.dumps({"name": "x", "labels": labels or NAMES, "numTest": 1} | lists))
     return folder / "dataset.json"
 

@@ -13,7 +13,7 @@ from pipeline.stages.cohort.importers.dicom_facts import age_of
 from pipeline.stages.cohort.importers.dicom_tree import Choices, find_in_dicom_tree, read_labels
 from pipeline.stages.cohort.importers.found import BadSource, describe, write_import
 from tests.conftest import shared
-from tests.stages.cohort.importers.conftest import dicom_image, dicom_series, picture, save
+from tests.stages.cohort.importers.conftest import dicom_image, dicom_series, write_image, save
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")  # the canaries
 
@@ -104,7 +104,7 @@ def test_what_is_no_scan_is_left_out_with_the_reason(tmp_path):
     save(dicom_image(1, SOPInstanceUID="1.2.3.4.1"), tmp_path / "scan" / "copy.dcm")
     directory = dicom_image(Rows=None, DirectoryRecordSequence=[], SOPClassUID=MediaStorageDirectoryStorage)
     save(directory, tmp_path / "DICOMDIR")
-    picture(tmp_path / "preview.png")
+    write_image(tmp_path / "preview.png")
     (tmp_path / ".DS_Store").write_bytes(b"x")
     (tmp_path / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\2\0\0\0broken")
     (tmp_path / "gone.dcm").symlink_to(tmp_path / "nowhere")

@@ -18,13 +18,13 @@ from pipeline.stages.cohort.importers.found import (
     told_left_out,
     write_import,
 )
-from tests.stages.cohort.importers.conftest import dicom_series, picture
+from tests.stages.cohort.importers.conftest import dicom_series, write_image
 
 
 def found_of(tmp_path, *names):
     found = Import()
     for name in names:
-        found.take(picture(tmp_path / "source" / name), row_of(name, name, "ill"))
+        found.take(write_image(tmp_path / "source" / name), row_of(name, name, "ill"))
     return found
 
 
@@ -64,7 +64,7 @@ def test_nothing_is_written_over_and_no_link_is_written_through(tmp_path, left):
 @pytest.mark.parametrize("image", ["../outside.png", "/outside.png", "deep/../../outside.png"])
 def test_an_image_outside_its_source_is_refused_before_anything_is_written(tmp_path, image):
     found = found_of(tmp_path, "a.png")
-    found.take(picture(tmp_path / "outside.png"), row_of("b", image))
+    found.take(write_image(tmp_path / "outside.png"), row_of("b", image))
     with pytest.raises(BadSource, match="outside its source's folder; move"):
         write_import(found, tmp_path / "raw", link=False)
     assert not (tmp_path / "raw").exists()
@@ -95,7 +95,7 @@ def test_a_case_that_breaks_while_it_is_written_leaves_no_row_and_no_file(tmp_pa
 
 def test_further_columns_of_a_row_reach_the_table(tmp_path):
     found = Import()
-    found.take(picture(tmp_path / "a.png"), row_of("a", "a.png", fold="3"))
+    found.take(write_image(tmp_path / "a.png"), row_of("a", "a.png", fold="3"))
     write_import(found, tmp_path / "raw", link=False)
     assert pd.read_csv(tmp_path / "raw" / "cohort.csv", dtype=str)["fold"].tolist() == ["3"]
 

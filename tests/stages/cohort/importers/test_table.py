@@ -3,7 +3,7 @@ import pytest
 from pipeline.imaging.tables.cohort_table import read_cohort_table
 from pipeline.stages.cohort.importers.found import BadSource, describe, write_import
 from pipeline.stages.cohort.importers.table import find_in_csv
-from tests.stages.cohort.importers.conftest import dicom_image, dicom_series, picture, save, volume
+from tests.stages.cohort.importers.conftest import dicom_image, dicom_series, write_image, save, volume
 
 COLUMNS = {"image": "file", "label": "diagnosis", "patient": "who", "site": None, "split": "part"}
 HEAD = "file,diagnosis,who,part\n"
@@ -12,7 +12,7 @@ HEAD = "file,diagnosis,who,part\n"
 @pytest.fixture
 def table(tmp_path):
     for name in ("a", "b", "c"):
-        picture(tmp_path / "scans" / f"{name}.png")
+        write_image(tmp_path / "scans" / f"{name}.png")
     (tmp_path / "scans" / "d.gif").write_bytes(b"x")
     (tmp_path / "t.csv").write_text(
         f"{HEAD}scans/a.png,0,p1,train\nscans/b.png,1,p2,val\nscans/c.png,1,p3,test\n"

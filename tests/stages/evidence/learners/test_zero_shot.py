@@ -60,7 +60,7 @@ def sha_of(folder, name="open_clip_model.safetensors"):
     return file_sha256(folder / name)
 
 
-def pictures(n=3, size=SIZE, planes=3):
+def random_cases(n=3, size=SIZE, planes=3):
     return np.random.default_rng(0).integers(0, 256, (n, planes, size, size)).astype(np.uint8)
 
 
@@ -78,7 +78,7 @@ def own_logits(oracle, images, texts):
 
 
 def test_forecasts_are_those_of_open_clips_own_forward(folder, oracle):
-    planes = pictures()
+    planes = random_cases()
     images = torch.stack([as_open_clip_sees(case.transpose(1, 2, 0)) for case in planes])
     texts = [PROMPTS["healthy"][0], PROMPTS["lesion"][0]]
     model = load_vision_language(f"local-dir:{folder}", sha_of(folder))
@@ -88,7 +88,7 @@ def test_forecasts_are_those_of_open_clips_own_forward(folder, oracle):
 
 
 def test_several_texts_of_a_class_are_open_clips_zero_shot_classifier(folder, oracle):
-    planes = pictures()
+    planes = random_cases()
     model = load_vision_language(str(folder), sha_of(folder))
     texts = ["one of {}", "a scan of {}, from the side"]
     prompts = {name: [text.format(name) for text in texts] for name in ("a cat", "a tumour", "nothing")}
@@ -103,7 +103,7 @@ def test_several_texts_of_a_class_are_open_clips_zero_shot_classifier(folder, or
 
 
 def test_a_volume_is_the_mean_over_the_middle_slices_of_its_slabs(folder, oracle):
-    volume = pictures(1, planes=6)[0]
+    volume = random_cases(1, planes=6)[0]
     greys = [np.stack([volume[slice_]] * 3, axis=-1) for slice_ in (1, 4)]
     images = torch.stack([as_open_clip_sees(grey) for grey in greys])
     texts = ["a healthy brain", "a brain with a lesion"]
@@ -115,7 +115,7 @@ def test_a_volume_is_the_mean_over_the_middle_slices_of_its_slabs(folder, oracle
 
 def test_a_grey_picture_is_shown_in_three_equal_colours(folder):
     model = load_vision_language(str(folder), sha_of(folder))
-    grey = pictures(2, planes=1)
+    grey = random_cases(2, planes=1)
     as_one = zero_shot_logits(model, grey, PROMPTS, channels=1, colour=False)
     as_three = zero_shot_logits(model, np.repeat(grey, 3, axis=1), PROMPTS, channels=3, colour=True)
     np.testing.assert_array_equal(as_one, as_three)
@@ -134,7 +134,7 @@ def test_another_size_is_resized_as_open_clip_does_up_to_its_rounding_to_whole_g
 
 
 def test_a_score_does_not_depend_on_the_cases_beside_it(folder):
-    model, planes = load_vision_language(str(folder), sha_of(folder)), pictures(5)
+    model, planes = load_vision_language(str(folder), sha_of(folder)), random_cases(5)
     together = zero_shot_logits(model, planes, PROMPTS, 3, True)
     np.testing.assert_array_equal(together[3:4], zero_shot_logits(model, planes[3:4], PROMPTS, 3, True))
     assert together.dtype == np.float64 and zero_shot_logits(model, [], PROMPTS, 3, True).shape == (0, 2)
@@ -233,7 +233,7 @@ def test_a_model_of_the_hub_is_fetched_at_its_revision_and_checked_like_any_othe
     model = load_vision_language("hub:a/b@abc", file_sha256(hub / "open_clip_pytorch_model.bin"))
     assert asked[-1] == ("a/b", "open_clip_pytorch_model.bin", "abc") and len(asked) == 3
     assert model.provenance.source == "hub:a/b@abc"
-    assert zero_shot_logits(model, pictures(2), PROMPTS, 3, True).shape == (2, 2)
+    assert zero_shot_logits(model, random_cases(2), PROMPTS, 3, True).shape == (2, 2)
 
 
 def test_provenance_names_the_folder_without_where_it_lies(folder):
@@ -319,4 +319,4 @@ def test_prompts_for_no_class_or_without_words_are_refused(given, said):
 def test_planes_that_are_no_whole_number_of_instances_are_refused(folder):
     model = load_vision_language(str(folder), sha_of(folder))
     with pytest.raises(ValueError, match="5 planes"):
-        zero_shot_logits(model, pictures(1, planes=5), PROMPTS, 3, False)
+        zero_shot_logits(model, random_cases(1, planes=5), PROMPTS, 3, False)
