@@ -21,7 +21,7 @@ repro: env   ## the cohort of params.yaml through all stages
 test: env    ## the test suite, on all cores; each of its processes takes one
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-oracles: .oracles/.installed   ## our figures beside those of other libraries, in an environment of its own
+oracles: .oracles/.installed   ## our metrics beside those of other libraries, in an environment of its own
 	OMP_NUM_THREADS=1 .oracles/bin/python -m pytest tests/oracles
 
 PACKAGES := python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'

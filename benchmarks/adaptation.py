@@ -1,10 +1,11 @@
-"""Every adaptation method on a cohort whose external site is locked, over several seeds, beside no adaptation.
+"""Every adaptation method on a cohort whose external site is test, over several seeds, beside no adaptation.
 
     python benchmarks/adaptation.py demo --into /tmp/demo
     python benchmarks/adaptation.py wbc --into /tmp/wbc --methods none adabn coral oracle --seeds 0 1 2
 
-Trains the final model only (`adapt --fold final`, `finetune --fold final`) and judges it on the external site, without
-calibration. `oracle` is trained with labels of that site, see `cohorts`; what a method has of its gain over `none` in
+Trains the final model only (`adapt --fold final`, `finetune --fold final`) and evaluates it on the external site,
+without calibration. `oracle` is trained with labels of that site, see `cohorts`; what a method has of its gain over
+`none` in
 AUC is the gap that it closes. Rows are written to INTO/results.csv as they come, and what stands there is not run
 again. A method that fails is named and passed over.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 from cohorts import COHORTS, Cohort, describe
-from judging import gather, print_differences, print_figures
+from evaluating import gather, print_differences, print_metrics
 from trials import METHODS, ORACLE, Arrangement, run_all
 
 
@@ -31,14 +32,14 @@ def main() -> None:
     rows = run_all(arguments.into, partial(arrangements_of, cohort), methods, arguments.seeds)
     describe(arguments.into, cohort)
     runs = gather(rows)
-    print_figures(rows, runs)
+    print_metrics(rows, runs)
     print()
     print_differences(runs, ["none", "adabn"], ORACLE)
     print_choices(rows)
 
 
 def arrangements_of(cohort: Cohort, method: str) -> tuple[Arrangement, ...]:
-    return (cohort.oracle,) if method == ORACLE else cohort.judged
+    return (cohort.oracle,) if method == ORACLE else cohort.evaluated
 
 
 def print_choices(rows: pd.DataFrame) -> None:

@@ -1,13 +1,13 @@
-"""Seconds until a set of cases is judged in every way: `summary.summarise`, and each table of `assessment.TABLES`.
+"""Seconds until a set of cases is evaluated in every way: `summary.summarise`, and each table of `assessment.TABLES`.
 
     OMP_NUM_THREADS=1 python benchmarks/assess.py                                 # two classes
     OMP_NUM_THREADS=1 python benchmarks/assess.py --classes 3 --cases 5000 --replicates 2000
 
-The cases are simulated: five folds, three sites and two cases of each patient, no two forecasts alike. They are judged
-twice: as out-of-fold cases, which have thresholds of every fold ("folds"), and as a locked set, which has those of all
-folds together ("locked"). Processor time counts, so that other work on the machine is left out. Drawing the weights has
-a row of its own, since all tables share them; `summarise` is called once before and once after calibration, as the
-stage does. The slowest rows are repeated at the end.
+The cases are simulated: five folds, three sites and two cases of each patient, no two predictions alike. They are
+evaluated twice: as out-of-fold cases, which have thresholds of every fold ("folds"), and as a test set, which has
+those of all folds together ("test"). Processor time counts, so that other work on the machine is left out. Drawing the
+weights has a row of its own, since all tables share them; `summarise` is called once before and once after
+calibration, as the stage does. The slowest rows are repeated at the end.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import pandas as pd
 
 from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics.calibrators.fitting import fit_temperature
-from pipeline.metrics.evaluation import Judged, Labelling, judged_across, judged_by, logits_of, other_folds
+from pipeline.metrics.evaluation import EvaluatedCases, TaskSpec, evaluated_across, evaluated_by, logits_of, other_folds
 from pipeline.metrics.summary import summarise
 from pipeline.stages.calibrate.assessment import STATES, TABLES, Settings, Subject
 
@@ -40,21 +40,21 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=2000)
     arguments = parser.parse_args()
     settings = Settings(10, (0.05, 0.5), 0.9, 0.9, 0.9, (0.01, 0.1), arguments.replicates, 0.95)
-    labelling = Labelling([f"class {number}" for number in range(arguments.classes)])
+    labelling = TaskSpec([f"class {number}" for number in range(arguments.classes)])
     of_scope = {
-        name: seconds_of(judged, elsewhere, labelling, settings)
-        for name, (judged, elsewhere) in scopes(arguments.cases, arguments.classes).items()
+        name: seconds_of(evaluated, elsewhere, labelling, settings)
+        for name, (evaluated, elsewhere) in scopes(arguments.cases, arguments.classes).items()
     }
     print_table(pd.DataFrame(of_scope))
 
 
-def scopes(n: int, n_classes: int) -> dict[str, tuple[Judged, dict[str, Judged]]]:
+def scopes(n: int, n_classes: int) -> dict[str, tuple[EvaluatedCases, dict[str, EvaluatedCases]]]:
     """Give each set of cases with the development cases of its folds."""
     cases, labels = drawn(n, n_classes, seed=0)
-    pooled = judged_across(cases, labels, "temperature")
+    pooled = evaluated_across(cases, labels, "temperature")
     there, truth = drawn(n, n_classes, seed=1)
-    locked = judged_by(fit_temperature(logits_of(cases), labels), there.assign(fold="final"), truth)
-    return {"folds": (pooled, other_folds(pooled)), "locked": (locked, {"final": pooled})}
+    test = evaluated_by(fit_temperature(logits_of(cases), labels), there.assign(fold="final"), truth)
+    return {"folds": (pooled, other_folds(pooled)), "test": (test, {"final": pooled})}
 
 
 def drawn(n: int, n_classes: int, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
@@ -69,16 +69,18 @@ def drawn(n: int, n_classes: int, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
     return pd.DataFrame({**known, "fold": (patient // SITES % FOLDS).astype(str), **columns}), labels
 
 
-def seconds_of(judged: Judged, elsewhere: dict[str, Judged], labelling: Labelling, settings: Settings) -> Seconds:
-    """Time every step by which one set of cases is judged."""
+def seconds_of(
+    evaluated: EvaluatedCases, elsewhere: dict[str, EvaluatedCases], labelling: TaskSpec, settings: Settings
+) -> Seconds:
+    """Time every step by which one set of cases is evaluated."""
     found: Seconds = {}
     draws = (settings.n_bootstrap, settings.confidence, 0)
-    weights = timed(found, "weights", partial(cluster_weights, judged.patients, settings.n_bootstrap, 0))
+    weights = timed(found, "weights", partial(cluster_weights, evaluated.patients, settings.n_bootstrap, 0))
     for state in STATES:
-        known = (getattr(judged, state), judged.labels, judged.patients)
+        known = (getattr(evaluated, state), evaluated.labels, evaluated.patients)
         timed(found, f"summarise, {state}", partial(summarise, *known, settings.bins, *draws))
-    baselines = {"site": np.roll(judged.calibrated, 1, axis=0)}  # some other forecast
-    subject = Subject(replace(judged, baselines=baselines), elsewhere, labelling, weights, 0)
+    baselines = {"site": np.roll(evaluated.calibrated, 1, axis=0)}  # some other prediction
+    subject = Subject(replace(evaluated, baselines=baselines), elsewhere, labelling, weights, 0)
     for name, rows in TABLES.items():
         timed(found, name, partial(list, rows(subject, settings)))
     return found

@@ -24,12 +24,12 @@ def main() -> None:
         compare(f"MONAI Label {version('monailabel')}", ours, by_monai_label(bundle, arguments.scans, ours, classes))
         return
     compare(f"monai.bundle run {version('monai')}", ours, by_run(arguments.work / "run", ours))
-    planes = torch.stack([prepared(bundle, arguments.scans / scan) for scan in ours.index])
-    compare(f"onnxruntime {version('onnxruntime')}, batches of 1", ours, by_onnx(bundle, planes, 1))
-    compare(f"onnxruntime {version('onnxruntime')}, batches of 5", ours, by_onnx(bundle, planes, 5))
-    compare(f"model.ts, torch {torch.__version__}", ours, by_script(bundle / "models/model.ts", planes))
+    channels = torch.stack([prepared(bundle, arguments.scans / scan) for scan in ours.index])
+    compare(f"onnxruntime {version('onnxruntime')}, batches of 1", ours, by_onnx(bundle, channels, 1))
+    compare(f"onnxruntime {version('onnxruntime')}, batches of 5", ours, by_onnx(bundle, channels, 5))
+    compare(f"model.ts, torch {torch.__version__}", ours, by_script(bundle / "models/model.ts", channels))
     exported, script = (
-        logits_of(file, planes) for file in (arguments.work / "exported.ts", bundle / "models/model.ts")
+        logits_of(file, channels) for file in (arguments.work / "exported.ts", bundle / "models/model.ts")
     )
     print(f"ckpt_export's TorchScript against model.ts, logits: off by {np.abs(exported - script).max():.2g}")
     print(f"create_workflow(...).check_properties(): {missing_properties(bundle, arguments.scans)}")
@@ -66,23 +66,23 @@ def by_run(output: Path, ours: pd.DataFrame) -> np.ndarray:
     return table.loc[list(ours.index)].to_numpy()
 
 
-def by_onnx(bundle: Path, planes: torch.Tensor, batch: int) -> np.ndarray:
+def by_onnx(bundle: Path, channels: torch.Tensor, batch: int) -> np.ndarray:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(bundle / "models/model.onnx", providers=["CPUExecutionProvider"])
     [image], names = session.get_inputs(), [output.name for output in session.get_outputs()]
     return np.concatenate(
-        [session.run(names, {image.name: part.float().numpy()})[names.index("pred")] for part in planes.split(batch)]
+        [session.run(names, {image.name: part.float().numpy()})[names.index("pred")] for part in channels.split(batch)]
     )
 
 
-def by_script(file: Path, planes: torch.Tensor) -> np.ndarray:
-    return torch.jit.load(file).probabilities(planes.float()).numpy()
+def by_script(file: Path, channels: torch.Tensor) -> np.ndarray:
+    return torch.jit.load(file).probabilities(channels.float()).numpy()
 
 
 @torch.inference_mode()
-def logits_of(file: Path, planes: torch.Tensor) -> np.ndarray:
-    return np.concatenate([torch.jit.load(file)(part.float()).numpy() for part in planes.split(1)])
+def logits_of(file: Path, channels: torch.Tensor) -> np.ndarray:
+    return np.concatenate([torch.jit.load(file)(part.float()).numpy() for part in channels.split(1)])
 
 
 def by_monai_label(bundle: Path, scans: Path, ours: pd.DataFrame, classes: list[str]) -> np.ndarray:

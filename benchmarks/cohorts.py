@@ -1,7 +1,7 @@
-"""The cohorts on which methods of adaptation are compared, each with an external site that is locked and judged.
+"""The cohorts on which methods of adaptation are compared, each with an external site that is test and evaluated.
 
-A cohort is arranged in one or more ways; together they judge each labelled case of the external site once. In a
-further arrangement, the oracle's, those cases are dealt to five patient-grouped folds together with the development
+A cohort is arranged in one or more ways; together they evaluate each labelled case of the external site once. In a
+further arrangement, the oracle's, those cases are assigned to five patient-grouped folds together with the development
 cases: what labels of the external site would give. (Each of its five models sees a fifth fewer development cases than
 the final model of the others, so it is rather too low.)
 """
@@ -24,10 +24,10 @@ NO_TEST = {"test": "none", "test_sites": [], "allow_leaks": []}
 
 @dataclass(frozen=True)
 class Cohort:
-    """A cohort, the arrangements that judge its external site, and the oracle's."""
+    """A cohort, the arrangements that evaluate its external site, and the oracle's."""
 
     about: str
-    judged: tuple[Arrangement, ...]
+    evaluated: tuple[Arrangement, ...]
     oracle: Arrangement
 
 
@@ -35,8 +35,8 @@ def demo() -> Cohort:
     """Give the simulated head MRI of the repository; the site harbour is external."""
     site = "harbour"
     return Cohort(
-        f"Simulated head MRI: two sites developed on, {site} judged (and looked at often: no evidence for own data).",
-        (Arrangement("locked", "demo", {}, site=site, write=write_demo),),
+        f"Simulated head MRI: two sites developed on, {site} evaluated (and looked at often).",
+        (Arrangement("test", "demo", {}, site=site, write=write_demo),),
         Arrangement("oracle", "demo", {"split": NO_TEST}, FOLDS, "held_out", site, write_demo),
     )
 
@@ -52,8 +52,8 @@ LEFT_OUT = "basophil"
 def wbc() -> Cohort:
     """Give the white blood cells of two laboratories; dataset2 is external.
 
-    One half of it stands there unlabelled while the other is locked and judged; then they change places. So each cell
-    of it is judged once, by a model that never saw it.
+    One half of it stands there unlabelled while the other is test and evaluated; then they change places. So each cell
+    of it is evaluated once, by a model that never saw it.
     """
     cohort = {"path": "data/raw/wbc", "public": True, "positive": None}
     cohort["classes"] = [name for name in CELLS.values() if name != LEFT_OUT]
@@ -77,8 +77,8 @@ def wbc() -> Cohort:
     )
     return Cohort(
         "White blood cells of two laboratories (labels partly by the set's authors): dataset1 developed on, dataset2 "
-        "judged in two halves, by two models, their forecasts pooled; each cell counts as a patient. No basophils: "
-        "dataset1 has a single one, which can be neither dealt to folds nor learnt.",
+        "evaluated in two halves, by two models, predictions pooled; each cell counts as a patient. No basophils: "
+        "dataset1 has a single one, which can be neither assigned to folds nor learnt.",
         tuple(halves),
         whole,
     )
@@ -110,7 +110,7 @@ def write_wbc(folder: Path, half: int | None) -> None:
 
 
 def half_of(name: str) -> int:
-    """Deal an image to half 0 or 1 by a hash of its name."""
+    """Assign an image to half 0 or 1 by a hash of its name."""
     return hashlib.sha256(name.encode()).digest()[0] % 2
 
 
@@ -122,14 +122,14 @@ def link(source: Path, target: Path) -> None:
 
 def describe(into: Path, cohort: Cohort) -> None:
     """Print what the cohort is, and what the audit refused because its class is not one of cohort.classes."""
-    folders = [into / arrangement.folder for arrangement in (*cohort.judged, cohort.oracle)]
+    folders = [into / arrangement.folder for arrangement in (*cohort.evaluated, cohort.oracle)]
     data = next(folder / "data/cohort" for folder in folders if (folder / "data/cohort/audit.csv").exists())
     audit = pd.read_csv(data / "audit.csv")
     refused = audit[(audit["check"] == "label") & (audit["action"] == "refused")]
     classes = ", ".join(json.loads((data / "cohort.json").read_text())["classes"])
     print(f"\n{cohort.about}\nClasses: {classes}.", end="")
     if len(refused):
-        print(f" Neither trained on nor judged: {len(refused)} images of other classes.", end="")
+        print(f" Neither trained on nor evaluated: {len(refused)} images of other classes.", end="")
     print("\n")
 
 

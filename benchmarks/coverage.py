@@ -1,17 +1,17 @@
-"""How often intervals hold the truth, conformal sets the true class, and null bands a well calibrated forecast.
+"""How often intervals hold the truth, conformal sets the true class, and null bands a well calibrated prediction.
 
     OMP_NUM_THREADS=1 python benchmarks/coverage.py                         # about ten minutes on a core of its own
     OMP_NUM_THREADS=1 python benchmarks/coverage.py intervals --cohorts 200
     OMP_NUM_THREADS=1 python benchmarks/coverage.py sets bands --cohorts 4000
 
-Cohorts are simulated, each with the number of its draw for a seed, where the truth is known: forecasts p are uniform on
-(0, 1) and right, so that AUC is 5/6, log-loss 1/2, Brier score 1/6 and calibration slope 1. What is counted over
+Cohorts are simulated, each with the number of its draw for a seed, where the truth is known: predictions p are uniform
+on (0, 1) and right, so that AUC is 5/6, log-loss 1/2, Brier score 1/6 and calibration slope 1. What is counted over
 cohorts is printed with its Monte-Carlo standard error.
 
-`intervals`: 200 patients with five images each, once identical, once with a patient effect on forecast and outcome;
+`intervals`: 200 patients with five images each, once identical, once with a patient effect on prediction and outcome;
 percentile intervals by drawing patients, and by drawing images as if each were a patient of its own, both from 500
 replicates; "width needed" is that of estimate ± 1.96 standard deviations over cohorts. `sets`: conformal sets at a
-promised 90 %, beside the law k / (n + 1); two sites, of which one forecasts more sharply. `bands`: how many cohorts
+promised 90 %, beside the law k / (n + 1); two sites, of which one predictions more sharply. `bands`: how many cohorts
 stay below the 95th percentile of the calibration error (10 bins) under perfect calibration, which all of them have.
 """
 
@@ -38,7 +38,7 @@ Names = NDArray[np.str_]
 APART = 10**6  # from the seed of a cohort to that of its replicates, so that they are drawn by other numbers
 IMAGES, PATIENTS, REPLICATES, LEVEL = 5, 200, 500, 0.95
 ALIKE = {"identical": 1.0, "patient effect": 0.8}  # correlation within a patient, of what is below p and below y
-FIGURES = {  # with the truth
+METRICS = {  # with the truth
     "AUC": (discrimination.roc_auc, 5 / 6),
     "log-loss": (multilabel.log_loss, 1 / 2),
     "Brier": (multilabel.brier, 1 / 6),
@@ -74,24 +74,24 @@ def main() -> None:
 
 def intervals(cohorts: int) -> Iterator[str]:
     """Compare intervals by drawing patients with those by drawing images."""
-    yield header("images", "figure", "patients drawn: coverage", "width", "images drawn: coverage", "width", "needed")
+    yield header("images", "metric", "patients drawn: coverage", "width", "images drawn: coverage", "width", "needed")
     for images, alike in ALIKE.items():
         found = pd.concat([intervals_of(seed, alike) for seed in range(cohorts)])
-        for name, table in found.groupby("figure", sort=False):
+        for name, table in found.groupby("metric", sort=False):
             needed = 2 * norm.ppf((1 + LEVEL) / 2) * table["value"].std()
             cells = [cell for who in UNITS for cell in (share(table[f"{who} holds"]), f"{table[who].mean():.3f}")]
             yield line(images, name, *cells, f"{needed:.3f}")
 
 
 def intervals_of(seed: int, alike: float) -> pd.DataFrame:
-    """Tell of one cohort, per figure, how wide the interval of each unit is, and whether it holds the truth."""
-    forecast, events = drawn(np.random.default_rng(seed), PATIENTS, alike)
+    """Tell of one cohort, per metric, how wide the interval of each unit is, and whether it holds the truth."""
+    prediction, events = drawn(np.random.default_rng(seed), PATIENTS, alike)
     weights = {who: cluster_weights(names, REPLICATES, seed + APART) for who, names in units(PATIENTS).items()}
     rows: list[dict[str, object]] = []
-    for name, (figure, truth) in FIGURES.items():
-        row: dict[str, object] = {"figure": name}
+    for name, (metric, truth) in METRICS.items():
+        row: dict[str, object] = {"metric": name}
         for who, draws in weights.items():
-            found = estimate(partial(figure, forecast, events), draws, LEVEL)
+            found = estimate(partial(metric, prediction, events), draws, LEVEL)
             lower, upper = np.array([found.lower, found.upper], dtype=np.float64)  # None becomes NaN
             row |= {"value": found.value, who: upper - lower, f"{who} holds": lower <= truth <= upper}
         rows.append(row)
@@ -105,13 +105,13 @@ def units(patients: int) -> dict[str, Names]:
 
 
 def drawn(rng: np.random.Generator, patients: int, alike: float) -> tuple[Floats, Marks]:
-    """Draw forecasts (n,), uniform on (0, 1), and events (n,) that happen as often as forecast; n = patients * IMAGES.
+    """Draw predictions (n,), uniform on (0, 1), and events (n,) that happen as often as predicted.
 
-    Images of a patient share a normal effect below the forecast, and another below the chance that decides the event.
-    Each image by itself is as without them, so that the truth of every figure stays what it was.
+    Images of a patient share a normal effect below the prediction, and another below the chance that decides the event.
+    Each image by itself is as without them, so that the truth of every metric stays what it was.
     """
-    forecast, chance = (norm.cdf(with_effect(rng, patients, alike)) for _ in range(2))
-    return forecast, chance < forecast
+    prediction, chance = (norm.cdf(with_effect(rng, patients, alike)) for _ in range(2))
+    return prediction, chance < prediction
 
 
 def with_effect(rng: np.random.Generator, patients: int, alike: float) -> Floats:
@@ -147,10 +147,10 @@ def coverage_of(n: int, by: By, seed: int) -> pd.DataFrame:
 
 
 def of_sites(rng: np.random.Generator, n: int) -> tuple[Floats, Ints, Names]:
-    """Draw forecasts (n, 2) that are right, labels (n,), and sites (n,)."""
+    """Draw predictions (n, 2) that are right, labels (n,), and sites (n,)."""
     site = rng.integers(len(SPREAD), size=n)
-    forecast = expit(CENTRE + np.array(list(SPREAD.values()))[site] * rng.normal(size=n))
-    return both_ways(forecast), (rng.random(n) < forecast).astype(np.int64), np.array(list(SPREAD))[site]
+    prediction = expit(CENTRE + np.array(list(SPREAD.values()))[site] * rng.normal(size=n))
+    return both_ways(prediction), (rng.random(n) < prediction).astype(np.int64), np.array(list(SPREAD))[site]
 
 
 def law_of(known: Thresholds, group: str) -> float:
@@ -162,10 +162,10 @@ def law_of(known: Thresholds, group: str) -> float:
 
 
 def coverage_of_several(n: int, who: str, seed: int) -> pd.DataFrame:
-    """Find the threshold on patients of several images, or on images as if each were a patient, and judge new ones."""
+    """Find the threshold on patients of several images, or on images taken for patients, and evaluate new ones."""
     rng = np.random.default_rng(seed)
-    forecast, events = drawn(rng, n, ALIKE["patient effect"])
-    known = conformal_thresholds(both_ways(forecast), events.astype(np.int64), units(n)[who], ALPHA)
+    prediction, events = drawn(rng, n, ALIKE["patient effect"])
+    known = conformal_thresholds(both_ways(prediction), events.astype(np.int64), units(n)[who], ALPHA)
     new, truth = drawn(rng, NEW, ALIKE["patient effect"])
     covered = sets_of(both_ways(new), known)[np.arange(len(new)), truth.astype(np.int64)].reshape(NEW, IMAGES)
     law = law_of(known, "all") if who == "patient" else np.nan
@@ -186,10 +186,10 @@ def bands(cohorts: int) -> Iterator[str]:
 
 def error_of(seed: int, n: int, alike: float, mass: bool) -> tuple[float, float]:
     """Give the calibration error of a well calibrated cohort, and the upper end of its null band."""
-    forecast, events = drawn(np.random.default_rng(seed), n // IMAGES, alike)
-    error = calibration.calibration_error(forecast, events, np.ones((1, n)), BINS, mass)
+    prediction, events = drawn(np.random.default_rng(seed), n // IMAGES, alike)
+    error = calibration.calibration_error(prediction, events, np.ones((1, n)), BINS, mass)
     patients = units(n // IMAGES)["patient" if alike else "image"]
-    null = calibration.calibration_error_if_perfect(forecast, BINS, DRAWS, seed + APART, patients, mass)
+    null = calibration.calibration_error_if_perfect(prediction, BINS, DRAWS, seed + APART, patients, mass)
     return float(error[0]), float(np.quantile(null, BAND))
 
 

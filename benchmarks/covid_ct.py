@@ -1,19 +1,19 @@
 """COVID-CT through the whole pipeline, in a clone of its own; or methods compared on its development cases alone.
 
-    python benchmarks/covid_ct.py official --into /tmp/official           # the official split, locked
-    python benchmarks/covid_ct.py grouped  --into /tmp/grouped            # an honest one: locked by patient
+    python benchmarks/covid_ct.py official --into /tmp/official           # the official split, test
+    python benchmarks/covid_ct.py grouped  --into /tmp/grouped            # an honest one: test by patient
     python benchmarks/covid_ct.py official --into /tmp/official --open    # now look at the test set, and count it
     python benchmarks/covid_ct.py grouped  --into /tmp/luna --pool luna --method simclr --epochs 12
-    python benchmarks/covid_ct.py inner    --into /tmp/inner --pool luna --method none adabn simclr
+    python benchmarks/covid_ct.py validation    --into /tmp/validation --pool luna --method none adabn simclr
     python benchmarks/covid_ct.py arms     --into /tmp/arms  --pool luna --method none adabn simclr --open
 
 The images are not ours to ship: they are looked for in ../shared/data, or where MEDADAPT_TEST_DATA says.
-The official split puts 13 patients of its test set into development too, and two figures of it stand there under the
-other label; it runs only because they are named here, and every figure of the test set is stamped with it.
+The official split puts 13 patients of its test set into development too, and two metrics of it stand there under the
+other label; it runs only because they are named here, and every metric of the test set is stamped with it.
 
-`inner` leaves the official test set out of the cohort, so that nothing of it is read, and compares methods by probes
-on the patient-grouped folds of the rest. `arms` trains one probe of each method on all of the development cases and
-opens the official test set once for each. The runs of both stand in INTO/results.csv and are not repeated. `--pool
+`validation` leaves the official test set out of the cohort, so that nothing of it is read, and compares methods by
+probes on the patient-grouped folds of the rest. `arms` trains one probe of each method on all of the development cases
+and opens the official test set once for each. The runs of both stand in INTO/results.csv and are not repeated. `--pool
 luna` adds 125 lung slices of LUNA16, one of each scan, as unlabelled images of a second site.
 """
 
@@ -29,7 +29,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 from cohorts import FOLDS, NO_TEST, link
-from judging import gather, print_differences, print_figures
+from evaluating import gather, print_differences, print_metrics
 from trials import DATA, METHODS, ORACLE, ROOT, Arrangement, Changes, pipeline, run_all
 
 SOURCE = DATA / "covid_ct" / "labels.csv"
@@ -48,7 +48,7 @@ LEAKS = [
     "c342a72af54e",
     "db115e6ad3b3",
 ]
-COPIES = ["case-cd82f9b41a71", "case-12bc43200eb9"]  # non-COVID in train, the same figures COVID in the test set
+DUPLICATES = ["case-cd82f9b41a71", "case-12bc43200eb9"]  # non-COVID in train, the same metrics COVID in the test set
 COHORT: dict[str, object] = {
     "path": "data/raw/covid_ct",
     "public": True,
@@ -56,7 +56,11 @@ COHORT: dict[str, object] = {
     "positive": "covid",
 }
 SPLITS: dict[str, Changes] = {
-    "official": {"test": "given", "test_sites": [], "allow_leaks": [*(f"patient-{leak}" for leak in LEAKS), *COPIES]},
+    "official": {
+        "test": "given",
+        "test_sites": [],
+        "allow_leaks": [*(f"patient-{leak}" for leak in LEAKS), *DUPLICATES],
+    },
     "grouped": {"test": "patients", "test_sites": [], "test_fraction": 0.25, "allow_leaks": []},
 }
 # Chosen by patient-grouped cross-validation of the development cases alone, before the test set was opened; see
@@ -67,8 +71,8 @@ RELEASE = {
     "description": "COVID-19 against other findings on single chest CT slices (COVID-CT).",
 }
 CARD = Path(__file__).with_name("covid_ct_card.yaml")
-COMPARED = ("inner", "arms")
-INNER = {"strategy": "probe", "views": 2}
+COMPARED = ("validation", "arms")
+VALIDATION = {"strategy": "probe", "views": 2}
 
 
 def main() -> None:
@@ -92,34 +96,36 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("split", choices=[*SPLITS, *COMPARED])
     parser.add_argument("--into", type=Path, required=True)
-    parser.add_argument("--open", action="store_true", help="show the figures of the locked test set, and count it")
+    parser.add_argument("--open", action="store_true", help="show the metrics of the test set, and count it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pool", choices=["luna"], help="unlabelled images to add")
     methods = [method for method in METHODS if method != ORACLE]
-    parser.add_argument("--method", nargs="+", choices=methods, default=[], help="of adaptation; several for inner")
+    parser.add_argument(
+        "--method", nargs="+", choices=methods, default=[], help="of adaptation; several for validation"
+    )
     parser.add_argument("--strength", type=float, help="of that method")
     parser.add_argument("--epochs", type=int, help="of the methods that go on training without labels, at most")
     arguments = parser.parse_args()
-    if arguments.split == "inner" and arguments.open:
-        parser.error("inner never opens the test set")
+    if arguments.split == "validation" and arguments.open:
+        parser.error("validation never opens the test set")
     if arguments.split == "arms" and not arguments.open:
         parser.error("arms opens the test set once for each method; say --open")
     if arguments.split not in COMPARED and len(arguments.method) > 1:
-        parser.error("several methods are compared by inner and arms alone")
+        parser.error("several methods are compared by validation and arms alone")
     if not arguments.method and given("", arguments):
         parser.error("--strength and --epochs belong to a --method")
     return arguments
 
 
 def compare(folder: Path, arguments: argparse.Namespace) -> None:
-    """Compare methods by probes: out of fold on development cases (inner), or on the official test set (arms)."""
+    """Compare methods by probes: out of fold on development cases (validation), or on the official test set (arms)."""
     arms = arguments.split == "arms"
     arrangement = Arrangement(
         arguments.split,
         "",
-        {"cohort": COHORT, "split": SPLITS["official"] if arms else NO_TEST, "finetune": INNER},
+        {"cohort": COHORT, "split": SPLITS["official"] if arms else NO_TEST, "finetune": VALIDATION},
         ("final",) if arms else FOLDS,
-        "locked" if arms else "held_out",
+        "test" if arms else "held_out",
         write=partial(write_cohort, pool=arguments.pool, with_test=arms),
     )
     names = arguments.method or ["none"]
@@ -127,9 +133,9 @@ def compare(folder: Path, arguments: argparse.Namespace) -> None:
     refuse_other_pool(folder, arguments.pool)
     rows = run_all(folder, lambda method: [arrangement], methods, [arguments.seed])
     runs = gather(rows)
-    judged = "cases of the official test set" if arms else "development cases, out of fold"
-    print(f"\nCOVID-CT, {len(runs.labels)} {judged}, probes; pool: {arguments.pool or 'none'}\n")
-    print_figures(rows, runs)
+    evaluated = "cases of the official test set" if arms else "development cases, out of fold"
+    print(f"\nCOVID-CT, {len(runs.labels)} {evaluated}, probes; pool: {arguments.pool or 'none'}\n")
+    print_metrics(rows, runs)
     print()
     print_differences(runs, ["none"])
 
@@ -204,14 +210,14 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def show(folder: Path) -> None:
-    """Print the pooled figures as a table."""
+    """Print the pooled metrics as a table."""
     names = ("auc", "accuracy", "sensitivity", "specificity", "log_loss", "brier", "calibration_slope", "ece")
     print("| set | n | " + " | ".join(names) + " |")
     print("|" + "---|" * (len(names) + 2))
     for file in sorted((folder / "data/metrics/pooled").glob("*.json")):
-        figures = json.loads(file.read_text())
-        cells = [f"{v['value']:.3f} ({v['lower']:.3f} to {v['upper']:.3f})" for v in (figures[name] for name in names)]
-        print(f"| {file.stem.replace('_', ', ')} | {figures['n']} | " + " | ".join(cells) + " |")
+        metrics = json.loads(file.read_text())
+        cells = [f"{v['value']:.3f} ({v['lower']:.3f} to {v['upper']:.3f})" for v in (metrics[name] for name in names)]
+        print(f"| {file.stem.replace('_', ', ')} | {metrics['n']} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ What is counted over cohorts is printed with its Monte-Carlo standard error; int
 which a promise is said to be kept or broken, and what it would be without the allowance for the coupling of folds
 (`stratified.coupling`). It should be 5 %. `ratios`: planted learning curves, the arm as good with n patients as its
 reference with `ratio` times n. `trainings`: two arms' trajectories, the share of cohorts in which training is said to
-be shorter or longer, overfitting less or more. `gaps`: forecasts out of fold of an AUC of 0.85, of sites left out of
+be shorter or longer, overfitting less or more. `gaps`: predictions out of fold of an AUC of 0.85, of sites left out of
 0.75.
 """
 
@@ -80,11 +80,11 @@ def null_rates(cohorts: int) -> Iterator[str]:
 
 
 def wrong(internal: Runs, domains: Runs, seed: int, coupling: Callable[..., float]) -> dict[str, bool]:
-    """Say of each promise that was judged whether adaptation is said to have helped or hurt."""
+    """Say of each promise that was evaluated whether adaptation is said to have helped or hurt."""
     with patch.object(stratified, "coupling", coupling), patch.object(differences, "coupling", coupling):
         table = verdicts_on(internal, domains, seed)
-    judged = table[(table["comparison"] == "adaptation") & (table["verdict"] != verdicts.NOT_MEASURED)]
-    return dict(zip(judged["name"], judged["verdict"] != verdicts.NO_EVIDENCE, strict=True))
+    evaluated = table[(table["comparison"] == "adaptation") & (table["verdict"] != verdicts.NOT_MEASURED)]
+    return dict(zip(evaluated["name"], evaluated["verdict"] != verdicts.NO_EVIDENCE, strict=True))
 
 
 def verdicts_on(internal: Runs, domains: Runs, seed: int) -> pd.DataFrame:

@@ -1,11 +1,12 @@
 """Recipes of fine-tuning side by side, and the one that was chosen on images that took no part in the choice.
 
-    python benchmarks/finetune.py inner    --into /tmp/inner                    # which recipe? COVID-CT, no test set
-    python benchmarks/finetune.py official --into /tmp/official --open          # its official test set, three seeds
-    python benchmarks/finetune.py grouped  --into /tmp/grouped                  # all of COVID-CT, 5 folds by patient
-    python benchmarks/finetune.py wbc      --into /tmp/wbc                      # blood cells of dataset1, 5 folds
+    python benchmarks/finetune.py validation    --into /tmp/validation                    # which recipe? COVID-CT, no
+    test set python benchmarks/finetune.py official --into /tmp/official --open          # its official test set, three
+    seeds python benchmarks/finetune.py grouped  --into /tmp/grouped                  # all of COVID-CT, 5 folds by
+    patient python benchmarks/finetune.py wbc      --into /tmp/wbc                      # blood cells of dataset1, 5
+    folds
 
-`inner` leaves the official test set out of the cohort, so that nothing of it is read, and compares recipes on the
+`validation` leaves the official test set out of the cohort, so that nothing of it is read, and compares recipes on the
 patient-grouped folds of the rest. `official` trains RECIPE on all development cases, once for each seed, and looks at
 the test set; each seed is an opening. Runs stand in INTO/results.csv and are not repeated. Images: see covid_ct.py.
 """
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 from cohorts import CELLS, FOLDS, LEFT_OUT, NO_TEST, write_wbc
 from covid_ct import COHORT, SPLITS, write_cohort
-from judging import LEVEL, Runs, gather, interval, print_differences, print_row
+from evaluating import LEVEL, Runs, gather, interval, print_differences, print_row
 from numpy.typing import NDArray
 from trials import Arrangement, Changes, run_all
 
@@ -37,19 +38,19 @@ RECIPES: dict[str, Changes] = {  # of params.finetune; the rest is the default
     "lp_ft ema": {"strategy": "lp_ft", "average": "ema"},
     "lp_ft soup": {"strategy": "lp_ft", "average": "soup"},
     "lp_ft mixup": {"strategy": "lp_ft", "mix": "mixup"},
-    "lp_ft mirror": {"strategy": "lp_ft", "looks": ["mirror"]},
+    "lp_ft mirror": {"strategy": "lp_ft", "tta": ["mirror"]},
     "lp_ft 4 stages": {"strategy": "lp_ft", "trainable_stages": 4},
     "auto": {"strategy": "auto"},
 }
-RECIPE = "auto"  # by `inner` no recipe was better than another by more than chance: the default it is
+RECIPE = "auto"  # by `validation` no recipe was better than another by more than chance: the default it is
 SEEDS = [0, 1, 2]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["inner", "official", "grouped", "wbc"])
+    parser.add_argument("what", choices=["validation", "official", "grouped", "wbc"])
     parser.add_argument("--into", type=Path, required=True)
-    parser.add_argument("--recipes", nargs="+", choices=RECIPES, help="all of them for inner, else the chosen one")
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, help="all of them for validation, else the chosen one")
     parser.add_argument("--folds", nargs="+", default=list(FOLDS))
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--open", action="store_true", help="look at the official test set, and count it")
@@ -57,7 +58,7 @@ def main() -> None:
     if (arguments.what == "official") != arguments.open:
         parser.error("official opens the test set once for each seed, and nothing else does: --open")
     arrangement = arrangement_of(arguments.what, tuple(arguments.folds))
-    names = arguments.recipes or (list(RECIPES) if arguments.what == "inner" else [RECIPE])
+    names = arguments.recipes or (list(RECIPES) if arguments.what == "validation" else [RECIPE])
     seeds = arguments.seeds or (SEEDS if arguments.what == "official" else [0])
     recipes = {name: RECIPES[name] for name in names}
     rows = run_all(arguments.into, lambda recipe: [arrangement], recipes, seeds, section="finetune")
@@ -65,7 +66,7 @@ def main() -> None:
 
 
 def arrangement_of(what: str, folds: tuple[str, ...]) -> Arrangement:
-    """Say who is trained on and who is judged."""
+    """Say who is trained on and who is evaluated."""
     if what == "wbc":
         cohort = {"path": "data/raw/wbc", "public": True, "positive": None}
         cohort["classes"] = [name for name in CELLS.values() if name != LEFT_OUT]
@@ -89,24 +90,24 @@ def write_dataset1(folder: Path) -> None:
 
 
 def show(rows: pd.DataFrame, reference: str) -> None:
-    """Print figures of each recipe and seed, and paired differences to the first."""
+    """Print metrics of each recipe and seed, and paired differences to the first."""
     for patients, _ in rows.groupby("arrangement"):
         print(f"\n{patients}: {rows['case'].nunique()} cases of {rows['patient'].nunique()} patients\n")
     runs = gather(rows)
     seconds = rows.drop_duplicates(["method", "seed"]).set_index(["method", "seed"])["seconds"]
-    print_row("recipe", "seed", *FIGURES, "s, busy machine")
-    print_row(*["---"] * (len(FIGURES) + 3))
+    print_row("recipe", "seed", *METRICS, "s, busy machine")
+    print_row(*["---"] * (len(METRICS) + 3))
     for recipe, by_seed in runs.probabilities.items():
         for seed in by_seed:
-            cells = [cell(runs, figure, recipe, seed) for figure in FIGURES]
+            cells = [cell(runs, metric, recipe, seed) for metric in METRICS]
             print_row(recipe, seed, *cells, f"{seconds[recipe, seed]:.0f}")
     print()
     print_differences(runs, [reference])
 
 
-def cell(runs: Runs, figure: str, recipe: str, seed: int) -> str:
+def cell(runs: Runs, metric: str, recipe: str, seed: int) -> str:
     probabilities = runs.probabilities[recipe][seed]
-    found = estimate(lambda weights: FIGURES[figure](probabilities, runs.labels, weights), runs.weights, LEVEL)
+    found = estimate(lambda weights: METRICS[metric](probabilities, runs.labels, weights), runs.weights, LEVEL)
     return f"{found.value:.3f}{interval(found)}"
 
 
@@ -129,7 +130,7 @@ def balanced_accuracy(probabilities: Floats, labels: NDArray[np.int64], weights:
     return np.asarray(np.mean(recalls, axis=0))
 
 
-FIGURES = {
+METRICS = {
     "AUC": discrimination.macro_auc,
     "accuracy": accuracy,
     "F1": f1,

@@ -1,7 +1,7 @@
 """Lay the real images at hand out as the `data/foreign` of a run, so that its release tries its alarm on them.
 
     python benchmarks/foreign.py volumes  --into RUN/data/foreign    # for the demo, a model of head MRI
-    python benchmarks/foreign.py pictures --into RUN/data/foreign    # for COVID-CT, a model of chest CT slices
+    python benchmarks/foreign.py images --into RUN/data/foreign    # for COVID-CT, a model of chest CT slices
     cd RUN && python -m pipeline release
 
 What each folder shows stands in its name. Two are kin to what the models were made for, and tell of them rather than of
@@ -31,7 +31,7 @@ def volumes(into: Path) -> None:
     copy(sorted((DATA / "luna_slices").rglob("*.png"))[:20], into / "chest_ct_slices")
 
 
-def pictures(into: Path) -> None:
+def images(into: Path) -> None:
     """Blood cells, slices of brains, photographs; and lungs of LUNA."""
     copy(sorted((DATA / "wbc_two_source").rglob("*.png")), into / "blood_cells")
     copy(sorted((DATA / "luna_slices").rglob("*.png")), into / "lung_ct_luna (kin)")
@@ -46,14 +46,14 @@ def middle_of(file: Path) -> np.ndarray:
     """Give the middle slice along the shortest axis, from black to white."""
     voxels = np.asanyarray(nibabel.load(file).dataobj).astype(float)
     axis = int(np.argmin(voxels.shape[:3]))
-    plane = voxels.take(voxels.shape[axis] // 2, axis)
-    low, high = np.percentile(plane, [0.5, 99.5])
-    return (255 * (plane - low) / max(high - low, 1)).clip(0, 255).astype(np.uint8)
+    channel = voxels.take(voxels.shape[axis] // 2, axis)
+    low, high = np.percentile(channel, [0.5, 99.5])
+    return (255 * (channel - low) / max(high - low, 1)).clip(0, 255).astype(np.uint8)
 
 
-def write(picture: np.ndarray, file: Path) -> None:
+def write(image: np.ndarray, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(file)
+    Image.fromarray(image).save(file)
 
 
 def copy(files: list[Path], folder: Path) -> None:
@@ -64,10 +64,10 @@ def copy(files: list[Path], folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["volumes", "pictures"])
+    parser.add_argument("kind", choices=["volumes", "images"])
     parser.add_argument("--into", type=Path, required=True)
     arguments = parser.parse_args()
-    {"volumes": volumes, "pictures": pictures}[arguments.kind](arguments.into)
+    {"volumes": volumes, "images": images}[arguments.kind](arguments.into)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Judges the forecasts of several methods and seeds for the same cases, and prints them as Markdown tables.
+"""Evaluates the predictions of several methods and seeds for the same cases, and prints them as Markdown tables.
 
 All intervals are 95 %, over draws of patients: the same draws for every method and seed, so differences are paired.
-Figures and differences are first computed for each seed, then averaged; ± is the standard deviation over seeds.
+Metrics and differences are first computed for each seed, then averaged; ± is the standard deviation over seeds.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from pipeline.metrics.bootstrap import Estimate, cluster_weights, estimate
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Figure = Callable[[Floats, Ints, Floats], Floats]  # probabilities (n, C), labels (n,), weights (R, n) to (R,)
+Metric = Callable[[Floats, Ints, Floats], Floats]  # probabilities (n, C), labels (n,), weights (R, n) to (R,)
 REPLICATES = 1000
 LEVEL = 0.95
 UNKNOWN = "–"  # noqa: RUF001
@@ -39,7 +39,7 @@ def worst_recall(probabilities: Floats, labels: Ints, weights: Floats) -> Floats
     return np.asarray(np.min(recalls, axis=0))
 
 
-FIGURES: dict[str, Figure] = {
+METRICS: dict[str, Metric] = {
     "AUC": discrimination.macro_auc,
     "log-loss": discrimination.log_loss,
     "slope": slope,
@@ -49,7 +49,7 @@ FIGURES: dict[str, Figure] = {
 
 @dataclass(frozen=True)
 class Runs:
-    """Forecasts of many runs for the same cases.
+    """Predictions of many runs for the same cases.
 
     Attributes
     ----------
@@ -64,22 +64,22 @@ class Runs:
     weights: Floats
     probabilities: dict[str, dict[int, Floats]]
 
-    def estimate(self, figure: Figure, method: str, minus: str | None = None) -> Estimate:
-        """Estimate a figure of a method, or its difference to another method's, as the mean over seeds."""
+    def estimate(self, metric: Metric, method: str, minus: str | None = None) -> Estimate:
+        """Estimate a metric of a method, or its difference to another method's, as the mean over seeds."""
         seeds = self.seeds(*filter(None, (method, minus)))
-        return estimate(partial(self.mean, figure, method, minus, seeds), self.weights, LEVEL)
+        return estimate(partial(self.mean, metric, method, minus, seeds), self.weights, LEVEL)
 
-    def mean(self, figure: Figure, method: str, minus: str | None, seeds: Sequence[int], weights: Floats) -> Floats:
+    def mean(self, metric: Metric, method: str, minus: str | None, seeds: Sequence[int], weights: Floats) -> Floats:
         """Compute what `estimate` estimates, of some seeds and for each weighting (R, n): (R,)."""
-        values = [figure(self.probabilities[method][seed], self.labels, weights) for seed in seeds]
+        values = [metric(self.probabilities[method][seed], self.labels, weights) for seed in seeds]
         if minus is None:
             return np.asarray(np.mean(values, axis=0))
-        return np.asarray(np.mean(values, axis=0) - self.mean(figure, minus, None, seeds, weights))
+        return np.asarray(np.mean(values, axis=0) - self.mean(metric, minus, None, seeds, weights))
 
-    def deviation(self, figure: Figure, method: str) -> float:
-        """Compute the standard deviation of a figure over seeds; NaN of a single one."""
+    def deviation(self, metric: Metric, method: str) -> float:
+        """Compute the standard deviation of a metric over seeds; NaN of a single one."""
         runs = self.probabilities[method].values()
-        values = [figure(run, self.labels, self.weights[:1])[0] for run in runs]
+        values = [metric(run, self.labels, self.weights[:1])[0] for run in runs]
         return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
     def seeds(self, *methods: str) -> list[int]:
@@ -88,7 +88,7 @@ class Runs:
 
 
 def gather(rows: pd.DataFrame) -> Runs:
-    """Put the rows of results.csv in order; runs that have not judged every case yet are left out."""
+    """Put the rows of results.csv in order; runs that have not evaluated every case yet are left out."""
     cases = rows.drop_duplicates("case").sort_values("case")
     weights = cluster_weights(cases["patient"].to_numpy(dtype=str), REPLICATES, seed=0)
     runs = Runs(cases["truth"].to_numpy(), weights, {})
@@ -97,22 +97,22 @@ def gather(rows: pd.DataFrame) -> Runs:
         if np.isfinite(logits).all():
             runs.probabilities.setdefault(str(method), {})[int(seed)] = softmax(logits, axis=1)
         else:
-            print(f"seed {seed} {method} has not judged every case yet\n")
+            print(f"seed {seed} {method} has not evaluated every case yet\n")
     return runs
 
 
-def print_figures(rows: pd.DataFrame, runs: Runs) -> None:
-    """Print the figures of each method: mean over seeds ± their deviation (interval over patients)."""
+def print_metrics(rows: pd.DataFrame, runs: Runs) -> None:
+    """Print the metrics of each method: mean over seeds ± their deviation (interval over patients)."""
     seconds = rows.drop_duplicates(["method", "seed", "arrangement"]).groupby(["method", "seed"])["seconds"].sum()
-    print_row("method", "seeds", *FIGURES, "s a seed")
-    print_row(*["---"] * (len(FIGURES) + 3))
+    print_row("method", "seeds", *METRICS, "s a seed")
+    print_row(*["---"] * (len(METRICS) + 3))
     for method, by_seed in runs.probabilities.items():
-        cells = [figure_cell(runs, figure, method) for figure in FIGURES.values()]
+        cells = [metric_cell(runs, metric, method) for metric in METRICS.values()]
         print_row(method, len(by_seed), *cells, f"{seconds[method].median():.0f}")
 
 
-def figure_cell(runs: Runs, figure: Figure, method: str) -> str:
-    found, deviation = runs.estimate(figure, method), runs.deviation(figure, method)
+def metric_cell(runs: Runs, metric: Metric, method: str) -> str:
+    found, deviation = runs.estimate(metric, method), runs.deviation(metric, method)
     spread = f" ± {deviation:.3f}" if np.isfinite(deviation) else ""
     return UNKNOWN if found.value is None else f"{found.value:.3f}{spread}{interval(found)}"
 
@@ -120,22 +120,22 @@ def figure_cell(runs: Runs, figure: Figure, method: str) -> str:
 def print_differences(runs: Runs, references: Sequence[str], oracle: str | None = None) -> None:
     """Print each method's differences to the references, and how much of the oracle's gain it has."""
     references = [reference for reference in references if reference in runs.probabilities]
-    names = [f"{figure} - {reference}" for reference in references for figure in ("AUC", "log-loss")]
+    names = [f"{metric} - {reference}" for reference in references for metric in ("AUC", "log-loss")]
     print_row("method", *names, *(["gap closed"] if oracle else []))
     print_row(*["---"] * (1 + len(names) + bool(oracle)))
     for method in runs.probabilities:
         cells = [
-            difference_cell(runs, FIGURES[figure], method, reference)
+            difference_cell(runs, METRICS[metric], method, reference)
             for reference in references
-            for figure in ("AUC", "log-loss")
+            for metric in ("AUC", "log-loss")
         ]
         print_row(method, *cells, *([gap_closed(runs, method, oracle)] if oracle else []))
 
 
-def difference_cell(runs: Runs, figure: Figure, method: str, reference: str) -> str:
+def difference_cell(runs: Runs, metric: Metric, method: str, reference: str) -> str:
     if method == reference or not runs.seeds(method, reference):
         return ""
-    found = runs.estimate(figure, method, reference)
+    found = runs.estimate(metric, method, reference)
     return UNKNOWN if found.value is None else f"{found.value:+.3f}{interval(found, '+')}"
 
 
@@ -144,7 +144,7 @@ def gap_closed(runs: Runs, method: str, oracle: str, none: str = "none") -> str:
     seeds = runs.seeds(method, oracle, none)
     if method in (oracle, none) or not seeds:
         return ""
-    auc = FIGURES["AUC"]
+    auc = METRICS["AUC"]
     gap = estimate(partial(runs.mean, auc, oracle, none, seeds), runs.weights, LEVEL)
     if gap.lower is None or gap.lower <= 0:
         return UNKNOWN

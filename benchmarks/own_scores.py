@@ -1,8 +1,8 @@
-"""Whether `predict` gives every case that the released model judged its own score again, to the bit.
+"""Whether `predict` gives every case that the released model evaluated its own score again, to the bit.
 
     cd RUN && python benchmarks/own_scores.py        # RUN: a finished run, its scans and its key folder still there
 
-Of a refitted model these are the cases of the locked set (and unlabelled ones are not judged). What `finetune` wrote
+Of a refitted model these are the cases of the test set (and unlabelled ones are not evaluated). What `finetune` wrote
 of them goes through the calibrator that `calibrate` wrote; `predict` reads the pack and the original scans.
 """
 

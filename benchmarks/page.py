@@ -1,9 +1,9 @@
-"""How long the page takes to build, and how large it becomes: the whole pipeline on drawn pictures, all sections.
+"""How long the page takes to build, and how large it becomes: the whole pipeline on drawn images, all sections.
 
     python benchmarks/page.py --into /tmp/page            # 500 cases, minutes to set up, then seconds
     python benchmarks/page.py --into /tmp/page --profile  # and where the time goes
 
-Half of the pictures hold a bright square; there are three sites, one of which is locked. The stages train timm's
+Half of the images hold a bright square; there are three sites, one of which is test. The stages train timm's
 doll-size network, so that the tables are those of real stages; the page is then built three times in one process.
 """
 
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def set_up(folder: Path, cases: int) -> None:
-    """Draw the pictures and run every stage once."""
+    """Draw the images and run every stage once."""
     draw(folder / "data/raw/drawn", cases)
     for name in ("dvc.yaml", "card.yaml"):
         (folder / name).write_text((ROOT / name).read_text())
@@ -73,7 +73,7 @@ def set_up(folder: Path, cases: int) -> None:
 
 
 def draw(folder: Path, cases: int) -> None:
-    """Draw noise, with a square in every other picture, and write cohort.csv."""
+    """Draw noise, with a square in every other image, and write cohort.csv."""
     folder.mkdir(parents=True, exist_ok=True)
     draws, rows = np.random.default_rng(0), []
     for number in range(cases):

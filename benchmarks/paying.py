@@ -4,7 +4,7 @@
     python benchmarks/paying.py covid --into /tmp/paying_covid --budget 200000    # all of COVID-CT, 64 px, by patient
 
 All arms see the same small images, so that training from scratch can be afforded on a processor. The demo's external
-site has been looked at often and is no evidence for own data; COVID-CT names no sites, so that promise 4 has no figure.
+site has been looked at often and is no evidence for own data; COVID-CT names no sites, so that promise 4 has no metric.
 Trainings are kept in INTO/data/scratch/evidence and are not repeated. Images: see covid_ct.py.
 """
 
@@ -25,8 +25,8 @@ COHORTS = {
     "covid": Arrangement("covid", "covid", COVID, write=WHOLE),
 }
 SHOWN = {
-    "verdicts": ["promise", "name", "comparison", "recipe", "figure", "value", "lower", "upper", "verdict"],
-    "learning_curve": ["recipe", "arm", "figure", "fraction", "patients", "value", "lower", "upper"],
+    "verdicts": ["promise", "name", "comparison", "recipe", "metric", "value", "lower", "upper", "verdict"],
+    "learning_curve": ["recipe", "arm", "metric", "fraction", "patients", "value", "lower", "upper"],
     "label_efficiency": ["recipe", "arm", "reference", "ratio", "lower", "upper"],
     "time_to_quality": ["arm", "reference", "unit", "ratio", "lower", "upper", "reached", "folds"],
     "overfitting": ["arm", "reference", "arm_gap", "reference_gap", "difference", "lower", "upper"],

@@ -2,14 +2,14 @@
 
     python benchmarks/plain_monai.py PROJECT --folds 0 1 2 3 4 --epochs 10 --out /tmp/plain_monai.csv
 
-The whole network is trained for E epochs on each fold, and judged on the fold after every epoch: cached cases, random
-flips, rotations, zooms and contrasts, the encoder that is our default with the same ImageNet weights, a new linear
-head, Adam, cross-entropy. PROJECT lends its prepared planes and its folds; roles `train` and `inner` are trained on,
-`held_out` is judged. A volume is seen instance by instance, and their features are averaged.
+The whole network is trained for E epochs on each fold, and evaluated on the fold after every epoch: cached cases,
+random flips, rotations, zooms and contrasts, the encoder that is our default with the same ImageNet weights, a new
+linear head, Adam, cross-entropy. PROJECT lends its prepared channels and its folds; roles `train` and `validation` are
+trained on, `held_out` is evaluated. A volume is seen instance by instance, and their features are averaged.
 
 Every row of the table is a case after an epoch: fold, epoch, seconds, case, truth, logit_0, ... The seconds are those
-of its fold until then, judging included, which is a few per cent; those of the first fold begin with the imports. Who
-trains e epochs on each fold has them all after the sum of the folds' seconds at e.
+of its fold until then, evaluating included, which is a few per cent; those of the first fold begin with the imports.
+Who trains e epochs on each fold has them all after the sum of the folds' seconds at e.
 """
 
 import time
@@ -83,7 +83,7 @@ class Network(nn.Module):
         self.head = nn.Linear(self.width, n_classes)
 
     def forward(self, cases: Tensor) -> Tensor:
-        """Turn planes (B, P, H, W) into logits (B, n_classes)."""
+        """Turn channels (B, P, H, W) into logits (B, n_classes)."""
         instances = cases.reshape(-1, self.channels, *cases.shape[2:])
         features = self.encoder(instances).reshape(len(cases), -1, self.width)
         logits: Tensor = self.head(features.mean(dim=1))
@@ -118,15 +118,15 @@ def train_fold(project: Path, fold: str, classes: list[str], arguments: argparse
     set_determinism(arguments.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     held_out = items_of(project, fold, classes, ["held_out"])
-    items = items_of(project, fold, classes, ["train", "inner"])
+    items = items_of(project, fold, classes, ["train", "validation"])
     training = loader_of(items, [*AUGMENT, *SCALE], shuffle=True, workers=arguments.workers)
-    judging = loader_of(held_out, SCALE, shuffle=False, workers=0)
+    evaluating = loader_of(held_out, SCALE, shuffle=False, workers=0)
     channels = json.loads((project / "data/prepared/geometry.json").read_text())["channels"]
     network = Network(channels, len(classes)).to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
     for epoch in range(1, arguments.epochs + 1):
         train_epoch(network, training, optimizer, device)
-        logits = judge(network, judging, device)
+        logits = evaluate(network, evaluating, device)
         seconds = time.perf_counter() - start
         write(arguments.out, {"fold": fold, "epoch": epoch, "seconds": round(seconds, 2)}, held_out, logits)
         print(f"fold {fold} epoch {epoch}: {seconds:.1f} s, AUC {auc_of(logits, held_out):.3f}", flush=True)
@@ -161,7 +161,7 @@ def train_epoch(network: Network, loader: DataLoader, optimizer: torch.optim.Opt
 
 
 @torch.no_grad()
-def judge(network: Network, loader: DataLoader, device: torch.device) -> Tensor:
+def evaluate(network: Network, loader: DataLoader, device: torch.device) -> Tensor:
     network.eval()
     return torch.cat([network(batch["image"].to(device)).cpu() for batch in loader])
 

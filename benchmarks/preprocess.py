@@ -68,9 +68,9 @@ def write_grids(folder: Path) -> None:
     from pipeline.imaging.preparation.preprocessor import Steps
 
     last = geometry().image_size - 1
-    plane_index = np.array([[0, 0, 1, 0], [0, -1, 0, last], [-1, 0, 0, last], [0, 0, 0, 1]], dtype=float)
+    channel_index = np.array([[0, 0, 1, 0], [0, -1, 0, last], [-1, 0, 0, last], [0, 0, 0, 1]], dtype=float)
     placements = [Steps(geometry()).prepare_file(file).placement for file in sorted(folder.glob("*.nii.gz"))]
-    np.save(folder / "grids.npy", [one.scan_affine @ one.to_scan @ plane_index for one in placements])
+    np.save(folder / "grids.npy", [one.scan_affine @ one.to_scan @ channel_index for one in placements])
 
 
 def compare(folder: Path, rounds: int) -> None:
@@ -87,13 +87,13 @@ def compare(folder: Path, rounds: int) -> None:
     for method, rows in results.items():
         seconds = statistics.median(row["seconds"] for row in rows)
         peak = statistics.median(row["peak_mib"] for row in rows)
-        worst = max(np.abs(np.load(folder / method / f"{n}.npy") - planes).max() for n, planes in reference.items())
+        worst = max(np.abs(np.load(folder / method / f"{n}.npy") - channels).max() for n, channels in reference.items())
         print(f"{method:10}{len(reference) / seconds:16.2f}{seconds / ours:16.2f}{peak:10.0f}{worst:20.2f}")
-        assert worst <= TOLERANCE, f"{method} gives other planes"
+        assert worst <= TOLERANCE, f"{method} gives other channels"
 
 
 def run(method: str, folder: Path) -> dict[str, float]:
-    """Prepare every head with one method and leave its planes in `folder/method`; peak above the imports."""
+    """Prepare every head with one method and leave its channels in `folder/method`; peak above the imports."""
     prepare = {"medadapt": with_medadapt, "monai": with_monai, "torchio": with_torchio}[method](folder)
     files = sorted(folder.glob("*.nii.gz"))
     (folder / method).mkdir(exist_ok=True)
@@ -121,20 +121,20 @@ def with_medadapt(_):
     from pipeline.imaging.preparation.preprocessor import Steps
 
     steps = Steps(geometry())
-    return lambda number, file: steps.prepare_file(file).planes.astype(np.float32)
+    return lambda number, file: steps.prepare_file(file).channels.astype(np.float32)
 
 
 def with_monai(folder: Path):
     import torch
     from monai.data import PersistentDataset
 
-    from tests.imaging.preparation.monai_twin import as_planes, volume_twin
+    from tests.imaging.preparation.monai_twin import as_channels, volume_twin
 
     torch.set_num_threads(1)
     files = [{"image": str(file)} for file in sorted(folder.glob("*.nii.gz"))]
     cache = tempfile.mkdtemp(dir=folder)  # a new one each time: what is timed is the first pass
     dataset = PersistentDataset(files, volume_twin(geometry()), cache_dir=cache)
-    return lambda number, _: as_planes(dataset[number]["image"]).numpy()
+    return lambda number, _: as_channels(dataset[number]["image"]).numpy()
 
 
 def with_torchio(folder: Path):

@@ -44,7 +44,7 @@ from trials import ROOT, Changes, Failed, pipeline
 
 from pipeline.metrics.discrimination import macro_auc
 
-TRAINED = ("train", "inner")
+TRAINED = ("train", "validation")
 PARTS = ("cohort", "prepared", "split", "adapted")
 GOAL = 0.05  # largest deviation from a line
 

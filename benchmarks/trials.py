@@ -46,7 +46,7 @@ class Failed(RuntimeError):
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Who is trained on and who is judged.
+    """Who is trained on and who is evaluated.
 
     Attributes
     ----------
@@ -57,17 +57,17 @@ class Arrangement:
         Of params.yaml, by section; the rest is as in the repository.
     folds : sequence of str
         Which are trained.
-    judged : {"locked", "held_out"}
-        The role whose forecasts are kept.
+    evaluated : {"test", "held_out"}
+        The role whose predictions are kept.
     site : str or None
-        Of the judged cases; None for any.
+        Of the evaluated cases; None for any.
     """
 
     name: str
     folder: str
     changes: Changes
     folds: Sequence[str] = ("final",)
-    judged: str = "locked"
+    evaluated: str = "test"
     site: str | None = None
     write: Callable[[Path], None] = field(default=lambda folder: None, compare=False)
 
@@ -109,7 +109,7 @@ def stands(file: Path, method: str, seed: int, arrangement: Arrangement) -> bool
 
 
 def train(into: Path, arrangement: Arrangement, changes: Changes, seed: int) -> pd.DataFrame:
-    """Adapt and fine-tune each fold of an arrangement once, and give the logits of the judged cases."""
+    """Adapt and fine-tune each fold of an arrangement once, and give the logits of the evaluated cases."""
     folder = into / arrangement.folder
     if not (folder / "data/prepared/index.csv").exists():
         set_up(folder, arrangement)
@@ -120,7 +120,7 @@ def train(into: Path, arrangement: Arrangement, changes: Changes, seed: int) -> 
         adapt_once(folder, fold)
         pipeline(folder, "finetune", "--fold", fold)
     seconds = time.perf_counter() - start
-    parts = [judged_in(folder, fold, arrangement) for fold in arrangement.folds]
+    parts = [evaluated_in(folder, fold, arrangement) for fold in arrangement.folds]
     return pd.concat(parts).assign(arrangement=arrangement.name, seconds=round(seconds, 1))
 
 
@@ -154,10 +154,10 @@ def configure(folder: Path, *changes: Changes) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
 
 
-def judged_in(folder: Path, fold: str, arrangement: Arrangement) -> pd.DataFrame:
-    """Read the judged cases of a fold: case, patient, truth, logit_0, ..., and which method adapted it."""
+def evaluated_in(folder: Path, fold: str, arrangement: Arrangement) -> pd.DataFrame:
+    """Read the evaluated cases of a fold: case, patient, truth, logit_0, ..., and which method adapted it."""
     table = pd.read_csv(folder / f"data/folds/{fold}/predictions.csv", dtype={"site": str, "label": str})
-    table = table[table["role"] == arrangement.judged]
+    table = table[table["role"] == arrangement.evaluated]
     if arrangement.site is not None:
         table = table[table["site"] == arrangement.site]
     classes = json.loads((folder / "data/cohort/cohort.json").read_text())["classes"]

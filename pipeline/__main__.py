@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 from pipeline import __version__
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 
 STAGES = (
     "cohort",
@@ -54,7 +54,7 @@ DESCRIPTION = """Domain adaptation for medical imaging: from raw scans to a rele
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one stage or command and return the exit code. A `Refusal` is printed; a defect keeps its traceback."""
+    """Run one stage or command and return the exit code. A `UserError` is printed; a defect keeps its traceback."""
     arguments = build_parser().parse_args(argv)
     start_logging(arguments)
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.debug("%s begins, medadapt %s", arguments.name, __version__)
     try:
         run(arguments)
-    except Refusal as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         log.debug("%s stopped with exit code %d", arguments.name, error.exit_code, exc_info=arguments.verbose)
         return error.exit_code
@@ -179,7 +179,7 @@ def check_writable(out: str | None) -> None:
 
     Raises
     ------
-    Refusal
+    UserError
         If the file cannot be written.
     """
     if out is None:
@@ -189,7 +189,7 @@ def check_writable(out: str | None) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.open("a").close()
     except OSError as error:
-        raise Refusal(f"--out: {file} cannot be written ({error.strerror}); name another file") from error
+        raise UserError(f"--out: {file} cannot be written ({error.strerror}); name another file") from error
     if new:
         file.unlink()
 

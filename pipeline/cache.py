@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline import paths, runtime
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.params import declared_code
 
 Item = TypeVar("Item")
@@ -120,7 +120,7 @@ def code_of(stage: str, without: tuple[str, ...] = ()) -> str:
 
     Raises
     ------
-    Refusal
+    UserError
         If dvc.yaml lists a file or folder that is not there.
     """
     digest = hashlib.sha256()
@@ -137,7 +137,7 @@ def code_files(stage: str) -> list[Path]:
     for entry in declared_code(stage):
         path = PACKAGE.parent / entry
         if not path.exists():
-            raise Refusal(f"dvc.yaml: the stage {stage} depends on {entry}, which is not there")
+            raise UserError(f"dvc.yaml: the stage {stage} depends on {entry}, which is not there")
         below = path.rglob("*") if path.is_dir() else [path]
         files |= {file for file in below if file.is_file() and "__pycache__" not in file.parts}
     return sorted(files)

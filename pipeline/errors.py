@@ -1,7 +1,7 @@
 """The one error that a user is meant to read."""
 
 
-class Refusal(Exception):
+class UserError(Exception):
     """Input that the pipeline does not take.
 
     The message names the file or the parameter, what is wrong with it, and the cure.
@@ -11,7 +11,7 @@ class Refusal(Exception):
     exit_code = 1
 
 
-class CheckFailed(Refusal):
+class CheckFailed(UserError):
     """A check that ran to its end and found something, as `verify` and `monitor` do."""
 
     exit_code = 3

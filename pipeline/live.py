@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline import paths
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -39,20 +39,20 @@ def watched(tell: Callable[[Epoch], None], stage: str, fold: str) -> Callable[[E
 
     Raises
     ------
-    Refusal
+    UserError
         If MEDADAPT_LIVE is no name of a sink, or its package is not installed.
     """
     name = os.environ.get("MEDADAPT_LIVE", "")
     if not name:
         return tell
     if name not in SINKS:
-        raise Refusal(f"the environment variable MEDADAPT_LIVE is '{name}'; it takes {' or '.join(SINKS)}")
+        raise UserError(f"the environment variable MEDADAPT_LIVE is '{name}'; it takes {' or '.join(SINKS)}")
     folder = LIVE / stage / fold
     shutil.rmtree(folder, ignore_errors=True)
     try:
         sink = SINKS[name](folder)
     except ImportError as error:
-        raise Refusal(f"MEDADAPT_LIVE is '{name}', which is not installed: pip install 'medadapt[live]'") from error
+        raise UserError(f"MEDADAPT_LIVE is '{name}', which is not installed: pip install 'medadapt[live]'") from error
 
     def tell_and_draw(epoch: Epoch) -> None:
         tell(epoch)

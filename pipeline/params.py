@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.schema import Params
 
 PARAMS_FILE = Path("params.yaml")
@@ -23,17 +23,17 @@ def load(path: Path = PARAMS_FILE) -> Params:
 
     Raises
     ------
-    Refusal
+    UserError
         If the file is missing or unreadable, or a key or value is not in the schema. Each line names one key.
     """
     if not path.exists():
-        raise Refusal(f"{path} is not here: run the command in the project's top folder")
+        raise UserError(f"{path} is not here: run the command in the project's top folder")
     try:
         return Params.model_validate(yaml.safe_load(path.read_text()))
     except yaml.YAMLError as error:
-        raise Refusal(f"{path} is not valid YAML: {error}") from error
+        raise UserError(f"{path} is not valid YAML: {error}") from error
     except ValidationError as error:
-        raise Refusal("\n".join(_explain(path, found) for found in error.errors())) from error
+        raise UserError("\n".join(_explain(path, found) for found in error.errors())) from error
 
 
 def for_stage(stage: str, path: Path = PARAMS_FILE, dvc_file: Path = DVC_FILE) -> Params:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 
 DATA = Path("data")
 STATEMENTS = Path("card.yaml")  # what people say of the model, in the project's top folder
@@ -17,9 +17,9 @@ class Role(StrEnum):
     """What a case does in one training: the words of the column `role` in data/split/<k>.csv."""
 
     TRAIN = "train"
-    INNER = "inner"
+    VALIDATION = "validation"
     HELD_OUT = "held_out"
-    LOCKED = "locked"
+    TEST = "test"
     CALIBRATION = "calibration"
     UNLABELLED = "unlabelled"
     EXCLUDED = "excluded"
@@ -42,7 +42,7 @@ HISTOGRAMS = PREPARED / "histograms.csv"
 
 SPLIT = DATA / "split"
 SPLIT_SUMMARY = SPLIT / "summary.json"
-COPIES = SPLIT / "copies.csv"
+DUPLICATES = SPLIT / "duplicates.csv"
 ADAPTED = DATA / "adapted"
 FOLDS = DATA / "folds"
 COST = DATA / "cost"
@@ -59,10 +59,10 @@ METRICS_POOLED = METRICS / "pooled"
 PER_CLASS = METRICS / "per_class.csv"
 ROC = METRICS / "roc.csv"
 RELIABILITY = METRICS / "reliability.csv"
-FIGURES = METRICS / "figures.csv"
+ALL_METRICS = METRICS / "all_metrics.csv"
 LEFT_OUT = METRICS / "left_out.csv"
 COLLAPSES = METRICS / "collapses.csv"
-LADDER = METRICS / "ladder.csv"
+SEARCH = METRICS / "search.csv"
 VALIDATORS = METRICS / "validators.csv"
 REPEATS = METRICS / "repeats.csv"
 ASSESSED = METRICS / "assessed"
@@ -82,7 +82,7 @@ REPORT = DATA / "report" / "index.html"
 
 
 def prepared_case(case: str) -> Path:
-    """Name the stored planes of a case."""
+    """Name the stored channels of a case."""
     return PREPARED_CASES / f"{case}.npy"
 
 
@@ -106,9 +106,9 @@ def adaptation(fold: str) -> Path:
     return ADAPTED / fold / "adaptation.json"
 
 
-def ladder(fold: str) -> Path:
-    """Name the logits that each method on the ladder of `adapt.method: auto` gave the judged cases."""
-    return ADAPTED / fold / "ladder.csv"
+def search(fold: str) -> Path:
+    """Name the logits that each method on the search of `adapt.method: auto` gave the evaluated cases."""
+    return ADAPTED / fold / "search.csv"
 
 
 def model(fold: str) -> Path:
@@ -152,17 +152,17 @@ def progress(stage: str, fold: str) -> Path:
 
 
 def cost(stage: str, fold: str = "") -> Path:
-    """Name the seconds and the peak memory of a stage; no figure depends on it, the report alone shows it."""
+    """Name the seconds and the peak memory of a stage; no metric depends on it, the report alone shows it."""
     return COST / (f"{stage}_{fold}.json" if fold else f"{stage}.json")
 
 
 def fold_metrics(fold: str) -> Path:
-    """Name the figures of one fold."""
+    """Name the metrics of one fold."""
     return METRICS_OF_FOLDS / f"{fold}.json"
 
 
 def pooled_metrics(scope: str) -> Path:
-    """Name the figures of a pooled set, e.g. "internal_calibrated"."""
+    """Name the metrics of a pooled set, e.g. "internal_calibrated"."""
     return METRICS_POOLED / f"{scope}.json"
 
 
@@ -186,7 +186,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
     Raises
     ------
-    Refusal
+    UserError
         If the stage that writes it has not run.
     """
     return pd.read_csv(_present(path), dtype={"site": str, "label": str, "split": str}, keep_default_na=False)
@@ -211,5 +211,5 @@ def write_json(values: Any, path: Path) -> None:
 
 def _present(path: Path) -> Path:
     if not path.exists():
-        raise Refusal(f"{path} is not there yet: `dvc repro` runs the stage that writes it")
+        raise UserError(f"{path} is not there yet: `dvc repro` runs the stage that writes it")
     return path

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, TypeVar
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from submitit import AutoExecutor, Job
@@ -45,7 +45,7 @@ def workers() -> int:
     """Count the processes that work case by case may use."""
     given = os.environ.get("MEDADAPT_WORKERS", "0")
     if not given.isdigit():
-        raise Refusal(f"the environment variable MEDADAPT_WORKERS is '{given}'; it takes a number of processes")
+        raise UserError(f"the environment variable MEDADAPT_WORKERS is '{given}'; it takes a number of processes")
     return int(given) or os.cpu_count() or 1
 
 
@@ -74,7 +74,7 @@ def backend(name: str) -> Iterator[bool]:
 
     Raises
     ------
-    Refusal
+    UserError
         If there is no backend of that name, or its package is not installed.
     """
     if name in ("loky", "threading"):
@@ -84,7 +84,7 @@ def backend(name: str) -> Iterator[bool]:
     try:
         cluster = {"dask": dask_cluster, "ray": ray_cluster}[name]
     except KeyError as error:
-        raise Refusal(f"MEDADAPT_BACKEND is '{name}'; it takes loky, threading, dask or ray") from error
+        raise UserError(f"MEDADAPT_BACKEND is '{name}'; it takes loky, threading, dask or ray") from error
     with cluster(), parallel_config(backend=name):
         yield False
 
@@ -95,7 +95,7 @@ def dask_cluster() -> Iterator[None]:
     try:
         from dask.distributed import Client
     except ImportError as error:
-        raise Refusal("MEDADAPT_BACKEND is 'dask', which is not installed: pip install 'medadapt[dask]'") from error
+        raise UserError("MEDADAPT_BACKEND is 'dask', which is not installed: pip install 'medadapt[dask]'") from error
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")
     here = {"n_workers": workers(), "threads_per_worker": 1, "dashboard_address": None}
     with Client(address) if address else Client(**here):
@@ -110,7 +110,7 @@ def ray_cluster() -> Iterator[None]:
         import ray
         from ray.util.joblib import register_ray
     except ImportError as error:
-        raise Refusal("MEDADAPT_BACKEND is 'ray', which is not installed: pip install 'medadapt[ray]'") from error
+        raise UserError("MEDADAPT_BACKEND is 'ray', which is not installed: pip install 'medadapt[ray]'") from error
     address = os.environ.get("RAY_ADDRESS")
     ray.init(address) if address else ray.init(num_cpus=workers(), include_dashboard=False, log_to_driver=False)
     register_ray()
@@ -132,18 +132,18 @@ def slurm_executor(folder: Path, at_a_time: int) -> "AutoExecutor":
 
     Raises
     ------
-    Refusal
+    UserError
         If submitit is not installed, there is no SLURM here, or a variable is not a number.
     """
     try:
         from submitit import AutoExecutor
     except ImportError as error:
-        raise Refusal("submitit, which talks to SLURM, is not installed: pip install 'medadapt[slurm]'") from error
+        raise UserError("submitit, which talks to SLURM, is not installed: pip install 'medadapt[slurm]'") from error
     cluster = os.environ.get("MEDADAPT_SLURM_CLUSTER", "slurm")
     try:
         executor = AutoExecutor(folder, cluster=cluster)
     except (RuntimeError, ValueError) as error:
-        raise Refusal(
+        raise UserError(
             f"no SLURM that could be used ({error}): go to its login node, or take --launcher local"
         ) from error
     partition = os.environ.get("MEDADAPT_SLURM_PARTITION")
@@ -156,7 +156,7 @@ def slurm_executor(folder: Path, at_a_time: int) -> "AutoExecutor":
 def _asked_of_slurm(name: str) -> int | None:
     given = os.environ.get(f"MEDADAPT_SLURM_{name}", "")
     if given and not given.isdigit():
-        raise Refusal(f"the environment variable MEDADAPT_SLURM_{name} is '{given}'; it takes a whole number")
+        raise UserError(f"the environment variable MEDADAPT_SLURM_{name} is '{given}'; it takes a whole number")
     return int(given) if given else None
 
 
@@ -165,13 +165,13 @@ def submitted(executor: "AutoExecutor", function: Callable[[Item], Result], item
 
     Raises
     ------
-    Refusal
+    UserError
         If SLURM does not take the jobs.
     """
     try:
         return executor.map_array(function, items) if items else []
     except RuntimeError as error:
-        raise Refusal(f"SLURM does not take the jobs, see the variables MEDADAPT_SLURM_*: {error}") from error
+        raise UserError(f"SLURM does not take the jobs, see the variables MEDADAPT_SLURM_*: {error}") from error
 
 
 def progress(items: Iterable[Item], doing: str, total: int | None = None) -> Iterable[Item]:
@@ -205,7 +205,7 @@ def dvc(*words: str, to_terminal: bool = False) -> str:
     target = None if to_terminal else subprocess.PIPE
     ran = subprocess.run([sys.executable, "-m", "dvc", *words], env=surroundings({}), stdout=target, text=True)
     if ran.returncode:
-        raise Refusal(f"`dvc {' '.join(words)}` failed; its message stands above")
+        raise UserError(f"`dvc {' '.join(words)}` failed; its message stands above")
     return ran.stdout or ""
 
 
@@ -220,7 +220,7 @@ def number(variable: str, usual: float) -> float:
     try:
         return float(given)
     except ValueError as error:
-        raise Refusal(f"the environment variable {variable} is '{given}'; it takes a number") from error
+        raise UserError(f"the environment variable {variable} is '{given}'; it takes a number") from error
 
 
 @contextmanager
@@ -243,7 +243,7 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
             yield found[0]
 
 
-def passes_ahead(draw: Callable[[int], Iterable[Item]]) -> Callable[[int], Iterator[Item]]:
+def prefetch_passes(draw: Callable[[int], Iterable[Item]]) -> Callable[[int], Iterator[Item]]:
     """Draw pass after pass as `ahead` draws items; also the first item of a pass, while the one before it ends.
 
     Parameters

@@ -78,14 +78,14 @@ class Preprocess(Section):
 
 
 class Split(Section):
-    """Who is trained on, who is judged, and who is locked away."""
+    """Who is trained on, who is evaluated, and who is test away."""
 
     n_folds: Annotated[int, Field(ge=2, le=20)] = 5
     folds: tuple[FoldName, ...] = ("0", "1", "2", "3", "4", FINAL)
     test: Literal["given", "patients", "sites", "none"] = "given"
     test_fraction: Fraction = 0.2
     test_sites: tuple[str, ...] = ()
-    inner_fraction: Fraction = 0.2
+    validation_fraction: Fraction = 0.2
     allow_leaks: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -97,7 +97,7 @@ class Split(Section):
                 raise ValueError(
                     f"split.folds names '{name}', but what may stand there is {', '.join(known)}, without-SITE and "
                     "blind-SITE, where SITE is a site of letters, digits, '-' and '_' ('-' for all else in its name), "
-                    f"and r2-0 to r2-{self.n_folds - 1}, r3-0 to r3-{self.n_folds - 1} and so on, the folds dealt anew"
+                    f"and r2-0 to r2-{self.n_folds - 1}, r3-0 to r3-{self.n_folds - 1} and so on, of further partitions"
                 )
         if len(set(self.folds)) < len(self.folds):
             raise ValueError("split.folds names a fold twice")
@@ -119,7 +119,7 @@ class Split(Section):
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """The names without-SITE and blind-SITE, each judged for itself."""
+        """The names without-SITE and blind-SITE, each evaluated for itself."""
         return tuple(name for name in self.folds if re.fullmatch(r"(without|blind)-[A-Za-z0-9_-]+", name))
 
 
@@ -132,8 +132,8 @@ class Adapt(Section):
     filter_depth: Annotated[int, Field(ge=1, le=9)] = 1
     method: Method | Auto = "adabn"
     strength: Annotated[float, Field(ge=0, le=1000)] = 0.5
-    target: Literal["none", "unlabelled", "judged"] = "unlabelled"
-    ladder: tuple[Method, ...] = ("adabn", "nyul", "coral", "simclr")
+    target: Literal["none", "unlabelled", "evaluated"] = "unlabelled"
+    candidates: tuple[Method, ...] = ("adabn", "nyul", "coral", "simclr")
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
     patience: Annotated[int, Field(ge=1, le=10_000)] = 6
     batch_size: Annotated[int, Field(ge=4, le=4096)] = 32
@@ -152,10 +152,10 @@ class Adapt(Section):
             raise ValueError(
                 f"adapt.filter_depth is {self.filter_depth}, but a filter needs a middle slice: 1, 3, 5 ..."
             )
-        if self.filter_depth > 1 and "masked" in (self.method, *self.ladder):
-            raise ValueError("adapt.method masked paints pictures over; with filter_depth above 1 take simclr or byol")
-        if "none" in self.ladder or len(set(self.ladder)) < len(self.ladder):
-            raise ValueError("adapt.ladder names a method twice, or none, where every ladder begins anyway")
+        if self.filter_depth > 1 and "masked" in (self.method, *self.candidates):
+            raise ValueError("adapt.method masked paints images over; with filter_depth above 1 take simclr or byol")
+        if "none" in self.candidates or len(set(self.candidates)) < len(self.candidates):
+            raise ValueError("adapt.candidates names a method twice, or none, where every search begins anyway")
         return self
 
 
@@ -179,11 +179,11 @@ class Finetune(Section):
     mix: Literal["none", "mixup", "cutmix"] = "none"
     mix_alpha: Annotated[float, Field(gt=0, le=10)] = 0.2
     average: Literal["none", "ema", "soup"] = "none"
-    looks: tuple[Literal["mirror", "crops"], ...] = ()
+    tta: tuple[Literal["mirror", "crops"], ...] = ()
 
 
 class Calibrate(Section):
-    """How forecasts become probabilities, and how they are judged."""
+    """How predictions become probabilities, and how they are evaluated."""
 
     test: Literal["closed", "open"] = "closed"
     form: Literal["refit", "ensemble"] = "refit"
@@ -239,7 +239,7 @@ class Release(Section):
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = "classifier"
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = "0.1.0"
     answered: Annotated[float, Field(gt=0, le=1)] = 0.9
-    outliers: Fraction = 0.05
+    ood_rate: Fraction = 0.05
     gates: Gates = Gates()
     include_features: bool = False
     exports: tuple[Literal["torchscript", "onnx"], ...] = ("torchscript", "onnx")
@@ -272,8 +272,10 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _a_blind_fold_is_blind(self) -> "Params":
-        if self.adapt.target == "judged" and any(name.startswith("blind-") for name in self.split.folds):
-            raise ValueError("split.folds names a blind- fold, but adapt.target: judged shows it the judged images")
+        if self.adapt.target == "evaluated" and any(name.startswith("blind-") for name in self.split.folds):
+            raise ValueError(
+                "split.folds names a blind- fold, but adapt.target: evaluated shows it the evaluated images"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,7 @@
-"""The seed of every random draw, from the project's seed and the name of what is drawn."""
+"""Derive the seed of every random draw from the project's seed and the name of the draw.
+
+The name of a draw never changes, even where the code's words do, so that equal seeds give equal draws in every version.
+"""
 
 import hashlib
 

@@ -21,9 +21,9 @@ import trials
 ARRANGEMENTS = {
     f"{name} {one.name}": one
     for name in cohorts.COHORTS
-    for one in (*cohorts.COHORTS[name]().judged, cohorts.COHORTS[name]().oracle)
+    for one in (*cohorts.COHORTS[name]().evaluated, cohorts.COHORTS[name]().oracle)
 }
-ARRANGEMENTS |= {what: finetune.arrangement_of(what, ("0",)) for what in ("inner", "official", "grouped", "wbc")}
+ARRANGEMENTS |= {what: finetune.arrangement_of(what, ("0",)) for what in ("validation", "official", "grouped", "wbc")}
 ARRANGEMENTS |= {f"paying {name}": one for name, one in paying.COHORTS.items()}
 
 

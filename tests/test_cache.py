@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from pipeline import cache
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from tests.conftest import ROOT
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -76,7 +76,7 @@ def test_what_is_left_out_does_not_change_the_hash(code):
 
 def test_code_that_dvc_yaml_lists_and_is_not_there_is_refused_by_name(code):
     (code / "pipeline" / "metrics" / "grouped_folds.py").unlink()
-    with pytest.raises(Refusal, match="split depends on pipeline/metrics/grouped_folds.py"):
+    with pytest.raises(UserError, match="split depends on pipeline/metrics/grouped_folds.py"):
         code_of("split")
 
 

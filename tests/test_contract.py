@@ -220,7 +220,7 @@ def outs_of(stage: str, kinds: tuple[str, ...] = ("outs", "metrics", "plots")) -
 def test_every_out_is_a_path_of_paths_py() -> None:
     known = {str(value) for value in vars(paths).values() if isinstance(value, Path)}
     known |= {str(path("0")) for path in (paths.adapted_encoder, paths.adaptation, paths.model, paths.network)}
-    known |= {str(path("0")) for path in (paths.adapted_sites, paths.ladder)}
+    known |= {str(path("0")) for path in (paths.adapted_sites, paths.search)}
     known |= {str(path("0")) for path in (paths.predictions, paths.features, paths.history, paths.recipe)}
     known |= {str(paths.REPORT.parent)}
     for stage in DVC:

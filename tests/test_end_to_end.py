@@ -25,7 +25,7 @@ CHANGES = {
 
 # A release names the commit of its code, which hangs on when it was made.
 DATED = dict.fromkeys(["GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"], "2026-01-01T00:00:00Z")
-JUDGING = {"calibrate", "evidence", "explain", "release", "report"}
+EVALUATING = {"calibrate", "evidence", "explain", "release", "report"}
 
 
 def offline(*command: str) -> list[str]:
@@ -114,7 +114,7 @@ def test_a_second_repro_runs_nothing(first_run):
     print(f"a second repro took {time.perf_counter() - start:.1f} s")
 
 
-def test_git_would_take_figures_and_curves_but_no_image_and_no_table_of_cases(first_run):
+def test_git_would_take_metrics_and_curves_but_no_image_and_no_table_of_cases(first_run):
     folder, *_ = first_run
     status = ["git", "status", "--porcelain", "-uall"]
     new = [line[3:] for line in subprocess.run(status, cwd=folder, capture_output=True, text=True).stdout.splitlines()]
@@ -128,9 +128,9 @@ def test_dvc_shows_one_short_set_of_metrics_with_the_same_keys_and_the_rest_stan
     shown = json.loads(dvc(folder, "metrics", "show", "--json"))[""]["data"]
     assert [Path(name).name for name in shown] == ["summary.json"]
     (sets,) = (entry["data"] for entry in shown.values())
-    assert set(sets) == {"internal", "locked"}
-    figures = {"n", "events", "auc", "log_loss", "brier", "calibration_slope", "ece"}
-    assert all(set(one) == figures and set(one["auc"]) == {"value", "lower", "upper"} for one in sets.values())
+    assert set(sets) == {"internal", "test"}
+    metrics = {"n", "events", "auc", "log_loss", "brier", "calibration_slope", "ece"}
+    assert all(set(one) == metrics and set(one["auc"]) == {"value", "lower", "upper"} for one in sets.values())
     files = {file.stem for file in (folder / "data/metrics").glob("*/*.json")}
     assert {"0", "1", "internal_calibrated", "internal_uncalibrated", "external_calibrated"} <= files
     assert "history.csv" in dvc(folder, "plots", "show", "--json") or (folder / "data/folds/0/history.csv").exists()
@@ -149,7 +149,7 @@ def test_a_change_in_calibration_or_in_assessing_retrains_nothing(first_run):
     before = (code.read_text(), (folder / "params.yaml").read_text())
     code.write_text(before[0] + "\n# another comment\n")
     edit(folder / "params.yaml", {"calibrate": {"bins": 7}})
-    assert "calibrate" in changed_stages(folder) <= JUDGING
+    assert "calibrate" in changed_stages(folder) <= EVALUATING
     assert stages_run(dvc(folder, "repro", "calibrate")) == ["calibrate"]
     code.write_text(before[0])
     (folder / "params.yaml").write_text(before[1])
@@ -159,7 +159,7 @@ def test_a_new_name_in_the_list_of_folds_trains_that_one_only(first_run):
     folder, *_ = first_run
     edit(folder / "params.yaml", {"split": {"folds": [0, 1, 2, "final"]}})
     assert stages_run(dvc(folder, "repro", "finetune@2")) == ["split", "adapt@2", "finetune@2"]
-    assert changed_stages(folder) <= JUDGING
+    assert changed_stages(folder) <= EVALUATING
 
 
 def test_the_report_asks_nothing_of_any_network_and_reads_well_in_a_browser(first_run, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import live
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def test_numbers_are_drawn_and_marks_and_words_are_not():
 
 def test_another_name_is_refused_by_those_that_there_are(monkeypatch):
     monkeypatch.setenv("MEDADAPT_LIVE", "wandb")
-    with pytest.raises(Refusal, match="'wandb'; it takes tensorboard or dvclive"):
+    with pytest.raises(UserError, match="'wandb'; it takes tensorboard or dvclive"):
         live.watched(print, "finetune", "0")
 
 
@@ -74,5 +74,5 @@ def test_a_missing_package_is_refused_with_the_cure(name, monkeypatch):
     monkeypatch.setenv("MEDADAPT_LIVE", name)
     for module in ("torch.utils.tensorboard", "dvclive"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(Refusal, match=r"medadapt\[live\]"):
+    with pytest.raises(UserError, match=r"medadapt\[live\]"):
         live.watched(print, "finetune", "0")

@@ -6,7 +6,7 @@ import yaml
 from pydantic import BaseModel
 
 from pipeline import params
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.seeds import seed_for
 from tests.conftest import ROOT
 
@@ -27,12 +27,12 @@ def written(tmp_path, **changes):
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(tmp_path):
-    with pytest.raises(Refusal, match=r"unknown key 'finetune.epocs'; the nearest known one is 'finetune.epochs'"):
+    with pytest.raises(UserError, match=r"unknown key 'finetune.epocs'; the nearest known one is 'finetune.epochs'"):
         params.load(written(tmp_path, finetune__epocs=3))
 
 
 def test_an_unknown_section_is_refused_with_the_nearest_known_one(tmp_path):
-    with pytest.raises(Refusal, match=r"unknown key 'calibrat'; the nearest known one is 'calibrate'"):
+    with pytest.raises(UserError, match=r"unknown key 'calibrat'; the nearest known one is 'calibrate'"):
         params.load(written(tmp_path, calibrat={}))
 
 
@@ -51,14 +51,14 @@ def test_an_unknown_section_is_refused_with_the_nearest_known_one(tmp_path):
         ({"preprocess__image_size": 100}, "preprocess.image_size"),
         ({"seed": "x"}, "seed"),
         ({"adapt__filter_depth": 2}, "needs a middle slice"),
-        ({"adapt__ladder": ["adabn", "adabn"]}, "names a method twice"),
-        ({"adapt__ladder": ["none"]}, "every ladder begins"),
-        ({"adapt__filter_depth": 3, "adapt__method": "masked"}, "masked paints pictures over"),
-        ({"adapt__target": "judged", "split__folds": [0, 1, "blind-ridge"]}, "names a blind- fold"),
+        ({"adapt__candidates": ["adabn", "adabn"]}, "names a method twice"),
+        ({"adapt__candidates": ["none"]}, "every search begins"),
+        ({"adapt__filter_depth": 3, "adapt__method": "masked"}, "masked paints images over"),
+        ({"adapt__target": "evaluated", "split__folds": [0, 1, "blind-ridge"]}, "names a blind- fold"),
     ],
 )
 def test_a_bad_value_is_refused_by_the_name_of_its_key(tmp_path, change, said):
-    with pytest.raises(Refusal, match=said):
+    with pytest.raises(UserError, match=said):
         params.load(written(tmp_path, **change))
 
 
@@ -70,7 +70,7 @@ def test_a_stage_is_handed_single_keys_of_a_section_and_no_other(tmp_path):
 
 
 def test_a_missing_file_names_the_cure(tmp_path):
-    with pytest.raises(Refusal, match="top folder"):
+    with pytest.raises(UserError, match="top folder"):
         params.load(tmp_path / "params.yaml")
 
 

@@ -18,13 +18,13 @@ from tests.conftest import ROOT
         "data/cohort/cases.csv",
         "data/cohort/simulated/north/sub-001/scan.nii.gz",
         "data/prepared/index.csv",
-        "data/split/copies.csv",
+        "data/split/duplicates.csv",
         "data/scratch/audit/0/result.json",
-        "data/scratch/preprocess/0/planes.npy",
+        "data/scratch/preprocess/0/channels.npy",
         "data/prepared/cases/case-0.npy",
         "data/split/0.csv",
         "data/adapted/0/encoder.safetensors",
-        "data/adapted/0/ladder.csv",
+        "data/adapted/0/search.csv",
         "data/folds/0/model.safetensors",
         "data/folds/0/predictions.csv",
         "data/folds/0/features.npz",
@@ -46,14 +46,14 @@ def test_git_ignores_every_image_table_of_cases_and_weight(file: str) -> None:
         "data/metrics/summary.json",
         "data/metrics/verdicts.csv",
         "data/metrics/roc.csv",
-        "data/metrics/ladder.csv",
+        "data/metrics/search.csv",
         "data/metrics/left_out.csv",
         "data/folds/0/history.csv",
         "data/openings.csv",
         "dvc.lock",
     ],
 )
-def test_git_keeps_figures_curves_and_the_count_of_openings(file: str) -> None:
+def test_git_keeps_metrics_curves_and_the_count_of_openings(file: str) -> None:
     assert subprocess.run(["git", "check-ignore", "-q", "--no-index", file], cwd=ROOT).returncode == 1, file
 
 
@@ -98,7 +98,7 @@ def test_the_augmentation_library_is_the_one_with_the_free_licence() -> None:
     assert "albumentationsx" not in installed
 
 
-def test_locked_requirements_name_hashes_and_no_address() -> None:
+def test_test_requirements_name_hashes_and_no_address() -> None:
     text = (ROOT / "requirements.txt").read_text()
     assert "--hash=sha256:" in text
     assert "://" not in text and "index-url" not in text

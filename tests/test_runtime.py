@@ -36,12 +36,12 @@ def test_items_drawn_ahead_come_in_their_order_and_errors_come_through():
     assert list(runtime.ahead(iter(range(50)))) == list(range(50))
     assert list(runtime.ahead([])) == []
 
-    def spoiled():
+    def corrupted():
         yield 1
-        raise ValueError("spoiled")
+        raise ValueError("corrupted")
 
-    with pytest.raises(ValueError, match="spoiled"):
-        list(runtime.ahead(spoiled()))
+    with pytest.raises(ValueError, match="corrupted"):
+        list(runtime.ahead(corrupted()))
 
 
 def test_the_next_item_is_drawn_while_the_present_one_is_used():
@@ -57,7 +57,7 @@ def test_the_next_item_is_drawn_while_the_present_one_is_used():
 
 
 def test_passes_drawn_ahead_hold_what_each_draws_in_any_order_and_after_one_that_was_left():
-    give = runtime.passes_ahead(lambda number: [(number, item) for item in range(number)])
+    give = runtime.prefetch_passes(lambda number: [(number, item) for item in range(number)])
     for number in (2, 3, 0, 1, 2, 5, 2):
         assert list(give(number)) == [(number, item) for item in range(number)]
     assert next(give(3)) == (3, 0)
@@ -74,7 +74,7 @@ def test_a_pass_begins_to_be_drawn_when_the_one_before_it_ends():
             begun.set()
         yield number
 
-    give = runtime.passes_ahead(draw)
+    give = runtime.prefetch_passes(draw)
     assert list(give(0)) == [0]
     assert begun.wait(10)
     assert list(give(1)) == [1]
@@ -83,8 +83,8 @@ def test_a_pass_begins_to_be_drawn_when_the_one_before_it_ends():
 def test_an_error_in_a_pass_comes_through():
     def draw(number):
         yield number
-        raise ValueError(f"spoiled {number}")
+        raise ValueError(f"corrupted {number}")
 
-    give = runtime.passes_ahead(draw)
-    with pytest.raises(ValueError, match="spoiled 3"):
+    give = runtime.prefetch_passes(draw)
+    with pytest.raises(ValueError, match="corrupted 3"):
         list(give(3))

@@ -45,9 +45,9 @@ class Rule:
     sets: Thresholds
     sure: float
 
-    def members(self, forecast: Floats) -> list[str]:
+    def members(self, prediction: Floats) -> list[str]:
         """Name the answers (m) that the set of one case holds; a promise needs a threshold, without one all stay."""
-        [marks] = sets_of(forecast[None], self.sets)
+        [marks] = sets_of(prediction[None], self.sets)
         return [name for name, mark in zip(self.answers, marks, strict=True) if mark]
 
     def as_json(self) -> dict[str, Any]:
@@ -90,15 +90,15 @@ def fit_rules(
     for number, label in enumerate(classes):
         known = np.isfinite(labels[:, number])
         if known.any():
-            forecast, truth = both_ways(probabilities[known, number]), labels[known, number].astype(np.int64)
-            rules.append(_rule(label, ABSENT_OR_PRESENT, forecast, truth, patients[known], coverage, answered))
+            prediction, truth = both_ways(probabilities[known, number]), labels[known, number].astype(np.int64)
+            rules.append(_rule(label, ABSENT_OR_PRESENT, prediction, truth, patients[known], coverage, answered))
     return rules
 
 
 def _rule(
     label: str,
     answers: tuple[str, ...],
-    forecast: Floats,
+    prediction: Floats,
     truth: Ints,
     patients: Names,
     coverage: float,
@@ -107,8 +107,8 @@ def _rule(
     alpha = round(1 - coverage, 9)
     each = [len(set(patients[truth == number])) for number in range(len(answers))]
     by: By = "class" if min(each) >= fewest(alpha) else None
-    sets = conformal_thresholds(forecast, truth, patients, alpha, by)
-    return Rule(label, answers, sets, abstention_threshold(forecast.max(axis=1), answered))
+    sets = conformal_thresholds(prediction, truth, patients, alpha, by)
+    return Rule(label, answers, sets, abstention_threshold(prediction.max(axis=1), answered))
 
 
 def told(rules: Sequence[Rule], probabilities: Floats, classes: Sequence[str]) -> tuple[str, list[str]]:
@@ -127,11 +127,11 @@ def told(rules: Sequence[Rule], probabilities: Floats, classes: Sequence[str]) -
     """
     sets, unsure = [], []
     for rule in rules:
-        forecast = probabilities
+        prediction = probabilities
         if rule.label:
-            forecast = both_ways(probabilities[[list(classes).index(rule.label)]])[0]
+            prediction = both_ways(probabilities[[list(classes).index(rule.label)]])[0]
         start = f"{rule.label}: " if rule.label else ""
-        sets.append(start + (" or ".join(rule.members(forecast)) or "none"))
-        if forecast.max() < rule.sure:
-            unsure.append(f"{start}{forecast.max():.3f} is below {rule.sure:.3f}")
+        sets.append(start + (" or ".join(rule.members(prediction)) or "none"))
+        if prediction.max() < rule.sure:
+            unsure.append(f"{start}{prediction.max():.3f} is below {rule.sure:.3f}")
     return "; ".join(sets), unsure

@@ -42,7 +42,7 @@ def metadata_config(
     description: str,
     intended_use: str,
     classes: Sequence[str],
-    planes: int,
+    channels: int,
     image_size: int,
     kind: str,
     calibration: Config,
@@ -91,12 +91,12 @@ def metadata_config(
                 "image": {
                     "type": "image",
                     "format": "magnitude",
-                    "num_channels": planes,
+                    "num_channels": channels,
                     "spatial_shape": [image_size, image_size],
                     "dtype": "float32",
                     "value_range": [0, 255],
                     "is_patch_data": False,
-                    "channel_def": {str(number): f"plane {number}" for number in range(planes)},
+                    "channel_def": {str(number): f"channel {number}" for number in range(channels)},
                 }
             },
             "outputs": {

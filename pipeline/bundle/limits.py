@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.bundle.decision import Rule, told
-from pipeline.metrics.ood import Alarm, Cloud, energy, share_beyond, signs_of
+from pipeline.metrics.ood import Alarm, Gaussian, energy, share_beyond, signs_of
 
 Floats = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ class Verdict:
     abstains : tuple of str
         Why no answer is given: `UNLIKE`, `UNSURE`, both or nothing.
     reason : str
-        The same with its figures.
+        The same with its metrics.
     score : float
         How far the scan is from the development scans; 0 is usual, 1 is what one in twenty reaches.
     nearest_site : str
@@ -45,15 +45,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Limits:
-    """All of it, as it goes with a model; see `answers` and `outliers`.
+    """All of it, as it goes with a model; see `decision` and `metrics.ood`.
 
     Attributes
     ----------
     rules : list of Rule
-    clouds, sites : list of Cloud
+    gaussians, sites : list of Gaussian
         Of the classes and of the sites in each member; distances are averaged over members. None of sites where they
         are not known.
-    looks : list of Cloud
+    appearances : list of Gaussian
         Of what the training cases of each member look like, see `imaging.appearance`.
     alarm : Alarm
     usual_site : tuple of float
@@ -63,14 +63,14 @@ class Limits:
     """
 
     rules: list[Rule]
-    clouds: list[Cloud]
-    sites: list[Cloud]
-    looks: list[Cloud]
+    gaussians: list[Gaussian]
+    sites: list[Gaussian]
+    appearances: list[Gaussian]
     alarm: Alarm
     usual_site: tuple[float, ...]
     several: bool
 
-    def judge(
+    def evaluate(
         self,
         logits: Floats,
         features: Sequence[Floats],
@@ -78,7 +78,7 @@ class Limits:
         probabilities: Floats,
         classes: Sequence[str],
     ) -> Verdict:
-        """Judge a scan by its logits (K,), each member's features (p,), its appearance (a,) and probabilities (K,)."""
+        """Evaluate a scan by logits (K,), features (p,) of each member, appearance (a,) and probabilities (K,)."""
         score = self.score(logits, features, appearance)
         members, unsure = told(self.rules, probabilities, classes)
         reasons = {}
@@ -95,9 +95,9 @@ class Limits:
 
     def score(self, logits: Floats, features: Sequence[Floats], appearance: Floats) -> Floats:
         """Score (1,) how far one scan is from the development scans, as `alarm` does."""
-        apart = mean_distances(self.clouds, [one[None] for one in features]).min(axis=1)
-        looks = mean_distances(self.looks, [appearance[None]] * len(self.looks)).min(axis=1)
-        return self.alarm.score(signs_of(energy(logits[None], self.several), apart, looks))
+        apart = mean_distances(self.gaussians, [one[None] for one in features]).min(axis=1)
+        appearances = mean_distances(self.appearances, [appearance[None]] * len(self.appearances)).min(axis=1)
+        return self.alarm.score(signs_of(energy(logits[None], self.several), apart, appearances))
 
     def as_json(self) -> dict[str, Any]:
         """Give plain values."""
@@ -106,9 +106,9 @@ class Limits:
             "alarm": self.alarm.as_json(),
             "usual_site": list(self.usual_site),
             "several": self.several,
-            "clouds": [cloud.as_json() for cloud in self.clouds],
-            "sites": [cloud.as_json() for cloud in self.sites],
-            "looks": [cloud.as_json() for cloud in self.looks],
+            "gaussians": [gaussian.as_json() for gaussian in self.gaussians],
+            "sites": [gaussian.as_json() for gaussian in self.sites],
+            "appearances": [gaussian.as_json() for gaussian in self.appearances],
         }
 
     @classmethod
@@ -121,11 +121,17 @@ class Limits:
             If it is something else.
         """
         rules = [Rule.from_json(one) for one in values["rules"]]
-        clouds, sites, looks = ([Cloud.from_json(one) for one in values[what]] for what in ("clouds", "sites", "looks"))
+        gaussians, sites, appearances = (
+            [Gaussian.from_json(one) for one in values[what]] for what in ("gaussians", "sites", "appearances")
+        )
         usual = tuple(values["usual_site"])
-        return cls(rules, clouds, sites, looks, Alarm.from_json(values["alarm"]), usual, bool(values["several"]))
+        return cls(
+            rules, gaussians, sites, appearances, Alarm.from_json(values["alarm"]), usual, bool(values["several"])
+        )
 
 
-def mean_distances(clouds: Sequence[Cloud], features: Sequence[Floats]) -> Floats:
+def mean_distances(gaussians: Sequence[Gaussian], features: Sequence[Floats]) -> Floats:
     """Average over members the distances (n, number of groups) of features, (n, p) of each, to each mean."""
-    return np.asarray(np.mean([cloud.distances(one) for cloud, one in zip(clouds, features, strict=True)], axis=0))
+    return np.asarray(
+        np.mean([gaussian.distances(one) for gaussian, one in zip(gaussians, features, strict=True)], axis=0)
+    )

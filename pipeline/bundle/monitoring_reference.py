@@ -1,4 +1,4 @@
-"""What new patients are compared with: the forecasts of development cases by models that were not trained on them."""
+"""What new patients are compared with: the predictions of development cases by models that were not trained on them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,13 +18,13 @@ DIGITS = 6
 
 
 def reference_of(
-    forecasts: pd.DataFrame, labels: Labels, classes: Sequence[str], scans: int, refused: int
+    predictions: pd.DataFrame, labels: Labels, classes: Sequence[str], scans: int, refused: int
 ) -> dict[str, Any]:
-    """Keep sorted figures of one scan of each patient, which name nobody.
+    """Keep sorted metrics of one scan of each patient, which name nobody.
 
     Parameters
     ----------
-    forecasts : pandas.DataFrame
+    predictions : pandas.DataFrame
         Development cases with columns patient, ood_score, and probability_0, ... in the order of `classes`.
     labels : (n,) int or (n, C) float
         Numbers of their classes; or, where each label stands by itself, 1, 0 and NaN for not known.
@@ -35,30 +35,30 @@ def reference_of(
     Returns
     -------
     dict
-        `patients`; `scans` and `refused`; `forecasts`, by class the sorted probabilities; `ood_score`, sorted;
+        `patients`; `scans` and `refused`; `predictions`, by class the sorted probabilities; `ood_score`, sorted;
         `log_loss`, sorted, by label where each stands by itself.
     """
-    one_each = (~forecasts["patient"].duplicated()).to_numpy()
-    first, several = forecasts[one_each], labels.ndim == 2
+    one_each = (~predictions["patient"].duplicated()).to_numpy()
+    first, several = predictions[one_each], labels.ndim == 2
     values = first[[f"probability_{number}" for number in range(len(classes))]].to_numpy()
     losses = {name: in_order(loss) for name, (loss, _) in losses_of(values, labels[one_each], classes).items()}
     return {
         "patients": len(first),
         "scans": scans,
         "refused": refused,
-        "forecasts": {name: in_order(values[:, classes.index(name)]) for name in judged_classes(classes, several)},
+        "predictions": {name: in_order(values[:, classes.index(name)]) for name in evaluated_classes(classes, several)},
         "ood_score": in_order(first["ood_score"]),
         "log_loss": losses if several else losses[""],
     }
 
 
-def judged_classes(classes: Sequence[str], several: bool) -> Sequence[str]:
-    """Name the classes whose forecasts are watched; of two that exclude each other the second one says it all."""
+def evaluated_classes(classes: Sequence[str], several: bool) -> Sequence[str]:
+    """Name the classes whose predictions are watched; of two that exclude each other the second one says it all."""
     return classes[1:] if len(classes) == 2 and not several else classes
 
 
 def losses_of(probabilities: Floats, labels: Labels, classes: Sequence[str]) -> dict[str, tuple[Floats, Ints]]:
-    """Give the losses (m,) of forecasts (n, K), and which of the n they are of: by label, or "" of exclusive classes.
+    """Give the losses (m,) of predictions (n, K), and which of the n they are of: by label, or "" of exclusive classes.
 
     A label that is known of no case has none.
     """
@@ -66,7 +66,7 @@ def losses_of(probabilities: Floats, labels: Labels, classes: Sequence[str]) -> 
         cases = np.arange(len(labels))
         return {"": (log_loss(probabilities[cases, labels]), cases)}
     views = views_of(probabilities, labels, classes)
-    return {one.name: (log_loss(np.where(one.events, one.forecast, 1 - one.forecast)), one.rows) for one in views}
+    return {one.name: (log_loss(np.where(one.events, one.prediction, 1 - one.prediction)), one.rows) for one in views}
 
 
 def log_loss(probability: Any) -> Any:

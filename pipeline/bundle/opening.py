@@ -35,7 +35,7 @@ class Opened:
         What `calibrator_from` of `pipeline.assessing` takes: the map's method, activation and numbers.
     classes : list of str
     kind : str
-        "volume" or "picture".
+        "volume" or "image".
     status : str
         "validated" or "candidate".
     """

@@ -38,7 +38,7 @@ class Look:
     features : list of (p,)
         What the head of each member saw.
     prepared : Prepared
-        The planes that they saw, and where these lie in the scan.
+        The channels that they saw, and where these lie in the scan.
     """
 
     logits: Logits
@@ -75,7 +75,7 @@ def looks_by(network: Mapping[str, Any], weights: Path, preparation: Config) -> 
     def look(file: Path, site: str | None) -> Look:
         loaded.at(site)
         prepared = steps.prepare_file(file)
-        found = [member.look(torch.from_numpy(prepared.planes)[None]) for member in members_of(loaded)]
+        found = [member.look(torch.from_numpy(prepared.channels)[None]) for member in members_of(loaded)]
         logits = mean_of([one.logits for one in found])
         return Look(logits.double().numpy()[0], [one.features.double().numpy()[0] for one in found], prepared)
 

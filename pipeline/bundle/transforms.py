@@ -16,7 +16,7 @@ Config = dict[str, Any]
 
 
 class PrepareScand(MapTransform):
-    """Read the scan that `data[key]` names and give the planes that the network takes.
+    """Read the scan that `data[key]` names and give the channels that the network takes.
 
     Parameters
     ----------
@@ -35,11 +35,11 @@ class PrepareScand(MapTransform):
         self.steps = Steps.from_json({"geometry": geometry, "policy": policy, "deface": deface})
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace each path by its (C, H, W) float32 planes, whole numbers from 0 to 255."""
+        """Replace each path by its (C, H, W) float32 channels, whole numbers from 0 to 255."""
         prepared = dict(data)
         for key in self.keys:
-            planes = self.steps.prepare_file(Path(prepared[key])).planes
-            prepared[key] = torch.from_numpy(planes).float()
+            channels = self.steps.prepare_file(Path(prepared[key])).channels
+            prepared[key] = torch.from_numpy(channels).float()
         return prepared
 
 

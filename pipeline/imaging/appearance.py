@@ -10,12 +10,12 @@ GREYS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 BLOCKS = 4  # along each side
 
 
-def appearance(planes: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Describe the planes of a case.
+def appearance(channels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Describe the channels of a case.
 
     Parameters
     ----------
-    planes : (P, H, W) uint8
+    channels : (P, H, W) uint8
         As prepared; H and W at least `BLOCKS`.
 
     Returns
@@ -23,9 +23,9 @@ def appearance(planes: NDArray[np.uint8]) -> NDArray[np.float64]:
     (28,) float64
         Quantiles of the grey values; the logarithms of the mean step from row to row, from column to column and of the
         standard deviation; the correlation of each pixel with the next in either direction; and the mean of each of
-        4 x 4 blocks of the mean plane, row by row. Grey values count from 0 to 255.
+        4 x 4 blocks of the mean channel, row by row. Grey values count from 0 to 255.
     """
-    greys = planes.astype(np.float64)
+    greys = channels.astype(np.float64)
     steps = [np.abs(np.diff(greys, axis=axis)).mean() for axis in (1, 2)]
     centred = greys - greys.mean()
     variance = (centred**2).mean() + 1e-3  # of a blank scan the correlations are 0
@@ -40,7 +40,7 @@ def appearance(planes: NDArray[np.uint8]) -> NDArray[np.float64]:
     )
 
 
-def _blocks(plane: NDArray[np.float64]) -> NDArray[np.float64]:
-    rows, columns = (np.linspace(0, side, BLOCKS + 1).astype(int) for side in plane.shape)
-    sums = np.add.reduceat(np.add.reduceat(plane, rows[:-1], axis=0), columns[:-1], axis=1)
+def _blocks(channel: NDArray[np.float64]) -> NDArray[np.float64]:
+    rows, columns = (np.linspace(0, side, BLOCKS + 1).astype(int) for side in channel.shape)
+    sums = np.add.reduceat(np.add.reduceat(channel, rows[:-1], axis=0), columns[:-1], axis=1)
     return np.asarray((sums / np.outer(np.diff(rows), np.diff(columns))).ravel())

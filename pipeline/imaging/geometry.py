@@ -17,24 +17,24 @@ class Geometry:
 
     Attributes
     ----------
-    kind : {"volume", "picture"}
+    kind : {"volume", "image"}
     image_size : int
-        Rows and columns of a stored plane.
+        Rows and columns of a stored channel.
     slices : int
-        Instances of a case that the encoder sees one by one; 1 for a picture.
+        Instances of a case that the encoder sees one by one; 1 for a image.
     channels : int
-        Planes of an instance: its neighbouring slices times the intensity windows, or the channels of a picture.
+        Channels of an instance: its neighbouring slices times the intensity windows, or the channels of a image.
     spacing : tuple of float or None
-        Millimetres between columns, rows and planes of a stored volume; None for pictures.
+        Millimetres between columns, rows and channels of a stored volume; None for images.
     fit : {"pad", "stretch"}
-        How a picture that is not square becomes square.
+        How a image that is not square becomes square.
     intensity : "keep", "percentile", "zscore" or windows
-        What becomes 0 and 255; each window (low, high) makes a plane of its own.
+        What becomes 0 and 255; each window (low, high) makes a channel of its own.
     crop : {"none", "foreground"}
         Whether a volume is cut to what is not background first.
     """
 
-    kind: Literal["volume", "picture"]
+    kind: Literal["volume", "image"]
     image_size: int
     slices: int
     channels: int
@@ -45,7 +45,7 @@ class Geometry:
 
     @property
     def windows(self) -> int:
-        """Count the intensity windows, each of which makes a plane."""
+        """Count the intensity windows, each of which makes a channel."""
         return len(self.intensity) if isinstance(self.intensity, tuple) else 1
 
     @property
@@ -55,7 +55,7 @@ class Geometry:
 
     @property
     def stored_channels(self) -> int:
-        """Count the planes of a stored case."""
+        """Count the channels of a stored case."""
         return self.slices * self.channels
 
     def as_json(self) -> dict[str, Any]:

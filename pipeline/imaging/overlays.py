@@ -25,14 +25,14 @@ def on_slices(maps: Floats, geometry: Geometry) -> Floats:
     Returns
     -------
     (D, H, W)
-        D is `geometry.depth`; 1 of a picture, whose planes are its colours.
+        D is `geometry.depth`; 1 of a image, whose channels are its colours.
     """
     depth = geometry.depth if geometry.kind == "volume" else 1
     return np.repeat(maps, depth // len(maps), axis=0)
 
 
 def write_overlay(maps: Floats, placement: Placement, geometry: Geometry, stem: Path) -> Path:
-    """Lay a map back over its scan's own grid and write it: NIfTI for a volume, PNG for a picture.
+    """Lay a map back over its scan's own grid and write it: NIfTI for a volume, PNG for a image.
 
     Parameters
     ----------
@@ -47,10 +47,10 @@ def write_overlay(maps: Floats, placement: Placement, geometry: Geometry, stem: 
     Returns
     -------
     Path
-        Voxels are float32 from 0 to 1; pixels of a picture 0 to 255.
+        Voxels are float32 from 0 to 1; pixels of a image 0 to 255.
     """
     laid = placement.on_scan(on_slices(maps, geometry)).clip(0, 1)
-    if geometry.kind == "picture":
+    if geometry.kind == "image":
         file = stem.with_name(f"{stem.name}.png")
         Image.fromarray(np.rint(laid[0] * 255).astype(np.uint8)).save(file)
         return file

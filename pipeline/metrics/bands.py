@@ -1,4 +1,4 @@
-"""A figure along a curve, with its interval at each point."""
+"""A metric along a curve, with its interval at each point."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ def band(name: str, values: Floats, confidence: float) -> dict[str, Floats]:
     Parameters
     ----------
     name : str
-        Of the figure, and of the first column.
+        Of the metric, and of the first column.
     values : (1 + R, G)
         The curve on the sample, then on each replicate, at G points.
 

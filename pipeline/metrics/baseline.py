@@ -1,4 +1,4 @@
-"""What could be forecast without any image, from the site, the age, the sex: the images must add to that."""
+"""What could be predicted without any image, from the site, the age, the sex: the images must add to that."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,7 +21,7 @@ from pipeline.metrics.subgroups import COLUMN, as_text, is_measured
 from pipeline.metrics.summary import counts_of, in_columns, limits_of
 
 Floats = NDArray[np.float64]
-Figure = Callable[[Floats], Floats]
+Metric = Callable[[Floats], Floats]
 
 C = 1.0  # inverse regularisation strength of the ridge, as in scikit-learn, fixed: nothing is tuned for a baseline
 POOLED, WITHIN = "all cases together", "mean of folds"
@@ -47,16 +47,16 @@ def baselines_of(names: Sequence[str]) -> dict[str, list[str]]:
     return {"site": ["site"], told: further, f"site, {told}": ["site", *further]}
 
 
-def non_image_forecast(train: pd.DataFrame, train_labels: Labels, judged: pd.DataFrame, n_classes: int) -> Floats:
-    """Forecast cases by a logistic regression on columns of the table, fitted on the training cases of their fold.
+def non_image_prediction(train: pd.DataFrame, train_labels: Labels, evaluated: pd.DataFrame, n_classes: int) -> Floats:
+    """Predict cases by a logistic regression on columns of the table, fitted on the training cases of their fold.
 
     Words are spread over indicators, a missing one being a word of its own; numbers are standardised and enter as a
     straight line, a missing one as the median with an indicator. The ridge penalty has a fixed `C`.
 
     Parameters
     ----------
-    train, judged : pandas.DataFrame
-        The same columns, of m training cases and of the n to be judged. What is a number, the training cases tell.
+    train, evaluated : pandas.DataFrame
+        The same columns, of m training cases and of the n to be evaluated. What is a number, the training cases tell.
     train_labels : (m,) int or (m, K) float
         Numbers of classes; or, where each label stands by itself, 1, 0 and NaN for not known.
     n_classes : int
@@ -66,29 +66,31 @@ def non_image_forecast(train: pd.DataFrame, train_labels: Labels, judged: pd.Dat
     (n, K)
         Rows sum to one; where each label stands by itself, one half for a label that no training case knows.
     """
-    train, judged = train.apply(as_text), judged.apply(as_text)
+    train, evaluated = train.apply(as_text), evaluated.apply(as_text)
     if train_labels.ndim == 1:
-        return _fitted_forecast(train, train_labels, judged, n_classes)
-    forecast = np.full((len(judged), n_classes), 0.5)
+        return _fitted_prediction(train, train_labels, evaluated, n_classes)
+    prediction = np.full((len(evaluated), n_classes), 0.5)
     for number, column in enumerate(train_labels.T):
         known = np.isfinite(column)
         if known.any():
-            forecast[:, number] = _fitted_forecast(train[known], column[known].astype(np.int64), judged, 2)[:, 1]
-    return forecast
+            prediction[:, number] = _fitted_prediction(train[known], column[known].astype(np.int64), evaluated, 2)[:, 1]
+    return prediction
 
 
-def _fitted_forecast(train: pd.DataFrame, labels: NDArray[np.int64], judged: pd.DataFrame, n_classes: int) -> Floats:
-    """Forecast the classes (n, K) that training cases have; the others get 0."""
+def _fitted_prediction(
+    train: pd.DataFrame, labels: NDArray[np.int64], evaluated: pd.DataFrame, n_classes: int
+) -> Floats:
+    """Predict the classes (n, K) that training cases have; the others get 0."""
     present = np.unique(labels)
-    forecast = np.zeros((len(judged), n_classes))
+    prediction = np.zeros((len(evaluated), n_classes))
     if len(present) == 1:
-        forecast[:, present] = 1
-        return forecast
+        prediction[:, present] = 1
+        return prediction
     numbers = [column for column in train if is_measured(train[column])]
     model = _regression(numbers, [column for column in train if column not in numbers])
     model.fit(_with_numbers(train, numbers), labels)
-    forecast[:, present] = model.predict_proba(_with_numbers(judged, numbers))
-    return forecast
+    prediction[:, present] = model.predict_proba(_with_numbers(evaluated, numbers))
+    return prediction
 
 
 def _with_numbers(table: pd.DataFrame, numbers: Sequence[str]) -> pd.DataFrame:
@@ -112,23 +114,23 @@ def baseline_table(
 ) -> pd.DataFrame:
     """Set the AUC of the model beside that of each baseline on the same cases.
 
-    Forecasts of several folds, pooled, mix models of different offsets, and the AUC of a baseline suffers most: a fold
-    that holds out more events has fewer of them in training, so its forecasts are lower where they should be higher,
-    and the site alone falls below one half. So with `folds` every baseline has a second row, the mean of the AUCs
-    within folds, in which offsets cancel; where both differ, that one is the comparison to believe.
+    Predictions of several folds, pooled, mix models of different offsets, and the AUC of a baseline suffers most: a
+    fold that holds out more events has fewer of them in training, so its predictions are lower where they should be
+    higher, and the site alone falls below one half. So with `folds` every baseline has a second row, the mean of the
+    AUCs within folds, in which offsets cancel; where both differ, that one is the comparison to believe.
 
     Parameters
     ----------
     model : (n, K)
     baselines : mapping of (n, K)
-        By name, as `non_image_forecast` gives them.
+        By name, as `non_image_prediction` gives them.
     labels : (n,) int or (n, K) float
         Numbers of classes; or, where each label stands by itself, 1, 0 and NaN for not known.
     patients : (n,) str
     weights : (1 + R, n)
         As `bootstrap.cluster_weights` gives them.
     folds : (n,) str, optional
-        The fold that held each case out; None where one model judged all.
+        The fold that held each case out; None where one model evaluated all.
 
     Returns
     -------
@@ -142,15 +144,15 @@ def baseline_table(
     ways = {POOLED: _auc} | ({WITHIN: partial(_auc_within, folds)} if folds is not None else {})
     rows = [
         {"baseline": name, "over": over, **counts}
-        | _compared(partial(auc, model, labels), partial(auc, forecast, labels), weights, confidence)
-        | {"p_delong": _delong(model, forecast, labels, patients) if over == POOLED else np.nan}
-        for name, forecast in baselines.items()
+        | _compared(partial(auc, model, labels), partial(auc, prediction, labels), weights, confidence)
+        | {"p_delong": _delong(model, prediction, labels, patients) if over == POOLED else np.nan}
+        for name, prediction in baselines.items()
         for over, auc in ways.items()
     ]
     return pd.DataFrame(rows, columns=BASELINES)
 
 
-def _compared(model: Figure, baseline: Figure, weights: Floats, confidence: float) -> dict[str, Any]:
+def _compared(model: Metric, baseline: Metric, weights: Floats, confidence: float) -> dict[str, Any]:
     found = estimate_all({"auc": baseline, "model_auc": model}, weights, confidence)
     apart = paired_difference(model, baseline, weights, confidence).as_json()
     limits = in_columns({**{name: one.as_json() for name, one in found.items()}, "difference": apart})

@@ -1,4 +1,4 @@
-"""Intervals for every figure at once, by drawing patients, not images."""
+"""Intervals for every metric at once, by drawing patients, not images."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-BLOCK = 50  # replicates at a time: what a figure computes on the way then stays in the processor's cache
+BLOCK = 50  # replicates at a time: what a metric computes on the way then stays in the processor's cache
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its percentile interval; None where it cannot be computed on these cases."""
+    """A metric with its percentile interval; None where it cannot be computed on these cases."""
 
     value: float | None
     lower: float | None
@@ -41,27 +41,27 @@ def cluster_weights(patients: NDArray[np.str_], replicates: int, seed: int) -> F
     return np.vstack([np.ones(len(patients)), draws[:, rows]]).astype(np.float64)
 
 
-def estimate(figure: Callable[[Floats], Floats], weights: Floats, confidence: float) -> Estimate:
-    """Compute a figure on the sample and on its replicates; replicates without a value are left out.
+def estimate(metric: Callable[[Floats], Floats], weights: Floats, confidence: float) -> Estimate:
+    """Compute a metric on the sample and on its replicates; replicates without a value are left out.
 
     Parameters
     ----------
-    figure : callable
+    metric : callable
         Weights (R, n) to values (R,).
     weights : (1 + R, n)
         As `cluster_weights` gives them.
     confidence : float
         Level of the interval, e.g. 0.95.
     """
-    return estimate_of(in_blocks(figure, weights), confidence)
+    return estimate_of(in_blocks(metric, weights), confidence)
 
 
-def in_blocks(figure: Callable[[NDArray[Any]], Floats], rows: NDArray[Any]) -> Floats:
-    """Compute a figure (R,), or a curve (R, G), for `BLOCK` rows of weights, or of drawn events, after the other.
+def in_blocks(metric: Callable[[NDArray[Any]], Floats], rows: NDArray[Any]) -> Floats:
+    """Compute a metric (R,), or a curve (R, G), for `BLOCK` rows of weights, or of drawn events, after the other.
 
     The values are those of all rows at once, but they take half of the time or less.
     """
-    return np.concatenate([figure(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK)])
+    return np.concatenate([metric(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK)])
 
 
 def estimate_of(values: Floats, confidence: float) -> Estimate:
@@ -77,17 +77,17 @@ def estimate_of(values: Floats, confidence: float) -> Estimate:
 
 
 def estimate_all(
-    figures: Mapping[str, Callable[[Floats], Floats]], weights: Floats, confidence: float
+    metrics: Mapping[str, Callable[[Floats], Floats]], weights: Floats, confidence: float
 ) -> dict[str, Estimate]:
-    """Estimate several figures on the same replicates."""
-    return {name: estimate(figure, weights, confidence) for name, figure in figures.items()}
+    """Estimate several metrics on the same replicates."""
+    return {name: estimate(metric, weights, confidence) for name, metric in metrics.items()}
 
 
 def distance_estimate(found: Estimate, plug_in: float | None = None) -> Estimate:
     """Turn the percentile interval of a distance into one that chance does not push away from 0.
 
     Drawing cases again adds chance to a plug-in distance a second time, so that percentiles lie too high. The basic
-    interval, plug-in + value - percentile, takes that off (Davison and Hinkley 1997, section 5.2; of a debiased figure:
+    interval, plug-in + value - percentile, takes that off (Davison and Hinkley 1997, section 5.2; of a debiased metric:
     `bootstrap_uncertainty` in the library of Kumar, Liang, Ma 2019). It is then cut at 0 and widened to hold the value.
     Where calibration is perfect it seldom reaches down to 0 all the same: that `calibration.if_perfect` tells.
 
@@ -96,7 +96,7 @@ def distance_estimate(found: Estimate, plug_in: float | None = None) -> Estimate
     found : Estimate
         As `bootstrap.estimate` gives it.
     plug_in : float, optional
-        The plug-in figure, where the value is debiased.
+        The plug-in metric, where the value is debiased.
     """
     if found.value is None or found.lower is None or found.upper is None:
         return found

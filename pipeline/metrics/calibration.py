@@ -1,7 +1,7 @@
-"""How far forecasts mean what they say: in the large, in their slope, in bins, and by isotonic regression.
+"""How far predictions mean what they say: in the large, in their slope, in bins, and by isotonic regression.
 
 As in `metrics`, weights are (R, n) and R values are returned. Events are (n,), or (R, n) where each weighting has its
-own: so `if_perfect` asks of any figure what it would be if the forecasts were right.
+own: so `if_perfect` asks of any metric what it would be if the predictions were right.
 """
 
 from collections.abc import Callable
@@ -19,16 +19,16 @@ from pipeline.metrics.discrimination import SMALLEST, Floats, Ints, Labels, mean
 
 Marks = NDArray[np.bool_]
 Names = NDArray[np.str_]
-Figure = Callable[[Floats, Marks, Floats], Floats]  # forecasts (n,), events (n,) or (R, n), weights (R, n) to (R,)
+Metric = Callable[[Floats, Marks, Floats], Floats]  # predictions (n,), events (n,) or (R, n), weights (R, n) to (R,)
 
-CERTAIN = 1e-3  # every residual below it: the forecasts separate the events
+CERTAIN = 1e-3  # every residual below it: the predictions separate the events
 MAX_SLOPE = 1e3
 BOLD = 0.1  # Newton's steps up to it go uphill by themselves
 STILL = 1e-10  # Newton's steps below it change nothing that is shown
 
 
-def judged_confidence(probabilities: Floats, labels: Labels) -> tuple[Floats, Marks]:
-    """Pick the probabilities whose calibration is judged, and whether their event happened.
+def evaluated_confidence(probabilities: Floats, labels: Labels) -> tuple[Floats, Marks]:
+    """Pick the probabilities whose calibration is evaluated, and whether their event happened.
 
     Two classes: the last class's. More: the most probable class's ("top-label"). Labels that stand each by itself
     (n, C), NaN where not known: those of every known pair of case and label ("micro").
@@ -42,9 +42,9 @@ def judged_confidence(probabilities: Floats, labels: Labels) -> tuple[Floats, Ma
 
 
 def observed_expected(confidence: Floats, events: Marks, weights: Floats) -> Floats:
-    """Divide the events that happened by those that were forecast (O:E): 1 is right, below 1 too many were forecast.
+    """Divide the events that happened by those that were predicted (O:E): 1 is right, below 1 too many were predicted.
 
-    NaN where none was forecast.
+    NaN where none was predicted.
     """
     return ratio((weights * events).sum(axis=1), weights @ confidence)
 
@@ -52,7 +52,7 @@ def observed_expected(confidence: Floats, events: Marks, weights: Floats) -> Flo
 def calibration_in_the_large(confidence: Floats, events: Marks, weights: Floats) -> Floats:
     """Calibration intercept: a of logit P(y) = a + logit p, by maximum likelihood.
 
-    0 is right; below 0 the forecasts are too high (Cox 1958; Van Calster et al. 2019, "Achilles heel", table 2.)
+    0 is right; below 0 the predictions are too high (Cox 1958; Van Calster et al. 2019, "Achilles heel", table 2.)
     """
     offset = logit(confidence)
     intercept = np.zeros(len(weights))
@@ -71,7 +71,7 @@ def calibration_slope(confidence: Floats, events: Marks, weights: Floats) -> Flo
     Returns
     -------
     (R,)
-        NaN where the forecasts separate the events and no finite slope exists.
+        NaN where the predictions separate the events and no finite slope exists.
     """
     return logistic_line(confidence, events, weights)[:, 1]
 
@@ -81,7 +81,7 @@ def logistic_line(confidence: Floats, events: Marks, weights: Floats) -> Floats:
     x = logit(confidence)
     scale = np.std(x) or 1.0
     design = np.stack([np.ones_like(x), x / scale])
-    coefficients = np.tile([0.0, scale], (len(weights), 1))  # the forecasts as they are
+    coefficients = np.tile([0.0, scale], (len(weights), 1))  # the predictions as they are
     for _ in range(50):
         fitted = expit(coefficients @ design)
         gradient = (weights * (events - fitted)) @ design.T
@@ -140,7 +140,7 @@ def multiclass_slope(probabilities: Floats, labels: Ints, weights: Floats) -> Fl
 def bin_of(confidence: Floats, bins: int, mass: bool = False) -> Ints:
     """Find the bin of each probability: of equal width, 1.0 falling into the last one, or of equal mass.
 
-    Bins of equal mass end at the k/bins quantiles of these forecasts. Equal forecasts share a bin, so that bins of
+    Bins of equal mass end at the k/bins quantiles of these predictions. Equal predictions share a bin, so that bins of
     many ties are larger, and others empty.
     """
     if not mass:
@@ -153,7 +153,7 @@ def calibration_error(confidence: Floats, events: Marks, weights: Floats, bins: 
     """Compute the expected calibration error: sum_b n_b / n |mean y - mean p| over bins, plug-in.
 
     (Naeini, Cooper, Hauskrecht 2015; Guo et al. 2017, equation 3; of equal mass: Nixon et al. 2019.) It
-    is above 0 for perfect forecasts too: read it beside `calibration_error_if_perfect`.
+    is above 0 for perfect predictions too: read it beside `calibration_error_if_perfect`.
     """
     gaps = (weights * (events - confidence)) @ _to_bins(confidence, bins, mass)
     return ratio(np.abs(gaps).sum(axis=1), weights.sum(axis=1))
@@ -162,20 +162,20 @@ def calibration_error(confidence: Floats, events: Marks, weights: Floats, bins: 
 def calibration_error_if_perfect(
     confidence: Floats, bins: int, replicates: int, seed: int, patients: Names, mass: bool = False
 ) -> Floats:
-    """Compute the calibration error at this n if the forecasts were right: (replicates,), as `if_perfect`."""
+    """Compute the calibration error at this n if the predictions were right: (replicates,), as `if_perfect`."""
     return if_perfect(partial(calibration_error, bins=bins, mass=mass), confidence, replicates, seed, patients)
 
 
-def if_perfect(figure: Figure, confidence: Floats, replicates: int, seed: int, patients: Names) -> Floats:
-    """Draw events from the forecasts themselves, and compute what a figure is when calibration is perfect.
+def if_perfect(metric: Metric, confidence: Floats, replicates: int, seed: int, patients: Names) -> Floats:
+    """Draw events from the predictions themselves, and compute what a metric is when calibration is perfect.
 
-    One uniform number is drawn for each patient, and an image has its event where its forecast lies above it: every
-    forecast is right, and the images of a patient go together as far as their forecasts let them. Drawn one by one,
+    One uniform number is drawn for each patient, and an image has its event where its prediction lies above it: every
+    prediction is right, and the images of a patient go together as far as their predictions let them. Drawn one by one,
     images that share their truth would look far too well calibrated by chance.
 
     Parameters
     ----------
-    figure : callable
+    metric : callable
     confidence : (n,)
     replicates, seed : int
     patients : (n,)
@@ -186,13 +186,13 @@ def if_perfect(figure: Figure, confidence: Floats, replicates: int, seed: int, p
     """
     names, patient = np.unique(patients, return_inverse=True)
     draws = np.random.default_rng(seed).random((replicates, len(names)))[:, patient] < confidence
-    return in_blocks(lambda events: figure(confidence, events, np.ones(events.shape)), draws)
+    return in_blocks(lambda events: metric(confidence, events, np.ones(events.shape)), draws)
 
 
 def squared_error(confidence: Floats, events: Marks, weights: Floats, bins: int, mass: bool = False) -> Floats:
     """Compute the squared calibration error: sum_b n_b / n (mean y - mean p)^2 over bins, plug-in.
 
-    Of perfect forecasts it is the sum over bins of the mean of p (1 - p), divided by n: about bins / (6 n) if p is
+    Of perfect predictions it is the sum over bins of the mean of p (1 - p), divided by n: about bins / (6 n) if p is
     uniform.
     """
     to_bins = _to_bins(confidence, bins, mass)
@@ -203,16 +203,16 @@ def squared_error(confidence: Floats, events: Marks, weights: Floats, bins: int,
 def squared_error_debiased(confidence: Floats, events: Marks, weights: Floats, bins: int, mass: bool = False) -> Floats:
     """Compute the squared calibration error less what chance adds to it: 0 on average if calibration is perfect.
 
-    (mean r)^2 of a bin, r = y - p, is reduced by the variance of r over n_b. Where a bin has one forecast that is
+    (mean r)^2 of a bin, r = y - p, is reduced by the variance of r over n_b. Where a bin has one prediction that is
     mean y (1 - mean y) / (n_b - 1), as in Broecker 2012 ("Estimating reliability and resolution of probability
-    forecasts through decomposition of the empirical score") and Kumar, Liang, Ma 2019 ("Verified uncertainty
-    calibration", section 5); where forecasts differ within a bin, theirs would take off the spread of p too. Cases
+    predictions through decomposition of the empirical score") and Kumar, Liang, Ma 2019 ("Verified uncertainty
+    calibration", section 5); where predictions differ within a bin, theirs would take off the spread of p too. Cases
     count as independent: images of a patient that are alike leave some of chance in it.
 
     Returns
     -------
     (R,)
-        Below 0 where forecasts happen to fit better than chance would have it. A case alone in its bin adds nothing.
+        Below 0 where predictions happen to fit better than chance would have it. A case alone in its bin adds nothing.
     """
     to_bins = _to_bins(confidence, bins, mass)
     rest = weights * (events - confidence)
@@ -229,11 +229,11 @@ class Corp(NamedTuple):
 
 
 def corp(confidence: Floats, events: Marks, weights: Floats) -> Corp:
-    """Decompose the Brier score of a yes/no forecast by isotonic recalibration ("CORP").
+    """Decompose the Brier score of a yes/no prediction by isotonic recalibration ("CORP").
 
     (Dimitriadis, Gneiting, Jordan 2021, "Stable reliability diagrams for probabilistic classifiers".)
-    Miscalibration is what recalibration of these very cases would gain, so it is above 0 for perfect forecasts too;
-    of forecasts that were recalibrated isotonically on these very cases it is exactly 0.
+    Miscalibration is what recalibration of these very cases would gain, so it is above 0 for perfect predictions too;
+    of predictions that were recalibrated isotonically on these very cases it is exactly 0.
 
     Returns
     -------
@@ -251,8 +251,8 @@ def miscalibration(confidence: Floats, events: Marks, weights: Floats) -> Floats
 
 
 def _recalibrated_brier(confidence: Floats, events: Marks, weights: Floats) -> Floats:
-    """Compute the Brier score (R,) of the rising function of the forecast that fits each weighting best."""
-    to_rank = ranks_of(confidence)  # equal forecasts stay equal
+    """Compute the Brier score (R,) of the rising function of the prediction that fits each weighting best."""
+    to_rank = ranks_of(confidence)  # equal predictions stay equal
     n = weights @ to_rank
     shares = ratio((weights * events) @ to_rank, n)
     left = [_variance_within(share[many > 0], many[many > 0]) for share, many in zip(shares, n, strict=True)]
@@ -260,7 +260,7 @@ def _recalibrated_brier(confidence: Floats, events: Marks, weights: Floats) -> F
 
 
 def _variance_within(share: Floats, n: Floats) -> float:
-    """Sum what is left of the variance of events when each block of the isotonic fit forecasts its own share."""
+    """Sum what is left of the variance of events when each block of the isotonic fit predictions its own share."""
     fit = isotonic_regression(share, weights=n).x if len(n) else share
     return float((n * fit * (1 - fit)).sum())
 
@@ -272,6 +272,6 @@ def logit(probabilities: Floats) -> Floats:
 
 
 def _to_bins(confidence: Floats, bins: int, mass: bool) -> sparse.csr_array:
-    """Sum cases (n,) by the bin of their forecast: an (n, bins) matrix of ones."""
+    """Sum cases (n,) by the bin of their prediction: an (n, bins) matrix of ones."""
     n = len(confidence)
     return sparse.csr_array((np.ones(n), (np.arange(n), bin_of(confidence, bins, mass))), shape=(n, bins))

@@ -1,4 +1,4 @@
-"""Two runs on the same cases: by how much one is better in each figure, and what difference could have shown."""
+"""Two runs on the same cases: by how much one is better in each metric, and what difference could have shown."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 from pipeline.metrics import multilabel
 from pipeline.metrics.bootstrap import Estimate, cluster_weights, distance_estimate, estimate_all
 from pipeline.metrics.discrimination import Labels
-from pipeline.metrics.paired_tests import NO_SPREAD, Difference, Figure, paired_difference
-from pipeline.metrics.summary import figures_of
+from pipeline.metrics.paired_tests import NO_SPREAD, Difference, Metric, paired_difference
+from pipeline.metrics.summary import metrics_of
 
 Floats = NDArray[np.float64]
 Names = NDArray[np.str_]
 
-FIGURES = ("auc", "log_loss", "brier", "calibration_slope", "ece")
+METRICS = ("auc", "log_loss", "brier", "calibration_slope", "ece")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How figures and intervals are computed: bins of the calibration error, replicates, level, seed."""
+    """How metrics and intervals are computed: bins of the calibration error, replicates, level, seed."""
 
     bins: int
     replicates: int
@@ -29,13 +29,13 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Forecasts:
-    """What a run forecast for a set of cases.
+class Predictions:
+    """What a run prediction for a set of cases.
 
     Attributes
     ----------
     units : (n,) str
-        The name of what is judged, a case or a patient; each stands once.
+        The name of what is evaluated, a case or a patient; each stands once.
     patients : (n,) str
         The unit of every interval.
     labels : (n,) int or (n, K) float
@@ -48,22 +48,22 @@ class Forecasts:
     labels: Labels
     probabilities: Floats
 
-    def at(self, rows: NDArray[np.int64]) -> "Forecasts":
+    def at(self, rows: NDArray[np.int64]) -> "Predictions":
         """Keep these rows, in their order."""
-        return Forecasts(self.units[rows], self.patients[rows], self.labels[rows], self.probabilities[rows])
+        return Predictions(self.units[rows], self.patients[rows], self.labels[rows], self.probabilities[rows])
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One figure of a run beside the reference's.
+    """One metric of a run beside the reference's.
 
     Attributes
     ----------
     better_by : Difference or None
-        How much better the run is: positive is better whatever the figure. None where the cases are not the same.
+        How much better the run is: positive is better whatever the metric. None where the cases are not the same.
     """
 
-    figure: str
+    metric: str
     reference: Estimate
     run: Estimate
     better_by: Difference | None = None
@@ -79,17 +79,17 @@ class Compared:
         return "better" if found.lower > 0 else "worse" if found.upper < 0 else "no evidence"
 
 
-def in_common(reference: Forecasts, run: Forecasts) -> tuple[Forecasts, Forecasts]:
-    """Keep, in one order, what both judged by the same label.
+def in_common(reference: Predictions, run: Predictions) -> tuple[Predictions, Predictions]:
+    """Keep, in one order, what both evaluated by the same label.
 
     Raises
     ------
     ValueError
-        If one of them judged a case twice, so that it is not known which forecast is meant.
+        If one of them evaluated a case twice, so that it is not known which prediction is meant.
     """
     for one in (reference, run):
         if len(np.unique(one.units)) < len(one.units):
-            raise ValueError("a case is judged twice")
+            raise ValueError("a case is evaluated twice")
     _, here, there = np.intersect1d(reference.units, run.units, assume_unique=True, return_indices=True)
     a, b = reference.labels[here], run.labels[there]
     same = (a == b) | (np.isnan(a) & np.isnan(b))
@@ -97,8 +97,8 @@ def in_common(reference: Forecasts, run: Forecasts) -> tuple[Forecasts, Forecast
     return reference.at(here[same]), run.at(there[same])
 
 
-def paired(reference: Forecasts, run: Forecasts, settings: Settings) -> list[Compared]:
-    """Compare every figure of two runs on the same cases, as `in_common` gives them, drawing patients.
+def paired(reference: Predictions, run: Predictions, settings: Settings) -> list[Compared]:
+    """Compare every metric of two runs on the same cases, as `in_common` gives them, drawing patients.
 
     A difference says how much better the run is: AUC less the reference's; the reference's log-loss, Brier score and
     calibration error less the run's; and so the distance of the calibration slope from 1.
@@ -113,42 +113,42 @@ def paired(reference: Forecasts, run: Forecasts, settings: Settings) -> list[Com
             after[name],
             paired_difference(worse[name], better[name], weights, settings.confidence),
         )
-        for name in FIGURES
+        for name in METRICS
     ]
 
 
-def unpaired(reference: Forecasts, run: Forecasts, settings: Settings) -> list[Compared]:
-    """Set the figures of two runs, each on its own cases, beside each other; no difference is computed."""
+def unpaired(reference: Predictions, run: Predictions, settings: Settings) -> list[Compared]:
+    """Set the metrics of two runs, each on its own cases, beside each other; no difference is computed."""
     before, after = (
         _estimates(one, cluster_weights(one.patients, settings.replicates, settings.seed), settings)
         for one in (reference, run)
     )
-    return [Compared(name, before[name], after[name]) for name in FIGURES]
+    return [Compared(name, before[name], after[name]) for name in METRICS]
 
 
-def _estimates(forecasts: Forecasts, weights: Floats, settings: Settings) -> dict[str, Estimate]:
-    found = estimate_all(_figures(forecasts, settings.bins), weights, settings.confidence)
+def _estimates(predictions: Predictions, weights: Floats, settings: Settings) -> dict[str, Estimate]:
+    found = estimate_all(_metrics(predictions, settings.bins), weights, settings.confidence)
     return found | {"ece": distance_estimate(found["ece"])}
 
 
-def _figures(forecasts: Forecasts, bins: int) -> dict[str, Figure]:
-    """Bind each figure to the cases, as the summary of a run does."""
-    probabilities, labels = forecasts.probabilities, forecasts.labels
+def _metrics(predictions: Predictions, bins: int) -> dict[str, Metric]:
+    """Bind each metric to the cases, as the summary of a run does."""
+    probabilities, labels = predictions.probabilities, predictions.labels
     if labels.ndim == 1:
-        known = figures_of(probabilities, labels, bins)
-        return {name: known[name] for name in FIGURES}
-    of_label = multilabel.figures_of_label(bins)
-    return {name: partial(multilabel.macro, of_label[name], probabilities, labels) for name in FIGURES}
+        known = metrics_of(probabilities, labels, bins)
+        return {name: known[name] for name in METRICS}
+    of_label = multilabel.metrics_of_label(bins)
+    return {name: partial(multilabel.macro, of_label[name], probabilities, labels) for name in METRICS}
 
 
-def _losses(forecasts: Forecasts, bins: int) -> dict[str, Figure]:
-    """Bind each figure, turned into one of which less is better."""
-    return {name: _as_loss(name, figure) for name, figure in _figures(forecasts, bins).items()}
+def _losses(predictions: Predictions, bins: int) -> dict[str, Metric]:
+    """Bind each metric, turned into one of which less is better."""
+    return {name: _as_loss(name, metric) for name, metric in _metrics(predictions, bins).items()}
 
 
-def _as_loss(name: str, figure: Figure) -> Figure:
+def _as_loss(name: str, metric: Metric) -> Metric:
     if name == "auc":
-        return lambda weights: -figure(weights)
+        return lambda weights: -metric(weights)
     if name == "calibration_slope":
-        return lambda weights: np.abs(figure(weights) - 1)
-    return figure
+        return lambda weights: np.abs(metric(weights) - 1)
+    return metric

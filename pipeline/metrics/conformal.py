@@ -7,7 +7,7 @@ the k-th lowest calibration score, k = ceil((n + 1) (1 - alpha)) (Vovk, Gammerma
 The promise needs patients, not images, that are exchangeable. So each patient counts once in n, by its worst image:
 with a chance of at least 1 - alpha *all* images of a new patient are covered, and a single image rather more often.
 
-A label that stands by itself is a question of two classes, `ABSENT_OR_PRESENT`; ask it of `both_ways(forecast)`.
+A label that stands by itself is a question of two classes, `ABSENT_OR_PRESENT`; ask it of `both_ways(prediction)`.
 """
 
 from collections.abc import Mapping
@@ -132,7 +132,7 @@ def sets_of(probabilities: Floats, thresholds: Thresholds, sites: Names | None =
 
 
 def _groups(by: By, n: int, n_classes: int, sites: Names | None) -> Names:
-    """Name the group by whose threshold each class of each case is judged: (n, K)."""
+    """Name the group by whose threshold each class of each case is evaluated: (n, K)."""
     if by == "site" and sites is None:
         raise ValueError("thresholds by site need the site of every case")
     of_case = sites[:, None] if by == "site" and sites is not None else np.full((n, 1), EVERYONE)

@@ -1,6 +1,6 @@
-"""The figures by which a classifier is judged, each for many weightings of the same cases at once.
+"""The metrics by which a classifier is evaluated, each for many weightings of the same cases at once.
 
-Every function takes weights of shape (R, n) and returns R values: one row of ones gives the figure itself, rows of
+Every function takes weights of shape (R, n) and returns R values: one row of ones gives the metric itself, rows of
 a bootstrap give its distribution. All of it is numpy, tested against closed forms and against scikit-learn.
 """
 
@@ -110,7 +110,7 @@ def quadratic_kappa(probabilities: Floats, labels: Ints, weights: Floats) -> Flo
     Returns
     -------
     (R,)
-        NaN where all true and all forecast grades are one and the same.
+        NaN where all true and all prediction grades are one and the same.
     """
     truth, found = labels.astype(float), probabilities.argmax(axis=1).astype(float)
     by_chance = mean(truth**2, weights) + mean(found**2, weights) - 2 * mean(truth, weights) * mean(found, weights)
@@ -120,7 +120,7 @@ def quadratic_kappa(probabilities: Floats, labels: Ints, weights: Floats) -> Flo
 def grade_error(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:
     """Mean absolute error, in grades, of the median grade: the lowest one that half of the probability lies up to.
 
-    The median is the forecast of the least expected absolute error.
+    The median is the prediction of the least expected absolute error.
     """
     median = (np.cumsum(probabilities, axis=1) >= 0.5).argmax(axis=1)
     return mean(np.abs(median - labels).astype(float), weights)

@@ -1,4 +1,4 @@
-"""Cases with what was forecast for them, and the tables that are made of both."""
+"""Cases with what was predicted for them, and the tables that are made of both."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ ENSEMBLE = "ensemble"
 
 
 @dataclass(frozen=True)
-class Labelling:
+class TaskSpec:
     """What the labels of a cohort mean.
 
     Attributes
@@ -41,8 +41,8 @@ class Labelling:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Cases with what was forecast for them, before and after calibration.
+class EvaluatedCases:
+    """Cases with what was predicted for them, before and after calibration.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Judged:
     calibrators : mapping
         The maps by their digest.
     baselines : mapping of (n, K)
-        Forecasts that saw no image, by name.
+        Predictions that saw no image, by name.
     """
 
     cases: pd.DataFrame
@@ -72,29 +72,29 @@ class Judged:
 
     @property
     def folds(self) -> NDArray[np.str_]:
-        """The fold that judges each case (n,)."""
+        """The fold that evaluates each case (n,)."""
         return np.asarray(self.cases["fold"], dtype=np.str_)
 
-    def part(self, mask: NDArray[np.bool_]) -> "Judged":
+    def part(self, mask: NDArray[np.bool_]) -> "EvaluatedCases":
         """Keep the cases that a mask (n,) marks."""
         kept = (self.cases[mask], self.labels[mask], self.uncalibrated[mask], self.calibrated[mask])
-        return Judged(*kept, self.calibrators, {name: known[mask] for name, known in self.baselines.items()})
+        return EvaluatedCases(*kept, self.calibrators, {name: known[mask] for name, known in self.baselines.items()})
 
-    def by(self, calibrator: Calibrator) -> "Judged":
-        """Forecast the same cases by one map."""
-        known = judged_by(calibrator, self.cases, self.labels)
+    def by(self, calibrator: Calibrator) -> "EvaluatedCases":
+        """Predict the same cases by one map."""
+        known = evaluated_by(calibrator, self.cases, self.labels)
         return replace(known, baselines=self.baselines)
 
 
-def judged_by(calibrator: Calibrator, cases: pd.DataFrame, labels: Labels) -> Judged:
-    """Turn the logits of labelled cases into forecasts, all of them by one map."""
+def evaluated_by(calibrator: Calibrator, cases: pd.DataFrame, labels: Labels) -> EvaluatedCases:
+    """Turn the logits of labelled cases into predictions, all of them by one map."""
     logits, digest = logits_of(cases), digest_of(calibrator)
     uncalibrated, calibrated = identity_for(labels).apply(logits), calibrator.apply(logits)
-    return Judged(cases.assign(calibrator=digest), labels, uncalibrated, calibrated, {digest: calibrator})
+    return EvaluatedCases(cases.assign(calibrator=digest), labels, uncalibrated, calibrated, {digest: calibrator})
 
 
-def judged_across(cases: pd.DataFrame, labels: Labels, method: str) -> Judged:
-    """Turn the logits of cases of several folds into forecasts, each fold by a map fitted on the others.
+def evaluated_across(cases: pd.DataFrame, labels: Labels, method: str) -> EvaluatedCases:
+    """Turn the logits of cases of several folds into predictions, each fold by a map fitted on the others.
 
     Parameters
     ----------
@@ -106,19 +106,19 @@ def judged_across(cases: pd.DataFrame, labels: Labels, method: str) -> Judged:
     logits, folds = logits_of(cases), cases["fold"].to_numpy(dtype=str)
     calibrated, maps = cross_fitted(method, logits, labels, folds, cases["patient"].to_numpy(dtype=str))
     digests = {fold: digest_of(one) for fold, one in maps.items()}
-    judged = cases.assign(calibrator=cases["fold"].map(digests))
+    evaluated = cases.assign(calibrator=cases["fold"].map(digests))
     by_digest = {digests[fold]: one for fold, one in maps.items()}
-    return Judged(judged, labels, identity_for(labels).apply(logits), calibrated, by_digest)
+    return EvaluatedCases(evaluated, labels, identity_for(labels).apply(logits), calibrated, by_digest)
 
 
-def calibrators_of_folds(pooled: Judged) -> dict[str, Calibrator]:
-    """Give the map that judges each fold."""
+def calibrators_of_folds(pooled: EvaluatedCases) -> dict[str, Calibrator]:
+    """Give the map that evaluates each fold."""
     digests = dict(zip(pooled.folds, pooled.cases["calibrator"], strict=True))
     return {fold: pooled.calibrators[digest] for fold, digest in sorted(digests.items())}
 
 
-def other_folds(pooled: Judged) -> dict[str, Judged]:
-    """Give for each fold the cases of all others, forecast by the map that judges it: it never saw the fold."""
+def other_folds(pooled: EvaluatedCases) -> dict[str, EvaluatedCases]:
+    """Give for each fold the cases of all others, prediction by the map that evaluates it: it never saw the fold."""
     maps = calibrators_of_folds(pooled)
     return {fold: pooled.part(pooled.folds != fold).by(one) for fold, one in maps.items()}
 
@@ -153,13 +153,13 @@ def label_numbers(cases: pd.DataFrame, classes: list[str]) -> Ints:
     return np.array([classes.index(label) for label in cases["label"]], dtype=np.int64)
 
 
-def by_fold(pooled: Judged) -> dict[str, Judged]:
+def by_fold(pooled: EvaluatedCases) -> dict[str, EvaluatedCases]:
     """Take pooled cases apart again by their fold."""
     return {fold: pooled.part(pooled.folds == fold) for fold in sorted(set(pooled.folds.tolist()))}
 
 
 def auc_of_folds(
-    pooled: Judged, probabilities: Floats, replicates: int, confidence: float, seed: int
+    pooled: EvaluatedCases, probabilities: Floats, replicates: int, confidence: float, seed: int
 ) -> dict[str, Any]:
     """Set beside the pooled AUC the mean over folds, how far both are apart, and what the site alone gives.
 
@@ -168,10 +168,10 @@ def auc_of_folds(
 
     Parameters
     ----------
-    pooled : Judged
+    pooled : EvaluatedCases
         With the baseline "site".
     probabilities : (n, K)
-        The forecasts whose folds are averaged.
+        The predictions whose folds are averaged.
     replicates, confidence, seed
         Of the patient-cluster bootstrap.
     """
@@ -203,57 +203,63 @@ def aucs_of(probabilities: Floats, labels: Labels, weights: Floats) -> Floats:
 
 
 def summary_of(
-    judged: Judged,
+    evaluated: EvaluatedCases,
     probabilities: Floats,
-    labelling: Labelling,
+    labelling: TaskSpec,
     bins: int,
     replicates: int,
     confidence: float,
     seed: int,
 ) -> dict[str, Any]:
-    """Compute the figures of a set of cases that suit its task; the rest as `summary.summarise`."""
+    """Compute the metrics of a set of cases that suit its task; the rest as `summary.summarise`."""
     settings = (bins, replicates, confidence, seed)
     if labelling.task == "multilabel":
         names = labelling.classes
-        return multilabel.summarise_labels(probabilities, judged.labels, judged.patients, names, *settings)
-    return summarise(probabilities, judged.labels, judged.patients, *settings, ordinal=labelling.task == "ordinal")
+        return multilabel.summarise_labels(probabilities, evaluated.labels, evaluated.patients, names, *settings)
+    return summarise(
+        probabilities, evaluated.labels, evaluated.patients, *settings, ordinal=labelling.task == "ordinal"
+    )
 
 
-def class_table(judged: Judged, labelling: Labelling, replicates: int, confidence: float, seed: int) -> pd.DataFrame:
+def class_table(
+    evaluated: EvaluatedCases, labelling: TaskSpec, replicates: int, confidence: float, seed: int
+) -> pd.DataFrame:
     """Tabulate each class against the rest, or each label by itself."""
     table = multilabel.per_label if labelling.task == "multilabel" else per_class
-    return table(judged.calibrated, judged.labels, judged.patients, labelling.classes, replicates, confidence, seed)
+    return table(
+        evaluated.calibrated, evaluated.labels, evaluated.patients, labelling.classes, replicates, confidence, seed
+    )
 
 
-def roc_table(judged: Judged) -> pd.DataFrame:
+def roc_table(evaluated: EvaluatedCases) -> pd.DataFrame:
     """Tabulate the corners of the calibrated ROC curve; that of all known pairs of a multilabel task (micro)."""
-    confidence, events = calibration.judged_confidence(judged.calibrated, judged.labels)
+    confidence, events = calibration.evaluated_confidence(evaluated.calibrated, evaluated.labels)
     false_positive, true_positive = discrimination.roc_curve(confidence, events)
     return pd.DataFrame({"false_positive_rate": false_positive, "true_positive_rate": true_positive})
 
 
-def roc_tables(scopes: Mapping[str, Judged]) -> pd.DataFrame:
+def roc_tables(scopes: Mapping[str, EvaluatedCases]) -> pd.DataFrame:
     """Tabulate the ROC curve of every scope."""
-    tables = [roc_table(judged) for judged in scopes.values()]
+    tables = [roc_table(evaluated) for evaluated in scopes.values()]
     for table, scope in zip(tables, scopes, strict=True):
         table.insert(0, "scope", scope)
     return pd.concat(tables)
 
 
-def reliability_tables(scopes: Mapping[str, Judged], bins: int) -> pd.DataFrame:
+def reliability_tables(scopes: Mapping[str, EvaluatedCases], bins: int) -> pd.DataFrame:
     """Tabulate the reliability of every scope, before and after calibration ("internal_uncalibrated", ...)."""
-    forecasts = {
-        f"{scope}_{state}": (getattr(judged, state), judged.labels)
-        for scope, judged in scopes.items()
+    predictions = {
+        f"{scope}_{state}": (getattr(evaluated, state), evaluated.labels)
+        for scope, evaluated in scopes.items()
         for state in ("uncalibrated", "calibrated")
     }
-    return pd.concat([reliability(*known, bins).assign(scope=scope) for scope, known in forecasts.items()])
+    return pd.concat([reliability(*known, bins).assign(scope=scope) for scope, known in predictions.items()])
 
 
-def forecast_table(judged: Judged, scope: str) -> pd.DataFrame:
+def prediction_table(evaluated: EvaluatedCases, scope: str) -> pd.DataFrame:
     """Tabulate every case of a set with its probabilities before and after calibration."""
-    table = judged.cases.assign(scope=scope)
-    for number in range(judged.calibrated.shape[1]):
-        table[f"uncalibrated_{number}"] = judged.uncalibrated[:, number]
-        table[f"probability_{number}"] = judged.calibrated[:, number]
+    table = evaluated.cases.assign(scope=scope)
+    for number in range(evaluated.calibrated.shape[1]):
+        table[f"uncalibrated_{number}"] = evaluated.uncalibrated[:, number]
+        table[f"probability_{number}"] = evaluated.calibrated[:, number]
     return table

@@ -9,10 +9,10 @@ Marks = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
 
 
-def dealt_evenly(patients: Sequence[str], given: Marks, parts: int, seed: int) -> Numbers:
-    """Deal patients to parts of equal share so that every answer is spread evenly: iterative stratification.
+def assign_evenly(patients: Sequence[str], given: Marks, parts: int, seed: int) -> Numbers:
+    """Assign patients to parts of equal share so that every answer is spread evenly: iterative stratification.
 
-    What the fewest patients give is dealt first, while there is still a choice: whoever has most such cases first,
+    What the fewest patients give is assigned first, while there is still a choice: whoever has most such cases first,
     each to the part with the fewest of them, then with the fewest cases, then by lot (Sechidis, Tsoumakas & Vlahavas
     2011, "On the stratification of multi-label data", algorithm 1, with patients in place of examples; of parts of
     equal share, the one that still desires most is the one that has least).
@@ -30,7 +30,7 @@ def dealt_evenly(patients: Sequence[str], given: Marks, parts: int, seed: int) -
     -------
     (n,) int array
         The part of each case, 0 to parts - 1. Of the rarest answer no two parts differ by more cases than one patient
-        has; of the others mostly, but a patient dealt for one answer brings all the others along.
+        has; of the others mostly, but a patient assigned for one answer brings all the others along.
     """
     names, patient_of_case = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
     counts = np.zeros((len(names), given.shape[1] + 1), dtype=int)  # the last column: all cases, known or not

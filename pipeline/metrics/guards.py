@@ -1,4 +1,4 @@
-"""Nobody is judged by what was fitted on them, and nobody is lost on the way: checked row by row, not believed."""
+"""Nobody is evaluated by what was fitted on them, and nobody is lost on the way: checked row by row, not believed."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -7,23 +7,26 @@ import pandas as pd
 
 
 class Lost(ValueError):
-    """Cases that should be judged and are not, or are judged twice."""
+    """Cases that should be evaluated and are not, or are evaluated twice."""
 
 
 class Seen(ValueError):
-    """A case that is judged by a calibrator that was fitted on its patient."""
+    """A case that is evaluated by a calibrator that was fitted on its patient."""
 
 
 def refuse_lost(expected: Iterable[str], found: Iterable[str]) -> None:
-    """Make sure that every case that was dealt is judged once.
+    """Make sure that every case that was assigned is evaluated once.
 
     Raises
     ------
     Lost
         With the first of the missing, the unexpected or the repeated cases, and how many there are.
     """
-    dealt, judged = Counter(expected), Counter(found)
-    for what, cases in {"missing": dealt - judged, "judged twice or never dealt": judged - dealt}.items():
+    assigned, evaluated = Counter(expected), Counter(found)
+    for what, cases in {
+        "missing": assigned - evaluated,
+        "evaluated twice or never assigned": evaluated - assigned,
+    }.items():
         if cases:
             raise Lost(f"{sum(cases.values())} cases are {what}, e.g. {min(cases)}")
 
@@ -31,7 +34,7 @@ def refuse_lost(expected: Iterable[str], found: Iterable[str]) -> None:
 def refuse_seen(
     cases: pd.DataFrame, fitted_on: Mapping[str, Collection[str]], acknowledged: Collection[str] = ()
 ) -> None:
-    """Make sure that no case is judged by a calibrator that was fitted on an image of its patient.
+    """Make sure that no case is evaluated by a calibrator that was fitted on an image of its patient.
 
     Parameters
     ----------
@@ -40,7 +43,7 @@ def refuse_seen(
     fitted_on : mapping
         Of each fold the patients on whom its calibrator was fitted.
     acknowledged : collection of str
-        Cases and patients that may stand on both sides; every figure is stamped with them elsewhere.
+        Cases and patients that may stand on both sides; every metric is stamped with them elsewhere.
 
     Raises
     ------
@@ -49,4 +52,6 @@ def refuse_seen(
     """
     for case, patient, fold in cases[["case", "patient", "fold"]].itertuples(index=False):
         if patient in fitted_on[fold] and not {case, patient} & set(acknowledged):
-            raise Seen(f"case {case} of fold {fold} is judged by a calibrator that was fitted on its patient {patient}")
+            raise Seen(
+                f"case {case} of fold {fold} is evaluated by a calibrator that was fitted on its patient {patient}"
+            )

@@ -1,4 +1,4 @@
-"""The figures of a task in which a case has any number of labels: each label by itself, then the mean over labels.
+"""The metrics of a task in which a case has any number of labels: each label by itself, then the mean over labels.
 
 Labels are (n, C) numbers: 1 for there, 0 for not there, NaN for not known. Only known pairs of case and label count.
 """
@@ -19,33 +19,33 @@ from pipeline.metrics.summary import BadProbabilities, in_columns, limits_of, wi
 
 Floats = NDArray[np.float64]
 Marks = NDArray[np.bool_]
-Figure = Callable[[Floats, Marks, Floats], Floats]  # forecasts (n,), events (n,) and weights (R, n) to values (R,)
+Metric = Callable[[Floats, Marks, Floats], Floats]  # predictions (n,), events (n,) and weights (R, n) to values (R,)
 PER_LABEL = ["class", "n_known", "events", *limits_of("auc", "sensitivity")]
 
 
 def known_pairs(probabilities: Floats, labels: Floats) -> Iterator[tuple[Marks, Floats, Marks]]:
-    """Give for each label that is known of any case: the cases (n,) where it is, their forecasts, their events."""
-    for forecast, column in zip(probabilities.T, labels.T, strict=True):
+    """Give for each label that is known of any case: the cases (n,) where it is, their predictions, their events."""
+    for prediction, column in zip(probabilities.T, labels.T, strict=True):
         known = np.isfinite(column)
         if known.any():
-            yield known, forecast[known], column[known] == 1
+            yield known, prediction[known], column[known] == 1
 
 
-def of_each_label(figure: Figure, probabilities: Floats, labels: Floats, weights: Floats) -> Floats:
-    """Compute a figure for each label by itself: (labels known of any case, R); NaN where it does not exist."""
+def of_each_label(metric: Metric, probabilities: Floats, labels: Floats, weights: Floats) -> Floats:
+    """Compute a metric for each label by itself: (labels known of any case, R); NaN where it does not exist."""
     pairs = known_pairs(probabilities, labels)
-    found = [figure(forecast, events, weights[:, known]) for known, forecast, events in pairs]
+    found = [metric(prediction, events, weights[:, known]) for known, prediction, events in pairs]
     return np.stack(found) if found else np.full((1, len(weights)), np.nan)
 
 
-def macro(figure: Figure, probabilities: Floats, labels: Floats, weights: Floats) -> Floats:
-    """Average a figure over the labels for which it exists, all counting the same.
+def macro(metric: Metric, probabilities: Floats, labels: Floats, weights: Floats) -> Floats:
+    """Average a metric over the labels for which it exists, all counting the same.
 
     Parameters
     ----------
-    figure : callable
-        Forecasts (m,), events (m,) and weights (R, m) to values (R,), NaN where there is none: no AUC without both
-        kinds of cases, no slope where the forecasts separate them.
+    metric : callable
+        Predictions (m,), events (m,) and weights (R, m) to values (R,), NaN where there is none: no AUC without both
+        kinds of cases, no slope where the predictions separate them.
     probabilities, labels : (n, C)
     weights : (R, n)
 
@@ -54,7 +54,7 @@ def macro(figure: Figure, probabilities: Floats, labels: Floats, weights: Floats
     (R,)
         NaN where it exists for no label. A replicate that lacks one kind of a rare label averages the others.
     """
-    found = of_each_label(figure, probabilities, labels, weights)
+    found = of_each_label(metric, probabilities, labels, weights)
     there = np.isfinite(found)
     total, count = np.where(there, found, 0).sum(axis=0), there.sum(axis=0)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
@@ -65,18 +65,18 @@ def macro_auc(probabilities: Floats, labels: Floats, weights: Floats) -> Floats:
     return macro(discrimination.roc_auc, probabilities, labels, weights)
 
 
-def log_loss(forecast: Floats, events: Marks, weights: Floats) -> Floats:
+def log_loss(prediction: Floats, events: Marks, weights: Floats) -> Floats:
     """Mean of -ln p(what is known of the label), in nats."""
-    return discrimination.log_loss(both_ways(forecast), events.astype(np.int64), weights)
+    return discrimination.log_loss(both_ways(prediction), events.astype(np.int64), weights)
 
 
-def brier(forecast: Floats, events: Marks, weights: Floats) -> Floats:
+def brier(prediction: Floats, events: Marks, weights: Floats) -> Floats:
     """Mean squared error of the probability, 0 to 1."""
-    return discrimination.brier(both_ways(forecast), events.astype(np.int64), weights)
+    return discrimination.brier(both_ways(prediction), events.astype(np.int64), weights)
 
 
-def figures_of_label(bins: int) -> dict[str, Figure]:
-    """Name the figures that are taken of each label and averaged."""
+def metrics_of_label(bins: int) -> dict[str, Metric]:
+    """Name the metrics that are taken of each label and averaged."""
     return {
         "auc": discrimination.roc_auc,
         "log_loss": log_loss,
@@ -96,7 +96,7 @@ def summarise_labels(
     confidence: float,
     seed: int,
 ) -> dict[str, Any]:
-    """Compute every figure of a set of cases, each the mean over labels of the figure of one label by itself.
+    """Compute every metric of a set of cases, each the mean over labels of the metric of one label by itself.
 
     Parameters
     ----------
@@ -124,11 +124,11 @@ def summarise_labels(
     check_each_probability(probabilities)
     used = np.isfinite(labels).any(axis=1)
     probabilities, labels, patients = probabilities[used], labels[used], patients[used]
-    figures, once = figures_of_label(bins), np.ones((1, len(labels)))
-    means = {name: partial(macro, figure, probabilities, labels) for name, figure in figures.items()}
+    metrics, once = metrics_of_label(bins), np.ones((1, len(labels)))
+    means = {name: partial(macro, metric, probabilities, labels) for name, metric in metrics.items()}
     found = estimate_all(means, cluster_weights(patients, replicates, seed), confidence)
     found["ece"] = distance_estimate(found["ece"])
-    existing = {name: of_each_label(figure, probabilities, labels, once) for name, figure in figures.items()}
+    existing = {name: of_each_label(metric, probabilities, labels, once) for name, metric in metrics.items()}
     return {
         **{name: one.as_json() for name, one in found.items()},
         "ece_if_perfect": ece_if_perfect(probabilities, labels, patients, bins, seed).as_json(),
@@ -147,13 +147,13 @@ def counts_of(column: Floats) -> dict[str, int]:
 
 
 def ece_if_perfect(probabilities: Floats, labels: Floats, patients: NDArray[np.str_], bins: int, seed: int) -> Estimate:
-    """Say what the mean calibration error would be if the forecasts were right: mean, 5th and 95th percentile.
+    """Say what the mean calibration error would be if the predictions were right: mean, 5th and 95th percentile.
 
     Labels are drawn independently of each other, so the percentiles are a little too close where labels go together.
     """
     draws = [
-        calibration.calibration_error_if_perfect(forecast, bins, 1000, seed + number, patients[known])
-        for number, (known, forecast, _) in enumerate(known_pairs(probabilities, labels))
+        calibration.calibration_error_if_perfect(prediction, bins, 1000, seed + number, patients[known])
+        for number, (known, prediction, _) in enumerate(known_pairs(probabilities, labels))
     ]
     if not draws:
         return Estimate(None, None, None)
@@ -181,18 +181,18 @@ def per_label(
 ) -> pd.DataFrame:
     """Table per label: cases known and with it, AUC (bootstrap interval), sensitivity at one half (Wilson's 95 %).
 
-    Columns `PER_LABEL`; a figure that does not exist for a label is empty.
+    Columns `PER_LABEL`; a metric that does not exist for a label is empty.
     """
     weights = cluster_weights(patients, replicates, seed)
     rows = []
-    for name, forecast, column in zip(names, probabilities.T, labels.T, strict=True):
+    for name, prediction, column in zip(names, probabilities.T, labels.T, strict=True):
         known, there = np.isfinite(column), column == 1
         row: dict[str, Any] = {"class": name, "n_known": int(known.sum()), "events": int(there.sum())}
         if there.any():
             area = estimate(
-                partial(discrimination.roc_auc, forecast[known], there[known]), weights[:, known], confidence
+                partial(discrimination.roc_auc, prediction[known], there[known]), weights[:, known], confidence
             )
-            row |= in_columns({"auc": asdict(area), "sensitivity": share_of(forecast[there] >= 0.5)})
+            row |= in_columns({"auc": asdict(area), "sensitivity": share_of(prediction[there] >= 0.5)})
         rows.append(row)
     return pd.DataFrame(rows, columns=PER_LABEL)
 

@@ -27,7 +27,7 @@ SIGNS = ("energy", "features", "appearance")
 
 
 @dataclass(frozen=True)
-class Cloud:
+class Gaussian:
     """Where the features of the training cases lie: a mean of each group, and one covariance for all of them.
 
     Attributes
@@ -58,20 +58,20 @@ class Cloud:
         return np.asarray(np.sqrt((along**2 / self.variances).sum(axis=2) + np.maximum(beyond, 0) / self.rest))
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain values, rounded: what is rounded is what is fitted, see `fit_cloud`."""
+        """Give plain values, rounded: what is rounded is what is fitted, see `fit_gaussian`."""
         means = {name: mean.tolist() for name, mean in self.means.items()}
         arrays = {name: getattr(self, name).tolist() for name in ("scales", "axes", "variances")}
         return {"means": means, **arrays, "rest": self.rest}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Cloud":
+    def from_json(cls, values: Mapping[str, Any]) -> "Gaussian":
         """Read what `as_json` gave."""
         means = {name: np.array(mean) for name, mean in values["means"].items()}
         axes, variances = np.array(values["axes"], ndmin=2), np.array(values["variances"], ndmin=1)
         return cls(means, np.array(values["scales"]), axes, variances, float(values["rest"]))
 
 
-def fit_cloud(features: Floats, groups: Names) -> Cloud:
+def fit_gaussian(features: Floats, groups: Names) -> Gaussian:
     """Fit means and covariance to the features of the cases that a model was trained on.
 
     Features are scaled to one standard deviation, or those of the largest numbers would decide alone. The covariance
@@ -98,7 +98,7 @@ def fit_cloud(features: Floats, groups: Names) -> Cloud:
     kept = min(MOST_AXES, p - 1, int((variances > 1e-9 * variances.max()).sum()))
     rest = (1 - shrinkage) * variances[kept:].sum() / (p - kept) + shrinkage * sphere
     along = (1 - shrinkage) * variances[:kept] + shrinkage * sphere
-    return Cloud(means, scales, _short(axes[:kept]), _short(along), float(_short(np.array(rest or sphere))))
+    return Gaussian(means, scales, _short(axes[:kept]), _short(along), float(_short(np.array(rest or sphere))))
 
 
 def energy(logits: Floats, several: bool = False) -> Floats:
@@ -190,16 +190,16 @@ def fit_alarm(signs: Floats, patients: Names, share: float) -> Alarm:
 
 
 def false_alarms(signs: Floats, patients: Names, share: float, parts: int = 5) -> tuple[int, int]:
-    """Count the patients (rung, judged) that an alarm set on others calls unlike them: cross-fitted, in `parts`."""
+    """Count the patients (flagged, evaluated) that a detector fitted on others flags: cross-fitted, in `parts`."""
     names, of_case = np.unique(patients, return_inverse=True)
-    rung = judged = 0
+    flagged = evaluated = 0
     for part in range(min(parts, len(names))):
         held = of_case % parts == part
         alarm = fit_alarm(signs[~held], patients[~held], share)
         if alarm.threshold is not None:
-            rung += len(set(patients[held][alarm.rings(alarm.score(signs[held]))]))
-            judged += len(set(patients[held]))
-    return rung, judged
+            flagged += len(set(patients[held][alarm.rings(alarm.score(signs[held]))]))
+            evaluated += len(set(patients[held]))
+    return flagged, evaluated
 
 
 def worst_of(scores: Floats, patients: Names) -> Floats:

@@ -1,4 +1,4 @@
-"""Operating points: thresholds chosen on development cases for a sensitivity or a specificity, judged on others."""
+"""Operating points: thresholds chosen on development cases for a sensitivity or a specificity, evaluated on others."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -85,7 +85,7 @@ def chosen_elsewhere(
 
 
 def operating_table(
-    forecast: Floats,
+    prediction: Floats,
     events: Marks,
     patients: NDArray[np.str_],
     folds: NDArray[np.str_],
@@ -94,22 +94,22 @@ def operating_table(
     weights: Floats,
     confidence: float,
 ) -> pd.DataFrame:
-    """Judge thresholds on cases that they were not chosen on, a row per level.
+    """Evaluate thresholds on cases that they were not chosen on, a row per level.
 
     The intervals take the thresholds as given: they tell how these thresholds do, not how other development cases
     would have placed them.
 
     Parameters
     ----------
-    forecast : (n,)
+    prediction : (n,)
         Scores or probabilities.
     events : (n,) bool
     patients : (n,)
     folds : (n,)
-        Whose threshold judges each case; one and the same for a locked set. A patient stands in one fold only.
+        Whose threshold evaluates each case; one and the same for a test set. A patient stands in one fold only.
     development : mapping
-        Of each fold the forecasts (k,) and events (k,) of other patients: in cross-fitting those of all the other
-        folds, forecast by the map that judges this fold, since the maps of the other folds have seen its labels.
+        Of each fold the predictions (k,) and events (k,) of other patients: in cross-fitting those of all the other
+        folds, prediction by the map that evaluates this fold, since the maps of the other folds have seen its labels.
     levels : sequence of (kind, level)
         E.g. `("specificity", 0.9)`.
     weights : (1 + R, n)
@@ -122,7 +122,7 @@ def operating_table(
     pandas.DataFrame
         Columns `rule` ("sensitivity at specificity 0.90"), `threshold` (median over folds) with `threshold_lowest` and
         `threshold_highest`, `n`, `patients`, `events`, and `sensitivity`, `specificity`, `ppv`, `npv`, each with
-        `_lower` and `_upper`. Figures that do not exist are empty; all of a row are where a fold has no threshold.
+        `_lower` and `_upper`. Metrics that do not exist are empty; all of a row are where a fold has no threshold.
 
     Raises
     ------
@@ -134,9 +134,9 @@ def operating_table(
     rows: list[dict[str, Any]] = []
     for kind, level in levels:
         thresholds = chosen_elsewhere(partial(threshold_for, kind=kind, level=level), folds, development)
-        found = estimate_all(figures_of(called(forecast, thresholds), events), weights, confidence)
-        figures = in_columns({name: vars(one) for name, one in found.items()})
-        rows.append({"rule": rule(kind, level), **threshold_columns(thresholds, folds), **counts, **figures})
+        found = estimate_all(metrics_of(called(prediction, thresholds), events), weights, confidence)
+        metrics = in_columns({name: vars(one) for name, one in found.items()})
+        rows.append({"rule": rule(kind, level), **threshold_columns(thresholds, folds), **counts, **metrics})
     return pd.DataFrame(rows)
 
 
@@ -146,13 +146,13 @@ def rule(kind: Kind, level: float) -> str:
     return f"{asked} at {kind} {np.format_float_positional(level, min_digits=2)}"
 
 
-def called(forecast: Floats, thresholds: Floats) -> Floats:
+def called(prediction: Floats, thresholds: Floats) -> Floats:
     """Mark the cases (n,) that are called positive: 1 or 0, and NaN where there is no threshold to tell by."""
-    return np.where(np.isnan(thresholds), np.nan, forecast >= thresholds)
+    return np.where(np.isnan(thresholds), np.nan, prediction >= thresholds)
 
 
-def figures_of(positive: Floats, events: Marks) -> dict[str, Callable[[Floats], Floats]]:
-    """Bind the four figures of a decision to the cases; what is left open is the weights.
+def metrics_of(positive: Floats, events: Marks) -> dict[str, Callable[[Floats], Floats]]:
+    """Bind the four metrics of a decision to the cases; what is left open is the weights.
 
     The predictive values are those at the share of events that these cases have.
     """

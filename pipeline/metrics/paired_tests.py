@@ -16,7 +16,7 @@ from pipeline.metrics.bootstrap import Estimate, estimate_of, in_blocks
 Floats = NDArray[np.float64]
 Marks = NDArray[np.bool_]
 Names = NDArray[np.str_]
-Figure = Callable[[Floats], Floats]  # weights (R, n) to values (R,)
+Metric = Callable[[Floats], Floats]  # weights (R, n) to values (R,)
 
 NO_SPREAD = 1e-12
 
@@ -45,7 +45,7 @@ class AucComparison(NamedTuple):
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """A paired difference of figures with its interval, standard error, and the least difference to be detected."""
+    """A paired difference of metrics with its interval, standard error, and the least difference to be detected."""
 
     se: float | None
     minimum_detectable: float | None
@@ -127,13 +127,13 @@ def minimum_detectable_difference(se: float, power: float = 0.8, alpha: float = 
 
 
 def paired_difference(
-    figure_a: Figure, figure_b: Figure, weights: Floats, confidence: float, power: float = 0.8
+    metric_a: Metric, metric_b: Metric, weights: Floats, confidence: float, power: float = 0.8
 ) -> Difference:
     """Estimate a - b on the same replicates.
 
     Parameters
     ----------
-    figure_a, figure_b : callable
+    metric_a, metric_b : callable
         Weights (R, n) to values (R,), of the same n cases.
     weights : (1 + R, n)
         As `bootstrap.cluster_weights` gives them.
@@ -145,7 +145,7 @@ def paired_difference(
     Difference
         Its standard error is the standard deviation of the replicates; None where most have no value.
     """
-    values = in_blocks(figure_a, weights) - in_blocks(figure_b, weights)
+    values = in_blocks(metric_a, weights) - in_blocks(metric_b, weights)
     found = estimate_of(values, confidence)
     if found.lower is None:
         return Difference(found.value, None, None, None, None)

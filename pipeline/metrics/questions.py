@@ -1,4 +1,4 @@
-"""The yes/no questions by which a classifier of any task is judged."""
+"""The yes/no questions by which a classifier of any task is evaluated."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class View:
     ----------
     name : str
         The class or label that is asked for, or `TOP_LABEL`: is the most probable class the true one?
-    forecast : (m,)
+    prediction : (m,)
         The probability of yes.
     events : (m,) bool
         The true answer.
@@ -30,7 +30,7 @@ class View:
     """
 
     name: str
-    forecast: Floats
+    prediction: Floats
     events: NDArray[np.bool_]
     rows: NDArray[np.int64]
 
@@ -66,6 +66,6 @@ def views_of(probabilities: Floats, labels: Labels, classes: Sequence[str]) -> l
     return views
 
 
-def both_ways(forecast: Floats) -> Floats:
+def both_ways(prediction: Floats) -> Floats:
     """Turn the probability of yes (m,) into those of no and yes (m, 2)."""
-    return np.stack([1 - forecast, forecast], axis=1)
+    return np.stack([1 - prediction, prediction], axis=1)

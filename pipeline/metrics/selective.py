@@ -1,7 +1,7 @@
 """Selective prediction: how much less often the model errs if it answers only where it is certain.
 
 The certainty of an answer is its probability: that of the most probable class, and for each label that stands by
-itself max(p, 1 - p). As in `metrics`, weights are (R, n) and each figure is computed for all of their rows.
+itself max(p, 1 - p). As in `metrics`, weights are (R, n) and each metric is computed for all of their rows.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -110,17 +110,17 @@ def accuracy_at(confidence: Floats, wrong: Marks, weights: Floats, coverage: flo
     return 1 - risk_coverage(confidence, wrong, weights, np.array([coverage]))[:, 0]
 
 
-def selective_figures(probabilities: Floats, labels: Labels) -> dict[str, Callable[[Floats], Floats]]:
-    """Bind each figure to the cases; what is left open is the weights (R, n).
+def selective_metrics(probabilities: Floats, labels: Labels) -> dict[str, Callable[[Floats], Floats]]:
+    """Bind each metric to the cases; what is left open is the weights (R, n).
 
     `aurc`, `excess_aurc`, and the accuracy at each coverage of `FIXED` ("accuracy_at_0.8").
     """
     answers = answers_of(probabilities, labels)
-    figures: dict[str, Callable[..., Floats]] = {"aurc": aurc, "excess_aurc": excess_aurc}
-    figures |= {f"accuracy_at_{coverage:g}": partial(accuracy_at, coverage=coverage) for coverage in FIXED}
+    metrics: dict[str, Callable[..., Floats]] = {"aurc": aurc, "excess_aurc": excess_aurc}
+    metrics |= {f"accuracy_at_{coverage:g}": partial(accuracy_at, coverage=coverage) for coverage in FIXED}
     return {
-        name: partial(_of_answers, partial(figure, answers.confidence, answers.wrong), answers)
-        for name, figure in figures.items()
+        name: partial(_of_answers, partial(metric, answers.confidence, answers.wrong), answers)
+        for name, metric in metrics.items()
     }
 
 
@@ -195,16 +195,17 @@ def abstention_table(
     confidence: float,
     coverages: Sequence[float] = FIXED,
 ) -> pd.DataFrame:
-    """Judge rules of abstention on cases that they were not fixed on, a row per coverage that was aimed at.
+    """Evaluate rules of abstention on cases that they were not fixed on, a row per coverage that was aimed at.
 
     Parameters
     ----------
     probabilities : (n, K)
     labels : (n,) int or (n, K) float
     folds : (n,)
-        Whose threshold judges each case; one and the same for a locked set.
+        Whose threshold evaluates each case; one and the same for a test set.
     development : mapping
-        Of each fold the probabilities (k, K) and labels of other patients, forecast by the map that judges the fold.
+        Of each fold the probabilities (k, K) and labels of other patients, prediction by the map that evaluates the
+        fold.
     weights : (1 + R, n)
         As `bootstrap.cluster_weights` gives them.
     confidence : float
@@ -216,7 +217,7 @@ def abstention_table(
     -------
     pandas.DataFrame
         Columns `aimed_at`, `threshold` (median over folds) with `threshold_lowest` and `threshold_highest`, `n` answers
-        of which `given` are given, and `coverage` and `risk` as they turn out, each with `_lower` and `_upper`. Figures
+        of which `given` are given, and `coverage` and `risk` as they turn out, each with `_lower` and `_upper`. Metrics
         are empty where a fold has no threshold.
 
     Raises
@@ -231,20 +232,20 @@ def abstention_table(
     for coverage in coverages:
         thresholds = chosen_elsewhere(partial(abstention_threshold, coverage=coverage), of_answer, elsewhere)
         given = called(answers.confidence, thresholds)
-        figures = {
+        metrics = {
             "coverage": partial(_of_answers, partial(share, given, np.ones(len(given))), answers),
             "risk": partial(_of_answers, partial(share, answers.wrong, given), answers),
         }
-        columns = in_columns({name: vars(one) for name, one in estimate_all(figures, weights, confidence).items()})
+        columns = in_columns({name: vars(one) for name, one in estimate_all(metrics, weights, confidence).items()})
         counts = {"n": len(given), "given": int(np.nansum(given))}
         rows.append({"aimed_at": coverage, **threshold_columns(thresholds, of_answer), **counts, **columns})
     return pd.DataFrame(rows)
 
 
-def _of_answers(figure: Callable[[Floats], Floats], answers: Answers, weights: Floats) -> Floats:
+def _of_answers(metric: Callable[[Floats], Floats], answers: Answers, weights: Floats) -> Floats:
     """Give each answer the weight of its case; in blocks, since several labels make many answers of few cases."""
     starts = range(0, len(weights), BLOCK)
-    return np.concatenate([figure(weights[start : start + BLOCK][:, answers.rows]) for start in starts])
+    return np.concatenate([metric(weights[start : start + BLOCK][:, answers.rows]) for start in starts])
 
 
 def _cumulated(confidence: Floats, wrong: Marks, weights: Floats) -> Iterator[tuple[Floats, Floats]]:

@@ -27,10 +27,10 @@ AGES = ("age", "age_years")
 AGE_EDGES = (18.0, 40.0, 60.0, 80.0)
 OLDEST = 120  # years; higher numbers are months or days
 FEW = 6  # different numbers, and fewer, are codes or steps (a field strength) and not cut into bands
-FIGURES = ("share", "auc", "calibration_slope", "observed_expected", "auc_difference")
+METRICS = ("share", "auc", "calibration_slope", "observed_expected", "auc_difference")
 SUBGROUPS = [
     *("column", "value", "n", "patients", "events", "too_few"),
-    *limits_of(*FIGURES),
+    *limits_of(*METRICS),
     *("minimum_detectable_difference", "p_simultaneous", "comparisons"),
 ]
 
@@ -42,7 +42,7 @@ def groups_of(cases: pd.DataFrame) -> dict[str, Words]:
     ----------
     cases : pandas.DataFrame
         n rows with `site` and any number of `column_<name>`. Give the whole cohort at once, so that bands have the
-        same edges wherever figures are told apart.
+        same edges wherever metrics are told apart.
 
     Returns
     -------
@@ -93,20 +93,20 @@ def is_measured(text: "pd.Series[str]") -> bool:
 
 def subgroup_table(
     groups: Mapping[str, Words],
-    forecast: Floats,
+    prediction: Floats,
     events: Marks,
     patients: Words,
     weights: Floats,
     confidence: float,
     least: int = 10,
 ) -> pd.DataFrame:
-    """Tabulate the figures of each group of each column, and how far its AUC is from that of all others.
+    """Tabulate the metrics of each group of each column, and how far its AUC is from that of all others.
 
     Parameters
     ----------
     groups : mapping of (n,) str
         As `groups_of` gives them, for the n cases of one view.
-    forecast, events : (n,)
+    prediction, events : (n,)
         Of one view, see `views.views_of`.
     patients : (n,) str
     weights : (1 + R, n)
@@ -117,7 +117,7 @@ def subgroup_table(
     Returns
     -------
     pandas.DataFrame
-        Columns `SUBGROUPS`. A group that is `too_few` has its counts and no figure. `share` is that of events (of the
+        Columns `SUBGROUPS`. A group that is `too_few` has its counts and no metric. `share` is that of events (of the
         view "top label" the accuracy). `minimum_detectable_difference` is what four of five studies of this size would
         find. `auc_difference` is the group's AUC minus that of all other cases on the same
         draws, its interval that of one comparison by itself. A table has many, and one of twenty excludes 0 by chance:
@@ -129,10 +129,10 @@ def subgroup_table(
     for column, value, inside in cells_of(groups):
         few, lonely = (is_too_few(events[part], patients[part], least) for part in (inside, ~inside))
         row = {"column": column, "value": value, **counts_of(events[inside], patients[inside]), "too_few": few}
-        figures = {} if few else figures_of(forecast[inside], events[inside], weights[:, inside], confidence)
-        rows.append(row | figures)
+        metrics = {} if few else metrics_of(prediction[inside], events[inside], weights[:, inside], confidence)
+        rows.append(row | metrics)
         none = np.full((2, len(weights)), np.nan)
-        aucs.append(none if few or lonely else aucs_of(inside, forecast, events, weights))
+        aucs.append(none if few or lonely else aucs_of(inside, prediction, events, weights))
     table, (of_group, of_rest) = pd.DataFrame(rows, columns=SUBGROUPS), np.stack(aucs, axis=-1)
     adjusted = simultaneous_p(np.arcsin(np.sqrt(of_group)) - np.arcsin(np.sqrt(of_rest)))
     apart, comparisons = of_group - of_rest, comparisons_in(table, np.isfinite(of_group[0]))
@@ -166,15 +166,15 @@ def counts_of(events: Marks, patients: Words) -> dict[str, int]:
     return {"n": len(events), "patients": len(set(patients)), "events": int(events.sum())}
 
 
-def figures_of(forecast: Floats, events: Marks, weights: Floats, confidence: float) -> dict[str, Any]:
-    """Compute the figures of one group with their intervals, in columns."""
-    figures = {
+def metrics_of(prediction: Floats, events: Marks, weights: Floats, confidence: float) -> dict[str, Any]:
+    """Compute the metrics of one group with their intervals, in columns."""
+    metrics = {
         "share": partial(share, events),
-        "auc": partial(roc_auc, forecast, events),
-        "calibration_slope": partial(calibration_slope, forecast, events),
-        "observed_expected": partial(observed_expected, forecast, events),
+        "auc": partial(roc_auc, prediction, events),
+        "calibration_slope": partial(calibration_slope, prediction, events),
+        "observed_expected": partial(observed_expected, prediction, events),
     }
-    return in_columns({name: one.as_json() for name, one in estimate_all(figures, weights, confidence).items()})
+    return in_columns({name: one.as_json() for name, one in estimate_all(metrics, weights, confidence).items()})
 
 
 def share(events: Marks, weights: Floats) -> Floats:
@@ -182,9 +182,9 @@ def share(events: Marks, weights: Floats) -> Floats:
     return ratio(weights @ events, weights.sum(axis=1))
 
 
-def aucs_of(inside: Marks, forecast: Floats, events: Marks, weights: Floats) -> Floats:
+def aucs_of(inside: Marks, prediction: Floats, events: Marks, weights: Floats) -> Floats:
     """AUC of the cases inside a group and of those outside, on the same draws (2, R)."""
-    return np.stack([roc_auc(forecast[part], events[part], weights[:, part]) for part in (inside, ~inside)])
+    return np.stack([roc_auc(prediction[part], events[part], weights[:, part]) for part in (inside, ~inside)])
 
 
 def comparisons_in(table: pd.DataFrame, counted: Marks) -> int:

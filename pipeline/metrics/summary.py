@@ -1,4 +1,4 @@
-"""All the figures of one set of cases, each with its interval, its n and its events."""
+"""All the metrics of one set of cases, each with its interval, its n and its events."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,7 +14,7 @@ from pipeline.metrics.bootstrap import Estimate, cluster_weights, distance_estim
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Labels = discrimination.Labels
-FIGURES = (
+METRICS = (
     "auc",
     "accuracy",
     "sensitivity",
@@ -29,9 +29,9 @@ IN_SHORT = ("auc", "log_loss", "brier", "calibration_slope", "ece")
 OF_GRADES = ("quadratic_kappa", "grade_error")
 
 
-def limits_of(*figures: str) -> list[str]:
-    """Name the three columns of each figure in a table: its value and the limits of its interval."""
-    return [f"{figure}{limit}" for figure in figures for limit in ("", "_lower", "_upper")]
+def limits_of(*metrics: str) -> list[str]:
+    """Name the three columns of each metric in a table: its value and the limits of its interval."""
+    return [f"{metric}{limit}" for metric in metrics for limit in ("", "_lower", "_upper")]
 
 
 OF_A_SITE = ["n", "patients", "events", *limits_of("auc", "log_loss", "calibration_slope"), "worst_recall"]
@@ -51,7 +51,7 @@ def summarise(
     seed: int,
     ordinal: bool = False,
 ) -> dict[str, Any]:
-    """Compute every figure of a set of cases.
+    """Compute every metric of a set of cases.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def summarise(
     Returns
     -------
     dict
-        One entry of `value, lower, upper` per figure, the calibration error to be expected of perfect forecasts
+        One entry of `value, lower, upper` per metric, the calibration error to be expected of perfect predictions
         (`ece_if_perfect`: mean, and 95th percentile as upper), and the counts `n`, `patients`, `events` (cases of
         the last of two classes, of the most frequent class else).
 
@@ -79,13 +79,13 @@ def summarise(
     """
     check_probabilities(probabilities)
     weights = cluster_weights(patients, replicates, seed)
-    found = estimate_all(figures_of(probabilities, labels, bins, ordinal), weights, confidence)
+    found = estimate_all(metrics_of(probabilities, labels, bins, ordinal), weights, confidence)
     found["ece"] = distance_estimate(found["ece"])
-    confidence_of, _ = calibration.judged_confidence(probabilities, labels)
+    confidence_of, _ = calibration.evaluated_confidence(probabilities, labels)
     perfect = calibration.calibration_error_if_perfect(confidence_of, bins, 1000, seed, patients)
     null = Estimate(float(perfect.mean()), float(np.quantile(perfect, 0.05)), float(np.quantile(perfect, 0.95)))
     return {
-        **{name: found[name].as_json() for name in (*FIGURES, *OF_GRADES) if name in found},
+        **{name: found[name].as_json() for name in (*METRICS, *OF_GRADES) if name in found},
         "ece_if_perfect": null.as_json(),
         **counts_of(labels, patients, probabilities.shape[1]),
     }
@@ -98,10 +98,10 @@ def counts_of(labels: Ints, patients: NDArray[np.str_], n_classes: int) -> dict[
     return {"n": len(labels), "patients": len(set(patients)), "events": int(events)}
 
 
-def in_columns(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Give figures of `value, lower, upper` the names of `limits_of`."""
-    numbers = [figure[limit] for figure in figures.values() for limit in ("value", "lower", "upper")]
-    return dict(zip(limits_of(*figures), numbers, strict=True))
+def in_columns(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Give metrics of `value, lower, upper` the names of `limits_of`."""
+    numbers = [metric[limit] for metric in metrics.values() for limit in ("value", "lower", "upper")]
+    return dict(zip(limits_of(*metrics), numbers, strict=True))
 
 
 def as_number(value: float) -> float | None:
@@ -109,44 +109,44 @@ def as_number(value: float) -> float | None:
     return round(float(value), 6) if np.isfinite(value) else None
 
 
-def rows_of(figures: Mapping[str, Any], scope: str) -> list[dict[str, Any]]:
-    """Flatten the figures of `summarise` into rows of a table."""
-    counts = {"n": figures["n"], "patients": figures["patients"], "events": figures["events"]}
+def rows_of(metrics: Mapping[str, Any], scope: str) -> list[dict[str, Any]]:
+    """Flatten the metrics of `summarise` into rows of a table."""
+    counts = {"n": metrics["n"], "patients": metrics["patients"], "events": metrics["events"]}
     return [
-        {"scope": scope, "figure": name, **value, **counts}
-        for name, value in figures.items()
+        {"scope": scope, "metric": name, **value, **counts}
+        for name, value in metrics.items()
         if isinstance(value, dict) and "value" in value
     ]
 
 
-def in_short(figures: Mapping[str, Any]) -> dict[str, Any]:
+def in_short(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Take what a terminal shows of a run, by the same keys in every task and scope: counts, `IN_SHORT` with limits."""
-    return {name: figures[name] for name in ("n", "events", *IN_SHORT)}
+    return {name: metrics[name] for name in ("n", "events", *IN_SHORT)}
 
 
-def of_a_site(figures: Mapping[str, Any], probabilities: Floats, labels: Labels) -> dict[str, Any]:
-    """Take the columns `OF_A_SITE` from the figures of `summarise`, and add the lowest recall of a class.
+def of_a_site(metrics: Mapping[str, Any], probabilities: Floats, labels: Labels) -> dict[str, Any]:
+    """Take the columns `OF_A_SITE` from the metrics of `summarise`, and add the lowest recall of a class.
 
     Labels that stand each by itself (n, C) have no most probable class, and so no recall.
     """
-    counts = {name: figures[name] for name in ("n", "patients", "events")}
-    known = in_columns({name: figures[name] for name in ("auc", "log_loss", "calibration_slope")})
+    counts = {name: metrics[name] for name in ("n", "patients", "events")}
+    known = in_columns({name: metrics[name] for name in ("auc", "log_loss", "calibration_slope")})
     worst = None if labels.ndim == 2 else as_number(np.nanmin(recalls(probabilities, labels)))
     return {**counts, **known, "worst_recall": worst}
 
 
-def of_a_repetition(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Take n, events, AUC and log-loss with their intervals, in columns, from the figures of `summarise`."""
-    counts = {name: figures[name] for name in ("n", "events")}
-    return counts | in_columns({name: figures[name] for name in ("auc", "log_loss")})
+def of_a_repetition(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Take n, events, AUC and log-loss with their intervals, in columns, from the metrics of `summarise`."""
+    counts = {name: metrics[name] for name in ("n", "events")}
+    return counts | in_columns({name: metrics[name] for name in ("auc", "log_loss")})
 
 
-def figures_of(
+def metrics_of(
     probabilities: Floats, labels: Ints, bins: int, ordinal: bool = False
 ) -> dict[str, Callable[[Floats], Floats]]:
-    """Name each figure and bind it to the cases; what is left open is the weights."""
-    confidence, events = calibration.judged_confidence(probabilities, labels)
-    figures: dict[str, Callable[[Floats], Floats]] = {
+    """Name each metric and bind it to the cases; what is left open is the weights."""
+    confidence, events = calibration.evaluated_confidence(probabilities, labels)
+    metrics: dict[str, Callable[[Floats], Floats]] = {
         "auc": partial(discrimination.macro_auc, probabilities, labels),
         "accuracy": partial(discrimination.accuracy, probabilities, labels),
         "sensitivity": partial(discrimination.sensitivity, probabilities, labels),
@@ -156,14 +156,14 @@ def figures_of(
         "ece": partial(calibration.calibration_error, confidence, events, bins=bins),
     }
     if probabilities.shape[1] == 2:
-        figures["calibration_intercept"] = partial(calibration.calibration_in_the_large, confidence, events)
-        figures["calibration_slope"] = partial(calibration.calibration_slope, confidence, events)
+        metrics["calibration_intercept"] = partial(calibration.calibration_in_the_large, confidence, events)
+        metrics["calibration_slope"] = partial(calibration.calibration_slope, confidence, events)
     else:
-        figures["calibration_slope"] = partial(calibration.multiclass_slope, probabilities, labels)
+        metrics["calibration_slope"] = partial(calibration.multiclass_slope, probabilities, labels)
     if ordinal:
-        figures["quadratic_kappa"] = partial(discrimination.quadratic_kappa, probabilities, labels)
-        figures["grade_error"] = partial(discrimination.grade_error, probabilities, labels)
-    return figures
+        metrics["quadratic_kappa"] = partial(discrimination.quadratic_kappa, probabilities, labels)
+        metrics["grade_error"] = partial(discrimination.grade_error, probabilities, labels)
+    return metrics
 
 
 def check_probabilities(probabilities: Floats) -> None:
@@ -178,11 +178,11 @@ def check_probabilities(probabilities: Floats) -> None:
 
 
 def reliability(probabilities: Floats, labels: Labels, bins: int) -> pd.DataFrame:
-    """Table of the reliability diagram: per occupied bin the mean forecast, the observed share, its 95 % interval, n.
+    """Table of the reliability diagram: per occupied bin the mean prediction, the observed share, its 95 % interval, n.
 
     The interval is Wilson's (1927), on cases; on known pairs where labels stand each by itself (n, C).
     """
-    confidence, events = calibration.judged_confidence(probabilities, labels)
+    confidence, events = calibration.evaluated_confidence(probabilities, labels)
     rows = []
     for number in range(bins):
         inside = calibration.bin_of(confidence, bins) == number
@@ -190,7 +190,7 @@ def reliability(probabilities: Floats, labels: Labels, bins: int) -> pd.DataFram
         if n:
             lower, upper = wilson(int(events[inside].sum()), n)
             rows.append((float(confidence[inside].mean()), float(events[inside].mean()), lower, upper, n))
-    return pd.DataFrame(rows, columns=["forecast", "observed", "lower", "upper", "n"])
+    return pd.DataFrame(rows, columns=["prediction", "observed", "lower", "upper", "n"])
 
 
 def wilson(events: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
@@ -230,11 +230,11 @@ def recalls(probabilities: Floats, labels: Ints) -> Floats:
 
 
 def collapses(probabilities: Floats, labels: Labels, classes: list[str]) -> pd.DataFrame:
-    """Table of the classes that have cases of which none is found, though the pooled figures may look well.
+    """Table of the classes that have cases of which none is found, though the pooled metrics may look well.
 
     Known of adversarial alignment where sites differ in prevalence (Zhao, Combes, Zhang, Gordon 2019, "On learning
     invariant representations for domain adaptation", section 4). Columns `class, n, recall`.
-    Labels that stand each by itself (n, C) have no row: the forecast of a rare one seldom passes one half, and that
+    Labels that stand each by itself (n, C) have no row: the prediction of a rare one seldom passes one half, and that
     is no collapse.
     """
     if labels.ndim == 2:

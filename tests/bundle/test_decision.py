@@ -6,28 +6,28 @@ import pytest
 from pipeline.bundle.decision import Rule, fit_rules, told
 from pipeline.bundle.limits import UNLIKE, UNSURE, Limits
 from pipeline.metrics.conformal import conformal_thresholds, sets_of
-from pipeline.metrics.ood import energy, fit_alarm, fit_cloud, quantiles_of, signs_of
+from pipeline.metrics.ood import energy, fit_alarm, fit_gaussian, quantiles_of, signs_of
 
 
-def forecasts(n=300, seed=0):
+def predictions(n=300, seed=0):
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, 2, n)
     yes = 1 / (1 + np.exp(-(2.0 * (2 * truth - 1) + 2 * rng.normal(size=n))))
     return np.stack([1 - yes, yes], axis=1), truth, np.arange(n).astype(str)
 
 
-def test_sets_are_those_of_the_judged_conformal_recipe_and_hold_the_truth_as_promised_in_each_class():
-    [rule] = fit_rules(*forecasts(), ["well", "ill"], coverage=0.9, answered=0.9)
-    new, truth, _ = forecasts(4000, seed=1)
+def test_sets_are_those_of_the_evaluated_conformal_recipe_and_hold_the_truth_as_promised_in_each_class():
+    [rule] = fit_rules(*predictions(), ["well", "ill"], coverage=0.9, answered=0.9)
+    new, truth, _ = predictions(4000, seed=1)
     held = np.array([["well", "ill"][label] in rule.members(one) for one, label in zip(new, truth, strict=True)])
     assert all(0.86 < held[truth == label].mean() < 0.94 for label in (0, 1))
-    same = conformal_thresholds(*forecasts(), 0.1, "class")
+    same = conformal_thresholds(*predictions(), 0.1, "class")
     for one, marks in zip(new[:50], sets_of(new[:50], same), strict=True):
         assert rule.members(one) == [name for name, mark in zip(["well", "ill"], marks, strict=True) if mark]
 
 
-def test_a_class_of_too_few_patients_is_judged_with_the_others():
-    probabilities, truth, patients = forecasts(60)
+def test_a_class_of_too_few_patients_is_evaluated_with_the_others():
+    probabilities, truth, patients = predictions(60)
     few = np.flatnonzero(truth == 1)[:8]
     kept = np.sort(np.append(np.flatnonzero(truth == 0), few))
     [rule] = fit_rules(probabilities[kept], truth[kept], patients[kept], ["well", "ill"], 0.9, 0.9)
@@ -35,7 +35,7 @@ def test_a_class_of_too_few_patients_is_judged_with_the_others():
 
 
 def test_as_many_answers_are_given_as_was_asked_for():
-    probabilities, truth, patients = forecasts()
+    probabilities, truth, patients = predictions()
     [rule] = fit_rules(probabilities, truth, patients, ["well", "ill"], 0.9, answered=0.8)
     unsure = [bool(told([rule], one, ["well", "ill"])[1]) for one in probabilities]
     assert np.mean(unsure) == pytest.approx(0.2, abs=0.005)
@@ -43,7 +43,7 @@ def test_as_many_answers_are_given_as_was_asked_for():
 
 
 def test_labels_that_stand_by_themselves_have_a_set_and_a_limit_each():
-    (first, one, patients), (second, two, _) = forecasts(), forecasts(seed=2)
+    (first, one, patients), (second, two, _) = predictions(), predictions(seed=2)
     labels = np.stack([one, two], axis=1).astype(float)
     labels[:10, 1] = np.nan
     rules = fit_rules(np.stack([first[:, 1], second[:, 1]], axis=1), labels, patients, ["a", "b"], 0.9, 0.9)
@@ -59,39 +59,43 @@ def limits():
     features, names = rng.normal(size=(80, 6)), np.array(["well", "ill"] * 40)
     sites = np.array(["north"] * 40 + ["south"] * 40)
     features[40:, 3] += 8
-    cloud, of_sites = fit_cloud(features, names), fit_cloud(features, sites)
+    gaussian, of_sites = fit_gaussian(features, names), fit_gaussian(features, sites)
     logits = rng.normal(size=(80, 2)) * 3
-    looks = rng.normal(size=(80, 4))
-    of_looks = fit_cloud(looks, np.full(80, "all"))
-    apart, odd = (one.distances(rows).min(axis=1) for one, rows in ((cloud, features), (of_looks, looks)))
+    appearances = rng.normal(size=(80, 4))
+    of_appearances = fit_gaussian(appearances, np.full(80, "all"))
+    apart, odd = (
+        one.distances(rows).min(axis=1) for one, rows in ((gaussian, features), (of_appearances, appearances))
+    )
     alarm = fit_alarm(signs_of(energy(logits), apart, odd), np.arange(80).astype(str), 0.05)
     usual = quantiles_of(of_sites.distances(features).min(axis=1))
-    rules = fit_rules(*forecasts(), ["well", "ill"], 0.9, 0.9)
-    return Limits(rules, [cloud, cloud], [of_sites, of_sites], [of_looks, of_looks], alarm, usual, False)
+    rules = fit_rules(*predictions(), ["well", "ill"], 0.9, 0.9)
+    return Limits(
+        rules, [gaussian, gaussian], [of_sites, of_sites], [of_appearances, of_appearances], alarm, usual, False
+    )
 
 
-def judged(limits, features, probability, logits=(3.0, -3.0), looks=(0.5, 0.5, 0.5, 0.5)):
-    one, forecast = np.asarray(features, dtype=float), np.array([1 - probability, probability])
-    return limits.judge(np.array(logits), [one, one], np.array(looks), forecast, ["well", "ill"])
+def evaluated(limits, features, probability, logits=(3.0, -3.0), appearances=(0.5, 0.5, 0.5, 0.5)):
+    one, prediction = np.asarray(features, dtype=float), np.array([1 - probability, probability])
+    return limits.evaluate(np.array(logits), [one, one], np.array(appearances), prediction, ["well", "ill"])
 
 
 def test_a_scan_like_the_others_with_a_sure_answer_is_answered(limits):
-    verdict = judged(limits, [0, 0, 0, 8, 0, 0], 0.99)
+    verdict = evaluated(limits, [0, 0, 0, 8, 0, 0], 0.99)
     assert (verdict.members, verdict.abstains, verdict.reason, verdict.nearest_site) == ("ill", (), "", "south")
-    assert judged(limits, [0, 0, 0, 0, 0, 0], 0.01).nearest_site == "north"
+    assert evaluated(limits, [0, 0, 0, 0, 0, 0], 0.01).nearest_site == "north"
 
 
-def test_every_reason_to_abstain_is_named_with_its_figures(limits):
-    assert judged(limits, [0] * 6, 0.5).abstains == (UNSURE,)
-    assert judged(limits, [0, 90, 0, 0, 0, 0], 0.99).abstains == (UNLIKE,)
-    assert judged(limits, [0, 0, 0, 8, 0, 0], 0.99, looks=(0, 90, 0, 0)).abstains == (UNLIKE,)
-    verdict = judged(limits, [0, 90, 0, 0, 0, 0], 0.5)
+def test_every_reason_to_abstain_is_named_with_its_metrics(limits):
+    assert evaluated(limits, [0] * 6, 0.5).abstains == (UNSURE,)
+    assert evaluated(limits, [0, 90, 0, 0, 0, 0], 0.99).abstains == (UNLIKE,)
+    assert evaluated(limits, [0, 0, 0, 8, 0, 0], 0.99, appearances=(0, 90, 0, 0)).abstains == (UNLIKE,)
+    verdict = evaluated(limits, [0, 90, 0, 0, 0, 0], 0.5)
     assert verdict.abstains == (UNLIKE, UNSURE) and verdict.site_share == 0
     assert f"score {verdict.score:.2f} is above {limits.alarm.threshold:.2f}; low confidence: 0.500" in verdict.reason
 
 
 def test_limits_survive_json_and_without_sites_none_is_nearest(limits):
     again = Limits.from_json(json.loads(json.dumps(limits.as_json())))
-    assert judged(again, [1, 2, 3, 4, 5, 6], 0.7) == judged(limits, [1, 2, 3, 4, 5, 6], 0.7)
-    without = Limits(limits.rules, limits.clouds, [], limits.looks, limits.alarm, (), False)
-    assert judged(without, [0] * 6, 0.9).nearest_site == "" and judged(without, [0] * 6, 0.9).site_share is None
+    assert evaluated(again, [1, 2, 3, 4, 5, 6], 0.7) == evaluated(limits, [1, 2, 3, 4, 5, 6], 0.7)
+    without = Limits(limits.rules, limits.gaussians, [], limits.appearances, limits.alarm, (), False)
+    assert evaluated(without, [0] * 6, 0.9).nearest_site == "" and evaluated(without, [0] * 6, 0.9).site_share is None

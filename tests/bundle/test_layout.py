@@ -79,14 +79,14 @@ def bundle(tmp_path):
 
 @torch.inference_mode()
 def expected(bundle, scan, calibrator):
-    """Judge a scan the long way: each member by itself, the mean of their logits, then the map."""
-    state, planes = load_file(bundle / WEIGHTS), torch.from_numpy(Steps(GEOMETRY).prepare_file(scan).planes)[None]
+    """Evaluate a scan the long way: each member by itself, the mean of their logits, then the map."""
+    state, channels = load_file(bundle / WEIGHTS), torch.from_numpy(Steps(GEOMETRY).prepare_file(scan).channels)[None]
     prefixes = sorted({"".join(f"{part}." for part in name.split(".")[:2]) for name in state if name[:8] == "members."})
     logits = []
     for prefix in prefixes or [""]:
         network = Classifier(**ARGUMENTS)
         network.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-        logits.append(inference(network)(planes).double().numpy())
+        logits.append(inference(network)(channels).double().numpy())
     mean = np.mean(logits, axis=0).astype(np.float32).astype(np.float64)
     return calibrator_from(calibrator).apply(mean)[0]
 

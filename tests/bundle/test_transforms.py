@@ -17,7 +17,7 @@ def test_monai_builds_the_transform_from_plain_json_and_it_prepares_what_we_prep
     file = save_nifti(tmp_path / "a.nii.gz", asymmetric, "PSR", (1, 1.5, 2))
     config = json.loads(json.dumps(preparation_config(STEPS)))
     prepared = ConfigParser({"step": config}).get_parsed_content("step")({"image": str(file), "other": 1})
-    np.testing.assert_array_equal(prepared["image"].numpy(), STEPS.prepare_file(file).planes)
+    np.testing.assert_array_equal(prepared["image"].numpy(), STEPS.prepare_file(file).channels)
     assert prepared["other"] == 1 and str(prepared["image"].dtype) == "torch.float32"
 
 

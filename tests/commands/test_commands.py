@@ -20,7 +20,7 @@ from tests.stages.conftest import project  # noqa: F401 - a fixture
 FOLDER = "data/raw/new"
 
 
-def table_of_pictures(root, name="t.csv"):
+def table_of_images(root, name="t.csv"):
     for number in range(6):
         pixels = np.random.default_rng(number).integers(0, 255, (20, 30), dtype=np.uint8)
         Image.fromarray(pixels).save(root / f"{number}.png")
@@ -32,8 +32,7 @@ def table_of_pictures(root, name="t.csv"):
 def test_import_tells_what_was_taken_and_what_to_set(project, tmp_path, capsys):  # noqa: F811
     project()
     assert (
-        main(["import", "csv", table_of_pictures(tmp_path), "--into", FOLDER, "--image", "file", "--patient", "who"])
-        == 0
+        main(["import", "csv", table_of_images(tmp_path), "--into", FOLDER, "--image", "file", "--patient", "who"]) == 0
     )
     printed = capsys.readouterr().out
     assert "taken: 6 images of 6 patients" in printed and f"cohort.path: {FOLDER}" in printed
@@ -41,7 +40,7 @@ def test_import_tells_what_was_taken_and_what_to_set(project, tmp_path, capsys):
 
 def test_import_refuses_a_wrong_column_by_its_option(project, tmp_path, capsys):  # noqa: F811
     project()
-    assert main(["import", "csv", table_of_pictures(tmp_path), "--into", FOLDER]) == 1
+    assert main(["import", "csv", table_of_images(tmp_path), "--into", FOLDER]) == 1
     assert "name it with --image" in capsys.readouterr().err
 
 
@@ -52,7 +51,7 @@ def test_plan_tells_stages_values_time_and_disk_before_anything_ran(project, cap
     printed = capsys.readouterr().out
     assert re.search(r"evidence.budget: \d+000 is about 10 min here", printed)
     assert "stages to run: cohort, preprocess, split, adapt@0" in printed and "release, report\n" in printed
-    assert re.search(r"cases: \d+ pictures", printed)
+    assert re.search(r"cases: \d+ images", printed)
     assert "preprocess.image_size: 64 (auto)" in printed
     assert "finetune.strategy: auto, one of knn, probe, last_stage, full, as far as they fit into" in printed
     assert "finetune.budget: 10000 passes in each fold" in printed
@@ -78,7 +77,7 @@ def test_plan_names_the_recipes_that_finetune_may_take(finetune, adapt, said):
 
 
 def test_plan_counts_what_auto_may_spend_in_every_fold_and_nothing_where_there_is_no_choice():
-    geometry = Geometry("picture", 128, 1, 1, None, "pad", "keep")
+    geometry = Geometry("image", 128, 1, 1, None, "pad", "keep")
 
     def passes(**finetune):
         asked = changed(finetune=finetune)

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.imaging.tables.cohort_table import read_cohort_table
-from tests.stages.cohort.importers.conftest import dicom_series, write_image, volume
+from tests.stages.cohort.importers.conftest import dicom_series, volume, write_image
 from tests.stages.conftest import project  # noqa: F401 - a fixture
 
 

@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 
 from pipeline.imaging.appearance import appearance
-from pipeline.stages.release.corruptions import SPOILT
+from pipeline.stages.release.corruptions import CORRUPTED
 
 GREYS, STEPS, SPREAD, NEXT, BLOCKS = slice(0, 7), slice(7, 9), 9, slice(10, 12), slice(12, 28)
 
 
 def scan(side=30):
-    """Draw two planes that grow brighter to the right, with a bright corner on top."""
-    plane = np.tile(np.linspace(20, 120, side), (side, 1))
-    plane[: side // 4, -(side // 4) :] = 250
-    return np.stack([plane, plane]).astype(np.uint8)
+    """Draw two channels that grow brighter to the right, with a bright corner on top."""
+    channel = np.tile(np.linspace(20, 120, side), (side, 1))
+    channel[: side // 4, -(side // 4) :] = 250
+    return np.stack([channel, channel]).astype(np.uint8)
 
 
 def test_each_number_is_what_it_says():
@@ -30,7 +30,7 @@ def test_blank_and_smallest_scans_have_finite_numbers():
     assert np.isfinite(appearance(scan(4))).all()
 
 
-@pytest.mark.parametrize("kind", SPOILT)
-def test_every_way_to_spoil_a_scan_shows(kind):
-    spoilt = SPOILT[kind](scan(32), np.random.default_rng(0))
-    assert np.abs(appearance(spoilt) - appearance(scan(32))).max() > 1
+@pytest.mark.parametrize("kind", CORRUPTED)
+def test_every_way_to_corrupt_a_scan_shows(kind):
+    corrupted = CORRUPTED[kind](scan(32), np.random.default_rng(0))
+    assert np.abs(appearance(corrupted) - appearance(scan(32))).max() > 1

@@ -46,7 +46,7 @@ def test_the_map_of_a_planted_lesion_lies_at_its_place_in_the_world_on_the_grid_
 ):
     file = scan_with_lesion(tmp_path / "a.nii.gz", orientation, degrees)
     prepared = Steps(VOLUME).prepare_file(file)
-    found = saliency(blob_network(), torch.from_numpy(prepared.planes)[None], asked=1)
+    found = saliency(blob_network(), torch.from_numpy(prepared.channels)[None], asked=1)
     written = nib.load(write_overlay(found.maps, prepared.placement, VOLUME, tmp_path / "map"))
     scan = nib.load(file)
     assert written.shape == scan.shape
@@ -58,13 +58,13 @@ def test_the_map_of_a_planted_lesion_lies_at_its_place_in_the_world_on_the_grid_
     assert mass[np.linalg.norm(places - LESION, axis=-1) < RADIUS + 4].sum() > 0.8 * mass.sum()
 
 
-def test_the_map_of_a_picture_is_a_picture_of_its_size_with_the_blob_in_its_place(tmp_path):
+def test_the_map_of_a_image_is_a_image_of_its_size_with_the_blob_in_its_place(tmp_path):
     pixels = np.full((60, 90), 40, dtype=np.uint8)
     pixels[10:25, 60:75] = 250
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    geometry = Geometry("picture", 48, 1, 1, None, "pad", "keep")
+    geometry = Geometry("image", 48, 1, 1, None, "pad", "keep")
     prepared = Steps(geometry).prepare_file(tmp_path / "a.png")
-    found = saliency(blob_network(), torch.from_numpy(prepared.planes)[None], asked=1)
+    found = saliency(blob_network(), torch.from_numpy(prepared.channels)[None], asked=1)
     file = write_overlay(found.maps, prepared.placement, geometry, tmp_path / "map")
     shown = np.asarray(Image.open(file))
     assert shown.shape == pixels.shape and shown.max() > 200
@@ -83,6 +83,6 @@ def test_every_stored_slice_has_the_map_of_its_instance(instances, channels, win
     np.testing.assert_array_equal(found[:, 0, 0], np.arange(12) // (12 // instances))
 
 
-def test_a_picture_in_colour_has_one_map():
-    geometry = Geometry("picture", 8, 1, 3, None, "pad", "keep")
+def test_a_image_in_colour_has_one_map():
+    geometry = Geometry("image", 8, 1, 3, None, "pad", "keep")
     assert on_slices(np.ones((1, 8, 8), dtype=np.float32), geometry).shape == (1, 8, 8)

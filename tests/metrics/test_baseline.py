@@ -11,7 +11,7 @@ from pipeline.metrics.baseline import (
     WITHIN,
     baseline_table,
     baselines_of,
-    non_image_forecast,
+    non_image_prediction,
 )
 from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics.discrimination import roc_auc
@@ -26,12 +26,12 @@ def cohort(n, seed=0):
     return cases.assign(column_age=age.astype(int).astype(str)), ill.astype(np.int64)
 
 
-def auc(forecast, labels):
-    return float(roc_auc(forecast[:, 1], labels == 1, np.ones((1, len(labels))))[0])
+def auc(prediction, labels):
+    return float(roc_auc(prediction[:, 1], labels == 1, np.ones((1, len(labels))))[0])
 
 
-def binary(forecast):
-    return np.stack([1 - forecast, forecast], axis=1)
+def binary(prediction):
+    return np.stack([1 - prediction, prediction], axis=1)
 
 
 def table_of(model, baselines, labels, replicates=500, **settings):
@@ -45,18 +45,20 @@ def test_without_further_columns_the_site_is_the_only_baseline():
     assert list(baselines_of(["age"])) == ["site", "age", "site, age"]
 
 
-def test_the_site_alone_forecasts_about_the_shares_of_its_training_cases():
+def test_the_site_alone_predictions_about_the_shares_of_its_training_cases():
     train = pd.DataFrame({"site": ["north"] * 200 + ["south"] * 200})
     labels = np.array(([1] * 160 + [0] * 40) + ([1] * 40 + [0] * 160))
-    judged = pd.DataFrame({"site": ["north", "south", "unheard of"]})
-    forecast = non_image_forecast(train, labels, judged, 2)
-    np.testing.assert_allclose(forecast[:, 1], [0.8, 0.2, 0.5], atol=0.02)  # the ridge draws a little towards the mean
-    np.testing.assert_allclose(forecast.sum(axis=1), 1)
+    evaluated = pd.DataFrame({"site": ["north", "south", "unheard of"]})
+    prediction = non_image_prediction(train, labels, evaluated, 2)
+    np.testing.assert_allclose(
+        prediction[:, 1], [0.8, 0.2, 0.5], atol=0.02
+    )  # the ridge draws a little towards the mean
+    np.testing.assert_allclose(prediction.sum(axis=1), 1)
 
 
-def test_a_label_that_follows_age_is_forecast_from_age_in_cases_that_were_never_seen():
-    (train, labels), (judged, truth) = cohort(600), cohort(600, seed=1)
-    found = {name: auc(non_image_forecast(train[some], labels, judged[some], 2), truth)
+def test_a_label_that_follows_age_is_prediction_from_age_in_cases_that_were_never_seen():
+    (train, labels), (evaluated, truth) = cohort(600), cohort(600, seed=1)
+    found = {name: auc(non_image_prediction(train[some], labels, evaluated[some], 2), truth)
              for name, some in baselines_of(["age", "sex"]).items()}  # fmt: skip
     assert found["site"] == pytest.approx(0.5, abs=0.06)
     assert found["age, sex"] > 0.8 and found["site, age, sex"] == pytest.approx(found["age, sex"], abs=0.02)
@@ -68,7 +70,7 @@ def test_the_regression_is_scikit_learns_on_indicators_and_standardised_numbers(
     scaled = (age - age.mean()) / age.std(ddof=0)
     design = np.column_stack([train["column_sex"] == "F", train["column_sex"] == "M", scaled])
     expected = LogisticRegression(C=1.0).fit(design, labels).predict_proba(design)
-    found = non_image_forecast(train[["column_sex", "column_age"]], labels, train[["column_sex", "column_age"]], 2)
+    found = non_image_prediction(train[["column_sex", "column_age"]], labels, train[["column_sex", "column_age"]], 2)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -77,63 +79,63 @@ def test_a_missing_age_that_tells_the_label_is_used_and_one_that_appears_later_i
     missing = np.arange(400) % 4 == 0
     labels[missing] = 1
     gone = train.assign(column_age=train["column_age"].where(~missing, ""))
-    forecast = non_image_forecast(gone[["column_age"]], labels, gone[["column_age"]], 2)
-    assert forecast[missing, 1].min() > 0.9
+    prediction = non_image_prediction(gone[["column_age"]], labels, gone[["column_age"]], 2)
+    assert prediction[missing, 1].min() > 0.9
     ages = train.loc[~missing, ["column_age"]]
     asked = pd.DataFrame({"column_age": ["", ages["column_age"].astype(float).median(), np.nan, "unheard of"]})
-    late = non_image_forecast(ages, labels[~missing], asked, 2)
+    late = non_image_prediction(ages, labels[~missing], asked, 2)
     np.testing.assert_allclose(late[[0, 2, 3]], late[[1, 1, 1]])
 
 
-def test_the_forecast_of_a_case_does_not_depend_on_the_other_cases_judged():
-    (train, labels), (judged, _) = cohort(200), cohort(50, seed=1)
-    whole = non_image_forecast(train, labels, judged, 2)
-    alone = non_image_forecast(train, labels, judged[:1].assign(column_age="61"), 2)
-    same = non_image_forecast(train, labels, judged.assign(column_age="61"), 2)
+def test_the_prediction_of_a_case_does_not_depend_on_the_other_cases_evaluated():
+    (train, labels), (evaluated, _) = cohort(200), cohort(50, seed=1)
+    whole = non_image_prediction(train, labels, evaluated, 2)
+    alone = non_image_prediction(train, labels, evaluated[:1].assign(column_age="61"), 2)
+    same = non_image_prediction(train, labels, evaluated.assign(column_age="61"), 2)
     np.testing.assert_allclose(alone[0], same[0])
-    np.testing.assert_allclose(non_image_forecast(train, labels, judged[7:8], 2)[0], whole[7])
+    np.testing.assert_allclose(non_image_prediction(train, labels, evaluated[7:8], 2)[0], whole[7])
 
 
 def test_several_classes_sum_to_one_and_a_class_that_training_lacks_gets_nothing():
     train, labels = cohort(300)
     labels = labels + 2 * (train["site"] == "north").to_numpy()
-    forecast = non_image_forecast(train, labels, train, 5)
-    np.testing.assert_allclose(forecast.sum(axis=1), 1)
-    assert (forecast[:, 4] == 0).all() and (forecast.argmax(axis=1) == labels).mean() > 0.7
-    np.testing.assert_array_equal(non_image_forecast(train, np.ones(300, dtype=int), train, 3)[0], [0, 1, 0])
+    prediction = non_image_prediction(train, labels, train, 5)
+    np.testing.assert_allclose(prediction.sum(axis=1), 1)
+    assert (prediction[:, 4] == 0).all() and (prediction.argmax(axis=1) == labels).mean() > 0.7
+    np.testing.assert_array_equal(non_image_prediction(train, np.ones(300, dtype=int), train, 3)[0], [0, 1, 0])
 
 
-def test_labels_that_stand_by_themselves_are_forecast_where_they_are_known():
+def test_labels_that_stand_by_themselves_are_prediction_where_they_are_known():
     train, ill = cohort(400)
     south = (train["site"] == "south").to_numpy(dtype=float)
     half = np.where(np.arange(400) % 2 == 0, ill, np.nan)
     labels = np.column_stack([half, south, np.full(400, np.nan)])
-    forecast = non_image_forecast(train, labels, train, 3)
-    only = non_image_forecast(train[::2], ill[::2], train, 2)
-    np.testing.assert_allclose(forecast[:, 0], only[:, 1])
-    assert forecast[south == 1, 1].min() > 0.8 and (forecast[:, 2] == 0.5).all()
-    table = table_of(forecast, {"itself": forecast}, labels)
+    prediction = non_image_prediction(train, labels, train, 3)
+    only = non_image_prediction(train[::2], ill[::2], train, 2)
+    np.testing.assert_allclose(prediction[:, 0], only[:, 1])
+    assert prediction[south == 1, 1].min() > 0.8 and (prediction[:, 2] == 0.5).all()
+    table = table_of(prediction, {"itself": prediction}, labels)
     assert (table["n"].item(), table["events"].item()) == (400, np.nansum(labels))
     assert table["difference"].item() == 0
 
 
 def test_a_planted_shortcut_is_found_a_model_that_knows_the_site_alone_does_not_beat_it():
     rng = np.random.default_rng(0)
-    (train, _), (judged, _) = cohort(400), cohort(400, seed=1)
-    labels, truth = ((rng.random(400) < 0.85) == (cases["site"] == "south") for cases in (train, judged))
+    (train, _), (evaluated, _) = cohort(400), cohort(400, seed=1)
+    labels, truth = ((rng.random(400) < 0.85) == (cases["site"] == "south") for cases in (train, evaluated))
     labels, truth = labels.to_numpy(dtype=np.int64), truth.to_numpy(dtype=np.int64)
-    site = non_image_forecast(train[["site"]], labels, judged[["site"]], 2)
-    model = binary(np.clip(0.1 + 0.6 * (judged["site"] == "south") + rng.normal(0, 0.05, 400), 0, 1))
+    site = non_image_prediction(train[["site"]], labels, evaluated[["site"]], 2)
+    model = binary(np.clip(0.1 + 0.6 * (evaluated["site"] == "south") + rng.normal(0, 0.05, 400), 0, 1))
     row = table_of(model, {"site": site}, truth).iloc[0]
     assert row["auc"] > 0.8 and row["model_auc"] > 0.8
     assert row["difference_upper"] < 0.05 and row["difference_lower"] < 0
 
 
 def test_a_model_that_adds_nothing_to_age_has_an_interval_that_holds_zero_and_one_that_sees_more_has_not():
-    (train, labels), (judged, truth) = cohort(500), cohort(500, seed=1)
+    (train, labels), (evaluated, truth) = cohort(500), cohort(500, seed=1)
     rng = np.random.default_rng(2)
-    age = judged["column_age"].astype(float).to_numpy()
-    baseline = {"age": non_image_forecast(train[["column_age"]], labels, judged[["column_age"]], 2)}
+    age = evaluated["column_age"].astype(float).to_numpy()
+    baseline = {"age": non_image_prediction(train[["column_age"]], labels, evaluated[["column_age"]], 2)}
     nothing = binary(1 / (1 + np.exp(-(age - 55 + rng.normal(0, 3, 500)) / 20)))
     more = binary(np.clip(nothing[:, 1] + 0.5 * (truth - 0.5) * rng.random(500), 0, 1))
     rows = [table_of(model, baseline, truth).iloc[0] for model in (nothing, more)]
@@ -144,8 +146,8 @@ def test_a_model_that_adds_nothing_to_age_has_an_interval_that_holds_zero_and_on
 def test_the_least_detectable_difference_is_what_four_of_five_studies_would_find():
     _, truth = cohort(300)
     rng = np.random.default_rng(3)
-    forecasts = [binary(np.clip(0.25 + 0.5 * truth + rng.normal(0, 0.3, 300), 0, 1)) for _ in range(2)]
-    row = table_of(forecasts[0], {"other": forecasts[1]}, truth).iloc[0]
+    predictions = [binary(np.clip(0.25 + 0.5 * truth + rng.normal(0, 0.3, 300), 0, 1)) for _ in range(2)]
+    row = table_of(predictions[0], {"other": predictions[1]}, truth).iloc[0]
     width = row["difference_upper"] - row["difference_lower"]
     assert row["standard_error"] == pytest.approx(width / (2 * 1.96), rel=0.1)
     assert row["minimum_detectable_difference"] == pytest.approx(2.8016 * row["standard_error"], rel=1e-3)
@@ -158,11 +160,11 @@ def test_a_useless_site_falls_below_one_half_when_folds_are_pooled_and_not_withi
     for seed in range(20):
         labels = np.random.default_rng(seed).integers(0, 2, 100)
         folds = np.repeat(list("01234"), 20)
-        site, forecast = pd.DataFrame({"site": ["north"] * 100}), np.empty((100, 2))
+        site, prediction = pd.DataFrame({"site": ["north"] * 100}), np.empty((100, 2))
         for fold in "01234":
             out = folds == fold
-            forecast[out] = non_image_forecast(site[~out], labels[~out], site[out], 2)
-        table = table_of(forecast, {"site": forecast}, labels, 10, folds=folds).set_index("over")
+            prediction[out] = non_image_prediction(site[~out], labels[~out], site[out], 2)
+        table = table_of(prediction, {"site": prediction}, labels, 10, folds=folds).set_index("over")
         pooled.append(table.loc[POOLED, "auc"])
         within.append(table.loc[WITHIN, "auc"])
     assert np.mean(pooled) < 0.45
@@ -172,9 +174,11 @@ def test_a_useless_site_falls_below_one_half_when_folds_are_pooled_and_not_withi
 def test_images_of_one_patient_are_drawn_together():
     _, truth = cohort(100)
     rng = np.random.default_rng(4)
-    forecasts = [np.repeat(binary(np.clip(0.3 + 0.4 * truth + rng.normal(0, 0.3, 100), 0, 1)), 3, 0) for _ in range(2)]
+    predictions = [
+        np.repeat(binary(np.clip(0.3 + 0.4 * truth + rng.normal(0, 0.3, 100), 0, 1)), 3, 0) for _ in range(2)
+    ]
     patients = np.repeat([f"p{row}" for row in range(100)], 3)
-    known = (forecasts[0], {"other": forecasts[1]}, np.repeat(truth, 3), patients)
+    known = (predictions[0], {"other": predictions[1]}, np.repeat(truth, 3), patients)
     clustered = baseline_table(*known, cluster_weights(patients, 500, 0), 0.95).iloc[0]
     naive = baseline_table(*known, cluster_weights(np.arange(300).astype(str), 500, 0), 0.95).iloc[0]
     assert clustered["standard_error"] == pytest.approx(np.sqrt(3) * naive["standard_error"], rel=0.15)

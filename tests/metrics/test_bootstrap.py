@@ -41,7 +41,7 @@ def test_doubling_the_data_set_does_not_narrow_the_interval():
     assert twice.upper - twice.lower == pytest.approx(once.upper - once.lower)
 
 
-def test_a_figure_that_does_not_exist_says_so():
+def test_a_metric_that_does_not_exist_says_so():
     weights = cluster_weights(np.array(["a", "b"]), 100, 0)
     assert estimate(lambda w: np.full(len(w), np.nan), weights, 0.95) == Estimate(None, None, None)
 

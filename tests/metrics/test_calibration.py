@@ -1,6 +1,6 @@
-"""Calibration against closed forms (forecast p uniform on (0, 1), y drawn from it) and against scikit-learn.
+"""Calibration against closed forms (prediction p uniform on (0, 1), y drawn from it) and against scikit-learn.
 
-The closed forms need no random draw: each forecast p stands once as an event of weight p and once as a non-event of
+The closed forms need no random draw: each prediction p stands once as an event of weight p and once as a non-event of
 weight 1 - p.
 """
 
@@ -12,25 +12,25 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
-from pipeline.metrics import calibration as judge
+from pipeline.metrics import calibration as evaluate
 from pipeline.metrics.bootstrap import Estimate, cluster_weights, distance_estimate, estimate
 
 GRID = (np.arange(4000) + 0.5) / 4000
 P = np.tile(GRID, 2)
 Y = np.arange(8000) < 4000
 ONE = np.concatenate([GRID, 1 - GRID])[None]
-OVERCONFIDENT = P**2 / (P**2 + (1 - P) ** 2)  # the same forecasts at temperature 1/2
+OVERCONFIDENT = P**2 / (P**2 + (1 - P) ** 2)  # the same predictions at temperature 1/2
 TRUE_ERROR = np.log(2) / 2 - 1 / 4  # of the overconfident ones
-FIGURES = {
-    "observed_expected": judge.observed_expected,
-    "in_the_large": judge.calibration_in_the_large,
-    "slope": judge.calibration_slope,
-    "ece_width": lambda *known: judge.calibration_error(*known, 10),
-    "ece_mass": lambda *known: judge.calibration_error(*known, 10, mass=True),
-    "squared": lambda *known: judge.squared_error(*known, 10),
-    "debiased": lambda *known: judge.squared_error_debiased(*known, 10),
-    "miscalibration": judge.miscalibration,
-    "discrimination": lambda *known: judge.corp(*known).discrimination,
+METRICS = {
+    "observed_expected": evaluate.observed_expected,
+    "in_the_large": evaluate.calibration_in_the_large,
+    "slope": evaluate.calibration_slope,
+    "ece_width": lambda *known: evaluate.calibration_error(*known, 10),
+    "ece_mass": lambda *known: evaluate.calibration_error(*known, 10, mass=True),
+    "squared": lambda *known: evaluate.squared_error(*known, 10),
+    "debiased": lambda *known: evaluate.squared_error_debiased(*known, 10),
+    "miscalibration": evaluate.miscalibration,
+    "discrimination": lambda *known: evaluate.corp(*known).discrimination,
 }
 
 ALONE = np.arange(1000).astype(str)  # patients of one image each
@@ -47,114 +47,114 @@ def overconfident(p):
     return p**2 / (p**2 + (1 - p) ** 2)
 
 
-def test_perfect_forecasts_have_the_calibration_of_theory():
-    assert judge.calibration_slope(P, Y, ONE)[0] == pytest.approx(1, abs=1e-3)
-    assert judge.calibration_in_the_large(P, Y, ONE)[0] == pytest.approx(0, abs=1e-3)
-    assert judge.observed_expected(P, Y, ONE)[0] == pytest.approx(1, abs=1e-3)
+def test_perfect_predictions_have_the_calibration_of_theory():
+    assert evaluate.calibration_slope(P, Y, ONE)[0] == pytest.approx(1, abs=1e-3)
+    assert evaluate.calibration_in_the_large(P, Y, ONE)[0] == pytest.approx(0, abs=1e-3)
+    assert evaluate.observed_expected(P, Y, ONE)[0] == pytest.approx(1, abs=1e-3)
     for mass in (False, True):
-        assert judge.calibration_error(P, Y, ONE, 15, mass)[0] == pytest.approx(0, abs=1e-3)
-    parts = judge.corp(P, Y, ONE)
+        assert evaluate.calibration_error(P, Y, ONE, 15, mass)[0] == pytest.approx(0, abs=1e-3)
+    parts = evaluate.corp(P, Y, ONE)
     np.testing.assert_allclose(np.concatenate(parts), [0, 1 / 12, 1 / 4], atol=1e-3)
 
 
-def test_overconfident_forecasts_have_the_calibration_of_theory():
-    assert judge.calibration_slope(OVERCONFIDENT, Y, ONE)[0] == pytest.approx(0.5, abs=1e-3)
-    assert judge.calibration_in_the_large(OVERCONFIDENT, Y, ONE)[0] == pytest.approx(0, abs=1e-3)
+def test_overconfident_predictions_have_the_calibration_of_theory():
+    assert evaluate.calibration_slope(OVERCONFIDENT, Y, ONE)[0] == pytest.approx(0.5, abs=1e-3)
+    assert evaluate.calibration_in_the_large(OVERCONFIDENT, Y, ONE)[0] == pytest.approx(0, abs=1e-3)
     for mass in (False, True):
-        assert judge.calibration_error(OVERCONFIDENT, Y, ONE, 100, mass)[0] == pytest.approx(TRUE_ERROR, abs=1e-3)
-    parts = judge.corp(OVERCONFIDENT, Y, ONE)
+        assert evaluate.calibration_error(OVERCONFIDENT, Y, ONE, 100, mass)[0] == pytest.approx(TRUE_ERROR, abs=1e-3)
+    parts = evaluate.corp(OVERCONFIDENT, Y, ONE)
     np.testing.assert_allclose(np.concatenate(parts), [0.011431, 1 / 12, 1 / 4], atol=1e-4)
     both = np.stack([1 - OVERCONFIDENT, OVERCONFIDENT], axis=1)
-    assert judge.multiclass_slope(both, Y.astype(int), ONE)[0] == pytest.approx(0.5, abs=1e-3)
+    assert evaluate.multiclass_slope(both, Y.astype(int), ONE)[0] == pytest.approx(0.5, abs=1e-3)
 
 
 def test_a_shift_of_the_logits_is_the_calibration_intercept():
     shifted = expit(np.log(P / (1 - P)) + 0.5)
-    assert judge.calibration_in_the_large(shifted, Y, ONE)[0] == pytest.approx(-0.5, abs=1e-3)
-    assert judge.calibration_slope(shifted, Y, ONE)[0] == pytest.approx(1, abs=1e-3)
+    assert evaluate.calibration_in_the_large(shifted, Y, ONE)[0] == pytest.approx(-0.5, abs=1e-3)
+    assert evaluate.calibration_slope(shifted, Y, ONE)[0] == pytest.approx(1, abs=1e-3)
 
 
-def test_slope_and_intercept_of_perfect_forecasts_scatter_as_theory_says():
+def test_slope_and_intercept_of_perfect_predictions_scatter_as_theory_says():
     p = (np.arange(1000) + 0.5) / 1000
     slopes, intercepts = (
-        judge.if_perfect(figure, p, 600, 4, ALONE[:1000])
-        for figure in (judge.calibration_slope, judge.calibration_in_the_large)
+        evaluate.if_perfect(metric, p, 600, 4, ALONE[:1000])
+        for metric in (evaluate.calibration_slope, evaluate.calibration_in_the_large)
     )
     assert np.std(slopes) == pytest.approx(np.sqrt(18 / ((np.pi**2 - 6) * 1000)), rel=0.08)
     assert np.std(intercepts) == pytest.approx(np.sqrt(6 / 1000), rel=0.08)
 
 
-def test_a_constant_forecast_errs_by_its_distance_from_the_prevalence():
+def test_a_constant_prediction_errs_by_its_distance_from_the_prevalence():
     events, c, one = np.arange(1000) < 300, np.full(1000, 0.42), np.ones((1, 1000))
     for mass in (False, True):
-        assert judge.calibration_error(c, events, one, 10, mass)[0] == pytest.approx(0.12)
-    assert judge.observed_expected(c, events, one)[0] == pytest.approx(0.3 / 0.42)
-    np.testing.assert_allclose(np.concatenate(judge.corp(c, events, one)), [0.12**2, 0, 0.21], atol=1e-12)
+        assert evaluate.calibration_error(c, events, one, 10, mass)[0] == pytest.approx(0.12)
+    assert evaluate.observed_expected(c, events, one)[0] == pytest.approx(0.3 / 0.42)
+    np.testing.assert_allclose(np.concatenate(evaluate.corp(c, events, one)), [0.12**2, 0, 0.21], atol=1e-12)
 
 
 def test_certainty_belongs_to_the_last_bin():
     p = np.array([1, 1, 1, 0.97, 0.97])
     events = np.array([1, 1, 0, 1, 1], dtype=bool)
-    assert judge.calibration_error(p, events, np.ones((1, 5)), 15)[0] == pytest.approx(0.188)
+    assert evaluate.calibration_error(p, events, np.ones((1, 5)), 15)[0] == pytest.approx(0.188)
 
 
 def test_bins_of_equal_mass_hold_the_same_number_of_cases_unless_that_would_part_ties():
     p, _ = drawn(103, seed=1)
-    assert set(np.bincount(judge.bin_of(p, 10, mass=True))) == {10, 11}
+    assert set(np.bincount(evaluate.bin_of(p, 10, mass=True))) == {10, 11}
     tied = np.array([0.1, 0.1, 0.1, 0.1, 0.1, 0.2, 0.3, 0.9])
-    assert judge.bin_of(tied, 4, mass=True).tolist() == [0, 0, 0, 0, 0, 2, 3, 3]
+    assert evaluate.bin_of(tied, 4, mass=True).tolist() == [0, 0, 0, 0, 0, 2, 3, 3]
 
 
 @pytest.mark.parametrize(("n", "expected"), [(100, 0.122), (500, 0.054), (1000, 0.039)])
-def test_perfect_forecasts_of_a_small_sample_have_a_calibration_error_all_the_same(n, expected):
-    forecasts = [np.random.default_rng(seed).random(n) for seed in range(12)]
-    draws = [judge.calibration_error_if_perfect(p, 15, 60, 99 + k, ALONE[:n]) for k, p in enumerate(forecasts)]
+def test_perfect_predictions_of_a_small_sample_have_a_calibration_error_all_the_same(n, expected):
+    predictions = [np.random.default_rng(seed).random(n) for seed in range(12)]
+    draws = [evaluate.calibration_error_if_perfect(p, 15, 60, 99 + k, ALONE[:n]) for k, p in enumerate(predictions)]
     assert np.mean(draws) == pytest.approx(expected, rel=0.06)
     assert np.mean(draws) == pytest.approx(np.sqrt(np.pi * 15 / (32 * n)), rel=0.06)
 
 
 def test_images_of_a_patient_go_together_and_perfect_calibration_allows_a_larger_error_for_it():
     p = np.repeat(np.random.default_rng(0).random(100), 5)
-    alone = judge.calibration_error_if_perfect(p, 10, 2000, 1, ALONE[:500])
-    together = judge.calibration_error_if_perfect(p, 10, 2000, 1, np.repeat(ALONE[:100], 5))
-    of_patients = judge.calibration_error_if_perfect(p[::5], 10, 2000, 1, ALONE[:100])
+    alone = evaluate.calibration_error_if_perfect(p, 10, 2000, 1, ALONE[:500])
+    together = evaluate.calibration_error_if_perfect(p, 10, 2000, 1, np.repeat(ALONE[:100], 5))
+    of_patients = evaluate.calibration_error_if_perfect(p[::5], 10, 2000, 1, ALONE[:100])
     assert together.mean() == pytest.approx(of_patients.mean(), rel=0.03) and together.mean() > 2 * alone.mean()
     events = np.random.default_rng(2).random((2000, 100)).repeat(5, axis=1) < p
-    truth = judge.calibration_error(p, events, np.ones(events.shape), 10)
+    truth = evaluate.calibration_error(p, events, np.ones(events.shape), 10)
     assert (truth <= np.quantile(together, 0.95)).mean() == pytest.approx(0.95, abs=0.02)
 
 
 def test_chance_adds_to_the_squared_error_what_theory_says_and_debiasing_takes_it_off():
     p, _ = drawn(500, seed=2)
     plain, debiased = (
-        judge.if_perfect(lambda *known, figure=figure: figure(*known, 15), p, 3000, 8, ALONE[:500])
-        for figure in (judge.squared_error, judge.squared_error_debiased)
+        evaluate.if_perfect(lambda *known, metric=metric: metric(*known, 15), p, 3000, 8, ALONE[:500])
+        for metric in (evaluate.squared_error, evaluate.squared_error_debiased)
     )
     assert plain.mean() == pytest.approx(15 / (6 * 500), rel=0.05)
     assert abs(debiased.mean()) < 4 * debiased.std() / np.sqrt(3000)
-    assert judge.squared_error_debiased(OVERCONFIDENT, Y, 1000 * ONE, 100)[0] == pytest.approx(0.011431, abs=3e-4)
+    assert evaluate.squared_error_debiased(OVERCONFIDENT, Y, 1000 * ONE, 100)[0] == pytest.approx(0.011431, abs=3e-4)
 
 
-def test_where_a_bin_has_one_forecast_debiasing_is_that_of_kumar_liang_and_ma():
+def test_where_a_bin_has_one_prediction_debiasing_is_that_of_kumar_liang_and_ma():
     p, events = drawn(200, seed=3, ties=True)
     total = 0.0
     for value in np.unique(p):
         there = events[p == value]
         share, n = there.mean(), len(there)
         total += n / 200 * ((value - share) ** 2 - share * (1 - share) / (n - 1))
-    assert judge.squared_error_debiased(p, events, np.ones((1, 200)), 20)[0] == pytest.approx(total)
+    assert evaluate.squared_error_debiased(p, events, np.ones((1, 200)), 20)[0] == pytest.approx(total)
 
 
 def test_a_case_alone_in_its_bin_adds_nothing_to_the_debiased_error():
     p, events = np.array([0.05, 0.25, 0.25]), np.array([True, False, True])
-    assert judge.squared_error_debiased(p, events, np.ones((1, 3)), 10)[0] == pytest.approx(2 / 3 * (0.25**2 - 0.25))
+    assert evaluate.squared_error_debiased(p, events, np.ones((1, 3)), 10)[0] == pytest.approx(2 / 3 * (0.25**2 - 0.25))
 
 
 def test_the_parts_of_the_brier_score_make_it_up_whatever_the_weights():
     p, events = drawn(300, seed=5, ties=True)
     p = np.where(np.arange(300) % 2, p, p**3)
     weights = cluster_weights(np.repeat(np.arange(100), 3).astype(str), 40, seed=1)
-    parts = judge.corp(p, events, weights)
+    parts = evaluate.corp(p, events, weights)
     brier = [brier_score_loss(events, p, sample_weight=row) for row in weights]
     refitted = [IsotonicRegression().fit(p, events, sample_weight=row).predict(p) for row in weights]
     left = [brier_score_loss(events, fit, sample_weight=row) for fit, row in zip(refitted, weights, strict=True)]
@@ -162,13 +162,13 @@ def test_the_parts_of_the_brier_score_make_it_up_whatever_the_weights():
     np.testing.assert_allclose(parts.miscalibration, np.subtract(brier, left), atol=1e-7)  # theirs is single precision
 
 
-def test_isotonic_forecasts_judged_on_the_cases_they_were_fitted_on_give_themselves_away():
+def test_isotonic_predictions_evaluated_on_the_cases_they_were_fitted_on_give_themselves_away():
     p, events = drawn(250, seed=6)
     fitted = IsotonicRegression().fit_transform(p**2, events)
     fresh = drawn(250, seed=7)[1]
     one = np.ones((1, 250))
-    assert abs(judge.miscalibration(fitted, events, one)[0]) < 1e-12
-    assert judge.miscalibration(fitted, fresh, one)[0] > 0.05
+    assert abs(evaluate.miscalibration(fitted, events, one)[0]) < 1e-12
+    assert evaluate.miscalibration(fitted, fresh, one)[0] > 0.05
 
 
 def test_the_intercept_makes_as_many_events_expected_as_happened():
@@ -176,73 +176,73 @@ def test_the_intercept_makes_as_many_events_expected_as_happened():
     p = p**2
     logits = np.log(p / (1 - p))
     expected = brentq(lambda a: expit(logits + a).sum() - events.sum(), -5, 5)
-    assert judge.calibration_in_the_large(p, events, np.ones((1, 150)))[0] == pytest.approx(expected)
+    assert evaluate.calibration_in_the_large(p, events, np.ones((1, 150)))[0] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("size", [1, 8, 40])
-def test_the_slope_of_forecasts_however_overconfident_is_logistic_regressions(size):
+def test_the_slope_of_predictions_however_overconfident_is_logistic_regressions(size):
     draws = np.random.default_rng(0)
     events = draws.random(60) < 0.5
     scores = size * (0.8 * (2 * events - 1) + draws.normal(size=60) + 0.4)
     confidence = np.clip(1 / (1 + np.exp(-scores)), 1e-9, 1 - 1e-9)
     logits = np.log(confidence / (1 - confidence))[:, None]
     oracle = LogisticRegression(C=np.inf, max_iter=10_000, tol=1e-10).fit(logits, events)
-    line = judge.logistic_line(confidence, events, np.ones((1, 60)))[0]
+    line = evaluate.logistic_line(confidence, events, np.ones((1, 60)))[0]
     np.testing.assert_allclose(line, [oracle.intercept_[0], oracle.coef_[0, 0]], rtol=1e-4)
 
 
 def test_a_line_is_found_where_whole_steps_of_newton_lead_away_from_it():
     logits = np.array([-0.38, 21.9, 0.16, 1.08, 0.2])
     events, weights = np.array([False, True, True, True, False]), np.array([[0.02, 0.92, 0.1, 0.008, 7.4]])
-    intercept, slope = judge.logistic_line(expit(logits), events, weights)[0]
+    intercept, slope = evaluate.logistic_line(expit(logits), events, weights)[0]
     rest = weights[0] * (events - expit(intercept + slope * logits))
     np.testing.assert_allclose([rest.sum(), rest @ logits], 0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", METRICS)
 def test_a_weight_is_a_repetition(name):
     p, events = drawn(80, seed=11)
     counts = np.random.default_rng(3).integers(0, 4, 80)
     repeated = np.repeat(np.arange(80), counts)
     if name == "ece_mass":  # the bins are those of the cases, not of a weighting
         p = np.where(np.arange(80) % 2, 0.2, 0.7)
-    weighted = FIGURES[name](p, events, counts[None].astype(float))
-    plain = FIGURES[name](p[repeated], events[repeated], np.ones((1, len(repeated))))
+    weighted = METRICS[name](p, events, counts[None].astype(float))
+    plain = METRICS[name](p[repeated], events[repeated], np.ones((1, len(repeated))))
     np.testing.assert_allclose(weighted, plain, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_does_not_depend_on_the_order_of_cases_and_is_no_other_for_the_data_set_twice(name):
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_does_not_depend_on_the_order_of_cases_and_is_no_other_for_the_data_set_twice(name):
     p, events = drawn(90, seed=12)
     order = np.random.default_rng(5).permutation(90)
-    found = FIGURES[name](p, events, np.ones((1, 90)))
-    np.testing.assert_allclose(FIGURES[name](p[order], events[order], np.ones((1, 90))), found, rtol=1e-9)
+    found = METRICS[name](p, events, np.ones((1, 90)))
+    np.testing.assert_allclose(METRICS[name](p[order], events[order], np.ones((1, 90))), found, rtol=1e-9)
     if name != "debiased":  # twice the cases, half of what chance adds
-        twice = FIGURES[name](np.tile(p, 2), np.tile(events, 2), np.ones((1, 180)))
+        twice = METRICS[name](np.tile(p, 2), np.tile(events, 2), np.ones((1, 180)))
         np.testing.assert_allclose(twice, found, rtol=1e-7, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", METRICS)
 def test_each_weighting_may_have_events_of_its_own(name):
     p, _ = drawn(70, seed=13)
     draws = np.random.default_rng(6).random((3, 70)) < p
-    together = FIGURES[name](p, draws, np.ones((3, 70)))
-    np.testing.assert_allclose(together, [FIGURES[name](p, one, np.ones((1, 70)))[0] for one in draws], rtol=1e-7)
+    together = METRICS[name](p, draws, np.ones((3, 70)))
+    np.testing.assert_allclose(together, [METRICS[name](p, one, np.ones((1, 70)))[0] for one in draws], rtol=1e-7)
 
 
-def test_separated_forecasts_have_no_slope_and_a_weighting_of_nothing_no_figure_at_all():
+def test_separated_predictions_have_no_slope_and_a_weighting_of_nothing_no_metric_at_all():
     p, events = np.array([0.1, 0.2, 0.3, 0.7, 0.8, 0.9]), np.arange(6) > 2
-    assert np.isnan(judge.calibration_slope(p, events, np.ones((1, 6)))[0])
+    assert np.isnan(evaluate.calibration_slope(p, events, np.ones((1, 6)))[0])
     nothing = np.zeros((1, 6))
     for name in ("observed_expected", "ece_width", "squared", "debiased", "miscalibration", "discrimination"):
-        assert np.isnan(FIGURES[name](p, events, nothing)[0])
+        assert np.isnan(METRICS[name](p, events, nothing)[0])
 
 
 def test_the_interval_of_a_distance_holds_the_truth_where_percentiles_do_not():
     inside = np.zeros((60, 2))
     for repetition in range(60):
         p, events = drawn(100, seed=100 + repetition)
-        values = judge.calibration_error(
+        values = evaluate.calibration_error(
             overconfident(p), events, cluster_weights(np.arange(100).astype(str), 200, repetition), 15
         )
         found = estimate(lambda _, values=values: values, np.ones((201, 1)), 0.95)

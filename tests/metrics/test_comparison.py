@@ -6,20 +6,20 @@ import pytest
 
 from pipeline.metrics import discrimination
 from pipeline.metrics.calibrators.calibrator import identity_for
-from pipeline.metrics.comparison import FIGURES, Forecasts, Settings, in_common, paired, unpaired
-from pipeline.metrics.evaluation import Labelling, judged_by, summary_of
+from pipeline.metrics.comparison import METRICS, Predictions, Settings, in_common, paired, unpaired
+from pipeline.metrics.evaluation import TaskSpec, evaluated_by, summary_of
 
 SETTINGS = Settings(bins=10, replicates=400, confidence=0.95, seed=3)
 
 
 def drawn(n=120, signal=1.0, scale=1.0, seed=0):
-    """Two classes of cases, two of each patient; of one seed, signal and scale change the forecast alone."""
+    """Two classes of cases, two of each patient; of one seed, signal and scale change the prediction alone."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(rng.integers(0, 2, n // 2), 2)
     logits = scale * (signal * (2 * labels - 1) + rng.normal(size=n))
     event = 1 / (1 + np.exp(-logits))
     cases, patients = (np.array([f"{word}{number:03d}" for number in range(n)]) for word in ("case", "patient"))
-    return Forecasts(cases, patients[np.arange(n) // 2], labels, np.stack([1 - event, event], axis=1))
+    return Predictions(cases, patients[np.arange(n) // 2], labels, np.stack([1 - event, event], axis=1))
 
 
 def of_labels(n=80, noise=1.0, seed=0):
@@ -29,26 +29,26 @@ def of_labels(n=80, noise=1.0, seed=0):
     probabilities = 1 / (1 + np.exp(-(2 * labels - 1) - noise * rng.normal(size=(n, 3))))
     labels[rng.random((n, 3)) < 0.1] = np.nan
     names = np.array([f"case{number:03d}" for number in range(n)])
-    return Forecasts(names, names, labels, probabilities)
+    return Predictions(names, names, labels, probabilities)
 
 
-def by_figure(found):
-    return {one.figure: one for one in found}
+def by_metric(found):
+    return {one.metric: one for one in found}
 
 
-def test_a_run_that_forecasts_better_is_better_by_a_positive_number_in_every_figure():
+def test_a_run_that_predictions_better_is_better_by_a_positive_number_in_every_metric():
     good, bad = drawn(400, 0.8, 1.6), drawn(400, 0.3, 5)
-    found = by_figure(paired(bad, good, SETTINGS))
-    assert list(found) == list(FIGURES)
+    found = by_metric(paired(bad, good, SETTINGS))
+    assert list(found) == list(METRICS)
     assert all(one.better_by.lower > 0 and one.verdict == "better" for one in found.values())
-    turned = by_figure(paired(good, bad, SETTINGS))
-    for name in FIGURES:
+    turned = by_metric(paired(good, bad, SETTINGS))
+    for name in METRICS:
         assert turned[name].better_by.value == pytest.approx(-found[name].better_by.value)
         assert turned[name].verdict == "worse"
 
 
-def test_a_difference_is_that_of_the_two_figures_and_of_the_slope_that_of_the_distances_from_one():
-    found = by_figure(paired(drawn(scale=3), drawn(signal=0.8, scale=0.5), SETTINGS))
+def test_a_difference_is_that_of_the_two_metrics_and_of_the_slope_that_of_the_distances_from_one():
+    found = by_metric(paired(drawn(scale=3), drawn(signal=0.8, scale=0.5), SETTINGS))
     for name in ("log_loss", "brier", "ece"):
         assert found[name].better_by.value == pytest.approx(found[name].reference.value - found[name].run.value)
     assert found["auc"].better_by.value == pytest.approx(found["auc"].run.value - found["auc"].reference.value)
@@ -60,7 +60,7 @@ def test_a_difference_is_that_of_the_two_figures_and_of_the_slope_that_of_the_di
 
 def test_pairing_takes_off_what_is_hard_for_both():
     first, second = drawn(), drawn(signal=1.05)
-    together, alone = by_figure(paired(first, second, SETTINGS)), by_figure(unpaired(first, second, SETTINGS))
+    together, alone = by_metric(paired(first, second, SETTINGS)), by_metric(unpaired(first, second, SETTINGS))
     found = together["log_loss"].better_by
     apart = alone["log_loss"].run.upper - alone["log_loss"].run.lower
     assert found.upper - found.lower < apart / 4
@@ -70,30 +70,30 @@ def test_pairing_takes_off_what_is_hard_for_both():
 def test_a_run_is_the_same_as_itself_and_a_map_that_keeps_the_order_keeps_the_auc():
     once = drawn()
     assert {one.verdict for one in paired(once, once, SETTINGS)} == {"the same"}
-    found = by_figure(paired(once, drawn(scale=8), SETTINGS))
+    found = by_metric(paired(once, drawn(scale=8), SETTINGS))
     assert found["auc"].verdict == "the same" and found["log_loss"].verdict == "worse"
 
 
 def test_intervals_draw_patients_not_images():
     """Every case twice, as images of one patient, tells no more than every case once."""
     first, second = drawn(), drawn(signal=0.8)
-    own = [Forecasts(one.units, one.units, one.labels, one.probabilities) for one in (first, second)]
+    own = [Predictions(one.units, one.units, one.labels, one.probabilities) for one in (first, second)]
     twice = [
-        Forecasts(
+        Predictions(
             np.arange(240).astype(str), *(np.repeat(part, 2, axis=0) for part in (o.units, o.labels, o.probabilities))
         )
         for o in own
     ]
-    single, double = (by_figure(paired(*pair, SETTINGS))["brier"].better_by for pair in (own, twice))
+    single, double = (by_metric(paired(*pair, SETTINGS))["brier"].better_by for pair in (own, twice))
     assert (double.lower, double.upper) == pytest.approx((single.lower, single.upper))
 
 
-def test_only_cases_that_both_judged_with_one_label_are_compared_in_one_order():
+def test_only_cases_that_both_evaluated_with_one_label_are_compared_in_one_order():
     first, second = drawn(), drawn(signal=0.5)
     relabelled = second.labels.copy()
     relabelled[5] = 1 - relabelled[5]
     order = np.random.default_rng(1).permutation(np.arange(3, 120))
-    second = Forecasts(second.units, second.patients, relabelled, second.probabilities).at(order)
+    second = Predictions(second.units, second.patients, relabelled, second.probabilities).at(order)
     before, after = in_common(first.at(np.arange(100)), second)
     assert set(before.units) == {f"case{number:03d}" for number in range(3, 100) if number != 5}
     np.testing.assert_array_equal(before.units, after.units)
@@ -109,13 +109,13 @@ def test_of_labels_that_stand_each_by_itself_a_case_is_kept_where_the_same_are_k
     other = known.copy()
     other[7] = [1, 0, 0]
     before, _ = in_common(
-        Forecasts(first.units, first.patients, known, first.probabilities),
-        Forecasts(second.units, second.patients, other, second.probabilities),
+        Predictions(first.units, first.patients, known, first.probabilities),
+        Predictions(second.units, second.patients, other, second.probabilities),
     )
     assert set(first.units) - set(before.units) == {"case007"} and np.isnan(before.labels).any()
 
 
-def test_a_case_that_is_judged_twice_is_refused():
+def test_a_case_that_is_evaluated_twice_is_refused():
     once = drawn()
     twice = once.at(np.r_[0, np.arange(120)])
     for pair in ((once, twice), (twice, once)):
@@ -124,7 +124,7 @@ def test_a_case_that_is_judged_twice_is_refused():
 
 
 @pytest.mark.parametrize("task", ["multiclass", "multilabel"])
-def test_the_figures_of_each_run_are_those_of_its_own_report(task):
+def test_the_metrics_of_each_run_are_those_of_its_own_report(task):
     """The same numbers as `calibrate` writes, intervals included, for the same cases, seed and replicates."""
     one = drawn() if task == "multiclass" else of_labels()
     other = drawn(signal=0.7) if task == "multiclass" else of_labels(noise=2)
@@ -134,9 +134,9 @@ def test_the_figures_of_each_run_are_those_of_its_own_report(task):
         logits = logits - np.log1p(-one.probabilities)
     table = pd.DataFrame({"case": one.units, "patient": one.patients, "site": ""})
     table[[f"logit_{number}" for number in range(len(classes))]] = logits
-    judged = judged_by(identity_for(one.labels), table, one.labels)
-    report = summary_of(judged, judged.calibrated, Labelling(classes, task), 10, 400, 0.95, 3)
-    for name, found in by_figure(paired(one, other, SETTINGS)).items():
+    evaluated = evaluated_by(identity_for(one.labels), table, one.labels)
+    report = summary_of(evaluated, evaluated.calibrated, TaskSpec(classes, task), 10, 400, 0.95, 3)
+    for name, found in by_metric(paired(one, other, SETTINGS)).items():
         for limit in ("value", "lower", "upper"):
             assert getattr(found.reference, limit) == pytest.approx(report[name][limit], abs=2e-6), (name, limit)
 
@@ -147,15 +147,15 @@ def test_more_classes_are_compared_by_the_mean_of_each_against_the_rest():
     runs = []
     for noise in (1.0, 3.0):
         raw = np.exp(np.eye(3)[labels] * 2 + noise * np.random.default_rng(5).normal(size=(90, 3)))
-        runs.append(Forecasts(names, names, labels, raw / raw.sum(axis=1, keepdims=True)))
-    found = by_figure(paired(*runs, SETTINGS))
+        runs.append(Predictions(names, names, labels, raw / raw.sum(axis=1, keepdims=True)))
+    found = by_metric(paired(*runs, SETTINGS))
     aucs = [discrimination.macro_auc(one.probabilities, labels, np.ones((1, 90)))[0] for one in runs]
     assert found["auc"].better_by.value == pytest.approx(aucs[1] - aucs[0]) and found["auc"].verdict == "worse"
 
 
-def test_a_figure_that_does_not_exist_on_these_cases_is_not_computable():
+def test_a_metric_that_does_not_exist_on_these_cases_is_not_computable():
     one_class = drawn().at(np.flatnonzero(drawn().labels == 1))
-    found = by_figure(paired(one_class, one_class, SETTINGS))
+    found = by_metric(paired(one_class, one_class, SETTINGS))
     assert found["auc"].verdict == "not computable" and found["auc"].reference.value is None
     assert found["brier"].verdict == "the same"
 
@@ -169,7 +169,7 @@ def test_the_interval_covers_no_difference_as_often_as_it_says():
         pair = []
         for _ in range(2):
             event = 1 / (1 + np.exp(-(2 * labels - 1) - rng.normal(size=100)))
-            pair.append(Forecasts(names, names, labels, np.stack([1 - event, event], axis=1)))
-        found = by_figure(paired(*pair, Settings(10, 200, 0.95, seed)))["brier"].better_by
+            pair.append(Predictions(names, names, labels, np.stack([1 - event, event], axis=1)))
+        found = by_metric(paired(*pair, Settings(10, 200, 0.95, seed)))["brier"].better_by
         covered += found.lower <= 0 <= found.upper
     assert 0.89 <= covered / rounds <= 0.985

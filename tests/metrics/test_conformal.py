@@ -33,7 +33,9 @@ def test_the_threshold_is_the_kth_lowest_score_with_k_of_n_plus_one():
 
 def test_coverage_with_99_patients_at_90_percent_follows_its_beta_law():
     rng = np.random.default_rng(1)
-    scores = 1 - np.sqrt(rng.random((2000, 99)))  # of forecasts uniform on (0, 1) and right: P(score <= s) = 1-(1-s)^2
+    scores = 1 - np.sqrt(
+        rng.random((2000, 99))
+    )  # of predictions uniform on (0, 1) and right: P(score <= s) = 1-(1-s)^2
     values = [conformal_thresholds(*with_scores(row), 0.1).groups["all"].value for row in scores]
     covered = 1 - (1 - np.array(values)) ** 2
     assert covered.mean() == pytest.approx(0.9, abs=0.002)
@@ -124,9 +126,9 @@ def test_permuting_cases_changes_nothing_and_permuting_classes_permutes_the_sets
 
 
 def test_a_label_that_stands_by_itself_is_absent_present_both_or_neither():
-    forecast = np.linspace(0.01, 0.99, 99)
-    events = forecast > 0.5
-    probabilities = both_ways(forecast)
+    prediction = np.linspace(0.01, 0.99, 99)
+    events = prediction > 0.5
+    probabilities = both_ways(prediction)
     found = conformal_thresholds(probabilities, events.astype(np.int64), np.arange(99).astype(str), 0.1, "class")
     sets = sets_of(both_ways(np.array([0.02, 0.98, 0.5])), found)
     assert sets.tolist() == [[True, False], [False, True], [False, False]]

@@ -1,6 +1,6 @@
-"""Figures against closed forms (forecast p uniform on (0, 1), y drawn from it) and against scikit-learn.
+"""Metrics against closed forms (prediction p uniform on (0, 1), y drawn from it) and against scikit-learn.
 
-The closed forms need no random draw: each forecast p stands once as an event of weight p and once as a non-event of
+The closed forms need no random draw: each prediction p stands once as an event of weight p and once as a non-event of
 weight 1 - p.
 """
 
@@ -15,7 +15,7 @@ P = np.tile(GRID, 2)
 Y = np.arange(8000) < 4000
 ONE = np.concatenate([GRID, 1 - GRID])[None]
 TWO_CLASS = np.stack([1 - P, P], axis=1)
-OVERCONFIDENT = P**2 / (P**2 + (1 - P) ** 2)  # the same forecasts at temperature 1/2
+OVERCONFIDENT = P**2 / (P**2 + (1 - P) ** 2)  # the same predictions at temperature 1/2
 LABELS = Y.astype(np.int64)
 
 
@@ -25,20 +25,20 @@ def small(n=60, n_classes=2, seed=1):
     return probabilities / probabilities.sum(axis=1, keepdims=True), rng.integers(0, n_classes, n)
 
 
-def test_perfect_uniform_forecasts_have_the_figures_of_theory():
+def test_perfect_uniform_predictions_have_the_metrics_of_theory():
     assert discrimination.brier(TWO_CLASS, LABELS, ONE)[0] == pytest.approx(1 / 6, abs=1e-3)
     assert discrimination.log_loss(TWO_CLASS, LABELS, ONE)[0] == pytest.approx(1 / 2, abs=1e-3)
     assert discrimination.roc_auc(P, Y, ONE)[0] == pytest.approx(5 / 6, abs=1e-3)
 
 
-def test_overconfident_forecasts_have_the_figures_of_theory():
+def test_overconfident_predictions_have_the_metrics_of_theory():
     q = np.stack([1 - OVERCONFIDENT, OVERCONFIDENT], axis=1)
     assert discrimination.brier(q, LABELS, ONE)[0] == pytest.approx(3 * np.pi / 8 - 1, abs=1e-3)
     assert discrimination.log_loss(q, LABELS, ONE)[0] == pytest.approx(np.pi / 2 - 1, abs=1e-3)
     assert discrimination.roc_auc(OVERCONFIDENT, Y, ONE)[0] == pytest.approx(5 / 6, abs=1e-3)
 
 
-def test_a_constant_forecast_errs_by_its_distance_from_the_prevalence():
+def test_a_constant_prediction_errs_by_its_distance_from_the_prevalence():
     events = np.arange(1000) < 300
     c = np.full(1000, 0.42)
     one = np.ones((1, 1000))
@@ -48,7 +48,7 @@ def test_a_constant_forecast_errs_by_its_distance_from_the_prevalence():
 
 
 @pytest.mark.parametrize("n_classes", [2, 5])
-def test_figures_equal_scikit_learns(n_classes):
+def test_metrics_equal_scikit_learns(n_classes):
     p, y = small(300, n_classes)
     one = np.ones((1, 300))
     found = p.argmax(axis=1)
@@ -113,12 +113,12 @@ def test_auc_stays_under_any_rising_map_and_ties_count_half():
     assert discrimination.roc_auc(np.array([0.5, 0.5]), np.array([True, False]), np.ones((1, 2)))[0] == 0.5
 
 
-def test_figures_do_not_depend_on_the_order_of_the_cases():
+def test_metrics_do_not_depend_on_the_order_of_the_cases():
     p, y = small(100)
     order = np.random.default_rng(5).permutation(100)
     one = np.ones((1, 100))
-    for figure in (discrimination.macro_auc, discrimination.log_loss, discrimination.brier, discrimination.accuracy):
-        np.testing.assert_allclose(figure(p, y, one), figure(p[order], y[order], one))
+    for metric in (discrimination.macro_auc, discrimination.log_loss, discrimination.brier, discrimination.accuracy):
+        np.testing.assert_allclose(metric(p, y, one), metric(p[order], y[order], one))
 
 
 def test_a_sample_of_one_class_has_no_auc():

@@ -12,17 +12,17 @@ from pipeline.metrics.evaluation import (
     auc_of_folds,
     by_fold,
     calibrators_of_folds,
-    forecast_table,
-    judged_across,
-    judged_by,
+    evaluated_across,
+    evaluated_by,
     mean_of,
     other_folds,
+    prediction_table,
     roc_table,
 )
 from pipeline.metrics.guards import Lost
 
 
-def judged(n=60, seed=0):
+def evaluated(n=60, seed=0):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, n)
     cases = pd.DataFrame(
@@ -36,19 +36,19 @@ def judged(n=60, seed=0):
         }
     )
     site = softmax(rng.normal(size=(n, 2)), axis=1)
-    return replace(judged_by(Temperature(2.0), cases, labels), baselines={"site": site})
+    return replace(evaluated_by(Temperature(2.0), cases, labels), baselines={"site": site})
 
 
-def test_forecasts_come_from_the_logits_before_and_after_the_temperature():
-    one = judged()
+def test_predictions_come_from_the_logits_before_and_after_the_temperature():
+    one = evaluated()
     evidence = one.cases["logit_1"].to_numpy()
     np.testing.assert_allclose(one.uncalibrated[:, 1], 1 / (1 + np.exp(-evidence)))
     np.testing.assert_allclose(one.calibrated[:, 1], 1 / (1 + np.exp(-evidence / 2)))
     assert (one.labels == (one.cases["label"] == "ill")).all()
 
 
-def test_the_folds_hold_every_case_once_with_its_own_forecast():
-    one = judged()
+def test_the_folds_hold_every_case_once_with_its_own_prediction():
+    one = evaluated()
     parts = by_fold(one)
     assert list(parts) == ["0", "1", "2"] and sum(len(part.labels) for part in parts.values()) == 60
     for fold, part in parts.items():
@@ -58,7 +58,7 @@ def test_the_folds_hold_every_case_once_with_its_own_forecast():
 
 
 def test_the_mean_of_the_folds_and_the_site_alone_stand_beside_the_pooled_auc():
-    one = judged()
+    one = evaluated()
     found = auc_of_folds(one, one.calibrated, 200, 0.95, 0)
     mean = np.mean([roc_auc_score(part.labels, part.calibrated[:, 1]) for part in by_fold(one).values()])
     assert found["auc_mean_of_folds"] == pytest.approx(mean, abs=1e-6)
@@ -67,15 +67,15 @@ def test_the_mean_of_the_folds_and_the_site_alone_stand_beside_the_pooled_auc():
 
 
 def test_the_curve_runs_from_corner_to_corner_over_the_area():
-    one = judged()
+    one = evaluated()
     curve = roc_table(one)
     area = np.trapezoid(curve["true_positive_rate"], curve["false_positive_rate"])
     assert area == pytest.approx(roc_auc_score(one.labels, one.calibrated[:, 1]))
 
 
-def test_the_table_of_forecasts_leaves_the_cases_as_they_were():
-    one = judged()
-    table = forecast_table(one, "internal")
+def test_the_table_of_predictions_leaves_the_cases_as_they_were():
+    one = evaluated()
+    table = prediction_table(one, "internal")
     assert "probability_1" not in one.cases
     assert set(table["scope"]) == {"internal"}
     np.testing.assert_array_equal(table["probability_1"], one.calibrated[:, 1])
@@ -83,7 +83,7 @@ def test_the_table_of_forecasts_leaves_the_cases_as_they_were():
 
 def test_folds_whose_scores_are_offset_are_called_so_and_equal_ones_are_not():
     rng = np.random.default_rng(0)
-    one = judged(600)
+    one = evaluated(600)
     evidence = one.cases["logit_1"] + one.cases["fold"].astype(int) * 3
     offset = replace(one, uncalibrated=softmax(np.stack([0 * evidence, evidence], axis=1), axis=1))
     found = auc_of_folds(offset, offset.uncalibrated, 200, 0.95, 0)
@@ -93,9 +93,9 @@ def test_folds_whose_scores_are_offset_are_called_so_and_equal_ones_are_not():
 
 
 def test_what_sets_the_thresholds_of_a_fold_knows_none_of_its_labels():
-    cases, labels = judged(240).cases, judged(240).labels
+    cases, labels = evaluated(240).cases, evaluated(240).labels
     inside = (cases["fold"] == "1").to_numpy()
-    before, after = (judged_across(cases, some, "platt") for some in (labels, np.where(inside, 1 - labels, labels)))
+    before, after = (evaluated_across(cases, some, "platt") for some in (labels, np.where(inside, 1 - labels, labels)))
     one, other = other_folds(before)["1"], other_folds(after)["1"]
     np.testing.assert_array_equal(one.calibrated, other.calibrated)
     np.testing.assert_array_equal(one.labels, other.labels)
@@ -104,8 +104,8 @@ def test_what_sets_the_thresholds_of_a_fold_knows_none_of_its_labels():
     assert (before.calibrated[~inside] != after.calibrated[~inside]).any()
 
 
-def test_every_row_names_the_map_that_judged_it():
-    pooled = judged_across(judged(240).cases, judged(240).labels, "temperature")
+def test_every_row_names_the_map_that_evaluated_it():
+    pooled = evaluated_across(evaluated(240).cases, evaluated(240).labels, "temperature")
     for fold, calibrator in calibrators_of_folds(pooled).items():
         rows = pooled.folds == fold
         assert set(pooled.cases.loc[rows, "calibrator"]) == {digest_of(calibrator)}
@@ -114,7 +114,7 @@ def test_every_row_names_the_map_that_judged_it():
 
 
 def test_the_members_of_an_ensemble_are_averaged_case_by_case_whatever_their_order():
-    first = judged(6).cases.assign(model_sha256="a")
+    first = evaluated(6).cases.assign(model_sha256="a")
     second = first.assign(logit_1=first["logit_1"] + 1, model_sha256="b").iloc[::-1]
     joined = mean_of([first, second]).set_index("case")
     np.testing.assert_allclose(joined["logit_1"], first.set_index("case")["logit_1"].loc[joined.index] + 0.5)

@@ -10,11 +10,11 @@ def test_as_many_cases_come_out_as_went_in():
     refuse_lost(["a", "b"], ["b", "a"])
     with pytest.raises(Lost, match=r"1 cases are missing, e\.g\. b"):
         refuse_lost(["a", "b"], ["a"])
-    with pytest.raises(Lost, match=r"2 cases are judged twice or never dealt, e\.g\. a"):
+    with pytest.raises(Lost, match=r"2 cases are evaluated twice or never assigned, e\.g\. a"):
         refuse_lost(["a", "b"], ["a", "b", "a", "c"])
 
 
-def test_nobody_is_judged_by_a_calibrator_that_was_fitted_on_them():
+def test_nobody_is_evaluated_by_a_calibrator_that_was_fitted_on_them():
     refuse_seen(CASES, {"0": {"p2"}, "1": {"p1"}})
     with pytest.raises(Seen, match="case c3 of fold 1 .* its patient p2"):
         refuse_seen(CASES, {"0": {"p2"}, "1": {"p1", "p2"}})

@@ -1,11 +1,11 @@
-"""Several labels a case: against scikit-learn label by label, and against the figures of two classes."""
+"""Several labels a case: against scikit-learn label by label, and against the metrics of two classes."""
 
 import numpy as np
 import pytest
 from scipy.special import expit
 from sklearn import metrics as oracle
 
-from pipeline.metrics.calibration import judged_confidence
+from pipeline.metrics.calibration import evaluated_confidence
 from pipeline.metrics.multilabel import PER_LABEL, macro_auc, per_label, summarise_labels
 from pipeline.metrics.summary import BadProbabilities, reliability, summarise
 
@@ -21,18 +21,18 @@ def sample(n=150, n_labels=3, unknown=0.2, seed=0):
     return p, labels, np.array([f"p{i // 2}" for i in range(n)])
 
 
-def test_each_mean_is_that_of_scikit_learns_figure_of_each_label_on_the_cases_where_it_is_known():
+def test_each_mean_is_that_of_scikit_learns_metric_of_each_label_on_the_cases_where_it_is_known():
     p, labels, patients = sample()
     found = summarise_labels(p, labels, patients, NAMES, *SETTINGS)
     oracles = {"auc": oracle.roc_auc_score, "log_loss": oracle.log_loss, "brier": oracle.brier_score_loss}
-    for name, figure in oracles.items():
+    for name, metric in oracles.items():
         known = [np.isfinite(column) for column in labels.T]
-        each = [figure(labels[mask, c], p[mask, c]) for c, mask in enumerate(known)]
+        each = [metric(labels[mask, c], p[mask, c]) for c, mask in enumerate(known)]
         assert found[name]["value"] == pytest.approx(np.mean(each), abs=1e-6), name
         assert found[name]["lower"] < found[name]["value"] < found[name]["upper"]
 
 
-def test_one_label_that_is_always_known_has_the_figures_of_two_classes():
+def test_one_label_that_is_always_known_has_the_metrics_of_two_classes():
     p, labels, patients = sample(n_labels=1, unknown=0)
     both = summarise(np.hstack([1 - p, p]), labels[:, 0].astype(int), patients, *SETTINGS)
     alone = summarise_labels(p, labels, patients, ["edema"], *SETTINGS)
@@ -41,7 +41,7 @@ def test_one_label_that_is_always_known_has_the_figures_of_two_classes():
     assert [alone[name] for name in ("n", "patients", "events")] == [both[name] for name in ("n", "patients", "events")]
 
 
-def test_what_was_forecast_for_a_pair_that_is_not_known_changes_no_figure():
+def test_what_was_prediction_for_a_pair_that_is_not_known_changes_no_metric():
     p, labels, patients = sample()
     other = np.where(np.isnan(labels), 0.123, p)
     assert not np.array_equal(p, other)
@@ -118,16 +118,18 @@ def test_each_label_has_its_row_with_what_is_known_of_it():
 
 def test_curves_are_of_all_known_pairs_in_one():
     p, labels, _ = sample()
-    confidence, events = judged_confidence(p, labels)
+    confidence, events = evaluated_confidence(p, labels)
     known = np.isfinite(labels)
     np.testing.assert_array_equal(confidence, p[known])
     assert events.dtype == bool and events.sum() == (labels == 1).sum()
     assert reliability(p, labels, 10)["n"].sum() == known.sum()
 
 
-@pytest.mark.parametrize(("spoil", "said"), [(np.nan, "not finite"), (np.inf, "not finite"), (1.2, "between 0 and 1")])
-def test_probabilities_that_are_none_are_an_error(spoil, said):
+@pytest.mark.parametrize(
+    ("corrupt", "said"), [(np.nan, "not finite"), (np.inf, "not finite"), (1.2, "between 0 and 1")]
+)
+def test_probabilities_that_are_none_are_an_error(corrupt, said):
     p, labels, patients = sample()
-    p[3, 0] = spoil
+    p[3, 0] = corrupt
     with pytest.raises(BadProbabilities, match=said):
         summarise_labels(p, labels, patients, NAMES, *SETTINGS)

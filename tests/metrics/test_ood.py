@@ -9,11 +9,11 @@ from pipeline.metrics import ood
 from pipeline.metrics.ood import (
     SIGNS,
     Alarm,
-    Cloud,
+    Gaussian,
     energy,
     false_alarms,
     fit_alarm,
-    fit_cloud,
+    fit_gaussian,
     share_beyond,
     signs_of,
 )
@@ -34,35 +34,35 @@ def drawn(n=120, p=5, seed=0):
 
 def test_the_distance_is_that_of_scipy_with_the_covariance_of_scikit_learn():
     features, classes, _ = drawn()
-    cloud = fit_cloud(features, classes)
+    gaussian = fit_gaussian(features, classes)
     means = {name: features[classes == name].mean(axis=0) for name in CENTRES}
     residuals = features - np.stack([means[name] for name in classes])
     scales = residuals.std(axis=0)
     precision = np.linalg.inv(LedoitWolf(assume_centered=True).fit(residuals / scales).covariance_)
     new = np.random.default_rng(1).normal(size=(20, 5)) * 4
     expected = [min(mahalanobis(row / scales, mean / scales, precision) for mean in means.values()) for row in new]
-    np.testing.assert_allclose(cloud.distances(new).min(axis=1), expected, rtol=1e-4)
+    np.testing.assert_allclose(gaussian.distances(new).min(axis=1), expected, rtol=1e-4)
 
 
 def test_more_features_than_cases_are_measured_as_by_the_whole_covariance(monkeypatch):
     features, classes, _ = drawn(n=20, p=60)
     monkeypatch.setattr(ood, "MOST_AXES", 60)
-    cloud = fit_cloud(features, classes)
-    assert len(cloud.axes) <= 18  # 20 cases less two means
+    gaussian = fit_gaussian(features, classes)
+    assert len(gaussian.axes) <= 18  # 20 cases less two means
     means = np.stack([features[classes == name].mean(axis=0) for name in classes])
     scales = (features - means).std(axis=0)
     precision = np.linalg.inv(LedoitWolf(assume_centered=True).fit((features - means) / scales).covariance_)
     centres = [features[classes == name].mean(axis=0) / scales for name in CENTRES]
     expected = [min(mahalanobis(row, centre, precision) for centre in centres) for row in features * 2 / scales]
-    np.testing.assert_allclose(cloud.distances(features * 2).min(axis=1), expected, rtol=1e-4)
+    np.testing.assert_allclose(gaussian.distances(features * 2).min(axis=1), expected, rtol=1e-4)
 
 
 def test_cut_axes_keep_the_whole_variance():
     features, classes, _ = drawn(n=200, p=80)
-    cloud = fit_cloud(features, classes)
+    gaussian = fit_gaussian(features, classes)
     means = np.stack([features[classes == name].mean(axis=0) for name in classes])
-    assert len(cloud.axes) == ood.MOST_AXES
-    total = cloud.variances.sum() + cloud.rest * (80 - ood.MOST_AXES)
+    assert len(gaussian.axes) == ood.MOST_AXES
+    total = gaussian.variances.sum() + gaussian.rest * (80 - ood.MOST_AXES)
     residuals = (features - means) / (features - means).std(axis=0)
     assert total == pytest.approx((residuals**2).sum(axis=1).mean(), rel=1e-4)
 
@@ -70,25 +70,25 @@ def test_cut_axes_keep_the_whole_variance():
 def test_the_units_of_a_feature_do_not_matter_and_one_that_never_varies_does_no_harm():
     features, classes, _ = drawn()
     units = np.array([2, 3, 1, 0.5, 100])
-    expected = fit_cloud(features, classes).distances(features)
-    np.testing.assert_allclose(fit_cloud(features * units, classes).distances(features * units), expected, rtol=1e-4)
+    expected = fit_gaussian(features, classes).distances(features)
+    np.testing.assert_allclose(fit_gaussian(features * units, classes).distances(features * units), expected, rtol=1e-4)
     still = np.zeros_like(features)
-    assert np.isfinite(fit_cloud(still, classes).distances(still + 1)).all()
+    assert np.isfinite(fit_gaussian(still, classes).distances(still + 1)).all()
 
 
 def test_a_scan_is_nearest_to_the_site_that_its_features_come_from():
     features, _, sites = drawn()
-    cloud = fit_cloud(features, sites)
-    nearest = np.array(list(cloud.means))[cloud.distances(features).argmin(axis=1)]
+    gaussian = fit_gaussian(features, sites)
+    nearest = np.array(list(gaussian.means))[gaussian.distances(features).argmin(axis=1)]
     assert (nearest == sites).mean() > 0.85
 
 
 def test_no_feature_of_a_case_is_shipped_and_what_is_shipped_measures_the_same():
     features, classes, _ = drawn(n=40)
-    cloud = fit_cloud(features, classes)
-    text = json.dumps(cloud.as_json())
-    again = Cloud.from_json(json.loads(text))
-    np.testing.assert_array_equal(again.distances(features), cloud.distances(features))
+    gaussian = fit_gaussian(features, classes)
+    text = json.dumps(gaussian.as_json())
+    again = Gaussian.from_json(json.loads(text))
+    np.testing.assert_array_equal(again.distances(features), gaussian.distances(features))
     assert not any(f"{value:.5g}" in text for row in features for value in row if abs(value) > 0.01)
 
 
@@ -114,8 +114,8 @@ def test_of_new_patients_like_these_about_the_promised_share_is_flagged():
 
 
 def test_false_alarms_are_counted_in_patients_whom_the_alarm_was_not_set_on():
-    rung, judged = false_alarms(*signs(), share=0.1)
-    assert judged == 200 and 5 <= rung <= 40
+    candidate, evaluated = false_alarms(*signs(), share=0.1)
+    assert evaluated == 200 and 5 <= candidate <= 40
     assert false_alarms(*signs(20), share=0.1) == (0, 0)  # ten patients: eight are too few to set it
 
 

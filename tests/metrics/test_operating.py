@@ -11,12 +11,12 @@ LEVELS = [("specificity", 0.9), ("sensitivity", 0.8)]
 
 
 def cohort(n=300, seed=0):
-    """Two images per patient, patients dealt over five folds; forecasts that are right."""
+    """Two images per patient, patients assigned over five folds; predictions that are right."""
     rng = np.random.default_rng(seed)
     patients = np.repeat(np.arange(n // 2), 2)
-    forecast = rng.random(n).round(2)
-    events = rng.random(n) < forecast
-    return forecast, events, patients.astype(str), (patients % 5).astype(str)
+    prediction = rng.random(n).round(2)
+    events = rng.random(n) < prediction
+    return prediction, events, patients.astype(str), (patients % 5).astype(str)
 
 
 def other_folds(folds, *known):
@@ -58,14 +58,14 @@ def test_perfect_specificity_is_reached_even_where_a_non_event_scores_highest():
     assert reached(scores, events, threshold) == {"sensitivity": 0, "specificity": 1}
 
 
-def test_without_cases_of_the_kind_there_is_no_threshold_and_no_figure():
+def test_without_cases_of_the_kind_there_is_no_threshold_and_no_metric():
     scores, nobody = np.array([0.2, 0.4]), np.zeros(2, dtype=bool)
     assert np.isnan(threshold_for(scores, nobody, "sensitivity", 0.9))
-    forecast, events, patients, folds = cohort(20)
-    development = other_folds(folds, forecast, events)
+    prediction, events, patients, folds = cohort(20)
+    development = other_folds(folds, prediction, events)
     weights = cluster_weights(patients, 20, 0)
     for missing in (development | {"3": (scores, nobody)}, {fold: development[fold] for fold in "0124"}):
-        table = operating_table(forecast, events, patients, folds, missing, [("sensitivity", 0.9)], weights, 0.95)
+        table = operating_table(prediction, events, patients, folds, missing, [("sensitivity", 0.9)], weights, 0.95)
         [row] = table.to_dict("records")
         assert np.isnan(row["threshold"]) and row["n"] == 20
         assert all(row[name] is None for name in ("sensitivity", "specificity", "ppv", "npv"))
@@ -85,7 +85,7 @@ def test_new_cases_reach_k_of_n_plus_one():
     assert np.mean(thresholds) == pytest.approx(27 / 31, abs=0.003)
 
 
-def test_a_threshold_chosen_on_the_judged_cases_flatters_and_a_cross_fitted_one_does_not():
+def test_a_threshold_chosen_on_the_evaluated_cases_flatters_and_a_cross_fitted_one_does_not():
     """30 non-events uniform on (0, 1), specificity 0.9: theory says 27/30 told for 27/31 true; 22/25 in five folds."""
     folds, nobody = (np.arange(30) % 5).astype(str), np.zeros(30, dtype=bool)
     told, true, cross_told, cross_true = [], [], [], []
@@ -104,44 +104,44 @@ def test_a_threshold_chosen_on_the_judged_cases_flatters_and_a_cross_fitted_one_
 
 
 @pytest.mark.parametrize(("kind", "level"), LEVELS)
-def test_labels_and_forecasts_of_a_fold_do_not_move_its_own_threshold(kind, level):
-    forecast, events, _, folds = cohort()
+def test_labels_and_predictions_of_a_fold_do_not_move_its_own_threshold(kind, level):
+    prediction, events, _, folds = cohort()
     inside = folds == "3"
 
-    def thresholds(forecast, events):
+    def thresholds(prediction, events):
         choose = partial(threshold_for, kind=kind, level=level)
-        return chosen_elsewhere(choose, folds, other_folds(folds, forecast, events))
+        return chosen_elsewhere(choose, folds, other_folds(folds, prediction, events))
 
-    before = thresholds(forecast, events)
-    after = thresholds(np.where(inside, 1 - forecast, forecast), np.where(inside, ~events, events))
+    before = thresholds(prediction, events)
+    after = thresholds(np.where(inside, 1 - prediction, prediction), np.where(inside, ~events, events))
     assert (after[inside] == before[inside]).all()
     assert (after[~inside] != before[~inside]).any()
 
 
-def test_no_label_of_the_judged_cases_moves_a_threshold():
-    forecast, events, patients, folds = cohort()
-    development, weights = other_folds(folds, forecast, events), np.ones((3, 300))
+def test_no_label_of_the_evaluated_cases_moves_a_threshold():
+    prediction, events, patients, folds = cohort()
+    development, weights = other_folds(folds, prediction, events), np.ones((3, 300))
     tables = [
         operating_table(scores, truth, patients, folds, development, LEVELS, weights, 0.95)
-        for scores, truth in ((forecast, events), (1 - forecast, ~events))
+        for scores, truth in ((prediction, events), (1 - prediction, ~events))
     ]
     columns = ["threshold", "threshold_lowest", "threshold_highest"]
     assert tables[0][columns].equals(tables[1][columns])
     assert not tables[0].equals(tables[1])
 
 
-def test_cross_fitted_figures_equal_a_loop_over_folds_and_scikit_learn():
-    forecast, events, patients, folds = cohort()
+def test_cross_fitted_metrics_equal_a_loop_over_folds_and_scikit_learn():
+    prediction, events, patients, folds = cohort()
     weights = cluster_weights(patients, 200, 0)
     table = operating_table(
-        forecast, events, patients, folds, other_folds(folds, forecast, events), LEVELS, weights, 0.95
+        prediction, events, patients, folds, other_folds(folds, prediction, events), LEVELS, weights, 0.95
     )
     for (kind, level), row in zip(LEVELS, table.to_dict("records"), strict=True):
         positive, chosen = np.zeros(300, dtype=bool), []
         for fold in "01234":
             elsewhere = folds != fold
-            chosen.append(threshold_for(forecast[elsewhere], events[elsewhere], kind, level))
-            positive[~elsewhere] = forecast[~elsewhere] >= chosen[-1]
+            chosen.append(threshold_for(prediction[elsewhere], events[elsewhere], kind, level))
+            positive[~elsewhere] = prediction[~elsewhere] >= chosen[-1]
         assert row["sensitivity"] == pytest.approx(oracle.recall_score(events, positive))
         assert row["specificity"] == pytest.approx(oracle.recall_score(~events, ~positive))
         assert row["ppv"] == pytest.approx(oracle.precision_score(events, positive))
@@ -156,32 +156,32 @@ def test_every_fold_counts_once_in_the_median_threshold():
     assert threshold_columns(thresholds, folds) == expected
 
 
-def test_the_locked_cases_are_judged_by_the_one_threshold_of_development():
-    forecast, events, patients, _ = cohort(seed=1)
+def test_the_test_cases_are_evaluated_by_the_one_threshold_of_development():
+    prediction, events, patients, _ = cohort(seed=1)
     development = cohort(seed=2)[:2]
     weights = cluster_weights(patients, 500, 0)
-    locked = np.full(300, "final")
-    table = operating_table(forecast, events, patients, locked, {"final": development}, LEVELS, weights, 0.95)
+    test = np.full(300, "final")
+    table = operating_table(prediction, events, patients, test, {"final": development}, LEVELS, weights, 0.95)
     assert table["rule"].tolist() == ["sensitivity at specificity 0.90", "specificity at sensitivity 0.80"]
     threshold = threshold_for(*development, "specificity", 0.9)
     first = table.iloc[0]
     assert first["threshold"] == first["threshold_lowest"] == first["threshold_highest"] == threshold
-    assert first["specificity"] == pytest.approx(reached(forecast, events, threshold)["specificity"])
+    assert first["specificity"] == pytest.approx(reached(prediction, events, threshold)["specificity"])
     assert first[["n", "patients", "events"]].tolist() == [300, 150, events.sum()]
 
 
 def test_the_interval_draws_patients_at_a_given_threshold():
-    forecast, events, patients, _ = cohort()
+    prediction, events, patients, _ = cohort()
     folds, development = np.full(300, "final"), {"final": cohort(seed=2)[:2]}
     weights = cluster_weights(patients, 500, 0)
-    row = operating_table(forecast, events, patients, folds, development, LEVELS[:1], weights, 0.9).iloc[0]
-    hits = (forecast >= row["threshold"])[events]
+    row = operating_table(prediction, events, patients, folds, development, LEVELS[:1], weights, 0.9).iloc[0]
+    hits = (prediction >= row["threshold"])[events]
     drawn = [np.average(hits, weights=some[events]) for some in weights[1:]]
     assert [row["sensitivity_lower"], row["sensitivity_upper"]] == pytest.approx(np.quantile(drawn, [0.05, 0.95]))
 
 
 def test_a_patient_in_two_folds_is_refused():
-    forecast, events, patients, _ = cohort(20)
+    prediction, events, patients, _ = cohort(20)
     mixed = (np.arange(20) % 5).astype(str)
     with pytest.raises(ValueError, match="patient 0 stands in two folds"):
-        operating_table(forecast, events, patients, mixed, {}, LEVELS, np.ones((1, 20)), 0.95)
+        operating_table(prediction, events, patients, mixed, {}, LEVELS, np.ones((1, 20)), 0.95)

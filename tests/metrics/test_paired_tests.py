@@ -149,5 +149,5 @@ def test_a_paired_difference_uses_the_same_draws_for_both():
 def test_a_paired_difference_that_does_not_exist_is_empty():
     a, b, _ = drawn()
     weights = cluster_weights(np.arange(80).astype(str), 50, 0)
-    figures = [partial(discrimination.roc_auc, scores, np.ones(80, dtype=bool)) for scores in (a, b)]
-    assert set(paired_difference(*figures, weights, 0.95).as_json().values()) == {None}
+    metrics = [partial(discrimination.roc_auc, scores, np.ones(80, dtype=bool)) for scores in (a, b)]
+    assert set(paired_difference(*metrics, weights, 0.95).as_json().values()) == {None}

@@ -12,7 +12,7 @@ from pipeline.metrics.selective import (
     aurc,
     excess_aurc,
     risk_coverage,
-    selective_figures,
+    selective_metrics,
     selective_table,
 )
 
@@ -107,7 +107,7 @@ def test_perfect_confidence_has_the_area_of_theory(errors):
     assert errors in (0, 100) or excess_aurc(wrong * 1.0, wrong, one)[0] > 0.1
 
 
-def test_perfect_uniform_forecasts_have_the_figures_of_theory():
+def test_perfect_uniform_predictions_have_the_metrics_of_theory():
     """Confidence uniform on (1/2, 1): the risk at coverage c is c / 4, and its mean 1/8."""
     answers = answers_of(TWO_CLASS, LABELS)
     known = (answers.confidence, answers.wrong, ONE)
@@ -124,7 +124,7 @@ def test_doubling_every_answer_or_a_rising_map_of_the_confidence_changes_nothing
     np.testing.assert_allclose(aurc(np.exp(confidence), wrong, weights), aurc(confidence, wrong, weights))
 
 
-def test_a_weighting_without_answers_has_no_figure():
+def test_a_weighting_without_answers_has_no_metric():
     confidence, wrong, weights = small()
     weights[2] = 0
     assert np.isnan(aurc(confidence, wrong, weights)).tolist() == [False, False, True] + [False] * 8
@@ -152,10 +152,10 @@ def of_labels(n=60, seed=0):
 
 
 def test_pairs_of_a_case_are_drawn_with_its_patient():
-    """More replicates than a block holds; each equals the figure on the pairs written out."""
+    """More replicates than a block holds; each equals the metric on the pairs written out."""
     probabilities, labels, patients = of_labels()
     weights = cluster_weights(patients, 250, 0)
-    found = selective_figures(probabilities, labels)["aurc"](weights)
+    found = selective_metrics(probabilities, labels)["aurc"](weights)
     answers = answers_of(probabilities, labels)
     for number in (0, 99, 100, 101, 250):
         confidence, wrong = repeated(answers.confidence, answers.wrong, weights[number][answers.rows])
@@ -176,9 +176,9 @@ def test_the_table_holds_risks_intervals_and_counts():
     assert table["n"][0] == round(np.isfinite(labels).sum() / 4)
 
 
-def test_the_figures_of_a_set_of_cases_come_with_intervals():
+def test_the_metrics_of_a_set_of_cases_come_with_intervals():
     weights = cluster_weights(np.arange(8000).astype(str), 20, 0) * ONE
-    found = estimate_all(selective_figures(TWO_CLASS, LABELS), weights, 0.95)
+    found = estimate_all(selective_metrics(TWO_CLASS, LABELS), weights, 0.95)
     assert list(found) == ["aurc", "excess_aurc", "accuracy_at_0.8", "accuracy_at_0.9"]
     assert found["accuracy_at_0.9"].value == pytest.approx(1 - 0.9 / 4, abs=1e-3)
     assert found["excess_aurc"].value == pytest.approx(1 / 8 - (1 / 4 + 3 / 4 * np.log(3 / 4)), abs=1e-3)
@@ -204,7 +204,7 @@ def three_classes(n=200, seed=0, sharpness=1.0):
 
 
 def test_a_rule_fixed_on_development_cases_gives_what_it_gives_elsewhere():
-    """Sharper forecasts than in development: more answers are given than were aimed at, and it is said."""
+    """Sharper predictions than in development: more answers are given than were aimed at, and it is said."""
     probabilities, labels = three_classes(seed=1, sharpness=3)
     development = three_classes(seed=2)
     weights = cluster_weights(np.arange(200).astype(str), 300, 0)
@@ -218,7 +218,7 @@ def test_a_rule_fixed_on_development_cases_gives_what_it_gives_elsewhere():
         assert row["risk_lower"] < row["risk"] < row["risk_upper"]
 
 
-def test_a_fold_is_judged_by_the_threshold_of_the_others():
+def test_a_fold_is_evaluated_by_the_threshold_of_the_others():
     probabilities, labels = three_classes()
     folds = (np.arange(200) % 4).astype(str)
     given, chosen, development = np.zeros(200, dtype=bool), [], {}
@@ -232,7 +232,7 @@ def test_a_fold_is_judged_by_the_threshold_of_the_others():
     assert [row["threshold_lowest"], row["threshold_highest"]] == [min(chosen), max(chosen)]
 
 
-def test_of_labels_a_rule_is_fixed_and_judged_on_pairs():
+def test_of_labels_a_rule_is_fixed_and_evaluated_on_pairs():
     probabilities, labels, patients = of_labels()
     folds = (np.arange(60) // 2 % 3).astype(str)
     weights = cluster_weights(patients, 20, 0)
@@ -247,7 +247,7 @@ def test_of_labels_a_rule_is_fixed_and_judged_on_pairs():
     assert row["given"] == given and row["n"] == known.sum()
 
 
-def test_a_fold_without_development_cases_has_no_rule_and_no_figure():
+def test_a_fold_without_development_cases_has_no_rule_and_no_metric():
     probabilities, labels = three_classes(20)
     folds, development = np.repeat(["0", "1"], 10), {"0": three_classes(30)}
     [row] = abstention_table(probabilities, labels, folds, development, np.ones((3, 20)), 0.95, [0.8]).to_dict(

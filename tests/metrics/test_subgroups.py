@@ -14,19 +14,19 @@ from pipeline.metrics.subgroups import (
     subgroup_table,
 )
 
-FIGURES = ["share", "auc", "calibration_slope", "observed_expected", "auc_difference"]
+METRICS = ["share", "auc", "calibration_slope", "observed_expected", "auc_difference"]
 
 
 def sample(n, seed=0):
-    """Forecasts uniform on (0, 1), and events that happen as often as they say."""
+    """Predictions uniform on (0, 1), and events that happen as often as they say."""
     rng = np.random.default_rng(seed)
-    forecast = rng.random(n)
-    return forecast, rng.random(n) < forecast, np.array([f"p{row}" for row in range(n)])
+    prediction = rng.random(n)
+    return prediction, rng.random(n) < prediction, np.array([f"p{row}" for row in range(n)])
 
 
-def table_of(groups, forecast, events, patients, replicates=300, **settings):
+def table_of(groups, prediction, events, patients, replicates=300, **settings):
     weights = cluster_weights(patients, replicates, seed=0)
-    return subgroup_table(groups, forecast, events, patients, weights, 0.95, **settings)
+    return subgroup_table(groups, prediction, events, patients, weights, 0.95, **settings)
 
 
 def banded(values, name="column_age"):
@@ -65,28 +65,30 @@ def test_the_site_is_always_a_column_and_so_is_every_further_one_of_the_cohort()
     assert list(groups) == ["site", "sex"] and groups["site"].tolist() == ["north", NOT_GIVEN]
 
 
-def test_each_group_is_judged_by_itself_and_against_all_others():
-    forecast, events, patients = sample(400)
+def test_each_group_is_evaluated_by_itself_and_against_all_others():
+    prediction, events, patients = sample(400)
     sex = np.where(np.arange(400) % 3 == 0, "F", "M")
-    women, men = table_of({"sex": sex}, forecast, events, patients).to_dict("records")
-    auc = {who: roc_auc_score(events[sex == who], forecast[sex == who]) for who in "FM"}
+    women, men = table_of({"sex": sex}, prediction, events, patients).to_dict("records")
+    auc = {who: roc_auc_score(events[sex == who], prediction[sex == who]) for who in "FM"}
     assert women["auc"] == pytest.approx(auc["F"], abs=1e-6) and men["auc"] == pytest.approx(auc["M"], abs=1e-6)
     assert women["auc_difference"] == pytest.approx(auc["F"] - auc["M"], abs=1e-6)
     assert men["auc_difference_upper"] == pytest.approx(-women["auc_difference_lower"])
     assert women["share"] == pytest.approx(events[sex == "F"].mean(), abs=1e-6)
-    assert women["observed_expected"] == pytest.approx(events[sex == "F"].sum() / forecast[sex == "F"].sum(), abs=1e-6)
+    assert women["observed_expected"] == pytest.approx(
+        events[sex == "F"].sum() / prediction[sex == "F"].sum(), abs=1e-6
+    )
     assert (women["n"], women["patients"], women["events"]) == (134, 134, events[sex == "F"].sum())
-    for figure in FIGURES:
-        assert women[f"{figure}_lower"] < women[figure] < women[f"{figure}_upper"]
+    for metric in METRICS:
+        assert women[f"{metric}_lower"] < women[metric] < women[f"{metric}_upper"]
 
 
 def test_a_group_that_the_classifier_fails_is_found_among_many_and_the_others_are_not():
-    forecast, events, patients = sample(1200)
+    prediction, events, patients = sample(1200)
     rng = np.random.default_rng(1)
     site = np.array([f"s{number}" for number in range(1200)], dtype="<U2")
     site[:] = rng.choice(["s0", "s1", "s2", "s3", "s4", "s5"], 1200)
-    forecast = np.where(site == "s3", rng.random(1200), forecast)
-    table = table_of({"site": site, "sex": rng.choice(["F", "M"], 1200)}, forecast, events, patients)
+    prediction = np.where(site == "s3", rng.random(1200), prediction)
+    table = table_of({"site": site, "sex": rng.choice(["F", "M"], 1200)}, prediction, events, patients)
     bad = table["value"] == "s3"
     assert table.loc[bad, "auc_difference_upper"].item() < 0 and table.loc[bad, "p_simultaneous"].item() < 0.01
     assert table.loc[bad, "calibration_slope_upper"].item() < 0.5
@@ -98,9 +100,9 @@ def test_of_many_groups_that_do_not_differ_one_in_twenty_tables_calls_any_differ
     """Without adjustment for the twelve comparisons about half of the tables would."""
     called, alone = [], []
     for seed in range(50):
-        forecast, events, patients = sample(720, seed)
+        prediction, events, patients = sample(720, seed)
         groups = {"scanner": np.array([f"{number % 12}" for number in range(720)])}
-        table = table_of(groups, forecast, events, patients, replicates=120)
+        table = table_of(groups, prediction, events, patients, replicates=120)
         called.append((table["p_simultaneous"] < 0.05).any())
         alone.append(((table["auc_difference_lower"] > 0) | (table["auc_difference_upper"] < 0)).any())
     assert np.mean(called) < 0.15  # 0.05, and three standard errors of 50 tables
@@ -108,44 +110,44 @@ def test_of_many_groups_that_do_not_differ_one_in_twenty_tables_calls_any_differ
 
 
 def test_a_group_of_too_few_patients_says_so_and_gives_no_number():
-    forecast, events, patients = sample(300)
+    prediction, events, patients = sample(300)
     group = np.full(300, "large")
     group[np.flatnonzero(events)[:9]] = group[np.flatnonzero(~events)[:30]] = "small"
-    small = table_of({"x": group}, forecast, events, patients).set_index("value").loc["small"]
+    small = table_of({"x": group}, prediction, events, patients).set_index("value").loc["small"]
     assert small["too_few"] and (small["n"], small["events"]) == (39, 9)
-    assert small[[name for name in SUBGROUPS if name.startswith(tuple(FIGURES))]].isna().all()
-    ten = table_of({"x": group}, forecast, events, patients, least=9).set_index("value").loc["small"]
+    assert small[[name for name in SUBGROUPS if name.startswith(tuple(METRICS))]].isna().all()
+    ten = table_of({"x": group}, prediction, events, patients, least=9).set_index("value").loc["small"]
     assert not ten["too_few"] and np.isfinite(ten["auc"])
 
 
 def test_many_images_of_few_patients_are_too_few():
-    forecast, events, _ = sample(300)
+    prediction, events, _ = sample(300)
     patients = np.array([f"{row % 9} {events[row]}" for row in range(300)])
-    assert table_of({"x": np.full(300, "all")}, forecast, events, patients)["too_few"].all()
+    assert table_of({"x": np.full(300, "all")}, prediction, events, patients)["too_few"].all()
 
 
-def test_a_group_whose_rest_is_too_small_has_figures_but_is_compared_with_nothing():
-    forecast, events, patients = sample(200)
+def test_a_group_whose_rest_is_too_small_has_metrics_but_is_compared_with_nothing():
+    prediction, events, patients = sample(200)
     group = np.array(["all but two"] * 198 + ["two"] * 2)
-    table = table_of({"x": group, "y": np.full(200, "all")}, forecast, events, patients).set_index("value")
+    table = table_of({"x": group, "y": np.full(200, "all")}, prediction, events, patients).set_index("value")
     assert np.isfinite(table.loc[["all but two", "all"], "auc"]).all()
     assert table["auc_difference"].isna().all() and table["p_simultaneous"].isna().all()
     assert set(table["comparisons"]) == {0}
 
 
 def test_bands_stand_in_the_order_of_their_edges_and_what_is_not_given_last():
-    forecast, events, patients = sample(400)
+    prediction, events, patients = sample(400)
     ages = np.where(np.arange(400) % 5 == 0, "", (np.arange(400) % 97).astype(str))
     groups = {"age": bands(pd.Series(ages, name="age"))}
-    values = table_of(groups, forecast, events, patients)["value"].tolist()
+    values = table_of(groups, prediction, events, patients)["value"].tolist()
     assert values == ["under 18", "18 to under 40", "40 to under 60", "60 to under 80", "80 and over", NOT_GIVEN]
 
 
-def test_duplicated_images_leave_every_figure_and_its_interval():
-    forecast, events, patients = sample(200)
+def test_duplicated_images_leave_every_metric_and_its_interval():
+    prediction, events, patients = sample(200)
     sex = np.where(np.arange(200) % 2 == 0, "F", "M")
-    once = table_of({"sex": sex}, forecast, events, patients)
-    twice = table_of({"sex": np.tile(sex, 2)}, np.tile(forecast, 2), np.tile(events, 2), np.tile(patients, 2))
+    once = table_of({"sex": sex}, prediction, events, patients)
+    twice = table_of({"sex": np.tile(sex, 2)}, np.tile(prediction, 2), np.tile(events, 2), np.tile(patients, 2))
     pd.testing.assert_frame_equal(once[SUBGROUPS[6:]], twice[SUBGROUPS[6:]], rtol=1e-4)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.metrics.summary import (
-    FIGURES,
+    METRICS,
     OF_GRADES,
     BadProbabilities,
     check_probabilities,
@@ -25,9 +25,9 @@ def sample(n=120, n_classes=2, seed=0):
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_every_figure_has_a_value_inside_its_interval_and_the_counts_are_told(n_classes):
+def test_every_metric_has_a_value_inside_its_interval_and_the_counts_are_told(n_classes):
     found = summarise(*sample(n_classes=n_classes), bins=10, replicates=200, confidence=0.95, seed=0)
-    for name in FIGURES:
+    for name in METRICS:
         if name == "calibration_intercept" and n_classes > 2:
             continue
         assert found[name]["lower"] <= found[name]["value"] <= found[name]["upper"] or name == "ece", name
@@ -39,10 +39,10 @@ def test_the_calibration_error_of_true_probabilities_is_no_larger_than_chance_ex
     assert found["ece"]["value"] <= found["ece_if_perfect"]["upper"]
 
 
-@pytest.mark.parametrize("spoil", [np.nan, np.inf, 0.7])
-def test_probabilities_that_are_none_are_an_error_and_never_dropped(spoil):
+@pytest.mark.parametrize("corrupt", [np.nan, np.inf, 0.7])
+def test_probabilities_that_are_none_are_an_error_and_never_dropped(corrupt):
     p, labels, patients = sample()
-    p[3, 0] = spoil
+    p[3, 0] = corrupt
     with pytest.raises(BadProbabilities):
         summarise(p, labels, patients, 10, 100, 0.95, 0)
     with pytest.raises(BadProbabilities):
@@ -80,7 +80,7 @@ def test_a_class_of_which_no_case_is_found_is_a_collapse_and_an_absent_class_is_
     assert collapses(p, labels, ["a", "b", "c"]).empty
 
 
-def test_the_row_of_a_site_holds_its_figures_and_its_lowest_recall():
+def test_the_row_of_a_site_holds_its_metrics_and_its_lowest_recall():
     p, labels, patients = sample(90, 3)
     found = summarise(p, labels, patients, 10, 100, 0.95, 0)
     row = of_a_site(found, p, labels)
@@ -89,7 +89,7 @@ def test_the_row_of_a_site_holds_its_figures_and_its_lowest_recall():
     assert (row["n"], row["log_loss_lower"]) == (90, found["log_loss"]["lower"])
 
 
-def test_grades_have_two_figures_more_than_classes_and_the_others_are_the_same():
+def test_grades_have_two_metrics_more_than_classes_and_the_others_are_the_same():
     p, labels, patients = sample(90, 4)
     classes = summarise(p, labels, patients, 10, 100, 0.95, 0)
     grades = summarise(p, labels, patients, 10, 100, 0.95, 0, ordinal=True)
@@ -111,7 +111,7 @@ def test_a_repetition_is_told_by_its_auc_and_its_log_loss():
 def test_labels_that_stand_by_themselves_have_no_most_probable_class_to_be_recalled():
     p, labels = np.array([[0.1, 0.9], [0.2, 0.3]]), np.array([[1, 0], [np.nan, 1.0]])
     assert collapses(p, labels, ["a", "b"]).empty
-    figure = {"value": 0.5, "lower": 0.4, "upper": 0.6}
-    found = {"n": 2, "patients": 2, "events": 2, "auc": figure, "log_loss": figure, "calibration_slope": figure}
+    metric = {"value": 0.5, "lower": 0.4, "upper": 0.6}
+    found = {"n": 2, "patients": 2, "events": 2, "auc": metric, "log_loss": metric, "calibration_slope": metric}
     assert of_a_site(found, p, labels)["worst_recall"] is None
     assert len(rows_of(found | {"labels": {"a": {"n": 1, "events": 1}}}, "internal")) == 3

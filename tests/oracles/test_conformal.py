@@ -17,7 +17,7 @@ def drawn(n, seed):
 
 
 class AsGiven(ClassifierMixin, BaseEstimator):
-    """Forecasts what it is asked about."""
+    """Predictions what it is asked about."""
 
     def __init__(self):
         self.classes_ = NUMBERS

@@ -1,4 +1,4 @@
-"""A project of its own in an empty folder: a few pictures of two sites, a tiny encoder, seconds to run."""
+"""A project of its own in an empty folder: a few images of two sites, a tiny encoder, seconds to run."""
 
 import json
 import shutil
@@ -15,8 +15,8 @@ from pipeline import paths
 from tests.conftest import ROOT, TINY_ENCODER
 
 
-def write_pictures(folder, patients=24, seed=0):
-    """Bright blobs are ill; the site called outside is darker; every third patient has two pictures."""
+def write_images(folder, patients=24, seed=0):
+    """Bright blobs are ill; the site called outside is darker; every third patient has two images."""
     rng = np.random.default_rng(seed)
     rows = []
     for patient in range(patients):
@@ -38,13 +38,13 @@ def write_pictures(folder, patients=24, seed=0):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """Change into a project with pictures; returns a function that writes params.yaml with changes."""
+    """Change into a project with images; returns a function that writes params.yaml with changes."""
     return lay_out(tmp_path / "project", monkeypatch)
 
 
 def lay_out(root, monkeypatch, patients=24):
     (root / "data" / "raw" / "clinic").mkdir(parents=True)
-    write_pictures(root / "data" / "raw" / "clinic", patients)
+    write_images(root / "data" / "raw" / "clinic", patients)
     for file in ("dvc.yaml", "card.yaml"):
         shutil.copy(ROOT / file, root)
     torch.manual_seed(0)
@@ -52,7 +52,7 @@ def lay_out(root, monkeypatch, patients=24):
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["cohort"] = {"path": "data/raw/clinic", "public": False, "classes": ["well", "ill"], "positive": "ill"}
     values["preprocess"]["image_size"] = 32
-    values["split"].update(n_folds=3, folds=[0, 1, 2, "final"], test="given", test_sites=[], inner_fraction=0.3)
+    values["split"].update(n_folds=3, folds=[0, 1, 2, "final"], test="given", test_sites=[], validation_fraction=0.3)
     values["adapt"].update(encoder=TINY_ENCODER, weights="weights.pt")
     values["finetune"].update(strategy="lp_ft", epochs=2, views=1, trainable_stages=1)  # auto is tested by itself
     values["calibrate"].update(n_bootstrap=100, test="open", method="temperature", per_patient="none")

@@ -1,4 +1,4 @@
-"""The stages on a small private cohort of pictures, through the front door."""
+"""The stages on a small private cohort of images, through the front door."""
 
 import json
 import re
@@ -83,19 +83,19 @@ def test_a_private_cohort_goes_through_all_stages_and_no_name_leaves_the_key_fol
     assert "not among" in refusal(capsys, "whois case-000000000000")
 
 
-def test_predict_gives_a_locked_case_the_probability_that_was_evaluated_to_the_bit(finished, tmp_path):
-    judged = pd.read_csv(paths.PREDICTIONS)
-    judged = judged[judged["scope"] == "external"]
+def test_predict_gives_a_test_case_the_probability_that_was_evaluated_to_the_bit(finished, tmp_path):
+    evaluated = pd.read_csv(paths.PREDICTIONS)
+    evaluated = evaluated[evaluated["scope"] == "external"]
     names = pd.read_csv(finished / "clinic" / "names.csv").set_index("pseudonym")["name"]
     bundle = paths.bundle("demo_lesion_classification")
-    files = [f"data/raw/clinic/{names[case]}" for case in judged["case"]]
+    files = [f"data/raw/clinic/{names[case]}" for case in evaluated["case"]]
     assert main(["predict", str(bundle), *files, "--out", str(tmp_path / "results.csv")]) == 0
     results = pd.read_csv(tmp_path / "results.csv")
-    np.testing.assert_array_equal(results["ill"].to_numpy(), judged["probability_1"].to_numpy())
+    np.testing.assert_array_equal(results["ill"].to_numpy(), evaluated["probability_1"].to_numpy())
 
 
-def test_predict_refuses_what_it_cannot_judge_with_the_reason_and_goes_on(finished, tmp_path, capsys):
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+def test_predict_refuses_what_it_cannot_evaluate_with_the_reason_and_goes_on(finished, tmp_path, capsys):
+    (tmp_path / "broken.png").write_bytes(b"no image")
     broken, good = str(tmp_path / "broken.png"), "data/raw/clinic/Doe_00_0.png"
     bundle = shutil.copytree(paths.bundle("demo_lesion_classification"), tmp_path / "bundle")
     assert main(["predict", str(bundle), broken, good, "absent.nii.gz"]) == 0
@@ -128,13 +128,13 @@ def test_the_card_tells_how_each_threshold_does_on_patients_that_it_was_not_chos
         assert told in card
 
 
-def test_figures_of_a_closed_test_set_stay_unseen_and_the_report_says_so(project):
+def test_metrics_of_a_closed_test_set_stay_unseen_and_the_report_says_so(project):
     project(calibrate__test="closed")
     run_all()
     assert not list(paths.METRICS_POOLED.glob("external*"))
     assert not paths.OPENINGS.exists()
     assert set(pd.read_csv(paths.PREDICTIONS)["scope"]) == {"internal"}
-    assert "was never judged" in paths.REPORT.read_text()
+    assert "was never evaluated" in paths.REPORT.read_text()
 
 
 def test_each_different_model_that_is_looked_at_counts_as_one_opening(project):
@@ -147,29 +147,29 @@ def test_each_different_model_that_is_looked_at_counts_as_one_opening(project):
     assert len(paths.OPENINGS.read_text().splitlines()) == 3
 
 
-def test_adaptation_of_a_fold_never_sees_what_the_fold_judges(project):
-    """A marker image in place of every held-out and locked case changes no fitted number."""
+def test_adaptation_of_a_fold_never_sees_what_the_fold_evaluates(project):
+    """A marker image in place of every held-out and test case changes no fitted number."""
     project(adapt__method="adabn")
     run("cohort", "preprocess", "split", "adapt --fold 0")
     before = paths.adapted_encoder("0").read_bytes()
     table = pd.read_csv(paths.split("0"))
-    for case in table.loc[table["role"].isin(["held_out", "locked"]), "case"]:
-        planes = np.load(paths.prepared_case(case))
-        np.save(paths.prepared_case(case), np.full_like(planes, 255))
+    for case in table.loc[table["role"].isin(["held_out", "test"]), "case"]:
+        channels = np.load(paths.prepared_case(case))
+        np.save(paths.prepared_case(case), np.full_like(channels, 255))
     run("adapt --fold 0")
     assert paths.adapted_encoder("0").read_bytes() == before
-    project(adapt__target="judged")
+    project(adapt__target="evaluated")
     run("adapt --fold 0")
     assert paths.adapted_encoder("0").read_bytes() != before
-    assert paths.read_json(paths.adaptation("0"))["judged_seen"]
+    assert paths.read_json(paths.adaptation("0"))["evaluated_seen"]
 
 
-def test_training_of_a_fold_never_sees_what_the_fold_judges(project):
+def test_training_of_a_fold_never_sees_what_the_fold_evaluates(project):
     project(adapt__method="none")
     run("cohort", "preprocess", "split", "adapt --fold 0", "finetune --fold 0")
     before = paths.model("0").read_bytes()
     table = pd.read_csv(paths.split("0"))
-    for case in table.loc[table["role"].isin(["held_out", "locked"]), "case"]:
+    for case in table.loc[table["role"].isin(["held_out", "test"]), "case"]:
         np.save(paths.prepared_case(case), np.full_like(np.load(paths.prepared_case(case)), 255))
     run("finetune --fold 0")
     assert paths.model("0").read_bytes() == before
@@ -197,7 +197,7 @@ def test_the_same_run_gives_the_same_bytes_and_another_seed_others(project):
     assert paths.model("0").read_bytes() != before[0]
 
 
-def test_three_classes_of_colour_pictures_go_through(project):
+def test_three_classes_of_colour_images_go_through(project):
     root = project(cohort__classes=["a", "b", "c"], cohort__positive=None, split__test="none")
     rng = np.random.default_rng(0)
     rows = []
@@ -209,8 +209,8 @@ def test_three_classes_of_colour_pictures_go_through(project):
         rows.append((f"n{number}", f"n{number}.png", label))
     pd.DataFrame(rows, columns=["case_id", "image", "label"]).to_csv(root / "data/raw/clinic/cohort.csv", index=False)
     run_all()
-    figures = paths.read_json(paths.pooled_metrics("internal_calibrated"))
-    assert figures["auc"]["value"] > 0.9 and figures["n"] == 36
+    metrics = paths.read_json(paths.pooled_metrics("internal_calibrated"))
+    assert metrics["auc"]["value"] > 0.9 and metrics["n"] == 36
     assert paths.read_json(paths.GEOMETRY)["channels"] == 3
     page = paths.REPORT.read_text()
     assert "image-level" in page or "because the table names no patients" in page
@@ -252,7 +252,7 @@ def test_a_patient_on_both_sides_is_refused_by_pseudonym_and_stamped_once_acknow
     for fold in FOLDS:
         run(f"adapt --fold {fold}", f"finetune --fold {fold}")
     run("calibrate", "evidence", "release", "report")
-    assert paths.read_json(paths.CALIBRATED / "stamps.json")["locked_set"]["acknowledged_leaks"] == [patient]
+    assert paths.read_json(paths.CALIBRATED / "stamps.json")["test_set"]["acknowledged_leaks"] == [patient]
     assert "Leaky test set" in paths.REPORT.read_text()
     assert "| no leak | FAILED by 1 " in (paths.bundle("demo_lesion_classification") / "docs" / "README.md").read_text()
 
@@ -290,13 +290,13 @@ def test_bad_input_is_refused_with_the_parameter_and_the_cure(project, capsys, c
     assert re.search(said, refusal(capsys, last).replace("\n", " "))
 
 
-def test_a_locked_fraction_of_patients_is_never_developed_on(project):
+def test_a_test_fraction_of_patients_is_never_developed_on(project):
     project(split__test="patients", split__test_fraction=0.3)
     run("cohort", "preprocess", "split")
     for fold in FOLDS:
         table = pd.read_csv(paths.split(fold))
-        locked = set(table.loc[table["role"] == "locked", "patient"])
-        assert locked and not locked & set(table.loc[table["role"] != "locked", "patient"])
+        test = set(table.loc[table["role"] == "test", "patient"])
+        assert test and not test & set(table.loc[table["role"] != "test", "patient"])
 
 
 def test_a_defect_of_ours_keeps_its_traceback_and_a_refusal_has_none(project):

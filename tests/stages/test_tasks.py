@@ -1,4 +1,4 @@
-"""Several labels, grades, repetitions and several images per patient, from forecasts that are written by hand."""
+"""Several labels, grades, repetitions and several images per patient, from predictions that are written by hand."""
 
 import html
 import re
@@ -13,22 +13,22 @@ from pipeline import paths
 from pipeline.imaging.labels import targets_of
 from pipeline.metrics.calibrators.fitting import fit_temperature
 from tests.stages.conftest import write_status
-from tests.stages.report.test_adaptation_chapter import climbed, record
+from tests.stages.report.test_adaptation_chapter import record, searched
 from tests.stages.test_stages import refusal, run
 
 FOLDS = ("0", "1", "2", "final")
 LABELS = ["blob", "edema", "rare"]
 
 
-def forecast(fold, logits_of, width):
-    """Write a fold's forecasts, its curve and what adaptation did, as adapt and finetune would."""
+def prediction(fold, logits_of, width):
+    """Write a fold's predictions, its curve and what adaptation did, as adapt and finetune would."""
     cases = pd.read_csv(paths.split(fold), keep_default_na=False)
-    cases = cases[cases["role"].isin(["held_out", "locked", "calibration"])]
+    cases = cases[cases["role"].isin(["held_out", "test", "calibration"])]
     draws = np.random.default_rng(sum(map(ord, fold)))
     logits = pd.DataFrame(logits_of(cases, draws), columns=[f"logit_{c}" for c in range(width)], index=cases.index)
     paths.write_table(cases.join(logits), paths.predictions(fold))
     paths.model(fold).write_bytes(b"weights of " + fold.encode())
-    curve = {"epoch": [0, 1], "train_loss": [0.7, 0.5], "inner_loss": [0.7, 0.6], "best": [False, True]}
+    curve = {"epoch": [0, 1], "train_loss": [0.7, 0.5], "validation_loss": [0.7, 0.6], "best": [False, True]}
     paths.write_table(pd.DataFrame(curve), paths.history(fold))
     record(fold, unlabelled_sites=[])
 
@@ -61,12 +61,12 @@ def right_more_often_than_not(cases, draws):
 
 @pytest.fixture
 def multilabel(project):
-    """A project of three labels that was forecast; returns the function that writes its parameters."""
+    """A project of three labels that was predicted; returns the function that writes its parameters."""
     project(adapt__method="none")
     run("cohort", "preprocess", "split")
     relabel("multilabel", LABELS, labels_of_patients)
     for fold in FOLDS:
-        forecast(fold, right_more_often_than_not, 3)
+        prediction(fold, right_more_often_than_not, 3)
     return project
 
 
@@ -82,7 +82,7 @@ def held_out():
     return pd.concat([part[part["role"] == "held_out"].assign(fold=str(k)) for k, part in enumerate(parts)])
 
 
-def test_several_labels_are_calibrated_by_the_other_folds_over_known_pairs_and_judged_one_by_one(multilabel):
+def test_several_labels_are_calibrated_by_the_other_folds_over_known_pairs_and_evaluated_one_by_one(multilabel):
     run("calibrate")
     cases = held_out()
     logits = cases.filter(like="logit_").to_numpy()
@@ -93,12 +93,12 @@ def test_several_labels_are_calibrated_by_the_other_folds_over_known_pairs_and_j
         expected[mask] = expit(logits[mask] / fit_temperature(logits[~mask], targets[~mask]).value)
     table = pd.read_csv(paths.PREDICTIONS).query("scope == 'internal'").set_index("case").loc[cases["case"]]
     np.testing.assert_allclose(table.filter(like="probability_"), expected)
-    figures = paths.read_json(paths.pooled_metrics("internal_calibrated"))
+    metrics = paths.read_json(paths.pooled_metrics("internal_calibrated"))
     known = [np.isfinite(column) for column in targets.T]
     areas = [oracle.roc_auc_score(targets[known[c], c], expected[known[c], c]) for c in (0, 1)]  # rare is never there
-    assert figures["auc"]["value"] == pytest.approx(np.mean(areas), abs=1e-6)
-    assert figures["labels_in_mean"]["auc"] == 2 and figures["labels_in_mean"]["log_loss"] == 3
-    assert figures["labels"]["rare"] == {"n": int(known[2].sum()), "events": 0}
+    assert metrics["auc"]["value"] == pytest.approx(np.mean(areas), abs=1e-6)
+    assert metrics["labels_in_mean"]["auc"] == 2 and metrics["labels_in_mean"]["log_loss"] == 3
+    assert metrics["labels"]["rare"] == {"n": int(known[2].sum()), "events": 0}
     assert paths.read_json(paths.fold_metrics("1"))["n"] == (cases["fold"] == "1").sum()
     classes = pd.read_csv(paths.PER_CLASS).query("scope == 'internal'").set_index("class")
     assert classes["n_known"].to_dict() == {name: int(mask.sum()) for name, mask in zip(LABELS, known, strict=True)}
@@ -116,19 +116,19 @@ def test_the_page_says_how_several_labels_were_averaged_and_what_was_left_out(mu
     assert "top label" not in told and "Class never recognised" not in told
 
 
-def test_a_site_left_out_and_a_ladder_do_not_trip_over_several_labels(multilabel):
+def test_a_site_left_out_and_a_search_do_not_trip_over_several_labels(multilabel):
     multilabel(split__folds=[*FOLDS, "without-inside"])
     run("cohort", "preprocess", "split")
     relabel("multilabel", LABELS, labels_of_patients)
     for fold in (*FOLDS, "without-inside"):
-        forecast(fold, right_more_often_than_not, 3)
-        record(fold, unlabelled_sites=[], ladder=climbed(), asked="auto")
+        prediction(fold, right_more_often_than_not, 3)
+        record(fold, unlabelled_sites=[], search=searched(), asked="auto")
     run("calibrate")
     (row,) = pd.read_csv(paths.LEFT_OUT).to_dict("records")
-    figures = paths.read_json(paths.fold_metrics("without-inside"))
-    assert (row["n"], row["auc"]) == (figures["n"], figures["auc"]["value"]) and np.isnan(row["worst_recall"])
-    assert pd.read_csv(paths.LADDER).empty and pd.read_csv(paths.VALIDATORS).empty
-    assert "The rungs were not judged afterwards" in page()
+    metrics = paths.read_json(paths.fold_metrics("without-inside"))
+    assert (row["n"], row["auc"]) == (metrics["n"], metrics["auc"]["value"]) and np.isnan(row["worst_recall"])
+    assert pd.read_csv(paths.SEARCH).empty and pd.read_csv(paths.VALIDATORS).empty
+    assert "The candidates were not evaluated afterwards" in page()
 
 
 def test_grades_have_their_kappa_and_the_error_of_the_median_with_intervals(project):
@@ -142,17 +142,17 @@ def test_grades_have_their_kappa_and_the_error_of_the_median_with_intervals(proj
         return -((np.arange(3) - truth[:, None] - draws.normal(0, 0.7, (len(cases), 1))) ** 2)
 
     for fold in FOLDS:
-        forecast(fold, near, 3)
+        prediction(fold, near, 3)
     run("calibrate")
-    figures = paths.read_json(paths.pooled_metrics("internal_calibrated"))
+    metrics = paths.read_json(paths.pooled_metrics("internal_calibrated"))
     table = pd.read_csv(paths.PREDICTIONS, keep_default_na=False).query("scope == 'internal'")
     truth, p = table["label"].map(grades.index), table.filter(like="probability_").to_numpy(dtype=float)
     np.testing.assert_allclose(p.sum(axis=1), 1)
     kappa = oracle.cohen_kappa_score(truth, p.argmax(axis=1), weights="quadratic")
     median = [next(k for k in range(3) if row[: k + 1].sum() >= 0.5) for row in p]
-    assert figures["quadratic_kappa"]["value"] == pytest.approx(kappa, abs=1e-6)
-    assert figures["grade_error"]["value"] == pytest.approx(np.abs(truth - median).mean(), abs=1e-6)
-    assert figures["grade_error"]["lower"] < figures["grade_error"]["value"] < figures["grade_error"]["upper"]
+    assert metrics["quadratic_kappa"]["value"] == pytest.approx(kappa, abs=1e-6)
+    assert metrics["grade_error"]["value"] == pytest.approx(np.abs(truth - median).mean(), abs=1e-6)
+    assert metrics["grade_error"]["lower"] < metrics["grade_error"]["value"] < metrics["grade_error"]["upper"]
     assert "Kappa, quadratic-weighted, is of the most probable grade" in page()
 
 
@@ -161,15 +161,15 @@ def of_two_classes(cases, draws):
     return np.stack([-logit, logit], axis=1)
 
 
-def forecast_two_classes(project, folds, **changes):
+def prediction_two_classes(project, folds, **changes):
     project(adapt__method="none", split__folds=list(folds), **changes)
     run("cohort", "preprocess", "split")
     for fold in folds:
-        forecast(fold, of_two_classes, 2)
+        prediction(fold, of_two_classes, 2)
 
 
 def test_every_repetition_is_calibrated_within_itself_and_the_first_stays_what_it_was(project):
-    forecast_two_classes(project, FOLDS)
+    prediction_two_classes(project, FOLDS)
     run("calibrate")
     kept = [
         paths.CALIBRATOR,
@@ -182,7 +182,7 @@ def test_every_repetition_is_calibrated_within_itself_and_the_first_stays_what_i
     assert pd.read_csv(paths.REPEATS)["repetition"].tolist() == ["r1"]
     assert "Repetitions" not in page()
     repeated = ("r2-0", "r2-1", "r2-2")
-    forecast_two_classes(project, (*FOLDS, *repeated))
+    prediction_two_classes(project, (*FOLDS, *repeated))
     run("calibrate")
     assert [file.read_bytes() for file in kept] == before
     cases = pd.concat([pd.read_csv(paths.predictions(fold)).assign(fold=fold) for fold in repeated], ignore_index=True)
@@ -204,13 +204,13 @@ def test_every_repetition_is_calibrated_within_itself_and_the_first_stays_what_i
 
 
 def test_a_repetition_of_one_fold_is_refused_with_the_cure(project, capsys):
-    forecast_two_classes(project, (*FOLDS, "r2-1"))
+    prediction_two_classes(project, (*FOLDS, "r2-1"))
     assert "split.folds: name at least two folds of r2" in refusal(capsys, "calibrate")
 
 
 @pytest.mark.parametrize("rule", ["mean", "max"])
-def test_patients_are_judged_besides_their_images_which_stay_what_they_were(project, rule):
-    forecast_two_classes(project, FOLDS)
+def test_patients_are_evaluated_besides_their_images_which_stay_what_they_were(project, rule):
+    prediction_two_classes(project, FOLDS)
     run("calibrate")
     before = paths.pooled_metrics("internal_calibrated").read_bytes()
     project(calibrate__per_patient=rule)
@@ -223,13 +223,13 @@ def test_patients_are_judged_besides_their_images_which_stay_what_they_were(proj
     evidence = (images["logit_1"] - images["logit_0"]) / temperature
     joined = getattr(evidence.groupby(images["patient"]), rule)()
     np.testing.assert_allclose(patients.set_index("patient")["probability_1"], expit(joined[patients["patient"]]))
-    figures = paths.read_json(paths.pooled_metrics("internal_patients_calibrated"))
-    assert figures["n"] == figures["patients"] == images["patient"].nunique() < len(images)
+    metrics = paths.read_json(paths.pooled_metrics("internal_patients_calibrated"))
+    assert metrics["n"] == metrics["patients"] == images["patient"].nunique() < len(images)
     truth = patients["label"] == "ill"
-    assert figures["auc"]["value"] == pytest.approx(oracle.roc_auc_score(truth, patients["probability_1"]), abs=1e-6)
+    assert metrics["auc"]["value"] == pytest.approx(oracle.roc_auc_score(truth, patients["probability_1"]), abs=1e-6)
     assert paths.pooled_metrics("external_patients_uncalibrated").exists()
     told = page()
-    assert "image by image" in told and "predict forecast image by image" in told
+    assert "image by image" in told and "predict prediction image by image" in told
 
 
 def test_a_rule_for_patients_that_does_not_suit_is_refused_with_the_parameter_and_the_cure(multilabel, capsys):

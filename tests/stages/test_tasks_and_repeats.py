@@ -51,7 +51,7 @@ def roles(fold):
     return pd.read_csv(paths.split(fold), keep_default_na=False).set_index("case")
 
 
-def test_several_labels_are_recognised_and_dealt_with_what_is_known_alone(findings):
+def test_several_labels_are_recognised_and_assigned_with_what_is_known_alone(findings):
     findings()
     run("cohort", "preprocess", "split")
     facts = paths.read_json(paths.COHORT_FACTS)
@@ -101,7 +101,7 @@ def test_copies_contradict_by_what_is_known_of_both_alone(findings, capsys, labe
         assert "labels contradict" in refusal(capsys, "split")
     else:
         run("split")
-    exact = pd.read_csv(paths.COPIES).query("check == 'exact copy'")
+    exact = pd.read_csv(paths.DUPLICATES).query("check == 'exact copy'")
     assert exact["labels"].tolist() == ["contradict" if harmful else "unknown" if label == "?edema;?mass" else "same"]
 
 
@@ -141,7 +141,7 @@ def test_grades_keep_the_order_in_which_they_are_declared(project):
 
 
 @pytest.mark.parametrize("kind", ["project", "findings"])
-def test_a_repetition_is_dealt_anew_and_changes_no_byte_of_another_file(request, kind):
+def test_a_repetition_is_assigned_anew_and_changes_no_byte_of_another_file(request, kind):
     write = request.getfixturevalue(kind)
     write()
     run("cohort", "preprocess", "split")
@@ -151,18 +151,18 @@ def test_a_repetition_is_dealt_anew_and_changes_no_byte_of_another_file(request,
     after = split_files()
     assert {name: after[name] for name in before} == before
     assert set(after) - set(before) == {f"{name}.csv" for name in [*REPEATS, "r3-1"]}
-    development = set(roles("final").query("role in ('train', 'inner')").index)
+    development = set(roles("final").query("role in ('train', 'validation')").index)
     parts = [set(roles(name).query("role == 'held_out'").index) for name in REPEATS]
     assert set().union(*parts) == development and sum(map(len, parts)) == len(development)
     first = [set(roles(name).query("role == 'held_out'").index) for name in "012"]
     assert not any(part in first for part in parts)
     for name in REPEATS:
         table = roles(name)
-        judged, fitted = (
+        evaluated, fitted = (
             set(table.loc[table["role"].isin(some), "patient"])
-            for some in (["held_out", "locked"], ["train", "inner", "unlabelled"])
+            for some in (["held_out", "test"], ["train", "validation", "unlabelled"])
         )
-        assert not judged & fitted and "inner" in set(table["role"])
+        assert not evaluated & fitted and "validation" in set(table["role"])
 
 
 def test_repeated_folds_are_told_from_numbered_ones_and_kept_in_order(project):
@@ -187,8 +187,8 @@ def views_of(case):
     return np.concatenate([views.augmented(case, 2), views.moved(case)[None], *(p[None] for p in views.pair(case))])
 
 
-def test_seed_by_name_a_further_case_shifts_no_view_of_another_and_nobody_out_of_the_locked_set(project, private_keys):
-    """At a given geometry. What a further case may move is the dealing of the folds and of the inner sets."""
+def test_seed_by_name_a_further_case_shifts_no_view_of_another_and_nobody_out_of_the_test_set(project, private_keys):
+    """At a given geometry. What a further case may move is the splitting of the folds and of the validation sets."""
     root = project(split__test="patients", split__folds=[*NAMES, "without-next-door"])
     run("cohort", "preprocess", "split")
     before = roles("without-next-door")
@@ -199,9 +199,9 @@ def test_seed_by_name_a_further_case_shifts_no_view_of_another_and_nobody_out_of
     after = roles("without-next-door")
     new = pseudonym(salt_of(private_keys / "clinic", False), "case", "new.png")
     assert set(after.index) - set(before.index) == {new}
-    for role in ("locked", "held_out"):  # by the patient's own hash, and by the site's name
+    for role in ("test", "held_out"):  # by the patient's own hash, and by the site's name
         assert ((after.loc[before.index, "role"] == role) == (before["role"] == role)).all()
-    assert set(before["role"]) >= {"locked", "held_out"}
+    assert set(before["role"]) >= {"test", "held_out"}
     for case, drawn in views.items():
         np.testing.assert_array_equal(views_of(case), drawn)
     assert len({drawn.tobytes() for drawn in views.values()}) == len(views)

@@ -10,7 +10,7 @@ from pipeline import paths
 from tests.stages.conftest import write_status
 from tests.stages.report.test_adaptation_chapter import rows_of, text_of
 from tests.stages.test_stages import FOLDS, run
-from tests.stages.test_tasks import forecast, of_two_classes, relabel
+from tests.stages.test_tasks import of_two_classes, prediction, relabel
 
 COHORT = "data/raw/clinic/cohort.csv"
 EVIL = ["<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "{{ 7 * 7 }}"]
@@ -18,21 +18,21 @@ LABELS = ['we"ll & <b>fine</b>', "il'l & <i>bad</i>"]
 
 
 @pytest.fixture
-def dealt(project):
-    """A function that changes cohort.csv and deals the cases to folds, without a training."""
+def assigned(project):
+    """A function that changes cohort.csv and assigns the cases to folds, without a training."""
 
-    def deal(change=lambda table: table, **parameters):
+    def assign(change=lambda table: table, **parameters):
         project(**{"adapt__method": "none", "calibrate__per_patient": "auto", **parameters})
         change(pd.read_csv(COHORT, keep_default_na=False)).to_csv(COHORT, index=False)
         run("cohort", "preprocess", "split")
 
-    return deal
+    return assign
 
 
 def page(logits=of_two_classes, width=2, failing=None):
-    """Forecast, judge and show; returns the markup."""
+    """Prediction, evaluate and show; returns the markup."""
     for fold in FOLDS:
-        forecast(fold, logits if fold != failing else lambda *given: -logits(*given), width)
+        prediction(fold, logits if fold != failing else lambda *given: -logits(*given), width)
     run("calibrate")
     write_status()
     run("report")
@@ -47,17 +47,17 @@ def first_screen(markup):
     return text_of(markup[markup.index("<header>") : markup.index("</header>")])
 
 
-def test_without_a_test_set_the_page_says_that_the_released_model_was_never_judged(dealt):
-    dealt(lambda table: table.assign(split=""), split__test="none")
+def test_without_a_test_set_the_page_says_that_the_released_model_was_never_evaluated(assigned):
+    assigned(lambda table: table.assign(split=""), split__test="none")
     markup = page()
     said = first_screen(markup)
-    assert "No locked test set has been opened: the released model itself was never judged." in said
-    assert "(locked)" not in said and "external" not in text_of(section(markup, "calibration"))
-    assert "locked set" not in text_of(section(markup, "cohort"))
+    assert "No test set has been opened: the released model itself was never evaluated." in said
+    assert "(test)" not in said and "external" not in text_of(section(markup, "calibration"))
+    assert "test set" not in text_of(section(markup, "cohort"))
 
 
-def test_without_sites_nothing_is_told_site_by_site(dealt):
-    dealt(lambda table: table.drop(columns="site"))
+def test_without_sites_nothing_is_told_site_by_site(assigned):
+    assigned(lambda table: table.drop(columns="site"))
     markup = page()
     assert "site alone" not in first_screen(markup) and "90" not in first_screen(markup).split("images")[0]
     assert "None: the cohort names no sites" in text_of(section(markup, "subgroups"))
@@ -66,16 +66,16 @@ def test_without_sites_nothing_is_told_site_by_site(dealt):
     assert "Site and label cannot be related" in text_of(markup)
 
 
-def test_with_nothing_but_images_and_labels_the_unit_is_the_image(dealt):
-    dealt(lambda table: table[["case_id", "image", "label"]], split__test="none")
+def test_with_nothing_but_images_and_labels_the_unit_is_the_image(assigned):
+    assigned(lambda table: table[["case_id", "image", "label"]], split__test="none")
     said = text_of(page())
     assert "30 images: well or ill." in said and "Images are disjoint between folds." in said
     assert "because the table names no patients" in said
 
 
-def test_twelve_classes_begin_with_the_mean_over_them_and_stay_small_and_foldable(dealt):
+def test_twelve_classes_begin_with_the_mean_over_them_and_stay_small_and_foldable(assigned):
     names = [f"class {chr(65 + number)}" for number in range(12)]
-    dealt(split__test="none", calibrate__per_patient="none")
+    assigned(split__test="none", calibrate__per_patient="none")
     relabel("multiclass", names, lambda table: {p: names[i % 12] for i, p in enumerate(sorted(set(table["patient"])))})
 
     def near(cases, draws):
@@ -86,18 +86,18 @@ def test_twelve_classes_begin_with_the_mean_over_them_and_stay_small_and_foldabl
     classes = section(markup, "classes")
     opened = re.sub("<details>.*?</details>", "", classes, flags=re.S)
     assert "All classes together, as the mean over them (macro average)" in text_of(opened) and "<table" not in opened
-    judged = pd.read_csv(paths.PREDICTIONS, keep_default_na=False).query("scope == 'internal'")
-    forecasts = judged.filter(like="probability_").to_numpy(dtype=float).argmax(axis=1)
-    counts = pd.crosstab(judged["label"], forecasts).reindex(index=names, columns=range(12), fill_value=0)
+    evaluated = pd.read_csv(paths.PREDICTIONS, keep_default_na=False).query("scope == 'internal'")
+    predictions = evaluated.filter(like="probability_").to_numpy(dtype=float).argmax(axis=1)
+    counts = pd.crosstab(evaluated["label"], predictions).reindex(index=names, columns=range(12), fill_value=0)
     shown = rows_of(classes, "Which was taken for which, internal validation")
-    assert shown[0][0] == f"{len(judged)} images: truly"
+    assert shown[0][0] == f"{len(evaluated)} images: truly"
     assert [[int(cell) for cell in row[1:-1]] for row in shown[1:]] == counts.to_numpy().tolist()
     longest = max(map(len, re.findall("<summary>(.*?)</summary>", markup)))
     assert longest < 120  # a list of all classes is no name
 
 
-def test_a_failing_fold_is_named_on_the_first_screen_and_no_other(dealt):
-    dealt()
+def test_a_failing_fold_is_named_on_the_first_screen_and_no_other(assigned):
+    assigned()
 
     def surely(cases, draws):
         return of_two_classes(cases, draws) + np.outer(np.where(cases["label"] == "ill", 2.0, -2.0), [-1, 1])
@@ -111,8 +111,8 @@ def test_a_failing_fold_is_named_on_the_first_screen_and_no_other(dealt):
     assert "stands out" not in text_of(page(surely))
 
 
-def test_a_fold_of_one_class_has_words_instead_of_figures(dealt):
-    dealt()
+def test_a_fold_of_one_class_has_words_instead_of_metrics(assigned):
+    assigned()
     parts = {fold: pd.read_csv(paths.split(fold), keep_default_na=False) for fold in "01"}
     held_out = parts["1"].query("role == 'held_out' and label == 'ill'")["case"]
     for fold, role in (("0", "held_out"), ("1", "train")):
@@ -124,10 +124,10 @@ def test_a_fold_of_one_class_has_words_instead_of_figures(dealt):
     assert rows_of(markup, '<h2 id="folds">')[2][:4] == ["1", str(left), "0", "not computable"]
 
 
-def test_a_class_that_the_test_set_lacks_is_counted_as_none_and_its_figures_are_not_computable(dealt):
-    dealt(lambda table: table[(table["split"] != "test") | (table["label"] == "well")])
+def test_a_class_that_the_test_set_lacks_is_counted_as_none_and_its_metrics_are_not_computable(assigned):
+    assigned(lambda table: table[(table["split"] != "test") | (table["label"] == "well")])
     markup = page()
-    assert "On the locked external site, the released model reaches not computable" in first_screen(markup)
+    assert "On the test external site, the released model reaches not computable" in first_screen(markup)
     rows = rows_of(section(markup, "classes"), "Which was taken for which, external validation")
     assert rows[2][0] == "ill" and rows[2][1:] == ["0", "0", "0"]
     assert "nan" not in text_of(markup) and "None " not in text_of(markup).replace("None: ", "")
@@ -139,9 +139,9 @@ def names_that_attack(table):
     return renamed.assign(sex=np.where(renamed.index % 2, "<u>f</u>", "m & m"))
 
 
-def test_names_from_the_cohort_stay_text_and_those_of_patients_and_files_are_nowhere(dealt):
+def test_names_from_the_cohort_stay_text_and_those_of_patients_and_files_are_nowhere(assigned):
     parameters = {"cohort__classes": LABELS, "cohort__positive": LABELS[1], "calibrate__subgroups": ["sex"]}
-    dealt(names_that_attack, calibrate__prevalences=[0.1], **parameters)
+    assigned(names_that_attack, calibrate__prevalences=[0.1], **parameters)
 
     def near(cases, draws):
         logit = np.where(cases["label"] == LABELS[1], 1.0, -1.0) + draws.normal(0, 2, len(cases))

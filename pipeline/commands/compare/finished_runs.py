@@ -12,16 +12,16 @@ import pandas as pd
 import yaml
 
 from pipeline import paths
-from pipeline.errors import Refusal
-from pipeline.metrics.comparison import Forecasts
-from pipeline.metrics.evaluation import Labelling
+from pipeline.errors import UserError
+from pipeline.metrics.comparison import Predictions
+from pipeline.metrics.evaluation import TaskSpec
 from pipeline.params import PARAMS_FILE
 from pipeline.stages.calibrate.patients import PATIENTS
 from pipeline.stages.calibrate.predictions import labels_of
 
 LOCK = Path("dvc.lock")
 WORKSPACE = "workspace"
-LEADING = ("cohort", "preprocess", "split", "adapt", "finetune", "calibrate")  # what the figures come from
+LEADING = ("cohort", "preprocess", "split", "adapt", "finetune", "calibrate")  # what the metrics come from
 
 
 class Source(NamedTuple):
@@ -34,11 +34,11 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """What a run forecast, and what it went by.
+    """What a run prediction, and what it went by.
 
     Attributes
     ----------
-    sets : mapping of Forecasts
+    sets : mapping of Predictions
         By scope: "internal", "external", ..., and the same of patients.
     params : mapping
         By dotted key, as the stages had them when they ran.
@@ -47,29 +47,31 @@ class Run:
     """
 
     name: str
-    labelling: Labelling
+    labelling: TaskSpec
     simulated: bool
-    sets: Mapping[str, Forecasts]
+    sets: Mapping[str, Predictions]
     params: Mapping[str, Any]
     inputs: Mapping[str, str]
 
 
 def read_run(name: str) -> Run:
-    """Read the forecasts of a run and what it went by.
+    """Read the predictions of a run and what it went by.
 
     Raises
     ------
-    Refusal
-        If there is no such run, or it has not been judged, or its files are not in DVC's cache.
+    UserError
+        If there is no such run, or it has not been evaluated, or its files are not in DVC's cache.
     """
     source = source_of(name)
     try:
         facts = json.loads(source.read(paths.COHORT_FACTS))
         table = pd.read_csv(BytesIO(source.read(paths.PREDICTIONS)), dtype={"label": str}, keep_default_na=False)
     except FileNotFoundError as error:
-        raise Refusal(f"{source.name}: {error}; {source.cure}") from error
-    labelling = Labelling(facts["classes"], facts["task"])
-    sets = {str(scope): forecasts_of(str(scope), rows, labelling) for scope, rows in table.groupby("scope", sort=False)}
+        raise UserError(f"{source.name}: {error}; {source.cure}") from error
+    labelling = TaskSpec(facts["classes"], facts["task"])
+    sets = {
+        str(scope): predictions_of(str(scope), rows, labelling) for scope, rows in table.groupby("scope", sort=False)
+    }
     return Run(source.name, labelling, facts["simulated"], sets, *went_by(source.read))
 
 
@@ -92,19 +94,19 @@ def revision_reader(revision: str) -> Callable[[Path], bytes]:
         files = DVCFileSystem(rev=revision)
         files.ls("/", detail=False)  # only now the revision is looked up
     except DvcException as error:
-        raise Refusal(
+        raise UserError(
             f"'{revision}' is neither a folder with {paths.DATA}/ nor a revision or experiment of this repository "
             f"(`git log`, `dvc exp list`): {error}"
         ) from error
     return lambda file: bytes(files.read_bytes(file.as_posix()))
 
 
-def forecasts_of(scope: str, rows: pd.DataFrame, labelling: Labelling) -> Forecasts:
-    """Take the calibrated forecasts of a set of cases; patients that are judged as one are named by themselves."""
+def predictions_of(scope: str, rows: pd.DataFrame, labelling: TaskSpec) -> Predictions:
+    """Take the calibrated predictions of a set of cases; patients that are evaluated as one are named by themselves."""
     units = rows["patient" if scope.endswith(PATIENTS) else "case"].to_numpy(dtype=str)
     columns = [f"probability_{number}" for number in range(len(labelling.classes))]
     probabilities = rows[columns].to_numpy(dtype=np.float64)
-    return Forecasts(units, rows["patient"].to_numpy(dtype=str), labels_of(rows, labelling), probabilities)
+    return Predictions(units, rows["patient"].to_numpy(dtype=str), labels_of(rows, labelling), probabilities)
 
 
 def went_by(read: Callable[[Path], bytes]) -> tuple[dict[str, Any], dict[str, str]]:

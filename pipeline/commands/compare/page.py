@@ -10,7 +10,7 @@ from markupsafe import Markup
 from pipeline.stages.report.blocks import Row, is_beside, set_name
 from pipeline.stages.report.page import HERE, templates
 
-FIGURES = {
+METRICS = {
     "auc": "AUC",
     "log_loss": "log-loss",
     "brier": "Brier score",
@@ -36,8 +36,8 @@ def write_comparison(
     names : sequence of str
         Of the runs; the first is the one that the others are compared with.
     sections : sequence of mapping
-        One for each set of cases and run: `scope`, `run`, `words` on which cases these are, and `figures`, rows of
-        `figure`, `reference` and `run` (value, lower, upper), `better_by` (also with minimum_detectable; or None) and
+        One for each set of cases and run: `scope`, `run`, `words` on which cases these are, and `metrics`, rows of
+        `metric`, `reference` and `run` (value, lower, upper), `better_by` (also with minimum_detectable; or None) and
         `verdict`.
     parameters : mapping
         The values of each run, by the key of a parameter that is not the same in all.
@@ -49,7 +49,7 @@ def write_comparison(
         Whether any of the cases were drawn by a program.
     """
     environment = templates(Path(__file__).parent)
-    environment.globals |= {"figure_names": FIGURES, "colours": VERDICTS}
+    environment.globals |= {"metric_names": METRICS, "colours": VERDICTS}
     return environment.get_template("page.html").render(
         style=Markup((HERE / "page.css").read_text()),  # our own file
         names=names,
@@ -58,7 +58,7 @@ def write_comparison(
         files=files,
         level=f"{confidence:.0%}",
         simulated=simulated,
-        locked=any(not section["scope"].startswith("internal") for section in sections),
+        test=any(not section["scope"].startswith("internal") for section in sections),
     )
 
 
@@ -72,21 +72,21 @@ def sets_of(sections: Sequence[Row]) -> list[dict[str, Any]]:
     ):
         runs, beside = list(some), is_beside({"scope": scope}, scopes)
         heading = set_name(scope) + (", image by image" if beside else "")
-        found.append({"heading": heading, "runs": [dict(one) | {"figures": drawn(one, runs)} for one in runs]})
+        found.append({"heading": heading, "runs": [dict(one) | {"metrics": drawn(one, runs)} for one in runs]})
     return found
 
 
 def drawn(section: Row, runs: Iterable[Row]) -> list[dict[str, Any]]:
-    """Add to each figure the drawing of its difference, on the scale that all runs of the set share."""
-    everyone = [row for one in runs for row in one["figures"]]
+    """Add to each metric the drawing of its difference, on the scale that all runs of the set share."""
+    everyone = [row for one in runs for row in one["metrics"]]
     return [
-        dict(row) | {"svg": difference(row, reach_of(other for other in everyone if other["figure"] == row["figure"]))}
-        for row in section["figures"]
+        dict(row) | {"svg": difference(row, reach_of(other for other in everyone if other["metric"] == row["metric"]))}
+        for row in section["metrics"]
     ]
 
 
 def reach_of(rows: Iterable[Row]) -> float:
-    """Find how far the differences of a figure, and what could be detected, lie from zero."""
+    """Find how far the differences of a metric, and what could be detected, lie from zero."""
     limits = ("value", "lower", "upper", "minimum_detectable")
     numbers = [row["better_by"][name] for row in rows if row["better_by"] for name in limits]
     return max((abs(number) for number in numbers if number is not None), default=0.0)

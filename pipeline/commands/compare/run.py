@@ -13,15 +13,15 @@ from typing import Any
 
 from pipeline import paths
 from pipeline.commands.compare.finished_runs import Run, read_run
-from pipeline.commands.compare.page import FIGURES, write_comparison
-from pipeline.errors import Refusal
+from pipeline.commands.compare.page import METRICS, write_comparison
+from pipeline.errors import UserError
 from pipeline.metrics.bootstrap import Estimate
-from pipeline.metrics.comparison import Compared, Forecasts, Settings, in_common, paired, unpaired
+from pipeline.metrics.comparison import Compared, Predictions, Settings, in_common, paired, unpaired
 from pipeline.params import PARAMS_FILE
 from pipeline.seeds import seed_for
 from pipeline.stages.calibrate.patients import PATIENTS
 
-Pair = tuple[Forecasts, Forecasts]
+Pair = tuple[Predictions, Predictions]
 
 ABSENT = "(absent)"
 LEAST_PATIENTS = 2  # an interval draws them
@@ -35,18 +35,18 @@ class Section:
     scope: str
     run: str
     words: str
-    figures: list[Compared]
+    metrics: list[Compared]
 
     def as_values(self) -> dict[str, Any]:
         """Give plain values, for the page."""
-        figures = [asdict(one) | {"verdict": one.verdict} for one in self.figures]
-        return {"scope": self.scope, "run": self.run, "words": self.words, "figures": figures}
+        metrics = [asdict(one) | {"verdict": one.verdict} for one in self.metrics]
+        return {"scope": self.scope, "run": self.run, "words": self.words, "metrics": metrics}
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Print every run against the first one, and write the page to --out."""
     if len(arguments.runs) < 2 or len(set(arguments.runs)) < len(arguments.runs):
-        raise Refusal("compare takes two or more runs, each once; the first one is what the others are compared with")
+        raise UserError("compare takes two or more runs, each once; the first one is what the others are compared with")
     reference, *others = told_apart([read_run(name) for name in arguments.runs])
     settings = settings_of(reference)
     sections = [section for other in others for section in sections_of(reference, other, settings)]
@@ -71,11 +71,11 @@ def told_apart(runs: Sequence[Run]) -> list[Run]:
 
 
 def settings_of(reference: Run) -> Callable[[str], Settings]:
-    """Compute figures of a scope as the reference run did: of the same cases they are those of its report.
+    """Compute metrics of a scope as the reference run did: of the same cases they are those of its report.
 
     Raises
     ------
-    Refusal
+    UserError
         If its parameters lack one that is needed.
     """
     known = reference.params
@@ -83,36 +83,36 @@ def settings_of(reference: Run) -> Callable[[str], Settings]:
         bins, replicates, confidence = (known[f"calibrate.{name}"] for name in ("bins", "n_bootstrap", "confidence"))
         seed = known["seed"]
     except KeyError as error:
-        raise Refusal(f"{reference.name}: {PARAMS_FILE} has no {error}; name a run of this version first") from error
+        raise UserError(f"{reference.name}: {PARAMS_FILE} has no {error}; name a run of this version first") from error
     return lambda scope: Settings(bins, replicates, confidence, seed_for(seed, "bootstrap", scope))
 
 
 def sections_of(reference: Run, other: Run, settings: Callable[[str], Settings]) -> list[Section]:
-    """Compare each set of cases that both judged."""
+    """Compare each set of cases that both evaluated."""
     shared = [scope for scope in reference.sets if scope in other.sets]
     if not shared:
-        told = f"{reference.name} judged {', '.join(reference.sets)}; {other.name} judged {', '.join(other.sets)}"
-        raise Refusal(f"these runs have no set of cases to be compared on: {told}")
+        told = f"{reference.name} evaluated {', '.join(reference.sets)}; {other.name} evaluated {', '.join(other.sets)}"
+        raise UserError(f"these runs have no set of cases to be compared on: {told}")
     return [section_of(scope, reference, other, settings(scope)) for scope in shared]
 
 
 def section_of(scope: str, reference: Run, other: Run, settings: Settings) -> Section:
-    """Compare the cases that both judged; set the runs side by side where there are none, or classes differ."""
+    """Compare the cases that both evaluated; set the runs side by side where there are none, or classes differ."""
     before, after = reference.sets[scope], other.sets[scope]
     try:
         shared = in_common(before, after) if reference.labelling == other.labelling else None
     except ValueError as error:
-        raise Refusal(f"{paths.PREDICTIONS} of {reference.name} or {other.name}, {scope}: {error}") from error
+        raise UserError(f"{paths.PREDICTIONS} of {reference.name} or {other.name}, {scope}: {error}") from error
     words = words_on_cases(scope, reference.name, other.name, (before, after), shared)
     if shared is None or len(set(shared[0].patients)) < LEAST_PATIENTS:
         return Section(scope, other.name, words, unpaired(before, after, settings))
     return Section(scope, other.name, words, paired(*shared, settings))
 
 
-def words_on_cases(scope: str, reference: str, other: str, judged: Pair, shared: Pair | None) -> str:
+def words_on_cases(scope: str, reference: str, other: str, evaluated: Pair, shared: Pair | None) -> str:
     """Say on which cases two runs are compared, or why they are not."""
     unit = "patients" if scope.endswith(PATIENTS) else "cases"
-    counts = [len(one.units) for one in judged]
+    counts = [len(one.units) for one in evaluated]
     told = f"{counts[0]} {unit} of {reference}, {counts[1]} of {other}"
     if shared is None:
         return f"not compared, since the classes are not the same: {told}"
@@ -120,7 +120,7 @@ def words_on_cases(scope: str, reference: str, other: str, judged: Pair, shared:
     if patients < LEAST_PATIENTS:
         return f"not compared, since only {same} with the same label are common to both: {told}"
     of = "" if unit == "patients" else f" of {patients} patients"
-    return f"{same} {unit}{of}, judged by both with the same label" + (
+    return f"{same} {unit}{of}, evaluated by both with the same label" + (
         f", out of {told}" if {*counts} != {same} else ""
     )
 
@@ -162,12 +162,10 @@ def tell(
     for section in sections:
         print(f"\n{section.scope.replace('_', ', ')}, {section.run} against {names[0]}: {section.words}")
         head = ["", names[0], section.run, "better by", "detectable", ""]
-        for row in in_columns([head, *map(cells_of, section.figures)]):
+        for row in in_columns([head, *map(cells_of, section.metrics)]):
             print(f"  {row}")
     if any(not section.scope.startswith("internal") for section in sections):
-        print(
-            "\nA run that is chosen by its figures on a locked set has used that set up: choose by the internal ones."
-        )
+        print("\nA run that is chosen by its metrics on a test set has used that set up: choose by the internal ones.")
 
 
 def words_on(differ: list[str] | None) -> str:
@@ -179,19 +177,19 @@ def words_on(differ: list[str] | None) -> str:
 
 
 def cells_of(one: Compared) -> list[str]:
-    """Write a figure of two runs as the cells of a row."""
+    """Write a metric of two runs as the cells of a row."""
     found = one.better_by
     least = f"{found.minimum_detectable:.3f}" if found and found.minimum_detectable is not None else ""
     by = interval(found, signed=True) if found else ""
-    return [FIGURES[one.figure], interval(one.reference), interval(one.run), by, least, one.verdict]
+    return [METRICS[one.metric], interval(one.reference), interval(one.run), by, least, one.verdict]
 
 
-def interval(figure: Estimate, signed: bool = False) -> str:
-    """Write a figure and, in brackets, its interval."""
-    if figure.value is None:
+def interval(metric: Estimate, signed: bool = False) -> str:
+    """Write a metric and, in brackets, its interval."""
+    if metric.value is None:
         return "-"
-    value = f"{figure.value:+.3f}" if signed else f"{figure.value:.3f}"
-    return value if figure.lower is None else f"{value} ({figure.lower:.3f} to {figure.upper:.3f})"
+    value = f"{metric.value:+.3f}" if signed else f"{metric.value:.3f}"
+    return value if metric.lower is None else f"{value} ({metric.lower:.3f} to {metric.upper:.3f})"
 
 
 def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from pipeline import paths, runtime
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.imaging.geometry import Geometry
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import count_parameters, inference
@@ -46,7 +46,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Development:
-    """The cases of one fold that are not judged: names, numbers of their classes, and patients, all (n,)."""
+    """The cases of one fold that are not evaluated: names, numbers of their classes, and patients, all (n,)."""
 
     fold: str
     cases: list[str]
@@ -60,8 +60,8 @@ def run(arguments: argparse.Namespace) -> None:
     params = load()
     cases = development_cases(params)
     geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
-    if params.adapt.filter_depth > 1 and (geometry.kind == "picture" or geometry.channels > geometry.windows):
-        raise Refusal("adapt.filter_depth above 1 needs volumes; set it to 1, or preprocess.instances to isotropic")
+    if params.adapt.filter_depth > 1 and (geometry.kind == "image" or geometry.channels > geometry.windows):
+        raise UserError("adapt.filter_depth above 1 needs volumes; set it to 1, or preprocess.instances to isotropic")
     configured = Candidate(params.adapt.encoder, params.adapt.weights, params.adapt.weights_sha256)
     candidates = list(dict.fromkeys([configured, *map(candidate_of, arguments.candidates)]))
     networks = [network_of(candidate, geometry, params) for candidate in candidates]  # all, before any compute
@@ -82,18 +82,18 @@ def candidate_of(words: str) -> Candidate:
 
 
 def development_cases(params: Params) -> Development:
-    """List the labelled cases that the first fold trains on or stops by; held-out and locked ones stay unseen."""
+    """List the labelled cases that the first fold trains on or stops by; held-out and test ones stay unseen."""
     if not params.split.folds:
-        raise Refusal("split.folds is empty; name the fold on whose development cases encoders are compared")
+        raise UserError("split.folds is empty; name the fold on whose development cases encoders are compared")
     fold = params.split.folds[0]
     need({paths.COHORT_FACTS: "cohort", paths.GEOMETRY: "preprocess", paths.split(fold): "split"})
     table = paths.read_table(paths.split(fold))
-    table = table[table["role"].isin([Role.TRAIN, Role.INNER])]
+    table = table[table["role"].isin([Role.TRAIN, Role.VALIDATION])]
     need({paths.prepared_case(case): "preprocess" for case in table["case"]})
     classes = paths.read_json(paths.COHORT_FACTS)["classes"]
     for name in classes:
         if table.loc[table["label"] == name, "patient"].nunique() < 2:
-            raise Refusal(
+            raise UserError(
                 f"{paths.split(fold)}: class '{name}' has fewer than two patients to train on, too few to compare "
                 "encoders; list the other classes in cohort.classes"
             )
@@ -105,7 +105,7 @@ def need(stage_of: dict[Path, str]) -> None:
     """Make sure that files are there, or name the stage that writes them."""
     for file, stage in stage_of.items():
         if not file.exists():
-            raise Refusal(f"{file} is not there yet: `dvc repro {stage}` writes it")
+            raise UserError(f"{file} is not there yet: `dvc repro {stage}` writes it")
 
 
 def network_of(candidate: Candidate, geometry: Geometry, params: Params) -> Classifier:
@@ -117,13 +117,13 @@ def network_of(candidate: Candidate, geometry: Geometry, params: Params) -> Clas
             candidate.weights,
             candidate.sha256,
             geometry.channels,
-            geometry.kind == "picture" and geometry.channels == 3,
+            geometry.kind == "image" and geometry.channels == 3,
             params.finetune.pooled_stages,
             params.adapt.filter_depth,
         )
     except (UnknownEncoder, BadWeights) as error:
         how = "; on the command line it stands behind the weights, as #SHA256" if "weights_sha256" in str(error) else ""
-        raise Refusal(f"encoder {candidate.encoder}={candidate.weights}: {error}{how}") from error
+        raise UserError(f"encoder {candidate.encoder}={candidate.weights}: {error}{how}") from error
     inference(network)
     return network
 
@@ -141,7 +141,7 @@ def row_of(candidate: Candidate, network: Classifier, cases: Development, params
         "width": network.encoder.width,
         "parameters_m": count_parameters(network.encoder) / 1e6,
         **scores,
-        **probe_figures(features, cases, params),
+        **probe_metrics(features, cases, params),
         "feature_seconds": computed - started,
         "score_seconds": scored - computed,
     }
@@ -157,7 +157,7 @@ def frozen_features(network: Classifier, cases: list[str], encoder: str) -> Floa
     features = mean_features(network, maps[0], pooled[0], last)
     network.cpu()
     if not np.isfinite(features).all():
-        raise Refusal(f"encoder {encoder}: its features are not finite; take its weights from their source again")
+        raise UserError(f"encoder {encoder}: its features are not finite; take its weights from their source again")
     return features
 
 
@@ -166,20 +166,20 @@ def stored_view(case: str) -> torch.Tensor:
     return torch.from_numpy(np.load(paths.prepared_case(case)))[None]
 
 
-def probe_figures(features: Floats, cases: Development, params: Params) -> dict[str, float]:
+def probe_metrics(features: Floats, cases: Development, params: Params) -> dict[str, float]:
     """Cross-validate the probe; log-loss and AUC, each with its standard error by a bootstrap of patients."""
     seed, balanced = seed_for(params.seed, "encoders", "probe"), params.finetune.class_weights == "balanced"
     try:
         logits = out_of_fold_logits(features, cases.labels, cases.patients, cases.n_classes, balanced, seed)
     except ValueError as error:
-        raise Refusal(f"{paths.split(cases.fold)}: {error}; list the other classes in cohort.classes") from error
+        raise UserError(f"{paths.split(cases.fold)}: {error}; list the other classes in cohort.classes") from error
     draws = params.calibrate.n_bootstrap, seed_for(params.seed, "encoders", "bootstrap")
     weights = cluster_weights(cases.patients, *draws)
-    figures: dict[str, float] = {}
-    for name, figure in (("log_loss", log_loss), ("auc", macro_auc)):
-        values = figure(softmax(logits, axis=1), cases.labels, weights)
-        figures |= {name: float(values[0]), f"{name}_se": float(np.nanstd(values[1:], ddof=1))}
-    return figures
+    metrics: dict[str, float] = {}
+    for name, metric in (("log_loss", log_loss), ("auc", macro_auc)):
+        values = metric(softmax(logits, axis=1), cases.labels, weights)
+        metrics |= {name: float(values[0]), f"{name}_se": float(np.nanstd(values[1:], ddof=1))}
+    return metrics
 
 
 def agreement(table: pd.DataFrame) -> str:

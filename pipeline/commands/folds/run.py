@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 from pipeline import paths, runtime
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.params import DVC_FILE, for_stage, load
 
 log = logging.getLogger(__name__)
@@ -65,9 +65,9 @@ def run(arguments: argparse.Namespace) -> None:
     known = load().split.folds
     strangers = [fold for fold in arguments.folds if fold not in known]
     if strangers:
-        raise Refusal(f"split.folds does not name {', '.join(strangers)}; what it names is {', '.join(known)}")
+        raise UserError(f"split.folds does not name {', '.join(strangers)}; what it names is {', '.join(known)}")
     if arguments.jobs is not None and arguments.jobs < 1:
-        raise Refusal(f"--jobs is {arguments.jobs}; at least one fold runs at a time")
+        raise UserError(f"--jobs is {arguments.jobs}; at least one fold runs at a time")
     folds = list(dict.fromkeys(arguments.folds)) or list(known)
     stages = [stage for stage in OUTPUT if stage in arguments.stages]
     tell(LAUNCHERS[arguments.launcher](folds, stages, arguments.jobs))
@@ -121,7 +121,7 @@ def slurm(folds: Sequence[str], stages: Sequence[str], at_a_time: int | None) ->
 
     Raises
     ------
-    Refusal
+    UserError
         If submitit or SLURM is missing, or parameters or code changed while the jobs ran; nothing is entered then.
     """
     executor = runtime.slurm_executor(LOGS / "slurm", at_a_time or len(folds))
@@ -159,7 +159,7 @@ def bare(folds: Sequence[str], stages: Sequence[str]) -> list[Job]:
 
 
 def places_for(n_folds: int, at_a_time: int | None) -> list[Environment]:
-    """Deal GPUs and cores to the folds that run at a time; threads that the environment sets are kept.
+    """Assign GPUs and cores to the folds that run at a time; threads that the environment sets are kept.
 
     Returns
     -------
@@ -219,12 +219,12 @@ def enter(outcomes: Iterable[Outcome], unchanged: bool) -> None:
 
     Raises
     ------
-    Refusal
+    UserError
         If that changed while the jobs ran.
     """
     finished = [f"{stage}@{outcome.fold}" for outcome in outcomes for stage in outcome.done]
     if finished and not unchanged:
-        raise Refusal(
+        raise UserError(
             "the parameters, code or cases of these stages changed while the jobs ran, so DVC was not told of their "
             f"results; take the change back and `dvc commit -f {' '.join(finished)}`, or run the folds again"
         )
@@ -245,7 +245,7 @@ def tell(outcomes: Sequence[Outcome]) -> None:
 
     Raises
     ------
-    Refusal
+    UserError
         If a fold failed; it names the log.
     """
     if outcomes:
@@ -257,7 +257,7 @@ def tell(outcomes: Sequence[Outcome]) -> None:
         print(f"\nthe end of {outcome.log}:", *last_lines(outcome.log), sep="\n", file=sys.stderr)
     if failed:
         told = "\n".join(f"fold {outcome.fold}: {outcome}, see {outcome.log}" for outcome in failed)
-        raise Refusal(f"{told}\nOnce that is mended, the same command runs what is missing")
+        raise UserError(f"{told}\nOnce that is mended, the same command runs what is missing")
 
 
 def last_lines(file: Path) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline import runtime
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.imaging.tables.pseudonyms import pseudonym, read_names, remember_names, salt_of, write_private
 from pipeline.stages.cohort.importers.bids import Wanted, find_in_bids
 from pipeline.stages.cohort.importers.class_folders import find_in_class_folders
@@ -36,9 +36,9 @@ def run(arguments: argparse.Namespace) -> None:
             remember(found, into)
         broken = write_import(found, into, arguments.link, runtime.progress)
     except BadSource as error:
-        raise Refusal(str(error)) from error
+        raise UserError(str(error)) from error
     except OSError as error:
-        raise Refusal(f"{error.filename or into}: {error.strerror or error}") from error
+        raise UserError(f"{error.filename or into}: {error.strerror or error}") from error
     if broken:
         print("\n".join([f"left out while writing: {len(broken)}", *told_left_out(broken)]))
     print(f"{into}/cohort.csv is written; now set `cohort.path: {into}` in params.yaml")

@@ -8,7 +8,7 @@ uniform, and nobody wins by betting on them, however long and however often one 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.commands.monitor.martingale import capital
+from pipeline.commands.monitor.martingale import wealth
 
 Floats = NDArray[np.float64]
 
@@ -43,7 +43,7 @@ def conformal_ranks(reference: Floats, values: Floats, seed: int) -> Floats:
 def drift(reference: Floats, values: Floats, seed: int, only_higher: bool = False) -> Floats:
     """Bet that values are other than those of development: higher or lower, or more or less spread out.
 
-    The capital is halved between place and spread, so that what they hold together is a martingale as well.
+    The wealth is halved between place and spread, so that what they hold together is a martingale as well.
 
     Parameters
     ----------
@@ -51,17 +51,17 @@ def drift(reference: Floats, values: Floats, seed: int, only_higher: bool = Fals
         As of `conformal_ranks`.
     seed : int
     only_higher : bool
-        Bet on higher values alone, of a figure that is only then alarming.
+        Bet on higher values alone, of a metric that is only then alarming.
 
     Returns
     -------
     (n,)
-        The logarithm of the capital after each value.
+        The logarithm of the wealth after each value.
     """
     ranks = conformal_ranks(reference, values, seed)
     if only_higher:
-        return capital(gains(ranks, AS_BEFORE, HIGHER))
-    place, spread = (capital(gains(one, LOWER, AS_BEFORE, HIGHER)) for one in (ranks, 2 * np.abs(ranks - 0.5)))
+        return wealth(gains(ranks, AS_BEFORE, HIGHER))
+    place, spread = (wealth(gains(one, LOWER, AS_BEFORE, HIGHER)) for one in (ranks, 2 * np.abs(ranks - 0.5)))
     return np.asarray(np.logaddexp(place, spread) - np.log(2))
 
 

@@ -10,18 +10,18 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline.stages.report.blocks import Row
-from pipeline.stages.report.numbers import figure_of
+from pipeline.stages.report.numbers import metric_of
 from pipeline.stages.report.page import HERE, templates
 from pipeline.stages.report.plots import Axes, Bar, Line, chart
 
-FIGURES = {
+METRICS = {
     "auc": "AUC",
     "observed_expected": "O:E",
     "calibration_intercept": "intercept",
     "calibration_slope": "calibration slope",
 }
 RIGHT = {"observed_expected": 1.0, "calibration_intercept": 0.0, "calibration_slope": 1.0}
-FLOOR = -3.0  # of the powers of ten that are drawn: a capital that is lost is lost
+FLOOR = -3.0  # of the powers of ten that are drawn: a wealth that is lost is lost
 MOST_POINTS = 400  # of a curve
 
 
@@ -31,8 +31,8 @@ def write_monitoring(charts: Sequence[Row], windows: Sequence[Row], facts: Mappi
     Parameters
     ----------
     charts : sequence of mapping
-        name, n, most, limit, alarm, since, words, found; log_capital (n,), natural logarithms; parts, for each label
-        that shares the capital a mapping: name, most, limit, enough.
+        name, n, most, limit, alarm, since, words, found; log_wealth (n,), natural logarithms; parts, for each label
+        that shares the wealth a mapping: name, most, limit, enough.
     windows : sequence of mapping
         Columns of `assessing.monitoring.windows`; label, "" where there is one question only; and from_date and
         to_date where they are known. Those of a label stand together.
@@ -47,24 +47,24 @@ def write_monitoring(charts: Sequence[Row], windows: Sequence[Row], facts: Mappi
             charts=[dict(one) | {"svg": evidence(one)} for one in charts],
             sounded=[one for one in charts if one["alarm"]],
             labels=[of_label(label, list(rows)) for label, rows in groupby(windows, itemgetter("label"))],
-            figure_names=FIGURES,
+            metric_names=METRICS,
             facts=facts,
         )
     )
 
 
 def of_label(label: str, windows: Sequence[Row]) -> dict[str, Any]:
-    """Gather the windows of a label, with their figures, and curves where there are several."""
+    """Gather the windows of a label, with their metrics, and curves where there are several."""
     return {
         "name": label,
-        "windows": [dict(row) | {"figures": {name: figure_of(row, name) for name in FIGURES}} for row in windows],
-        "curves": [over_time(windows, name) for name in FIGURES] if len(windows) > 1 else [],
+        "windows": [dict(row) | {"metrics": {name: metric_of(row, name) for name in METRICS}} for row in windows],
+        "curves": [over_time(windows, name) for name in METRICS] if len(windows) > 1 else [],
     }
 
 
 def evidence(one: Row) -> Markup:
-    """Draw the capital, in powers of ten, patient after patient, and the limit at which the alarm sounds."""
-    powers = [max(value / log(10), FLOOR) for value in one["log_capital"]]
+    """Draw the wealth, in powers of ten, patient after patient, and the limit at which the alarm sounds."""
+    powers = [max(value / log(10), FLOOR) for value in one["log_wealth"]]
     if not powers:
         return Markup("")
     limit, last = log(one["limit"], 10), float(len(powers))
@@ -85,7 +85,7 @@ def evidence(one: Row) -> Markup:
 
 
 def over_time(windows: Sequence[Row], name: str) -> dict[str, Any]:
-    """Draw a figure of every window with its interval, and where it is right."""
+    """Draw a metric of every window with its interval, and where it is right."""
     known = [row for row in windows if row[name] is not None]
     middles = [(row["from"] + row["to"]) / 2 for row in known]
     ends = (float(windows[0]["from"]), float(windows[-1]["to"]))
@@ -99,6 +99,6 @@ def over_time(windows: Sequence[Row], name: str) -> dict[str, Any]:
     low, high = min([*seen, *wanted, 1.0]), max([*seen, *wanted, 1.0])
     lines = [Line("", [(x, row[name]) for x, row in zip(middles, known, strict=True)], 1, marks=True)]
     lines += [Line("", [(ends[0], value), (ends[1], value)], 5, dashed=True) for value in wanted]
-    axes = Axes("labelled scan", FIGURES[name], x_range=ends, y_range=(low, high), x_whole=True, legend=False)
+    axes = Axes("labelled scan", METRICS[name], x_range=ends, y_range=(low, high), x_whole=True, legend=False)
     of = f" of {windows[0]['label']}" if windows[0]["label"] else ""
-    return {"name": name, "svg": chart(f"{FIGURES[name]}{of} over time", axes, lines, bars=bars)}
+    return {"name": name, "svg": chart(f"{METRICS[name]}{of} over time", axes, lines, bars=bars)}

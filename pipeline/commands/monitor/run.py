@@ -22,7 +22,7 @@ from pipeline.commands.monitor.miscalibration import miscalibration, pooled, wai
 from pipeline.commands.monitor.page import write_monitoring
 from pipeline.commands.monitor.scans import Watched, read_watched
 from pipeline.commands.monitor.windows import windows
-from pipeline.errors import CheckFailed, Refusal
+from pipeline.errors import CheckFailed, UserError
 from pipeline.metrics.questions import View
 from pipeline.seeds import seed_for
 
@@ -30,7 +30,7 @@ Config = dict[str, Any]
 Floats = NDArray[np.float64]
 Bets = dict[str, tuple[Floats, pd.DataFrame]]
 
-FIGURES = ("auc", "observed_expected", "calibration_intercept", "calibration_slope")
+METRICS = ("auc", "observed_expected", "calibration_intercept", "calibration_slope")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -38,16 +38,16 @@ def run(arguments: argparse.Namespace) -> None:
 
     Raises
     ------
-    Refusal
+    UserError
         If a table cannot be used, or an alarm sounded.
     """
     try:
         with unpacked(Path(arguments.bundle)) as folder:
             bundle, reference = open_bundle(folder), reference_in(folder)
     except BrokenBundle as error:
-        raise Refusal(str(error)) from error
+        raise UserError(str(error)) from error
     if arguments.window < 1:
-        raise Refusal(f"--window {arguments.window}: name how many labelled scans a window holds, 1 or more")
+        raise UserError(f"--window {arguments.window}: name how many labelled scans a window holds, 1 or more")
     several = bundle.calibrator["activation"] == "sigmoid"
     watched = read_watched(Path(arguments.results), arguments.labels, bundle.classes, several)
     charts = charts_of(watched, reference)
@@ -80,16 +80,16 @@ def charts_of(watched: Watched, reference: Config) -> list[tuple[Chart, pd.DataF
 def most_charts(watched: Watched, reference: Config) -> int:
     """Count the charts there are once all is known: the limit must not hang on which labels came in when one looked."""
     losses = reference["log_loss"] or {}
-    watched_scans, calibration = len(reference["forecasts"]) + 2, 1  # with distance and what cannot be read
+    watched_scans, calibration = len(reference["predictions"]) + 2, 1  # with distance and what cannot be read
     return watched_scans + (len(losses) if watched.several else 1) + calibration
 
 
 def bets_on_scans(watched: Watched, reference: Config) -> Bets:
-    """Bet that forecasts, distances or the readable share of scans are other than in development."""
+    """Bet that predictions, distances or the readable share of scans are other than in development."""
     everyone, read = watched.patients, watched.read
     bets: Bets = {
         f"probability of {name}": (drift_of(name, np.array(values), read[name].to_numpy(float)), read)
-        for name, values in reference["forecasts"].items()
+        for name, values in reference["predictions"].items()
     }
     if "ood_score" in watched.scans:
         known, now = np.array(reference["ood_score"]), read["ood_score"].to_numpy(float)
@@ -101,7 +101,7 @@ def bets_on_scans(watched: Watched, reference: Config) -> Bets:
 
 
 def bets_on_losses(watched: Watched, reference: Config) -> Bets:
-    """Bet that forecasts say less of what became known than in development; of each label by itself.
+    """Bet that predictions say less of what became known than in development; of each label by itself.
 
     Ranks of one label are a martingale of their own, and so these bets cannot be pooled as those on calibration are.
     """
@@ -109,7 +109,7 @@ def bets_on_losses(watched: Watched, reference: Config) -> Bets:
     if labelled.empty:
         return {}
     known = reference["log_loss"] if watched.several else {"": reference["log_loss"]}
-    losses = losses_of(*watched.forecasts(labelled), watched.classes)
+    losses = losses_of(*watched.predictions(labelled), watched.classes)
     return {
         f"loss of {name}" if name else "loss": (
             drift_of(f"loss {name}".strip(), np.array(known[name]), loss, only_higher=True),
@@ -121,23 +121,23 @@ def bets_on_losses(watched: Watched, reference: Config) -> Bets:
 
 
 def capitals_of(watched: Watched, labelled: pd.DataFrame) -> dict[str, Floats]:
-    """Bet that forecasts are no longer right: logarithms (n,) of the capital after each patient, by question.
+    """Bet that predictions are no longer right: logarithms (n,) of the wealth after each patient, by question.
 
-    Who bets on a label of which nothing is known yet waits with his share: it must not be dealt out anew later on.
+    Who bets on a label of which nothing is known yet waits with his share: it must not be assigned out anew later on.
     """
     found = {name: np.zeros(len(labelled)) for name in (watched.classes if watched.several else [])}
     for view in watched.questions(labelled):
-        found[view.name] = waiting(miscalibration(view.forecast, view.events), view.rows, len(labelled))
+        found[view.name] = waiting(miscalibration(view.prediction, view.events), view.rows, len(labelled))
     return found
 
 
 def drift_of(name: str, reference: Floats, values: Floats, only_higher: bool = False) -> Floats:
-    """Bet that a figure changed; the lots that order equal values are the same each time one looks."""
+    """Bet that a metric changed; the lots that order equal values are the same each time one looks."""
     return drift(reference, values, seed_for(0, "monitor", name), only_higher)
 
 
 def windows_of(watched: Watched, size: int) -> pd.DataFrame:
-    """Judge the labelled scans, window by window; each label in those in which it is known."""
+    """Evaluate the labelled scans, window by window; each label in those in which it is known."""
     scans = watched.labelled
     questions = watched.questions(scans) if len(scans) else []
     tables = [windows_on(view, scans.iloc[view.rows], watched, size) for view in questions]
@@ -145,9 +145,9 @@ def windows_of(watched: Watched, size: int) -> pd.DataFrame:
 
 
 def windows_on(view: View, scans: pd.DataFrame, watched: Watched, size: int) -> pd.DataFrame:
-    """Judge the scans of which the answer to a question is known."""
+    """Evaluate the scans of which the answer to a question is known."""
     patients = scans["patient"].to_numpy(str)
-    table = windows(view.forecast, view.events, patients, size, seed_for(0, "monitor", "windows"))
+    table = windows(view.prediction, view.events, patients, size, seed_for(0, "monitor", "windows"))
     for name in ("from", "to") if watched.dated else ():
         table[f"{name}_date"] = scans["date"].dt.date.astype(str).to_numpy()[table[name] - 1]
     return table.assign(label=view.name if watched.several else "")
@@ -173,14 +173,14 @@ def shown(chart: Chart, scans: pd.DataFrame) -> Config:
     """Give a chart as plain values."""
     return {
         "name": chart.name,
-        "n": len(chart.log_capital),
+        "n": len(chart.log_wealth),
         "most": chart.most,
         "limit": chart.limit,
         "alarm": chart.alarm,
         "since": chart.since,
         "words": words_on(chart, scans),
         "found": chart.found,
-        "log_capital": chart.log_capital.tolist(),
+        "log_wealth": chart.log_wealth.tolist(),
         "parts": [
             {"name": one.name, "most": one.most, "limit": one.limit, "enough": one.alarm is not None}
             for one in chart.apart
@@ -190,8 +190,8 @@ def shown(chart: Chart, scans: pd.DataFrame) -> Config:
 
 def words_on(chart: Chart, scans: pd.DataFrame) -> str:
     """Say whether there was an alarm, when, and since when there seems to be something."""
-    if not len(chart.log_capital):
-        return "nothing to be judged"
+    if not len(chart.log_wealth):
+        return "nothing to be evaluated"
     if chart.alarm is None or chart.since is None:
         return "no alarm"
     at, began = when(scans, chart.alarm), when(scans, chart.since + 1)
@@ -226,12 +226,12 @@ def tell(watched: Watched, charts: list[tuple[Chart, pd.DataFrame]], table: pd.D
     for chart, scans in charts:
         print(f"  {chart.name:<34} evidence {chart.most:>9.3g} at most   {words_on(chart, scans)}")
     for row in table.to_dict("records"):
-        figures = ", ".join(f"{name} {interval(row, name)}" for name in FIGURES)
+        metrics = ", ".join(f"{name} {interval(row, name)}" for name in METRICS)
         of = f"{row['label']}: " if row["label"] else ""
-        print(f"  {of}labelled scans {row['from']} to {row['to']}: {row['events']} events; {figures}")
+        print(f"  {of}labelled scans {row['from']} to {row['to']}: {row['events']} events; {metrics}")
 
 
 def interval(row: Any, name: str) -> str:
-    """Write a figure with its interval."""
+    """Write a metric with its interval."""
     value, lower, upper = (row[f"{name}{end}"] for end in ("", "_lower", "_upper"))
     return "-" if pd.isna(value) else f"{value:.3f} ({lower:.3f} to {upper:.3f})"

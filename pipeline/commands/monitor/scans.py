@@ -1,4 +1,4 @@
-"""The scans of a model in use as `monitor` reads them: what it forecast, and what became known of them since."""
+"""The scans of a model in use as `monitor` reads them: what it prediction, and what became known of them since."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.commands.labels import flaw_in, numbers_of, written_as
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.metrics.discrimination import Labels
 from pipeline.metrics.questions import View, views_of
 
@@ -53,13 +53,13 @@ class Watched:
         """Keep the scans that were read and have a label."""
         return self.scans[self.scans[self.classes[0]].notna() & self.scans["label"].notna()]
 
-    def forecasts(self, scans: pd.DataFrame) -> tuple[Floats, Labels]:
+    def predictions(self, scans: pd.DataFrame) -> tuple[Floats, Labels]:
         """Give the probabilities (n, K) of labelled scans, and their labels as `numbers_of` does."""
         return scans[self.classes].to_numpy(float), numbers_of(scans["label"].tolist(), self.classes, self.several)
 
     def questions(self, scans: pd.DataFrame) -> list[View]:
-        """Ask labelled scans for what calibration is judged by: each label; the last of two classes; the top label."""
-        views = views_of(*self.forecasts(scans), self.classes)
+        """Give the questions of calibration: each label, the last of two classes, or the top label."""
+        views = views_of(*self.predictions(scans), self.classes)
         return views if self.several else views[-1:]
 
 
@@ -68,7 +68,7 @@ def read_watched(results: Path, labels: str | None, classes: list[str], several:
 
     Raises
     ------
-    Refusal
+    UserError
         If a column is missing, a scan stands in `labels` twice or in the results not at all, or a label names no class.
     """
     scans = table_of(results, ["scan", *classes])
@@ -92,9 +92,9 @@ def table_of(file: Path, columns: Sequence[str]) -> pd.DataFrame:
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise Refusal(f"{file}: this is not a readable csv file ({error})") from error
+        raise UserError(f"{file}: this is not a readable csv file ({error})") from error
     if missing := [name for name in columns if name not in table]:
-        raise Refusal(f"{file}: there is no column '{missing[0]}'; predict --out writes {', '.join(columns)}")
+        raise UserError(f"{file}: there is no column '{missing[0]}'; predict --out writes {', '.join(columns)}")
     return table.replace("", np.nan)
 
 
@@ -102,7 +102,7 @@ def probabilities_in(column: "pd.Series[Any]", file: Path) -> "pd.Series[Any]":
     """Read probabilities; empty is NaN, for a scan that could not be read."""
     values = pd.to_numeric(column, errors="coerce")
     if (values.isna() & column.notna()).any() or not values.dropna().between(0, 1).all():
-        raise Refusal(f"{file}: the column '{column.name}' holds something other than probabilities")
+        raise UserError(f"{file}: the column '{column.name}' holds something other than probabilities")
     return values
 
 
@@ -110,7 +110,7 @@ def dates_of(column: "pd.Series[Any]", file: Path) -> "pd.Series[Any]":
     """Read dates, each of which must be there: an order with gaps is none."""
     values = pd.to_datetime(column, errors="coerce", format="ISO8601")
     if values.isna().any():
-        raise Refusal(f"{file}: the column 'date' must hold a date such as 2026-03-31 in every row, or be left out")
+        raise UserError(f"{file}: the column 'date' must hold a date such as 2026-03-31 in every row, or be left out")
     return values
 
 
@@ -119,10 +119,10 @@ def with_labels(scans: pd.DataFrame, file: Path, classes: list[str], several: bo
     labels = table_of(file, ["scan", "label"])[["scan", "label"]].dropna()
     for table, of in ((labels, file), (scans, "the results")):
         if (twice := table["scan"][table["scan"].duplicated()]).any():
-            raise Refusal(f"{of}: '{twice.iloc[0]}' stands there twice, so that its label cannot be told")
+            raise UserError(f"{of}: '{twice.iloc[0]}' stands there twice, so that its label cannot be told")
     for scan, label in zip(labels["scan"], labels["label"], strict=True):
         if what := flaw_in(label, classes, several):
-            raise Refusal(f"{file}: {scan}: {what}; {written_as(classes, several)}")
+            raise UserError(f"{file}: {scan}: {what}; {written_as(classes, several)}")
     if unknown := sorted(set(labels["scan"]) - set(scans["scan"])):
-        raise Refusal(f"{file}: the scan '{unknown[0]}' does not stand in the results")
+        raise UserError(f"{file}: the scan '{unknown[0]}' does not stand in the results")
     return scans.merge(labels, on="scan", how="left", validate="one_to_one")

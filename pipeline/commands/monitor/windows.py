@@ -14,18 +14,18 @@ Floats = NDArray[np.float64]
 
 REPLICATES = 1000
 CONFIDENCE = 0.95
-LEAST = 10  # events, and others, below which a window has no figures
+LEAST = 10  # events, and others, below which a window has no metrics
 
 
 def windows(
     confidence: Floats, events: NDArray[np.bool_], patients: NDArray[np.str_], size: int, seed: int
 ) -> pd.DataFrame:
-    """Judge windows of `size` cases, the last of which takes what is left over, with intervals by patient.
+    """Evaluate windows of `size` cases, the last of which takes what is left over, with intervals by patient.
 
     Parameters
     ----------
     confidence : (n,)
-        Forecast probabilities, in the order of time.
+        Prediction probabilities, in the order of time.
     events : (n,)
     patients : (n,) str
     size : int
@@ -42,7 +42,7 @@ def windows(
     for start, stop in spans(len(confidence), size):
         part = slice(start, stop)
         row = {"from": start + 1, "to": stop, "n": stop - start, "events": int(events[part].sum())}
-        rows.append(row | figures(confidence[part], events[part], patients[part], seed))
+        rows.append(row | metrics(confidence[part], events[part], patients[part], seed))
     return pd.DataFrame(rows)
 
 
@@ -52,10 +52,10 @@ def spans(n: int, size: int) -> Sequence[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], n], strict=True))
 
 
-def figures(
+def metrics(
     confidence: Floats, events: NDArray[np.bool_], patients: NDArray[np.str_], seed: int
 ) -> dict[str, float | None]:
-    """Estimate the figures of one window."""
+    """Estimate the metrics of one window."""
     named = {
         "auc": lambda weights: roc_auc(confidence, events, weights),
         "observed_expected": lambda weights: observed_expected(confidence, events, weights),

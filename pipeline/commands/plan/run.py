@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from pipeline import runtime
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.imaging.geometry import REFERENCE_SIZE, Geometry
 from pipeline.imaging.reading.scan import Header, Policy, Unreadable
 from pipeline.imaging.reading.volumes import read_header
@@ -19,13 +19,13 @@ from pipeline.learning.models.backbones import build_encoder
 from pipeline.learning.models.encoder import Encoder, inference
 from pipeline.learning.models.families import UnknownEncoder
 from pipeline.learning.training.alignment.losses import TERMS
-from pipeline.learning.training.strategies import STRATEGIES, ladder_of
+from pipeline.learning.training.strategies import STRATEGIES, search_of
 from pipeline.params import load
 from pipeline.schema import Cohort, Params
 from pipeline.stages.adapt.catalogue import PER_SITE
 from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, scan_shape
 from pipeline.stages.finetune.fold_data import recipe_of
-from pipeline.stages.preprocess.sizing import Wishes, resolve_geometry
+from pipeline.stages.preprocess.sizing import PreprocessConfig, resolve_geometry
 
 BYTES_OF_NETWORK = 20e6
 BYTES_OF_SIMULATED_SCAN = 7e5
@@ -36,10 +36,10 @@ def run(arguments: argparse.Namespace) -> None:
     params = load()
     headers = cohort_headers(params.cohort)
     try:
-        wishes = Wishes(**params.preprocess.model_dump(exclude={"deface"}))
-        geometry = resolve_geometry(headers, params.budget, wishes)
+        config = PreprocessConfig(**params.preprocess.model_dump(exclude={"deface"}))
+        geometry = resolve_geometry(headers, params.budget, config)
     except ValueError as error:
-        raise Refusal(f"cohort.path: {error}") from error
+        raise UserError(f"cohort.path: {error}") from error
     changed, following = stages_to_run()
     print(f"stages to run: {', '.join(changed) or 'none, everything is up to date'}")
     if following:
@@ -72,12 +72,12 @@ def cohort_headers(cohort: Cohort) -> list[Header]:
     try:
         images = [folder / image for image in read_cohort_table(folder)["image"]]
     except BadTable as error:
-        raise Refusal(str(error)) from error
+        raise UserError(str(error)) from error
     headers = [
         header for header in runtime.map_cases(partial(header_or_none, policy=policy), images, "headers") if header
     ]
     if not headers:
-        raise Refusal(f"cohort.path: no image of {folder} can be read")
+        raise UserError(f"cohort.path: no image of {folder} can be read")
     return headers
 
 
@@ -108,7 +108,7 @@ def recipes_of(params: Params, n_stages: int) -> list[str]:
         return ["probe" if frozen and STRATEGIES[asked].trains else asked]
     if method in TERMS and params.adapt.strength:
         return ["lp_ft"]
-    return ladder_of(recipe_of(params.finetune), n_stages, frozen)
+    return search_of(recipe_of(params.finetune), n_stages, frozen)
 
 
 def told_of(recipes: list[str], params: Params) -> str:
@@ -117,7 +117,7 @@ def told_of(recipes: list[str], params: Params) -> str:
         return recipes[0]
     if len(recipes) == 1:
         return f"{recipes[0]} (auto, as adapt.method is {params.adapt.method})"
-    terms = [name for name in params.adapt.ladder if name in TERMS] if params.adapt.method == "auto" else []
+    terms = [name for name in params.adapt.candidates if name in TERMS] if params.adapt.method == "auto" else []
     unless = f" (but lp_ft where adapt.method: auto chooses {' or '.join(terms)})" if terms else ""
     budget = f"finetune.budget: {params.finetune.budget} passes in each fold"
     return f"auto, one of {', '.join(recipes)}, as far as they fit into {budget}{unless}"
@@ -138,7 +138,7 @@ def encoder_of(name: str) -> Encoder:
     try:
         encoder = build_encoder(name, 3)
     except UnknownEncoder as error:
-        raise Refusal(f"adapt.encoder: {error}") from error
+        raise UserError(f"adapt.encoder: {error}") from error
     inference(encoder)
     return encoder
 
@@ -155,7 +155,7 @@ def measured_rate(encoder: Encoder) -> float:
 
 
 def disk_of(params: Params, geometry: Geometry, cases: int) -> float:
-    """Estimate the bytes below data/: prepared planes, and encoder and model of each fold."""
-    planes = cases * geometry.stored_channels * geometry.image_size**2
+    """Estimate the bytes below data/: prepared channels, and encoder and model of each fold."""
+    channels = cases * geometry.stored_channels * geometry.image_size**2
     simulated = BYTES_OF_SIMULATED_SCAN * cases if is_recipe(Path(params.cohort.path)) else 0
-    return planes + 2 * BYTES_OF_NETWORK * len(params.split.folds) + simulated
+    return channels + 2 * BYTES_OF_NETWORK * len(params.split.folds) + simulated

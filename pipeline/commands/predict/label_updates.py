@@ -62,10 +62,10 @@ def update_labels(
         If that is so of every label.
     """
     found: dict[str, SiteUpdate | None] = {}
-    for name, forecast, truth in zip(classes, probabilities.T, labels.T, strict=True):
+    for name, prediction, truth in zip(classes, probabilities.T, labels.T, strict=True):
         known = np.isfinite(truth)
         events = (truth[known] == 1).astype(np.int64)
-        pair = both_ways(forecast[known])
+        pair = both_ways(prediction[known])
         both = 0 < events.sum() < len(events)
         found[name] = update_site(pair, events, patients[known], sides(name), confidence, seed) if both else None
     if not any(found.values()):

@@ -18,7 +18,7 @@ from pipeline.bundle.scoring import BadModel, Look, looks_by
 from pipeline.bundle.zipped import unpacked
 from pipeline.commands.predict.saliency_files import overlays_by
 from pipeline.commands.predict.site_calibration import Change, recalibrate, recalibration_in
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.imaging.appearance import appearance
 from pipeline.imaging.reading.scan import Unreadable
 from pipeline.imaging.tables.cohort_table import BadTable
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
         with unpacked(Path(arguments.bundle)) as folder:
             predict(folder, arguments)
     except (BrokenBundle, BadModel) as error:
-        raise Refusal(str(error)) from error
+        raise UserError(str(error)) from error
 
 
 def predict(folder: Path, arguments: argparse.Namespace) -> None:
@@ -68,15 +68,17 @@ def predict(folder: Path, arguments: argparse.Namespace) -> None:
     if arguments.out:
         table.to_csv(arguments.out, index=False)
     if (table["abstains"] == BAD_IMAGE).all():
-        raise Refusal("no scan could be scored; the reasons stand above")
+        raise UserError("no scan could be scored; the reasons stand above")
 
 
 def refuse_site(site: str | None, known: list[str]) -> None:
     """Refuse a site that a model with values of its own for each does not know; say what none means."""
     if site and known and site not in known:
-        raise Refusal(f"--site: '{site}' is no site of this model; the model knows {', '.join(known)}")
+        raise UserError(f"--site: '{site}' is no site of this model; the model knows {', '.join(known)}")
     if site and not known:
-        raise Refusal(f"--site: '{site}' is no site of this model; the model is the same for every site; leave it out")
+        raise UserError(
+            f"--site: '{site}' is no site of this model; the model is the same for every site; leave it out"
+        )
     if known and not site:
         print(f"no --site given: scans of which a table does not say one of {', '.join(known)} are of another site")
 
@@ -87,9 +89,9 @@ def listed(paths: list[str], bundle: Opened, site: str | None) -> list[Listed]:
     try:
         scans = [scan for path in paths for scan in list_scans(Path(path), kind)]
     except BadTable as error:
-        raise Refusal(str(error)) from error
+        raise UserError(str(error)) from error
     if not scans:
-        raise Refusal("name a scan, a folder of scans, or a table (.csv) with a column image")
+        raise UserError("name a scan, a folder of scans, or a table (.csv) with a column image")
     default = {"site": site} if site else {}
     return [Listed(scan.name, scan.file, {**default, **scan.known}) for scan in scans]
 
@@ -105,7 +107,7 @@ def calibrator_of(bundle: Opened) -> Calibrator:
     try:
         return calibrator_from(bundle.calibrator)
     except ValueError as error:
-        raise Refusal(
+        raise UserError(
             f"{METADATA} of the bundle: {error}; update medadapt, or take the bundle from its source"
         ) from error
 
@@ -119,7 +121,7 @@ def limits_in(folder: Path) -> Limits | None:
     try:
         return Limits.from_json(json.loads(file.read_text())["limits"])
     except (KeyError, TypeError, ValueError) as error:
-        raise Refusal(
+        raise UserError(
             f"{file} is not what this medadapt writes ({error}); release the model anew, use the version of medadapt "
             "that its MANIFEST.json names, or take the bundle from its source again"
         ) from error
@@ -136,7 +138,7 @@ def scored(seen: Look, classes: list[str], calibrator: Calibrator, update: Chang
     row: Row = dict(zip(classes, shown, strict=True))
     if limits is None:
         return row | {"abstains": "", "reason": ""}
-    verdict = limits.judge(seen.logits, seen.features, appearance(seen.prepared.planes), released[0], classes)
+    verdict = limits.evaluate(seen.logits, seen.features, appearance(seen.prepared.channels), released[0], classes)
     return row | {
         "set": verdict.members,
         "abstains": "; ".join(verdict.abstains),

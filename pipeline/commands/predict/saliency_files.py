@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from pipeline.bundle.opening import Opened
 from pipeline.bundle.scoring import Look
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.overlays import write_overlay
 from pipeline.imaging.tables.scan_list import Listed
@@ -27,13 +27,13 @@ def overlays_by(bundle: Opened, folder: Path, scans: Sequence[Listed]) -> Callab
 
     Raises
     ------
-    Refusal
+    UserError
         If the folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Refusal(f"--saliency: the folder {folder} cannot be made ({error.strerror}); name another") from error
+        raise UserError(f"--saliency: the folder {folder} cannot be made ({error.strerror}); name another") from error
     network = network_from(bundle.network)
     network.load_state_dict(load_file(bundle.weights))
     network.eval()
@@ -42,7 +42,7 @@ def overlays_by(bundle: Opened, folder: Path, scans: Sequence[Listed]) -> Callab
 
     def overlay(scan: Listed, seen: Look) -> str:
         network.at(scan.known.get("site"))
-        maps = maps_of(members_of(network), seen.prepared.planes, int(seen.logits.argmax()))
+        maps = maps_of(members_of(network), seen.prepared.channels, int(seen.logits.argmax()))
         if maps is None:
             return ""
         return write_overlay(maps, seen.prepared.placement, geometry, folder / stems[id(scan)]).name
@@ -50,9 +50,9 @@ def overlays_by(bundle: Opened, folder: Path, scans: Sequence[Listed]) -> Callab
     return overlay
 
 
-def maps_of(members: Sequence[Classifier], planes: NDArray[np.uint8], asked: int) -> NDArray[np.float32] | None:
+def maps_of(members: Sequence[Classifier], channels: NDArray[np.uint8], asked: int) -> NDArray[np.float32] | None:
     """Average the members' maps (S, H, W) of a case for a class; None where nothing spoke for it in any of them."""
-    found = [saliency(member, torch.from_numpy(planes)[None], asked) for member in members]
+    found = [saliency(member, torch.from_numpy(channels)[None], asked) for member in members]
     if all(one.method == NO_MAP for one in found):
         return None
     return np.asarray(np.mean([one.maps for one in found], axis=0), dtype=np.float32)

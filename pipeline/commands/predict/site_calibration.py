@@ -15,7 +15,7 @@ from pipeline.bundle.scoring import Look
 from pipeline.commands.labels import flaw_in, numbers_of, written_as
 from pipeline.commands.predict.label_updates import LabelChanges, changes_from, update_labels
 from pipeline.commands.predict.site_update import SiteUpdate, change_from, update_site
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.imaging.reading.scan import Unreadable
 from pipeline.imaging.tables.scan_list import Listed
 from pipeline.metrics.calibrators.calibrator import Calibrator
@@ -38,7 +38,7 @@ def recalibrate(
     """Fit the update to labelled scans, print what it is worth, and write it to `out` for `--calibration`."""
     several = calibrator.activation == "sigmoid"
     if not out:
-        raise Refusal("--site-recalibrate: name the file to be written with --out, e.g. --out our_hospital.json")
+        raise UserError("--site-recalibrate: name the file to be written with --out, e.g. --out our_hospital.json")
     refuse_labels(scans, classes, several)
     logits, kept = scored(look, scans)
     labels = numbers_of([scan.known["label"] for scan in kept], classes, several)
@@ -47,7 +47,7 @@ def recalibrate(
     try:
         found = fit(calibrator.apply(logits), labels, patients, classes)
     except ValueError as error:
-        raise Refusal(f"--site-recalibrate: {error}") from error
+        raise UserError(f"--site-recalibrate: {error}") from error
     tell(found, len(kept), "patients" if "patient" in kept[0].known else "scans, each taken for a patient")
     made_for = {"name": json.loads((bundle / METADATA).read_text())["name"], "manifest": sha256_of(bundle / MANIFEST)}
     Path(out).write_text(json.dumps({"bundle": made_for, "scans": len(kept), **as_json(found)}, indent=2) + "\n")
@@ -64,7 +64,7 @@ def scored(look: LooksAt, scans: Sequence[Listed]) -> tuple[Floats, list[Listed]
         except Unreadable as error:
             print(f"left out: {scan.name}: {error.finding.check}: {error.finding.detail}")
     if not kept:
-        raise Refusal("no scan could be scored; the reasons stand above")
+        raise UserError("no scan could be scored; the reasons stand above")
     return np.array(logits), kept
 
 
@@ -72,7 +72,7 @@ def refuse_labels(scans: Sequence[Listed], classes: Sequence[str], several: bool
     """Make sure that every scan has a label, and that the model knows what it names."""
     for scan in scans:
         if what := flaw_in(scan.known.get("label", ""), classes, several):
-            raise Refusal(f"--site-recalibrate: {scan.name}: {what}; {written_as(classes, several)}")
+            raise UserError(f"--site-recalibrate: {scan.name}: {what}; {written_as(classes, several)}")
 
 
 def as_json(found: Found) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def as_json(found: Found) -> dict[str, Any]:
 
 
 def tell(found: Found, scans: int, unit: str) -> None:
-    """Print the update, or that of each label, with its intervals, and the figures before and after."""
+    """Print the update, or that of each label, with its intervals, and the metrics before and after."""
     if isinstance(found, SiteUpdate):
         tell_update(found, f"{scans} scans; {unit}")
         return
@@ -99,11 +99,13 @@ def tell_update(found: SiteUpdate, title: str) -> None:
     """Print one update."""
     print(f"{title}: " + ", ".join(f"{n} {name}" for name, n in found.patients.items()))
     print(f"updated: {found.update}" + ("" if "slope" in found.update else " (too few of a class for the slope)"))
-    for name, figure in found.intervals.items():
-        print(f"  {name}: {_shown(figure)}")
-    print("on these scans, before and after (cross-fitted: no patient is judged by an update that was fitted on them):")
-    for name, figure in found.before.items():
-        print(f"  {name}: {_shown(figure)} -> {_shown(found.after[name])}")
+    for name, metric in found.intervals.items():
+        print(f"  {name}: {_shown(metric)}")
+    print(
+        "on these scans, before and after (cross-fitted: no patient is evaluated by an update that was fitted on them):"
+    )
+    for name, metric in found.before.items():
+        print(f"  {name}: {_shown(metric)} -> {_shown(found.after[name])}")
 
 
 def recalibration_in(file: Path, bundle: Path, classes: Sequence[str], several: bool) -> Change:
@@ -111,7 +113,7 @@ def recalibration_in(file: Path, bundle: Path, classes: Sequence[str], several: 
 
     Raises
     ------
-    Refusal
+    UserError
         If it is not there, is something else, or belongs to another release.
     """
     again = f"make it with `python -m pipeline predict {bundle} --site-recalibrate labels.csv --out {file}`"
@@ -120,14 +122,14 @@ def recalibration_in(file: Path, bundle: Path, classes: Sequence[str], several: 
         made_for = values["bundle"]["manifest"]
         change = changes_from(values["labels"], classes) if several else change_from(values, len(classes))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Refusal(f"--calibration: {file} is no calibration of a site ({error}); {again}") from error
+        raise UserError(f"--calibration: {file} is no calibration of a site ({error}); {again}") from error
     if made_for != sha256_of(bundle / MANIFEST):
-        raise Refusal(f"--calibration: {file} was fitted to another release than {bundle}; {again}")
+        raise UserError(f"--calibration: {file} was fitted to another release than {bundle}; {again}")
     return change
 
 
-def _shown(figure: dict[str, Any]) -> str:
-    if figure["value"] is None:
+def _shown(metric: dict[str, Any]) -> str:
+    if metric["value"] is None:
         return "not computable"
-    interval = "" if figure["lower"] is None else f" ({figure['lower']:.3f} to {figure['upper']:.3f})"
-    return f"{figure['value']:.3f}{interval}"
+    interval = "" if metric["lower"] is None else f" ({metric['lower']:.3f} to {metric['upper']:.3f})"
+    return f"{metric['value']:.3f}{interval}"

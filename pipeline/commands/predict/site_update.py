@@ -19,7 +19,7 @@ Names = NDArray[np.str_]
 
 EVENTS_PER_PARAMETER = 10  # Peduzzi et al. 1996; below it a slope says more of chance than of the site
 DRAWS = 500
-PARTS = 10  # of the cross-fitting of what is judged afterwards
+PARTS = 10  # of the cross-fitting of what is evaluated afterwards
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class SiteUpdate:
     intervals : dict
         `value`, `lower`, `upper` of each intercept relative to the first class, and of the slope if it was fitted.
     before, after : dict
-        Figures on the labelled scans. `after` is cross-fitted: no patient is judged by an update fitted on them.
+        Metrics on the labelled scans. `after` is cross-fitted: no patient is evaluated by an update fitted on them.
     patients : dict
         How many there are of each class.
     """
@@ -116,12 +116,12 @@ def update_site(
     if update != "intercept":
         intervals["slope"] = _interval([one.slope for one in drawn], confidence)
     afterwards = cross_fitted(probabilities, labels, patients, update)
-    before, after = (figures(one, labels, classes, weights, confidence) for one in (probabilities, afterwards))
+    before, after = (metrics(one, labels, classes, weights, confidence) for one in (probabilities, afterwards))
     return SiteUpdate(update, drawn[0], intervals, before, after, dict(zip(classes, counts, strict=True)))
 
 
 def cross_fitted(probabilities: Floats, labels: Ints, patients: Names, update: Update) -> Floats:
-    """Update each patient's forecasts (n, K) by what the other patients say."""
+    """Update each patient's predictions (n, K) by what the other patients say."""
     _, of_case = np.unique(patients, return_inverse=True)
     found = probabilities.copy()
     for part in range(min(PARTS, int(of_case.max()) + 1)):
@@ -131,20 +131,20 @@ def cross_fitted(probabilities: Floats, labels: Ints, patients: Names, update: U
     return found
 
 
-def figures(
+def metrics(
     probabilities: Floats, labels: Ints, classes: Sequence[str], weights: Floats, confidence: float
 ) -> dict[str, dict[str, Any]]:
-    """Judge forecasts: the log-loss, and of each question calibration in the large (0 is right) and slope (1 is)."""
+    """Compute the log-loss and, of each question, calibration in the large (0 is right) and slope (1 is right)."""
     bound: dict[str, Callable[[Floats], Floats]] = {"log-loss": lambda rows: log_loss(probabilities, labels, rows)}
     for view in views_of(probabilities, labels, classes):
         of = f" of {view.name}" if len(classes) > 2 else ""
-        bound[f"calibration in the large{of}"] = _of(calibration_in_the_large, view.forecast, view.events)
-        bound[f"calibration slope{of}"] = _of(calibration_slope, view.forecast, view.events)
-    return {name: asdict(estimate(figure, weights, confidence)) for name, figure in bound.items()}
+        bound[f"calibration in the large{of}"] = _of(calibration_in_the_large, view.prediction, view.events)
+        bound[f"calibration slope{of}"] = _of(calibration_slope, view.prediction, view.events)
+    return {name: asdict(estimate(metric, weights, confidence)) for name, metric in bound.items()}
 
 
-def _of(figure: Callable[..., Floats], forecast: Floats, events: NDArray[np.bool_]) -> Callable[[Floats], Floats]:
-    return lambda rows: figure(forecast, events, rows)
+def _of(metric: Callable[..., Floats], prediction: Floats, events: NDArray[np.bool_]) -> Callable[[Floats], Floats]:
+    return lambda rows: metric(prediction, events, rows)
 
 
 def _fit(probabilities: Floats, labels: Ints, times: Floats, update: Update) -> Recalibration:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline import paths
 from pipeline.commands.status.running import Job, being_written, duration, processes_here, training_of
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 
 STATES = {
     "done": "what it wrote is of these parameters, code and files",
@@ -65,7 +65,7 @@ def survey() -> list[Line]:
 
     Raises
     ------
-    Refusal
+    UserError
         If this is no project of DVC, or dvc.yaml cannot be read.
     """
     from dvc.exceptions import DvcException  # type: ignore[import-untyped]
@@ -77,10 +77,10 @@ def survey() -> list[Line]:
             graph = repo.index.graph
             stages = upstream_first([stage for stage in repo.index.stages if stage.name], graph)
             busy, processes = being_written(Path(repo.tmp_dir) / "rwlock"), processes_here()
-            with locked(repo) as allowed:
+            with test(repo) as allowed:
                 changes = {stage.name: changes_of(stage, busy) if allowed else None for stage in stages}
     except DvcException as error:
-        raise Refusal(f"dvc.yaml cannot be read here: {error}") from error
+        raise UserError(f"dvc.yaml cannot be read here: {error}") from error
     lines: dict[str, Line] = {}
     for stage in stages:
         before = [lines[one.name] for one in graph.successors(stage) if one.name in lines]
@@ -89,7 +89,7 @@ def survey() -> list[Line]:
 
 
 @contextmanager
-def locked(repo: Any) -> Iterator[bool]:
+def test(repo: Any) -> Iterator[bool]:
     """Take DVC's lock to look at files; False where another command keeps it."""
     from dvc.lock import LockError  # type: ignore[import-untyped]
 

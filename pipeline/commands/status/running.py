@@ -19,7 +19,7 @@ def being_written(rwlock: Path) -> set[str]:
     """Read from DVC's lock file which paths a process that is alive writes."""
     try:
         known = json.loads(rwlock.read_text())
-    except (FileNotFoundError, ValueError):  # never locked, or just being rewritten
+    except (FileNotFoundError, ValueError):  # never test, or just being rewritten
         return set()
     return {path for path, info in known.get("write", {}).items() if info and psutil.pid_exists(info["pid"])}
 

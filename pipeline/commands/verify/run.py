@@ -1,4 +1,4 @@
-"""verify: whether a released bundle is what was released, whole, and forecasts here what it did there."""
+"""verify: whether a released bundle is what was released, whole, and predictions here what it did there."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ from pipeline.bundle.opening import open_bundle
 from pipeline.bundle.scoring import logits_by, outcomes, processor
 from pipeline.bundle.signature import signer_of
 from pipeline.bundle.zipped import unpacked
-from pipeline.errors import CheckFailed, Refusal
+from pipeline.errors import CheckFailed, UserError
 from pipeline.stages.release.card import OPEN, missing_sections
 
 Config = dict[str, Any]
@@ -28,14 +28,14 @@ def run(arguments: argparse.Namespace) -> None:
 
     Raises
     ------
-    Refusal
+    UserError
         If any check fails.
     """
     try:
         with unpacked(Path(arguments.bundle)) as folder:
             verify(folder, arguments.bundle, arguments.allowed_signers)
     except BrokenBundle as error:
-        raise Refusal(str(error)) from error
+        raise UserError(str(error)) from error
 
 
 def verify(folder: Path, name: str, signers: str | None) -> None:

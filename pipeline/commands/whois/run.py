@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from pipeline import params, runtime
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.imaging.tables.pseudonyms import read_names
 
 
@@ -14,7 +14,7 @@ def run(arguments: argparse.Namespace) -> None:
     names = read_names(folder)
     for pseudonym in arguments.pseudonym:
         if pseudonym not in names:
-            raise Refusal(
+            raise UserError(
                 f"{pseudonym} is not among the {len(names)} names in {folder}; MEDADAPT_KEYS names another folder"
             )
         print(f"{pseudonym}  {names[pseudonym]}")

@@ -50,55 +50,55 @@ class _Draws:
 
 @torch.no_grad()
 def batched_views(
-    planes: Tensor, seeds: Sequence[int], kind: Kind, windows: int = 1, strengths: Strengths | None = None
+    channels: Tensor, seeds: Sequence[int], kind: Kind, windows: int = 1, strengths: Strengths | None = None
 ) -> Tensor:
     """Draw one augmented view of every case for training, as `views.training_view` distributes them.
 
-    The draws are not those of `training_view` for the same seed. A picture's grey values are rounded once, at the end,
+    The draws are not those of `training_view` for the same seed. A image's grey values are rounded once, at the end,
     and its shift is not cut to whole pixels, where albumentations rounds after each step (and down after gamma).
 
     Parameters
     ----------
-    planes : (B, P, H, W) uint8 Tensor
-        On any device; every plane of a case is moved and its grey values changed alike, but for the noise.
+    channels : (B, P, H, W) uint8 Tensor
+        On any device; every channel of a case is moved and its grey values changed alike, but for the noise.
     seeds : sequence of int
         One per case, not negative.
-    kind : {"volume", "picture"}
+    kind : {"volume", "image"}
     windows : int
-        Planes that show the same slice.
+        Channels that show the same slice.
     strengths : Strengths, optional
         In place of those of the kind.
 
     Returns
     -------
     (B, P, H, W) float32 Tensor
-        Whole numbers from 0 to 255, on the device of `planes`; beyond the case it is black. A case's view depends on
+        Whole numbers from 0 to 255, on the device of `channels`; beyond the case it is black. A case's view depends on
         the case and its seed alone, on a processor to the bit.
 
     Raises
     ------
     ValueError
-        If the planes are not uint8, or the seeds are not one per case.
+        If the channels are not uint8, or the seeds are not one per case.
     """
-    if planes.dtype != torch.uint8 or len(seeds) != len(planes):
-        raise ValueError(f"{len(planes)} cases, {planes.dtype}, {len(seeds)} seeds: give uint8 and a seed for each")
-    views = torch.empty(planes.shape, device=planes.device)
-    draws = _draw(seeds, kind, STRENGTHS[kind] if strengths is None else strengths, *planes.shape[-2:])
-    step = _at_once(planes)
-    for rows in (slice(start, start + step) for start in range(0, len(planes), step)):
-        views[rows] = _views(planes[rows], draws.some(rows), kind, windows)
+    if channels.dtype != torch.uint8 or len(seeds) != len(channels):
+        raise ValueError(f"{len(channels)} cases, {channels.dtype}, {len(seeds)} seeds: give uint8 and a seed for each")
+    views = torch.empty(channels.shape, device=channels.device)
+    draws = _draw(seeds, kind, STRENGTHS[kind] if strengths is None else strengths, *channels.shape[-2:])
+    step = _at_once(channels)
+    for rows in (slice(start, start + step) for start in range(0, len(channels), step)):
+        views[rows] = _views(channels[rows], draws.some(rows), kind, windows)
     return views
 
 
-def _at_once(planes: Tensor) -> int:
+def _at_once(channels: Tensor) -> int:
     """Count the cases that one step takes on: on a GPU all, on a processor as many as its cores keep close."""
-    if planes.device.type != "cpu" or not planes.numel():
-        return max(len(planes), 1)
-    return max(CACHED * torch.get_num_threads() // planes[0].numel(), 1)
+    if channels.device.type != "cpu" or not channels.numel():
+        return max(len(channels), 1)
+    return max(CACHED * torch.get_num_threads() // channels[0].numel(), 1)
 
 
-def _views(planes: Tensor, draws: _Draws, kind: Kind, windows: int) -> Tensor:
-    views = _move(_shift_through_planes(planes, draws.slices, windows), draws)
+def _views(channels: Tensor, draws: _Draws, kind: Kind, windows: int) -> Tensor:
+    views = _move(_shift_through_channels(channels, draws.slices, windows), draws)
     views.mul_(_column(draws.contrast, views)).add_(_column(draws.brightness, views)).clamp_(0, WHITE)
     _bend(views, draws.gamma, kind)
     views.mul_(_column(draws.factor, views))
@@ -111,9 +111,9 @@ def _draw(seeds: Sequence[int], kind: Kind, strengths: Strengths, height: int, w
     """Draw every number, needed or not, so that no strength changes what another one draws."""
     numbers = np.array([np.random.default_rng(seed).random(NUMBERS) for seed in seeds]).reshape(-1, NUMBERS).T
     contrasted, bent, scaled, contrast, brightness, factor, gamma = numbers[8:15]
-    slices, spoilt, sigma, radius, noise_std, noise_seed = numbers[15:]
-    radius = np.where(spoilt < strengths.blur_chance, np.where(radius < 1 / 3, 1, REACH), 0)
-    noisy = (radius == 0) & (spoilt < strengths.blur_chance + strengths.noise_chance)
+    slices, corrupted, sigma, radius, noise_std, noise_seed = numbers[15:]
+    radius = np.where(corrupted < strengths.blur_chance, np.where(radius < 1 / 3, 1, REACH), 0)
+    noisy = (radius == 0) & (corrupted < strengths.blur_chance + strengths.noise_chance)
     contrasted = contrasted < strengths.contrast_chance
     lead, offset = _placements(numbers[:8], kind, strengths, np.array([width, height]))
     return _Draws(
@@ -150,7 +150,7 @@ def _placements(numbers: Floats, kind: Kind, strengths: Strengths, side: NDArray
 
 
 def _kernels(sigma: Floats, radius: Floats) -> Floats:
-    """Sample Gaussians at whole pixels up to `radius`; those of radius 0 leave the picture as it is."""
+    """Sample Gaussians at whole pixels up to `radius`; those of radius 0 leave the image as it is."""
     distance = np.abs(np.arange(-REACH, REACH + 1))
     kernels = np.where(distance <= radius[:, None], np.exp(-0.5 * (distance / sigma[:, None]) ** 2), 0)
     return np.asarray(kernels / kernels.sum(axis=1, keepdims=True))
@@ -172,26 +172,26 @@ def _column(values: Floats, views: Tensor) -> Tensor:
     return torch.from_numpy(values).to(views).reshape(-1, 1, 1, 1)
 
 
-def _shift_through_planes(planes: Tensor, shifts: NDArray[np.int64], windows: int) -> Tensor:
-    """Let the borders between instances of neighbouring slices fall elsewhere; the last plane is repeated."""
+def _shift_through_channels(channels: Tensor, shifts: NDArray[np.int64], windows: int) -> Tensor:
+    """Let the borders between instances of neighbouring slices fall elsewhere; the last channel is repeated."""
     if not shifts.any():
-        return planes
-    plane = np.arange(planes.shape[1])
-    slices = np.clip(plane // windows + shifts[:, None], 0, planes.shape[1] // windows - 1)
-    moved = torch.from_numpy(slices * windows + plane % windows).to(planes.device)
-    return planes[torch.arange(len(planes), device=planes.device)[:, None], moved]
+        return channels
+    channel = np.arange(channels.shape[1])
+    slices = np.clip(channel // windows + shifts[:, None], 0, channels.shape[1] // windows - 1)
+    moved = torch.from_numpy(slices * windows + channel % windows).to(channels.device)
+    return channels[torch.arange(len(channels), device=channels.device)[:, None], moved]
 
 
-def _move(planes: Tensor, draws: _Draws) -> Tensor:
-    """Look up every pixel of the views in their cases, between four of them; the planes of a case share a grid."""
+def _move(channels: Tensor, draws: _Draws) -> Tensor:
+    """Look up every pixel of the views in their cases, between four of them; the channels of a case share a grid."""
     # By hand: affine_grid multiplies matrices, whose bits depend on the batch (and, on a GPU, on TF32).
     from_x, from_y, offset = (
-        torch.from_numpy(values).float().to(planes.device)[:, None, None]
+        torch.from_numpy(values).float().to(channels.device)[:, None, None]
         for values in (draws.lead[..., 0], draws.lead[..., 1], draws.offset)
     )
-    y, x = (((torch.arange(size, device=planes.device) * 2 + 1) / size - 1)[:, None] for size in planes.shape[-2:])
+    y, x = (((torch.arange(size, device=channels.device) * 2 + 1) / size - 1)[:, None] for size in channels.shape[-2:])
     grid = x * from_x + (y[:, None] * from_y + offset)
-    return functional.grid_sample(planes.float(), grid, padding_mode="zeros", align_corners=False)
+    return functional.grid_sample(channels.float(), grid, padding_mode="zeros", align_corners=False)
 
 
 def _bend(views: Tensor, gammas: Floats, kind: Kind) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.imaging.augmentation.views import adaptation_view, contrastive_pair, training_view
 from pipeline.imaging.geometry import Geometry
 
-Planes = NDArray[np.uint8]
+Channels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class CaseViews:
     Attributes
     ----------
     load : callable
-        From a case to its stored planes.
+        From a case to its stored channels.
     seed_of : callable
         seed_of(*names) gives the seed of what bears those names.
     geometry : Geometry
@@ -29,24 +29,24 @@ class CaseViews:
         Whether the encoder sees a volume whole, and not instance by instance.
     """
 
-    load: Callable[[str], Planes]
+    load: Callable[[str], Channels]
     seed_of: Callable[..., int]
     geometry: Geometry
     whole: bool = False
 
-    def stored(self, case: str) -> Planes:
+    def stored(self, case: str) -> Channels:
         """Give the case as it is."""
         return self.load(case)
 
-    def moved(self, case: str) -> Planes:
+    def moved(self, case: str) -> Channels:
         """Move and mirror the case a little, grey values untouched."""
         return adaptation_view(self.load(case), self.seed_of("adapt", "view", case))
 
-    def augmented(self, case: str, views: int) -> Planes:
+    def augmented(self, case: str, views: int) -> Channels:
         """Stack the case as it is and augmented views of it for training, in any fold: (1 + views, P, H, W)."""
-        planes, geometry = np.asarray(self.load(case)), self.geometry
+        channels, geometry = np.asarray(self.load(case)), self.geometry
         seeds = self.seeds(case, views)
-        return np.stack([planes, *(training_view(planes, seed, geometry.kind, geometry.windows) for seed in seeds)])
+        return np.stack([channels, *(training_view(channels, seed, geometry.kind, geometry.windows) for seed in seeds)])
 
     def name(self, case: str, views: int) -> str:
         """Name what `augmented` gives by all that it depends on."""
@@ -57,10 +57,10 @@ class CaseViews:
         """Give the seed of each view; a further view leaves the others what they are."""
         return [self.seed_of("view", case, number) for number in range(views)]
 
-    def pair(self, case: str, *draw: object) -> tuple[Planes, Planes]:
+    def pair(self, case: str, *draw: object) -> tuple[Channels, Channels]:
         """Draw two strong views of one instance of the case, which the names `draw` choose."""
-        seed, planes, geometry = self.seed_of("pair", case, *draw), self.load(case), self.geometry
+        seed, channels, geometry = self.seed_of("pair", case, *draw), self.load(case), self.geometry
         if not self.whole:
             start = int(np.random.default_rng(seed).integers(geometry.slices)) * geometry.channels
-            planes = planes[start : start + geometry.channels]
-        return contrastive_pair(np.array(planes), seed, geometry.kind, geometry.windows)
+            channels = channels[start : start + geometry.channels]
+        return contrastive_pair(np.array(channels), seed, geometry.kind, geometry.windows)

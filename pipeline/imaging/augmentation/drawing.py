@@ -1,4 +1,4 @@
-"""Random transforms of MONAI, applied to planes in a few passes over the pixels.
+"""Random transforms of MONAI, applied to channels in a few passes over the pixels.
 
 They draw; what is drawn is applied here, as MONAI's own calls spend most of their time on conversions between types, on
 grids of double precision, and on noise from a slow generator.
@@ -130,7 +130,7 @@ def _legendre(size: int, degree: int) -> NDArray[np.float64]:
 
 
 def _blurred(image: Tensor, sigma: float, axis: int) -> Tensor:
-    """Blur along one axis: shifted pictures are added up, as there is nothing to add beyond the border."""
+    """Blur along one axis: shifted images are added up, as there is nothing to add beyond the border."""
     kernel, size = _half_a_kernel(sigma), image.shape[axis]
     blurred = image * kernel[0]
     for step, weight in enumerate(kernel[1:size], start=1):

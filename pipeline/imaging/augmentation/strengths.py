@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["volume", "picture"]
+Kind = Literal["volume", "image"]
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,17 @@ class Strengths:
     shift_pixels, shift_share : float
         Shift along either axis, to both sides, in pixels and in shares of the side; they add up.
     scale : (low, high)
-        Of either axis: of a volume how much of it a pixel spans, of a picture how large it becomes.
+        Of either axis: of a volume how much of it a pixel spans, of a image how large it becomes.
     contrast, brightness : float
         Grey values become (1 ± contrast) g ± 255 brightness.
     gamma : (low, high)
-        Exponent of grey values as shares: of a volume between its darkest and brightest, of a picture of 255.
+        Exponent of grey values as shares: of a volume between its darkest and brightest, of a image of 255.
     factor : float
         Grey values become (1 ± factor) g.
     blur_sigma : (low, high)
         In pixels; the kernel has three or, twice as often, five of them.
     noise_std : (low, high)
-        In shares of 255; every plane has noise of its own.
+        In shares of 255; every channel has noise of its own.
     """
 
     flip_chance: float = 0.0
@@ -57,7 +57,7 @@ class Strengths:
     noise_std: tuple[float, float] = (0.0, 0.0)
 
 
-STRENGTHS: Mapping[Kind, Strengths] = {  # those of `views._volume_transforms` and `views._picture_transforms`
+STRENGTHS: Mapping[Kind, Strengths] = {  # those of `views._volume_transforms` and `views._image_transforms`
     "volume": Strengths(
         flip_chance=0.5,
         slices=1,
@@ -71,7 +71,7 @@ STRENGTHS: Mapping[Kind, Strengths] = {  # those of `views._volume_transforms` a
         noise_chance=0.5,
         noise_std=(0.0, 0.03),
     ),
-    "picture": Strengths(
+    "image": Strengths(
         flip_chance=0.5,
         degrees=12,
         shear_degrees=4,

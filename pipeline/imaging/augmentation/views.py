@@ -1,4 +1,4 @@
-"""Random views of a stored case: MONAI for adaptation and for volumes, albumentations for pictures.
+"""Random views of a stored case: MONAI for adaptation and for volumes, albumentations for images.
 
 Each view is drawn from its own seed, so that it can be drawn again and does not depend on any other.
 """
@@ -22,44 +22,44 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from monai.transforms import Compose, RandomizableTransform
 
-Planes = NDArray[np.uint8]
-Kind = Literal["volume", "picture"]
+Channels = NDArray[np.uint8]
+Kind = Literal["volume", "image"]
 
 MONAI_IN_USE = Lock()  # a transform holds what it drew, and whether metadata are tracked is one switch for all threads
 
 
-def adaptation_view(planes: Planes, seed: int) -> Planes:
+def adaptation_view(channels: Channels, seed: int) -> Channels:
     """Move and mirror a case a little, grey values untouched: what adaptation sees.
 
     Parameters
     ----------
-    planes : (C, H, W) uint8
-        Every plane is moved alike.
+    channels : (C, H, W) uint8
+        Every channel is moved alike.
     seed : int
         In [0, 2**32).
     """
-    return _through_monai(_adaptation_transforms(), planes, seed)
+    return _through_monai(_adaptation_transforms(), channels, seed)
 
 
-def training_view(planes: Planes, seed: int, kind: Kind, windows: int = 1) -> Planes:
-    """Draw one augmented view of a case for training; same shape and range as `planes`.
+def training_view(channels: Channels, seed: int, kind: Kind, windows: int = 1) -> Channels:
+    """Draw one augmented view of a case for training; same shape and range as `channels`.
 
     Parameters
     ----------
-    planes : (C, H, W) uint8
+    channels : (C, H, W) uint8
     seed : int
         In [0, 2**32).
-    kind : {"volume", "picture"}
+    kind : {"volume", "image"}
     windows : int
-        Planes that show the same slice.
+        Channels that show the same slice.
     """
-    if kind == "picture":
-        return _through_albumentations(planes, seed)
-    shifted = _shift_through_planes(planes, seed, windows)
+    if kind == "image":
+        return _through_albumentations(channels, seed)
+    shifted = _shift_through_channels(channels, seed, windows)
     return _through_monai(_volume_transforms(), shifted, seed)
 
 
-def contrastive_pair(planes: Planes, seed: int, kind: Kind, windows: int = 1) -> tuple[Planes, Planes]:
+def contrastive_pair(channels: Channels, seed: int, kind: Kind, windows: int = 1) -> tuple[Channels, Channels]:
     """Draw two strong views of one case: what learning without labels takes for the same thing.
 
     Each is a random part of the case (between half of it and all) at full size, turned and mirrored left to right,
@@ -69,39 +69,39 @@ def contrastive_pair(planes: Planes, seed: int, kind: Kind, windows: int = 1) ->
 
     Parameters
     ----------
-    planes : (C, H, W) uint8
-        A case or an instance of it; every plane is moved, shaded and sharpened alike.
+    channels : (C, H, W) uint8
+        A case or an instance of it; every channel is moved, shaded and sharpened alike.
     seed : int
         In [0, 2**32).
-    kind : {"volume", "picture"}
-        The colours of a picture are scaled each by itself.
+    kind : {"volume", "image"}
+        The colours of a image are scaled each by itself.
     windows : int
-        Planes that show the same slice.
+        Channels that show the same slice.
 
     Returns
     -------
     first, second : (C, H, W) uint8
     """
     first, second = (int(one) for one in np.random.SeedSequence(seed).generate_state(2))
-    return _contrastive_view(planes, first, kind, windows), _contrastive_view(planes, second, kind, windows)
+    return _contrastive_view(channels, first, kind, windows), _contrastive_view(channels, second, kind, windows)
 
 
-def _contrastive_view(planes: Planes, seed: int, kind: Kind, windows: int) -> Planes:
-    shifted = _shift_through_planes(planes, seed, windows) if kind == "volume" else planes
-    return _drawn_in_turn(_contrastive_transforms(kind, planes.shape[1:]), shifted, seed)
+def _contrastive_view(channels: Channels, seed: int, kind: Kind, windows: int) -> Channels:
+    shifted = _shift_through_channels(channels, seed, windows) if kind == "volume" else channels
+    return _drawn_in_turn(_contrastive_transforms(kind, channels.shape[1:]), shifted, seed)
 
 
-def _through_monai(transforms: "Compose", planes: Planes, seed: int) -> Planes:
+def _through_monai(transforms: "Compose", channels: Channels, seed: int) -> Channels:
     with _alone_and_plain():
         transforms.set_random_state(seed=seed)
-        view = transforms(_as_shares(planes))
+        view = transforms(_as_shares(channels))
     return _as_grey_values(view)
 
 
-def _drawn_in_turn(transforms: "list[RandomizableTransform]", planes: Planes, seed: int) -> Planes:
+def _drawn_in_turn(transforms: "list[RandomizableTransform]", channels: Channels, seed: int) -> Channels:
     from pipeline.imaging.augmentation.drawing import drawn
 
-    view = _as_shares(planes)
+    view = _as_shares(channels)
     with _alone_and_plain():
         transforms[0].R.seed(seed)  # which all of them share: a new one for each would take as long as half the view
         for transform in transforms:
@@ -123,33 +123,33 @@ def _alone_and_plain() -> Iterator[None]:
             set_track_meta(tracked)
 
 
-def _as_shares(planes: Planes) -> torch.Tensor:
-    return torch.from_numpy(planes.astype(np.float32)).div_(255)
+def _as_shares(channels: Channels) -> torch.Tensor:
+    return torch.from_numpy(channels.astype(np.float32)).div_(255)
 
 
-def _as_grey_values(view: torch.Tensor) -> Planes:
+def _as_grey_values(view: torch.Tensor) -> Channels:
     return np.asarray(view.clamp(0, 1).mul_(255).round_().to(torch.uint8))
 
 
-def _through_albumentations(planes: Planes, seed: int) -> Planes:
-    transforms = _picture_transforms()
+def _through_albumentations(channels: Channels, seed: int) -> Channels:
+    transforms = _image_transforms()
     # Not `set_random_seed`, which starts every step on the same stream: gamma then comes exactly with the flip.
     transforms.set_random_state(np.random.default_rng(seed), random.Random(seed))  # noqa: S311
-    view = transforms(image=np.ascontiguousarray(np.moveaxis(planes, 0, -1)))["image"]
+    view = transforms(image=np.ascontiguousarray(np.moveaxis(channels, 0, -1)))["image"]
     return np.ascontiguousarray(np.moveaxis(view, -1, 0))
 
 
-def _shift_through_planes(planes: Planes, seed: int, windows: int) -> Planes:
-    """Let the borders between instances of neighbouring slices fall elsewhere; the last plane is repeated."""
+def _shift_through_channels(channels: Channels, seed: int, windows: int) -> Channels:
+    """Let the borders between instances of neighbouring slices fall elsewhere; the last channel is repeated."""
     shift = int(np.random.default_rng(seed).integers(-1, 2))
-    slices = planes.reshape(-1, windows, *planes.shape[1:])
+    slices = channels.reshape(-1, windows, *channels.shape[1:])
     moved = np.clip(np.arange(len(slices)) + shift, 0, len(slices) - 1)
-    return slices[moved].reshape(planes.shape)
+    return slices[moved].reshape(channels.shape)
 
 
 @cache
 def _adaptation_transforms() -> "Compose":
-    from monai.transforms import Compose  # here and below: it takes seconds, and pictures need none of it
+    from monai.transforms import Compose  # here and below: it takes seconds, and images need none of it
 
     return Compose([_flip(), _affine(degrees=5, shift=4, scale=0.05)])
 
@@ -170,7 +170,7 @@ def _volume_transforms() -> "Compose":
 
 
 @cache
-def _picture_transforms() -> A.Compose:
+def _image_transforms() -> A.Compose:
     return A.Compose(
         [
             A.HorizontalFlip(p=0.5),
@@ -193,7 +193,7 @@ def _contrastive_transforms(kind: Kind, size: tuple[int, int]) -> "list[Randomiz
         RandScaleIntensity,
     )
 
-    colours = [RandScaleIntensity(factors=0.15, prob=0.8, channel_wise=True)] if kind == "picture" else []
+    colours = [RandScaleIntensity(factors=0.15, prob=0.8, channel_wise=True)] if kind == "image" else []
     transforms = [
         _flip(),
         RandAffine(  # crop, resize and turn in one interpolation

@@ -114,7 +114,7 @@ def refuse_implausible(fit: Fit, shape: tuple[int, ...], affine: Floats) -> None
     Raises
     ------
     NotAHead
-        With the figure that is off.
+        With the metric that is off.
     """
     if fit.metric < LEAST_METRIC:
         raise NotAHead(f"nothing in it looks like a brain (mutual information {fit.metric:.2f}, {LEAST_METRIC} needed)")

@@ -11,7 +11,7 @@ from scipy import ndimage
 from pipeline.imaging.preparation.brain_fit import Floats, brain_template, fit_brain, refuse_implausible
 
 MARGIN_MM = 8.0  # around the brain, for the fit's own error
-BROW_MM = 0.0  # the three planes that bound the face in MNI space: above the brows,
+BROW_MM = 0.0  # the three channels that bound the face in MNI space: above the brows,
 BACK_MM = 4.0  # before the brain stem and the spine,
 CHIN_MM = -220.0  # and below the chin
 ORBIT_MM = 24.0  # the temporal lobes end behind it, the orbits before
@@ -51,9 +51,9 @@ def face_mask(shape: tuple[int, ...], to_mni: Floats) -> Mask:
     """Mark the voxels that lie before and below the brain in MNI space.
 
     The rule: grow the brain by `MARGIN_MM`. A voxel belongs to the face if no brain lies further in front and
-    lower than it on its own sagittal plane, and if it is below the brows (z < `BROW_MM`), before the brain stem
+    lower than it on its own sagittal channel, and if it is below the brows (z < `BROW_MM`), before the brain stem
     (y > `BACK_MM`) and not below the chin (z > `CHIN_MM`). Behind the orbits (y < `ORBIT_MM`) the temporal lobes
-    count on every plane, for the sake of what lies between and beside them: the pituitary gland, the temples. So
+    count on every channel, for the sake of what lies between and beside them: the pituitary gland, the temples. So
     eyes, nose, mouth and chin go with all that lies between them; forehead, ears, neck and spine stay.
 
     Parameters
@@ -69,9 +69,9 @@ def face_mask(shape: tuple[int, ...], to_mni: Floats) -> Mask:
     corner, ceiling = _face_ceiling()
     face = np.zeros(shape, dtype=np.bool_)
     voxels = np.moveaxis(np.indices((1, *shape[1:]))[:, 0], 0, -1)
-    plane = nib.affines.apply_affine(to_mni, voxels)
-    for index in range(shape[0]):  # plane by plane, for the places of a large CT take 24 bytes a voxel
-        x, y, z = np.moveaxis(plane + index * to_mni[:3, 0], -1, 0)
+    channel = nib.affines.apply_affine(to_mni, voxels)
+    for index in range(shape[0]):  # channel by channel, for the places of a large CT take 24 bytes a voxel
+        x, y, z = np.moveaxis(channel + index * to_mni[:3, 0], -1, 0)
         near = (y > BACK_MM) & (z > CHIN_MM) & (z < BROW_MM)
         column, line = (
             np.rint(at[near] - edge).astype(int).clip(0, size - 1)

@@ -10,59 +10,59 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import dctn
 
-Planes = NDArray[np.uint8]
+Channels = NDArray[np.uint8]
 
 QUANTILES = (1, 5, 25, 50, 75, 95, 99)
 
 
-def middle_plane(planes: Planes) -> Planes:
-    """Take the plane in the middle of a stack; a picture's channels are averaged.
+def middle_channel(channels: Channels) -> Channels:
+    """Take the channel in the middle of a stack; a image's channels are averaged.
 
     Parameters
     ----------
-    planes : (C, H, W) uint8
+    channels : (C, H, W) uint8
     """
-    if planes.shape[0] == 3:
-        return np.asarray(planes.mean(axis=0).astype(np.uint8))
-    plane: Planes = planes[planes.shape[0] // 2]
-    return plane
+    if channels.shape[0] == 3:
+        return np.asarray(channels.mean(axis=0).astype(np.uint8))
+    channel: Channels = channels[channels.shape[0] // 2]
+    return channel
 
 
-def voxel_hash(planes: Planes) -> str:
+def voxel_hash(channels: Channels) -> str:
     """Hash the decoded values and their shape (SHA-256), so that a re-encoded copy is still found."""
-    return hashlib.sha256(repr(planes.shape).encode() + np.ascontiguousarray(planes).tobytes()).hexdigest()
+    return hashlib.sha256(repr(channels.shape).encode() + np.ascontiguousarray(channels).tobytes()).hexdigest()
 
 
-def perceptual_hash(planes: Planes) -> str:
+def perceptual_hash(channels: Channels) -> str:
     """Sixteen hex digits that change little when the image changes little.
 
     Signs of the 8 x 8 lowest frequencies of a 32 x 32 discrete cosine transform, against their median
     (Zauner 2010, section 3.2.1).
     """
-    small = Image.fromarray(middle_plane(planes)).resize((32, 32), Image.Resampling.BILINEAR)
+    small = Image.fromarray(middle_channel(channels)).resize((32, 32), Image.Resampling.BILINEAR)
     low = np.asarray(dctn(np.asarray(small, dtype=np.float64), norm="ortho"))[:8, :8].ravel()
     bits = low > np.median(low)
     return f"{int(''.join('1' if bit else '0' for bit in bits), 2):016x}"
 
 
-def thumbnail(planes: Planes, edge: int = 96) -> str:
-    """Shrink the middle plane to `edge` pixels and return it as base64 PNG text."""
-    picture = Image.fromarray(middle_plane(planes))
-    picture.thumbnail((edge, edge))
+def thumbnail(channels: Channels, edge: int = 96) -> str:
+    """Shrink the middle channel to `edge` pixels and return it as base64 PNG text."""
+    image = Image.fromarray(middle_channel(channels))
+    image.thumbnail((edge, edge))
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def signature(planes: Planes, edge: int = 32) -> str:
-    """Shrink three planes of a stack (or a picture) to `edge` pixels: base64 of 1 or 3 x edge x edge bytes.
+def signature(channels: Channels, edge: int = 32) -> str:
+    """Shrink three channels of a stack (or a image) to `edge` pixels: base64 of 1 or 3 x edge x edge bytes.
 
     Copies that were scaled, shaded or compressed again are told from other scans by how well these correlate.
     """
-    chosen = [middle_plane(planes)]
-    if planes.shape[0] > 3:
-        chosen = [planes[round(share * (planes.shape[0] - 1))] for share in (0.25, 0.5, 0.75)]
-    small = [np.asarray(Image.fromarray(plane).resize((edge, edge), Image.Resampling.BOX)) for plane in chosen]
+    chosen = [middle_channel(channels)]
+    if channels.shape[0] > 3:
+        chosen = [channels[round(share * (channels.shape[0] - 1))] for share in (0.25, 0.5, 0.75)]
+    small = [np.asarray(Image.fromarray(channel).resize((edge, edge), Image.Resampling.BOX)) for channel in chosen]
     return base64.b64encode(np.stack(small).tobytes()).decode()
 
 
@@ -72,14 +72,14 @@ def read_signatures(column: Sequence[str]) -> NDArray[np.float32]:
     return np.stack(rows).astype(np.float32)
 
 
-def intensity_statistics(planes: Planes) -> dict[str, float]:
+def intensity_statistics(channels: Channels) -> dict[str, float]:
     """Describe the grey values of a prepared case: what a scanner might be recognised by."""
-    values = planes.astype(np.float32)
+    values = channels.astype(np.float32)
     shares = np.percentile(values, QUANTILES)
     names = [f"intensity_p{quantile}" for quantile in QUANTILES]
     return {
         "intensity_mean": round(float(values.mean()), 4),
         "intensity_sd": round(float(values.std()), 4),
-        "intensity_black": round(float((planes == 0).mean()), 4),
+        "intensity_black": round(float((channels == 0).mean()), 4),
         **{name: float(share) for name, share in zip(names, shares, strict=True)},
     }

@@ -37,7 +37,7 @@ def limits(voxels: NDArray[Any], intensity: Intensity) -> tuple[Window, ...]:
     Returns
     -------
     tuple of (low, high)
-        One for each plane that is made.
+        One for each channel that is made.
     """
     if isinstance(intensity, tuple):
         return intensity

@@ -1,4 +1,4 @@
-"""Where the stored planes of a case lie in its scan, so that a map on the planes can be laid back over the scan."""
+"""Where the stored channels of a case lie in its scan, so that a map on the channels can be laid back over the scan."""
 
 import json
 from dataclasses import dataclass
@@ -8,21 +8,21 @@ from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
 Affine = NDArray[np.float64]
-Planes = NDArray[np.uint8]
+Channels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Placement:
-    """The way from stored planes to the scan's own grid.
+    """The way from stored channels to the scan's own grid.
 
     Attributes
     ----------
     scan_shape : (X, Y, Z)
-        As stored in the file; (1, rows, columns) for a picture.
+        As stored in the file; (1, rows, columns) for a image.
     scan_affine : (4, 4)
-        Voxel index of the scan to RAS+ millimetres; the identity for a picture.
+        Voxel index of the scan to RAS+ millimetres; the identity for a image.
     to_scan : (4, 4)
-        Index (slice, row, column) of a stored plane to the voxel index of the scan.
+        Index (slice, row, column) of a stored channel to the voxel index of the scan.
     """
 
     scan_shape: tuple[int, int, int]
@@ -35,12 +35,12 @@ class Placement:
         return json.dumps(values, separators=(",", ":"))
 
     def on_scan(self, stored: NDArray[np.float32], outside: float = 0.0) -> NDArray[np.float32]:
-        """Lay a map on the stored planes back over the scan's own grid, by linear interpolation.
+        """Lay a map on the stored channels back over the scan's own grid, by linear interpolation.
 
         Parameters
         ----------
         stored : (slices, rows, columns)
-            A saliency map, or the planes of one window.
+            A saliency map, or the channels of one window.
         outside : float
             What voxels get that were cut off.
 
@@ -67,12 +67,12 @@ class Prepared:
 
     Attributes
     ----------
-    planes : (C, image_size, image_size) uint8
+    channels : (C, image_size, image_size) uint8
         Volume: axial, feet first, the patient's front up and right side on the left; the windows of a slice
-        follow each other. Picture: its channels.
+        follow each other. Image: its channels.
     placement : Placement
         The way back to the scan's own grid.
     """
 
-    planes: Planes
+    channels: Channels
     placement: Placement

@@ -1,4 +1,4 @@
-"""Deterministic preprocessing: from a file as sent to stored planes of one size and scale, case by case."""
+"""Deterministic preprocessing: from a file as sent to stored channels of one size and scale, case by case."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation.brain_fit import NotAHead
 from pipeline.imaging.preparation.deface import deface
-from pipeline.imaging.preparation.images import prepare_picture
+from pipeline.imaging.preparation.images import prepare_image
 from pipeline.imaging.preparation.placement import Prepared
 from pipeline.imaging.preparation.volumes import prepare_volume
 from pipeline.imaging.reading.scan import STRICT, Policy, Scan, Unreadable
@@ -77,7 +77,7 @@ def without_face(scan: Scan) -> NDArray[Any]:
 
 
 def prepare(scan: Scan, geometry: Geometry) -> Prepared:
-    """Turn a scan into its stored planes.
+    """Turn a scan into its stored channels.
 
     Parameters
     ----------
@@ -86,4 +86,4 @@ def prepare(scan: Scan, geometry: Geometry) -> Prepared:
     geometry : Geometry
         The resolved grid of the cohort.
     """
-    return (prepare_volume if geometry.kind == "volume" else prepare_picture)(scan, geometry)
+    return (prepare_volume if geometry.kind == "volume" else prepare_image)(scan, geometry)

@@ -1,4 +1,4 @@
-"""Stored planes of a volume, made one by one.
+"""Stored channels of a volume, made one by one.
 
 The volume is oriented by views; then two slices are scaled and mixed, and two small matrices resample their rows and
 columns. No second volume is ever made. Each step has its twin among MONAI's transforms
@@ -15,7 +15,7 @@ from scipy.ndimage import affine_transform
 
 from pipeline.imaging.geometry import Geometry, Window
 from pipeline.imaging.preparation.intensity import grey, limits, otsu_threshold, scaled
-from pipeline.imaging.preparation.placement import Affine, Placement, Planes, Prepared
+from pipeline.imaging.preparation.placement import Affine, Channels, Placement, Prepared
 from pipeline.imaging.reading.scan import Scan
 
 Floats = NDArray[np.float32]
@@ -63,7 +63,7 @@ class Axis:
 
 
 def prepare_volume(scan: Scan, geometry: Geometry) -> Prepared:
-    """Turn a volume into its stored planes."""
+    """Turn a volume into its stored channels."""
     voxels, affine, to_file = _straight(grey(scan.voxels), scan.affine)
     orientation = nib.io_orientation(affine)
     ras = nib.orientations.apply_orientation(voxels, orientation)
@@ -74,9 +74,9 @@ def prepare_volume(scan: Scan, geometry: Geometry) -> Prepared:
     sizes = (geometry.image_size, geometry.image_size, geometry.depth)
     spacing = geometry.spacing or (1.0, 1.0, 1.0)
     axes = [stored_axis(*values) for values in zip(sizes, (b.stop - b.start for b in box), zooms, spacing, strict=True)]
-    planes = _resampled(ras[tuple(box)], axes, windows)
-    ras_index = _from_planes(axes, [b.start for b in box])
-    return Prepared(planes, Placement(scan.voxels.shape[1:], scan.affine, to_file @ inverse @ ras_index))
+    channels = _resampled(ras[tuple(box)], axes, windows)
+    ras_index = _from_channels(axes, [b.start for b in box])
+    return Prepared(channels, Placement(scan.voxels.shape[1:], scan.affine, to_file @ inverse @ ras_index))
 
 
 def stored_axis(points: int, size: int, zoom: float, spacing: float) -> Axis:
@@ -98,25 +98,25 @@ def stored_axis(points: int, size: int, zoom: float, spacing: float) -> Axis:
     return Axis(first * step, step, slice(begin, begin + min(available, points)), size, points)
 
 
-def _resampled(volume: NDArray[Any], axes: list[Axis], windows: tuple[Window, ...]) -> Planes:
-    """Make the stored planes one by one, from feet to head, front up and right side on the left."""
+def _resampled(volume: NDArray[Any], axes: list[Axis], windows: tuple[Window, ...]) -> Channels:
+    """Make the stored channels one by one, from feet to head, front up and right side on the left."""
     across, needed_x = axes[0].matrix()
     along, needed_y = axes[1].matrix()
     to_columns, to_rows = np.ascontiguousarray(across[::-1].T), np.ascontiguousarray(along[::-1])
     lower, upper, weights = axes[2].neighbours()
-    planes = np.zeros((axes[2].points, len(windows), axes[1].points, axes[0].points), dtype=np.uint8)
+    channels = np.zeros((axes[2].points, len(windows), axes[1].points, axes[0].points), dtype=np.uint8)
     needed = volume[needed_x, needed_y]
     for place, (below, above, weight) in enumerate(zip(lower, upper, weights, strict=True), axes[2].inside.start):
         for number, window in enumerate(windows):
             mixed = scaled(needed[:, :, below].T, window)
             if weight > 0:
                 mixed += weight * (scaled(needed[:, :, above].T, window) - mixed)
-            planes[place, number] = np.rint(to_rows @ mixed @ to_columns)
-    return planes.reshape(-1, axes[1].points, axes[0].points)
+            channels[place, number] = np.rint(to_rows @ mixed @ to_columns)
+    return channels.reshape(-1, axes[1].points, axes[0].points)
 
 
-def _from_planes(axes: list[Axis], corner: list[int]) -> Affine:
-    """Map (slice, row, column) of the stored planes to the voxel of the oriented scan."""
+def _from_channels(axes: list[Axis], corner: list[int]) -> Affine:
+    """Map (slice, row, column) of the stored channels to the voxel of the oriented scan."""
     x, y, z = axes
     mapping = np.zeros((4, 4))
     mapping[0, 2], mapping[0, 3] = -x.step, corner[0] + x.start + x.step * (x.points - 1)

@@ -67,7 +67,7 @@ def read_header(path: Path, policy: Policy) -> Header:
 
 
 def read_scan(path: Path, policy: Policy) -> Scan:
-    """Read a series as a volume, or a single image as a picture."""
+    """Read a series as a volume, or a single image as a image."""
     images = _images(path)
     header, stacked = _described(images, policy)
     with warnings.catch_warnings():
@@ -75,7 +75,7 @@ def read_scan(path: Path, policy: Policy) -> Scan:
         if _is_mosaic(images[0][1]):
             return _mosaic(images, header, policy)
         if stacked is None:
-            return _picture(images, header, policy)
+            return _image(images, header, policy)
         return _volume(dict(images), stacked, header, policy)
 
 
@@ -167,8 +167,8 @@ def _modality_values(values: NDArray[Any], group: list[Any]) -> NDArray[Any]:
     for fields in group:
         if fields.get("ModalityLUTSequence"):
             return np.asarray(apply_modality_lut(values, fields))
-        inner = fields.get("PixelValueTransformationSequence")
-        source = inner[0] if inner else fields
+        validation = fields.get("PixelValueTransformationSequence")
+        source = validation[0] if validation else fields
         if "RescaleSlope" in source:
             slope, intercept = float(source.RescaleSlope), float(source.get("RescaleIntercept", 0))
             return (
@@ -205,7 +205,7 @@ def _evenly(values: NDArray[Any], stacked: Stack) -> NDArray[Any]:
     return values[..., upper - 1] * (1 - weight) + values[..., upper] * weight
 
 
-def _picture(images: list[tuple[Path, Any]], header: Header, policy: Policy) -> Scan:
+def _image(images: list[tuple[Path, Any]], header: Header, policy: Policy) -> Scan:
     frames = [
         frame if frame.ndim == 3 else compact(_modality_values(frame, [fields]))[..., np.newaxis]
         for file, fields in images

@@ -1,6 +1,6 @@
 """Puts the slices of a DICOM series in order: one grid in space, and what is missing or stands twice in it.
 
-Geometry after DICOM PS3.3, C.7.6.2.1.1 (Image Plane) and C.7.6.16.2 (functional groups); patient coordinates are
+Geometry after DICOM PS3.3, C.7.6.2.1.1 (Image Channel) and C.7.6.16.2 (functional groups); patient coordinates are
 turned from DICOM's LPS+ to RAS+.
 """
 
@@ -23,7 +23,7 @@ TILT_DEGREES = 0.5
 
 @dataclass(frozen=True)
 class Slice:
-    """One image plane.
+    """One image channel.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class Stack:
 
 
 def slices_of(file: Path, fields: Any) -> Iterator[Slice]:
-    """Give the planes that a DICOM file places in space; none where it places none.
+    """Give the channels that a DICOM file places in space; none where it places none.
 
     Parameters
     ----------

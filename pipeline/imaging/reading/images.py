@@ -1,4 +1,4 @@
-"""Reads PNG, JPEG and TIFF pictures; rows stay rows, and the way up is the one that the file states."""
+"""Reads PNG, JPEG and TIFF images; rows stay rows, and the way up is the one that the file states."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,39 +22,39 @@ Image.MAX_IMAGE_PIXELS = None  # `Policy.max_voxels` is the limit
 
 def read_header(path: Path, policy: Policy) -> Header:
     """Read size, channels and depth; no pixels."""
-    with Image.open(path) as picture:
-        return _described(picture, policy)
+    with Image.open(path) as image:
+        return _described(image, policy)
 
 
 def read_scan(path: Path, policy: Policy) -> Scan:
     """Read the pixels; a PNG's checksums are verified, EXIF orientation is applied."""
-    with Image.open(path) as picture:
-        if picture.format == "PNG":
-            picture.verify()  # reads all checksums, and the picture cannot be used afterwards
-    with Image.open(path) as picture:
-        header = _described(picture, policy)
-        frames = [_pixels(frame) for frame in ImageSequence.Iterator(picture)]
+    with Image.open(path) as image:
+        if image.format == "PNG":
+            image.verify()  # reads all checksums, and the image cannot be used afterwards
+    with Image.open(path) as image:
+        header = _described(image, policy)
+        frames = [_pixels(frame) for frame in ImageSequence.Iterator(image)]
     if len(frames) == 1:
         return Scan(frames[0], np.eye(4), header)
     values, finding = pick_frame(np.stack(frames, axis=-1), policy)
     return Scan(compact(values), np.eye(4), replace(header, findings=(finding,)))
 
 
-def _described(picture: Image.Image, policy: Policy) -> Header:
-    frames = getattr(picture, "n_frames", 1)
+def _described(image: Image.Image, policy: Policy) -> Header:
+    frames = getattr(image, "n_frames", 1)
     refuse_frames(frames, policy)
-    rows, columns = picture.height, picture.width
-    if picture.getexif().get(EXIF_ORIENTATION) in ROTATED:
+    rows, columns = image.height, image.width
+    if image.getexif().get(EXIF_ORIENTATION) in ROTATED:
         rows, columns = columns, rows
     refuse_size((rows, columns, frames), policy)
-    deep = picture.mode.startswith(("I", "F"))
-    channels = {"L": 1, "LA": 1, "1": 1, "RGBA": 4}.get(picture.mode, 1 if deep else 3)
+    deep = image.mode.startswith(("I", "F"))
+    channels = {"L": 1, "LA": 1, "1": 1, "RGBA": 4}.get(image.mode, 1 if deep else 3)
     return Header((rows, columns), channels, (1.0, 1.0), 16 if deep else 8)
 
 
-def _pixels(picture: Image.Image) -> NDArray[Any]:
+def _pixels(image: Image.Image) -> NDArray[Any]:
     """Give (C, rows, columns); palettes, CMYK and YCbCr become RGB, grey with transparency becomes grey."""
-    upright = ImageOps.exif_transpose(picture)
+    upright = ImageOps.exif_transpose(image)
     if upright.mode in ("LA", "1"):
         upright = upright.convert("L")
     elif not upright.mode.startswith(AS_STORED):

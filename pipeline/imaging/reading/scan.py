@@ -53,7 +53,7 @@ class Policy:
     Attributes
     ----------
     frames : {"refuse", "first", "mean"}
-        Of a file with several volumes (4D) or several pictures.
+        Of a file with several volumes (4D) or several images.
     affine_conflict : {"refuse", "sform", "qform"}
         Of a NIfTI file whose two affines differ.
     unknown_orientation : {"refuse", "assume"}
@@ -88,11 +88,11 @@ class Header:
     Attributes
     ----------
     shape : tuple of int
-        Volume: voxels from left to right, back to front, feet to head. Picture: (rows, columns).
+        Volume: voxels from left to right, back to front, feet to head. Image: (rows, columns).
     channels : int
-        1, 3 or 4 for a picture, 1 or 3 for a volume.
+        1, 3 or 4 for a image, 1 or 3 for a volume.
     spacing : tuple of float
-        Millimetres a voxel along the same axes; ones for a picture that states none.
+        Millimetres a voxel along the same axes; ones for a image that states none.
     bits : int
         Bits a sample.
     modality : str
@@ -110,7 +110,7 @@ class Header:
 
     @property
     def is_volume(self) -> bool:
-        """Tell a volume from a picture."""
+        """Tell a volume from a image."""
         return len(self.shape) == 3
 
 
@@ -120,11 +120,11 @@ class Scan:
 
     Attributes
     ----------
-    voxels : (C, X, Y, Z) for a volume, (C, rows, columns) for a picture
+    voxels : (C, X, Y, Z) for a volume, (C, rows, columns) for a image
         In the scan's own units (Hounsfield units for CT): whole numbers stay whole (uint8, int16, int32),
         all else is float32. Axes as stored.
     affine : (4, 4) float64
-        Voxel index to RAS+ millimetres; the identity for a picture.
+        Voxel index to RAS+ millimetres; the identity for a image.
     header : Header
     """
 
@@ -187,12 +187,12 @@ def refuse_size(shape: tuple[int, ...], policy: Policy) -> None:
 
 
 def pick_frame(frames: NDArray[Any], policy: Policy) -> tuple[NDArray[Any], Finding]:
-    """Take one volume or picture of several, as the policy says.
+    """Take one volume or image of several, as the policy says.
 
     Parameters
     ----------
     frames : (..., T)
-        T volumes or pictures, T > 1.
+        T volumes or images, T > 1.
     """
     count = frames.shape[-1]
     refuse_frames(count, policy)
@@ -205,7 +205,7 @@ def pick_frame(frames: NDArray[Any], policy: Policy) -> tuple[NDArray[Any], Find
 def refuse_frames(count: int, policy: Policy) -> None:
     """Refuse several frames unless the policy says which to take."""
     if count > 1 and policy.frames == "refuse":
-        raise Unreadable("frames", f"it holds {count} volumes or pictures, not one", "cohort.reading.frames")
+        raise Unreadable("frames", f"it holds {count} volumes or images, not one", "cohort.reading.frames")
 
 
 def compact(values: NDArray[Any]) -> NDArray[Any]:

@@ -40,7 +40,7 @@ def read_cohort_table(folder: Path, covariates: Sequence[str] = (), columns: Seq
     covariates : sequence of str
         Further columns that are wanted, as numbers (see `as_numbers`).
     columns : sequence of str
-        Further columns by which figures are told apart, as text (see `as_told_apart`).
+        Further columns by which metrics are told apart, as text (see `as_told_apart`).
 
     Returns
     -------

@@ -12,7 +12,7 @@ from pipeline.imaging.reading.dicom import files_in, is_dicom
 from pipeline.imaging.reading.volumes import is_readable
 from pipeline.imaging.tables.cohort_table import TABLE, BadTable
 
-Kind = Literal["volume", "picture"]
+Kind = Literal["volume", "image"]
 IMAGE = ("image", "scan")  # the column that names the file: as in cohort.csv, or as in our own results
 KNOWN = {"case": ("case_id", "case"), "patient": ("patient_id", "patient"), "site": ("site",)}
 
@@ -44,8 +44,8 @@ def list_scans(path: Path, kind: Kind) -> list[Listed]:
     path : Path
         A file (of any kind: what cannot be read is refused when it is read); a folder with a DICOM series; a folder
         of scans, with all below it; a folder with a cohort.csv, or any table (.csv) with a column `image`.
-    kind : {"volume", "picture"}
-        What the model takes: to one that takes pictures, every DICOM file is a scan of its own.
+    kind : {"volume", "image"}
+        What the model takes: to one that takes images, every DICOM file is a scan of its own.
 
     Raises
     ------

@@ -91,7 +91,7 @@ def fit_channels(kernel: Tensor, in_channels: int) -> Tensor:
 def preprocessing_of(name: str, colour: bool = True) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Look up the mean and standard deviation, of channels in [0, 1], that timm's weights were trained with.
 
-    Three of each for pictures in colour; grey planes, however many, share one.
+    Three of each for images in colour; grey channels, however many, share one.
     """
     config: Any = timm.get_pretrained_cfg(name)
     mean, std = (config.mean, config.std) if config else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

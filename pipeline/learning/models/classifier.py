@@ -1,7 +1,7 @@
 """The network: one case in, one vector of logits out, whatever the case is made of.
 
-A case is a stack of planes (B, P, H, W) with grey values from 0 to 255. It is cut into instances of a few planes
-each: a picture is one instance of its colour channels, a volume is a bag of instances of three neighbouring
+A case is a stack of channels (B, P, H, W) with grey values from 0 to 255. It is cut into instances of a few channels
+each: a image is one instance of its colour channels, a volume is a bag of instances of three neighbouring
 slices. The encoder looks at each instance, attention weighs them, a linear head decides.
 """
 
@@ -21,7 +21,7 @@ from pipeline.learning.models.heads import Kind, build_head
 from pipeline.learning.models.probe import Probe
 from pipeline.learning.models.sites import PerSite, SiteValues, varying
 from pipeline.learning.models.tent import adapted
-from pipeline.learning.models.tta import Look, looks_at
+from pipeline.learning.models.tta import View, augmented_views
 
 
 class AttentionPool(nn.Module):
@@ -64,7 +64,7 @@ class Activations:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ModelOutput:
     """What the network made of a batch of cases.
 
     Attributes
@@ -89,11 +89,11 @@ class Classifier(nn.Module):
     encoder : str or Encoder
         A timm name (random weights), or an encoder at hand.
     in_channels : int
-        Planes of an instance; of a volume that is seen whole, its intensity windows.
+        Channels of an instance; of a volume that is seen whole, its intensity windows.
     n_classes : int
         Number of logits, at least 2.
     mean, std : sequence of float
-        Of the encoder's pretraining, for grey values in [0, 1]; one value, or one per plane of an instance.
+        Of the encoder's pretraining, for grey values in [0, 1]; one value, or one per channel of an instance.
     pooled_stages : int
         How many of the encoder's last stages give features.
     filter_depth : int
@@ -106,17 +106,17 @@ class Classifier(nn.Module):
     per_site : {"normalisation", "features"}, optional
         What differs between sites.
     site : str, optional
-        Where the cases come from that are judged next; see `at`.
+        Where the cases come from that are evaluated next; see `at`.
     test_time_steps, test_time_rate : int, float
-        Of the adaptation to every single case before it is judged (`methods/tent.py`); 0 steps is none.
+        Of the adaptation to every single case before it is evaluated (`methods/tent.py`); 0 steps is none.
     head : {"linear", "ordinal", "neighbours"}
         How features become logits, see `heads`.
     neighbours_of : int
         Training cases that a head of neighbours remembers.
     findings : bool
         Whether the logits are of findings, each by itself.
-    looks : sequence of {"mirror", "crops"}
-        Further looks at a case when it is judged (`looks.py`); its logits are the mean over all of them.
+    tta : sequence of {"mirror", "crops"}
+        Test-time augmentation: views of a case (`tta.py`) whose logits are averaged with its own.
     """
 
     mean: Tensor
@@ -142,7 +142,7 @@ class Classifier(nn.Module):
         head: Kind = "linear",
         neighbours_of: int = 0,
         findings: bool = False,
-        looks: Sequence[Look] = (),
+        tta: Sequence[View] = (),
     ) -> None:
         super().__init__()
         if isinstance(encoder, str):
@@ -152,7 +152,7 @@ class Classifier(nn.Module):
         self.attention = AttentionPool(self.encoder.width)
         self.head: Any = build_head(head, self.encoder.width, n_classes, neighbours_of, findings)
         self.n_classes = n_classes
-        self.looks = tuple(looks)
+        self.tta = tuple(tta)
         self.in_channels = in_channels
         self.filter_depth = filter_depth
         self.test_time_steps = test_time_steps
@@ -169,56 +169,56 @@ class Classifier(nn.Module):
         """Where the network lies."""
         return self.centre.device
 
-    def forward(self, planes: Tensor) -> Tensor:
-        """Turn planes (B, P, H, W), grey values 0 to 255, into logits (B, n_classes)."""
-        return self.look(planes).logits
+    def forward(self, channels: Tensor) -> Tensor:
+        """Turn channels (B, P, H, W), grey values 0 to 255, into logits (B, n_classes)."""
+        return self.look(channels).logits
 
     def at(self, site: str | None) -> None:
         """Take the values of a site; None or an unknown one takes those that all unknown sites share."""
         self.site = site
         self.of_site.put(site, dict(self.named_buffers()))
 
-    def look(self, planes: Tensor) -> Judgement:
-        """Judge planes (B, P, H, W), every case after adaptation to it alone where that is on."""
+    def look(self, channels: Tensor) -> ModelOutput:
+        """Evaluate channels (B, P, H, W), every case after adaptation to it alone where that is on."""
         if not self.test_time_steps:
-            return self._judgement(planes)
+            return self._output(channels)
         found, settings = [], (self.test_time_steps, self.test_time_rate)
-        for case in planes.split(1):
-            with adapted(self, case, *settings, judge=lambda one: self._judgement(one).logits):
-                found.append(self._judgement(case))
+        for case in channels.split(1):
+            with adapted(self, case, *settings, evaluate=lambda one: self._output(one).logits):
+                found.append(self._output(case))
         parts = [[getattr(one, name) for one in found] for name in ("logits", "features", "attention")]
-        return Judgement(*map(torch.cat, parts))
+        return ModelOutput(*map(torch.cat, parts))
 
-    def _judgement(self, planes: Tensor) -> Judgement:
-        features, attention = self.attention(self.features(self.activations(planes)))
-        logits = [self.head(features), *map(self._logits, looks_at(planes, self.looks))]
-        return Judgement(torch.stack(logits).mean(dim=0), features, attention)
+    def _output(self, channels: Tensor) -> ModelOutput:
+        features, attention = self.attention(self.features(self.activations(channels)))
+        logits = [self.head(features), *map(self._logits, augmented_views(channels, self.tta))]
+        return ModelOutput(torch.stack(logits).mean(dim=0), features, attention)
 
-    def _logits(self, planes: Tensor) -> Tensor:
-        return self.judge(self.activations(planes))
+    def _logits(self, channels: Tensor) -> Tensor:
+        return self.evaluate(self.activations(channels))
 
-    def instances(self, planes: Tensor) -> Tensor:
-        """Cut planes (B, P, H, W) into instances, scaled as the encoder expects.
+    def instances(self, channels: Tensor) -> Tensor:
+        """Cut channels (B, P, H, W) into instances, scaled as the encoder expects.
 
         Returns
         -------
         (B * S, in_channels, H, W) Tensor
             A three-dimensional encoder gets (B, in_channels, P / in_channels, H, W).
         """
-        planes = planes.float() if self.harmoniser is None else self.harmoniser(planes)
-        batch, count, height, width = planes.shape
-        cut = planes.reshape(batch * count // self.in_channels, self.in_channels, height, width)
+        channels = channels.float() if self.harmoniser is None else self.harmoniser(channels)
+        batch, count, height, width = channels.shape
+        cut = channels.reshape(batch * count // self.in_channels, self.in_channels, height, width)
         scaled: Tensor = (cut / 255 - self.mean) / self.std
         if self.filter_depth > 1:
             scaled = scaled.reshape(batch, -1, *scaled.shape[1:]).transpose(1, 2)
         return channels_last(scaled)
 
-    def activations(self, planes: Tensor, last: int | None = None) -> Activations:
-        """Run the first `last` stages (None: all) on every instance of planes (B, P, H, W)."""
+    def activations(self, channels: Tensor, last: int | None = None) -> Activations:
+        """Run the first `last` stages (None: all) on every instance of channels (B, P, H, W)."""
         self.at(self.site)
-        images = self.instances(planes)
+        images = self.instances(channels)
         maps, pooled = self.encoder.run(images, images.new_zeros(len(images), 0), last=last)
-        bag = (len(planes), len(images) // len(planes))
+        bag = (len(channels), len(images) // len(channels))
         return Activations(maps.reshape(*bag, *maps.shape[1:]), pooled.reshape(*bag, pooled.shape[1]))
 
     def features(self, activations: Activations, first: int | None = None) -> Tensor:
@@ -229,7 +229,7 @@ class Classifier(nn.Module):
         standardised = (pooled - self.centre) / self.spread
         return standardised.reshape(*activations.maps.shape[:2], self.encoder.width)
 
-    def judge(self, activations: Activations, first: int | None = None) -> Tensor:
+    def evaluate(self, activations: Activations, first: int | None = None) -> Tensor:
         """Turn activations before stage `first` into logits (B, n_classes)."""
         pooled, _ = self.attention(self.features(activations, first))
         logits: Tensor = self.head(pooled)
@@ -277,4 +277,4 @@ class Tail(nn.Module):
 
     def forward(self, maps: Tensor, pooled: Tensor) -> Tensor:
         """Turn activations, maps (B, S, C, h, w) and pooled (B, S, w), into logits (B, n_classes)."""
-        return self.network.judge(Activations(maps, pooled), self.first)
+        return self.network.evaluate(Activations(maps, pooled), self.first)

@@ -1,4 +1,4 @@
-"""Several networks that judge as one: the mean of their logits, which is calibrated after it is taken."""
+"""Several networks that evaluate as one: the mean of their logits, which is calibrated after it is taken."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ class Ensemble(nn.Module):
     Parameters
     ----------
     members : sequence of mapping
-        Arguments of `Classifier`, one mapping per member; the same classes and planes throughout.
+        Arguments of `Classifier`, one mapping per member; the same classes and channels throughout.
 
     Raises
     ------
@@ -32,12 +32,12 @@ class Ensemble(nn.Module):
             raise ValueError("an ensemble needs members, all of the same classes")
         self.members = nn.ModuleList(Classifier(**one) for one in members)
 
-    def forward(self, planes: Tensor) -> Tensor:
-        """Turn planes (B, P, H, W), grey values 0 to 255, into logits (B, n_classes) float32.
+    def forward(self, channels: Tensor) -> Tensor:
+        """Turn channels (B, P, H, W), grey values 0 to 255, into logits (B, n_classes) float32.
 
         The mean is taken in float64 and then rounded, so that the order of the members does not show.
         """
-        return mean_of([member(planes) for member in self.members])
+        return mean_of([member(channels) for member in self.members])
 
     def at(self, site: str | None) -> None:
         """Let every member take the values of a site; a member that does not know it takes those all unknown share."""

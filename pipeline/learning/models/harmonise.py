@@ -20,13 +20,13 @@ WHITE = 255
 Landmarks = NDArray[np.float64]
 
 
-def landmarks(planes: NDArray[np.uint8], percentiles: Sequence[int], groups: int = 1) -> Landmarks:
-    """Find percentiles (0 to 100) of what lies above the lowest value of each group of planes: (groups, L).
+def landmarks(channels: NDArray[np.uint8], percentiles: Sequence[int], groups: int = 1) -> Landmarks:
+    """Find percentiles (0 to 100) of what lies above the lowest value of each group of channels: (groups, L).
 
-    Plane p of planes (P, H, W) is of group p % groups: 1 for slices, the number of windows for windowed slices, 3 for
-    colours. The bright ground of a colour picture is foreground. A group without foreground has its one value only.
+    Channel p of channels (P, H, W) is of group p % groups: 1 for slices, the number of windows for windowed slices, 3
+    for colours. The bright ground of a colour image is foreground. A group without foreground has its one value only.
     """
-    hundredths, _ = _percentiles(_by_group(torch.tensor(planes)[None], groups), torch.tensor(percentiles))
+    hundredths, _ = _percentiles(_by_group(torch.tensor(channels)[None], groups), torch.tensor(percentiles))
     return np.asarray(hundredths[0].numpy() / 100)
 
 
@@ -64,7 +64,7 @@ class Harmoniser(nn.Module):
     Parameters
     ----------
     percentiles, standard : sequence of int (L,), nested sequence of float (G, L)
-        Of the landmarks, and `standard_scale` of G groups of planes.
+        Of the landmarks, and `standard_scale` of G groups of channels.
     strength : float
         In [0, 1]; 0 leaves every value as it is, to the bit.
     """
@@ -80,12 +80,12 @@ class Harmoniser(nn.Module):
         self.register_buffer("percentiles", torch.tensor(percentiles), persistent=False)
         self.register_buffer("standard", torch.tensor(standard, dtype=torch.float32), persistent=False)
 
-    def forward(self, planes: Tensor) -> Tensor:
-        """Map planes (B, P, H, W), rounded to whole numbers from 0 to 255, to float32; no gradient passes."""
+    def forward(self, channels: Tensor) -> Tensor:
+        """Map channels (B, P, H, W), rounded to whole numbers from 0 to 255, to float32; no gradient passes."""
         if self.strength == 0:
-            return planes.float()
-        values = _by_group(planes, len(self.standard))
-        mapped: Tensor = self._table(values).gather(-1, values).unflatten(-1, (-1, *planes.shape[2:]))
+            return channels.float()
+        values = _by_group(channels, len(self.standard))
+        mapped: Tensor = self._table(values).gather(-1, values).unflatten(-1, (-1, *channels.shape[2:]))
         return mapped.transpose(1, 2).flatten(1, 2)
 
     def _table(self, values: Tensor) -> Tensor:
@@ -101,9 +101,9 @@ class Harmoniser(nn.Module):
         return torch.where(changes, mixed.clamp(max=WHITE).maximum(lowest), grey.float())
 
 
-def _by_group(planes: Tensor, groups: int) -> Tensor:
-    """Lay the planes (B, P, H, W) of each group side by side (B, G, N), as whole numbers from 0 to 255."""
-    whole: Tensor = planes.clamp(0, WHITE).round_().long().unflatten(1, (-1, groups))
+def _by_group(channels: Tensor, groups: int) -> Tensor:
+    """Lay the channels (B, P, H, W) of each group side by side (B, G, N), as whole numbers from 0 to 255."""
+    whole: Tensor = channels.clamp(0, WHITE).round_().long().unflatten(1, (-1, groups))
     return whole.transpose(1, 2).flatten(2)
 
 

@@ -1,10 +1,10 @@
-"""Turns a convolutional encoder of pictures into one of volumes that starts where the pictures' one ended.
+"""Turns a convolutional encoder of images into one of volumes that starts where the images' one ended.
 
 "Inflation" (Carreira & Zisserman 2017, "Quo vadis, action recognition?", section 2.4, there I3D): a filter is
 repeated along the new axis and divided by the number of repeats, so that a stack of equal slices gives the features
 of its slice. Differences from the paper: the axis is depth, not time; it has stride 1 throughout, since a volume has
 few slices and they are far apart, so every stage keeps all of them; filters are `depth` slices deep however wide they
-are, and those that cut a picture into patches (even widths) one slice deep; beyond its ends a volume repeats its
+are, and those that cut a image into patches (even widths) one slice deep; beyond its ends a volume repeats its
 outer slices, for zeros there would not look like equal slices; pooling stays within a slice until the last mean.
 """
 
@@ -28,7 +28,7 @@ TOLERANCE = 1e-3
 
 
 class DepthConv(nn.Conv3d):
-    """A convolution over slices and within them, with the padding of the one in a plane that it came from.
+    """A convolution over slices and within them, with the padding of the one in a channel that it came from.
 
     weight[o, i, z, y, x] = weight2d[o, i, y, x] / depth.
 
@@ -70,7 +70,7 @@ class DepthConv(nn.Conv3d):
 
 
 def _as_slices(volumes: Tensor) -> Tensor:
-    """Turn volumes (N, C, D, H, W) into a batch of pictures (N D, C, H, W); with channels last nothing is copied."""
+    """Turn volumes (N, C, D, H, W) into a batch of images (N D, C, H, W); with channels last nothing is copied."""
     return volumes.transpose(1, 2).flatten(0, 1)
 
 
@@ -80,7 +80,7 @@ def _as_volumes(slices: Tensor, batch: int) -> Tensor:
 
 
 class Within(nn.Module):
-    """A pooling of a plane, within every slice: the slices pass for pictures of a batch."""
+    """A pooling of a channel, within every slice: the slices pass for images of a batch."""
 
     def __init__(self, flat: nn.Module) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class Within(nn.Module):
 
 
 class Across(nn.Module):
-    """A layer that knows points and the mean of all, no neighbours: the slices pass for rows of one tall picture."""
+    """A layer that knows points and the mean of all, no neighbours: the slices pass for rows of one tall image."""
 
     def __init__(self, flat: nn.Module) -> None:
         super().__init__()

@@ -30,10 +30,10 @@ def fit_neighbours(
     """
     losses, chances = np.zeros(len(COUNTS)), task_of(task)
     for train, test in parts(targets.numpy(), patients, MAX_PARTS, seed, task):
-        judge = NeighboursHead(features.shape[1], targets.shape[1], len(train), head.findings)
+        evaluate = NeighboursHead(features.shape[1], targets.shape[1], len(train), head.findings)
         for number, count in enumerate(COUNTS):
-            judge.remember(features[train], targets[train], count)
-            losses[number] += float(chances.case_losses(judge(features[test]), targets[test]).sum())
+            evaluate.remember(features[train], targets[train], count)
+            losses[number] += float(chances.case_losses(evaluate(features[test]), targets[test]).sum())
     best = COUNTS[int(losses.argmin())]
     head.remember(features.to(head.bank), targets.to(head.targets), best)
     return best

@@ -1,4 +1,4 @@
-"""The cheapest honest classifier: logistic regression on frozen features, its C chosen by inner validation."""
+"""The cheapest honest classifier: logistic regression on frozen features, its C chosen by validation validation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -91,7 +91,7 @@ def out_of_fold_logits(
     balanced: bool,
     seed: int,
 ) -> Floats:
-    """Let each case be judged by a probe that saw no row of its patient, nor chose its C by one.
+    """Let each case be evaluated by a probe that saw no row of its patient, nor chose its C by one.
 
     Where the classes were balanced their prevalence in the training part is put back: subtracting ln w_c undoes the
     weight w_c (Saerens, Latinne, Decaestecker 2002, equation 4), as `finetune` does.
@@ -130,7 +130,7 @@ def out_of_fold_logits(
 def parts(
     targets: NDArray[np.floating], patients: NDArray[np.str_], most: int, seed: int, task: Name
 ) -> list[tuple[Ints, Ints]]:
-    """Deal cases to parts by patient, kinds of cases spread evenly: which rows are trained on and which are judged.
+    """Assign cases to parts by patient, kinds of cases spread evenly; yield training and evaluated rows.
 
     There are as many parts as the rarest kind has patients, `most` at most; none where it has a single one. A case
     with several findings counts for the rarest.
@@ -175,12 +175,12 @@ def _best_c(
     task: Name,
 ) -> float:
     losses = np.zeros(len(CS))
-    dealt = parts(targets, patients, MAX_PARTS, seed, task)
-    for train, test in dealt:
+    assigned = parts(targets, patients, MAX_PARTS, seed, task)
+    for train, test in assigned:
         for number, c in enumerate(CS):
             weight, bias = _fit(scaled[train], targets[train], balanced, task, c)
             losses[number] += _log_losses(scaled[test] @ weight.T, bias, targets[test], task)
-    return CS[int(losses.argmin())] if dealt else 1e-2
+    return CS[int(losses.argmin())] if assigned else 1e-2
 
 
 def _fit(scaled: Floats, targets: NDArray[np.floating], balanced: bool, task: Name, c: float) -> tuple[Floats, Floats]:

@@ -42,26 +42,26 @@ class Saliency:
     attention: Floats
 
 
-class _Judging(nn.Module):
-    """Planes to logits once, without further looks and without adaptation to the case."""
+class _Evaluating(nn.Module):
+    """Channels to logits once, without further looks and without adaptation to the case."""
 
     def __init__(self, network: Classifier) -> None:
         super().__init__()
         self.network = network
         self.train(network.training)  # MONAI puts back the mode that it finds here, through and through
 
-    def forward(self, planes: Tensor) -> Tensor:
-        return self.network.judge(self.network.activations(planes))
+    def forward(self, channels: Tensor) -> Tensor:
+        return self.network.evaluate(self.network.activations(channels))
 
 
 class _OneInstance(nn.Module):
     """One instance of a case, as images (N, C, H, W), to logits (N, C'); the other instances stay what they are."""
 
-    def __init__(self, network: Classifier, planes: Tensor, number: int) -> None:
+    def __init__(self, network: Classifier, channels: Tensor, number: int) -> None:
         super().__init__()
         self.network = network
         self.number = number
-        self.features = network.features(network.activations(planes))
+        self.features = network.features(network.activations(channels))
         self.train(network.training)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class _OneInstance(nn.Module):
         return logits
 
 
-def saliency(network: Classifier, planes: Tensor, asked: int, method: Method = "gradcam") -> Saliency:
+def saliency(network: Classifier, channels: Tensor, asked: int, method: Method = "gradcam") -> Saliency:
     """Find what spoke for a class in a case.
 
     GradCAM whose map is zero everywhere (nothing with a positive gradient was active) gives way to occlusion, as it
@@ -81,24 +81,24 @@ def saliency(network: Classifier, planes: Tensor, asked: int, method: Method = "
     ----------
     network : Classifier
         In evaluation, with the values of the case's site (`Classifier.at`), and with gradients.
-    planes : (1, P, H, W) uint8
+    channels : (1, P, H, W) uint8
     asked : int
         The logit that is asked.
     method : {"gradcam", "occlusion"}
     """
     with torch.no_grad():
-        attention = network.attention(network.features(network.activations(planes)))[1][0].numpy()
+        attention = network.attention(network.features(network.activations(channels)))[1][0].numpy()
     ways = {"gradcam": _gradcam, "occlusion": _occlusion}
     for name in ("gradcam", "occlusion") if method == "gradcam" else ("occlusion",):
-        maps = ways[name](network, planes, asked, attention)
+        maps = ways[name](network, channels, asked, attention)
         if maps is not None and maps.max() > 0:
             whole = len(maps) != len(attention)
             share = maps.sum(axis=(1, 2)) / maps.sum() if whole else attention
             return Saliency(maps / maps.max(), name, share.astype(np.float32))
-    return Saliency(np.zeros((len(attention), *planes.shape[2:]), dtype=np.float32), NO_MAP, attention)
+    return Saliency(np.zeros((len(attention), *channels.shape[2:]), dtype=np.float32), NO_MAP, attention)
 
 
-def _gradcam(network: Classifier, planes: Tensor, asked: int, attention: Floats) -> Floats | None:
+def _gradcam(network: Classifier, channels: Tensor, asked: int, attention: Floats) -> Floats | None:
     """Weight the maps of the first pooled stage by their mean gradients (Selvaraju et al. 2017, equations 1 and 2).
 
     Of all that the head sees, that stage's maps are the last through which everything passes. The deepest ones alone
@@ -107,44 +107,44 @@ def _gradcam(network: Classifier, planes: Tensor, asked: int, attention: Floats)
     from monai.visualize import GradCAM  # here and below: it takes seconds
 
     encoder = network.encoder
-    if encoder.pooled != slice(None) or _is_column(network, planes):
+    if encoder.pooled != slice(None) or _is_column(network, channels):
         return None
     copy = deepcopy(network)  # MONAI never takes its hooks off again
-    found = GradCAM(_Judging(copy), f"network.encoder.stages.{encoder.first_pooled}")
+    found = GradCAM(_Evaluating(copy), f"network.encoder.stages.{encoder.first_pooled}")
     with _quiet():
-        raw: Tensor = found.compute_map(planes, class_idx=asked).detach()
-    size = tuple(planes.shape[2:])
+        raw: Tensor = found.compute_map(channels, class_idx=asked).detach()
+    size = tuple(channels.shape[2:])
     if raw.ndim == 5:  # a volume that is seen whole: (1, 1, D, h, w)
-        depth = planes.shape[1] // network.in_channels
+        depth = channels.shape[1] // network.in_channels
         return interpolate(raw, size=(depth, *size), mode="trilinear")[0, 0].numpy()
     return interpolate(raw, size=size, mode="bilinear")[:, 0].numpy()
 
 
-def _is_column(network: Classifier, planes: Tensor) -> bool:
+def _is_column(network: Classifier, channels: Tensor) -> bool:
     """Tell whether the maps are tokens in one column, without a place in the image."""
     with torch.no_grad():
-        maps = network.activations(planes[..., :64, :64], last=network.encoder.first_pooled + 1).maps
+        maps = network.activations(channels[..., :64, :64], last=network.encoder.first_pooled + 1).maps
     return maps.shape[-1] == 1 and maps.shape[-2] > 1
 
 
-def _occlusion(network: Classifier, planes: Tensor, asked: int, attention: Floats) -> Floats:
+def _occlusion(network: Classifier, channels: Tensor, asked: int, attention: Floats) -> Floats:
     """Hide one patch after the other of the instance that says most (Zeiler and Fergus 2014, section 2.1).
 
     What the logit loses is what the patch said for it. Of a volume that is seen whole, patches go through all slices.
     """
     from monai.visualize import OcclusionSensitivity
 
-    images = planes.reshape(len(attention), -1, *planes.shape[2:]).float()
+    images = channels.reshape(len(attention), -1, *channels.shape[2:]).float()
     with torch.no_grad(), _quiet():
-        judges = [_judge_of(network, planes, number, len(images)) for number in range(len(images))]
-        before = float(judges[0](images[:1])[0, asked])
+        evaluates = [_evaluate_of(network, channels, number, len(images)) for number in range(len(images))]
+        before = float(evaluates[0](images[:1])[0, asked])
         hidden = images.mean(dim=(1, 2, 3), keepdim=True).expand_as(images)
-        without = [float(judge(one[None])[0, asked]) for judge, one in zip(judges, hidden, strict=True)]
+        without = [float(evaluate(one[None])[0, asked]) for evaluate, one in zip(evaluates, hidden, strict=True)]
         number = int(np.argmin(without))
-        judge, image = judges[number], images[number : number + 1]
+        evaluate, image = evaluates[number], images[number : number + 1]
         hide: Any = OcclusionSensitivity(
-            judge,
-            mask_size=max(round(planes.shape[-1] * PATCH), 2),
+            evaluate,
+            mask_size=max(round(channels.shape[-1] * PATCH), 2),
             n_batch=16,
             verbose=False,
             mode="mean_img",
@@ -152,7 +152,7 @@ def _occlusion(network: Classifier, planes: Tensor, asked: int, attention: Float
             activate=False,
         )
         lost = before - np.asarray(hide(image)[0][0, asked])
-    maps = np.zeros((len(attention), *planes.shape[2:]), dtype=np.float32)
+    maps = np.zeros((len(attention), *channels.shape[2:]), dtype=np.float32)
     maps[number] = np.clip(lost, 0, None)
     return maps
 
@@ -165,5 +165,5 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _judge_of(network: Classifier, planes: Tensor, number: int, count: int) -> nn.Module:
-    return _OneInstance(network, planes, number) if count > 1 else _Judging(network)
+def _evaluate_of(network: Classifier, channels: Tensor, number: int, count: int) -> nn.Module:
+    return _OneInstance(network, channels, number) if count > 1 else _Evaluating(network)

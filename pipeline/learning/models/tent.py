@@ -1,4 +1,4 @@
-"""TENT: before a case is judged, the network's normalisation is moved to where it is surer of this one case."""
+"""TENT: before a case is evaluated, the network's normalisation is moved to where it is surer of this one case."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,17 +14,17 @@ NORMALISATIONS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 def tent(network: nn.Module, steps: int, learning_rate: float) -> Callable[[Tensor], Tensor]:
-    """Make a judge of single cases that adapts to each and forgets it: views (V, ...) to logits (V, n_classes).
+    """Make a evaluate of single cases that adapts to each and forgets it: views (V, ...) to logits (V, n_classes).
 
     Arguments as for `adapted`; with steps = 0 it is the network in evaluation mode, to the bit.
     """
 
-    def judge(views: Tensor) -> Tensor:
+    def evaluate(views: Tensor) -> Tensor:
         with adapted(network, views, steps, learning_rate), torch.inference_mode():
             logits: Tensor = network(views)
         return logits
 
-    return judge
+    return evaluate
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def adapted(
     views: Tensor,
     steps: int,
     learning_rate: float,
-    judge: Callable[[Tensor], Tensor] | None = None,
+    evaluate: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[nn.Module]:
     """Hold the network adapted to one case, in evaluation mode; afterwards it is what it was, bit for bit.
 
@@ -55,7 +55,7 @@ def adapted(
         0 leaves the network alone.
     learning_rate : float
         About how far a scale or shift moves in a step.
-    judge : callable, optional
+    evaluate : callable, optional
         From views to the network's logits, where that is not `network(views)`.
     """
     training = [(module, module.training) for module in network.modules()]
@@ -64,7 +64,7 @@ def adapted(
     network.eval()
     try:
         if affine:
-            _descend(judge or network, affine, views, steps, learning_rate)
+            _descend(evaluate or network, affine, views, steps, learning_rate)
         yield network
     finally:
         for value, data, wanted, gradient in before:
@@ -84,14 +84,14 @@ def affine_parameters(network: nn.Module) -> list[nn.Parameter]:
 @torch.inference_mode(False)
 @torch.enable_grad()
 def _descend(
-    judge: Callable[[Tensor], Tensor], affine: list[nn.Parameter], views: Tensor, steps: int, learning_rate: float
+    evaluate: Callable[[Tensor], Tensor], affine: list[nn.Parameter], views: Tensor, steps: int, learning_rate: float
 ) -> None:
     views = views.clone()  # made in inference mode it could not enter a graph
     for value in affine:
         value.requires_grad_(True)
     optimizer = torch.optim.Adam(affine, lr=learning_rate)
     for _ in range(steps):
-        loss = entropy(judge(views)).mean()
+        loss = entropy(evaluate(views)).mean()
         for value, gradient in zip(affine, torch.autograd.grad(loss, affine, allow_unused=True), strict=True):
             value.grad = gradient
         optimizer.step()

@@ -120,7 +120,7 @@ def pretrained_network(
     encoder, source, sha256
         As `load_weights` takes them.
     in_channels : int
-        Planes of an instance.
+        Channels of an instance.
     colour : bool
         Whether they are red, green and blue; others share one mean and one standard deviation of the input.
     pooled_stages : int

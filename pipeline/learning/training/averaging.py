@@ -1,4 +1,4 @@
-"""Which weights of a training are judged and kept: an epoch's, their moving average, or a mean of good epochs."""
+"""Which weights of a training are evaluated and kept: an epoch's, their moving average, or a mean of good epochs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,22 +33,22 @@ class MovingAverage:
         self.steps += 1
 
 
-def greedy_soup(candidates: Sequence[tuple[float, Values]], judge: Callable[[Values], float]) -> Values:
+def greedy_soup(candidates: Sequence[tuple[float, Values]], evaluate: Callable[[Values], float]) -> Values:
     """Average the weights of some epochs: from the best one on, each stays in where the mean gets no worse by it.
 
     Wortsman et al. 2022, "Model soups", recipe 1.
 
     Parameters
     ----------
-    candidates : sequence of (inner loss, values)
+    candidates : sequence of (validation loss, values)
         At least one.
-    judge : callable
-        From values to the inner loss.
+    evaluate : callable
+        From values to the validation loss.
     """
     ordered = sorted(candidates, key=lambda candidate: candidate[0])
     lowest, inside = ordered[0][0], [ordered[0][1]]
     for _, values in ordered[1:]:
-        loss = judge(mean_of([*inside, values]))
+        loss = evaluate(mean_of([*inside, values]))
         if loss <= lowest:
             lowest, inside = loss, [*inside, values]
     return mean_of(inside)

@@ -24,7 +24,7 @@ def batches(
     seeds : sequence of int
         Of the training, and the number of the epoch: all draws come from them and the rows of the cases.
     process, processes : int
-        A batch is dealt to so many processes, of which this is one.
+        A batch is assigned to so many processes, of which this is one.
 
     Yields
     ------

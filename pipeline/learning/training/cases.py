@@ -76,11 +76,11 @@ class WholeCases:
     Attributes
     ----------
     load : callable
-        From rows (B,) to planes (B, P, H, W) uint8, resident on the device or read from the disk.
+        From rows (B,) to channels (B, P, H, W) uint8, resident on the device or read from the disk.
     prepare : callable
-        From planes (B, P, H, W) to what the encoder takes, (B, S, C, H, W); `Classifier.activations` with last=0.
+        From channels (B, P, H, W) to what the encoder takes, (B, S, C, H, W); `Classifier.activations` with last=0.
     augment : callable
-        From planes (B, P, H, W) uint8 and a seed of each to random views of them, on the same device.
+        From channels (B, P, H, W) uint8 and a seed of each to random views of them, on the same device.
     """
 
     load: Callable[[Tensor], Tensor]
@@ -101,8 +101,8 @@ class WholeCases:
         """Take some of the cases."""
         chosen = torch.as_tensor(rows)
 
-        def load(inner: Tensor) -> Tensor:
-            return self.load(chosen[inner])
+        def load(validation: Tensor) -> Tensor:
+            return self.load(chosen[validation])
 
         return WholeCases(load, self.prepare, self.augment, self.targets[chosen], self.first)
 

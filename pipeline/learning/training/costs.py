@@ -25,13 +25,13 @@ def shares_of(encoder: Encoder, in_channels: int) -> list[float]:
     return [count / sum(counts) for count in counts]
 
 
-def passes_of_epoch(shares: list[float], first: int, trained: int, train: int, inner: int) -> float:
-    """Count the passes of an epoch: forward from stage `first`, backward through the last `trained`, and judging.
+def passes_of_epoch(shares: list[float], first: int, trained: int, train: int, validation: int) -> float:
+    """Count the passes of an epoch: forward from stage `first`, backward through the last `trained`, and evaluating.
 
     Parameters
     ----------
-    train, inner : int
-        Images (instances) of the training and the inner cases.
+    train, validation : int
+        Images (instances) of the training and the validation cases.
     """
     forward, backward = sum(shares[first:]), BACKWARD * sum(shares[len(shares) - trained :])
-    return train * (forward + backward) + inner * forward
+    return train * (forward + backward) + validation * forward

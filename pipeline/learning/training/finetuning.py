@@ -20,7 +20,7 @@ from pipeline.learning.training.alignment.base import Alignment
 from pipeline.learning.training.cases import FrozenCases, WholeCases, in_order
 from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.training.frozen import mean_features
-from pipeline.learning.training.loop import JUDGED_AT_ONCE, fit
+from pipeline.learning.training.loop import EVALUATED_AT_ONCE, fit
 from pipeline.learning.training.recipe import Epoch, Recipe, first_trained_stage
 from pipeline.learning.training.strategies import Strategy
 
@@ -33,16 +33,16 @@ class Labelled:
 
     Attributes
     ----------
-    train, inner : FrozenCases
+    train, validation : FrozenCases
         At one freeze boundary; no patient in both.
     patients : (n,) str
         Of the training cases.
     whole : callable
-        Gives training and inner cases as images, for a strategy that trains every stage.
+        Gives training and validation cases as images, for a strategy that trains every stage.
     """
 
     train: FrozenCases
-    inner: FrozenCases
+    validation: FrozenCases
     patients: NDArray[np.str_]
     whole: Callable[[], tuple[WholeCases, WholeCases]]
 
@@ -50,10 +50,10 @@ class Labelled:
         """Leave only these training cases."""
 
         def fewer() -> tuple[WholeCases, WholeCases]:
-            train, inner = self.whole()
-            return train.some(rows), inner
+            train, validation = self.whole()
+            return train.some(rows), validation
 
-        return Labelled(self.train.some(rows), self.inner, self.patients[rows], fewer)
+        return Labelled(self.train.some(rows), self.validation, self.patients[rows], fewer)
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ def train(
     kind: Kind = "ordinal" if setting.task == "ordinal" else "linear"
     head = _new_head(network, kind, setting)
     c = _start_from_probe(network, cases, setting)
-    training, inner = cases.whole() if _trains_below(network, recipe, cases) else (cases.train, cases.inner)
+    training, validation = cases.whole() if _trains_below(network, recipe, cases) else (cases.train, cases.validation)
     term = alignment(recipe) if recipe.epochs else None
     how = (recipe, setting.accelerator, setting.seed)
-    curve = fit(network, training, inner, *how, tell, term, setting.asked, checkpoint, setting.ahead)
+    curve = fit(network, training, validation, *how, tell, term, setting.asked, checkpoint, setting.ahead)
     network.head.lower(setting.asked.prior(cases.train.targets, setting.recipe.class_weights))
     return Trained(head, curve, {"C": c})
 
@@ -129,7 +129,8 @@ def out_of_fold_losses(
 ) -> tuple[NDArray[np.float64], int]:
     """Train by one strategy without each part of the patients in turn; give every training case's log-loss (n,).
 
-    Each training stops on the inner cases, which are never judged here. The second value counts the epochs of all.
+    Each training stops on the validation cases, which are never evaluated here. The second value counts the epochs of
+    all.
 
     Raises
     ------
@@ -137,27 +138,29 @@ def out_of_fold_losses(
         If a class has a single patient, so that no part can be left out.
     """
     targets = cases.train.targets
-    dealt = parts(targets.numpy(), cases.patients, PARTS, setting.seed, setting.task)
-    if not dealt:
+    assigned = parts(targets.numpy(), cases.patients, PARTS, setting.seed, setting.task)
+    if not assigned:
         raise ValueError("a class has fewer than two patients, so that no part of them can be left out")
     recipe = strategy.recipe(setting.recipe, len(network.encoder.stages))
-    judged = cases.whole()[0] if _trains_below(network, recipe, cases) else cases.train  # what was frozen no longer is
+    evaluated = (
+        cases.whole()[0] if _trains_below(network, recipe, cases) else cases.train
+    )  # what was frozen no longer is
     losses, epochs = np.zeros(len(targets)), 0
-    for number, (rest, held) in enumerate(dealt):
+    for number, (rest, held) in enumerate(assigned):
         copied = copy.deepcopy(network)
         part = checkpoint.of(str(number)) if checkpoint else None
         trained = train(copied, strategy, cases.without(rest), setting, checkpoint=part)
         epochs += len(trained.curve) - 1
-        logits = forecast(copied, judged.some(held))
+        logits = prediction(copied, evaluated.some(held))
         losses[held] = setting.asked.case_losses(logits, targets[held]).double().numpy()
     return losses, epochs
 
 
 @torch.inference_mode()
-def forecast(network: Classifier, cases: FrozenCases | WholeCases) -> Tensor:
+def prediction(network: Classifier, cases: FrozenCases | WholeCases) -> Tensor:
     """Give the logits (n, n_classes) of the cases as they are, in float32 on the processor."""
     tail, device = Tail(network, cases.first), network.device
-    batches = (batch for _, batch in in_order(cases, JUDGED_AT_ONCE))
+    batches = (batch for _, batch in in_order(cases, EVALUATED_AT_ONCE))
     return torch.cat([tail(*(part.to(device).float() for part in batch)) for batch in batches]).float().cpu()
 
 
@@ -192,7 +195,7 @@ def _neighbours(network: Classifier, cases: Labelled, setting: Setting) -> Train
     features = torch.from_numpy(mean_features(network, frozen.maps[0], frozen.pooled[0], frozen.first)).float()
     votes = fit_neighbours(network.head, features, frozen.targets, cases.patients, setting.task, setting.seed)
     recipe = replace(setting.recipe, epochs=0, trainable_stages=0, rank=0)
-    curve = fit(network, frozen, cases.inner, recipe, setting.accelerator, setting.seed, task=setting.asked)
+    curve = fit(network, frozen, cases.validation, recipe, setting.accelerator, setting.seed, task=setting.asked)
     return Trained(head, curve, {"neighbours": votes})
 
 

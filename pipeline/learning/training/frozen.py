@@ -94,7 +94,7 @@ def _run(network: Classifier, case: Case, first: int) -> Parts:
     return {"maps": maps.contiguous(), "pooled": features.half().cpu().contiguous()}
 
 
-def begins_with(network: Classifier, first: int) -> str:
+def prefix_fingerprint(network: Classifier, first: int) -> str:
     """Hash all of a network that comes before stage `first`: equal ones make the same of a case."""
     own = len(network.of_site.sites) > 0
     later = tuple(f"encoder.stages.{number}." for number in range(first, len(network.encoder.stages)))

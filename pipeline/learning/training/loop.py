@@ -1,4 +1,4 @@
-"""The one training loop: from a probe onwards, until the inner loss stops falling; every recipe is a setting of it."""
+"""Train from a probe onwards until the validation loss stops falling; every recipe is a setting of this loop."""
 
 import logging
 import math
@@ -33,7 +33,7 @@ from pipeline.learning.training.validators import information_maximisation
 log = logging.getLogger(__name__)
 
 NEW_LAYERS = 10  # how much faster a term's own layers learn, which start from nothing (as in Long et al. 2015, DAN)
-JUDGED_AT_ONCE = 32
+EVALUATED_AT_ONCE = 32
 
 
 def make_accelerator(device: str | None) -> Accelerator:
@@ -47,7 +47,7 @@ def make_accelerator(device: str | None) -> Accelerator:
 def fit(
     network: Classifier,
     train: Cases,
-    inner: Cases,
+    validation: Cases,
     recipe: Recipe,
     accelerator: Accelerator,
     seed: int,
@@ -60,9 +60,9 @@ def fit(
     """Train the last stages, the attention and the head of `network` in place, and leave the best epoch in it.
 
     Normalisation statistics stay as adaptation left them, so a step does not depend on the batch it is in, unless the
-    recipe has them learned. The best epoch is the one of the lowest inner log-loss; epoch 0, the network as it came,
-    takes part. Where sites are aligned, that loss alone would never see what is gained at the target: there the
-    information of the forecasts for it (Shi, Sha 2012; see `validators`) counts as much, in nats.
+    recipe has them learned. The best epoch is the one of the lowest validation log-loss; epoch 0, the network as it
+    came, takes part. Where sites are aligned, that loss alone would never see what is gained at the target: there the
+    information of the predictions for it (Shi, Sha 2012; see `validators`) counts as much, in nats.
 
     Every draw of an epoch comes from (seed, number of the epoch, row of the case), so that a training that goes on
     after a kill, or in several processes, draws the same.
@@ -71,7 +71,7 @@ def fit(
     ----------
     network : Classifier
         With the probe in its head.
-    train, inner : Cases
+    train, validation : Cases
         No patient in both.
     seed : int
         Of the order of the cases and the choice of views.
@@ -99,11 +99,11 @@ def fit(
         If the recipe does not fit the network or the number of processes.
     """
     with low_rank(network.encoder.stages[first_trained_stage(network, recipe) :], recipe.rank, seed):
-        run = _Training(network, train, inner, recipe, accelerator, seed, alignment, task or Multiclass(), ahead)
+        run = _Training(network, train, validation, recipe, accelerator, seed, alignment, task or Multiclass(), ahead)
         state = checkpoint.state() if checkpoint else None
         if state is not None:
             run.restore(state)
-        for epoch in run.curve or [run.judge_start()]:
+        for epoch in run.curve or [run.evaluate_start()]:
             tell(epoch)
         while not run.is_over():
             tell(run.advance())
@@ -120,7 +120,7 @@ class _Training:
         self,
         network: Classifier,
         train: Cases,
-        inner: Cases,
+        validation: Cases,
         recipe: Recipe,
         accelerator: Accelerator,
         seed: int,
@@ -132,7 +132,7 @@ class _Training:
             raise ValueError("sites are drawn together in one process only; start the fold without torchrun")
         if recipe.batch_statistics and accelerator.num_processes > 1:
             raise ValueError("statistics of the batch are learned in one process only; start without torchrun")
-        self.train, self.inner, self.recipe, self.accelerator = train, inner, recipe, accelerator
+        self.train, self.validation, self.recipe, self.accelerator = train, validation, recipe, accelerator
         self.seed, self.alignment, self.task, self.ahead = seed, alignment, task, ahead
         self.plain = Tail(network, train.first, first_trained_stage(network, recipe), bool(recipe.rank)).eval()
         self.trained: Values = {name: value for name, value in network.named_parameters() if value.requires_grad}
@@ -150,8 +150,8 @@ class _Training:
             self.optimizer, [recipe.share_of(depth, steps) for depth in depths]
         )
         self.weights = task.weights(train.targets, recipe.class_weights).to(accelerator.device)
-        judged_by = task.weights(train.targets, "none" if recipe.class_weights == "none" else "balanced")
-        self.judged_by = judged_by.to(accelerator.device)
+        evaluated_by = task.weights(train.targets, "none" if recipe.class_weights == "none" else "balanced")
+        self.evaluated_by = evaluated_by.to(accelerator.device)
         self.average = MovingAverage(self.trained) if recipe.average == "ema" else None
         self.best = copied(self.trained)
         self.good: list[tuple[float, Values]] = []
@@ -167,20 +167,20 @@ class _Training:
         last, best = self.curve[-1].epoch, max(epoch.epoch for epoch in self.curve if epoch.best)
         return last >= self.recipe.epochs or last - max(best, self.settled) >= self.recipe.patience
 
-    def judge_start(self) -> Epoch:
+    def evaluate_start(self) -> Epoch:
         """Put down epoch 0, the network as it came."""
-        train, inner = self._loss(self.train), self._loss(self.inner)
-        self.curve = [Epoch(0, train, inner, self._information(), 0.0, best=True)]
+        train, validation = self._loss(self.train), self._loss(self.validation)
+        self.curve = [Epoch(0, train, validation, self._information(), 0.0, best=True)]
         self._remember(self.trained)
         return self.curve[0]
 
     def advance(self) -> Epoch:
-        """Run one epoch, judge it, and keep it if it is the best."""
+        """Run one epoch, evaluate it, and keep it if it is the best."""
         number, rate = self.curve[-1].epoch + 1, float(self.optimizer.param_groups[0]["lr"])
         train_loss = self._one_epoch(number)
         values = self.average.values if self.average else self.trained
         with holding(copied(values), self.trained):
-            found = Epoch(number, train_loss, self._loss(self.inner), self._information(), rate, best=False)
+            found = Epoch(number, train_loss, self._loss(self.validation), self._information(), rate, best=False)
             best = found.criterion < min(epoch.criterion for epoch in self.curve)
             self.curve.append(replace(found, best=best))
             self._remember(self.trained)
@@ -260,9 +260,9 @@ class _Training:
     def _loss(self, cases: Cases) -> float:
         """Compute the class-weighted log-loss of the cases as they are."""
         totals = torch.zeros(2, dtype=torch.float64)
-        for rows, batch in in_order(cases, JUDGED_AT_ONCE):
+        for rows, batch in in_order(cases, EVALUATED_AT_ONCE):
             targets = cases.targets[rows].to(self.accelerator.device)
-            found = self.task.losses(self._logits(*batch), targets, self.judged_by)
+            found = self.task.losses(self._logits(*batch), targets, self.evaluated_by)
             totals += torch.tensor([float(value) for value in found], dtype=torch.float64)
         return float(totals[0] / totals[1])
 
@@ -277,7 +277,7 @@ class _Training:
         if self.alignment is None or self.alignment.weight == 0:
             return 0.0
         target = self.alignment.target
-        parts = zip(target.maps[0].split(JUDGED_AT_ONCE), target.pooled[0].split(JUDGED_AT_ONCE), strict=True)
+        parts = zip(target.maps[0].split(EVALUATED_AT_ONCE), target.pooled[0].split(EVALUATED_AT_ONCE), strict=True)
         logits = torch.cat([self._logits(*part) for part in parts])
         return information_maximisation(logits.double().cpu().numpy())
 
@@ -291,4 +291,4 @@ class _Training:
 
     def _loss_with(self, values: Values) -> float:
         with holding(values, self.trained):
-            return self._loss(self.inner) - self._information()
+            return self._loss(self.validation) - self._information()

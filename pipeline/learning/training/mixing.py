@@ -40,7 +40,7 @@ def mixed(
         blended = share * maps + (1 - share) * maps[others]
     else:
         if maps.shape[-1] == 1:
-            raise ValueError("cutmix cuts boxes, and the tokens of a ViT are no picture; take mixup")
+            raise ValueError("cutmix cuts boxes, and the tokens of a ViT are no image; take mixup")
         box = _box(maps.shape[-2], maps.shape[-1], 1 - share, rng)
         blended = maps.clone()
         blended[..., box[0], box[1]] = maps[others][..., box[0], box[1]]

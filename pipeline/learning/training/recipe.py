@@ -59,17 +59,17 @@ class Epoch:
 
     Attributes
     ----------
-    train_loss, inner_loss : float
+    train_loss, validation_loss : float
         Class-weighted log-losses in nats.
     information : float
-        `information_maximisation` of the forecasts for unlabelled cases that are to be aligned; 0 without any.
+        `information_maximisation` of the predictions for unlabelled cases that are to be aligned; 0 without any.
     best : bool
-        Whether inner_loss - information was lower than ever before.
+        Whether validation_loss - information was lower than ever before.
     """
 
     epoch: int
     train_loss: float
-    inner_loss: float
+    validation_loss: float
     information: float
     learning_rate: float
     best: bool
@@ -77,7 +77,7 @@ class Epoch:
     @property
     def criterion(self) -> float:
         """What the best epoch has least of."""
-        return self.inner_loss - self.information
+        return self.validation_loss - self.information
 
 
 def first_trained_stage(network: Classifier, recipe: Recipe) -> int:

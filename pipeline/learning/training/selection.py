@@ -1,7 +1,7 @@
 """Choosing a recipe on the training cases alone: from the cheap end upwards, as long as the next one pays.
 
-Each recipe is judged by inner cross-validation: trained without a part of the patients, whom it then forecasts. What
-the choice cost in optimism is measured by the outer folds, which never see it: that makes the validation nested.
+Each recipe is evaluated by inner cross-validation: trained without a part of the patients, whom it then predictions.
+What the choice cost in optimism is measured by the outer folds, which never see it: that makes the validation nested.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ class Tried:
     Attributes
     ----------
     loss : float, optional
-        Mean log-loss of the training cases, each forecast by a model that saw nobody of the patient's.
+        Mean log-loss of the training cases, each prediction by a model that saw nobody of the patient's.
     difference, standard_error : float, optional
         Paired by case, with the patient as the unit.
     passes : float
@@ -47,7 +47,7 @@ def choose(
     """Try recipes in their order; the last one kept is the choice.
 
     The second is kept where its loss is lower, as it costs no more than the first. Every later one must lower the
-    loss by more than the standard error of that difference, and the first that does not ends the climb.
+    loss by more than the standard error of that difference, and the first that does not ends the search.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def choose(
     fewest_passes : callable
         The least that a recipe can cost; one that does not fit into what is left is not begun.
     attempt : callable
-        From a name to the log-losses (n,) of the cases, each forecast by a model that did not see its patient, and
+        From a name to the log-losses (n,) of the cases, each prediction by a model that did not see its patient, and
         the passes that this took. A ValueError leaves the recipe out and says why.
     patients : (n,)
     passes : float
@@ -77,7 +77,7 @@ def choose(
             tell(steps[-1])
             continue
         passes -= spent
-        steps.append(_judged(name, losses, best, patients, spent, free=number < 2))
+        steps.append(_evaluated(name, losses, best, patients, spent, free=number < 2))
         best = losses if steps[-1].kept else best
         tell(steps[-1])
         if number > 1 and not steps[-1].kept:
@@ -85,7 +85,7 @@ def choose(
     return steps
 
 
-def _judged(
+def _evaluated(
     name: str, losses: Floats, best: Floats | None, patients: NDArray[np.str_], spent: float, free: bool
 ) -> Tried:
     if best is None:

@@ -1,6 +1,6 @@
 """The recipes of fine-tuning, from cheap to dear: what is put into the head, and what is trained from there.
 
-All but `knn` begin with the linear probe, since a head of random weights would spoil the features below it before it
+All but `knn` begin with the linear probe, since a head of random weights would corrupt the features below it before it
 knows anything (Kumar, Raghunathan, Jones, Ma, Liang 2022, "Fine-tuning can distort pretrained features", section 3).
 """
 
@@ -54,10 +54,10 @@ STRATEGIES: dict[str, Strategy] = {
     "lora": Strategy(low_rank=True),
     "full": Strategy(stages=EVERYTHING),
 }
-LADDER = ("knn", "probe", "last_stage", "lp_ft", "full")  # what `auto` tries
+SEARCH = ("knn", "probe", "last_stage", "lp_ft", "full")  # what `auto` tries
 
 
-def ladder_of(recipe: Recipe, n_stages: int, frozen: bool) -> list[str]:
+def search_of(recipe: Recipe, n_stages: int, frozen: bool) -> list[str]:
     """List what `auto` tries of a network; what would be the same training as one before is left out.
 
     Parameters
@@ -65,8 +65,8 @@ def ladder_of(recipe: Recipe, n_stages: int, frozen: bool) -> list[str]:
     frozen : bool
         Whether no stage may be trained.
     """
-    rungs: dict[tuple[bool, int], str] = {}
-    for name in LADDER:
+    candidates: dict[tuple[bool, int], str] = {}
+    for name in SEARCH:
         trained = STRATEGIES[name].recipe(recipe, n_stages).trainable_stages
-        rungs.setdefault((STRATEGIES[name].neighbours, trained), name)
-    return [name for (_, trained), name in rungs.items() if not (frozen and trained)]
+        candidates.setdefault((STRATEGIES[name].neighbours, trained), name)
+    return [name for (_, trained), name in candidates.items() if not (frozen and trained)]

@@ -208,7 +208,7 @@ def calibrator_from(values: Mapping[str, Any]) -> Calibrator:
 
 
 def digest_of(calibrator: Calibrator) -> str:
-    """Give the SHA-256 of the map's JSON with sorted keys, by which a forecast names its calibrator."""
+    """Give the SHA-256 of the map's JSON with sorted keys, by which a prediction names its calibrator."""
     return hashlib.sha256(json.dumps(calibrator.as_json(), sort_keys=True).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Which map from logits to probabilities is worth its parameters, and maps that never judge the cases they know."""
+"""Which map from logits to probabilities is worth its parameters, and maps that never evaluate the cases they know."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from pipeline.metrics.calibrators.fitting import ENOUGH_FOR_ISOTONIC, NONE, Calibrator, Unsuitable, fit, suitable
 from pipeline.metrics.discrimination import SMALLEST, Labels
-from pipeline.metrics.grouped_folds import dealt_evenly
+from pipeline.metrics.grouped_folds import assign_evenly
 
 Floats = NDArray[np.float64]
 Names = NDArray[np.str_]
 
 AUTO = "auto"
 INNER_FOLDS = 5
-MOST_FOLDS = 10  # of so many groups each is a fold; more are dealt to `INNER_FOLDS`
+MOST_FOLDS = 10  # of so many groups each is a fold; more are assigned to `INNER_FOLDS`
 TABLE = ["method", "n_parameters", "log_loss", "difference", "standard_error", "kept", "why"]
 
 
@@ -40,7 +40,7 @@ class Choice:
 def choose(logits: Floats, labels: Labels, groups: Names, patients: Names) -> Choice:
     """Choose the map with the lowest cross-fitted log-loss, and of nearly equal ones that with fewest parameters.
 
-    Methods are climbed in the order of their number of parameters. A richer one is kept only if its log-loss is below
+    Methods are searched in the order of their number of parameters. A richer one is kept only if its log-loss is below
     that of the one kept so far by more than one standard error of their difference, paired and summed by patient (after
     the one-standard-error rule: Hastie, Tibshirani and Friedman 2009, section 7.10).
 
@@ -50,7 +50,7 @@ def choose(logits: Floats, labels: Labels, groups: Names, patients: Names) -> Ch
     labels : (n,) int or (n, K) float
         As `calibrators.fit` takes them.
     groups : (n,)
-        Folds, or patients, which are dealt to five folds; cross-fitting leaves one fold out at a time.
+        Folds, or patients, which are assigned to five folds; cross-fitting leaves one fold out at a time.
     patients : (n,)
         None of them in two groups.
 
@@ -88,7 +88,7 @@ def fitted(method: str, logits: Floats, labels: Labels, patients: Names) -> Cali
 def cross_fitted(
     method: str, logits: Floats, labels: Labels, folds: Names, patients: Names
 ) -> tuple[Floats, dict[str, Calibrator]]:
-    """Calibrate each fold by a map fitted on all the other folds, so that no case is judged by its own fit.
+    """Calibrate each fold by a map fitted on all the other folds, so that no case is evaluated by its own fit.
 
     Where the method is "auto" it is chosen for each fold without that fold, too.
 
@@ -117,12 +117,12 @@ def cross_fitted(
     _refuse_shared(folds, patients)
     probabilities, calibrators = np.empty(logits.shape), {}
     for fold in sorted(set(folds.tolist())):
-        judged = folds == fold
+        evaluated = folds == fold
         try:
-            calibrators[fold] = fitted(method, logits[~judged], labels[~judged], patients[~judged])
+            calibrators[fold] = fitted(method, logits[~evaluated], labels[~evaluated], patients[~evaluated])
         except Unsuitable as error:
             raise Unsuitable(f"without fold {fold}: {error}") from error
-        probabilities[judged] = calibrators[fold].apply(logits[judged])
+        probabilities[evaluated] = calibrators[fold].apply(logits[evaluated])
     return probabilities, calibrators
 
 
@@ -137,13 +137,13 @@ def _refuse_shared(folds: Names, patients: Names) -> None:
 
 
 def _folds_of(groups: Names, labels: Labels) -> Names:
-    """Take few groups as they are; deal many to folds with alike labels."""
+    """Take few groups as they are; assign many to folds with alike labels."""
     if len(set(groups.tolist())) < 2:
         raise ValueError("choosing a calibration map needs at least two patients or folds")
     if len(set(groups.tolist())) <= MOST_FOLDS:
         return groups
     given = np.column_stack([labels == 0, labels == 1]) if labels.ndim == 2 else np.eye(labels.max() + 1)[labels] == 1
-    return dealt_evenly(groups.tolist(), given, INNER_FOLDS, seed=0).astype(np.str_)
+    return assign_evenly(groups.tolist(), given, INNER_FOLDS, seed=0).astype(np.str_)
 
 
 def _losses(probabilities: Floats, labels: Labels) -> tuple[Floats, Floats]:

@@ -20,7 +20,7 @@ UPDATES: tuple[Update, ...] = ("intercept", "slope", "intercept and slope")
 NO_UPDATE = "none"
 EVERY_CLASS = "all"
 MEANS = ("log_loss", "gain", "intercept_off", "slope")
-RECALIBRATED = ["class", "update", "patients", "judged", "draws", "share_better"]
+RECALIBRATED = ["class", "update", "patients", "evaluated", "draws", "share_better"]
 RECALIBRATED += [f"{mean}{what}" for mean in MEANS for what in ("", "_se")]
 WEAK_PRIOR = 1e-6
 NO_SUCH = 20.0  # logits or slopes beyond it: the classes are separated, and there is no finite one
@@ -81,10 +81,10 @@ def recalibration_curve(
     draws: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Tell how many labelled patients a new site needs: each update, fitted on m patients, judged on others.
+    """Tell how many labelled patients a new site needs: each update, fitted on m patients, evaluated on others.
 
-    In each draw patients are put in a random order. The first m fit; those beyond the largest m judge, so that every
-    m and every update of a draw is judged on the same cases. (Vergouwe et al. 2017, "A closed testing procedure to
+    In each draw patients are put in a random order. The first m fit; those beyond the largest m evaluate, so that every
+    m and every update of a draw is evaluated on the same cases. (Vergouwe et al. 2017, "A closed testing procedure to
     select an appropriate method for updating prediction models", weigh the same updates by the size of the sample.)
 
     Parameters
@@ -95,7 +95,7 @@ def recalibration_curve(
     patients : (n,)
     classes : sequence of str
     sizes : sequence of int
-        Numbers of patients m, at least 1; one above half of the patients is left out, for too few would judge it.
+        Numbers of patients m, at least 1; one above half of the patients is left out, for too few would evaluate it.
     draws : int
         At least 2.
     seed : int
@@ -106,8 +106,9 @@ def recalibration_curve(
         Columns `RECALIBRATED`: means over draws, and `_se`, the error of that mean by the number of draws (it does
         not tell how another cohort would differ). `gain` is the log-loss of no update less that of the update on the
         same cases, `share_better` how often it was above 0. `intercept_off` is the calibration intercept that is left,
-        without its sign (of more than two classes, the widest distance between two intercepts): noise of the judged
-        cases is in it, so read it beside that of no update. `slope` is the calibration slope. `judged` counts patients.
+        without its sign (of more than two classes, the widest distance between two intercepts): noise of the evaluated
+        cases is in it, so read it beside that of no update. `slope` is the calibration slope. `evaluated` counts
+        patients.
 
     Raises
     ------
@@ -117,8 +118,8 @@ def recalibration_curve(
     if draws < 2:
         raise ValueError("draws: at least 2, or nothing can be said of their spread")
     tables = [
-        _curve(forecasts, truth, patients[rows], sizes, draws, seed).assign(**{"class": name})
-        for name, forecasts, truth, rows in _tasks(probabilities, labels, classes)
+        _curve(predictions, truth, patients[rows], sizes, draws, seed).assign(**{"class": name})
+        for name, predictions, truth, rows in _tasks(probabilities, labels, classes)
     ]
     return pd.concat(tables, ignore_index=True).reindex(columns=RECALIBRATED)
 
@@ -126,12 +127,12 @@ def recalibration_curve(
 def _tasks(
     probabilities: Floats, labels: Labels, classes: Sequence[str]
 ) -> Iterator[tuple[str, Floats, Ints, NDArray[np.int64]]]:
-    """Give each task of exclusive classes: its name, forecasts (m, K), labels (m,), and rows (m,)."""
+    """Give each task of exclusive classes: its name, predictions (m, K), labels (m,), and rows (m,)."""
     if labels.ndim == 1:
         yield EVERY_CLASS, probabilities, labels, np.arange(len(labels))
         return
     for view in views_of(probabilities, labels, classes):
-        yield view.name, both_ways(view.forecast), view.events.astype(np.int64), view.rows
+        yield view.name, both_ways(view.prediction), view.events.astype(np.int64), view.rows
 
 
 def _curve(
@@ -142,29 +143,29 @@ def _curve(
     rng, found = np.random.default_rng(seed), []
     for draw in range(draws if sizes else 0):
         place = rng.permutation(len(names))[patient]
-        judged = place >= max(sizes)
-        before = _judge(probabilities[judged], labels[judged])
+        evaluated = place >= max(sizes)
+        before = _evaluate(probabilities[evaluated], labels[evaluated])
         found.append({"update": NO_UPDATE, "patients": 0, "draw": draw, **before, "gain": 0.0})
         for m in sizes:
             for update in UPDATES:
                 change = fit_recalibration(probabilities[place < m], labels[place < m], update)
-                after = _judge(change.apply(probabilities[judged]), labels[judged])
+                after = _evaluate(change.apply(probabilities[evaluated]), labels[evaluated])
                 gain = before["log_loss"] - after["log_loss"]
                 found.append({"update": update, "patients": m, "draw": draw, **after, "gain": gain})
     if not found:
         return pd.DataFrame(columns=RECALIBRATED)
-    return _over_draws(pd.DataFrame(found)).assign(judged=len(names) - max(sizes))
+    return _over_draws(pd.DataFrame(found)).assign(evaluated=len(names) - max(sizes))
 
 
-def _judge(probabilities: Floats, labels: Ints) -> dict[str, float]:
-    """Judge a task by its log-loss, and by what another update would still change."""
+def _evaluate(probabilities: Floats, labels: Ints) -> dict[str, float]:
+    """Evaluate a task by its log-loss, and by what another update would still change."""
     loss = float(log_loss(probabilities, labels, np.ones((1, len(labels))))[0])
     if len(np.unique(labels)) < probabilities.shape[1]:
         return {"log_loss": loss, "intercept_off": np.nan, "slope": np.nan}
     off = float(np.ptp(fit_recalibration(probabilities, labels, "intercept", WEAK_PRIOR).intercepts))
     slope = fit_recalibration(probabilities, labels, "intercept and slope", WEAK_PRIOR).slope
-    figures = {"intercept_off": off, "slope": slope}
-    return {"log_loss": loss, **{name: one if abs(one) < NO_SUCH else np.nan for name, one in figures.items()}}
+    metrics = {"intercept_off": off, "slope": slope}
+    return {"log_loss": loss, **{name: one if abs(one) < NO_SUCH else np.nan for name, one in metrics.items()}}
 
 
 def _over_draws(found: pd.DataFrame) -> pd.DataFrame:
@@ -192,7 +193,7 @@ def _most_probable(start: Floats, design: Floats, labels: Ints, prior: float) ->
         centred = design - fitted[:, None] @ design
         curvature = (fitted[..., None] * centred).reshape(flat.shape).T @ centred.reshape(flat.shape)
         step = np.linalg.solve(curvature + prior * np.eye(len(x)), gradient)
-        tried = (step / 2**times for times in range(30))  # a whole step may go too far where forecasts are sure
+        tried = (step / 2**times for times in range(30))  # a whole step may go too far where predictions are sure
         found = ((loss(x - some), some) for some in tried)
         least, step = next((one for one in found if one[0] <= least), (least, np.zeros_like(x)))
         x = x - step

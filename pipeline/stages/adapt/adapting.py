@@ -23,28 +23,28 @@ from pipeline.stages.adapt.methods.adabn import adabn, adabn_per_site
 from pipeline.stages.adapt.methods.combat import Combat, fit_combat
 from pipeline.stages.adapt.pretraining.continued import Epoch, Settings, continue_pretraining
 
-PLANES_A_BATCH = 192  # of statistics
-WATCHED = 5  # one patient in so many is set aside to judge the progress of learning without labels
+CHANNELS_A_BATCH = 192  # of statistics
+WATCHED = 5  # one patient in so many is set aside to evaluate the progress of learning without labels
 FEWEST = 3  # images of a site that has values of its own; with fewer it counts as unknown
-LOOKS = 4  # pairs of views of each case set aside
+PAIRS = 4  # pairs of views of each case set aside
 Pair = tuple[Tensor, Tensor]
 Passes = Callable[[int], Iterable[Pair]]
-Planes = NDArray[np.uint8]
+Channels = NDArray[np.uint8]
 
 
 class Views(Protocol):
     """What draws the views of a case; `imaging.case_views.CaseViews` does."""
 
-    def stored(self, case: str) -> Planes:
+    def stored(self, case: str) -> Channels:
         """Give the case as it is (P, H, W)."""
 
-    def moved(self, case: str) -> Planes:
+    def moved(self, case: str) -> Channels:
         """Give a slightly moved view (P, H, W)."""
 
-    def augmented(self, case: str, views: int) -> Planes:
+    def augmented(self, case: str, views: int) -> Channels:
         """Give the case as it is and views for training (1 + views, P, H, W)."""
 
-    def pair(self, case: str, *draw: object) -> tuple[Planes, Planes]:
+    def pair(self, case: str, *draw: object) -> tuple[Channels, Channels]:
         """Give two strong views of an instance."""
 
 
@@ -87,7 +87,7 @@ class Adapting:
     seen, training : Images
         What may be looked at; and the part of it to whose grey values the others are brought.
     groups : int
-        Planes that are on a scale of their own: the colours of a picture, the windows of a volume.
+        Channels that are on a scale of their own: the colours of a image, the windows of a volume.
     fold, seed_of, views
         Name of the fold, and what draws from it.
     progress : callable
@@ -176,7 +176,7 @@ def harmonisation(plan: Adapting) -> dict[str, Any]:
 def batches_of(network: Classifier, images: Images, plan: Adapting) -> Iterator[Tensor]:
     """Draw a slightly moved view of each case, as instances (B * S, C, H, W), cases in a random order."""
     order = np.random.default_rng(plan.seed_of("adapt", "order", plan.fold)).permutation(sorted(images.cases))
-    size = max(PLANES_A_BATCH // len(plan.views.stored(order[0])), 1)
+    size = max(CHANNELS_A_BATCH // len(plan.views.stored(order[0])), 1)
     for part in plan.progress(np.array_split(order, max(round(len(order) / size), 1)), f"adapt {plan.fold}"):
         yield instances_of(network, [plan.views.moved(case) for case in part])
 
@@ -197,7 +197,7 @@ def standardise_each_site(network: Classifier, plan: Adapting) -> None:
     """Fit ComBat on the features of the images seen; for each site it is a location and a spread of every feature.
 
     Covariates take part in the fit, so that a site of old patients is not taken for a site of another scanner; they
-    are not asked for when a case is judged, which then stands at their means.
+    are not asked for when a case is evaluated, which then stands at their means.
     """
     known = plan.seen.where(np.isin(plan.seen.sites, network.of_site.sites))
     features = features_of(network, known, plan)
@@ -246,7 +246,7 @@ def pretrain(network: Classifier, plan: Adapting) -> list[Epoch]:
         network.encoder,
         OBJECTIVES[plan.method](network.encoder, images.shape[1], images.shape[-1]),
         plan.ahead(lambda number: draw(seen.where(~watched), str(number))),
-        [pair for look in range(LOOKS) for pair in draw(seen.where(watched), f"watched/{look}")],
+        [pair for number in range(PAIRS) for pair in draw(seen.where(watched), f"watched/{number}")],
         plan.settings,
         make_accelerator(plan.device),
         plan.checkpoint,
@@ -271,6 +271,6 @@ def pairs_of(network: Classifier, plan: Adapting, images: Images, pass_name: str
         yield first, second
 
 
-def instances_of(network: Classifier, views: Sequence[Planes]) -> Tensor:
+def instances_of(network: Classifier, views: Sequence[Channels]) -> Tensor:
     """Bring views (P, H, W) to the network's device, as the encoder takes them."""
     return network.instances(torch.from_numpy(np.stack(views)).to(network.mean.device))

@@ -1,4 +1,4 @@
-"""How a rung of the ladder is measured: by models of parts of the labelled source, which forecast all the rest.
+"""How a candidate of the search is measured: by models of parts of the labelled source, which prediction all the rest.
 
 Methods that give features are measured by linear probes, terms by a short training of the network's last stages.
 """
@@ -49,10 +49,10 @@ class Source:
     seed: int
 
     def parts(self) -> list[tuple[Ints, Ints]]:
-        """Deal the cases by patient: what is trained on and what is judged, `PARTS` times."""
+        """Assign the cases by patient: what is trained on and what is evaluated, `PARTS` times."""
         fewest = min(len(set(self.patients[self.labels == label])) for label in np.unique(self.labels))
         if fewest < 2:
-            raise ValueError("a class has fewer than two patients, so that no probe can be judged")
+            raise ValueError("a class has fewer than two patients, so that no probe can be evaluated")
         splitter = StratifiedGroupKFold(min(PARTS, fewest), shuffle=True, random_state=self.seed)
         return list(splitter.split(self.labels, self.labels, self.patients))
 
@@ -63,38 +63,38 @@ class Source:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the models of a rung, one for each part of the source, forecast.
+    """What the models of a candidate, one for each part of the source, prediction.
 
     Attributes
     ----------
     logits : (n, k)
         Of the source cases, each by the model that did not see it.
-    target, judged : (m, k), (j, k)
-        Mean over the models; judged cases are forecast for a later comparison and take no part in the choice.
+    target, evaluated : (m, k), (j, k)
+        Mean over the models; evaluated cases are predicted for a later comparison and take no part in the choice.
     risk : float
         Deep embedded validation, mean over the models; NaN without target cases.
     """
 
     logits: Floats
     target: Floats
-    judged: Floats
+    evaluated: Floats
     risk: float
 
 
-def measure_probes(features: Floats, target: Floats, judged: Floats, source: Source) -> Measured:
-    """Fit a probe for each part of the source features (n, w), and let it forecast the rest, (m, w) and (j, w)."""
+def measure_probes(features: Floats, target: Floats, evaluated: Floats, source: Source) -> Measured:
+    """Fit a probe for each part of the source features (n, w), and let it prediction the rest, (m, w) and (j, w)."""
     logits = np.zeros((len(features), source.n_classes))
-    forecasts, risks = [], []
+    predictions, risks = [], []
     for train, held in source.parts():
         some = source.some(train)
         probe = probe_of(features[train], some)
-        logits[held], of_target, of_judged = (
+        logits[held], of_target, of_evaluated = (
             (rows - probe.centre) / probe.spread @ probe.weight.T + probe.bias
-            for rows in (features[held], target, judged)
+            for rows in (features[held], target, evaluated)
         )
-        forecasts.append((of_target, of_judged))
+        predictions.append((of_target, of_evaluated))
         risks.append(_risk(features[train], features[held], target, logits[held], source, held))
-    return _pooled(logits, forecasts, risks)
+    return _pooled(logits, predictions, risks)
 
 
 def measure_term(
@@ -106,7 +106,7 @@ def measure_term(
     recipe: Recipe,
     source: Source,
 ) -> Measured:
-    """Train the last stages with a term that aligns sites, for each part of the source, and let it forecast the rest.
+    """Train the last stages with a term that aligns sites, for each part of the source, and let it prediction the rest.
 
     Parameters
     ----------
@@ -115,29 +115,29 @@ def measure_term(
     method, weight : str, float
         A term of the catalogue, and how much it weighs in the loss.
     cases : three FrozenCases
-        Source, target and judged ones at the freeze boundary; the labels of the latter two are not looked at.
+        Source, target and evaluated ones at the freeze boundary; the labels of the latter two are not looked at.
     domains : two (n,), (m,) int64 Tensors
         Site of each source and target case.
     """
-    labelled, unlabelled, judged = cases
+    labelled, unlabelled, evaluated = cases
     target = Target(unlabelled.maps, unlabelled.pooled, domains[1])
     accelerator = make_accelerator(str(network.device))
     logits = np.zeros((len(source.labels), source.n_classes))
-    forecasts, risks = [], []
+    predictions, risks = [], []
     for train, held in source.parts():
         some, tuned = source.some(train), copy.deepcopy(network)
         features = mean_features(tuned, labelled.maps[0, train], labelled.pooled[0, train], labelled.first)
         tuned.start_from(probe_of(features, some))
-        rest, inner = (train[rows] for rows in some.parts()[0])  # one part of the patients ends the training
+        rest, validation = (train[rows] for rows in some.parts()[0])  # one part of the patients ends the training
         term = alignment(method, tuned, weight, target, domains[0][rest], recipe, source.seed)
-        fit(tuned, labelled.some(rest), labelled.some(inner), recipe, accelerator, source.seed, alignment=term)
-        seen, unseen, of_target, of_judged = (
-            _forecast(tuned, part) for part in (labelled.some(train), labelled.some(held), unlabelled, judged)
+        fit(tuned, labelled.some(rest), labelled.some(validation), recipe, accelerator, source.seed, alignment=term)
+        seen, unseen, of_target, of_evaluated = (
+            _prediction(tuned, part) for part in (labelled.some(train), labelled.some(held), unlabelled, evaluated)
         )
         logits[held] = unseen[1]
-        forecasts.append((of_target[1], of_judged[1]))
+        predictions.append((of_target[1], of_evaluated[1]))
         risks.append(_risk(seen[0], unseen[0], of_target[0], logits[held], source, held))
-    return _pooled(logits, forecasts, risks)
+    return _pooled(logits, predictions, risks)
 
 
 def probe_of(features: Floats, source: Source) -> Probe:
@@ -146,7 +146,7 @@ def probe_of(features: Floats, source: Source) -> Probe:
 
 
 @torch.inference_mode()
-def _forecast(network: Classifier, cases: FrozenCases) -> tuple[Floats, Floats]:
+def _prediction(network: Classifier, cases: FrozenCases) -> tuple[Floats, Floats]:
     """Give features (n, w) and logits (n, k) of the cases as they are (view 0)."""
     device = network.device
     features, logits = [], []
@@ -167,6 +167,6 @@ def _risk(train: Floats, held: Floats, target: Floats, logits: Floats, source: S
     return deep_embedded_validation(train, held, target, log_losses(logits, source.labels[rows]), source.seed)
 
 
-def _pooled(logits: Floats, forecasts: list[tuple[Floats, Floats]], risks: list[float]) -> Measured:
-    target, judged = (np.mean(side, axis=0) for side in zip(*forecasts, strict=True))
-    return Measured(logits, target, judged, float(np.mean(risks)))
+def _pooled(logits: Floats, predictions: list[tuple[Floats, Floats]], risks: list[float]) -> Measured:
+    target, evaluated = (np.mean(side, axis=0) for side in zip(*predictions, strict=True))
+    return Measured(logits, target, evaluated, float(np.mean(risks)))

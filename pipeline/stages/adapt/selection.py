@@ -1,7 +1,7 @@
-"""Choosing a method without labels of the target: a ladder from cheap to dear, each rung judged by probes.
+"""Choosing a method without labels of the target: a search from cheap to dear, each candidate evaluated by probes.
 
-A rung is kept where the labelled source does not suffer and a score that needs no label of the target says that the
-target gains, both by more than chance. Nothing here has seen a label of the target; what that costs is the regret,
+A candidate is kept where the labelled source does not suffer and a score that needs no label of the target says that
+the target gains, both by more than chance. Nothing here has seen a label of the target; what that costs is the regret,
 which needs them and is worked out afterwards.
 """
 
@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Step:
-    """One rung as the record keeps it; losses in nats, differences to the best rung below it."""
+    """One candidate as the record keeps it; losses in nats, differences to the best candidate below it."""
 
     method: str
     strength: float
@@ -35,20 +35,20 @@ class Step:
     why: str
 
 
-def climb(
-    rungs: Sequence[tuple[str, float]],
+def search(
+    candidates: Sequence[tuple[str, float]],
     measure: Callable[[str, float], Measured],
     source: Source,
     tell: Callable[[Step], None] = lambda step: None,
 ) -> tuple[list[Step], dict[str, Measured]]:
-    """Measure the rungs in their order and say which are kept; the last one kept is the choice.
+    """Measure the candidates in their order and say which are kept; the last one kept is the choice.
 
     Parameters
     ----------
-    rungs : sequence of (method, strength)
-        The first one, no adaptation, is where the climb begins.
+    candidates : sequence of (method, strength)
+        The first one, no adaptation, is where the search begins.
     measure : callable
-        Called with each rung; a ValueError leaves the rung out and says why.
+        Called with each candidate; a ValueError leaves the candidate out and says why.
 
     Returns
     -------
@@ -58,8 +58,8 @@ def climb(
     """
     steps: list[Step] = []
     measured: dict[str, Measured] = {}
-    best = rungs[0][0]
-    for method, strength in rungs:
+    best = candidates[0][0]
+    for method, strength in candidates:
         try:
             measured[method] = measure(method, strength)
         except ValueError as error:
@@ -80,7 +80,7 @@ def _left_out(method: str, strength: float, why: str) -> Step:
 def _step(
     method: str, strength: float, found: Measured, best: Measured, others: Sequence[Measured], source: Source
 ) -> Step:
-    """Judge a rung: the source against the best one, the target against every one below."""
+    """Evaluate a candidate: the source against the best one, the target against every one below."""
     losses, best_losses = (log_losses(one.logits, source.labels) for one in (found, best))
     difference, error = paired(losses - best_losses, source.patients)
     if found is best:
@@ -92,7 +92,7 @@ def _step(
         kept, why = False, "the labelled source suffers"
     else:
         kept = all(information_gain(found.target, other.target, source.seed) > 0 for other in others)
-        why = f"the target's forecasts {'are' if kept else 'are not'} more informative, by more than chance"
+        why = f"the target's predictions {'are' if kept else 'are not'} more informative, by more than chance"
     has_target = len(found.target) > 0
     return Step(
         method,
@@ -109,7 +109,7 @@ def _step(
 
 
 def information_gain(logits: Floats, others: Floats, seed: int) -> float:
-    """Gain in `information_maximisation` over other forecasts of the same cases, less its standard error.
+    """Gain in `information_maximisation` over other predictions of the same cases, less its standard error.
 
     The error is that of a bootstrap over the cases, which are drawn for both alike.
     """

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import live, paths, runtime
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.imaging.augmentation.case_views import CaseViews
 from pipeline.imaging.geometry import Geometry
 from pipeline.learning.models.backbones import preprocessing_of
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 SEEN = {
     "none": (Role.TRAIN,),
     "unlabelled": (Role.TRAIN, Role.UNLABELLED),
-    "judged": (Role.TRAIN, Role.UNLABELLED, Role.HELD_OUT, Role.LOCKED),
+    "evaluated": (Role.TRAIN, Role.UNLABELLED, Role.HELD_OUT, Role.TEST),
 }
 
 
@@ -37,21 +37,21 @@ def pretrained(
     settings: Adapt, geometry: Geometry, pooled_stages: int
 ) -> tuple[Callable[..., Classifier], dict[str, Any]]:
     """Load the pretrained weights; return what builds the network around them, and what it is made of."""
-    if settings.filter_depth > 1 and (geometry.kind == "picture" or geometry.channels > geometry.windows):
-        raise Refusal(
-            f"adapt.filter_depth: {settings.filter_depth} needs volumes, slice by slice, but these cases are pictures "
+    if settings.filter_depth > 1 and (geometry.kind == "image" or geometry.channels > geometry.windows):
+        raise UserError(
+            f"adapt.filter_depth: {settings.filter_depth} needs volumes, slice by slice, but these cases are images "
             "or slabs; set preprocess.instances to isotropic, or adapt.filter_depth to 1"
         )
-    encoder, colour = settings.encoder, geometry.kind == "picture" and geometry.channels == 3
+    encoder, colour = settings.encoder, geometry.kind == "image" and geometry.channels == 3
     given = (settings.weights, settings.weights_sha256)
     depth = settings.filter_depth
     build = partial(pretrained_network, encoder, *given, geometry.channels, colour, pooled_stages, depth)
     try:
         _, provenance = build()
     except UnknownEncoder as error:
-        raise Refusal(str(error) if isinstance(error, NotInflatable) else f"adapt.encoder: {error}") from error
+        raise UserError(str(error) if isinstance(error, NotInflatable) else f"adapt.encoder: {error}") from error
     except BadWeights as error:
-        raise Refusal(str(error)) from error
+        raise UserError(str(error)) from error
     device = make_accelerator(runtime.device()).device
 
     def start(**around: Any) -> Classifier:
@@ -91,12 +91,12 @@ def plan_of(
         start,
         images_of(cases[cases["role"].isin(SEEN[settings.target])]),
         images_of(cases[cases["role"] == Role.TRAIN]),
-        geometry.channels if geometry.kind == "picture" else geometry.windows,
+        geometry.channels if geometry.kind == "image" else geometry.windows,
         fold,
         seed_of,
         CaseViews(lambda case: load(paths.prepared_case(case)), seed_of, geometry, settings.filter_depth > 1),
         runtime.progress,
-        runtime.passes_ahead,
+        runtime.prefetch_passes,
         Checkpoint(paths.checkpoints(stage, fold) / "pretraining.pt", key, every=0),
         runtime.device(),
         live.watched(partial(tell_epoch, fold), stage, fold),

@@ -1,4 +1,4 @@
-"""Every table by which one set of cases is judged, from its forecasts and from development cases elsewhere."""
+"""Every table by which one set of cases is evaluated, from its predictions and from development cases elsewhere."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -12,14 +12,14 @@ from pipeline.metrics.baseline import baseline_table
 from pipeline.metrics.bootstrap import cluster_weights, estimate_all
 from pipeline.metrics.calibrators.updating import recalibration_curve
 from pipeline.metrics.conformal import ABSENT_OR_PRESENT
-from pipeline.metrics.evaluation import Judged, Labelling
+from pipeline.metrics.evaluation import EvaluatedCases, TaskSpec
 from pipeline.metrics.operating import operating_table
 from pipeline.metrics.questions import View, both_ways, views_of
-from pipeline.metrics.selective import abstention_table, selective_figures, selective_table
+from pipeline.metrics.selective import abstention_table, selective_metrics, selective_table
 from pipeline.metrics.subgroups import subgroup_table
 from pipeline.metrics.summary import in_columns
 from pipeline.stages.calibrate.calibration_curve import calibration_row, curve_table, distribution
-from pipeline.stages.calibrate.coverage import Forecast, coverage_table, sets_elsewhere
+from pipeline.stages.calibrate.coverage import Prediction, coverage_table, sets_elsewhere
 from pipeline.stages.calibrate.discrimination_curves import pr_band, roc_band, roc_of_folds, threshold_table
 from pipeline.stages.calibrate.label_shift import prevalence_table
 from pipeline.stages.calibrate.subject import Settings, Subject, asked_of_classes
@@ -36,13 +36,17 @@ STATES = ("uncalibrated", "calibrated")
 
 
 def assess(
-    judged: Judged, elsewhere: Mapping[str, Judged], labelling: Labelling, settings: Settings, seed: int
+    evaluated: EvaluatedCases,
+    elsewhere: Mapping[str, EvaluatedCases],
+    labelling: TaskSpec,
+    settings: Settings,
+    seed: int,
 ) -> dict[str, pd.DataFrame]:
-    """Judge a set of cases in every way.
+    """Evaluate a set of cases in every way.
 
     Parameters
     ----------
-    judged, elsewhere, labelling
+    evaluated, elsewhere, labelling
         See `Subject`.
     settings : Settings
     seed : int
@@ -53,27 +57,27 @@ def assess(
     dict of str to pandas.DataFrame
         By the names in `TABLES`; the column `of` names the question (`views.View.name`) where a table has one.
     """
-    weights = cluster_weights(judged.patients, settings.n_bootstrap, seed)
-    subject = Subject(judged, elsewhere, labelling, weights, seed)
+    weights = cluster_weights(evaluated.patients, settings.n_bootstrap, seed)
+    subject = Subject(evaluated, elsewhere, labelling, weights, seed)
     return {name: pd.concat(list(rows(subject, settings)) or [pd.DataFrame()]) for name, rows in TABLES.items()}
 
 
 def calibration_rows(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
-    """Judge every question before and after calibration, in one row each."""
+    """Evaluate every question before and after calibration, in one row each."""
     for state in STATES:
         for view in subject.views(state):
-            patients, weights = subject.judged.patients[view.rows], subject.weights[:, view.rows]
-            known = (view.forecast, view.events, patients, weights)
+            patients, weights = subject.evaluated.patients[view.rows], subject.weights[:, view.rows]
+            known = (view.prediction, view.events, patients, weights)
             row = calibration_row(*known, settings.confidence, settings.bins, subject.seed)
-            proper = estimate_all(proper_figures(view), weights, settings.confidence)
+            proper = estimate_all(proper_metrics(view), weights, settings.confidence)
             more = in_columns({name: vars(one) for name, one in proper.items()})
             asked = {"state": state, "of": view.name, "enough_for": enough_for(row["events"], row["n"])}
             yield pd.DataFrame([{**asked, **row, **more}])
 
 
-def proper_figures(view: View) -> dict[str, Callable[[Floats], Floats]]:
+def proper_metrics(view: View) -> dict[str, Callable[[Floats], Floats]]:
     """Bind what does not depend on a threshold to a question."""
-    known = (view.forecast, view.events)
+    known = (view.prediction, view.events)
     return {
         "auc": partial(discrimination.roc_auc, *known),
         "average_precision": partial(discrimination.average_precision, *known),
@@ -96,40 +100,40 @@ def curves(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
     """Draw the smooth calibration curve of every question, before and after calibration."""
     for state in STATES:
         for view in subject.views(state):
-            found = curve_table(view.forecast, view.events, subject.weights[:, view.rows], settings.confidence)
+            found = curve_table(view.prediction, view.events, subject.weights[:, view.rows], settings.confidence)
             yield found.assign(state=state, of=view.name)
 
 
 def distributions(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
-    """Count the calibrated forecasts of events and of non-events."""
+    """Count the calibrated predictions of events and of non-events."""
     for view in subject.views():
-        yield distribution(view.forecast, view.events, settings.bins).assign(of=view.name)
+        yield distribution(view.prediction, view.events, settings.bins).assign(of=view.name)
 
 
 def roc_curves(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
     """Draw the ROC curve of every class with its band."""
     for view in asked_of_classes(subject):
-        known = (view.forecast, view.events, subject.weights[:, view.rows])
+        known = (view.prediction, view.events, subject.weights[:, view.rows])
         yield roc_band(*known, settings.confidence).assign(of=view.name)
 
 
 def roc_curves_of_folds(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
     """Draw the ROC curve of every class in each fold, where there are several."""
     for view in asked_of_classes(subject) if len(subject.elsewhere) > 1 else []:
-        yield roc_of_folds(view.forecast, view.events, subject.judged.folds[view.rows]).assign(of=view.name)
+        yield roc_of_folds(view.prediction, view.events, subject.evaluated.folds[view.rows]).assign(of=view.name)
 
 
 def pr_curves(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
     """Draw the precision-recall curve of every class with its band."""
     for view in asked_of_classes(subject):
-        known = (view.forecast, view.events, subject.weights[:, view.rows])
+        known = (view.prediction, view.events, subject.weights[:, view.rows])
         yield pr_band(*known, settings.confidence).assign(of=view.name)
 
 
 def thresholds(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
     """Count what acting from any threshold upwards would find and spare."""
     for view in asked_of_classes(subject):
-        known = (view.forecast, view.events, subject.weights[:, view.rows])
+        known = (view.prediction, view.events, subject.weights[:, view.rows])
         yield threshold_table(*known, settings.confidence).assign(of=view.name)
 
 
@@ -138,91 +142,93 @@ def decisions(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
     thresholds = np.linspace(*settings.thresholds, DECISIONS)
     for view in asked_of_classes(subject):
         weights = subject.weights[:, view.rows]
-        yield decision_curve(view.forecast, view.events, weights, thresholds, settings.confidence).assign(of=view.name)
+        yield decision_curve(view.prediction, view.events, weights, thresholds, settings.confidence).assign(
+            of=view.name
+        )
 
 
 def operating_points(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
-    """Judge the thresholds that were chosen elsewhere for a sensitivity and for a specificity."""
+    """Evaluate the thresholds that were chosen elsewhere for a sensitivity and for a specificity."""
     for view in asked_of_classes(subject):
         development = {
-            fold: (there.forecast, there.events) for fold, there in subject.views_elsewhere(view.name).items()
+            fold: (there.prediction, there.events) for fold, there in subject.views_elsewhere(view.name).items()
         }
-        own = (view.forecast, view.events, subject.judged.patients[view.rows], subject.judged.folds[view.rows])
+        own = (view.prediction, view.events, subject.evaluated.patients[view.rows], subject.evaluated.folds[view.rows])
         found = operating_table(*own, development, settings.levels, subject.weights[:, view.rows], settings.confidence)
         yield found.assign(of=view.name)
 
 
 def risks(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
     """Draw the risk-coverage curve."""
-    yield selective_table(subject.judged.calibrated, subject.judged.labels, subject.weights, settings.confidence)
+    yield selective_table(subject.evaluated.calibrated, subject.evaluated.labels, subject.weights, settings.confidence)
 
 
 def selective_rows(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
     """Sum the risk-coverage curve up."""
-    figures = selective_figures(subject.judged.calibrated, subject.judged.labels)
-    found = estimate_all(figures, subject.weights, settings.confidence)
+    metrics = selective_metrics(subject.evaluated.calibrated, subject.evaluated.labels)
+    found = estimate_all(metrics, subject.weights, settings.confidence)
     yield pd.DataFrame([in_columns({name: vars(one) for name, one in found.items()})])
 
 
 def abstentions(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
-    """Judge rules of abstention that were fixed elsewhere."""
-    judged = subject.judged
+    """Evaluate rules of abstention that were fixed elsewhere."""
+    evaluated = subject.evaluated
     development = {fold: (there.calibrated, there.labels) for fold, there in subject.elsewhere.items()}
-    own = (judged.calibrated, judged.labels, subject.judged.folds, development)
+    own = (evaluated.calibrated, evaluated.labels, subject.evaluated.folds, development)
     yield abstention_table(*own, subject.weights, settings.confidence)
 
 
 def conformal_sets(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
-    """Judge sets of classes, promised to everyone, to each class, and to each site."""
-    own = forecasts(subject.judged, subject.labelling)
-    elsewhere = {fold: forecasts(there, subject.labelling) for fold, there in subject.elsewhere.items()}
-    for name, (classes, rows, judged) in own.items():
+    """Evaluate sets of classes, promised to everyone, to each class, and to each site."""
+    own = predictions(subject.evaluated, subject.labelling)
+    elsewhere = {fold: predictions(there, subject.labelling) for fold, there in subject.elsewhere.items()}
+    for name, (classes, rows, evaluated) in own.items():
         others = {fold: there[name][2] for fold, there in elsewhere.items() if name in there}
         for by in (None, "class", "site"):
-            sets = sets_elsewhere(judged, others, 1 - settings.set_coverage, by)
-            found = coverage_table(sets, judged, classes, subject.weights[:, rows], settings.confidence)
+            sets = sets_elsewhere(evaluated, others, 1 - settings.set_coverage, by)
+            found = coverage_table(sets, evaluated, classes, subject.weights[:, rows], settings.confidence)
             yield found.assign(of=name)
 
 
-def forecasts(judged: Judged, labelling: Labelling) -> dict[str, tuple[Sequence[str], Ints, Forecast]]:
+def predictions(evaluated: EvaluatedCases, labelling: TaskSpec) -> dict[str, tuple[Sequence[str], Ints, Prediction]]:
     """Put the question for a class, or those for each label by itself, with the classes and rows that it has."""
-    everyone = np.arange(len(judged.labels))
-    known = judged.patients, judged.cases["site"].to_numpy(dtype=str), judged.folds
-    if judged.labels.ndim == 1:
-        return {CLASSES: (labelling.classes, everyone, Forecast(judged.calibrated, judged.labels, *known))}
+    everyone = np.arange(len(evaluated.labels))
+    known = evaluated.patients, evaluated.cases["site"].to_numpy(dtype=str), evaluated.folds
+    if evaluated.labels.ndim == 1:
+        return {CLASSES: (labelling.classes, everyone, Prediction(evaluated.calibrated, evaluated.labels, *known))}
     return {
         view.name: (
             ABSENT_OR_PRESENT,
             view.rows,
-            Forecast(both_ways(view.forecast), view.events.astype(np.int64), *(one[view.rows] for one in known)),
+            Prediction(both_ways(view.prediction), view.events.astype(np.int64), *(one[view.rows] for one in known)),
         )
-        for view in views_of(judged.calibrated, judged.labels, labelling.classes)
+        for view in views_of(evaluated.calibrated, evaluated.labels, labelling.classes)
     }
 
 
 def subgroups(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
-    """Tell figures apart by site and by the columns that were named."""
+    """Tell metrics apart by site and by the columns that were named."""
     for view in subject.views():
-        patients, weights = subject.judged.patients[view.rows], subject.weights[:, view.rows]
+        patients, weights = subject.evaluated.patients[view.rows], subject.weights[:, view.rows]
         groups = subject.groups(view.rows)
-        known = (view.forecast, view.events, patients, weights, settings.confidence)
+        known = (view.prediction, view.events, patients, weights, settings.confidence)
         yield subgroup_table(groups, *known).assign(of=view.name)
 
 
 def baselines(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
-    """Set the model beside forecasts that saw no image."""
-    judged = subject.judged
-    several = judged.folds if len(subject.elsewhere) > 1 else None
-    known = (judged.labels, judged.patients, subject.weights, settings.confidence, several)
-    yield baseline_table(judged.calibrated, judged.baselines, *known)
+    """Set the model beside predictions that saw no image."""
+    evaluated = subject.evaluated
+    several = evaluated.folds if len(subject.elsewhere) > 1 else None
+    known = (evaluated.labels, evaluated.patients, subject.weights, settings.confidence, several)
+    yield baseline_table(evaluated.calibrated, evaluated.baselines, *known)
 
 
 def at_prevalences(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
-    """Say what the figures would be at the prevalences that were declared."""
+    """Say what the metrics would be at the prevalences that were declared."""
     threshold = settings.thresholds[0]
     for view in asked_of_classes(subject):
         weights = subject.weights[:, view.rows]
-        known = (view.forecast, view.events, settings.prevalences, threshold, weights, settings.confidence)
+        known = (view.prediction, view.events, settings.prevalences, threshold, weights, settings.confidence)
         calibrated_on = [there.events.mean() for there in subject.views_elsewhere(view.name).values()]
         share = float(np.mean(calibrated_on)) if calibrated_on else 0.0
         yield prevalence_table(*known, fitted=share if 0 < share < 1 else None).assign(of=view.name)
@@ -231,8 +237,8 @@ def at_prevalences(subject: Subject, settings: Settings) -> Iterator[pd.DataFram
 def recalibrations(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
     """Say how many labelled patients of this place an update of the calibration needs, if it is a place of its own."""
     if len(subject.elsewhere) == 1:
-        judged = subject.judged
-        known = (judged.calibrated, judged.labels, judged.patients, subject.labelling.classes)
+        evaluated = subject.evaluated
+        known = (evaluated.calibrated, evaluated.labels, evaluated.patients, subject.labelling.classes)
         yield recalibration_curve(*known, SIZES, DRAWS, subject.seed)
 
 

@@ -1,4 +1,4 @@
-"""The calibration curve without bins: how often the event happens at each forecast, and how far that is from it."""
+"""The calibration curve without bins: how often the event happens at each prediction, and how far that is from it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,8 +13,8 @@ from pipeline.metrics.bands import band
 from pipeline.metrics.bootstrap import Estimate, distance_estimate, estimate, estimate_all, estimate_of, in_blocks
 from pipeline.metrics.calibration import (
     Corp,
-    Figure,
     Marks,
+    Metric,
     Names,
     bin_of,
     calibration_error,
@@ -32,39 +32,39 @@ from pipeline.metrics.calibration import (
 from pipeline.metrics.discrimination import Floats, ratio
 from pipeline.metrics.summary import in_columns, limits_of
 
-EDGE = 1e-6  # nearer to 0 and 1 than this, forecasts count as alike
+EDGE = 1e-6  # nearer to 0 and 1 than this, predictions count as alike
 FEWEST = 8.0  # cases at a point: with fewer, intervals of the curve hold the truth less often than they say
 POINTS = 50
 NULL_DRAWS = 1000
-CURVE = ["forecast", *limits_of("observed")]
+CURVE = ["prediction", *limits_of("observed")]
 
 
-def smooth_curve(forecast: Floats, events: Marks, weights: Floats, grid: Floats, fewest: float = FEWEST) -> Floats:
-    """Estimate how often the event happens at given forecasts: the moderate calibration of Van Calster et al. 2016.
+def smooth_curve(prediction: Floats, events: Marks, weights: Floats, grid: Floats, fewest: float = FEWEST) -> Floats:
+    """Estimate how often the event happens at given predictions: the moderate calibration of Van Calster et al. 2016.
 
     The logistic recalibration line of the cases, corrected by a local linear regression of what it leaves over on
     logit p with a Gaussian kernel (Glad 1998, "Parametrically guided non-parametric regression"). Where the truth is
-    such a line, as for perfect forecasts and for those of a wrong temperature, smoothing then adds no bias; where no
-    finite line exists, the forecast itself stands in for it.
+    such a line, as for perfect predictions and for those of a wrong temperature, smoothing then adds no bias; where no
+    finite line exists, the prediction itself stands in for it.
 
     Parameters
     ----------
-    forecast : (n,)
+    prediction : (n,)
     events : (n,) or (R, n) bool
     weights : (R, n), at least 0
     grid : (G,)
-        Forecasts at which to estimate, between 0 and 1.
+        Predictions at which to estimate, between 0 and 1.
     fewest : float
         Effective number of cases that a point needs. A case counts by its kernel, 1 at the point, and by what it can
-        tell, 4 p (1 - p) of its forecast: of thirty forecasts of 0.001 none need happen, and little is known. Events
-        have no say in it, as the curve would else be shown where they happened to be many.
+        tell, 4 p (1 - p) of its prediction: of thirty predictions of 0.001 none need happen, and little is known.
+        Events have no say in it, as the curve would else be shown where they happened to be many.
 
     Returns
     -------
     (R, G)
         Between 0 and 1; NaN where there are fewer cases.
     """
-    x, at = logit(np.clip(forecast, EDGE, 1 - EDGE)), logit(np.clip(grid, EDGE, 1 - EDGE))
+    x, at = logit(np.clip(prediction, EDGE, 1 - EDGE)), logit(np.clip(grid, EDGE, 1 - EDGE))
     line = logistic_line(expit(x), events, weights)
     line = np.where(np.isfinite(line), line, [0.0, 1.0])
     rest = weights * (events - _along(line, x))
@@ -93,53 +93,53 @@ def bandwidth(x: Floats) -> float:
     return float(1.06 * min(spreads, default=1.0) * len(np.unique(x)) ** -0.2)
 
 
-def grid_of(forecast: Floats) -> Floats:
-    """Spread points over the range of forecasts, half of them even in p, half in logit p: (G,), rising."""
-    lower, upper = np.clip([forecast.min(), forecast.max()], EDGE, 1 - EDGE)
+def grid_of(prediction: Floats) -> Floats:
+    """Spread points over the range of predictions, half of them even in p, half in logit p: (G,), rising."""
+    lower, upper = np.clip([prediction.min(), prediction.max()], EDGE, 1 - EDGE)
     first, last = logit(np.array([lower, upper]))
     even_in_logit = np.clip(expit(np.linspace(first, last, POINTS)[1:-1]), lower, upper)
     return np.unique(np.concatenate([np.linspace(lower, upper, POINTS), even_in_logit]))
 
 
-def smooth_error(forecast: Floats, events: Marks, weights: Floats) -> Floats:
+def smooth_error(prediction: Floats, events: Marks, weights: Floats) -> Floats:
     """Average |curve - p| over cases, the "integrated calibration index" (Austin and Steyerberg 2019).
 
     The curve is `smooth_curve` at `grid_of`, between whose points it is straight, however few cases are near. Above 0
-    for perfect forecasts too: read it beside `calibration.if_perfect` of it.
+    for perfect predictions too: read it beside `calibration.if_perfect` of it.
 
     Returns
     -------
     (R,)
         NaN where all weights are zero.
     """
-    grid = grid_of(forecast)
-    gaps = np.abs(smooth_curve(forecast, events, weights, grid, fewest=0) - grid)
-    near = weights @ np.stack([np.interp(forecast, grid, point) for point in np.eye(len(grid))], axis=1)
+    grid = grid_of(prediction)
+    gaps = np.abs(smooth_curve(prediction, events, weights, grid, fewest=0) - grid)
+    near = weights @ np.stack([np.interp(prediction, grid, point) for point in np.eye(len(grid))], axis=1)
     known = np.isfinite(gaps)
     return ratio(np.where(known, near * gaps, 0).sum(axis=1), (near * known).sum(axis=1))
 
 
-def curve_table(forecast: Floats, events: Marks, weights: Floats, confidence: float) -> pd.DataFrame:
+def curve_table(prediction: Floats, events: Marks, weights: Floats, confidence: float) -> pd.DataFrame:
     """Tabulate `smooth_curve` at `grid_of`, where it is known, each point with its own percentile interval.
 
     Columns `CURVE`. The intervals hold point by point, not for the whole curve at once.
     """
-    grid = grid_of(forecast)
-    grid = grid[np.isfinite(smooth_curve(forecast, events, weights[:1], grid)[0])]
+    grid = grid_of(prediction)
+    grid = grid[np.isfinite(smooth_curve(prediction, events, weights[:1], grid)[0])]
     curve = partial(
-        smooth_curve, forecast, events, grid=grid, fewest=0
+        smooth_curve, prediction, events, grid=grid, fewest=0
     )  # else replicates of few cases would be left out
-    return pd.DataFrame({"forecast": grid, **band("observed", in_blocks(curve, weights), confidence)}, columns=CURVE)
+    return pd.DataFrame({"prediction": grid, **band("observed", in_blocks(curve, weights), confidence)}, columns=CURVE)
 
 
-def distribution(forecast: Floats, events: Marks, bins: int) -> pd.DataFrame:
-    """Count the forecasts of each bin of equal width, of events and of the others: `lower, upper, events, others`."""
-    edges, number = np.linspace(0, 1, bins + 1), bin_of(forecast, bins)
+def distribution(prediction: Floats, events: Marks, bins: int) -> pd.DataFrame:
+    """Count the predictions of each bin of equal width, of events and of the others: `lower, upper, events, others`."""
+    edges, number = np.linspace(0, 1, bins + 1), bin_of(prediction, bins)
     counts = [np.bincount(number[chosen], minlength=bins) for chosen in (events, ~events)]
     return pd.DataFrame({"lower": edges[:-1], "upper": edges[1:], "events": counts[0], "others": counts[1]})
 
 
-def distances_of(bins: int) -> dict[str, Figure]:
+def distances_of(bins: int) -> dict[str, Metric]:
     """Name the distances from perfect calibration, each of which chance keeps from being 0."""
     return {
         "ece_width": partial(calibration_error, bins=bins),
@@ -151,7 +151,7 @@ def distances_of(bins: int) -> dict[str, Figure]:
 
 
 def calibration_row(
-    forecast: Floats,
+    prediction: Floats,
     events: Marks,
     patients: Names,
     weights: Floats,
@@ -159,11 +159,11 @@ def calibration_row(
     bins: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Judge the calibration of a yes/no forecast by every figure there is for it, in the columns of one row.
+    """Evaluate the calibration of a yes/no prediction by every metric there is for it, in the columns of one row.
 
     Parameters
     ----------
-    forecast : (n,)
+    prediction : (n,)
     events : (n,) bool
     patients : (n,)
     weights : (1 + R, n)
@@ -184,36 +184,36 @@ def calibration_row(
     """
     level = estimate_all(
         {
-            "observed_expected": partial(observed_expected, forecast, events),
-            "calibration_intercept": partial(calibration_in_the_large, forecast, events),
-            "calibration_slope": partial(calibration_slope, forecast, events),
+            "observed_expected": partial(observed_expected, prediction, events),
+            "calibration_intercept": partial(calibration_in_the_large, prediction, events),
+            "calibration_slope": partial(calibration_slope, prediction, events),
         },
         weights,
         confidence,
     )
-    parts = Corp(*in_blocks(lambda some: np.stack(corp(forecast, events, some), axis=1), weights).T)
+    parts = Corp(*in_blocks(lambda some: np.stack(corp(prediction, events, some), axis=1), weights).T)
     found = {
         **level,
-        **_distances(forecast, events, weights, confidence, bins),
+        **_distances(prediction, events, weights, confidence, bins),
         "dsc": distance_estimate(estimate_of(parts.discrimination, confidence)),
         "unc": estimate_of(parts.uncertainty, confidence),
-        **{f"{name}_null": _null(figure, forecast, patients, seed) for name, figure in distances_of(bins).items()},
+        **{f"{name}_null": _null(metric, prediction, patients, seed) for name, metric in distances_of(bins).items()},
     }
-    counts = {"n": len(forecast), "events": int(events.sum()), "bins": bins}
+    counts = {"n": len(prediction), "events": int(events.sum()), "bins": bins}
     return counts | in_columns({name: asdict(one) for name, one in found.items()})
 
 
 def _distances(
-    forecast: Floats, events: Marks, weights: Floats, confidence: float, bins: int
+    prediction: Floats, events: Marks, weights: Floats, confidence: float, bins: int
 ) -> Mapping[str, Estimate]:
-    plug_in = {"squared_error_debiased": float(squared_error(forecast, events, weights[:1], bins)[0])}
+    plug_in = {"squared_error_debiased": float(squared_error(prediction, events, weights[:1], bins)[0])}
     return {
-        name: distance_estimate(estimate(partial(figure, forecast, events), weights, confidence), plug_in.get(name))
-        for name, figure in distances_of(bins).items()
+        name: distance_estimate(estimate(partial(metric, prediction, events), weights, confidence), plug_in.get(name))
+        for name, metric in distances_of(bins).items()
     }
 
 
-def _null(figure: Figure, forecast: Floats, patients: Names, seed: int) -> Estimate:
-    """Give the mean of a figure under perfect calibration, and its 5th and 95th percentile."""
-    draws = if_perfect(figure, forecast, NULL_DRAWS, seed, patients)
+def _null(metric: Metric, prediction: Floats, patients: Names, seed: int) -> Estimate:
+    """Give the mean of a metric under perfect calibration, and its 5th and 95th percentile."""
+    draws = if_perfect(metric, prediction, NULL_DRAWS, seed, patients)
     return Estimate(float(np.nanmean(draws)), *(float(np.nanquantile(draws, tail)) for tail in (0.05, 0.95)))

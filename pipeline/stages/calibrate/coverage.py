@@ -1,4 +1,4 @@
-"""How often conformal sets hold the true class, as a promise is judged: on other patients than those that set it."""
+"""How often conformal sets hold the true class, as a promise is evaluated: on other patients than those that set it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ COVERAGE = [
 
 
 @dataclass(frozen=True)
-class JudgedSets:
+class EvaluatedSets:
     """The sets of labelled cases.
 
     Attributes
@@ -54,15 +54,17 @@ class JudgedSets:
     by: By
 
 
-def judged_sets(probabilities: Floats, labels: Ints, thresholds: Thresholds, sites: Names | None = None) -> JudgedSets:
+def evaluated_sets(
+    probabilities: Floats, labels: Ints, thresholds: Thresholds, sites: Names | None = None
+) -> EvaluatedSets:
     """Give the sets of labelled cases, with the number of patients that decided each one's threshold."""
     n = np.reshape([one.n for one in thresholds_for(probabilities, thresholds, sites)], probabilities.shape)
     members = sets_of(probabilities, thresholds, sites)
-    return JudgedSets(members, n[np.arange(len(labels)), labels], thresholds.alpha, thresholds.by)
+    return EvaluatedSets(members, n[np.arange(len(labels)), labels], thresholds.alpha, thresholds.by)
 
 
 @dataclass(frozen=True)
-class Forecast:
+class Prediction:
     """Labelled cases with their probabilities, for a question of K classes.
 
     Attributes
@@ -79,38 +81,41 @@ class Forecast:
     folds: Names
 
 
-def sets_elsewhere(judged: Forecast, elsewhere: Mapping[str, Forecast], alpha: float, by: By = None) -> JudgedSets:
-    """Judge each fold by thresholds that were found on development cases of other patients.
+def sets_elsewhere(
+    evaluated: Prediction, elsewhere: Mapping[str, Prediction], alpha: float, by: By = None
+) -> EvaluatedSets:
+    """Evaluate each fold by thresholds that were found on development cases of other patients.
 
     Parameters
     ----------
-    judged : Forecast
+    evaluated : Prediction
     elsewhere : mapping
-        Of each fold its development cases, forecast by the very calibrator that judges the fold. (In cross-fitting,
-        the forecasts by which those cases are judged themselves come from calibrators that had seen the fold.)
+        Of each fold its development cases, prediction by the very calibrator that evaluates the fold. (In
+        cross-fitting, the predictions by which those cases are evaluated themselves come from calibrators that had
+        seen the fold.)
     alpha, by
         As `conformal_thresholds` takes them.
     """
-    members = np.zeros(judged.probabilities.shape, dtype=bool)
-    n = np.zeros(len(judged.labels), dtype=np.int64)
+    members = np.zeros(evaluated.probabilities.shape, dtype=bool)
+    n = np.zeros(len(evaluated.labels), dtype=np.int64)
     for fold, there in elsewhere.items():
-        here = judged.folds == fold
+        here = evaluated.folds == fold
         found = conformal_thresholds(there.probabilities, there.labels, there.patients, alpha, by, there.sites)
-        sets = judged_sets(judged.probabilities[here], judged.labels[here], found, judged.sites[here])
+        sets = evaluated_sets(evaluated.probabilities[here], evaluated.labels[here], found, evaluated.sites[here])
         members[here], n[here] = sets.members, sets.n_calibration
-    return JudgedSets(members, n, alpha, by)
+    return EvaluatedSets(members, n, alpha, by)
 
 
 def coverage_table(
-    sets: JudgedSets, judged: Forecast, classes: Sequence[str], weights: Floats, confidence: float
+    sets: EvaluatedSets, evaluated: Prediction, classes: Sequence[str], weights: Floats, confidence: float
 ) -> pd.DataFrame:
     """Tabulate how often sets hold the true class: over all cases, per class, per site, and per size of the set.
 
     Parameters
     ----------
-    sets : JudgedSets
+    sets : EvaluatedSets
         Of n cases with K classes.
-    judged : Forecast
+    evaluated : Prediction
         The same cases.
     classes : sequence of str
     weights : (1 + R, n)
@@ -128,7 +133,7 @@ def coverage_table(
         of patients all of whose cases in the row are covered: what was promised. A set is single with one class
         (sure), full with all (no help), and empty with none (like no class; never right).
     """
-    sizes, labels, sites = sets.members.sum(axis=1), judged.labels, judged.sites
+    sizes, labels, sites = sets.members.sum(axis=1), evaluated.labels, evaluated.sites
     kinds = {
         "marginal": {EVERYONE: np.ones(len(labels), dtype=bool)},
         "class": {name: labels == number for number, name in enumerate(classes)},
@@ -136,7 +141,7 @@ def coverage_table(
         "set size": {str(size): sizes == size for size in np.unique(sizes)},
     }
     rows = [
-        {"kind": kind, "group": name, **_coverage(sets, mask, judged, weights, confidence)}
+        {"kind": kind, "group": name, **_coverage(sets, mask, evaluated, weights, confidence)}
         for kind, masks in kinds.items()
         for name, mask in masks.items()
         if mask.any()
@@ -144,25 +149,27 @@ def coverage_table(
     return pd.DataFrame(rows, columns=COVERAGE).assign(by=sets.by or EVERYONE, promised=1 - sets.alpha)
 
 
-def _coverage(sets: JudgedSets, mask: Marks, cases: Forecast, weights: Floats, confidence: float) -> dict[str, Any]:
-    """Judge the cases (n,) of one row."""
+def _coverage(
+    sets: EvaluatedSets, mask: Marks, cases: Prediction, weights: Floats, confidence: float
+) -> dict[str, Any]:
+    """Evaluate the cases (n,) of one row."""
     labels, patients = cases.labels, cases.patients
-    judged = mask & (sets.n_calibration >= fewest(sets.alpha))
-    known: dict[str, Any] = {"n": int(judged.sum()), "left_out": int((mask & ~judged).sum())}
-    if not judged.any():
+    evaluated = mask & (sets.n_calibration >= fewest(sets.alpha))
+    known: dict[str, Any] = {"n": int(evaluated.sum()), "left_out": int((mask & ~evaluated).sum())}
+    if not evaluated.any():
         return {**known, "n_calibration": int(sets.n_calibration[mask].min()), "note": TOO_FEW}
-    covered = sets.members[np.arange(len(labels)), labels][judged]
-    of_patients = pd.Series(covered).groupby(patients[judged]).all().to_numpy(dtype=bool)
-    found, interval = _share(covered, len(of_patients), weights[:, judged], confidence)
+    covered = sets.members[np.arange(len(labels)), labels][evaluated]
+    of_patients = pd.Series(covered).groupby(patients[evaluated]).all().to_numpy(dtype=bool)
+    found, interval = _share(covered, len(of_patients), weights[:, evaluated], confidence)
     shares = {"coverage": found, "coverage_of_patients": _wilson(of_patients.mean(), len(of_patients), confidence)}
     return {
         **known,
         "patients": len(of_patients),
-        "n_calibration": int(sets.n_calibration[judged].min()),
+        "n_calibration": int(sets.n_calibration[evaluated].min()),
         "covered": int(covered.sum()),
         **in_columns({name: share.as_json() for name, share in shares.items()}),
         "interval": interval,
-        **_sizes(sets.members[judged]),
+        **_sizes(sets.members[evaluated]),
         "note": "",
     }
 

@@ -122,14 +122,14 @@ def roc_of_folds(scores: Floats, events: Marks, folds: NDArray[np.str_]) -> pd.D
     return pd.concat(tables[1:] or tables)
 
 
-def threshold_table(forecast: Floats, events: Marks, weights: Floats, confidence: float) -> pd.DataFrame:
-    """Count what acting from each of `THRESHOLDS` upwards finds and spares, with the figures that follow.
+def threshold_table(prediction: Floats, events: Marks, weights: Floats, confidence: float) -> pd.DataFrame:
+    """Count what acting from each of `THRESHOLDS` upwards finds and spares, with the metrics that follow.
 
-    A forecast that equals the threshold counts as positive.
+    A prediction that equals the threshold counts as positive.
 
     Parameters
     ----------
-    forecast : (n,)
+    prediction : (n,)
         Probabilities.
     events : (n,) bool
     weights : (1 + R, n)
@@ -143,13 +143,13 @@ def threshold_table(forecast: Floats, events: Marks, weights: Floats, confidence
         Columns `COUNTS` (positives and negatives are events and non-events), and `sensitivity`, `specificity`, `ppv`,
         `npv`, `net_benefit`, each with `_lower` and `_upper`; empty where nothing is there to divide by.
     """
-    called, truth = forecast[:, None] >= THRESHOLDS, np.broadcast_to(events[:, None], (len(events), len(THRESHOLDS)))
+    called, truth = prediction[:, None] >= THRESHOLDS, np.broadcast_to(events[:, None], (len(events), len(THRESHOLDS)))
     right, spared = called & truth, ~called & ~truth
     counted = (THRESHOLDS, right.sum(axis=0), (called & ~truth).sum(axis=0), events.sum(), (~events).sum())
     shares = {"sensitivity": (right, truth), "specificity": (spared, ~truth), "ppv": (right, called)}
     shares["npv"] = (spared, ~called)
     curves = {name: ratio(weights @ of, weights @ among) for name, (of, among) in shares.items()}
-    curves["net_benefit"] = net_benefit(forecast, events, weights, THRESHOLDS)
+    curves["net_benefit"] = net_benefit(prediction, events, weights, THRESHOLDS)
     columns = [pd.DataFrame(band(name, curve, confidence)) for name, curve in curves.items()]
     return pd.concat([pd.DataFrame(dict(zip(COUNTS, counted, strict=True))), *columns], axis=1)
 

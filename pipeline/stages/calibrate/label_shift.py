@@ -27,10 +27,10 @@ AT_PREVALENCE += limits_of("log_loss", "brier", "ppv", "npv", "net_benefit")
 def at_prevalence(
     probabilities: Floats, labels: Ints, weights: Floats, prevalence: Floats, fitted: Floats | None = None
 ) -> tuple[Floats, Floats]:
-    """Make of a sample what it would be at another prevalence, forecasts corrected by Bayes' rule.
+    """Make of a sample what it would be at another prevalence, predictions corrected by Bayes' rule.
 
     It assumes *label shift*: only the shares of the classes change, the images of a class look as they do here.
-    A site with other scanners, or with milder disease, breaks it. The correction takes the forecasts to be calibrated
+    A site with other scanners, or with milder disease, breaks it. The correction takes the predictions to be calibrated
     where they were fitted, and cannot mend them.
 
     Parameters
@@ -41,7 +41,7 @@ def at_prevalence(
     prevalence : (K,)
         Shares of the classes there, each above 0, together 1.
     fitted : (K,), optional
-        Shares where the forecasts were calibrated; without it those of these labels.
+        Shares where the predictions were calibrated; without it those of these labels.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def at_prevalence(
         If a share is not above 0, they do not sum to one, or a class has no case to say where it was fitted.
     """
     fitted = np.bincount(labels, minlength=len(prevalence)) / len(labels) if fitted is None else fitted
-    for what, shares in (("prevalence", prevalence), ("prevalence where the forecasts were fitted", fitted)):
+    for what, shares in (("prevalence", prevalence), ("prevalence where the predictions were fitted", fitted)):
         if (shares <= 0).any() or abs(shares.sum() - 1) > 1e-9:
             raise ValueError(f"{what}: {shares.tolist()}; each class needs a share above 0, and they sum to one")
     likelihood = probabilities * prevalence / fitted
@@ -66,7 +66,7 @@ def at_prevalence(
 
 
 def prevalence_table(
-    forecast: Floats,
+    prediction: Floats,
     events: Marks,
     prevalences: Sequence[float],
     threshold: float,
@@ -74,27 +74,27 @@ def prevalence_table(
     confidence: float,
     fitted: float | None = None,
 ) -> pd.DataFrame:
-    """Tabulate the figures of one yes/no question at declared prevalences, under label shift (`at_prevalence`).
+    """Tabulate the metrics of one yes/no question at declared prevalences, under label shift (`at_prevalence`).
 
     Parameters
     ----------
-    forecast : (m,)
+    prediction : (m,)
     events : (m,) bool
     prevalences : sequence of float
         Shares of events, above 0 and below 1.
     threshold : float
-        The probability from which one acts, below 1; a forecast that equals it counts as positive.
+        The probability from which one acts, below 1; a prediction that equals it counts as positive.
     weights : (1 + R, m)
         As `bootstrap.cluster_weights` gives them.
     confidence : float
     fitted : float, optional
-        Share of events where the forecasts were calibrated; without it that of these cases.
+        Share of events where the predictions were calibrated; without it that of these cases.
 
     Returns
     -------
     pandas.DataFrame
-        Columns `AT_PREVALENCE`, two rows per prevalence: forecasts as they are, and corrected. Where correcting moves
-        forecasts over the threshold, PPV and NPV differ too. Empty without both events and non-events.
+        Columns `AT_PREVALENCE`, two rows per prevalence: predictions as they are, and corrected. Where correcting moves
+        predictions over the threshold, PPV and NPV differ too. Empty without both events and non-events.
 
     Raises
     ------
@@ -106,24 +106,24 @@ def prevalence_table(
     labels, was = events.astype(np.int64), None if fitted is None else _shares(fitted)
     rows = []
     for prevalence in prevalences:
-        there, shares = at_prevalence(both_ways(forecast), labels, weights, _shares(prevalence), was)
-        for corrected, found in ((False, forecast), (True, there[:, 1])):
+        there, shares = at_prevalence(both_ways(prediction), labels, weights, _shares(prevalence), was)
+        for corrected, found in ((False, prediction), (True, there[:, 1])):
             known = {"prevalence": prevalence, "corrected": corrected, "threshold": threshold}
             counts = {"n": len(events), "events": int(events.sum())}
-            rows.append({**known, **counts, **_figures(found, events, threshold, shares, confidence)})
+            rows.append({**known, **counts, **_metrics(found, events, threshold, shares, confidence)})
     return pd.DataFrame(rows, columns=AT_PREVALENCE)
 
 
-def _figures(forecast: Floats, events: Marks, threshold: float, weights: Floats, confidence: float) -> dict[str, Any]:
-    decision = operating.figures_of((forecast >= threshold).astype(np.float64), events)
-    figures: dict[str, Callable[[Floats], Floats]] = {
-        "log_loss": partial(multilabel.log_loss, forecast, events),
-        "brier": partial(multilabel.brier, forecast, events),
+def _metrics(prediction: Floats, events: Marks, threshold: float, weights: Floats, confidence: float) -> dict[str, Any]:
+    decision = operating.metrics_of((prediction >= threshold).astype(np.float64), events)
+    metrics: dict[str, Callable[[Floats], Floats]] = {
+        "log_loss": partial(multilabel.log_loss, prediction, events),
+        "brier": partial(multilabel.brier, prediction, events),
         "ppv": decision["ppv"],
         "npv": decision["npv"],
-        "net_benefit": lambda some: utility.net_benefit(forecast, events, some, np.array([threshold]))[:, 0],
+        "net_benefit": lambda some: utility.net_benefit(prediction, events, some, np.array([threshold]))[:, 0],
     }
-    return in_columns({name: asdict(one) for name, one in estimate_all(figures, weights, confidence).items()})
+    return in_columns({name: asdict(one) for name, one in estimate_all(metrics, weights, confidence).items()})
 
 
 def _shares(prevalence: float) -> Floats:

@@ -1,4 +1,4 @@
-"""Several images of one patient, put together by a declared rule into one forecast of the patient."""
+"""Several images of one patient, put together by a declared rule into one prediction of the patient."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -8,31 +8,31 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.metrics.calibrators.calibrator import identity_for
-from pipeline.metrics.evaluation import Judged, Labelling, logits_of
+from pipeline.metrics.evaluation import EvaluatedCases, TaskSpec, logits_of
 
 Floats = NDArray[np.float64]
 Rule = Literal["mean", "max"]
 PATIENTS = "_patients"  # ends the names of scopes in which a patient is one case
 
 
-def of_patients(judged: Judged, rule: Rule, labelling: Labelling) -> Judged:
-    """Judge patients instead of images: one row each, in the order of their pseudonyms.
+def of_patients(evaluated: EvaluatedCases, rule: Rule, labelling: TaskSpec) -> EvaluatedCases:
+    """Evaluate patients instead of images: one row each, in the order of their pseudonyms.
 
     They are calibrated, after the images were put together, by the map of their images: one of its own would be
-    fitted on fewer cases, and the model that is released forecasts images. Whether it suits patients too, their slope
+    fitted on fewer cases, and the model that is released predictions images. Whether it suits patients too, their slope
     tells.
 
     Parameters
     ----------
-    judged : Judged
+    evaluated : EvaluatedCases
         Its cases have `patient`, `calibrator` and `logit_0, logit_1, ...`; a patient's images share a calibrator.
     rule : {"mean", "max"}
-        mean: the mean of the images' logits; max: of two classes the image of the highest forecast for the last one,
-        of a multilabel task for each label the image of the highest forecast for it.
+        mean: the mean of the images' logits; max: of two classes the image of the highest prediction for the last one,
+        of a multilabel task for each label the image of the highest prediction for it.
 
     Returns
     -------
-    Judged
+    EvaluatedCases
         Its cases have the number of `images`; what differs between the images of a patient is empty there.
 
     Raises
@@ -46,49 +46,54 @@ def of_patients(judged: Judged, rule: Rule, labelling: Labelling) -> Judged:
         raise ValueError(
             f"none of {len(classes)} classes ({task}) is the one to look for; mean takes any number of them"
         )
-    rows = list(judged.cases.reset_index(drop=True).groupby("patient", sort=True).indices.values())
-    labels = np.stack([np.fmax.reduce(judged.labels[some]) for some in rows])  # fmax and fmin pass over NaN
-    lowest = np.stack([np.fmin.reduce(judged.labels[some]) for some in rows])
+    rows = list(evaluated.cases.reset_index(drop=True).groupby("patient", sort=True).indices.values())
+    labels = np.stack([np.fmax.reduce(evaluated.labels[some]) for some in rows])  # fmax and fmin pass over NaN
+    lowest = np.stack([np.fmin.reduce(evaluated.labels[some]) for some in rows])
     contradicted = np.any((lowest < labels).reshape(len(rows), -1), axis=1)
     if contradicted.any():
         first = np.array([some[0] for some in rows])
-        names = ", ".join(judged.patients[first[contradicted]])
+        names = ", ".join(evaluated.patients[first[contradicted]])
         raise ValueError(f"images of one patient bear different labels: {names}; give them one label in cohort.csv")
-    logits = logits_of(judged.cases)
+    logits = logits_of(evaluated.cases)
     joined = np.stack([put_together(logits[some], rule, task == "multilabel") for some in rows])
-    cases, calibrated = one_row_each(judged.cases, joined), np.empty_like(joined)
-    for digest, calibrator in judged.calibrators.items():
+    cases, calibrated = one_row_each(evaluated.cases, joined), np.empty_like(joined)
+    for digest, calibrator in evaluated.calibrators.items():
         theirs = (cases["calibrator"] == digest).to_numpy()
         calibrated[theirs] = calibrator.apply(joined[theirs])
     baselines = {
-        name: np.stack([known[some].mean(axis=0) for some in rows]) for name, known in judged.baselines.items()
+        name: np.stack([known[some].mean(axis=0) for some in rows]) for name, known in evaluated.baselines.items()
     }
-    return Judged(cases, labels, identity_for(labels).apply(joined), calibrated, judged.calibrators, baselines)
+    return EvaluatedCases(
+        cases, labels, identity_for(labels).apply(joined), calibrated, evaluated.calibrators, baselines
+    )
 
 
 def patients_first(
-    scopes: Mapping[str, Judged], elsewhere: Mapping[str, Mapping[str, Judged]], rule: Rule, labelling: Labelling
-) -> tuple[dict[str, Judged], dict[str, Mapping[str, Judged]]]:
+    scopes: Mapping[str, EvaluatedCases],
+    elsewhere: Mapping[str, Mapping[str, EvaluatedCases]],
+    rule: Rule,
+    labelling: TaskSpec,
+) -> tuple[dict[str, EvaluatedCases], dict[str, Mapping[str, EvaluatedCases]]]:
     """Put before each scope the same one by patients ("internal_patients"), and so the cases of its thresholds.
 
     `elsewhere` is, of each scope and fold, the development cases of other patients.
     """
-    judged, others = dict[str, Judged](), dict[str, Mapping[str, Judged]]()
+    evaluated, others = dict[str, EvaluatedCases](), dict[str, Mapping[str, EvaluatedCases]]()
     for scope, images in scopes.items():
-        judged |= {f"{scope}{PATIENTS}": of_patients(images, rule, labelling), scope: images}
+        evaluated |= {f"{scope}{PATIENTS}": of_patients(images, rule, labelling), scope: images}
         there = {fold: of_patients(some, rule, labelling) for fold, some in elsewhere[scope].items()}
         others |= {f"{scope}{PATIENTS}": there, scope: elsewhere[scope]}
-    return judged, others
+    return evaluated, others
 
 
-def can_be_joined(sets: Sequence[Judged]) -> bool:
+def can_be_joined(sets: Sequence[EvaluatedCases]) -> bool:
     """Tell whether some patient has several images in the first set, and none has images that contradict in any."""
     first = sets[0].patients
     return len(set(first)) < len(first) and all(map(_agree, sets))
 
 
-def _agree(judged: Judged) -> bool:
-    groups = pd.DataFrame(judged.labels.reshape(len(judged.cases), -1)).groupby(judged.patients)
+def _agree(evaluated: EvaluatedCases) -> bool:
+    groups = pd.DataFrame(evaluated.labels.reshape(len(evaluated.cases), -1)).groupby(evaluated.patients)
     lowest, highest = groups.min(), groups.max()  # these pass over NaN
     return bool(((lowest == highest) | lowest.isna()).all(axis=None))
 

@@ -1,4 +1,4 @@
-"""What the folds forecast, as it stands in their files, with all that figures are told apart by."""
+"""What the folds prediction, as it stands in their files, with all that metrics are told apart by."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import paths
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.imaging.labels import targets_of
-from pipeline.metrics.baseline import baselines_of, non_image_forecast
+from pipeline.metrics.baseline import baselines_of, non_image_prediction
 from pipeline.metrics.discrimination import Labels
-from pipeline.metrics.evaluation import Labelling, label_numbers, logits_of, mean_of
+from pipeline.metrics.evaluation import TaskSpec, label_numbers, logits_of, mean_of
 from pipeline.metrics.guards import Lost, refuse_lost
 from pipeline.metrics.subgroups import groups_of
 from pipeline.paths import Role
@@ -24,19 +24,19 @@ Floats = NDArray[np.float64]
 def scored(fold: str, role: Role) -> pd.DataFrame:
     """Read a fold's logits for the cases of a role, with what is known of them; each one is there once."""
     digest = hashlib.sha256(paths.model(fold).read_bytes()).hexdigest()
-    cases, dealt = paths.read_table(paths.predictions(fold)), paths.read_table(paths.split(fold))
+    cases, assigned = paths.read_table(paths.predictions(fold)), paths.read_table(paths.split(fold))
     cases = cases[cases["role"] == role]
     try:
-        refuse_lost(dealt.loc[dealt["role"] == role, "case"], cases["case"])
+        refuse_lost(assigned.loc[assigned["role"] == role, "case"], cases["case"])
     except Lost as error:
-        raise Refusal(f"{paths.predictions(fold)}: {error}; run finetune --fold {fold} again") from error
+        raise UserError(f"{paths.predictions(fold)}: {error}; run finetune --fold {fold} again") from error
     if not np.isfinite(logits_of(cases)).all():
-        raise Refusal(f"{paths.predictions(fold)} has logits that are not finite; look at {paths.history(fold)}")
+        raise UserError(f"{paths.predictions(fold)} has logits that are not finite; look at {paths.history(fold)}")
     return cases.assign(fold=fold, model_sha256=digest).merge(known_of_cases(), on="case", how="left")
 
 
 def known_of_cases() -> pd.DataFrame:
-    """Give of every case the groups that figures are told apart by, and the columns of the baseline."""
+    """Give of every case the groups that metrics are told apart by, and the columns of the baseline."""
     cases = paths.read_table(paths.CASES)[["case", "site"]].merge(paths.read_table(paths.COLUMNS), on="case")
     groups = pd.DataFrame(groups_of(cases), index=cases.index).add_prefix("group_")
     return cases.drop(columns="site").join(groups)
@@ -47,38 +47,38 @@ def mean_of_members(members: Sequence[str], role: Role) -> pd.DataFrame:
     try:
         return mean_of([scored(member, role) for member in members])
     except Lost as error:
-        raise Refusal(f"{paths.FOLDS}: {', '.join(members)} scored different cases: {error}; run finetune") from error
+        raise UserError(f"{paths.FOLDS}: {', '.join(members)} scored different cases: {error}; run finetune") from error
 
 
-def locked_name() -> str:
-    """Call the locked set external only if none of its sites was developed on."""
+def name_of_test_set() -> str:
+    """Call the test set external only if none of its sites was developed on."""
     return "external" if paths.read_json(paths.SPLIT_SUMMARY)["external"] else "test"
 
 
-def labels_of(cases: pd.DataFrame, labelling: Labelling) -> Labels:
+def labels_of(cases: pd.DataFrame, labelling: TaskSpec) -> Labels:
     """Read the column `label`: numbers of classes (n,), or of a multilabel task 1, 0 and NaN for not known (n, C)."""
     if labelling.task == "multilabel":
         return targets_of(cases["label"].tolist(), labelling.classes, "multilabel").astype(np.float64)
     return label_numbers(cases, labelling.classes)
 
 
-def without_images(fold: str, judged: pd.DataFrame, labelling: Labelling, names: Sequence[str]) -> dict[str, Floats]:
-    """Forecast the cases that a fold judges from its training cases' site, and from the columns that were named."""
+def without_images(fold: str, evaluated: pd.DataFrame, labelling: TaskSpec, names: Sequence[str]) -> dict[str, Floats]:
+    """Predict the cases that a fold evaluates from its training cases' site, and from the columns that were named."""
     cases = paths.read_table(paths.split(fold))
-    training = cases[cases["role"].isin([Role.TRAIN, Role.INNER])].merge(known_of_cases(), on="case")
+    training = cases[cases["role"].isin([Role.TRAIN, Role.VALIDATION])].merge(known_of_cases(), on="case")
     labels, n_classes = labels_of(training, labelling), len(labelling.classes)
     return {
-        name: non_image_forecast(training[columns], labels, judged[columns], n_classes)
+        name: non_image_prediction(training[columns], labels, evaluated[columns], n_classes)
         for name, columns in baselines_of(names).items()
     }
 
 
-def forecasts_of_rungs(fold: str, role: Role, classes: list[str]) -> pd.DataFrame:
-    """Read the logits of each rung for the cases that a fold judges, with what is known of them."""
-    cases, logits = paths.read_table(paths.split(fold)), paths.read_table(paths.ladder(fold))
+def predictions_of_candidates(fold: str, role: Role, classes: list[str]) -> pd.DataFrame:
+    """Read the logits of each candidate for the cases that a fold evaluates, with what is known of them."""
+    cases, logits = paths.read_table(paths.split(fold)), paths.read_table(paths.search(fold))
     cases, logits = (table[table["role"] == role] for table in (cases, logits))
     if set(cases["case"]) != set(logits["case"]):
-        raise Refusal(f"{paths.ladder(fold)} has other cases than {paths.split(fold)}; run adapt --fold {fold} again")
+        raise UserError(f"{paths.search(fold)} has other cases than {paths.split(fold)}; run adapt --fold {fold} again")
     known = cases[["case", "patient"]].assign(fold=fold, label=label_numbers(cases, classes))
     return known.merge(logits.drop(columns="role"), on="case")
 

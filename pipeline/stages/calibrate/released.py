@@ -9,32 +9,32 @@ from pipeline.metrics.calibrators.calibrator import Calibrator, digest_of
 from pipeline.metrics.calibrators.fitting import fit
 from pipeline.metrics.calibrators.selection import AUTO, choose
 from pipeline.metrics.discrimination import Labels
-from pipeline.metrics.evaluation import ENSEMBLE, Judged, judged_by, logits_of
+from pipeline.metrics.evaluation import ENSEMBLE, EvaluatedCases, evaluated_by, logits_of
 
 
 @dataclass(frozen=True)
 class Released:
-    """The object that is judged on the locked cases and handed over.
+    """The object that is evaluated on the test cases and handed over.
 
     Attributes
     ----------
     members : list of str
         The models whose logits are averaged.
     calibrator : Calibrator
-    development : Judged
-        The cases that it was fitted on, as it forecasts them.
+    development : EvaluatedCases
+        The cases that it was fitted on, as it predictions them.
     choice : list of dict
         What was weighed, the rows of `calibration_choice.Choice.table`; empty where the method was given.
     """
 
     members: list[str]
     calibrator: Calibrator
-    development: Judged
+    development: EvaluatedCases
     choice: list[dict[str, Any]]
 
     @property
     def name(self) -> str:
-        """Name the fold in whose stead it judges."""
+        """Name the fold in whose stead it evaluates."""
         return self.members[0] if len(self.members) == 1 else ENSEMBLE
 
     def as_json(self) -> dict[str, Any]:
@@ -67,4 +67,4 @@ def to_release(method: str, members: list[str], cases: pd.DataFrame, labels: Lab
         method, table = chosen.method, chosen.table.astype(object)
         choice = table.where(table.notna(), None).to_dict("records")
     calibrator = fit(method, logits_of(cases), labels)
-    return Released(members, calibrator, judged_by(calibrator, cases, labels), choice)
+    return Released(members, calibrator, evaluated_by(calibrator, cases, labels), choice)

@@ -1,4 +1,4 @@
-"""A set of judged cases as every table sees it, and the settings that were stated before any case was judged."""
+"""A set of evaluated cases as every table sees it, and the settings that were stated before any case was evaluated."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.evaluation import Judged, Labelling
+from pipeline.metrics.evaluation import EvaluatedCases, TaskSpec
 from pipeline.metrics.operating import Kind
 from pipeline.metrics.questions import TOP_LABEL, View, views_of
 
@@ -17,7 +17,7 @@ DIFFERS = "differs"
 
 @dataclass(frozen=True)
 class Settings:
-    """What was stated before any case was judged: the fields of `calibrate` in params.yaml that bear these names."""
+    """What was stated before any case was evaluated: the fields of `calibrate` in params.yaml that bear these names."""
 
     bins: int
     thresholds: tuple[float, float]
@@ -36,28 +36,28 @@ class Settings:
 
 @dataclass(frozen=True)
 class Subject:
-    """A set of judged cases, and what its thresholds may be chosen on.
+    """A set of evaluated cases, and what its thresholds may be chosen on.
 
     Attributes
     ----------
-    judged : Judged
-        Its cases have `fold`, and a column `group_<name>` for every column by which figures are told apart.
+    evaluated : EvaluatedCases
+        Its cases have `fold`, and a column `group_<name>` for every column by which metrics are told apart.
     elsewhere : mapping
-        Of each fold the development cases of other patients, forecast by the map that judges the fold.
-    labelling : Labelling
+        Of each fold the development cases of other patients, prediction by the map that evaluates the fold.
+    labelling : TaskSpec
     weights : (1 + R, n)
     seed : int
     """
 
-    judged: Judged
-    elsewhere: Mapping[str, Judged]
-    labelling: Labelling
+    evaluated: EvaluatedCases
+    elsewhere: Mapping[str, EvaluatedCases]
+    labelling: TaskSpec
     weights: Floats
     seed: int
 
     def views(self, state: str = "calibrated") -> list[View]:
         """Ask the questions of the task."""
-        return views_of(getattr(self.judged, state), self.judged.labels, self.labelling.classes)
+        return views_of(getattr(self.evaluated, state), self.evaluated.labels, self.labelling.classes)
 
     def views_elsewhere(self, name: str) -> dict[str, View]:
         """Ask one of the questions of the development cases of each fold."""
@@ -68,7 +68,7 @@ class Subject:
 
     def groups(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.str_]]:
         """Say of some cases to which group of each column they belong; images of a patient may differ in it."""
-        known = self.judged.cases.filter(regex="^group_").replace("", DIFFERS).iloc[rows]
+        known = self.evaluated.cases.filter(regex="^group_").replace("", DIFFERS).iloc[rows]
         return {column.removeprefix("group_"): known[column].to_numpy(dtype=str) for column in known}
 
 

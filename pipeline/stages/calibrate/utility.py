@@ -1,7 +1,7 @@
-"""Whether acting on the forecasts does more good than harm: net benefit and the decision curve.
+"""Whether acting on the predictions does more good than harm: net benefit and the decision curve.
 
 Who acts from a probability t upwards holds one event found to be worth (1 - t) / t false alarms (Vickers and Elkin
-2006, "Decision curve analysis", Medical Decision Making 26). As in `metrics`, weights are (R, n) and each figure is
+2006, "Decision curve analysis", Medical Decision Making 26). As in `metrics`, weights are (R, n) and each metric is
 computed for all of their rows at once.
 """
 
@@ -16,21 +16,21 @@ Marks = NDArray[np.bool_]
 
 
 def net_benefit(
-    forecast: Floats, events: Marks, weights: Floats, thresholds: Floats, prevalence: float | None = None
+    prediction: Floats, events: Marks, weights: Floats, thresholds: Floats, prevalence: float | None = None
 ) -> Floats:
     """Net benefit: true positives / n - false positives / n * t / (1 - t).
 
     Parameters
     ----------
-    forecast : (n,)
+    prediction : (n,)
         Probabilities. One that equals the threshold counts as positive.
     events : (n,) bool
     weights : (R, n), at least 0
     thresholds : (T,)
         Probabilities from 0 to below 1 from which one would act.
     prevalence : float, optional
-        The share of events where the forecasts would be used, for a sample that was drawn by outcome (case-control).
-        Events and non-events are then weighted to it; the forecasts are taken as they are.
+        The share of events where the predictions would be used, for a sample that was drawn by outcome (case-control).
+        Events and non-events are then weighted to it; the predictions are taken as they are.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def net_benefit(
     """
     if (thresholds < 0).any() or (thresholds >= 1).any():
         raise ValueError("thresholds: give probabilities from 0 to below 1")
-    called = forecast[:, None] >= thresholds
+    called = prediction[:, None] >= thresholds
     hits, false_alarms = weights @ (called & events[:, None]), weights @ (called & ~events[:, None])
     per_event, per_other = _worth_of_a_case(events, weights, prevalence)
     return per_event * hits - per_other * false_alarms * thresholds / (1 - thresholds)
@@ -57,19 +57,19 @@ def treat_all(events: Marks, weights: Floats, thresholds: Floats, prevalence: fl
 
 
 def gain(
-    forecast: Floats, events: Marks, weights: Floats, thresholds: Floats, prevalence: float | None = None
+    prediction: Floats, events: Marks, weights: Floats, thresholds: Floats, prevalence: float | None = None
 ) -> Floats:
-    """Net benefit (R, T) beyond that of the better way without forecasts: acting on every case, or on none.
+    """Net benefit (R, T) beyond that of the better way without predictions: acting on every case, or on none.
 
     The better one is found anew for each weighting, so that its choice is part of the interval; near the prevalence,
     where both are equal, the gain is told a little too low rather than too high.
     """
     blind = np.maximum(treat_all(events, weights, thresholds, prevalence), 0)
-    return net_benefit(forecast, events, weights, thresholds, prevalence) - blind
+    return net_benefit(prediction, events, weights, thresholds, prevalence) - blind
 
 
 def decision_curve(
-    forecast: Floats,
+    prediction: Floats,
     events: Marks,
     weights: Floats,
     thresholds: Floats,
@@ -80,7 +80,7 @@ def decision_curve(
 
     Parameters
     ----------
-    forecast, events, weights, thresholds, prevalence
+    prediction, events, weights, thresholds, prevalence
         As `net_benefit` takes them; the thresholds are those stated before the cases were seen.
     weights : (1 + R, n)
         As `bootstrap.cluster_weights` gives them.
@@ -97,10 +97,10 @@ def decision_curve(
     return pd.DataFrame(
         {
             "threshold": thresholds,
-            **band("net_benefit", net_benefit(forecast, *known), confidence),
+            **band("net_benefit", net_benefit(prediction, *known), confidence),
             "treat_all": treat_all(events, weights[:1], thresholds, prevalence)[0],
             "treat_none": 0.0,
-            **band("gain", gain(forecast, *known), confidence),
+            **band("gain", gain(prediction, *known), confidence),
             "n": len(events),
             "events": int(events.sum()),
         }
@@ -108,7 +108,7 @@ def decision_curve(
 
 
 def _worth_of_a_case(events: Marks, weights: Floats, prevalence: float | None) -> tuple[Floats, Floats]:
-    """Give what share (R, 1) of those on whom the forecasts are used one event, and one other case, stands for."""
+    """Give what share (R, 1) of those on whom the predictions are used one event, and one other case, stands for."""
     if prevalence is None:
         of_all = ratio(np.ones((len(weights), 1)), weights.sum(axis=1, keepdims=True))
         return of_all, of_all

@@ -38,9 +38,9 @@ class Audited:
         if values["header"] is None:
             return cls(None, findings)
         plain = values["header"]
-        inner = tuple(Finding(**finding) for finding in plain["findings"])
+        validation = tuple(Finding(**finding) for finding in plain["findings"])
         shape, spacing = tuple(plain["shape"]), tuple(plain["spacing"])
-        return cls(Header(**{**plain, "shape": shape, "spacing": spacing, "findings": inner}), findings)
+        return cls(Header(**{**plain, "shape": shape, "spacing": spacing, "findings": validation}), findings)
 
 
 def audit_file(path: Path, policy: Policy = STRICT) -> Audited:
@@ -65,7 +65,7 @@ def audit_table(
         As `read_cohort_table` returns it.
     classes : sequence of str
     n_folds : int
-        A class with fewer patients than that cannot be dealt to the folds; where the task is multilabel, neither can
+        A class with fewer patients than that cannot be assigned to the folds; where the task is multilabel, neither can
         one with fewer patients in whom it is known to be absent.
     task : {"multiclass", "ordinal", "multilabel"}
         How the labels are read, see `pipeline.imaging.labels`.
@@ -114,11 +114,11 @@ def _rare_classes(
 ) -> list[list[Finding]]:
     """Warn of each case with a label, or, of several, without one, that too few patients share."""
     found: list[list[Finding]] = [[] for _ in range(len(table))]
-    dealt = ~table["split"].isin(["test", "unlabelled"]).to_numpy()
+    assigned = ~table["split"].isin(["test", "unlabelled"]).to_numpy()
     told = {1: "has {} patients"} | ({0: "is known to be absent in {} patients"} if task == "multilabel" else {})
     for value, words in told.items():
         for name, target in zip(classes, targets.T, strict=True):
-            patients = table.loc[dealt & (target == value), "patient_id"].nunique()
+            patients = table.loc[assigned & (target == value), "patient_id"].nunique()
             if 0 < patients < n_folds:
                 detail = f"'{name}' {words.format(patients)} for {n_folds} folds"
                 for row in np.flatnonzero(target == value):

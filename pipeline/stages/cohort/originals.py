@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline import paths, runtime
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.imaging.tables.cohort_table import BadTable, pseudonymised, read_cohort_table
 from pipeline.imaging.tables.pseudonyms import pseudonym, salt_of
 from pipeline.schema import Cohort
@@ -16,7 +16,7 @@ def original_files(cohort: Cohort) -> dict[str, Path]:
 
     Raises
     ------
-    Refusal
+    UserError
         If the table of the cohort is no longer there, or no longer one.
     """
     source = Path(cohort.path)
@@ -26,5 +26,5 @@ def original_files(cohort: Cohort) -> dict[str, Path]:
     try:
         table = pseudonymised(read_cohort_table(source), partial(pseudonym, salt))
     except BadTable as error:
-        raise Refusal(f"cohort.path: {error}") from error
+        raise UserError(f"cohort.path: {error}") from error
     return {case: source / image for case, image in zip(table["case"], table["image"], strict=True)}

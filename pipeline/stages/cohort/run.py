@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline import cache, paths, runtime
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.imaging.labels import NO_FINDING, Task, classes_in, task_of
 from pipeline.imaging.reading.scan import Finding, Policy
 from pipeline.imaging.tables.cohort_table import (
@@ -48,7 +48,7 @@ def run(params: Params) -> None:
     paths.write_table(findings_table(table["case"].tolist(), table["findings"].tolist()), paths.AUDIT)
     cases = table[~table["refused"]].drop(columns=["refused", "findings", "image"])
     if cases.empty:
-        raise Refusal(f"none of the {len(table)} images of {params.cohort.path} can be used; see the findings above")
+        raise UserError(f"none of the {len(table)} images of {params.cohort.path} can be used; see the findings above")
     further = [column for column in cases if column.startswith("column_")]
     paths.write_table(cases.drop(columns=further), paths.CASES)
     paths.write_table(cases[["case", *further]], paths.COLUMNS)  # apart, so that naming one trains nothing anew
@@ -72,14 +72,14 @@ def simulate_cohort(folder: Path) -> None:
     write_cohort_table(pd.DataFrame([job.row for job in jobs]), paths.SIMULATED)
 
 
-def read_table(source: Path, cohort: Cohort, judged_by: list[str]) -> pd.DataFrame:
-    """Read cohort.csv with the columns that figures are told apart by, or say what is wrong with it."""
+def read_table(source: Path, cohort: Cohort, evaluated_by: list[str]) -> pd.DataFrame:
+    """Read cohort.csv with the columns that metrics are told apart by, or say what is wrong with it."""
     if not source.is_dir():
-        raise Refusal(f"cohort.path: the folder {cohort.path} is not there")
+        raise UserError(f"cohort.path: the folder {cohort.path} is not there")
     try:
-        return read_cohort_table(source, cohort.covariates, list(dict.fromkeys(judged_by)))
+        return read_cohort_table(source, cohort.covariates, list(dict.fromkeys(evaluated_by)))
     except BadTable as error:
-        raise Refusal(str(error)) from error
+        raise UserError(str(error)) from error
 
 
 def class_order(cohort: Cohort, task: Task, labels: list[str]) -> list[str]:
@@ -88,9 +88,9 @@ def class_order(cohort: Cohort, task: Task, labels: list[str]) -> list[str]:
     if task == "multilabel":
         return label_order(cohort, classes)
     if len(classes) < 2:
-        raise Refusal(f"{cohort.path}: the column label holds {len(classes)} class(es); at least two are needed")
+        raise UserError(f"{cohort.path}: the column label holds {len(classes)} class(es); at least two are needed")
     if cohort.positive is not None and cohort.positive not in classes:
-        raise Refusal(f"cohort.positive is '{cohort.positive}', but the classes are {', '.join(classes)}")
+        raise UserError(f"cohort.positive is '{cohort.positive}', but the classes are {', '.join(classes)}")
     if len(classes) == 2 and cohort.positive == classes[0]:
         classes.reverse()
     return classes
@@ -99,14 +99,14 @@ def class_order(cohort: Cohort, task: Task, labels: list[str]) -> list[str]:
 def label_order(cohort: Cohort, classes: list[str]) -> list[str]:
     """Check the labels of a multilabel cohort, of which each is there or not whatever the others are."""
     if cohort.positive is not None:
-        raise Refusal(
+        raise UserError(
             f"cohort.positive is '{cohort.positive}', but the labels of {cohort.path} hold ';' or '?', so a case has "
             "several, each with a probability of its own; set cohort.positive to null, or cohort.task to multiclass"
         )
     if NO_FINDING in classes:
-        raise Refusal(f"cohort.classes names '{NO_FINDING}', which says that no label is there; take it out")
+        raise UserError(f"cohort.classes names '{NO_FINDING}', which says that no label is there; take it out")
     if not classes:
-        raise Refusal(f"{cohort.path}: the column label names nothing; at least one label is needed")
+        raise UserError(f"{cohort.path}: the column label names nothing; at least one label is needed")
     return classes
 
 
@@ -153,7 +153,7 @@ def pseudonymise(table: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
     renamed = pseudonymised(table, partial(pseudonym, salt))
     sound = renamed[~renamed["refused"]]
     if sound["case"].duplicated().any():
-        raise Refusal(f"{cohort.path}: two case ids share a pseudonym; rename one of them")
+        raise UserError(f"{cohort.path}: two case ids share a pseudonym; rename one of them")
     log.info(
         "%d cases of %d patients, %d refused", len(renamed), renamed["patient"].nunique(), len(renamed) - len(sound)
     )

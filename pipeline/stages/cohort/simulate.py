@@ -102,7 +102,7 @@ def read_recipe(folder: Path) -> Recipe:
 
 
 def plan_scans(recipe: Recipe) -> list[Job]:
-    """List the scans of a recipe; each site's labels are dealt evenly within each split."""
+    """List the scans of a recipe; each site's labels are assigned evenly within each split."""
     jobs = []
     for name, site in recipe.sites.items():
         number = 0

@@ -7,16 +7,16 @@ from typing import Any
 import pandas as pd
 
 from pipeline import paths
-from pipeline.metrics.evaluation import Labelling, summary_of
+from pipeline.metrics.evaluation import TaskSpec, summary_of
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
-from pipeline.stages.calibrate.predictions import locked_name
+from pipeline.stages.calibrate.predictions import name_of_test_set
 from pipeline.stages.evidence.experiments.challenges import challenges
 from pipeline.stages.evidence.experiments.embeddings import embeddings
 from pipeline.stages.evidence.experiments.few_labels import few_shot, zero_shot
 from pipeline.stages.evidence.experiments.networks import ADAPTED, IMAGENET, SCRATCH, Arms, NotMeasured
 from pipeline.stages.evidence.experiments.predictions import Gathered, probe, train
-from pipeline.stages.evidence.experiments.splits import folds_of, locked, sites_left_out
+from pipeline.stages.evidence.experiments.splits import folds_of, sites_left_out, test
 from pipeline.stages.evidence.experiments.trainings import Trainings
 from pipeline.stages.evidence.statistics import episodes
 from pipeline.stages.evidence.statistics.differences import difference_table, domain_table, final_table, scopes_of
@@ -29,20 +29,20 @@ from pipeline.stages.evidence.statistics.stratified import resample
 from pipeline.stages.evidence.statistics.training_time import time_to_quality, trajectories_table
 from pipeline.stages.evidence.statistics.verdicts import NOT_MEASURED, verdicts
 
-ZERO_SHOT = ["state", "model", "scope", "figure", "value", "lower", "upper", "n", "words"]
+ZERO_SHOT = ["state", "model", "scope", "metric", "value", "lower", "upper", "n", "words"]
 Tables = dict[str, pd.DataFrame]
 
 
 def run(params: Params) -> None:
     """Write the tables of data/evidence and the verdicts."""
     facts = paths.read_json(paths.COHORT_FACTS)
-    labelling, arms = Labelling(facts["classes"], facts["task"]), Arms(params)
+    labelling, arms = TaskSpec(facts["classes"], facts["task"]), Arms(params)
     folds, others = Gathered(folds_of(params), labelling), Gathered(elsewhere(params), labelling)
     names = probed(arms, folds, others)
     probe(arms, folds, names, params.evidence.fractions, params.evidence.draws)
     probe(arms, others, names, (), 0)
     trainings = trained(arms, folds, others)
-    tables = judge(folds, others, params)
+    tables = evaluate(folds, others, params)
     tables |= with_few_labels(arms, folds, names, params)
     tables["challenges"] = challenges(arms, folds.splits, names, tables["final"])
     tables |= embeddings(arms, names, params.calibrate)
@@ -51,8 +51,8 @@ def run(params: Params) -> None:
 
 
 def elsewhere(params: Params) -> list[Any]:
-    """Leave out every site in turn; judge the locked cases where they may be looked at."""
-    behind = locked() if params.calibrate.test == "open" else None
+    """Leave out every site in turn; evaluate the test cases where they may be looked at."""
+    behind = test() if params.calibrate.test == "open" else None
     return [*sites_left_out(), *([behind] if behind else [])]
 
 
@@ -78,13 +78,13 @@ def trained(arms: Arms, folds: Gathered, others: Gathered) -> Trainings | None:
     return None
 
 
-def judge(folds: Gathered, others: Gathered, params: Params) -> Tables:
-    """Compute every figure of what was forecast."""
+def evaluate(folds: Gathered, others: Gathered, params: Params) -> Tables:
+    """Compute every metric of what was predicted."""
     settings, runs = params.calibrate, folds.runs()
     seed = seed_for(params.seed, "bootstrap", "evidence")
     domains = others.runs()
     resampled, of_domains = resample([runs, domains], settings.n_bootstrap, settings.confidence, seed)
-    scopes = scopes_of(runs, domains, locked_name(), resampled, of_domains)
+    scopes = scopes_of(runs, domains, name_of_test_set(), resampled, of_domains)
     return {
         "learning_curve": learning_curve(runs, folds.labelling.classes, resampled),
         "curve_differences": curve_differences(runs, resampled),
@@ -120,18 +120,18 @@ def with_few_labels(arms: Arms, folds: Gathered, names: Sequence[str], params: P
 
 
 def zero_shot_table(arms: Arms, folds: Gathered, params: Params) -> pd.DataFrame:
-    """Tabulate the figures of a vision-language model that saw no label, or say why there are none."""
+    """Tabulate the metrics of a vision-language model that saw no label, or say why there are none."""
     given = params.evidence.vision_language or ""
     model = given if given.startswith("hub:") else Path(given).name  # no page tells where a folder lies
     try:
         probabilities = zero_shot(arms, folds, params.evidence)
     except NotMeasured as error:
         return pd.DataFrame([{"state": "not available", "model": model, "words": str(error)}], columns=ZERO_SHOT)
-    judged = folds.judged(probabilities)
+    evaluated = folds.evaluated(probabilities)
     draws = (params.calibrate.n_bootstrap, params.calibrate.confidence, seed_for(params.seed, "bootstrap", "zero-shot"))
-    figures = summary_of(judged, probabilities, folds.labelling, params.calibrate.bins, *draws)
-    known = {"state": "measured", "model": model, "scope": "internal", "n": figures["n"], "words": ""}
-    rows = [known | {"figure": name} | figures[name] for name in ("auc", "log_loss", "accuracy")]
+    metrics = summary_of(evaluated, probabilities, folds.labelling, params.calibrate.bins, *draws)
+    known = {"state": "measured", "model": model, "scope": "internal", "n": metrics["n"], "words": ""}
+    rows = [known | {"metric": name} | metrics[name] for name in ("auc", "log_loss", "accuracy")]
     return pd.DataFrame(rows, columns=ZERO_SHOT)
 
 

@@ -1,4 +1,4 @@
-"""The most confident mistakes: which cases a forecast got wrong while it was sure."""
+"""The most confident mistakes: which cases a prediction got wrong while it was sure."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from pipeline.metrics.discrimination import Labels
 
 Floats = NDArray[np.float64]
-MISTAKES = ["row", "label", "forecast", "asked", "probability"]
+MISTAKES = ["row", "label", "prediction", "asked", "probability"]
 
 
 def confident_mistakes(probabilities: Floats, labels: Labels, classes: Sequence[str], most: int) -> pd.DataFrame:
-    """Find the mistakes whose forecast was given the highest probability.
+    """Find the mistakes whose prediction was given the highest probability.
 
     Parameters
     ----------
@@ -27,8 +27,8 @@ def confident_mistakes(probabilities: Floats, labels: Labels, classes: Sequence[
     Returns
     -------
     pandas.DataFrame
-        Columns `MISTAKES`, the most confident first: which case, what it is, what was forecast, the number of the
-        class or label whose logit was asked, and the probability given to what was forecast.
+        Columns `MISTAKES`, the most confident first: which case, what it is, what was predicted, the number of the
+        class or label whose logit was asked, and the probability given to what was predicted.
     """
     rows = (
         _of_labels(probabilities, labels, classes) if labels.ndim == 2 else _of_classes(probabilities, labels, classes)

@@ -12,44 +12,44 @@ from pipeline import paths, runtime
 from pipeline.imaging.geometry import Geometry
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.saliency import saliency
-from pipeline.metrics.evaluation import ENSEMBLE, Labelling
+from pipeline.metrics.evaluation import ENSEMBLE, TaskSpec
 from pipeline.schema import Params
 from pipeline.stages.calibrate.predictions import labels_of
 from pipeline.stages.explain.mistakes import confident_mistakes
-from pipeline.stages.explain.thumbnails import evenly, film, frames, overlaid
+from pipeline.stages.explain.thumbnails import evenly, frames, overlaid, thumbnail
 
 SCOPES = ("internal", "external", "test")  # of images; patients are not shown
 FRAMES = 24  # of a volume on the page
 LARGE = 224  # pixels of the one that is shown by itself
 COLUMNS = [
-    *("scope", "case", "site", "label", "forecast", "probability", "model"),
+    *("scope", "case", "site", "label", "prediction", "probability", "model"),
     *("spoke_for", "method", "shown", "slices", "attention"),
-    *("picture", "looked", "film", "overlay"),
+    *("image", "looked", "thumbnail", "overlay"),
 ]
 
 
 def run(params: Params) -> None:
-    """Write data/explained/mistakes.csv: a row for each, with its pictures."""
+    """Write data/explained/mistakes.csv: a row for each, with its images."""
     facts, geometry = paths.read_json(paths.COHORT_FACTS), Geometry.from_json(paths.read_json(paths.GEOMETRY))
-    found = mistakes(Labelling(facts["classes"], facts["task"]), params.explain.errors)
+    found = mistakes(TaskSpec(facts["classes"], facts["task"]), params.explain.errors)
     rows: list[dict[str, Any]] = []
     for model, cases in found.groupby("model"):
         network = trained(str(model))
         for case in runtime.progress(cases.to_dict("records"), f"explain {model}"):
-            rows.append(case | pictures(network, case, geometry, params))
+            rows.append(case | images(network, case, geometry, params))
     table = pd.DataFrame(rows, columns=COLUMNS)
     paths.write_table(table.sort_values(["scope", "probability"], ascending=[False, False]), paths.MISTAKES)
 
 
-def mistakes(labelling: Labelling, most: int) -> pd.DataFrame:
-    """Find the most confident mistakes of each set of images that was judged, by calibrated probabilities."""
-    judged, members = paths.read_table(paths.PREDICTIONS), paths.read_json(paths.CALIBRATOR)["members"]
+def mistakes(labelling: TaskSpec, most: int) -> pd.DataFrame:
+    """Find the most confident mistakes of each set of images that was evaluated, by calibrated probabilities."""
+    evaluated, members = paths.read_table(paths.PREDICTIONS), paths.read_json(paths.CALIBRATOR)["members"]
     tables = []
     for scope in SCOPES:
-        cases = judged[judged["scope"] == scope].reset_index(drop=True)
+        cases = evaluated[evaluated["scope"] == scope].reset_index(drop=True)
         columns = [f"probability_{number}" for number in range(len(labelling.classes))]
-        forecast = cases[columns].to_numpy(dtype=np.float64)
-        found = confident_mistakes(forecast, labels_of(cases, labelling), labelling.classes, most)
+        prediction = cases[columns].to_numpy(dtype=np.float64)
+        found = confident_mistakes(prediction, labels_of(cases, labelling), labelling.classes, most)
         who = cases.loc[found["row"], ["case", "site", "fold"]].reset_index(drop=True)
         model = who["fold"].astype(str).replace({ENSEMBLE: members[0]})  # one member speaks for all
         asked = [labelling.classes[number] for number in found["asked"]]
@@ -64,12 +64,12 @@ def trained(fold: str) -> Classifier:
     return network.eval()
 
 
-def pictures(network: Classifier, case: dict[str, Any], geometry: Geometry, params: Params) -> dict[str, Any]:
-    """Draw what spoke for the class that was forecast, or for the label that was asked."""
+def images(network: Classifier, case: dict[str, Any], geometry: Geometry, params: Params) -> dict[str, Any]:
+    """Draw what spoke for the class that was predicted, or for the label that was asked."""
     network.at(case["site"])
-    planes = np.load(paths.prepared_case(case["case"]))
-    found = saliency(network, torch.from_numpy(planes)[None], case["asked"], params.explain.method)
-    instances = frames(planes, geometry)
+    channels = np.load(paths.prepared_case(case["case"]))
+    found = saliency(network, torch.from_numpy(channels)[None], case["asked"], params.explain.method)
+    instances = frames(channels, geometry)
     maps, attention = (by_instance(values, len(instances)) for values in (found.maps, found.attention))
     peak = int(maps.sum(axis=(1, 2)).argmax()) if found.method != "none" else len(maps) // 2
     chosen = evenly(len(instances), FRAMES, peak)
@@ -79,10 +79,10 @@ def pictures(network: Classifier, case: dict[str, Any], geometry: Geometry, para
         "shown": int(np.searchsorted(chosen, peak)),
         "slices": ";".join(str(number + 1) for number in chosen),
         "attention": ";".join(f"{share:.4f}" for share in attention[chosen] / attention.sum()),
-        "picture": film(instances[peak : peak + 1], LARGE),
-        "looked": film(over[peak : peak + 1], LARGE),
-        "film": film(instances[chosen]) if len(chosen) > 1 else "",
-        "overlay": film(over[chosen]) if len(chosen) > 1 else "",
+        "image": thumbnail(instances[peak : peak + 1], LARGE),
+        "looked": thumbnail(over[peak : peak + 1], LARGE),
+        "thumbnail": thumbnail(instances[chosen]) if len(chosen) > 1 else "",
+        "overlay": thumbnail(over[chosen]) if len(chosen) > 1 else "",
     }
 
 

@@ -1,4 +1,4 @@
-"""Small pictures for the page: the instances of a case side by side, plain and with a map laid over them."""
+"""Small images for the page: the instances of a case side by side, plain and with a map laid over them."""
 
 import base64
 import io
@@ -9,54 +9,54 @@ from PIL import Image
 
 from pipeline.imaging.geometry import Geometry
 
-Pictures = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 EDGE = 128  # pixels of a frame
 QUALITY = 75
 COLOURS = ((70, 10, 120), (215, 60, 60), (255, 235, 110))  # of a map: a little, half, most; ever brighter
 OPAQUE = 0.75
-DIMMED = 0.6  # what is left of a picture under a map, so that white tissue does not hide it
+DIMMED = 0.6  # what is left of a image under a map, so that white tissue does not hide it
 
 
-def frames(planes: NDArray[np.uint8], geometry: Geometry) -> Pictures:
-    """Give one picture of each instance: a picture in its colours, of a volume's instance the plane in its middle.
+def frames(channels: NDArray[np.uint8], geometry: Geometry) -> Images:
+    """Give one image of each instance: a image in its colours, of a volume's instance the channel in its middle.
 
     Parameters
     ----------
-    planes : (P, H, W) uint8
+    channels : (P, H, W) uint8
 
     Returns
     -------
     (S, H, W, 3) uint8
     """
-    instances = planes.reshape(geometry.slices, geometry.channels, *planes.shape[1:])
-    if geometry.kind == "picture" and geometry.channels == 3:
+    instances = channels.reshape(geometry.slices, geometry.channels, *channels.shape[1:])
+    if geometry.kind == "image" and geometry.channels == 3:
         return np.ascontiguousarray(np.moveaxis(instances, 1, -1))
     middle = geometry.channels // geometry.windows // 2 * geometry.windows
     return np.repeat(instances[:, middle, ..., None], 3, axis=-1)
 
 
-def overlaid(pictures: Pictures, maps: Floats) -> Pictures:
-    """Lay maps over dimmed pictures, from see-through (0) through violet and red to bright yellow (1).
+def overlaid(images: Images, maps: Floats) -> Images:
+    """Lay maps over dimmed images, from see-through (0) through violet and red to bright yellow (1).
 
     Parameters
     ----------
-    pictures : (S, H, W, 3) uint8
+    images : (S, H, W, 3) uint8
     maps : (S, H, W) in [0, 1]
     """
     colour = np.stack([np.interp(maps, (0, 0.5, 1), channel) for channel in zip(*COLOURS, strict=True)], axis=-1)
-    dimmed = DIMMED * pictures
+    dimmed = DIMMED * images
     mixed = dimmed + OPAQUE * maps[..., None] * (colour - dimmed)
     return np.asarray(mixed.round().clip(0, 255), dtype=np.uint8)
 
 
-def film(pictures: Pictures, edge: int = EDGE) -> str:
-    """Put pictures (S, H, W, 3) side by side, each at most `edge` pixels wide: base64 WebP text."""
-    small = [Image.fromarray(picture) for picture in pictures]
+def thumbnail(images: Images, edge: int = EDGE) -> str:
+    """Put images (S, H, W, 3) side by side, each at most `edge` pixels wide: base64 WebP text."""
+    small = [Image.fromarray(image) for image in images]
     if small[0].width > edge:
-        small = [picture.resize((edge, edge), Image.Resampling.BILINEAR) for picture in small]
-    strip = np.concatenate([np.asarray(picture) for picture in small], axis=1)
+        small = [image.resize((edge, edge), Image.Resampling.BILINEAR) for image in small]
+    strip = np.concatenate([np.asarray(image) for image in small], axis=1)
     buffer = io.BytesIO()
     Image.fromarray(strip).save(buffer, format="WEBP", quality=QUALITY)
     return base64.b64encode(buffer.getvalue()).decode()

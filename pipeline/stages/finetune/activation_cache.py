@@ -21,7 +21,7 @@ from pipeline import paths, runtime
 Parts = dict[str, Tensor]
 
 
-class Shelf:
+class ActivationCache:
     """What frozen stages made of cases, one file each; whoever starts with the same stages finds it there.
 
     Parameters

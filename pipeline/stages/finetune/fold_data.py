@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline import cache, paths, runtime
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.imaging.augmentation.batched_views import batched_views
 from pipeline.imaging.augmentation.case_views import CaseViews
 from pipeline.imaging.geometry import Geometry
@@ -22,7 +22,7 @@ from pipeline.learning.training.alignment.base import Alignment, Target
 from pipeline.learning.training.alignment.losses import TERMS, alignment
 from pipeline.learning.training.cases import FrozenCases, WholeCases
 from pipeline.learning.training.finetuning import Labelled
-from pipeline.learning.training.frozen import Case, begins_with, frozen_views
+from pipeline.learning.training.frozen import Case, frozen_views, prefix_fingerprint
 from pipeline.learning.training.recipe import Recipe, first_trained_stage
 from pipeline.learning.training.strategies import STRATEGIES
 from pipeline.paths import Role
@@ -30,7 +30,7 @@ from pipeline.schema import Finetune, Params
 from pipeline.seeds import seed_for
 from pipeline.stages.finetune import activation_cache
 
-ALIGNED = {"unlabelled": (Role.UNLABELLED,), "judged": (Role.UNLABELLED, Role.HELD_OUT, Role.LOCKED)}
+ALIGNED = {"unlabelled": (Role.UNLABELLED,), "evaluated": (Role.UNLABELLED, Role.HELD_OUT, Role.TEST)}
 AROUND = ("mean", "std", "filter_depth", "harmonise", "sites", "per_site", "test_time_steps", "test_time_rate")
 
 
@@ -56,19 +56,19 @@ def recipe_of(settings: Finetune) -> Recipe:
 def labelled_cases(
     network: Classifier, cases: pd.DataFrame, views: CaseViews, facts: dict[str, Any], settings: Finetune, fold: str
 ) -> Labelled:
-    """Run the frozen stages on the training cases with their views, and on the inner cases as they are."""
+    """Run the frozen stages on the training cases with their views, and on the validation cases as they are."""
     first = boundary_of(network, settings)
-    training, inner = (cases[cases["role"] == role] for role in (Role.TRAIN, Role.INNER))
+    training, validation = (cases[cases["role"] == role] for role in (Role.TRAIN, Role.VALIDATION))
     targets = [
-        torch.from_numpy(targets_of(some["label"], facts["classes"], facts["task"])) for some in (training, inner)
+        torch.from_numpy(targets_of(some["label"], facts["classes"], facts["task"])) for some in (training, validation)
     ]
     frozen, stopping = (
         FrozenCases(*frozen_stages(network, some, views, first, count, fold), of_some, first)
-        for some, of_some, count in zip((training, inner), targets, (settings.views, 0), strict=True)
+        for some, of_some, count in zip((training, validation), targets, (settings.views, 0), strict=True)
     )
 
     def whole() -> tuple[WholeCases, WholeCases]:
-        both = zip((training, inner), targets, strict=True)
+        both = zip((training, validation), targets, strict=True)
         one, two = (whole_cases(network, some, of_some, views.geometry) for some, of_some in both)
         return one, two
 
@@ -94,8 +94,10 @@ def frozen_stages(
     def draw(case: str) -> Tensor:
         return torch.from_numpy(views.augmented(case, count))
 
-    key = hashlib.sha256((begins_with(network, first) + cache.code_of("finetune")).encode()).hexdigest()
-    shelf = activation_cache.Shelf(paths.ACTIVATIONS, key[:32], runtime.number("MEDADAPT_CACHE_GIB", 20) * 2**30)
+    key = hashlib.sha256((prefix_fingerprint(network, first) + cache.code_of("finetune")).encode()).hexdigest()
+    shelf = activation_cache.ActivationCache(
+        paths.ACTIVATIONS, key[:32], runtime.number("MEDADAPT_CACHE_GIB", 20) * 2**30
+    )
     todo = [
         Case(f"{views.name(case, count)}{site if network.of_site.sites else ''}", site, partial(draw, case))
         for case, site in zip(cases["case"], cases["site"], strict=True)
@@ -112,8 +114,8 @@ def whole_cases(network: Classifier, cases: pd.DataFrame, targets: Tensor, geome
     def load(rows: Tensor) -> Tensor:
         return torch.from_numpy(np.stack([stored(names[row]) for row in rows])).to(network.device)
 
-    def prepare(planes: Tensor) -> tuple[Tensor, Tensor]:
-        found = network.activations(planes, last=0)
+    def prepare(channels: Tensor) -> tuple[Tensor, Tensor]:
+        found = network.activations(channels, last=0)
         return found.maps, found.pooled
 
     size = len(names) * geometry.stored_channels * geometry.image_size**2
@@ -123,9 +125,9 @@ def whole_cases(network: Classifier, cases: pd.DataFrame, targets: Tensor, geome
 
 
 def stored(case: str) -> NDArray[np.uint8]:
-    """Read the planes of a case."""
-    planes: NDArray[np.uint8] = np.load(paths.prepared_case(case), mmap_mode="r")
-    return planes
+    """Read the channels of a case."""
+    channels: NDArray[np.uint8] = np.load(paths.prepared_case(case), mmap_mode="r")
+    return channels
 
 
 def term_of(
@@ -137,12 +139,12 @@ def term_of(
     if method not in TERMS or weight == 0:
         return None
     if task == "multilabel":
-        raise Refusal(f"adapt.method: {method} is for one class a case, and these have several; take adabn or combat")
+        raise UserError(f"adapt.method: {method} is for one class a case, and these have several; take adabn or combat")
     training = cases[cases["role"] == Role.TRAIN]
     others = cases[cases["role"].isin(ALIGNED.get(record["target"], ()))]
     sites = sorted({*training["site"], *others["site"]})
     if others.empty or len(sites) < 2:
-        raise Refusal(
+        raise UserError(
             f"adapt.method: {method} draws sites together, but there are {len(others)} unlabelled cases and "
             f"{len(sites)} site(s) to train on; mark cases as unlabelled, set adapt.target, or choose another method"
         )

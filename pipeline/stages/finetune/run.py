@@ -1,4 +1,4 @@
-"""finetune@k: from the linear probe upwards, by one recipe; score what was held out. No figures are made here."""
+"""finetune@k: from the linear probe upwards, by one recipe; score what was held out. No metrics are made here."""
 
 import logging
 import shutil
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from pipeline import cache, live, paths, runtime
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.imaging.augmentation.case_views import CaseViews
 from pipeline.imaging.geometry import REFERENCE_SIZE, Geometry
 from pipeline.learning.models.classifier import Classifier
@@ -26,7 +26,7 @@ from pipeline.learning.training.finetuning import train as train_one
 from pipeline.learning.training.loop import make_accelerator
 from pipeline.learning.training.recipe import Epoch, first_trained_stage
 from pipeline.learning.training.selection import Tried, choose
-from pipeline.learning.training.strategies import STRATEGIES, ladder_of
+from pipeline.learning.training.strategies import STRATEGIES, search_of
 from pipeline.paths import Role
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
@@ -57,15 +57,15 @@ def run(params: Params, fold: str) -> None:
             parts = (term, tell, checkpoint.of(name))
             trained = train_one(network, STRATEGIES[name], labelled, setting, *parts)
         except (FloatingPointError, ValueError) as error:
-            raise Refusal(f"finetune.strategy {params.finetune.strategy}, fold {fold}: {error}") from error
+            raise UserError(f"finetune.strategy {params.finetune.strategy}, fold {fold}: {error}") from error
         if not accelerator.is_main_process:
             return
-        network.looks = params.finetune.looks
-        save(network, arguments | trained.head | {"looks": network.looks}, trained, fold)
+        network.tta = params.finetune.tta
+        save(network, arguments | trained.head | {"tta": network.tta}, trained, fold)
         record = {"asked": params.finetune.strategy, "strategy": name, **trained.chosen}
         paths.write_json(record | {"tried": [asdict(one) for one in tried]}, paths.recipe(fold))
         inference(network)  # here, since what is made inside inference mode could not adapt at test time
-        score(network, cases[cases["role"].isin([Role.HELD_OUT, Role.LOCKED, Role.CALIBRATION])], fold)
+        score(network, cases[cases["role"].isin([Role.HELD_OUT, Role.TEST, Role.CALIBRATION])], fold)
         shutil.rmtree(paths.checkpoints("finetune", fold), ignore_errors=True)
 
 
@@ -90,7 +90,7 @@ def strategy_of(
     if adapted["method"] in TERMS and adapted["strength"]:
         return "lp_ft", []
     shares = shares_of(network.encoder, network.in_channels)
-    counts = [len(part.targets) * geometry.slices for part in (labelled.train, labelled.inner)]
+    counts = [len(part.targets) * geometry.slices for part in (labelled.train, labelled.validation)]
 
     def passes(name: str, epochs: int) -> float:
         recipe = STRATEGIES[name].recipe(setting.recipe, len(shares))
@@ -105,7 +105,7 @@ def strategy_of(
     allowed = params.finetune.budget / (geometry.image_size / REFERENCE_SIZE) ** 2
     fewest = partial(passes, epochs=PARTS * min(params.finetune.patience, params.finetune.epochs))
     tell = partial(tell_tried, fold)
-    names = ladder_of(setting.recipe, len(shares), frozen)
+    names = search_of(setting.recipe, len(shares), frozen)
     tried = choose(names, fewest, attempt, labelled.patients, allowed, tell)
     return next((one.strategy for one in reversed(tried) if one.kept), "probe"), tried
 
@@ -121,7 +121,14 @@ def fingerprint(params: Params, fold: str) -> str:
 def tell_epoch(fold: str, epoch: Epoch) -> None:
     """Write one log line."""
     kept = " *" if epoch.best else ""
-    log.info("fold %s epoch %2d: train %.4f inner %.4f%s", fold, epoch.epoch, epoch.train_loss, epoch.inner_loss, kept)
+    log.info(
+        "fold %s epoch %2d: train %.4f validation %.4f%s",
+        fold,
+        epoch.epoch,
+        epoch.train_loss,
+        epoch.validation_loss,
+        kept,
+    )
 
 
 def tell_tried(fold: str, tried: Tried) -> None:
@@ -141,7 +148,7 @@ def save(network: Classifier, arguments: dict[str, Any], trained: Trained, fold:
 
 @torch.inference_mode()
 def score(network: Classifier, cases: pd.DataFrame, fold: str) -> None:
-    """Write logits, pooled features and attention, one case per forward, from the planes as stored.
+    """Write logits, pooled features and attention, one case per forward, from the channels as stored.
 
     On the processor and in float32, as the released model is run, so that neither batch nor device changes a score.
     """

@@ -1,4 +1,4 @@
-"""preprocess: every case on its own, from the scan as sent to planes of one size and scale."""
+"""preprocess: every case on its own, from the scan as sent to channels of one size and scale."""
 
 import shutil
 from dataclasses import asdict
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import cache, paths
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.imaging.preparation.fingerprint import (
     intensity_statistics,
     perceptual_hash,
@@ -25,9 +25,9 @@ from pipeline.imaging.tables.cohort_table import findings_table
 from pipeline.schema import Params
 from pipeline.stages.cohort.originals import original_files
 from pipeline.stages.preprocess.histogram import WHOLE, Histogram, histogram_of, summed
-from pipeline.stages.preprocess.sizing import Wishes, resolve_geometry
+from pipeline.stages.preprocess.sizing import PreprocessConfig, resolve_geometry
 
-PLANES = "planes.npy"
+CHANNELS = "channels.npy"
 STATES = ("before", "after")
 
 
@@ -45,7 +45,7 @@ def run(params: Params) -> None:
         if finding := values.get("finding"):
             refused.append((case, Finding(**finding)))
             continue
-        shutil.copyfile(kept / PLANES, paths.prepared_case(case))
+        shutil.copyfile(kept / CHANNELS, paths.prepared_case(case))
         rows.append(values)
     tell_refused(refused, len(rows))
     paths.write_table(findings_table([case for case, _ in refused], [[one] for _, one in refused]), paths.UNPREPARED)
@@ -59,10 +59,10 @@ def run(params: Params) -> None:
 def resolve(params: Params, headers: list[Header]) -> Steps:
     """Resolve the `auto` values of params.preprocess for these scans."""
     try:
-        wishes = Wishes(**params.preprocess.model_dump(exclude={"deface"}))
-        geometry = resolve_geometry(headers, params.budget, wishes)
+        config = PreprocessConfig(**params.preprocess.model_dump(exclude={"deface"}))
+        geometry = resolve_geometry(headers, params.budget, config)
     except ValueError as error:
-        raise Refusal(f"cohort.path: {error}") from error
+        raise UserError(f"cohort.path: {error}") from error
     return Steps(geometry, Policy(**params.cohort.reading.model_dump()), params.preprocess.deface)
 
 
@@ -81,23 +81,23 @@ def headers_of(cases: pd.DataFrame) -> list[Header]:
 
 
 def prepare_case(job: tuple[str, Path], folder: Path, steps: Steps) -> dict[str, Any]:
-    """Prepare one case, store its planes in `folder`, and return its row of the index."""
+    """Prepare one case, store its channels in `folder`, and return its row of the index."""
     case, file = job
     try:
         scan = steps.read(file)
         prepared = steps.prepare(scan)
     except Unreadable as error:
         return {"finding": vars(error.finding)}
-    planes = prepared.planes
-    counts = {"before": histogram_of(grey(scan.voxels)), "after": histogram_of(planes, WHOLE)}
-    np.save(folder / PLANES, planes, allow_pickle=False)
+    channels = prepared.channels
+    counts = {"before": histogram_of(grey(scan.voxels)), "after": histogram_of(channels, WHOLE)}
+    np.save(folder / CHANNELS, channels, allow_pickle=False)
     return {
         "case": case,
-        "voxel_hash": voxel_hash(planes),
-        "perceptual_hash": perceptual_hash(planes),
-        "thumbnail": thumbnail(planes),
-        "signature": signature(planes),
-        **intensity_statistics(planes),
+        "voxel_hash": voxel_hash(channels),
+        "perceptual_hash": perceptual_hash(channels),
+        "thumbnail": thumbnail(channels),
+        "signature": signature(channels),
+        **intensity_statistics(channels),
         "placement": prepared.placement.as_text(),
         **{f"histogram_{state}": counted.as_json() for state, counted in counts.items()},
     }
@@ -122,4 +122,4 @@ def tell_refused(refused: list[tuple[str, Finding]], prepared: int) -> None:
     for case, finding in refused:
         print(f"refused  {case}  {finding}  (`python -m pipeline whois {case}` tells which file it is)")
     if not prepared:
-        raise Refusal("no case could be prepared; the reasons stand above")
+        raise UserError("no case could be prepared; the reasons stand above")

@@ -25,7 +25,7 @@ OF_DICOM = {  # PS3.3, C.7.3.1.1.1
 
 
 @dataclass(frozen=True)
-class Wishes:
+class PreprocessConfig:
     """What the user asks of preprocessing; "auto" leaves it to the scans and the budget."""
 
     modality: Modality = "auto"
@@ -39,7 +39,7 @@ class Wishes:
     crop: Literal["none", "foreground"] = "none"
 
 
-def resolve_geometry(headers: Sequence[Header], budget: int, wishes: Wishes) -> Geometry:
+def resolve_geometry(headers: Sequence[Header], budget: int, config: PreprocessConfig) -> Geometry:
     """Choose the finest grid that the scans can fill and the budget can pay.
 
     The median scan decides; labels and voxels are not looked at.
@@ -47,30 +47,30 @@ def resolve_geometry(headers: Sequence[Header], budget: int, wishes: Wishes) -> 
     Parameters
     ----------
     headers : sequence of Header
-        One per case; all volumes or all pictures.
+        One per case; all volumes or all images.
     budget : int
         Passes of one 128 x 128 image through the encoder that a full run may cost.
-    wishes : Wishes
+    config : PreprocessConfig
 
     Raises
     ------
     ValueError
-        If the cohort mixes volumes and pictures, or modalities that are scaled differently.
+        If the cohort mixes volumes and images, or modalities that are scaled differently.
     """
     dimensions = {len(header.shape) for header in headers}
     if len(dimensions) != 1:
-        raise ValueError("the cohort mixes volumes and pictures; make one cohort of each")
-    intensity = resolve_intensity(headers, wishes)
-    return (_of_pictures if dimensions == {2} else _of_volumes)(headers, budget, wishes, intensity)
+        raise ValueError("the cohort mixes volumes and images; make one cohort of each")
+    intensity = resolve_intensity(headers, config)
+    return (_of_images if dimensions == {2} else _of_volumes)(headers, budget, config, intensity)
 
 
-def resolve_intensity(headers: Sequence[Header], wishes: Wishes) -> Intensity:
+def resolve_intensity(headers: Sequence[Header], config: PreprocessConfig) -> Intensity:
     """Take the given rule, else the modality's, else what the depth of the files suggests."""
-    if wishes.intensity != "auto":
-        return wishes.intensity
+    if config.intensity != "auto":
+        return config.intensity
     if all(header.bits == 8 for header in headers) and len(headers[0].shape) == 2:
         return "keep"  # somebody has chosen a window already
-    modality = modality_of(headers) if wishes.modality == "auto" else wishes.modality
+    modality = modality_of(headers) if config.modality == "auto" else config.modality
     rule: Intensity = PRESETS.get(modality, "percentile")
     return "percentile" if rule == "keep" else rule
 
@@ -86,19 +86,19 @@ def modality_of(headers: Sequence[Header]) -> str:
     return found.most_common(1)[0][0]
 
 
-def _of_pictures(headers: Sequence[Header], budget: int, wishes: Wishes, intensity: Intensity) -> Geometry:
+def _of_images(headers: Sequence[Header], budget: int, config: PreprocessConfig, intensity: Intensity) -> Geometry:
     native = median(max(header.shape) for header in headers)
-    sizes = _up_to(SIZES, native) if wishes.image_size == "auto" else [wishes.image_size]
+    sizes = _up_to(SIZES, native) if config.image_size == "auto" else [config.image_size]
     size, _ = _finest(len(headers), budget, [(size, 1) for size in sizes])
-    channels = (3 if any(h.channels >= 3 for h in headers) else 1) if wishes.channels == "auto" else wishes.channels
+    channels = (3 if any(h.channels >= 3 for h in headers) else 1) if config.channels == "auto" else config.channels
     if isinstance(intensity, tuple) and len(intensity) > 1:
         channels = len(intensity)
-    return Geometry("picture", size, 1, channels, None, wishes.fit, intensity)
+    return Geometry("image", size, 1, channels, None, config.fit, intensity)
 
 
-def _of_volumes(headers: Sequence[Header], budget: int, wishes: Wishes, intensity: Intensity) -> Geometry:
+def _of_volumes(headers: Sequence[Header], budget: int, config: PreprocessConfig, intensity: Intensity) -> Geometry:
     windows = len(intensity) if isinstance(intensity, tuple) else 1
-    instances = ("slab" if windows == 1 else "slice") if wishes.instances == "auto" else wishes.instances
+    instances = ("slab" if windows == 1 else "slice") if config.instances == "auto" else config.instances
     together = NEIGHBOURS[instances]
     extent = [median(h.shape[axis] * h.spacing[axis] for h in headers) for axis in range(3)]
     across = max(extent[:2])
@@ -106,17 +106,17 @@ def _of_volumes(headers: Sequence[Header], budget: int, wishes: Wishes, intensit
     counts = _up_to(SLICES, median(h.shape[2] for h in headers) / together)
     grids = list(
         product(
-            sizes if wishes.image_size == "auto" else [wishes.image_size],
-            counts if wishes.slices == "auto" else [wishes.slices],
+            sizes if config.image_size == "auto" else [config.image_size],
+            counts if config.slices == "auto" else [config.slices],
         )
     )
-    if instances == "isotropic" and wishes.slices == "auto":
+    if instances == "isotropic" and config.slices == "auto":
         grids = [(size, max(round(extent[2] / across * size), 1)) for size, _ in grids]
     size, count = _finest(len(headers), budget, grids)
     pixel = round(across / size, 4)
     depth = pixel if instances == "isotropic" else round(extent[2] / (count * together), 4)
-    spacing = (pixel, pixel, depth) if wishes.spacing == "auto" else wishes.spacing
-    return Geometry("volume", size, count, together * windows, spacing, wishes.fit, intensity, wishes.crop)
+    spacing = (pixel, pixel, depth) if config.spacing == "auto" else config.spacing
+    return Geometry("volume", size, count, together * windows, spacing, config.fit, intensity, config.crop)
 
 
 def _finest(n_cases: int, budget: int, grids: Sequence[tuple[int, int]]) -> tuple[int, int]:

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 
 class Calibrated(nn.Module):
-    """From planes (B, P, H, W), grey values 0 to 255, to probabilities and logits, (B, K) float32 each.
+    """From channels (B, P, H, W), grey values 0 to 255, to probabilities and logits, (B, K) float32 each.
 
     Parameters
     ----------
     network : nn.Module
-        From planes to logits.
+        From channels to logits.
     calibrator : mapping
         The map's plain values, as `calibrator_from` takes them.
     """
@@ -26,9 +26,9 @@ class Calibrated(nn.Module):
         self.network = network
         self.map = CalibrationMap(calibrator)
 
-    def forward(self, planes: Tensor) -> tuple[Tensor, Tensor]:
-        """Judge planes (B, P, H, W)."""
-        logits = self.network(planes)
+    def forward(self, channels: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate channels (B, P, H, W)."""
+        logits = self.network(channels)
         return self.map(logits), logits
 
 

@@ -28,7 +28,7 @@ def write_card(values: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         autoescape=False,  # noqa: S701 - a text file, read as text
     )
-    environment.filters["figure"] = show_figure
+    environment.filters["metric"] = show_metric
     environment.filters["map"] = show_map
     environment.filters["cell"] = as_cell
     return environment.get_template(TEMPLATE.name).render(**values, **_of_people(values["statements"]))
@@ -44,13 +44,13 @@ def missing_sections(card: str) -> list[str]:
     return [title for title, _ in _SECTION.findall(TEMPLATE.read_text()) if not written.get(title, "").strip()]
 
 
-def show_figure(figure: Mapping[str, Any] | None) -> str:
-    """Write a figure with its interval."""
-    if figure is None or figure["value"] is None:
+def show_metric(metric: Mapping[str, Any] | None) -> str:
+    """Write a metric with its interval."""
+    if metric is None or metric["value"] is None:
         return "not computable"
-    if figure["lower"] is None:
-        return f"{figure['value']:.3f}"
-    return f"{figure['value']:.3f} ({figure['lower']:.3f} to {figure['upper']:.3f})"
+    if metric["lower"] is None:
+        return f"{metric['value']:.3f}"
+    return f"{metric['value']:.3f} ({metric['lower']:.3f} to {metric['upper']:.3f})"
 
 
 def as_cell(text: Any) -> str:

@@ -1,4 +1,4 @@
-"""Who stands on which side of the locked door: patients and cases by class, site and every group that figures have."""
+"""Count patients and cases of development and test set by class, site and subgroup."""
 
 from typing import Any
 
@@ -8,22 +8,22 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.imaging.labels import targets_of
-from pipeline.metrics.evaluation import Labelling
+from pipeline.metrics.evaluation import TaskSpec
 from pipeline.paths import Role
 from pipeline.stages.calibrate.predictions import known_of_cases
 
 DEVELOPMENT = "development"
-SIDES = dict.fromkeys((Role.TRAIN, Role.INNER, Role.HELD_OUT, Role.CALIBRATION), DEVELOPMENT)
-SIDES |= {Role.LOCKED: "locked", Role.UNLABELLED: "unlabelled"}
+SIDES = dict.fromkeys((Role.TRAIN, Role.VALIDATION, Role.HELD_OUT, Role.CALIBRATION), DEVELOPMENT)
+SIDES |= {Role.TEST: "test", Role.UNLABELLED: "unlabelled"}
 
 
-def characteristics(member: str, labelling: Labelling) -> list[dict[str, Any]]:
-    """Count patients and cases of each class and group, as they were dealt to a member of the released model.
+def characteristics(member: str, labelling: TaskSpec) -> list[dict[str, Any]]:
+    """Count patients and cases of each class and group, as they were assigned to a member of the released model.
 
     Returns
     -------
     list of dict
-        `who`, and `sides`: of development, locked and unlabelled, as far as there are any, (patients, cases).
+        `who`, and `sides`: of development, test and unlabelled, as far as there are any, (patients, cases).
     """
     cases = paths.read_table(paths.split(member)).merge(known_of_cases(), on="case")
     cases = cases[cases["role"].isin(SIDES)].reset_index(drop=True)
@@ -35,7 +35,7 @@ def characteristics(member: str, labelling: Labelling) -> list[dict[str, Any]]:
     ]
 
 
-def everybody(cases: pd.DataFrame, labelling: Labelling) -> dict[str, NDArray[np.bool_]]:
+def everybody(cases: pd.DataFrame, labelling: TaskSpec) -> dict[str, NDArray[np.bool_]]:
     """Tell (n,) who belongs to each class and group; a case without a label belongs to no class."""
     task: Any = labelling.task
     targets = targets_of(cases["label"].tolist(), labelling.classes, task)

@@ -1,4 +1,4 @@
-"""The folder evidence/ of a bundle: figures by which a reader can doubt the model, and nothing that names a patient."""
+"""The folder evidence/ of a bundle: metrics by which a reader can doubt the model, and nothing that names a patient."""
 
 import shutil
 from pathlib import Path
@@ -24,7 +24,7 @@ ROLES = ["case", "patient", "role"]  # pseudonyms; a label is not needed to see 
 
 
 def write_evidence(
-    bundle: Path, calibrated: Config, figures: dict[str, Config], gates: list[Config], settings: Config
+    bundle: Path, calibrated: Config, metrics: dict[str, Config], gates: list[Config], settings: Config
 ) -> None:
     """Write metrics with intervals, tables, the split in pseudonyms, the gates, and how the model was trained.
 
@@ -33,14 +33,14 @@ def write_evidence(
     bundle : Path
     calibrated : dict
         The `form` of the release and its `members`.
-    figures : dict
-        Calibrated figures by scope.
+    metrics : dict
+        Calibrated metrics by scope.
     gates : list of dict
     settings : dict
         Sections of params.yaml that made the model, without paths of the machine that ran it.
     """
     folder = bundle / FOLDER
-    paths.write_json(figures, folder / "metrics.json")
+    paths.write_json(metrics, folder / "metrics.json")
     paths.write_json(gates, folder / "gates.json")
     paths.write_json(settings, folder / "settings.json")
     for name in calibrated["members"]:
@@ -50,27 +50,27 @@ def write_evidence(
             shutil.copyfile(paths.assessed(name), folder / f"{name}.csv")
 
 
-def read_figures(file: Path) -> pd.DataFrame:
-    """Read a table of figures; names stay names, a class called NA too, and an empty cell is no number."""
+def read_metrics(file: Path) -> pd.DataFrame:
+    """Read a table of metrics; names stay names, a class called NA too, and an empty cell is no number."""
     return pd.read_csv(file, dtype={"class": str, "of": str, "value": str}, keep_default_na=False, na_values=[""])
 
 
-def rows_with(figures: dict[str, Config], name: str, columns: tuple[str, ...]) -> list[Config]:
-    """Read a table's rows of the sets in `figures`, of patients where they have their own, with figures in `columns`.
+def rows_with(metrics: dict[str, Config], name: str, columns: tuple[str, ...]) -> list[Config]:
+    """Read a table's rows of the sets in `metrics`, of patients where they have their own, with metrics in `columns`.
 
-    A figure that does not exist (a group is too small, nobody is called positive) is None. A table that this task does
+    A metric that does not exist (a group is too small, nobody is called positive) is None. A table that this task does
     not have gives no rows.
     """
     if not paths.assessed(name).exists():
         return []
-    level = "_patients" if "internal_patients" in figures else ""
-    table = read_figures(paths.assessed(name))
-    rows = table[table["scope"].isin([scope for scope in figures if scope.endswith(level)])].to_dict("records")
-    return [row | {column: figure_in(row, column) for column in columns} for row in rows]
+    level = "_patients" if "internal_patients" in metrics else ""
+    table = read_metrics(paths.assessed(name))
+    rows = table[table["scope"].isin([scope for scope in metrics if scope.endswith(level)])].to_dict("records")
+    return [row | {column: metric_in(row, column) for column in columns} for row in rows]
 
 
-def figure_in(row: Config, name: str) -> Config | None:
-    """Gather a figure with its limits, if it has any; None where there is no figure."""
+def metric_in(row: Config, name: str) -> Config | None:
+    """Gather a metric with its limits, if it has any; None where there is no metric."""
     value, *limits = (row.get(column) for column in (name, f"{name}_lower", f"{name}_upper"))
     if value is None or pd.isna(value):
         return None

@@ -17,21 +17,21 @@ from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.ensemble import network_from
 from pipeline.metrics.calibrators.calibrator import Calibrator, calibrator_from
 from pipeline.paths import Role
-from pipeline.stages.release.exports import ALLOWED, BATCHES, FILES, WRITERS, Judge, Outcome, largest_differences
+from pipeline.stages.release.exports import ALLOWED, BATCHES, FILES, WRITERS, Evaluate, Outcome, largest_differences
 from pipeline.stages.release.portable import NotPortable, portable
 
 Config = dict[str, Any]
-DEVELOPMENT = (Role.TRAIN, Role.INNER, Role.HELD_OUT)
+DEVELOPMENT = (Role.TRAIN, Role.VALIDATION, Role.HELD_OUT)
 log = logging.getLogger(__name__)
 
 
 def development_cases(members: Sequence[str]) -> list[str]:
-    """Name the cases that the members of a release were trained, stopped or judged on, fold by fold."""
+    """Name the cases that the members of a release were trained, stopped or evaluated on, fold by fold."""
     tables = [paths.read_table(paths.split(name)) for name in members]
     return sorted({case for table in tables for case in table.loc[table["role"].isin(DEVELOPMENT), "case"]})
 
 
-def planes_of(cases: Iterable[str]) -> Iterator[Tensor]:
+def channels_of(cases: Iterable[str]) -> Iterator[Tensor]:
     """Read cases as the network takes them, (P, H, W) float32."""
     for case in cases:
         yield torch.from_numpy(np.load(paths.prepared_case(case))).float()
@@ -68,28 +68,30 @@ def export(
     except NotPortable as error:
         return {kind: {"not_shipped": str(error)} for kind in kinds}
     with one_thread():
-        [first] = planes_of(cases[:1])
-        judges = {kind: _written(kind, settled, calibrator, first[None], bundle, facts) for kind in kinds}
-        shipped = {kind: judge for kind, judge in judges.items() if callable(judge)}
-        reference = judge_by(settled, calibrator_from(calibrator))
-        planes = planes_of(runtime.progress(list(cases), "parity of exports"))
-        count, worst = largest_differences(reference, shipped, planes) if shipped else (0, {})
+        [first] = channels_of(cases[:1])
+        evaluates = {kind: _written(kind, settled, calibrator, first[None], bundle, facts) for kind in kinds}
+        shipped = {kind: evaluate for kind, evaluate in evaluates.items() if callable(evaluate)}
+        reference = evaluate_by(settled, calibrator_from(calibrator))
+        channels = channels_of(runtime.progress(list(cases), "parity of exports"))
+        count, worst = largest_differences(reference, shipped, channels) if shipped else (0, {})
     names = encoders_of(network)
     return {
-        kind: _told(bundle / FILES[kind], count, worst[kind]) if kind in worst else {"not_shipped": f"{judge}: {names}"}
-        for kind, judge in judges.items()
+        kind: _told(bundle / FILES[kind], count, worst[kind])
+        if kind in worst
+        else {"not_shipped": f"{evaluate}: {names}"}
+        for kind, evaluate in evaluates.items()
     }
 
 
-def judge_by(network: torch.nn.Module, calibrator: Calibrator) -> Judge:
-    """Judge as `predict` does: by the network itself, and by the map in numpy."""
+def evaluate_by(network: torch.nn.Module, calibrator: Calibrator) -> Evaluate:
+    """Evaluate as `predict` does: by the network itself, and by the map in numpy."""
 
     @torch.inference_mode()
-    def judge(planes: Tensor) -> Outcome:
-        logits = network(planes).double().numpy()
+    def evaluate(channels: Tensor) -> Outcome:
+        logits = network(channels).double().numpy()
         return calibrator.apply(logits), logits
 
-    return judge
+    return evaluate
 
 
 def known_sites(network: Config) -> list[str]:
@@ -103,7 +105,7 @@ def encoders_of(network: Config) -> str:
 
 
 def _written(kind: str, network: torch.nn.Module, calibrator: Config, case: Tensor, bundle: Path, facts: Config) -> Any:
-    """Write one export and give its judge, or a sentence that says why there is none."""
+    """Write one export and give its evaluate, or a sentence that says why there is none."""
     file = bundle / FILES[kind]
     try:
         return WRITERS[kind](network, calibrator, case, file, facts)

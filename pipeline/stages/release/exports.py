@@ -22,7 +22,7 @@ BATCHES = (1, 5)
 
 Config = dict[str, Any]
 Outcome = tuple[NDArray[Any], NDArray[Any]]  # probabilities and logits of a batch, (B, K) each
-Judge = Callable[[Tensor], Outcome]
+Evaluate = Callable[[Tensor], Outcome]
 
 
 class CaseByCase(nn.Module):
@@ -33,18 +33,20 @@ class CaseByCase(nn.Module):
         self.network = network
         self.calibration = calibration
 
-    def forward(self, planes: Tensor) -> Tensor:
-        """Turn planes (B, P, H, W) into logits (B, K), one case after the other, so that none sees its neighbours."""
-        return torch.cat([self.network(one) for one in planes.split(1)])
+    def forward(self, channels: Tensor) -> Tensor:
+        """Turn channels (B, P, H, W) into logits (B, K), one case after the other, so that none sees its neighbours."""
+        return torch.cat([self.network(one) for one in channels.split(1)])
 
     @torch.jit.export
-    def probabilities(self, planes: Tensor) -> Tensor:
-        """Turn planes (B, P, H, W) into calibrated probabilities (B, K)."""
-        found: Tensor = self.calibration(self.forward(planes))
+    def probabilities(self, channels: Tensor) -> Tensor:
+        """Turn channels (B, P, H, W) into calibrated probabilities (B, K)."""
+        found: Tensor = self.calibration(self.forward(channels))
         return found
 
 
-def write_torchscript(network: nn.Module, calibrator: Mapping[str, Any], case: Tensor, file: Path, _: Config) -> Judge:
+def write_torchscript(
+    network: nn.Module, calibrator: Mapping[str, Any], case: Tensor, file: Path, _: Config
+) -> Evaluate:
     """Write a network as TorchScript and open it again; arguments as for `write_onnx`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch calls TorchScript old; MONAI's clients still ask for it
@@ -57,19 +59,19 @@ def write_torchscript(network: nn.Module, calibrator: Mapping[str, Any], case: T
         loaded: Any = torch.jit.load(file)
 
     @torch.inference_mode()
-    def judge(planes: Tensor) -> Outcome:
-        return loaded.probabilities(planes).numpy(), loaded(planes).numpy()
+    def evaluate(channels: Tensor) -> Outcome:
+        return loaded.probabilities(channels).numpy(), loaded(channels).numpy()
 
-    return judge
+    return evaluate
 
 
-def write_onnx(network: nn.Module, calibrator: Mapping[str, Any], case: Tensor, file: Path, facts: Config) -> Judge:
+def write_onnx(network: nn.Module, calibrator: Mapping[str, Any], case: Tensor, file: Path, facts: Config) -> Evaluate:
     """Write a network with its calibrator as ONNX, for batches of any size, and open it again.
 
     Parameters
     ----------
     network : nn.Module
-        In evaluation mode, from planes to logits.
+        In evaluation mode, from channels to logits.
     calibrator : mapping
         Plain values of the map.
     case : (1, P, H, W) float32 Tensor
@@ -106,17 +108,17 @@ def write_onnx(network: nn.Module, calibrator: Mapping[str, Any], case: Tensor, 
     return open_onnx(file)
 
 
-def open_onnx(file: Path) -> Judge:
+def open_onnx(file: Path) -> Evaluate:
     """Open an ONNX file on the processor."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
-    def judge(planes: Tensor) -> Outcome:
-        probabilities, logits = session.run(["pred", "logits"], {"image": planes.numpy()})
+    def evaluate(channels: Tensor) -> Outcome:
+        probabilities, logits = session.run(["pred", "logits"], {"image": channels.numpy()})
         return probabilities, logits
 
-    return judge
+    return evaluate
 
 
 def _forget_sources_of_script(file: Path) -> None:
@@ -143,16 +145,16 @@ WRITERS = {"torchscript": write_torchscript, "onnx": write_onnx}
 
 
 def largest_differences(
-    network: Judge, exports: Mapping[str, Judge], cases: Iterable[Tensor]
+    network: Evaluate, exports: Mapping[str, Evaluate], cases: Iterable[Tensor]
 ) -> tuple[int, dict[str, NDArray[np.float64]]]:
     """Hold exports against the network on every case, alone and in batches of five.
 
     Parameters
     ----------
     network : callable
-        Judges a batch of one.
+        Evaluates a batch of one.
     exports : mapping
-        Name to what judges a batch of any size.
+        Name to what evaluates a batch of any size.
     cases : iterable of (P, H, W) float32 Tensor
 
     Returns
@@ -164,11 +166,11 @@ def largest_differences(
         not a number.
     """
     count, worst = 0, dict.fromkeys(exports, np.zeros(2))
-    for planes in _batches(cases, max(BATCHES)):
-        count += len(planes)
-        expected = _joined(map(network, planes.split(1)))
-        for name, judge in exports.items():
-            found = [_joined(map(judge, planes.split(size))) for size in BATCHES]
+    for channels in _batches(cases, max(BATCHES)):
+        count += len(channels)
+        expected = _joined(map(network, channels.split(1)))
+        for name, evaluate in exports.items():
+            found = [_joined(map(evaluate, channels.split(size))) for size in BATCHES]
             worst[name] = np.max([worst[name], *(_differences(expected, one) for one in found)], axis=0)
     return count, worst
 

@@ -1,7 +1,7 @@
 """What a model must show before it is called validated, and by how much it fails to.
 
-A gate judges the bound that small cohorts do not flatter: the lower one of the AUC, both of the slope. What could not
-be judged has not passed.
+A gate evaluates the bound that small cohorts do not flatter: the lower one of the AUC, both of the slope. What could
+not be evaluated has not passed.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,22 +13,23 @@ import pandas as pd
 from pipeline.metrics.questions import TOP_LABEL
 from pipeline.metrics.subgroups import NOT_GIVEN
 
-Figure = Mapping[str, Any]
+Metric = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One condition, whether it holds, the figures behind it in a sentence, and how far it is missed.
+    """One condition, whether it holds, the metrics behind it in a sentence, and how far it is missed.
 
     Attributes
     ----------
     name : str
     passed : bool
     verdict : str
-        "passed", "FAILED by ..." with the unit, or "FAILED: not judged".
+        "passed", "FAILED by ..." with the unit, or "FAILED: not evaluated".
     detail : str
     short_by : float or None
-        In the unit of what is judged (AUC, slope, cases ...), 0 where it passed; None where there was nothing to judge.
+        In the unit of what is evaluated (AUC, slope, cases ...), 0 where it passed; None where there was nothing to
+        evaluate.
     """
 
     name: str
@@ -40,19 +41,19 @@ class Gate:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a run shows of a model, in the unit that is judged: patients, or images where patients are not known.
+    """What a run shows of a model, in the unit that is evaluated: patients, or images where patients are not known.
 
     Attributes
     ----------
     internal : mapping
-        Figures as `summary.summarise` returns them, calibrated and cross-fitted.
-    locked : mapping or None
-        The same of the locked set; None where there is none or it is closed.
+        Metrics as `summary.summarise` returns them, calibrated and cross-fitted.
+    test : mapping or None
+        The same of the test set; None where there is none or it is closed.
     stamps : mapping
-        `judged_images_seen`, `simulated`.
+        `evaluated_images_seen`, `simulated`.
     leaks, copies : int
-        Patients or images that were acknowledged on both sides of the locked door, and pairs of images that look the
-        same across it.
+        Patients or images that were acknowledged on both sides of the train/test boundary, and pairs of images that
+        look the same across it.
     classes : pandas.DataFrame
         Internal counts of each class: `class, n`, or of labels that stand by themselves `class, n_known, events`.
     subgroups : pandas.DataFrame
@@ -66,7 +67,7 @@ class Shown:
     """
 
     internal: Mapping[str, Any]
-    locked: Mapping[str, Any] | None
+    test: Mapping[str, Any] | None
     stamps: Mapping[str, Any]
     leaks: int
     copies: int
@@ -78,7 +79,7 @@ class Shown:
 
 
 def check_gates(shown: Shown, limits: Mapping[str, Any]) -> list[Gate]:
-    """Judge a model by every gate that is asked for.
+    """Evaluate a model by every gate that is asked for.
 
     Parameters
     ----------
@@ -101,12 +102,14 @@ def check_gates(shown: Shown, limits: Mapping[str, Any]) -> list[Gate]:
         "card": _card,
     }
     found = [gate(shown, limits[name]) for name, gate in asked.items() if limits[name] is not None]
-    seen, simulated = (bool(shown.stamps[name]) for name in ("judged_images_seen", "simulated"))
-    leaks = f"{shown.leaks} acknowledged on both sides of the locked door, {shown.copies} pairs of copies across it"
+    seen, simulated = (bool(shown.stamps[name]) for name in ("evaluated_images_seen", "simulated"))
+    leaks = (
+        f"{shown.leaks} acknowledged on both sides of the train/test boundary, {shown.copies} pairs of copies across it"
+    )
     return [
         *found,
         _gate("no leak", shown.leaks + shown.copies, leaks, "findings"),
-        _gate("judged images unseen", seen, "adaptation may not see the images it is judged on"),
+        _gate("evaluated images unseen", seen, "adaptation may not see the images it is evaluated on"),
         _gate("real patients", simulated, "a model of simulated scans is never validated"),
         _features(shown),
     ]
@@ -126,13 +129,13 @@ def _slope(shown: Shown, limits: tuple[float, float]) -> Gate:
 
 
 def _external_drop(shown: Shown, most: float) -> Gate:
-    if shown.locked is None:
-        return _gate("external drop", None, "no locked set was opened: the released model itself was never judged")
-    internal, locked = shown.internal["auc"], shown.locked["auc"]
-    if None in (internal["value"], locked["value"]):
-        return _gate("external drop", None, f"internal AUC {_show(internal)}, locked set {_show(locked)}")
-    drop = internal["value"] - locked["value"]
-    detail = f"AUC {_show(internal)} internally, {_show(locked)} on the locked set: {drop:.3f} lost, at most {most:g}"
+    if shown.test is None:
+        return _gate("external drop", None, "no test set was opened: the released model itself was never evaluated")
+    internal, test = shown.internal["auc"], shown.test["auc"]
+    if None in (internal["value"], test["value"]):
+        return _gate("external drop", None, f"internal AUC {_show(internal)}, test set {_show(test)}")
+    drop = internal["value"] - test["value"]
+    detail = f"AUC {_show(internal)} internally, {_show(test)} on the test set: {drop:.3f} lost, at most {most:g}"
     return _gate("external drop", drop - most, detail, "of AUC")
 
 
@@ -153,14 +156,14 @@ def _worst_subgroup(shown: Shown, floor: float) -> Gate:
         why = "nothing tells groups apart; name columns in calibrate.subgroups, or the site of each case"
         return _gate("worst subgroup", None, why)
     too_few = table["too_few"].astype(bool)
-    judged = table[(table["of"] != TOP_LABEL) & ~too_few & table["auc"].notna()]  # no patient has a top label
-    few = f"{too_few.sum()} too small to be judged"
-    if judged.empty:
+    evaluated = table[(table["of"] != TOP_LABEL) & ~too_few & table["auc"].notna()]  # no patient has a top label
+    few = f"{too_few.sum()} too small to be evaluated"
+    if evaluated.empty:
         return _gate("worst subgroup", None, f"no group is large enough; {few}")
-    worst = judged.loc[judged["auc"].idxmin()]
-    figure = {"value": worst["auc"], "lower": worst["auc_lower"], "upper": worst["auc_upper"]}
+    worst = evaluated.loc[evaluated["auc"].idxmin()]
+    metric = {"value": worst["auc"], "lower": worst["auc_lower"], "upper": worst["auc_upper"]}
     where = f"{worst['column']} {worst['value']}, {worst['scope'].replace('_', ' ')}"
-    detail = f"lowest AUC {_show(figure)} ({where}), at least {floor:g}; {len(judged)} groups judged, {few}"
+    detail = f"lowest AUC {_show(metric)} ({where}), at least {floor:g}; {len(evaluated)} groups evaluated, {few}"
     return _gate("worst subgroup", floor - worst["auc"], detail, "of AUC")
 
 
@@ -189,7 +192,7 @@ def _features(shown: Shown) -> Gate:
 def _gate(name: str, short_by: float | None, detail: str, unit: str = "") -> Gate:
     """Pass whoever is not short of anything; a question of yes or no has no unit."""
     if short_by is None or pd.isna(short_by):
-        return Gate(name, False, "FAILED: not judged", detail, None)
+        return Gate(name, False, "FAILED: not evaluated", detail, None)
     missed = round(max(float(short_by), 0.0), 6)
     verdict = "passed" if missed == 0 else f"FAILED by {missed:.3g} {unit}" if unit else "FAILED"
     return Gate(name, missed == 0, verdict, detail, missed)
@@ -199,7 +202,7 @@ def _less(floor: float, value: float | None) -> float | None:
     return None if value is None else floor - value
 
 
-def _show(figure: Figure) -> str:
-    if figure["lower"] is None:
+def _show(metric: Metric) -> str:
+    if metric["lower"] is None:
         return "not computable"
-    return f"{figure['value']:.3f} ({figure['lower']:.3f} to {figure['upper']:.3f})"
+    return f"{metric['value']:.3f} ({metric['lower']:.3f} to {metric['upper']:.3f})"

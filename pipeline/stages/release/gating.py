@@ -1,4 +1,4 @@
-"""Whether a model may be called validated: its figures, its stamps and what people said, held against the gates."""
+"""Whether a model may be called validated: its metrics, its stamps and what people said, held against the gates."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 from safetensors import safe_open
 
 from pipeline import paths
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.schema import Release
-from pipeline.stages.release.enclosed import read_figures
+from pipeline.stages.release.enclosed import read_metrics
 from pipeline.stages.release.gates import Gate, Shown, check_gates
 from pipeline.stages.release.statements import FIELDS, BadStatements, read_statements
 
@@ -18,12 +18,12 @@ BANK = "head.bank"  # of a head whose nearest neighbours vote
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What is known of the model when it is packed: gates, those switched `off`, figures by scope, what people said."""
+class ModelOutput:
+    """What is known of the model when it is packed: gates, those switched `off`, metrics by scope, what people said."""
 
     gates: list[Gate]
     off: list[str]
-    figures: dict[str, Config]
+    metrics: dict[str, Config]
     statements: dict[str, str]
 
     @property
@@ -32,25 +32,25 @@ class Judgement:
         return "validated" if all(gate.passed for gate in self.gates) else "candidate"
 
 
-def judge(release: Release, members: list[str]) -> Judgement:
-    """Hold figures, stamps, statements and what the members hold against the gates; a failing one blocks nothing."""
+def evaluate(release: Release, members: list[str]) -> ModelOutput:
+    """Hold metrics, stamps, statements and what the members hold against the gates; a failing one blocks nothing."""
     limits, stamps = release.gates, paths.read_json(paths.STAMPS)
-    figures = {scope: paths.read_json(paths.pooled_metrics(f"{scope}_calibrated")) for scope in stamps["scopes"]}
+    metrics = {scope: paths.read_json(paths.pooled_metrics(f"{scope}_calibrated")) for scope in stamps["scopes"]}
     statements = statements_for(limits.card)
-    seen = shown(figures, stamps, statements, sum(map(neighbours_in, members)), release.include_features)
+    seen = shown(metrics, stamps, statements, sum(map(neighbours_in, members)), release.include_features)
     gates = check_gates(seen, limits.model_dump())
     off = [name for name, limit in limits.model_dump().items() if limit is None]
-    return Judgement(gates, off, figures, statements)
+    return ModelOutput(gates, off, metrics, statements)
 
 
 def statements_for(required: tuple[str, ...] | None) -> dict[str, str]:
     """Read card.yaml, and make sure that the fields which a gate asks for are fields."""
     if unknown := set(required or ()) - set(FIELDS):
-        raise Refusal(f"release.gates.card names '{min(unknown)}'; the fields of a card are {', '.join(FIELDS)}")
+        raise UserError(f"release.gates.card names '{min(unknown)}'; the fields of a card are {', '.join(FIELDS)}")
     try:
         return read_statements(paths.STATEMENTS)
     except BadStatements as error:
-        raise Refusal(str(error)) from error
+        raise UserError(str(error)) from error
 
 
 def neighbours_in(member: str) -> int:
@@ -60,20 +60,20 @@ def neighbours_in(member: str) -> int:
 
 
 def shown(
-    figures: dict[str, Config], stamps: Config, statements: dict[str, str], neighbours: int, features_agreed: bool
+    metrics: dict[str, Config], stamps: Config, statements: dict[str, str], neighbours: int, features_agreed: bool
 ) -> Shown:
-    """Collect what the gates judge: patients where they have figures of their own, else images."""
-    level = "_patients" if "internal_patients" in figures else ""
-    locked = f"{stamps['locked_set']['scope']}{level}"
-    classes, subgroups = (read_figures(file) for file in (paths.PER_CLASS, paths.assessed("subgroups")))
+    """Collect what the gates evaluate: patients where they have metrics of their own, else images."""
+    level = "_patients" if "internal_patients" in metrics else ""
+    test = f"{stamps['test_set']['scope']}{level}"
+    classes, subgroups = (read_metrics(file) for file in (paths.PER_CLASS, paths.assessed("subgroups")))
     return Shown(
-        internal=figures[f"internal{level}"],
-        locked=figures.get(locked),
+        internal=metrics[f"internal{level}"],
+        test=metrics.get(test),
         stamps=stamps,
-        leaks=len(stamps["locked_set"]["acknowledged_leaks"]),
-        copies=paths.read_json(paths.SPLIT_SUMMARY)["copies_across_locked_door"],
+        leaks=len(stamps["test_set"]["acknowledged_leaks"]),
+        copies=paths.read_json(paths.SPLIT_SUMMARY)["duplicates_across_test_boundary"],
         classes=classes[classes["scope"] == f"internal{level}"],
-        subgroups=subgroups[subgroups["scope"].isin([f"internal{level}", locked])],
+        subgroups=subgroups[subgroups["scope"].isin([f"internal{level}", test])],
         statements=statements,
         neighbours=neighbours,
         features_agreed=features_agreed,

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline import paths, runtime
 from pipeline.bundle.limits import Limits
 from pipeline.bundle.scoring import Look
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.imaging.appearance import appearance
 from pipeline.imaging.reading.scan import Unreadable
 from pipeline.imaging.tables.cohort_table import BadTable
@@ -17,10 +17,10 @@ MOST = 100  # scans of each kind that are scored
 NAME = re.compile(r"[\w .,()+-]+", re.ASCII)  # it is written into the model card
 
 LooksAt = Callable[[Path, str | None], Look]
-Rung = dict[str, tuple[int, int]]
+Candidate = dict[str, tuple[int, int]]
 
 
-def held_back(look: LooksAt, limits: Limits, kind: Kind) -> Rung:
+def held_back(look: LooksAt, limits: Limits, kind: Kind) -> Candidate:
     """Count, by words, the scans below data/foreign that get no answer, and all that were tried.
 
     Parameters
@@ -28,7 +28,7 @@ def held_back(look: LooksAt, limits: Limits, kind: Kind) -> Rung:
     look : callable
         From a scan's file and its site (None: of no site of this model) to what the packed model makes of it.
     limits : Limits
-    kind : {"volume", "picture"}
+    kind : {"volume", "image"}
         What the model takes.
 
     Returns
@@ -37,7 +37,7 @@ def held_back(look: LooksAt, limits: Limits, kind: Kind) -> Rung:
         Of each folder: the scans that were refused when read or called out of distribution, and how many were tried.
         Nothing where there were too few patients to set an alarm.
     """
-    found: Rung = {}
+    found: Candidate = {}
     if limits.alarm.threshold is None:
         return found
     for folder in folders():
@@ -55,7 +55,7 @@ def folders() -> list[Path]:
 
     Raises
     ------
-    Refusal
+    UserError
         If scans lie beside the folders, or a folder is empty or has a name that a card should not show.
     """
     if not paths.FOREIGN.is_dir():
@@ -63,15 +63,15 @@ def folders() -> list[Path]:
     entries = [entry for entry in sorted(paths.FOREIGN.iterdir()) if not entry.name.startswith(".")]
     for entry in entries:
         if not entry.is_dir() and entry.name != "README.md":
-            raise Refusal(f"{entry}: put it into a folder of {paths.FOREIGN} that is named for what it shows")
+            raise UserError(f"{entry}: put it into a folder of {paths.FOREIGN} that is named for what it shows")
         if not NAME.fullmatch(entry.name):
-            raise Refusal(f"{entry}: name the folder with letters, digits and ' _.,()+-'; the model card shows it")
+            raise UserError(f"{entry}: name the folder with letters, digits and ' _.,()+-'; the model card shows it")
     kinds = [entry for entry in entries if entry.is_dir()]
     for folder in kinds:
         try:
-            list_scans(folder, "picture")
+            list_scans(folder, "image")
         except BadTable as error:
-            raise Refusal(f"{error}; or remove the folder") from error
+            raise UserError(f"{error}; or remove the folder") from error
     return kinds
 
 
@@ -81,5 +81,5 @@ def answer_to(look: LooksAt, limits: Limits, file: Path) -> str:
         seen = look(file, None)
     except Unreadable:
         return "refused"
-    score = limits.score(seen.logits, seen.features, appearance(seen.prepared.planes))
+    score = limits.score(seen.logits, seen.features, appearance(seen.prepared.channels))
     return "unlike" if limits.alarm.rings(score)[0] else "answered"

@@ -1,4 +1,4 @@
-"""The limits of use that go with a release, set on development cases that the judging model never saw, and tried."""
+"""The limits of use that go with a release, set on development cases that the evaluating model never saw, and tried."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.ensemble import mean_of
 from pipeline.metrics.calibrators.calibrator import calibrator_from
-from pipeline.metrics.evaluation import Labelling, logits_of
+from pipeline.metrics.evaluation import TaskSpec, logits_of
 from pipeline.metrics.ood import (
-    Cloud,
+    Gaussian,
     energy,
     false_alarms,
     fit_alarm,
-    fit_cloud,
+    fit_gaussian,
     quantiles_of,
     signs_of,
     worst_of,
@@ -35,62 +35,62 @@ from pipeline.paths import Role
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
 from pipeline.stages.calibrate.predictions import labels_of, mean_of_members, scored
-from pipeline.stages.release.corruptions import SPOILT
+from pipeline.stages.release.corruptions import CORRUPTED
 
 Floats = NDArray[np.float64]
 Config = dict[str, Any]
 
-TRIED = 30  # patients whose scans are spoilt, one image of each
+TRIED = 30  # patients whose scans are corrupted, one image of each
 ALL = "all"
 
 
 @dataclass(frozen=True)
-class Clouds:
+class Gaussians:
     """Where the training cases of each member lie: their features by class and by site, and what they look like."""
 
-    classes: list[Cloud]
-    sites: list[Cloud]
-    looks: list[Cloud]
+    classes: list[Gaussian]
+    sites: list[Gaussian]
+    appearances: list[Gaussian]
 
-    def signs(self, logits: Floats, features: Sequence[Floats], looks: Floats, several: bool) -> Floats:
+    def signs(self, logits: Floats, features: Sequence[Floats], appearances: Floats, several: bool) -> Floats:
         """Give the signs (n, 3) of cases that none of the members was trained on."""
         apart = mean_distances(self.classes, features).min(axis=1)
-        odd = mean_distances(self.looks, [looks] * len(self.looks)).min(axis=1)
+        odd = mean_distances(self.appearances, [appearances] * len(self.appearances)).min(axis=1)
         return signs_of(energy(logits, several), apart, odd)
 
 
 @dataclass(frozen=True)
 class Part:
-    """Cases (n) with what judged them: the models, none of which was trained on them, and where their own cases lie."""
+    """Cases (n) with the models that evaluated them, none of which was trained on them."""
 
     models: list[Classifier]
-    clouds: Clouds
+    gaussians: Gaussians
     cases: pd.DataFrame
     features: list[Floats]
 
     def signs(self, several: bool) -> Floats:
         """Give the signs (n, 3) of the cases."""
-        looks = appearances_of(self.cases["case"].tolist())
-        return self.clouds.signs(logits_of(self.cases), self.features, looks, several)
+        appearances = appearances_of(self.cases["case"].tolist())
+        return self.gaussians.signs(logits_of(self.cases), self.features, appearances, several)
 
 
 def limits_of(params: Params, calibrated: Config) -> Config:
     """Set the limits of what is released: `limits`, how they do, `tried`, and what scans in use are held against.
 
-    Of one refitted model, thresholds are set as its calibrator was: each fold's model, with the cloud of its own
-    training cases, judges what it held out, and all are pooled. An ensemble judges the cases set aside for its map.
-    The cloud that goes along is that of the released model, of the cases that it was trained on.
+    Of one refitted model, thresholds are set as its calibrator was: each fold's model, with the gaussian of its own
+    training cases, evaluates what it held out, and all are pooled. An ensemble evaluates the cases set aside for its
+    map. The gaussian that goes along is that of the released model, of the cases that it was trained on.
     """
     facts = paths.read_json(paths.COHORT_FACTS)
-    labelling = Labelling(facts["classes"], facts["task"])
+    labelling = TaskSpec(facts["classes"], facts["task"])
     several = labelling.task == "multilabel"
     parts = development_of(params, calibrated, labelling)
     cases = pd.concat([part.cases for part in parts], ignore_index=True)
     patients, probabilities = cases["patient"].to_numpy(dtype=str), calibrator_from(calibrated).apply(logits_of(cases))
     labels = labels_of(cases, labelling)
     signs = np.concatenate([part.signs(several) for part in parts])
-    alarm = fit_alarm(signs, patients, params.release.outliers)
-    clouds = clouds_of(calibrated["members"], labelling)
+    alarm = fit_alarm(signs, patients, params.release.ood_rate)
+    gaussians = gaussians_of(calibrated["members"], labelling)
     limits = Limits(
         fit_rules(
             probabilities,
@@ -100,36 +100,36 @@ def limits_of(params: Params, calibrated: Config) -> Config:
             params.calibrate.set_coverage,
             params.release.answered,
         ),
-        clouds.classes,
-        clouds.sites,
-        clouds.looks,
+        gaussians.classes,
+        gaussians.sites,
+        gaussians.appearances,
         alarm,
-        usual_site(parts) if clouds.sites else (),
+        usual_site(parts) if gaussians.sites else (),
         several,
     )
     known = cases[["patient"]].assign(ood_score=alarm.score(signs))
     known[[f"probability_{number}" for number in range(probabilities.shape[1])]] = probabilities
-    rung = {"patients of development, by an alarm set on others": false_alarms(signs, patients, alarm.share)}
-    rung |= locked(limits, clouds, calibrated, labelling) | spoilt(parts, limits)
+    candidate = {"patients of development, by an alarm set on others": false_alarms(signs, patients, alarm.share)}
+    candidate |= test(limits, gaussians, calibrated, labelling) | corrupted(parts, limits)
     return {
         "limits": limits.as_json(),
-        "tried": [counted(what, *pair) for what, pair in rung.items()],
+        "tried": [counted(what, *pair) for what, pair in candidate.items()],
         "reference": reference_of(known, labels, labelling.classes, facts["cases_in"], facts["cases_refused"]),
     }
 
 
-def development_of(params: Params, calibrated: Config, labelling: Labelling) -> list[Part]:
+def development_of(params: Params, calibrated: Config, labelling: TaskSpec) -> list[Part]:
     """Give the cases on which limits are set, each with the models that never saw it."""
     if calibrated["form"] == "ensemble":
         return [part_of(calibrated["members"], Role.CALIBRATION, labelling)]
     return [part_of([fold], Role.HELD_OUT, labelling) for fold in params.split.numbered]
 
 
-def part_of(members: Sequence[str], role: Role, labelling: Labelling) -> Part:
+def part_of(members: Sequence[str], role: Role, labelling: TaskSpec) -> Part:
     """Read what the members made of the cases of a role."""
     cases = scored(members[0], role) if len(members) == 1 else mean_of_members(members, role)
     features = [features_of(member, cases["case"].tolist()) for member in members]
-    return Part([trained(member) for member in members], clouds_of(members, labelling), cases, features)
+    return Part([trained(member) for member in members], gaussians_of(members, labelling), cases, features)
 
 
 def features_of(member: str, cases: Sequence[str]) -> Floats:
@@ -147,23 +147,23 @@ def trained(fold: str) -> Classifier:
     return network
 
 
-def clouds_of(members: Sequence[str], labelling: Labelling) -> Clouds:
-    """Fit the clouds of the cases that each member was trained on.
+def gaussians_of(members: Sequence[str], labelling: TaskSpec) -> Gaussians:
+    """Fit the gaussians of the cases that each member was trained on.
 
-    Of labels that stand each by itself there is one mean for all cases; sites have clouds where there are several.
+    Of labels that stand each by itself there is one mean for all cases; sites have gaussians where there are several.
     """
-    classes, sites, looks = [], [], []
+    classes, sites, appearances = [], [], []
     for member in members:
-        dealt = paths.read_table(paths.split(member))
-        cases = dealt[dealt["role"] == Role.TRAIN]
+        assigned = paths.read_table(paths.split(member))
+        cases = assigned[assigned["role"] == Role.TRAIN]
         features = trained_features(member, cases)
         labels, places = (cases[column].to_numpy(dtype=str) for column in ("label", "site"))
-        classes.append(fit_cloud(features, np.full(len(labels), ALL) if labelling.task == "multilabel" else labels))
+        classes.append(fit_gaussian(features, np.full(len(labels), ALL) if labelling.task == "multilabel" else labels))
         known = places != ""
         if len(set(places[known])) > 1:
-            sites.append(fit_cloud(features[known], places[known]))
-        looks.append(fit_cloud(appearances_of(cases["case"].tolist()), np.full(len(cases), ALL)))
-    return Clouds(classes, sites if len(sites) == len(classes) else [], looks)
+            sites.append(fit_gaussian(features[known], places[known]))
+        appearances.append(fit_gaussian(appearances_of(cases["case"].tolist()), np.full(len(cases), ALL)))
+    return Gaussians(classes, sites if len(sites) == len(classes) else [], appearances)
 
 
 def appearances_of(cases: Sequence[str]) -> Floats:
@@ -182,59 +182,61 @@ def trained_features(member: str, cases: pd.DataFrame) -> Floats:
 
 
 @torch.inference_mode()
-def look(network: Classifier, planes: NDArray[np.uint8], site: str | None) -> tuple[torch.Tensor, Floats]:
-    """Judge one case: logits (1, K) and features (p,)."""
+def look(network: Classifier, channels: NDArray[np.uint8], site: str | None) -> tuple[torch.Tensor, Floats]:
+    """Evaluate one case: logits (1, K) and features (p,)."""
     network.at(site)
-    found = network.look(torch.from_numpy(planes)[None])
+    found = network.look(torch.from_numpy(channels)[None])
     return found.logits, found.features[0].double().numpy()
 
 
 def usual_site(parts: Sequence[Part]) -> tuple[float, ...]:
     """Tell how far left-out cases lie from the site that they are nearest to; nothing where no fold knew two sites."""
-    with_sites = [part for part in parts if part.clouds.sites]
+    with_sites = [part for part in parts if part.gaussians.sites]
     if not with_sites:
         return ()
-    nearest = [mean_distances(part.clouds.sites, part.features).min(axis=1) for part in with_sites]
+    nearest = [mean_distances(part.gaussians.sites, part.features).min(axis=1) for part in with_sites]
     patients = np.concatenate([part.cases["patient"].to_numpy(dtype=str) for part in with_sites])
     return quantiles_of(worst_of(np.concatenate(nearest), patients))
 
 
-def locked(limits: Limits, clouds: Clouds, calibrated: Config, labelling: Labelling) -> dict[str, tuple[int, int]]:
-    """Count the locked patients whom the released model calls unlike development; nothing while they are closed."""
-    shown = paths.read_json(paths.STAMPS)["locked_set"]
+def test(limits: Limits, gaussians: Gaussians, calibrated: Config, labelling: TaskSpec) -> dict[str, tuple[int, int]]:
+    """Count the test patients whom the released model calls unlike development; nothing while they are closed."""
+    shown = paths.read_json(paths.STAMPS)["test_set"]
     if not shown["shown"] or limits.alarm.threshold is None:
         return {}
-    cases = mean_of_members(calibrated["members"], Role.LOCKED)
+    cases = mean_of_members(calibrated["members"], Role.TEST)
     features = [features_of(member, cases["case"].tolist()) for member in calibrated["members"]]
-    signs = clouds.signs(logits_of(cases), features, appearances_of(cases["case"].tolist()), limits.several)
-    rung = set(cases["patient"][limits.alarm.rings(limits.alarm.score(signs))])
-    return {f"patients of the locked set ({shown['scope']})": (len(rung), cases["patient"].nunique())}
+    signs = gaussians.signs(logits_of(cases), features, appearances_of(cases["case"].tolist()), limits.several)
+    candidate = set(cases["patient"][limits.alarm.rings(limits.alarm.score(signs))])
+    return {f"patients of the test set ({shown['scope']})": (len(candidate), cases["patient"].nunique())}
 
 
-def spoilt(parts: Sequence[Part], limits: Limits) -> dict[str, tuple[int, int]]:
-    """Count how many spoilt scans ring the alarm, each judged by a model that never saw the patient."""
+def corrupted(parts: Sequence[Part], limits: Limits) -> dict[str, tuple[int, int]]:
+    """Count how many corrupted scans ring the alarm, each evaluated by a model that never saw the patient."""
     if limits.alarm.threshold is None:
         return {}
     one_each = [(part, row) for part in parts for row in part.cases.drop_duplicates("patient").to_dict("records")]
     chosen = sorted(one_each, key=lambda pair: str(pair[1]["patient"]))[:TRIED]
     found: dict[str, tuple[int, int]] = {}
-    for kind in runtime.progress(SPOILT, "spoilt scans"):
-        scores = np.array([score_spoilt(part, row, kind, limits) for part, row in chosen])
+    for kind in runtime.progress(CORRUPTED, "corrupted scans"):
+        scores = np.array([score_corrupted(part, row, kind, limits) for part, row in chosen])
         found[f"their scans, {kind}"] = (int(limits.alarm.rings(scores).sum()), len(chosen))
     return found
 
 
-def score_spoilt(part: Part, case: Mapping[Any, Any], kind: str, limits: Limits) -> float:
-    """Spoil the planes of a case and score what comes of it."""
+def score_corrupted(part: Part, case: Mapping[Any, Any], kind: str, limits: Limits) -> float:
+    """Corrupt the channels of a case and score what comes of it."""
     rng = np.random.default_rng(seed_for(0, "spoilt", kind, case["case"]))
-    planes = SPOILT[kind](np.load(paths.prepared_case(case["case"])), rng)
-    seen = [look(model, planes, case["site"]) for model in part.models]
+    channels = CORRUPTED[kind](np.load(paths.prepared_case(case["case"])), rng)
+    seen = [look(model, channels, case["site"]) for model in part.models]
     logits = mean_of([one for one, _ in seen]).double().numpy()
     features = [one[None] for _, one in seen]
-    return float(limits.alarm.score(part.clouds.signs(logits, features, appearance(planes)[None], limits.several))[0])
+    return float(
+        limits.alarm.score(part.gaussians.signs(logits, features, appearance(channels)[None], limits.several))[0]
+    )
 
 
-def counted(what: str, rung: int, judged: int) -> Config:
+def counted(what: str, candidate: int, evaluated: int) -> Config:
     """Write a share of patients with Wilson's interval."""
-    lower, upper = wilson(rung, judged) if judged else (None, None)
-    return {"what": what, "rung": rung, "n": judged, "lower": lower, "upper": upper}
+    lower, upper = wilson(candidate, evaluated) if evaluated else (None, None)
+    return {"what": what, "candidate": candidate, "n": evaluated, "lower": lower, "upper": upper}

@@ -38,7 +38,7 @@ def preparation_parity(preparation: Config, files: Mapping[str, Path], cases: Se
 
 
 def difference(job: tuple[Path, Path], preparation: Config) -> float:
-    """Tell by how many grey values a scan's planes differ from stored ones; all of them where one is refused."""
+    """Tell by how many grey values a scan's channels differ from stored ones; all of them where one is refused."""
     file, stored = job
     parser = ConfigParser({"preprocessing": {"_target_": "Compose", "transforms": [preparation]}})
     try:

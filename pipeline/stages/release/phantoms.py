@@ -38,15 +38,15 @@ RECIPE = Recipe(
 LESIONS = {"phantom_1": False, "phantom_2": True}
 
 
-def write_phantoms(folder: Path, kind: Literal["volume", "picture"]) -> list[Path]:
+def write_phantoms(folder: Path, kind: Literal["volume", "image"]) -> list[Path]:
     """Draw the phantoms as files of a kind that the model takes; every call writes the same bytes.
 
     Parameters
     ----------
     folder : Path
         Is there already.
-    kind : {"volume", "picture"}
-        NIfTI heads, or the middle slice of each as an RGB picture of 8 bits.
+    kind : {"volume", "image"}
+        NIfTI heads, or the middle slice of each as an RGB image of 8 bits.
 
     Returns
     -------
@@ -60,11 +60,11 @@ def write_phantoms(folder: Path, kind: Literal["volume", "picture"]) -> list[Pat
             nib.save(head, files[-1])
         else:
             files.append(folder / f"{name}.png")
-            Image.fromarray(as_picture(np.asarray(head.dataobj))).save(files[-1])
+            Image.fromarray(as_image(np.asarray(head.dataobj))).save(files[-1])
     return files
 
 
-def as_picture(voxels: NDArray[Any]) -> NDArray[np.uint8]:
+def as_image(voxels: NDArray[Any]) -> NDArray[np.uint8]:
     """Take the three slices (X, Y, Z) around the middle for red, green and blue: (Y, X, 3) from 0 to 255."""
     middle = voxels.shape[2] // 2
     slices = voxels[:, :, middle - 1 : middle + 2].astype(np.float64)

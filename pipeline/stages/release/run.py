@@ -1,4 +1,4 @@
-"""release: pass the gates, then pack what was judged with everything that is needed to run it and to doubt it."""
+"""release: pass the gates, then pack what was evaluated with everything that is needed to run it and to doubt it."""
 
 import json
 import shutil
@@ -30,11 +30,11 @@ from pipeline.bundle.manifest import code_in, environment, sha256_of, write_mani
 from pipeline.bundle.scoring import logits_by, looks_by, outcomes, processor
 from pipeline.bundle.signature import CannotSign, sign
 from pipeline.bundle.transforms import preparation_config
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation.preprocessor import Steps
 from pipeline.metrics.calibrators.calibrator import calibrator_from, digest_of
-from pipeline.metrics.evaluation import Labelling
+from pipeline.metrics.evaluation import TaskSpec
 from pipeline.params import PARAMS_FILE
 from pipeline.schema import FINAL, Params
 from pipeline.stages.cohort.originals import original_files
@@ -43,7 +43,7 @@ from pipeline.stages.release.card import write_card
 from pipeline.stages.release.characteristics import characteristics
 from pipeline.stages.release.enclosed import rows_with, write_evidence
 from pipeline.stages.release.exporting import development_cases, export, known_sites
-from pipeline.stages.release.gating import Judgement, judge
+from pipeline.stages.release.gating import ModelOutput, evaluate
 from pipeline.stages.release.ood_scans import held_back
 from pipeline.stages.release.operating_limits import counted, limits_of
 from pipeline.stages.release.parity import preparation_parity
@@ -52,7 +52,7 @@ from pipeline.stages.release.sbom import SBOM, bill_of_materials
 
 Config = dict[str, Any]
 
-FIGURES_OF_A_DECISION = ("threshold", "sensitivity", "specificity", "ppv", "npv")
+METRICS_OF_A_DECISION = ("threshold", "sensitivity", "specificity", "ppv", "npv")
 
 # Of a logit, on a processor of another kind; it moves no probability by more than a quarter of it.
 TOLERANCE = 1e-3
@@ -62,22 +62,22 @@ def run(params: Params) -> None:
     """Write data/released/<name>, a MONAI Bundle."""
     calibrated = paths.read_json(paths.CALIBRATOR)
     if calibrated["form"] == "refit" and FINAL not in params.split.folds:
-        raise Refusal(f"split.folds: add '{FINAL}', the model that is released, or set calibrate.form to ensemble")
+        raise UserError(f"split.folds: add '{FINAL}', the model that is released, or set calibrate.form to ensemble")
     bundle = paths.bundle(params.release.name)
     shutil.rmtree(bundle, ignore_errors=True)
-    judgement = judge(params.release, calibrated["members"])
+    output = evaluate(params.release, calibrated["members"])
     write_models(params.release.name, calibrated)
     exports = write_exports(params, calibrated)
     same = preparation_parity(preparation(), original_files(params.cohort), development_cases(calibrated["members"]))
-    write_configs(params, judgement, calibrated, exports, same)
+    write_configs(params, output, calibrated, exports, same)
     write_limits(params, calibrated)
-    write_documents(params, judgement, calibrated, exports, same)
-    gates = [asdict(gate) for gate in judgement.gates]
-    write_evidence(bundle, calibrated, judgement.figures, gates, settings_of(params))
+    write_documents(params, output, calibrated, exports, same)
+    gates = [asdict(gate) for gate in output.gates]
+    write_evidence(bundle, calibrated, output.metrics, gates, settings_of(params))
     try_on_phantoms(bundle)
-    for gate in judgement.gates:
+    for gate in output.gates:
         print(f"{gate.name}: {gate.verdict}; {gate.detail}")
-    print(f"{bundle}: {judgement.status}")
+    print(f"{bundle}: {output.status}")
     write_manifest(bundle, facts(calibrated["members"]))
     sign_and_keep(params, bundle)
 
@@ -100,7 +100,7 @@ def sign_and_keep(params: Params, bundle: Path) -> None:
         if params.release.keep:
             print(keep(bundle, Path(params.release.keep).expanduser(), params.release.name, params.release.version))
     except (CannotSign, AlreadyKept) as error:
-        raise Refusal(str(error)) from error
+        raise UserError(str(error)) from error
 
 
 def write_models(name: str, calibrated: Config) -> None:
@@ -131,7 +131,7 @@ def write_exports(params: Params, calibrated: Config) -> Config:
     return exports
 
 
-def write_configs(params: Params, judgement: Judgement, calibrated: Config, exports: Config, same: Config) -> None:
+def write_configs(params: Params, output: ModelOutput, calibrated: Config, exports: Config, same: Config) -> None:
     """Write metadata and inference configuration, and the schema that the metadata can be checked against offline."""
     bundle = paths.bundle(params.release.name)
     geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
@@ -140,15 +140,15 @@ def write_configs(params: Params, judgement: Judgement, calibrated: Config, expo
         name=params.release.name,
         version=params.release.version,
         description=params.release.description,
-        intended_use=judgement.statements["intended_use"],
+        intended_use=output.statements["intended_use"],
         classes=paths.read_json(paths.COHORT_FACTS)["classes"],
-        planes=geometry.stored_channels,
+        channels=geometry.stored_channels,
         image_size=geometry.image_size,
         kind=geometry.kind,
         calibration=calibrator.as_json() | {"sha256": digest_of(calibrator)},
-        status=judgement.status,
-        gates=[asdict(gate) for gate in judgement.gates],
-        eval_metrics=judgement.figures,
+        status=output.status,
+        gates=[asdict(gate) for gate in output.gates],
+        eval_metrics=output.metrics,
         provenance=provenance_of(calibrated),
         released={key: calibrated[key] for key in ("form", "members", "fitted_on")},
         exports=exports,
@@ -198,19 +198,19 @@ def member(name: str) -> Config:
     return {"name": name} | {what: paths.read_json(file(name)) for what, file in known.items()}
 
 
-def write_documents(params: Params, judgement: Judgement, calibrated: Config, exports: Config, same: Config) -> None:
+def write_documents(params: Params, output: ModelOutput, calibrated: Config, exports: Config, same: Config) -> None:
     """Write model card, bill of materials, licence and status."""
     bundle, calibrator = paths.bundle(params.release.name), calibrator_from(calibrated)
     card = write_card(
         {
             **params.release.model_dump(include={"name", "version", "description"}),
-            "status": judgement.status,
-            "figures": judgement.figures,
-            "gates": [asdict(gate) for gate in judgement.gates],
-            "gates_off": judgement.off,
-            "statements": judgement.statements,
-            "subgroups": rows_with(judgement.figures, "subgroups", ("auc", "calibration_slope")),
-            "operating_points": rows_with(judgement.figures, "operating_points", FIGURES_OF_A_DECISION),
+            "status": output.status,
+            "metrics": output.metrics,
+            "gates": [asdict(gate) for gate in output.gates],
+            "gates_off": output.off,
+            "statements": output.statements,
+            "subgroups": rows_with(output.metrics, "subgroups", ("auc", "calibration_slope")),
+            "operating_points": rows_with(output.metrics, "operating_points", METRICS_OF_A_DECISION),
             "class_weights": params.finetune.class_weights,
             **data_of(calibrated["members"][0]),
             "geometry": paths.read_json(paths.GEOMETRY),
@@ -236,7 +236,7 @@ def write_documents(params: Params, judgement: Judgement, calibrated: Config, ex
     (bundle / "docs" / "README.md").write_text(card)
     paths.write_json(bill_of_materials(params.release.name, params.release.version), bundle / SBOM)
     (bundle / "STATUS").write_text(
-        "\n".join([judgement.status, *(json.dumps(asdict(gate)) for gate in judgement.gates)]) + "\n"
+        "\n".join([output.status, *(json.dumps(asdict(gate)) for gate in output.gates)]) + "\n"
     )
     (bundle / "LICENSE").write_text(
         "The weights derive from a pretrained encoder; its licence and source stand in docs/README.md.\n"
@@ -245,14 +245,14 @@ def write_documents(params: Params, judgement: Judgement, calibrated: Config, ex
 
 
 def data_of(member: str) -> Config:
-    """Say whom the model was made from and judged on, as they were dealt to a member of it."""
+    """Say whom the model was made from and evaluated on, as they were assigned to a member of it."""
     facts = paths.read_json(paths.COHORT_FACTS)
     return {
         "facts": facts,
         "classes": facts["classes"],
         "task": facts["task"],
         "split": paths.read_json(paths.SPLIT_SUMMARY),
-        "characteristics": characteristics(member, Labelling(facts["classes"], facts["task"])),
+        "characteristics": characteristics(member, TaskSpec(facts["classes"], facts["task"])),
     }
 
 

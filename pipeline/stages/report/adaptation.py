@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from pipeline.stages.report.numbers import figure_of
+from pipeline.stages.report.numbers import metric_of
 
 Row = Mapping[str, Any]
 
@@ -22,10 +22,10 @@ METHODS = {
     "coral": "fine-tuning also drew the covariances of the sites' features together (CORAL)",
     "mmd": "fine-tuning also drew the distributions of the sites' features together (MMD)",
     "dann": "fine-tuning also made the sites hard to tell apart for a second classifier (DANN)",
-    "mcc": "fine-tuning also made the forecasts for unlabelled images confuse classes less (MCC)",
+    "mcc": "fine-tuning also made the predictions for unlabelled images confuse classes less (MCC)",
 }
 TERMS = ("coral", "mmd", "dann", "mcc")
-SCORES = {  # of a rung, without labels of the target, by the words that the page has for them
+SCORES = {  # of a candidate, without labels of the target, by the words that the page has for them
     "information_maximisation": "information maximisation",
     "soft_neighbourhood_density": "neighbourhood density",
     "deep_embedded_validation": "embedded validation",
@@ -48,18 +48,18 @@ def section(
     metered : mapping
         Fold to its seconds and peak_mib, or None.
     tables : mapping
-        The rows of `ladder`, `validators`, `left_out` and `collapses`; empty where there is nothing.
+        The rows of `search`, `validators`, `left_out` and `collapses`; empty where there is nothing.
     """
-    climbed = ladders(records)
+    searched = searches(records)
     return {
         "words": in_words(records[told]),
         "provenance": records[told]["provenance"],
         "costs": costs(records, metered),
-        "ladders": climbed,
-        "choices": choices(climbed),
+        "searches": searched,
+        "choices": choices(searched),
         "scores": SCORES,
-        "rungs": judged_rungs(tables["ladder"]),
-        "validators": orders_of_rungs(tables["validators"]),
+        "candidates": evaluated_candidates(tables["search"]),
+        "validators": orders_of_candidates(tables["validators"]),
         "left_out": left_out_sites(tables["left_out"]),
         "never": never_recognised(tables["collapses"], records),
     }
@@ -121,50 +121,52 @@ def costs(records: Mapping[str, Row], metered: Mapping[str, Row | None]) -> dict
     }
 
 
-def ladders(records: Mapping[str, Row]) -> list[dict[str, Any]]:
-    """Collect the ladder of each fold in which the method was chosen among several."""
+def searches(records: Mapping[str, Row]) -> list[dict[str, Any]]:
+    """Collect the search of each fold in which the method was chosen among several."""
     return [
-        {"fold": fold, "method": record["method"], "steps": record["ladder"]}
+        {"fold": fold, "method": record["method"], "steps": record["search"]}
         for fold, record in records.items()
-        if record.get("ladder")
+        if record.get("search")
     ]
 
 
-def choices(climbed: Sequence[Row]) -> list[dict[str, Any]]:
-    """Say of each rung, in the order of the ladder, in which folds it was chosen."""
-    methods = dict.fromkeys(step["method"] for ladder in climbed for step in ladder["steps"])
+def choices(searched: Sequence[Row]) -> list[dict[str, Any]]:
+    """Say of each candidate, in the order of the search, in which folds it was chosen."""
+    methods = dict.fromkeys(step["method"] for search in searched for step in search["steps"])
     return [
-        {"rung": method, "folds": [ladder["fold"] for ladder in climbed if ladder["method"] == method]}
+        {"candidate": method, "folds": [search["fold"] for search in searched if search["method"] == method]}
         for method in methods
     ]
 
 
-def judged_rungs(table: Iterable[Row]) -> list[dict[str, Any]]:
-    """Group the rungs, judged afterwards by the labels, by the set of cases; find the oracle's choice and the regret.
+def evaluated_candidates(table: Iterable[Row]) -> list[dict[str, Any]]:
+    """Group the candidates, evaluated with labels afterwards, by set of cases; find the oracle's choice and the regret.
 
     Parameters
     ----------
     table : iterable of mapping
-        Rows of scope, rung, chosen_in, n, patients, events, oracle (true for the rung of the lowest log-loss), and
-        of auc, log_loss and (of the row "auto") regret with _lower and _upper.
+        Rows of scope, candidate, chosen_in, n, patients, events, oracle (true for the candidate of the lowest
+        log-loss), and of auc, log_loss and (of the row "auto") regret with _lower and _upper.
     """
     sets = []
     for scope, rows in groupby(table, key=lambda row: row["scope"]):
-        rungs = [{**row, "auc": figure_of(row, "auc"), "log_loss": figure_of(row, "log_loss")} for row in rows]
-        auto = next(row for row in rungs if row["rung"] == "auto")
-        oracle = next(row["rung"] for row in rungs if row["oracle"])
+        candidates = [{**row, "auc": metric_of(row, "auc"), "log_loss": metric_of(row, "log_loss")} for row in rows]
+        auto = next(row for row in candidates if row["candidate"] == "auto")
+        oracle = next(row["candidate"] for row in candidates if row["oracle"])
         counts = {name: auto[name] for name in ("n", "patients", "events")}
-        sets.append({"scope": scope, "rungs": rungs, "oracle": oracle, "regret": figure_of(auto, "regret"), **counts})
+        sets.append(
+            {"scope": scope, "candidates": candidates, "oracle": oracle, "regret": metric_of(auto, "regret"), **counts}
+        )
     return sets
 
 
-def orders_of_rungs(table: Sequence[Row]) -> dict[str, Any]:
+def orders_of_candidates(table: Sequence[Row]) -> dict[str, Any]:
     """Put the agreement of each score with the labels in a row, one cell for each set of cases.
 
     Parameters
     ----------
     table : sequence of mapping
-        Rows of scope, validator, kendall_tau and rungs; every validator once in every scope.
+        Rows of scope, validator, kendall_tau and candidates; every validator once in every scope.
     """
     names = [name for name in VALIDATORS if any(row["validator"] == name for row in table)]
     rows = [{"name": VALIDATORS[name], "cells": [row for row in table if row["validator"] == name]} for name in names]
@@ -172,7 +174,7 @@ def orders_of_rungs(table: Sequence[Row]) -> dict[str, Any]:
 
 
 def left_out_sites(table: Iterable[Row]) -> list[dict[str, Any]]:
-    """Put the figures of each site that was left out side by side: its unlabelled images seen, and unseen.
+    """Put the metrics of each site that was left out side by side: its unlabelled images seen, and unseen.
 
     Parameters
     ----------
@@ -180,11 +182,11 @@ def left_out_sites(table: Iterable[Row]) -> list[dict[str, Any]]:
         Rows of site, unlabelled, fold, n, patients, events, worst_recall, and of auc, log_loss and calibration_slope
         with _lower and _upper.
     """
-    figures = ("auc", "log_loss", "calibration_slope")
+    metrics = ("auc", "log_loss", "calibration_slope")
     named = [{**row, "site": row["site"] or "(none)"} for row in table]
     rows = sorted(named, key=lambda row: (row["site"], row["unlabelled"]))
     return [
-        {"site": site, "rows": [{**row, **{name: figure_of(row, name) for name in figures}} for row in group]}
+        {"site": site, "rows": [{**row, **{name: metric_of(row, name) for name in metrics}} for row in group]}
         for site, group in groupby(rows, key=lambda row: row["site"])
     ]
 

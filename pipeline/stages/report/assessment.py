@@ -1,4 +1,4 @@
-"""What the page shows of how the forecasts were judged: charts, tables and sentences, question by question."""
+"""What the page shows of how the predictions were evaluated: charts, tables and sentences, question by question."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ from pipeline.stages.report.calibration_charts import calibration_chart
 from pipeline.stages.report.decision_charts import decision_chart, risk_chart
 from pipeline.stages.report.discrimination_charts import pr_chart, roc_chart
 from pipeline.stages.report.forest import Whisker, forest_of
-from pipeline.stages.report.numbers import figure_of
+from pipeline.stages.report.numbers import metric_of
 from pipeline.stages.report.plain_words import of_a_threshold, of_hundred, of_pairs
 from pipeline.stages.report.updating import when_it_pays
 
 Tables = Mapping[str, Sequence[Row]]
 
-CALIBRATION = {  # of the table of calibration, by the kind of figure: column, term, digits, value if perfect
+CALIBRATION = {  # of the table of calibration, by the kind of metric: column, term, digits, value if perfect
     "Proper scores": [
         ("log_loss", "log-loss", 3, ""),
         ("brier", "Brier score", 3, ""),
@@ -63,7 +63,7 @@ def assessed(tables: Tables, bins: Sequence[Row], units: Mapping[str, str], seve
     tables : mapping
         Rows of each of `assessing.assessment.TABLES`, each with its `scope`.
     bins : sequence of mapping
-        Rows of the binned reliability (scope, forecast, observed, lower, upper, n), of the positive class or the top
+        Rows of the binned reliability (scope, prediction, observed, lower, upper, n), of the positive class or the top
         label, scopes with their state ("internal_calibrated").
     units : mapping
         Of each scope what is counted: "patients" or "images".
@@ -74,7 +74,7 @@ def assessed(tables: Tables, bins: Sequence[Row], units: Mapping[str, str], seve
     -------
     dict
         Under the name of each table its blocks, the first of which is to be read first; `charts` of the blocks of
-        calibration_curve, decision_curve and risk_coverage; `words`, and what the template needs to name figures.
+        calibration_curve, decision_curve and risk_coverage; `words`, and what the template needs to name metrics.
     """
     parted = {name: blocks(rows, ASKED_BY.get(name, "of")) for name, rows in tables.items()}
     parted["subgroups"], forests = forests_of(parted["subgroups"], tables["calibration"])
@@ -99,7 +99,7 @@ def assessed(tables: Tables, bins: Sequence[Row], units: Mapping[str, str], seve
         ],
         "words": in_plain_words(tables, units),
         "enough": ENOUGH,
-        "figures": CALIBRATION,
+        "metrics": CALIBRATION,
         "updates": [when_it_pays(block.rows) for block in parted["recalibration"]],
         "promises": promises,
         "accuracies": accuracies_in(tables["selective"]),
@@ -133,12 +133,12 @@ def discrimination_of(block: Block, tables: Tables, units: Mapping[str, str]) ->
     """Draw the ROC and the precision-recall curve of one question in each set of cases."""
     charts = []
     for scope, rows in block.sets.items():
-        folds, precisions, figures = (
+        folds, precisions, metrics = (
             [row for row in tables[name] if row["scope"] == scope and question_of(row) == block.question]
             for name in ("roc_of_folds", "pr_band", "calibration")
         )
         auc, precision = (
-            next((figure_of(row, name) for row in figures if row["state"] == "calibrated"), None)
+            next((metric_of(row, name) for row in metrics if row["state"] == "calibrated"), None)
             for name in ("auc", "average_precision")
         )
         charts.append(roc_chart(scope, rows, folds, auc, units[scope]))
@@ -161,7 +161,7 @@ def forests_of(subgroups: Sequence[Block], calibration: Sequence[Row]) -> tuple[
     for block in subgroups:
         known = [(row["auc"], row["auc_lower"], row["auc_upper"]) for row in block.rows]
         marks = [(whole.get((row["scope"], block.question)), colour_of(row["scope"])) for row in block.rows]
-        plot = forest_of([Whisker(*figure, *mark) for figure, mark in zip(known, marks, strict=True)], NARROW)
+        plot = forest_of([Whisker(*metric, *mark) for metric, mark in zip(known, marks, strict=True)], NARROW)
         rows: list[Row] = [{**row, "drawn": svg} for row, svg in zip(block.rows, plot["drawn"], strict=True)]
         drawn.append(Block(block.heading, block.question, rows))
         scales.append(plot["axis"] if any(plot["drawn"]) else "")
@@ -214,7 +214,7 @@ def sentences_of(tables: Tables, scope: str, question: str, unit: str) -> list[s
         return [row for row in tables[name] if row["scope"] == scope and question_of(row) == question]
 
     curve = [row for row in of("calibration_curve") if row["state"] == "calibrated"]
-    aucs = [figure_of(row, "auc") for row in of("calibration") if row["state"] == "calibrated"]
+    aucs = [metric_of(row, "auc") for row in of("calibration") if row["state"] == "calibrated"]
     points = [row for row in of("operating_points") if "at sensitivity" in row["rule"]]
     ranked = of_pairs(aucs[0], question, unit) if aucs else []
     return [*of_hundred(curve, question, unit), *ranked, *of_a_threshold(points, question, unit)]
@@ -226,14 +226,14 @@ def units_of(pooled: Mapping[str, Row], unit: str) -> dict[str, str]:
     Parameters
     ----------
     pooled : mapping
-        Figures with n and patients, by scope and state ("internal_calibrated"), patients before images.
+        Metrics with n and patients, by scope and state ("internal_calibrated"), patients before images.
     unit : str
         "patient", or "image" where no patients are known.
     """
     found = {}
-    for name, figures in pooled.items():
+    for name, metrics in pooled.items():
         scope, _, state = name.rpartition("_")
-        alone = unit == "patient" and figures["n"] == figures["patients"]
+        alone = unit == "patient" and metrics["n"] == metrics["patients"]
         if state == "calibrated":
             found[scope] = "patients" if alone or scope.endswith(PATIENTS) else "images"
     return found

@@ -1,4 +1,4 @@
-"""Tables of the assessment, taken apart by what is asked and by whether patients or images are judged."""
+"""Tables of the assessment, taken apart by what is asked and by whether patients or images are evaluated."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ Row = Mapping[str, Any]
 
 PATIENTS = "_patients"
 TOP_LABEL = "top label"
-SETS = {"internal": "internal validation", "external": "external validation", "test": "locked test set"}
+SETS = {"internal": "internal validation", "external": "external validation", "test": "test set"}
 COLOURS = {"internal": 1, "external": 2, "test": 2}
 
 
@@ -68,7 +68,7 @@ def question_of(row: Row, by: str = "of") -> str:
 
 
 def is_beside(row: Row, scopes: Iterable[str]) -> bool:
-    """Tell whether the images of a row are judged beside their patients, who come first."""
+    """Tell whether the images of a row are evaluated beside their patients, who come first."""
     return f"{row['scope']}{PATIENTS}" in scopes
 
 

@@ -1,4 +1,4 @@
-"""The calibration curve with its band and its bins, above the forecasts of events and of the others."""
+"""The calibration curve with its band and its bins, above the predictions of events and of the others."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,18 +16,18 @@ HISTOGRAM_HEIGHT = 140
 def calibration_chart(
     scope: str, curve: Sequence[Row], counts: Sequence[Row], bins: Sequence[Row], unit: str
 ) -> dict[str, Any]:
-    """Draw how often the event happens at each forecast, and how often each forecast was made.
+    """Draw how often the event happens at each prediction, and how often each prediction was made.
 
     Parameters
     ----------
     scope : str
         The set of cases.
     curve : sequence of mapping
-        Rows of state ("uncalibrated", "calibrated"), forecast, and observed with _lower and _upper.
+        Rows of state ("uncalibrated", "calibrated"), prediction, and observed with _lower and _upper.
     counts : sequence of mapping
         Rows of lower and upper, the edges of a bin, and of events and others, the cases in it.
     bins : sequence of mapping
-        Rows of forecast, observed, lower and upper; none where no bins are drawn.
+        Rows of prediction, observed, lower and upper; none where no bins are drawn.
     unit : str
         What is counted: "patients" or "images".
 
@@ -39,14 +39,14 @@ def calibration_chart(
     name, colour = set_name(scope), colour_of(scope)
     events, others = (sum(row[kind] for row in counts) for kind in ("events", "others"))
     svg = _curve(f"Calibration curve, {name}", colour, curve, bins)
-    svg += _histogram(f"Forecasts of events and of the others, {name}", colour, counts, unit)
+    svg += _histogram(f"Predictions of events and of the others, {name}", colour, counts, unit)
     dots = "; dots are bins, with Wilson's 95 % intervals" if bins else ""
     dots += (
         ""
         if any(row["state"] == "calibrated" for row in curve)
-        else "; too few cases are near any forecast for a curve"
+        else "; too few cases are near any prediction for a curve"
     )
-    below = "Below, how many got each forecast: events upwards, the others downwards"
+    below = "Below, how many got each prediction: events upwards, the others downwards"
     return {"svg": svg, "caption": f"{name}, n = {events + others} {unit}, {events} events{dots}. {below}"}
 
 
@@ -64,13 +64,13 @@ def band_of(rows: Sequence[Row], x: str, y: str, colour: int) -> Area:
 def _curve(title: str, colour: int, curve: Sequence[Row], bins: Sequence[Row]) -> Markup:
     after, before = ([row for row in curve if row["state"] == state] for state in ("calibrated", "uncalibrated"))
     lines = [
-        Line("calibrated", points_of(after, "forecast", "observed"), colour),
-        Line("before", points_of(before, "forecast", "observed"), BEFORE, dashed=True),
-        Line("", points_of(bins, "forecast", "observed"), colour, marks=True, joined=False),
+        Line("calibrated", points_of(after, "prediction", "observed"), colour),
+        Line("before", points_of(before, "prediction", "observed"), BEFORE, dashed=True),
+        Line("", points_of(bins, "prediction", "observed"), colour, marks=True, joined=False),
     ]
-    bars = [Bar(row["forecast"], row["lower"], row["upper"], colour) for row in bins]
-    axes = Axes("forecast", "observed share", diagonal=True)
-    return chart(title, axes, lines, bars, [band_of(after, "forecast", "observed", colour)])
+    bars = [Bar(row["prediction"], row["lower"], row["upper"], colour) for row in bins]
+    axes = Axes("prediction", "observed share", diagonal=True)
+    return chart(title, axes, lines, bars, [band_of(after, "prediction", "observed", colour)])
 
 
 def _histogram(title: str, colour: int, counts: Sequence[Row], unit: str) -> Markup:

@@ -25,7 +25,7 @@ def calibrator_in_words(record: Row, unit: str) -> dict[str, Any]:
     record : mapping
         The released map (`method` and its numbers), `form`, `members`, `fitted_on` (cases, patients, folds), `choice`
         (rows of method, n_parameters, log_loss, difference, standard_error, kept, why; none where the method was
-        given) and `cross_fitted`, the maps that judge the folds.
+        given) and `cross_fitted`, the maps that evaluate the folds.
     unit : str
         What `patients` counts: "patient", or "image" where no patients are known.
 
@@ -66,11 +66,11 @@ def fitted_in_words(record: Row, unit: str) -> str:
             f"The mean of the logits of folds {names} is released; its map was fitted on {whom} that none of them saw"
         )
     folds = ", ".join(known["folds"])
-    return f"One model ({names}) is released; its map was fitted on what folds {folds} forecast out of fold: {whom}"
+    return f"One model ({names}) is released; its map was fitted on what folds {folds} prediction out of fold: {whom}"
 
 
 def folds_in_words(maps: Mapping[str, Row], released: str) -> str:
-    """Say by which maps the folds were judged, where they differ from the released one."""
+    """Say by which maps the folds were evaluated, where they differ from the released one."""
     methods = Counter(one["method"] for one in maps.values())
     if set(methods) == {"temperature"}:
         values = [one["temperature"] for one in maps.values()]

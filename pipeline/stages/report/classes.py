@@ -1,4 +1,4 @@
-"""What the page shows class by class: figures of each, and which was taken for which."""
+"""What the page shows class by class: metrics of each, and which was taken for which."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,16 +7,16 @@ from operator import itemgetter
 from typing import Any
 
 from pipeline.stages.report.blocks import Row, is_beside, set_name
-from pipeline.stages.report.numbers import figure_of
+from pipeline.stages.report.numbers import metric_of
 
 
 def by_class(rows: Sequence[Row], scopes: Iterable[str]) -> list[dict[str, Any]]:
-    """Give the figures of each class, set by set, patients before images.
+    """Give the metrics of each class, set by set, patients before images.
 
     Returns
     -------
     list of dict
-        name, beside (whether images stand beside patients) and rows, each with auc and sensitivity as figures.
+        name, beside (whether images stand beside patients) and rows, each with auc and sensitivity as metrics.
     """
     known = list(scopes)
     sets = [
@@ -24,7 +24,7 @@ def by_class(rows: Sequence[Row], scopes: Iterable[str]) -> list[dict[str, Any]]
             "name": set_name(scope),
             "beside": is_beside({"scope": scope}, known),
             "rows": [
-                {**row, "auc": figure_of(row, "auc"), "sensitivity": figure_of(row, "sensitivity")} for row in some
+                {**row, "auc": metric_of(row, "auc"), "sensitivity": metric_of(row, "sensitivity")} for row in some
             ],
         }
         for scope, some in groupby(rows, key=lambda row: row["scope"])
@@ -38,7 +38,7 @@ def confusions(cases: Sequence[Row], classes: Sequence[str], units: Mapping[str,
     Parameters
     ----------
     cases : sequence of mapping
-        scope, label and probability_0 ... of each judged case.
+        scope, label and probability_0 ... of each evaluated case.
     classes : sequence of str
         In the order of the probabilities.
     units : mapping

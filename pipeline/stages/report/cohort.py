@@ -33,7 +33,7 @@ def audit_findings(found: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def pairs_of_copies(pairs: Sequence[Row], thumbnails: "pd.Series[str]") -> list[dict[str, Any]]:
+def pairs_of_duplicates(pairs: Sequence[Row], thumbnails: "pd.Series[str]") -> list[dict[str, Any]]:
     """List the pairs of images that look the same, with their thumbnails.
 
     Parameters

@@ -1,4 +1,4 @@
-"""The decision curve and the risk-coverage curve, and in words where acting on the forecasts pays."""
+"""The decision curve and the risk-coverage curve, and in words where acting on the predictions pays."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -12,7 +12,7 @@ ALL, NO_ONE = 4, 6
 
 
 def decision_chart(scope: str, rows: Sequence[Row], unit: str) -> dict[str, Any]:
-    """Draw the net benefit of acting on the forecasts against acting on all and on none.
+    """Draw the net benefit of acting on the predictions against acting on all and on none.
 
     Parameters
     ----------

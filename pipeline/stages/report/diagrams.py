@@ -1,4 +1,4 @@
-"""The diagrams of the page, each from one table of figures."""
+"""The diagrams of the page, each from one table of metrics."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,12 +13,15 @@ KEPT = 3
 
 
 def training_curve(fold: str, table: pd.DataFrame) -> dict[str, Any]:
-    """Draw the losses of one training, with columns epoch, train_loss, inner_loss and best.
+    """Draw the losses of one training, with columns epoch, train_loss, validation_loss and best.
 
     The vertical mark is the epoch that was kept.
     """
     kept, last = int(table.loc[table["best"], "epoch"].max()), int(table["epoch"].max())
-    lines = [Line("training", _points(table, "train_loss"), 1), Line("inner", _points(table, "inner_loss"), 2)]
+    lines = [
+        Line("training", _points(table, "train_loss"), 1),
+        Line("validation", _points(table, "validation_loss"), 2),
+    ]
     svg = _of_epochs(f"Training curve of fold {fold}", "epoch (0 is the probe)", "weighted log-loss", lines, kept)
     return {"svg": svg, "fold": fold, "caption": f"Fold {fold}: epoch {kept} kept of {last} run"}
 

@@ -11,13 +11,13 @@ from pipeline.stages.report.calibration_charts import band_of, points_of
 from pipeline.stages.report.numbers import show_interval
 from pipeline.stages.report.plots import Axes, Line, Point, chart
 
-Figure = Mapping[str, Any] | None
+Metric = Mapping[str, Any] | None
 
 ONE_FOLD = 10  # added to a colour: thin and faint, see page.css
 CHANCE = 4
 
 
-def roc_chart(scope: str, rows: Sequence[Row], folds: Sequence[Row], auc: Figure, unit: str) -> dict[str, Any]:
+def roc_chart(scope: str, rows: Sequence[Row], folds: Sequence[Row], auc: Metric, unit: str) -> dict[str, Any]:
     """Draw a ROC curve with its band, and the curves of the folds.
 
     Parameters
@@ -53,7 +53,7 @@ def roc_chart(scope: str, rows: Sequence[Row], folds: Sequence[Row], auc: Figure
     return {"svg": svg, "caption": caption, "folds": list(parted)}
 
 
-def pr_chart(scope: str, rows: Sequence[Row], average_precision: Figure, unit: str) -> dict[str, Any]:
+def pr_chart(scope: str, rows: Sequence[Row], average_precision: Metric, unit: str) -> dict[str, Any]:
     """Draw a precision-recall curve with its band, and the share of events, which is chance.
 
     Parameters

@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline.stages.report.blocks import Row
-from pipeline.stages.report.numbers import figure_of
+from pipeline.stages.report.numbers import metric_of
 from pipeline.stages.report.plots import RIGHT, WIDTH, Axes, Point, chart, nice_range
 
 ARMS = {"imagenet": "Before, ImageNet's encoder", "adapted": "After adaptation"}
@@ -118,11 +118,11 @@ def _case(rows: Sequence[Row]) -> dict[str, Any]:
 def _site(site: str, distances: Sequence[Row], arms: Sequence[str]) -> dict[str, Any]:
     own = [row for row in distances if row["site"] == site]
     found = {
-        (row["measure"], row["arm"]): figure_of(
+        (row["measure"], row["arm"]): metric_of(
             {"d": row["value"], "d_lower": row["lower"], "d_upper": row["upper"]}, "d"
         )
         for row in own
     }
     columns = [*arms, *(["change"] if len(arms) == 2 else [])]
-    figures = {measure: [found.get((measure, arm)) for arm in columns] for measure in MEASURES}
-    return {"site": site, "n": own[0]["n"], "patients": own[0]["patients"], "figures": figures}
+    metrics = {measure: [found.get((measure, arm)) for arm in columns] for measure in MEASURES}
+    return {"site": site, "n": own[0]["n"], "patients": own[0]["patients"], "metrics": metrics}

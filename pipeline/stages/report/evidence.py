@@ -18,7 +18,7 @@ TABLES = (
 )
 SCOPES = SETS | {"left out": "mean over the sites left out"}
 ONE_SITE = "site "  # a scope that begins so is a site by itself
-FIGURES = {  # column heading and digits
+METRICS = {  # column heading and digits
     "auc": ("AUC", 3),
     "log_loss": ("Log-loss", 3),
     "brier": ("Brier score", 3),
@@ -79,7 +79,7 @@ def evidence_section(tables: Tables, record: Row) -> dict[str, Any]:
         "zero_shot": tables["zero_shot"],
         "challenges": challenges(tables["challenges"]),
         "comparisons": COMPARISONS,
-        "figures": FIGURES,
+        "metrics": METRICS,
         "units": UNITS,
         "terms": OF_EVIDENCE,
         "arm": arm_name,
@@ -95,7 +95,7 @@ def learning_curves(rows: Sequence[Row]) -> list[dict[str, Any]]:
     Parameters
     ----------
     rows : sequence of mapping
-        Rows of recipe, arm, of, figure ("auc", "log_loss"), fraction, patients, draws, value, lower, upper and n.
+        Rows of recipe, arm, of, metric ("auc", "log_loss"), fraction, patients, draws, value, lower, upper and n.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def learning_curves(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """
     found = []
     for recipe, own in _parted(rows, "recipe"):
-        aucs = _parted([row for row in own if row["figure"] == "auc"], "of")
+        aucs = _parted([row for row in own if row["metric"] == "auc"], "of")
         charts = [{"of": of or "", **learning_chart(recipe, of or "", some)} for of, some in aucs]
         table = wide(own, ("of", "arm", "fraction"))
         found.append({"recipe": recipe_name(recipe), "charts": charts[:1], "classes": charts[1:], "rows": table})
@@ -179,7 +179,7 @@ def domains(rows: Sequence[Row]) -> list[dict[str, Any]]:
         ordered = [row for _, some in _parted(_external_last(own), "site", "kind") for row in in_order(some)]
         plot = forest(ordered)
         drawn = [
-            {**row, "place": place(row), "drawn": picture} for row, picture in zip(ordered, plot["drawn"], strict=True)
+            {**row, "place": place(row), "drawn": image} for row, image in zip(ordered, plot["drawn"], strict=True)
         ]
         sites = [some for _, some in _parted(drawn, "site", "kind")]
         found.append({"recipe": recipe_name(recipe), "axis": plot["axis"], "worst": worst_sites(own), "sites": sites})
@@ -192,19 +192,19 @@ def place(row: Row) -> str:
 
 
 def worst_sites(rows: Sequence[Row]) -> list[str]:
-    """Name the site at which each arm is worst, where several are judged."""
+    """Name the site at which each arm is worst, where several are evaluated."""
     known = [(arm, [row for row in own if row["auc"] is not None]) for arm, own in of_arms(rows)]
     worst = [(arm, min(own, key=lambda row: row["auc"])) for arm, own in known if len(own) > 1]
     return [f"{place(row)} for {arm_name(arm)} (AUC {row['auc']:.2f})" for arm, row in worst]
 
 
 def by_scope(rows: Sequence[Row], who: str, names: Callable[[str], str]) -> list[dict[str, Any]]:
-    """Lay out figures of each recipe: sets of cases, in them a row for each arm or comparison, with all its figures.
+    """Lay out metrics of each recipe: sets of cases, in them a row for each arm or comparison, with all its metrics.
 
     Parameters
     ----------
     rows : sequence of mapping
-        Rows of recipe, scope, figure, n, of the column `who`, and of a figure's value.
+        Rows of recipe, scope, metric, n, of the column `who`, and of a metric's value.
     who : str
     names : callable
         What the page calls one of `who`.
@@ -212,7 +212,7 @@ def by_scope(rows: Sequence[Row], who: str, names: Callable[[str], str]) -> list
     Returns
     -------
     list of dict
-        recipe, sets (name to rows of who, n and figures), and `sites`, those sets that are a site by itself.
+        recipe, sets (name to rows of who, n and metrics), and `sites`, those sets that are a site by itself.
     """
     found = []
     for recipe, own in _parted(rows, "recipe"):
@@ -238,7 +238,7 @@ def few_shot(rows: Sequence[Row], differences: Sequence[Row]) -> list[dict[str, 
     for method, own in _parted(rows, "method"):
         name = METHODS.get(method, method)
         svg = banded(f"Few-shot curve, {name}", own, "shots", "labelled patients per class", "AUC")
-        caption = f"{name.capitalize()}, n = {own[0]['n']:.0f} cases judged, {own[0]['episodes']:.0f} episodes"
+        caption = f"{name.capitalize()}, n = {own[0]['n']:.0f} cases evaluated, {own[0]['episodes']:.0f} episodes"
         paired = [row for row in differences if row["method"] == method]
         found.append({"svg": svg, "caption": caption, "name": name, "rows": own, "differences": paired})
     return found
@@ -251,8 +251,8 @@ def challenges(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def wide(rows: Sequence[Row], keys: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Give each figure of a long table a column: rows that agree in `keys` become one, with all of its `figures`."""
-    return [{**some[0], "figures": {row["figure"]: row for row in some}} for _, some in _parted(rows, *keys)]
+    """Give each metric of a long table a column: rows that agree in `keys` become one, with all of its `metrics`."""
+    return [{**some[0], "metrics": {row["metric"]: row for row in some}} for _, some in _parted(rows, *keys)]
 
 
 def amount(value: float | None) -> str:

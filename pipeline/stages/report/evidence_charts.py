@@ -66,7 +66,7 @@ def arm_name(arm: str | None) -> str:
 
 
 def banded(title: str, rows: Sequence[Row], x: str, x_name: str, y_name: str) -> Markup:
-    """Draw a figure of each arm, with the band of its intervals, over a logarithmic x.
+    """Draw a metric of each arm, with the band of its intervals, over a logarithmic x.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def forest(rows: Sequence[Row]) -> dict[str, Any]:
     Returns
     -------
     dict
-        drawn, one picture for each row, and axis, the scale below them.
+        drawn, one image for each row, and axis, the scale below them.
     """
     whiskers = [
         Whisker(row["auc"], row["auc_lower"], row["auc_upper"], row["internal_auc"], _colour(row["arm"]))

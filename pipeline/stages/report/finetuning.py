@@ -8,7 +8,7 @@ Row = Mapping[str, Any]
 
 AVERAGES = {
     "none": "",
-    "ema": "What an epoch was judged by, and what was kept of it, is the moving average of the weights (ema).",
+    "ema": "What an epoch was evaluated by, and what was kept of it, is the moving average of the weights (ema).",
     "soup": "What was kept is the mean of good epochs, beginning with the best one, which is named here (soup).",
 }
 
@@ -32,7 +32,7 @@ def recipes(
     rows = [{"fold": fold, **epochs(curves[fold]), **in_words(record)} for fold, record in records.items()]
     return {
         "rows": rows,
-        "climbs": climbs(known),
+        "searches": searches(known),
         "difference": difference({fold: record["strategy"] for fold, record in known.items()}, final),
         "average": AVERAGES[average] if any(row["run"] for row in rows) else "",
     }
@@ -62,7 +62,7 @@ def why_of(record: Row) -> str:
     """Say how a fold came to its recipe."""
     asked, strategy, tried = record["asked"], record["strategy"], record["tried"]
     if tried:
-        count = len(judged(tried))
+        count = len(evaluated(tried))
         return f"chosen among {count} tried" if count else "none could be tried, so the probe"
     if asked == strategy:
         return "as asked"
@@ -71,22 +71,27 @@ def why_of(record: Row) -> str:
     return f"instead of {asked}: with values of its own for every site, the encoder stays frozen"
 
 
-def judged(tried: Sequence[Row]) -> list[Row]:
+def evaluated(tried: Sequence[Row]) -> list[Row]:
     """Leave out what was never begun."""
     return [step for step in tried if step["loss"] is not None]
 
 
-def climbs(records: Mapping[str, Row]) -> list[dict[str, Any]]:
+def searches(records: Mapping[str, Row]) -> list[dict[str, Any]]:
     """Collect what was tried in each fold in which the recipe was chosen among several."""
     return [
-        {"fold": fold, "strategy": record["strategy"], "steps": record["tried"], "count": len(judged(record["tried"]))}
+        {
+            "fold": fold,
+            "strategy": record["strategy"],
+            "steps": record["tried"],
+            "count": len(evaluated(record["tried"])),
+        }
         for fold, record in records.items()
         if record["tried"]
     ]
 
 
 def difference(strategies: Mapping[str, str], final: str) -> dict[str, Any] | None:
-    """Count the recipes of the folds that are judged, where not all got the same one, or the released model another.
+    """Count the recipes of the folds that are evaluated, where not all got the same one, or the released model another.
 
     Returns
     -------

@@ -44,24 +44,24 @@ def counted(number: int, thing: str) -> str:
 
 
 def doubts_about(folds: Mapping[str, Row], outlying: Iterable[str], binary: bool) -> list[str]:
-    """Name the folds that cannot be judged, and those that stand out.
+    """Name the folds that cannot be evaluated, and those that stand out.
 
     Parameters
     ----------
     folds : mapping
-        Fold to its figures; `auc` with value None could not be computed.
+        Fold to its metrics; `auc` with value None could not be computed.
     outlying : iterable of str
-        The folds whose AUC stands out. (Log-loss would not do: one failing fold spoils the maps of all others.)
+        The folds whose AUC stands out. (Log-loss would not do: one failing fold corrupts the maps of all others.)
     binary : bool
         Whether there are two classes.
     """
-    lacking = [fold for fold, figures in folds.items() if figures["auc"]["value"] is None]
+    lacking = [fold for fold, metrics in folds.items() if metrics["auc"]["value"] is None]
     said = [f"Fold {fold} has no AUC: {why_without_auc(folds[fold], binary)}." for fold in lacking]
     return said + [f"Fold {fold} stands out with an AUC of {folds[fold]['auc']['value']:.2f}." for fold in outlying]
 
 
-def why_without_auc(figures: Row, binary: bool) -> str:
+def why_without_auc(metrics: Row, binary: bool) -> str:
     """Say which cases a fold lacks."""
     if binary:
-        return f"{figures['events']} of its {figures['n']} cases are events"
-    return f"among its {figures['n']} cases, some class or label has none"
+        return f"{metrics['events']} of its {metrics['n']} cases are events"
+    return f"among its {metrics['n']} cases, some class or label has none"

@@ -1,4 +1,4 @@
-"""A forest plot: figures with their intervals on one scale, each to stand in its row of a table."""
+"""A forest plot: metrics with their intervals on one scale, each to stand in its row of a table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ APART = 36  # the least distance between ticks
 
 @dataclass(frozen=True)
 class Whisker:
-    """A figure from 0 to 1 with its interval, what it is to be read against, and the number of its colour.
+    """A metric from 0 to 1 with its interval, what it is to be read against, and the number of its colour.
 
-    What is not known is None; without a figure nothing is drawn.
+    What is not known is None; without a metric nothing is drawn.
     """
 
     value: float | None
@@ -28,7 +28,7 @@ class Whisker:
 
 
 def forest_of(whiskers: Sequence[Whisker], width: int = 230) -> dict[str, Any]:
-    """Draw each interval as a line, its figure as a dot, and the mark upright.
+    """Draw each interval as a line, its metric as a dot, and the mark upright.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def forest_of(whiskers: Sequence[Whisker], width: int = 230) -> dict[str, Any]:
     Returns
     -------
     dict
-        drawn, one picture for each whisker, and axis, the scale below them.
+        drawn, one image for each whisker, and axis, the scale below them.
     """
     ends = [end for one in whiskers for end in (one.value, one.lower, one.upper, one.mark) if end is not None]
     low, high = nice_range(ends)
@@ -59,7 +59,7 @@ class _Scale:
         return round(MARGIN + (value - low) / (high - low) * (self.width - 2 * MARGIN), 1)
 
     def opened(self, height: int) -> str:
-        """Begin a picture that screen readers pass over: the row of the table says the same."""
+        """Begin a image that screen readers pass over: the row of the table says the same."""
         size = f'viewBox="0 0 {self.width} {height}" width="{self.width}" height="{height}"'
         return f'<svg {size} class="whisker" aria-hidden="true">'
 

@@ -10,13 +10,13 @@ OF_ADAPTATION = {
     "set aside": "Patients whose images this learning did not train on; they tell when to stop.",
     "control": "The encoder as it came, with a head that learned as long; an epoch is kept only if it beats this.",
     "effective rank": "How many independent features are in use; where it falls by half, they have collapsed.",
-    "rung": "One of the methods that were tried, from cheap to dear.",
-    "oracle": "Whoever knows the labels of the judged cases; no one does when the choice has to be made.",
-    "regret": "Log-loss of the oracle's rung less that of the choice: below 0 by what choosing without labels cost.",
+    "candidate": "One of the methods that were tried, from cheap to dear.",
+    "oracle": "Whoever knows the labels of the evaluated cases; no one does when the choice has to be made.",
+    "regret": "Log-loss of the oracle's candidate less that of the choice; below 0 is the cost of choosing unlabelled.",
     "source loss": "Log-loss of labelled training cases that the model did not see; lower is better.",
-    "difference": "Of the source loss to the best rung below; below 0 is better.",
+    "difference": "Of the source loss to the best candidate below; below 0 is better.",
     "standard error": "About how far chance alone moves a difference; patients are the unit.",
-    "information maximisation": "Whether forecasts are sure, and not all of one class; higher is better.",
+    "information maximisation": "Whether predictions are sure, and not all of one class; higher is better.",
     "neighbourhood density": "Soft neighbourhood density: whether cases have many others like them; higher is better.",
     "embedded validation": "Deep embedded validation: source loss weighted to look like the target; lower is better.",
     "Kendall's tau": "Agreement of two orders: 1 is the same, 0 unrelated, -1 reversed.",
@@ -30,8 +30,8 @@ OF_RECIPES = {
     "lora": "Low-rank updates of the same stages' weights are trained, from the probe on.",
     "full": "Every stage is trained, from the probe on.",
     "C": "Inverse regularisation strength of the probe: the lower, the closer to zero its weights are held.",
-    "kept epoch": "The best one on inner patients, whom the fold neither trains on nor is judged on; 0 is the probe.",
-    "cross-validated loss": "Log-loss of the training cases, each forecast by a model that saw nobody of its patient.",
+    "kept epoch": "The best epoch on validation patients, who are neither trained on nor evaluated; 0 is the probe.",
+    "cross-validated loss": "Log-loss of the training cases, each predicted by a model that never saw its patient.",
     "paired difference": "Mean over these cases of the loss less that of the last recipe kept; below 0 is better.",
     "standard error": OF_ADAPTATION["standard error"],
     "image passes": "What trying it took of the budget: images through the whole encoder; the way back counts double.",
@@ -41,11 +41,11 @@ OF_ASSESSMENT = {
     "Brier score": "Mean squared error of the probability; lower is better, 0 perfect. It is MCB - DSC + UNC.",
     "MCB": "Miscalibration: what recalibrating these very cases would take off the Brier score; 0 is best.",
     "DSC": "Discrimination: what telling cases apart takes off the Brier score; higher is better.",
-    "UNC": "Uncertainty: the Brier score of forecasting the share of events for everyone; the data set it.",
-    "O:E": "Events observed over events expected; above 1 the model forecasts too few, below 1 too many.",
-    "intercept": "Calibration in the large, in logits; 0 is right, above 0 the forecasts are too low.",
+    "UNC": "Uncertainty: the Brier score of predicting the share of events for everyone; the data set it.",
+    "O:E": "Events observed over events expected; above 1 the model predictions too few, below 1 too many.",
+    "intercept": "Calibration in the large, in logits; 0 is right, above 0 the predictions are too low.",
     "ICI": "Integrated calibration index: mean distance of the smooth calibration curve from the diagonal.",
-    "ECE, equal width": "Expected calibration error over bins of equal width: mean distance of share from forecast.",
+    "ECE, equal width": "Expected calibration error over bins of equal width: mean distance of share from prediction.",
     "ECE, equal mass": "The same over bins that hold equally many cases.",
     "squared error, debiased": "Squared calibration error over bins less what chance adds: 0 on average if perfect.",
     "average precision": "Area under the curve of precision over recall; the share of events is chance, 1 perfect.",
@@ -62,10 +62,10 @@ OF_ASSESSMENT = {
     "specificity": "Of the cases without an event, the share that is left alone.",
     "macro average": "The plain mean over classes: a rare class counts as much as a common one.",
     "kappa": "Agreement beyond chance; errors count by the square of their distance in grades; 1 is perfect.",
-    "grade error": "Mean distance, in grades, of the true grade from the median forecast; 0 is perfect.",
+    "grade error": "Mean distance, in grades, of the true grade from the median prediction; 0 is perfect.",
     "detectable": "The least true difference that this many cases would find in four of five studies.",
 }
-OF_COLUMNS = {  # of tables of figures, by the name of the column
+OF_COLUMNS = {  # of tables of metrics, by the name of the column
     **{"auc": "AUC", "log_loss": "log-loss", "brier": "Brier score", "ece": "ECE, equal width"},
     **{"calibration_slope": "calibration slope", "quadratic_kappa": "kappa", "grade_error": "grade error"},
     **{name: name for name in ("accuracy", "sensitivity", "specificity")},
@@ -79,5 +79,5 @@ def explain(term: str, shown: str | None = None) -> Markup:
 
 
 def explain_column(column: str, shown: str) -> Markup:
-    """Write the head of a column of figures with its explanation."""
+    """Write the head of a column of metrics with its explanation."""
     return explain(OF_COLUMNS[column], shown)

@@ -1,4 +1,4 @@
-"""What the page shows of the most confident mistakes: pictures, where the network looked, and its attention."""
+"""What the page shows of the most confident mistakes: images, where the network looked, and its attention."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -14,7 +14,7 @@ FLAT = 1e-3  # attention that differs by less is the same everywhere
 
 
 def mistakes_section(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Group the mistakes by the set that was judged, and take the texts of a row apart.
+    """Group the mistakes by the set that was evaluated, and take the texts of a row apart.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A figure is never shown without its interval."""
+"""A metric is never shown without its interval."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,20 +6,20 @@ from typing import Any
 from markupsafe import Markup
 
 
-def figure_of(row: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    """Rebuild a figure with its interval from three columns of a table; None where it is empty."""
+def metric_of(row: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """Rebuild a metric with its interval from three columns of a table; None where it is empty."""
     found = {key: _number(row[column]) for key, column in _columns(name)}
     return None if found["value"] is None else found
 
 
-def show_interval(figure: Mapping[str, Any] | None, digits: int = 2) -> Markup:
-    """Write a figure and, in small print, its interval."""
-    if figure is None or figure["value"] is None:
+def show_interval(metric: Mapping[str, Any] | None, digits: int = 2) -> Markup:
+    """Write a metric and, in small print, its interval."""
+    if metric is None or metric["value"] is None:
         return Markup('<span class="none">not computable</span>')
-    shown = f"{figure['value']:z.{digits}f}"
-    if figure["lower"] is None:
+    shown = f"{metric['value']:z.{digits}f}"
+    if metric["lower"] is None:
         return Markup(shown)
-    return Markup(f"{shown} <small>({figure['lower']:z.{digits}f} to {figure['upper']:z.{digits}f})</small>")
+    return Markup(f"{shown} <small>({metric['lower']:z.{digits}f} to {metric['upper']:z.{digits}f})</small>")
 
 
 def show_number(value: float | None, digits: int = 3) -> Markup:

@@ -3,7 +3,7 @@
 
 const UNITS = { k: 1e3, M: 1e6 };
 
-// What a cell is sorted by: of a figure with its interval the figure; nothing where there is none.
+// What a cell is sorted by: of a metric with its interval the metric; nothing where there is none.
 function keyOf(cell) {
   const text = cell && !cell.querySelector(".none") ? cell.textContent.trim() : "";
   const found = /^([+-]?[\d,]*\.?\d+(?:e[+-]?\d+)?)([kM])?(?![\w.])/.exec(text);
@@ -30,7 +30,7 @@ function sort(table, header) {
   const numeric = keyed.every(({ key }) => key.text === "" || !Number.isNaN(key.number));
   const compared = (a, b) => (numeric ? a.number - b.number : a.text.localeCompare(b.text, "en", { numeric: true }));
   keyed.sort(({ key: a }, { key: b }) => (a.text === "") - (b.text === "") || (a.text && sign * compared(a, b)) || 0);
-  table.tBodies[0].append(...keyed.map(({ row }) => row)); // what has no figure stays last in both directions
+  table.tBodies[0].append(...keyed.map(({ row }) => row)); // what has no metric stays last in both directions
   for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
   header.setAttribute("aria-sort", direction);
 }

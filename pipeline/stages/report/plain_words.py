@@ -1,4 +1,4 @@
-"""The figures of calibration in sentences that need no statistics: of a hundred patients, so many."""
+"""The metrics of calibration in sentences that need no statistics: of a hundred patients, so many."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,17 +8,17 @@ import numpy as np
 from pipeline.stages.report.blocks import TOP_LABEL, Row
 
 LIMITS = ("", "_lower", "_upper")
-WISHED = (0.2, 0.8)  # forecasts that are told, if any were made near them
+WISHED = (0.2, 0.8)  # predictions that are told, if any were made near them
 ROUND = (0.05, *(tenth / 10 for tenth in range(1, 10)), 0.95)
 
 
 def of_hundred(curve: Sequence[Row], question: str, unit: str) -> list[str]:
-    """Say of two round forecasts how often the event happened.
+    """Say of two round predictions how often the event happened.
 
     Parameters
     ----------
     curve : sequence of mapping
-        Rows of forecast (rising) and observed with _lower and _upper, of the calibrated forecasts.
+        Rows of prediction (rising) and observed with _lower and _upper, of the calibrated predictions.
     question : str
         The class or label, or "top label".
     unit : str
@@ -27,32 +27,32 @@ def of_hundred(curve: Sequence[Row], question: str, unit: str) -> list[str]:
     Returns
     -------
     list of str
-        One sentence for each forecast near which the curve is known; none where it is known nowhere.
+        One sentence for each prediction near which the curve is known; none where it is known nowhere.
     """
-    whose = "whose most probable class is given" if question == TOP_LABEL else f"whose forecast for “{question}” is"
+    whose = "whose most probable class is given" if question == TOP_LABEL else f"whose prediction for “{question}” is"
     return [
-        f"Of 100 {unit} {whose} about {100 * forecast:.0f} %, it is true of about {_happened(curve, forecast)}."
-        for forecast in told(curve)
+        f"Of 100 {unit} {whose} about {100 * prediction:.0f} %, it is true of about {_happened(curve, prediction)}."
+        for prediction in told(curve)
     ]
 
 
-def _happened(curve: Sequence[Row], forecast: float) -> str:
-    return of_hundred_cases(*(along(curve, forecast, f"observed{end}") for end in LIMITS))
+def _happened(curve: Sequence[Row], prediction: float) -> str:
+    return of_hundred_cases(*(along(curve, prediction, f"observed{end}") for end in LIMITS))
 
 
 def told(curve: Sequence[Row]) -> list[float]:
-    """Choose the round forecasts to tell: of those within the curve, the nearest to each of `WISHED`."""
-    forecasts = [row["forecast"] for row in curve if row["observed"] is not None]
-    within = [forecast for forecast in ROUND if forecasts and min(forecasts) <= forecast <= max(forecasts)]
+    """Choose the round predictions to tell: of those within the curve, the nearest to each of `WISHED`."""
+    predictions = [row["prediction"] for row in curve if row["observed"] is not None]
+    within = [prediction for prediction in ROUND if predictions and min(predictions) <= prediction <= max(predictions)]
     return sorted({min(within, key=lambda one: abs(one - wished)) for wished in WISHED}) if within else []
 
 
-def along(curve: Sequence[Row], forecast: float, column: str) -> float | None:
-    """Read a curve at a forecast, between whose points it is straight; None where it has no value."""
+def along(curve: Sequence[Row], prediction: float, column: str) -> float | None:
+    """Read a curve at a prediction, between whose points it is straight; None where it has no value."""
     known = [row for row in curve if row[column] is not None]
     if not known:
         return None
-    return float(np.interp(forecast, [row["forecast"] for row in known], [row[column] for row in known]))
+    return float(np.interp(prediction, [row["prediction"] for row in known], [row[column] for row in known]))
 
 
 def of_hundred_cases(share: float | None, lower: float | None, upper: float | None) -> str:
@@ -74,7 +74,7 @@ def of_a_threshold(points: Sequence[Row], question: str, unit: str) -> list[str]
         As `of_hundred` takes them.
     """
     return [
-        f"Acting from a forecast of {100 * row['threshold']:.0f} % upwards, chosen on other patients, finds "
+        f"Acting from a prediction of {100 * row['threshold']:.0f} % upwards, chosen on other patients, finds "
         f"{hundred(row, 'sensitivity')} of 100 {unit} with “{question}”, "
         f"and spares {hundred(row, 'specificity')} of 100 without."
         for row in points

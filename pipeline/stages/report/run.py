@@ -18,7 +18,7 @@ from pipeline.stages.report.assessment import assessed, units_of, without_sites
 from pipeline.stages.report.blocks import PATIENTS, Row
 from pipeline.stages.report.calibrator import calibrator_in_words
 from pipeline.stages.report.classes import by_class, confusions
-from pipeline.stages.report.cohort import audit_findings, pairs_of_copies, sample
+from pipeline.stages.report.cohort import audit_findings, pairs_of_duplicates, sample
 from pipeline.stages.report.diagrams import roc, training_curve, unlabelled_curve
 from pipeline.stages.report.embedding import embedding_section
 from pipeline.stages.report.evidence import TABLES as EVIDENCE
@@ -38,17 +38,29 @@ ASSESSED = (
     *("calibration", "calibration_curve", "distribution", "decision_curve", "operating_points", "risk_coverage"),
     *("selective", "abstention", "conformal", "subgroups", "baselines", "prevalence", "recalibration"),
 )
-TEXT = ("scope", "rung", "validator", "site", "unlabelled", "fold", "class", "repetition", "of", "value", "group")
-CASES = ("scope", "site", "label", "forecast", "spoke_for", "model", "slices", "attention", "film", "overlay", "state")
-NAMES = ("scope", "site", "fold", "of", "name")  # of the tables of evidence, where a value is a figure
+TEXT = ("scope", "candidate", "validator", "site", "unlabelled", "fold", "class", "repetition", "of", "value", "group")
+CASES = (
+    "scope",
+    "site",
+    "label",
+    "prediction",
+    "spoke_for",
+    "model",
+    "slices",
+    "attention",
+    "thumbnail",
+    "overlay",
+    "state",
+)
+NAMES = ("scope", "site", "fold", "of", "name")  # of the tables of evidence, where a value is a metric
 
 
 def run(params: Params) -> None:
     """Write data/report/index.html."""
     facts, stamps = paths.read_json(paths.COHORT_FACTS), paths.read_json(paths.STAMPS)
-    scope = stamps["locked_set"]["scope"]
+    scope = stamps["test_set"]["scope"]
     task, rule = facts["task"], stamps["per_patient"]
-    pooled = pooled_figures(scope, rule)
+    pooled = pooled_metrics(scope, rule)
     headline = "" if rule == "none" else PATIENTS
     page = write_page(
         {
@@ -70,8 +82,8 @@ def run(params: Params) -> None:
             "internal": pooled[f"internal{headline}_calibrated"],
             "labels_left_out": labels_left_out(pooled["internal_calibrated"]),
             "repetitions": repetitions(rows_of(paths.REPEATS)),
-            "locked": pooled.get(f"{scope}{headline}_calibrated"),
-            "locked_scope": scope,
+            "test": pooled.get(f"{scope}{headline}_calibrated"),
+            "test_scope": scope,
             **released(params),
             "parameters": yaml.safe_dump(parameters_of(params), sort_keys=False),
             **tables(facts["classes"], task),
@@ -88,8 +100,8 @@ def run(params: Params) -> None:
     paths.REPORT.write_text(page)
 
 
-def pooled_figures(scope: str, rule: str) -> dict[str, Any]:
-    """Read the pooled figures of the folds and of the locked set that is open, patients before images."""
+def pooled_metrics(scope: str, rule: str) -> dict[str, Any]:
+    """Read the pooled metrics of the folds and of the test set that is open, patients before images."""
     levels = [""] if rule == "none" else [PATIENTS, ""]
     names = [f"{name}{level}_{state}" for level in levels for name in ("internal", scope) for state in STATES]
     files = [paths.pooled_metrics(name) for name in names]
@@ -97,7 +109,7 @@ def pooled_figures(scope: str, rule: str) -> dict[str, Any]:
 
 
 def assessment(pooled: dict[str, Any], unit: str, task: Task) -> dict[str, Any]:
-    """Collect in how many ways the forecasts were judged."""
+    """Collect in how many ways the predictions were evaluated."""
     found: Mapping[str, Sequence[Row]] = {name: rows_of(paths.assessed(name)) for name in ASSESSED}
     if not (paths.read_table(paths.CASES)["site"] != "").any():
         found = without_sites(found)
@@ -108,7 +120,7 @@ def tables(classes: list[str], task: Task) -> dict[str, Any]:
     """Collect the rows of the cohort flow, the contact sheets and the refusals."""
     index = paths.read_table(paths.INDEX)[["case", "thumbnail"]]
     cases = paths.read_table(paths.split(FINAL)).merge(index, on="case")
-    cases["side"] = cases["role"].replace({"train": "development", "inner": "development"})
+    cases["side"] = cases["role"].replace({"train": "development", "validation": "development"})
     flow = [flow_row(site, side, group, classes, task) for (site, side), group in cases.groupby(["site", "side"])]
     sheets = [{"name": site, "images": sample(group)} for site, group in cases.groupby("site")]
     return {
@@ -117,8 +129,8 @@ def tables(classes: list[str], task: Task) -> dict[str, Any]:
         "findings": audit_findings(pd.concat(map(paths.read_table, (paths.AUDIT, paths.UNPREPARED)))),
         "refused_later": len(paths.read_table(paths.UNPREPARED)),
         "prepared": len(index),
-        "copies": pairs_of_copies(
-            paths.read_table(paths.COPIES).to_dict("records"), index.set_index("case")["thumbnail"]
+        "copies": pairs_of_duplicates(
+            paths.read_table(paths.DUPLICATES).to_dict("records"), index.set_index("case")["thumbnail"]
         ),
     }
 
@@ -137,7 +149,7 @@ def flow_row(site: str, side: str, group: pd.DataFrame, classes: list[str], task
 
 
 def count_openings() -> int:
-    """Count the models whose forecasts of the locked set have been looked at."""
+    """Count the models whose predictions of the test set have been looked at."""
     return len(paths.OPENINGS.read_text().splitlines()) - 1 if paths.OPENINGS.exists() else 0
 
 
@@ -159,19 +171,19 @@ def plots(params: Params) -> dict[str, Any]:
 
 
 def classes(names: list[str], task: Task, units: dict[str, str]) -> dict[str, Any]:
-    """Collect the figures of each class and, where a case has one class, which was taken for which."""
-    judged = paths.read_table(paths.PREDICTIONS).to_dict("records") if task != "multilabel" else []
+    """Collect the metrics of each class and, where a case has one class, which was taken for which."""
+    evaluated = paths.read_table(paths.PREDICTIONS).to_dict("records") if task != "multilabel" else []
     return {
         "per_class": by_class(rows_of(paths.PER_CLASS), units),
-        "confusions": confusions(judged, names, units),
+        "confusions": confusions(evaluated, names, units),
     }
 
 
 def first_screen(params: Params, facts: dict[str, Any], unit: str) -> dict[str, Any]:
-    """Say what was learned from what, and which folds cannot be judged or stand out."""
+    """Say what was learned from what, and which folds cannot be evaluated or stand out."""
     cases = paths.read_table(paths.split(FINAL))
     folds = {fold: paths.read_json(paths.fold_metrics(fold)) for fold in params.split.numbered}
-    found = outlying_folds({fold: figures["auc"] for fold, figures in folds.items()}, params.calibrate.confidence)
+    found = outlying_folds({fold: metrics["auc"] for fold, metrics in folds.items()}, params.calibrate.confidence)
     record = paths.read_json(paths.adaptation(told_of(params)))
     counts = cases["patient"].nunique(), len(cases)
     return {
@@ -211,7 +223,7 @@ def adaptation(params: Params) -> dict[str, Any]:
     costs = {fold: paths.cost("adapt", fold) for fold in folds}
     metered = {fold: paths.read_json(file) if file.exists() else None for fold, file in costs.items()}
     files = {
-        "ladder": paths.LADDER,
+        "search": paths.SEARCH,
         "validators": paths.VALIDATORS,
         "left_out": paths.LEFT_OUT,
         "collapses": paths.COLLAPSES,
@@ -251,7 +263,7 @@ def evidence() -> dict[str, Any] | None:
 
 
 def images() -> dict[str, Any]:
-    """Collect what explains by pictures: histograms, places in the features, mistakes; what is absent is not shown."""
+    """Collect what explains by images: histograms, places in the features, mistakes; what is absent is not shown."""
     counted, explained = paths.HISTOGRAMS, paths.MISTAKES
     tables = [paths.evidence(name) for name in ("embedding", "domain_distance")]
     places, distances = (rows_of(file, CASES) if file.exists() else [] for file in tables)
@@ -266,19 +278,19 @@ def images_seen(fold: str, record: dict[str, Any]) -> dict[str, Any]:
     """Count the images that adaptation saw, by what their cases do in the fold."""
     role = paths.read_table(paths.split(fold))["role"]
     unlabelled = int((role == Role.UNLABELLED).sum()) if record["unlabelled_sites"] else 0
-    judged = int(role.isin([Role.HELD_OUT, Role.LOCKED]).sum()) if record["judged_seen"] else 0
+    evaluated = int(role.isin([Role.HELD_OUT, Role.TEST]).sum()) if record["evaluated_seen"] else 0
     return {
         "all": record["images_seen"],
-        "training": record["images_seen"] - unlabelled - judged,
+        "training": record["images_seen"] - unlabelled - evaluated,
         "unlabelled": unlabelled,
-        "judged": judged,
+        "evaluated": evaluated,
         "sites": [site for site in record["unlabelled_sites"] if site],
         "target": record["target"],
     }
 
 
 def rows_of(file: Path, text: Sequence[str] = TEXT) -> list[dict[str, Any]]:
-    """Read a table of figures; an empty field is None, and a class or site called "NA" is a name like any other."""
+    """Read a table of metrics; an empty field is None, and a class or site called "NA" is a name like any other."""
     table = pd.read_csv(file, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=[""])
     rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
     return rows

@@ -63,7 +63,7 @@ def promises(verdicts: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def verdict_cell(row: Row) -> dict[str, Any]:
-    """Word one verdict: what was measured, its figure with the interval, and the least that could have been shown."""
+    """Word one verdict: what was measured, its metric with the interval, and the least that could have been shown."""
     of_speed = row["promise"] == SPEED
     style = ".2f" if of_speed else "+.3f"
     detectable = row["minimum_detectable"]
@@ -73,7 +73,7 @@ def verdict_cell(row: Row) -> dict[str, Any]:
         "kind": row["verdict"].replace(" ", "-"),
         "measure": PROMISES[row["promise"]][1],
         "measured": row["verdict"] != "not measured",
-        "figure": shown(row, style),
+        "metric": shown(row, style),
         "detectable": "" if detectable is None else f"{detectable:.{2 if of_speed else 3}f}",
         "recipe": recipe_name(row["recipe"]),
         "counts": _counts(row),
@@ -82,7 +82,7 @@ def verdict_cell(row: Row) -> dict[str, Any]:
 
 
 def shown(row: Row, style: str = "+.3f", name: str = "value") -> Markup:
-    """Write a figure and, in small print, its interval, of which one end may be open.
+    """Write a metric and, in small print, its interval, of which one end may be open.
 
     Parameters
     ----------

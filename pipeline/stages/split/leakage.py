@@ -1,4 +1,4 @@
-"""Copies: images that stand under two names, found before anything is trained on one and judged on the other."""
+"""Copies: images that stand under two names, found before anything is trained on one and evaluated on the other."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ ROWS = 256  # compared with all cases at once: 60 MB for 20 000 cases
 Floats = NDArray[np.float32]
 
 
-def exact_copies(cases: pd.DataFrame) -> pd.DataFrame:
+def exact_duplicates(cases: pd.DataFrame) -> pd.DataFrame:
     """Pair up cases with the same `voxel_hash`: columns `case`, `other`, the smaller name first."""
     named = cases[["case", "voxel_hash"]]
     pairs = named.merge(named.rename(columns={"case": "other"}), on="voxel_hash")
@@ -26,7 +26,7 @@ def exact_copies(cases: pd.DataFrame) -> pd.DataFrame:
     return pairs.sort_values(["case", "other"], ignore_index=True)
 
 
-def near_copies(
+def near_duplicates(
     cases: pd.DataFrame,
     signatures: NDArray[np.floating[Any]],
     max_distance: int = MAX_DISTANCE,
@@ -125,17 +125,17 @@ def findings(
     cases : pandas.DataFrame
         Columns `case` (unique), `patient`, `label` ("" if unknown), `side`, `voxel_hash`, `perceptual_hash`.
     signatures, max_distance, min_correlation
-        See `near_copies`.
+        See `near_duplicates`.
 
     Returns
     -------
     pandas.DataFrame
         One row per pair: `check` ("exact copy", "near copy"), `case`, `patient`, `other`, `other_patient`,
-        `similarity` (1 or the correlation), `labels` ("same", "contradict", "unknown"), `across` ("locked door" if
-        one is locked and the other trains or calibrates, "patients", "one patient"), `side`, `other_side`.
+        `similarity` (1 or the correlation), `labels` ("same", "contradict", "unknown"), `across` ("train/test
+        boundary" if one is test and the other trains or calibrates, "patients", "one patient"), `side`, `other_side`.
     """
-    exact = exact_copies(cases).assign(check="exact copy", similarity=1.0)
-    near = near_copies(cases, signatures, max_distance, min_correlation).assign(check="near copy")
+    exact = exact_duplicates(cases).assign(check="exact copy", similarity=1.0)
+    near = near_duplicates(cases, signatures, max_distance, min_correlation).assign(check="near copy")
     near = near.rename(columns={"correlation": "similarity"}).drop(columns="distance")
     found = pd.concat([exact, near], ignore_index=True).drop_duplicates(["case", "other"])
     of_case = cases.set_index("case")
@@ -157,22 +157,22 @@ def _labels(found: pd.DataFrame) -> NDArray[np.str_]:
 
 def _across(found: pd.DataFrame) -> NDArray[np.str_]:
     used = ["development", "calibration"]
-    door = (found["side"] == "locked") & found["other_side"].isin(used)
-    door |= (found["other_side"] == "locked") & found["side"].isin(used)
+    door = (found["side"] == "test") & found["other_side"].isin(used)
+    door |= (found["other_side"] == "test") & found["side"].isin(used)
     people = np.where(found["patient"] != found["other_patient"], "patients", "one patient")
-    return np.where(door, "locked door", people)
+    return np.where(door, "train/test boundary", people)
 
 
 def open_leaks(found: pd.DataFrame, allowed: Sequence[str]) -> pd.DataFrame:
     """Choose the findings that must be settled before training: copies that stand where they do harm.
 
-    Exact copies do across the locked door and by contradicting labels, near copies where both come together. Between
-    patients of development they do none, once `joined_patients` deals them as one. `allowed` names cases or patients;
-    one of a pair is enough.
+    Exact copies do across the train/test boundary and by contradicting labels, near copies where both come together.
+    Between patients of development they do none, once `joined_patients` assigns them as one. `allowed` names cases or
+    patients; one of a pair is enough.
     """
     exact, door, contradict = (
         found[column] == value
-        for column, value in (("check", "exact copy"), ("across", "locked door"), ("labels", "contradict"))
+        for column, value in (("check", "exact copy"), ("across", "train/test boundary"), ("labels", "contradict"))
     )
     harmful = (exact & (door | contradict)) | (door & contradict)
     acknowledged = found[["case", "patient", "other", "other_patient"]].isin(list(allowed)).any(axis=1)

@@ -1,4 +1,4 @@
-"""Who is trained on and who is judged: patient-grouped folds, a locked test set, and the gate between them."""
+"""Who is trained on and who is evaluated: patient-grouped folds, a test set, and the gate between them."""
 
 import hashlib
 import re
@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-from pipeline.metrics.grouped_folds import dealt_evenly
+from pipeline.metrics.grouped_folds import assign_evenly
 
 TARGET = "target_"  # begins the columns of a multilabel cohort: 1 label there, 0 not there, NaN not known
 Marks = NDArray[np.bool_]
@@ -17,7 +17,7 @@ Numbers = NDArray[np.int64]
 
 
 class Leak(ValueError):
-    """A patient who stands in more than one of development, calibration and the locked test set.
+    """A patient who stands in more than one of development, calibration and the test set.
 
     Attributes
     ----------
@@ -27,29 +27,29 @@ class Leak(ValueError):
 
     def __init__(self, patients: list[str]) -> None:
         super().__init__(
-            f"{len(patients)} patients stand in more than one of development, calibration and the locked test set"
+            f"{len(patients)} patients stand in more than one of development, calibration and the test set"
         )
         self.patients = patients
 
 
-def locked_by_hash(patients: Sequence[str], fraction: float, seed: int) -> list[bool]:
-    """Choose the locked patients by a hash of each one's pseudonym, so that nobody moves when the cohort grows.
+def reserved_by_hash(patients: Sequence[str], fraction: float, seed: int) -> list[bool]:
+    """Choose the test patients by a hash of each one's pseudonym, so that nobody moves when the cohort grows.
 
     Parameters
     ----------
     patients : sequence of str
         Pseudonyms; they are keyed hashes themselves.
     fraction : float
-        Expected share of patients in the locked set, in (0, 1).
+        Expected share of patients in the test set, in (0, 1).
     seed : int
         Another seed locks other patients.
     """
-    draws = [hashlib.sha256(f"{seed}/locked/{patient}".encode()).digest() for patient in patients]
+    draws = [hashlib.sha256(f"{seed}/test/{patient}".encode()).digest() for patient in patients]
     return [int.from_bytes(draw[:8], "big") / 2**64 < fraction for draw in draws]
 
 
 def refuse_leaks(cases: pd.DataFrame, allowed: Sequence[str]) -> list[str]:
-    """Make sure that no patient is at once in two of development, calibration and locked, unless acknowledged by name.
+    """Make sure that no patient is at once in two of development, calibration and test, unless acknowledged by name.
 
     Parameters
     ----------
@@ -61,7 +61,8 @@ def refuse_leaks(cases: pd.DataFrame, allowed: Sequence[str]) -> list[str]:
     Returns
     -------
     list of str
-        Those of them who stand on both sides of the locked door; every figure of the locked set is stamped with them.
+        Those of them who stand on both sides of the train/test boundary; every metric of the test set is stamped with
+        them.
 
     Raises
     ------
@@ -73,14 +74,14 @@ def refuse_leaks(cases: pd.DataFrame, allowed: Sequence[str]) -> list[str]:
     open_leaks = [patient for patient in several.index if patient not in allowed]
     if open_leaks:
         raise Leak(open_leaks)
-    return [str(patient) for patient, of_patient in several.items() if "locked" in of_patient]
+    return [str(patient) for patient, of_patient in several.items() if "test" in of_patient]
 
 
 def grouped_folds(cases: pd.DataFrame, n_folds: int, seed: int) -> Numbers:
-    """Deal development cases to folds: no patient in two, classes spread evenly.
+    """Assign development cases to folds: no patient in two, classes spread evenly.
 
-    By `StratifiedGroupKFold`, or, where a case may have several labels, by `dealt_evenly`. A further case can move
-    all others; what stays then is who is locked and what is drawn by name.
+    By `StratifiedGroupKFold`, or, where a case may have several labels, by `assign_evenly`. A further case can move
+    all others; what stays then is who is test and what is drawn by name.
 
     Parameters
     ----------
@@ -99,7 +100,7 @@ def grouped_folds(cases: pd.DataFrame, n_folds: int, seed: int) -> Numbers:
     """
     refuse_rare_classes(cases, n_folds)
     if has_several_labels(cases):
-        return dealt_evenly(cases["patient"].tolist(), answers(cases).to_numpy(), n_folds, seed)
+        return assign_evenly(cases["patient"].tolist(), answers(cases).to_numpy(), n_folds, seed)
     folds = np.full(len(cases), -1)
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     for number, (_, held_out) in enumerate(splitter.split(cases, cases["label"], cases["patient"])):
@@ -144,7 +145,7 @@ def refuse_rare_classes(cases: pd.DataFrame, n_folds: int) -> None:
             raise ValueError(f"{name} has {count} patient(s), fewer than split.n_folds = {n_folds}")
 
 
-def inner_stopping_set(cases: pd.DataFrame, fraction: float, seed: int) -> Marks:
+def early_stopping_set(cases: pd.DataFrame, fraction: float, seed: int) -> Marks:
     """Set patients of the training cases aside for early stopping and every other choice made in training.
 
     Parameters
@@ -163,10 +164,10 @@ def inner_stopping_set(cases: pd.DataFrame, fraction: float, seed: int) -> Marks
     fewest = min(filter(None, patients_with(cases, given).values()), default=2)
     parts = min(parts, max(fewest, 2))
     if has_several_labels(cases):
-        return np.asarray(dealt_evenly(cases["patient"].tolist(), given.to_numpy(), parts, seed) == 0)
+        return np.asarray(assign_evenly(cases["patient"].tolist(), given.to_numpy(), parts, seed) == 0)
     splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
-    _, inner = next(iter(splitter.split(cases, cases["label"], cases["patient"])))
-    return np.isin(np.arange(len(cases)), inner)
+    _, validation = next(iter(splitter.split(cases, cases["label"], cases["patient"])))
+    return np.isin(np.arange(len(cases)), validation)
 
 
 def cases_of_site(cases: pd.DataFrame, name: str) -> Marks:
@@ -222,17 +223,17 @@ def name_of_site(site: str) -> str:
 
 
 def roles_in_fold(
-    cases: pd.DataFrame, held_out: Marks, inner_fraction: float, seed: int, unseen: Marks | None = None
+    cases: pd.DataFrame, held_out: Marks, validation_fraction: float, seed: int, unseen: Marks | None = None
 ) -> list[str]:
     """Give each case its role in one training.
 
     Parameters
     ----------
     cases : pandas.DataFrame
-        Columns `patient`, `label`, `side` ("development", "locked", "unlabelled", "calibration").
+        Columns `patient`, `label`, `side` ("development", "test", "unlabelled", "calibration").
     held_out : (n,) bool array
         The development cases that are held out; none of them for the final model.
-    inner_fraction : float
+    validation_fraction : float
         Share of the training patients set aside for early stopping, in (0, 1).
     seed : int
         Of that choice.
@@ -242,9 +243,9 @@ def roles_in_fold(
     Returns
     -------
     list of str
-        `train`, `inner`, `held_out`, `locked`, `calibration`, `unlabelled`, or `excluded`: unlabelled cases that are
-        unseen or whose patient is judged or calibrates in this training, development cases of a patient who is held
-        out at another site, and calibration cases of a patient who is developed on or locked as well.
+        `train`, `validation`, `held_out`, `test`, `calibration`, `unlabelled`, or `excluded`: unlabelled cases that are
+        unseen or whose patient is evaluated or calibrates in this training, development cases of a patient who is held
+        out at another site, and calibration cases of a patient who is developed on or test as well.
     """
     roles = cases["side"].replace("development", "train").to_numpy(dtype=object)
     roles[held_out] = "held_out"
@@ -253,12 +254,12 @@ def roles_in_fold(
         patients = cases.loc[np.isin(roles, others), "patient"]
         roles[(roles == some) & cases["patient"].isin(patients).to_numpy()] = "excluded"
 
-    exclude("calibration", "train", "held_out", "locked")
+    exclude("calibration", "train", "held_out", "test")
     exclude("train", "held_out")
-    exclude("unlabelled", "held_out", "locked", "calibration")
+    exclude("unlabelled", "held_out", "test", "calibration")
     if unseen is not None:
         roles[(roles == "unlabelled") & unseen] = "excluded"
     training = roles == "train"
-    inner = inner_stopping_set(cases[training], inner_fraction, seed)
-    roles[np.flatnonzero(training)[inner]] = "inner"
+    validation = early_stopping_set(cases[training], validation_fraction, seed)
+    roles[np.flatnonzero(training)[validation]] = "validation"
     return [str(role) for role in roles]

@@ -1,4 +1,4 @@
-"""split: lock the test set, deal the folds by patient, and let nobody stand on both sides."""
+"""split: lock the test set, assign the folds by patient, and let nobody stand on both sides."""
 
 from dataclasses import asdict
 from typing import Any
@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import paths
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.imaging.labels import targets_of
 from pipeline.imaging.preparation.fingerprint import read_signatures
 from pipeline.paths import Role
@@ -23,8 +23,8 @@ from pipeline.stages.split.partition import (
     cases_of_site,
     grouped_folds,
     has_several_labels,
-    locked_by_hash,
     refuse_leaks,
+    reserved_by_hash,
     roles_in_fold,
 )
 from pipeline.stages.split.shortcuts import (
@@ -46,15 +46,15 @@ def run(params: Params) -> None:
     copies = findings(cases, read_signatures(cases["signature"].tolist()))
     if targets is not None:
         copies["labels"] = compared(copies, targets.set_axis(cases["case"]))
-    paths.write_table(copies, paths.COPIES)
-    acknowledged = gate(cases, params.split) + gate_copies(copies, params.split)
+    paths.write_table(copies, paths.DUPLICATES)
+    acknowledged = gate(cases, params.split) + check_duplicates(copies, params.split)
     patients = cases["patient"].tolist()
-    cases["patient"] = joined_patients(cases, copies)  # whoever shares an image is dealt as one
-    dealt = cases if targets is None else cases.join(targets.add_prefix(TARGET))
-    deals = {repetition: deal(dealt, params, repetition) for repetition in ["", *params.split.repeated]}
+    cases["patient"] = joined_patients(cases, copies)  # whoever shares an image is assigned as one
+    assigned = cases if targets is None else cases.join(targets.add_prefix(TARGET))
+    assigns = {repetition: assign(assigned, params, repetition) for repetition in ["", *params.split.repeated]}
     further = [name for names in params.split.repeated.values() for name in names]
     for fold in [*map(str, range(params.split.n_folds)), FINAL, *params.split.left_out, *further]:
-        roles = roles_of(fold, dealt, deals, params)
+        roles = roles_of(fold, assigned, assigns, params)
         table = cases.assign(patient=patients, role=[Role(role) for role in roles])
         paths.write_table(table[COLUMNS], paths.split(fold))
     cases["patient"] = patients
@@ -79,8 +79,8 @@ def compared(copies: pd.DataFrame, targets: pd.DataFrame) -> NDArray[np.str_]:
     return np.select([contradicts, both.any(axis=1)], ["contradict", "same"], "unknown")
 
 
-def deal(cases: pd.DataFrame, params: Params, repetition: str) -> Numbers:
-    """Deal the development cases to folds; every repetition ("r2") by a seed of its own, the first ("") unnamed."""
+def assign(cases: pd.DataFrame, params: Params, repetition: str) -> Numbers:
+    """Assign the development cases to folds; every repetition ("r2") by a seed of its own, the first ("") unnamed."""
     development = (cases["side"] == "development").to_numpy()
     fold_of_case = np.full(len(cases), -1)
     seed = seed_for(params.seed, "split", "folds", *filter(None, [repetition]))
@@ -89,89 +89,93 @@ def deal(cases: pd.DataFrame, params: Params, repetition: str) -> Numbers:
     except ValueError as error:
         several = has_several_labels(cases)  # there, cohort.classes refuses a case for any label that it does not name
         cure = "take the label out of the column label" if several else "leave the class out through cohort.classes"
-        raise Refusal(f"{error}; lower split.n_folds, or {cure}") from error
+        raise UserError(f"{error}; lower split.n_folds, or {cure}") from error
     return fold_of_case
 
 
-def roles_of(fold: str, cases: pd.DataFrame, deals: dict[str, Numbers], params: Params) -> list[str]:
+def roles_of(fold: str, cases: pd.DataFrame, assigns: dict[str, Numbers], params: Params) -> list[str]:
     """Give each case its role in one training; blind-SITE differs from without-SITE in the unlabelled cases alone."""
     blind = fold.startswith("blind-")
-    held_out = held_out_in(fold, cases, deals)
+    held_out = held_out_in(fold, cases, assigns)
     unseen = cases["site"].isin(cases.loc[held_out, "site"]).to_numpy() if blind else None
     twin = f"without-{fold.removeprefix('blind-')}" if blind else fold
     seed = seed_for(params.seed, "split", "inner", twin)
-    return roles_in_fold(cases, held_out, params.split.inner_fraction, seed, unseen)
+    return roles_in_fold(cases, held_out, params.split.validation_fraction, seed, unseen)
 
 
-def held_out_in(fold: str, cases: pd.DataFrame, deals: dict[str, Numbers]) -> Marks:
+def held_out_in(fold: str, cases: pd.DataFrame, assigns: dict[str, Numbers]) -> Marks:
     """Mark the cases that one training holds out: a part of a partition, a site, or none."""
     if fold == FINAL:
         return np.zeros(len(cases), dtype=np.bool_)
     repetition, _, number = fold.rpartition("-")  # "r2-0", or of the first repetition "0"
-    if repetition in deals:
-        return np.asarray(deals[repetition] == int(number))
+    if repetition in assigns:
+        return np.asarray(assigns[repetition] == int(number))
     try:
         return cases_of_site(cases, fold.partition("-")[2])
     except ValueError as error:
-        raise Refusal(f"split.folds names '{fold}', but {error}") from error
+        raise UserError(f"split.folds names '{fold}', but {error}") from error
 
 
 def sides(cases: pd.DataFrame, targets: pd.DataFrame | None, split: Split, seed: int) -> pd.Series:
-    """Say of each case whether it is developed on, locked away, or there without a label or with unknown ones only."""
+    """Say of each case whether it is developed on, test away, or there without a label or with unknown ones only."""
     side = pd.Series("development", index=cases.index)
-    locked = {
+    test = {
         "none": pd.Series(False, index=cases.index),
         "given": cases["split"] == "test",
         "sites": cases["site"].isin(split.test_sites),
-        "patients": pd.Series(locked_by_hash(cases["patient"].tolist(), split.test_fraction, seed), index=cases.index),
+        "patients": pd.Series(
+            reserved_by_hash(cases["patient"].tolist(), split.test_fraction, seed), index=cases.index
+        ),
     }[split.test]
     unknown = [site for site in split.test_sites if site not in set(cases["site"])]
     if split.test == "sites" and unknown:
-        raise Refusal(
+        raise UserError(
             f"split.test_sites names '{unknown[0]}', but the cohort's sites are {', '.join(sorted(set(cases['site'])))}"
         )
-    side[locked] = "locked"
+    side[test] = "test"
     nothing_known = cases["label"] == "" if targets is None else targets.isna().all(axis=1)
     without_label = nothing_known | (cases["split"] == "unlabelled")
     side[cases["split"] == "calibration"] = "calibration"
     side[without_label] = "unlabelled"
-    if split.test != "none" and not (side == "locked").any():
-        raise Refusal(f"split.test is '{split.test}', but it locks no case; set it to 'none' to go without a test set")
+    if split.test != "none" and not (side == "test").any():
+        raise UserError(
+            f"split.test is '{split.test}', but it locks no case; set it to 'none' to go without a test set"
+        )
     return side
 
 
 def gate(cases: pd.DataFrame, split: Split) -> list[str]:
-    """Refuse a patient in two of development, calibration and the locked test set, by pseudonym."""
+    """Refuse a patient in two of development, calibration and the test set, by pseudonym."""
     labelled = cases[cases["side"] != "unlabelled"]
     try:
         return refuse_leaks(labelled, split.allow_leaks)
     except Leak as leak:
-        raise Refusal(
+        raise UserError(
             f"split.test: {leak}:\n  {', '.join(leak.patients)}\n"
             "Lock by patient instead (split.test: patients), or correct the column split of cohort.csv; to run all "
             "the same, name them in split.allow_leaks: nothing is calibrated on them, and where they are in the test "
-            "set, every figure of it is stamped with it.\n"
+            "set, every metric of it is stamped with it.\n"
             "`python -m pipeline whois PATIENT` tells who it is."
         ) from leak
 
 
-def gate_copies(copies: pd.DataFrame, split: Split) -> list[str]:
-    """Refuse copies that do harm across the locked door or by contradicting labels, by pseudonym."""
+def check_duplicates(copies: pd.DataFrame, split: Split) -> list[str]:
+    """Refuse copies that do harm across the train/test boundary or by contradicting labels, by pseudonym."""
     if len(copies):
-        print(f"{len(copies)} pairs of copies found, see {paths.COPIES}")
+        print(f"{len(copies)} pairs of copies found, see {paths.DUPLICATES}")
     leaks = open_leaks(copies, split.allow_leaks)
     if len(leaks):
         lines = [
             f"{row.case} ({row.side}), {row.other} ({row.other_side}): {row.check}, labels {row.labels}, {row.across}"
             for row in leaks.itertuples()
         ]
-        raise Refusal(
+        raise UserError(
             "the same image stands under two names:\n  " + "\n  ".join(lines) + "\n"
             "Take one of each pair out of cohort.csv or correct its label; to run all the same, name one case of each "
-            "pair in split.allow_leaks, and every figure of the test set is stamped with it.\n"
+            "pair in split.allow_leaks, and every metric of the test set is stamped with it.\n"
             "`python -m pipeline whois CASE` tells which file it is."
         )
-    through = copies[copies["across"] == "locked door"]
+    through = copies[copies["across"] == "train/test boundary"]
     named = {*through["case"], *through["other"], *through["patient"], *through["other_patient"]}
     return sorted(named & set(split.allow_leaks))
 
@@ -180,11 +184,11 @@ def shortcuts(cases: pd.DataFrame, targets: pd.DataFrame | None) -> dict[str, ob
     """Measure what a model could learn instead of the disease: label from site, site from grey values."""
     intensities = cases[[column for column in cases if column.startswith("intensity_")]].to_numpy(dtype=float)
     by_label = {} if targets is None else site_predicts_labels(cases, targets)
-    judged = {
+    evaluated = {
         "site_predicts_label": site_predicts_label(cases) if targets is None else mean_over_labels(by_label),
         "intensity_predicts_site": intensity_predicts_site(cases, intensities),
     }
-    told: dict[str, object] = {name: as_rounded(guess) for name, guess in judged.items()}
+    told: dict[str, object] = {name: as_rounded(guess) for name, guess in evaluated.items()}
     each = {name: as_rounded(guess) for name, guess in by_label.items()}
     return told | ({"site_predicts_labels": each} if each else {})
 
@@ -197,16 +201,16 @@ def as_rounded(guess: Guess | None) -> dict[str, object] | None:
 
 
 def summary(cases: pd.DataFrame, split: Split, acknowledged: list[str], copies: pd.DataFrame) -> dict[str, object]:
-    """Put down how the test set was locked, whether it is external, and what was let through."""
+    """Put down how the test set was test, whether it is external, and what was let through."""
     fitted = cases["side"].isin(["development", "calibration"])  # a map fitted at a site is development there
-    locked_sites = set(cases.loc[cases["side"] == "locked", "site"])
-    external = bool(locked_sites) and not (set(cases.loc[fitted, "site"]) & locked_sites)
+    test_sites = set(cases.loc[cases["side"] == "test", "site"])
+    external = bool(test_sites) and not (set(cases.loc[fitted, "site"]) & test_sites)
     return {
         "test": split.test,
         "external": external,
-        "locked_sites": sorted(locked_sites - {""}),
+        "test_sites": sorted(test_sites - {""}),
         "acknowledged_leaks": acknowledged,
-        "copies_across_locked_door": len(copies[copies["across"] == "locked door"]),
+        "duplicates_across_test_boundary": len(copies[copies["across"] == "train/test boundary"]),
         "cases": {str(side): int(count) for side, count in cases["side"].value_counts().sort_index().items()},
         "patients": {str(side): int(n) for side, n in cases.groupby("side")["patient"].nunique().sort_index().items()},
     }

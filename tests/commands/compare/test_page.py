@@ -4,20 +4,20 @@ import re
 
 import pytest
 
-from pipeline.commands.compare.page import FIGURES, WIDTH, difference, sets_of, write_comparison
+from pipeline.commands.compare.page import METRICS, WIDTH, difference, sets_of, write_comparison
 from pipeline.stages.report.glossary import TERMS
 
 OWN = {"value": 0.9, "lower": 0.85, "upper": 0.95}
 
 
-def row(figure="auc", value=0.04, lower=0.01, upper=0.07, verdict="better", least=0.05):
+def row(metric="auc", value=0.04, lower=0.01, upper=0.07, verdict="better", least=0.05):
     by = {"value": value, "lower": lower, "upper": upper, "se": 0.015, "minimum_detectable": least}
-    return {"figure": figure, "reference": OWN, "run": OWN, "better_by": by, "verdict": verdict}
+    return {"metric": metric, "reference": OWN, "run": OWN, "better_by": by, "verdict": verdict}
 
 
 def section(run="new", scope="internal", **changes):
-    figures = [row(name, **changes) for name in FIGURES]
-    return {"scope": scope, "run": run, "words": "64 cases of 60 patients, judged by both", "figures": figures}
+    metrics = [row(name, **changes) for name in METRICS]
+    return {"scope": scope, "run": run, "words": "64 cases of 60 patients, evaluated by both", "metrics": metrics}
 
 
 def page(names=("old", "new"), sections=None, parameters=None, files=None, simulated=False):
@@ -25,9 +25,9 @@ def page(names=("old", "new"), sections=None, parameters=None, files=None, simul
     return write_comparison(list(names), sections or [section(names[1])], parameters or {}, files, 0.9, simulated)
 
 
-def test_every_figure_is_a_term_that_is_explained():
-    assert set(FIGURES.values()) <= set(TERMS)
-    assert page().count("<abbr") >= len(FIGURES)
+def test_every_metric_is_a_term_that_is_explained():
+    assert set(METRICS.values()) <= set(TERMS)
+    assert page().count("<abbr") >= len(METRICS)
 
 
 def test_the_page_needs_neither_script_nor_network():
@@ -62,10 +62,10 @@ def test_the_first_sentence_says_what_the_interval_allows(verdict, said):
 
 def test_runs_that_are_not_paired_stand_beside_each_other_without_a_difference():
     alone = section()
-    alone["figures"] = [one | {"better_by": None, "verdict": "not compared"} for one in alone["figures"]]
+    alone["metrics"] = [one | {"better_by": None, "verdict": "not compared"} for one in alone["metrics"]]
     written = page(sections=[alone])
-    assert "<svg" not in written and written.count(">not compared<") == len(FIGURES)
-    assert written.count("0.900 <small>(0.850 to 0.950)") == 2 * len(FIGURES)
+    assert "<svg" not in written and written.count(">not compared<") == len(METRICS)
+    assert written.count("0.900 <small>(0.850 to 0.950)") == 2 * len(METRICS)
 
 
 def test_the_level_of_the_intervals_and_the_simulated_cases_are_told():
@@ -73,8 +73,8 @@ def test_the_level_of_the_intervals_and_the_simulated_cases_are_told():
     assert "Simulated demo data" in page(simulated=True)
 
 
-def test_a_locked_set_warns_of_choosing_by_it():
-    assert "locked set" not in page()
+def test_a_test_set_warns_of_choosing_by_it():
+    assert "test set" not in page()
     assert "has used that set up" in page(sections=[section(), section(scope="external")])
 
 
@@ -106,9 +106,9 @@ def test_a_difference_is_drawn_right_of_the_middle_where_the_run_is_better_and_w
     assert WIDTH / 2 < better < WIDTH
 
 
-def test_all_runs_of_a_set_share_the_scale_of_a_figure():
+def test_all_runs_of_a_set_share_the_scale_of_a_metric():
     wide = section("wide", value=0.4, lower=0.1, upper=0.7)
-    alone, beside = (sets_of(some)[0]["runs"][0]["figures"][0]["svg"] for some in ([section()], [section(), wide]))
+    alone, beside = (sets_of(some)[0]["runs"][0]["metrics"][0]["svg"] for some in ([section()], [section(), wide]))
     assert places(beside)[0] - WIDTH / 2 < (places(alone)[0] - WIDTH / 2) / 5
 
 

@@ -15,7 +15,7 @@ from pipeline.__main__ import main
 from pipeline.commands.compare import finished_runs
 from pipeline.commands.compare.run import differences
 from pipeline.metrics.calibrators.calibrator import identity_for
-from pipeline.metrics.evaluation import Labelling, judged_by, summary_of
+from pipeline.metrics.evaluation import TaskSpec, evaluated_by, summary_of
 from pipeline.seeds import seed_for
 
 CLASSES = ["well", "ill"]
@@ -25,7 +25,7 @@ PARAMS = {
     "finetune": {"epochs": 10},
     "calibrate": {"bins": 10, "n_bootstrap": 100, "confidence": 0.9},
 }
-JUDGE = """
+EVALUATE = """
 import json, pathlib, numpy as np, pandas as pd, yaml
 signal = yaml.safe_load(open("params.yaml"))["finetune"]["epochs"] / 10
 rng = np.random.default_rng(0)
@@ -42,9 +42,9 @@ pathlib.Path("data/cohort/cohort.json").write_text(json.dumps(facts))
 """
 STAGES = {
     "calibrate": {
-        "cmd": f"{sys.executable} pipeline/judge.py",
+        "cmd": f"{sys.executable} pipeline/evaluate.py",
         "params": ["seed", "cohort", "finetune", "calibrate"],
-        "deps": ["pipeline/judge.py"],
+        "deps": ["pipeline/evaluate.py"],
         "outs": ["data/calibrated", "data/cohort"],
     }
 }
@@ -63,23 +63,23 @@ def git(*words):
 
 
 def write(root, **changes):
-    """Write a project whose only stage draws forecasts; `finetune.epochs` is how good they are."""
+    """Write a project whose only stage draws predictions; `finetune.epochs` is how good they are."""
     values = json.loads(json.dumps(PARAMS))
     for dotted, value in changes.items():
         section, key = dotted.split("__")
         values[section][key] = value
     (root / "pipeline").mkdir(parents=True, exist_ok=True)
-    (root / "pipeline" / "judge.py").write_text(JUDGE)
+    (root / "pipeline" / "evaluate.py").write_text(EVALUATE)
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
     (root / "params.yaml").write_text(yaml.safe_dump(values))
 
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
-    """Two checkouts without DVC, judged by 10 and by 30 epochs; the first is the present folder."""
+    """Two checkouts without DVC, evaluated by 10 and by 30 epochs; the first is the present folder."""
     for name, epochs in (("first", 10), ("second", 30)):
         write(tmp_path / name, finetune__epochs=epochs)
-        subprocess.run([sys.executable, "pipeline/judge.py"], cwd=tmp_path / name, check=True)
+        subprocess.run([sys.executable, "pipeline/evaluate.py"], cwd=tmp_path / name, check=True)
     monkeypatch.chdir(tmp_path / "first")
     return tmp_path
 
@@ -125,22 +125,22 @@ def line(printed, start):
 def test_a_better_run_is_told_to_be_better_with_what_was_changed(folders, capsys):
     assert main(["compare", ".", "../second"]) == 0
     printed = capsys.readouterr().out
-    assert "second against workspace: 60 cases of 30 patients, judged by both with the same label" in printed
+    assert "second against workspace: 60 cases of 30 patients, evaluated by both with the same label" in printed
     assert line(printed, "AUC")[-1] == "better" and line(printed, "log-loss")[-1] == "better"
     assert line(printed, "finetune.epochs") == ["finetune.epochs", "10", "30"]
     assert "parameters that differ: 1" in printed and "not known, for lack of a dvc.lock" in printed
 
 
-def test_figures_and_intervals_are_those_of_the_runs_own_reports(folders, capsys):
+def test_metrics_and_intervals_are_those_of_the_runs_own_reports(folders, capsys):
     main(["compare", "workspace", "../second"])
     printed = capsys.readouterr().out
     table = pd.read_csv("data/calibrated/predictions.csv")
     labels = table["label"].eq("ill").to_numpy(dtype=np.int64)
     logits = np.log(table[["probability_0", "probability_1"]].to_numpy())
     cases = table[["case", "patient", "site"]].assign(logit_0=logits[:, 0], logit_1=logits[:, 1])
-    judged = judged_by(identity_for(labels), cases, labels)
+    evaluated = evaluated_by(identity_for(labels), cases, labels)
     seed = seed_for(7, "bootstrap", "internal")
-    report = summary_of(judged, judged.calibrated, Labelling(CLASSES), 10, 100, 0.9, seed)["brier"]
+    report = summary_of(evaluated, evaluated.calibrated, TaskSpec(CLASSES), 10, 100, 0.9, seed)["brier"]
     assert "Brier score {value:.3f} ({lower:.3f} to {upper:.3f})".format(**report) in re.sub(" +", " ", printed)
 
 
@@ -175,7 +175,7 @@ def test_code_that_differs_is_named(repository, capsys):
         main(["compare", "ten", "workspace"])
     finally:
         lock.write_text(old)
-    assert "code and cohort, workspace against ten: pipeline/judge.py" in capsys.readouterr().out
+    assert "code and cohort, workspace against ten: pipeline/evaluate.py" in capsys.readouterr().out
 
 
 def test_a_revision_whose_outs_are_not_in_the_cache_is_refused_with_the_cure(repository, capsys):
@@ -202,7 +202,7 @@ def test_what_cannot_be_compared_is_refused(repository, runs, said, capsys):
     assert said in capsys.readouterr().err
 
 
-def test_a_folder_that_was_never_judged_is_refused_with_the_cure(folders, capsys):
+def test_a_folder_that_was_never_evaluated_is_refused_with_the_cure(folders, capsys):
     (folders / "second" / "data" / "calibrated" / "predictions.csv").unlink()
     assert main(["compare", ".", "../second"]) == 1
     assert "predictions.csv" in (error := capsys.readouterr().err) and "dvc repro calibrate" in error
@@ -212,7 +212,7 @@ def test_cases_that_one_run_lacks_are_left_out_and_counted(folders, capsys):
     change_predictions(folders / "second", lambda table: table[table["case"] >= "c10"])
     main(["compare", ".", "../second"])
     printed = capsys.readouterr().out
-    assert "50 cases of 25 patients, judged by both with the same label" in printed
+    assert "50 cases of 25 patients, evaluated by both with the same label" in printed
     assert "out of 60 cases of workspace, 50 of second" in printed
 
 
@@ -221,7 +221,7 @@ def test_runs_without_a_common_case_stand_beside_each_other_unpaired(folders, ca
     main(["compare", ".", "../second"])
     printed = capsys.readouterr().out
     assert "not compared, since only 0 with the same label are common to both" in printed
-    assert printed.count("not compared") == 6  # in the heading, and of five figures
+    assert printed.count("not compared") == 6  # in the heading, and of five metrics
 
 
 def test_runs_of_other_classes_are_not_paired(folders, capsys):
@@ -234,29 +234,29 @@ def test_runs_of_other_classes_are_not_paired(folders, capsys):
 def test_runs_without_a_common_set_of_cases_are_refused(folders, capsys):
     change_predictions(folders / "second", lambda table: table.assign(scope="external"))
     assert main(["compare", ".", "../second"]) == 1
-    assert "workspace judged internal; second judged external" in capsys.readouterr().err
+    assert "workspace evaluated internal; second evaluated external" in capsys.readouterr().err
 
 
-def test_patients_that_are_judged_as_one_are_paired_by_their_name(folders, capsys):
+def test_patients_that_are_evaluated_as_one_are_paired_by_their_name(folders, capsys):
     for folder, letter in (("first", "a"), ("second", "b")):
         change_predictions(
             folders / folder,
             lambda table, letter=letter: table[::2].assign(scope="internal_patients", case=letter + table["case"]),
         )
     main(["compare", ".", "../second"])
-    assert "internal, patients, second against workspace: 30 patients, judged by both" in capsys.readouterr().out
+    assert "internal, patients, second against workspace: 30 patients, evaluated by both" in capsys.readouterr().out
 
 
-def test_a_locked_set_is_warned_of(folders, capsys):
+def test_a_test_set_is_warned_of(folders, capsys):
     main(["compare", ".", "../second"])
-    assert "locked set" not in capsys.readouterr().out
+    assert "test set" not in capsys.readouterr().out
     for folder in ("first", "second"):
         change_predictions(folders / folder, lambda table: table.assign(scope="external"))
     main(["compare", ".", "../second"])
     assert "choose by the internal ones" in capsys.readouterr().out
 
 
-def test_the_page_holds_the_figures_and_neither_names_nor_folders(folders, tmp_path):
+def test_the_page_holds_the_metrics_and_neither_names_nor_folders(folders, tmp_path):
     for folder, path in (("first", "/home/jane-doe/scans"), ("second", "/mnt/doe/scans2")):
         write(folders / folder, finetune__epochs=1, cohort__path=path)
     out = tmp_path / "page.html"
@@ -272,7 +272,7 @@ def test_folders_that_end_alike_are_told_apart_by_number(folders, capsys):
     twin.parent.mkdir()
     (folders / "second").rename(twin)
     write(folders / "second")
-    subprocess.run([sys.executable, "pipeline/judge.py"], cwd=folders / "second", check=True)
+    subprocess.run([sys.executable, "pipeline/evaluate.py"], cwd=folders / "second", check=True)
     main(["compare", str(folders / "second"), str(twin)])
     assert "second (2) against second (1)" in capsys.readouterr().out
 

@@ -8,7 +8,7 @@ import torch
 
 from pipeline import params, paths
 from pipeline.__main__ import main
-from pipeline.commands.encoders.run import Candidate, Development, candidate_of, probe_figures
+from pipeline.commands.encoders.run import Candidate, Development, candidate_of, probe_metrics
 from pipeline.learning.models.backbones import build_encoder, preprocessing_of
 from pipeline.learning.training.transferability import h_score, log_me
 from tests.conftest import TINY_ENCODER
@@ -16,7 +16,7 @@ from tests.stages.conftest import project  # noqa: F401 - a fixture
 
 OTHERS = ["test_resnet=none", f"{TINY_ENCODER}=none"]
 SECONDS = ["feature_seconds", "score_seconds"]
-DEVELOPMENT = ("train", "inner")
+DEVELOPMENT = ("train", "validation")
 
 
 @pytest.fixture
@@ -62,9 +62,9 @@ def test_the_scores_are_those_of_the_pretrained_encoders_mean_features(prepared)
     state = torch.load("weights.pt", weights_only=True)
     encoder = build_encoder(TINY_ENCODER, 1, state, params.load().finetune.pooled_stages).eval()
     mean, std = (np.mean(values) for values in preprocessing_of(TINY_ENCODER))
-    planes = np.stack([np.load(paths.prepared_case(case)) for case in cases["case"]])
+    channels = np.stack([np.load(paths.prepared_case(case)) for case in cases["case"]])
     with torch.inference_mode():
-        features = encoder(((torch.from_numpy(planes) / 255 - mean) / std).float()).double().numpy()
+        features = encoder(((torch.from_numpy(channels) / 255 - mean) / std).float()).double().numpy()
     assert row["width"] == features.shape[1]
     assert row["logme"] == pytest.approx(log_me(features, labels), abs=1e-3)
     assert row["h_score"] == pytest.approx(h_score(features, labels), abs=1e-3)
@@ -72,11 +72,11 @@ def test_the_scores_are_those_of_the_pretrained_encoders_mean_features(prepared)
     assert row["parameters_m"] * 1e6 == pytest.approx(sum(one.numel() for one in whole.parameters()))
 
 
-def test_held_out_and_locked_cases_are_not_even_read(prepared):
+def test_held_out_and_test_cases_are_not_even_read(prepared):
     before = compare(*OTHERS)
     cases = cases_of("0")
     others = cases[~cases["role"].isin(DEVELOPMENT)]
-    assert {"held_out", "locked"} <= set(others["role"])
+    assert {"held_out", "test"} <= set(others["role"])
     for case in others["case"]:
         paths.prepared_case(case).unlink()
     pd.testing.assert_frame_equal(compare(*OTHERS).drop(columns=SECONDS), before.drop(columns=SECONDS))
@@ -129,7 +129,7 @@ def test_an_encoder_that_cannot_be_built_is_refused_by_its_name_before_any_compu
     assert re.search(said, capsys.readouterr().err)
 
 
-def test_pictures_have_no_slices_for_a_filter_to_see(prepared, project, capsys):  # noqa: F811
+def test_images_have_no_slices_for_a_filter_to_see(prepared, project, capsys):  # noqa: F811
     project(adapt__filter_depth=3)
     assert main(["encoders"]) == 1
     assert "adapt.filter_depth above 1 needs volumes" in capsys.readouterr().err
@@ -164,7 +164,7 @@ def test_more_images_of_the_same_patients_make_no_smaller_standard_error(project
     labels = np.arange(60) % 2
     features, patients = rng.normal(size=(60, 3)) + labels[:, None], np.arange(60).astype(str)
     once, thrice = (
-        probe_figures(
+        probe_metrics(
             np.repeat(features, n, axis=0),
             Development("0", [], np.repeat(labels, n), np.repeat(patients, n), 2),
             params.load(),

@@ -16,7 +16,7 @@ from pipeline import params, runtime
 from pipeline.__main__ import PER_FOLD, build_parser, main
 from pipeline.commands.folds import LAUNCHERS, run
 from pipeline.commands.folds.run import Job, Outcome
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from tests.conftest import ROOT
 from tests.stages.conftest import project  # noqa: F401 - a fixture
 
@@ -183,21 +183,21 @@ def test_a_fold_that_fails_stops_no_other_and_its_log_is_shown_and_named(project
 
 def test_folds_are_not_begun_when_the_stages_before_them_fail(project, capfd):  # noqa: F811
     project()  # no DVC project, so that `dvc repro split` fails
-    with pytest.raises(Refusal, match="`dvc repro split` failed"):
+    with pytest.raises(UserError, match="`dvc repro split` failed"):
         run.local(["0"], STAGES, 1, never_run)
     assert "DVC" in capfd.readouterr().err
 
 
 def test_slurm_without_its_package_or_without_slurm_says_what_to_do(here, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(Refusal, match="login node, or take --launcher local"):
+    with pytest.raises(UserError, match="login node, or take --launcher local"):
         runtime.slurm_executor(here, 1)
     monkeypatch.setenv("MEDADAPT_SLURM_CLUSTER", "local")
     monkeypatch.setenv("MEDADAPT_SLURM_TIME", "2:00:00")
-    with pytest.raises(Refusal, match="MEDADAPT_SLURM_TIME is '2:00:00'; it takes a whole number"):
+    with pytest.raises(UserError, match="MEDADAPT_SLURM_TIME is '2:00:00'; it takes a whole number"):
         runtime.slurm_executor(here, 1)
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(Refusal, match=re.escape("pip install 'medadapt[slurm]'")):
+    with pytest.raises(UserError, match=re.escape("pip install 'medadapt[slurm]'")):
         runtime.slurm_executor(here, 1)
 
 
@@ -230,7 +230,7 @@ def test_a_fold_may_take_a_day_unless_the_environment_says_otherwise(here, monke
 
 def test_a_job_that_slurm_does_not_take_is_told_with_its_reason(here, monkeypatch):
     pretend_slurm(here, monkeypatch, "echo 'invalid partition' >&2; exit 1")
-    with pytest.raises(Refusal, match="MEDADAPT_SLURM_.*invalid partition"):
+    with pytest.raises(UserError, match="MEDADAPT_SLURM_.*invalid partition"):
         runtime.submitted(runtime.slurm_executor(here / "slurm", 1), run.run_bare, [Job("0", {})])
 
 
@@ -268,7 +268,7 @@ def test_the_books_of_dvc_get_what_succeeded_and_nothing_else(local_cluster, mon
 def test_results_of_what_was_edited_meanwhile_do_not_enter_the_books(local_cluster, here, monkeypatch):
     (here / "edit.py").write_text("open('params.yaml', 'a').write('# edited')")
     queue_of(monkeypatch, k0={"adapt": ["edit"]})
-    with pytest.raises(Refusal, match="changed while the jobs ran.*dvc commit -f adapt@0"):
+    with pytest.raises(UserError, match="changed while the jobs ran.*dvc commit -f adapt@0"):
         run.slurm(["0"], ["adapt"], None)
     assert local_cluster == [("repro", "split")]
 

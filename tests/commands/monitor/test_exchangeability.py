@@ -60,5 +60,5 @@ def test_lower_values_raise_no_alarm_where_only_higher_ones_matter():
 def test_a_late_change_is_found_all_the_same():
     rng = np.random.default_rng(5)
     values = np.concatenate([rng.normal(size=300), rng.normal(1.5, size=100)])
-    log_capital = drift(rng.normal(size=200), values, seed=0)
-    assert log_capital[:300].max() < np.log(20) and log_capital.max() > np.log(1000)
+    log_wealth = drift(rng.normal(size=200), values, seed=0)
+    assert log_wealth[:300].max() < np.log(20) and log_wealth.max() > np.log(1000)

@@ -16,8 +16,8 @@ CLASSES = ["control", "lesion"]
 LABELS = ["edema", "mass", "<cyst>"]
 
 
-def forecasts(seed, n, shift=0.0, intercept=0.0):
-    """Forecasts of n patients: their logits are shifted, their events follow them but for an intercept."""
+def predictions(seed, n, shift=0.0, intercept=0.0):
+    """Predictions of n patients: their logits are shifted, their events follow them but for an intercept."""
     rng = np.random.default_rng(seed)
     lesion = expit(rng.normal(size=n) + shift)
     event = rng.random(n) < expit(np.log(lesion / (1 - lesion)) + intercept)
@@ -29,7 +29,7 @@ def bundle(tmp_path_factory):
     folder = written(tmp_path_factory.mktemp("use") / "model")
     metadata = json.loads((folder / METADATA).read_text()) | {"classes": CLASSES}
     (folder / METADATA).write_text(json.dumps(metadata))
-    lesion, label = forecasts(0, 150)
+    lesion, label = predictions(0, 150)
     table = pd.DataFrame({"patient": np.arange(150), "probability_0": 1 - lesion})
     table["probability_1"] = lesion
     table["ood_score"] = np.random.default_rng(1).normal(size=150)
@@ -42,7 +42,7 @@ def bundle(tmp_path_factory):
 
 def in_use(tmp_path, seed, n=200, refused=2, apart=0.0, **changes):
     """What predict wrote of scans in use, and their labels."""
-    lesion, label = forecasts(seed, n, **changes)
+    lesion, label = predictions(seed, n, **changes)
     names = [f"scan-{number}.nii.gz" for number in range(n)]
     results = pd.DataFrame({"scan": names, "control": 1 - lesion, "lesion": lesion, "reason": ""})
     results.loc[n - refused :, CLASSES] = np.nan
@@ -95,7 +95,7 @@ def test_scans_that_can_no_longer_be_read_raise_an_alarm(bundle, tmp_path, capsy
     assert "alarm: scans that cannot be read;" in capsys.readouterr().err
 
 
-def test_forecasts_that_are_no_longer_right_raise_an_alarm_although_they_look_as_before(bundle, tmp_path, capsys):
+def test_predictions_that_are_no_longer_right_raise_an_alarm_although_they_look_as_before(bundle, tmp_path, capsys):
     results, labels = in_use(tmp_path, seed=4, intercept=1.5)
     assert monitored(bundle, results) == 0
     assert monitored(bundle, results, labels) == 3
@@ -161,7 +161,7 @@ def test_files_that_are_not_there_and_bundles_without_a_reference_are_told(bundl
 
 
 def findings(seed, n, intercept=0.0):
-    """Forecasts (n, 3) of labels that stand each by itself, what is written of them; mass is forecast too low."""
+    """Predictions (n, 3) of labels that stand each by itself, what is written of them; mass is predicted too low."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(n, 3))
     there = rng.random((n, 3)) < expit(logits + np.array([0, intercept, 0]))
@@ -178,8 +178,8 @@ def of_labels(tmp_path_factory):
     folder = written(tmp_path_factory.mktemp("labels") / "model", fitted("temperature", "sigmoid"))
     metadata = json.loads((folder / METADATA).read_text()) | {"classes": LABELS}
     (folder / METADATA).write_text(json.dumps(metadata))
-    forecast, labels, _ = findings(0, 150)
-    table = pd.DataFrame(forecast, columns=[f"probability_{number}" for number in range(3)])
+    prediction, labels, _ = findings(0, 150)
+    table = pd.DataFrame(prediction, columns=[f"probability_{number}" for number in range(3)])
     table = table.assign(patient=np.arange(150), ood_score=np.random.default_rng(1).normal(size=150))
     (folder / REFERENCE).parent.mkdir()
     (folder / REFERENCE).write_text(json.dumps(reference_of(table, labels, LABELS, 153, 3)))
@@ -188,9 +188,9 @@ def of_labels(tmp_path_factory):
 
 
 def labels_in_use(tmp_path, seed, n=200, intercept=0.0):
-    forecast, _, written_labels = findings(seed, n, intercept)
+    prediction, _, written_labels = findings(seed, n, intercept)
     names = [f"scan-{number}.nii.gz" for number in range(n)]
-    results = pd.DataFrame({"scan": names, **dict(zip(LABELS, forecast.T, strict=True))})
+    results = pd.DataFrame({"scan": names, **dict(zip(LABELS, prediction.T, strict=True))})
     results.assign(ood_score=np.random.default_rng(50 + seed).normal(size=n)).to_csv(
         tmp_path / "results.csv", index=False
     )
@@ -198,7 +198,7 @@ def labels_in_use(tmp_path, seed, n=200, intercept=0.0):
     return tmp_path / "results.csv", tmp_path / "labels.csv"
 
 
-def test_labels_that_stand_each_by_itself_are_watched_and_judged_each_by_itself(of_labels, tmp_path, capsys):
+def test_labels_that_stand_each_by_itself_are_watched_and_evaluated_each_by_itself(of_labels, tmp_path, capsys):
     files, page = labels_in_use(tmp_path, seed=1), tmp_path / "use.html"
     assert monitored(of_labels, *files, "--window", "60", "--out", page) == 0
     printed, text = capsys.readouterr().out, page.read_text()
@@ -210,7 +210,7 @@ def test_labels_that_stand_each_by_itself_are_watched_and_judged_each_by_itself(
     assert text.count("<svg") == 9 + 3 * 4
 
 
-def test_one_label_whose_forecasts_are_no_longer_right_raises_an_alarm_that_names_it(of_labels, tmp_path, capsys):
+def test_one_label_whose_predictions_are_no_longer_right_raises_an_alarm_that_names_it(of_labels, tmp_path, capsys):
     results, labels = labels_in_use(tmp_path, seed=2, n=400, intercept=1.5)
     assert monitored(of_labels, results) == 0
     assert monitored(of_labels, results, labels) == 3

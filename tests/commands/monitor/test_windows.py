@@ -1,4 +1,4 @@
-"""Figures of one stretch of time after the other."""
+"""Metrics of one stretch of time after the other."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_a_small_rest_joins_the_last_window():
     assert spans(30, 100) == [(0, 30)]
 
 
-def test_each_window_has_its_own_figures(watched):
+def test_each_window_has_its_own_metrics(watched):
     table = windows(*watched, size=100, seed=0)
     assert table[["from", "to", "n"]].to_numpy().tolist() == [[1, 100, 100], [101, 200, 100], [201, 250, 50]]
     assert table["auc"][0] == pytest.approx(roc_auc_score(watched[1][:100], watched[0][:100]))
@@ -31,6 +31,6 @@ def test_each_window_has_its_own_figures(watched):
     assert table["observed_expected_lower"][1] > 1
 
 
-def test_a_window_of_few_events_has_no_figures(watched):
+def test_a_window_of_few_events_has_no_metrics(watched):
     table = windows(watched[0][:50], np.arange(50) < 9, watched[2][:50], size=50, seed=0)
     assert table["events"].tolist() == [9] and table["auc"].isna().all()

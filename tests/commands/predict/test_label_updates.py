@@ -15,14 +15,14 @@ CLASSES = ["edema", "mass", "cyst"]
 
 @pytest.fixture(scope="module")
 def site():
-    """Edema is commoner here, forecasts of mass are too sure, of cyst all are without; one in ten is not known."""
+    """Edema is commoner here, predictions of mass are too sure, of cyst all are without; one in ten is not known."""
     rng = np.random.default_rng(0)
-    forecasts = expit(rng.normal(0, 2, (400, 3)))
-    truth = expit(np.array([1.2, 0, 0]) + np.array([1, 0.5, 1]) * logit(forecasts))
+    predictions = expit(rng.normal(0, 2, (400, 3)))
+    truth = expit(np.array([1.2, 0, 0]) + np.array([1, 0.5, 1]) * logit(predictions))
     labels = (rng.random((400, 3)) < truth).astype(float)
     labels[:, 2] = 0
     labels[rng.random((400, 3)) < 0.1] = np.nan
-    return forecasts, labels, np.arange(400).astype(str)
+    return predictions, labels, np.arange(400).astype(str)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,8 @@ def test_each_label_is_updated_by_its_own_shift_and_slope(found):
 
 
 def test_a_label_is_updated_as_two_classes_would_be_by_the_patients_of_whom_it_is_known(site, found):
-    forecasts, labels, patients = (one[np.isfinite(site[1][:, 1])] for one in site)
-    pair, events = both_ways(forecasts[:, 1]), labels[:, 1].astype(int)
+    predictions, labels, patients = (one[np.isfinite(site[1][:, 1])] for one in site)
+    pair, events = both_ways(predictions[:, 1]), labels[:, 1].astype(int)
     assert found["mass"] == update_site(pair, events, patients, ["no mass", "mass"])
     assert sum(found["mass"].patients.values()) == len(patients) < 400
 
@@ -72,9 +72,9 @@ def test_changes_of_other_labels_are_refused(found, classes):
 
 
 def test_labels_none_of_which_is_there_and_not_there_are_refused(site):
-    forecasts, labels, patients = site
+    predictions, labels, patients = site
     with pytest.raises(ValueError, match="of no label are there both"):
-        update_labels(forecasts, np.where(np.isfinite(labels), 1.0, np.nan), patients, CLASSES)
+        update_labels(predictions, np.where(np.isfinite(labels), 1.0, np.nan), patients, CLASSES)
 
 
 def written(found):

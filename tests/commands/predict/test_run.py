@@ -18,7 +18,7 @@ from pipeline.commands.predict.run import sites_of
 from pipeline.imaging.appearance import appearance
 from pipeline.metrics.calibrators.calibrator import calibrator_from
 from pipeline.metrics.calibrators.updating import Recalibration
-from pipeline.metrics.ood import energy, fit_alarm, fit_cloud, signs_of
+from pipeline.metrics.ood import energy, fit_alarm, fit_gaussian, signs_of
 from tests.bundle.test_layout import CALIBRATOR, CLASSES, expected, fitted, rewrite, written
 from tests.conftest import save_nifti
 
@@ -39,7 +39,7 @@ def test_a_scan_is_given_one_probability_for_each_class_or_label(tmp_path, asymm
     assert np.ptp(row) > 0.01
 
 
-def test_a_release_from_before_there_were_other_maps_is_opened_and_judges_as_it_did(tmp_path, asymmetric):
+def test_a_release_from_before_there_were_other_maps_is_opened_and_evaluates_as_it_did(tmp_path, asymmetric):
     folder = written(tmp_path / "model")
     old = {"method": "temperature", "temperature": CALIBRATOR["temperature"]}
     rewrite(folder, METADATA, lambda values: [values.pop("released"), values.update(calibration=old)])
@@ -79,13 +79,16 @@ def with_limits(folder, share=0.05):
         seen.append(look(save_nifti(scans / f"{number}.nii.gz", volume), None))
     logits, features = np.array([one.logits for one in seen]), np.array([one.features[0] for one in seen])
     patients, labels = np.arange(24).astype(str), rng.integers(0, 3, 24)
-    cloud, sites = fit_cloud(features, labels.astype(str)), fit_cloud(features, np.array(["dim", "bright"] * 12))
-    appearances = np.array([appearance(one.prepared.planes) for one in seen])
-    looks = fit_cloud(appearances, np.full(24, "all"))
-    apart, odd = (one.distances(rows).min(axis=1) for one, rows in ((cloud, features), (looks, appearances)))
+    gaussian, sites = (
+        fit_gaussian(features, labels.astype(str)),
+        fit_gaussian(features, np.array(["dim", "bright"] * 12)),
+    )
+    shown = np.array([appearance(one.prepared.channels) for one in seen])
+    appearances = fit_gaussian(shown, np.full(24, "all"))
+    apart, odd = (one.distances(rows).min(axis=1) for one, rows in ((gaussian, features), (appearances, shown)))
     alarm = fit_alarm(signs_of(energy(logits), apart, odd), patients, share)
     rules = fit_rules(calibrator_from(bundle.calibrator).apply(logits), labels, patients, CLASSES, 0.9, 0.9)
-    limits = Limits(rules, [cloud], [sites], [looks], alarm, alarm.usual, False)
+    limits = Limits(rules, [gaussian], [sites], [appearances], alarm, alarm.usual, False)
     (folder / LIMITS).write_text(json.dumps({"limits": limits.as_json(), "tried": []}))
     write_manifest(folder, {})
     return scans, limits

@@ -11,11 +11,11 @@ CLASSES = ["well", "ill"]
 
 
 def site(n=600, shift=1.2, slope=0.5, seed=0):
-    """A hospital with more ill patients, and forecasts that are too sure there."""
+    """A hospital with more ill patients, and predictions that are too sure there."""
     rng = np.random.default_rng(seed)
-    forecast = expit(rng.normal(0, 2, n))
-    labels = (rng.random(n) < expit(shift + slope * logit(forecast))).astype(int)
-    return np.stack([1 - forecast, forecast], axis=1), labels, np.arange(n).astype(str)
+    prediction = expit(rng.normal(0, 2, n))
+    labels = (rng.random(n) < expit(shift + slope * logit(prediction))).astype(int)
+    return np.stack([1 - prediction, prediction], axis=1), labels, np.arange(n).astype(str)
 
 
 def test_the_shift_and_the_slope_of_a_simulated_hospital_are_found_within_their_intervals():
@@ -35,7 +35,7 @@ def test_before_and_after_are_told_and_what_is_after_is_right_again():
     assert after["log-loss"]["value"] < found.before["log-loss"]["value"]
 
 
-def test_no_patient_is_judged_by_an_update_that_saw_him():
+def test_no_patient_is_evaluated_by_an_update_that_saw_him():
     probabilities, labels, patients = site(80)
     found = cross_fitted(probabilities, labels, patients, "intercept")
     part = np.unique(patients, return_inverse=True)[1] % 10 == 3

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from pipeline.imaging.augmentation.batched_views import STRENGTHS, Strengths, batched_views
-from pipeline.imaging.augmentation.views import _picture_transforms, training_view
+from pipeline.imaging.augmentation.views import _image_transforms, training_view
 
 NONE = Strengths()
-KINDS = ("volume", "picture")
+KINDS = ("volume", "image")
 
 
-def random_cases(count=4, planes=6, size=32):
-    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, planes, size, size), dtype=np.uint8))
+def random_cases(count=4, channels=6, size=32):
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, channels, size, size), dtype=np.uint8))
 
 
 def phantom(size=96):
@@ -87,8 +87,8 @@ def test_about_half_of_the_views_are_mirrored():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_plane_of_a_case_is_treated_alike_but_for_its_noise(kind):
-    cases = random_cases(16, planes=1).expand(16, 6, 32, 32)
+def test_every_channel_of_a_case_is_treated_alike_but_for_its_noise(kind):
+    cases = random_cases(16, channels=1).expand(16, 6, 32, 32)
     quiet = batched_views(cases, range(16), kind, strengths=replace(STRENGTHS[kind], noise_chance=0.0))
     noisy = batched_views(cases, range(16), kind, strengths=replace(NONE, noise_chance=1.0, noise_std=(0.03, 0.03)))
     assert torch.equal(quiet, quiet[:, :1].expand_as(quiet))
@@ -98,8 +98,8 @@ def test_every_plane_of_a_case_is_treated_alike_but_for_its_noise(kind):
 
 @pytest.mark.parametrize("windows", [1, 2])
 def test_a_volume_moves_by_at_most_one_slice_and_its_windows_stay_together(windows):
-    planes = torch.arange(6, dtype=torch.uint8)[None, :, None, None].expand(60, 6, 8, 8)
-    views = batched_views(planes, range(60), "volume", windows, replace(NONE, slices=1))
+    channels = torch.arange(6, dtype=torch.uint8)[None, :, None, None].expand(60, 6, 8, 8)
+    views = batched_views(channels, range(60), "volume", windows, replace(NONE, slices=1))
     found = {tuple(view[:, 0, 0].int().tolist()) for view in views}
     expected = [
         tuple(np.clip(np.arange(6) // windows + step, 0, 6 // windows - 1) * windows + np.arange(6) % windows)
@@ -108,15 +108,15 @@ def test_a_volume_moves_by_at_most_one_slice_and_its_windows_stay_together(windo
     assert found == {tuple(map(int, one)) for one in expected}
 
 
-def test_the_colours_of_a_picture_never_change_places():
-    planes = (60 + 25 * torch.arange(6, dtype=torch.uint8))[None, :, None, None].expand(60, 6, 32, 32)
-    views = batched_views(planes, range(60), "picture", strengths=replace(STRENGTHS["picture"], noise_chance=0.0))
+def test_the_colours_of_a_image_never_change_places():
+    channels = (60 + 25 * torch.arange(6, dtype=torch.uint8))[None, :, None, None].expand(60, 6, 32, 32)
+    views = batched_views(channels, range(60), "image", strengths=replace(STRENGTHS["image"], noise_chance=0.0))
     assert (views[:, :, 16, 16].diff(dim=1) > 0).all()
 
 
 def test_what_lies_beyond_the_case_is_black():
     white = torch.full((20, 1, 32, 32), 255, dtype=torch.uint8)
-    views = batched_views(white, range(20), "picture", strengths=replace(NONE, shift_share=0.5))
+    views = batched_views(white, range(20), "image", strengths=replace(NONE, shift_share=0.5))
     assert set(views.unique().tolist()) >= {0.0, 255.0}
     assert (views.flatten(1).min(dim=1).values == 0).float().mean() > 0.8
 
@@ -125,9 +125,7 @@ def test_a_blurred_point_has_the_shape_of_a_gaussian_and_keeps_its_sum():
     point = torch.zeros(1, 1, 15, 15, dtype=torch.uint8)
     point[0, 0, 7, 7] = 255
     point = point.expand(30, 1, 15, 15)
-    blurred = batched_views(
-        point, range(30), "picture", strengths=replace(NONE, blur_chance=1.0, blur_sigma=(1.0, 1.0))
-    )
+    blurred = batched_views(point, range(30), "image", strengths=replace(NONE, blur_chance=1.0, blur_sigma=(1.0, 1.0)))
     widths = {int((view[0, 7] > 0).sum()) for view in blurred}
     five = np.exp(-0.5 * np.arange(-2, 3) ** 2.0)
     three = five[1:4]
@@ -147,7 +145,7 @@ def test_noise_has_the_strength_that_was_asked_for():
     assert views.flatten(1).std(dim=1).numpy() == pytest.approx(np.full(40, 255 * 0.04), rel=0.06)
 
 
-def test_gamma_keeps_the_darkest_and_the_brightest_of_a_volume_and_black_and_white_of_a_picture():
+def test_gamma_keeps_the_darkest_and_the_brightest_of_a_volume_and_black_and_white_of_a_image():
     ramp = torch.linspace(40, 200, 64).round().to(torch.uint8).reshape(1, 1, 8, 8)
     bent = {
         kind: batched_views(ramp, [0], kind, strengths=replace(NONE, gamma_chance=1.0, gamma=(2.0, 2.0)))[0, 0]
@@ -155,7 +153,7 @@ def test_gamma_keeps_the_darkest_and_the_brightest_of_a_volume_and_black_and_whi
     }
     grey = ramp[0, 0].float()
     torch.testing.assert_close(bent["volume"], (40 + 160 * ((grey - 40) / 160) ** 2).round(), atol=1, rtol=0)
-    torch.testing.assert_close(bent["picture"], (255 * (grey / 255) ** 2).round(), atol=1, rtol=0)
+    torch.testing.assert_close(bent["image"], (255 * (grey / 255) ** 2).round(), atol=1, rtol=0)
 
 
 def moments(views):
@@ -176,11 +174,11 @@ def moments(views):
 def drawn_one_by_one(case, kind, count):
     if kind == "volume":
         return np.stack([training_view(case, seed, kind) for seed in range(count)]).astype(np.float32)
-    transforms, picture, views = _picture_transforms(), np.moveaxis(case, 0, -1).copy(), []
+    transforms, image, views = _image_transforms(), np.moveaxis(case, 0, -1).copy(), []
     for seed in range(count):
         # set_random_seed would give every step the same stream: flips with gamma and never without, half the noise
         transforms.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        views.append(np.moveaxis(transforms(image=picture)["image"], -1, 0))
+        views.append(np.moveaxis(transforms(image=image)["image"], -1, 0))
     return np.stack(views).astype(np.float32)
 
 
@@ -202,7 +200,7 @@ CHANGES = {
     "blur_chance": {},
     "noise_chance": {"noise_std": (0.03, 0.03)},
 }
-DECLARED = {"volume": (0.7, 0, 0.7, 0, 0.5), "picture": (0.5, 0.7, 0, 0.15, 0.15)}
+DECLARED = {"volume": (0.7, 0, 0.7, 0, 0.5), "image": (0.5, 0.7, 0, 0.15, 0.15)}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -224,7 +222,7 @@ def test_two_seeds_give_two_noises():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_disc_stays_a_disc_when_a_picture_that_is_not_square_is_turned(kind):
+def test_a_disc_stays_a_disc_when_a_image_that_is_not_square_is_turned(kind):
     y, x = np.mgrid[-20:20, -40:40] + 0.5
     disc = torch.from_numpy(np.where(x**2 + y**2 < 15**2, 255, 0).astype(np.uint8))[None, None].expand(10, 1, 40, 80)
     turned = batched_views(disc, range(10), kind, strengths=replace(NONE, degrees=60)).numpy()[:, 0]

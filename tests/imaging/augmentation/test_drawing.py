@@ -83,10 +83,10 @@ def test_noise_is_normal_with_a_spread_drawn_anew_up_to_the_one_asked_for():
     assert float(spreads.mean()) == pytest.approx(0.1, abs=0.015)
     within = ((views / spreads[:, None]).abs() < 1).float().mean()
     assert float(within) == pytest.approx(0.6827, abs=0.002)
-    planes = views.reshape(200, 2, -1)
-    assert abs(np.corrcoef(planes[0, 0], planes[0, 1])[0, 1]) < 0.06
+    channels = views.reshape(200, 2, -1)
+    assert abs(np.corrcoef(channels[0, 0], channels[0, 1])[0, 1]) < 0.06
 
 
-def test_an_even_picture_keeps_its_grey_value_when_contrast_is_drawn():
+def test_an_even_image_keeps_its_grey_value_when_contrast_is_drawn():
     even = torch.full((1, 8, 8), 0.4)
     assert torch.equal(drawn(TRANSFORMS["contrast"], even), even)

@@ -44,6 +44,6 @@ def _intensity(intensity):
     return [ScaleIntensityRanged("image", low, high, 0, 255, clip=True)]
 
 
-def as_planes(volume):
-    """Stack (1, X, Y, Z) as `Prepared.planes` does."""
+def as_channels(volume):
+    """Stack (1, X, Y, Z) as `Prepared.channels` does."""
     return volume[0].permute(2, 1, 0).flip(1, 2)

@@ -35,14 +35,14 @@ def test_noise_hardly_changes_the_perceptual_hash_and_another_image_does():
     assert distance(perceptual_hash(SMOOTH), perceptual_hash(SMOOTH[:, ::-1])) > 15
 
 
-def test_a_thumbnail_is_a_small_picture_of_the_middle_plane():
+def test_a_thumbnail_is_a_small_image_of_the_middle_channel():
     stack = np.stack(
         [np.zeros((200, 100), np.uint8)] * 2
         + [np.full((200, 100), 90, np.uint8)]
         + [np.zeros((200, 100), np.uint8)] * 2
     )
-    picture = Image.open(io.BytesIO(base64.b64decode(thumbnail(stack))))
-    assert picture.size == (48, 96) and set(np.asarray(picture).ravel()) == {90}
+    image = Image.open(io.BytesIO(base64.b64decode(thumbnail(stack))))
+    assert image.size == (48, 96) and set(np.asarray(image).ravel()) == {90}
 
 
 def test_file_names_of_the_demo_are_unique():

@@ -13,27 +13,27 @@ from pipeline.imaging.reading.scan import Header, Scan, Unreadable
 from pipeline.imaging.reading.volumes import read_header, read_scan
 from tests.conftest import save_nifti, shared
 from tests.imaging.phantoms import ORIENTATIONS, save_series, stored_as
-from tests.imaging.preparation.monai_twin import as_planes, volume_twin
+from tests.imaging.preparation.monai_twin import as_channels, volume_twin
 
 VOLUME = Geometry("volume", 32, 4, 3, (1.0, 1.0, 1.0), "pad", "percentile")
 SNUG = Geometry("volume", 16, 16, 1, (1.0, 1.0, 1.0), "pad", ((0.0, 100.0),))
-PICTURE = Geometry("picture", 32, 1, 1, None, "pad", "keep")
+IMAGE = Geometry("image", 32, 1, 1, None, "pad", "keep")
 
 
-def planes_of(file, geometry):
-    return Steps(geometry).prepare_file(file).planes
+def channels_of(file, geometry):
+    return Steps(geometry).prepare_file(file).channels
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_a_head_looks_the_same_however_it_was_stored_and_goes_back_to_its_own_grid(tmp_path, asymmetric, orientation):
     head = asymmetric.astype(np.int16)
-    reference = planes_of(save_nifti(tmp_path / "a.nii", head), SNUG)
+    reference = channels_of(save_nifti(tmp_path / "a.nii", head), SNUG)
     assert reference.shape == (16, 16, 16) and reference.dtype == np.uint8
     stored = stored_as(head, orientation)
     for scan in (save_nifti(tmp_path / "b.nii.gz", head, orientation), save_series(tmp_path / "s", head, orientation)):
         prepared = Steps(SNUG).prepare_file(scan)
-        np.testing.assert_array_equal(prepared.planes, reference)
-        back = prepared.placement.on_scan(prepared.planes.astype(np.float32)) * 100 / 255
+        np.testing.assert_array_equal(prepared.channels, reference)
+        back = prepared.placement.on_scan(prepared.channels.astype(np.float32)) * 100 / 255
         original = read_scan(scan)
         assert back.shape == original.voxels.shape[1:]
         np.testing.assert_allclose(back, original.voxels[0], atol=0.25)  # a grey level is 0.4
@@ -41,11 +41,11 @@ def test_a_head_looks_the_same_however_it_was_stored_and_goes_back_to_its_own_gr
     np.testing.assert_allclose(read_scan(tmp_path / "b.nii.gz").affine, stored.affine)
 
 
-def test_planes_show_the_front_up_the_right_side_left_and_the_top_last(tmp_path, asymmetric):
-    planes = planes_of(save_nifti(tmp_path / "a.nii", asymmetric), VOLUME).astype(float)
+def test_channels_show_the_front_up_the_right_side_left_and_the_top_last(tmp_path, asymmetric):
+    channels = channels_of(save_nifti(tmp_path / "a.nii", asymmetric), VOLUME).astype(float)
 
     def centre_of(low, high):
-        return [axis.mean() for axis in np.nonzero((planes >= low) & (planes <= high))]
+        return [axis.mean() for axis in np.nonzero((channels >= low) & (channels <= high))]
 
     scale = 255 / np.percentile(asymmetric, 99.5)
     right, front, top = (centre_of(v * scale * 0.95 - 1, min(v * scale * 1.05 + 1, 255)) for v in (40, 70, 100))
@@ -66,13 +66,13 @@ GEOMETRIES = {
 @pytest.mark.parametrize("name", GEOMETRIES)
 @pytest.mark.parametrize("kind", [np.int16, np.float32, np.uint8])
 @pytest.mark.parametrize("orientation", ["RAS", "PSL"])
-def test_stock_monai_transforms_give_the_same_planes_within_a_grey_level(tmp_path, name, kind, orientation):
+def test_stock_monai_transforms_give_the_same_channels_within_a_grey_level(tmp_path, name, kind, orientation):
     rng = np.random.default_rng(0)
     head = rng.gamma(2, 20, (21, 30, 17)).clip(0, 250)
     head[:4], head[:, :5] = 0, 0
     file = save_nifti(tmp_path / "a.nii.gz", head.astype(kind), orientation, (1.0, 1.5, 2.0))
-    ours = planes_of(file, GEOMETRIES[name])
-    theirs = as_planes(volume_twin(GEOMETRIES[name])({"image": str(file)})["image"]).numpy()
+    ours = channels_of(file, GEOMETRIES[name])
+    theirs = as_channels(volume_twin(GEOMETRIES[name])({"image": str(file)})["image"]).numpy()
     assert ours.max() > 100
     np.testing.assert_allclose(ours, theirs, atol=0.51)  # they do not round
 
@@ -81,18 +81,18 @@ def test_stock_monai_transforms_give_the_same_planes_within_a_grey_level(tmp_pat
 def test_monai_prepares_real_volumes_as_we_do(set_name):
     for file in sorted(shared(set_name).glob("*.nii.gz"))[:4]:
         geometry = replace(VOLUME, image_size=64, spacing=(2.5, 2.5, 4.0) if "ixi" in set_name else (0.8, 0.8, 3.0))
-        theirs = as_planes(volume_twin(geometry)({"image": str(file)})["image"]).numpy()
-        np.testing.assert_allclose(planes_of(file, geometry), theirs, atol=0.51)
+        theirs = as_channels(volume_twin(geometry)({"image": str(file)})["image"]).numpy()
+        np.testing.assert_allclose(channels_of(file, geometry), theirs, atol=0.51)
 
 
-def test_several_windows_are_planes_of_their_own():
+def test_several_windows_are_channels_of_their_own():
     geometry = replace(SNUG, channels=2, intensity=((0.0, 100.0), (50.0, 60.0)))
     voxels = np.tile(np.arange(16, dtype=np.int16)[:, None, None] * 10, (1, 1, 16, 16))
-    planes = prepare(scan_of(voxels), geometry).planes
-    assert planes.shape == (32, 16, 16)
+    channels = prepare(scan_of(voxels), geometry).channels
+    assert channels.shape == (32, 16, 16)
     for window, (low, high) in enumerate(geometry.intensity):
         expected = np.rint((np.arange(16) * 10.0 - low).clip(0, high - low) / (high - low) * 255)
-        np.testing.assert_array_equal(planes[window::2][3, 5], expected[::-1])
+        np.testing.assert_array_equal(channels[window::2][3, 5], expected[::-1])
 
 
 def scan_of(voxels, affine=None):
@@ -103,8 +103,8 @@ def scan_of(voxels, affine=None):
 def test_a_window_makes_black_and_white_of_its_limits():
     voxels = np.full((1, 32, 32, 12), -300, dtype=np.int16)
     voxels[0, :16] = 3000
-    planes = prepare(scan_of(voxels), replace(VOLUME, intensity=((-1000.0, 400.0),))).planes
-    assert set(np.unique(planes)) == {128, 255}
+    channels = prepare(scan_of(voxels), replace(VOLUME, intensity=((-1000.0, 400.0),))).channels
+    assert set(np.unique(channels)) == {128, 255}
 
 
 @pytest.mark.parametrize("orientation", ["RAS", "PSL", "ILP"])
@@ -118,9 +118,9 @@ def test_an_oblique_volume_shows_at_each_point_what_lies_there_in_space(orientat
     voxels = np.einsum("i,ij,jxyz->xyz", ramp, image.affine, index).astype(np.float32)
     geometry = Geometry("volume", 16, 12, 1, (1.7, 1.7, 3.0), "pad", ((0.0, 255.0),))
     prepared = prepare(scan_of(voxels[None], image.affine), geometry)
-    points = np.stack([*np.indices(prepared.planes.shape), np.ones(prepared.planes.shape)])
+    points = np.stack([*np.indices(prepared.channels.shape), np.ones(prepared.channels.shape)])
     truth = np.einsum("i,ij,jzrc->zrc", ramp, prepared.placement.scan_affine @ prepared.placement.to_scan, points)
-    np.testing.assert_allclose(prepared.planes, truth.clip(0, 255), atol=0.51)
+    np.testing.assert_allclose(prepared.channels, truth.clip(0, 255), atol=0.51)
 
 
 def test_a_tilted_gantry_is_straightened():
@@ -132,13 +132,15 @@ def test_a_tilted_gantry_is_straightened():
     affine = np.eye(4)
     affine[1, 2] = 0.5
     geometry = Geometry("volume", 48, 24, 1, (1.0, 1.0, 1.0), "pad", ((0.0, 100.0),))
-    straight = prepare(scan_of(upright[None]), geometry).planes.astype(float)
+    straight = prepare(scan_of(upright[None]), geometry).channels.astype(float)
     again = prepare(scan_of(tilted[None], affine), geometry)
-    share = [planes[planes.sum(axis=(1, 2)) > 0].mean() for planes in (straight, again.planes.astype(float))]
+    share = [channels[channels.sum(axis=(1, 2)) > 0].mean() for channels in (straight, again.channels.astype(float))]
     assert share[0] == pytest.approx(share[1], rel=0.1)
-    rows = [np.nonzero(plane.sum(axis=1) > 2000)[0] for plane in again.planes.astype(float) if plane.sum() > 1e5]
+    rows = [
+        np.nonzero(channel.sum(axis=1) > 2000)[0] for channel in again.channels.astype(float) if channel.sum() > 1e5
+    ]
     assert len({(int(found[0]), int(found[-1])) for found in rows[1:-1]}) <= 2  # all slices stand upright again
-    back = again.placement.on_scan(again.planes.astype(np.float32)) * 100 / 255
+    back = again.placement.on_scan(again.channels.astype(np.float32)) * 100 / 255
     assert np.abs(back - tilted).mean() < 3
 
 
@@ -147,36 +149,36 @@ def test_a_foreground_crop_centres_what_is_not_background():
     voxels[0, 2:12, 40:55, 30:50] = 500
     geometry = Geometry("volume", 32, 32, 1, (1.0, 1.0, 1.0), "pad", ((0.0, 500.0),), crop="foreground")
     prepared = prepare(scan_of(voxels), geometry)
-    filled = np.argwhere(prepared.planes > 128)
+    filled = np.argwhere(prepared.channels > 128)
     assert np.abs((filled.min(axis=0) + filled.max(axis=0)) / 2 - 15.5).max() <= 1
-    back = prepared.placement.on_scan(prepared.planes.astype(np.float32))
+    back = prepared.placement.on_scan(prepared.channels.astype(np.float32))
     np.testing.assert_array_equal(back > 128, voxels[0] > 250)
 
 
-def test_a_picture_is_padded_to_a_square_without_being_turned_and_goes_back(tmp_path):
+def test_a_image_is_padded_to_a_square_without_being_turned_and_goes_back(tmp_path):
     pixels = np.full((40, 80), 100, dtype=np.uint8)
     pixels[:, 60:] = 200
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    prepared = Steps(PICTURE).prepare_file(tmp_path / "a.png")
-    planes = prepared.planes
-    assert planes.shape == (1, 32, 32)
-    assert (planes[0, :7] == 0).all() and (planes[0, -7:] == 0).all()
-    assert planes[0, 16, 4] == 100 and planes[0, 16, 29] == 200
-    back = prepared.placement.on_scan(planes.astype(np.float32))[0]
+    prepared = Steps(IMAGE).prepare_file(tmp_path / "a.png")
+    channels = prepared.channels
+    assert channels.shape == (1, 32, 32)
+    assert (channels[0, :7] == 0).all() and (channels[0, -7:] == 0).all()
+    assert channels[0, 16, 4] == 100 and channels[0, 16, 29] == 200
+    back = prepared.placement.on_scan(channels.astype(np.float32))[0]
     assert back.shape == (40, 80) and np.abs(back - pixels)[3:-3, 3:-3].mean() < 3
 
 
 def test_stretching_fills_the_square(tmp_path):
     Image.fromarray(np.full((40, 80), 100, dtype=np.uint8) + np.arange(80, dtype=np.uint8)).save(tmp_path / "a.png")
-    assert (planes_of(tmp_path / "a.png", replace(PICTURE, fit="stretch")) >= 99).all()
+    assert (channels_of(tmp_path / "a.png", replace(IMAGE, fit="stretch")) >= 99).all()
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P"])
-def test_grey_pictures_of_every_mode_come_out_alike(tmp_path, mode):
+def test_grey_images_of_every_mode_come_out_alike(tmp_path, mode):
     grey = Image.fromarray(np.tile(np.arange(0, 256, 8, dtype=np.uint8), (32, 1)))
     grey.convert(mode).save(tmp_path / "a.png")
     for channels in (1, 3):
-        stored = planes_of(tmp_path / "a.png", replace(PICTURE, channels=channels))
+        stored = channels_of(tmp_path / "a.png", replace(IMAGE, channels=channels))
         assert stored.shape == (channels, 32, 32)
         assert np.abs(stored.astype(int) - np.asarray(grey)).max() <= 1
 
@@ -185,16 +187,16 @@ def test_colour_becomes_grey_by_luma(tmp_path):
     pixels = np.zeros((32, 32, 3), dtype=np.uint8)
     pixels[..., 1], pixels[0, 0] = 200, 0
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    planes = planes_of(tmp_path / "a.png", PICTURE)
-    assert (planes[0, 1:] == round(0.587 * 200)).all()
+    channels = channels_of(tmp_path / "a.png", IMAGE)
+    assert (channels[0, 1:] == round(0.587 * 200)).all()
 
 
 def test_one_case_never_depends_on_another_nor_on_the_scanners_scale(tmp_path, asymmetric):
     scan = read_scan(save_nifti(tmp_path / "a.nii", asymmetric))
-    first = prepare(scan, VOLUME).planes
+    first = prepare(scan, VOLUME).channels
     prepare(replace(scan, voxels=scan.voxels * 1e6), VOLUME)
-    np.testing.assert_array_equal(prepare(scan, VOLUME).planes, first)
-    np.testing.assert_array_equal(prepare(replace(scan, voxels=scan.voxels * 3), VOLUME).planes, first)
+    np.testing.assert_array_equal(prepare(scan, VOLUME).channels, first)
+    np.testing.assert_array_equal(prepare(replace(scan, voxels=scan.voxels * 3), VOLUME).channels, first)
 
 
 def test_a_scan_is_left_as_it_was(tmp_path, asymmetric):
@@ -204,10 +206,10 @@ def test_a_scan_is_left_as_it_was(tmp_path, asymmetric):
     np.testing.assert_array_equal(scan.voxels, before)
 
 
-def test_a_picture_among_volumes_is_refused(tmp_path):
+def test_a_image_among_volumes_is_refused(tmp_path):
     Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "a.png")
     with pytest.raises(Unreadable, match="not a volume"):
-        planes_of(tmp_path / "a.png", VOLUME)
+        channels_of(tmp_path / "a.png", VOLUME)
 
 
 def test_steps_and_placements_survive_json(tmp_path, asymmetric):
@@ -231,9 +233,9 @@ def test_points_beyond_the_scan_are_black_and_those_inside_interpolate():
 SETS = {
     "hippocampus3d": ("*.nii.gz", 157, replace(VOLUME, spacing=(1.5, 1.5, 3.0))),
     "ixi_t1_2mm": ("*.nii.gz", 10, replace(VOLUME, spacing=(7.0, 7.0, 12.0))),
-    "wbc_two_source": ("dataset*/*.png", 400, replace(PICTURE, channels=3)),
-    "covid_ct": ("Images/**/*.*", 746, PICTURE),
-    "luna_slices": ("*.png", 125, PICTURE),
+    "wbc_two_source": ("dataset*/*.png", 400, replace(IMAGE, channels=3)),
+    "covid_ct": ("Images/**/*.*", 746, IMAGE),
+    "luna_slices": ("*.png", 125, IMAGE),
 }
 
 
@@ -243,8 +245,8 @@ def test_every_scan_of_the_real_sets_is_prepared(name):
     files = sorted(shared(name).glob(pattern))
     assert len(files) == count
     for file in files:
-        planes = planes_of(file, geometry)
-        assert planes.shape == (geometry.stored_channels, 32, 32) and planes.max() > planes.min()
+        channels = channels_of(file, geometry)
+        assert channels.shape == (geometry.stored_channels, 32, 32) and channels.max() > channels.min()
 
 
 def test_every_file_of_the_zoo_is_prepared_or_refused_with_the_reason():
@@ -254,8 +256,8 @@ def test_every_file_of_the_zoo_is_prepared_or_refused_with_the_reason():
     for file in files:
         try:
             header = read_header(file)
-            steps = Steps(replace(VOLUME if header.is_volume else PICTURE, intensity="percentile"))
-            assert steps.prepare_file(file).planes.any()
+            steps = Steps(replace(VOLUME if header.is_volume else IMAGE, intensity="percentile"))
+            assert steps.prepare_file(file).channels.any()
             reasons["prepared"] += 1
         except Unreadable as refused:
             reasons[refused.finding.check] += 1

@@ -130,7 +130,7 @@ def test_a_gantry_tilt_is_kept_in_the_affine_and_told(tmp_path, head):
     assert abs(np.dot(scan.affine[:3, 1], scan.affine[:3, 2])) > 0.2
 
 
-def test_a_picture_without_frames_keeps_rows_columns_and_units(tmp_path):
+def test_a_image_without_frames_keeps_rows_columns_and_units(tmp_path):
     pixels = np.arange(12, dtype=np.uint16).reshape(3, 4)
     scan = read_scan(save(data_set(pixels, Modality="DX", ImagerPixelSpacing=[0.2, 0.1]), tmp_path / "x.dcm"))
     np.testing.assert_array_equal(scan.voxels[0], pixels)
@@ -200,12 +200,12 @@ def test_a_compression_without_a_free_decoder_is_refused_with_its_name():
         read_scan(Path(get_testdata_file("JPGExtended.dcm", download=False)))
 
 
-def test_a_film_of_pictures_is_refused_or_reduced_as_asked(tmp_path):
+def test_a_thumbnail_of_images_is_refused_or_reduced_as_asked(tmp_path):
     frames = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     fields = data_set(frames[0], Modality="US")
     fields.PixelData, fields.NumberOfFrames = frames.tobytes(), 2
-    file = save(fields, tmp_path / "film.dcm")
-    with pytest.raises(Unreadable, match="2 volumes or pictures"):
+    file = save(fields, tmp_path / "thumbnail.dcm")
+    with pytest.raises(Unreadable, match="2 volumes or images"):
         read_scan(file)
     np.testing.assert_array_equal(read_scan(file, Policy(frames="first")).voxels[0], frames[0])
     np.testing.assert_allclose(read_scan(file, Policy(frames="mean")).voxels[0], frames.mean(0))

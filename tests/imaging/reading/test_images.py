@@ -9,7 +9,7 @@ from tests.conftest import shared
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("LA", 1), ("1", 1), ("RGB", 3), ("RGBA", 4), ("P", 3)])
 @pytest.mark.parametrize("ending", ["png", "tif"])
-def test_a_picture_of_any_mode_keeps_its_rows_and_columns(tmp_path, mode, channels, ending):
+def test_a_image_of_any_mode_keeps_its_rows_and_columns(tmp_path, mode, channels, ending):
     pixels = np.zeros((5, 9), dtype=np.uint8)
     pixels[0, 8] = 255  # top right
     Image.fromarray(pixels).convert(mode).save(tmp_path / f"a.{ending}")
@@ -27,7 +27,7 @@ def test_cmyk_jpeg_becomes_rgb(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["png", "tif"])
-def test_a_16_bit_picture_keeps_its_values(tmp_path, ending):
+def test_a_16_bit_image_keeps_its_values(tmp_path, ending):
     Image.fromarray(np.array([[0, 40000]], dtype=np.uint16)).save(tmp_path / f"a.{ending}")
     assert read_scan(tmp_path / f"a.{ending}").voxels.max() == 40000
     assert read_header(tmp_path / f"a.{ending}").bits == 16
@@ -52,14 +52,14 @@ def test_the_way_up_that_a_camera_noted_is_applied(tmp_path):
 def test_several_pages_are_refused_or_reduced_as_asked(tmp_path):
     pages = [Image.fromarray(np.full((4, 4), value, dtype=np.uint8) + np.eye(4, dtype=np.uint8)) for value in (10, 30)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
-    with pytest.raises(Unreadable, match="2 volumes or pictures"):
+    with pytest.raises(Unreadable, match="2 volumes or images"):
         read_scan(tmp_path / "a.tif")
     assert read_scan(tmp_path / "a.tif", Policy(frames="first")).voxels.max() == 11
     assert read_scan(tmp_path / "a.tif", Policy(frames="mean")).voxels.max() == 21
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "tif"])
-def test_a_truncated_picture_is_refused(tmp_path, ending):
+def test_a_truncated_image_is_refused(tmp_path, ending):
     file = tmp_path / f"a.{ending}"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)).save(file)
     file.write_bytes(file.read_bytes()[: file.stat().st_size * 2 // 3])
@@ -83,16 +83,16 @@ def test_a_flipped_bit_in_a_png_is_noticed_or_changes_no_pixel(tmp_path):
         np.testing.assert_array_equal(voxels, clean)
 
 
-def test_a_huge_picture_is_refused_before_it_takes_memory(tmp_path):
+def test_a_huge_image_is_refused_before_it_takes_memory(tmp_path):
     Image.new("1", (30_000, 30_000)).save(tmp_path / "a.png")
     with pytest.raises(Unreadable, match="too large"):
         read_scan(tmp_path / "a.png")
 
 
-def test_real_pictures_are_read_as_pillow_shows_them():
+def test_real_images_are_read_as_pillow_shows_them():
     files = sorted((shared("covid_ct") / "Images").rglob("*.*g"))[::40]
     for file in files:
-        with Image.open(file) as picture:
-            shown = np.asarray(picture.convert("RGB"))
+        with Image.open(file) as image:
+            shown = np.asarray(image.convert("RGB"))
         ours = read_scan(file).voxels
         np.testing.assert_array_equal(np.broadcast_to(ours[:3], (3, *ours.shape[1:])), np.moveaxis(shown, -1, 0))

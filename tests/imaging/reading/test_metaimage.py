@@ -42,7 +42,7 @@ def test_a_truncated_volume_is_refused(tmp_path, ending):
         read_scan(tmp_path / f"a{ending}")
 
 
-def test_a_picture_keeps_its_rows_and_colours(tmp_path):
+def test_a_image_keeps_its_rows_and_colours(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (5, 9, 3), dtype=np.uint8)
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(pixels, isVector=True), str(tmp_path / "a.mha"))
     scan = read_scan(tmp_path / "a.mha")
@@ -50,7 +50,7 @@ def test_a_picture_keeps_its_rows_and_colours(tmp_path):
     assert scan.header.shape == (5, 9) and scan.header.channels == 3
 
 
-def test_a_film_of_volumes_is_refused_or_reduced_as_asked(tmp_path):
+def test_a_thumbnail_of_volumes_is_refused_or_reduced_as_asked(tmp_path):
     frames = np.random.default_rng(0).integers(0, 255, (2, 3, 4, 5)).astype(np.int16)
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(frames, isVector=False), str(tmp_path / "a.nrrd"))
     with pytest.raises(Unreadable, match="2 volumes"):

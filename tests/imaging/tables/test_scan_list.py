@@ -29,12 +29,12 @@ def test_a_folder_gives_every_scan_below_it_and_every_file_that_is_none_so_that_
     assert read_scan(found[0].file).voxels.shape == read_scan(found[1].file).voxels.shape
 
 
-def test_a_dicom_series_is_one_scan_to_a_model_of_volumes_and_many_to_one_of_pictures(folder):
+def test_a_dicom_series_is_one_scan_to_a_model_of_volumes_and_many_to_one_of_images(folder):
     series = folder / "deep" / "series"
     assert [(scan.name, scan.file) for scan in list_scans(series, "volume")] == [("series", series)]
-    assert len(list_scans(series, "picture")) == 10
+    assert len(list_scans(series, "image")) == 10
     save(data_set(np.zeros((4, 4), dtype=np.uint16)), series.parent / "lone")  # a file without an ending
-    assert list_scans(series.parent, "picture")[0].name == "lone"
+    assert list_scans(series.parent, "image")[0].name == "lone"
 
 
 def test_a_file_is_itself_whether_it_can_be_read_or_not(folder):
@@ -46,7 +46,7 @@ def test_a_file_is_itself_whether_it_can_be_read_or_not(folder):
 def test_a_table_names_its_scans_relative_to_itself_and_what_is_known_of_them(tmp_path, image):
     rows = {image: ["x/a.png", "b.png"], "case_id": ["1", "2"], "site": ["north", ""], "label": ["ill", "well"]}
     pd.DataFrame(rows).to_csv(tmp_path / "list.csv", index=False)
-    first, second = list_scans(tmp_path / "list.csv", "picture")
+    first, second = list_scans(tmp_path / "list.csv", "image")
     assert first.file == tmp_path / "x" / "a.png" and first.name == "x/a.png"
     assert first.known == {"case": "1", "site": "north", "label": "ill"} and second.known["site"] == ""
 
@@ -54,7 +54,7 @@ def test_a_table_names_its_scans_relative_to_itself_and_what_is_known_of_them(tm
 def test_a_folder_with_a_cohort_table_is_that_table(tmp_path):
     Image.fromarray(np.zeros((4, 4), dtype=np.uint8)).save(tmp_path / "other.png")
     pd.DataFrame({"image": ["a.png"], "patient_id": ["p"]}).to_csv(tmp_path / "cohort.csv", index=False)
-    assert [(scan.name, scan.known) for scan in list_scans(tmp_path, "picture")] == [("a.png", {"patient": "p"})]
+    assert [(scan.name, scan.known) for scan in list_scans(tmp_path, "image")] == [("a.png", {"patient": "p"})]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_table_without_images_is_refused_with_what_it_needs(tmp_path, content,
     if content is not None:
         (tmp_path / "list.csv").write_text(content)
     with pytest.raises(BadTable, match=told):
-        list_scans(tmp_path / "list.csv", "picture")
+        list_scans(tmp_path / "list.csv", "image")
 
 
 def test_an_empty_folder_and_a_table_that_is_no_text_are_refused(tmp_path):

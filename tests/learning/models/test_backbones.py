@@ -297,11 +297,11 @@ def test_the_features_of_earlier_blocks_are_their_class_tokens():
 @torch.no_grad()
 def test_a_classifier_stores_tokens_as_it_stores_maps():
     network = Classifier("test_vit", 3, 2, pooled_stages=3).eval()
-    planes = torch.randint(0, 256, (2, 6, 48, 48))
+    channels = torch.randint(0, 256, (2, 6, 48, 48))
     for boundary in range(len(network.encoder.stages)):
-        stored = network.activations(planes, last=boundary)
+        stored = network.activations(channels, last=boundary)
         halved = Activations(*(part.half().float() for part in (stored.maps, stored.pooled)))
-        torch.testing.assert_close(network.judge(halved, boundary), network(planes), rtol=1e-2, atol=1e-2)
+        torch.testing.assert_close(network.evaluate(halved, boundary), network(channels), rtol=1e-2, atol=1e-2)
 
 
 @torch.no_grad()

@@ -11,10 +11,10 @@ def network(in_channels=3, n_classes=2):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("planes", "in_channels"), [(1, 1), (3, 3), (12, 3)])
-def test_pictures_and_volumes_of_any_size_go_through_one_network(planes, in_channels):
+@pytest.mark.parametrize(("channels", "in_channels"), [(1, 1), (3, 3), (12, 3)])
+def test_images_and_volumes_of_any_size_go_through_one_network(channels, in_channels):
     for size in (32, 64):
-        assert network(in_channels, 4)(torch.randint(0, 255, (2, planes, size, size))).shape == (2, 4)
+        assert network(in_channels, 4)(torch.randint(0, 255, (2, channels, size, size))).shape == (2, 4)
 
 
 @torch.no_grad()

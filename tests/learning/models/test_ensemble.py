@@ -8,7 +8,7 @@ from pipeline.learning.models.ensemble import Ensemble, network_from
 from tests.conftest import TINY_ENCODER
 
 ONE = {"encoder": TINY_ENCODER, "in_channels": 3, "n_classes": 3, "mean": [0.5], "std": [0.5]}
-PLANES = torch.randint(0, 256, (2, 6, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+CHANNELS = torch.randint(0, 256, (2, 6, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
 def trained(count, **more):
@@ -28,8 +28,8 @@ def ensemble_of(members, **more):
 @torch.inference_mode()
 def test_the_logits_of_an_ensemble_are_the_mean_of_its_members_logits_rounded_once():
     members = trained(3)
-    logits = torch.stack([member(PLANES) for member in members])
-    found = ensemble_of(members)(PLANES)
+    logits = torch.stack([member(CHANNELS) for member in members])
+    found = ensemble_of(members)(CHANNELS)
     assert found.dtype == torch.float32 and logits.std(dim=0).min() > 1e-3
     assert torch.equal(found, torch.from_numpy(logits.double().numpy().mean(axis=0)).float())
 
@@ -37,13 +37,13 @@ def test_the_logits_of_an_ensemble_are_the_mean_of_its_members_logits_rounded_on
 @torch.inference_mode()
 def test_the_order_of_members_changes_no_bit():
     members = trained(3)
-    assert torch.equal(ensemble_of(members)(PLANES), ensemble_of(members[::-1])(PLANES))
+    assert torch.equal(ensemble_of(members)(CHANNELS), ensemble_of(members[::-1])(CHANNELS))
 
 
 @torch.inference_mode()
 def test_an_ensemble_of_one_is_that_one():
     [member] = trained(1)
-    assert torch.equal(ensemble_of([member])(PLANES), member(PLANES))
+    assert torch.equal(ensemble_of([member])(CHANNELS), member(CHANNELS))
 
 
 @torch.inference_mode()
@@ -56,13 +56,13 @@ def test_every_member_takes_the_values_of_a_site_that_it_knows():
     network = Ensemble([ONE | knows, ONE])
     network.load_state_dict(state_of_members([member.state_dict() for member in members]))
     inference(network)
-    before = network(PLANES)
+    before = network(CHANNELS)
     network.at("north")
     members[0].at("north")
-    expected = (members[0](PLANES).double() + members[1](PLANES).double()) / 2
-    assert torch.equal(network(PLANES), expected.float()) and not torch.allclose(network(PLANES), before)
+    expected = (members[0](CHANNELS).double() + members[1](CHANNELS).double()) / 2
+    assert torch.equal(network(CHANNELS), expected.float()) and not torch.allclose(network(CHANNELS), before)
     network.at("elsewhere")
-    assert torch.equal(network(PLANES), before)
+    assert torch.equal(network(CHANNELS), before)
 
 
 def test_a_network_is_an_ensemble_where_members_are_named():

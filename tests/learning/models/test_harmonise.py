@@ -19,7 +19,7 @@ from pipeline.learning.models.harmonise import PERCENTILES, Harmoniser, landmark
 from tests.conftest import shared
 
 METHODS = tuple(PERCENTILES)
-PLANES = arrays.arrays(np.uint8, (2, 3, 6, 5), elements=st.integers(0, 255))
+CHANNELS = arrays.arrays(np.uint8, (2, 3, 6, 5), elements=st.integers(0, 255))
 
 
 def heads(count=4, gain=9.0):
@@ -36,14 +36,14 @@ def fitted(method, cases, groups=1, strength=1.0):
     return Harmoniser(PERCENTILES[method], standard_scale(marks, method).tolist(), strength)
 
 
-def through(harmoniser, planes):
-    return harmoniser(torch.tensor(np.array(planes))[None])[0].numpy()
+def through(harmoniser, channels):
+    return harmoniser(torch.tensor(np.array(channels))[None])[0].numpy()
 
 
 @settings(max_examples=60, deadline=None)
-@given(PLANES, st.sampled_from(METHODS), st.sampled_from([1, 3]))
-def test_landmarks_are_numpys_percentiles_of_what_is_above_the_lowest_value(planes, method, groups):
-    for case in planes:
+@given(CHANNELS, st.sampled_from(METHODS), st.sampled_from([1, 3]))
+def test_landmarks_are_numpys_percentiles_of_what_is_above_the_lowest_value(channels, method, groups):
+    for case in channels:
         found = landmarks(case, PERCENTILES[method], groups)
         for group, marks in enumerate(found):
             values = case[group::groups]
@@ -106,12 +106,12 @@ def test_a_cohort_of_one_kind_stays_as_it_is(method):
 
 
 @settings(max_examples=150, deadline=None)
-@given(PLANES, PLANES, st.sampled_from(METHODS), st.sampled_from([1, 3]), st.floats(0, 1))
-def test_order_never_changes_whatever_the_case(training, planes, method, groups, strength):
+@given(CHANNELS, CHANNELS, st.sampled_from(METHODS), st.sampled_from([1, 3]), st.floats(0, 1))
+def test_order_never_changes_whatever_the_case(training, channels, method, groups, strength):
     training[:, :groups, 0, 0], training[:, :groups, 0, 1:] = 0, np.arange(1, 5)  # they have some width
-    mapped = fitted(method, training, groups, strength)(torch.tensor(planes)).numpy()
+    mapped = fitted(method, training, groups, strength)(torch.tensor(channels)).numpy()
     assert np.isfinite(mapped).all() and mapped.min() >= 0 and mapped.max() <= 255
-    for before, after in zip(planes, mapped, strict=True):
+    for before, after in zip(channels, mapped, strict=True):
         for group in range(groups):
             values, result = before[group::groups], after[group::groups]
             order = np.argsort(values, axis=None, kind="stable")
@@ -156,21 +156,21 @@ def test_a_case_gets_the_same_to_the_bit_in_any_batch_and_type(method):
 
 def test_without_strength_nothing_changes_to_the_bit_and_half_of_it_goes_half_the_way():
     cases = heads()
-    planes = torch.tensor(cases[0])[None]
-    fractions = planes + 0.3
+    channels = torch.tensor(cases[0])[None]
+    fractions = channels + 0.3
     assert torch.equal(fitted("nyul", cases, strength=0.0)(fractions), fractions)
-    whole, half = fitted("nyul", cases)(planes), fitted("nyul", cases, strength=0.5)(planes)
-    assert (whole - planes).abs().max() > 10
-    torch.testing.assert_close(half, (planes + whole) / 2, rtol=0, atol=1e-4)
+    whole, half = fitted("nyul", cases)(channels), fitted("nyul", cases, strength=0.5)(channels)
+    assert (whole - channels).abs().max() > 10
+    torch.testing.assert_close(half, (channels + whole) / 2, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("values", [(0, 0), (77, 77), (255, 255), (0, 90), (40, 255)])
 def test_a_case_of_one_or_two_grey_values_comes_back_as_it_is(method, values):
-    planes = np.full((6, 8, 8), values[0], dtype=np.uint8)
-    planes[:, 4:] = values[1]
+    channels = np.full((6, 8, 8), values[0], dtype=np.uint8)
+    channels[:, 4:] = values[1]
     for strength in (0.3, 1.0):
-        np.testing.assert_array_equal(through(fitted(method, heads(), strength=strength), planes), planes)
+        np.testing.assert_array_equal(through(fitted(method, heads(), strength=strength), channels), channels)
 
 
 def test_landmarks_that_coincide_take_the_last_of_the_standard_ones():

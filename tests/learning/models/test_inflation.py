@@ -99,7 +99,7 @@ def test_what_cannot_be_inflated_is_refused(name):
         inflate(build_encoder(name, 3))
 
 
-def test_a_picture_is_refused_by_an_encoder_of_volumes():
+def test_a_image_is_refused_by_an_encoder_of_volumes():
     with pytest.raises(ValueError, match=r"takes volumes \(N, C, D, H, W\), not \(2, 3, 64, 64\)"):
         inflate(build_encoder("test_resnet", 3))(torch.randn(2, 3, 64, 64))
 

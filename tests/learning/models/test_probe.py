@@ -99,7 +99,7 @@ def test_no_case_out_of_fold_was_seen_in_another_image_of_its_patient():
     assert log_loss(labels, softmax(logits, axis=1)) > 0.65
 
 
-def test_balanced_classes_leave_the_prevalence_in_the_forecasts_out_of_fold():
+def test_balanced_classes_leave_the_prevalence_in_the_predictions_out_of_fold():
     features, labels = blobs(300, 5, 2, 1.0)
     keep = np.flatnonzero((labels == 0) | (np.arange(300) < 60))
     logits = out_of_fold_logits(features[keep], labels[keep], keep.astype(str), 2, True, 0)

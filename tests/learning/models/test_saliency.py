@@ -28,9 +28,9 @@ def blob_network(deepest=0.0):
 
 
 def volume(slices=5, place=3):
-    planes = torch.full((1, slices, 48, 48), 20, dtype=torch.uint8)
-    planes[:, place, *BLOB] = 250
-    return planes
+    channels = torch.full((1, slices, 48, 48), 20, dtype=torch.uint8)
+    channels[:, place, *BLOB] = 250
+    return channels
 
 
 @pytest.mark.parametrize(("method", "least"), [("gradcam", 0.7), ("occlusion", 0.5)])
@@ -59,29 +59,29 @@ def test_where_nothing_speaks_for_a_class_the_map_is_zero_and_says_so():
 
 def test_tokens_have_no_place_in_the_image_so_parts_of_it_are_hidden_instead():
     network = Classifier("vit_tiny_patch16_224", in_channels=3, n_classes=2, pooled_stages=1).eval()
-    planes = torch.randint(0, 255, (1, 3, 64, 64), dtype=torch.uint8)
+    channels = torch.randint(0, 255, (1, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
         network.head.weight.copy_(torch.randn_like(network.head.weight))
-    assert saliency(network, planes, asked=1).method in ("occlusion", "none")
+    assert saliency(network, channels, asked=1).method in ("occlusion", "none")
 
 
 def test_a_volume_that_is_seen_whole_has_a_map_of_every_slice():
     network = Classifier(TINY_ENCODER, in_channels=1, n_classes=2, filter_depth=3).eval()
-    planes = torch.randint(0, 255, (1, 6, 64, 64), dtype=torch.uint8)
-    found = saliency(network, planes, asked=0)
+    channels = torch.randint(0, 255, (1, 6, 64, 64), dtype=torch.uint8)
+    found = saliency(network, channels, asked=0)
     if found.method == "none":
-        found = saliency(network, planes, asked=1)
+        found = saliency(network, channels, asked=1)
     assert found.method == "gradcam" and found.maps.shape == (6, 64, 64)
     assert found.attention.shape == (6,) and found.attention.sum() == pytest.approx(1)
     assert found.attention == pytest.approx(found.maps.sum(axis=(1, 2)) / found.maps.sum(), abs=1e-5)
 
 
 def test_looking_leaves_the_network_as_it_was():
-    network, planes = blob_network(), volume()
-    before = network(planes)
+    network, channels = blob_network(), volume()
+    before = network(channels)
     for method in ("gradcam", "occlusion"):
-        saliency(network, planes, asked=1, method=method)
-    torch.testing.assert_close(network(planes), before)
+        saliency(network, channels, asked=1, method=method)
+    torch.testing.assert_close(network(channels), before)
     assert all(not module._forward_hooks and not module._backward_hooks for module in network.modules())
     assert all(value.grad is None for value in network.parameters())
 

@@ -27,7 +27,7 @@ def model_kind(model):
     return "features" if "centre" in model.of_site.names else "normalisation"
 
 
-def planes(seed=0):
+def channels(seed=0):
     return torch.randint(0, 255, (1, 6, 64, 64), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
 
 
@@ -41,13 +41,13 @@ def test_a_site_takes_its_own_values_and_any_other_those_of_the_unknown():
 
 
 @pytest.mark.parametrize(("per_site", "by"), [("features", 0.5), ("normalisation", 0.3)])
-def test_the_logits_follow_the_site_whatever_was_judged_before(per_site, by):
+def test_the_logits_follow_the_site_whatever_was_evaluated_before(per_site, by):
     model = network(per_site)
     shifted(model, "b", by)
-    plain = network(per_site)(planes())
+    plain = network(per_site)(channels())
     for site, moved in (("b", True), ("a", False), ("b", True), (None, False)):
         model.at(site)
-        assert torch.allclose(model(planes()), plain, atol=1e-6) != moved
+        assert torch.allclose(model(channels()), plain, atol=1e-6) != moved
 
 
 @pytest.mark.parametrize("per_site", ["features", "normalisation"])
@@ -57,7 +57,7 @@ def test_values_of_sites_are_saved_with_the_network(per_site):
     other.load_state_dict(copy.deepcopy(model.state_dict()))
     model.at("b")
     other.at("b")
-    assert torch.equal(model(planes()), other(planes()))
+    assert torch.equal(model(channels()), other(channels()))
 
 
 def test_a_network_that_is_the_same_everywhere_saves_nothing_for_sites():
@@ -76,7 +76,7 @@ def test_a_probe_on_frozen_features_is_the_network_at_each_site(per_site):
     shifted(model, "a", 0.4)
     shifted(model, "b", -0.2)
     first = len(model.encoder.stages)
-    cases = [(site, planes(number)) for number, site in enumerate(["a", "b", "moon"])]
+    cases = [(site, channels(number)) for number, site in enumerate(["a", "b", "moon"])]
     todo = [Case(str(number), site, lambda case=case: case) for number, (site, case) in enumerate(cases)]
     maps, pooled = frozen_views(model, todo, first)
     features = mean_features(model, maps[0], pooled[0], first)

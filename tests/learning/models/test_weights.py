@@ -262,11 +262,11 @@ def test_a_pretrained_network_scales_its_input_as_its_weights_were_trained(tmp_p
     torch.save(state, tmp_path / "w.pt")
     network, provenance = pretrained_network("test_resnet", str(tmp_path / "w.pt"), None, 3, colour, 2)
     assert network.mean.numel() == network.std.numel() == values
-    planes = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
+    channels = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
     mean, std = (torch.tensor(one).view(-1, 1, 1) for one in preprocessing_of("test_resnet"))
     mean, std = (mean, std) if colour else (mean.mean(), std.mean())
-    expected = build_encoder("test_resnet", 3, state, 2).eval()((planes / 255 - mean) / std)
-    found = network.features(network.activations(planes))[:, 0]
+    expected = build_encoder("test_resnet", 3, state, 2).eval()((channels / 255 - mean) / std)
+    found = network.features(network.activations(channels))[:, 0]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert provenance.source == "file w.pt"
 
@@ -274,9 +274,9 @@ def test_a_pretrained_network_scales_its_input_as_its_weights_were_trained(tmp_p
 @torch.no_grad()
 def test_a_pretrained_network_with_deep_filters_sees_a_volume_as_one_instance():
     network, _ = pretrained_network("test_resnet", "none", None, 1, False, 2, filter_depth=3)
-    planes = torch.randint(0, 256, (2, 5, 48, 48), dtype=torch.uint8)
-    assert network.instances(planes).shape == (2, 1, 5, 48, 48)
-    assert network.features(network.activations(planes)).shape == (2, 1, network.encoder.width)
+    channels = torch.randint(0, 256, (2, 5, 48, 48), dtype=torch.uint8)
+    assert network.instances(channels).shape == (2, 1, 5, 48, 48)
+    assert network.features(network.activations(channels)).shape == (2, 1, network.encoder.width)
 
 
 def test_a_pretrained_network_of_no_encoder_or_of_anothers_weights_is_refused(tmp_path):

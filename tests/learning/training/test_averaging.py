@@ -27,12 +27,12 @@ def test_the_moving_average_is_torchs_with_the_decay_that_warms_up():
 
 
 def test_a_soup_takes_what_does_no_harm_and_leaves_what_does():
-    judge = lambda values: float((values["w"] - 1).square().sum())  # noqa: E731
+    evaluate = lambda values: float((values["w"] - 1).square().sum())  # noqa: E731
     good, opposite, bad = ({"w": torch.tensor([value])} for value in (0.5, 1.6, 9.0))
-    candidates = [(judge(values), values) for values in (bad, good, opposite)]
-    soup = greedy_soup(candidates, judge)
+    candidates = [(evaluate(values), values) for values in (bad, good, opposite)]
+    soup = greedy_soup(candidates, evaluate)
     assert torch.equal(soup["w"], mean_of([good, opposite])["w"])
-    assert judge(soup) < min(loss for loss, _ in candidates)
+    assert evaluate(soup) < min(loss for loss, _ in candidates)
 
 
 def test_a_soup_of_one_is_that_one():

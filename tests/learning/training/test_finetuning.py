@@ -8,19 +8,19 @@ import torch
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.probe import parts
 from pipeline.learning.training.cases import FrozenCases, WholeCases
-from pipeline.learning.training.finetuning import PARTS, Labelled, Setting, forecast, out_of_fold_losses, train
-from pipeline.learning.training.frozen import Case, begins_with, frozen_views
+from pipeline.learning.training.finetuning import PARTS, Labelled, Setting, out_of_fold_losses, prediction, train
+from pipeline.learning.training.frozen import Case, frozen_views, prefix_fingerprint
 from pipeline.learning.training.loop import make_accelerator
 from pipeline.learning.training.recipe import Recipe
-from pipeline.learning.training.strategies import LADDER, STRATEGIES, ladder_of
-from pipeline.stages.finetune.activation_cache import Shelf
+from pipeline.learning.training.strategies import SEARCH, STRATEGIES, search_of
+from pipeline.stages.finetune.activation_cache import ActivationCache
 from tests.conftest import TINY_ENCODER
 
 RECIPE = Recipe(1, epochs=3, patience=3, batch_size=8, learning_rate=1e-3, rate_decay=0.5, weight_decay=0.0, rank=2)
 N = 36
 
 
-def pictures(n=N, seed=0, brightness=120.0):
+def images(n=N, seed=0, brightness=120.0):
     """Bright squares against dark ones."""
     draws = torch.Generator().manual_seed(seed)
     shift = brightness * (torch.arange(n) % 2).view(-1, 1, 1, 1)
@@ -36,21 +36,23 @@ def network(encoder=TINY_ENCODER, n_classes=2):
     return Classifier(encoder, 3, n_classes, pooled_stages=2).eval()
 
 
-def labelled(model, planes=None, targets=None, first=None):
-    planes = pictures() if planes is None else planes
-    targets = one_hot(len(planes)) if targets is None else targets
+def labelled(model, channels=None, targets=None, first=None):
+    channels = images() if channels is None else channels
+    targets = one_hot(len(channels)) if targets is None else targets
     first = len(model.encoder.stages) - 1 if first is None else first
-    todo = [Case(str(row), "", lambda row=row: planes[row][None]) for row in range(len(planes))]
+    todo = [Case(str(row), "", lambda row=row: channels[row][None]) for row in range(len(channels))]
     frozen = FrozenCases(*frozen_views(model, todo, first), targets, first)
 
     def prepare(some):
         found = model.activations(some, last=0)
         return found.maps, found.pooled
 
-    whole = WholeCases(planes.__getitem__, prepare, lambda some, seeds: some.float(), targets)
-    rest, inner = np.arange(0, len(planes) - 8), np.arange(len(planes) - 8, len(planes))
+    whole = WholeCases(channels.__getitem__, prepare, lambda some, seeds: some.float(), targets)
+    rest, validation = np.arange(0, len(channels) - 8), np.arange(len(channels) - 8, len(channels))
     patients = np.arange(len(rest)).astype(str)
-    return Labelled(frozen.some(rest), frozen.some(inner), patients, lambda: (whole.some(rest), whole.some(inner)))
+    return Labelled(
+        frozen.some(rest), frozen.some(validation), patients, lambda: (whole.some(rest), whole.some(validation))
+    )
 
 
 def setting(**changes):
@@ -59,7 +61,7 @@ def setting(**changes):
 
 
 def accuracy(model, cases):
-    return float((forecast(model, cases).argmax(dim=1) == cases.targets.argmax(dim=1)).float().mean())
+    return float((prediction(model, cases).argmax(dim=1) == cases.targets.argmax(dim=1)).float().mean())
 
 
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "lora"])
@@ -67,13 +69,13 @@ def test_every_strategy_learns_what_is_easy_and_its_network_comes_back_from_its_
     model = network()
     cases = labelled(model)
     trained = train(model, STRATEGIES[name], cases, setting())
-    assert accuracy(model, cases.inner) == 1
+    assert accuracy(model, cases.validation) == 1
     assert (len(trained.curve) > 1) == STRATEGIES[name].trains
     again = Classifier(TINY_ENCODER, 3, 2, pooled_stages=2, **trained.head).eval()
     again.load_state_dict(model.state_dict())
-    planes = pictures(4, seed=9).float()
+    channels = images(4, seed=9).float()
     with torch.inference_mode():
-        assert torch.equal(again(planes), model(planes))
+        assert torch.equal(again(channels), model(channels))
 
 
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "lora"])
@@ -81,7 +83,9 @@ def test_a_strategy_trains_the_stages_that_its_name_says_and_no_other(name):
     model = network()
     before = copy.deepcopy(model.encoder.state_dict())
     cases = labelled(model, brightness_of(5.0))
-    own = dataclasses.replace(cases, inner=cases.train, whole=lambda: (cases.whole()[0],) * 2)  # where it must gain
+    own = dataclasses.replace(
+        cases, validation=cases.train, whole=lambda: (cases.whole()[0],) * 2
+    )  # where it must gain
     train(model, STRATEGIES[name], own, setting(epochs=8, patience=8))
     moved = {
         int(key.split(".")[1])
@@ -96,7 +100,7 @@ def test_a_strategy_trains_the_stages_that_its_name_says_and_no_other(name):
 
 
 def brightness_of(amount):
-    return pictures(brightness=amount)
+    return images(brightness=amount)
 
 
 def test_a_transformer_learns_by_low_rank_updates_and_a_convolutional_network_is_refused():
@@ -113,53 +117,53 @@ def test_a_transformer_learns_by_low_rank_updates_and_a_convolutional_network_is
 
 def test_logits_speak_of_the_prevalence_of_the_training_cases():
     """On features that say nothing, both ways of evening out classes end at the share of the rare class."""
-    planes = pictures(200, brightness=0.0)
+    channels = images(200, brightness=0.0)
     targets = torch.eye(2)[(torch.arange(200) % 10 == 0).long()]
     for balance in ("balanced", "sampling", "none"):
         model = network()
-        cases = labelled(model, planes, targets)
+        cases = labelled(model, channels, targets)
         train(model, STRATEGIES["probe"], cases, setting(class_weights=balance))
-        share = float(forecast(model, cases.train).softmax(dim=1)[:, 1].mean())
+        share = float(prediction(model, cases.train).softmax(dim=1)[:, 1].mean())
         assert share == pytest.approx(0.1, abs=0.05), balance
 
 
 def test_grades_and_findings_are_learned_too():
-    planes = torch.cat([pictures(30, seed, brightness) // 2 for seed, brightness in ((0, 0), (1, 100), (2, 150))])
-    levels = (planes.float().mean(dim=(1, 2, 3)) > torch.tensor([[35.0], [55.0]])).sum(dim=0)
+    channels = torch.cat([images(30, seed, brightness) // 2 for seed, brightness in ((0, 0), (1, 100), (2, 150))])
+    levels = (channels.float().mean(dim=(1, 2, 3)) > torch.tensor([[35.0], [55.0]])).sum(dim=0)
     order = torch.from_numpy(np.random.default_rng(0).permutation(90))
     model = network(n_classes=3)
-    cases = labelled(model, planes[order], torch.eye(3)[levels[order]])
+    cases = labelled(model, channels[order], torch.eye(3)[levels[order]])
     trained = train(model, STRATEGIES["lp_ft"], cases, setting(task="ordinal"))
-    assert trained.head["head"] == "ordinal" and accuracy(model, cases.inner) > 0.8
-    torch.testing.assert_close(forecast(model, cases.inner).exp().sum(dim=1), torch.ones(8))
+    assert trained.head["head"] == "ordinal" and accuracy(model, cases.validation) > 0.8
+    torch.testing.assert_close(prediction(model, cases.validation).exp().sum(dim=1), torch.ones(8))
 
     findings = torch.stack([(levels > 0).float(), (levels > 1).float(), torch.arange(90) % 2], dim=1)[order]
     findings[::3, 0] = float("nan")
     model = network(n_classes=3)
-    cases = labelled(model, planes[order], findings)
+    cases = labelled(model, channels[order], findings)
     train(model, STRATEGIES["lp_ft"], cases, setting(task="multilabel"))
-    known = ~cases.inner.targets[:, :2].isnan()
-    right = (forecast(model, cases.inner)[:, :2] > 0).float() == cases.inner.targets[:, :2]
+    known = ~cases.validation.targets[:, :2].isnan()
+    right = (prediction(model, cases.validation)[:, :2] > 0).float() == cases.validation.targets[:, :2]
     assert right[known].float().mean() > 0.8
 
 
 def test_losses_out_of_fold_are_those_of_models_that_did_not_see_the_patient():
     """Each patient has three equal images under a random label: a model that saw one knows the others."""
-    planes = pictures(24, brightness=0.0).repeat_interleave(3, dim=0)
+    channels = images(24, brightness=0.0).repeat_interleave(3, dim=0)
     targets = torch.eye(2)[torch.randint(2, (24,), generator=torch.Generator().manual_seed(3)).repeat_interleave(3)]
     model = network()
-    cases = labelled(model, planes, targets)
+    cases = labelled(model, channels, targets)
     known = dataclasses.replace(cases, patients=np.arange(24).repeat(3)[: len(cases.patients)].astype(str))
     honest, _ = out_of_fold_losses(model, STRATEGIES["knn"], known, setting())
     leaking, _ = out_of_fold_losses(model, STRATEGIES["knn"], cases, setting())
     assert leaking.mean() < 0.5 < np.log(2) - 0.1 < honest.mean()
 
 
-def test_a_model_whose_first_stages_were_trained_is_judged_on_images_and_not_on_what_these_stages_made_before():
+def test_a_model_whose_first_stages_were_trained_is_evaluated_on_images_and_not_on_what_these_stages_made_before():
     model = network()
-    planes = brightness_of(5.0)
-    cases = labelled(model, planes)
-    own = dataclasses.replace(cases, inner=cases.train, whole=lambda: (cases.whole()[0],) * 2)
+    channels = brightness_of(5.0)
+    cases = labelled(model, channels)
+    own = dataclasses.replace(cases, validation=cases.train, whole=lambda: (cases.whole()[0],) * 2)
     how = setting(epochs=4, patience=4)
     losses, epochs = out_of_fold_losses(model, STRATEGIES["full"], own, how)
     assert epochs > 0
@@ -168,7 +172,7 @@ def test_a_model_whose_first_stages_were_trained_is_judged_on_images_and_not_on_
         train(alone, STRATEGIES["full"], own.without(rest), how)
         with torch.inference_mode():
             expected = torch.nn.functional.cross_entropy(
-                alone(planes[held].float()), one_hot()[held].argmax(dim=1), reduction="none"
+                alone(channels[held].float()), one_hot()[held].argmax(dim=1), reduction="none"
             )
         np.testing.assert_allclose(losses[held], expected, atol=1e-4)
 
@@ -180,47 +184,47 @@ def test_the_network_that_recipes_are_tried_on_stays_what_it_is():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_the_ladder_leaves_out_what_would_be_the_same_training_and_what_may_not_be_trained():
-    assert ladder_of(RECIPE, 5, frozen=False) == ["knn", "probe", "last_stage", "full"]  # one stage: lp_ft is the same
-    assert ladder_of(dataclasses.replace(RECIPE, trainable_stages=5), 5, False) == [
+def test_the_search_leaves_out_what_would_be_the_same_training_and_what_may_not_be_trained():
+    assert search_of(RECIPE, 5, frozen=False) == ["knn", "probe", "last_stage", "full"]  # one stage: lp_ft is the same
+    assert search_of(dataclasses.replace(RECIPE, trainable_stages=5), 5, False) == [
         "knn",
         "probe",
         "last_stage",
         "lp_ft",
     ]
-    assert ladder_of(RECIPE, 5, frozen=True) == ["knn", "probe"]
+    assert search_of(RECIPE, 5, frozen=True) == ["knn", "probe"]
 
 
-def test_the_ladder_is_made_of_strategies_from_cheap_to_dear():
-    stages = [STRATEGIES[name].recipe(RECIPE, 5).trainable_stages for name in LADDER]
-    assert stages == sorted(stages) and LADDER[0] == "knn"
+def test_the_search_is_made_of_strategies_from_cheap_to_dear():
+    stages = [STRATEGIES[name].recipe(RECIPE, 5).trainable_stages for name in SEARCH]
+    assert stages == sorted(stages) and SEARCH[0] == "knn"
 
 
 def test_what_comes_before_the_boundary_has_a_name_and_what_comes_after_does_not_change_it():
     model = network()
     last = len(model.encoder.stages) - 1
-    name = begins_with(model, last)
+    name = prefix_fingerprint(model, last)
     with torch.no_grad():
         model.head.weight.add_(1)
         model.centre.add_(1)
         next(model.encoder.stages[last].parameters()).add_(1)
-    assert begins_with(model, last) == name
+    assert prefix_fingerprint(model, last) == name
     with torch.no_grad():
         next(model.encoder.stages[0].parameters()).add_(1)
-    assert begins_with(model, last) != name != begins_with(network(), last - 1)
+    assert prefix_fingerprint(model, last) != name != prefix_fingerprint(network(), last - 1)
 
 
 def test_activations_that_are_kept_are_those_that_are_computed(tmp_path):
-    model, planes, drawn = network(), pictures(4), []
+    model, channels, drawn = network(), images(4), []
 
     def case(row):
         def draw():
             drawn.append(row)
-            return planes[row][None]
+            return channels[row][None]
 
         return Case(str(row), "", draw)
 
-    shelf = Shelf(tmp_path, "key", 10**9)
+    shelf = ActivationCache(tmp_path, "key", 10**9)
     first, second = (frozen_views(model, [case(row) for row in range(4)], 2, shelf) for _ in range(2))
     plain = frozen_views(model, [case(row) for row in range(4)], 2)
     assert drawn == [0, 1, 2, 3] * 2

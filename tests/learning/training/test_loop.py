@@ -21,11 +21,11 @@ RECIPE = Recipe(2, epochs=6, patience=6, batch_size=8, learning_rate=1e-2, rate_
 
 def task(n=24, seed=0):
     """Bright squares against dark ones, seen through the frozen stages."""
-    labels, planes = torch.arange(n) % 2, unfrozen(n, seed)
+    labels, channels = torch.arange(n) % 2, unfrozen(n, seed)
     torch.manual_seed(1)
     network = Classifier(TINY_ENCODER, 3, 2).eval()
     with torch.no_grad():
-        frozen = network.activations(planes, last=len(network.encoder.stages) - 2)
+        frozen = network.activations(channels, last=len(network.encoder.stages) - 2)
     maps, pooled = frozen.maps.half(), frozen.pooled.half()
     first = len(network.encoder.stages) - 2
     return network, FrozenCases(torch.stack([maps, maps]), torch.stack([pooled, pooled]), torch.eye(2)[labels], first)
@@ -34,11 +34,11 @@ def task(n=24, seed=0):
 def deep_task(n=12):
     """Bright volumes against dark ones, seen through the frozen stages of an inflated encoder."""
     labels = torch.arange(n) % 2
-    planes = torch.rand(n, 5, 32, 32, generator=torch.Generator().manual_seed(0)) * 60
+    channels = torch.rand(n, 5, 32, 32, generator=torch.Generator().manual_seed(0)) * 60
     torch.manual_seed(1)
     network = Classifier(TINY_ENCODER, 1, 2, filter_depth=3).eval()
     with torch.no_grad():
-        frozen = network.activations(planes + 120 * labels.view(-1, 1, 1, 1), last=len(network.encoder.stages) - 2)
+        frozen = network.activations(channels + 120 * labels.view(-1, 1, 1, 1), last=len(network.encoder.stages) - 2)
     first = len(network.encoder.stages) - 2
     return network, FrozenCases(frozen.maps.half()[None], frozen.pooled.half()[None], torch.eye(2)[labels], first)
 
@@ -69,10 +69,10 @@ def trained(recipe=RECIPE, seed=0):
     return network, curve
 
 
-def test_training_lowers_the_inner_loss_and_keeps_the_best_epoch():
+def test_training_lowers_the_validation_loss_and_keeps_the_best_epoch():
     _, curve = trained()
-    best = min(curve, key=lambda epoch: epoch.inner_loss)
-    assert best.inner_loss < curve[0].inner_loss - 0.05
+    best = min(curve, key=lambda epoch: epoch.validation_loss)
+    assert best.validation_loss < curve[0].validation_loss - 0.05
     assert [epoch for epoch in curve if epoch.best][-1] == best
 
 
@@ -82,7 +82,7 @@ def test_an_inflated_encoder_trains_from_stored_volumes():
     kernels = [value.clone() for value in network.encoder.stages[-1].parameters()]
     recipe = dataclasses.replace(RECIPE, epochs=20, patience=20)
     curve = fit(network, cases, cases, recipe, make_accelerator("cpu"), 0)
-    assert min(epoch.inner_loss for epoch in curve) < curve[0].inner_loss / 2
+    assert min(epoch.validation_loss for epoch in curve) < curve[0].validation_loss / 2
     assert not any(map(torch.equal, kernels, network.encoder.stages[-1].parameters()))
 
 
@@ -117,7 +117,7 @@ def test_a_network_that_begins_with_nothing_learns_statistics_from_its_batches_w
                 not torch.equal(value, after.encoder.state_dict()[name])
             )
     assert all(moved[True]) and not any(moved[False])
-    assert min(epoch.inner_loss for epoch in curve) < curve[0].inner_loss
+    assert min(epoch.validation_loss for epoch in curve) < curve[0].validation_loss
     assert not any(module.training for module in after.modules())
 
 
@@ -144,10 +144,10 @@ def test_where_no_epoch_beats_the_probe_the_probe_stays():
     start = copy.deepcopy(network.state_dict())
     wrong = dataclasses.replace(
         cases, targets=1 - cases.targets
-    )  # what is learned on these is wrong for the inner cases
+    )  # what is learned on these is wrong for the validation cases
     curve = fit(network, wrong, cases, RECIPE, make_accelerator("cpu"), 0)
     assert [epoch.epoch for epoch in curve if epoch.best] == [0]
-    assert curve[-1].inner_loss > curve[0].inner_loss
+    assert curve[-1].validation_loss > curve[0].validation_loss
     assert all(torch.equal(value, start[name]) for name, value in network.state_dict().items())
 
 
@@ -175,9 +175,9 @@ def test_the_head_learns_fastest_and_each_stage_below_it_slower():
 
 def test_a_loss_that_is_not_finite_stops_the_training_with_the_parameter():
     network, cases = task()
-    spoiled = dataclasses.replace(cases, maps=torch.full_like(cases.maps, float("inf")))
+    corrupted = dataclasses.replace(cases, maps=torch.full_like(cases.maps, float("inf")))
     with pytest.raises(FloatingPointError, match="learning_rate"):
-        fit(network, spoiled, cases, RECIPE, make_accelerator("cpu"), 0)
+        fit(network, corrupted, cases, RECIPE, make_accelerator("cpu"), 0)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_classes_are_drawn_as_often_as_each_other_where_sampling_is_asked_for():
     assert abs(float((rows < 4).float().mean()) - 0.5) < 0.1
 
 
-def test_the_average_of_the_last_steps_is_judged_and_kept_where_it_is_asked_for():
+def test_the_average_of_the_last_steps_is_evaluated_and_kept_where_it_is_asked_for():
     plain, _ = trained()
     averaged, curve = trained(dataclasses.replace(RECIPE, average="ema"))
     assert any(
@@ -331,20 +331,20 @@ def test_the_average_of_the_last_steps_is_judged_and_kept_where_it_is_asked_for(
     kept = [epoch for epoch in curve if epoch.best][-1]
     logits = averaged(unfrozen()).detach()
     assert float(torch.nn.functional.cross_entropy(logits, cases.targets.argmax(dim=1))) == pytest.approx(
-        kept.inner_loss, abs=2e-3
+        kept.validation_loss, abs=2e-3
     )
 
 
-def test_a_soup_is_at_least_as_good_on_the_inner_cases_as_its_best_epoch():
+def test_a_soup_is_at_least_as_good_on_the_validation_cases_as_its_best_epoch():
     network, curve = trained(dataclasses.replace(RECIPE, average="soup"))
     labels = torch.arange(24) % 2
     loss = float(torch.nn.functional.cross_entropy(network(unfrozen()).detach(), labels))
-    assert loss <= min(epoch.inner_loss for epoch in curve) + 2e-3
+    assert loss <= min(epoch.validation_loss for epoch in curve) + 2e-3
 
 
 def test_an_encoder_trained_from_its_first_stage_takes_images_and_new_views_of_them():
     network, _ = task()
-    planes, labels = unfrozen().byte(), torch.arange(24) % 2
+    channels, labels = unfrozen().byte(), torch.arange(24) % 2
     seeds = []
 
     def augment(some, drawn):
@@ -355,12 +355,12 @@ def test_an_encoder_trained_from_its_first_stage_takes_images_and_new_views_of_t
         found = network.activations(some, last=0)
         return found.maps, found.pooled
 
-    whole = WholeCases(planes.__getitem__, prepare, augment, torch.eye(2)[labels])
+    whole = WholeCases(channels.__getitem__, prepare, augment, torch.eye(2)[labels])
     stem = next(network.encoder.stages[0].parameters()).clone()
     recipe = dataclasses.replace(RECIPE, trainable_stages=len(network.encoder.stages), epochs=3)
     curve = fit(network, whole, whole, recipe, make_accelerator("cpu"), 0)
     assert not torch.equal(stem, next(network.encoder.stages[0].parameters()))
-    assert min(epoch.inner_loss for epoch in curve) < curve[0].inner_loss
+    assert min(epoch.validation_loss for epoch in curve) < curve[0].validation_loss
     assert len(set(seeds)) > 60  # every case of every epoch has a view of its own
 
 

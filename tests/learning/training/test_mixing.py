@@ -46,6 +46,6 @@ def test_what_is_not_known_of_one_case_is_not_known_of_the_blend():
     assert found.isnan().sum() >= 3
 
 
-def test_tokens_are_no_picture_to_cut_boxes_from():
+def test_tokens_are_no_image_to_cut_boxes_from():
     with pytest.raises(ValueError, match="take mixup"):
         mixed(torch.rand(2, 1, 3, 17, 1), torch.zeros(2, 1, 0), torch.eye(2), "cutmix", 1.0, np.random.default_rng(0))

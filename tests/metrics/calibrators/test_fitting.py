@@ -41,7 +41,7 @@ def overconfident(n, temperature, n_classes=3, seed=0):
 
 
 def overconfident_of_two(n, temperature=2.0, seed=0):
-    """p ~ U(0, 1), y ~ Bernoulli(p), and the forecast's logit is T logit p."""
+    """p ~ U(0, 1), y ~ Bernoulli(p), and the prediction's logit is T logit p."""
     rng = np.random.default_rng(seed)
     p = rng.random(n)
     return np.stack([np.zeros(n), temperature * logit(p)], axis=1), (rng.random(n) < p).astype(int)
@@ -255,7 +255,7 @@ def test_a_map_of_two_classes_keeps_the_order_of_cases(method):
 
 
 @pytest.mark.parametrize("method", ["temperature", "platt", "beta"])
-def test_forecasts_that_are_all_wrong_are_not_turned_around(method):
+def test_predictions_that_are_all_wrong_are_not_turned_around(method):
     logits, labels = overconfident_of_two(300)
     found = fit(method, logits, 1 - labels).apply(np.array([[0.0, -3.0], [0.0, 3.0]]))[:, 1]
     assert found[0] < found[1] < found[0] + 0.2

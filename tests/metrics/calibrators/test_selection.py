@@ -31,7 +31,7 @@ def several_labels(n, seed=0):
 
 
 @pytest.mark.parametrize("method", ["temperature", "platt", "beta", "auto"])
-def test_no_case_is_judged_by_its_own_fit(method):
+def test_no_case_is_evaluated_by_its_own_fit(method):
     """Changing every label of a fold changes nothing in that fold's own map, nor in which one is chosen for it."""
     logits, labels = of_two(300, intercept=1.0)
     folds, patients = np.repeat(FOLDS, 100), names(300)
@@ -91,8 +91,8 @@ def test_no_more_parameters_are_taken_than_the_data_ask_for(slope, intercept, ex
 def test_beta_is_chosen_where_both_ends_are_bent_differently():
     rng = np.random.default_rng(0)
     margins = rng.normal(size=6000) * 3
-    forecast = log_softmax(np.stack([np.zeros(6000), margins], axis=1), axis=1)
-    labels = (rng.random(6000) < expit(2.5 * forecast[:, 1] - 0.3 * forecast[:, 0])).astype(int)
+    prediction = log_softmax(np.stack([np.zeros(6000), margins], axis=1), axis=1)
+    labels = (rng.random(6000) < expit(2.5 * prediction[:, 1] - 0.3 * prediction[:, 0])).astype(int)
     assert choose(np.stack([np.zeros(6000), margins], axis=1), labels, names(6000), names(6000)).method == "beta"
 
 

@@ -18,7 +18,7 @@ def logit(p):
 
 
 def drawn(n=300, intercept=0.0, slope=1.0, seed=0):
-    """Forecasts p of events that happen with logit = intercept + slope * logit p."""
+    """Predictions p of events that happen with logit = intercept + slope * logit p."""
     rng = np.random.default_rng(seed)
     scores = 2 * rng.normal(size=n)
     events = rng.random(n) < 1 / (1 + np.exp(-intercept - slope * scores))
@@ -74,7 +74,7 @@ def test_permuting_the_classes_permutes_the_update():
     assert renamed.slope == pytest.approx(found.slope)
 
 
-def test_ten_cases_of_one_class_with_sure_forecasts_give_a_moderate_update():
+def test_ten_cases_of_one_class_with_sure_predictions_give_a_moderate_update():
     probabilities = both_ways(np.full(10, 1 - 1e-12))
     for truth in (0, 1):
         for update in updating.UPDATES:
@@ -133,7 +133,7 @@ def test_the_gain_is_paired_and_the_columns_are_as_declared():
     before = table.loc[table["update"] == "none", "log_loss"].iloc[0]
     assert table["gain"].tolist() == pytest.approx((before - table["log_loss"]).tolist())
     assert len(table) == 1 + 2 * len(updating.UPDATES)
-    assert set(table["judged"]) == {180}
+    assert set(table["evaluated"]) == {180}
 
 
 def test_the_same_seed_gives_the_same_curve_and_the_order_of_patients_names_alone_matters():
@@ -155,7 +155,7 @@ def test_images_of_a_patient_stand_on_one_side_together(monkeypatch):
 
     monkeypatch.setattr(updating, "fit_recalibration", counted)
     curve((probabilities, labels, patients), [5, 10])
-    assert set(seen) == {20, 40, 80}  # two sizes that fit, and the patients beyond the largest that judge
+    assert set(seen) == {20, 40, 80}  # two sizes that fit, and the patients beyond the largest that evaluate
 
 
 def test_a_size_that_leaves_too_few_patients_is_left_out():
@@ -169,8 +169,8 @@ def test_labels_that_stand_by_themselves_have_a_curve_each():
     a, b = drawn(120, -1, 1, 1), drawn(120, 0, 0.5, 2)
     labels = np.stack([a[1], b[1]], axis=1).astype(float)
     labels[:20, 1] = np.nan
-    forecasts = np.stack([a[0][:, 1], b[0][:, 1]], axis=1)
-    table = curve((forecasts, labels, a[2]), [20], classes=("first", "second"))
+    predictions = np.stack([a[0][:, 1], b[0][:, 1]], axis=1)
+    table = curve((predictions, labels, a[2]), [20], classes=("first", "second"))
     alone = curve((b[0][20:], b[1][20:], b[2][20:]), [20])
     second = table[table["class"] == "second"].drop(columns="class").reset_index(drop=True)
     assert set(table["class"]) == {"first", "second"}

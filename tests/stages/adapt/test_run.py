@@ -1,4 +1,4 @@
-"""adapt and finetune with every method: nothing at strength 0, nothing of what is judged, no site without another."""
+"""adapt and finetune with every method: no effect at strength 0, no access to evaluated cases."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.stages.test_stages import refusal, run
 WITHOUT_LABELS = ("simclr", "vicreg", "byol", "masked")
 TERMS = ("coral", "mmd", "dann", "mcc")
 FITTED = ("adabn", "adabn_per_site", "nyul", "histogram", "combat")
-LADDER = ["adabn", "nyul", "combat", "coral", "simclr"]
+SEARCH = ["adabn", "nyul", "combat", "coral", "simclr"]
 
 
 @pytest.fixture
@@ -68,12 +68,12 @@ def test_every_method_at_strength_zero_is_no_adaptation_to_the_bit(sites, method
 
 
 @pytest.mark.parametrize("method", WITHOUT_LABELS)
-def test_learning_without_labels_moves_the_encoder_the_same_way_twice_and_never_by_what_is_judged(sites, method):
+def test_learning_without_labels_moves_the_encoder_the_same_way_twice_and_never_by_what_is_evaluated(sites, method):
     sites(adapt__method=method, adapt__learning_rate=0.01, adapt__epochs=2)
     run("cohort", "preprocess", "split", "adapt --fold 0")
     record, before = paths.read_json(paths.adaptation("0")), paths.adapted_encoder("0").read_bytes()
     assert record["curve"][0]["epoch"] == 0 and len(record["curve"]) > 1
-    plant_markers("held_out", "locked", "inner")
+    plant_markers("held_out", "test", "validation")
     run("adapt --fold 0")
     assert paths.adapted_encoder("0").read_bytes() == before
     assert not list((paths.SCRATCH / "adapt").iterdir())
@@ -149,18 +149,18 @@ def test_a_term_changes_the_training_by_the_unlabelled_cases_alone(sites, method
     assert not curve.equals(pd.read_csv(paths.history("0")))
 
 
-def test_a_term_never_sees_what_is_judged_unless_told_to(sites):
+def test_a_term_never_sees_what_is_evaluated_unless_told_to(sites):
     changes = dict(adapt__method="coral", adapt__strength=50.0, finetune__epochs=2, finetune__learning_rate=0.003)
     sites(**changes)
     run("cohort", "preprocess", "split", "adapt --fold 0", "finetune --fold 0")
     before = paths.history("0").read_bytes()
-    plant_markers("held_out", "locked")
+    plant_markers("held_out", "test")
     run("finetune --fold 0")
     assert paths.history("0").read_bytes() == before
-    sites(**changes, adapt__target="judged")
+    sites(**changes, adapt__target="evaluated")
     run("adapt --fold 0", "finetune --fold 0")
     assert paths.history("0").read_bytes() != before
-    assert paths.read_json(paths.adaptation("0"))["judged_seen"]
+    assert paths.read_json(paths.adaptation("0"))["evaluated_seen"]
 
 
 @pytest.mark.parametrize(
@@ -182,11 +182,11 @@ def test_a_term_without_unlabelled_cases_is_refused_with_the_cure(project, capsy
 
 
 @pytest.mark.parametrize("method", [*FITTED, "auto"])
-def test_a_marker_in_every_judged_image_changes_nothing_that_is_fitted(sites, method):
-    sites(adapt__method=method, adapt__ladder=LADDER)
+def test_a_marker_in_every_evaluated_image_changes_nothing_that_is_fitted(sites, method):
+    sites(adapt__method=method, adapt__candidates=SEARCH)
     run("cohort", "preprocess", "split", "adapt --fold 0")
     before = artefacts()
-    plant_markers("held_out", "locked", "inner")
+    plant_markers("held_out", "test", "validation")
     run("adapt --fold 0")
     assert artefacts() == before
     if method != "auto":  # which may well choose to change nothing
@@ -197,28 +197,28 @@ def test_a_marker_in_every_judged_image_changes_nothing_that_is_fitted(sites, me
         assert artefacts() != before
 
 
-def test_the_ladder_is_climbed_and_every_rung_forecasts_what_is_judged(sites):
-    sites(adapt__method="auto", adapt__ladder=LADDER)
+def test_the_search_is_searched_and_every_candidate_predictions_what_is_evaluated(sites):
+    sites(adapt__method="auto", adapt__candidates=SEARCH)
     run("cohort", "preprocess", "split", "adapt --fold 0", "finetune --fold 0")
     record = paths.read_json(paths.adaptation("0"))
-    steps = record["ladder"]
-    assert [step["method"] for step in steps] == ["none", *LADDER]
+    steps = record["search"]
+    assert [step["method"] for step in steps] == ["none", *SEARCH]
     assert record["asked"] == "auto" and record["method"] == [step["method"] for step in steps if step["kept"]][-1]
     assert all(step["why"].startswith("left out") or step["source_loss"] > 0 for step in steps)
-    table = pd.read_csv(paths.ladder("0"))
-    judged = pd.read_csv(paths.split("0")).query("role in ['held_out', 'locked']")
+    table = pd.read_csv(paths.search("0"))
+    evaluated = pd.read_csv(paths.split("0")).query("role in ['held_out', 'test']")
     measured = [step["method"] for step in steps if not step["why"].startswith("left out")]
     assert len(measured) >= 4
-    for rung in measured:
-        assert sorted(table.loc[table["rung"] == rung, "case"]) == sorted(judged["case"])
+    for candidate in measured:
+        assert sorted(table.loc[table["candidate"] == candidate, "case"]) == sorted(evaluated["case"])
     assert table.filter(like="logit_").notna().all(axis=None)
     assert paths.predictions("0").exists()
 
 
-def test_without_a_target_the_ladder_looks_at_the_source_alone(sites):
-    sites(adapt__method="auto", adapt__ladder=["adabn", "coral"], adapt__target="none")
+def test_without_a_target_the_search_looks_at_the_source_alone(sites):
+    sites(adapt__method="auto", adapt__candidates=["adabn", "coral"], adapt__target="none")
     run("cohort", "preprocess", "split", "adapt --fold final")
-    _, adabn, coral = paths.read_json(paths.adaptation("final"))["ladder"]
+    _, adabn, coral = paths.read_json(paths.adaptation("final"))["search"]
     assert adabn["information_maximisation"] is None and "no target images" in adabn["why"]
     assert "needs unlabelled cases" in coral["why"] and not coral["kept"]
 
@@ -245,17 +245,17 @@ def test_the_released_model_carries_all_that_adaptation_put_around_the_encoder(
         *(f"{stage} --fold {fold}" for fold in "012" for stage in ("adapt", "finetune")),
     )
     run("adapt --fold final", "finetune --fold final", "calibrate", "release")
-    judged = pd.read_csv(paths.PREDICTIONS).query("scope == 'external'").set_index("case")["probability_1"]
-    scans = [f"data/raw/clinic/{name}" for name in names_of(capsys, judged.index)]
+    evaluated = pd.read_csv(paths.PREDICTIONS).query("scope == 'external'").set_index("case")["probability_1"]
+    scans = [f"data/raw/clinic/{name}" for name in names_of(capsys, evaluated.index)]
 
     def predicted(*options):
         bundle = str(paths.bundle("demo_lesion_classification"))
         assert main(["predict", bundle, *scans, "--out", "out.csv", *options]) == 0
         return pd.read_csv(root / "out.csv")["ill"]
 
-    assert np.allclose(predicted(*(["--site", site] if site else [])), judged, atol=1e-5)
+    assert np.allclose(predicted(*(["--site", site] if site else [])), evaluated, atol=1e-5)
     if site:
-        assert not np.allclose(predicted(), judged, atol=1e-5)
+        assert not np.allclose(predicted(), evaluated, atol=1e-5)
         assert main(["predict", str(paths.bundle("demo_lesion_classification")), scans[0], "--site", "moon"]) == 1
         assert "no site of this model" in capsys.readouterr().err
 
@@ -304,7 +304,7 @@ def test_a_three_dimensional_encoder_of_slabs_is_refused_with_the_cure(sites, ca
     assert "set preprocess.instances to isotropic" in refusal(capsys, "adapt --fold 0")
 
 
-def test_a_ladder_without_a_first_rung_is_refused_with_the_reason(sites, capsys):
+def test_a_search_without_a_first_candidate_is_refused_with_the_reason(sites, capsys):
     sites(adapt__method="auto")
     run("cohort", "preprocess", "split")
     split = pd.read_csv(paths.split("0"), keep_default_na=False)

@@ -5,14 +5,21 @@ from scipy.special import log_softmax
 from scipy.stats import kendalltau
 from sklearn.metrics import roc_auc_score
 
-from pipeline.stages.calibrate.candidates import BETTER, RUNGS, judge_rungs, judge_validators, kendall_tau, true_losses
+from pipeline.stages.calibrate.candidates import (
+    BETTER,
+    CANDIDATES,
+    evaluate_candidates,
+    evaluate_validators,
+    kendall_tau,
+    true_losses,
+)
 
 SKILL = {"none": 0.5, "adabn": 2.0, "coral": 1.2}
 DRAWS = (300, 0.95, 0)
 LOWER_IS_BETTER = ("source_loss", "deep_embedded_validation")
 
 
-def forecasts(patients=60, folds=("0", "1"), skill=SKILL, seed=0):
+def predictions(patients=60, folds=("0", "1"), skill=SKILL, seed=0):
     """Two cases a patient; the more skill, the more the logits follow the label."""
     rng = np.random.default_rng(seed)
     numbers = np.repeat(np.arange(patients), 2)
@@ -26,23 +33,23 @@ def forecasts(patients=60, folds=("0", "1"), skill=SKILL, seed=0):
         }
     )
     tables = []
-    for rung, strength in skill.items():
+    for candidate, strength in skill.items():
         evidence = strength * (2 * labels - 1) + rng.normal(size=len(labels))
-        tables.append(cases.assign(rung=rung, logit_0=-evidence / 2, logit_1=evidence / 2))
+        tables.append(cases.assign(candidate=candidate, logit_0=-evidence / 2, logit_1=evidence / 2))
     return pd.concat(tables, ignore_index=True)
 
 
-def row_of(table, rung):
-    return table.set_index("rung").loc[rung]
+def row_of(table, candidate):
+    return table.set_index("candidate").loc[candidate]
 
 
-def test_each_rung_has_the_figures_of_its_own_logits_whatever_the_order_of_the_rows():
-    rows = forecasts()
-    table = judge_rungs(rows.sample(frac=1, random_state=3), {"0": "adabn", "1": "coral"}, *DRAWS)
-    assert table.columns.tolist() == RUNGS and set(table["rung"]) == {*SKILL, "auto"}
-    for rung in SKILL:
-        own = rows[rows["rung"] == rung]
-        found = row_of(table, rung)
+def test_each_candidate_has_the_metrics_of_its_own_logits_whatever_the_order_of_the_rows():
+    rows = predictions()
+    table = evaluate_candidates(rows.sample(frac=1, random_state=3), {"0": "adabn", "1": "coral"}, *DRAWS)
+    assert table.columns.tolist() == CANDIDATES and set(table["candidate"]) == {*SKILL, "auto"}
+    for candidate in SKILL:
+        own = rows[rows["candidate"] == candidate]
+        found = row_of(table, candidate)
         logs = log_softmax(own[["logit_0", "logit_1"]].to_numpy(), axis=1)
         assert found["log_loss"] == pytest.approx(-logs[np.arange(len(own)), own["label"]].mean(), abs=1e-6)
         assert found["auc"] == pytest.approx(roc_auc_score(own["label"], own["logit_1"]), abs=1e-6)
@@ -51,75 +58,82 @@ def test_each_rung_has_the_figures_of_its_own_logits_whatever_the_order_of_the_r
         assert np.isnan(found["regret"])
 
 
-def test_auto_takes_in_each_fold_the_rung_that_was_chosen_there():
-    rows, chosen = forecasts(), {"0": "none", "1": "coral"}
-    table = judge_rungs(rows, chosen, *DRAWS)
-    own = rows[rows["rung"] == rows["fold"].map(chosen)]
+def test_auto_takes_in_each_fold_the_candidate_that_was_chosen_there():
+    rows, chosen = predictions(), {"0": "none", "1": "coral"}
+    table = evaluate_candidates(rows, chosen, *DRAWS)
+    own = rows[rows["candidate"] == rows["fold"].map(chosen)]
     auto = row_of(table, "auto")
     assert auto["auc"] == pytest.approx(roc_auc_score(own["label"], own["logit_1"]), abs=1e-6)
-    assert dict(zip(table["rung"], table["chosen_in"], strict=True)) == {"none": 1, "adabn": 0, "coral": 1, "auto": 2}
+    assert dict(zip(table["candidate"], table["chosen_in"], strict=True)) == {
+        "none": 1,
+        "adabn": 0,
+        "coral": 1,
+        "auto": 2,
+    }
 
 
 def test_the_regret_is_the_oracles_log_loss_minus_that_of_the_choice():
-    table = judge_rungs(forecasts(), {"0": "none", "1": "none"}, *DRAWS)
-    assert table.loc[table["oracle"], "rung"].tolist() == ["adabn"]
+    table = evaluate_candidates(predictions(), {"0": "none", "1": "none"}, *DRAWS)
+    assert table.loc[table["oracle"], "candidate"].tolist() == ["adabn"]
     auto, best = row_of(table, "auto"), row_of(table, "adabn")
     assert auto["regret"] == pytest.approx(best["log_loss"] - auto["log_loss"], abs=2e-6)
     assert auto["regret_lower"] < auto["regret"] < auto["regret_upper"] < 0
 
 
 def test_a_choice_that_is_the_oracles_has_no_regret_and_pairing_leaves_no_doubt_of_it():
-    auto = row_of(judge_rungs(forecasts(), {"0": "adabn", "1": "adabn"}, *DRAWS), "auto")
+    auto = row_of(evaluate_candidates(predictions(), {"0": "adabn", "1": "adabn"}, *DRAWS), "auto")
     assert auto["regret"] == auto["regret_lower"] == auto["regret_upper"] == 0
 
 
-def test_choosing_by_fold_may_beat_every_single_rung():
+def test_choosing_by_fold_may_beat_every_single_candidate():
     first, second = (
-        forecasts(folds=["0"], skill={"a": 2.0, "b": 0.0}),
-        forecasts(folds=["1"], skill={"a": 0.0, "b": 2.0}),
+        predictions(folds=["0"], skill={"a": 2.0, "b": 0.0}),
+        predictions(folds=["1"], skill={"a": 0.0, "b": 2.0}),
     )
     rows = pd.concat([first, second.assign(case="d" + second["case"])])
-    assert row_of(judge_rungs(rows, {"0": "a", "1": "b"}, *DRAWS), "auto")["regret"] > 0
+    assert row_of(evaluate_candidates(rows, {"0": "a", "1": "b"}, *DRAWS), "auto")["regret"] > 0
 
 
 def test_images_of_a_patient_are_drawn_together():
-    rows = forecasts()
+    rows = predictions()
     twice = pd.concat([rows, rows.assign(case="x" + rows["case"])])
     chosen = {"0": "none", "1": "none"}
-    once, more = (row_of(judge_rungs(table, chosen, *DRAWS), "auto") for table in (rows, twice))
+    once, more = (row_of(evaluate_candidates(table, chosen, *DRAWS), "auto") for table in (rows, twice))
     assert more["regret_upper"] - more["regret_lower"] == pytest.approx(once["regret_upper"] - once["regret_lower"])
 
 
-def test_a_rung_that_lacks_a_case_is_left_out_but_may_not_be_the_choice():
-    rows = forecasts()
-    partly = rows[(rows["rung"] != "adabn") | (rows["fold"] == "1")]
-    table = judge_rungs(partly, {"0": "coral", "1": "adabn"}, *DRAWS)
-    assert set(table["rung"]) == {"none", "coral", "auto"} and set(table["n"]) == {120}
-    with pytest.raises(ValueError, match="of 120 cases, 60 were scored by the rung that was chosen"):
-        judge_rungs(partly, {"0": "adabn", "1": "adabn"}, *DRAWS)
+def test_a_candidate_that_lacks_a_case_is_left_out_but_may_not_be_the_choice():
+    rows = predictions()
+    partly = rows[(rows["candidate"] != "adabn") | (rows["fold"] == "1")]
+    table = evaluate_candidates(partly, {"0": "coral", "1": "adabn"}, *DRAWS)
+    assert set(table["candidate"]) == {"none", "coral", "auto"} and set(table["n"]) == {120}
+    with pytest.raises(ValueError, match="of 120 cases, 60 were scored by the candidate that was chosen"):
+        evaluate_candidates(partly, {"0": "adabn", "1": "adabn"}, *DRAWS)
 
 
-def test_a_score_that_orders_the_rungs_as_the_labels_do_has_a_tau_of_one_whichever_way_it_points():
-    rows = forecasts()
-    ladders = {}
+def test_a_score_that_orders_the_candidates_as_the_labels_do_has_a_tau_of_one_whichever_way_it_points():
+    rows = predictions()
+    searches = {}
     for fold in ("0", "1"):
         losses = true_losses(rows[rows["fold"] == fold])
-        ladders[fold] = [
-            {name: loss if name in LOWER_IS_BETTER else -loss for name in BETTER} | {"method": rung}
-            for rung, loss in losses.items()
+        searches[fold] = [
+            {name: loss if name in LOWER_IS_BETTER else -loss for name in BETTER} | {"method": candidate}
+            for candidate, loss in losses.items()
         ]
-    assert judge_validators(rows, ladders)["kendall_tau"].tolist() == [1] * len(BETTER)
-    reversed_in_one = [{name: -rung[name] for name in BETTER} | {"method": rung["method"]} for rung in ladders["1"]]
-    table = judge_validators(rows, ladders | {"1": reversed_in_one})
-    assert table["kendall_tau"].tolist() == [0] * len(BETTER) and set(table["rungs"]) == {3}
+    assert evaluate_validators(rows, searches)["kendall_tau"].tolist() == [1] * len(BETTER)
+    reversed_in_one = [
+        {name: -candidate[name] for name in BETTER} | {"method": candidate["method"]} for candidate in searches["1"]
+    ]
+    table = evaluate_validators(rows, searches | {"1": reversed_in_one})
+    assert table["kendall_tau"].tolist() == [0] * len(BETTER) and set(table["candidates"]) == {3}
 
 
 def test_scores_that_were_not_taken_do_not_count():
-    rows = forecasts()
+    rows = predictions()
     scores = {"source_loss": 0.5, "information_maximisation": None, "soft_neighbourhood_density": float("nan")}
-    ladder = [scores | {"method": "none"}, scores | {"method": "adabn", "source_loss": 0.4}, {"method": "unscored"}]
-    table = judge_validators(rows, {"0": ladder}).set_index("validator")
-    assert table["rungs"].tolist() == [2, 0, 0, 0]
+    search = [scores | {"method": "none"}, scores | {"method": "adabn", "source_loss": 0.4}, {"method": "unscored"}]
+    table = evaluate_validators(rows, {"0": search}).set_index("validator")
+    assert table["candidates"].tolist() == [2, 0, 0, 0]
     assert table.loc["source_loss", "kendall_tau"] == 1 and table["kendall_tau"].isna().sum() == 3
 
 

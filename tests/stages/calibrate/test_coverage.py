@@ -1,4 +1,4 @@
-"""How a promise is judged: who is counted, with which interval, and that no case sets its own threshold."""
+"""How a promise is evaluated: who is counted, with which interval, and that no case sets its own threshold."""
 
 import numpy as np
 import pandas as pd
@@ -9,10 +9,10 @@ from pipeline.metrics.conformal import conformal_thresholds, sets_of
 from pipeline.metrics.summary import wilson
 from pipeline.stages.calibrate.coverage import (
     COVERAGE,
-    Forecast,
-    JudgedSets,
+    EvaluatedSets,
+    Prediction,
     coverage_table,
-    judged_sets,
+    evaluated_sets,
     sets_elsewhere,
 )
 
@@ -34,29 +34,29 @@ def drawn(n=240, seed=0, images=1):
 
 
 def of(known, folds=None):
-    """A forecast of the cases that `drawn` gives."""
-    return Forecast(*known, np.full(len(known[1]), "0") if folds is None else folds)
+    """A prediction of the cases that `drawn` gives."""
+    return Prediction(*known, np.full(len(known[1]), "0") if folds is None else folds)
 
 
 def in_three_folds(probabilities, labels, patients, sites, of_fold=None):
-    """The cases dealt to three folds, and the others of each, forecast by the calibrator of that fold."""
+    """The cases assigned to three folds, and the others of each, prediction by the calibrator of that fold."""
     folds = np.array(["0", "1", "2"])[np.arange(len(labels)) % 3]
     elsewhere = {}
     for fold in "012":
         others = folds != fold
-        forecast = probabilities if of_fold is None else of_fold[fold]
-        elsewhere[fold] = Forecast(*(one[others] for one in (forecast, labels, patients, sites, folds)))
+        prediction = probabilities if of_fold is None else of_fold[fold]
+        elsewhere[fold] = Prediction(*(one[others] for one in (prediction, labels, patients, sites, folds)))
     return of((probabilities, labels, patients, sites), folds), elsewhere
 
 
 def tabulated(members, labels, patients=None, sites=None, n_calibration=50, alpha=0.1, by=None, confidence=0.95):
     n = len(labels)
     patients = np.arange(n).astype(str) if patients is None else patients
-    sets = JudgedSets(np.array(members, dtype=bool), np.full(n, 1) * n_calibration, alpha, by)
+    sets = EvaluatedSets(np.array(members, dtype=bool), np.full(n, 1) * n_calibration, alpha, by)
     weights = cluster_weights(patients, 500, 0)
     sites = np.full(n, "x") if sites is None else sites
-    judged = Forecast(np.empty((n, len(members[0]))), np.array(labels), patients, sites, np.full(n, "0"))
-    table = coverage_table(sets, judged, CLASSES[: len(members[0])], weights, confidence)
+    evaluated = Prediction(np.empty((n, len(members[0]))), np.array(labels), patients, sites, np.full(n, "0"))
+    table = coverage_table(sets, evaluated, CLASSES[: len(members[0])], weights, confidence)
     return table.set_index(["kind", "group"])
 
 
@@ -81,7 +81,7 @@ def test_every_case_is_counted_once_in_every_kind_of_row():
     probabilities, labels, patients, sites = drawn()
     rare = np.where((labels == 2) & (np.arange(240) > 20), 1, labels)
     found = conformal_thresholds(probabilities, rare, patients, 0.1, "class")
-    sets = judged_sets(probabilities, rare, found)
+    sets = evaluated_sets(probabilities, rare, found)
     table = coverage_table(
         sets, of((probabilities, rare, patients, sites)), CLASSES, cluster_weights(patients, 20, 0), 0.95
     )
@@ -112,7 +112,7 @@ def test_images_that_only_repeat_a_patient_do_not_shrink_an_interval():
     width = {}
     for images in (2, 4):
         probabilities, labels, patients, sites = drawn(images=images)
-        sets = judged_sets(probabilities, labels, conformal_thresholds(probabilities, labels, patients, 0.1))
+        sets = evaluated_sets(probabilities, labels, conformal_thresholds(probabilities, labels, patients, 0.1))
         table = coverage_table(
             sets, of((probabilities, labels, patients, sites)), CLASSES, cluster_weights(patients, 500, 0), 0.95
         )
@@ -138,19 +138,19 @@ def test_a_patient_is_covered_when_all_its_images_are():
     assert row.loc[("marginal", "all"), "coverage_of_patients"] == 0.5
 
 
-def test_each_fold_is_judged_by_the_thresholds_of_the_others():
+def test_each_fold_is_evaluated_by_the_thresholds_of_the_others():
     known = probabilities, labels, patients, sites = drawn()
     cases, elsewhere = in_three_folds(*known)
     found = sets_elsewhere(cases, elsewhere, 0.1, "site")
     for fold in "012":
-        judged, others = cases.folds == fold, cases.folds != fold
+        evaluated, others = cases.folds == fold, cases.folds != fold
         there = (probabilities[others], labels[others], patients[others])
         thresholds = conformal_thresholds(*there, 0.1, "site", sites[others])
-        assert (found.members[judged] == sets_of(probabilities[judged], thresholds, sites[judged])).all()
+        assert (found.members[evaluated] == sets_of(probabilities[evaluated], thresholds, sites[evaluated])).all()
     assert set(found.n_calibration) == {80}
 
 
-def test_a_fold_is_judged_by_the_forecasts_of_its_own_calibrator_and_not_by_its_labels():
+def test_a_fold_is_evaluated_by_the_predictions_of_its_own_calibrator_and_not_by_its_labels():
     known = probabilities, labels, *rest = drawn()
     sharper = probabilities**2 / (probabilities**2).sum(axis=1, keepdims=True)
     cases, elsewhere = in_three_folds(*known)

@@ -1,4 +1,4 @@
-"""ROC and precision-recall curves against scikit-learn and against forecasts whose curves are known."""
+"""ROC and precision-recall curves against scikit-learn and against predictions whose curves are known."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from pipeline.stages.calibrate.discrimination_curves import (
 from pipeline.stages.calibrate.utility import net_benefit
 
 FINE = (np.arange(20000) + 0.5) / 20000
-FIGURES = ("sensitivity", "specificity", "ppv", "npv", "net_benefit")
+METRICS = ("sensitivity", "specificity", "ppv", "npv", "net_benefit")
 
 
 def cases(n=60, seed=3):
@@ -49,7 +49,7 @@ def test_the_corners_of_scikit_learn_lie_on_the_curves():
     np.testing.assert_allclose(found, list(first.values()), atol=1e-12)
 
 
-def test_forecasts_of_theory_have_the_curves_of_theory():
+def test_predictions_of_theory_have_the_curves_of_theory():
     """Events are of density 2s, the others of 2 (1 - s): sensitivity 1 - s^2 at a false-positive rate of (1 - s)^2."""
     scores, events = np.tile(FINE, 2), np.arange(40000) < 20000
     weights = np.concatenate([FINE, 1 - FINE])[None]
@@ -94,8 +94,8 @@ def test_a_second_image_of_every_patient_makes_no_band_narrower(table_of, name):
     double = table_of(np.tile(scores, 2), np.tile(events, 2), cluster_weights(np.tile(patients, 2), 200, 0), 0.95)
     np.testing.assert_allclose(double.drop(columns=["n", "events"]), single.drop(columns=["n", "events"]), atol=1e-12)
     assert set(double["n"]) == {120} and set(double["events"]) == {2 * events.sum()}
-    inner = single.iloc[1:-1]
-    assert (inner[f"{name}_upper"] - inner[f"{name}_lower"]).mean() > 0.05
+    validation = single.iloc[1:-1]
+    assert (validation[f"{name}_upper"] - validation[f"{name}_lower"]).mean() > 0.05
 
 
 def test_each_fold_has_the_corners_of_its_own_cases_and_a_fold_of_one_kind_has_none():
@@ -128,8 +128,8 @@ def test_the_counts_at_every_threshold_are_those_of_scikit_learn():
     np.testing.assert_allclose(table["net_benefit"], net_benefit(scores, events, weights[:1], THRESHOLDS)[0])
 
 
-def test_a_forecast_equal_to_a_threshold_is_positive():
+def test_a_prediction_equal_to_a_threshold_is_positive():
     table = threshold_table(np.array([0.29, 0.57]), np.array([True, True]), np.ones((3, 2)), 0.95)
     found = table.set_index("threshold")["true_positives"]
     assert (found[0.29], found[0.30], found[0.57], found[0.58]) == (2, 1, 1, 0)
-    assert table["specificity"].isna().all() and all(f"{name}_lower" in table for name in FIGURES)
+    assert table["specificity"].isna().all() and all(f"{name}_lower" in table for name in METRICS)

@@ -10,7 +10,7 @@ from pipeline.stages.calibrate.label_shift import at_prevalence, prevalence_tabl
 
 
 def drawn(n, prevalence, seed=0):
-    """Forecasts that are right at this prevalence, of scores normal in both classes (so labels alone are shifted)."""
+    """Predictions that are right at this prevalence, of scores normal in both classes (so labels alone are shifted)."""
     rng = np.random.default_rng(seed)
     events = rng.random(n) < prevalence
     odds = np.exp(1.5 * (rng.normal(size=n) + 1.5 * events - 0.75)) * prevalence / (1 - prevalence)
@@ -21,26 +21,26 @@ def ones(n):
     return np.ones((3, n))  # the sample, and two replicates that drew it again
 
 
-def test_forecasts_and_weights_become_those_of_a_sample_of_that_prevalence():
-    forecast, events = drawn(60000, 0.5)
+def test_predictions_and_weights_become_those_of_a_sample_of_that_prevalence():
+    prediction, events = drawn(60000, 0.5)
     there, really = drawn(60000, 0.1, seed=1)
-    table = prevalence_table(forecast, events, [0.1], 0.15, ones(60000), 0.95).set_index("corrected").loc[True]
+    table = prevalence_table(prediction, events, [0.1], 0.15, ones(60000), 0.95).set_index("corrected").loc[True]
     direct = prevalence_table(there, really, [float(really.mean())], 0.15, ones(60000), 0.95).iloc[0]
-    for figure in ("log_loss", "brier", "ppv", "npv", "net_benefit"):
-        assert table[figure] == pytest.approx(direct[figure], rel=0.03, abs=0.002)
+    for metric in ("log_loss", "brier", "ppv", "npv", "net_benefit"):
+        assert table[metric] == pytest.approx(direct[metric], rel=0.03, abs=0.002)
 
 
-def test_forecasts_that_are_not_corrected_pay_for_it():
-    forecast, events = drawn(20000, 0.5)
-    table = prevalence_table(forecast, events, [0.05], 0.1, ones(20000), 0.95).set_index("corrected")
+def test_predictions_that_are_not_corrected_pay_for_it():
+    prediction, events = drawn(20000, 0.5)
+    table = prevalence_table(prediction, events, [0.05], 0.1, ones(20000), 0.95).set_index("corrected")
     assert table.loc[True, "log_loss"] < table.loc[False, "log_loss"] - 0.1
     assert table.loc[True, "net_benefit"] > table.loc[False, "net_benefit"]
 
 
 def test_the_predictive_values_are_bayes_rule():
-    forecast, events = drawn(500, 0.4)
-    found = prevalence_table(forecast, events, [0.02], 0.5, ones(500), 0.95).iloc[0]
-    sensitivity, specificity = (forecast[events] >= 0.5).mean(), (forecast[~events] < 0.5).mean()
+    prediction, events = drawn(500, 0.4)
+    found = prevalence_table(prediction, events, [0.02], 0.5, ones(500), 0.95).iloc[0]
+    sensitivity, specificity = (prediction[events] >= 0.5).mean(), (prediction[~events] < 0.5).mean()
     positive, negative = sensitivity * 0.02, (1 - specificity) * 0.98
     assert found["ppv"] == pytest.approx(positive / (positive + negative), abs=1e-6)
     assert found["npv"] == pytest.approx(specificity * 0.98 / (specificity * 0.98 + 0.02 - positive), abs=1e-6)
@@ -48,22 +48,22 @@ def test_the_predictive_values_are_bayes_rule():
 
 
 def test_at_the_prevalence_they_have_nothing_changes():
-    forecast, events = drawn(400, 0.3)
-    table = prevalence_table(forecast, events, [float(events.mean())], 0.2, ones(400), 0.95)
-    both, labels = np.stack([1 - forecast, forecast], axis=1), events.astype(np.int64)
+    prediction, events = drawn(400, 0.3)
+    table = prevalence_table(prediction, events, [float(events.mean())], 0.2, ones(400), 0.95)
+    both, labels = np.stack([1 - prediction, prediction], axis=1), events.astype(np.int64)
     assert table["log_loss"].tolist() == pytest.approx(
         [discrimination.log_loss(both, labels, ones(400))[0]] * 2, abs=1e-6
     )
     assert table["brier"].tolist() == pytest.approx([discrimination.brier(both, labels, ones(400))[0]] * 2, abs=1e-6)
 
 
-def test_forecasts_fitted_elsewhere_are_corrected_from_there():
-    forecast, _ = drawn(400, 0.3)
-    labels, both = (np.arange(400) % 2).astype(np.int64), np.stack([1 - forecast, forecast], axis=1)
+def test_predictions_fitted_elsewhere_are_corrected_from_there():
+    prediction, _ = drawn(400, 0.3)
+    labels, both = (np.arange(400) % 2).astype(np.int64), np.stack([1 - prediction, prediction], axis=1)
     found, _ = at_prevalence(both, labels, ones(400), np.array([0.7, 0.3]), np.array([0.7, 0.3]))
     np.testing.assert_allclose(found, both)
     moved, _ = at_prevalence(both, labels, ones(400), np.array([0.7, 0.3]))
-    odds = forecast / (1 - forecast) * 3 / 7
+    odds = prediction / (1 - prediction) * 3 / 7
     np.testing.assert_allclose(moved[:, 1], odds / (1 + odds))
 
 
@@ -79,7 +79,7 @@ def test_every_replicate_has_the_declared_prevalence_in_every_class():
     np.testing.assert_allclose(renamed, found[:, order])
 
 
-def test_a_replicate_without_a_class_has_no_figure():
+def test_a_replicate_without_a_class_has_no_metric():
     probabilities, weights = np.full((4, 2), 0.5), np.array([[1.0, 1, 1, 1], [2, 2, 0, 0]])
     _, shares = at_prevalence(probabilities, np.array([0, 0, 1, 1]), weights, np.array([0.9, 0.1]))
     assert np.isfinite(shares[0]).all()
@@ -87,20 +87,20 @@ def test_a_replicate_without_a_class_has_no_figure():
 
 
 def test_a_share_that_is_none_is_refused_and_one_kind_of_cases_has_no_table():
-    forecast, events = drawn(50, 0.4)
+    prediction, events = drawn(50, 0.4)
     for prevalence in (0.0, 1.0, 1.2):
         with pytest.raises(ValueError, match="a share above 0"):
-            prevalence_table(forecast, events, [prevalence], 0.2, ones(50), 0.95)
-    none = prevalence_table(forecast, np.zeros(50, dtype=bool), [0.2], 0.2, ones(50), 0.95)
+            prevalence_table(prediction, events, [prevalence], 0.2, ones(50), 0.95)
+    none = prevalence_table(prediction, np.zeros(50, dtype=bool), [0.2], 0.2, ones(50), 0.95)
     assert (list(none.columns), len(none)) == (label_shift.AT_PREVALENCE, 0)
 
 
 def test_images_that_repeat_a_patient_do_not_shrink_an_interval():
-    forecast, events = drawn(150, 0.4)
+    prediction, events = drawn(150, 0.4)
     patients = np.arange(150).astype(str)
     widths = []
     for times in (1, 3):
-        known = [np.repeat(one, times) for one in (forecast, events, patients)]
+        known = [np.repeat(one, times) for one in (prediction, events, patients)]
         row = prevalence_table(known[0], known[1], [0.1], 0.2, cluster_weights(known[2], 300, 0), 0.95).iloc[1]
         widths.append(row["brier_upper"] - row["brier_lower"])
     assert widths[0] == pytest.approx(widths[1], abs=2e-6)

@@ -1,4 +1,4 @@
-"""Sites left out, seen and blind, and the judging of the ladder: split and calibrate with what others would write."""
+"""Sites left out, seen and blind, and the evaluation of the search: split and calibrate on hand-written inputs."""
 
 import re
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline import params, paths
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.metrics.calibrators.fitting import Unsuitable, fit_temperature
 from pipeline.stages.calibrate import evaluated_sets
 from tests.stages.test_stages import refusal, run, run_all
@@ -33,32 +33,32 @@ def sites(project):
 
 
 def train_by_hand(folds, seen=("next door",), skill=1.0):
-    """Write what adapt and finetune would: for each judged case logits that follow its label more or less."""
+    """Write what adapt and finetune would: for each evaluated case logits that follow its label more or less."""
     for fold in map(str, folds):
         cases = pd.read_csv(paths.split(fold), keep_default_na=False)
-        judged = cases[cases["role"].isin(["held_out", "locked"])]
-        noise = np.random.default_rng(len(fold)).normal(size=len(judged))
-        evidence = skill * np.where(judged["label"] == "ill", 1, -1) + noise
+        evaluated = cases[cases["role"].isin(["held_out", "test"])]
+        noise = np.random.default_rng(len(fold)).normal(size=len(evaluated))
+        evidence = skill * np.where(evaluated["label"] == "ill", 1, -1) + noise
         there = sorted(set(cases.loc[cases["role"] == "unlabelled", "site"]) & set(seen))
-        record = {"method": "adabn", "unlabelled_sites": there, "judged_seen": False}
+        record = {"method": "adabn", "unlabelled_sites": there, "evaluated_seen": False}
         paths.write_json(record, paths.adaptation(fold))
-        paths.write_table(judged.assign(logit_0=0.0, logit_1=evidence), paths.predictions(fold))
+        paths.write_table(evaluated.assign(logit_0=0.0, logit_1=evidence), paths.predictions(fold))
         paths.model(fold).write_bytes(fold.encode())
 
 
-def climb_by_hand(folds, chosen="coral", rungs=("none", "coral")):
-    """Write a ladder in which every rung knows more than the one before, and its scores say so but one."""
+def search_by_hand(folds, chosen="coral", candidates=("none", "coral")):
+    """Write a search in which every candidate knows more than the one before, and its scores say so but one."""
     for fold in map(str, folds):
-        judged = pd.read_csv(paths.split(fold)).query("role in ('held_out', 'locked')")
-        tables, ladder = [], []
-        for step, rung in enumerate(rungs):
-            evidence = (step + 0.5) * np.where(judged["label"] == "ill", 1, -1)
-            tables.append(judged[["case", "role"]].assign(rung=rung, logit_0=0.0, logit_1=evidence))
+        evaluated = pd.read_csv(paths.split(fold)).query("role in ('held_out', 'test')")
+        tables, search = [], []
+        for step, candidate in enumerate(candidates):
+            evidence = (step + 0.5) * np.where(evaluated["label"] == "ill", 1, -1)
+            tables.append(evaluated[["case", "role"]].assign(candidate=candidate, logit_0=0.0, logit_1=evidence))
             scores = {"source_loss": -step, "information_maximisation": step, "soft_neighbourhood_density": -step}
-            ladder.append({"method": rung, "deep_embedded_validation": None, **scores})
+            search.append({"method": candidate, "deep_embedded_validation": None, **scores})
         record = paths.read_json(paths.adaptation(fold))
-        paths.write_json(record | {"asked": "auto", "method": chosen, "ladder": ladder}, paths.adaptation(fold))
-        paths.write_table(pd.concat(tables), paths.ladder(fold))
+        paths.write_json(record | {"asked": "auto", "method": chosen, "search": search}, paths.adaptation(fold))
+        paths.write_table(pd.concat(tables), paths.search(fold))
 
 
 def roles(fold):
@@ -77,10 +77,10 @@ def test_a_site_that_is_named_is_left_out_and_every_other_training_stays_as_it_w
     table, final = roles(names[0]), roles("final")
     assert (table["role"] == "held_out").sum() == 7
     assert (
-        (table["role"] == "held_out") == final["role"].isin(["train", "inner"]) & (table["site"] == "next door")
+        (table["role"] == "held_out") == final["role"].isin(["train", "validation"]) & (table["site"] == "next door")
     ).all()
-    assert set(table.loc[table["role"].isin(["train", "inner"]), "site"]) == {"inside"}
-    assert ((table["role"] == "locked") == (final["role"] == "locked")).all()
+    assert set(table.loc[table["role"].isin(["train", "validation"]), "site"]) == {"inside"}
+    assert ((table["role"] == "test") == (final["role"] == "test")).all()
 
 
 def test_blind_differs_from_without_in_the_unlabelled_cases_of_the_site_alone(sites):
@@ -110,7 +110,7 @@ def test_a_site_that_is_not_developed_on_is_refused_with_the_names_there_are(sit
 def test_any_other_word_among_the_folds_is_refused_with_what_may_stand_there(project, name):
     project(split__folds=[*FOLDS, name])
     with pytest.raises(
-        Refusal, match=f"split.folds names '{name}', but .* 0, 1, 2, final, without-SITE and blind-SITE"
+        UserError, match=f"split.folds names '{name}', but .* 0, 1, 2, final, without-SITE and blind-SITE"
     ):
         params.load()
 
@@ -130,14 +130,14 @@ def test_sites_left_out_go_through_all_stages(sites):
     assert paths.REPORT.exists() and "without-next-door" in paths.REPORT.read_text()
 
 
-def test_sites_left_out_change_no_pooled_figure_and_no_calibrator(sites, project):
+def test_sites_left_out_change_no_pooled_metric_and_no_calibrator(sites, project):
     sites(split__folds=FOLDS + NAMES)
     train_by_hand(FOLDS + NAMES)
     run("calibrate")
     names = [
         paths.CALIBRATOR,
         paths.STAMPS,
-        paths.FIGURES,
+        paths.ALL_METRICS,
         paths.ROC,
         paths.PREDICTIONS,
         *paths.METRICS_POOLED.iterdir(),
@@ -150,18 +150,18 @@ def test_sites_left_out_change_no_pooled_figure_and_no_calibrator(sites, project
     assert pd.read_csv(paths.LEFT_OUT).empty and "worst_recall" in pd.read_csv(paths.LEFT_OUT)
 
 
-def judged_out_of_fold(folds=(0, 1, 2)):
+def evaluated_out_of_fold(folds=(0, 1, 2)):
     """The held-out cases of some folds: logits, labels and patients."""
     cases = pd.concat([pd.read_csv(paths.predictions(str(fold))).query("role == 'held_out'") for fold in folds])
     return cases, (cases["label"] == "ill").to_numpy().astype(int)
 
 
-def test_a_site_left_out_is_judged_by_its_own_cases_calibrated_on_all_other_patients(sites):
+def test_a_site_left_out_is_evaluated_by_its_own_cases_calibrated_on_all_other_patients(sites):
     sites(split__folds=FOLDS + NAMES)
     train_by_hand(FOLDS + NAMES, skill=0.3)
     run("calibrate")
-    scored, truth = judged_out_of_fold(["without-next-door"])
-    cases, labels = judged_out_of_fold()
+    scored, truth = evaluated_out_of_fold(["without-next-door"])
+    cases, labels = evaluated_out_of_fold()
     others = ~cases["patient"].isin(scored["patient"]).to_numpy()
     assert (cases.loc[others, "site"] == "inside").all() and 0 < others.sum() < len(others)
     temperature = fit_temperature(cases.loc[others, ["logit_0", "logit_1"]].to_numpy(), labels[others]).value
@@ -176,11 +176,11 @@ def test_a_site_left_out_is_judged_by_its_own_cases_calibrated_on_all_other_pati
     assert row["log_loss_lower"] < row["log_loss"] < row["log_loss_upper"]
 
 
-def test_no_forecast_for_a_patient_of_the_site_left_out_takes_part_in_its_calibration(sites):
+def test_no_prediction_for_a_patient_of_the_site_left_out_takes_part_in_its_calibration(sites):
     folds = [*FOLDS, "without-next-door"]
     root = sites(split__folds=folds)
     table = pd.read_csv(root / "data/raw/clinic/cohort.csv", keep_default_na=False)
-    of_one = table.index[table["patient_id"] == "Jane Doe 0"]  # two pictures, both inside
+    of_one = table.index[table["patient_id"] == "Jane Doe 0"]  # two images, both inside
     table.loc[of_one[0], "site"] = "next door"
     table.to_csv(root / "data/raw/clinic/cohort.csv", index=False)
     run("cohort", "preprocess", "split")
@@ -214,7 +214,7 @@ def test_a_site_left_out_stays_uncalibrated_where_the_map_does_not_suit_the_case
     monkeypatch.setattr(evaluated_sets, "fitted", unsuitable)
     run("calibrate")
     row = pd.read_csv(paths.LEFT_OUT).set_index("fold").loc["without-next-door"]
-    scored, truth = judged_out_of_fold(["without-next-door"])
+    scored, truth = evaluated_out_of_fold(["without-next-door"])
     losses = np.log1p(np.exp(np.where(truth, -1, 1) * scored["logit_1"]))
     assert row["log_loss"] == pytest.approx(losses.mean(), abs=1e-6) and row["state"] == "uncalibrated"
 
@@ -245,45 +245,45 @@ def test_a_class_of_which_no_case_is_found_is_named_with_the_set_where_it_happen
     assert table["n"].iloc[1] == len(events) and (table["recall"] == 0).all()
 
 
-def test_without_a_ladder_its_tables_have_a_header_only(sites):
+def test_without_a_search_its_tables_have_a_header_only(sites):
     sites()
     train_by_hand(FOLDS)
     run("calibrate")
-    for file, column in ((paths.LADDER, "regret"), (paths.VALIDATORS, "kendall_tau")):
+    for file, column in ((paths.SEARCH, "regret"), (paths.VALIDATORS, "kendall_tau")):
         table = pd.read_csv(file)
         assert table.empty and table.columns[0] == "scope" and column in table
 
 
-def test_the_ladder_is_judged_on_the_folds_and_on_the_locked_set_once_that_is_open(sites, project):
+def test_the_search_is_evaluated_on_the_folds_and_on_the_test_set_once_that_is_open(sites, project):
     sites(calibrate__test="closed")
     train_by_hand(FOLDS)
-    climb_by_hand(FOLDS, chosen="none")
+    search_by_hand(FOLDS, chosen="none")
     run("calibrate")
-    assert set(pd.read_csv(paths.LADDER)["scope"]) == set(pd.read_csv(paths.VALIDATORS)["scope"]) == {"internal"}
+    assert set(pd.read_csv(paths.SEARCH)["scope"]) == set(pd.read_csv(paths.VALIDATORS)["scope"]) == {"internal"}
     project(calibrate__test="open")
     run("calibrate")
-    table = pd.read_csv(paths.LADDER).set_index(["scope", "rung"])
+    table = pd.read_csv(paths.SEARCH).set_index(["scope", "candidate"])
     assert table.index.tolist() == [(s, r) for s in ("internal", "external") for r in ("none", "coral", "auto")]
     assert table["chosen_in"].tolist() == [3, 0, 3, 1, 0, 1]
     assert table["oracle"].tolist() == [False, True, False] * 2
     loss = np.log1p(np.exp([-0.5, -1.5]))
     np.testing.assert_allclose(table["log_loss"], [*loss, loss[0]] * 2, atol=1e-6)
     np.testing.assert_allclose(table["regret"].dropna(), loss[1] - loss[0], atol=1e-6)
-    judged = pd.read_csv(paths.PREDICTIONS).groupby("scope")["case"].count()
-    assert table.loc["internal", "n"].unique() == judged["internal"]
-    assert table.loc["external", "n"].unique() == judged["external"]
+    evaluated = pd.read_csv(paths.PREDICTIONS).groupby("scope")["case"].count()
+    assert table.loc["internal", "n"].unique() == evaluated["internal"]
+    assert table.loc["external", "n"].unique() == evaluated["external"]
     taus = pd.read_csv(paths.VALIDATORS).set_index(["scope", "validator"])["kendall_tau"]
     for scope in ("internal", "external"):
         np.testing.assert_array_equal(taus.loc[scope].to_numpy(), [1, 1, -1, np.nan])
 
 
-def test_a_ladder_of_other_cases_than_the_folds_is_refused(sites, capsys):
+def test_a_search_of_other_cases_than_the_folds_is_refused(sites, capsys):
     sites()
     train_by_hand(FOLDS)
-    climb_by_hand(FOLDS)
-    table = pd.read_csv(paths.ladder("1"))
+    search_by_hand(FOLDS)
+    table = pd.read_csv(paths.search("1"))
     lost = table.loc[table["role"] == "held_out", "case"].iloc[0]
-    paths.write_table(table[table["case"] != lost], paths.ladder("1"))
+    paths.write_table(table[table["case"] != lost], paths.search("1"))
     assert "run adapt --fold 1 again" in refusal(capsys, "calibrate")
 
 

@@ -4,11 +4,11 @@ import pytest
 from scipy.special import expit, softmax
 
 from pipeline.metrics.calibrators.fitting import Temperature
-from pipeline.metrics.evaluation import Labelling, judged_by
+from pipeline.metrics.evaluation import TaskSpec, evaluated_by
 from pipeline.stages.calibrate.patients import of_patients
 
-TWO = Labelling(["well", "ill"])
-LABELS = Labelling(["edema", "mass"], "multilabel")
+TWO = TaskSpec(["well", "ill"])
+LABELS = TaskSpec(["edema", "mass"], "multilabel")
 PATIENTS = ["q", "p", "q", "p", "r"]
 LOGITS = np.array([[0.0, 1.0], [2.0, 0.0], [0.0, 3.0], [0.0, -1.0], [1.0, 1.5]])
 
@@ -19,7 +19,7 @@ def images(patients=PATIENTS, labels=("ill", "well", "ill", "well", "ill"), logi
     cases[[f"logit_{c}" for c in range(logits.shape[1])]] = logits
     activation = "sigmoid" if labelling.task == "multilabel" else "softmax"
     numbers = np.array([labelling.classes.index(label) for label in labels]) if targets is None else targets
-    return judged_by(Temperature(2.0, activation), cases, numbers)
+    return evaluated_by(Temperature(2.0, activation), cases, numbers)
 
 
 def test_mean_takes_the_mean_of_the_logits_and_calibrates_it_as_the_images_were():
@@ -30,7 +30,7 @@ def test_mean_takes_the_mean_of_the_logits_and_calibrates_it_as_the_images_were(
     assert found.patients.tolist() == ["p", "q", "r"] and found.labels.tolist() == [0, 1, 1]
 
 
-def test_max_takes_the_image_of_the_highest_forecast_for_the_last_of_two_classes():
+def test_max_takes_the_image_of_the_highest_prediction_for_the_last_of_two_classes():
     found = of_patients(images(), "max", TWO)
     np.testing.assert_allclose(found.uncalibrated, softmax([[0, -1], [0, 3], [1, 1.5]], axis=1))
 
@@ -40,7 +40,7 @@ def test_a_temperature_before_or_after_the_images_are_put_together_is_the_same(r
     warm = images()
     cases = warm.cases.copy()
     cases[["logit_0", "logit_1"]] /= 2
-    cooled = judged_by(Temperature(1.0), cases, warm.labels)
+    cooled = evaluated_by(Temperature(1.0), cases, warm.labels)
     after, before = of_patients(warm, rule, TWO).calibrated, of_patients(cooled, rule, TWO).calibrated
     np.testing.assert_allclose(after, before)
 
@@ -66,13 +66,13 @@ def test_patients_with_images_of_different_labels_are_refused_by_pseudonym():
         of_patients(images(labelling=LABELS, targets=targets), "max", LABELS)
 
 
-@pytest.mark.parametrize("labelling", [Labelling(["a", "b", "c"]), Labelling(["low", "high"], "ordinal")])
-def test_the_highest_forecast_of_more_classes_or_of_grades_is_refused_with_the_cure(labelling):
+@pytest.mark.parametrize("labelling", [TaskSpec(["a", "b", "c"]), TaskSpec(["low", "high"], "ordinal")])
+def test_the_highest_prediction_of_more_classes_or_of_grades_is_refused_with_the_cure(labelling):
     logits = np.zeros((2, len(labelling.classes)))
-    judged = images(["p", "p"], [labelling.classes[0]] * 2, logits, labelling)
+    evaluated = images(["p", "p"], [labelling.classes[0]] * 2, logits, labelling)
     with pytest.raises(ValueError, match=f"{labelling.task}.*mean takes any number"):
-        of_patients(judged, "max", labelling)
-    assert len(of_patients(judged, "mean", labelling).labels) == 1
+        of_patients(evaluated, "max", labelling)
+    assert len(of_patients(evaluated, "mean", labelling).labels) == 1
 
 
 def test_only_what_all_images_of_a_patient_have_in_common_stands_beside_the_patient():

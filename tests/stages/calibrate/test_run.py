@@ -1,4 +1,4 @@
-"""What calibrate writes beside the figures, from forecasts that are written by hand."""
+"""What calibrate writes beside the metrics, from predictions that are written by hand."""
 
 import numpy as np
 import pandas as pd
@@ -10,14 +10,14 @@ from pipeline.metrics.calibrators.calibrator import calibrator_from, digest_of
 from pipeline.metrics.calibrators.fitting import fit
 from pipeline.stages.calibrate.assessment import TABLES
 from tests.stages.test_stages import refusal, run
-from tests.stages.test_tasks import FOLDS, forecast, of_two_classes
+from tests.stages.test_tasks import FOLDS, of_two_classes, prediction
 
 CLINIC = "data/raw/clinic/cohort.csv"
 
 
 @pytest.fixture
 def cohort(project):
-    """Two classes that were forecast, with sex and age in the table; returns the function that writes parameters."""
+    """Two classes that were predicted, with sex and age in the table; returns the function that writes parameters."""
 
     def write(folds=FOLDS, calibration=0, **changes):
         root = project(adapt__method="none", split__folds=list(folds), **changes)
@@ -31,7 +31,7 @@ def cohort(project):
         table.to_csv(root / CLINIC, index=False)
         run("cohort", "preprocess", "split")
         for fold in folds:
-            forecast(fold, of_two_classes, 2)
+            prediction(fold, of_two_classes, 2)
 
     return write
 
@@ -52,14 +52,14 @@ def test_every_table_is_written_with_internal_and_external_kept_apart(cohort):
         scopes = set(table(name)["scope"])
         assert scopes == {"internal", "external"} or (name in curves_of_many and not scopes - {"internal"}), name
     [row] = table("calibration", scope="internal", state="calibrated").to_dict("records")
-    figures = paths.read_json(paths.pooled_metrics("internal_calibrated"))
+    metrics = paths.read_json(paths.pooled_metrics("internal_calibrated"))
     for name in ("calibration_slope", "brier", "log_loss", "auc"):
-        assert row[name] == pytest.approx(figures[name]["value"], abs=1e-5)
+        assert row[name] == pytest.approx(metrics[name]["value"], abs=1e-5)
     assert row["mcb"] - row["dsc"] + row["unc"] == pytest.approx(row["brier"])
     assert row["enough_for"] == "neither"
 
 
-def test_a_column_that_forecasts_the_label_is_found_beside_the_model_and_only_where_it_was_named(cohort):
+def test_a_column_that_predictions_the_label_is_found_beside_the_model_and_only_where_it_was_named(cohort):
     cohort(calibrate__baseline=["age"])
     run("calibrate")
     rows = table("baselines", scope="internal", over="all cases together").set_index("baseline")
@@ -84,7 +84,7 @@ def test_naming_a_column_changes_nothing_that_is_trained_on(cohort):
     assert paths.CASES.read_bytes() == before and "column_sex" in paths.COLUMNS.read_text()
 
 
-def test_auto_judges_patients_first_where_some_have_several_images(cohort):
+def test_auto_evaluates_patients_first_where_some_have_several_images(cohort):
     cohort(calibrate__per_patient="auto")
     run("calibrate")
     scopes = list(dict.fromkeys(table("calibration")["scope"]))
@@ -92,10 +92,10 @@ def test_auto_judges_patients_first_where_some_have_several_images(cohort):
     assert paths.read_json(paths.STAMPS)["per_patient"] == "mean"
 
 
-def test_auto_judges_images_alone_where_those_of_a_locked_patient_contradict(cohort):
+def test_auto_evaluates_images_alone_where_those_of_a_test_patient_contradict(cohort):
     cohort(calibrate__per_patient="auto")
     scored = pd.read_csv(paths.predictions("final"), keep_default_na=False)
-    twice = scored[(scored["role"] == "locked") & scored["patient"].duplicated()].index[0]
+    twice = scored[(scored["role"] == "test") & scored["patient"].duplicated()].index[0]
     scored.loc[twice, "label"] = "well" if scored.loc[twice, "label"] == "ill" else "ill"
     paths.write_table(scored, paths.predictions("final"))
     run("calibrate")
@@ -103,7 +103,7 @@ def test_auto_judges_images_alone_where_those_of_a_locked_patient_contradict(coh
 
 
 @pytest.mark.parametrize("method", ["auto", "platt", "beta"])
-def test_the_map_is_fitted_on_what_the_folds_held_out_and_each_fold_is_judged_by_the_others(cohort, method):
+def test_the_map_is_fitted_on_what_the_folds_held_out_and_each_fold_is_evaluated_by_the_others(cohort, method):
     cohort(calibrate__method=method)
     run("calibrate")
     record = paths.read_json(paths.CALIBRATOR)
@@ -131,7 +131,7 @@ def test_a_method_that_does_not_suit_is_refused_with_the_parameter_and_the_cure(
     assert "calibrate.method is isotonic" in message and "1000" in message
 
 
-def test_an_ensemble_is_calibrated_on_cases_that_no_member_saw_and_judged_as_one(cohort):
+def test_an_ensemble_is_calibrated_on_cases_that_no_member_saw_and_evaluated_as_one(cohort):
     cohort(folds=FOLDS[:3], calibration=6, calibrate__form="ensemble")
     run("calibrate")
     record = paths.read_json(paths.CALIBRATOR)

@@ -1,7 +1,7 @@
-"""Net benefit against closed forms (forecast p uniform on (0, 1), y drawn from it) and loops; dcurves: `tests/oracles`.
+"""Net benefit against closed forms (p uniform on (0, 1), y drawn from it) and loops; dcurves: `tests/oracles`.
 
-As in `test_metrics`, the closed forms need no draw: each forecast stands as an event of weight p and as a non-event of
-weight 1 - p.
+As in `test_metrics`, the closed forms need no draw: each prediction stands as an event of weight p and as a non-event
+of weight 1 - p.
 """
 
 import numpy as np
@@ -19,29 +19,29 @@ T = np.array([0.05, 0.1, 0.2, 0.5, 0.8])
 
 def small(n=40, replicates=30, seed=1):
     rng = np.random.default_rng(seed)
-    forecast = rng.random(n).round(1)  # many ties, some at a threshold
+    prediction = rng.random(n).round(1)  # many ties, some at a threshold
     patients = rng.integers(0, n // 2, n).astype(str)
-    return forecast, rng.random(n) < forecast, cluster_weights(patients, replicates, seed)
+    return prediction, rng.random(n) < prediction, cluster_weights(patients, replicates, seed)
 
 
-def by_loops(forecast, events, weights, thresholds, prevalence=None):
+def by_loops(prediction, events, weights, thresholds, prevalence=None):
     found = np.full((len(weights), len(thresholds)), np.nan)
     for r, row in enumerate(weights):
         ill, well = row[events].sum(), row[~events].sum()
         share = ill / (ill + well) if prevalence is None else prevalence
         for g, t in enumerate(thresholds):
-            hits = sum(w for p, y, w in zip(forecast, events, row, strict=True) if y and p >= t)
-            alarms = sum(w for p, y, w in zip(forecast, events, row, strict=True) if not y and p >= t)
+            hits = sum(w for p, y, w in zip(prediction, events, row, strict=True) if y and p >= t)
+            alarms = sum(w for p, y, w in zip(prediction, events, row, strict=True) if not y and p >= t)
             found[r, g] = hits / ill * share - alarms / well * (1 - share) * t / (1 - t)
     return found
 
 
-def test_perfect_uniform_forecasts_have_the_net_benefit_of_theory():
+def test_perfect_uniform_predictions_have_the_net_benefit_of_theory():
     np.testing.assert_allclose(net_benefit(P, Y, ONE, T)[0], (1 - T) / 2, atol=5e-4)
     np.testing.assert_allclose(treat_all(Y, ONE, T)[0], (1 - 2 * T) / (2 * (1 - T)), atol=1e-9)
 
 
-def test_overconfident_forecasts_have_the_net_benefit_of_theory():
+def test_overconfident_predictions_have_the_net_benefit_of_theory():
     overconfident = P**2 / (P**2 + (1 - P) ** 2)
     acting = np.sqrt(T) / (np.sqrt(T) + np.sqrt(1 - T))
     expected = (1 - acting**2) / 2 - (1 - acting) ** 2 / 2 * T / (1 - T)
@@ -52,27 +52,27 @@ def test_overconfident_forecasts_have_the_net_benefit_of_theory():
 
 @pytest.mark.parametrize("prevalence", [None, 0.03])
 def test_every_weighting_equals_a_loop_over_its_cases(prevalence):
-    forecast, events, weights = small()
-    expected = by_loops(forecast, events, weights, T, prevalence)
-    np.testing.assert_allclose(net_benefit(forecast, events, weights, T, prevalence), expected, atol=1e-12)
+    prediction, events, weights = small()
+    expected = by_loops(prediction, events, weights, T, prevalence)
+    np.testing.assert_allclose(net_benefit(prediction, events, weights, T, prevalence), expected, atol=1e-12)
 
 
-def test_a_forecast_equal_to_the_threshold_counts_as_positive():
+def test_a_prediction_equal_to_the_threshold_counts_as_positive():
     found = net_benefit(np.array([0.2, 0.2, 0.6, 0.1]), np.array([1, 0, 1, 0]) == 1, np.ones((1, 4)), np.array([0.2]))
     assert found[0, 0] == pytest.approx(2 / 4 - 1 / 4 * 0.25)
 
 
 def test_a_case_control_sample_is_weighted_to_the_prevalence_of_use():
-    """Ten events for each non-event drawn again: with the true prevalence given the figure is that of everybody."""
+    """Ten events for each non-event drawn again: with the true prevalence given the metric is that of everybody."""
     drawn = np.where(Y, 10.0, 1.0) * ONE
     np.testing.assert_allclose(net_benefit(P, Y, drawn, T, 0.5), net_benefit(P, Y, ONE, T), atol=1e-9)
     np.testing.assert_allclose(treat_all(Y, drawn, T, 0.1)[0], 0.1 - 0.9 * T / (1 - T), atol=1e-12)
 
 
-def test_the_gain_is_paired_with_the_better_way_without_forecasts():
-    forecast, events, weights = small()
-    expected = by_loops(forecast, events, weights, T) - np.maximum(by_loops(np.ones(40), events, weights, T), 0)
-    np.testing.assert_allclose(gain(forecast, events, weights, T), expected, atol=1e-12)
+def test_the_gain_is_paired_with_the_better_way_without_predictions():
+    prediction, events, weights = small()
+    expected = by_loops(prediction, events, weights, T) - np.maximum(by_loops(np.ones(40), events, weights, T), 0)
+    np.testing.assert_allclose(gain(prediction, events, weights, T), expected, atol=1e-12)
 
 
 def test_acting_on_everybody_gains_nothing_where_that_is_the_better_way():
@@ -82,9 +82,9 @@ def test_acting_on_everybody_gains_nothing_where_that_is_the_better_way():
 
 
 def test_the_table_holds_curve_intervals_and_counts():
-    forecast, events, weights = small(replicates=400)
-    table = decision_curve(forecast, events, weights, T, 0.9)
-    drawn = by_loops(forecast, events, weights, T)
+    prediction, events, weights = small(replicates=400)
+    table = decision_curve(prediction, events, weights, T, 0.9)
+    drawn = by_loops(prediction, events, weights, T)
     np.testing.assert_allclose(table["net_benefit"], drawn[0])
     np.testing.assert_allclose(table["net_benefit_lower"], np.quantile(drawn[1:], 0.05, axis=0))
     np.testing.assert_allclose(table["treat_all"], by_loops(np.ones(40), events, weights[:1], T)[0])

@@ -20,15 +20,15 @@ def test_a_sound_scan_has_no_finding(tmp_path, asymmetric):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "check"),
+    ("corrupt", "check"),
     [
         (lambda v: np.where(v == 100, np.nan, v), "not finite"),
         (lambda v: np.where(v == 100, np.inf, v), "not finite"),
         (lambda v: np.zeros_like(v), "constant"),
     ],
 )
-def test_voxels_that_would_spoil_training_are_found(tmp_path, asymmetric, spoil, check):
-    file = save_nifti(tmp_path / "a.nii.gz", spoil(asymmetric).astype(np.float32))
+def test_voxels_that_would_corrupt_training_are_found(tmp_path, asymmetric, corrupt, check):
+    file = save_nifti(tmp_path / "a.nii.gz", corrupt(asymmetric).astype(np.float32))
     assert audit_file(file).refused.check == check
 
 
@@ -39,7 +39,7 @@ def test_a_spacing_of_a_kilometre_is_found_with_the_parameter_that_allows_it(tmp
 
 
 def test_a_missing_a_broken_and_a_black_file_are_found(tmp_path):
-    (tmp_path / "b.png").write_bytes(b"not a picture")
+    (tmp_path / "b.png").write_bytes(b"not a image")
     Image.fromarray(np.zeros((4, 4), dtype=np.uint8)).save(tmp_path / "c.png")
     checks = [audit_file(tmp_path / name).refused.check for name in ("a.nii", "b.png", "c.png")]
     assert checks == ["missing", "unreadable", "constant"]

@@ -16,7 +16,7 @@ def first(site, lesion):
     return next(job for job in JOBS if job.site == site and job.lesion == lesion)
 
 
-def test_the_demo_has_three_sites_some_patients_twice_and_labels_dealt_evenly():
+def test_the_demo_has_three_sites_some_patients_twice_and_labels_assigned_evenly():
     patients = {(job.site, job.patient) for job in JOBS}
     assert 85 <= len(patients) <= 100 and len(JOBS) > len(patients)
     assert {job.site for job in JOBS} == {"north", "south", "harbour"}

@@ -1,4 +1,4 @@
-"""evidence on a project of pictures and a tiny encoder: what is measured, what is not, and what is trained again."""
+"""evidence on a project of images and a tiny encoder: what is measured, what is not, and what is trained again."""
 
 import re
 
@@ -50,7 +50,7 @@ def test_without_a_budget_adaptation_is_probed_and_what_needs_training_has_no_ve
 
 
 def test_every_table_is_there_and_the_verdicts_stand_in_git(probed):
-    curve = table("learning_curve").query("figure == 'auc'")
+    curve = table("learning_curve").query("metric == 'auc'")
     assert set(curve["arm"]) == {"imagenet", "adapted"} and sorted(set(curve["fraction"])) == [0.5, 1.0]
     assert (curve["patients"].groupby(curve["fraction"]).nunique() == 1).all()
     assert set(table("domains")["site"]) == {"inside", "next door", "outside"}
@@ -62,13 +62,13 @@ def test_every_table_is_there_and_the_verdicts_stand_in_git(probed):
     challenges = table("challenges")
     assert {"architecture", "knowledge", "data"} == set(challenges["challenge"])
     separable = challenges.query("name == 'linear separability'").set_index("arm")["value"]
-    final = table("final").query("scope == 'internal' and figure == 'auc'").set_index("arm")["value"]
+    final = table("final").query("scope == 'internal' and metric == 'auc'").set_index("arm")["value"]
     assert separable.to_dict() == final.to_dict() and len(final) == 2
     in_git = pd.read_csv(paths.VERDICTS)
     assert len(in_git) == 10 and {"verdict", "value", "lower", "upper", "n"} <= set(in_git)
 
 
-def test_labels_of_judged_cases_move_no_forecast(project, monkeypatch):
+def test_labels_of_evaluated_cases_move_no_prediction(project, monkeypatch):
     project(**SMALL)
     adapted()
     kept = []
@@ -84,9 +84,9 @@ def test_labels_of_judged_cases_move_no_forecast(project, monkeypatch):
         if flip:
             for fold in (*FOLDS, "final"):
                 cases = paths.read_table(paths.split(fold))
-                judged = cases["role"].isin([Role.HELD_OUT, Role.LOCKED])
+                evaluated = cases["role"].isin([Role.HELD_OUT, Role.TEST])
                 other = cases["label"].map({"ill": "well", "well": "ill"})
-                paths.write_table(cases.assign(label=cases["label"].where(~judged, other)), paths.split(fold))
+                paths.write_table(cases.assign(label=cases["label"].where(~evaluated, other)), paths.split(fold))
         run("evidence")
     before, after = kept
     assert before.keys() == after.keys()
@@ -103,14 +103,14 @@ def test_a_method_that_acts_in_training_alone_is_not_probed_and_says_so(project)
     assert set(table("learning_curve")["arm"]) == {"imagenet"}
 
 
-def test_a_closed_test_set_is_not_forecast_and_its_labels_are_told_nowhere(project):
+def test_a_closed_test_set_is_not_prediction_and_its_labels_are_told_nowhere(project):
     project(**SMALL, calibrate__test="closed")
     adapted()
-    locked = set(paths.read_table(paths.split("final")).query("role == 'locked'")["case"])
+    test = set(paths.read_table(paths.split("final")).query("role == 'test'")["case"])
     run("evidence")
     assert "external" not in set(table("domains")["kind"]) | set(table("final")["scope"])
     places = table("embedding")
-    assert locked and places.loc[places["case"].isin(locked), "label"].isna().all()
+    assert test and places.loc[places["case"].isin(test), "label"].isna().all()
 
 
 def test_in_full_every_arm_is_trained_once_and_a_second_run_trains_nothing(project, monkeypatch):
@@ -121,7 +121,7 @@ def test_in_full_every_arm_is_trained_once_and_a_second_run_trains_nothing(proje
     monkeypatch.setattr(trainings, "watch", lambda *given: trained.append(1) or watch(*given))
     run("evidence")
     first, spent = table("verdicts"), paths.read_json(paths.EVIDENCE / "record.json")["passes_spent"]
-    curves = table("learning_curve").query("recipe == 'trained' and figure == 'auc'")
+    curves = table("learning_curve").query("recipe == 'trained' and metric == 'auc'")
     assert set(curves["arm"]) == {"scratch", "imagenet", "adapted"}
     assert set(table("trajectories")["arm"]) == {"scratch", "imagenet", "adapted"}
     assert set(first.query("comparison == 'transfer' and promise in (1, 2, 4, 5)")["recipe"]) == {"trained"}
@@ -135,7 +135,7 @@ def test_in_full_every_arm_is_trained_once_and_a_second_run_trains_nothing(proje
     assert len(trained) == once + 1 and table("verdicts").equals(first)
 
 
-def test_trainings_are_kept_for_their_code_and_starting_weights_and_changed_figures_train_nothing(project, code):
+def test_trainings_are_kept_for_their_code_and_starting_weights_and_changed_metrics_train_nothing(project, code):
     project(**SMALL | IN_FULL)
     adapted()
     split = Split("0", paths.read_table(paths.split("0")))
@@ -178,7 +178,7 @@ def test_a_budget_too_small_for_a_fair_training_from_scratch_says_so(project):
     assert transfer["why"].map(lambda why: bool(re.search("evidence.budget allows .* fewer than the 5", why))).all()
 
 
-def test_a_site_left_out_is_seen_by_no_network_that_is_judged_there(project, monkeypatch):
+def test_a_site_left_out_is_seen_by_no_network_that_is_evaluated_there(project, monkeypatch):
     project(**SMALL)
     adapted()
     site_of = paths.read_table(paths.split("final")).set_index("case")["site"]
@@ -222,7 +222,7 @@ def findings(table):
     ],
 )
 def test_every_task_has_its_verdicts_and_a_curve_for_each_class(project, task, classes, label_of):
-    project(**SMALL, split__inner_fraction=0.3)
+    project(**SMALL, split__validation_fraction=0.3)
     run("cohort", "preprocess", "split")
     relabel(task, classes, label_of)
     run(*(f"adapt --fold {fold}" for fold in (*FOLDS, "final")), "evidence")
@@ -233,14 +233,14 @@ def test_every_task_has_its_verdicts_and_a_curve_for_each_class(project, task, c
     assert table("zero_shot").loc[0, "state"] == "not available"
 
 
-def test_a_vision_language_model_forecasts_without_a_label_and_no_table_tells_where_it_lies(project, folder):  # noqa: F811
+def test_a_vision_language_model_predictions_without_a_label_and_no_table_tells_where_it_lies(project, folder):  # noqa: F811
     model = {"evidence__vision_language": str(folder), "evidence__vision_language_sha256": sha_of(folder)}
     project(**SMALL | model, evidence__prompts={"ill": ["a bright blob"]})
     adapted()
     run("evidence")
-    found = table("zero_shot").set_index("figure")
+    found = table("zero_shot").set_index("metric")
     assert set(found["state"]) == {"measured"} and set(found.index) == {"auc", "log_loss", "accuracy"}
-    assert (found["n"] == len(paths.read_table(paths.split("final")).query("role in ('train', 'inner')"))).all()
+    assert (found["n"] == len(paths.read_table(paths.split("final")).query("role in ('train', 'validation')"))).all()
     assert 0 <= found.loc["auc", "lower"] <= found.loc["auc", "value"] <= found.loc["auc", "upper"] <= 1
     assert not [file for file in paths.EVIDENCE.iterdir() if str(folder.parent) in file.read_text()]
 

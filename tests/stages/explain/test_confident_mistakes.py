@@ -3,25 +3,25 @@ import numpy as np
 from pipeline.stages.explain.mistakes import confident_mistakes
 
 
-def test_the_surest_mistakes_come_first_and_right_forecasts_never():
-    forecast = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.3, 0.7]])
-    found = confident_mistakes(forecast, np.array([1, 1, 0, 0]), ["well", "ill"], 2)
+def test_the_most_confident_mistakes_come_first_and_right_predictions_never():
+    prediction = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.3, 0.7]])
+    found = confident_mistakes(prediction, np.array([1, 1, 0, 0]), ["well", "ill"], 2)
     assert found["row"].tolist() == [0, 3] and found["probability"].tolist() == [0.9, 0.7]
-    assert found["label"].tolist() == ["ill", "well"] and found["forecast"].tolist() == ["well", "ill"]
+    assert found["label"].tolist() == ["ill", "well"] and found["prediction"].tolist() == ["well", "ill"]
     assert found["asked"].tolist() == [0, 1]
 
 
-def test_of_many_classes_the_most_probable_one_is_the_forecast():
-    forecast = np.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
-    found = confident_mistakes(forecast, np.array([1, 0]), ["a", "b", "c"], 9)
-    assert found[["row", "label", "forecast", "asked"]].to_numpy().tolist() == [[0, "b", "c", 2]]
+def test_of_many_classes_the_most_probable_one_is_the_prediction():
+    prediction = np.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
+    found = confident_mistakes(prediction, np.array([1, 0]), ["a", "b", "c"], 9)
+    assert found[["row", "label", "prediction", "asked"]].to_numpy().tolist() == [[0, "b", "c", 2]]
 
 
-def test_labels_are_judged_each_by_itself_and_unknown_ones_are_no_mistake():
-    forecast = np.array([[0.9, 0.1, 0.95], [0.4, 0.2, 0.5]])
+def test_labels_are_evaluated_each_by_itself_and_unknown_ones_are_no_mistake():
+    prediction = np.array([[0.9, 0.1, 0.95], [0.4, 0.2, 0.5]])
     labels = np.array([[0.0, 1.0, np.nan], [0.0, 1.0, 1.0]])
-    found = confident_mistakes(forecast, labels, ["cyst", "node", "fluid"], 9)
-    assert found[["row", "label", "forecast", "asked"]].to_numpy().tolist() == [
+    found = confident_mistakes(prediction, labels, ["cyst", "node", "fluid"], 9)
+    assert found[["row", "label", "prediction", "asked"]].to_numpy().tolist() == [
         [0, "no cyst", "cyst", 0],
         [0, "node", "no node", 1],
         [1, "node", "no node", 1],

@@ -12,13 +12,13 @@ from pipeline.metrics.calibration import calibration_slope
 from pipeline.metrics.calibrators.fitting import Unsuitable, fit
 from pipeline.metrics.calibrators.selection import cross_fitted
 from pipeline.metrics.conformal import conformal_thresholds
-from pipeline.metrics.evaluation import Labelling, judged_across, judged_by, mean_of, other_folds
+from pipeline.metrics.evaluation import TaskSpec, evaluated_across, evaluated_by, mean_of, other_folds
 from pipeline.metrics.guards import Lost, Seen, refuse_lost, refuse_seen
 from pipeline.metrics.summary import BadProbabilities, summarise
 from pipeline.stages.calibrate.assessment import Settings, assess
 from pipeline.stages.calibrate.released import to_release
 
-LABELLING = Labelling(["well", "ill"])
+LABELLING = TaskSpec(["well", "ill"])
 SETTINGS = Settings(10, (0.05, 0.5), 0.9, 0.9, 0.9, (), 200, 0.95)
 
 
@@ -43,11 +43,11 @@ def cohort(patients=120, images=1, folds=4, seed=0, signal=1.5):
 
 
 def tables(cases, labels):
-    pooled = judged_across(cases, labels, "temperature")
+    pooled = evaluated_across(cases, labels, "temperature")
     return assess(pooled, other_folds(pooled), LABELLING, SETTINGS, 0)
 
 
-def test_1_a_fold_is_not_judged_by_a_calibrator_that_saw_it():
+def test_1_a_fold_is_not_evaluated_by_a_calibrator_that_saw_it():
     cases, labels = cohort()
     folds, patients = cases["fold"].to_numpy(dtype=str), cases["patient"].to_numpy(dtype=str)
     logits, inside = cases[["logit_0", "logit_1"]].to_numpy(), cases["fold"].to_numpy() == "2"
@@ -63,8 +63,8 @@ def test_2_more_images_of_the_same_patients_do_not_make_an_interval_narrower():
     for images in (1, 5):
         cases, labels = cohort(images=images)
         logits = cases["logit_1"].to_numpy()
-        forecast = expit(np.stack([-2 * logits, 2 * logits], axis=1))
-        found = summarise(forecast, labels, cases["patient"].to_numpy(dtype=str), 10, 1000, 0.95, 0)["auc"]
+        prediction = expit(np.stack([-2 * logits, 2 * logits], axis=1))
+        found = summarise(prediction, labels, cases["patient"].to_numpy(dtype=str), 10, 1000, 0.95, 0)["auc"]
         width[images] = found["upper"] - found["lower"]
     assert width[5] == pytest.approx(width[1])
 
@@ -90,7 +90,7 @@ def test_4_an_isotonic_map_of_eighty_cases_is_refused():
         fit("isotonic", cases[["logit_0", "logit_1"]].to_numpy(), labels)
 
 
-def test_5_no_calibration_error_stands_without_what_perfect_forecasts_would_show():
+def test_5_no_calibration_error_stands_without_what_perfect_predictions_would_show():
     cases, labels = cohort()
     found = tables(cases, labels)["calibration"]
     for name in ("ece_width", "ece_mass", "squared_error_debiased", "mcb", "ici"):
@@ -98,11 +98,11 @@ def test_5_no_calibration_error_stands_without_what_perfect_forecasts_would_show
     assert (found["ece_width_null"] > 0).all()
 
 
-def test_6_a_threshold_is_not_chosen_on_the_cases_that_it_is_judged_on():
+def test_6_a_threshold_is_not_chosen_on_the_cases_that_it_is_evaluated_on():
     cases, labels = cohort()
     inside = cases["fold"].to_numpy() == "2"
-    pooled = judged_across(cases, labels, "temperature")
-    other = judged_across(cases, np.where(inside, 1 - labels, labels), "temperature")
+    pooled = evaluated_across(cases, labels, "temperature")
+    other = evaluated_across(cases, np.where(inside, 1 - labels, labels), "temperature")
     one, two = (
         assess(some.part(inside), {"2": other_folds(some)["2"]}, LABELLING, SETTINGS, 0)["operating_points"]
         for some in (pooled, other)
@@ -111,11 +111,11 @@ def test_6_a_threshold_is_not_chosen_on_the_cases_that_it_is_judged_on():
     assert one["sensitivity"].tolist() != two["sensitivity"].tolist()
 
 
-@pytest.mark.parametrize("spoilt", [np.nan, np.inf])
-def test_7_a_probability_that_is_none_is_an_error_and_is_not_left_out(spoilt):
-    forecast = np.array([[0.5, 0.5], [0.2, 0.8], [0.5, spoilt]])
+@pytest.mark.parametrize("corrupted", [np.nan, np.inf])
+def test_7_a_probability_that_is_none_is_an_error_and_is_not_left_out(corrupted):
+    prediction = np.array([[0.5, 0.5], [0.2, 0.8], [0.5, corrupted]])
     with pytest.raises(BadProbabilities, match="1 cases"):
-        summarise(forecast, np.array([0, 1, 1]), np.array(["a", "b", "c"]), 10, 100, 0.95, 0)
+        summarise(prediction, np.array([0, 1, 1]), np.array(["a", "b", "c"]), 10, 100, 0.95, 0)
 
 
 def test_8_logits_or_scores_that_do_not_sum_to_one_are_not_taken_for_probabilities():
@@ -134,16 +134,16 @@ def test_10_a_patient_in_two_folds_is_refused():
     cases, labels = cohort(images=2)
     cases["fold"] = (np.arange(len(cases)) % 4).astype(str)
     with pytest.raises(ValueError, match="each patient in one fold"):
-        judged_across(cases, labels, "temperature")
+        evaluated_across(cases, labels, "temperature")
 
 
 def test_11_a_promise_of_coverage_that_too_few_patients_back_is_not_made():
-    forecast = np.tile([0.3, 0.7], (8, 1))
-    found = conformal_thresholds(forecast, np.ones(8, dtype=int), np.arange(8).astype(str), 0.1)
+    prediction = np.tile([0.3, 0.7], (8, 1))
+    found = conformal_thresholds(prediction, np.ones(8, dtype=int), np.arange(8).astype(str), 0.1)
     assert found.groups["all"].value is None and found.groups["all"].n == 8
 
 
-def test_12_a_subgroup_of_a_few_patients_has_no_figure():
+def test_12_a_subgroup_of_a_few_patients_has_no_metric():
     cases, labels = cohort(40)
     cases["group_site"] = np.where(np.arange(40) < 4, "tiny", "large")
     found = tables(cases, labels)["subgroups"].set_index("value")
@@ -160,25 +160,31 @@ def test_13_in_sample_calibration_is_told_from_cross_fitted_calibration():
         logits, unseen = (one[["logit_0", "logit_1"]].to_numpy() for one in (cases, others))
         whole = fit("platt", logits, labels)
         folds, patients = (cases[column].to_numpy(dtype=str) for column in ("fold", "patient"))
-        forecasts = whole.apply(logits), cross_fitted("platt", logits, labels, folds, patients)[0], whole.apply(unseen)
-        for kept, forecast, happened in zip((in_sample, crossed, new), forecasts, (labels, labels, truth), strict=True):
-            kept.append(-np.log(forecast[np.arange(len(happened)), happened]).mean())
+        predictions = (
+            whole.apply(logits),
+            cross_fitted("platt", logits, labels, folds, patients)[0],
+            whole.apply(unseen),
+        )
+        for kept, prediction, happened in zip(
+            (in_sample, crossed, new), predictions, (labels, labels, truth), strict=True
+        ):
+            kept.append(-np.log(prediction[np.arange(len(happened)), happened]).mean())
     assert np.mean(in_sample) < np.mean(new) - 0.005
     assert np.mean(crossed) == pytest.approx(np.mean(new), abs=2.5 * np.std(crossed) / np.sqrt(40))
 
 
-def test_14_every_row_names_the_model_and_the_map_that_judged_it():
+def test_14_every_row_names_the_model_and_the_map_that_evaluated_it():
     cases, labels = cohort()
     calibrator = fit("temperature", cases[["logit_0", "logit_1"]].to_numpy(), labels)
-    assert set(judged_by(calibrator, cases, labels).cases["calibrator"]).isdisjoint({"", None})
-    pooled = judged_across(cases, labels, "temperature")
+    assert set(evaluated_by(calibrator, cases, labels).cases["calibrator"]).isdisjoint({"", None})
+    pooled = evaluated_across(cases, labels, "temperature")
     assert pooled.cases.groupby("fold")["calibrator"].nunique().eq(1).all()
     assert cluster_weights(pooled.patients, 10, 0).shape == (11, 120)
 
 
-def test_15_forecasts_are_corrected_from_the_prevalence_they_were_calibrated_at_and_not_from_that_of_the_judged():
+def test_15_predictions_are_corrected_from_the_prevalence_they_were_calibrated_at_and_not_from_that_of_the_evaluated():
     cases, labels = cohort(400)
-    pooled = judged_across(cases, labels, "temperature")
+    pooled = evaluated_across(cases, labels, "temperature")
     here = (pooled.folds == "2") & ((labels == 0) | (np.arange(400) % 12 == 2))  # few of the ill are left
     elsewhere = other_folds(pooled)["2"]
     settings = replace(SETTINGS, prevalences=(float((elsewhere.labels == 1).mean()),))

@@ -1,4 +1,4 @@
-"""What explains by pictures, from the stages to the page, on a project of pictures and a tiny encoder."""
+"""What explains by images, from the stages to the page, on a project of images and a tiny encoder."""
 
 import base64
 import io
@@ -34,8 +34,8 @@ def test_histograms_count_every_voxel_of_a_site_before_and_after(project):
     for (site, state), rows in found.groupby(["site", "state"]):
         n = (cases["site"] == site).sum()
         assert (rows["cases"] == n).all() and len(rows) <= 64
-        planes = sum(np.load(paths.prepared_case(case)).size for case in cases.loc[cases["site"] == site, "case"])
-        assert rows["count"].sum() == (planes if state == "after" else n * 40 * 48)
+        channels = sum(np.load(paths.prepared_case(case)).size for case in cases.loc[cases["site"] == site, "case"])
+        assert rows["count"].sum() == (channels if state == "after" else n * 40 * 48)
         assert (rows["low"].to_numpy()[1:] == rows["high"].to_numpy()[:-1]).all()
     before = found[found["state"] == "before"]
     mean = (before["low"] + before["high"]).mul(before["count"]).groupby(before["site"]).sum() / 2
@@ -43,24 +43,24 @@ def test_histograms_count_every_voxel_of_a_site_before_and_after(project):
     assert mean["outside"] + 20 < mean["inside"]  # it is darker, by 30
 
 
-def test_the_surest_mistakes_are_shown_with_what_was_forecast_by_the_model_that_did(project):
+def test_the_most_confident_mistakes_are_shown_with_what_was_prediction_by_the_model_that_did(project):
     project(explain__errors=3)
     until_calibrated()
     run("explain")
-    found, forecasts = table(paths.MISTAKES), table(paths.PREDICTIONS)
+    found, predictions = table(paths.MISTAKES), table(paths.PREDICTIONS)
     assert set(found["scope"]) <= {"internal", "external"} and len(found)
     for scope, rows in found.groupby("scope"):
-        own = forecasts[forecasts["scope"] == scope].set_index("case")
+        own = predictions[predictions["scope"] == scope].set_index("case")
         said = np.where(own["probability_1"] > own["probability_0"], "ill", "well")
         wrong = own[said != own["label"]]
-        surest = wrong[["probability_0", "probability_1"]].max(axis=1).sort_values(ascending=False)
+        most_confident = wrong[["probability_0", "probability_1"]].max(axis=1).sort_values(ascending=False)
         assert len(rows) == min(3, len(wrong))
-        assert rows["probability"].tolist() == pytest.approx(surest.head(3).tolist())
+        assert rows["probability"].tolist() == pytest.approx(most_confident.head(3).tolist())
         assert (own.loc[rows["case"], "label"].to_numpy() == rows["label"].to_numpy()).all()
         assert (own.loc[rows["case"], "fold"].astype(str).to_numpy() == rows["model"].to_numpy()).all()
-    picture = Image.open(io.BytesIO(base64.b64decode(found.loc[0, "picture"])))
-    planes = np.load(paths.prepared_case(found.loc[0, "case"]))
-    assert np.abs(np.asarray(picture).mean(axis=(0, 1)) - planes.mean()).max() < 12 and not found["film"].any()
+    image = Image.open(io.BytesIO(base64.b64decode(found.loc[0, "image"])))
+    channels = np.load(paths.prepared_case(found.loc[0, "case"]))
+    assert np.abs(np.asarray(image).mean(axis=(0, 1)) - channels.mean()).max() < 12 and not found["thumbnail"].any()
 
 
 def test_a_closed_test_set_is_neither_shown_nor_labelled(project):
@@ -69,18 +69,18 @@ def test_a_closed_test_set_is_neither_shown_nor_labelled(project):
     run("explain", "evidence")
     assert set(table(paths.MISTAKES)["scope"]) <= {"internal"}
     places = table(paths.evidence("embedding"))
-    locked = places["side"] == "locked"
-    assert locked.any() and (places.loc[locked, "label"] == "").all() and (places.loc[~locked, "label"] != "").all()
+    test = places["side"] == "test"
+    assert test.any() and (places.loc[test, "label"] == "").all() and (places.loc[~test, "label"] != "").all()
 
 
-def test_places_and_distances_are_of_both_encoders_and_of_every_development_and_locked_case(project):
+def test_places_and_distances_are_of_both_encoders_and_of_every_development_and_test_case(project):
     project()
     until_calibrated()
     run("evidence")
     places, distances = table(paths.evidence("embedding")), table(paths.evidence("domain_distance"))
     split = table(paths.split("final"))
     for _, rows in places.groupby("arm"):
-        assert set(rows["case"]) == set(split.loc[split["role"].isin(["train", "inner", "locked"]), "case"])
+        assert set(rows["case"]) == set(split.loc[split["role"].isin(["train", "validation", "test"]), "case"])
         assert rows["explained_x"].iloc[0] >= rows["explained_y"].iloc[0] > 0
     assert set(places["arm"]) == {"imagenet", "adapted"} and set(distances["arm"]) == {"imagenet", "adapted", "change"}
     assert (distances["lower"] <= distances["value"]).all() and (distances["value"] <= distances["upper"]).all()

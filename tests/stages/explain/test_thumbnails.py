@@ -6,32 +6,32 @@ import pytest
 from PIL import Image
 
 from pipeline.imaging.geometry import Geometry
-from pipeline.stages.explain.thumbnails import EDGE, evenly, film, frames, overlaid
+from pipeline.stages.explain.thumbnails import EDGE, evenly, frames, overlaid, thumbnail
 
 
 def geometry(kind="volume", slices=4, channels=3, intensity="percentile"):
     return Geometry(kind, 16, slices, channels, (1.0, 1.0, 1.0), "pad", intensity)
 
 
-def test_of_an_instance_the_plane_in_its_middle_is_shown():
-    planes = np.arange(12, dtype=np.uint8)[:, None, None] * np.ones((1, 16, 16), dtype=np.uint8)
-    assert frames(planes, geometry())[:, 0, 0, 0].tolist() == [1, 4, 7, 10]
+def test_of_an_instance_the_channel_in_its_middle_is_shown():
+    channels = np.arange(12, dtype=np.uint8)[:, None, None] * np.ones((1, 16, 16), dtype=np.uint8)
+    assert frames(channels, geometry())[:, 0, 0, 0].tolist() == [1, 4, 7, 10]
     windows = geometry(slices=2, channels=6, intensity=((0.0, 1.0), (0.0, 9.0)))
-    assert frames(planes, windows)[:, 0, 0, 0].tolist() == [2, 8]  # first window of the middle slice
+    assert frames(channels, windows)[:, 0, 0, 0].tolist() == [2, 8]  # first window of the middle slice
 
 
-def test_a_picture_keeps_its_colours_and_grey_stays_grey():
-    planes = np.zeros((3, 16, 16), dtype=np.uint8)
-    planes[0] = 200
-    assert frames(planes, geometry("picture", 1, 3))[0, 5, 5].tolist() == [200, 0, 0]
-    assert frames(planes[:1], geometry("picture", 1, 1))[0, 5, 5].tolist() == [200, 200, 200]
+def test_a_image_keeps_its_colours_and_grey_stays_grey():
+    channels = np.zeros((3, 16, 16), dtype=np.uint8)
+    channels[0] = 200
+    assert frames(channels, geometry("image", 1, 3))[0, 5, 5].tolist() == [200, 0, 0]
+    assert frames(channels[:1], geometry("image", 1, 1))[0, 5, 5].tolist() == [200, 200, 200]
 
 
-def test_a_map_of_zero_only_dims_the_picture_and_one_makes_it_bright():
-    picture = np.full((1, 4, 4, 3), 200, dtype=np.uint8)
+def test_a_map_of_zero_only_dims_the_image_and_one_makes_it_bright():
+    image = np.full((1, 4, 4, 3), 200, dtype=np.uint8)
     maps = np.zeros((1, 4, 4), dtype=np.float32)
     maps[0, 2, 1] = 1
-    found = overlaid(picture, maps)
+    found = overlaid(image, maps)
     assert (found[0, 0, 0] == 120).all() and found[0, 2, 1, 0] > 200 > 150 > found[0, 2, 1, 2]
     assert (found != 120).any(axis=-1).sum() == 1
 
@@ -44,10 +44,10 @@ def test_the_more_spoke_for_a_class_the_brighter_is_the_map_on_black_and_on_whit
     assert (np.diff(colours[:, 0] - colours[:, 2]) > 2).all()  # ever warmer
 
 
-def test_a_film_has_its_frames_side_by_side_and_is_small():
-    pictures = np.zeros((5, 300, 300, 3), dtype=np.uint8)
-    pictures[3] = 255
-    image = Image.open(io.BytesIO(base64.b64decode(film(pictures))))
+def test_a_thumbnail_has_its_frames_side_by_side_and_is_small():
+    images = np.zeros((5, 300, 300, 3), dtype=np.uint8)
+    images[3] = 255
+    image = Image.open(io.BytesIO(base64.b64decode(thumbnail(images))))
     assert image.format == "WEBP" and image.size == (5 * EDGE, EDGE)
     assert np.asarray(image)[:, 3 * EDGE + 4 : 4 * EDGE - 4].min() > 240
     assert not image.getexif() and "xmp" not in image.info

@@ -43,19 +43,19 @@ def recipe(fold="0"):
 
 @pytest.mark.parametrize("strategy", ["knn", "probe", "last_stage", "lp_ft", "gradual", "full"])
 def test_every_strategy_goes_from_the_split_to_scored_cases(project, strategy):
-    project(finetune__strategy=strategy, finetune__looks=["mirror"])
+    project(finetune__strategy=strategy, finetune__tta=["mirror"])
     until_adapted("0")
     run("finetune --fold 0")
     assert recipe()["strategy"] == strategy and recipe()["tried"] == []
     assert set(recipe()) == {"asked", "strategy", "tried", "neighbours" if strategy == "knn" else "C"}
     table, network = paths.read_table(paths.predictions("0")), paths.read_json(paths.network("0"))
     split = paths.read_table(paths.split("0"))
-    assert set(table["case"]) == set(split.loc[split["role"].isin(["held_out", "locked"]), "case"])
+    assert set(table["case"]) == set(split.loc[split["role"].isin(["held_out", "test"]), "case"])
     assert np.isfinite(table.filter(like="logit_").to_numpy(dtype=float)).all()
-    assert network["looks"] == ["mirror"] and network["head"] == ("neighbours" if strategy == "knn" else "linear")
+    assert network["tta"] == ["mirror"] and network["head"] == ("neighbours" if strategy == "knn" else "linear")
 
 
-def test_auto_climbs_from_the_cheap_end_and_says_what_it_tried_and_why(project):
+def test_auto_searches_from_the_cheap_end_and_says_what_it_tried_and_why(project):
     project(finetune__strategy="auto")
     until_adapted("0")
     run("finetune --fold 0")
@@ -65,7 +65,7 @@ def test_auto_climbs_from_the_cheap_end_and_says_what_it_tried_and_why(project):
     assert all(one["why"] for one in tried)
 
 
-def test_a_small_budget_ends_the_climb_before_anything_is_trained(project):
+def test_a_small_budget_ends_the_search_before_anything_is_trained(project):
     project(finetune__strategy="auto", finetune__budget=0)
     until_adapted("0")
     run("finetune --fold 0")
@@ -95,9 +95,9 @@ def test_what_frozen_stages_made_is_found_again_by_another_fold_and_another_run(
     assert trained_in_both > 0
     assert (
         len(runs) - first
-        == (roles[1].isin(["train", "inner"])).sum()
+        == (roles[1].isin(["train", "validation"])).sum()
         - trained_in_both
-        - ((roles[0] == "inner") & (roles[1] == "inner")).sum()
+        - ((roles[0] == "validation") & (roles[1] == "validation")).sum()
     )
     runs.clear()
     run("finetune --fold 0")
@@ -118,7 +118,7 @@ def test_a_scratch_on_the_disk_changes_no_bit(project, monkeypatch):
 
 
 def test_a_file_that_a_power_cut_left_half_written_is_computed_again(tmp_path):
-    shelf, computed = activation_cache.Shelf(tmp_path, "key", 10**9), []
+    shelf, computed = activation_cache.ActivationCache(tmp_path, "key", 10**9), []
 
     def compute():
         computed.append(1)
@@ -134,7 +134,7 @@ def test_a_file_that_a_power_cut_left_half_written_is_computed_again(tmp_path):
 
 def test_the_oldest_shelf_goes_when_there_is_no_more_room(tmp_path):
     def fill(key, limit):
-        shelf = activation_cache.Shelf(tmp_path, key, limit)
+        shelf = activation_cache.ActivationCache(tmp_path, key, limit)
         shelf("a", lambda: {"maps": torch.zeros(1000)})
         time.sleep(0.02)
 
@@ -146,16 +146,16 @@ def test_the_oldest_shelf_goes_when_there_is_no_more_room(tmp_path):
 
 
 def test_a_file_that_another_fold_takes_away_while_shelves_are_counted_stops_nobody(tmp_path):
-    shelf = activation_cache.Shelf(tmp_path, "one", 10**9)
+    shelf = activation_cache.ActivationCache(tmp_path, "one", 10**9)
     shelf("a", lambda: {"maps": torch.zeros(1000)})
     (tmp_path / "one" / "b.safetensors").symlink_to(tmp_path / "renamed meanwhile")  # is listed, and is not there
     (tmp_path / "two").symlink_to(tmp_path / "removed meanwhile")
-    activation_cache.Shelf(tmp_path, "three", 10**9)
+    activation_cache.ActivationCache(tmp_path, "three", 10**9)
     assert shelf("a", lambda: {}).keys() == {"maps"}
 
 
 def test_where_nothing_can_be_kept_what_was_computed_is_given_all_the_same(tmp_path):
-    shelf = activation_cache.Shelf(tmp_path, "one", 10**9)
+    shelf = activation_cache.ActivationCache(tmp_path, "one", 10**9)
     shutil.rmtree(tmp_path / "one")  # by another fold, to make room
     assert torch.equal(shelf("a", lambda: {"maps": torch.ones(3)})["maps"], torch.ones(3))
 

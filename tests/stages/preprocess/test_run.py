@@ -133,14 +133,14 @@ def test_every_finding_stands_in_one_table_and_cases_in_are_prepared_plus_refuse
     assert facts["cases_in"] == 6 + len(pd.read_csv(paths.INDEX)) == 6 + len(pd.read_csv(paths.split("final")))
 
 
-def test_a_copy_across_the_locked_door_fails_the_build_until_it_is_acknowledged(project, capsys):
+def test_a_duplicate_across_the_test_boundary_fails_the_build_until_it_is_acknowledged(project, capsys):
     root = project()
     pixels = Image.open(root / RAW / "Doe_00_0.png")
     pixels.save(root / RAW / "again.tif")  # another container, the same pixels
     with_copy(root, "Doe_00_0.png", "again.tif", patient_id="somebody else", split="test", site="outside")
     run("cohort", "preprocess")
     message = refusal(capsys, "split")
-    assert "locked door" in message and "labels same" in message and "Doe" not in message
+    assert "train/test boundary" in message and "labels same" in message and "Doe" not in message
     case = message.split("\n")[1].split()[0]
     project(split__allow_leaks=[case])
     run("split")
@@ -161,13 +161,13 @@ def test_a_copy_with_another_label_fails_the_build_and_names_both_cases(project,
     assert "labels contradict" in message and message.count("case-") >= 2
 
 
-def test_people_who_share_an_image_are_dealt_to_the_same_fold(project):
+def test_people_who_share_an_image_are_assigned_to_the_same_fold(project):
     root = project()
     for number in ("00", "01", "03"):
         shutil.copy(root / RAW / f"Doe_{number}_0.png", root / RAW / f"copy_{number}.png")
         with_copy(root, f"Doe_{number}_0.png", f"copy_{number}.png", patient_id=f"twin of {number}")
     run("cohort", "preprocess", "split")
-    copies = pd.read_csv(paths.COPIES)
+    copies = pd.read_csv(paths.DUPLICATES)
     exact = copies[copies["check"] == "exact copy"]
     assert len(exact) == 3 and set(exact["across"]) == {"patients"}
     for fold in FOLDS:
@@ -234,7 +234,7 @@ def write_canary_volumes(root):
     pd.DataFrame(rows, columns=columns).to_csv(folder / "cohort.csv", index=False)
 
 
-def write_canary_pictures(root):
+def write_canary_images(root):
     for file in (root / RAW).glob("*.png"):
         text = PngInfo()
         text.add_text("Comment", CANARY)
@@ -243,7 +243,7 @@ def write_canary_pictures(root):
         Image.open(file).save(file, pnginfo=text, exif=exif)
 
 
-@pytest.mark.parametrize("write", [write_canary_volumes, write_canary_pictures])
+@pytest.mark.parametrize("write", [write_canary_volumes, write_canary_images])
 def test_no_text_of_a_scan_reaches_anything_that_leaves_the_cohort(project, write, capfd):
     root = project(split__test="none", preprocess__slices=2)
     write(root)
@@ -256,7 +256,7 @@ def test_no_text_of_a_scan_reaches_anything_that_leaves_the_cohort(project, writ
         assert CANARY.encode() not in file.read_bytes() and CANARY not in str(file), file
 
 
-def test_columns_to_be_judged_by_go_into_a_table_of_their_own_and_others_nowhere(project):
+def test_columns_to_be_evaluated_by_go_into_a_table_of_their_own_and_others_nowhere(project):
     root = project(calibrate__subgroups=["sex", "age"], calibrate__baseline=["age"])
     sexes, ages = ["F", "M", ""], [str(20 + 3 * n) for n in range(20)]
     cohort(root, lambda table: table.assign(

@@ -1,7 +1,7 @@
 import pandas as pd
 
 from pipeline import paths
-from pipeline.stages.release.card import show_figure
+from pipeline.stages.release.card import show_metric
 from pipeline.stages.release.enclosed import rows_with
 
 SETS = {"internal": {}, "internal_patients": {}}
@@ -11,7 +11,7 @@ def rows():
     return rows_with(SETS, "operating_points", ("threshold", "sensitivity"))
 
 
-def test_figures_of_patients_are_read_where_there_are_some_and_one_that_does_not_exist_is_told(tmp_path, monkeypatch):
+def test_metrics_of_patients_are_read_where_there_are_some_and_one_that_does_not_exist_is_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert rows() == []  # a task without such a table
     table = pd.DataFrame(
@@ -27,5 +27,5 @@ def test_figures_of_patients_are_read_where_there_are_some_and_one_that_does_not
     paths.write_table(table, paths.assessed("operating_points"))
     found = rows()
     assert [row["of"] for row in found] == ["NA", "mass"]
-    assert [show_figure(row["threshold"]) for row in found] == ["0.400", "not computable"]
-    assert show_figure(found[0]["sensitivity"]) == "0.800 (0.700 to 0.900)"
+    assert [show_metric(row["threshold"]) for row in found] == ["0.400", "not computable"]
+    assert show_metric(found[0]["sensitivity"]) == "0.800 (0.700 to 0.900)"

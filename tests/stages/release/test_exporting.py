@@ -39,14 +39,14 @@ def written_off_by(amount):
 
     def write(network, calibrator, case, file, facts):
         file.write_text("an export")
-        right = exporting.judge_by(network, exporting.calibrator_from(calibrator))
-        last = next(exporting.planes_of(CASES[-1:]))
+        right = exporting.evaluate_by(network, exporting.calibrator_from(calibrator))
+        last = next(exporting.channels_of(CASES[-1:]))
 
-        def judge(planes):
-            probabilities, logits = right(planes)
-            return probabilities + amount * (planes == last).flatten(1).all(dim=1).numpy()[:, None], logits
+        def evaluate(channels):
+            probabilities, logits = right(channels)
+            return probabilities + amount * (channels == last).flatten(1).all(dim=1).numpy()[:, None], logits
 
-        return judge
+        return evaluate
 
     return write
 

@@ -14,7 +14,7 @@ from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.ensemble import network_from
 from pipeline.metrics.calibrators.calibrator import calibrator_from
 from pipeline.stages.release.calibrated import mapped
-from pipeline.stages.release.exporting import encoders_of, judge_by
+from pipeline.stages.release.exporting import encoders_of, evaluate_by
 from pipeline.stages.release.exports import ALLOWED, WRITERS, largest_differences, write_onnx, write_torchscript
 from pipeline.stages.release.portable import NotPortable, portable
 from tests.bundle.test_layout import ARGUMENTS, CALIBRATOR, EVERY, fitted
@@ -31,7 +31,7 @@ FORMS = {
     "neighbours and values of each site": {"head": "neighbours", "neighbours_of": 9} | VARYING,
     "three dimensions": {"filter_depth": 3},
 }
-planes = torch.randint(0, 256, (7, 12, 32, 32), generator=torch.Generator().manual_seed(1)).float()
+channels = torch.randint(0, 256, (7, 12, 32, 32), generator=torch.Generator().manual_seed(1)).float()
 
 
 def network_of(arguments):
@@ -50,9 +50,9 @@ def network_of(arguments):
 
 
 def off(kinds, network, calibrator, folder):
-    """How far each written file is from the network, on all planes."""
-    judges = {kind: WRITERS[kind](network, calibrator, planes[:1], folder / kind, {}) for kind in kinds}
-    return largest_differences(judge_by(network, calibrator_from(calibrator)), judges, planes)
+    """How far each written file is from the network, on all channels."""
+    evaluates = {kind: WRITERS[kind](network, calibrator, channels[:1], folder / kind, {}) for kind in kinds}
+    return largest_differences(evaluate_by(network, calibrator_from(calibrator)), evaluates, channels)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -64,7 +64,7 @@ def test_every_form_of_network_is_equal_in_both_formats(form, tmp_path):
 
 
 def test_an_ensemble_that_looks_twice_is_equal_in_both_formats(tmp_path):
-    members = [ARGUMENTS | {"looks": ["mirror"]}, ARGUMENTS | COMBAT]
+    members = [ARGUMENTS | {"tta": ["mirror"]}, ARGUMENTS | COMBAT]
     _, worst = off(WRITERS, inference(portable(network_of({"members": members}))), PLATT, tmp_path)
     assert all((one <= ALLOWED).all() for one in worst.values()), worst
 
@@ -72,11 +72,11 @@ def test_an_ensemble_that_looks_twice_is_equal_in_both_formats(tmp_path):
 def test_a_network_of_several_sites_is_settled_on_a_site_that_nobody_has_seen():
     network = inference(network_of(ARGUMENTS | VARYING))
     network.at("b")
-    known, _ = network(planes), network.at(None)
-    unknown = network(planes)
+    known, _ = network(channels), network.at(None)
+    unknown = network(channels)
     assert (known - unknown).abs().max() > 1e-4
     network.at("a")
-    torch.testing.assert_close(portable(network)(planes), unknown, rtol=0, atol=0)
+    torch.testing.assert_close(portable(network)(channels), unknown, rtol=0, atol=0)
     assert not [name for name in network.state_dict() if "of_site" in name]
 
 
@@ -105,8 +105,8 @@ def test_an_isotonic_map_is_level_beyond_its_knots(knots):
 @pytest.mark.parametrize("method", ["isotonic", "dirichlet", "labels"])
 def test_maps_travel_in_both_formats(method, tmp_path):
     class Some(torch.nn.Module):
-        def forward(self, planes):
-            return planes.mean(dim=(2, 3))[:, :n_classes] / 10 - 12
+        def forward(self, channels):
+            return channels.mean(dim=(2, 3))[:, :n_classes] / 10 - 12
 
     n_classes = 2 if method == "isotonic" else 3
     calibrator = fitted("beta", "sigmoid") if method == "labels" else fitted(method, "softmax", n_classes)
@@ -116,7 +116,7 @@ def test_maps_travel_in_both_formats(method, tmp_path):
 
 def test_onnx_names_its_ends_takes_any_batch_and_holds_what_the_release_says(tmp_path):
     network = inference(network_from(ARGUMENTS))
-    write_onnx(network, PLATT, planes[:1], tmp_path / "model.onnx", {"calibration": PLATT, "classes": ["a", "b"]})
+    write_onnx(network, PLATT, channels[:1], tmp_path / "model.onnx", {"calibration": PLATT, "classes": ["a", "b"]})
     onnx.checker.check_model(tmp_path / "model.onnx", full_check=True)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     assert [(one.name, one.shape) for one in session.get_inputs()] == [("image", ["batch", 12, 32, 32])]
@@ -130,21 +130,21 @@ def test_onnx_names_its_ends_takes_any_batch_and_holds_what_the_release_says(tmp
 
 def test_torchscript_gives_logits_as_monai_expects_and_probabilities_by_name(tmp_path):
     network = inference(network_of(ARGUMENTS))
-    write_torchscript(network, CALIBRATOR, planes[:1], tmp_path / "model.ts", {})
+    write_torchscript(network, CALIBRATOR, channels[:1], tmp_path / "model.ts", {})
     loaded = torch.jit.load(tmp_path / "model.ts")
-    torch.testing.assert_close(loaded(planes), network(planes), rtol=1e-5, atol=1e-5)
-    expected = (network(planes) / CALIBRATOR["temperature"]).softmax(dim=1)
-    torch.testing.assert_close(loaded.probabilities(planes), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(loaded(channels), network(channels), rtol=1e-5, atol=1e-5)
+    expected = (network(channels) / CALIBRATOR["temperature"]).softmax(dim=1)
+    torch.testing.assert_close(loaded.probabilities(channels), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_exports_name_no_file_of_this_machine_and_onnx_is_the_same_when_written_again(tmp_path):
     class Some(torch.nn.Module):
-        def forward(self, planes):
-            return planes.mean(dim=(2, 3))[:, :3]
+        def forward(self, channels):
+            return channels.mean(dim=(2, 3))[:, :3]
 
     for kind, write in WRITERS.items():
         for number in range(2):
-            write(Some().eval(), CALIBRATOR, planes[:1], tmp_path / f"{kind}{number}", {})
+            write(Some().eval(), CALIBRATOR, channels[:1], tmp_path / f"{kind}{number}", {})
         content = (tmp_path / f"{kind}0").read_bytes()
         # TorchScript counts the modules that a process has traced so far, in their names.
         assert kind == "torchscript" or content == (tmp_path / f"{kind}1").read_bytes(), kind
@@ -156,19 +156,23 @@ def test_exports_name_no_file_of_this_machine_and_onnx_is_the_same_when_written_
 
 
 def test_the_largest_difference_is_found_in_whichever_case_batch_or_output_it_is():
-    def judge(some, add=0.0, where=None, size=None):
+    def evaluate(some, add=0.0, where=None, size=None):
         found = some.mean(dim=(1, 2, 3)).numpy()[:, None] + np.zeros(3)
-        hit = where is None or (some == planes[where]).flatten(1).all(dim=1).numpy()[:, None]
+        hit = where is None or (some == channels[where]).flatten(1).all(dim=1).numpy()[:, None]
         hit = hit & (size is None or len(some) == size)
         return found * 0 + 0.5 + add * hit, found + 0 * hit
 
     def apart(**change):
-        return largest_differences(judge, {"export": lambda some: judge(some, **change)}, planes)[1]["export"][0]
+        return largest_differences(evaluate, {"export": lambda some: evaluate(some, **change)}, channels)[1]["export"][
+            0
+        ]
 
     assert apart() == 0
     assert apart(add=0.25) == apart(add=0.25, where=6) == apart(add=0.25, size=5) == apart(add=0.25, size=1) == 0.25
     assert np.isnan(apart(add=np.nan, where=3))
-    _, worst = largest_differences(judge, {"export": lambda some: (judge(some)[0], judge(some)[1] * 1.5)}, planes)
+    _, worst = largest_differences(
+        evaluate, {"export": lambda some: (evaluate(some)[0], evaluate(some)[1] * 1.5)}, channels
+    )
     np.testing.assert_allclose(worst["export"], [0, 0.5])  # of their size: they are far above 1
 
 

@@ -15,7 +15,7 @@ LIMITS = {
 }
 
 
-def figures(**changes):
+def metrics(**changes):
     known = {
         "auc": {"value": 0.9, "lower": 0.8, "upper": 0.95},
         "calibration_slope": {"value": 1.1, "lower": 0.8, "upper": 1.4},
@@ -30,9 +30,9 @@ def groups(*rows):
 
 NORTH = ("site", "north", 0.85, 0.75, 0.92, False, "ill", "internal_patients")
 GOOD = Shown(
-    internal=figures(),
-    locked=figures(auc=(0.85, 0.7, 0.95)),
-    stamps={"simulated": False, "judged_images_seen": False},
+    internal=metrics(),
+    test=metrics(auc=(0.85, 0.7, 0.95)),
+    stamps={"simulated": False, "evaluated_images_seen": False},
     leaks=0,
     copies=0,
     classes=pd.DataFrame({"class": ["well", "ill"], "n": [150, 120]}),
@@ -53,13 +53,13 @@ def test_a_good_model_passes_every_gate_and_is_short_of_nothing():
 @pytest.mark.parametrize(
     ("changes", "gate", "short_by", "told"),
     [
-        ({"internal": figures(auc=(0.9, 0.6, 0.95))}, "discrimination", 0.1, "0.900 (0.600 to 0.950)"),
-        ({"internal": figures(calibration_slope=(0.5, 0.3, 0.8))}, "calibration slope", 0.2, "(0.300 to 0.800)"),
-        ({"internal": figures(calibration_slope=(1.5, 0.9, 2.5))}, "calibration slope", 0.5, "within 0.5 to 2"),
-        ({"internal": figures(calibration_slope=NONE)}, "calibration slope", None, "not computable"),
-        ({"locked": figures(auc=(0.75, 0.6, 0.9))}, "external drop", 0.05, "0.150 lost, at most 0.1"),
-        ({"locked": figures(auc=NONE)}, "external drop", None, "not computable"),
-        ({"locked": None}, "external drop", None, "never judged"),
+        ({"internal": metrics(auc=(0.9, 0.6, 0.95))}, "discrimination", 0.1, "0.900 (0.600 to 0.950)"),
+        ({"internal": metrics(calibration_slope=(0.5, 0.3, 0.8))}, "calibration slope", 0.2, "(0.300 to 0.800)"),
+        ({"internal": metrics(calibration_slope=(1.5, 0.9, 2.5))}, "calibration slope", 0.5, "within 0.5 to 2"),
+        ({"internal": metrics(calibration_slope=NONE)}, "calibration slope", None, "not computable"),
+        ({"test": metrics(auc=(0.75, 0.6, 0.9))}, "external drop", 0.05, "0.150 lost, at most 0.1"),
+        ({"test": metrics(auc=NONE)}, "external drop", None, "not computable"),
+        ({"test": None}, "external drop", None, "never evaluated"),
         ({"classes": pd.DataFrame({"class": ["a", "b", "c"], "n": [150, 90, 120]})}, "events", 10, "'b'"),
         ({"classes": pd.DataFrame(LABELS)}, "events", 60, "40 of the rarest outcome, 'mass'"),
         ({"classes": pd.DataFrame(LABELS | {"events": [200, 101]})}, "events", 71, "29 of the rarest"),
@@ -74,20 +74,20 @@ def test_a_good_model_passes_every_gate_and_is_short_of_nothing():
             "nothing tells groups apart",
         ),
         ({"statements": {"intended_use": "", "ethics": "number 5"}}, "card", 1, "empty in card.yaml: intended_use"),
-        ({"leaks": 2, "copies": 1}, "no leak", 3, "2 acknowledged on both sides of the locked door, 1 pairs"),
-        ({"stamps": {"simulated": False, "judged_images_seen": True}}, "judged images unseen", 1, "may not see"),
-        ({"stamps": {"simulated": True, "judged_images_seen": False}}, "real patients", 1, "never validated"),
+        ({"leaks": 2, "copies": 1}, "no leak", 3, "2 acknowledged on both sides of the train/test boundary, 1 pairs"),
+        ({"stamps": {"simulated": False, "evaluated_images_seen": True}}, "evaluated images unseen", 1, "may not see"),
+        ({"stamps": {"simulated": True, "evaluated_images_seen": False}}, "real patients", 1, "never validated"),
         ({"neighbours": 54}, "features of cases", 54, "features of 54 training cases"),
     ],
 )
 def test_each_fault_fails_its_own_gate_and_says_by_how_much(changes, gate, short_by, told):
     [failed] = [found for found in check_gates(replace(GOOD, **changes), LIMITS) if not found.passed]
     assert (failed.name, failed.short_by) == (gate, short_by) and told in failed.detail
-    assert failed.verdict.startswith("FAILED: not judged" if short_by is None else "FAILED")
+    assert failed.verdict.startswith("FAILED: not evaluated" if short_by is None else "FAILED")
 
 
 def test_a_model_without_an_auc_fails_where_it_is_asked_for():
-    found = {gate.name: gate for gate in check_gates(replace(GOOD, internal=figures(auc=NONE)), LIMITS)}
+    found = {gate.name: gate for gate in check_gates(replace(GOOD, internal=metrics(auc=NONE)), LIMITS)}
     assert {name for name in found if not found[name].passed} == {"discrimination", "external drop"}
     assert found["discrimination"].short_by is found["external drop"].short_by is None
 
@@ -97,7 +97,7 @@ def test_a_limit_that_is_none_is_not_asked_for_and_the_others_are(name):
     everything = [gate.name for gate in check_gates(GOOD, LIMITS)]
     fewer = [gate.name for gate in check_gates(GOOD, LIMITS | {name: None})]
     assert len(fewer) == len(everything) - 1 and set(fewer) < set(everything)
-    assert fewer[-4:] == ["no leak", "judged images unseen", "real patients", "features of cases"]
+    assert fewer[-4:] == ["no leak", "evaluated images unseen", "real patients", "features of cases"]
 
 
 def test_features_of_cases_may_leave_with_a_model_once_that_is_agreed():
@@ -106,8 +106,8 @@ def test_features_of_cases_may_leave_with_a_model_once_that_is_agreed():
 
 
 def test_a_verdict_names_the_unit_and_a_question_of_yes_or_no_has_none():
-    faults = {"internal": figures(auc=(0.9, 0.66, 0.95)), "leaks": 2, "statements": {"intended_use": "", "ethics": ""}}
-    stamps = {"simulated": True, "judged_images_seen": False}
+    faults = {"internal": metrics(auc=(0.9, 0.66, 0.95)), "leaks": 2, "statements": {"intended_use": "", "ethics": ""}}
+    stamps = {"simulated": True, "evaluated_images_seen": False}
     found = check_gates(replace(GOOD, stamps=stamps, **faults), LIMITS)
     failed = ["FAILED by 0.04 of AUC", "FAILED by 2 fields", "FAILED by 2 findings", "FAILED"]
     assert [gate.verdict for gate in found if not gate.passed] == failed
@@ -115,5 +115,5 @@ def test_a_verdict_names_the_unit_and_a_question_of_yes_or_no_has_none():
 
 def test_a_limit_that_is_just_met_is_met():
     limits = LIMITS | {"min_auc_lower": 0.8, "slope": (0.8, 1.4), "min_events": 120, "min_subgroup_auc": 0.85}
-    found = check_gates(replace(GOOD, locked=figures(auc=(0.8, 0.7, 0.9))), limits)
+    found = check_gates(replace(GOOD, test=metrics(auc=(0.8, 0.7, 0.9))), limits)
     assert all(gate.passed for gate in found)

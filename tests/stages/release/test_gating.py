@@ -9,7 +9,7 @@ from pipeline import paths
 from pipeline.bundle.layout import METADATA
 from pipeline.stages.release.card import OPEN
 from pipeline.stages.release.statements import FIELDS
-from tests.stages.release.test_run import NAME, calibrated, judge_by_hand, train  # noqa: F401
+from tests.stages.release.test_run import NAME, calibrated, evaluate_by_hand, train  # noqa: F401
 from tests.stages.test_stages import refusal, run
 
 MET = {"min_auc_lower": 0.7, "slope": [0.5, 2.0], "min_events": 9, "card": ["intended_use"]}
@@ -34,7 +34,7 @@ def test_a_model_is_validated_if_it_meets_what_was_asked_and_else_a_candidate_wh
 ):
     calibrated(split__folds=[0, 1, 2], release__gates=ASKED)
     train("0", "1", "2")
-    judge_by_hand("ensemble", ["0", "1", "2"])
+    evaluate_by_hand("ensemble", ["0", "1", "2"])
     run("release")
     status, gates, card = told(ASKED)
     assert status == "validated" and set(gates.values()) == {"passed"} and len(gates) == 8
@@ -45,14 +45,14 @@ def test_a_model_is_validated_if_it_meets_what_was_asked_and_else_a_candidate_wh
     status, gates, card = told({})
     assert status == "candidate" and "Not asked for" not in card
     assert gates["discrimination"] == "FAILED by 0.05 of AUC" and gates["events"] == "FAILED by 3 events"
-    assert gates["external drop"] == gates["worst subgroup"] == "FAILED: not judged"
+    assert gates["external drop"] == gates["worst subgroup"] == "FAILED: not evaluated"
     assert gates["card"] == "FAILED by 5 fields" and "**Not filled in**" in card
     assert "events: FAILED by 3 events; 9 of the rarest outcome, 'ill'" in capsys.readouterr().out
 
     calibrated(split__folds=[0, 1, 2], release__gates=ASKED)
-    pictures = pd.DataFrame({"class": ["well", "ill"], "n": [11, 3], "scope": "external"})
-    paths.write_table(pd.concat([pd.read_csv(paths.PER_CLASS), pictures]), paths.PER_CLASS)
-    summary = paths.read_json(paths.SPLIT_SUMMARY) | {"copies_across_locked_door": 2}
+    images = pd.DataFrame({"class": ["well", "ill"], "n": [11, 3], "scope": "external"})
+    paths.write_table(pd.concat([pd.read_csv(paths.PER_CLASS), images]), paths.PER_CLASS)
+    summary = paths.read_json(paths.SPLIT_SUMMARY) | {"duplicates_across_test_boundary": 2}
     paths.write_json(summary, paths.SPLIT_SUMMARY)
     run("release")
     status, gates, _ = told(ASKED)

@@ -5,14 +5,14 @@ from PIL import Image
 from pipeline import paths
 from pipeline.bundle.limits import Limits
 from pipeline.bundle.scoring import Look
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.imaging.preparation.placement import Prepared
 from pipeline.imaging.reading.scan import Unreadable
-from pipeline.metrics.ood import Alarm, Cloud
+from pipeline.metrics.ood import Alarm, Gaussian
 from pipeline.stages.release.ood_scans import MOST, folders, held_back
 
-CLOUD = Cloud({"all": np.zeros(2)}, np.ones(2), np.array([[1.0, 0.0]]), np.array([1.0]), 1.0)
-LOOKS = Cloud({"all": np.zeros(28)}, np.ones(28), np.eye(28)[:1], np.array([1.0]), 1.0)
+GAUSSIAN = Gaussian({"all": np.zeros(2)}, np.ones(2), np.array([[1.0, 0.0]]), np.array([1.0]), 1.0)
+APPEARANCES = Gaussian({"all": np.zeros(28)}, np.ones(28), np.eye(28)[:1], np.array([1.0]), 1.0)
 BLANK = Prepared(np.zeros((1, 8, 8), np.uint8), None)
 
 
@@ -31,21 +31,21 @@ def put(kind, *names):
 
 def limits(threshold):
     alarm = Alarm((0.0, 0.0, 0.0), (1e6, 1.0, 1e6), threshold, 0.05, 40, ())  # of the features' distance alone
-    return Limits([], [CLOUD], [], [LOOKS], alarm, (), False)
+    return Limits([], [GAUSSIAN], [], [APPEARANCES], alarm, (), False)
 
 
 def far_by_name(file, site):
     """Look at a scan whose name says how far it lies from development, or that it cannot be read."""
     assert site is None
     if file.stem == "broken":
-        raise Unreadable("picture", "it is none")
+        raise Unreadable("image", "it is none")
     return Look(np.zeros(2), [np.array([float(file.stem), 0.0])], BLANK)
 
 
 def test_scans_are_held_back_by_the_alarm_or_by_the_reader_and_each_kind_is_counted(project):
     put("knee_mri", "1.png", "5.png", "7.png", "broken.png")
     put("near", "0.png", "2.png")
-    assert held_back(far_by_name, limits(np.log(3)), "picture") == {
+    assert held_back(far_by_name, limits(np.log(3)), "image") == {
         "scans of another kind: knee_mri; 1 of them refused when read": (3, 4),
         "scans of another kind: near": (0, 2),
     }
@@ -53,16 +53,16 @@ def test_scans_are_held_back_by_the_alarm_or_by_the_reader_and_each_kind_is_coun
 
 def test_of_many_scans_some_from_all_over_the_folder_are_tried(project):
     put("many", *(f"{number:04d}.png" for number in range(2 * MOST + 1)))
-    [(_, tried)] = held_back(far_by_name, limits(np.log(3)), "picture").values()
+    [(_, tried)] = held_back(far_by_name, limits(np.log(3)), "image").values()
     seen = []
-    held_back(lambda file, site: seen.append(int(file.stem)) or far_by_name(file, site), limits(np.log(3)), "picture")
+    held_back(lambda file, site: seen.append(int(file.stem)) or far_by_name(file, site), limits(np.log(3)), "image")
     assert tried == len(seen) <= MOST and max(seen) > 1.9 * MOST
 
 
 def test_without_an_alarm_or_without_folders_nothing_is_tried(project):
-    assert held_back(far_by_name, limits(np.log(3)), "picture") == {}
+    assert held_back(far_by_name, limits(np.log(3)), "image") == {}
     put("knee_mri", "1.png")
-    assert held_back(far_by_name, limits(None), "picture") == {}
+    assert held_back(far_by_name, limits(None), "image") == {}
     (paths.FOREIGN / "README.md").unlink()
     paths.FOREIGN.rename("elsewhere")
     assert folders() == []
@@ -78,5 +78,5 @@ def test_without_an_alarm_or_without_folders_nothing_is_tried(project):
 )
 def test_what_lies_wrong_in_the_folder_is_named_with_its_cure(project, lay_out, message):
     lay_out()
-    with pytest.raises(Refusal, match=message):
+    with pytest.raises(UserError, match=message):
         folders()

@@ -1,4 +1,4 @@
-"""The limits of use in a release: set on cases the judging model never saw, tried on spoilt ones, told in the card."""
+"""Operating limits of a release: set on cases that the model never saw, tried on corrupted ones, shown in the card."""
 
 import json
 import shutil
@@ -18,9 +18,9 @@ from pipeline.bundle.limits import Limits
 from pipeline.imaging.appearance import appearance
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import inference
-from pipeline.metrics.ood import fit_cloud
-from pipeline.stages.release.corruptions import SPOILT
-from tests.stages.release.test_run import NAME, calibrated, judge_by_hand, train  # noqa: F401
+from pipeline.metrics.ood import fit_gaussian
+from pipeline.stages.release.corruptions import CORRUPTED
+from tests.stages.release.test_run import NAME, calibrated, evaluate_by_hand, train  # noqa: F401
 from tests.stages.test_stages import run
 
 NUMBERED = ["0", "1", "2"]
@@ -28,7 +28,7 @@ WHAT = ("logits", "features")
 
 
 def features_of(fold, role):
-    """Judge the cases of a role anew, one by one."""
+    """Evaluate the cases of a role anew, one by one."""
     network = Classifier(**paths.read_json(paths.network(fold)))
     network.load_state_dict(load_file(paths.model(fold)))
     inference(network)
@@ -49,7 +49,7 @@ def released():
 
 
 def photographs(root):
-    """Put two striped pictures and a letter where scans stand that the model must not answer."""
+    """Put two striped images and a letter where scans stand that the model must not answer."""
     folder = root / "data" / "foreign" / "photographs"
     folder.mkdir(parents=True)
     for width in (4, 8):
@@ -62,7 +62,7 @@ def tells_who_stands_where(card):
     """Hold the card's counts of patients and cases against the split, and what it says of imbalance and settings."""
     cases = paths.read_table(paths.split("final"))
     for column, what in (("label", "class ill"), ("site", "site next door")):
-        sides = [cases[(cases["role"] == "locked") == locked] for locked in (False, True)]
+        sides = [cases[(cases["role"] == "test") == test] for test in (False, True)]
         named = [side[side[column] == what.partition(" ")[2]] for side in sides]
         counts = " | ".join(f"{one['patient'].nunique()} ({len(one)})" for one in named)
         assert f"\n| {what} | {counts} |" in card, what
@@ -72,11 +72,11 @@ def tells_who_stands_where(card):
 
 
 def gives_its_own_scores(raw, calibrator, private_keys):
-    """Hold what predict says of locked scans, in a folder or a table, against the final model's scores: to the bit."""
+    """Hold what predict says of test scans, in a folder or a table, against the final model's scores: to the bit."""
     names = pd.read_csv(private_keys / "clinic" / "names.csv").set_index("pseudonym")["name"]
-    cases = pd.read_csv(paths.predictions("final")).query("role == 'locked'")
-    judged = calibrator.apply(cases[["logit_0", "logit_1"]].to_numpy())[:, 1]
-    expected = dict(zip(cases["case"].map(names), judged, strict=True))
+    cases = pd.read_csv(paths.predictions("final")).query("role == 'test'")
+    evaluated = calibrator.apply(cases[["logit_0", "logit_1"]].to_numpy())[:, 1]
+    expected = dict(zip(cases["case"].map(names), evaluated, strict=True))
     assert len(expected) > 5
     (raw / "inbox").mkdir()
     for name in expected:
@@ -87,14 +87,14 @@ def gives_its_own_scores(raw, calibrator, private_keys):
         assert {name: found[name] for name in expected} == expected
 
 
-def test_limits_of_a_refit_are_set_out_of_fold_and_the_released_model_gives_locked_scans_its_own_scores(
+def test_limits_of_a_refit_are_set_out_of_fold_and_the_released_model_gives_test_scans_its_own_scores(
     calibrated,  # noqa: F811
     private_keys,
 ):
-    root = calibrated(release__outliers=0.15, calibrate__set_coverage=0.7)
+    root = calibrated(release__ood_rate=0.15, calibrate__set_coverage=0.7)
     train(*NUMBERED, "final")
-    calibrator = judge_by_hand("refit", ["final"])
-    shown = {"locked_set": {"scope": "external", "shown": True, "acknowledged_leaks": []}}
+    calibrator = evaluate_by_hand("refit", ["final"])
+    shown = {"test_set": {"scope": "external", "shown": True, "acknowledged_leaks": []}}
     paths.write_json(paths.read_json(paths.STAMPS) | shown, paths.STAMPS)
     photographs(root)
     limits, tried = released()
@@ -103,13 +103,13 @@ def test_limits_of_a_refit_are_set_out_of_fold_and_the_released_model_gives_lock
     for fold in NUMBERED:
         cases, _, trained = features_of(fold, "train")
         held, logits, features = features_of(fold, "held_out")
-        cloud = fit_cloud(trained, cases["label"].to_numpy(dtype=str))
-        apart += cloud.distances(features).min(axis=1).tolist()
+        gaussian = fit_gaussian(trained, cases["label"].to_numpy(dtype=str))
+        apart += gaussian.distances(features).min(axis=1).tolist()
         seen, new = (
             np.array([appearance(np.load(paths.prepared_case(case))) for case in some["case"]])
             for some in (cases, held)
         )
-        odd += fit_cloud(seen, np.full(len(seen), "all")).distances(new).min(axis=1).tolist()
+        odd += fit_gaussian(seen, np.full(len(seen), "all")).distances(new).min(axis=1).tolist()
         energies += (-logsumexp(logits, axis=1)).tolist()
         probabilities += calibrator.apply(logits).tolist()
         patients += held["patient"].tolist()
@@ -125,19 +125,19 @@ def test_limits_of_a_refit_are_set_out_of_fold_and_the_released_model_gives_lock
     assert limits.rules[0].sets.by == "class"
 
     cases, _, trained = features_of("final", "train")
-    again = fit_cloud(trained, cases["label"].to_numpy(dtype=str))
-    np.testing.assert_allclose(limits.clouds[0].distances(trained), again.distances(trained), rtol=1e-4)
+    again = fit_gaussian(trained, cases["label"].to_numpy(dtype=str))
+    np.testing.assert_allclose(limits.gaussians[0].distances(trained), again.distances(trained), rtol=1e-4)
     assert set(limits.sites[0].means) == {"inside", "next door"}
 
-    false, locked, *spoilt, foreign = tried.values()
+    false, test, *corrupted, foreign = tried.values()
     assert foreign["what"] == "scans of another kind: photographs; 1 of them refused when read"
-    assert foreign["n"] == 3 and foreign["rung"] > 1  # a network of no training still sees stripes
-    assert false["n"] == len(worst) and locked["what"] == "patients of the locked set (external)" and locked["n"] == 8
-    assert len(spoilt) == len(SPOILT) and {row["n"] for row in spoilt} == {len(worst)}
-    assert max(row["rung"] for row in spoilt) > len(worst) / 2  # a network of no training still sees noise
+    assert foreign["n"] == 3 and foreign["candidate"] > 1  # a network of no training still sees stripes
+    assert false["n"] == len(worst) and test["what"] == "patients of the test set (external)" and test["n"] == 8
+    assert len(corrupted) == len(CORRUPTED) and {row["n"] for row in corrupted} == {len(worst)}
+    assert max(row["candidate"] for row in corrupted) > len(worst) / 2  # a network of no training still sees noise
     card = (paths.bundle(NAME) / "docs" / "README.md").read_text()
     for row in tried.values():
-        assert f"| {row['what']} | {row['rung']} | {row['n']} | {row['rung'] / row['n']:.2f} (" in card
+        assert f"| {row['what']} | {row['candidate']} | {row['n']} | {row['candidate'] / row['n']:.2f} (" in card
     tells_who_stands_where(card)
     run(f"verify {paths.bundle(NAME)}")
     manifest = json.loads((paths.bundle(NAME) / "MANIFEST.json").read_text())
@@ -145,7 +145,7 @@ def test_limits_of_a_refit_are_set_out_of_fold_and_the_released_model_gives_lock
     gives_its_own_scores(root / "data" / "raw" / "clinic", calibrator, private_keys)
     reference = paths.read_json(paths.bundle(NAME) / REFERENCE)
     first = pd.DataFrame({"patient": patients, "ill": np.array(probabilities)[:, 1]}).drop_duplicates("patient")
-    assert reference["forecasts"]["ill"] == pytest.approx(sorted(first["ill"]), abs=1e-6)
+    assert reference["predictions"]["ill"] == pytest.approx(sorted(first["ill"]), abs=1e-6)
     assert main(["monitor", str(paths.bundle(NAME)), "0.csv"]) == 0  # eight patients are too few for an alarm
 
 
@@ -154,9 +154,9 @@ def test_limits_of_an_ensemble_are_set_on_the_cases_of_its_map_and_too_few_flag_
 ):
     root = calibrated(split__folds=[0, 1, 2])
     train(*NUMBERED)
-    judge_by_hand("ensemble", NUMBERED)
+    evaluate_by_hand("ensemble", NUMBERED)
     limits, tried = released()
-    assert len(limits.clouds) == 3 and limits.alarm.threshold is None and limits.alarm.patients == 6
+    assert len(limits.gaussians) == 3 and limits.alarm.threshold is None and limits.alarm.patients == 6
     assert list(tried) == ["patients of development, by an alarm set on others"]
     card = (paths.bundle(NAME) / "docs" / "README.md").read_text()
     assert "6 patients are too few to tell what is out of distribution: **nothing is flagged.**" in card

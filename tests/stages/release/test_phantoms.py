@@ -2,11 +2,11 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from pipeline.stages.release.phantoms import as_picture, write_phantoms
+from pipeline.stages.release.phantoms import as_image, write_phantoms
 
 
 def test_phantoms_are_the_same_bytes_every_time_and_differ_from_each_other(tmp_path):
-    for kind, ending in (("volume", ".nii.gz"), ("picture", ".png")):
+    for kind, ending in (("volume", ".nii.gz"), ("image", ".png")):
         written = []
         for folder in (tmp_path / f"{kind} a", tmp_path / f"{kind} b"):
             folder.mkdir()
@@ -17,8 +17,8 @@ def test_phantoms_are_the_same_bytes_every_time_and_differ_from_each_other(tmp_p
         assert sum(map(len, written[0])) < 500_000
 
 
-def test_a_volume_states_its_grid_and_a_picture_has_three_channels_of_eight_bits(tmp_path):
-    [head, _], [drawn, _] = (write_phantoms(tmp_path, kind) for kind in ("volume", "picture"))
+def test_a_volume_states_its_grid_and_a_image_has_three_channels_of_eight_bits(tmp_path):
+    [head, _], [drawn, _] = (write_phantoms(tmp_path, kind) for kind in ("volume", "image"))
     image = nib.load(head)
     assert nib.aff2axcodes(image.affine) == ("L", "P", "S") and image.header["descrip"] == b""
     np.testing.assert_allclose(image.header.get_zooms(), (3, 3, 5), rtol=1e-6)
@@ -26,7 +26,7 @@ def test_a_volume_states_its_grid_and_a_picture_has_three_channels_of_eight_bits
     assert pixels.shape == (image.shape[1], image.shape[0], 3) and pixels.dtype == np.uint8 and pixels.max() == 255
 
 
-def test_a_picture_is_the_slices_around_the_middle():
+def test_a_image_is_the_slices_around_the_middle():
     voxels = np.zeros((2, 3, 5))
     voxels[1, 2, 1:4] = [10, 20, 40]
-    assert as_picture(voxels).shape == (3, 2, 3) and as_picture(voxels)[2, 1].tolist() == [64, 128, 255]
+    assert as_image(voxels).shape == (3, 2, 3) and as_image(voxels)[2, 1].tolist() == [64, 128, 255]

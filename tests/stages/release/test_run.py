@@ -1,4 +1,4 @@
-"""Calibration cases from the table to the map, and the two forms of release: what is handed over is what was judged."""
+"""Calibration cases, and the two forms of release: the released object is the evaluated one."""
 
 import csv
 import json
@@ -23,12 +23,12 @@ from tests.stages.test_stages import refusal, run
 NAME = "demo_lesion_classification"
 LOGITS = ["logit_0", "logit_1"]
 SCOPE = "internal_calibrated"
-FIGURE = {"value": 0.8, "lower": 0.7, "upper": 0.9}
+METRIC = {"value": 0.8, "lower": 0.7, "upper": 0.9}
 
 
 @pytest.fixture
 def calibrated(project):
-    """Two pictures in five of the development sites are there to calibrate on."""
+    """Two images in five of the development sites are there to calibrate on."""
 
     def write(**changes):
         root = project(**{"finetune__strategy": "probe"} | changes)
@@ -59,25 +59,25 @@ def train(*folds):
     )
 
 
-def judge_by_hand(form, members):
-    """Write what calibrate would: a map of the members' mean logits, and figures that pass some gate."""
+def evaluate_by_hand(form, members):
+    """Write what calibrate would: a map of the members' mean logits, and metrics that pass some gate."""
     role = "calibration" if form == "ensemble" else "held_out"
     cases, logits = mean_logits(members if form == "ensemble" else ["0", "1", "2"], role)
     calibrator = fit("platt", logits, (cases["label"] == "ill").to_numpy().astype(int))
     known = {"form": form, "members": members, "fitted_on": {"cases": len(cases)}}
     paths.write_json(known | calibrator.as_json(), paths.CALIBRATOR)
     names = ["auc", "log_loss", "brier", "calibration_slope", "ece", "ece_if_perfect"]
-    figures = {"n": 20, "events": 9} | dict.fromkeys(names, FIGURE)
-    paths.write_json(figures, paths.pooled_metrics("internal_calibrated"))
+    metrics = {"n": 20, "events": 9} | dict.fromkeys(names, METRIC)
+    paths.write_json(metrics, paths.pooled_metrics("internal_calibrated"))
     classes = pd.DataFrame({"class": ["well", "ill"], "n": [11, 9], "scope": "internal"})
     paths.write_table(classes, paths.PER_CLASS)
     group = {"column": "site", "value": "inside", "too_few": True, "of": "ill", "scope": "internal"}
     group |= {"n": 20, "events": 9}
-    paths.write_table(pd.DataFrame([group | in_columns({"auc": FIGURE})]), paths.assessed("subgroups"))
-    locked = {"scope": "external", "shown": False, "acknowledged_leaks": []}
-    stamps = {"simulated": False, "judged_images_seen": False, "unit_of_intervals": "patient"}
+    paths.write_table(pd.DataFrame([group | in_columns({"auc": METRIC})]), paths.assessed("subgroups"))
+    test = {"scope": "external", "shown": False, "acknowledged_leaks": []}
+    stamps = {"simulated": False, "evaluated_images_seen": False, "unit_of_intervals": "patient"}
     stamps |= {"scopes": ["internal"], "per_patient": "none"}
-    paths.write_json(stamps | {"locked_set": locked, "sites_seen_unlabelled": []}, paths.STAMPS)
+    paths.write_json(stamps | {"test_set": test, "sites_seen_unlabelled": []}, paths.STAMPS)
     return calibrator
 
 
@@ -99,14 +99,12 @@ def test_calibration_cases_are_scored_by_every_model_and_counted_by_the_split(ca
         assert len(calibration) == summary["cases"]["calibration"] >= 6
         scored = pd.read_csv(paths.predictions(fold))
         assert set(scored.loc[scored["role"] == "calibration", "case"]) == calibration
-        assert set(scored["role"]) == {"held_out", "locked", "calibration"} - (
-            {"held_out"} if fold == "final" else set()
-        )
+        assert set(scored["role"]) == {"held_out", "test", "calibration"} - ({"held_out"} if fold == "final" else set())
         assert set(np.load(paths.features(fold))["case"]) == set(scored["case"])
 
 
-def test_neither_adaptation_nor_training_sees_a_calibration_case_even_where_judged_images_may_be_seen(calibrated):
-    calibrated(adapt__target="judged")
+def test_neither_adaptation_nor_training_sees_a_calibration_case_even_where_evaluated_images_may_be_seen(calibrated):
+    calibrated(adapt__target="evaluated")
     train("0")
     before = [paths.adapted_encoder("0").read_bytes(), paths.model("0").read_bytes()]
     table = roles("0")
@@ -123,7 +121,7 @@ def test_a_patient_in_calibration_and_development_is_refused_and_once_acknowledg
     cohort(root, lambda table: table.assign(split=table["split"].where(table["case_id"] != "Doe_04_0.png", "")))
     run("cohort", "preprocess")
     message = refusal(capsys, "split")
-    assert "1 patients stand in more than one of development, calibration and the locked test set" in message
+    assert "1 patients stand in more than one of development, calibration and the test set" in message
     assert "nothing is calibrated on them" in message and "Doe" not in message
     patient = message.splitlines()[1].strip()
     calibrated(split__allow_leaks=[patient])
@@ -147,21 +145,21 @@ def test_a_test_set_is_external_only_if_nothing_was_calibrated_at_its_site(calib
 
 
 @pytest.mark.parametrize(("form", "members"), [("refit", ["final"]), ("ensemble", ["0", "1", "2"])])
-def test_what_is_released_gives_a_locked_case_the_probability_that_was_judged(calibrated, private_keys, form, members):
+def test_what_is_released_gives_a_test_case_the_probability_that_was_evaluated(calibrated, private_keys, form, members):
     root = calibrated(split__folds=[0, 1, 2] + (["final"] if form == "refit" else []))
     train("0", "1", "2", *(["final"] if form == "refit" else []))
-    calibrator = judge_by_hand(form, members)
+    calibrator = evaluate_by_hand(form, members)
     run("release")
     bundle = paths.bundle(NAME)
-    cases, logits = mean_logits(members, "locked")
-    judged = pd.DataFrame(calibrator.apply(logits), index=cases.index)[1]
+    cases, logits = mean_logits(members, "test")
+    evaluated = pd.DataFrame(calibrator.apply(logits), index=cases.index)[1]
     names = pd.read_csv(private_keys / "clinic" / "names.csv").set_index("pseudonym")["name"]
-    files = [f"{RAW}/{names[case]}" for case in judged.index]
-    assert len(files) > 5 and np.ptp(judged) > 0.01
+    files = [f"{RAW}/{names[case]}" for case in evaluated.index]
+    assert len(files) > 5 and np.ptp(evaluated) > 0.01
     assert main(["predict", str(bundle), *files, "--out", "results.csv"]) == 0
-    np.testing.assert_array_equal(pd.read_csv("results.csv")["ill"], judged)
+    np.testing.assert_array_equal(pd.read_csv("results.csv")["ill"], evaluated)
     theirs = by_monai(bundle, root, files[:3])
-    np.testing.assert_allclose([theirs[file.split("/")[-1]] for file in files[:3]], judged[:3], atol=1e-5)
+    np.testing.assert_allclose([theirs[file.split("/")[-1]] for file in files[:3]], evaluated[:3], atol=1e-5)
 
 
 def by_monai(bundle, root, files):
@@ -178,7 +176,7 @@ def by_monai(bundle, root, files):
 def test_metadata_card_and_manifest_say_what_was_released_and_where_its_map_was_fitted(calibrated):
     calibrated(split__folds=[0, 1, 2], finetune__strategy="knn")
     train("0", "1", "2")
-    calibrator = judge_by_hand("ensemble", ["0", "2"])
+    calibrator = evaluate_by_hand("ensemble", ["0", "2"])
     run("release", f"verify {paths.bundle(NAME)}")
     bundle, fitted_on = paths.bundle(NAME), paths.read_json(paths.CALIBRATOR)["fitted_on"]
     metadata = json.loads((bundle / METADATA).read_text())
@@ -206,7 +204,7 @@ def test_metadata_card_and_manifest_say_what_was_released_and_where_its_map_was_
 def test_the_weights_of_a_refit_are_those_of_the_final_model_byte_for_byte_and_its_card_says_so(calibrated):
     calibrated()
     train("0", "1", "2", "final")
-    judge_by_hand("refit", ["final"])
+    evaluate_by_hand("refit", ["final"])
     run("release")
     bundle = paths.bundle(NAME)
     run(f"verify {bundle}")
@@ -216,15 +214,15 @@ def test_the_weights_of_a_refit_are_those_of_the_final_model_byte_for_byte_and_i
     assert "- final: adaptation adabn" in card and "features of the training cases" not in card
 
 
-def test_evidence_of_a_release_is_what_was_judged_and_no_file_of_it_names_a_patient_or_a_folder(calibrated, capsys):
+def test_evidence_of_a_release_is_what_was_evaluated_and_no_file_of_it_names_a_patient_or_a_folder(calibrated, capsys):
     root = calibrated()
     train("0", "1", "2", "final")
-    calibrator = judge_by_hand("refit", ["final"])
+    calibrator = evaluate_by_hand("refit", ["final"])
     cases, logits = mean_logits(["0", "1", "2"], "held_out")
-    forecasts = pd.DataFrame(calibrator.apply(logits), columns=["probability_0", "probability_1"])
+    predictions = pd.DataFrame(calibrator.apply(logits), columns=["probability_0", "probability_1"])
     own = roles("final").set_index("case").loc[cases.index]
-    forecasts = forecasts.assign(scope="internal", label=own["label"].to_numpy(), patient=own["patient"].to_numpy())
-    paths.write_table(forecasts, paths.PREDICTIONS)
+    predictions = predictions.assign(scope="internal", label=own["label"].to_numpy(), patient=own["patient"].to_numpy())
+    paths.write_table(predictions, paths.PREDICTIONS)
     curve = pd.DataFrame({"threshold": [0.1], "net_benefit": [0.3]})
     paths.write_table(curve, paths.assessed("decision_curve"))
     run("release")
@@ -235,12 +233,16 @@ def test_evidence_of_a_release_is_what_was_judged_and_no_file_of_it_names_a_pati
     assert paths.read_json(folder / "gates.json") == gates and len(gates) > 5
     split = pd.read_csv(folder / "split" / "final.csv")
     assert list(split) == ["case", "patient", "role"] and len(split) == len(roles("final"))
-    known = {"cases": len(roles("final").query("role in ('train', 'inner')")), "absent": 0, "largest_difference": 0.0}
+    known = {
+        "cases": len(roles("final").query("role in ('train', 'validation')")),
+        "absent": 0,
+        "largest_difference": 0.0,
+    }
     assert json.loads((paths.bundle(NAME) / METADATA).read_text())["preparation_parity"] == known
     changed = paths.prepared_case(roles("final").query("role == 'train'")["case"].iloc[-1])
-    planes = np.load(changed)
-    planes[0, 3, 3] += 7 if planes[0, 3, 3] < 200 else -7
-    np.save(changed, planes)
+    channels = np.load(changed)
+    channels[0, 3, 3] += 7 if channels[0, 3, 3] < 200 else -7
+    np.save(changed, channels)
     assert paths.read_json(paths.bundle(NAME) / "docs" / "sbom.cdx.json")["specVersion"] == "1.6"
     calibrated(release__keep="../archive", release__version="2.0.0")
     run("release")
@@ -259,7 +261,7 @@ def test_evidence_of_a_release_is_what_was_judged_and_no_file_of_it_names_a_pati
 def test_a_refit_without_a_final_model_is_refused_and_an_ensemble_is_not(calibrated, capsys):
     calibrated(split__folds=[0, 1, 2])
     train("0", "1", "2")
-    judge_by_hand("refit", ["final"])
+    evaluate_by_hand("refit", ["final"])
     assert "add 'final'" in (message := refusal(capsys, "release")) and "calibrate.form to ensemble" in message
-    judge_by_hand("ensemble", ["0", "1", "2"])
+    evaluate_by_hand("ensemble", ["0", "1", "2"])
     run("release")

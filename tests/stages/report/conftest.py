@@ -16,7 +16,7 @@ from pipeline.stages.evidence.statistics import (
     verdicts,
 )
 from pipeline.stages.report.evidence import TABLES, evidence_section
-from pipeline.stages.report.numbers import figure_of, show_interval, show_number
+from pipeline.stages.report.numbers import metric_of, show_interval, show_number
 from pipeline.stages.report.page import HERE
 
 NAMES = ("fewer labels", "shorter training", "less overfitting", "new domains", "better result")
@@ -47,7 +47,7 @@ def limits(value, half, name=""):
 
 
 def verdict(promise, comparison, word="not measured", **found):
-    empty = dict.fromkeys(("recipe", "figure", "value", "lower", "upper", "minimum_detectable", "n", "patients"))
+    empty = dict.fromkeys(("recipe", "metric", "value", "lower", "upper", "minimum_detectable", "n", "patients"))
     row = {"promise": promise, "name": NAMES[promise - 1], "comparison": comparison, "verdict": word, "why": None}
     return empty | row | found
 
@@ -57,16 +57,16 @@ def measured(promise, comparison, word, value, half):
     return verdict(promise, comparison, word, **found, **limits(value, half))
 
 
-def point(arm, patients, value, of=None, figure="auc", recipe="probe"):
+def point(arm, patients, value, of=None, metric="auc", recipe="probe"):
     draws = {"fraction": patients / 100, "patients": float(patients), "draws": 1 if patients == 100 else 3, "n": 40}
-    return {"recipe": recipe, "arm": arm, "of": of, "figure": figure} | draws | limits(value, 0.05)
+    return {"recipe": recipe, "arm": arm, "of": of, "metric": metric} | draws | limits(value, 0.05)
 
 
 def course(arm, fold="0", losses=((0.9, 0.8), (0.5, 0.6), (0.2, 0.7))):
     rows = enumerate(losses)
     return [
         {"arm": arm, "fold": fold, "epoch": epoch, "passes": 10.0 ** (epoch + 2)}
-        | {"train_loss": train, "inner_loss": test, "test_loss": test}
+        | {"train_loss": train, "validation_loss": test, "test_loss": test}
         for epoch, (train, test) in rows
     ]
 
@@ -82,12 +82,12 @@ def domain(site, arm, auc, kind="left_out"):
     return counts | limits(auc, 0.1, "auc") | limits(0.8 - auc, 0.1, "gap")
 
 
-def final(scope, arm, figure, value):
-    return {"recipe": "probe", "scope": scope, "arm": arm, "figure": figure, "n": 40} | limits(value, 0.05)
+def final(scope, arm, metric, value):
+    return {"recipe": "probe", "scope": scope, "arm": arm, "metric": metric, "n": 40} | limits(value, 0.05)
 
 
-def difference(scope, figure, value, comparison="adaptation"):
-    row = {"recipe": "probe", "scope": scope, "comparison": comparison, "figure": figure, "n": 40}
+def difference(scope, metric, value, comparison="adaptation"):
+    row = {"recipe": "probe", "scope": scope, "comparison": comparison, "metric": metric, "n": 40}
     return row | limits(value, 0.05) | {"minimum_detectable": 0.0625}
 
 
@@ -110,7 +110,7 @@ def all_of_it(nothing):
     ratio = {"reference": "imagenet", "ratio": 2.0, "lower": 1.25, "upper": None, "patients": 50.0}
     overfit = {"arm": "adapted", "reference": "imagenet", "train_loss": 0.3, "arm_gap": 0.25, "reference_gap": 0.5}
     overfit |= {"difference": 0.25, "lower": -0.125, "upper": 0.625, "minimum_detectable": 0.5, "n": 40, "words": None}
-    unknown = {"value": None, "lower": None, "upper": None, "n": None, "model": None, "scope": None, "figure": None}
+    unknown = {"value": None, "lower": None, "upper": None, "n": None, "model": None, "scope": None, "metric": None}
     challenge = {
         "challenge": "knowledge",
         "name": "LogME",
@@ -128,7 +128,7 @@ def all_of_it(nothing):
             for arm in ARMS[:2]
             for patients in (10, 100)
         ]
-        + [point("adapted", 100, 0.4, figure="log_loss")],
+        + [point("adapted", 100, 0.4, metric="log_loss")],
         "label_efficiency": [words | ratio | {"reference_patients": 100.0}],
         "extrapolation": [words | {"goal": 0.9, "patients": 100.0, "more": 40, "lower": 20, "upper": None}],
         "trajectories": [row for arm in ARMS for fold in "01" for row in course(arm, fold)],
@@ -147,7 +147,7 @@ def all_of_it(nothing):
 def drawn(tables, **record):
     """Render the section as the page does."""
     environment = Environment(loader=FileSystemLoader(HERE), undefined=StrictUndefined, autoescape=select_autoescape())
-    environment.filters |= {"interval": show_interval, "number": show_number, "figure": figure_of}
+    environment.filters |= {"interval": show_interval, "number": show_number, "metric": metric_of}
     evidence = tables and evidence_section(tables, RECORD | record)
     return environment.get_template("evidence.html").render(evidence=evidence)
 

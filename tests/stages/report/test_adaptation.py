@@ -16,13 +16,13 @@ from pipeline.stages.report.adaptation import (
     costs,
     how_far,
     in_words,
-    ladders,
     left_out_sites,
     never_recognised,
+    searches,
 )
 from pipeline.stages.report.diagrams import training_curve, unlabelled_curve
 from pipeline.stages.report.glossary import TERMS, explain
-from pipeline.stages.report.numbers import figure_of, show_number
+from pipeline.stages.report.numbers import metric_of, show_number
 from pipeline.stages.report.page import HERE
 
 
@@ -37,7 +37,7 @@ def test_every_method_that_can_be_asked_for_has_words():
     assert len(asked) > 8 and asked - {"auto"} <= set(METHODS)
 
 
-def test_every_score_of_the_ladder_is_a_term_that_is_explained():
+def test_every_score_of_the_search_is_a_term_that_is_explained():
     assert set(VALIDATORS.values()) <= set(TERMS)
 
 
@@ -68,17 +68,17 @@ def test_a_total_counts_only_the_folds_that_recorded_their_cost():
     assert costs(records, {"a": None, "b": None})["recorded"] == 0
 
 
-def test_rungs_keep_the_order_of_the_ladder_and_folds_without_one_are_passed_over():
+def test_candidates_keep_the_order_of_the_search_and_folds_without_one_are_passed_over():
     steps = [{"method": name} for name in ("none", "nyul", "adabn")]
     records = {
-        "0": {"method": "adabn", "ladder": steps},
-        "1": {"method": "none", "ladder": []},
+        "0": {"method": "adabn", "search": steps},
+        "1": {"method": "none", "search": []},
         "2": {"method": "none"},
     }
-    assert choices(ladders(records)) == [
-        {"rung": "none", "folds": []},
-        {"rung": "nyul", "folds": []},
-        {"rung": "adabn", "folds": ["0"]},
+    assert choices(searches(records)) == [
+        {"candidate": "none", "folds": []},
+        {"candidate": "nyul", "folds": []},
+        {"candidate": "adabn", "folds": ["0"]},
     ]
 
 
@@ -109,16 +109,16 @@ def test_the_limit_of_a_share_of_none_is_wilsons(n):
 
 
 @pytest.mark.parametrize("empty", [None, float("nan")])
-def test_an_empty_field_is_no_figure(empty):
+def test_an_empty_field_is_no_metric(empty):
     row = {"auc": empty, "auc_lower": empty, "auc_upper": empty}
-    assert figure_of(row, "auc") is None
-    assert figure_of(row | {"auc": 0.5}, "auc") == {"value": 0.5, "lower": None, "upper": None}
+    assert metric_of(row, "auc") is None
+    assert metric_of(row | {"auc": 0.5}, "auc") == {"value": 0.5, "lower": None, "upper": None}
     assert "not computable" in show_number(None)
 
 
 def test_a_term_is_explained_on_hover_and_escaped_and_an_unknown_one_is_an_error():
-    shown = explain("rung", "<b>")
-    assert shown == f'<abbr title="{TERMS["rung"]}">&lt;b&gt;</abbr>'
+    shown = explain("candidate", "<b>")
+    assert shown == f'<abbr title="{TERMS["candidate"]}">&lt;b&gt;</abbr>'
     with pytest.raises(KeyError):
         explain("no such term")
 
@@ -142,7 +142,7 @@ def test_the_mark_stands_at_the_epoch_that_was_kept_and_ticks_are_whole_epochs(l
 
 
 def test_a_training_curve_marks_its_best_epoch():
-    table = pd.DataFrame({"epoch": [0, 1, 2], "train_loss": [3, 2, 1], "inner_loss": [3, 1, 2]})
+    table = pd.DataFrame({"epoch": [0, 1, 2], "train_loss": [3, 2, 1], "validation_loss": [3, 1, 2]})
     drawn = training_curve("1", table.assign(best=[False, True, False]))
     assert mark_and_ticks(drawn["svg"])[0] == pytest.approx(1, abs=0.02)
     assert drawn["caption"] == "Fold 1: epoch 1 kept of 2 run"

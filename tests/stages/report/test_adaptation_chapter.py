@@ -1,4 +1,4 @@
-"""The report's section on adaptation, from records and figures that are written by hand instead of trained."""
+"""The report's section on adaptation, from records and metrics that are written by hand instead of trained."""
 
 import html
 import json
@@ -21,18 +21,18 @@ def record(fold, **changes):
     roles = pd.read_csv(paths.split(fold))["role"]
     values = {"provenance": PROVENANCE, "method": "adabn", "strength": 0.5, "target": "unlabelled"}
     values |= {"images_seen": int(roles.isin(["train", "unlabelled"]).sum()), "unlabelled_sites": ["outside"]}
-    paths.write_json(values | {"judged_seen": False} | changes, paths.adaptation(fold))
+    paths.write_json(values | {"evaluated_seen": False} | changes, paths.adaptation(fold))
 
 
 def trained_by_hand(fold, seed=0):
-    """Write forecasts that are right more often than not, as finetune would."""
+    """Write predictions that are right more often than not, as finetune would."""
     draws = np.random.default_rng(seed)
     cases = pd.read_csv(paths.split(fold), keep_default_na=False)
-    cases = cases[cases["role"].isin(["held_out", "locked"])]
+    cases = cases[cases["role"].isin(["held_out", "test"])]
     logit = np.where(cases["label"] == "ill", 1.0, -1.0) + draws.normal(0, 1, len(cases))
     paths.write_table(cases.assign(logit_0=-logit, logit_1=logit), paths.predictions(fold))
     paths.model(fold).write_bytes(b"weights")
-    curve = {"epoch": [0, 1], "train_loss": [0.7, 0.5], "inner_loss": [0.7, 0.6], "best": [False, True]}
+    curve = {"epoch": [0, 1], "train_loss": [0.7, 0.5], "validation_loss": [0.7, 0.6], "best": [False, True]}
     paths.write_table(pd.DataFrame(curve), paths.history(fold))
 
 
@@ -76,12 +76,12 @@ def limits(name, value, lower, upper):
 
 
 def write(rows, file):
-    """Put rows below the header that calibrate wrote, which is all there is without a ladder or a site left out."""
+    """Put rows below the header that calibrate wrote, which is all there is without a search or a site left out."""
     paths.write_table(pd.DataFrame(rows), file)
 
 
-def climbed(**why):
-    """Write a ladder of two rungs: the start, and adabn."""
+def searched(**why):
+    """Write a search of two candidates: the start, and adabn."""
     scores = ["source_loss", "difference", "standard_error", "information_maximisation"]
     scores += ["soft_neighbourhood_density", "deep_embedded_validation"]
     none = dict.fromkeys(scores, 0.5) | {"method": "none", "strength": 0.0, "kept": True, "why": "the start"}
@@ -89,10 +89,10 @@ def climbed(**why):
     return [none, adabn | {"difference": -0.125, "standard_error": 0.0625, "deep_embedded_validation": None} | why]
 
 
-def rung(scope, name, n=20, **rest):
-    counts = {"scope": scope, "rung": name, "chosen_in": 2, "n": n, "patients": 15, "events": 9}
-    figures = limits("auc", 0.75, 0.5, 0.9) | limits("log_loss", 0.6, 0.4, 0.8)
-    return counts | figures | {"oracle": False} | limits("regret", None, None, None) | rest
+def candidate(scope, name, n=20, **rest):
+    counts = {"scope": scope, "candidate": name, "chosen_in": 2, "n": n, "patients": 15, "events": 9}
+    metrics = limits("auc", 0.75, 0.5, 0.9) | limits("log_loss", 0.6, 0.4, 0.8)
+    return counts | metrics | {"oracle": False} | limits("regret", None, None, None) | rest
 
 
 def test_what_was_done_stands_there_in_words_with_the_images_that_were_seen(reported):
@@ -103,15 +103,15 @@ def test_what_was_done_stands_there_in_words_with_the_images_that_were_seen(repo
     assert "Encoder tiny (ImageNet; a file; licence: Apache-2.0)" in said
     assert "Method of the released model: adabn: the normalisation statistics" in said and "50% of the way" in said
     assert f"it saw {training + unlabelled} images: {training} of training cases, {unlabelled} marked" in said
-    assert "(site outside)" in said and "Target: unlabelled; judged images were not seen" in said
+    assert "(site outside)" in said and "Target: unlabelled; evaluated images were not seen" in said
     assert "Site seen unlabelled:" in said
 
 
-def test_judged_images_that_were_seen_are_counted(reported):
+def test_evaluated_images_that_were_seen_are_counted(reported):
     roles = pd.read_csv(paths.split("final"))["role"]
-    record("final", target="judged", judged_seen=True, images_seen=int((roles != "inner").sum()))
+    record("final", target="evaluated", evaluated_seen=True, images_seen=int((roles != "validation").sum()))
     said = text_of(reported())
-    assert f"{(roles == 'locked').sum()} that are judged" in said and "judged images were seen" in said
+    assert f"{(roles == 'test').sum()} that are evaluated" in said and "evaluated images were seen" in said
     assert f": {(roles == 'train').sum()} of training cases" in said
 
 
@@ -162,29 +162,30 @@ def test_the_curve_of_learning_without_labels_marks_the_epoch_that_was_kept(repo
     assert (f"epoch {kept} kept" if kept else "none beat the control") in text_of(markup)
 
 
-def test_the_ladder_tells_the_choices_and_hides_each_fold_in_details(reported):
+def test_the_search_tells_the_choices_and_hides_each_fold_in_details(reported):
     for fold in ("0", "1", "final"):
-        record(fold, asked="auto", method="none" if fold == "1" else "adabn", ladder=climbed(why="<b>surer</b>"))
+        record(fold, asked="auto", method="none" if fold == "1" else "adabn", search=searched(why="<b>surer</b>"))
     markup = reported()
     assert "Asked for auto, the released model was given adabn" in text_of(markup)
-    assert rows_of(markup, "The ladder")[1:] == [["none", "1 of 3", "1"], ["adabn", "2 of 3", "0, final"]]
-    assert markup.count("<summary>Ladder of fold") == 3 and "<details open" not in markup
-    rows = rows_of(markup, "Ladder of fold 1")
+    assert rows_of(markup, "The search")[1:] == [["none", "1 of 3", "1"], ["adabn", "2 of 3", "0, final"]]
+    assert markup.count("<summary>Search of fold") == 3 and "<details open" not in markup
+    rows = rows_of(markup, "Search of fold 1")
     assert rows[1][:4] == ["none", "0", "0.500", "0.500 (0.500)"]
     assert rows[2][:4] == ["adabn", "0.5", "0.250", "-0.125 (0.062)"]
     assert rows[2][6:] == ["not computable", "yes", "<b>surer</b>"] and "<b>surer" not in markup
 
 
-def test_the_oracles_choice_and_the_regret_stand_beside_the_ladder_for_every_set(reported):
-    record("final", asked="auto", ladder=climbed())
-    auto = rung("internal", "auto", **limits("regret", -0.0625, -0.125, 0.0))
-    outer = rung("external", "auto", n=8, **limits("regret", None, None, None))
-    inner = [rung("internal", "none"), rung("internal", "adabn", oracle=True), auto]
-    write([*inner, rung("external", "none", n=8, oracle=True), outer], paths.LADDER)
+def test_the_oracles_choice_and_the_regret_stand_beside_the_search_for_every_set(reported):
+    record("final", asked="auto", search=searched())
+    auto = candidate("internal", "auto", **limits("regret", -0.0625, -0.125, 0.0))
+    outer = candidate("external", "auto", n=8, **limits("regret", None, None, None))
+    validation = [candidate("internal", "none"), candidate("internal", "adabn", oracle=True), auto]
+    write([*validation, candidate("external", "none", n=8, oracle=True), outer], paths.SEARCH)
     scores = [("source_loss", 0.5, 2), ("deep_embedded_validation", None, 1)]
     rows = [(scope, *score) for scope in ("internal", "external") for score in scores]
     write(
-        [dict(zip(("scope", "validator", "kendall_tau", "rungs"), row, strict=True)) for row in rows], paths.VALIDATORS
+        [dict(zip(("scope", "validator", "kendall_tau", "candidates"), row, strict=True)) for row in rows],
+        paths.VALIDATORS,
     )
     markup = reported()
     said = text_of(markup)
@@ -192,19 +193,19 @@ def test_the_oracles_choice_and_the_regret_stand_beside_the_ladder_for_every_set
     assert "regret of auto is -0.062 (-0.125 to 0.000) nats" in said
     assert "the external cases (n = 8, 9 events, 15 patients), an oracle would have chosen none" in said
     assert "regret of auto is not computable" in said
-    judged = rows_of(markup, "Every rung on the internal cases")
-    assert judged[2] == ["adabn (oracle's choice)", "2", "20 (9)", "0.75 (0.50 to 0.90)", "0.600 (0.400 to 0.800)"]
+    evaluated = rows_of(markup, "Every candidate on the internal cases")
+    assert evaluated[2] == ["adabn (oracle's choice)", "2", "20 (9)", "0.75 (0.50 to 0.90)", "0.600 (0.400 to 0.800)"]
     header, *orders = rows_of(markup, "An oracle is chosen by the labels")
-    assert header[1:] == ["Kendall's tau, internal (rungs)", "Kendall's tau, external (rungs)"]
+    assert header[1:] == ["Kendall's tau, internal (candidates)", "Kendall's tau, external (candidates)"]
     assert orders[0] == ["source loss", "0.50 (2)", "0.50 (2)"]
     assert orders[1] == ["embedded validation", "not computable (1)", "not computable (1)"]
 
 
 def left_out(site, unlabelled, **rest):
-    figures = limits("auc", 0.75, 0.5, 0.9) | limits("log_loss", 0.6, 0.4, 0.8)
-    figures |= limits("calibration_slope", 1.5, 0.5, 2.5) | {"worst_recall": 0.25, "state": "calibrated"}
+    metrics = limits("auc", 0.75, 0.5, 0.9) | limits("log_loss", 0.6, 0.4, 0.8)
+    metrics |= limits("calibration_slope", 1.5, 0.5, 2.5) | {"worst_recall": 0.25, "state": "calibrated"}
     known = {"site": site, "unlabelled": unlabelled, "fold": f"fold-of-{site}", "n": 12, "patients": 9, "events": 6}
-    return known | figures | rest
+    return known | metrics | rest
 
 
 def test_each_site_left_out_stands_with_its_images_seen_and_unseen(reported):
@@ -236,7 +237,7 @@ def test_a_class_that_is_never_recognised_is_a_warning_and_a_known_failure_of_da
     assert "at work in every fold" in said and "with weight 1 in the loss" in said
 
 
-def test_what_calibrate_writes_of_a_ladder_and_of_sites_left_out_is_what_the_page_reads(reported, project):
+def test_what_calibrate_writes_of_a_search_and_of_sites_left_out_is_what_the_page_reads(reported, project):
     names = ["without-inside", "blind-inside"]
     project(split__folds=[*FOLDS, *names])
     run("split")
@@ -244,15 +245,15 @@ def test_what_calibrate_writes_of_a_ladder_and_of_sites_left_out_is_what_the_pag
         record(name, unlabelled_sites=[])
         trained_by_hand(name, seed=3)
     for fold in FOLDS:
-        record(fold, asked="auto", ladder=climbed())
+        record(fold, asked="auto", search=searched())
         logits = pd.read_csv(paths.predictions(fold), keep_default_na=False)[["case", "role", "logit_0", "logit_1"]]
-        rungs = [logits.assign(rung="none", logit_0=0.0), logits.assign(rung="adabn")]
-        paths.write_table(pd.concat(rungs), paths.ladder(fold))
+        candidates = [logits.assign(candidate="none", logit_0=0.0), logits.assign(candidate="adabn")]
+        paths.write_table(pd.concat(candidates), paths.search(fold))
     run("calibrate")
     markup = reported()
     said = text_of(markup)
     assert "an oracle would have chosen adabn" in said and "regret of auto is 0.000 (0.000 to 0.000)" in said
-    assert [row[0] for row in rows_of(markup, "Every rung on the internal")[1:]] == [
+    assert [row[0] for row in rows_of(markup, "Every candidate on the internal")[1:]] == [
         "none",
         "adabn (oracle's choice)",
         "auto",

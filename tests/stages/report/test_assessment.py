@@ -20,15 +20,15 @@ def limits(name, value, lower, upper):
 
 
 def curve(*points, state="calibrated"):
-    return [{"state": state, "forecast": p, **limits("observed", q, q and q - 0.1, q and q + 0.1)} for p, q in points]
+    return [{"state": state, "prediction": p, **limits("observed", q, q and q - 0.1, q and q + 0.1)} for p, q in points]
 
 
-def test_the_calibration_curve_has_a_band_bins_and_the_forecasts_of_both_kinds_of_cases():
+def test_the_calibration_curve_has_a_band_bins_and_the_predictions_of_both_kinds_of_cases():
     counts = [
         {"lower": 0.0, "upper": 0.5, "events": 1, "others": 7},
         {"lower": 0.5, "upper": 1.0, "events": 4, "others": 2},
     ]
-    bins = [{"forecast": 0.3, "observed": 0.2, "lower": 0.1, "upper": 0.5}]
+    bins = [{"prediction": 0.3, "observed": 0.2, "lower": 0.1, "upper": 0.5}]
     rows = curve((0.1, 0.2), (0.9, 0.8)) + curve((0.1, 0.4), (0.9, 0.6), state="uncalibrated")
     drawn = calibration_chart("external_patients", rows, counts, bins, "patients")
     svg = drawn["svg"]
@@ -67,26 +67,26 @@ def test_a_risk_curve_without_an_interval_or_an_error_is_still_drawn():
     assert risk_chart("test", rows, "answers")["svg"].count("<polyline") == 1
 
 
-def test_a_forecast_is_told_in_so_many_of_a_hundred_with_its_interval():
+def test_a_prediction_is_told_in_so_many_of_a_hundred_with_its_interval():
     told = of_hundred(curve((0.0, 0.1), (0.4, 0.3), (1.0, 0.9)), "ill", "patients")
     assert told == [
-        "Of 100 patients whose forecast for “ill” is about 20 %, it is true of about 20 (10 to 30).",
-        "Of 100 patients whose forecast for “ill” is about 80 %, it is true of about 70 (60 to 80).",
+        "Of 100 patients whose prediction for “ill” is about 20 %, it is true of about 20 (10 to 30).",
+        "Of 100 patients whose prediction for “ill” is about 80 %, it is true of about 70 (60 to 80).",
     ]
 
 
-def test_nothing_is_told_of_forecasts_that_the_curve_does_not_reach():
+def test_nothing_is_told_of_predictions_that_the_curve_does_not_reach():
     (told,) = of_hundred(curve((0.31, 0.4), (0.44, 0.5)), "top label", "images")
     assert told.startswith("Of 100 images whose most probable class is given about 40 %, it is true of about 47 (")
     assert of_hundred(curve((0.31, 0.4), (0.36, 0.5)), "ill", "images") == []
     assert of_hundred(curve((0.1, None), (0.9, None)), "ill", "images") == [] == of_hundred([], "ill", "images")
 
 
-def test_a_figure_that_does_not_exist_is_not_put_into_words():
+def test_a_metric_that_does_not_exist_is_not_put_into_words():
     point = {"threshold": 0.42, **limits("sensitivity", 0.88, 0.76, 0.97), **limits("specificity", None, None, None)}
     assert of_a_threshold([point], "ill", "patients") == []
     (told,) = of_a_threshold([point | limits("specificity", 0.9, None, None)], "ill", "patients")
-    assert "from a forecast of 42 % upwards" in told and "finds 88 (76 to 97) of 100" in told
+    assert "from a prediction of 42 % upwards" in told and "finds 88 (76 to 97) of 100" in told
     assert "spares 90 of 100 without" in told
     assert (
         of_pairs(None, "ill", "patients") == [] == of_pairs({"value": 0.9, "lower": 0.8, "upper": 1}, "top label", "")
@@ -94,7 +94,7 @@ def test_a_figure_that_does_not_exist_is_not_put_into_words():
 
 
 def update(size, gain, error=0.01, name="slope"):
-    row = {"scope": "external", "update": name, "patients": size, "judged": 9, "gain": gain, "gain_se": error}
+    row = {"scope": "external", "update": name, "patients": size, "evaluated": 9, "gain": gain, "gain_se": error}
     return row | {"share_better": 0.5, "slope": 1.0}
 
 
@@ -129,7 +129,7 @@ def test_the_map_is_told_with_its_number_and_on_whom_it_was_fitted():
     assert (
         told["what"].startswith("temperature scaling") and told["numbers"] == "temperature 1.250, over-confident before"
     )
-    assert told["fitted"].endswith("folds 0, 1 forecast out of fold: 71 images of 64 patients")
+    assert told["fitted"].endswith("folds 0, 1 prediction out of fold: 71 images of 64 patients")
     assert told["folds"] == "temperatures 1.100 to 1.500"
     assert calibrator_in_words(CALIBRATOR, "image")["fitted"].endswith(": 71 images")
     as_they_came = calibrator_in_words(CALIBRATOR | {"temperature": 1.0}, "patient")
@@ -149,8 +149,8 @@ def test_an_ensemble_and_maps_that_differ_between_folds_are_told_as_such():
 
 
 def test_rows_are_patients_where_each_has_one_and_images_where_some_have_several():
-    figures = {"internal_patients": (5, 5), "internal": (7, 5), "external": (3, 3)}
-    pooled = {f"{scope}_calibrated": {"n": n, "patients": k} for scope, (n, k) in figures.items()}
+    metrics = {"internal_patients": (5, 5), "internal": (7, 5), "external": (3, 3)}
+    pooled = {f"{scope}_calibrated": {"n": n, "patients": k} for scope, (n, k) in metrics.items()}
     assert units_of(pooled, "patient") == {
         "internal_patients": "patients",
         "internal": "images",

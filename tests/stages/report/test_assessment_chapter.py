@@ -14,9 +14,9 @@ from tests.stages.report.test_adaptation_chapter import rows_of, text_of
 from tests.stages.test_stages import FOLDS, run
 from tests.stages.test_tasks import (
     LABELS,
-    forecast,
-    forecast_two_classes,
     labels_of_patients,
+    prediction,
+    prediction_two_classes,
     relabel,
     right_more_often_than_not,
 )
@@ -41,21 +41,21 @@ def assessed(table):
 @pytest.fixture
 def reported(project):
     """A project of two classes, some patients with two images, that was calibrated with declared prevalences."""
-    forecast_two_classes(project, FOLDS, **AUTO, calibrate__prevalences=[0.1])
+    prediction_two_classes(project, FOLDS, **AUTO, calibrate__prevalences=[0.1])
     run("calibrate")
 
 
 def test_patients_stand_first_and_images_are_folded_away(reported):
     markup = page()
-    internal, locked = (
+    internal, test = (
         paths.read_json(paths.pooled_metrics(f"{name}_patients_calibrated")) for name in ("internal", "external")
     )
     said = text_of(markup)
     assert f"an AUC of {internal['auc']['value']:.2f} " in said
     assert f"on {internal['n']} patients, whose images were put together" in said
-    assert f"on {locked['n']} patients, whose images were put together" in said
+    assert f"on {test['n']} patients, whose images were put together" in said
     calibration = section(markup, "calibration")
-    assert "one forecast each, the mean of the logits of a patient's images" in text_of(calibration)
+    assert "one prediction each, the mean of the logits of a patient's images" in text_of(calibration)
     first, folded = calibration.split("<summary>image by image</summary>")
     assert f"internal validation, n = {internal['n']} patients" in first and "images (" not in first
     images = paths.read_json(paths.pooled_metrics("internal_calibrated"))["n"]
@@ -82,7 +82,7 @@ def test_the_table_of_calibration_says_what_the_metrics_say(reported):
 
 def test_every_chart_has_its_curve_and_its_histogram_for_each_set_and_level(reported):
     markup = page()
-    names = "Calibration curve|Forecasts|ROC curve|Precision-recall curve|Decision curve|Risk-coverage curve"
+    names = "Calibration curve|Predictions|ROC curve|Precision-recall curve|Decision curve|Risk-coverage curve"
     titles = re.findall(f"<title>({names})", markup)
     assert all(titles.count(name) == 4 for name in set(titles)) and len(set(titles)) == 6
     assert "<script src" not in markup and "http:" not in markup and "https:" not in markup
@@ -102,7 +102,7 @@ def test_the_map_is_told_with_its_method_and_how_it_was_chosen(reported):
 
 
 def test_a_map_that_was_given_was_not_chosen(project):
-    forecast_two_classes(project, FOLDS, calibrate__method="platt", calibrate__per_patient="none")
+    prediction_two_classes(project, FOLDS, calibrate__method="platt", calibrate__per_patient="none")
     run("calibrate")
     said = text_of(section(page(), "calibration"))
     assert "Platt scaling" in said and "How the map was chosen" not in said and "image by image" not in said
@@ -110,10 +110,10 @@ def test_a_map_that_was_given_was_not_chosen(project):
 
 def test_folds_that_are_offset_are_warned_of(reported):
     file = paths.pooled_metrics("internal_patients_calibrated")
-    figures = paths.read_json(file)
-    paths.write_json(figures | {"pooled_is_off": True, "auc_mean_of_folds": 0.8125}, file)
+    metrics = paths.read_json(file)
+    paths.write_json(metrics | {"pooled_is_off": True, "auc_mean_of_folds": 0.8125}, file)
     assert "Folds are offset." in page() and "read the mean of folds, 0.81." in text_of(page())
-    paths.write_json(figures | {"pooled_is_off": False}, file)
+    paths.write_json(metrics | {"pooled_is_off": False}, file)
     assert "Folds are offset." not in page()
 
 
@@ -144,7 +144,7 @@ def test_several_labels_are_asked_one_by_one_and_the_first_stands_open(project):
     run("cohort", "preprocess", "split")
     relabel("multilabel", LABELS, labels_of_patients)
     for fold in FOLDS:
-        forecast(fold, right_more_often_than_not, 3)
+        prediction(fold, right_more_often_than_not, 3)
     run("calibrate")
     markup = page()
     calibration = section(markup, "calibration")
@@ -167,13 +167,13 @@ def test_several_classes_open_with_the_top_label_and_its_bins(project):
         return 4 * np.eye(3)[truth] + draws.normal(0, 1, (len(cases), 3))
 
     for fold in FOLDS:
-        forecast(fold, near, 3)
+        prediction(fold, near, 3)
     run("calibrate")
     markup = page()
     calibration = section(markup, "calibration")
     first, folded = calibration.split("<details><summary>3 more: none; mild; severe</summary>")
     assert "<h3>top label</h3>" in first and "<circle" in first and "<circle" not in folded
-    assert assessed("calibration_curve").empty and "too few cases are near any forecast for a curve" in text_of(first)
+    assert assessed("calibration_curve").empty and "too few cases are near any prediction for a curve" in text_of(first)
     for name in ("decisions", "discrimination"):
         assert re.findall("<h3>(.*?)</h3>", section(markup, name)) == grades
     assert section(markup, "discrimination").count("<title>Precision-recall curve") == 2 * len(grades)
@@ -184,7 +184,7 @@ def test_names_from_the_cohort_stay_text_in_every_table_and_chart(project):
     table = pd.read_csv("data/raw/clinic/cohort.csv")
     table["site"] = table["site"].replace("inside", "<b>inside</b>")
     table.to_csv("data/raw/clinic/cohort.csv", index=False)
-    forecast_two_classes(project, FOLDS)
+    prediction_two_classes(project, FOLDS)
     run("calibrate")
     markup = page()
     assert "<b>inside" not in markup and "site &lt;b&gt;inside&lt;/b&gt;" in section(markup, "subgroups")

@@ -43,7 +43,7 @@ def test_a_table_without_questions_is_one_block_and_another_column_may_name_them
 
 @pytest.mark.parametrize(
     ("scope", "name"),
-    [("internal_patients", "internal validation"), ("external", "external validation"), ("test", "locked test set")],
+    [("internal_patients", "internal validation"), ("external", "external validation"), ("test", "test set")],
 )
 def test_only_another_site_is_called_external(scope, name):
     assert set_name(scope) == name

@@ -10,13 +10,13 @@ import pytest
 from pipeline import paths
 from tests.stages.conftest import lay_out, write_status
 from tests.stages.test_stages import FOLDS, run
-from tests.stages.test_tasks import forecast_two_classes
+from tests.stages.test_tasks import prediction_two_classes
 
 EVIL = "<script>alert(1)</script>"
 AXE = "axe.run({resultTypes: ['violations']})"
 GRAVE = ("serious", "critical")
 OPEN_ALL = "document.querySelectorAll('details').forEach(one => { one.open = true })"
-MARK_FIGURES = """document.querySelectorAll('figure:has(svg)').forEach((one, number) => {
+MARK_METRICS = """document.querySelectorAll('metric:has(svg)').forEach((one, number) => {
     one.insertAdjacentHTML('afterbegin', `<small>TOP${number}.</small>`);
     one.insertAdjacentHTML('beforeend', `<small>END${number}.</small>`);
 })"""
@@ -30,7 +30,7 @@ def report(tmp_path_factory):
         project = lay_out(tmp_path_factory.mktemp("browser") / "project", patch, patients=72)
         table = pd.read_csv("data/raw/clinic/cohort.csv").replace({"site": {"inside": EVIL}})
         table.to_csv("data/raw/clinic/cohort.csv", index=False)
-        forecast_two_classes(project, FOLDS, calibrate__per_patient="auto")
+        prediction_two_classes(project, FOLDS, calibrate__per_patient="auto")
         run("calibrate")
         write_status()
         run("report")
@@ -92,7 +92,7 @@ def test_the_page_opens_with_the_network_cut_and_nothing_in_its_text_runs(opened
     assert page.get_by_role("heading", name=EVIL, exact=True).is_visible()
 
 
-def test_the_slider_moves_all_figures_to_those_that_were_counted(opened, report, monkeypatch):
+def test_the_slider_moves_all_metrics_to_those_that_were_counted(opened, report, monkeypatch):
     monkeypatch.chdir(report.parents[2])
     page = opened()
     slider = page.locator(".slider").first
@@ -120,7 +120,7 @@ def test_the_slider_moves_all_figures_to_those_that_were_counted(opened, report,
     assert len(set(seen)) > 4
 
 
-def test_a_table_sorts_by_the_figure_and_not_by_its_text(opened):
+def test_a_table_sorts_by_the_metric_and_not_by_its_text(opened):
     page = opened()
     page.evaluate(OPEN_ALL)
     table = page.locator("table", has=page.get_by_role("button", name="Adjusted p")).first
@@ -142,7 +142,7 @@ def test_a_table_sorts_by_the_figure_and_not_by_its_text(opened):
     )
 
 
-def test_what_has_no_figure_stays_last_in_both_directions(opened):
+def test_what_has_no_metric_stays_last_in_both_directions(opened):
     page = opened()
     page.evaluate(
         """document.querySelector('main').insertAdjacentHTML('beforeend', `<table id="own"><thead><tr><th>Name</th>
@@ -169,9 +169,9 @@ def test_a_pooled_row_stays_below_the_folds_whatever_they_are_sorted_by(opened):
 def test_a_fold_is_switched_off_in_its_charts_and_in_no_others(opened):
     page = opened()
     training, roc = page.locator(".switched").nth(0), page.locator(".switched").nth(1)
-    assert training.locator("figure").count() == len(FOLDS)
+    assert training.locator("metric").count() == len(FOLDS)
     training.get_by_label("1", exact=True).uncheck()
-    shown = [figure.is_visible() for figure in training.locator("figure").all()]
+    shown = [metric.is_visible() for metric in training.locator("metric").all()]
     assert shown == [True, False, *[True] * (len(FOLDS) - 2)]
     assert all(curve.is_visible() for curve in roc.locator("polyline.f1").all())
     roc.get_by_label("0", exact=True).press("Space")
@@ -192,20 +192,20 @@ def test_without_a_script_every_threshold_and_every_curve_can_still_be_read(open
     page.get_by_text("Every threshold, as a table").first.click()
     assert page.locator("tr[data-at='37']").first.is_visible()
     page.locator(".switched").first.get_by_label("0", exact=True).uncheck()
-    assert not page.locator(".switched").first.locator("figure").first.is_visible()
+    assert not page.locator(".switched").first.locator("metric").first.is_visible()
 
 
 def test_no_plot_is_cut_by_the_edge_of_a_printed_page(opened):
     pypdf = pytest.importorskip("pypdf")
     page = opened()
-    page.evaluate(MARK_FIGURES)
+    page.evaluate(MARK_METRICS)
     printed = page.pdf(format="A4", margin=dict.fromkeys(("top", "bottom", "left", "right"), "12mm"))
     sheets = [sheet.extract_text() for sheet in pypdf.PdfReader(io.BytesIO(printed)).pages]
     places = {mark: number for number, text in enumerate(sheets) for mark in re.findall(r"(?:TOP|END)\d+(?=\.)", text)}
-    figures = page.locator("figure:has(svg)").count()
-    assert figures > 10 and len(sheets) > 5
-    assert len(places) == 2 * figures  # those that are folded away on the screen are printed, too
-    assert {n for n in range(figures) if places[f"TOP{n}"] != places[f"END{n}"]} == set()
+    metrics = page.locator("metric:has(svg)").count()
+    assert metrics > 10 and len(sheets) > 5
+    assert len(places) == 2 * metrics  # those that are folded away on the screen are printed, too
+    assert {n for n in range(metrics) if places[f"TOP{n}"] != places[f"END{n}"]} == set()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (390, "dark")])

@@ -62,11 +62,11 @@ def test_every_subgroup_is_drawn_against_the_auc_of_its_own_set():
     ]
     block = Block("", "ill", [group("internal", 0.8), group("internal", None), group("external", 0.6)])
     (drawn,), (scale,) = forests_of([block], whole)
-    pictures = [row["drawn"] for row in drawn.rows]
-    assert pictures[1] == "" and scale.startswith("<svg")
-    for picture, colour in ((pictures[0], "c1"), (pictures[2], "c2")):
-        dot, mark = re.search(r'cx="([\d.]+)"', picture)[1], re.search(r'class="inside c\d" x1="([\d.]+)"', picture)[1]
-        assert dot == mark and f"dot {colour}" in picture
+    images = [row["drawn"] for row in drawn.rows]
+    assert images[1] == "" and scale.startswith("<svg")
+    for image, colour in ((images[0], "c1"), (images[2], "c2")):
+        dot, mark = re.search(r'cx="([\d.]+)"', image)[1], re.search(r'class="inside c\d" x1="([\d.]+)"', image)[1]
+        assert dot == mark and f"dot {colour}" in image
     assert forests_of([Block("", "ill", [group("internal", None)])], [])[1] == [""]
 
 

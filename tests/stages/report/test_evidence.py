@@ -31,7 +31,7 @@ from tests.stages.report.test_adaptation_chapter import reported, rows_of, text_
 from tests.stages.test_stages import run
 
 
-def test_what_was_not_measured_has_ten_badges_no_figure_and_no_heading(nothing):
+def test_what_was_not_measured_has_ten_badges_no_metric_and_no_heading(nothing):
     markup = drawn(nothing)
     assert "Adaptation: not measured." in markup and "Transfer: not measured." in markup
     assert markup.count('class="badge not-measured">not measured<') == 10 == markup.count('class="badge')
@@ -69,7 +69,7 @@ def test_each_promise_has_both_comparisons_side_by_side_in_whatever_order_they_c
     assert {tuple(cell["comparison"] for cell in promise["cells"]) for promise in found} == {("adaptation", "transfer")}
 
 
-def test_a_verdict_stands_with_its_figure_its_interval_and_what_was_detectable(nothing):
+def test_a_verdict_stands_with_its_metric_its_interval_and_what_was_detectable(nothing):
     rows = [measured(1, "adaptation", "no evidence", 0.03125, 0.125), measured(2, "adaptation", "helped", 2.5, 1.0)]
     markup = drawn(nothing | {"verdicts": rows})
     assert '<span class="badge no-evidence">no evidence</span>' in markup
@@ -122,7 +122,7 @@ def test_the_external_site_comes_last_and_a_site_without_an_auc_has_words(nothin
     rows += [domain("c", "adapted", 0.5) | dict.fromkeys(("auc", "auc_lower", "auc_upper", "gap"))]
     markup = drawn(nothing | {"domains": rows})
     table = rows_of(markup, "New domains")
-    assert [row[0] for row in table[1:4]] == ["b", "c", "a locked, external"]
+    assert [row[0] for row in table[1:4]] == ["b", "c", "a test, external"]
     assert table[2].count("not computable") == 2 and markup.count('class="whisker"') == 2 + 1
     assert "Worst site: b for adapted (AUC 0.60)." in text_of(markup)
 
@@ -130,7 +130,7 @@ def test_the_external_site_comes_last_and_a_site_without_an_auc_has_words(nothin
 def test_cases_of_several_external_sites_are_not_called_a_site_without_a_name(nothing):
     rows = [domain(None, "adapted", 0.7, kind="external"), domain(None, "adapted", 0.6)]
     table = rows_of(drawn(nothing | {"domains": rows}), "New domains")
-    assert [row[0] for row in table[1:3]] == ["(none)", "all external cases locked, external"]
+    assert [row[0] for row in table[1:3]] == ["(none)", "all external cases test, external"]
 
 
 def test_times_of_two_arms_stand_together_and_what_is_said_of_all_is_said_once(nothing):
@@ -147,7 +147,7 @@ def test_times_of_two_arms_stand_together_and_what_is_said_of_all_is_said_once(n
     assert table[0][4] == "2.00 (up to 4.00)" and table[2][-1] == "4 of 4 folds"
 
 
-def test_arms_that_never_fit_equally_well_have_words_instead_of_figures(all_of_it):
+def test_arms_that_never_fit_equally_well_have_words_instead_of_metrics(all_of_it):
     assert "+0.250 (-0.125 to +0.625)" in text_of(drawn(all_of_it))
     empty = dict.fromkeys(("train_loss", "arm_gap", "reference_gap", "difference", "lower", "upper"))
     all_of_it["overfitting"][0] |= empty | {"minimum_detectable": None, "words": "no equal training loss"}
@@ -160,7 +160,7 @@ def test_amounts_are_written_with_as_many_digits_as_they_need(value, said):
     assert amount(value) == said
 
 
-def test_figures_of_an_arm_stand_in_one_row_and_one_that_is_missing_leaves_its_cell_empty(nothing):
+def test_metrics_of_an_arm_stand_in_one_row_and_one_that_is_missing_leaves_its_cell_empty(nothing):
     rows = [
         final("internal", "imagenet", "ece", 0.5),
         final("internal", "adapted", "ece", 0.25),
@@ -172,7 +172,7 @@ def test_figures_of_an_arm_stand_in_one_row_and_one_that_is_missing_leaves_its_c
         *("0.750 (0.700 to 0.800)", "", "", "", "0.250 (0.200 to 0.300)"),
     ]
     assert table[2][0] == "ImageNet"  # after the adapted arm, whatever the order of the table
-    assert table[3][:4] == ["locked test set", "adapted", "40", "0.500 (0.450 to 0.550)"]
+    assert table[3][:4] == ["test set", "adapted", "40", "0.500 (0.450 to 0.550)"]
 
 
 def test_differences_at_single_sites_are_folded_away(all_of_it):
@@ -193,9 +193,9 @@ def test_classes_are_folded_away_and_all_of_them_together_stand_open(all_of_it):
 
 
 def test_a_long_table_becomes_wide_without_losing_a_row():
-    rows = [final(scope, "adapted", figure, 0.5) for scope in ("internal", "test") for figure in ("auc", "ece")]
+    rows = [final(scope, "adapted", metric, 0.5) for scope in ("internal", "test") for metric in ("auc", "ece")]
     found = wide(rows, ("scope", "arm"))
-    assert [list(row["figures"]) for row in found] == [["auc", "ece"]] * 2
+    assert [list(row["metrics"]) for row in found] == [["auc", "ece"]] * 2
 
 
 def test_label_efficiency_and_extrapolation_are_told_in_words(all_of_it):
@@ -210,7 +210,7 @@ def test_label_efficiency_and_extrapolation_are_told_in_words(all_of_it):
 
 def test_zero_shots_are_measured_or_said_to_be_not_available(all_of_it):
     assert "not available no model was named" in text_of(drawn(all_of_it))
-    row = {"state": "measured", "model": "a-clip", "scope": "internal", "figure": "auc", "n": 40, "words": None}
+    row = {"state": "measured", "model": "a-clip", "scope": "internal", "metric": "auc", "n": 40, "words": None}
     all_of_it["zero_shot"] = [row | limits(0.625, 0.125)]
     said = text_of(drawn(all_of_it))
     assert "a-clip, internal, n = 40: AUC 0.625 (0.500 to 0.750)." in said and "not available" not in said

@@ -37,7 +37,7 @@ def test_a_curve_of_one_point_has_an_interval_instead_of_a_band():
     assert svg.count('class="interval') == 2 and "<polygon" not in svg and svg.count("<circle") == 2
 
 
-def test_a_figure_that_does_not_exist_is_not_drawn():
+def test_a_metric_that_does_not_exist_is_not_drawn():
     rows = [point("adapted", 10, 0.6), point("adapted", 100, 0.7) | dict.fromkeys(("value", "lower", "upper"))]
     assert banded("t", rows, "patients", "patients", "AUC").count("<circle") == 1
     assert "<circle" not in banded("t", rows[1:], "patients", "patients", "AUC")
@@ -78,7 +78,7 @@ def test_a_training_loss_counts_where_it_is_first_reached():
     assert first_reached(rows) == [(0.4, 0.7), (0.5, 0.6), (0.9, 0.8)]
 
 
-def test_sites_share_one_scale_and_each_whisker_lies_where_its_figures_say():
+def test_sites_share_one_scale_and_each_whisker_lies_where_its_metrics_say():
     plot = forest([domain("north", "adapted", 0.6), domain("south", "imagenet", 0.8)])
     dots = [float(re.search(r'cx="([\d.]+)"', svg)[1]) for svg in plot["drawn"]]
     ends = [re.search(r'class="curve c\d" x1="([\d.]+)" x2="([\d.]+)"', svg).groups() for svg in plot["drawn"]]

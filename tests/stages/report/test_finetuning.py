@@ -3,7 +3,7 @@ from typing import get_args
 import pytest
 
 from pipeline.schema import Finetune
-from pipeline.stages.report.finetuning import AVERAGES, climbs, difference, epochs, head_of, recipes, why_of
+from pipeline.stages.report.finetuning import AVERAGES, difference, epochs, head_of, recipes, searches, why_of
 from pipeline.stages.report.glossary import OF_RECIPES
 from tests.stages.report.test_adaptation import values_of
 
@@ -59,8 +59,8 @@ def test_how_a_fold_came_to_its_recipe_is_told_for_every_way_there_is():
 
 
 def test_only_folds_in_which_several_were_tried_have_a_table_of_them():
-    [climb] = climbs({"0": record("lp_ft", asked="lp_ft", tried=[]), "1": record("probe")})
-    assert (climb["fold"], climb["strategy"], climb["count"]) == ("1", "probe", 2)
+    [search] = searches({"0": record("lp_ft", asked="lp_ft", tried=[]), "1": record("probe")})
+    assert (search["fold"], search["strategy"], search["count"]) == ("1", "probe", 2)
 
 
 def test_recipes_that_agree_need_no_note_and_one_that_differs_is_counted():
@@ -80,7 +80,7 @@ def test_a_released_model_by_a_recipe_that_no_fold_got_is_told_from_one_that_is_
 def test_a_fold_without_a_record_keeps_its_row_and_its_epochs():
     found = recipes({"0": None, "final": record("knn")}, {"0": curve(True, True), "final": curve(True)}, "final", "ema")
     assert found["rows"][0] == {"fold": "0", "run": 1, "kept": 1, "strategy": "", "head": "", "why": ""}
-    assert [climb["fold"] for climb in found["climbs"]] == ["final"] and found["difference"] is None
+    assert [search["fold"] for search in found["searches"]] == ["final"] and found["difference"] is None
 
 
 def test_averaged_weights_are_told_only_where_anything_was_trained():

@@ -1,4 +1,4 @@
-"""Pictures that explain, on the page: histograms, places in the features, mistakes with their slices."""
+"""Images that explain, on the page: histograms, places in the features, mistakes with their slices."""
 
 import re
 
@@ -70,14 +70,14 @@ def test_where_adaptation_leaves_features_alone_there_is_one_encoder_and_no_chan
     rows = [row | {"value": 0.5, "lower": 0.1, "upper": 0.9} for row in rows]
     found = embedding_section(places(["a", "b"], arms=("imagenet",)), rows)
     assert not found["both"] and [len(view["plots"]) for view in found["views"]] == [1, 1]
-    assert [len(figures) for figures in found["sites"][0]["figures"].values()] == [1, 1]
+    assert [len(metrics) for metrics in found["sites"][0]["metrics"].values()] == [1, 1]
     assert embedding_section([], []) is None
 
 
 def mistake(**changes):
-    known = {"scope": "internal", "case": "case-1", "site": "a", "label": "ill", "forecast": "well", "model": "0"}
+    known = {"scope": "internal", "case": "case-1", "site": "a", "label": "ill", "prediction": "well", "model": "0"}
     known |= {"probability": 0.9, "spoke_for": "well", "method": "gradcam", "shown": 1, "slices": "1;4;9"}
-    return known | {"attention": "0.2;0.5;0.3", "picture": "A", "looked": "A", "film": "A", "overlay": "A"} | changes
+    return known | {"attention": "0.2;0.5;0.3", "image": "A", "looked": "A", "thumbnail": "A", "overlay": "A"} | changes
 
 
 def test_attention_is_drawn_under_the_slices_and_the_shown_one_stands_out():

@@ -17,7 +17,7 @@ def test_text_in_a_plot_is_escaped():
     assert "<script>" not in svg and "&lt;script&gt;" in svg
 
 
-def test_a_figure_is_shown_with_its_interval_or_as_not_computable():
+def test_a_metric_is_shown_with_its_interval_or_as_not_computable():
     shown = show_interval({"value": 0.812, "lower": 0.7, "upper": 0.9})
     assert shown.startswith("0.81 ") and "(0.70 to 0.90)" in shown
     assert "not computable" in show_interval(None)

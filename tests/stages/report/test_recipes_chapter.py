@@ -27,7 +27,7 @@ def chosen(fold, strategy, *tried, asked="auto", **head):
 
 def untrained(fold):
     """Leave epoch 0 alone in the training curve."""
-    curve = {"epoch": [0], "train_loss": [0.7], "inner_loss": [0.7], "best": [True]}
+    curve = {"epoch": [0], "train_loss": [0.7], "validation_loss": [0.7], "best": [True]}
     paths.write_table(pd.DataFrame(curve), paths.history(fold))
 
 
@@ -70,7 +70,7 @@ def test_what_auto_tried_stands_in_details_with_its_loss_its_difference_and_what
         chosen(fold, "probe", *tried)
     markup = reported()
     said = text_of(markup)
-    assert AUTO in said and "nested cross-validation" in said and "No held-out and no locked case took part" in said
+    assert AUTO in said and "nested cross-validation" in said and "No held-out and no test case took part" in said
     assert "Not the same recipe" not in said
     assert markup.count("chosen among 3</summary>") == len(FOLDS) and "<details open" not in markup
     rows = rows_of(markup, "Fold final: probe")[1:]
@@ -83,12 +83,12 @@ def test_what_auto_tried_stands_in_details_with_its_loss_its_difference_and_what
     ]
 
 
-def test_transductive_adaptation_is_not_told_as_if_no_judged_case_had_taken_part(reported):
+def test_transductive_adaptation_is_not_told_as_if_no_evaluated_case_had_taken_part(reported):
     stamps = paths.read_json(paths.STAMPS)
-    paths.write_json(stamps | {"judged_images_seen": True}, paths.STAMPS)
+    paths.write_json(stamps | {"evaluated_images_seen": True}, paths.STAMPS)
     chosen("0", "knn", step("knn"), neighbours=3)
     said = text_of(reported())
-    assert "No label of a held-out or locked case took part" in said and "No held-out and" not in said
+    assert "No label of a held-out or test case took part" in said and "No held-out and" not in said
 
 
 def test_folds_that_chose_differently_are_counted_beside_the_released_model(reported):
@@ -111,7 +111,7 @@ def test_a_fold_in_which_no_epoch_was_run_has_no_empty_curve(reported):
 
 
 def test_fine_tuning_that_never_beat_the_probe_is_told_as_the_probe(reported):
-    curve = {"epoch": [0, 1], "train_loss": [0.7, 0.5], "inner_loss": [0.7, 0.8], "best": [True, False]}
+    curve = {"epoch": [0, 1], "train_loss": [0.7, 0.5], "validation_loss": [0.7, 0.8], "best": [True, False]}
     paths.write_table(pd.DataFrame(curve), paths.history("2"))
     assert rows_of(reported(), 'id="recipes"')[3] == ["2", "lp_ft", "C = 0.01", "1", "0, the probe", "as asked"]
 

@@ -6,7 +6,7 @@ from pipeline.stages.report.tasks import labels_left_out, repetitions, words_of
 
 
 @pytest.mark.parametrize(
-    ("task", "classes", "judged", "columns"),
+    ("task", "classes", "evaluated", "columns"),
     [
         ("multiclass", ["a", "b"], "positive class", {"accuracy"}),
         ("multiclass", ["a", "b", "c"], "top label", {"accuracy"}),
@@ -14,11 +14,11 @@ from pipeline.stages.report.tasks import labels_left_out, repetitions, words_of
         ("multilabel", ["a", "b"], "each label by itself", set()),
     ],
 )
-def test_each_task_is_told_in_its_own_figures_and_words(task, classes, judged, columns):
+def test_each_task_is_told_in_its_own_metrics_and_words(task, classes, evaluated, columns):
     words = words_of(task, classes, "none")
-    assert words["judged_forecast"] == judged and words["rule"] == ""
+    assert words["evaluated_prediction"] == evaluated and words["rule"] == ""
     asked = {"accuracy", "quadratic_kappa", "grade_error"}
-    assert set(words["figures"]) & asked == columns and {"auc", "log_loss", "ece"} <= set(words["figures"])
+    assert set(words["metrics"]) & asked == columns and {"auc", "log_loss", "ece"} <= set(words["metrics"])
 
 
 def test_only_means_of_fewer_labels_than_there_are_are_told():
@@ -30,11 +30,11 @@ def test_only_means_of_fewer_labels_than_there_are_are_told():
 
 
 def repetition(name, auc, log_loss):
-    limits = {f"{figure}_{end}": 0.5 for figure in ("auc", "log_loss") for end in ("lower", "upper")}
+    limits = {f"{metric}_{end}": 0.5 for metric in ("auc", "log_loss") for end in ("lower", "upper")}
     return {"repetition": name, "n": 9, "events": 4, "auc": auc, "log_loss": log_loss, **limits}
 
 
-def test_one_repetition_has_no_spread_and_several_have_the_lowest_and_the_highest_figure():
+def test_one_repetition_has_no_spread_and_several_have_the_lowest_and_the_highest_metric():
     assert repetitions([repetition("r1", 0.8, 0.4)])["rows"] == []
     found = repetitions([repetition("r1", 0.8, 0.4), repetition("r2", 0.7, 0.5), repetition("r3", None, 0.6)])
     assert found["spread"] == {"auc": (0.7, 0.8), "log_loss": (0.4, 0.6)}

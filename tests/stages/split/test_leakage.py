@@ -9,10 +9,10 @@ from scipy.ndimage import gaussian_filter
 from pipeline.imaging.preparation.fingerprint import perceptual_hash, read_signatures, signature, voxel_hash
 from pipeline.stages.split import leakage
 from pipeline.stages.split.leakage import (
-    exact_copies,
+    exact_duplicates,
     findings,
     joined_patients,
-    near_copies,
+    near_duplicates,
     open_leaks,
 )
 from pipeline.stages.split.partition import Leak, refuse_leaks
@@ -54,7 +54,7 @@ def pair(**columns):
 def test_every_two_of_three_exact_copies_are_a_pair_in_whatever_order_they_stand():
     hashes = {"voxel_hash": ["x", "y", "x", "z", "x"]}
     cases = pd.DataFrame({"case": ["e", "d", "c", "b", "a"], **hashes})
-    assert pairs(exact_copies(cases)) == {("a", "c"), ("a", "e"), ("c", "e")}
+    assert pairs(exact_duplicates(cases)) == {("a", "c"), ("a", "e"), ("c", "e")}
 
 
 @pytest.mark.parametrize("n", [5, 15, 30, 60])
@@ -64,7 +64,7 @@ def test_a_brighter_copy_is_found_although_all_share_their_anatomy_and_nobody_el
     cases, signatures = cohort([*images, copy])
     alike = np.corrcoef(signatures)[np.triu_indices(n, 1)]
     assert np.median(alike) > leakage.MIN_CORRELATION
-    assert pairs(near_copies(cases, signatures)) == {("c002", f"c{n:03d}")}
+    assert pairs(near_duplicates(cases, signatures)) == {("c002", f"c{n:03d}")}
 
 
 def test_hashes_that_differ_in_more_bits_than_allowed_make_no_copy():
@@ -72,25 +72,25 @@ def test_hashes_that_differ_in_more_bits_than_allowed_make_no_copy():
     cases, signatures = cohort([*images, images[0]])
     cases["perceptual_hash"] = [f"{n * 0x1111111111111:016x}" for n in range(31)]
     cases.loc[0, "perceptual_hash"], cases.loc[30, "perceptual_hash"] = "f000000000000000", "000000000000000f"
-    found = near_copies(cases, signatures, max_distance=8, min_correlation=0.99)
+    found = near_duplicates(cases, signatures, max_distance=8, min_correlation=0.99)
     assert pairs(found) == {("c000", "c030")}
     assert found["distance"].tolist() == [8]
     assert found["correlation"].tolist() == pytest.approx([1.0], abs=1e-5)
-    assert near_copies(cases, signatures, max_distance=7, min_correlation=0.99).empty
+    assert near_duplicates(cases, signatures, max_distance=7, min_correlation=0.99).empty
 
 
 def test_a_correlation_below_the_wanted_one_makes_no_copy():
     cases, signatures = cohort(heads(30))
     cases["perceptual_hash"] = "00000000000000ff"
-    assert near_copies(cases, signatures).empty
-    assert len(near_copies(cases, signatures, min_correlation=-1)) == 30 * 29 / 2
+    assert near_duplicates(cases, signatures).empty
+    assert len(near_duplicates(cases, signatures, min_correlation=-1)) == 30 * 29 / 2
 
 
 def test_comparing_in_blocks_finds_the_same_as_at_once(monkeypatch):
     cases, signatures = cohort(heads(40) + heads(5))
-    at_once = near_copies(cases, signatures, 20, 0.3)
+    at_once = near_duplicates(cases, signatures, 20, 0.3)
     monkeypatch.setattr(leakage, "ROWS", 7)
-    in_blocks = near_copies(cases, signatures, 20, 0.3)
+    in_blocks = near_duplicates(cases, signatures, 20, 0.3)
     assert len(at_once) > 5
     pd.testing.assert_frame_equal(at_once, in_blocks, rtol=1e-4)
 
@@ -107,7 +107,7 @@ def test_the_many_slices_of_one_patient_do_not_make_the_others_alike():
     slices = [np.roll(heads(1, seed=7)[0].T, n % 9, axis=0) for n in range(200)]
     cases, signatures = cohort(heads(12) + slices, [f"p{n:02d}" for n in range(12)] + ["many"] * 200)
     cases["perceptual_hash"] = "0" * 16
-    found = near_copies(cases, signatures)
+    found = near_duplicates(cases, signatures)
     patient = cases.set_index("case")["patient"]
     assert set(found["case"].map(patient)) == set(found["other"].map(patient)) == {"many"}
 
@@ -119,21 +119,21 @@ def test_the_many_slices_of_one_patient_do_not_decide_what_is_common():
     slices = rng.normal(size=(300, 1)) * 5 * one_way + rng.normal(size=(300, 1)) * 5 * another
     patients = [f"p{n}" for n in range(40)] + ["many"] * 300
     hashes = {"case": [f"c{n:03d}" for n in range(340)], "perceptual_hash": "0" * 16}
-    found = near_copies(pd.DataFrame({"patient": patients, **hashes}), np.concatenate([people, slices]))
+    found = near_duplicates(pd.DataFrame({"patient": patients, **hashes}), np.concatenate([people, slices]))
     assert not any(case < "c040" for case in [*found["case"], *found["other"]])
 
 
 def test_blank_images_are_no_near_copies():
     blank = np.full((64, 64), 7, dtype=np.uint8)
     cases, signatures = cohort([blank, blank + 1, *heads(2)])
-    assert near_copies(cases[:2], signatures[:2]).empty
-    assert near_copies(cases, signatures, max_distance=64).empty
+    assert near_duplicates(cases[:2], signatures[:2]).empty
+    assert near_duplicates(cases, signatures, max_distance=64).empty
 
 
 @pytest.mark.parametrize("broken", [np.full((30, 9), np.nan), np.ones((29, 9))])
 def test_signatures_that_cannot_be_compared_are_refused(broken):
     with pytest.raises(ValueError, match="one signature of finite numbers"):
-        near_copies(cohort(heads(30))[0], broken)
+        near_duplicates(cohort(heads(30))[0], broken)
 
 
 # --- findings
@@ -144,7 +144,7 @@ def test_neighbouring_slices_are_left_out_and_exact_copies_within_a_patient_are_
     brighter = images[0] + np.uint8(10)
     patients = [f"p{n:03d}" for n in range(30)] + ["p000", "p001"]
     cases, signatures = cohort([*images, brighter, images[1]], patients)
-    assert pairs(near_copies(cases, signatures)) == {("c000", "c030"), ("c001", "c031")}
+    assert pairs(near_duplicates(cases, signatures)) == {("c000", "c030"), ("c001", "c031")}
     found = findings(cases, signatures)
     assert found[["check", "case", "other", "across"]].values.tolist() == [
         ["exact copy", "c001", "c031", "one patient"]
@@ -180,16 +180,16 @@ def test_the_labels_of_a_pair_agree_or_contradict_or_one_is_unknown(labels, said
 @pytest.mark.parametrize(
     ("sides", "patients", "said"),
     [
-        (("locked", "development"), "ab", "locked door"),
-        (("calibration", "locked"), "ab", "locked door"),
-        (("locked", "development"), "aa", "locked door"),
-        (("locked", "unlabelled"), "ab", "patients"),
-        (("locked", "locked"), "ab", "patients"),
+        (("test", "development"), "ab", "train/test boundary"),
+        (("calibration", "test"), "ab", "train/test boundary"),
+        (("test", "development"), "aa", "train/test boundary"),
+        (("test", "unlabelled"), "ab", "patients"),
+        (("test", "test"), "ab", "patients"),
         (("development", "development"), "ab", "patients"),
         (("development", "development"), "aa", "one patient"),
     ],
 )
-def test_the_locked_door_lies_between_what_is_judged_and_what_trains_or_calibrates(sides, patients, said):
+def test_the_test_boundary_lies_between_what_is_evaluated_and_what_trains_or_calibrates(sides, patients, said):
     assert findings(*pair(side=sides, patients=patients))["across"].tolist() == [said]
 
 
@@ -199,8 +199,8 @@ def test_the_locked_door_lies_between_what_is_judged_and_what_trains_or_calibrat
 @pytest.mark.parametrize(
     ("sides", "patients", "labels", "is_open"),
     [
-        (("locked", "development"), "ab", ("x", "x"), True),
-        (("locked", "calibration"), "ab", ("x", "x"), True),
+        (("test", "development"), "ab", ("x", "x"), True),
+        (("test", "calibration"), "ab", ("x", "x"), True),
         (("development", "development"), "ab", ("x", "y"), True),
         (("development", "development"), "aa", ("x", "y"), True),
         (("development", "development"), "ab", ("x", "x"), False),
@@ -217,14 +217,14 @@ def test_an_exact_copy_is_a_leak_where_it_does_harm(sides, patients, labels, is_
 
 @pytest.mark.parametrize("name", ["c000", "c001", "a", "b"])
 def test_a_leak_is_closed_by_naming_either_case_or_either_patient(name):
-    found = findings(*pair(side=("locked", "development"), patients="ab"))
+    found = findings(*pair(side=("test", "development"), patients="ab"))
     assert len(open_leaks(found, ["somebody else"])) == 1
     assert open_leaks(found, [name]).empty
 
 
 @pytest.mark.parametrize(
     ("side", "label", "is_open"),
-    [("development", "y", False), ("locked", "x", False), ("locked", "y", True)],
+    [("development", "y", False), ("test", "x", False), ("test", "y", True)],
 )
 def test_a_near_copy_is_a_leak_only_where_it_crosses_the_door_and_contradicts(side, label, is_open):
     images = heads(30)
@@ -252,27 +252,27 @@ def test_without_findings_everybody_stays_alone():
 # --- real images
 
 
-def letterboxed(picture, edge=128):
-    grey = picture.convert("RGBA").convert("RGB").convert("L")
+def letterboxed(image, edge=128):
+    grey = image.convert("RGBA").convert("RGB").convert("L")
     grey.thumbnail((edge, edge), Image.Resampling.BILINEAR)
     frame = Image.new("L", (edge, edge))
     frame.paste(grey, ((edge - grey.width) // 2, (edge - grey.height) // 2))
     return np.asarray(frame)
 
 
-def as_jpeg(picture):
+def as_jpeg(image):
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=75)
+    image.save(buffer, "JPEG", quality=75)
     return Image.open(buffer)
 
 
-def rescaled(picture):
-    smaller = picture.resize((round(0.8 * picture.width), round(0.8 * picture.height)), Image.Resampling.BICUBIC)
-    return smaller.resize(picture.size, Image.Resampling.BICUBIC)
+def rescaled(image):
+    smaller = image.resize((round(0.8 * image.width), round(0.8 * image.height)), Image.Resampling.BICUBIC)
+    return smaller.resize(image.size, Image.Resampling.BICUBIC)
 
 
-def brighter(picture):
-    return picture.point(lambda value: min(255, value + 25))
+def brighter(image):
+    return image.point(lambda value: min(255, value + 25))
 
 
 @pytest.fixture(scope="module")
@@ -281,28 +281,28 @@ def lungs():
 
 
 def test_lungs_of_different_people_are_no_copies(lungs):
-    found = findings(*cohort([letterboxed(picture) for picture in lungs]))
+    found = findings(*cohort([letterboxed(image) for image in lungs]))
     assert len(set(found["case"]) | set(found["other"])) <= 0.01 * len(lungs)
 
 
 @pytest.mark.parametrize("disguise", [as_jpeg, rescaled, brighter])
 def test_disguised_copies_of_lungs_are_found(lungs, disguise):
     chosen = range(0, len(lungs), 10)
-    images = [letterboxed(picture) for picture in [*lungs, *(disguise(lungs[n]) for n in chosen)]]
+    images = [letterboxed(image) for image in [*lungs, *(disguise(lungs[n]) for n in chosen)]]
     found = findings(*cohort(images))
     assert pairs(found) == {(f"c{n:03d}", f"c{len(lungs) + k:03d}") for k, n in enumerate(chosen)}
     assert set(found["check"]) <= {"near copy", "exact copy"}
 
 
-def test_the_figures_that_stand_in_both_classes_of_covid_ct_are_found():
+def test_the_metrics_that_stand_in_both_classes_of_covid_ct_are_found():
     folder = shared("covid_ct")
     table = pd.read_csv(folder / "labels.csv", dtype=str)
     images = [letterboxed(Image.open(folder / file)) for file in table["file"]]
-    side = np.where(table["split"] == "test", "locked", "development")
+    side = np.where(table["split"] == "test", "test", "development")
     cases, signatures = cohort(images, list(table["patient"]), label=table["label"], side=side)
     found = findings(cases, signatures)
     file = dict(zip(cases["case"], table["file"].str.split("/").str[-1], strict=True))
-    worst = found[(found["labels"] == "contradict") & (found["across"] == "locked door")]
+    worst = found[(found["labels"] == "contradict") & (found["across"] == "train/test boundary")]
     assert {(file[one], file[other]) for one, other in pairs(worst)} == {
         ("kjr-21-e24-p5-29.png", "71%0.jpg"),
         ("kjr-21-e24-p5-31.png", "71%1.jpg"),
@@ -313,7 +313,7 @@ def test_the_figures_that_stand_in_both_classes_of_covid_ct_are_found():
 def test_the_13_patients_of_covid_ct_on_both_sides_are_found_by_name():
     table = pd.read_csv(shared("covid_ct") / "labels.csv", dtype=str)
     with pytest.raises(Leak) as refused:
-        refuse_leaks(table.assign(side=np.where(table["split"] == "test", "locked", "development")), [])
+        refuse_leaks(table.assign(side=np.where(table["split"] == "test", "test", "development")), [])
     assert len(refused.value.patients) == 13
     others = table[table["split"] != "test"]
     where = [set(others.loc[others["patient"] == patient, "split"]) for patient in refused.value.patients]

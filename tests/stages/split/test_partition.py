@@ -2,17 +2,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.metrics.grouped_folds import dealt_evenly
+from pipeline.metrics.grouped_folds import assign_evenly
 from pipeline.stages.split.partition import (
     TARGET,
     Leak,
     answers,
     cases_of_site,
+    early_stopping_set,
     grouped_folds,
-    inner_stopping_set,
-    locked_by_hash,
     name_of_site,
     refuse_leaks,
+    reserved_by_hash,
     roles_in_fold,
 )
 
@@ -39,23 +39,23 @@ def test_a_class_of_fewer_patients_than_folds_is_refused_by_name():
         grouped_folds(cases, 2, 0)
 
 
-def test_who_is_locked_stays_locked_when_the_cohort_grows():
+def test_who_is_test_stays_test_when_the_cohort_grows():
     before = [f"patient-{n}" for n in range(200)]
     after = [f"patient-{n}" for n in range(-300, 600)]
-    locked = dict(zip(before, locked_by_hash(before, 0.2, 0), strict=True))
-    later = dict(zip(after, locked_by_hash(after, 0.2, 0), strict=True))
-    assert all(later[name] == inside for name, inside in locked.items())
+    test = dict(zip(before, reserved_by_hash(before, 0.2, 0), strict=True))
+    later = dict(zip(after, reserved_by_hash(after, 0.2, 0), strict=True))
+    assert all(later[name] == inside for name, inside in test.items())
     assert np.mean(list(later.values())) == pytest.approx(0.2, abs=0.04)
 
 
 def test_a_larger_fraction_only_adds_patients():
     names = [f"patient-{n}" for n in range(300)]
-    small, large = locked_by_hash(names, 0.1, 0), locked_by_hash(names, 0.4, 0)
+    small, large = reserved_by_hash(names, 0.1, 0), reserved_by_hash(names, 0.4, 0)
     assert all(b for a, b in zip(small, large, strict=True) if a)
 
 
 def test_a_patient_on_both_sides_is_refused_by_pseudonym_unless_acknowledged():
-    sides = ["locked", "development", "locked", "development", "locked"]
+    sides = ["test", "development", "test", "development", "test"]
     cases = pd.DataFrame({"patient": ["c", "c", "b", "a", "a"], "side": sides})
     with pytest.raises(Leak) as leak:
         refuse_leaks(cases, allowed=["a"])
@@ -64,8 +64,8 @@ def test_a_patient_on_both_sides_is_refused_by_pseudonym_unless_acknowledged():
     assert refuse_leaks(cases.assign(side="development"), allowed=["a"]) == []
 
 
-@pytest.mark.parametrize(("other", "stamped"), [("development", []), ("locked", ["a"])])
-def test_a_calibration_patient_anywhere_else_is_refused_and_stamps_the_locked_set_only_from_there(other, stamped):
+@pytest.mark.parametrize(("other", "stamped"), [("development", []), ("test", ["a"])])
+def test_a_calibration_patient_anywhere_else_is_refused_and_stamps_the_test_set_only_from_there(other, stamped):
     cases = pd.DataFrame({"patient": ["a", "a", "b"], "side": ["calibration", other, "calibration"]})
     with pytest.raises(Leak, match="1 patients stand in more than one of development, calibration") as leak:
         refuse_leaks(cases, allowed=["b"])
@@ -73,17 +73,17 @@ def test_a_calibration_patient_anywhere_else_is_refused_and_stamps_the_locked_se
     assert refuse_leaks(cases, allowed=["a"]) == stamped
 
 
-def test_the_inner_set_shares_no_patient_with_training_and_holds_every_class():
+def test_the_validation_set_shares_no_patient_with_training_and_holds_every_class():
     cases = cohort()
-    inner = inner_stopping_set(cases, 0.2, 0)
-    assert not set(cases.loc[inner, "patient"]) & set(cases.loc[~inner, "patient"])
-    assert set(cases.loc[inner, "label"]) == {"ill", "well"}
-    assert inner.mean() == pytest.approx(0.2, abs=0.1)
+    validation = early_stopping_set(cases, 0.2, 0)
+    assert not set(cases.loc[validation, "patient"]) & set(cases.loc[~validation, "patient"])
+    assert set(cases.loc[validation, "label"]) == {"ill", "well"}
+    assert validation.mean() == pytest.approx(0.2, abs=0.1)
 
 
-def test_roles_keep_judged_patients_out_of_everything_that_is_fitted():
+def test_roles_keep_evaluated_patients_out_of_everything_that_is_fitted():
     cases = cohort()
-    cases.loc[cases["patient"].isin(["p38", "p39"]), "side"] = "locked"
+    cases.loc[cases["patient"].isin(["p38", "p39"]), "side"] = "test"
     unlabelled = pd.DataFrame({"patient": ["p39", "p00", "new"], "label": "", "side": "unlabelled"})
     cases = pd.concat([cases, unlabelled], ignore_index=True)
     development = (cases["side"] == "development").to_numpy()
@@ -92,10 +92,10 @@ def test_roles_keep_judged_patients_out_of_everything_that_is_fitted():
     for fold in [*range(5), None]:
         held_out = np.zeros(len(cases), bool) if fold is None else fold_of_case == fold
         roles = pd.Series(roles_in_fold(cases, held_out, 0.2, 0))
-        judged = set(cases.loc[roles.isin(["held_out", "locked"]), "patient"])
-        fitted = set(cases.loc[roles.isin(["train", "inner", "unlabelled"]), "patient"])
-        assert not judged & fitted
-        assert roles.iloc[-3] == "excluded"  # its patient is locked
+        evaluated = set(cases.loc[roles.isin(["held_out", "test"]), "patient"])
+        fitted = set(cases.loc[roles.isin(["train", "validation", "unlabelled"]), "patient"])
+        assert not evaluated & fitted
+        assert roles.iloc[-3] == "excluded"  # its patient is test
         assert roles.iloc[-1] == "unlabelled"
         assert (roles == "held_out").sum() == (0 if fold is None else (fold_of_case == fold).sum())
 
@@ -107,7 +107,7 @@ def test_calibration_cases_keep_their_role_in_every_training_and_their_patients_
         ("p39", "", "unlabelled"),
         ("p00", "well", "calibration"),  # of a patient who is developed on
         ("p50", "well", "calibration"),
-        ("p50", "well", "locked"),
+        ("p50", "well", "test"),
     ]
     cases = pd.concat([cases, pd.DataFrame(more, columns=["patient", "label", "side"])], ignore_index=True)
     development = (cases["side"] == "development").to_numpy()
@@ -117,9 +117,9 @@ def test_calibration_cases_keep_their_role_in_every_training_and_their_patients_
         held_out = np.zeros(len(cases), bool) if fold is None else fold_of_case == fold
         roles = pd.Series(roles_in_fold(cases, held_out, 0.2, 0))
         assert set(cases.loc[roles == "calibration", "patient"]) == {"p38", "p39"}
-        others = roles.isin(["train", "inner", "held_out", "locked", "unlabelled"])
+        others = roles.isin(["train", "validation", "held_out", "test", "unlabelled"])
         assert not set(cases.loc[others, "patient"]) & {"p38", "p39"}
-        assert roles.iloc[-4:].tolist() == ["excluded", "excluded", "excluded", "locked"]
+        assert roles.iloc[-4:].tolist() == ["excluded", "excluded", "excluded", "test"]
         assert others[development].all()
 
 
@@ -150,11 +150,11 @@ def test_a_site_left_out_is_held_out_as_a_whole_and_its_patients_are_nowhere_els
     roles = pd.Series(roles_in_fold(cases, held_out, 0.2, 0))
     of_site = (cases["site"] == "St. Mary") & (cases["side"] == "development")
     assert ((roles == "held_out") == of_site).all()
-    fitted = roles.isin(["train", "inner", "unlabelled"])
+    fitted = roles.isin(["train", "validation", "unlabelled"])
     assert not set(cases.loc[fitted, "patient"]) & set(cases.loc[of_site, "patient"])
     assert roles.iloc[-4:].tolist() == ["excluded", "unlabelled", "excluded", "unlabelled"]
     rest = (cases["site"] == "north") & (cases["side"] == "development") & (cases["patient"] != "p00")
-    assert (roles.isin(["train", "inner"]) == rest).all()
+    assert (roles.isin(["train", "validation"]) == rest).all()
 
 
 def test_a_site_left_out_blind_differs_in_its_unlabelled_cases_alone():
@@ -176,7 +176,7 @@ def test_a_site_of_an_awkward_name_is_called_by_letters_digits_and_dashes():
         ({}, "mars", "is called 'mars'; they are called St-Mary, north$"),
         ({"site": "north"}, "north", "no other site is left to train on.*are called north$"),
         ({"site": ""}, "north", "the cohort names none"),
-        ({"side": "locked"}, "north", "the cohort names none"),
+        ({"side": "test"}, "north", "the cohort names none"),
     ],
 )
 def test_a_site_that_cannot_be_left_out_is_refused_with_the_names_there_are(change, name, said):
@@ -241,22 +241,22 @@ def test_the_rarest_answer_never_differs_between_parts_by_more_than_one_patient_
         given = rng.random((200, 3)) < [0.02, 0.5, 0.9]
         of_patient = pd.DataFrame(given).groupby(patients).sum()
         rarest = int((of_patient > 0).sum().argmin())
-        parts = dealt_evenly(patients.tolist(), given, 4, seed)
+        parts = assign_evenly(patients.tolist(), given, 4, seed)
         assert ranges(given, parts)[rarest] <= of_patient[rarest].max()
 
 
 def test_patients_of_whom_nothing_is_known_even_out_the_sizes():
     patients = [f"p{n:02d}" for n in range(50)]
-    parts = dealt_evenly(patients, np.zeros((50, 2), dtype=bool), 5, 0)
+    parts = assign_evenly(patients, np.zeros((50, 2), dtype=bool), 5, 0)
     assert np.bincount(parts).tolist() == [10] * 5
-    assert parts.tolist() != dealt_evenly(patients, np.zeros((50, 2), dtype=bool), 5, 1).tolist()
+    assert parts.tolist() != assign_evenly(patients, np.zeros((50, 2), dtype=bool), 5, 1).tolist()
 
 
-def test_several_labels_are_dealt_the_same_whatever_the_order_of_rows_and_otherwise_by_another_seed():
+def test_several_labels_are_assigned_the_same_whatever_the_order_of_rows_and_otherwise_by_another_seed():
     cases = cohort_of_labels()
     order = np.random.default_rng(1).permutation(len(cases))
     assert (grouped_folds(cases.iloc[order], 5, 0) == grouped_folds(cases, 5, 0)[order]).all()
-    assert (inner_stopping_set(cases.iloc[order], 0.2, 0) == inner_stopping_set(cases, 0.2, 0)[order]).all()
+    assert (early_stopping_set(cases.iloc[order], 0.2, 0) == early_stopping_set(cases, 0.2, 0)[order]).all()
     assert (grouped_folds(cases, 5, 1) != grouped_folds(cases, 5, 0)).any()
 
 
@@ -272,14 +272,14 @@ def test_a_label_that_too_few_patients_have_or_are_known_to_be_without_is_refuse
         grouped_folds(cases, 2, 0)
 
 
-def test_the_inner_set_of_several_labels_shares_no_patient_and_has_its_share_of_every_answer():
+def test_the_validation_set_of_several_labels_shares_no_patient_and_has_its_share_of_every_answer():
     for seed in range(10):
         cases = cohort_of_labels(seed=seed)
-        inner = inner_stopping_set(cases, 0.2, seed)
-        assert not set(cases.loc[inner, "patient"]) & set(cases.loc[~inner, "patient"])
+        validation = early_stopping_set(cases, 0.2, seed)
+        assert not set(cases.loc[validation, "patient"]) & set(cases.loc[~validation, "patient"])
         given = answers(cases)
-        shares = given[inner].sum() / given.sum()
-        assert shares.between(0.1, 0.3).all() and inner.mean() == pytest.approx(0.2, abs=0.03)
+        shares = given[validation].sum() / given.sum()
+        assert shares.between(0.1, 0.3).all() and validation.mean() == pytest.approx(0.2, abs=0.03)
 
 
 def test_a_site_is_not_left_out_where_a_label_would_have_no_two_patients_to_train_on():

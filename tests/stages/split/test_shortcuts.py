@@ -43,9 +43,9 @@ def test_a_site_of_one_patient_predicts_nothing_about_another():
 
 def test_only_labelled_development_cases_of_known_site_and_common_class_are_asked():
     used = labelled(list("ab") * 20, list("xy") * 20)
-    locked = labelled(list("ab") * 20, list("yx") * 20, [f"q{n}" for n in range(40)], side="locked")
+    test = labelled(list("ab") * 20, list("yx") * 20, [f"q{n}" for n in range(40)], side="test")
     unknown = labelled(["a"] * 9 + ["", "a"], [""] * 9 + ["x", "rare"], [f"r{n}" for n in range(11)])
-    assert site_predicts_label(pd.concat([used, locked, unknown])) == site_predicts_label(used)
+    assert site_predicts_label(pd.concat([used, test, unknown])) == site_predicts_label(used)
 
 
 def test_a_rare_class_counts_as_much_as_a_common_one():

@@ -51,7 +51,7 @@ class Byol(Objective):
         return distance(guesses[0], slow[0]) + distance(guesses[1], slow[1])
 
     def score(self, encoder: Encoder, first: View, second: View, draws: torch.Generator) -> Tensor:
-        """Judge held-out pairs by NT-Xent (`SimClr`) of the encoder's features, centred over the batch.
+        """Evaluate held-out pairs by NT-Xent (`SimClr`) of the encoder's features, centred over the batch.
 
         The loss itself rises while the target learns to tell images apart and falls where all become one.
         """

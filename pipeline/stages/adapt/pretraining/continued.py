@@ -30,7 +30,7 @@ class Settings:
         Passes over the images that move the encoder; 0 leaves it as it is.
     head_epochs : int
         Passes before them, at least 1, that train the objective's head on the encoder as it came: gradients through a
-        random head would spoil the encoder first.
+        random head would corrupt the encoder first.
     patience : int
         Epochs without a better one after which training stops.
     learning_rate, weight_decay : float
@@ -199,8 +199,8 @@ class _Run:
         if number == 0:
             self.moving.restore(self.still.state())
         if number >= 0:
-            control, _ = self.still.judge(self.held_out, self._draws(0))
-            loss, rank = self.moving.judge(self.held_out, self._draws(0))
+            control, _ = self.still.evaluate(self.held_out, self._draws(0))
+            loss, rank = self.moving.evaluate(self.held_out, self._draws(0))
             moved = self.settings.learning_rate * share if number else 0.0
             self.curve.append(Epoch(number, losses[-1], loss, control, rank, moved))
             if _lowest(self.curve).epoch == number:

@@ -1,4 +1,4 @@
-"""One encoder with the head of an objective and its optimizer: what learns, and what it is judged by."""
+"""One encoder with the head of an objective and its optimizer: what learns, and what it is evaluated by."""
 
 import copy
 from collections.abc import Iterable
@@ -80,7 +80,7 @@ class Arm:
         return float(loss.detach())
 
     @torch.no_grad()
-    def judge(self, held_out: Iterable[Pair], draws: torch.Generator) -> tuple[float, float]:
+    def evaluate(self, held_out: Iterable[Pair], draws: torch.Generator) -> tuple[float, float]:
         """Give the mean loss of pairs, and the effective rank of the first views' features."""
         total, features = 0.0, []
         for first, second in held_out:

@@ -33,7 +33,7 @@ class Objective(nn.Module, ABC):
         """
 
     def score(self, encoder: Encoder, first: View, second: View, draws: torch.Generator) -> Tensor:
-        """Judge held-out pairs: by the objective itself, unless that changes its meaning in training."""
+        """Evaluate held-out pairs: by the objective itself, unless that changes its meaning in training."""
         loss: Tensor = self(encoder, first, second, draws)
         return loss
 

@@ -1,4 +1,4 @@
-"""medmnist: the .npz files of MedMNIST, pictures and volumes."""
+"""medmnist: the .npz files of MedMNIST, images and volumes."""
 
 import importlib
 import re
@@ -26,7 +26,7 @@ AXES_UNKNOWN = (
 
 
 class Frames:
-    """The pictures or volumes of an array inside a .npz, read one by one, because some files exceed the memory."""
+    """The images or volumes of an array inside a .npz, read one by one, because some files exceed the memory."""
 
     def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
         self._stream = archive.open(f"{name}.npy")
@@ -53,7 +53,7 @@ def find_in_medmnist(file: Path, rename: Mapping[str, str]) -> Import:
 
     Labels get their names from the package medmnist if it is installed and knows the file's name, else they stay
     the index as text. An image with several findings (ChestMNIST) gets all their names, separated by semicolons,
-    and "no finding" if it has none. Pictures are written as PNG, volumes as NIfTI.
+    and "no finding" if it has none. Images are written as PNG, volumes as NIfTI.
 
     Parameters
     ----------
@@ -107,14 +107,14 @@ def _writer(frames: Frames) -> tuple[str, Any]:
     """Choose the format by the shape of an array of images."""
     if len(frames.shape) == 3 or (len(frames.shape) == 4 and frames.shape[-1] == 3):
         if frames.dtype != np.uint8:
-            raise ValueError(f"its pictures are {frames.dtype}, not 8 bits")
-        return ".png", _write_picture
+            raise ValueError(f"its images are {frames.dtype}, not 8 bits")
+        return ".png", _write_image
     if len(frames.shape) == 4:
         return ".nii.gz", _write_volume
-    raise ValueError(f"an array of shape {frames.shape} holds neither pictures nor volumes")
+    raise ValueError(f"an array of shape {frames.shape} holds neither images nor volumes")
 
 
-def _write_picture(frames: Frames, index: int, target: Path) -> None:
+def _write_image(frames: Frames, index: int, target: Path) -> None:
     Image.fromarray(frames[index]).save(target)
 
 

@@ -20,7 +20,7 @@ def challenges(arms: Arms, folds: Sequence[Split], names: Sequence[str], final: 
     Parameters
     ----------
     final : pandas.DataFrame
-        The figures after all training patients, of which those of probes tell how far a plane parts the classes.
+        The metrics after all training patients, of which those of probes tell how far a channel parts the classes.
     """
     rows = [*architecture(arms), *separability(final), *transferability(arms, folds, names)]
     rows += [*similarity(arms, folds[0], names), *amounts(arms, folds)]
@@ -30,9 +30,9 @@ def challenges(arms: Arms, folds: Sequence[Split], names: Sequence[str], final: 
 def architecture(arms: Arms) -> Iterator[Row]:
     """Say what was done to the encoder so that it takes these images."""
     geometry, made_of = arms.geometry, arms.made_of
-    planes = geometry.windows if made_of["filter_depth"] > 1 else geometry.channels
-    changed = "as it was trained" if planes == 3 else "filters of the first layer repeated, their response kept"
-    yield "architecture", "input channels", "", float(planes), f"the encoder was made for 3; {changed}"
+    channels = geometry.windows if made_of["filter_depth"] > 1 else geometry.channels
+    changed = "as it was trained" if channels == 3 else "filters of the first layer repeated, their response kept"
+    yield "architecture", "input channels", "", float(channels), f"the encoder was made for 3; {changed}"
     yield (
         "architecture",
         "image size",
@@ -40,8 +40,8 @@ def architecture(arms: Arms) -> Iterator[Row]:
         float(geometry.image_size),
         "pixels a side; any size fits, as features are pooled",
     )
-    if geometry.kind == "picture":
-        yield "architecture", "dimensions", "", 2.0, "pictures"
+    if geometry.kind == "image":
+        yield "architecture", "dimensions", "", 2.0, "images"
     elif made_of["filter_depth"] > 1:
         words = f"filters inflated to {made_of['filter_depth']} slices"
         yield "architecture", "dimensions", "", 3.0, words
@@ -52,7 +52,7 @@ def architecture(arms: Arms) -> Iterator[Row]:
 
 def separability(final: pd.DataFrame) -> Iterator[Row]:
     """Take the AUC of a linear probe on all labelled cases, out of fold."""
-    probes = final[(final["recipe"] == "probe") & (final["scope"] == "internal") & (final["figure"] == "auc")]
+    probes = final[(final["recipe"] == "probe") & (final["scope"] == "internal") & (final["metric"] == "auc")]
     for row in probes.to_dict("records"):
         words = f"AUC of a probe out of fold, {row['lower']:.2f} to {row['upper']:.2f}"
         yield "knowledge", "linear separability", row["arm"], row["value"], words

@@ -1,4 +1,4 @@
-"""The features of every development and locked case, as the arms see them: where they lie, and how far apart sites."""
+"""The features of every development and test case, as the arms see them: where they lie, and how far apart sites."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,13 @@ from pipeline.stages.evidence.experiments.networks import Arms
 from pipeline.stages.evidence.experiments.splits import Split
 from pipeline.stages.evidence.statistics.embedding import domain_distances, principal_plane
 
-SHOWN = (Role.TRAIN, Role.INNER, Role.HELD_OUT, Role.LOCKED)
+SHOWN = (Role.TRAIN, Role.VALIDATION, Role.HELD_OUT, Role.TEST)
 
 
 def embeddings(arms: Arms, names: Sequence[str], settings: Calibrate) -> dict[str, pd.DataFrame]:
     """Table the places of the cases, and the distances between sites; no label takes part in either.
 
-    The adapted encoder is that of the released model, else of the first fold. Labels of a closed locked set are not
+    The adapted encoder is that of the released model, else of the first fold. Labels of a closed test set are not
     written.
     """
     split = told(arms.params)
@@ -27,10 +27,10 @@ def embeddings(arms: Arms, names: Sequence[str], settings: Calibrate) -> dict[st
     seed = seed_for(arms.params.seed, "embedding")
     patients, sites = (cases[name].to_numpy(dtype=str) for name in ("patient", "site"))
     draws = (settings.n_bootstrap, settings.confidence, seed)
-    locked = cases["role"] == Role.LOCKED
+    test = cases["role"] == Role.TEST
     known = cases[["case", "site"]].assign(
-        label=cases["label"].mask(locked & (settings.test == "closed"), ""),
-        side=locked.map({True: "locked", False: "development"}),
+        label=cases["label"].mask(test & (settings.test == "closed"), ""),
+        side=test.map({True: "test", False: "development"}),
     )
     tables = []
     for arm, found in features.items():

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import runtime
-from pipeline.errors import Refusal
+from pipeline.errors import UserError
 from pipeline.learning.models.weights import BadWeights
 from pipeline.metrics.discrimination import macro_auc
 from pipeline.schema import Evidence
@@ -37,11 +37,11 @@ def few_shot(arms: Arms, folds: Sequence[Split], names: Sequence[str], settings:
     found: dict[Shots, list[Floats]] = {}
     for arm in names:
         for split in runtime.progress(folds, f"few shots, {arm}"):
-            query = pool(arms, arm, split, split.judged)
-            figure = partial(one_auc, labels=query.labels)
+            query = pool(arms, arm, split, split.evaluated)
+            metric = partial(one_auc, labels=query.labels)
             seed = seed_for(arms.params.seed, "few shots", split.name)
             support = pool(arms, arm, split, split.labelled)
-            how = (arms.n_classes, settings.shots, settings.episodes, seed, figure)
+            how = (arms.n_classes, settings.shots, settings.episodes, seed, metric)
             for (method, shots), aucs in episodes(support, query, *how).items():
                 found.setdefault(Shots(arm, method, shots), []).append(aucs)
     everywhere = {key: aucs for key, aucs in found.items() if len(aucs) == len(folds)}
@@ -55,19 +55,19 @@ def pool(arms: Arms, arm: str, split: Split, cases: pd.DataFrame) -> Pool:
 
 
 def one_auc(scores: Floats, labels: NDArray[np.int64]) -> float:
-    """Compute the AUC of one episode; NaN where a class is not among the judged cases."""
+    """Compute the AUC of one episode; NaN where a class is not among the evaluated cases."""
     return float(macro_auc(scores, labels, np.ones((1, len(labels))))[0])
 
 
 @torch.inference_mode()
 def zero_shot(arms: Arms, gathered: Gathered, settings: Evidence) -> Floats:
-    """Forecast the cases that are judged from the names of the classes: (n, C).
+    """Predict the cases that are evaluated from the names of the classes: (n, C).
 
     Raises
     ------
     NotMeasured
         If there is no model, its package is not installed, or cases have several labels.
-    Refusal
+    UserError
         If the model's files or the texts are not what they should be.
     """
     if settings.vision_language is None:
@@ -80,9 +80,9 @@ def zero_shot(arms: Arms, gathered: Gathered, settings: Evidence) -> Floats:
         model = load_vision_language(settings.vision_language, settings.vision_language_sha256, device)
         cases = (np.array(stored(case)) for case in runtime.progress(gathered.cases["case"], "zero-shot"))
         geometry = arms.geometry
-        colour = geometry.kind == "picture" and geometry.channels == 3
+        colour = geometry.kind == "image" and geometry.channels == 3
         return as_probabilities(zero_shot_logits(model, cases, prompts, geometry.channels, colour), gathered.labelling)
     except NotAvailable as error:
         raise NotMeasured(str(error)) from error
     except (BadWeights, ValueError) as error:
-        raise Refusal(str(error)) from error
+        raise UserError(str(error)) from error

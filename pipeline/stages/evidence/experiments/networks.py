@@ -25,7 +25,7 @@ from pipeline.stages.adapt.catalogue import OBJECTIVES
 from pipeline.stages.adapt.methods.adabn import adabn
 from pipeline.stages.adapt.setup import plan_of, pretrained
 from pipeline.stages.evidence.experiments.splits import Split
-from pipeline.stages.evidence.learners.probing import probe_forecasts
+from pipeline.stages.evidence.learners.probing import probe_predictions
 from pipeline.stages.finetune.fold_data import frozen_stages, load_adapted, stored
 
 Floats = NDArray[np.float64]
@@ -43,7 +43,7 @@ class NotMeasured(ValueError):
 
 
 def training_code() -> str:
-    """Hash the code of `evidence` that trainings of arms depend on: all of it but that of figures."""
+    """Hash the code of `evidence` that trainings of arms depend on: all of it but that of metrics."""
     return cache.code_of("evidence", without=STATISTICS)
 
 
@@ -128,8 +128,8 @@ class Arms:
         def batches() -> Iterator[Tensor]:
             names = split.labelled["case"].to_numpy()
             for some in np.array_split(names, max(len(names) // CASES_A_BATCH, 1)):
-                planes = np.stack([stored(case) for case in some])
-                yield network.instances(torch.from_numpy(planes).to(network.device))
+                channels = np.stack([stored(case) for case in some])
+                yield network.instances(torch.from_numpy(channels).to(network.device))
 
         adabn(network.encoder, batches())
         return network
@@ -147,13 +147,13 @@ class Arms:
         return np.stack([kept[case] for case in cases["case"]])
 
     def probed(self, arm: str, split: Split, rows: NDArray[np.int64] | slice, seed: int) -> Floats:
-        """Fit a probe on some of the labelled cases, and let it forecast the judged ones: logits (t, C)."""
+        """Fit a probe on some of the labelled cases, and let it prediction the evaluated ones: logits (t, C)."""
         some = split.labelled.iloc[rows]
-        return probe_forecasts(
+        return probe_predictions(
             self.features(arm, split, some),
             self.targets(some),
             some["patient"].to_numpy(dtype=str),
-            self.features(arm, split, split.judged),
+            self.features(arm, split, split.evaluated),
             self.params.finetune.class_weights,
             seed,
             self.facts["task"],

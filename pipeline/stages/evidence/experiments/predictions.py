@@ -1,4 +1,4 @@
-"""What every arm of `evidence` forecasts, gathered: by probes always, by trainings as far as the budget goes."""
+"""What every arm of `evidence` predictions, gathered: by probes always, by trainings as far as the budget goes."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from pipeline import runtime
-from pipeline.metrics.evaluation import Judged, Labelling
+from pipeline.metrics.evaluation import EvaluatedCases, TaskSpec
 from pipeline.seeds import seed_for
 from pipeline.stages.calibrate.predictions import labels_of
 from pipeline.stages.evidence.experiments.networks import ADAPTED, IMAGENET, SCRATCH, Arms, NotMeasured
@@ -29,33 +29,33 @@ OF_ARMS = (SCRATCH, IMAGENET, ADAPTED)
 
 @dataclass
 class Gathered:
-    """Forecasts of the cases that some splits judge, as they come in.
+    """Predictions of the cases that some splits evaluate, as they come in.
 
     Attributes
     ----------
     splits : sequence of Split
-        No case is judged by two of them.
+        No case is evaluated by two of them.
     why_not : dict
-        By recipe and arm: why a forecast is missing.
+        By recipe and arm: why a prediction is missing.
     """
 
     splits: Sequence[Split]
-    labelling: Labelling
-    forecasts: dict[Key, Floats] = field(default_factory=dict)
+    labelling: TaskSpec
+    predictions: dict[Key, Floats] = field(default_factory=dict)
     patients: dict[Key, list[int]] = field(default_factory=dict)
     trajectories: list[Trajectory] = field(default_factory=list)
     why_not: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        judged = [split.judged.assign(fold=split.name) for split in self.splits]
+        evaluated = [split.evaluated.assign(fold=split.name) for split in self.splits]
         columns = ["case", "patient", "site", "label", "role", "fold"]
-        self.cases = pd.concat([pd.DataFrame(columns=columns, dtype=str), *judged], ignore_index=True)
+        self.cases = pd.concat([pd.DataFrame(columns=columns, dtype=str), *evaluated], ignore_index=True)
 
     def add(self, key: Key, split: Split, logits: Floats, patients: int) -> None:
-        """Put down what a model of one split forecasts, and how many labelled patients it had."""
+        """Put down what a model of one split predictions, and how many labelled patients it had."""
         shape = (len(self.cases), len(self.labelling.classes))
         here = (self.cases["fold"] == split.name).to_numpy()
-        self.forecasts.setdefault(key, np.full(shape, np.nan))[here] = as_probabilities(logits, self.labelling)
+        self.predictions.setdefault(key, np.full(shape, np.nan))[here] = as_probabilities(logits, self.labelling)
         self.patients.setdefault(key, []).append(patients)
 
     def runs(self) -> Runs:
@@ -65,14 +65,14 @@ class Gathered:
         )
         labelled = {key: float(np.mean(counts)) for key, counts in self.patients.items()}
         labels = labels_of(self.cases, self.labelling)
-        return Runs(cases, patients, folds, labels, sites, self.forecasts, labelled)
+        return Runs(cases, patients, folds, labels, sites, self.predictions, labelled)
 
-    def judged(self, probabilities: Floats) -> Judged:
-        """Give the cases with forecasts (n, C) of another kind."""
-        return Judged(self.cases, labels_of(self.cases, self.labelling), probabilities, probabilities, {})
+    def evaluated(self, probabilities: Floats) -> EvaluatedCases:
+        """Give the cases with predictions (n, C) of another kind."""
+        return EvaluatedCases(self.cases, labels_of(self.cases, self.labelling), probabilities, probabilities, {})
 
 
-def as_probabilities(logits: Floats, labelling: Labelling) -> Floats:
+def as_probabilities(logits: Floats, labelling: TaskSpec) -> Floats:
     """Turn logits (n, C) into probabilities."""
     found: Floats = expit(logits) if labelling.task == "multilabel" else softmax(logits, axis=1)
     return found
@@ -132,16 +132,16 @@ def train_all(trainings: Trainings, gathered: Gathered, names: Sequence[str], fr
 
 
 def trajectory(arm: str, split: Split, trained: Trained) -> Trajectory:
-    """Give a training as it is judged."""
+    """Give a training as it is evaluated."""
     watched = trained.watched
     return Trajectory(
         arm=arm,
         fold=split.name,
         passes=trained.passes,
         seconds=np.array(watched.seconds),
-        inner_loss=np.array(watched.inner_loss),
+        validation_loss=np.array(watched.validation_loss),
         train_losses=np.array(watched.train_losses),
         train_patients=trained.train_patients,
         test_losses=np.array(watched.test_losses),
-        test_patients=split.judged["patient"].to_numpy(dtype=str),
+        test_patients=split.evaluated["patient"].to_numpy(dtype=str),
     )

@@ -1,4 +1,4 @@
-"""Who learns and who is judged in each comparison of `evidence`: the folds, every site left out, the locked set."""
+"""Who learns and who is evaluated in each comparison of `evidence`: the folds, every site left out, the test set."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class Split:
     name : str
         A fold, "without-SITE", or "final".
     cases : pandas.DataFrame
-        Columns case, patient, site, label, role; those that are judged are held out.
+        Columns case, patient, site, label, role; those that are evaluated are held out.
     """
 
     name: str
@@ -29,17 +29,19 @@ class Split:
     @property
     def labelled(self) -> pd.DataFrame:
         """The cases to learn from."""
-        return self.cases[self.cases["role"].isin([Role.TRAIN, Role.INNER])]
+        return self.cases[self.cases["role"].isin([Role.TRAIN, Role.VALIDATION])]
 
     @property
-    def judged(self) -> pd.DataFrame:
-        """The cases that are forecast."""
+    def evaluated(self) -> pd.DataFrame:
+        """The cases that are predicted."""
         return self.cases[self.cases["role"] == Role.HELD_OUT]
 
-    def only(self, kept: Sequence[str], inner: Sequence[str]) -> "Split":
-        """Learn from these cases alone, of which the `inner` ones stop the training."""
+    def only(self, kept: Sequence[str], validation: Sequence[str]) -> "Split":
+        """Learn from these cases alone, of which the `validation` ones stop the training."""
         role = self.cases["role"].where(~self.cases["case"].isin(self.labelled["case"]), Role.EXCLUDED)
-        role = role.mask(self.cases["case"].isin(kept), Role.TRAIN).mask(self.cases["case"].isin(inner), Role.INNER)
+        role = role.mask(self.cases["case"].isin(kept), Role.TRAIN).mask(
+            self.cases["case"].isin(validation), Role.VALIDATION
+        )
         return Split(self.name, self.cases.assign(role=role))
 
 
@@ -51,19 +53,19 @@ def folds_of(params: Params) -> list[Split]:
 def sites_left_out() -> list[Split]:
     """Leave each development site out in turn, of whose images nothing is then seen, neither labelled nor not."""
     cases = paths.read_table(paths.split(FINAL))
-    developed = cases["role"].isin([Role.TRAIN, Role.INNER])
+    developed = cases["role"].isin([Role.TRAIN, Role.VALIDATION])
     found, sites = [], sorted(set(cases.loc[developed, "site"]))
     for site in sites if len(sites) > 1 else []:
         here = cases["site"] == site
-        role = cases["role"].mask(here | (cases["role"] == Role.LOCKED), Role.EXCLUDED)
+        role = cases["role"].mask(here | (cases["role"] == Role.TEST), Role.EXCLUDED)
         found.append(Split(f"without-{slug(site)}", cases.assign(role=role.mask(here & developed, Role.HELD_OUT))))
     return found
 
 
-def locked() -> Split | None:
-    """Judge the locked cases by what learned from all development cases; None where there are none."""
+def test() -> Split | None:
+    """Evaluate the test cases by what learned from all development cases; None where there are none."""
     cases = paths.read_table(paths.split(FINAL))
-    role = cases["role"].mask(cases["role"] == Role.LOCKED, Role.HELD_OUT)
+    role = cases["role"].mask(cases["role"] == Role.TEST, Role.HELD_OUT)
     return Split(FINAL, cases.assign(role=role)) if (role == Role.HELD_OUT).any() else None
 
 

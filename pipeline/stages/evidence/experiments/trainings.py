@@ -1,4 +1,4 @@
-"""Trainings of the arms of `evidence`, within a budget; each is kept, so that a changed figure trains nothing again."""
+"""Trainings of the arms of `evidence`, within a budget; each is kept, so that a changed metric trains nothing again."""
 
 import json
 import logging
@@ -129,21 +129,21 @@ class Trainings:
     def epoch(self, arm: str, split: Split) -> float:
         """Count the passes of an epoch."""
         first = 0 if arm == SCRATCH else len(self.shares) - self.trained_stages
-        train, inner = self.counts(split)
-        return self.scale * passes_of_epoch(self.shares, first, len(self.shares) - first, train, inner)
+        train, validation = self.counts(split)
+        return self.scale * passes_of_epoch(self.shares, first, len(self.shares) - first, train, validation)
 
     def passes(self, arm: str, split: Split, epochs: int) -> Floats:
         """Count the passes until the end of each epoch (1 + epochs,); the probe needs every view once."""
-        train, inner = self.counts(split)
+        train, validation = self.counts(split)
         views = 1 if arm == SCRATCH else 1 + self.settings.views
-        statistics = train + inner if arm == SCRATCH else 0
-        start = self.scale * (views * train + inner + statistics)
+        statistics = train + validation if arm == SCRATCH else 0
+        start = self.scale * (views * train + validation + statistics)
         return np.asarray(start + self.epoch(arm, split) * np.arange(epochs + 1), dtype=np.float64)
 
     def counts(self, split: Split) -> tuple[int, int]:
         """Count the images to learn from, and those that stop the training."""
         role, instances = split.cases["role"], self.arms.geometry.slices
-        return int((role == Role.TRAIN).sum()) * instances, int((role == Role.INNER).sum()) * instances
+        return int((role == Role.TRAIN).sum()) * instances, int((role == Role.VALIDATION).sum()) * instances
 
     @property
     def scale(self) -> float:
@@ -171,20 +171,24 @@ class Trainings:
     def _try_rate(self, split: Split, rate: float, share: float) -> float:
         some = smaller(self.arms, split, share, draw=0)
         recipe = recipe_from_scratch(self.recipe, rate, TRIAL_EPOCHS)
-        loss = min(self._watch(SCRATCH, some, recipe).inner_loss)
+        loss = min(self._watch(SCRATCH, some, recipe).validation_loss)
         log.info(
-            "evidence, %s from scratch at rate %g on %.0f %%: inner loss %.4f", split.name, rate, 100 * share, loss
+            "evidence, %s from scratch at rate %g on %.0f %%: validation loss %.4f", split.name, rate, 100 * share, loss
         )
         return loss
 
     def _train(self, arm: str, split: Split, epochs: int) -> Trained:
         recipe = recipe_from_scratch(self.recipe, self.rate(split), epochs) if arm == SCRATCH else self.recipe
         watched = self._watch(arm, split, recipe)
-        epochs = len(watched.inner_loss) - 1
+        epochs = len(watched.validation_loss) - 1
         passes = self.passes(arm, split, epochs)
         learned = split.cases[split.cases["role"] == Role.TRAIN]["patient"].to_numpy(dtype=str)
         log.info(
-            "evidence, %s, %s: %d epochs, inner loss %.4f", split.name, arm, len(passes) - 1, min(watched.inner_loss)
+            "evidence, %s, %s: %d epochs, validation loss %.4f",
+            split.name,
+            arm,
+            len(passes) - 1,
+            min(watched.validation_loss),
         )
         return Trained(watched, passes, split.labelled["patient"].nunique(), learned, recipe.learning_rate)
 
@@ -197,24 +201,24 @@ class Trainings:
         change = {"strategy": "full", "views": 0} if arm == SCRATCH else {"strategy": "lp_ft"}
         settings = self.settings.model_copy(update=change)
         labelled = labelled_cases(network, split.cases, arms.views, arms.facts, settings, f"{arm}, {split.name}")
-        judged = self._judged(network, split, labelled, recipe, arm)
+        evaluated = self._evaluated(network, split, labelled, recipe, arm)
         seed = seed_for(arms.params.seed, "finetune", split.name)
         setting = Setting(arms.facts["task"], recipe, arms.accelerator, seed, runtime.ahead)
         term = partial(term_of, network, split.cases, arms.views, setting.task, arms.params, split.name)
-        return watch(network, strategy, labelled, judged, setting, *([term] if arm == ADAPTED else []))
+        return watch(network, strategy, labelled, evaluated, setting, *([term] if arm == ADAPTED else []))
 
-    def _judged(
+    def _evaluated(
         self, network: Classifier, split: Split, labelled: Labelled, recipe: Recipe, arm: str
     ) -> FrozenCases | WholeCases:
-        targets = self.arms.targets(split.judged)
+        targets = self.arms.targets(split.evaluated)
         if arm == SCRATCH:
-            return whole_cases(network, split.judged, targets, self.arms.geometry)
+            return whole_cases(network, split.evaluated, targets, self.arms.geometry)
         first = labelled.train.first
-        views = frozen_stages(network, split.judged, self.arms.views, first, 0, f"{arm}, {split.name}")
+        views = frozen_stages(network, split.evaluated, self.arms.views, first, 0, f"{arm}, {split.name}")
         return FrozenCases(*views, targets, first)
 
     def kept(self, arm: str, split: Split, epochs: int) -> Path:
-        """Name the file of a training by all that it depends on; figures are none of it."""
+        """Name the file of a training by all that it depends on; metrics are none of it."""
         params = self.arms.params
         of_fold = (paths.adapted_encoder, paths.adapted_sites, paths.adaptation) if arm == ADAPTED else ()
         files = (paths.COHORT_FACTS, paths.GEOMETRY, paths.INDEX, *(name(split.name) for name in of_fold))
@@ -235,11 +239,11 @@ def smaller(arms: Arms, split: Split, share: float, draw: int) -> Split:
     targets, patients = arms.targets(labelled).numpy(), labelled["patient"].to_numpy(dtype=str)
     task, seed = arms.facts["task"], seed_for(arms.params.seed, "evidence", split.name, draw)
     rows = nested(targets, patients, [share], seed)[share]
-    dealt = parts(targets[rows], patients[rows], INNER_PARTS, seed, task)
-    if not dealt:
+    assigned = parts(targets[rows], patients[rows], INNER_PARTS, seed, task)
+    if not assigned:
         raise NotMeasured(f"in {split.name} {share:.0%} of the patients are too few of a class to train and to stop")
     names = labelled["case"].to_numpy()[rows]
-    return split.only(names, names[dealt[0][1]])
+    return split.only(names, names[assigned[0][1]])
 
 
 def write(trained: Trained, file: Path) -> None:

@@ -42,7 +42,7 @@ class Pool:
 def episode_scores(
     support: Pool, query: Pool, n_classes: int, shots: Sequence[int], n_episodes: int, seed: int
 ) -> Scores:
-    """Learn from k labelled patients of each class, again and again, and judge the same cases each time.
+    """Learn from k labelled patients of each class, again and again, and evaluate the same cases each time.
 
     An episode draws k patients of each class and one case of each. Who is drawn depends on labels, patients, seed, k
     and the episode's number only, so that two encoders are compared on the same episodes, and neither another k nor
@@ -62,7 +62,7 @@ def episode_scores(
     support : Pool
         The training cases of a fold.
     query : Pool
-        The cases that are judged, of other patients; their labels are not looked at.
+        The cases that are evaluated, of other patients; their labels are not looked at.
     n_classes : int
     shots : sequence of int
         k; left out where a class has fewer patients.
@@ -81,12 +81,12 @@ def episode_scores(
     _check(support, query)
     centre, spread = standardisation(np.asarray(support.features, dtype=np.float64))
     known, asked = ((pool.features - centre) / spread for pool in (support, query))
-    inner, across, lengths = known @ known.T, asked @ known.T, np.square(asked).sum(axis=1)
+    validation, across, lengths = known @ known.T, asked @ known.T, np.square(asked).sum(axis=1)
     rows_of = [_rows_by_patient(support, label) for label in range(n_classes)]
     scores: Scores = {}
     for k in sorted(k for k in set(shots) if k <= min(map(len, rows_of))):
         episodes = [
-            _judge(inner[np.ix_(rows, rows)], across[:, rows], lengths, n_classes, known.shape[1])
+            _evaluate(validation[np.ix_(rows, rows)], across[:, rows], lengths, n_classes, known.shape[1])
             for rows in draws(rows_of, k, n_episodes, seed)
         ]
         for method in episodes[0]:
@@ -101,11 +101,11 @@ def episodes(
     shots: Sequence[int],
     n_episodes: int,
     seed: int,
-    figure: Callable[[Floats], float],
+    metric: Callable[[Floats], float],
 ) -> dict[tuple[Method, int], Floats]:
-    """Give a figure of each episode (n_episodes,); `figure` takes scores (queries, n_classes), e.g. to their AUC."""
+    """Give a metric of each episode (n_episodes,); `metric` takes scores (queries, n_classes), e.g. to their AUC."""
     scores = episode_scores(support, query, n_classes, shots, n_episodes, seed)
-    return {key: np.array([figure(episode) for episode in of_key]) for key, of_key in scores.items()}
+    return {key: np.array([metric(episode) for episode in of_key]) for key, of_key in scores.items()}
 
 
 def draws(rows_of: Sequence[Sequence[Ints]], k: int, n_episodes: int, seed: int) -> Iterator[Ints]:
@@ -127,7 +127,7 @@ def _check(support: Pool, query: Pool) -> None:
         raise ValueError("few-shot episodes need one class a case; of several findings they are not measured")
     both = sorted(set(support.patients) & set(query.patients))
     if both:
-        raise ValueError(f"{len(both)} patient(s) are to be learned from and judged, {both[0]} among them")
+        raise ValueError(f"{len(both)} patient(s) are to be learned from and evaluated, {both[0]} among them")
 
 
 def _rows_by_patient(pool: Pool, label: int) -> list[Ints]:
@@ -136,45 +136,45 @@ def _rows_by_patient(pool: Pool, label: int) -> list[Ints]:
     return [rows[pool.patients[rows] == patient] for patient in np.unique(pool.patients[rows])]
 
 
-def _judge(inner: Floats, across: Floats, lengths: Floats, n_classes: int, width: int) -> dict[Method, Floats]:
-    """Judge by all three methods, which need no more than inner products.
+def _evaluate(validation: Floats, across: Floats, lengths: Floats, n_classes: int, width: int) -> dict[Method, Floats]:
+    """Evaluate by all three methods, which need no more than validation products.
 
     Parameters
     ----------
-    inner : (m, m)
+    validation : (m, m)
         Of the drawn cases, as many of each class, class by class.
     across : (t, m)
-        Of the judged with the drawn ones.
+        Of the evaluated with the drawn ones.
     lengths : (t,)
-        Of the judged ones with themselves.
+        Of the evaluated ones with themselves.
     """
-    member = np.repeat(np.eye(n_classes), len(inner) // n_classes, axis=0)
+    member = np.repeat(np.eye(n_classes), len(validation) // n_classes, axis=0)
     return {
-        "prototype": _by_prototype(inner, across, member, width),
-        "knn": _by_neighbours(inner, across, lengths, member),
-        "probe": _by_probe(inner, across, member),
+        "prototype": _by_prototype(validation, across, member, width),
+        "knn": _by_neighbours(validation, across, lengths, member),
+        "probe": _by_probe(validation, across, member),
     }
 
 
-def _by_prototype(inner: Floats, across: Floats, member: Floats, width: int) -> Floats:
+def _by_prototype(validation: Floats, across: Floats, member: Floats, width: int) -> Floats:
     """||x - c||^2 = x'x - 2 x'c + c'c; the first is the same for all classes."""
     share = member / member.sum(axis=0)
-    return np.asarray(softmax((2 * across @ share - np.diag(share.T @ inner @ share)) / width, axis=1))
+    return np.asarray(softmax((2 * across @ share - np.diag(share.T @ validation @ share)) / width, axis=1))
 
 
-def _by_neighbours(inner: Floats, across: Floats, lengths: Floats, member: Floats) -> Floats:
-    cosine = across / np.maximum(np.sqrt(np.outer(lengths, np.diag(inner))), TINY)
-    last = np.sort(cosine, axis=1)[:, -min(VOTERS, len(inner)), None]
+def _by_neighbours(validation: Floats, across: Floats, lengths: Floats, member: Floats) -> Floats:
+    cosine = across / np.maximum(np.sqrt(np.outer(lengths, np.diag(validation))), TINY)
+    last = np.sort(cosine, axis=1)[:, -min(VOTERS, len(validation)), None]
     votes = softmax(np.where(cosine >= last, cosine, -np.inf) / NeighboursHead.TEMPERATURE, axis=1)
     return np.asarray(votes @ member)
 
 
-def _by_probe(inner: Floats, across: Floats, member: Floats) -> Floats:
+def _by_probe(validation: Floats, across: Floats, member: Floats) -> Floats:
     """Fit in the space that the drawn cases span, where a ridge penalty leaves the weights anyway."""
-    squares, axes = np.linalg.eigh(inner)
+    squares, axes = np.linalg.eigh(validation)
     kept = squares > TINY * squares[-1]
     axes = axes[:, kept] / np.sqrt(squares[kept])
     if not kept.any():  # nothing tells the cases apart
         return np.full((len(across), member.shape[1]), 1 / member.shape[1])
-    model = LogisticRegression(C=C, max_iter=2000).fit(inner @ axes, member.argmax(axis=1))
+    model = LogisticRegression(C=C, max_iter=2000).fit(validation @ axes, member.argmax(axis=1))
     return np.asarray(model.predict_proba(across @ axes))

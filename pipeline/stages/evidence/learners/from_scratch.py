@@ -10,7 +10,7 @@ from dataclasses import replace
 from pipeline.learning.training.recipe import Recipe
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
-RUNGS = (0.25, 0.5)  # shares of the training patients on which rates are tried
+CANDIDATES = (0.25, 0.5)  # shares of the training patients on which rates are tried
 TRIAL_EPOCHS = 10
 LONGER = 3  # times the epochs of the other arms
 
@@ -25,7 +25,7 @@ def recipe_from_scratch(recipe: Recipe, rate: float, epochs: int) -> Recipe:
 def passes_of_search(passes_of_epoch: float) -> float:
     """Count what the choice of a rate costs, in units of what an epoch of all training cases does."""
     tried, total = len(RATES), 0.0
-    for share in RUNGS:
+    for share in CANDIDATES:
         total += tried * share * TRIAL_EPOCHS * passes_of_epoch
         tried = max(tried // 2, 1)
     return total
@@ -40,10 +40,10 @@ def best_rate(attempt: Callable[[float, float], float], rates: Sequence[float] =
     Parameters
     ----------
     attempt : callable
-        attempt(rate, share) gives the lowest inner loss of a short training on that share of the training patients.
+        attempt(rate, share) gives the lowest validation loss of a short training on that share of patients.
     """
     left = list(rates)
-    for share in RUNGS:
+    for share in CANDIDATES:
         losses = {rate: attempt(rate, share) for rate in left}
         left = sorted(left, key=losses.__getitem__)[: max(len(left) // 2, 1)]
     return left[0]

@@ -11,23 +11,23 @@ from pipeline.learning.models.probe import Floats, fit_probe
 from pipeline.learning.models.tasks import Balance, Name, task_of
 
 
-def probe_forecasts(
+def probe_predictions(
     features: Floats,
     targets: Tensor,
     patients: NDArray[Any],
-    judged: Floats,
+    evaluated: Floats,
     balance: Balance,
     seed: int,
     task: Name,
 ) -> Floats:
-    """Fit a probe on the features (n, w) of labelled cases, and let it forecast others (t, w).
+    """Fit a probe on the features (n, w) of labelled cases, and let it prediction others (t, w).
 
     Parameters
     ----------
     targets : (n, C) float32
         As `tasks` describes them; every class present.
     patients : (n,)
-        Of the labelled cases: the unit of the inner choice of C.
+        Of the labelled cases: the unit of the validation choice of C.
     balance : str
         As in training; the logits speak of the labelled cases' own prevalence whatever it is.
 
@@ -42,5 +42,5 @@ def probe_forecasts(
     head.take(probe)
     head.lower(task_of(task).prior(targets, balance))
     with torch.inference_mode():
-        logits: Floats = head(torch.from_numpy((judged - probe.centre) / probe.spread)).numpy()
+        logits: Floats = head(torch.from_numpy((evaluated - probe.centre) / probe.spread)).numpy()
     return logits

@@ -74,7 +74,7 @@ def _centred_kernel(features: NDArray[np.floating], debiased: bool) -> Floats:
     """Give K (n, n) centred such that sum_ij K_ij L_ij is HSIC(K, L), but for a factor that cancels.
 
     Debiased: the U-centring of Szekely and Rizzo 2014, "Partial distance correlation with methods for dissimilarities",
-    definition 2, whose inner product is the unbiased estimate, term by term.
+    definition 2, whose validation product is the unbiased estimate, term by term.
     """
     centred = np.asarray(features, dtype=np.float64) - np.mean(features, axis=0, dtype=np.float64)
     centred[:, np.ptp(features, axis=0) == 0] = 0  # what rounding left of them would be a direction like any other

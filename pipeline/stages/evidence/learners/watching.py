@@ -1,4 +1,4 @@
-"""A training that is watched: what it forecasts after every epoch, for the cases it learns from and for others."""
+"""A training that is watched: what it predictions after every epoch, for the cases it learns from and for others."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.training.alignment.base import Alignment
 from pipeline.learning.training.cases import FrozenCases, WholeCases
-from pipeline.learning.training.finetuning import Labelled, Setting, forecast, train
+from pipeline.learning.training.finetuning import Labelled, Setting, prediction, train
 from pipeline.learning.training.recipe import Epoch, Recipe
 from pipeline.learning.training.strategies import Strategy
 
@@ -24,15 +24,15 @@ class Watched:
     Attributes
     ----------
     logits : (t, C)
-        Of the judged cases, by the epoch that was kept.
-    inner_loss, seconds : (E,)
-        The inner log-loss of each epoch, and the time from the start, less what the watching took.
+        Of the evaluated cases, by the epoch that was kept.
+    validation_loss, seconds : (E,)
+        The validation log-loss of each epoch, and the time from the start, less what the watching took.
     train_losses, test_losses : (E, n) and (E, t)
-        Log-loss of each case as it is, in nats; the training cases' own prevalence is in the forecasts.
+        Log-loss of each case as it is, in nats; the training cases' own prevalence is in the predictions.
     """
 
     logits: Floats = field(default_factory=lambda: np.zeros((0, 0)))
-    inner_loss: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     train_losses: list[Floats] = field(default_factory=list)
     test_losses: list[Floats] = field(default_factory=list)
@@ -42,36 +42,36 @@ def watch(
     network: Classifier,
     strategy: Strategy,
     cases: Labelled,
-    judged: FrozenCases | WholeCases,
+    evaluated: FrozenCases | WholeCases,
     setting: Setting,
     alignment: Callable[[Recipe], Alignment | None] = lambda recipe: None,
 ) -> Watched:
     """Train a network in place as `finetuning.train` does, and look at it after every epoch.
 
-    Nothing is chosen by the judged cases: the epoch that is kept is that of the lowest inner loss.
+    Nothing is chosen by the evaluated cases: the epoch that is kept is that of the lowest validation loss.
 
     Parameters
     ----------
-    judged : FrozenCases or WholeCases
+    evaluated : FrozenCases or WholeCases
         At the boundary of the training; images where the stages before it are trained, too.
     """
-    learned = cases.whole()[0] if isinstance(judged, WholeCases) else cases.train
+    learned = cases.whole()[0] if isinstance(evaluated, WholeCases) else cases.train
     prior = setting.asked.prior(cases.train.targets, setting.recipe.class_weights)
     found, clock = Watched(), _Clock()
 
     def losses(some: FrozenCases | WholeCases) -> Floats:
-        logits = forecast(network, some) - prior
+        logits = prediction(network, some) - prior
         return setting.asked.case_losses(logits, some.targets).double().numpy()
 
     def tell(epoch: Epoch) -> None:
         found.seconds.append(clock.stop())
-        found.inner_loss.append(epoch.inner_loss)
+        found.validation_loss.append(epoch.validation_loss)
         found.train_losses.append(losses(learned))
-        found.test_losses.append(losses(judged))
+        found.test_losses.append(losses(evaluated))
         clock.go()
 
     train(network, strategy, cases, setting, alignment, tell)
-    found.logits = forecast(network, judged).double().numpy()
+    found.logits = prediction(network, evaluated).double().numpy()
     return found
 
 

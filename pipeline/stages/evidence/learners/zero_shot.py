@@ -134,10 +134,11 @@ def zero_shot_logits(
     prompts : mapping of str to sequence of str
         Texts of each class, in the order of the classes.
     channels : int
-        Planes of an instance; P is a multiple of it.
+        Channels of an instance; P is a multiple of it.
     colour : bool
-        Whether the three planes of an instance are red, green and blue. Otherwise its middle plane is shown in grey, as
-        a figure in a paper would show it: neighbouring slices as colours are nothing that was ever described in words.
+        Whether the three channels of an instance are red, green and blue. Otherwise its middle channel is shown in
+        grey, as a metric in a paper would show it: neighbouring slices as colours are nothing that was ever described
+        in words.
 
     Returns
     -------
@@ -147,7 +148,7 @@ def zero_shot_logits(
     Raises
     ------
     ValueError
-        If the planes of a case are no whole number of instances.
+        If the channels of a case are no whole number of instances.
     """
     texts = torch.stack([_embedded(model, list(of_class)) for of_class in prompts.values()])
     scale = model.network.logit_scale.exp()
@@ -249,9 +250,9 @@ def _embedded(model: VisionLanguage, texts: list[str]) -> Tensor:
 
 
 def _images(model: VisionLanguage, case: NDArray[np.uint8], channels: int, colour: bool) -> Tensor:
-    """Turn the planes (P, H, W) of a case into images (P / channels, 3, rows, columns) as the model expects them."""
+    """Turn the channels (P, H, W) of a case into images (P / channels, 3, rows, columns) as the model expects them."""
     if len(case) % channels:
-        raise ValueError(f"a case of {len(case)} planes is no whole number of instances of {channels}")
+        raise ValueError(f"a case of {len(case)} channels is no whole number of instances of {channels}")
     bag = torch.from_numpy(np.ascontiguousarray(case)).reshape(-1, channels, *case.shape[1:])
     if not (colour and channels == 3):
         bag = bag[:, channels // 2, None].expand(-1, 3, -1, -1)

@@ -15,7 +15,7 @@ from pipeline.metrics.bootstrap import cluster_weights, estimate
 Floats = NDArray[np.float64]
 Names = NDArray[np.str_]
 Marks = NDArray[np.bool_]
-Figure = Callable[[Floats], Floats]  # weights (R, n) to values (R,)
+Metric = Callable[[Floats], Floats]  # weights (R, n) to values (R,)
 
 FOLDS = 5
 DISTANCE = ["site", "measure", "arm", "n", "patients", "value", "lower", "upper"]
@@ -63,7 +63,7 @@ def domain_distances(
         Arm to its features (n, w) of the same cases; of two, the second less the first is a row of its own.
     patients, sites : (n,)
     replicates, confidence, seed
-        Of the intervals, which draw patients and leave the classifiers as they are, and of the dealing.
+        Of the intervals, which draw patients and leave the classifiers as they are, and of the splitting.
 
     Returns
     -------
@@ -78,23 +78,23 @@ def domain_distances(
         if min(len(set(patients[here])), len(set(patients[~here]))) < FOLDS:
             continue
         known = {"site": site, "n": int(here.sum()), "patients": len(set(patients[here]))}
-        for measure, figure_of in MEASURES.items():
-            figures = {arm: figure_of(found, here, patients, seed) for arm, found in standardised.items()}
-            for arm, figure in (figures | _changes(figures)).items():
-                found = estimate(figure, weights, confidence).as_json()
+        for measure, metric_of in MEASURES.items():
+            metrics = {arm: metric_of(found, here, patients, seed) for arm, found in standardised.items()}
+            for arm, metric in (metrics | _changes(metrics)).items():
+                found = estimate(metric, weights, confidence).as_json()
                 rows.append(known | {"measure": measure, "arm": arm} | found)
     return pd.DataFrame(rows, columns=DISTANCE)
 
 
-def _changes(figures: Mapping[str, Figure]) -> dict[str, Figure]:
-    """Subtract the first of two figures from the second, on the same draws; of one there is no change."""
-    if len(figures) != 2:
+def _changes(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """Subtract the first of two metrics from the second, on the same draws; of one there is no change."""
+    if len(metrics) != 2:
         return {}
-    before, after = figures.values()
+    before, after = metrics.values()
     return {CHANGE: lambda weights: after(weights) - before(weights)}
 
 
-def _mmd(features: Floats, here: Marks, patients: Names, seed: int) -> Figure:
+def _mmd(features: Floats, here: Marks, patients: Names, seed: int) -> Metric:
     kernel, others = features @ features.T / features.shape[1], patients[:, None] != patients
 
     def mean(weights: Floats, rows: Marks, columns: Marks) -> Floats:
@@ -107,7 +107,7 @@ def _mmd(features: Floats, here: Marks, patients: Names, seed: int) -> Figure:
     return lambda weights: mean(weights, here, here) + mean(weights, ~here, ~here) - 2 * mean(weights, here, ~here)
 
 
-def _a_distance(features: Floats, here: Marks, patients: Names, seed: int) -> Figure:
+def _a_distance(features: Floats, here: Marks, patients: Names, seed: int) -> Metric:
     rotated = PCA(svd_solver="full").fit_transform(features)  # the same distances in at most n dimensions
     model = LogisticRegression(class_weight="balanced", max_iter=1000)
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed % 2**32)

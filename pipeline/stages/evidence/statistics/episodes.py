@@ -1,4 +1,4 @@
-"""Figures of few-shot episodes: in each, a few patients per class are drawn anew, and all held-out cases judged."""
+"""Metrics of few-shot episodes: in each, a few patients per class are drawn anew, and all held-out cases evaluated."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -28,13 +28,13 @@ def few_shot(aucs: Mapping[Shots, Floats], n: int, confidence: float) -> pd.Data
     Parameters
     ----------
     aucs : mapping
-        To the AUC of each episode (E,); where several folds are judged, the mean over folds of the e-th episodes.
+        To the AUC of each episode (E,); where several folds are evaluated, the mean over folds of the e-th episodes.
         NaN where an episode has none.
     n : int
-        Cases that are judged.
+        Cases that are evaluated.
     confidence : float
         Of Student's interval over episodes, as the field reports it (Snell, Swersky, Zemel 2017, table 2). It speaks of
-        the draw of the labelled patients, not of the patients judged, who are the same in every episode.
+        the draw of the labelled patients, not of the patients evaluated, who are the same in every episode.
     """
     rows = [(*shots, *_interval(found, confidence, (0, 1)), n) for shots, found in sorted(aucs.items())]
     return pd.DataFrame(rows, columns=FEW_SHOT)

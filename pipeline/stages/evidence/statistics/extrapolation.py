@@ -33,7 +33,7 @@ def extrapolation(runs: Runs, goal: float, resampled: Resampled) -> pd.DataFrame
     Parameters
     ----------
     runs : Runs
-        The forecasts out of fold.
+        The predictions out of fold.
     goal : float
         The AUC that is wished for, above 0.5 and below 1.
     resampled : Resampled
@@ -46,7 +46,7 @@ def extrapolation(runs: Runs, goal: float, resampled: Resampled) -> pd.DataFrame
     """
     rows = []
     for recipe, arm in runs.arms():
-        among = runs.judged(runs.keys_of(recipe, arm))
+        among = runs.evaluated(runs.keys_of(recipe, arm))
         if among.any():
             curve = curve_of(runs, recipe, arm, auc, resampled, among)
             have = round(float(curve.patients[-1]), 1)

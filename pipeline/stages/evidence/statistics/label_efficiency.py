@@ -25,7 +25,7 @@ def label_efficiency(runs: Runs, resampled: Resampled) -> pd.DataFrame:
     Parameters
     ----------
     runs : Runs
-        The forecasts out of fold.
+        The predictions out of fold.
     resampled : Resampled
 
     Returns
@@ -38,7 +38,7 @@ def label_efficiency(runs: Runs, resampled: Resampled) -> pd.DataFrame:
     """
     rows = []
     for recipe, _, arms in compared(runs):
-        among = runs.judged([key for arm in arms for key in runs.keys_of(recipe, arm)])
+        among = runs.evaluated([key for arm in arms for key in runs.keys_of(recipe, arm)])
         if among.any():
             curves = [curve_of(runs, recipe, arm, auc, resampled, among) for arm in arms]
             rows.append((recipe, *arms, *efficiency_of(curves[0], curves[1], arms[1], resampled.confidence)))

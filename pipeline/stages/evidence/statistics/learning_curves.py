@@ -11,7 +11,7 @@ from pipeline.metrics.bootstrap import estimate_of
 from pipeline.metrics.discrimination import Labels
 from pipeline.stages.evidence.statistics.runs import COMPARISONS, Floats, Marks, Names, Runs
 from pipeline.stages.evidence.statistics.stratified import (
-    Figure,
+    Metric,
     Resampled,
     auc,
     auc_of,
@@ -22,8 +22,8 @@ from pipeline.stages.evidence.statistics.stratified import (
     within_range,
 )
 
-FIGURES: dict[str, Figure] = {"auc": auc, "log_loss": log_loss}
-LEARNING_CURVE = ["recipe", "arm", "of", "figure", "fraction", "patients", "draws", "value", "lower", "upper", "n"]
+METRICS: dict[str, Metric] = {"auc": auc, "log_loss": log_loss}
+LEARNING_CURVE = ["recipe", "arm", "of", "metric", "fraction", "patients", "draws", "value", "lower", "upper", "n"]
 CURVE_DIFFERENCES = [
     *("recipe", "comparison", "fractions", "value", "lower", "upper", "minimum_detectable"),
     *("n", "patients", "folds"),
@@ -32,7 +32,7 @@ CURVE_DIFFERENCES = [
 
 @dataclass(frozen=True)
 class Curve:
-    """A figure of one arm against the number of patients that it was trained on.
+    """A metric of one arm against the number of patients that it was trained on.
 
     Attributes
     ----------
@@ -50,8 +50,8 @@ class Curve:
     values: Floats
 
 
-def curve_of(runs: Runs, recipe: str, arm: str, figure: Figure, resampled: Resampled, among: Marks) -> Curve:
-    """Average a figure of some cases (n,) over the draws of each fraction.
+def curve_of(runs: Runs, recipe: str, arm: str, metric: Metric, resampled: Resampled, among: Marks) -> Curve:
+    """Average a metric of some cases (n,) over the draws of each fraction.
 
     Cases and draws are both drawn again. Draws of the same number are drawn alike at every fraction and of every arm,
     because a draw is the same order of the same patients throughout.
@@ -61,7 +61,7 @@ def curve_of(runs: Runs, recipe: str, arm: str, figure: Figure, resampled: Resam
     points, patients, draws = [], [], []
     for fraction in fractions:
         own = [key for key in keys if key.fraction == fraction]
-        found = np.stack([replicated(runs, key, figure, resampled.weights, among) for key in own], axis=1)
+        found = np.stack([replicated(runs, key, metric, resampled.weights, among) for key in own], axis=1)
         points.append((found * resampled.shares(len(own))).sum(axis=1))
         patients.append(float(np.mean([runs.labelled[key] for key in own])))
         draws.append(len(own))
@@ -74,7 +74,7 @@ def learning_curve(runs: Runs, classes: Sequence[str], resampled: Resampled) -> 
     Parameters
     ----------
     runs : Runs
-        The forecasts out of fold.
+        The predictions out of fold.
     classes : sequence of str
         In the order of the columns of `probabilities`.
     resampled : Resampled
@@ -83,16 +83,16 @@ def learning_curve(runs: Runs, classes: Sequence[str], resampled: Resampled) -> 
     -------
     pandas.DataFrame
         Columns `LEARNING_CURVE`. All points of an arm are of the same `n` cases: those that every one of its trainings
-        forecast. An arm whose trainings have no fold in common has no row.
+        prediction. An arm whose trainings have no fold in common has no row.
     """
     by_class = len(classes) > 2 or runs.labels.ndim == 2
-    figures = {("", name): figure for name, figure in FIGURES.items()}
-    figures |= {(name, "auc"): partial(auc_of_class, number) for number, name in enumerate(classes) if by_class}
+    metrics = {("", name): metric for name, metric in METRICS.items()}
+    metrics |= {(name, "auc"): partial(auc_of_class, number) for number, name in enumerate(classes) if by_class}
     rows = []
     for recipe, arm in runs.arms():
-        among = runs.judged(runs.keys_of(recipe, arm))
-        for (of, name), figure in figures.items() if among.any() else ():
-            curve = curve_of(runs, recipe, arm, figure, resampled, among)
+        among = runs.evaluated(runs.keys_of(recipe, arm))
+        for (of, name), metric in metrics.items() if among.any() else ():
+            curve = curve_of(runs, recipe, arm, metric, resampled, among)
             for column, point in enumerate(zip(curve.fractions, curve.patients.round(1), curve.draws, strict=True)):
                 found = within_range(estimate_of(curve.values[:, column], resampled.confidence), name)
                 rows.append((recipe, arm, of, name, *point, *found.as_json().values(), int(among.sum())))
@@ -111,7 +111,7 @@ def curve_differences(runs: Runs, resampled: Resampled) -> pd.DataFrame:
     Parameters
     ----------
     runs : Runs
-        The forecasts out of fold.
+        The predictions out of fold.
     resampled : Resampled
 
     Returns
@@ -124,7 +124,7 @@ def curve_differences(runs: Runs, resampled: Resampled) -> pd.DataFrame:
     for recipe, comparison, (arm, reference) in compared(runs):
         keys = [[key for key in runs.keys_of(recipe, who) if key.fraction < 1] for who in (arm, reference)]
         both = sorted({key.fraction for key in keys[0]} & {key.fraction for key in keys[1]})
-        among = runs.judged([key for own in keys for key in own])
+        among = runs.evaluated([key for own in keys for key in own])
         if not both or not among.any():
             continue
         curves = [curve_of(runs, recipe, who, auc, resampled, among) for who in (arm, reference)]
@@ -135,7 +135,7 @@ def curve_differences(runs: Runs, resampled: Resampled) -> pd.DataFrame:
 
 
 def compared(runs: Runs) -> list[tuple[str, str, tuple[str, str]]]:
-    """Name each recipe and comparison of which both arms made forecasts, with its arm and its reference."""
+    """Name each recipe and comparison of which both arms made predictions, with its arm and its reference."""
     there = runs.arms()
     recipes = dict.fromkeys(recipe for recipe, _ in there)
     return [

@@ -1,4 +1,4 @@
-"""Forecasts of the same cases by several arms, each trained on several shares of the training patients."""
+"""Predictions of the same cases by several arms, each trained on several shares of the training patients."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ COMPARISONS = {"adaptation": (ADAPTED, IMAGENET), "transfer": (IMAGENET, SCRATCH
 
 
 class Key(NamedTuple):
-    """Which training made a forecast: `fraction` of the training patients, in its `draw`-th random order."""
+    """Which training made a prediction: `fraction` of the training patients, in its `draw`-th random order."""
 
     recipe: str
     arm: str
@@ -29,7 +29,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Runs:
-    """Forecasts of the same cases by several arms at several fractions of the training patients.
+    """Predictions of the same cases by several arms at several fractions of the training patients.
 
     Attributes
     ----------
@@ -55,12 +55,12 @@ class Runs:
         return sorted(key for key in own if np.isfinite(self.probabilities[key]).any())
 
     def arms(self) -> list[tuple[str, str]]:
-        """Name each recipe and arm that made a forecast, in the order in which they came."""
+        """Name each recipe and arm that made a prediction, in the order in which they came."""
         named = dict.fromkeys((key.recipe, key.arm) for key in self.probabilities)
         return [pair for pair in named if self.keys_of(*pair)]
 
-    def judged(self, keys: Iterable[Key]) -> Marks:
-        """Mark the cases (n,) that every one of these trainings forecast."""
+    def evaluated(self, keys: Iterable[Key]) -> Marks:
+        """Mark the cases (n,) that every one of these trainings prediction."""
         each = [np.isfinite(self.probabilities[key]).all(axis=1) for key in keys]
         return np.logical_and.reduce(each) if each else np.zeros(len(self.cases), dtype=np.bool_)
 
@@ -79,7 +79,7 @@ class Trajectory:
     arm, fold : str
     passes : (E,)
         Images through the whole encoder so far, forward and backward.
-    seconds, inner_loss : (E,)
+    seconds, validation_loss : (E,)
     train_losses : (E, m)
         Log-loss, in nats, of each training case as it is, without augmentation.
     train_patients : (m,) str
@@ -92,7 +92,7 @@ class Trajectory:
     fold: str
     passes: Floats
     seconds: Floats
-    inner_loss: Floats
+    validation_loss: Floats
     train_losses: Floats
     train_patients: Names
     test_losses: Floats

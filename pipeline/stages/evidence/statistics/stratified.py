@@ -1,4 +1,4 @@
-"""Figures of forecasts that several models made, one a fold, and how far they vary when patients are drawn again."""
+"""Metrics of predictions that several models made, one a fold, and how far they vary when patients are drawn again."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from pipeline.metrics.summary import as_number
 from pipeline.stages.evidence.statistics.runs import Floats, Key, Marks, Names, Runs
 
 RANGES = {"auc": (0.0, 1.0), "log_loss": (0.0, np.inf), "brier": (0.0, 2.0), "ece": (0.0, 1.0)}
-Figure = Callable[[Floats, Labels, Names, Floats], Floats]  # probabilities, labels, folds, weights (R, n) to (R,)
+Metric = Callable[[Floats, Labels, Names, Floats], Floats]  # probabilities, labels, folds, weights (R, n) to (R,)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def auc_of(view: View, folds: Names, weights: Floats) -> Floats:
     As `metrics.roc_auc`, the folds one after the other on one scale; what lies below is counted from where each begins.
     """
     n, some = len(view.rows), weights[:, view.rows]
-    score, fold = (np.unique(values, return_inverse=True)[1] for values in (view.forecast, folds[view.rows]))
+    score, fold = (np.unique(values, return_inverse=True)[1] for values in (view.prediction, folds[view.rows]))
     to_rank, fold_of = discrimination.ranks_of((fold * n + score).astype(np.float64)), np.unique(fold * n + score) // n
     positive, negative = (some * view.events) @ to_rank, (some * ~view.events) @ to_rank
     below = np.cumsum(negative, axis=1) - negative
@@ -116,18 +116,18 @@ def log_loss(probabilities: Floats, labels: Labels, folds: Names, weights: Float
     return ratio(weights @ losses.sum(axis=1), weights @ known.sum(axis=1).astype(np.float64))
 
 
-def replicated(runs: Runs, key: Key, figure: Figure, weights: Floats, among: Marks) -> Floats:
-    """Compute a figure of some cases (n,) on the sample and on every replicate, widened by `coupling`: (1 + R,)."""
+def replicated(runs: Runs, key: Key, metric: Metric, weights: Floats, among: Marks) -> Floats:
+    """Compute a metric of some cases (n,) on the sample and on every replicate, widened by `coupling`: (1 + R,)."""
     known = runs.probabilities[key][among], runs.labels[among], runs.folds[among]
-    values = in_blocks(partial(figure, *known), weights[:, among])
+    values = in_blocks(partial(metric, *known), weights[:, among])
     return widened(values, coupling(runs.folds, among, key.fraction))
 
 
 def coupling(folds: Names, among: Marks, fraction: float = 1.0) -> float:
-    """Say by how much the variance of a mean over folds exceeds what drawing the judged patients again shows.
+    """Say by how much the variance of a mean over folds exceeds what drawing the evaluated patients again shows.
 
-    Patient i is judged by a model that learnt from j, and j by one that learnt from i. What the two have in common by
-    chance counts twice, so that the errors of folds go together: with a correlation of 1 / (K - 1) of K folds where
+    Patient i is evaluated by a model that learnt from j, and j by one that learnt from i. What the two have in common
+    by chance counts twice, so that the errors of folds go together: with a correlation of 1 / (K - 1) of K folds where
     all that was learnt is chance, and less where it is not. That bound is taken here, times the fraction of patients
     from whom a model learns: F folds vary by 1 + fraction (F - 1) / (K - 1) more than if they were independent, which
     is 2 where all folds and all patients were used. (Nadeau and Bengio 2003, "Inference for the generalization error",
@@ -143,11 +143,11 @@ def widened(values: Floats, factor: float) -> Floats:
     return np.asarray(values[:1] + np.sqrt(factor) * (values - values[:1]))
 
 
-def within_range(found: Estimate, figure: str) -> Estimate:
-    """Cut an interval, which `widened` may have pushed over the edge, to the values that a figure can have."""
-    if found.lower is None or found.upper is None or figure not in RANGES:
+def within_range(found: Estimate, metric: str) -> Estimate:
+    """Cut an interval, which `widened` may have pushed over the edge, to the values that a metric can have."""
+    if found.lower is None or found.upper is None or metric not in RANGES:
         return found
-    low, high = RANGES[figure]
+    low, high = RANGES[metric]
     return Estimate(found.value, max(found.lower, low), min(found.upper, high))
 
 

@@ -25,7 +25,7 @@ from pipeline.stages.evidence.statistics.trajectories import (
     reached,
 )
 
-TRAJECTORIES = ["arm", "fold", "epoch", "passes", "seconds", "train_loss", "inner_loss", "test_loss"]
+TRAJECTORIES = ["arm", "fold", "epoch", "passes", "seconds", "train_loss", "validation_loss", "test_loss"]
 TIME_TO_QUALITY = [
     *("arm", "reference", "unit", "arm_value", "reference_value", "ratio", "lower", "upper"),
     *("reached", "folds", "minimum_detectable", "words"),
@@ -146,4 +146,4 @@ def _words(times: Sequence[Times]) -> str:
 
 def _epochs(one: Trajectory) -> Iterator[tuple[float, ...]]:
     train, test = (plain_mean(losses) for losses in (one.train_losses, one.test_losses))
-    return zip(one.passes, one.seconds, train, one.inner_loss, test, strict=True)
+    return zip(one.passes, one.seconds, train, one.validation_loss, test, strict=True)

@@ -9,13 +9,13 @@ from pipeline.stages.evidence.statistics.differences import EXTERNAL, INTERNAL, 
 from pipeline.stages.evidence.statistics.runs import ADAPTED, COMPARISONS, IMAGENET, PROBE, SCRATCH, TRAINED
 
 VERDICTS = [
-    *("promise", "name", "comparison", "recipe", "figure", "value", "lower", "upper", "minimum_detectable"),
+    *("promise", "name", "comparison", "recipe", "metric", "value", "lower", "upper", "minimum_detectable"),
     *("n", "patients", "verdict", "why"),
 ]
 HELPED, NO_EVIDENCE, HURT, NOT_MEASURED = "helped", "no evidence", "hurt", "not measured"
 SPOKEN = {ADAPTED: "adapted", IMAGENET: "ImageNet", SCRATCH: "scratch"}
 NUMBERS = ("value", "lower", "upper", "minimum_detectable", "n", "patients")
-RATIOS = ("ratio of passes",)  # figures that are 1, not 0, where nothing differs
+RATIOS = ("ratio of passes",)  # metrics that are 1, not 0, where nothing differs
 UNTRAINED = "no two trainings of these arms to compare: evidence.budget above 0 makes them"
 
 Tables = Mapping[str, pd.DataFrame]
@@ -39,17 +39,17 @@ def verdicts(tables: Tables) -> pd.DataFrame:
         says on what it rests, or why nothing was measured. No allowance is made for there being ten of them.
     """
     rows = [
-        {"promise": number, "name": name, "comparison": comparison, **judged(tables, comparison, find)}
+        {"promise": number, "name": name, "comparison": comparison, **evaluated(tables, comparison, find)}
         for number, (name, find) in enumerate(PROMISES.items(), start=1)
         for comparison in COMPARISONS
     ]
     return pd.DataFrame(rows, columns=VERDICTS, dtype=object)  # counts stay whole where others are empty
 
 
-def judged(tables: Tables, comparison: str, find: Callable[[Tables, str, str], Row | str]) -> Row:
-    """Look for the figure of a promise by each recipe that may tell of it, the first choice first.
+def evaluated(tables: Tables, comparison: str, find: Callable[[Tables, str, str], Row | str]) -> Row:
+    """Look for the metric of a promise by each recipe that may tell of it, the first choice first.
 
-    Frozen features of a network that begins with random weights are no fair reference, so that transfer is judged by
+    Frozen features of a network that begins with random weights are no fair reference, so that transfer is evaluated by
     training; adaptation by the probe, which depends on no chance of training, where it can be.
     """
     why = UNTRAINED
@@ -58,7 +58,7 @@ def judged(tables: Tables, comparison: str, find: Callable[[Tables, str, str], R
         if isinstance(found, str):
             why = found
             continue
-        word = word_of(found["lower"], found["upper"], 1 if found["figure"] in RATIOS else 0)
+        word = word_of(found["lower"], found["upper"], 1 if found["metric"] in RATIOS else 0)
         return {"recipe": recipe, **found, "verdict": word} if word != NOT_MEASURED else unmeasured(found["why"])
     return unmeasured(why)
 
@@ -82,7 +82,7 @@ def fewer_labels(tables: Tables, comparison: str, recipe: str) -> Row | str:
     row = row_of(tables, "curve_differences", recipe=recipe, comparison=comparison)
     if row is None:
         cure = "; evidence.fractions and evidence.budget make them" if recipe == TRAINED else ""
-        return f"no forecasts of both arms after less than all training patients{cure}"
+        return f"no predictions of both arms after less than all training patients{cure}"
     arm, reference = COMPARISONS[comparison]
     ratio = row_of(tables, "label_efficiency", recipe=recipe, arm=arm, reference=reference)
     words = f"; {ratio['words']}" if ratio else ""
@@ -115,7 +115,7 @@ def less_overfitting(tables: Tables, comparison: str, recipe: str) -> Row | str:
 
 def new_domains(tables: Tables, comparison: str, recipe: str) -> Row | str:
     """Find the mean difference of AUCs over the sites left out, or that on the external cases."""
-    wanted = {"recipe": recipe, "comparison": comparison, "figure": "auc"}
+    wanted = {"recipe": recipe, "comparison": comparison, "metric": "auc"}
     left_out, external = (row_of(tables, "differences", scope=scope, **wanted) for scope in (LEFT_OUT, EXTERNAL))
     if left_out is not None and left_out["value"] is not None:
         why = f"mean over {left_out['folds']} sites, each left out of training"
@@ -124,15 +124,15 @@ def new_domains(tables: Tables, comparison: str, recipe: str) -> Row | str:
         return taken(left_out, "auc", why)
     if external is not None and external["value"] is not None:
         return taken(external, "auc", "no site could be left out: the external cases")
-    return "no forecasts of both arms on a site that was left out of training, nor on external cases"
+    return "no predictions of both arms on a site that was left out of training, nor on external cases"
 
 
 def better_result(tables: Tables, comparison: str, recipe: str) -> Row | str:
     """Find the difference of AUCs out of fold after all training patients."""
-    wanted = {"recipe": recipe, "comparison": comparison, "figure": "auc"}
+    wanted = {"recipe": recipe, "comparison": comparison, "metric": "auc"}
     row = row_of(tables, "differences", scope=INTERNAL, **wanted)
     if row is None:
-        return UNTRAINED if recipe == TRAINED else "no forecasts of both arms out of fold"
+        return UNTRAINED if recipe == TRAINED else "no predictions of both arms out of fold"
     return taken(row, "auc", f"all training patients, {row['folds']} folds")
 
 
@@ -145,11 +145,11 @@ PROMISES: dict[str, Callable[[Tables, str, str], Row | str]] = {
 }
 
 
-def taken(row: Row, figure: str, why: str) -> Row:
+def taken(row: Row, metric: str, why: str) -> Row:
     """Take the numbers of a verdict from a row of another table."""
     if row["value"] is not None and row["lower"] is None and row["upper"] is None:
         why += "; too little for an interval"
-    return {"figure": figure, **{name: row.get(name) for name in NUMBERS}, "why": why}
+    return {"metric": metric, **{name: row.get(name) for name in NUMBERS}, "why": why}
 
 
 def with_words(why: str, row: Row) -> str:

@@ -32,9 +32,9 @@ def task(n=12, seed=0):
     network = Classifier(TINY_ENCODER, 3, 2).eval()
     tail = Tail(network, len(network.encoder.stages) - 2)
     draws = torch.Generator().manual_seed(seed)
-    planes = torch.rand(3 * n, 3, 32, 32, generator=draws) * 120
+    channels = torch.rand(3 * n, 3, 32, 32, generator=draws) * 120
     with torch.no_grad():
-        frozen = network.activations(planes, last=tail.first)
+        frozen = network.activations(channels, last=tail.first)
     maps, pooled = frozen.maps.half(), frozen.pooled.half()
     target = Target(maps[n:].unflatten(0, (2, n)), pooled[n:].unflatten(0, (2, n)), torch.full((n,), 2))
     return tail, (maps[:n].float(), pooled[:n].float()), target
@@ -56,11 +56,11 @@ def test_the_term_sees_the_labelled_batch_first_and_unlabelled_cases_behind_it()
     rows, term = torch.tensor([7, 2, 4]), Recorder()
     features, logits = look(tail, maps[rows], pooled[rows])
     value = alignment(term, target, weight=0.25)(tail, features, logits, rows)
-    seen, domains, labelled, judged = term.seen
+    seen, domains, labelled, evaluated = term.seen
     assert domains.tolist() == [1, 0, 0, 2, 2, 2, 2, 2] and labelled.tolist() == [True] * 3 + [False] * 5
-    assert torch.equal(seen[:3], features) and torch.equal(judged[:3], logits)
+    assert torch.equal(seen[:3], features) and torch.equal(evaluated[:3], logits)
     some, rest, _ = draw(target, 5, torch.Generator().manual_seed(0))
-    assert torch.equal(judged[3:], tail(some.float(), rest.float()))
+    assert torch.equal(evaluated[3:], tail(some.float(), rest.float()))
     assert value.item() == pytest.approx(0.25 * seen[3:].square().mean().item())
 
 

@@ -75,14 +75,14 @@ def test_the_order_of_cases_means_nothing_and_two_cases_are_enough():
 
 
 def test_features_that_may_move_lose_what_tells_their_domain():
-    """Two clouds three apart; what the encoder may learn is an offset."""
+    """Two gaussians three apart; what the encoder may learn is an offset."""
     draws = torch.Generator().manual_seed(0)
-    cloud, domains = torch.randn(64, 2, generator=draws), torch.arange(64) % 2
+    gaussian, domains = torch.randn(64, 2, generator=draws), torch.arange(64) % 2
     offset = torch.tensor([3.0, 0.0], requires_grad=True)
     term = Dann(2, 2, steps=200)
     optimizer = torch.optim.Adam([{"params": [offset], "lr": 0.02}, {"params": term.parameters(), "lr": 0.02}])
     for _ in range(400):
         optimizer.zero_grad()
-        told(term, cloud + domains[:, None] * offset, domains).backward()
+        told(term, gaussian + domains[:, None] * offset, domains).backward()
         optimizer.step()
     assert offset.norm() < 1

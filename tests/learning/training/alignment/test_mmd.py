@@ -92,13 +92,13 @@ def test_the_bandwidth_is_a_constant_for_the_gradient():
 
 
 def test_following_the_gradient_brings_the_domains_together():
-    cloud, _ = batch([10])
+    gaussian, _ = batch([10])
     domains = torch.arange(20) // 10
     offset = torch.full((4,), 2.0, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adam([offset], lr=0.1)
     for _ in range(100):
         optimizer.zero_grad()
-        discrepancy(torch.cat([cloud, cloud + offset]), domains).backward()
+        discrepancy(torch.cat([gaussian, gaussian + offset]), domains).backward()
         optimizer.step()
     assert offset.abs().max() < 0.1
 

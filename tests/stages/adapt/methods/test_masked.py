@@ -104,7 +104,7 @@ def test_the_patches_of_a_vision_transformer_come_in_their_rows_and_columns():
 
 
 def flat(n, seed):
-    """Draw pictures of one colour each: what is hidden is what is seen."""
+    """Draw images of one colour each: what is hidden is what is seen."""
     colours = torch.randn(2, n, 3, 1, 1, generator=seeded(seed)).expand(2, n, 3, SIZE, SIZE)
     return colours[0], colours[1]
 

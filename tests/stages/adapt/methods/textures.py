@@ -1,4 +1,4 @@
-"""Two classes of pictures that differ in texture, small networks, and a short run on them."""
+"""Two classes of images that differ in texture, small networks, and a short run on them."""
 
 import copy
 
@@ -18,7 +18,7 @@ SETTINGS = Settings(epochs=3, head_epochs=2, patience=9, learning_rate=1e-3, tra
 
 
 def views(n, seed):
-    """Draw two views of n pictures: stripes of a period (2 or 8) each, at another place, brightness and noise."""
+    """Draw two views of n images: stripes of a period (2 or 8) each, at another place, brightness and noise."""
     draws = torch.Generator().manual_seed(seed)
     periods = torch.tensor([2.0, 8.0]).repeat(n)[:n].view(n, 1, 1, 1)
     angles = torch.rand(n, 1, 1, 1, generator=draws) * torch.pi
@@ -42,7 +42,7 @@ HELD_OUT = [views(12, 1), views(12, 2)]
 
 
 def tiny(name=TINY_ENCODER):
-    """Build a random network whose normalisation fits the pictures: without, its features would hardly differ."""
+    """Build a random network whose normalisation fits the images: without, its features would hardly differ."""
     torch.manual_seed(3)
     return adabn(build_encoder(name, 3).eval(), views(64, 0))
 

@@ -67,7 +67,7 @@ class Shrinks(Objective):
 
 
 class Misleads(Shrinks):
-    """Teaches the opposite of what it judges held-out pairs by."""
+    """Teaches the opposite of what it evaluates held-out pairs by."""
 
     def score(self, encoder, first, second, draws):
         return -self(encoder, first, second, draws)
@@ -306,7 +306,7 @@ def test_no_epochs_train_a_head_and_leave_the_encoder():
     assert len(curve) == 1 and curve[0].learning_rate == 0 and kept(curve) == curve[0] and same_bits(encoder, start)
 
 
-def test_head_epochs_move_the_head_alone_so_that_epoch_0_is_judged_with_a_head_that_had_its_chance():
+def test_head_epochs_move_the_head_alone_so_that_epoch_0_is_evaluated_with_a_head_that_had_its_chance():
     start = tiny()
     losses = []
     for passes in (1, 8):
@@ -318,9 +318,9 @@ def test_head_epochs_move_the_head_alone_so_that_epoch_0_is_judged_with_a_head_t
 
 
 def test_a_loss_that_is_not_finite_stops_the_training_with_the_parameter():
-    spoiled = [(first * math.nan, second) for first, second in pairs(0)]
+    corrupted = [(first * math.nan, second) for first, second in pairs(0)]
     with pytest.raises(FloatingPointError, match="learning_rate"):
-        run(SimClr, passes=lambda number: spoiled)
+        run(SimClr, passes=lambda number: corrupted)
 
 
 @pytest.mark.parametrize("objective", [SimClr, VicReg, Byol, Masked])

@@ -3,7 +3,7 @@ import pytest
 from pipeline.imaging.tables.cohort_table import read_cohort_table
 from pipeline.stages.cohort.importers.class_folders import find_in_class_folders
 from pipeline.stages.cohort.importers.found import NOT_AN_IMAGE, BadSource, write_import
-from tests.stages.cohort.importers.conftest import dicom_image, dicom_series, write_image, save, volume
+from tests.stages.cohort.importers.conftest import dicom_image, dicom_series, save, volume, write_image
 
 
 def rows(found):
@@ -50,7 +50,7 @@ def test_folders_called_like_splits_are_splits(tmp_path):
     assert found.left_out == [("Test/d.png", "it lies beside the class folders, not in one")]
 
 
-def test_slices_of_one_series_are_one_image_and_pictures_of_several_are_several(tmp_path):
+def test_slices_of_one_series_are_one_image_and_images_of_several_are_several(tmp_path):
     dicom_series(tmp_path / "ill" / "scan")
     for number in (1, 2):
         save(dicom_image(number, SeriesInstanceUID=f"1.2.{number}"), tmp_path / "well" / f"x{number}.dcm")

@@ -13,7 +13,7 @@ from pipeline.stages.cohort.importers.dicom_facts import age_of
 from pipeline.stages.cohort.importers.dicom_tree import Choices, find_in_dicom_tree, read_labels
 from pipeline.stages.cohort.importers.found import BadSource, describe, write_import
 from tests.conftest import shared
-from tests.stages.cohort.importers.conftest import dicom_image, dicom_series, write_image, save
+from tests.stages.cohort.importers.conftest import dicom_image, dicom_series, save, write_image
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")  # the canaries
 
@@ -62,14 +62,14 @@ def test_a_copied_series_reads_as_the_original_voxel_by_voxel(tmp_path):
         image.ImageOrientationPatient, image.ImagePositionPatient = [0, 1, 0, 0, 0, -1], [-3.3 * number, 1, 2]
         image.compress(RLELossless, generate_instance_uid=False)
         save(image, tmp_path / "src" / "tilted" / f"{9 - number}")
-    picture_like = dicom_image(pixels=np.random.default_rng(0).integers(0, 255, (5, 6, 3)).astype(np.uint8))
+    image_like = dicom_image(pixels=np.random.default_rng(0).integers(0, 255, (5, 6, 3)).astype(np.uint8))
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept"):
-        del picture_like[keyword]
-    picture_like.SeriesInstanceUID, picture_like.SOPInstanceUID = "1.2.6", "1.2.6.1"
-    save(picture_like, tmp_path / "src" / "picture" / "1.dcm")
+        del image_like[keyword]
+    image_like.SeriesInstanceUID, image_like.SOPInstanceUID = "1.2.6", "1.2.6.1"
+    save(image_like, tmp_path / "src" / "image" / "1.dcm")
     for link in (False, True):
         folders = written(found_in(tmp_path / "src", link=link), tmp_path / f"raw{link}", link)
-        for uid, name in (("1.2.3.4", "even"), ("1.2.8", "tilted"), ("1.2.6", "picture")):
+        for uid, name in (("1.2.3.4", "even"), ("1.2.8", "tilted"), ("1.2.6", "image")):
             assert_same_scan(folders[uid], tmp_path / "src" / name)
             assert all(file.is_symlink() == link for file in folders[uid].iterdir())
 

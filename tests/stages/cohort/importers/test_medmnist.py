@@ -39,7 +39,7 @@ def written(file, into, rename=None):
 
 @pytest.mark.parametrize("shape", [(28, 28), (64, 64, 3)])
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_pictures_come_out_as_they_went_in_with_official_splits_and_names(tmp_path, known, shape, save):
+def test_images_come_out_as_they_went_in_with_official_splits_and_names(tmp_path, known, shape, save):
     made = arrays(shape)
     save(tmp_path / "pneumoniamnist_64.npz", **made)
     _, cohort, images = written(tmp_path / "pneumoniamnist_64.npz", tmp_path / "raw", {"pneumonia": "ill"})
@@ -61,7 +61,7 @@ def test_volumes_come_out_as_they_went_in_and_their_axes_are_told_to_be_unknown(
     assert "does not say what the axes" in describe(found)
 
 
-def test_several_findings_are_joined_and_a_picture_without_any_is_named_no_finding(tmp_path, known):
+def test_several_findings_are_joined_and_a_image_without_any_is_named_no_finding(tmp_path, known):
     def findings(n):
         return np.array([[0, 0, 0], [1, 0, 1], [0, 1, 0]])[:n]
 
@@ -94,12 +94,12 @@ def test_a_file_of_another_kind_is_refused_by_name(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"x")
     with pytest.raises(BadSource, match=r"x\.npz is no MedMNIST file, or is damaged; download it again"):
         find_in_medmnist(tmp_path / "x.npz", {})
-    np.savez(tmp_path / "x.npz", pictures=np.zeros(3))
-    with pytest.raises(BadSource, match="no train, val or test images and labels; it has pictures"):
+    np.savez(tmp_path / "x.npz", images=np.zeros(3))
+    with pytest.raises(BadSource, match="no train, val or test images and labels; it has images"):
         find_in_medmnist(tmp_path / "x.npz", {})
     for change, said in (
         ({"val_labels": np.zeros((9, 1))}, "val has 2 images and 9 labels"),
-        ({"test_images": np.zeros((2, 5))}, "neither pictures nor volumes"),
+        ({"test_images": np.zeros((2, 5))}, "neither images nor volumes"),
         ({"test_images": np.zeros((2, 5, 5))}, "float64, not 8 bits"),
     ):
         np.savez(tmp_path / "x.npz", **(arrays((28, 28)) | change))
@@ -112,7 +112,7 @@ def test_arrays_that_are_no_split_are_told(tmp_path):
     assert find_in_medmnist(tmp_path / "x.npz", {}).left_out == [("weights", "it is no array of images with labels")]
 
 
-def test_a_damaged_file_is_refused_at_its_checksum_though_every_picture_can_be_read(tmp_path):
+def test_a_damaged_file_is_refused_at_its_checksum_though_every_image_can_be_read(tmp_path):
     made = arrays((64, 64, 3))
     np.savez(tmp_path / "x.npz", **made)
     raw = bytearray((tmp_path / "x.npz").read_bytes())
@@ -124,7 +124,7 @@ def test_a_damaged_file_is_refused_at_its_checksum_though_every_picture_can_be_r
     assert not (tmp_path / "raw" / "cohort.csv").exists()
 
 
-def test_pictures_are_found_in_any_order(tmp_path):
+def test_images_are_found_in_any_order(tmp_path):
     made = arrays((64, 64))
     np.savez_compressed(tmp_path / "x.npz", **made)
     frames = Frames(zipfile.ZipFile(tmp_path / "x.npz"), "train_images")

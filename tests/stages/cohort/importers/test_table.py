@@ -3,7 +3,7 @@ import pytest
 from pipeline.imaging.tables.cohort_table import read_cohort_table
 from pipeline.stages.cohort.importers.found import BadSource, describe, write_import
 from pipeline.stages.cohort.importers.table import find_in_csv
-from tests.stages.cohort.importers.conftest import dicom_image, dicom_series, write_image, save, volume
+from tests.stages.cohort.importers.conftest import dicom_image, dicom_series, save, volume, write_image
 
 COLUMNS = {"image": "file", "label": "diagnosis", "patient": "who", "site": None, "split": "part"}
 HEAD = "file,diagnosis,who,part\n"

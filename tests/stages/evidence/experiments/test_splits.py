@@ -3,22 +3,22 @@ import pytest
 
 from pipeline import paths
 from pipeline.paths import Role
-from pipeline.stages.evidence.experiments.splits import Split, locked, sites_left_out
+from pipeline.stages.evidence.experiments.splits import Split, sites_left_out, test
 
 ROLES = {
     "a": ("north", Role.TRAIN),
-    "b": ("north", Role.INNER),
+    "b": ("north", Role.VALIDATION),
     "c": ("south st.", Role.TRAIN),
     "d": ("south st.", Role.UNLABELLED),
     "e": ("north", Role.UNLABELLED),
-    "f": ("harbour", Role.LOCKED),
+    "f": ("harbour", Role.TEST),
     "g": ("harbour", Role.UNLABELLED),
     "h": ("north", Role.CALIBRATION),
 }
 
 
 @pytest.fixture
-def dealt(tmp_path, monkeypatch):
+def assigned(tmp_path, monkeypatch):
     """Write who does what in the final model."""
     monkeypatch.chdir(tmp_path)
 
@@ -36,34 +36,34 @@ def roles(split):
     return dict(zip(split.cases["case"], split.cases["role"], strict=True))
 
 
-def test_a_site_is_left_out_with_all_of_its_images_and_the_locked_cases_stay_locked(dealt):
+def test_a_site_is_left_out_with_all_of_its_images_and_the_test_cases_stay_test(assigned):
     north, south = sites_left_out()
     assert (north.name, south.name) == ("without-north", "without-south-st-")
-    assert list(north.judged["case"]) == ["a", "b"] and list(south.judged["case"]) == ["c"]
+    assert list(north.evaluated["case"]) == ["a", "b"] and list(south.evaluated["case"]) == ["c"]
     for split, here in ((north, "north"), (south, "south st.")):
-        seen = split.cases[split.cases["role"].isin([Role.TRAIN, Role.INNER, Role.UNLABELLED])]
+        seen = split.cases[split.cases["role"].isin([Role.TRAIN, Role.VALIDATION, Role.UNLABELLED])]
         assert here not in set(seen["site"])
         assert roles(split)["f"] == Role.EXCLUDED
     assert roles(north)["g"] == Role.UNLABELLED and roles(north)["e"] == roles(north)["h"] == Role.EXCLUDED
 
 
-def test_a_single_site_cannot_be_left_out(dealt):
-    dealt({case: known for case, known in ROLES.items() if known[0] != "south st."})
+def test_a_single_site_cannot_be_left_out(assigned):
+    assigned({case: known for case, known in ROLES.items() if known[0] != "south st."})
     assert sites_left_out() == []
 
 
-def test_locked_cases_are_judged_by_what_learned_from_all_others(dealt):
-    split = locked()
+def test_test_cases_are_evaluated_by_what_learned_from_all_others(assigned):
+    split = test()
     assert (
         split.name == "final"
-        and list(split.judged["case"]) == ["f"]
+        and list(split.evaluated["case"]) == ["f"]
         and list(split.labelled["case"]) == ["a", "b", "c"]
     )
-    dealt({case: known for case, known in ROLES.items() if known[1] != Role.LOCKED})
-    assert locked() is None
+    assigned({case: known for case, known in ROLES.items() if known[1] != Role.TEST})
+    assert test() is None
 
 
-def test_fewer_labels_leave_judged_and_unlabelled_cases_what_they_were(dealt):
+def test_fewer_labels_leave_evaluated_and_unlabelled_cases_what_they_were(assigned):
     split = Split("final", paths.read_table(paths.split("final")))
-    some = split.only(["a", "c"], inner=["c"])
-    assert roles(some) == roles(split) | {"b": Role.EXCLUDED, "c": Role.INNER}
+    some = split.only(["a", "c"], validation=["c"])
+    assert roles(some) == roles(split) | {"b": Role.EXCLUDED, "c": Role.VALIDATION}

@@ -104,7 +104,7 @@ def test_two_encoders_meet_the_same_episodes():
         np.testing.assert_allclose(scores, second[key], atol=1e-6)
 
 
-def test_neither_another_k_nor_more_episodes_nor_other_judged_cases_change_an_episode():
+def test_neither_another_k_nor_more_episodes_nor_other_evaluated_cases_change_an_episode():
     support, query = pools()
     some = Pool(query.features[:20], query.labels[:20], query.patients[:20])
     few, many = episode_scores(support, some, 2, [5], 3, 0), episode_scores(support, query, 2, [20, 5, 1], 6, 0)
@@ -123,7 +123,7 @@ def test_more_shots_tell_more_and_features_that_say_nothing_tell_nothing(method)
     assert nothing[method, 5].mean() == pytest.approx(0.5, abs=0.05)
 
 
-def test_labels_of_the_judged_cases_are_not_looked_at():
+def test_labels_of_the_evaluated_cases_are_not_looked_at():
     support, query = pools()
     blind = Pool(query.features, np.zeros_like(query.labels), query.patients)
     seen, unseen = (episode_scores(support, pool, 2, [5], 3, 0) for pool in (query, blind))

@@ -4,7 +4,7 @@ import torch
 from scipy.special import log_softmax, softmax
 
 from pipeline.learning.models.probe import fit_probe
-from pipeline.stages.evidence.learners.probing import probe_forecasts
+from pipeline.stages.evidence.learners.probing import probe_predictions
 
 
 def features(n=90, n_classes=2, seed=0):
@@ -13,11 +13,11 @@ def features(n=90, n_classes=2, seed=0):
     return rng.normal(size=(n, 5)) + labels[:, None], torch.eye(n_classes)[labels], labels
 
 
-def test_forecasts_are_those_of_the_probe_with_the_prevalence_put_back():
+def test_predictions_are_those_of_the_probe_with_the_prevalence_put_back():
     x, targets, labels = features()
     new, _, _ = features(seed=1)
     patients = np.arange(len(x)).astype(str)
-    found = probe_forecasts(x, targets, patients, new, "balanced", 0, "multiclass")
+    found = probe_predictions(x, targets, patients, new, "balanced", 0, "multiclass")
     probe = fit_probe(x, targets.numpy(), patients, True, 0)
     counts = np.bincount(labels)
     expected = (new - probe.centre) / probe.spread @ probe.weight.T + probe.bias + np.log(counts / counts.sum())
@@ -25,18 +25,18 @@ def test_forecasts_are_those_of_the_probe_with_the_prevalence_put_back():
 
 
 @pytest.mark.parametrize("balance", ["balanced", "sampling", "none"])
-def test_the_mean_forecast_is_the_prevalence_however_the_classes_were_weighed(balance):
+def test_the_mean_prediction_is_the_prevalence_however_the_classes_were_weighed(balance):
     x, targets, labels = features(n=3000)
     new, _, _ = features(n=3000, seed=1)
-    found = probe_forecasts(x, targets, np.arange(len(x)).astype(str), new, balance, 0, "multiclass")
+    found = probe_predictions(x, targets, np.arange(len(x)).astype(str), new, balance, 0, "multiclass")
     assert softmax(found, axis=1)[:, 1].mean() == pytest.approx(labels.mean(), abs=0.03)
 
 
-def test_grades_and_findings_are_forecast_as_their_tasks_ask():
+def test_grades_and_findings_are_prediction_as_their_tasks_ask():
     x, targets, labels = features(n=300, n_classes=3)
     patients = np.arange(len(x)).astype(str)
-    grades = probe_forecasts(x, targets, patients, x, "none", 0, "ordinal")
+    grades = probe_predictions(x, targets, patients, x, "none", 0, "ordinal")
     assert np.allclose(np.exp(grades).sum(axis=1), 1) and (grades.argmax(axis=1) == labels).mean() > 0.7
     findings = torch.stack([targets[:, 0], targets[:, 1] + targets[:, 2]], dim=1)
-    logits = probe_forecasts(x, findings, patients, x, "none", 0, "multilabel")
+    logits = probe_predictions(x, findings, patients, x, "none", 0, "multilabel")
     assert np.allclose(logits[:, 0], -logits[:, 1], atol=1e-4)  # one finding is there where the other is not

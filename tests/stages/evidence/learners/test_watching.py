@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from pipeline.learning.training.cases import FrozenCases, WholeCases
-from pipeline.learning.training.finetuning import forecast
+from pipeline.learning.training.finetuning import prediction
 from pipeline.learning.training.strategies import STRATEGIES
 from pipeline.stages.evidence.learners.watching import watch
 from tests.learning.training.test_finetuning import labelled, network, one_hot, setting
@@ -14,23 +14,23 @@ LP_FT = STRATEGIES["lp_ft"]
 
 def others(model, n=12):
     """Cases that nothing is learned from, at the boundary of `labelled`."""
-    cases = labelled(model).inner
+    cases = labelled(model).validation
     return cases.some(np.arange(min(n, len(cases.targets))))
 
 
-def watched(judged=None, **changes):
+def watched(evaluated=None, **changes):
     model = network()
     cases = labelled(model)
     return (
         model,
         cases,
-        watch(model, LP_FT, cases, others(model) if judged is None else judged(model), setting(**changes)),
+        watch(model, LP_FT, cases, others(model) if evaluated is None else evaluated(model), setting(**changes)),
     )
 
 
 def test_every_epoch_is_looked_at_from_the_probe_on_and_time_never_runs_back():
     _, cases, found = watched()
-    epochs = len(found.inner_loss)
+    epochs = len(found.validation_loss)
     assert epochs == 1 + setting().recipe.epochs
     assert np.array(found.train_losses).shape == (epochs, len(cases.train.targets))
     assert np.array(found.test_losses).shape[0] == epochs and found.logits.shape == (8, 2)
@@ -39,20 +39,20 @@ def test_every_epoch_is_looked_at_from_the_probe_on_and_time_never_runs_back():
 
 def test_the_losses_of_the_kept_epoch_are_those_of_the_network_that_is_left():
     model, cases, found = watched()
-    kept = int(np.argmin(found.inner_loss))
+    kept = int(np.argmin(found.validation_loss))
     for losses, some in ((found.train_losses, cases.train), (found.test_losses, others(model))):
-        logits = forecast(model, some)
+        logits = prediction(model, some)
         assert np.allclose(losses[kept], setting().asked.case_losses(logits, some.targets).numpy(), atol=1e-5)
-    assert np.allclose(found.logits, forecast(model, others(model)), atol=1e-6)
+    assert np.allclose(found.logits, prediction(model, others(model)), atol=1e-6)
 
 
-def test_what_is_judged_chooses_nothing():
+def test_what_is_evaluated_chooses_nothing():
     def flipped(model):
         cases = others(model)
         return dataclasses.replace(cases, targets=1 - cases.targets)
 
     (_, _, right), (_, _, wrong) = watched(), watched(flipped)
-    assert np.array_equal(right.logits, wrong.logits) and right.inner_loss == wrong.inner_loss
+    assert np.array_equal(right.logits, wrong.logits) and right.validation_loss == wrong.validation_loss
     assert not np.allclose(right.test_losses, wrong.test_losses)
 
 
@@ -62,7 +62,7 @@ def test_a_training_of_every_stage_is_watched_on_the_images():
     whole = cases.whole()[1]
     assert isinstance(whole, WholeCases) and isinstance(cases.train, FrozenCases)
     found = watch(model, STRATEGIES["full"], cases, whole, setting(epochs=2, batch_statistics=True))
-    logits = forecast(model, whole)
-    kept = int(np.argmin(found.inner_loss))
+    logits = prediction(model, whole)
+    kept = int(np.argmin(found.validation_loss))
     assert torch.equal(logits, torch.from_numpy(found.logits).float())
     assert np.allclose(found.test_losses[kept], setting().asked.case_losses(logits, one_hot(8)).numpy(), atol=1e-5)

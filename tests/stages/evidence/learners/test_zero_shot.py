@@ -60,15 +60,15 @@ def sha_of(folder, name="open_clip_model.safetensors"):
     return file_sha256(folder / name)
 
 
-def random_cases(n=3, size=SIZE, planes=3):
-    return np.random.default_rng(0).integers(0, 256, (n, planes, size, size)).astype(np.uint8)
+def random_cases(n=3, size=SIZE, channels=3):
+    return np.random.default_rng(0).integers(0, 256, (n, channels, size, size)).astype(np.uint8)
 
 
-def as_open_clip_sees(picture, size=SIZE):
-    """A picture (H, W, 3) through open_clip's own transform."""
+def as_open_clip_sees(image, size=SIZE):
+    """A image (H, W, 3) through open_clip's own transform."""
     constants = CONFIG["preprocess_cfg"]
     transform = open_clip.image_transform(size, is_train=False, mean=constants["mean"], std=constants["std"])
-    return transform(Image.fromarray(picture))
+    return transform(Image.fromarray(image))
 
 
 def own_logits(oracle, images, texts):
@@ -77,33 +77,33 @@ def own_logits(oracle, images, texts):
     return logits.numpy()
 
 
-def test_forecasts_are_those_of_open_clips_own_forward(folder, oracle):
-    planes = random_cases()
-    images = torch.stack([as_open_clip_sees(case.transpose(1, 2, 0)) for case in planes])
+def test_predictions_are_those_of_open_clips_own_forward(folder, oracle):
+    channels = random_cases()
+    images = torch.stack([as_open_clip_sees(case.transpose(1, 2, 0)) for case in channels])
     texts = [PROMPTS["healthy"][0], PROMPTS["lesion"][0]]
     model = load_vision_language(f"local-dir:{folder}", sha_of(folder))
-    logits = zero_shot_logits(model, planes, {"healthy": texts[:1], "lesion": texts[1:]}, channels=3, colour=True)
+    logits = zero_shot_logits(model, channels, {"healthy": texts[:1], "lesion": texts[1:]}, channels=3, colour=True)
     np.testing.assert_allclose(logits, own_logits(oracle, images, texts), atol=1e-5)
     assert np.ptp(logits) > 0.1
 
 
 def test_several_texts_of_a_class_are_open_clips_zero_shot_classifier(folder, oracle):
-    planes = random_cases()
+    channels = random_cases()
     model = load_vision_language(str(folder), sha_of(folder))
     texts = ["one of {}", "a scan of {}, from the side"]
     prompts = {name: [text.format(name) for text in texts] for name in ("a cat", "a tumour", "nothing")}
     weights = open_clip.build_zero_shot_classifier(
         oracle, open_clip.SimpleTokenizer(context_length=24), list(prompts), texts
     )
-    images = torch.stack([as_open_clip_sees(case.transpose(1, 2, 0)) for case in planes])
+    images = torch.stack([as_open_clip_sees(case.transpose(1, 2, 0)) for case in channels])
     with torch.no_grad():
         expected = oracle.logit_scale.exp() * oracle.encode_image(images, normalize=True) @ weights
-    found = zero_shot_logits(model, planes, prompts, channels=3, colour=True)
+    found = zero_shot_logits(model, channels, prompts, channels=3, colour=True)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
 
 
 def test_a_volume_is_the_mean_over_the_middle_slices_of_its_slabs(folder, oracle):
-    volume = random_cases(1, planes=6)[0]
+    volume = random_cases(1, channels=6)[0]
     greys = [np.stack([volume[slice_]] * 3, axis=-1) for slice_ in (1, 4)]
     images = torch.stack([as_open_clip_sees(grey) for grey in greys])
     texts = ["a healthy brain", "a brain with a lesion"]
@@ -113,9 +113,9 @@ def test_a_volume_is_the_mean_over_the_middle_slices_of_its_slabs(folder, oracle
     np.testing.assert_allclose(found[0], own_logits(oracle, images, texts).mean(axis=0), atol=1e-5)
 
 
-def test_a_grey_picture_is_shown_in_three_equal_colours(folder):
+def test_a_grey_image_is_shown_in_three_equal_colours(folder):
     model = load_vision_language(str(folder), sha_of(folder))
-    grey = random_cases(2, planes=1)
+    grey = random_cases(2, channels=1)
     as_one = zero_shot_logits(model, grey, PROMPTS, channels=1, colour=False)
     as_three = zero_shot_logits(model, np.repeat(grey, 3, axis=1), PROMPTS, channels=3, colour=True)
     np.testing.assert_array_equal(as_one, as_three)
@@ -125,18 +125,18 @@ def test_a_grey_picture_is_shown_in_three_equal_colours(folder):
 def test_another_size_is_resized_as_open_clip_does_up_to_its_rounding_to_whole_grey_values(folder, size):
     rows, columns = np.mgrid[:size, :size] / size
     smooth = np.stack([rows, columns, rows * columns])
-    picture = (40 + 170 * smooth).astype(np.uint8)
+    image = (40 + 170 * smooth).astype(np.uint8)
     model = load_vision_language(str(folder), sha_of(folder))
-    ours = zero_shot._images(model, picture, channels=3, colour=True)[0]
-    theirs = as_open_clip_sees(picture.transpose(1, 2, 0))
+    ours = zero_shot._images(model, image, channels=3, colour=True)[0]
+    theirs = as_open_clip_sees(image.transpose(1, 2, 0))
     level = 1 / 255 / np.array(CONFIG["preprocess_cfg"]["std"])
     assert (np.abs(ours - theirs).amax(dim=(1, 2)).numpy() < 1.01 * level).all()
 
 
 def test_a_score_does_not_depend_on_the_cases_beside_it(folder):
-    model, planes = load_vision_language(str(folder), sha_of(folder)), random_cases(5)
-    together = zero_shot_logits(model, planes, PROMPTS, 3, True)
-    np.testing.assert_array_equal(together[3:4], zero_shot_logits(model, planes[3:4], PROMPTS, 3, True))
+    model, channels = load_vision_language(str(folder), sha_of(folder)), random_cases(5)
+    together = zero_shot_logits(model, channels, PROMPTS, 3, True)
+    np.testing.assert_array_equal(together[3:4], zero_shot_logits(model, channels[3:4], PROMPTS, 3, True))
     assert together.dtype == np.float64 and zero_shot_logits(model, [], PROMPTS, 3, True).shape == (0, 2)
 
 
@@ -316,7 +316,7 @@ def test_prompts_for_no_class_or_without_words_are_refused(given, said):
         prompts_for(["a", "b"], given)
 
 
-def test_planes_that_are_no_whole_number_of_instances_are_refused(folder):
+def test_channels_that_are_no_whole_number_of_instances_are_refused(folder):
     model = load_vision_language(str(folder), sha_of(folder))
-    with pytest.raises(ValueError, match="5 planes"):
-        zero_shot_logits(model, random_cases(1, planes=5), PROMPTS, 3, False)
+    with pytest.raises(ValueError, match="5 channels"):
+        zero_shot_logits(model, random_cases(1, channels=5), PROMPTS, 3, False)

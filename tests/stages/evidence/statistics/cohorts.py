@@ -30,7 +30,7 @@ def probed(
     rng = np.random.default_rng(seed)
     total = n + external
     events = rng.permutation(total) < total // 2
-    fold, site = (dealt(rng, events, parts) for parts in (FOLDS, n_sites))
+    fold, site = (assigned(rng, events, parts) for parts in (FOLDS, n_sites))
     fold[n:], site[n:] = -1, n_sites
     common = rng.normal(size=(total, features))
     own = {arm: np.sqrt(shared) * common + np.sqrt(1 - shared) * rng.normal(size=common.shape) for arm in ARMS}
@@ -64,8 +64,8 @@ def probed(
     )
 
 
-def dealt(rng, events, parts):
-    """Deal cases to folds, or to sites, of equal size and prevalence."""
+def assigned(rng, events, parts):
+    """Assign cases to folds, or to sites, of equal size and prevalence."""
     found = np.zeros(len(events), dtype=int)
     for kind in (events, ~events):
         found[kind] = rng.permutation(np.arange(kind.sum()) % parts)
@@ -79,17 +79,17 @@ def nested(order, allowed, events, fraction):
     return np.concatenate([kind[: max(2, round(fraction * len(kind)))] for kind in kinds])
 
 
-def fitted(x, events, rows, judged):
+def fitted(x, events, rows, evaluated):
     scale = x[rows].std(axis=0)
     with config_context(assume_finite=True, skip_parameter_validation=True):  # a third of the time
         probe = LogisticRegression(C=0.1, solver="newton-cholesky").fit(x[rows] / scale, events[rows])
-        return probe.predict_proba(x[judged] / scale)
+        return probe.predict_proba(x[evaluated] / scale)
 
 
 def planted(seed, n=500, patients=400, ratio=4.0, fractions=(0.0625, 0.125, 0.25, 0.5, 1.0), draws=3, best=0.93):
-    """Draw forecasts of AUC `best` - 1.6 / sqrt(patients); the first arm has the AUC of `ratio` times the patients.
+    """Draw predictions of AUC `best` - 1.6 / sqrt(patients); the first arm has the AUC of `ratio` times the patients.
 
-    Scores are normal with an effect of the case that all forecasts share, and noise of each by itself.
+    Scores are normal with an effect of the case that all predictions share, and noise of each by itself.
     """
     rng = np.random.default_rng(seed)
     events, case = rng.random(n) < 0.4, rng.normal(size=n)
@@ -114,7 +114,7 @@ def scored(rng, events, auc, case=0.0, alike=0.7):
 
 
 def with_gap(seed, n=300, inside=0.85, outside=0.75, n_sites=3):
-    """Draw forecasts out of fold of one AUC, and forecasts of the same cases, left out by site, of another."""
+    """Draw predictions out of fold of one AUC, and predictions of the same cases, left out by site, of another."""
     rng = np.random.default_rng(seed)
     events, names, site = rng.random(n) < 0.4, np.arange(n).astype(str), np.arange(n) % n_sites
     truth, sites, folds = events.astype(np.int64), np.char.add("s", site.astype(str)), rng.integers(FOLDS, size=n)

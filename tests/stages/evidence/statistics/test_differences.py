@@ -1,4 +1,4 @@
-"""Final figures against the figures themselves; differences against DeLong's; gaps that were planted."""
+"""Final metrics against the metrics themselves; differences against DeLong's; gaps that were planted."""
 
 from dataclasses import replace
 
@@ -23,8 +23,8 @@ from tests.stages.evidence.statistics.cohorts import ARMS, probed, scored, with_
 BINS = 10
 
 
-def scopes(internal, domains, replicates=200, locked="external", seed=0):
-    return scopes_of(internal, domains, locked, *resample([internal, domains], replicates, 0.95, seed))
+def scopes(internal, domains, replicates=200, test="external", seed=0):
+    return scopes_of(internal, domains, test, *resample([internal, domains], replicates, 0.95, seed))
 
 
 def row_of(table, **wanted):
@@ -32,43 +32,43 @@ def row_of(table, **wanted):
 
 
 def external_only(n=400, seed=0):
-    """One locked set: one model, one scale, so that textbook figures hold."""
+    """One test set: one model, one scale, so that textbook metrics hold."""
     rng = np.random.default_rng(seed)
     events, case, names = rng.random(n) < 0.4, rng.normal(size=n), np.arange(n).astype(str)
     keys = [Key("probe", arm, 1.0, 0) for arm in ARMS]
-    forecasts = {key: scored(rng, events, area, case) for key, area in zip(keys, (0.85, 0.75), strict=True)}
+    predictions = {key: scored(rng, events, area, case) for key, area in zip(keys, (0.85, 0.75), strict=True)}
     return Runs(
-        names, names, np.full(n, "final"), events.astype(int), np.full(n, "far"), forecasts, dict.fromkeys(keys, 99.0)
+        names, names, np.full(n, "final"), events.astype(int), np.full(n, "far"), predictions, dict.fromkeys(keys, 99.0)
     )
 
 
-def test_the_final_figures_are_those_of_the_summary():
-    locked = external_only()
-    table = final_table(scopes(probed(0)[0], locked), BINS)
+def test_the_final_metrics_are_those_of_the_summary():
+    test = external_only()
+    table = final_table(scopes(probed(0)[0], test), BINS)
     assert list(table.columns) == FINAL and set(table["scope"]) == {"internal", "external"}
-    forecast = locked.probabilities[Key("probe", "adapted", 1.0, 0)]
-    expected = summarise(forecast, locked.labels, locked.patients, BINS, 50, 0.95, 0)
-    for figure in ("auc", "log_loss", "brier", "calibration_slope", "ece"):
-        row = row_of(table, scope="external", arm="adapted", figure=figure)
-        assert row["value"] == pytest.approx(expected[figure]["value"], abs=2e-6)
+    prediction = test.probabilities[Key("probe", "adapted", 1.0, 0)]
+    expected = summarise(prediction, test.labels, test.patients, BINS, 50, 0.95, 0)
+    for metric in ("auc", "log_loss", "brier", "calibration_slope", "ece"):
+        row = row_of(table, scope="external", arm="adapted", metric=metric)
+        assert row["value"] == pytest.approx(expected[metric]["value"], abs=2e-6)
         assert row["lower"] < row["value"] < row["upper"] and row["n"] == 400
 
 
 def test_an_external_difference_is_delongs():
-    locked = external_only()
-    row = row_of(difference_table(scopes(probed(0)[0], locked, 2000), BINS, ["auc"]), scope="external")
-    scores = [locked.probabilities[Key("probe", arm, 1.0, 0)][:, 1] for arm in ARMS]
-    exact = paired_tests.delong(*scores, locked.labels == 1)
+    test = external_only()
+    row = row_of(difference_table(scopes(probed(0)[0], test, 2000), BINS, ["auc"]), scope="external")
+    scores = [test.probabilities[Key("probe", arm, 1.0, 0)][:, 1] for arm in ARMS]
+    exact = paired_tests.delong(*scores, test.labels == 1)
     assert row["value"] == pytest.approx(exact.difference, abs=1e-6)
     assert (row["upper"] - row["lower"]) / 2 == pytest.approx(1.96 * exact.se, rel=0.08)
     assert row["minimum_detectable"] == pytest.approx(paired_tests.minimum_detectable_difference(exact.se), rel=0.08)
 
 
 def test_every_difference_is_positive_where_the_arm_is_better():
-    locked = external_only()
-    table = difference_table(scopes(probed(0)[0], locked), BINS)
+    test = external_only()
+    table = difference_table(scopes(probed(0)[0], test), BINS)
     assert list(table.columns) == DIFFERENCES
-    mine, other = (locked.probabilities[Key("probe", arm, 1.0, 0)] for arm in ARMS)
+    mine, other = (test.probabilities[Key("probe", arm, 1.0, 0)] for arm in ARMS)
     once = np.ones((1, 400))
     known = {
         "auc": (discrimination.macro_auc, 1),
@@ -77,9 +77,9 @@ def test_every_difference_is_positive_where_the_arm_is_better():
         "ece": (lambda p, y, w: calibration.calibration_error(p[:, 1], y == 1, w, BINS), -1),
         "calibration_slope": (lambda p, y, w: abs(calibration.calibration_slope(p[:, 1], y == 1, w) - 1), -1),
     }
-    for name, (figure, sign) in known.items():
-        expected = sign * (figure(mine, locked.labels, once) - figure(other, locked.labels, once))[0]
-        assert row_of(table, scope="external", figure=name)["value"] == pytest.approx(expected, abs=1e-6)
+    for name, (metric, sign) in known.items():
+        expected = sign * (metric(mine, test.labels, once) - metric(other, test.labels, once))[0]
+        assert row_of(table, scope="external", metric=name)["value"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_interval_of_folds_is_wider_by_their_coupling_and_that_of_one_site_is_not():
@@ -102,11 +102,11 @@ def test_the_interval_of_folds_is_wider_by_their_coupling_and_that_of_one_site_i
 def test_sites_left_out_are_averaged_and_all_count_the_same():
     internal, domains = probed(1, signal=0.5)
     table = difference_table(scopes(internal, domains), BINS)
-    sites = [row_of(table, scope=f"site s{number}", figure="auc")["value"] for number in range(3)]
-    mean = row_of(table, scope="left out", figure="auc")
+    sites = [row_of(table, scope=f"site s{number}", metric="auc")["value"] for number in range(3)]
+    mean = row_of(table, scope="left out", metric="auc")
     assert mean["value"] == pytest.approx(np.mean(sites), abs=1e-6)
     assert (mean["n"], mean["folds"]) == (100, 3)
-    assert set(table[table["scope"] == "left out"]["figure"]) == {"auc", "log_loss"}
+    assert set(table[table["scope"] == "left out"]["metric"]) == {"auc", "log_loss"}
 
 
 def test_a_site_of_few_patients_of_one_kind_does_not_count_in_the_mean():
@@ -133,11 +133,11 @@ def test_a_fold_that_one_arm_lacks_is_left_out_for_both():
     n = (internal.folds != "3").sum()
     assert (row["n"], row["folds"]) == (n, 4)
     final = final_table(scopes(part, domains), BINS)
-    assert row_of(final, scope="internal", arm="adapted", figure="auc")["n"] == n
-    assert row_of(final, scope="internal", arm="imagenet", figure="auc")["n"] == 100
+    assert row_of(final, scope="internal", arm="adapted", metric="auc")["n"] == n
+    assert row_of(final, scope="internal", arm="imagenet", metric="auc")["n"] == 100
 
 
-def test_the_gap_is_what_a_domain_falls_short_of_and_locked_cases_of_known_sites_are_no_domain():
+def test_the_gap_is_what_a_domain_falls_short_of_and_test_cases_of_known_sites_are_no_domain():
     internal, domains = probed(0, signal=0.8)
     table = domain_table(scopes(internal, domains))
     assert list(table.columns) == DOMAINS and len(table) == 2 * (3 + 1)
@@ -146,12 +146,12 @@ def test_the_gap_is_what_a_domain_falls_short_of_and_locked_cases_of_known_sites
     assert row["site"] == "far" and (row["n"], row["events"]) == (50, events)
     assert row["gap"] == pytest.approx(row["internal_auc"] - row["auc"], abs=2e-6)
     final = final_table(scopes(internal, domains), BINS)
-    assert row["internal_auc"] == row_of(final, scope="internal", arm="adapted", figure="auc")["value"]
-    assert set(domain_table(scopes(internal, domains, locked="test"))["kind"]) == {"left_out"}
+    assert row["internal_auc"] == row_of(final, scope="internal", arm="adapted", metric="auc")["value"]
+    assert set(domain_table(scopes(internal, domains, test="test"))["kind"]) == {"left_out"}
 
 
 def test_patients_of_a_gap_are_drawn_as_often_on_both_sides():
-    """The same forecasts of the same cases have no gap, in no replicate, where folds are not coupled."""
+    """The same predictions of the same cases have no gap, in no replicate, where folds are not coupled."""
     internal, _ = probed(0, signal=0.8)
     alone = replace(internal, folds=np.full(100, "0"))
     same = replace(alone, folds=np.full(100, "final"))
@@ -180,7 +180,7 @@ def test_a_planted_gap_is_found():
     assert np.mean([row["gap_lower"] <= 0.1 <= row["gap_upper"] for row in found]) >= 0.9
 
 
-def test_without_domains_there_are_figures_out_of_fold_alone():
+def test_without_domains_there_are_metrics_out_of_fold_alone():
     internal, domains = probed(0)
     nothing = Runs(*(getattr(domains, name)[:0] for name in ("cases", "patients", "folds", "labels", "sites")), {}, {})
     found = scopes(internal, nothing)

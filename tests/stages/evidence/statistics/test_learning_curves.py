@@ -1,4 +1,4 @@
-"""Learning curves against what each forecast gives by itself."""
+"""Learning curves against what each prediction gives by itself."""
 
 from dataclasses import replace
 
@@ -20,9 +20,9 @@ def drawn(runs, replicates=50):
     return resample([runs], replicates, 0.95, 0)[0]
 
 
-def one(runs, key, figure, among=slice(None)):
+def one(runs, key, metric, among=slice(None)):
     known = runs.probabilities[key][among], runs.labels[among], runs.folds[among]
-    return figure(*known, np.ones((1, len(known[1]))))[0]
+    return metric(*known, np.ones((1, len(known[1]))))[0]
 
 
 def row_of(table, **wanted):
@@ -39,8 +39,8 @@ def test_a_point_is_the_mean_over_draws_at_its_number_of_patients():
     runs = planted(0, n=100)
     table = learning_curve(runs, ["no", "yes"], drawn(runs))
     assert list(table.columns) == LEARNING_CURVE and len(table) == 2 * 2 * 5
-    for figure, computed in (("auc", auc), ("log_loss", log_loss)):
-        row = row_of(table, arm="adapted", figure=figure, fraction=0.25)
+    for metric, computed in (("auc", auc), ("log_loss", log_loss)):
+        row = row_of(table, arm="adapted", metric=metric, fraction=0.25)
         each = [one(runs, Key("probe", "adapted", 0.25, draw), computed) for draw in range(3)]
         assert row["value"] == pytest.approx(np.mean(each), abs=1e-6)
         assert row["lower"] < row["value"] < row["upper"]
@@ -53,7 +53,7 @@ def test_draws_that_differ_widen_the_interval():
     widths = []
     for probabilities in (runs.probabilities, alike):
         row = row_of(
-            learning_curve(replace(runs, probabilities=probabilities), ["no", "yes"], drawn(runs)), figure="auc"
+            learning_curve(replace(runs, probabilities=probabilities), ["no", "yes"], drawn(runs)), metric="auc"
         )
         widths.append(row["upper"] - row["lower"])
     only = Key("probe", "adapted", 0.0625, 0)
@@ -75,7 +75,7 @@ def test_all_points_of_an_arm_are_of_the_folds_that_all_its_trainings_came_to():
     part = without(runs, key, "2")
     table = learning_curve(part, ["no", "yes"], drawn(part))
     assert set(table[table["arm"] == "adapted"]["n"]) == {80} and set(table[table["arm"] == "imagenet"]["n"]) == {100}
-    row = row_of(table, arm="adapted", figure="auc", fraction=1.0)
+    row = row_of(table, arm="adapted", metric="auc", fraction=1.0)
     assert row["value"] == pytest.approx(one(runs, key, auc, runs.folds != "2"), abs=1e-6)
 
 
@@ -89,10 +89,10 @@ def test_each_class_has_a_curve_against_the_rest():
     )
     table = learning_curve(three, ["a", "b", "c"], drawn(three))
     assert list(dict.fromkeys(table["of"])) == ["", "a", "b", "c"]
-    at = {"arm": "imagenet", "figure": "auc", "fraction": 0.5}
+    at = {"arm": "imagenet", "metric": "auc", "fraction": 0.5}
     each = [row_of(table, of=name, **at)["value"] for name in "abc"]
     assert row_of(table, of="", **at)["value"] == pytest.approx(np.mean(each), abs=1e-6)
-    assert set(table[table["of"] == "a"]["figure"]) == {"auc"}
+    assert set(table[table["of"] == "a"]["metric"]) == {"auc"}
 
 
 def test_a_difference_is_the_mean_over_the_fractions_below_one():

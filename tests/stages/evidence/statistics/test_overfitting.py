@@ -93,7 +93,7 @@ def test_identical_trainings_overfit_alike_without_doubt():
     assert found[["difference", "lower", "upper"]].tolist() == [0, 0, 0]
 
 
-def test_an_arm_that_stopped_early_is_judged_where_it_stopped():
+def test_an_arm_that_stopped_early_is_evaluated_where_it_stopped():
     short = [training("adapted", fold, FITTED[:6], FITTED[:6] + 0.2) for fold in range(5)]
     longer = [training("imagenet", fold, FITTED, FITTED + 0.05 * EPOCHS) for fold in range(5)]
     found = compared([*short, *longer])

@@ -146,7 +146,9 @@ def test_arms_that_hold_out_other_cases_are_refused():
 
 def test_the_table_of_trajectories_has_means_over_cases_whose_labels_are_known():
     one = training("adapted", "0", [0.5, 0.25], n=2)
-    one = replace(one, test_losses=np.array([[0.2, 0.4, np.nan], [0.1, 0.5, np.nan]]), inner_loss=np.array([0.6, 0.7]))
+    one = replace(
+        one, test_losses=np.array([[0.2, 0.4, np.nan], [0.1, 0.5, np.nan]]), validation_loss=np.array([0.6, 0.7])
+    )
     table = trajectories_table([one])
     assert list(table) == TRAJECTORIES
     assert table.iloc[1].tolist() == ["adapted", "0", 1, 200, 4, 0.25, 0.7, pytest.approx(0.3)]

@@ -47,10 +47,10 @@ def test_nothing_measured_is_ten_rows_that_say_why():
     assert list(found["promise"]) == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     assert list(found["comparison"][:2]) == ["adaptation", "transfer"]
     assert set(found["verdict"]) == {"not measured"} and found["why"].str.len().min() > 20
-    assert found[["recipe", "figure", "value", "lower", "upper", "n", "patients"]].isna().all(axis=None)
+    assert found[["recipe", "metric", "value", "lower", "upper", "n", "patients"]].isna().all(axis=None)
 
 
-def test_adaptation_is_judged_by_the_probe_and_transfer_by_training():
+def test_adaptation_is_evaluated_by_the_probe_and_transfer_by_training():
     rows = [
         difference("internal"),
         difference("internal", "trained", value=-0.03, lower=-0.05, upper=-0.01),
@@ -65,7 +65,7 @@ def test_adaptation_is_judged_by_the_probe_and_transfer_by_training():
         0.03,
         0.02,
     )
-    assert (five["n"], five["patients"], five["figure"]) == (100, 90, "auc") and "5 folds" in five["why"]
+    assert (five["n"], five["patients"], five["metric"]) == (100, 90, "auc") and "5 folds" in five["why"]
     transfer = verdict(found, 5, "transfer")
     assert (transfer["recipe"], transfer["verdict"]) == ("trained", "no evidence")
     only = verdict(verdicts(tables(*rows[1:2])), 5)
