@@ -125,7 +125,8 @@ class Limits:
             [Gaussian.from_json(one) for one in values[what]] for what in ("gaussians", "sites", "appearances")
         )
         usual = tuple(values["usual_site"])
-        return cls(
+        alarm, several = Alarm.from_json(values["alarm"]), bool(values["several"])
+        return cls(rules, gaussians, sites, appearances, alarm, usual, several)
             rules, gaussians, sites, appearances, Alarm.from_json(values["alarm"]), usual, bool(values["several"])
         )
 

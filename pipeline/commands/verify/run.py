@@ -14,7 +14,7 @@ from pipeline.bundle.opening import open_bundle
 from pipeline.bundle.scoring import logits_by, outcomes, processor
 from pipeline.bundle.signature import signer_of
 from pipeline.bundle.zipped import unpacked
-from pipeline.errors import CheckFailed, UserError
+from pipeline.errors import CheckFailed
 from pipeline.stages.release.card import OPEN, missing_sections
 
 Config = dict[str, Any]
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
         with unpacked(Path(arguments.bundle)) as folder:
             verify(folder, arguments.bundle, arguments.allowed_signers)
     except BrokenBundle as error:
-        raise UserError(str(error)) from error
+        raise CheckFailed(str(error)) from error
 
 
 def verify(folder: Path, name: str, signers: str | None) -> None:

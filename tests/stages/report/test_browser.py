@@ -16,7 +16,7 @@ EVIL = "<script>alert(1)</script>"
 AXE = "axe.run({resultTypes: ['violations']})"
 GRAVE = ("serious", "critical")
 OPEN_ALL = "document.querySelectorAll('details').forEach(one => { one.open = true })"
-MARK_METRICS = """document.querySelectorAll('metric:has(svg)').forEach((one, number) => {
+MARK_METRICS = """document.querySelectorAll('figure:has(svg)').forEach((one, number) => {
     one.insertAdjacentHTML('afterbegin', `<small>TOP${number}.</small>`);
     one.insertAdjacentHTML('beforeend', `<small>END${number}.</small>`);
 })"""
@@ -169,9 +169,9 @@ def test_a_pooled_row_stays_below_the_folds_whatever_they_are_sorted_by(opened):
 def test_a_fold_is_switched_off_in_its_charts_and_in_no_others(opened):
     page = opened()
     training, roc = page.locator(".switched").nth(0), page.locator(".switched").nth(1)
-    assert training.locator("metric").count() == len(FOLDS)
+    assert training.locator("figure").count() == len(FOLDS)
     training.get_by_label("1", exact=True).uncheck()
-    shown = [metric.is_visible() for metric in training.locator("metric").all()]
+    shown = [metric.is_visible() for metric in training.locator("figure").all()]
     assert shown == [True, False, *[True] * (len(FOLDS) - 2)]
     assert all(curve.is_visible() for curve in roc.locator("polyline.f1").all())
     roc.get_by_label("0", exact=True).press("Space")
@@ -192,7 +192,7 @@ def test_without_a_script_every_threshold_and_every_curve_can_still_be_read(open
     page.get_by_text("Every threshold, as a table").first.click()
     assert page.locator("tr[data-at='37']").first.is_visible()
     page.locator(".switched").first.get_by_label("0", exact=True).uncheck()
-    assert not page.locator(".switched").first.locator("metric").first.is_visible()
+    assert not page.locator(".switched").first.locator("figure").first.is_visible()
 
 
 def test_no_plot_is_cut_by_the_edge_of_a_printed_page(opened):
@@ -202,7 +202,7 @@ def test_no_plot_is_cut_by_the_edge_of_a_printed_page(opened):
     printed = page.pdf(format="A4", margin=dict.fromkeys(("top", "bottom", "left", "right"), "12mm"))
     sheets = [sheet.extract_text() for sheet in pypdf.PdfReader(io.BytesIO(printed)).pages]
     places = {mark: number for number, text in enumerate(sheets) for mark in re.findall(r"(?:TOP|END)\d+(?=\.)", text)}
-    metrics = page.locator("metric:has(svg)").count()
+    metrics = page.locator("figure:has(svg)").count()
     assert metrics > 10 and len(sheets) > 5
     assert len(places) == 2 * metrics  # those that are folded away on the screen are printed, too
     assert {n for n in range(metrics) if places[f"TOP{n}"] != places[f"END{n}"]} == set()
