@@ -127,8 +127,6 @@ class Limits:
         usual = tuple(values["usual_site"])
         alarm, several = Alarm.from_json(values["alarm"]), bool(values["several"])
         return cls(rules, gaussians, sites, appearances, alarm, usual, several)
-            rules, gaussians, sites, appearances, Alarm.from_json(values["alarm"]), usual, bool(values["several"])
-        )
 
 
 def mean_distances(gaussians: Sequence[Gaussian], features: Sequence[Floats]) -> Floats:
