@@ -50,6 +50,6 @@ python -m monai.bundle download --name "$name" --version "$version" --bundle_dir
 python -m pipeline verify "fetched/$name"
 python -m pipeline verify "$name.zip"
 
-told "forecasts of each, against medadapt predict"
+told "predictions of each, against medadapt predict"
 python "$here/benchmarks/clients.py" "$work" "$name" "$scans"
 [ -z "${MONAILABEL:-}" ] || "$MONAILABEL" "$here/benchmarks/clients.py" "$work" "$name" "$scans" --label

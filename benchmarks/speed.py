@@ -51,8 +51,8 @@ GOAL = 0.05  # largest deviation from a line
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    doors = parser.add_subparsers(dest="what", required=True, metavar="peer, cases or folds")
-    peer, cases, folds = (doors.add_parser(name) for name in ("peer", "cases", "folds"))
+    commands = parser.add_subparsers(dest="what", required=True, metavar="peer, cases or folds")
+    peer, cases, folds = (commands.add_parser(name) for name in ("peer", "cases", "folds"))
     for door in (peer, cases, folds):
         door.add_argument("project", type=Path)
         door.add_argument("--into", type=Path, required=True)

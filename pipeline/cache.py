@@ -39,24 +39,24 @@ def map_cases_once(
     list of (values, folder)
         In the order of the items.
     """
-    shelf = paths.SCRATCH / doing
-    shelf.mkdir(parents=True, exist_ok=True)
-    new = {key: item for key, item in zip(keys, items, strict=True) if not (shelf / key).exists()}
-    runtime.map_cases(partial(_compute, function=function, shelf=shelf), list(new.items()), doing)
-    for gone in {folder.name for folder in shelf.iterdir()} - set(keys):
-        shutil.rmtree(shelf / gone)
-    return [(json.loads((shelf / key / "result.json").read_text()), shelf / key) for key in keys]
+    folder = paths.SCRATCH / doing
+    folder.mkdir(parents=True, exist_ok=True)
+    new = {key: item for key, item in zip(keys, items, strict=True) if not (folder / key).exists()}
+    runtime.map_cases(partial(_compute, function=function, folder=folder), list(new.items()), doing)
+    for gone in {entry.name for entry in folder.iterdir()} - set(keys):
+        shutil.rmtree(folder / gone)
+    return [(json.loads((folder / key / "result.json").read_text()), folder / key) for key in keys]
 
 
-def _compute(job: tuple[str, Item], function: Callable[[Item, Path], dict[str, Any]], shelf: Path) -> None:
+def _compute(job: tuple[str, Item], function: Callable[[Item, Path], dict[str, Any]], folder: Path) -> None:
     """Compute into a folder that gets its name only when it is complete."""
     key, item = job
-    partial_folder = shelf / f"{key}.partial"
+    partial_folder = folder / f"{key}.partial"
     shutil.rmtree(partial_folder, ignore_errors=True)
     partial_folder.mkdir()
     result = function(item, partial_folder)
     (partial_folder / "result.json").write_text(json.dumps(result))
-    partial_folder.rename(shelf / key)
+    partial_folder.rename(folder / key)
 
 
 def key_of(file: Path, code: str, *settings: Any) -> str:

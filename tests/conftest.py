@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector all that was imported, as the front door does."""
+    """Spare the garbage collector all that was imported, as the command line does."""
     gc.freeze()
 
 

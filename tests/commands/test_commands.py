@@ -1,4 +1,4 @@
-"""The commands, through the front door."""
+"""The commands, through the command line."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Every kind of source, through the front door."""
+"""Every kind of source, through the command line."""
 
 import json
 

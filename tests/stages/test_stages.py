@@ -1,4 +1,4 @@
-"""The stages on a small private cohort of images, through the front door."""
+"""The stages on a small private cohort of images, through the command line."""
 
 import json
 import re

@@ -47,7 +47,7 @@ class ActivationCache:
             kept: Parts = load_file(file)
             return kept
         found = function()
-        with contextlib.suppress(OSError, SafetensorError):  # a full disk, or another fold that took the shelf away
+        with contextlib.suppress(OSError, SafetensorError):  # a full disk, or another fold that took the entry away
             self._keep(found, file)
         return found
 
@@ -63,24 +63,24 @@ class ActivationCache:
     @staticmethod
     def _trim(folder: Path, limit: float) -> None:
         taken = 0
-        for number, shelf in enumerate(sorted(folder.iterdir(), key=_last_used, reverse=True)):
-            taken += _bytes_on(shelf)
+        for number, entry in enumerate(sorted(folder.iterdir(), key=_last_used, reverse=True)):
+            taken += _bytes_on(entry)
             if number and taken > limit:
-                shutil.rmtree(shelf, ignore_errors=True)
+                shutil.rmtree(entry, ignore_errors=True)
 
 
-def _last_used(shelf: Path) -> float:
+def _last_used(entry: Path) -> float:
     try:
-        return shelf.stat().st_mtime
+        return entry.stat().st_mtime
     except FileNotFoundError:  # folds run side by side, and another one has just removed it
         return 0.0
 
 
-def _bytes_on(shelf: Path) -> int:
-    """Count what a shelf holds; meanwhile other folds may add, rename and remove files."""
+def _bytes_on(entry: Path) -> int:
+    """Count what a entry holds; meanwhile other folds may add, rename and remove files."""
     total = 0
     with contextlib.suppress(FileNotFoundError):
-        for file in shelf.iterdir():
+        for file in entry.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 total += file.stat().st_size
     return total

@@ -95,7 +95,7 @@ def frozen_stages(
         return torch.from_numpy(views.augmented(case, count))
 
     key = hashlib.sha256((prefix_fingerprint(network, first) + cache.code_of("finetune")).encode()).hexdigest()
-    shelf = activation_cache.ActivationCache(
+    activations = activation_cache.ActivationCache(
         paths.ACTIVATIONS, key[:32], runtime.number("MEDADAPT_CACHE_GIB", 20) * 2**30
     )
     todo = [
@@ -103,7 +103,7 @@ def frozen_stages(
         for case, site in zip(cases["case"], cases["site"], strict=True)
     ]
     progress = partial(runtime.progress, doing=f"frozen stages of {fold}")
-    return frozen_views(network, todo, first, shelf, activation_cache.room, progress)
+    return frozen_views(network, todo, first, activations, activation_cache.room, progress)
 
 
 def whole_cases(network: Classifier, cases: pd.DataFrame, targets: Tensor, geometry: Geometry) -> WholeCases:

@@ -1,4 +1,4 @@
-"""Runs side by side, through the front door: folders, revisions and experiments of a small project of DVC."""
+"""Runs side by side, through the command line: folders, revisions and experiments of a small project of DVC."""
 
 import json
 import re

@@ -224,8 +224,8 @@ def test_activations_that_are_kept_are_those_that_are_computed(tmp_path):
 
         return Case(str(row), "", draw)
 
-    shelf = ActivationCache(tmp_path, "key", 10**9)
-    first, second = (frozen_views(model, [case(row) for row in range(4)], 2, shelf) for _ in range(2))
+    cache = ActivationCache(tmp_path, "key", 10**9)
+    first, second = (frozen_views(model, [case(row) for row in range(4)], 2, cache) for _ in range(2))
     plain = frozen_views(model, [case(row) for row in range(4)], 2)
     assert drawn == [0, 1, 2, 3] * 2
     assert all(map(torch.equal, first, second)) and all(map(torch.equal, first, plain))

@@ -106,7 +106,7 @@ def test_frozen_stages_and_normalisation_statistics_stay():
     assert not torch.equal(before.head.weight, after.head.weight)
 
 
-def test_a_network_that_begins_with_nothing_learns_statistics_from_its_batches_where_it_is_trained_and_only_there():
+def test_an_untrained_network_learns_batch_statistics_only_in_training():
     before, _ = task()
     after, curve = trained(dataclasses.replace(RECIPE, batch_statistics=True))
     boundary = len(before.encoder.stages) - 2

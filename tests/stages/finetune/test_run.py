@@ -1,4 +1,4 @@
-"""finetune@k through the front door: recipes, what is kept between runs, and what a killed one leaves behind."""
+"""finetune@k through the command line: recipes, what is kept between runs, and what a killed one leaves behind."""
 
 import contextlib
 import json
@@ -118,24 +118,24 @@ def test_a_scratch_on_the_disk_changes_no_bit(project, monkeypatch):
 
 
 def test_a_file_that_a_power_cut_left_half_written_is_computed_again(tmp_path):
-    shelf, computed = activation_cache.ActivationCache(tmp_path, "key", 10**9), []
+    cache, computed = activation_cache.ActivationCache(tmp_path, "key", 10**9), []
 
     def compute():
         computed.append(1)
         return {"maps": torch.ones(1000)}
 
-    shelf("a", compute)
+    cache("a", compute)
     [file] = (tmp_path / "key").iterdir()
     file.write_bytes(file.read_bytes()[:100])
-    assert torch.equal(shelf("a", compute)["maps"], torch.ones(1000)) and len(computed) == 2
-    shelf("a", compute)
+    assert torch.equal(cache("a", compute)["maps"], torch.ones(1000)) and len(computed) == 2
+    cache("a", compute)
     assert len(computed) == 2
 
 
-def test_the_oldest_shelf_goes_when_there_is_no_more_room(tmp_path):
+def test_the_oldest_cache_goes_when_there_is_no_more_room(tmp_path):
     def fill(key, limit):
-        shelf = activation_cache.ActivationCache(tmp_path, key, limit)
-        shelf("a", lambda: {"maps": torch.zeros(1000)})
+        cache = activation_cache.ActivationCache(tmp_path, key, limit)
+        cache("a", lambda: {"maps": torch.zeros(1000)})
         time.sleep(0.02)
 
     for key in ("one", "two", "three"):
@@ -146,18 +146,18 @@ def test_the_oldest_shelf_goes_when_there_is_no_more_room(tmp_path):
 
 
 def test_a_file_that_another_fold_takes_away_while_shelves_are_counted_stops_nobody(tmp_path):
-    shelf = activation_cache.ActivationCache(tmp_path, "one", 10**9)
-    shelf("a", lambda: {"maps": torch.zeros(1000)})
+    cache = activation_cache.ActivationCache(tmp_path, "one", 10**9)
+    cache("a", lambda: {"maps": torch.zeros(1000)})
     (tmp_path / "one" / "b.safetensors").symlink_to(tmp_path / "renamed meanwhile")  # is listed, and is not there
     (tmp_path / "two").symlink_to(tmp_path / "removed meanwhile")
     activation_cache.ActivationCache(tmp_path, "three", 10**9)
-    assert shelf("a", lambda: {}).keys() == {"maps"}
+    assert cache("a", lambda: {}).keys() == {"maps"}
 
 
 def test_where_nothing_can_be_kept_what_was_computed_is_given_all_the_same(tmp_path):
-    shelf = activation_cache.ActivationCache(tmp_path, "one", 10**9)
+    cache = activation_cache.ActivationCache(tmp_path, "one", 10**9)
     shutil.rmtree(tmp_path / "one")  # by another fold, to make room
-    assert torch.equal(shelf("a", lambda: {"maps": torch.ones(3)})["maps"], torch.ones(3))
+    assert torch.equal(cache("a", lambda: {"maps": torch.ones(3)})["maps"], torch.ones(3))
 
 
 @pytest.mark.parametrize("change", ["parameter", "encoder", "split"])
@@ -195,12 +195,12 @@ def test_activations_of_other_code_are_made_anew(project, code):
     project(finetune__strategy="last_stage")
     until_adapted("0")
     run("finetune --fold 0")
-    before = {shelf.name for shelf in paths.ACTIVATIONS.iterdir()}
+    before = {cache.name for cache in paths.ACTIVATIONS.iterdir()}
     with (code / "pipeline" / "stages" / "finetune" / "fold_data.py").open("a") as source:
         source.write("# changed\n")
     cache.code_of.cache_clear()
     run("finetune --fold 0")
-    assert before and {shelf.name for shelf in paths.ACTIVATIONS.iterdir()} - before
+    assert before and {cache.name for cache in paths.ACTIVATIONS.iterdir()} - before
 
 
 def test_a_run_with_another_rate_does_not_go_on_from_the_old_ones_checkpoint(project, monkeypatch):

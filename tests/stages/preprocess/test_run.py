@@ -43,20 +43,20 @@ def with_copy(root, of, name, **changes):
 def test_a_new_case_costs_one_case_and_a_changed_parameter_all(project):
     root = project()
     run("cohort", "preprocess")
-    shelves = [paths.SCRATCH / "audit", paths.SCRATCH / "preprocess"]
-    before = [{folder.name: folder.stat().st_mtime_ns for folder in shelf.iterdir()} for shelf in shelves]
+    folders = [paths.SCRATCH / "audit", paths.SCRATCH / "preprocess"]
+    before = [{entry.name: entry.stat().st_mtime_ns for entry in folder.iterdir()} for folder in folders]
     image = np.asarray(Image.open(root / RAW / "Doe_00_0.png"))[::-1]
     Image.fromarray(image).save(root / RAW / "new.png")
     with_copy(root, "Doe_00_0.png", "new.png", patient_id="new")
     run("cohort", "preprocess")
-    after = [{folder.name: folder.stat().st_mtime_ns for folder in shelf.iterdir()} for shelf in shelves]
+    after = [{entry.name: entry.stat().st_mtime_ns for entry in folder.iterdir()} for folder in folders]
     for old, new in zip(before, after, strict=True):
         assert len(new) == len(old) + 1 and old.items() <= new.items()
     project(preprocess__fit="stretch")
     run("cohort", "preprocess")
-    redone = {folder.name for folder in shelves[1].iterdir()}
+    redone = {folder.name for folder in folders[1].iterdir()}
     assert len(redone) == len(after[1]) and not redone & set(after[1])
-    assert {folder.name for folder in shelves[0].iterdir()} == set(after[0])
+    assert {folder.name for folder in folders[0].iterdir()} == set(after[0])
 
 
 @pytest.mark.parametrize(

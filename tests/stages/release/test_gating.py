@@ -1,4 +1,4 @@
-"""Gates by the front door: a model that misses one is packed all the same, and says so wherever it is named."""
+"""Gates: a model that misses one is released as a candidate, and says so wherever it is named."""
 
 import json
 
