@@ -101,7 +101,7 @@ def test_copies_contradict_by_what_is_known_of_both_alone(findings, capsys, labe
         assert "labels contradict" in refusal(capsys, "split")
     else:
         run("split")
-    exact = pd.read_csv(paths.DUPLICATES).query("check == 'exact copy'")
+    exact = pd.read_csv(paths.DUPLICATES).query("check == 'exact duplicate'")
     assert exact["labels"].tolist() == ["contradict" if harmful else "unknown" if label == "?edema;?mass" else "same"]
 
 

@@ -1,4 +1,4 @@
-"""Who is trained on and who is evaluated: patient-grouped folds, a test set, and the gate between them."""
+"""Partition the cohort: reserve the test set, assign patients to folds, refuse patients that appear in both."""
 
 import hashlib
 import re
@@ -11,13 +11,13 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from pipeline.metrics.grouped_folds import assign_evenly
 
-TARGET = "target_"  # begins the columns of a multilabel cohort: 1 label there, 0 not there, NaN not known
+TARGET = "target_"  # prefix of the label columns of a multilabel cohort: 1 present, 0 absent, NaN not known
 Marks = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
 
 
 class Leak(ValueError):
-    """A patient who stands in more than one of development, calibration and the test set.
+    """Patients appear in more than one of development, calibration and the test set.
 
     Attributes
     ----------
@@ -27,47 +27,46 @@ class Leak(ValueError):
 
     def __init__(self, patients: list[str]) -> None:
         super().__init__(
-            f"{len(patients)} patients stand in more than one of development, calibration and the test set"
+            f"{len(patients)} patient(s) appear in more than one of development, calibration and the test set"
         )
         self.patients = patients
 
 
 def reserved_by_hash(patients: Sequence[str], fraction: float, seed: int) -> list[bool]:
-    """Choose the test patients by a hash of each one's pseudonym, so that nobody moves when the cohort grows.
+    """Choose the test patients by a hash of their pseudonyms, so that nobody moves when the cohort grows.
 
     Parameters
     ----------
     patients : sequence of str
-        Pseudonyms; they are keyed hashes themselves.
+        Pseudonyms, which are keyed hashes themselves.
     fraction : float
         Expected share of patients in the test set, in (0, 1).
     seed : int
-        Another seed locks other patients.
+        Another seed reserves other patients.
     """
     draws = [hashlib.sha256(f"{seed}/test/{patient}".encode()).digest() for patient in patients]
     return [int.from_bytes(draw[:8], "big") / 2**64 < fraction for draw in draws]
 
 
 def refuse_leaks(cases: pd.DataFrame, allowed: Sequence[str]) -> list[str]:
-    """Make sure that no patient is at once in two of development, calibration and test, unless acknowledged by name.
+    """Refuse patients who appear in two of development, calibration and test, unless they are acknowledged by name.
 
     Parameters
     ----------
     cases : pandas.DataFrame
-        Columns `patient` and `side`; of the labelled cases.
+        The labelled cases, with columns `patient` and `side`.
     allowed : sequence of str
         Patients whose presence on several sides the user has acknowledged.
 
     Returns
     -------
     list of str
-        Those of them who stand on both sides of the train/test boundary; every metric of the test set is stamped with
-        them.
+        The acknowledged patients on both sides of the train/test boundary; they are stamped on every test metric.
 
     Raises
     ------
     Leak
-        If others stand on several sides.
+        If any other patient appears on several sides.
     """
     sides = cases.groupby("patient")["side"].agg(set)
     several = sides[sides.map(len) > 1]
@@ -78,15 +77,15 @@ def refuse_leaks(cases: pd.DataFrame, allowed: Sequence[str]) -> list[str]:
 
 
 def grouped_folds(cases: pd.DataFrame, n_folds: int, seed: int) -> Numbers:
-    """Assign development cases to folds: no patient in two, classes spread evenly.
+    """Assign development cases to folds, each patient to one fold, with the classes spread evenly.
 
-    By `StratifiedGroupKFold`, or, where a case may have several labels, by `assign_evenly`. A further case can move
-    all others; what stays then is who is test and what is drawn by name.
+    Use `StratifiedGroupKFold`, or `assign_evenly` where a case may have several labels. Adding a case can move all
+    others to other folds; the test set and the draws that are seeded by name stay the same.
 
     Parameters
     ----------
     cases : pandas.DataFrame
-        Columns `patient` and `label`, every label given, or a `target_<name>` for each label of a multilabel cohort.
+        Columns `patient` and `label`, none empty, or one column `target_<name>` per label of a multilabel cohort.
 
     Returns
     -------
@@ -96,7 +95,7 @@ def grouped_folds(cases: pd.DataFrame, n_folds: int, seed: int) -> Numbers:
     Raises
     ------
     ValueError
-        If a class has fewer patients than there are folds, or a label has so few with it or known to be without.
+        If a class, or one answer (present, absent) to a label, has fewer patients than there are folds.
     """
     refuse_rare_classes(cases, n_folds)
     if has_several_labels(cases):
@@ -109,17 +108,17 @@ def grouped_folds(cases: pd.DataFrame, n_folds: int, seed: int) -> Numbers:
 
 
 def has_several_labels(cases: pd.DataFrame) -> bool:
-    """Tell a multilabel cohort by its columns."""
+    """Tell whether this is a multilabel cohort, by its columns."""
     return any(str(column).startswith(TARGET) for column in cases)
 
 
 def answers(cases: pd.DataFrame) -> pd.DataFrame:
-    """Mark which answers each case gives: its class, or that a label is known to be there, or to be absent.
+    """Mark which answers each case gives: its class, or for each label that it is known to be present or absent.
 
     Returns
     -------
     (n, n_answers) pandas.DataFrame of bool
-        The columns are named as messages name them.
+        Column names are written as in error messages.
     """
     if has_several_labels(cases):
         marks = {
@@ -139,21 +138,21 @@ def patients_with(cases: pd.DataFrame, given: pd.DataFrame) -> dict[str, int]:
 
 
 def refuse_rare_classes(cases: pd.DataFrame, n_folds: int) -> None:
-    """Make sure that every class, or either answer to every label, has at least as many patients as folds."""
+    """Refuse a class, or an answer to a label, with fewer patients than there are folds."""
     for name, count in patients_with(cases, answers(cases)).items():
         if count < n_folds:
             raise ValueError(f"{name} has {count} patient(s), fewer than split.n_folds = {n_folds}")
 
 
 def early_stopping_set(cases: pd.DataFrame, fraction: float, seed: int) -> Marks:
-    """Set patients of the training cases aside for early stopping and every other choice made in training.
+    """Choose the validation cases, by patient, for early stopping and every other choice made in training.
 
     Parameters
     ----------
     cases : pandas.DataFrame
-        The training cases, columns as `grouped_folds` takes them.
+        The training cases, with the columns of `grouped_folds`.
     fraction : float
-        Share set aside, in (0, 1); rounded to one part of 2 to 20.
+        Share of the training patients, in (0, 1); rounded to one of 2 to 20 equal parts.
 
     Returns
     -------
@@ -171,7 +170,7 @@ def early_stopping_set(cases: pd.DataFrame, fraction: float, seed: int) -> Marks
 
 
 def cases_of_site(cases: pd.DataFrame, name: str) -> Marks:
-    """Mark the development cases of one site, which are held out while all the others are trained on.
+    """Mark the development cases of one site, which are held out while the other sites train.
 
     Parameters
     ----------
@@ -187,34 +186,34 @@ def cases_of_site(cases: pd.DataFrame, name: str) -> Marks:
     Raises
     ------
     ValueError
-        If no development case is of that site, if two sites are called so, or if of some class, or with or without
-        some label, fewer than two patients are left to train and to stop on. The message says which names exist.
+        If no development case is of that site, if two sites share that name, or if fewer than two patients of some
+        class, or some answer to a label, remain for training and validation. The message lists the known names.
     """
     development = (cases["side"] == "development").to_numpy()
     sites = sorted(set(cases.loc[development, "site"]) - {""})
     called = [site for site in sites if name_of_site(site) == name]
-    known = ", ".join(sorted({name_of_site(site) for site in sites})) or "nothing: the cohort names none"
+    known = ", ".join(sorted({name_of_site(site) for site in sites})) or "none, because the cohort names no site"
     if not called:
-        raise ValueError(f"no site of the development cases is called '{name}'; they are called {known}")
+        raise ValueError(f"no development case is of a site called '{name}'; the sites are: {known}")
     if len(called) > 1:
-        raise ValueError(f"the sites {' and '.join(called)} are both called '{name}' here; rename one of them")
+        raise ValueError(f"the sites {' and '.join(called)} are both written '{name}' in file names; rename one")
     held_out: Marks = development & (cases["site"] == called[0]).to_numpy()
     others = development & ~cases["patient"].isin(cases.loc[held_out, "patient"]).to_numpy()
     if not others.any():
-        raise ValueError(f"no other site is left to train on; the sites of the development cases are called {known}")
+        raise ValueError(f"no other site is left to train on; the sites of the development cases are: {known}")
     given = answers(cases)
     left = patients_with(cases[others], given[others])
     for answer, count in left.items():
         if count < 2 and given.loc[development, answer].any():
             raise ValueError(
-                f"{count} patient(s) of {answer} are left to train and to stop on, and it takes "
-                f"two; the sites of the development cases are called {known}"
+                f"{count} patient(s) of {answer} remain for training and validation, which need two; "
+                f"the sites of the development cases are: {known}"
             )
     return held_out
 
 
 def name_of_site(site: str) -> str:
-    """Write a site so that it can stand in the name of a fold and of a file.
+    """Write a site's name with characters that are safe in the name of a fold and of a file.
 
     >>> name_of_site("St. Mary's (3 T)")
     'St-Mary-s-3-T-'
@@ -232,20 +231,20 @@ def roles_in_fold(
     cases : pandas.DataFrame
         Columns `patient`, `label`, `side` ("development", "test", "unlabelled", "calibration").
     held_out : (n,) bool array
-        The development cases that are held out; none of them for the final model.
+        The held-out development cases; all False for the final model.
     validation_fraction : float
-        Share of the training patients set aside for early stopping, in (0, 1).
+        Share of the training patients used for validation, in (0, 1).
     seed : int
-        Of that choice.
+        Seed of the choice of validation patients.
     unseen : (n,) bool array, optional
-        Cases whose images may not be seen without a label either.
+        Cases whose images may not be used without their label either.
 
     Returns
     -------
     list of str
-        `train`, `validation`, `held_out`, `test`, `calibration`, `unlabelled`, or `excluded`: unlabelled cases that are
-        unseen or whose patient is evaluated or calibrates in this training, development cases of a patient who is held
-        out at another site, and calibration cases of a patient who is developed on or test as well.
+        `train`, `validation`, `held_out`, `test`, `calibration`, `unlabelled` or `excluded`. Excluded are unlabelled
+        cases that are unseen, or whose patient is held out, tested or used for calibration; development cases of a
+        patient who is held out at another site; and calibration cases of a patient who trains, is held out or tested.
     """
     roles = cases["side"].replace("development", "train").to_numpy(dtype=object)
     roles[held_out] = "held_out"

@@ -1,4 +1,4 @@
-"""split: lock the test set, assign the folds by patient, and let nobody stand on both sides."""
+"""split: reserve the test set, assign patients to folds, refuse patients that appear in both."""
 
 from dataclasses import asdict
 from typing import Any
@@ -14,7 +14,7 @@ from pipeline.imaging.preparation.fingerprint import read_signatures
 from pipeline.paths import Role
 from pipeline.schema import FINAL, Params, Split
 from pipeline.seeds import seed_for
-from pipeline.stages.split.leakage import findings, joined_patients, open_leaks
+from pipeline.stages.split.leakage import BOUNDARY, findings, joined_patients, open_leaks
 from pipeline.stages.split.partition import (
     TARGET,
     Leak,
@@ -40,76 +40,97 @@ COLUMNS = ["case", "patient", "site", "label", "role"]
 
 def run(params: Params) -> None:
     """Write data/split/<k>.csv for every fold, the final model, every site left out and every repeated fold."""
-    cases = paths.read_table(paths.CASES).merge(paths.read_table(paths.INDEX), on="case")  # the prepared ones
+    split = params.split
+    cases = paths.read_table(paths.CASES).merge(paths.read_table(paths.INDEX), on="case")  # the prepared cases
     targets = targets_of_labels(cases, paths.read_json(paths.COHORT_FACTS))
-    cases["side"] = sides(cases, targets, params.split, seed_for(params.seed, "split", "locked"))
-    copies = findings(cases, read_signatures(cases["signature"].tolist()))
+    cases["side"] = sides(cases, targets, split, seed_for(params.seed, "split", "locked"))
+    duplicates = findings(cases, read_signatures(cases["signature"].tolist()))
     if targets is not None:
-        copies["labels"] = compared(copies, targets.set_axis(cases["case"]))
-    paths.write_table(copies, paths.DUPLICATES)
-    acknowledged = gate(cases, params.split) + check_duplicates(copies, params.split)
-    patients = cases["patient"].tolist()
-    cases["patient"] = joined_patients(cases, copies)  # whoever shares an image is assigned as one
-    assigned = cases if targets is None else cases.join(targets.add_prefix(TARGET))
-    assigns = {repetition: assign(assigned, params, repetition) for repetition in ["", *params.split.repeated]}
-    further = [name for names in params.split.repeated.values() for name in names]
-    for fold in [*map(str, range(params.split.n_folds)), FINAL, *params.split.left_out, *further]:
-        roles = roles_of(fold, assigned, assigns, params)
-        table = cases.assign(patient=patients, role=[Role(role) for role in roles])
-        paths.write_table(table[COLUMNS], paths.split(fold))
-    cases["patient"] = patients
-    paths.write_json(
-        summary(cases, params.split, acknowledged, copies) | shortcuts(cases, targets), paths.SPLIT_SUMMARY
-    )
+        duplicates["labels"] = compare_labels(duplicates, targets.set_axis(cases["case"]))
+    paths.write_table(duplicates, paths.DUPLICATES)
+    acknowledged = check_patients(cases, split) + check_duplicates(duplicates, split)
+    grouped = cases.assign(patient=joined_patients(cases, duplicates))  # patients with a duplicate are one group
+    if targets is not None:
+        grouped = grouped.join(targets.add_prefix(TARGET))
+    partitions = {repetition: assign(grouped, params, repetition) for repetition in ["", *split.repeated]}
+    repeated = [name for names in split.repeated.values() for name in names]
+    for fold in [*map(str, range(split.n_folds)), FINAL, *split.left_out, *repeated]:
+        roles = [Role(role) for role in roles_of(fold, grouped, partitions, params)]
+        paths.write_table(cases.assign(role=roles)[COLUMNS], paths.split(fold))
+    facts = summary(cases, split, acknowledged, duplicates) | shortcuts(cases, targets)
+    paths.write_json(facts, paths.SPLIT_SUMMARY)
 
 
 def targets_of_labels(cases: pd.DataFrame, facts: dict[str, Any]) -> pd.DataFrame | None:
-    """Spread the labels of a multilabel cohort over columns; None where a case has one class."""
+    """Give the labels of a multilabel cohort one column each; None where a case has one class."""
     if facts["task"] != "multilabel":
         return None
     targets = targets_of(cases["label"].tolist(), facts["classes"], "multilabel")
     return pd.DataFrame(targets, index=cases.index, columns=facts["classes"])
 
 
-def compared(copies: pd.DataFrame, targets: pd.DataFrame) -> NDArray[np.str_]:
-    """Say of each pair of copies whether any label that is known of both contradicts; `targets` by case."""
-    one, other = (targets.loc[copies[end]].to_numpy() for end in ("case", "other"))
+def compare_labels(duplicates: pd.DataFrame, targets: pd.DataFrame) -> NDArray[np.str_]:
+    """Compare the labels of each duplicate pair, over the labels known for both.
+
+    Parameters
+    ----------
+    duplicates : pandas.DataFrame
+        From `findings`.
+    targets : pandas.DataFrame
+        One column per label, indexed by case.
+
+    Returns
+    -------
+    (n,) array of str
+        "contradict", "same", or "unknown" where no label is known for both.
+    """
+    one, other = (targets.loc[duplicates[end]].to_numpy() for end in ("case", "other"))
     both = ~np.isnan(one) & ~np.isnan(other)
     contradicts = (both & (one != other)).any(axis=1)
     return np.select([contradicts, both.any(axis=1)], ["contradict", "same"], "unknown")
 
 
 def assign(cases: pd.DataFrame, params: Params, repetition: str) -> Numbers:
-    """Assign the development cases to folds; every repetition ("r2") by a seed of its own, the first ("") unnamed."""
+    """Assign the development cases to folds, with its own seed for each repetition ("r2", ...; "" is the first).
+
+    Returns
+    -------
+    (n,) int array
+        The fold that holds out each case; -1 for cases that are not in development.
+    """
     development = (cases["side"] == "development").to_numpy()
     fold_of_case = np.full(len(cases), -1)
     seed = seed_for(params.seed, "split", "folds", *filter(None, [repetition]))
     try:
         fold_of_case[development] = grouped_folds(cases[development], params.split.n_folds, seed)
     except ValueError as error:
-        several = has_several_labels(cases)  # there, cohort.classes refuses a case for any label that it does not name
-        cure = "take the label out of the column label" if several else "leave the class out through cohort.classes"
+        several = has_several_labels(cases)  # cohort.classes would refuse every multilabel case with an unlisted label
+        cure = "remove the label from the column label" if several else "leave the class out of cohort.classes"
         raise UserError(f"{error}; lower split.n_folds, or {cure}") from error
     return fold_of_case
 
 
-def roles_of(fold: str, cases: pd.DataFrame, assigns: dict[str, Numbers], params: Params) -> list[str]:
-    """Give each case its role in one training; blind-SITE differs from without-SITE in the unlabelled cases alone."""
-    blind = fold.startswith("blind-")
-    held_out = held_out_in(fold, cases, assigns)
-    unseen = cases["site"].isin(cases.loc[held_out, "site"]).to_numpy() if blind else None
-    twin = f"without-{fold.removeprefix('blind-')}" if blind else fold
-    seed = seed_for(params.seed, "split", "inner", twin)
-    return roles_in_fold(cases, held_out, params.split.validation_fraction, seed, unseen)
+def roles_of(fold: str, cases: pd.DataFrame, partitions: dict[str, Numbers], params: Params) -> list[str]:
+    """Give each case its role in one fold.
+
+    blind-SITE has the same validation cases as without-SITE; it also excludes the unlabelled cases of that site.
+    """
+    fraction = params.split.validation_fraction
+    held_out = held_out_in(fold, cases, partitions)
+    if not fold.startswith("blind-"):
+        return roles_in_fold(cases, held_out, fraction, seed_for(params.seed, "split", "inner", fold))
+    seed = seed_for(params.seed, "split", "inner", f"without-{fold.removeprefix('blind-')}")
+    unseen = cases["site"].isin(cases.loc[held_out, "site"]).to_numpy()
+    return roles_in_fold(cases, held_out, fraction, seed, unseen=unseen)
 
 
-def held_out_in(fold: str, cases: pd.DataFrame, assigns: dict[str, Numbers]) -> Marks:
-    """Mark the cases that one training holds out: a part of a partition, a site, or none."""
+def held_out_in(fold: str, cases: pd.DataFrame, partitions: dict[str, Numbers]) -> Marks:
+    """Mark the cases that one fold holds out: a part of a partition, a site, or none."""
     if fold == FINAL:
         return np.zeros(len(cases), dtype=np.bool_)
-    repetition, _, number = fold.rpartition("-")  # "r2-0", or of the first repetition "0"
-    if repetition in assigns:
-        return np.asarray(assigns[repetition] == int(number))
+    repetition, _, number = fold.rpartition("-")  # "r2-0"; "0" in the first repetition
+    if repetition in partitions:
+        return np.asarray(partitions[repetition] == int(number))
     try:
         return cases_of_site(cases, fold.partition("-")[2])
     except ValueError as error:
@@ -117,7 +138,13 @@ def held_out_in(fold: str, cases: pd.DataFrame, assigns: dict[str, Numbers]) -> 
 
 
 def sides(cases: pd.DataFrame, targets: pd.DataFrame | None, split: Split, seed: int) -> pd.Series:
-    """Say of each case whether it is developed on, test away, or there without a label or with unknown ones only."""
+    """Put each case on a side: development, test, calibration, or unlabelled (no label, or only unknown ones).
+
+    Raises
+    ------
+    UserError
+        If the test set would be empty, or a named test site does not exist.
+    """
     side = pd.Series("development", index=cases.index)
     test = {
         "none": pd.Series(False, index=cases.index),
@@ -139,70 +166,76 @@ def sides(cases: pd.DataFrame, targets: pd.DataFrame | None, split: Split, seed:
     side[without_label] = "unlabelled"
     if split.test != "none" and not (side == "test").any():
         raise UserError(
-            f"split.test is '{split.test}', but it locks no case; set it to 'none' to go without a test set"
+            f"params.yaml: split.test is '{split.test}', but no case belongs to the test set; set split.test to 'none'"
         )
     return side
 
 
-def gate(cases: pd.DataFrame, split: Split) -> list[str]:
-    """Refuse a patient in two of development, calibration and the test set, by pseudonym."""
+def check_patients(cases: pd.DataFrame, split: Split) -> list[str]:
+    """Refuse patients in two of development, calibration and the test set; messages name pseudonyms only."""
     labelled = cases[cases["side"] != "unlabelled"]
     try:
         return refuse_leaks(labelled, split.allow_leaks)
     except Leak as leak:
         raise UserError(
             f"split.test: {leak}:\n  {', '.join(leak.patients)}\n"
-            "Lock by patient instead (split.test: patients), or correct the column split of cohort.csv; to run all "
-            "the same, name them in split.allow_leaks: nothing is calibrated on them, and where they are in the test "
-            "set, every metric of it is stamped with it.\n"
-            "`python -m pipeline whois PATIENT` tells who it is."
+            "Reserve test patients instead of cases (split.test: patients), or correct the column split of cohort.csv. "
+            "To continue anyway, name these patients in split.allow_leaks: the calibrator is then not fitted on them, "
+            "and every metric of a test set that contains them is stamped.\n"
+            "`python -m pipeline whois PATIENT` shows who a patient is."
         ) from leak
 
 
-def check_duplicates(copies: pd.DataFrame, split: Split) -> list[str]:
-    """Refuse copies that do harm across the train/test boundary or by contradicting labels, by pseudonym."""
-    if len(copies):
-        print(f"{len(copies)} pairs of copies found, see {paths.DUPLICATES}")
-    leaks = open_leaks(copies, split.allow_leaks)
+def check_duplicates(duplicates: pd.DataFrame, split: Split) -> list[str]:
+    """Refuse duplicates across the train/test boundary or with contradicting labels; messages name pseudonyms only.
+
+    Returns
+    -------
+    list of str
+        The acknowledged cases and patients of duplicates across the train/test boundary.
+    """
+    if len(duplicates):
+        print(f"{len(duplicates)} pairs of duplicate images found, see {paths.DUPLICATES}")
+    leaks = open_leaks(duplicates, split.allow_leaks)
     if len(leaks):
         lines = [
-            f"{row.case} ({row.side}), {row.other} ({row.other_side}): {row.check}, labels {row.labels}, {row.across}"
+            f"duplicate image: {row.case} ({row.side}) and {row.other} ({row.other_side}) are the same image "
+            f"({row.check}, labels {row.labels}, {row.across})"
             for row in leaks.itertuples()
         ]
         raise UserError(
-            "the same image stands under two names:\n  " + "\n  ".join(lines) + "\n"
-            "Take one of each pair out of cohort.csv or correct its label; to run all the same, name one case of each "
-            "pair in split.allow_leaks, and every metric of the test set is stamped with it.\n"
-            "`python -m pipeline whois CASE` tells which file it is."
+            "\n  ".join(lines) + "\nRemove one case of each pair from cohort.csv, or correct its label. To continue "
+            "anyway, name one case of each pair in split.allow_leaks: every metric of the test set is then stamped.\n"
+            "`python -m pipeline whois CASE` shows which file a case is."
         )
-    through = copies[copies["across"] == "train/test boundary"]
-    named = {*through["case"], *through["other"], *through["patient"], *through["other_patient"]}
+    crossing = duplicates[duplicates["across"] == BOUNDARY]
+    named = {*crossing["case"], *crossing["other"], *crossing["patient"], *crossing["other_patient"]}
     return sorted(named & set(split.allow_leaks))
 
 
 def shortcuts(cases: pd.DataFrame, targets: pd.DataFrame | None) -> dict[str, object]:
-    """Measure what a model could learn instead of the disease: label from site, site from grey values."""
+    """Measure possible confounders: how well the site predicts the label, and intensities predict the site."""
     intensities = cases[[column for column in cases if column.startswith("intensity_")]].to_numpy(dtype=float)
     by_label = {} if targets is None else site_predicts_labels(cases, targets)
     evaluated = {
         "site_predicts_label": site_predicts_label(cases) if targets is None else mean_over_labels(by_label),
         "intensity_predicts_site": intensity_predicts_site(cases, intensities),
     }
-    told: dict[str, object] = {name: as_rounded(guess) for name, guess in evaluated.items()}
+    found: dict[str, object] = {name: as_rounded(guess) for name, guess in evaluated.items()}
     each = {name: as_rounded(guess) for name, guess in by_label.items()}
-    return told | ({"site_predicts_labels": each} if each else {})
+    return found | ({"site_predicts_labels": each} if each else {})
 
 
 def as_rounded(guess: Guess | None) -> dict[str, object] | None:
-    """Give plain values, rounded to six digits; None where nothing could be measured."""
+    """Convert a guess to plain values rounded to six digits; None where nothing could be measured."""
     if guess is None:
         return None
     return {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(guess).items()}
 
 
-def summary(cases: pd.DataFrame, split: Split, acknowledged: list[str], copies: pd.DataFrame) -> dict[str, object]:
-    """Put down how the test set was test, whether it is external, and what was let through."""
-    fitted = cases["side"].isin(["development", "calibration"])  # a map fitted at a site is development there
+def summary(cases: pd.DataFrame, split: Split, acknowledged: list[str], duplicates: pd.DataFrame) -> dict[str, object]:
+    """Record how the test set was chosen, whether it is external, and which leaks were acknowledged."""
+    fitted = cases["side"].isin(["development", "calibration"])  # a calibrator fitted at a site has seen that site
     test_sites = set(cases.loc[cases["side"] == "test", "site"])
     external = bool(test_sites) and not (set(cases.loc[fitted, "site"]) & test_sites)
     return {
@@ -210,7 +243,7 @@ def summary(cases: pd.DataFrame, split: Split, acknowledged: list[str], copies: 
         "external": external,
         "test_sites": sorted(test_sites - {""}),
         "acknowledged_leaks": acknowledged,
-        "duplicates_across_test_boundary": len(copies[copies["across"] == "train/test boundary"]),
+        "duplicates_across_test_boundary": int((duplicates["across"] == BOUNDARY).sum()),
         "cases": {str(side): int(count) for side, count in cases["side"].value_counts().sort_index().items()},
         "patients": {str(side): int(n) for side, n in cases.groupby("side")["patient"].nunique().sort_index().items()},
     }

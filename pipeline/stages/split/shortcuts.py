@@ -1,4 +1,4 @@
-"""Shortcuts: what a model could learn instead of the disease, measured before anything is trained."""
+"""Measure confounders before training: what a model could learn instead of the disease (shortcut learning)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,17 +20,20 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Guess:
-    """How well something that should not matter predicts, in held-out patients.
+    """How well a variable that should not matter predicts another one in held-out patients.
 
     Attributes
     ----------
     measure : str
-        "AUC" (of several labels the mean) or "balanced accuracy"; without any relation its `value` lies at `chance`
-        or a little below.
+        "AUC" (the mean over several labels) or "balanced accuracy".
+    value : float
+        Its value; at `chance` or slightly below if there is no association.
+    chance : float
+        The value without any association.
     n : int
-        Cases.
+        Number of cases.
     cramers_v : float or None
-        0 (no relation) to 1, corrected for bias; only between site and label, and only with enough patients.
+        Bias-corrected association in [0, 1], only of site and label, and only with enough patients.
     """
 
     measure: str
@@ -41,18 +44,18 @@ class Guess:
 
 
 def site_predicts_label(cases: pd.DataFrame, seed: int = 0) -> Guess | None:
-    """Predict the label of held-out patients from the site alone (`CategoricalNB`, classes taken as equally common).
+    """Predict the label of held-out patients from the site alone (`CategoricalNB` with equal class priors).
 
     Parameters
     ----------
     cases : pandas.DataFrame
-        Columns `patient`, `site`, `label`, `side`; labelled development cases of known site are used, of classes
-        with at least five patients.
+        Columns `patient`, `site`, `label`, `side`. Only labelled development cases of a known site, of classes with
+        at least five patients, are used.
 
     Returns
     -------
     Guess or None
-        AUC for two classes, otherwise balanced accuracy; None where one site or one class is left.
+        AUC for two classes, otherwise balanced accuracy; None if fewer than two sites or two classes remain.
     """
     rows = cases[(cases["side"] == "development") & (cases["label"] != "") & (cases["site"] != "")]
     rows = rows[_frequent(rows, "label")]
@@ -61,7 +64,9 @@ def site_predicts_label(cases: pd.DataFrame, seed: int = 0) -> Guess | None:
     if len(sites) < 2 or len(classes) < 2:
         return None
     model = CategoricalNB(fit_prior=False, min_categories=len(sites))
-    scores = _held_out(model, site[:, None], truth, rows["patient"], seed, "predict_proba")
+    folds = _folds(seed)
+    groups, method = rows["patient"], "predict_proba"
+    scores = cross_val_predict(model, site[:, None], truth, groups=groups, cv=folds, method=method)
     once = rows.drop_duplicates(["patient", "site", "label"])
     v = cramers_v(pd.crosstab(once["site"], once["label"]).to_numpy())
     if len(classes) == 2:
@@ -71,19 +76,19 @@ def site_predicts_label(cases: pd.DataFrame, seed: int = 0) -> Guess | None:
 
 
 def site_predicts_labels(cases: pd.DataFrame, targets: pd.DataFrame, seed: int = 0) -> dict[str, Guess | None]:
-    """Ask of every label of a multilabel cohort, by itself, whether the site gives it away.
+    """Predict each label of a multilabel cohort from the site alone.
 
     Parameters
     ----------
     cases : pandas.DataFrame
-        As `site_predicts_label` takes them.
+        As for `site_predicts_label`.
     targets : (n, n_labels) pandas.DataFrame
-        A column per label: 1 where it is there, 0 where it is not, NaN where it is not known (those are left out).
+        One column per label: 1 present, 0 absent, NaN not known (left out).
 
     Returns
     -------
     dict
-        From label to its AUC.
+        The result for each label.
     """
     said = {1.0: "present", 0.0: "absent"}
     return {
@@ -92,9 +97,9 @@ def site_predicts_labels(cases: pd.DataFrame, targets: pd.DataFrame, seed: int =
 
 
 def mean_over_labels(guesses: Mapping[str, Guess | None]) -> Guess | None:
-    """Take the mean AUC over the labels that have one; `n` is of the label with the most cases.
+    """Average the AUC over the labels that have one; `n` is that of the label with the most cases.
 
-    The mean and not the highest, whose value without any relation would lie above .5.
+    The mean is used because the maximum would exceed 0.5 even without any association.
     """
     known = [guess for guess in guesses.values() if guess]
     if not known:
@@ -111,11 +116,12 @@ def intensity_predicts_site(cases: pd.DataFrame, intensities: NDArray[np.floatin
     cases : pandas.DataFrame
         Columns `patient`, `site`; sites with at least five patients are used.
     intensities : (n, m) float array
+        Intensity statistics of each case.
 
     Returns
     -------
     Guess or None
-        None where one site is left.
+        Balanced accuracy; None if fewer than two sites remain.
     """
     used = (_frequent(cases, "site") & (cases["site"] != "")).to_numpy()
     rows = cases[used]
@@ -123,7 +129,7 @@ def intensity_predicts_site(cases: pd.DataFrame, intensities: NDArray[np.floatin
     if len(sites) < 2:
         return None
     model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
-    guessed = _held_out(model, intensities[used], site, rows["patient"], seed, "predict")
+    guessed = cross_val_predict(model, intensities[used], site, groups=rows["patient"], cv=_folds(seed))
     return Guess("balanced accuracy", float(balanced_accuracy_score(site, guessed)), 1 / len(sites), len(rows))
 
 
@@ -131,15 +137,15 @@ def _frequent(cases: pd.DataFrame, column: str) -> pd.Series:
     return cases.groupby(column)["patient"].transform("nunique") >= FOLDS
 
 
-def _held_out(
-    model: Any, features: NDArray[Any], truth: NDArray[Any], patients: pd.Series, seed: int, method: str
-) -> NDArray[Any]:
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    return np.asarray(cross_val_predict(model, features, truth, groups=patients, cv=folds, method=method))
+def _folds(seed: int) -> StratifiedGroupKFold:
+    return StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
 
 
 def cramers_v(counts: NDArray[np.int_]) -> float | None:
-    """Relate two columns by their (r, k) table of counts, without the upward bias of small samples (Bergsma 2013)."""
+    """Compute Cramer's V of an (r, k) contingency table with the bias correction of Bergsma 2013.
+
+    None where there are no more cases than rows or columns.
+    """
     n, (r, k) = int(counts.sum()), counts.shape
     if n <= max(r, k):
         return None

@@ -94,8 +94,8 @@ def test_blind_differs_from_without_in_the_unlabelled_cases_of_the_site_alone(si
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("without-mars", "split.folds names 'without-mars', but no site .* they are called inside, next-door"),
-        ("blind-outside", "no site of the development cases is called 'outside'"),
+        ("without-mars", "split.folds names 'without-mars', but no .* the sites are: inside, next-door"),
+        ("blind-outside", "no development case is of a site called 'outside'"),
     ],
 )
 def test_a_site_that_is_not_developed_on_is_refused_with_the_names_there_are(sites, project, capsys, name, said):

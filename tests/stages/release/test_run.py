@@ -121,7 +121,7 @@ def test_a_patient_in_calibration_and_development_is_refused_and_once_acknowledg
     cohort(root, lambda table: table.assign(split=table["split"].where(table["case_id"] != "Doe_04_0.png", "")))
     run("cohort", "preprocess")
     message = refusal(capsys, "split")
-    assert "1 patients stand in more than one of development, calibration and the test set" in message
+    assert "1 patient(s) appear in more than one of development, calibration and the test set" in message
     assert "nothing is calibrated on them" in message and "Doe" not in message
     patient = message.splitlines()[1].strip()
     calibrated(split__allow_leaks=[patient])

@@ -147,7 +147,7 @@ def test_neighbouring_slices_are_left_out_and_exact_copies_within_a_patient_are_
     assert pairs(near_duplicates(cases, signatures)) == {("c000", "c030"), ("c001", "c031")}
     found = findings(cases, signatures)
     assert found[["check", "case", "other", "across"]].values.tolist() == [
-        ["exact copy", "c001", "c031", "one patient"]
+        ["exact duplicate", "c001", "c031", "one patient"]
     ]
 
 
@@ -155,8 +155,8 @@ def test_a_copy_that_is_exact_is_not_reported_as_near_too():
     images = heads(30)
     found = findings(*cohort([*images, images[4], images[5] + np.uint8(9)]))
     assert found[["check", "case", "other"]].values.tolist() == [
-        ["exact copy", "c004", "c030"],
-        ["near copy", "c005", "c031"],
+        ["exact duplicate", "c004", "c030"],
+        ["near duplicate", "c005", "c031"],
     ]
     assert found["similarity"][0] == 1
     assert leakage.MIN_CORRELATION <= found["similarity"][1] <= 1
@@ -230,7 +230,7 @@ def test_a_near_copy_is_a_leak_only_where_it_crosses_the_door_and_contradicts(si
     images = heads(30)
     sides = ["development"] * 30 + [side]
     found = findings(*cohort([*images, images[0] + np.uint8(9)], label=["x"] * 30 + [label], side=sides))
-    assert len(found) == 1 and found["check"].tolist() == ["near copy"]
+    assert len(found) == 1 and found["check"].tolist() == ["near duplicate"]
     assert len(open_leaks(found, [])) == is_open
 
 
@@ -291,7 +291,7 @@ def test_disguised_copies_of_lungs_are_found(lungs, disguise):
     images = [letterboxed(image) for image in [*lungs, *(disguise(lungs[n]) for n in chosen)]]
     found = findings(*cohort(images))
     assert pairs(found) == {(f"c{n:03d}", f"c{len(lungs) + k:03d}") for k, n in enumerate(chosen)}
-    assert set(found["check"]) <= {"near copy", "exact copy"}
+    assert set(found["check"]) <= {"near duplicate", "exact duplicate"}
 
 
 def test_the_metrics_that_stand_in_both_classes_of_covid_ct_are_found():

@@ -67,7 +67,7 @@ def test_a_patient_on_both_sides_is_refused_by_pseudonym_unless_acknowledged():
 @pytest.mark.parametrize(("other", "stamped"), [("development", []), ("test", ["a"])])
 def test_a_calibration_patient_anywhere_else_is_refused_and_stamps_the_test_set_only_from_there(other, stamped):
     cases = pd.DataFrame({"patient": ["a", "a", "b"], "side": ["calibration", other, "calibration"]})
-    with pytest.raises(Leak, match="1 patients stand in more than one of development, calibration") as leak:
+    with pytest.raises(Leak, match="1 patient.s. appear in more than one of development, calibration") as leak:
         refuse_leaks(cases, allowed=["b"])
     assert leak.value.patients == ["a"]
     assert refuse_leaks(cases, allowed=["a"]) == stamped
@@ -173,10 +173,10 @@ def test_a_site_of_an_awkward_name_is_called_by_letters_digits_and_dashes():
 @pytest.mark.parametrize(
     ("change", "name", "said"),
     [
-        ({}, "mars", "is called 'mars'; they are called St-Mary, north$"),
-        ({"site": "north"}, "north", "no other site is left to train on.*are called north$"),
-        ({"site": ""}, "north", "the cohort names none"),
-        ({"side": "test"}, "north", "the cohort names none"),
+        ({}, "mars", "of a site called 'mars'; the sites are: St-Mary, north$"),
+        ({"site": "north"}, "north", "no other site is left to train on.*are: north$"),
+        ({"site": ""}, "north", "the cohort names no site"),
+        ({"side": "test"}, "north", "the cohort names no site"),
     ],
 )
 def test_a_site_that_cannot_be_left_out_is_refused_with_the_names_there_are(change, name, said):
@@ -187,14 +187,14 @@ def test_a_site_that_cannot_be_left_out_is_refused_with_the_names_there_are(chan
 def test_a_site_is_not_left_out_where_a_class_would_have_no_two_patients_to_train_on():
     cases = cohort_of_sites()
     cases.loc[(cases["site"] == "north") & (cases["patient"] != "p21"), "label"] = "well"
-    with pytest.raises(ValueError, match=r"1 patient\(s\) of class 'ill' are left .* called St-Mary, north"):
+    with pytest.raises(ValueError, match=r"1 patient\(s\) of class 'ill' remain .* are: St-Mary, north"):
         cases_of_site(cases, "St-Mary")
 
 
 def test_two_sites_of_the_same_safe_name_are_refused():
     cases = cohort_of_sites()
     cases.loc[:5, "site"] = "St  Mary"
-    with pytest.raises(ValueError, match="the sites St  Mary and St. Mary are both called 'St-Mary'"):
+    with pytest.raises(ValueError, match="the sites St  Mary and St. Mary are both written 'St-Mary'"):
         cases_of_site(cases, "St-Mary")
 
 
@@ -287,5 +287,5 @@ def test_a_site_is_not_left_out_where_a_label_would_have_no_two_patients_to_trai
     cases["site"] = np.where(cases["patient"] < "p060", "south", "north")
     assert cases_of_site(cases, "south").sum() == (cases["site"] == "south").sum()
     cases.loc[(cases["site"] == "north") & (cases["patient"] != "p100"), "target_rare"] = np.nan
-    with pytest.raises(ValueError, match=r"[01] patient\(s\) of label 'rare' \(known present\) are left to train"):
+    with pytest.raises(ValueError, match=r"[01] patient\(s\) of label 'rare' \(known present\) remain for training"):
         cases_of_site(cases, "south")
