@@ -20,7 +20,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from pipeline.metrics.bootstrap import cluster_weights
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.calibrators.fitting import fit_temperature
 from pipeline.metrics.evaluation import EvaluatedCases, TaskSpec, evaluated_across, evaluated_by, logits_of, other_folds
 from pipeline.metrics.summary import summarise
@@ -74,11 +74,11 @@ def seconds_of(
 ) -> Seconds:
     """Time every step by which one set of cases is evaluated."""
     found: Seconds = {}
-    draws = (settings.n_bootstrap, settings.confidence, 0)
-    weights = timed(found, "weights", partial(cluster_weights, evaluated.patients, settings.n_bootstrap, 0))
+    bootstrap = Bootstrap(settings.n_bootstrap, settings.confidence, seed=0)
+    weights = timed(found, "weights", partial(bootstrap.weights, evaluated.patients))
     for state in STATES:
         known = (getattr(evaluated, state), evaluated.labels, evaluated.patients)
-        timed(found, f"summarise, {state}", partial(summarise, *known, settings.bins, *draws))
+        timed(found, f"summarise, {state}", partial(summarise, *known, bins=settings.bins, bootstrap=bootstrap))
     baselines = {"site": np.roll(evaluated.calibrated, 1, axis=0)}  # some other prediction
     subject = Subject(replace(evaluated, baselines=baselines), elsewhere, labelling, weights, 0)
     for name, rows in TABLES.items():

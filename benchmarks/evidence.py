@@ -23,6 +23,7 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.stages.evidence.statistics import differences, label_efficiency, learning_curves, stratified, verdicts
 from pipeline.stages.evidence.statistics.overfitting import overfitting
 from pipeline.stages.evidence.statistics.runs import ADAPTED, IMAGENET, Runs
@@ -89,7 +90,7 @@ def wrong(internal: Runs, domains: Runs, seed: int, coupling: Callable[..., floa
 
 def verdicts_on(internal: Runs, domains: Runs, seed: int) -> pd.DataFrame:
     """Give the verdicts on one cohort."""
-    drawn = stratified.resample([internal, domains], REPLICATES, LEVEL, seed + APART)
+    drawn = stratified.resample([internal, domains], Bootstrap(REPLICATES, LEVEL, seed + APART))
     scopes = differences.scopes_of(internal, domains, differences.EXTERNAL, *drawn)
     tables = {
         "curve_differences": learning_curves.curve_differences(internal, drawn[0]),
@@ -105,7 +106,7 @@ def ratios(cohorts: int) -> Iterator[str]:
         rows = []
         for seed in range(cohorts):
             runs = planted(seed, n, ratio=ratio)
-            (drawn,) = stratified.resample([runs], REPLICATES, LEVEL, seed + APART)
+            (drawn,) = stratified.resample([runs], Bootstrap(REPLICATES, LEVEL, seed + APART))
             rows.append(label_efficiency.label_efficiency(runs, drawn).iloc[0])
         found = pd.DataFrame(rows).astype(dict.fromkeys(("ratio", "lower", "upper"), float))
         lower, upper = found["lower"].fillna(0), found["upper"].fillna(np.inf)
@@ -126,7 +127,7 @@ def gaps(cohorts: int) -> Iterator[str]:
 
 def gaps_of(internal: Runs, domains: Runs, seed: int) -> pd.DataFrame:
     """Estimate the gap of one arm on one site."""
-    drawn = stratified.resample([internal, domains], REPLICATES, LEVEL, seed + APART)
+    drawn = stratified.resample([internal, domains], Bootstrap(REPLICATES, LEVEL, seed + APART))
     scopes = differences.scopes_of(internal, domains, differences.EXTERNAL, *drawn)
     return differences.domain_table(scopes).iloc[:1]
 
@@ -137,7 +138,7 @@ def trainings(cohorts: int) -> Iterator[str]:
     for name, settings in TRAININGS.items():
         rows = []
         for seed in range(cohorts):
-            drawn = (trained(seed, **settings), ADAPTED, IMAGENET, REPLICATES, LEVEL, seed + APART)
+            drawn = (trained(seed, **settings), ADAPTED, IMAGENET, Bootstrap(REPLICATES, LEVEL, seed + APART))
             time, gap = time_to_quality(*drawn).set_index("unit").loc["passes"], overfitting(*drawn).iloc[0]
             limits = [time["lower"], time["upper"], gap["lower"], gap["upper"]]
             rows.append([time["ratio"], gap["difference"], *limits])

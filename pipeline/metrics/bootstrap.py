@@ -25,6 +25,29 @@ class Estimate:
         return {name: None if number is None else round(number, 6) for name, number in asdict(self).items()}
 
 
+@dataclass(frozen=True)
+class Bootstrap:
+    """Settings of a patient-cluster bootstrap with percentile intervals.
+
+    Attributes
+    ----------
+    replicates : int
+        Number of resamples, at least 1.
+    confidence : float
+        Level of the intervals, between 0 and 1, e.g. 0.95.
+    seed : int
+        Seed of the random draws.
+    """
+
+    replicates: int
+    confidence: float
+    seed: int
+
+    def weights(self, patients: NDArray[np.str_]) -> Floats:
+        """Draw the weight of each case (1 + replicates, n) as `cluster_weights` does."""
+        return cluster_weights(patients, self.replicates, self.seed)
+
+
 def cluster_weights(patients: NDArray[np.str_], replicates: int, seed: int) -> Floats:
     """Draw patients with replacement, and give each case the number of times its patient was drawn.
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.metrics import multilabel
-from pipeline.metrics.bootstrap import Estimate, cluster_weights, distance_estimate, estimate_all
+from pipeline.metrics.bootstrap import Bootstrap, Estimate, distance_estimate, estimate_all
 from pipeline.metrics.discrimination import Labels
 from pipeline.metrics.paired_tests import NO_SPREAD, Difference, Metric, paired_difference
 from pipeline.metrics.summary import metrics_of
@@ -20,12 +20,10 @@ METRICS = ("auc", "log_loss", "brier", "calibration_slope", "ece")
 
 @dataclass(frozen=True)
 class Settings:
-    """How metrics and intervals are computed: bins of the calibration error, replicates, level, seed."""
+    """Settings of the metrics and their intervals: the bins of the calibration error, and the bootstrap."""
 
     bins: int
-    replicates: int
-    confidence: float
-    seed: int
+    bootstrap: Bootstrap
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ def paired(reference: Predictions, run: Predictions, settings: Settings) -> list
     A difference says how much better the run is: AUC less the reference's; the reference's log-loss, Brier score and
     calibration error less the run's; and so the distance of the calibration slope from 1.
     """
-    weights = cluster_weights(reference.patients, settings.replicates, settings.seed)
+    weights = settings.bootstrap.weights(reference.patients)
     before, after = (_estimates(one, weights, settings) for one in (reference, run))
     worse, better = (_losses(one, settings.bins) for one in (reference, run))
     return [
@@ -111,7 +109,7 @@ def paired(reference: Predictions, run: Predictions, settings: Settings) -> list
             name,
             before[name],
             after[name],
-            paired_difference(worse[name], better[name], weights, settings.confidence),
+            paired_difference(worse[name], better[name], weights, settings.bootstrap.confidence),
         )
         for name in METRICS
     ]
@@ -119,15 +117,12 @@ def paired(reference: Predictions, run: Predictions, settings: Settings) -> list
 
 def unpaired(reference: Predictions, run: Predictions, settings: Settings) -> list[Compared]:
     """Set the metrics of two runs, each on its own cases, beside each other; no difference is computed."""
-    before, after = (
-        _estimates(one, cluster_weights(one.patients, settings.replicates, settings.seed), settings)
-        for one in (reference, run)
-    )
+    before, after = (_estimates(one, settings.bootstrap.weights(one.patients), settings) for one in (reference, run))
     return [Compared(name, before[name], after[name]) for name in METRICS]
 
 
 def _estimates(predictions: Predictions, weights: Floats, settings: Settings) -> dict[str, Estimate]:
-    found = estimate_all(_metrics(predictions, settings.bins), weights, settings.confidence)
+    found = estimate_all(_metrics(predictions, settings.bins), weights, settings.bootstrap.confidence)
     return found | {"ece": distance_estimate(found["ece"])}
 
 

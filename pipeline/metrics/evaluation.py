@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.metrics import calibration, discrimination, multilabel
-from pipeline.metrics.bootstrap import cluster_weights, estimate
+from pipeline.metrics.bootstrap import Bootstrap, estimate
 from pipeline.metrics.calibrators.calibrator import Calibrator, digest_of, identity_for
 from pipeline.metrics.calibrators.selection import cross_fitted
 from pipeline.metrics.guards import refuse_lost
@@ -158,9 +158,7 @@ def by_fold(pooled: EvaluatedCases) -> dict[str, EvaluatedCases]:
     return {fold: pooled.part(pooled.folds == fold) for fold in sorted(set(pooled.folds.tolist()))}
 
 
-def auc_of_folds(
-    pooled: EvaluatedCases, probabilities: Floats, replicates: int, confidence: float, seed: int
-) -> dict[str, Any]:
+def auc_of_folds(pooled: EvaluatedCases, probabilities: Floats, bootstrap: Bootstrap) -> dict[str, Any]:
     """Set beside the pooled AUC the mean over folds, how far both are apart, and what the site alone gives.
 
     Folds are models of their own; where their scores are offset, cases of different folds do not compare, and the
@@ -172,10 +170,9 @@ def auc_of_folds(
         With the baseline "site".
     probabilities : (n, K)
         The predictions whose folds are averaged.
-    replicates, confidence, seed
-        Of the patient-cluster bootstrap.
+    bootstrap : Bootstrap
     """
-    weights = cluster_weights(pooled.patients, replicates, seed)
+    weights = bootstrap.weights(pooled.patients)
     masks = [pooled.folds == fold for fold in sorted(set(pooled.folds.tolist()))]
 
     def of_folds(some: Floats) -> Floats:
@@ -185,7 +182,7 @@ def auc_of_folds(
     def apart(some: Floats) -> Floats:
         return of_folds(some) - aucs_of(probabilities, pooled.labels, some)
 
-    offset = estimate(apart, weights, confidence)
+    offset = estimate(apart, weights, bootstrap.confidence)
     site = aucs_of(pooled.baselines["site"], pooled.labels, weights[:1])[0]
     return {
         "auc_mean_of_folds": as_number(float(of_folds(weights[:1])[0])),
@@ -206,29 +203,24 @@ def summary_of(
     evaluated: EvaluatedCases,
     probabilities: Floats,
     labelling: TaskSpec,
+    *,
     bins: int,
-    replicates: int,
-    confidence: float,
-    seed: int,
+    bootstrap: Bootstrap,
 ) -> dict[str, Any]:
     """Compute the metrics of a set of cases that suit its task; the rest as `summary.summarise`."""
-    settings = (bins, replicates, confidence, seed)
+    labels, patients = evaluated.labels, evaluated.patients
     if labelling.task == "multilabel":
-        names = labelling.classes
-        return multilabel.summarise_labels(probabilities, evaluated.labels, evaluated.patients, names, *settings)
-    return summarise(
-        probabilities, evaluated.labels, evaluated.patients, *settings, ordinal=labelling.task == "ordinal"
-    )
+        return multilabel.summarise_labels(
+            probabilities, labels, patients, labelling.classes, bins=bins, bootstrap=bootstrap
+        )
+    ordinal = labelling.task == "ordinal"
+    return summarise(probabilities, labels, patients, bins=bins, bootstrap=bootstrap, ordinal=ordinal)
 
 
-def class_table(
-    evaluated: EvaluatedCases, labelling: TaskSpec, replicates: int, confidence: float, seed: int
-) -> pd.DataFrame:
+def class_table(evaluated: EvaluatedCases, labelling: TaskSpec, bootstrap: Bootstrap) -> pd.DataFrame:
     """Tabulate each class against the rest, or each label by itself."""
     table = multilabel.per_label if labelling.task == "multilabel" else per_class
-    return table(
-        evaluated.calibrated, evaluated.labels, evaluated.patients, labelling.classes, replicates, confidence, seed
-    )
+    return table(evaluated.calibrated, evaluated.labels, evaluated.patients, labelling.classes, bootstrap=bootstrap)
 
 
 def roc_table(evaluated: EvaluatedCases) -> pd.DataFrame:

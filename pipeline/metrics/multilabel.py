@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.metrics import calibration, discrimination
-from pipeline.metrics.bootstrap import Estimate, cluster_weights, distance_estimate, estimate, estimate_all
+from pipeline.metrics.bootstrap import Bootstrap, Estimate, distance_estimate, estimate, estimate_all
 from pipeline.metrics.questions import both_ways
 from pipeline.metrics.summary import BadProbabilities, in_columns, limits_of, wilson
 
@@ -91,10 +91,9 @@ def summarise_labels(
     labels: Floats,
     patients: NDArray[np.str_],
     names: Sequence[str],
+    *,
     bins: int,
-    replicates: int,
-    confidence: float,
-    seed: int,
+    bootstrap: Bootstrap,
 ) -> dict[str, Any]:
     """Compute every metric of a set of cases, each the mean over labels of the metric of one label by itself.
 
@@ -126,12 +125,12 @@ def summarise_labels(
     probabilities, labels, patients = probabilities[used], labels[used], patients[used]
     metrics, once = metrics_of_label(bins), np.ones((1, len(labels)))
     means = {name: partial(macro, metric, probabilities, labels) for name, metric in metrics.items()}
-    found = estimate_all(means, cluster_weights(patients, replicates, seed), confidence)
+    found = estimate_all(means, bootstrap.weights(patients), bootstrap.confidence)
     found["ece"] = distance_estimate(found["ece"])
     existing = {name: of_each_label(metric, probabilities, labels, once) for name, metric in metrics.items()}
     return {
         **{name: one.as_json() for name, one in found.items()},
-        "ece_if_perfect": ece_if_perfect(probabilities, labels, patients, bins, seed).as_json(),
+        "ece_if_perfect": ece_if_perfect(probabilities, labels, patients, bins, bootstrap.seed).as_json(),
         "n": len(labels),
         "patients": len(set(patients)),
         "events": int((labels == 1).sum()),
@@ -175,22 +174,23 @@ def per_label(
     labels: Floats,
     patients: NDArray[np.str_],
     names: Sequence[str],
-    replicates: int,
-    confidence: float,
-    seed: int,
+    *,
+    bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Table per label: cases known and with it, AUC (bootstrap interval), sensitivity at one half (Wilson's 95 %).
 
     Columns `PER_LABEL`; a metric that does not exist for a label is empty.
     """
-    weights = cluster_weights(patients, replicates, seed)
+    weights = bootstrap.weights(patients)
     rows = []
     for name, prediction, column in zip(names, probabilities.T, labels.T, strict=True):
         known, there = np.isfinite(column), column == 1
         row: dict[str, Any] = {"class": name, "n_known": int(known.sum()), "events": int(there.sum())}
         if there.any():
             area = estimate(
-                partial(discrimination.roc_auc, prediction[known], there[known]), weights[:, known], confidence
+                partial(discrimination.roc_auc, prediction[known], there[known]),
+                weights[:, known],
+                bootstrap.confidence,
             )
             row |= in_columns({"auc": asdict(area), "sensitivity": share_of(prediction[there] >= 0.5)})
         rows.append(row)

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.metrics import calibration, discrimination
-from pipeline.metrics.bootstrap import Estimate, cluster_weights, distance_estimate, estimate, estimate_all
+from pipeline.metrics.bootstrap import Bootstrap, Estimate, distance_estimate, estimate, estimate_all
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -45,10 +45,9 @@ def summarise(
     probabilities: Floats,
     labels: Ints,
     patients: NDArray[np.str_],
+    *,
     bins: int,
-    replicates: int,
-    confidence: float,
-    seed: int,
+    bootstrap: Bootstrap,
     ordinal: bool = False,
 ) -> dict[str, Any]:
     """Compute every metric of a set of cases.
@@ -62,6 +61,7 @@ def summarise(
         The unit that is drawn in the bootstrap.
     bins : int
         Of the calibration error.
+    bootstrap : Bootstrap
     ordinal : bool
         Whether the classes are grades in order; then with `quadratic_kappa` and `grade_error`.
 
@@ -78,11 +78,11 @@ def summarise(
         If a probability is not finite or a row does not sum to one.
     """
     check_probabilities(probabilities)
-    weights = cluster_weights(patients, replicates, seed)
-    found = estimate_all(metrics_of(probabilities, labels, bins, ordinal), weights, confidence)
+    weights = bootstrap.weights(patients)
+    found = estimate_all(metrics_of(probabilities, labels, bins, ordinal), weights, bootstrap.confidence)
     found["ece"] = distance_estimate(found["ece"])
     confidence_of, _ = calibration.evaluated_confidence(probabilities, labels)
-    perfect = calibration.calibration_error_if_perfect(confidence_of, bins, 1000, seed, patients)
+    perfect = calibration.calibration_error_if_perfect(confidence_of, bins, 1000, bootstrap.seed, patients)
     null = Estimate(float(perfect.mean()), float(np.quantile(perfect, 0.05)), float(np.quantile(perfect, 0.95)))
     return {
         **{name: found[name].as_json() for name in (*METRICS, *OF_GRADES) if name in found},
@@ -205,17 +205,16 @@ def per_class(
     labels: Ints,
     patients: NDArray[np.str_],
     classes: list[str],
-    replicates: int,
-    confidence: float,
-    seed: int,
+    *,
+    bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Table per class: n, one-versus-rest AUC (bootstrap interval) and sensitivity (Wilson's 95 % interval)."""
-    weights = cluster_weights(patients, replicates, seed)
+    weights = bootstrap.weights(patients)
     found = probabilities.argmax(axis=1)
     rows = []
     for number, (name, recall) in enumerate(zip(classes, recalls(probabilities, labels), strict=True)):
         truth = labels == number
-        auc = estimate(partial(discrimination.roc_auc, probabilities[:, number], truth), weights, confidence)
+        auc = estimate(partial(discrimination.roc_auc, probabilities[:, number], truth), weights, bootstrap.confidence)
         lower, upper = wilson(int((truth & (found == number)).sum()), int(truth.sum())) if truth.any() else (None, None)
         rows.append((name, int(truth.sum()), auc.value, auc.lower, auc.upper, recall, lower, upper))
     columns = ["class", "n", "auc", "auc_lower", "auc_upper", "sensitivity", "sensitivity_lower", "sensitivity_upper"]

@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 
 from pipeline.metrics import discrimination
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.calibrators.calibrator import identity_for
 from pipeline.metrics.comparison import METRICS, Predictions, Settings, in_common, paired, unpaired
 from pipeline.metrics.evaluation import TaskSpec, evaluated_by, summary_of
 
-SETTINGS = Settings(bins=10, replicates=400, confidence=0.95, seed=3)
+SETTINGS = Settings(bins=10, bootstrap=Bootstrap(400, 0.95, 3))
 
 
 def drawn(n=120, signal=1.0, scale=1.0, seed=0):
@@ -135,7 +136,7 @@ def test_the_metrics_of_each_run_are_those_of_its_own_report(task):
     table = pd.DataFrame({"case": one.units, "patient": one.patients, "site": ""})
     table[[f"logit_{number}" for number in range(len(classes))]] = logits
     evaluated = evaluated_by(identity_for(one.labels), table, one.labels)
-    report = summary_of(evaluated, evaluated.calibrated, TaskSpec(classes, task), 10, 400, 0.95, 3)
+    report = summary_of(evaluated, evaluated.calibrated, TaskSpec(classes, task), bins=10, bootstrap=SETTINGS.bootstrap)
     for name, found in by_metric(paired(one, other, SETTINGS)).items():
         for limit in ("value", "lower", "upper"):
             assert getattr(found.reference, limit) == pytest.approx(report[name][limit], abs=2e-6), (name, limit)
@@ -170,6 +171,6 @@ def test_the_interval_covers_no_difference_as_often_as_it_says():
         for _ in range(2):
             event = 1 / (1 + np.exp(-(2 * labels - 1) - rng.normal(size=100)))
             pair.append(Predictions(names, names, labels, np.stack([1 - event, event], axis=1)))
-        found = by_metric(paired(*pair, Settings(10, 200, 0.95, seed)))["brier"].better_by
+        found = by_metric(paired(*pair, Settings(10, Bootstrap(200, 0.95, seed))))["brier"].better_by
         covered += found.lower <= 0 <= found.upper
     assert 0.89 <= covered / rounds <= 0.985

@@ -6,6 +6,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.calibrators.fitting import Temperature, digest_of
 from pipeline.metrics.evaluation import (
     ENSEMBLE,
@@ -59,7 +60,7 @@ def test_the_folds_hold_every_case_once_with_its_own_prediction():
 
 def test_the_mean_of_the_folds_and_the_site_alone_stand_beside_the_pooled_auc():
     one = evaluated()
-    found = auc_of_folds(one, one.calibrated, 200, 0.95, 0)
+    found = auc_of_folds(one, one.calibrated, Bootstrap(200, 0.95, 0))
     mean = np.mean([roc_auc_score(part.labels, part.calibrated[:, 1]) for part in by_fold(one).values()])
     assert found["auc_mean_of_folds"] == pytest.approx(mean, abs=1e-6)
     of_site = one.baselines["site"][:, 1]
@@ -86,9 +87,9 @@ def test_folds_whose_scores_are_offset_are_called_so_and_equal_ones_are_not():
     one = evaluated(600)
     evidence = one.cases["logit_1"] + one.cases["fold"].astype(int) * 3
     offset = replace(one, uncalibrated=softmax(np.stack([0 * evidence, evidence], axis=1), axis=1))
-    found = auc_of_folds(offset, offset.uncalibrated, 200, 0.95, 0)
+    found = auc_of_folds(offset, offset.uncalibrated, Bootstrap(200, 0.95, 0))
     assert found["pooled_is_off"] and found["auc_of_folds_less_pooled"]["lower"] > 0.02
-    fair = auc_of_folds(one, one.uncalibrated, 200, 0.95, int(rng.integers(100)))
+    fair = auc_of_folds(one, one.uncalibrated, Bootstrap(200, 0.95, int(rng.integers(100))))
     assert not fair["pooled_is_off"] and abs(fair["auc_of_folds_less_pooled"]["value"]) < 0.02
 
 

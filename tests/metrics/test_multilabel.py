@@ -5,12 +5,13 @@ import pytest
 from scipy.special import expit
 from sklearn import metrics as oracle
 
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.calibration import evaluated_confidence
 from pipeline.metrics.multilabel import PER_LABEL, macro_auc, per_label, summarise_labels
 from pipeline.metrics.summary import BadProbabilities, reliability, summarise
 
 NAMES = ["edema", "mass", "nodule"]
-SETTINGS = (10, 200, 0.95, 0)
+SETTINGS = {"bins": 10, "bootstrap": Bootstrap(200, 0.95, 0)}
 
 
 def sample(n=150, n_labels=3, unknown=0.2, seed=0):
@@ -23,7 +24,7 @@ def sample(n=150, n_labels=3, unknown=0.2, seed=0):
 
 def test_each_mean_is_that_of_scikit_learns_metric_of_each_label_on_the_cases_where_it_is_known():
     p, labels, patients = sample()
-    found = summarise_labels(p, labels, patients, NAMES, *SETTINGS)
+    found = summarise_labels(p, labels, patients, NAMES, **SETTINGS)
     oracles = {"auc": oracle.roc_auc_score, "log_loss": oracle.log_loss, "brier": oracle.brier_score_loss}
     for name, metric in oracles.items():
         known = [np.isfinite(column) for column in labels.T]
@@ -34,8 +35,8 @@ def test_each_mean_is_that_of_scikit_learns_metric_of_each_label_on_the_cases_wh
 
 def test_one_label_that_is_always_known_has_the_metrics_of_two_classes():
     p, labels, patients = sample(n_labels=1, unknown=0)
-    both = summarise(np.hstack([1 - p, p]), labels[:, 0].astype(int), patients, *SETTINGS)
-    alone = summarise_labels(p, labels, patients, ["edema"], *SETTINGS)
+    both = summarise(np.hstack([1 - p, p]), labels[:, 0].astype(int), patients, **SETTINGS)
+    alone = summarise_labels(p, labels, patients, ["edema"], **SETTINGS)
     for name in ("auc", "log_loss", "brier", "ece", "calibration_slope", "ece_if_perfect"):
         assert alone[name] == pytest.approx(both[name]), name
     assert [alone[name] for name in ("n", "patients", "events")] == [both[name] for name in ("n", "patients", "events")]
@@ -45,45 +46,45 @@ def test_what_was_prediction_for_a_pair_that_is_not_known_changes_no_metric():
     p, labels, patients = sample()
     other = np.where(np.isnan(labels), 0.123, p)
     assert not np.array_equal(p, other)
-    assert summarise_labels(p, labels, patients, NAMES, *SETTINGS) == summarise_labels(
-        other, labels, patients, NAMES, *SETTINGS
+    assert summarise_labels(p, labels, patients, NAMES, **SETTINGS) == summarise_labels(
+        other, labels, patients, NAMES, **SETTINGS
     )
 
 
 def test_a_label_of_one_kind_is_left_out_of_the_mean_and_the_number_that_is_left_is_said():
     p, labels, patients = sample()
     labels[:, 1] = np.where(np.isnan(labels[:, 1]), np.nan, 0)
-    found = summarise_labels(p, labels, patients, NAMES, *SETTINGS)
-    others = summarise_labels(p[:, [0, 2]], labels[:, [0, 2]], patients, ["edema", "nodule"], *SETTINGS)
+    found = summarise_labels(p, labels, patients, NAMES, **SETTINGS)
+    others = summarise_labels(p[:, [0, 2]], labels[:, [0, 2]], patients, ["edema", "nodule"], **SETTINGS)
     assert found["auc"]["value"] == others["auc"]["value"]
     assert found["labels_in_mean"] == {"auc": 2, "log_loss": 3, "brier": 3, "ece": 3, "calibration_slope": 2}
     assert found["labels"]["mass"] == {"n": int(np.isfinite(labels[:, 1]).sum()), "events": 0}
-    table = per_label(p, labels, patients, NAMES, 100, 0.95, 0)
+    table = per_label(p, labels, patients, NAMES, bootstrap=Bootstrap(100, 0.95, 0))
     assert table["auc"].isna().tolist() == [False, True, False]
 
 
 def test_a_label_that_nobody_looked_for_is_in_no_mean_and_no_error():
     p, labels, patients = sample()
     labels[:, 2] = np.nan
-    found = summarise_labels(p, labels, patients, NAMES, *SETTINGS)
+    found = summarise_labels(p, labels, patients, NAMES, **SETTINGS)
     assert found["labels_in_mean"]["log_loss"] == 2 and found["labels"]["nodule"] == {"n": 0, "events": 0}
-    assert found["log_loss"] == summarise_labels(p[:, :2], labels[:, :2], patients, NAMES[:2], *SETTINGS)["log_loss"]
-    assert per_label(p, labels, patients, NAMES, 100, 0.95, 0).loc[2, "n_known"] == 0
+    assert found["log_loss"] == summarise_labels(p[:, :2], labels[:, :2], patients, NAMES[:2], **SETTINGS)["log_loss"]
+    assert per_label(p, labels, patients, NAMES, bootstrap=Bootstrap(100, 0.95, 0)).loc[2, "n_known"] == 0
 
 
 def test_a_case_of_which_nothing_is_known_is_not_counted():
     p, labels, patients = sample()
     labels[:2] = np.nan
     labels[2:, 0] = np.nan_to_num(labels[2:, 0])
-    found = summarise_labels(p, labels, patients, NAMES, *SETTINGS)
+    found = summarise_labels(p, labels, patients, NAMES, **SETTINGS)
     assert (found["n"], found["patients"]) == (148, 74)
     assert found["pairs"] == np.isfinite(labels).sum() and found["events"] == (labels == 1).sum()
 
 
 def test_patients_are_drawn_so_that_a_second_copy_of_every_image_narrows_no_interval():
     p, labels, patients = sample()
-    once = summarise_labels(p, labels, patients, NAMES, *SETTINGS)
-    twice = summarise_labels(np.tile(p, (2, 1)), np.tile(labels, (2, 1)), np.tile(patients, 2), NAMES, *SETTINGS)
+    once = summarise_labels(p, labels, patients, NAMES, **SETTINGS)
+    twice = summarise_labels(np.tile(p, (2, 1)), np.tile(labels, (2, 1)), np.tile(patients, 2), NAMES, **SETTINGS)
     for name in ("auc", "log_loss", "calibration_slope"):
         assert twice[name] == pytest.approx(once[name], abs=2e-6), name
 
@@ -92,10 +93,10 @@ def test_the_calibration_error_of_true_probabilities_is_what_chance_explains_and
     true, perfect, false = [], [], []
     for seed in range(5):
         p, labels, patients = sample(200, seed=seed)
-        found = summarise_labels(p, labels, patients, NAMES, *SETTINGS)
+        found = summarise_labels(p, labels, patients, NAMES, **SETTINGS)
         true.append(found["ece"]["value"])
         perfect.append(found["ece_if_perfect"]["value"])
-        false.append(summarise_labels(np.sqrt(p), labels, patients, NAMES, *SETTINGS)["ece"]["value"])
+        false.append(summarise_labels(np.sqrt(p), labels, patients, NAMES, **SETTINGS)["ece"]["value"])
     assert np.mean(true) == pytest.approx(np.mean(perfect), rel=0.12)
     assert np.mean(false) > 1.5 * np.mean(perfect)
 
@@ -107,7 +108,7 @@ def test_a_mean_over_no_label_is_no_number():
 
 def test_each_label_has_its_row_with_what_is_known_of_it():
     p, labels, patients = sample()
-    table = per_label(p, labels, patients, NAMES, 100, 0.95, 0)
+    table = per_label(p, labels, patients, NAMES, bootstrap=Bootstrap(100, 0.95, 0))
     assert list(table.columns) == PER_LABEL and table["class"].tolist() == NAMES
     for c, row in enumerate(table.itertuples()):
         known = np.isfinite(labels[:, c])
@@ -132,4 +133,4 @@ def test_probabilities_that_are_none_are_an_error(corrupt, said):
     p, labels, patients = sample()
     p[3, 0] = corrupt
     with pytest.raises(BadProbabilities, match=said):
-        summarise_labels(p, labels, patients, NAMES, *SETTINGS)
+        summarise_labels(p, labels, patients, NAMES, **SETTINGS)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.summary import (
     METRICS,
     OF_GRADES,
@@ -17,6 +18,8 @@ from pipeline.metrics.summary import (
     wilson,
 )
 
+BOOTSTRAP = Bootstrap(100, 0.95, 0)
+
 
 def sample(n=120, n_classes=2, seed=0):
     rng = np.random.default_rng(seed)
@@ -26,7 +29,7 @@ def sample(n=120, n_classes=2, seed=0):
 
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_every_metric_has_a_value_inside_its_interval_and_the_counts_are_told(n_classes):
-    found = summarise(*sample(n_classes=n_classes), bins=10, replicates=200, confidence=0.95, seed=0)
+    found = summarise(*sample(n_classes=n_classes), bins=10, bootstrap=Bootstrap(200, 0.95, 0))
     for name in METRICS:
         if name == "calibration_intercept" and n_classes > 2:
             continue
@@ -35,7 +38,7 @@ def test_every_metric_has_a_value_inside_its_interval_and_the_counts_are_told(n_
 
 
 def test_the_calibration_error_of_true_probabilities_is_no_larger_than_chance_explains():
-    found = summarise(*sample(500), bins=10, replicates=100, confidence=0.95, seed=0)
+    found = summarise(*sample(500), bins=10, bootstrap=BOOTSTRAP)
     assert found["ece"]["value"] <= found["ece_if_perfect"]["upper"]
 
 
@@ -44,7 +47,7 @@ def test_probabilities_that_are_none_are_an_error_and_never_dropped(corrupt):
     p, labels, patients = sample()
     p[3, 0] = corrupt
     with pytest.raises(BadProbabilities):
-        summarise(p, labels, patients, 10, 100, 0.95, 0)
+        summarise(p, labels, patients, bins=10, bootstrap=BOOTSTRAP)
     with pytest.raises(BadProbabilities):
         check_probabilities(p)
 
@@ -63,7 +66,7 @@ def test_wilsons_interval_of_nothing_in_fifty():
 
 def test_each_class_has_its_own_row():
     p, labels, patients = sample(150, 3)
-    table = per_class(p, labels, patients, ["a", "b", "c"], 100, 0.95, 0)
+    table = per_class(p, labels, patients, ["a", "b", "c"], bootstrap=BOOTSTRAP)
     assert table["class"].tolist() == ["a", "b", "c"] and table["n"].sum() == 150
     for number in range(3):
         truth = labels == number
@@ -82,7 +85,7 @@ def test_a_class_of_which_no_case_is_found_is_a_collapse_and_an_absent_class_is_
 
 def test_the_row_of_a_site_holds_its_metrics_and_its_lowest_recall():
     p, labels, patients = sample(90, 3)
-    found = summarise(p, labels, patients, 10, 100, 0.95, 0)
+    found = summarise(p, labels, patients, bins=10, bootstrap=BOOTSTRAP)
     row = of_a_site(found, p, labels)
     shares = [(p.argmax(axis=1)[labels == number] == number).mean() for number in range(3)]
     assert row["worst_recall"] == pytest.approx(min(shares), abs=1e-6)
@@ -91,8 +94,8 @@ def test_the_row_of_a_site_holds_its_metrics_and_its_lowest_recall():
 
 def test_grades_have_two_metrics_more_than_classes_and_the_others_are_the_same():
     p, labels, patients = sample(90, 4)
-    classes = summarise(p, labels, patients, 10, 100, 0.95, 0)
-    grades = summarise(p, labels, patients, 10, 100, 0.95, 0, ordinal=True)
+    classes = summarise(p, labels, patients, bins=10, bootstrap=BOOTSTRAP)
+    grades = summarise(p, labels, patients, bins=10, bootstrap=BOOTSTRAP, ordinal=True)
     assert {name: grades[name] for name in classes} == classes
     assert set(grades) - set(classes) == set(OF_GRADES)
     for name in OF_GRADES:
@@ -100,7 +103,7 @@ def test_grades_have_two_metrics_more_than_classes_and_the_others_are_the_same()
 
 
 def test_a_repetition_is_told_by_its_auc_and_its_log_loss():
-    found = summarise(*sample(90), 10, 100, 0.95, 0)
+    found = summarise(*sample(90), bins=10, bootstrap=BOOTSTRAP)
     row = of_a_repetition(found)
     assert (row["n"], row["auc"], row["log_loss_upper"]) == (90, found["auc"]["value"], found["log_loss"]["upper"])
     assert set(row) == {"n", "events"} | {

@@ -15,7 +15,7 @@ from pipeline import paths
 from pipeline.commands.compare.finished_runs import Run, read_run
 from pipeline.commands.compare.page import METRICS, write_comparison
 from pipeline.errors import UserError
-from pipeline.metrics.bootstrap import Estimate
+from pipeline.metrics.bootstrap import Bootstrap, Estimate
 from pipeline.metrics.comparison import Compared, Predictions, Settings, in_common, paired, unpaired
 from pipeline.params import PARAMS_FILE
 from pipeline.seeds import seed_for
@@ -84,7 +84,7 @@ def settings_of(reference: Run) -> Callable[[str], Settings]:
         seed = known["seed"]
     except KeyError as error:
         raise UserError(f"{reference.name}: {PARAMS_FILE} has no {error}; name a run of this version first") from error
-    return lambda scope: Settings(bins, replicates, confidence, seed_for(seed, "bootstrap", scope))
+    return lambda scope: Settings(bins, Bootstrap(replicates, confidence, seed_for(seed, "bootstrap", scope)))
 
 
 def sections_of(reference: Run, other: Run, settings: Callable[[str], Settings]) -> list[Section]:

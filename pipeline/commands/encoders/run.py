@@ -173,8 +173,8 @@ def probe_metrics(features: Floats, cases: Development, params: Params) -> dict[
         logits = out_of_fold_logits(features, cases.labels, cases.patients, cases.n_classes, balanced, seed)
     except ValueError as error:
         raise UserError(f"{paths.split(cases.fold)}: {error}; list the other classes in cohort.classes") from error
-    draws = params.calibrate.n_bootstrap, seed_for(params.seed, "encoders", "bootstrap")
-    weights = cluster_weights(cases.patients, *draws)
+    drawn_by = seed_for(params.seed, "encoders", "bootstrap")
+    weights = cluster_weights(cases.patients, params.calibrate.n_bootstrap, drawn_by)
     metrics: dict[str, float] = {}
     for name, metric in (("log_loss", log_loss), ("auc", macro_auc)):
         values = metric(softmax(logits, axis=1), cases.labels, weights)

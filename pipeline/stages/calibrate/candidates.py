@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.metrics.bootstrap import cluster_weights, estimate_all
+from pipeline.metrics.bootstrap import Bootstrap, estimate_all
 from pipeline.metrics.calibrators.fitting import Temperature
 from pipeline.metrics.discrimination import log_loss, macro_auc
 from pipeline.metrics.summary import counts_of, in_columns, limits_of
@@ -36,9 +36,7 @@ CANDIDATES = [
 VALIDATORS = ["validator", "kendall_tau", "candidates"]
 
 
-def evaluate_candidates(
-    predictions: pd.DataFrame, chosen: Mapping[str, str], replicates: int, confidence: float, seed: int
-) -> pd.DataFrame:
+def evaluate_candidates(predictions: pd.DataFrame, chosen: Mapping[str, str], bootstrap: Bootstrap) -> pd.DataFrame:
     """Evaluate each candidate, what was chosen fold by fold (`auto`), and what the choice cost.
 
     Of probabilities before calibration; AUC as `metrics.macro_auc`, log-loss in nats. The oracle is the one candidate
@@ -52,8 +50,8 @@ def evaluate_candidates(
         others'.
     chosen : mapping
         Fold to the candidate that was chosen there.
-    replicates, confidence, seed
-        Of the patient-cluster bootstrap; all rows share its draws.
+    bootstrap : Bootstrap
+        All rows share its draws.
 
     Returns
     -------
@@ -69,7 +67,7 @@ def evaluate_candidates(
     """
     cases, of_candidate = in_one_order(predictions, chosen)
     labels, patients = cases["label"].to_numpy(dtype=np.int64), cases["patient"].to_numpy(dtype=str)
-    weights = cluster_weights(patients, replicates, seed)
+    weights = bootstrap.weights(patients)
     loss_of = {candidate: partial(log_loss, found, labels) for candidate, found in of_candidate.items()}
     oracle = min(
         (candidate for candidate in of_candidate if candidate != AUTO),
@@ -81,7 +79,9 @@ def evaluate_candidates(
         metrics = {"auc": partial(macro_auc, probabilities, labels), "log_loss": loss_of[candidate]}
         if candidate == AUTO:
             metrics["regret"] = partial(difference, loss_of[oracle], loss_of[AUTO])
-        found = {name: metric.as_json() for name, metric in estimate_all(metrics, weights, confidence).items()}
+        found = {
+            name: metric.as_json() for name, metric in estimate_all(metrics, weights, bootstrap.confidence).items()
+        }
         counts = counts_of(labels, patients, probabilities.shape[1])
         known = {"candidate": candidate, "chosen_in": times.get(candidate, 0), "oracle": candidate == oracle}
         rows.append({**known, **counts, **in_columns(found)})

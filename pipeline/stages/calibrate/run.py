@@ -48,6 +48,7 @@ from pipeline.stages.calibrate.predictions import (
     unlabelled_images,
 )
 from pipeline.stages.calibrate.released import Released
+from pipeline.stages.calibrate.subject import bootstrap_for
 
 Floats = NDArray[np.float64]
 Scopes = dict[str, EvaluatedCases]
@@ -141,7 +142,7 @@ def write_metrics(scopes: Scopes, repetitions: Scopes, labelling: TaskSpec, para
         for state, probabilities in (("uncalibrated", evaluated.uncalibrated), ("calibrated", evaluated.calibrated)):
             metrics = metrics_of(evaluated, probabilities, labelling, params, scope)
             if scope.startswith("internal"):
-                metrics |= auc_of_folds(evaluated, probabilities, *draws_for(params, scope))
+                metrics |= auc_of_folds(evaluated, probabilities, bootstrap_for(params, scope))
             paths.write_json(metrics, paths.pooled_metrics(f"{scope}_{state}"))
             flat += rows_of(metrics, f"{scope}_{state}")
         short.setdefault("internal" if scope.startswith("internal") else "test", in_short(metrics))
@@ -155,7 +156,7 @@ def write_metrics(scopes: Scopes, repetitions: Scopes, labelling: TaskSpec, para
     paths.write_table(roc_tables(scopes), paths.ROC)
     paths.write_table(reliability_tables(scopes, params.calibrate.bins), paths.RELIABILITY)
     classes = [
-        class_table(evaluated, labelling, *draws_for(params, "classes", scope)).assign(scope=scope)
+        class_table(evaluated, labelling, bootstrap_for(params, "classes", scope)).assign(scope=scope)
         for scope, evaluated in scopes.items()
     ]
     paths.write_table(pd.concat(classes), paths.PER_CLASS)
@@ -166,7 +167,8 @@ def metrics_of(
 ) -> dict[str, Any]:
     """Compute the metrics of a set of cases, or say which of them corrupts it."""
     try:
-        return summary_of(evaluated, probabilities, labelling, params.calibrate.bins, *draws_for(params, name))
+        bins, bootstrap = params.calibrate.bins, bootstrap_for(params, name)
+        return summary_of(evaluated, probabilities, labelling, bins=bins, bootstrap=bootstrap)
     except BadProbabilities as error:
         raise UserError(f"{name}: {error}; look at the training curves in {paths.FOLDS}") from error
 
@@ -181,11 +183,6 @@ def write_assessment(scopes: Scopes, elsewhere: Elsewhere, labelling: TaskSpec, 
     for name in TABLES:
         tables = [tables[name].assign(scope=scope) for scope, tables in found.items()]
         paths.write_table(pd.concat(tables), paths.assessed(name))
-
-
-def draws_for(params: Params, *names: str) -> tuple[int, float, int]:
-    """Give the number of bootstrap replicates, the level of the intervals, and the seed of what is named."""
-    return params.calibrate.n_bootstrap, params.calibrate.confidence, seed_for(params.seed, "bootstrap", *names)
 
 
 def write_repetitions(repetitions: Scopes, labelling: TaskSpec, params: Params) -> None:
@@ -236,7 +233,7 @@ def write_searches(searches: dict[str, tuple[list[str], Role]], classes: list[st
         predictions = pd.concat([predictions_of_candidates(fold, role, classes) for fold in folds])
         chosen = {fold: record["method"] for fold, record in records.items()}
         try:
-            found = evaluate_candidates(predictions, chosen, *draws_for(params, "ladder", scope))
+            found = evaluate_candidates(predictions, chosen, bootstrap_for(params, "ladder", scope))
         except ValueError as error:
             raise UserError(f"{paths.ADAPTED}: {error}; run adapt again") from error
         candidates.append(found.assign(scope=scope))

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.evaluation import EvaluatedCases, TaskSpec
 from pipeline.metrics.operating import Kind
 from pipeline.metrics.questions import TOP_LABEL, View, views_of
+from pipeline.schema import Params
+from pipeline.seeds import seed_for
 
 Floats = NDArray[np.float64]
 
@@ -32,6 +35,12 @@ class Settings:
     def levels(self) -> list[tuple[Kind, float]]:
         """Operating points: a specificity that is fixed, then a sensitivity."""
         return [("specificity", self.specificity), ("sensitivity", self.sensitivity)]
+
+
+def bootstrap_for(params: Params, *names: str) -> Bootstrap:
+    """Give the bootstrap settings of params.yaml with the seed that belongs to these names."""
+    seed = seed_for(params.seed, "bootstrap", *names)
+    return Bootstrap(params.calibrate.n_bootstrap, params.calibrate.confidence, seed)
 
 
 @dataclass(frozen=True)

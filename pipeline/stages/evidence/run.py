@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline import paths
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.evaluation import TaskSpec, summary_of
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
@@ -82,8 +83,9 @@ def evaluate(folds: Gathered, others: Gathered, params: Params) -> Tables:
     """Compute every metric of what was predicted."""
     settings, runs = params.calibrate, folds.runs()
     seed = seed_for(params.seed, "bootstrap", "evidence")
+    bootstrap = Bootstrap(settings.n_bootstrap, settings.confidence, seed)
     domains = others.runs()
-    resampled, of_domains = resample([runs, domains], settings.n_bootstrap, settings.confidence, seed)
+    resampled, of_domains = resample([runs, domains], bootstrap)
     scopes = scopes_of(runs, domains, name_of_test_set(), resampled, of_domains)
     return {
         "learning_curve": learning_curve(runs, folds.labelling.classes, resampled),
@@ -93,15 +95,14 @@ def evaluate(folds: Gathered, others: Gathered, params: Params) -> Tables:
         "domains": domain_table(scopes),
         "final": final_table(scopes, settings.bins),
         "differences": difference_table(scopes, settings.bins),
-        **of_trainings(folds.trajectories, settings.n_bootstrap, settings.confidence, seed),
+        **of_trainings(folds.trajectories, bootstrap),
     }
 
 
-def of_trainings(trajectories: Sequence[Trajectory], replicates: int, confidence: float, seed: int) -> Tables:
+def of_trainings(trajectories: Sequence[Trajectory], bootstrap: Bootstrap) -> Tables:
     """Compare how the trainings went: how soon they were good, and how far they overfitted."""
-    draws = (replicates, confidence, seed)
-    times = [time_to_quality(trajectories, arm, reference, *draws) for arm, reference in COMPARISONS.values()]
-    gaps = [overfitting(trajectories, arm, reference, *draws) for arm, reference in COMPARISONS.values()]
+    times = [time_to_quality(trajectories, arm, reference, bootstrap) for arm, reference in COMPARISONS.values()]
+    gaps = [overfitting(trajectories, arm, reference, bootstrap) for arm, reference in COMPARISONS.values()]
     return {
         "trajectories": trajectories_table(trajectories),
         "time_to_quality": pd.concat(times, ignore_index=True),
@@ -128,8 +129,9 @@ def zero_shot_table(arms: Arms, folds: Gathered, params: Params) -> pd.DataFrame
     except NotMeasured as error:
         return pd.DataFrame([{"state": "not available", "model": model, "words": str(error)}], columns=ZERO_SHOT)
     evaluated = folds.evaluated(probabilities)
-    draws = (params.calibrate.n_bootstrap, params.calibrate.confidence, seed_for(params.seed, "bootstrap", "zero-shot"))
-    metrics = summary_of(evaluated, probabilities, folds.labelling, params.calibrate.bins, *draws)
+    settings, seed = params.calibrate, seed_for(params.seed, "bootstrap", "zero-shot")
+    bootstrap = Bootstrap(settings.n_bootstrap, settings.confidence, seed)
+    metrics = summary_of(evaluated, probabilities, folds.labelling, bins=settings.bins, bootstrap=bootstrap)
     known = {"state": "measured", "model": model, "scope": "internal", "n": metrics["n"], "words": ""}
     rows = [known | {"metric": name} | metrics[name] for name in ("auc", "log_loss", "accuracy")]
     return pd.DataFrame(rows, columns=ZERO_SHOT)

@@ -14,6 +14,7 @@ import yaml
 from pipeline.__main__ import main
 from pipeline.commands.compare import finished_runs
 from pipeline.commands.compare.run import differences
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.calibrators.calibrator import identity_for
 from pipeline.metrics.evaluation import TaskSpec, evaluated_by, summary_of
 from pipeline.seeds import seed_for
@@ -140,7 +141,9 @@ def test_metrics_and_intervals_are_those_of_the_runs_own_reports(folders, capsys
     cases = table[["case", "patient", "site"]].assign(logit_0=logits[:, 0], logit_1=logits[:, 1])
     evaluated = evaluated_by(identity_for(labels), cases, labels)
     seed = seed_for(7, "bootstrap", "internal")
-    report = summary_of(evaluated, evaluated.calibrated, TaskSpec(CLASSES), 10, 100, 0.9, seed)["brier"]
+    report = summary_of(
+        evaluated, evaluated.calibrated, TaskSpec(CLASSES), bins=10, bootstrap=Bootstrap(100, 0.9, seed)
+    )["brier"]
     assert "Brier score {value:.3f} ({lower:.3f} to {upper:.3f})".format(**report) in re.sub(" +", " ", printed)
 
 

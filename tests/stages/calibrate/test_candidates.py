@@ -5,6 +5,7 @@ from scipy.special import log_softmax
 from scipy.stats import kendalltau
 from sklearn.metrics import roc_auc_score
 
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.stages.calibrate.candidates import (
     BETTER,
     CANDIDATES,
@@ -15,7 +16,7 @@ from pipeline.stages.calibrate.candidates import (
 )
 
 SKILL = {"none": 0.5, "adabn": 2.0, "coral": 1.2}
-DRAWS = (300, 0.95, 0)
+BOOTSTRAP = Bootstrap(300, 0.95, 0)
 LOWER_IS_BETTER = ("source_loss", "deep_embedded_validation")
 
 
@@ -45,7 +46,7 @@ def row_of(table, candidate):
 
 def test_each_candidate_has_the_metrics_of_its_own_logits_whatever_the_order_of_the_rows():
     rows = predictions()
-    table = evaluate_candidates(rows.sample(frac=1, random_state=3), {"0": "adabn", "1": "coral"}, *DRAWS)
+    table = evaluate_candidates(rows.sample(frac=1, random_state=3), {"0": "adabn", "1": "coral"}, BOOTSTRAP)
     assert table.columns.tolist() == CANDIDATES and set(table["candidate"]) == {*SKILL, "auto"}
     for candidate in SKILL:
         own = rows[rows["candidate"] == candidate]
@@ -60,7 +61,7 @@ def test_each_candidate_has_the_metrics_of_its_own_logits_whatever_the_order_of_
 
 def test_auto_takes_in_each_fold_the_candidate_that_was_chosen_there():
     rows, chosen = predictions(), {"0": "none", "1": "coral"}
-    table = evaluate_candidates(rows, chosen, *DRAWS)
+    table = evaluate_candidates(rows, chosen, BOOTSTRAP)
     own = rows[rows["candidate"] == rows["fold"].map(chosen)]
     auto = row_of(table, "auto")
     assert auto["auc"] == pytest.approx(roc_auc_score(own["label"], own["logit_1"]), abs=1e-6)
@@ -73,7 +74,7 @@ def test_auto_takes_in_each_fold_the_candidate_that_was_chosen_there():
 
 
 def test_the_regret_is_the_oracles_log_loss_minus_that_of_the_choice():
-    table = evaluate_candidates(predictions(), {"0": "none", "1": "none"}, *DRAWS)
+    table = evaluate_candidates(predictions(), {"0": "none", "1": "none"}, BOOTSTRAP)
     assert table.loc[table["oracle"], "candidate"].tolist() == ["adabn"]
     auto, best = row_of(table, "auto"), row_of(table, "adabn")
     assert auto["regret"] == pytest.approx(best["log_loss"] - auto["log_loss"], abs=2e-6)
@@ -81,7 +82,7 @@ def test_the_regret_is_the_oracles_log_loss_minus_that_of_the_choice():
 
 
 def test_a_choice_that_is_the_oracles_has_no_regret_and_pairing_leaves_no_doubt_of_it():
-    auto = row_of(evaluate_candidates(predictions(), {"0": "adabn", "1": "adabn"}, *DRAWS), "auto")
+    auto = row_of(evaluate_candidates(predictions(), {"0": "adabn", "1": "adabn"}, BOOTSTRAP), "auto")
     assert auto["regret"] == auto["regret_lower"] == auto["regret_upper"] == 0
 
 
@@ -91,24 +92,24 @@ def test_choosing_by_fold_may_beat_every_single_candidate():
         predictions(folds=["1"], skill={"a": 0.0, "b": 2.0}),
     )
     rows = pd.concat([first, second.assign(case="d" + second["case"])])
-    assert row_of(evaluate_candidates(rows, {"0": "a", "1": "b"}, *DRAWS), "auto")["regret"] > 0
+    assert row_of(evaluate_candidates(rows, {"0": "a", "1": "b"}, BOOTSTRAP), "auto")["regret"] > 0
 
 
 def test_images_of_a_patient_are_drawn_together():
     rows = predictions()
     twice = pd.concat([rows, rows.assign(case="x" + rows["case"])])
     chosen = {"0": "none", "1": "none"}
-    once, more = (row_of(evaluate_candidates(table, chosen, *DRAWS), "auto") for table in (rows, twice))
+    once, more = (row_of(evaluate_candidates(table, chosen, BOOTSTRAP), "auto") for table in (rows, twice))
     assert more["regret_upper"] - more["regret_lower"] == pytest.approx(once["regret_upper"] - once["regret_lower"])
 
 
 def test_a_candidate_that_lacks_a_case_is_left_out_but_may_not_be_the_choice():
     rows = predictions()
     partly = rows[(rows["candidate"] != "adabn") | (rows["fold"] == "1")]
-    table = evaluate_candidates(partly, {"0": "coral", "1": "adabn"}, *DRAWS)
+    table = evaluate_candidates(partly, {"0": "coral", "1": "adabn"}, BOOTSTRAP)
     assert set(table["candidate"]) == {"none", "coral", "auto"} and set(table["n"]) == {120}
     with pytest.raises(ValueError, match="of 120 cases, 60 were scored by the candidate that was chosen"):
-        evaluate_candidates(partly, {"0": "adabn", "1": "adabn"}, *DRAWS)
+        evaluate_candidates(partly, {"0": "adabn", "1": "adabn"}, BOOTSTRAP)
 
 
 def test_a_score_that_orders_the_candidates_as_the_labels_do_has_a_tau_of_one_whichever_way_it_points():

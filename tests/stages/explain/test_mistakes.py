@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from pipeline.metrics.bootstrap import cluster_weights
+from pipeline.metrics.bootstrap import Bootstrap, cluster_weights
 from pipeline.metrics.calibration import calibration_slope
 from pipeline.metrics.calibrators.fitting import Unsuitable, fit
 from pipeline.metrics.calibrators.selection import cross_fitted
@@ -64,7 +64,9 @@ def test_2_more_images_of_the_same_patients_do_not_make_an_interval_narrower():
         cases, labels = cohort(images=images)
         logits = cases["logit_1"].to_numpy()
         prediction = expit(np.stack([-2 * logits, 2 * logits], axis=1))
-        found = summarise(prediction, labels, cases["patient"].to_numpy(dtype=str), 10, 1000, 0.95, 0)["auc"]
+        found = summarise(
+            prediction, labels, cases["patient"].to_numpy(dtype=str), bins=10, bootstrap=Bootstrap(1000, 0.95, 0)
+        )["auc"]
         width[images] = found["upper"] - found["lower"]
     assert width[5] == pytest.approx(width[1])
 
@@ -115,12 +117,20 @@ def test_6_a_threshold_is_not_chosen_on_the_cases_that_it_is_evaluated_on():
 def test_7_a_probability_that_is_none_is_an_error_and_is_not_left_out(corrupted):
     prediction = np.array([[0.5, 0.5], [0.2, 0.8], [0.5, corrupted]])
     with pytest.raises(BadProbabilities, match="1 cases"):
-        summarise(prediction, np.array([0, 1, 1]), np.array(["a", "b", "c"]), 10, 100, 0.95, 0)
+        summarise(
+            prediction, np.array([0, 1, 1]), np.array(["a", "b", "c"]), bins=10, bootstrap=Bootstrap(100, 0.95, 0)
+        )
 
 
 def test_8_logits_or_scores_that_do_not_sum_to_one_are_not_taken_for_probabilities():
     with pytest.raises(BadProbabilities, match="sum to one"):
-        summarise(np.array([[0.4, 0.8], [0.9, 0.3]]), np.array([0, 1]), np.array(["a", "b"]), 10, 100, 0.95, 0)
+        summarise(
+            np.array([[0.4, 0.8], [0.9, 0.3]]),
+            np.array([0, 1]),
+            np.array(["a", "b"]),
+            bins=10,
+            bootstrap=Bootstrap(100, 0.95, 0),
+        )
 
 
 def test_9_a_case_that_was_lost_or_counted_twice_is_found():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from pipeline import paths
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.paths import Role
 from pipeline.schema import FINAL, Calibrate, Params
 from pipeline.seeds import seed_for
@@ -26,7 +27,7 @@ def embeddings(arms: Arms, names: Sequence[str], settings: Calibrate) -> dict[st
     features = {arm: arms.features(arm, split, cases) for arm in names}
     seed = seed_for(arms.params.seed, "embedding")
     patients, sites = (cases[name].to_numpy(dtype=str) for name in ("patient", "site"))
-    draws = (settings.n_bootstrap, settings.confidence, seed)
+    bootstrap = Bootstrap(settings.n_bootstrap, settings.confidence, seed)
     test = cases["role"] == Role.TEST
     known = cases[["case", "site"]].assign(
         label=cases["label"].mask(test & (settings.test == "closed"), ""),
@@ -39,7 +40,7 @@ def embeddings(arms: Arms, names: Sequence[str], settings: Calibrate) -> dict[st
         tables.append(known.assign(arm=arm, **axes))
     return {
         "embedding": pd.concat(tables, ignore_index=True).round(6),
-        "domain_distance": domain_distances(features, patients, sites, *draws),
+        "domain_distance": domain_distances(features, patients, sites, bootstrap),
     }
 
 

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.preprocessing import StandardScaler
 
-from pipeline.metrics.bootstrap import cluster_weights, estimate
+from pipeline.metrics.bootstrap import Bootstrap, estimate
 
 Floats = NDArray[np.float64]
 Names = NDArray[np.str_]
@@ -46,7 +46,7 @@ def principal_plane(features: Floats) -> tuple[Floats, Floats]:
 
 
 def domain_distances(
-    features: Mapping[str, Floats], patients: Names, sites: Names, replicates: int, confidence: float, seed: int
+    features: Mapping[str, Floats], patients: Names, sites: Names, bootstrap: Bootstrap
 ) -> pd.DataFrame:
     """Tell how far each site lies from all others, by two measures; no label takes part, only their patients' sites.
 
@@ -62,15 +62,15 @@ def domain_distances(
     features : mapping
         Arm to its features (n, w) of the same cases; of two, the second less the first is a row of its own.
     patients, sites : (n,)
-    replicates, confidence, seed
-        Of the intervals, which draw patients and leave the classifiers as they are, and of the splitting.
+    bootstrap : Bootstrap
+        The intervals draw patients and leave the classifiers as they are. The seed also splits the patients into folds.
 
     Returns
     -------
     pandas.DataFrame
         Columns `DISTANCE`; no row for a site that has, or leaves, fewer than five patients.
     """
-    weights = cluster_weights(patients, replicates, seed)
+    weights = bootstrap.weights(patients)
     standardised = {arm: StandardScaler().fit_transform(found) for arm, found in features.items()}
     rows = []
     for site in sorted(set(sites.tolist())):
@@ -79,9 +79,9 @@ def domain_distances(
             continue
         known = {"site": site, "n": int(here.sum()), "patients": len(set(patients[here]))}
         for measure, metric_of in MEASURES.items():
-            metrics = {arm: metric_of(found, here, patients, seed) for arm, found in standardised.items()}
+            metrics = {arm: metric_of(found, here, patients, bootstrap.seed) for arm, found in standardised.items()}
             for arm, metric in (metrics | _changes(metrics)).items():
-                found = estimate(metric, weights, confidence).as_json()
+                found = estimate(metric, weights, bootstrap.confidence).as_json()
                 rows.append(known | {"measure": measure, "arm": arm} | found)
     return pd.DataFrame(rows, columns=DISTANCE)
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.summary import as_number
 from pipeline.stages.evidence.statistics.runs import Floats, Trajectory
 from pipeline.stages.evidence.statistics.trajectories import (
@@ -56,19 +57,15 @@ class Gaps(NamedTuple):
     exist: bool
 
 
-def overfitting(
-    trajectories: Sequence[Trajectory], arm: str, reference: str, replicates: int, confidence: float, seed: int
-) -> pd.DataFrame:
+def overfitting(trajectories: Sequence[Trajectory], arm: str, reference: str, bootstrap: Bootstrap) -> pd.DataFrame:
     """Compare the gaps between test and training loss of two arms at an equal training loss.
 
     Parameters
     ----------
     trajectories : sequence
         Of any arms and folds; folds that both arms trained are compared.
-    replicates : int
-        Draws of the patients (`trainings.over_folds`), of training and of test alike.
-    confidence : float
-        Of the interval, e.g. 0.95.
+    bootstrap : Bootstrap
+        Draws training patients and test patients alike (`trajectories.over_folds`).
 
     Returns
     -------
@@ -85,11 +82,11 @@ def overfitting(
     paired = pairs(trajectories, arm, reference)
     if not paired:
         return pd.DataFrame(columns=OVERFITTING)
-    drawn = draw(paired, replicates, seed)
+    drawn = draw(paired, bootstrap)
     found = [gaps for gaps in (gaps_of(pair, drawn) for pair in paired) if gaps.exist]
     left_out = len(paired) - len(found)
     words = f"in {left_out} of {len(paired)} folds the arms never have an equal training loss" if left_out else ""
-    numbers = _means(found, confidence) if found else [None] * 7
+    numbers = _means(found, bootstrap.confidence) if found else [None] * 7
     row = (arm, reference, *numbers, sum(gaps.n for gaps in found), len(found), words)
     return pd.DataFrame([row], columns=OVERFITTING)
 

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from pipeline.metrics import discrimination
-from pipeline.metrics.bootstrap import Estimate, cluster_weights, estimate_of, in_blocks
+from pipeline.metrics.bootstrap import Bootstrap, Estimate, estimate_of, in_blocks
 from pipeline.metrics.discrimination import Labels, ratio
 from pipeline.metrics.paired_tests import minimum_detectable_difference
 from pipeline.metrics.questions import TOP_LABEL, View, views_of
@@ -44,12 +44,12 @@ class Resampled:
         return np.vstack([np.ones(draws), again]) / draws
 
 
-def resample(several: Iterable[Runs], replicates: int, confidence: float, seed: int) -> list[Resampled]:
+def resample(several: Iterable[Runs], bootstrap: Bootstrap) -> list[Resampled]:
     """Draw the patients of several sets of cases together: one who is in two of them is drawn as often in both."""
     patients = [runs.patients for runs in several]
-    weights = cluster_weights(np.concatenate(patients), replicates, seed)
+    weights = bootstrap.weights(np.concatenate(patients))
     parts = np.split(weights, np.cumsum([len(names) for names in patients])[:-1], axis=1)
-    return [Resampled(part, confidence, seed) for part in parts]
+    return [Resampled(part, bootstrap.confidence, bootstrap.seed) for part in parts]
 
 
 def auc(probabilities: Floats, labels: Labels, folds: Names, weights: Floats) -> Floats:

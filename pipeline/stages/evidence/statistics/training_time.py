@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.summary import as_number
 from pipeline.stages.evidence.statistics.runs import Floats, Trajectory
 from pipeline.stages.evidence.statistics.trajectories import (
@@ -62,19 +63,15 @@ def trajectories_table(trajectories: Sequence[Trajectory]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=TRAJECTORIES)
 
 
-def time_to_quality(
-    trajectories: Sequence[Trajectory], arm: str, reference: str, replicates: int, confidence: float, seed: int
-) -> pd.DataFrame:
+def time_to_quality(trajectories: Sequence[Trajectory], arm: str, reference: str, bootstrap: Bootstrap) -> pd.DataFrame:
     """Compare how long two arms train until they are equally good; see the top of this file.
 
     Parameters
     ----------
     trajectories : sequence
         Of any arms and folds; folds that both arms trained are compared. Patience that ends a training is part of it.
-    replicates : int
-        Draws of the patients (`trainings.over_folds`); a patient has one weight in all folds.
-    confidence : float
-        Of the interval, e.g. 0.95.
+    bootstrap : Bootstrap
+        Draws patients (`trajectories.over_folds`); a patient has one weight in all folds.
 
     Returns
     -------
@@ -92,9 +89,9 @@ def time_to_quality(
     paired = pairs(trajectories, arm, reference)
     if not paired:
         return pd.DataFrame(columns=TIME_TO_QUALITY)
-    drawn = draw(paired, replicates, seed)
+    drawn = draw(paired, bootstrap)
     times = [times_of(pair, drawn) for pair in paired]
-    rows = [(arm, reference, unit, *_row(paired, times, unit, confidence)) for unit in UNITS]
+    rows = [(arm, reference, unit, *_row(paired, times, unit, bootstrap.confidence)) for unit in UNITS]
     return pd.DataFrame(rows, columns=TIME_TO_QUALITY)
 
 

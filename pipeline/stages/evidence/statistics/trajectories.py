@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
-from pipeline.metrics.bootstrap import cluster_weights, estimate_of
+from pipeline.metrics.bootstrap import Bootstrap, estimate_of
 from pipeline.metrics.paired_tests import Difference, minimum_detectable_difference
 from pipeline.stages.evidence.statistics.runs import Floats, Names, Trajectory
 
@@ -61,12 +61,12 @@ def pairs(trajectories: Sequence[Trajectory], arm: str, reference: str) -> list[
     return found
 
 
-def draw(paired: Sequence[Pair], replicates: int, seed: int) -> Drawn:
+def draw(paired: Sequence[Pair], bootstrap: Bootstrap) -> Drawn:
     """Draw the patients of all folds with replacement, as `bootstrap.cluster_weights` does."""
     of_all = [one.test_patients for pair in paired for one in pair[1:]]
     of_all += [one.train_patients for pair in paired for one in pair[1:]]
     patients = np.unique(np.concatenate(of_all))
-    return Drawn(patients, cluster_weights(patients, replicates, seed))
+    return Drawn(patients, bootstrap.weights(patients))
 
 
 def mean_losses(losses: Floats, weights: Floats) -> Floats:

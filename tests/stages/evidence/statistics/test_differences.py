@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.metrics import calibration, discrimination, paired_tests
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.summary import summarise
 from pipeline.stages.evidence.statistics.differences import (
     DIFFERENCES,
@@ -24,7 +25,7 @@ BINS = 10
 
 
 def scopes(internal, domains, replicates=200, test="external", seed=0):
-    return scopes_of(internal, domains, test, *resample([internal, domains], replicates, 0.95, seed))
+    return scopes_of(internal, domains, test, *resample([internal, domains], Bootstrap(replicates, 0.95, seed)))
 
 
 def row_of(table, **wanted):
@@ -47,7 +48,7 @@ def test_the_final_metrics_are_those_of_the_summary():
     table = final_table(scopes(probed(0)[0], test), BINS)
     assert list(table.columns) == FINAL and set(table["scope"]) == {"internal", "external"}
     prediction = test.probabilities[Key("probe", "adapted", 1.0, 0)]
-    expected = summarise(prediction, test.labels, test.patients, BINS, 50, 0.95, 0)
+    expected = summarise(prediction, test.labels, test.patients, bins=BINS, bootstrap=Bootstrap(50, 0.95, 0))
     for metric in ("auc", "log_loss", "brier", "calibration_slope", "ece"):
         row = row_of(table, scope="external", arm="adapted", metric=metric)
         assert row["value"] == pytest.approx(expected[metric]["value"], abs=2e-6)
@@ -85,7 +86,8 @@ def test_every_difference_is_positive_where_the_arm_is_better():
 def test_the_interval_of_folds_is_wider_by_their_coupling_and_that_of_one_site_is_not():
     internal, domains = probed(0, signal=0.5)
     found = difference_table(scopes(internal, domains, 1000), BINS, ["auc"])
-    (drawn, _), keys = resample([internal, domains], 1000, 0.95, 0), [Key("probe", arm, 1.0, 0) for arm in ARMS]
+    drawn, _ = resample([internal, domains], Bootstrap(1000, 0.95, 0))
+    keys = [Key("probe", arm, 1.0, 0) for arm in ARMS]
     known = internal.labels, internal.folds, drawn.weights
     mine, other = (auc(internal.probabilities[key], *known) for key in keys)
     ends = np.quantile((mine - other)[1:], [0.025, 0.975])

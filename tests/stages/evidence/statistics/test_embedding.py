@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.stages.evidence.statistics.embedding import domain_distances, principal_plane
 
 
@@ -14,7 +15,7 @@ def two_sites(shift, patients=60, images=1, width=8, seed=0):
 
 
 def distances(features, patients, sites, replicates=200):
-    found = domain_distances(features, patients, sites, replicates, 0.95, 0)
+    found = domain_distances(features, patients, sites, Bootstrap(replicates, 0.95, 0))
     return found.set_index(["measure", "site", "arm"])
 
 
@@ -72,4 +73,4 @@ def test_a_change_is_paired_and_below_zero_where_adaptation_brought_the_sites_to
 def test_a_site_of_four_patients_has_no_distance():
     features, patients, sites = two_sites(1.0, patients=40)
     sites = np.where(np.isin(patients, ["p0", "p2", "p4", "p6"]), "tiny", sites)
-    assert set(domain_distances({"a": features}, patients, sites, 10, 0.95, 0)["site"]) == {"north", "south"}
+    assert set(domain_distances({"a": features}, patients, sites, Bootstrap(10, 0.95, 0))["site"]) == {"north", "south"}

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.stages.evidence.statistics.extrapolation import (
     EXPONENTS,
     EXTRAPOLATION,
@@ -76,7 +77,7 @@ def test_the_interval_holds_the_truth_of_simulated_cohorts():
     truth, held = (1.6 / 0.05) ** 2 - 400, []
     for seed in range(20):
         runs = planted(seed, ratio=1.0, best=0.95)
-        (drawn,) = resample([runs], 100, 0.95, seed + 1000)
+        (drawn,) = resample([runs], Bootstrap(100, 0.95, seed + 1000))
         table = extrapolation(runs, 0.9, drawn)
         assert list(table.columns) == EXTRAPOLATION and len(table) == 2
         row = table.iloc[0]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import isotonic_regression
 
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.stages.evidence.statistics.label_efficiency import (
     LABEL_EFFICIENCY,
     efficiency_of,
@@ -80,7 +81,7 @@ def test_a_planted_ratio_of_four_is_found():
     rows = []
     for seed in range(60):
         runs = planted(seed, ratio=4.0)
-        (drawn,) = resample([runs], 200, 0.95, seed + 1000)
+        (drawn,) = resample([runs], Bootstrap(200, 0.95, seed + 1000))
         rows.append(label_efficiency(runs, drawn).iloc[0])
     ratios = np.array([row["ratio"] for row in rows])
     assert 3 < np.median(ratios) < 5

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.stages.evidence.statistics.learning_curves import (
     CURVE_DIFFERENCES,
     LEARNING_CURVE,
@@ -17,7 +18,7 @@ from tests.stages.evidence.statistics.cohorts import planted, probed
 
 
 def drawn(runs, replicates=50):
-    return resample([runs], replicates, 0.95, 0)[0]
+    return resample([runs], Bootstrap(replicates, 0.95, 0))[0]
 
 
 def one(runs, key, metric, among=slice(None)):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.stages.evidence.statistics.overfitting import OVERFITTING, overfitting
 from pipeline.stages.evidence.statistics.runs import Trajectory
 
@@ -25,7 +26,7 @@ def training(arm, fold, train, test, n=20, noise=0.0, rng=None):
 
 
 def compared(trainings, replicates=200, seed=0):
-    table = overfitting(trainings, "adapted", "imagenet", replicates, 0.95, seed)
+    table = overfitting(trainings, "adapted", "imagenet", Bootstrap(replicates, 0.95, seed))
     assert list(table) == OVERFITTING and len(table) == 1
     return table.iloc[0]
 
@@ -133,4 +134,4 @@ def test_a_fold_without_an_equal_training_loss_is_left_out_and_told():
 
 
 def test_without_a_fold_in_common_the_table_is_empty():
-    assert overfitting([training("adapted", 0, FITTED, FITTED)], "adapted", "imagenet", 10, 0.95, 0).empty
+    assert overfitting([training("adapted", 0, FITTED, FITTED)], "adapted", "imagenet", Bootstrap(10, 0.95, 0)).empty

@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import log_loss as log_loss_of_sklearn
 
 from pipeline.metrics import discrimination
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.paired_tests import minimum_detectable_difference
 from pipeline.metrics.questions import both_ways
 from pipeline.stages.evidence.statistics.runs import Key, Runs
@@ -94,14 +95,14 @@ def of_patients(patients, folds=None):
 
 
 def test_a_patient_of_two_sets_is_drawn_as_often_in_both():
-    first, second = resample([of_patients(["a", "b", "b"]), of_patients(["b", "c", "a", "d"])], 100, 0.95, 0)
+    first, second = resample([of_patients(["a", "b", "b"]), of_patients(["b", "c", "a", "d"])], Bootstrap(100, 0.95, 0))
     assert first.weights.shape == (101, 3) and second.weights.shape == (101, 4)
     np.testing.assert_array_equal(first.weights[:, [0, 1, 1]], np.c_[second.weights[:, [2, 0]], first.weights[:, 2]])
     assert (first.weights[0] == 1).all() and (second.weights[1:, 1] != second.weights[1:, 0]).any()
 
 
 def test_draws_are_drawn_again_by_whole_ones_and_alike_each_time():
-    (drawn,) = resample([of_patients(["a", "b"])], 500, 0.95, 3)
+    (drawn,) = resample([of_patients(["a", "b"])], Bootstrap(500, 0.95, 3))
     shares = drawn.shares(3)
     np.testing.assert_allclose(shares.sum(axis=1), 1)
     np.testing.assert_allclose(shares[0], 1 / 3)
@@ -131,7 +132,7 @@ def test_replicates_are_widened_about_the_sample():
     folds = (np.arange(40) % 4).astype(str)
     runs = of_patients([str(number) for number in range(40)], folds)
     (key,) = runs.probabilities
-    (drawn,) = resample([runs], 200, 0.95, 0)
+    (drawn,) = resample([runs], Bootstrap(200, 0.95, 0))
     plain = auc(runs.probabilities[key], runs.labels, folds, drawn.weights)
     found = replicated(runs, key, auc, drawn.weights, np.ones(40, dtype=bool))
     assert found[0] == plain[0]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.stages.evidence.statistics.runs import Trajectory
 from pipeline.stages.evidence.statistics.training_time import (
     TIME_TO_QUALITY,
@@ -28,7 +29,7 @@ def training(arm, fold, curve, n=20, noise=0.0, seed=0, names=None):
 
 
 def compared(trainings, replicates=200, seed=0):
-    return time_to_quality(trainings, "adapted", "imagenet", replicates, 0.95, seed).set_index("unit")
+    return time_to_quality(trainings, "adapted", "imagenet", Bootstrap(replicates, 0.95, seed)).set_index("unit")
 
 
 def both(arm_curve, curve, folds="012", noise=0.0):
@@ -58,7 +59,7 @@ def test_identical_trainings_take_the_same_time_without_doubt():
 def test_exchanging_the_arms_inverts_the_ratio_and_its_limit():
     trainings = both(0.34 + 0.4 * np.exp(-PASSES / 500), FALLING, noise=0.01)
     there = compared(trainings).loc["passes"]
-    back = time_to_quality(trainings, "imagenet", "adapted", 200, 0.95, 0).set_index("unit").loc["passes"]
+    back = time_to_quality(trainings, "imagenet", "adapted", Bootstrap(200, 0.95, 0)).set_index("unit").loc["passes"]
     assert there["ratio"] == pytest.approx(1 / back["ratio"], rel=1e-5)
     assert there["upper"] == pytest.approx(1 / back["lower"], rel=1e-5)
 
@@ -127,7 +128,7 @@ def test_one_fold_gives_a_ratio_but_no_limits():
 def test_only_folds_that_both_arms_trained_are_compared():
     alone = training("adapted", "9", FALLING)
     assert compared([*both(FALLING, FALLING), alone])["folds"].tolist() == [3, 3, 3]
-    nothing = time_to_quality([alone], "adapted", "imagenet", 10, 0.95, 0)
+    nothing = time_to_quality([alone], "adapted", "imagenet", Bootstrap(10, 0.95, 0))
     assert nothing.empty and list(nothing) == TIME_TO_QUALITY
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.stages.evidence.statistics.differences import DIFFERENCES, difference_table, scopes_of
 from pipeline.stages.evidence.statistics.label_efficiency import LABEL_EFFICIENCY
 from pipeline.stages.evidence.statistics.learning_curves import CURVE_DIFFERENCES, curve_differences
@@ -131,7 +132,7 @@ def test_a_value_without_an_interval_is_no_verdict():
 
 def on_cohort(seed, **settings):
     internal, domains = probed(seed, **settings)
-    drawn = resample([internal, domains], 200, 0.95, seed + 10**6)
+    drawn = resample([internal, domains], Bootstrap(200, 0.95, seed + 10**6))
     scopes = scopes_of(internal, domains, "external", *drawn)
     return verdicts(
         {
