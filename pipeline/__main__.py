@@ -1,7 +1,7 @@
 """The command line: `medadapt NAME`, or `python -m pipeline NAME`, where NAME is a stage or a command.
 
-Each stage and each command is a folder. Its `__init__.py` says what it does and which options it takes, and imports
-nothing heavy, so that help is instant; its `run.py` does the work.
+Each stage and each command is a folder. Its `__init__.py` describes it, declares its options and imports no large
+library, so that `--help` answers at once; its `run.py` does the work.
 
 Exit codes: 0 done; 1 an error that the message explains; 2 wrong options; 3 a check found something (`verify`,
 `monitor`).
@@ -13,7 +13,9 @@ import importlib
 import inspect
 import logging
 import os
+import re
 import sys
+import traceback
 from collections.abc import Sequence
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -54,20 +56,29 @@ DESCRIPTION = """Domain adaptation for medical imaging: from raw scans to a rele
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one stage or command and return the exit code. A `UserError` is printed; a defect keeps its traceback."""
+    """Run one stage or command and return the exit code.
+
+    A `UserError` becomes a message (with its traceback if `--verbose`). Any other exception is a defect and is raised.
+    The log file gets the type of an error, never its message, which may hold the name of a file or a patient.
+    """
     arguments = build_parser().parse_args(argv)
     start_logging(arguments)
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's solves are small here: a second thread mostly waits
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # our systems are small: more threads mostly wait
     log = logging.getLogger("pipeline")
     log.debug("%s begins, medadapt %s", arguments.name, __version__)
     try:
         run(arguments)
     except UserError as error:
+        if arguments.verbose:
+            traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
-        log.debug("%s stopped with exit code %d", arguments.name, error.exit_code, exc_info=arguments.verbose)
+        log.debug("%s ends: %s, exit code %d", arguments.name, type(error).__name__, error.exit_code)
         return error.exit_code
-    log.debug("%s is done", arguments.name)
+    except BaseException as error:
+        log.debug("%s ends: %s", arguments.name, type(error).__name__)
+        raise
+    log.debug("%s ends: done", arguments.name)
     return 0
 
 
@@ -90,7 +101,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Describe every stage and command, from the first lines of their `__init__.py`."""
+    """Build the parser; the help of each stage and command is the docstring of its `__init__.py`."""
     parser = argparse.ArgumentParser(
         prog="medadapt",
         description=DESCRIPTION,
@@ -99,49 +110,60 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"medadapt {__version__}")
     parser.add_argument(
-        "--print-completion", action=PrintCompletion, help="print a completion script for bash, zsh or tcsh"
+        "--print-completion",
+        action=PrintCompletion,
+        metavar="SHELL",
+        help="print a completion script for bash, zsh or tcsh and exit",
     )
     names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
     for name in (*STAGES, *COMMANDS):
         package = importlib.import_module(_package(name))
         summary, _, rest = inspect.cleandoc(package.__doc__ or "").partition("\n")
         kind = "stage" if name in STAGES else "command"
+        summary = summary.removeprefix(f"{name}: ")
         one = names.add_parser(
             name,
             help=f"{kind}: {summary[0].lower()}{summary[1:].rstrip('.')}",
-            description=f"{summary}\n{rest}",
+            description=f"{summary[0].upper()}{summary[1:]}\n{rest}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        one.add_argument("--verbose", action="store_true", help="print debug messages, and tracebacks of errors")
+        one.add_argument("--verbose", action="store_true", help="print debug messages and the tracebacks of errors")
         if name in PER_FOLD:
-            one.add_argument("--fold", required=True, help="a name of split.folds, e.g. 0 or final")
+            one.add_argument("--fold", required=True, help="name from split.folds in params.yaml, e.g. 0 or final")
         if name in COMMANDS:
             package.add_options(one)
     return parser
 
 
 def start_logging(arguments: argparse.Namespace) -> None:
-    """Log messages to the terminal and, inside a project, to data/logs. Neither the file nor a message holds a name.
+    """Log messages to the terminal and, inside a project, to data/logs/<stage>[_<fold>].log.
 
-    The command line is not logged, since file names may hold names of patients.
+    The command line is not logged, because its file names may hold names of patients. `whois` writes no log file.
     """
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setLevel(logging.DEBUG if arguments.verbose else logging.INFO)
     terminal.setFormatter(logging.Formatter("%(message)s"))
-    handlers: list[logging.Handler] = [terminal]
-    if Path("params.yaml").exists() and arguments.name != "whois":
-        LOGS.mkdir(parents=True, exist_ok=True)
-        fold = f"_{arguments.fold}" if arguments.name in PER_FOLD else ""
-        file = RotatingFileHandler(LOGS / f"{arguments.name}{fold}.log", maxBytes=LOG_BYTES, backupCount=3, delay=True)
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        handlers.append(file)
     logger = logging.getLogger("pipeline")
     for old in logger.handlers[:]:
         logger.removeHandler(old)
         old.close()
-    for handler in handlers:
+    for handler in (terminal, *log_file(arguments)):
         logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
+
+
+def log_file(arguments: argparse.Namespace) -> list[logging.Handler]:
+    """Open the log file of a run; return no handler outside a project, where it cannot be written, and for `whois`."""
+    if not Path("params.yaml").exists() or arguments.name == "whois":
+        return []
+    fold = "_" + re.sub(r"[^\w.-]", "_", arguments.fold) if arguments.name in PER_FOLD else ""
+    try:
+        LOGS.mkdir(parents=True, exist_ok=True)
+        handler = RotatingFileHandler(LOGS / f"{arguments.name}{fold}.log", maxBytes=LOG_BYTES, backupCount=3)
+    except OSError:
+        return []
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    return [handler]
 
 
 class PrintCompletion(argparse.Action):
@@ -150,32 +172,32 @@ class PrintCompletion(argparse.Action):
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: object, values: object, option: object = None
     ) -> None:
-        """Print and leave."""
+        """Print the script and exit."""
         import shtab
 
         if values not in shtab.SUPPORTED_SHELLS:
-            parser.error(f"--print-completion takes {', '.join(shtab.SUPPORTED_SHELLS)}")
+            parser.error(f"--print-completion {values}: choose one of {', '.join(shtab.SUPPORTED_SHELLS)}")
         print(shtab.complete(parser, str(values)))
         parser.exit()
 
 
 def import_quietly(name: str) -> ModuleType:
-    """Import a module, and keep the garbage collector away from what comes with it.
+    """Import a module and exclude the objects that come with it from garbage collection.
 
-    The libraries are half a million objects that stay to the end. Looked through at every collection, they would cost
-    a small training, which ends with one (`Accelerator.free_memory`), as much time as all its epochs.
+    The libraries create half a million objects that live until the process ends. A small training ends with a
+    collection (`Accelerator.free_memory`), which would take as long as all its epochs if it scanned them.
     """
     gc.disable()
     try:
         return importlib.import_module(name)
     finally:
-        if not gc.get_freeze_count():  # once: in a process that imports again, its garbage must not be kept
+        if not gc.get_freeze_count():  # only once: a second call would also freeze garbage
             gc.freeze()
         gc.enable()
 
 
 def check_writable(out: str | None) -> None:
-    """Make sure that a result can be written to `--out` before it is computed.
+    """Check that `--out` can be written before the result is computed.
 
     Raises
     ------

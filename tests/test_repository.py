@@ -74,11 +74,6 @@ for name in {names!r}: importlib.import_module(name.removesuffix(".__init__"))
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_help_does_not_import_torch() -> None:
-    code = "import sys; from pipeline.__main__ import build_parser; build_parser(); print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "False\n"
-
-
 @pytest.mark.parametrize(("told", "threads"), [({}, 1), ({"OPENBLAS_NUM_THREADS": "2"}, 2)])
 def test_solves_of_numpy_take_one_thread_unless_told_otherwise(tmp_path, told, threads) -> None:
     code = """

@@ -116,7 +116,7 @@ def recalibration_in(file: Path, bundle: Path, classes: Sequence[str], several: 
     UserError
         If it is not there, is something else, or belongs to another release.
     """
-    again = f"make it with `python -m pipeline predict {bundle} --site-recalibrate labels.csv --out {file}`"
+    again = f"make it with `medadapt predict {bundle} --site-recalibrate labels.csv --out {file}`"
     try:
         values = json.loads(file.read_text())
         made_for = values["bundle"]["manifest"]

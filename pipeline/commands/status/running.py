@@ -6,6 +6,7 @@ What runs on another machine shows only by what it leaves behind. Nothing is wri
 import json
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -35,11 +36,17 @@ def processes_here() -> dict[Job, float]:
 
 
 def job_of(words: Sequence[str]) -> Job | None:
-    """Read the stage and the fold from the words `python -m pipeline STAGE --fold FOLD`."""
-    for at in range(len(words) - 2):
-        if list(words[at : at + 2]) == ["-m", "pipeline"]:
-            options = list(words[at + 3 :])
-            return words[at + 2], options[1] if options[:1] == ["--fold"] else ""
+    """Read stage and fold from a command line: `python -m pipeline STAGE --fold FOLD` or `medadapt STAGE ...`.
+
+    >>> job_of(["/usr/bin/python3", "/opt/bin/medadapt", "finetune", "--fold=final"])
+    ('finetune', 'final')
+    """
+    for at, word in enumerate(words):
+        console_script = at < 2 and Path(word).name == "medadapt"  # begun by itself, or by the interpreter
+        if console_script or list(words[at - 1 : at + 1]) == ["-m", "pipeline"]:
+            stage, *options = [*words[at + 1 :], ""]
+            given = " ".join(options).replace("--fold=", "--fold ").split()
+            return (stage, dict(pairwise(given)).get("--fold", "")) if stage else None
     return None
 
 

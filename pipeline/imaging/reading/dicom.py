@@ -87,7 +87,7 @@ def _images(path: Path) -> list[tuple[Path, Any]]:
         raise Unreadable("no image", "no DICOM image is in it")
     series = {str(fields.get("SeriesInstanceUID", "")) for _, fields in images}
     if len(series) > 1:
-        detail = f"the folder holds {len(series)} series; `python -m pipeline import dicom` takes them apart"
+        detail = f"the folder holds {len(series)} series; `medadapt import dicom` takes them apart"
         raise Unreadable("several series", detail)
     return list({str(fields.get("SOPInstanceUID", file)): (file, fields) for file, fields in images}.values())
 

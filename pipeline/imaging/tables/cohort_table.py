@@ -58,7 +58,7 @@ def read_cohort_table(folder: Path, covariates: Sequence[str] = (), columns: Seq
     """
     file = folder / TABLE
     if not file.exists():
-        raise BadTable(f"{file} is not there: write one, or make it with `python -m pipeline import`")
+        raise BadTable(f"{file} is not there: write one, or make it with `medadapt import`")
     table = pd.read_csv(file, dtype=str, keep_default_na=False)
     needed = list(dict.fromkeys((*REQUIRED, *covariates, *columns)))
     missing = [column for column in needed if column not in table]

@@ -120,6 +120,6 @@ def histograms(cases: pd.DataFrame) -> pd.DataFrame:
 def tell_refused(refused: list[tuple[str, Finding]], prepared: int) -> None:
     """Name the cases that passed the audit but cannot be prepared; stop if none is left."""
     for case, finding in refused:
-        print(f"refused  {case}  {finding}  (`python -m pipeline whois {case}` tells which file it is)")
+        print(f"refused  {case}  {finding}  (`medadapt whois {case}` tells which file it is)")
     if not prepared:
         raise UserError("no case could be prepared; the reasons stand above")

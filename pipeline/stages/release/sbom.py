@@ -16,7 +16,7 @@ SBOM = Path("docs/sbom.cdx.json")
 NEEDED = (
     *("fire", "isal", "jinja2", "joblib", "jsonschema", "monai", "nibabel", "nilearn", "numpy", "packaging", "pandas"),
     *("pillow", "psutil", "pydicom", "pylibjpeg", "pylibjpeg-openjpeg", "python-gdcm", "pytorch-ignite", "pyyaml"),
-    *("safetensors", "scikit-learn", "scipy", "simpleitk", "timm", "torch", "torchvision", "tqdm"),
+    *("safetensors", "scikit-learn", "scipy", "shtab", "simpleitk", "timm", "torch", "torchvision", "tqdm"),
 )
 LONGEST = 100  # characters of a licence's name; some packages write the whole licence there
 

@@ -182,7 +182,7 @@ def check_patients(cases: pd.DataFrame, split: Split) -> list[str]:
             "Reserve test patients instead of cases (split.test: patients), or correct the column split of cohort.csv. "
             "To continue anyway, name these patients in split.allow_leaks: the calibrator is then not fitted on them, "
             "and every metric of a test set that contains them is stamped.\n"
-            "`python -m pipeline whois PATIENT` shows who a patient is."
+            "`medadapt whois PATIENT` shows who a patient is."
         ) from leak
 
 
@@ -206,7 +206,7 @@ def check_duplicates(duplicates: pd.DataFrame, split: Split) -> list[str]:
         raise UserError(
             "\n  ".join(lines) + "\nRemove one case of each pair from cohort.csv, or correct its label. To continue "
             "anyway, name one case of each pair in split.allow_leaks: every metric of the test set is then stamped.\n"
-            "`python -m pipeline whois CASE` shows which file a case is."
+            "`medadapt whois CASE` shows which file a case is."
         )
     crossing = duplicates[duplicates["across"] == BOUNDARY]
     named = {*crossing["case"], *crossing["other"], *crossing["patient"], *crossing["other_patient"]}

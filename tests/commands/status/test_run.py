@@ -266,6 +266,11 @@ def test_what_changed_is_said_by_kind_and_shortened():
     [
         (["python", "-m", "pipeline", "finetune", "--fold", "final"], ("finetune", "final")),
         (["python", "-u", "-m", "pipeline", "split"], ("split", "")),
+        (["python", "-m", "pipeline", "adapt", "--verbose", "--fold=0"], ("adapt", "0")),
+        (["/venv/bin/python", "/venv/bin/medadapt", "adapt", "--fold", "0", "--verbose"], ("adapt", "0")),
+        (["medadapt", "split"], ("split", "")),
+        (["vim", "-R", "medadapt", "split"], None),
+        (["medadapt"], None),
         (["python", "-m", "pipeline"], None),
         (["sh", "-c", "python -m pipeline split"], None),
         ([], None),

@@ -91,7 +91,7 @@ def test_the_page_shows_them_escaped_and_without_a_name_and_says_what_has_not_ru
     with_odd_site(root)
     until_calibrated()
     run("evidence", "release", "report")
-    assert "python -m pipeline explain" in paths.REPORT.read_text()
+    assert "medadapt explain" in paths.REPORT.read_text()
     run("explain", "report")
     page = paths.REPORT.read_text()
     assert ODD not in page and "&lt;script&gt;alert(1)" in page

@@ -243,7 +243,7 @@ def test_the_tables_above_have_the_columns_that_the_stage_writes(all_of_it, name
 
 
 def test_a_stage_that_has_not_run_is_named():
-    assert "the stage has not run (python -m pipeline evidence)" in text_of(drawn(None))
+    assert "the stage has not run (medadapt evidence)" in text_of(drawn(None))
 
 
 def write(tables):

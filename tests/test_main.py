@@ -1,0 +1,170 @@
+"""The command line as a person meets it: help, versions, completion, exit codes and log files."""
+
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from pipeline import __version__
+from pipeline.__main__ import COMMANDS, LOGS, PER_FOLD, STAGES, main
+from pipeline.commands.status import run as status
+from tests.conftest import ROOT
+from tests.stages.conftest import project  # noqa: F401 - a fixture
+
+HEAVY = ("torch", "numpy", "pandas", "scipy", "sklearn", "monai", "dvc", "pydantic", "yaml")
+
+
+def exit_code(*words):
+    """Run the command line where argparse ends the program."""
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    return stop.value.code or 0
+
+
+@pytest.fixture
+def failing(project, monkeypatch):  # noqa: F811
+    """A project in which `status` raises an error; returns a function that sets it."""
+    project()
+    return lambda error: monkeypatch.setattr(status, "survey", lambda: throw(error))
+
+
+def throw(error):
+    raise error
+
+
+def test_version_is_that_of_the_package(capsys):
+    assert exit_code("--version") == 0
+    assert capsys.readouterr().out == f"medadapt {__version__}\n"
+
+
+@pytest.mark.parametrize("name", [*STAGES, *COMMANDS])
+def test_help_explains_every_stage_and_command(name, capsys):
+    assert exit_code(name, "--help") == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: medadapt {name}") and "--verbose" in shown
+    assert ("--fold" in shown.split()) == (name in PER_FOLD)
+
+
+def test_help_imports_no_large_library():
+    program = f"""
+import contextlib, io, sys
+from pipeline.__main__ import COMMANDS, STAGES, build_parser
+for name in (*STAGES, *COMMANDS):
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as shown:
+        build_parser().parse_args([name, "--help"])
+    assert shown.getvalue(), name
+print(*(name for name in {HEAVY} if name in sys.modules))
+"""
+    found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
+
+
+@pytest.mark.parametrize(("shell", "sign"), [("bash", "_shtab_medadapt medadapt"), ("zsh", "#compdef medadapt")])
+def test_completion_script_is_printed_for_a_shell(shell, sign, capsys):
+    assert exit_code("--print-completion", shell) == 0
+    script = capsys.readouterr().out
+    assert sign in script and all(name in script for name in (*STAGES, *COMMANDS)) and "--saliency" in script
+
+
+def test_bash_accepts_the_completion_script(capsys):
+    exit_code("--print-completion", "bash")
+    script = capsys.readouterr().out
+    assert subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--print-completion", "fish-and-chips"], "choose one of bash"),
+        ([], "the following arguments are required: NAME"),
+        (["nothing"], "invalid choice: 'nothing'"),
+        (["plan", "--nothing"], "unrecognized arguments: --nothing"),
+        (["adapt"], "the following arguments are required: --fold"),
+        (["whois"], "the following arguments are required"),
+    ],
+)
+def test_wrong_options_exit_with_2(words, said, capsys):
+    assert exit_code(*words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_status_exits_with_0_and_logs_begin_and_end(failing, monkeypatch):
+    monkeypatch.setattr(status, "survey", list)
+    assert main(["status"]) == 0
+    first, last = (LOGS / "status.log").read_text().splitlines()
+    assert first.endswith(f"DEBUG pipeline: status begins, medadapt {__version__}")
+    assert last.endswith("status ends: done")
+
+
+def test_an_explained_error_exits_with_1_and_without_a_traceback(failing, capsys):
+    failing(status.UserError("scans/Jane_Doe.nii is empty; send it again"))
+    assert main(["status"]) == 1
+    assert capsys.readouterr().err == "error: scans/Jane_Doe.nii is empty; send it again\n"
+
+
+def test_verbose_prints_the_traceback_and_debug_messages(failing, capsys):
+    failing(status.UserError("scans/Jane_Doe.nii is empty"))
+    assert main(["status", "--verbose"]) == 1
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown and "error: scans/Jane_Doe.nii is empty\n" in shown
+    assert f"status begins, medadapt {__version__}" in shown
+
+
+@pytest.mark.parametrize("error", [status.UserError("Jane Doe"), ValueError("Jane Doe"), KeyboardInterrupt("Jane Doe")])
+def test_log_file_names_the_type_of_an_error_and_not_its_message(failing, error):
+    failing(error)
+    if isinstance(error, status.UserError):
+        assert main(["status", "--verbose"]) == 1
+    else:
+        with pytest.raises(type(error)):
+            main(["status", "--verbose"])
+    written = (LOGS / "status.log").read_text()
+    assert f"status ends: {type(error).__name__}" in written
+    assert "Jane" not in written and "Traceback" not in written
+
+
+def test_log_files_hold_no_name_of_a_patient_or_file(project, capsys):  # noqa: F811
+    root = project()
+    for name in ("cohort", "preprocess", "split"):
+        assert main([name]) == 0
+    assert main(["adapt", "--fold", "no/such fold"]) == 1
+    assert main(["predict", "Jane_Doe_bundle", "Jane_Doe.nii.gz"]) == 1
+    files = {file.name: file.read_text() for file in (root / LOGS).iterdir()}
+    assert set(files) == {"cohort.log", "preprocess.log", "split.log", "adapt_no_such_fold.log", "predict.log"}
+    assert "cases of 24 patients" in files["cohort.log"]
+    for written in files.values():
+        assert " begins, medadapt " in written and " ends: " in written
+        assert not any(word in written for word in ("Jane", "Doe", ".png", ".nii", "--fold", str(root)))
+
+
+def test_git_ignores_log_files():
+    ignored = subprocess.run(["git", "check-ignore", "-q", str(LOGS / "adapt_0.log")], cwd=ROOT)
+    assert ignored.returncode == 0
+
+
+def test_whois_writes_no_log_file(project):  # noqa: F811
+    root = project()
+    assert main(["whois", "case-0123456789ab"]) == 1
+    assert not (root / LOGS).exists()
+
+
+def test_no_log_file_is_written_outside_a_project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan"]) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_stops_nothing(failing, monkeypatch):
+    monkeypatch.setattr(status, "survey", list)
+    LOGS.parent.mkdir(exist_ok=True)
+    LOGS.write_text("a file where the folder should be")
+    assert main(["status"]) == 0
+
+
+def test_each_run_has_its_own_handlers(failing, monkeypatch):
+    monkeypatch.setattr(status, "survey", list)
+    main(["status"])
+    main(["status"])
+    assert len(logging.getLogger("pipeline").handlers) == 2
+    assert (LOGS / "status.log").read_text().count("begins") == 2
