@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.bundle.decision import Rule, told
-from pipeline.metrics.ood import Alarm, Gaussian, energy, share_beyond, signs_of
+from pipeline.metrics.ood import ClassGaussians, OODDetector, energy, scores_of, share_beyond
 
 Floats = NDArray[np.float64]
 
@@ -50,12 +50,12 @@ class Limits:
     Attributes
     ----------
     rules : list of Rule
-    gaussians, sites : list of Gaussian
+    gaussians, sites : list of ClassGaussians
         Of the classes and of the sites in each member; distances are averaged over members. None of sites where they
         are not known.
-    appearances : list of Gaussian
+    appearances : list of ClassGaussians
         Of what the training cases of each member look like, see `imaging.appearance`.
-    alarm : Alarm
+    detector : OODDetector
     usual_site : tuple of float
         Quantiles of the distance to the nearest site; empty where they are not known.
     several : bool
@@ -63,10 +63,10 @@ class Limits:
     """
 
     rules: list[Rule]
-    gaussians: list[Gaussian]
-    sites: list[Gaussian]
-    appearances: list[Gaussian]
-    alarm: Alarm
+    gaussians: list[ClassGaussians]
+    sites: list[ClassGaussians]
+    appearances: list[ClassGaussians]
+    detector: OODDetector
     usual_site: tuple[float, ...]
     several: bool
 
@@ -82,8 +82,8 @@ class Limits:
         score = self.score(logits, features, appearance)
         members, unsure = told(self.rules, probabilities, classes)
         reasons = {}
-        if self.alarm.rings(score):
-            reasons[UNLIKE] = f"{UNLIKE}: score {score[0]:.2f} is above {self.alarm.threshold:.2f}"
+        if self.detector.is_ood(score):
+            reasons[UNLIKE] = f"{UNLIKE}: score {score[0]:.2f} is above {self.detector.threshold:.2f}"
         if unsure:
             reasons[UNSURE] = f"{UNSURE}: {', '.join(unsure)}"
         nearest, share = "", None
@@ -94,16 +94,16 @@ class Limits:
         return Verdict(members, tuple(reasons), "; ".join(reasons.values()), float(score[0]), nearest, share)
 
     def score(self, logits: Floats, features: Sequence[Floats], appearance: Floats) -> Floats:
-        """Score (1,) how far one scan is from the development scans, as `alarm` does."""
+        """Score (1,) how far one scan is from the development scans, as `detector` does."""
         apart = mean_distances(self.gaussians, [one[None] for one in features]).min(axis=1)
         appearances = mean_distances(self.appearances, [appearance[None]] * len(self.appearances)).min(axis=1)
-        return self.alarm.score(signs_of(energy(logits[None], self.several), apart, appearances))
+        return self.detector.ood_score(scores_of(energy(logits[None], self.several), apart, appearances))
 
     def as_json(self) -> dict[str, Any]:
         """Give plain values."""
         return {
             "rules": [rule.as_json() for rule in self.rules],
-            "alarm": self.alarm.as_json(),
+            "detector": self.detector.as_json(),
             "usual_site": list(self.usual_site),
             "several": self.several,
             "gaussians": [gaussian.as_json() for gaussian in self.gaussians],
@@ -122,14 +122,14 @@ class Limits:
         """
         rules = [Rule.from_json(one) for one in values["rules"]]
         gaussians, sites, appearances = (
-            [Gaussian.from_json(one) for one in values[what]] for what in ("gaussians", "sites", "appearances")
+            [ClassGaussians.from_json(one) for one in values[what]] for what in ("gaussians", "sites", "appearances")
         )
         usual = tuple(values["usual_site"])
-        alarm, several = Alarm.from_json(values["alarm"]), bool(values["several"])
-        return cls(rules, gaussians, sites, appearances, alarm, usual, several)
+        detector, several = OODDetector.from_json(values["detector"]), bool(values["several"])
+        return cls(rules, gaussians, sites, appearances, detector, usual, several)
 
 
-def mean_distances(gaussians: Sequence[Gaussian], features: Sequence[Floats]) -> Floats:
+def mean_distances(gaussians: Sequence[ClassGaussians], features: Sequence[Floats]) -> Floats:
     """Average over members the distances (n, number of groups) of features, (n, p) of each, to each mean."""
     return np.asarray(
         np.mean([gaussian.distances(one) for gaussian, one in zip(gaussians, features, strict=True)], axis=0)

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.metrics.discrimination import Labels
-from pipeline.metrics.questions import views_of
+from pipeline.metrics.questions import questions_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -65,8 +65,10 @@ def losses_of(probabilities: Floats, labels: Labels, classes: Sequence[str]) -> 
     if labels.ndim == 1:
         cases = np.arange(len(labels))
         return {"": (log_loss(probabilities[cases, labels]), cases)}
-    views = views_of(probabilities, labels, classes)
-    return {one.name: (log_loss(np.where(one.events, one.prediction, 1 - one.prediction)), one.rows) for one in views}
+    questions = questions_of(probabilities, labels, classes)
+    return {
+        one.name: (log_loss(np.where(one.events, one.prediction, 1 - one.prediction)), one.rows) for one in questions
+    }
 
 
 def log_loss(probability: Any) -> Any:

@@ -13,7 +13,7 @@ from pipeline.metrics import calibration, discrimination, multilabel
 from pipeline.metrics.bootstrap import Bootstrap, estimate
 from pipeline.metrics.calibrators.calibrator import Calibrator, digest_of, identity_for
 from pipeline.metrics.calibrators.selection import cross_fitted
-from pipeline.metrics.guards import refuse_lost
+from pipeline.metrics.guards import refuse_missing_cases
 from pipeline.metrics.summary import as_number, per_class, reliability, summarise
 
 Floats = NDArray[np.float64]
@@ -133,14 +133,14 @@ def mean_of(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
     Raises
     ------
-    Lost
+    MissingCases
         If a case is missing in a table.
     """
     first, *others = (table.sort_values("case", ignore_index=True) for table in tables)
     if not others:
         return first
     for table in others:
-        refuse_lost(first["case"], table["case"])
+        refuse_missing_cases(first["case"], table["case"])
     mean = np.mean([logits_of(table) for table in (first, *others)], axis=0)
     logits = mean.astype(np.float32).astype(np.float64)  # as the ensemble gives them
     digest = hashlib.sha256("".join(str(table["model_sha256"].max()) for table in tables).encode()).hexdigest()

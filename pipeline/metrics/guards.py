@@ -1,4 +1,4 @@
-"""Nobody is evaluated by what was fitted on them, and nobody is lost on the way: checked row by row, not believed."""
+"""Guards against missing or repeated cases, and against evaluating a calibrator on patients it was fitted on."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -6,21 +6,21 @@ from collections.abc import Collection, Iterable, Mapping
 import pandas as pd
 
 
-class Lost(ValueError):
-    """Cases that should be evaluated and are not, or are evaluated twice."""
+class MissingCases(ValueError):
+    """Assigned cases are not evaluated, or cases are evaluated twice or without having been assigned."""
 
 
-class Seen(ValueError):
-    """A case that is evaluated by a calibrator that was fitted on its patient."""
+class LeakageError(ValueError):
+    """A case is evaluated by a calibrator that was fitted on its patient."""
 
 
-def refuse_lost(expected: Iterable[str], found: Iterable[str]) -> None:
-    """Make sure that every case that was assigned is evaluated once.
+def refuse_missing_cases(expected: Iterable[str], found: Iterable[str]) -> None:
+    """Check that every assigned case is evaluated exactly once.
 
     Raises
     ------
-    Lost
-        With the first of the missing, the unexpected or the repeated cases, and how many there are.
+    MissingCases
+        With the number of missing, unexpected or repeated cases and the first of them.
     """
     assigned, evaluated = Counter(expected), Counter(found)
     for what, cases in {
@@ -28,30 +28,30 @@ def refuse_lost(expected: Iterable[str], found: Iterable[str]) -> None:
         "evaluated twice or never assigned": evaluated - assigned,
     }.items():
         if cases:
-            raise Lost(f"{sum(cases.values())} cases are {what}, e.g. {min(cases)}")
+            raise MissingCases(f"{sum(cases.values())} cases are {what}, e.g. {min(cases)}")
 
 
-def refuse_seen(
+def refuse_leakage(
     cases: pd.DataFrame, fitted_on: Mapping[str, Collection[str]], acknowledged: Collection[str] = ()
 ) -> None:
-    """Make sure that no case is evaluated by a calibrator that was fitted on an image of its patient.
+    """Check that no case is evaluated by a calibrator that was fitted on an image of its patient.
 
     Parameters
     ----------
     cases : pandas.DataFrame
-        Columns `case`, `patient`, and `fold`, by which the calibrator is found.
+        Columns `case`, `patient`, and `fold`, which selects the calibrator.
     fitted_on : mapping
-        Of each fold the patients on whom its calibrator was fitted.
+        Fold to the patients on whom its calibrator was fitted.
     acknowledged : collection of str
-        Cases and patients that may stand on both sides; every metric is stamped with them elsewhere.
+        Cases and patients that are allowed on both sides; the report marks every metric with them.
 
     Raises
     ------
-    Seen
+    LeakageError
         With the first such case.
     """
     for case, patient, fold in cases[["case", "patient", "fold"]].itertuples(index=False):
         if patient in fitted_on[fold] and not {case, patient} & set(acknowledged):
-            raise Seen(
+            raise LeakageError(
                 f"case {case} of fold {fold} is evaluated by a calibrator that was fitted on its patient {patient}"
             )

@@ -1,10 +1,11 @@
-"""Whether a scan is like those the model learned from: by the energy of its logits, its features, and its appearance.
+"""Detect out-of-distribution scans from the energy of their logits, their features and their appearance.
 
-Nothing of a single case is kept: means, the directions in which features vary most, and how scores are spread.
+Only summary statistics are kept, nothing of a single case: means, principal axes of the features, and quantiles of
+scores.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,30 +19,30 @@ from pipeline.metrics.conformal import fewest, rank_of
 Floats = NDArray[np.float64]
 Names = NDArray[np.str_]
 
-MOST_AXES = 16  # directions that are shipped; the others share one variance
-DIGITS = 6  # of every number that is shipped
-GRID = 21  # quantiles that tell how usual a score is
-UPPER = 0.95  # the quantile whose distance from the median is 1 of a score
-FLOOR = 0.1  # of the median standard deviation of a feature: less is not told from chance
-SIGNS = ("energy", "features", "appearance")
+MOST_AXES = 16  # principal axes that a bundle holds; all other directions share one variance
+DIGITS = 6  # significant digits of every number in a bundle
+GRID = 21  # number of quantiles that describe the scores of development patients
+UPPER = 0.95  # a score's distance from its median to this quantile is scaled to 1
+FLOOR = 0.1  # smallest standard deviation of a feature, as a fraction of the median one
+SCORES = ("energy", "features", "appearance")
 
 
 @dataclass(frozen=True)
-class Gaussian:
-    """Where the features of the training cases lie: a mean of each group, and one covariance for all of them.
+class ClassGaussians:
+    """Gaussians of the training cases' features: one mean per group and one shared ("tied") covariance.
 
     Attributes
     ----------
     means : mapping of (p,)
-        Of each class, or of each site.
+        Mean of each class, or of each site.
     scales : (p,)
-        Standard deviation of each feature within groups; features are divided by them first.
+        Standard deviation of each feature within groups; features are divided by it first.
     axes : (r, p)
-        Directions of the largest variance within groups, of length 1.
+        Unit vectors of the largest variance within groups.
     variances : (r,)
-        Along them, shrunk.
+        Shrunk variance along each axis.
     rest : float
-        Along any other direction.
+        Variance along any other direction.
     """
 
     means: Mapping[str, Floats]
@@ -51,37 +52,37 @@ class Gaussian:
     rest: float
 
     def distances(self, features: Floats) -> Floats:
-        """Mahalanobis distance (n, number of groups) to each mean (Lee et al. 2018, equation 2; its root)."""
+        """Compute the Mahalanobis distance (n, number of groups) to each mean: root of Lee et al. 2018, equation 2."""
         apart = (features[:, None] - np.stack(list(self.means.values()))) / self.scales
         along = apart @ self.axes.T
         beyond = (apart**2).sum(axis=2) - (along**2).sum(axis=2)
         return np.asarray(np.sqrt((along**2 / self.variances).sum(axis=2) + np.maximum(beyond, 0) / self.rest))
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain values, rounded: what is rounded is what is fitted, see `fit_gaussian`."""
+        """Give plain values, which `fit_gaussians` has already rounded."""
         means = {name: mean.tolist() for name, mean in self.means.items()}
         arrays = {name: getattr(self, name).tolist() for name in ("scales", "axes", "variances")}
         return {"means": means, **arrays, "rest": self.rest}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Gaussian":
-        """Read what `as_json` gave."""
+    def from_json(cls, values: Mapping[str, Any]) -> "ClassGaussians":
+        """Rebuild the object from the values of `as_json`."""
         means = {name: np.array(mean) for name, mean in values["means"].items()}
         axes, variances = np.array(values["axes"], ndmin=2), np.array(values["variances"], ndmin=1)
-        return cls(means, np.array(values["scales"]), axes, variances, float(values["rest"]))
+        return cls(means, np.array(values["scales"]), axes=axes, variances=variances, rest=float(values["rest"]))
 
 
-def fit_gaussian(features: Floats, groups: Names) -> Gaussian:
-    """Fit means and covariance to the features of the cases that a model was trained on.
+def fit_gaussians(features: Floats, groups: Names) -> ClassGaussians:
+    """Fit the means and the shared covariance to the features of a model's training cases.
 
-    Features are scaled to one standard deviation, or those of the largest numbers would decide alone. The covariance
-    within groups ("tied") is shrunk towards a sphere by Ledoit and Wolf 2004, since there are more
-    features than cases; its `MOST_AXES` largest axes are kept, and what is left is spread evenly over all others.
+    Features are scaled to one standard deviation; otherwise those with the largest values would dominate. The
+    covariance within groups is shrunk towards a sphere (Ledoit and Wolf 2004), since there are more features than
+    cases. Its `MOST_AXES` largest axes are kept; the remaining variance is spread evenly over all other directions.
 
     Parameters
     ----------
     features : (n, p)
-        What the head of the network sees.
+        Input of the network's head.
     groups : (n,)
         Names of classes or sites.
     """
@@ -96,15 +97,16 @@ def fit_gaussian(features: Floats, groups: Names) -> Gaussian:
     variances, p = singular**2 / len(features), features.shape[1]
     sphere = max(variances.sum() / p, 1e-12)
     kept = min(MOST_AXES, p - 1, int((variances > 1e-9 * variances.max()).sum()))
-    rest = (1 - shrinkage) * variances[kept:].sum() / (p - kept) + shrinkage * sphere
+    beyond = (1 - shrinkage) * variances[kept:].sum() / (p - kept) + shrinkage * sphere
     along = (1 - shrinkage) * variances[:kept] + shrinkage * sphere
-    return Gaussian(means, scales, _short(axes[:kept]), _short(along), float(_short(np.array(rest or sphere))))
+    rest = float(_short(np.array(beyond or sphere)))
+    return ClassGaussians(means, scales, axes=_short(axes[:kept]), variances=_short(along), rest=rest)
 
 
 def energy(logits: Floats, several: bool = False) -> Floats:
-    """Energy (n,) of logits (n, K), high where no class speaks up: -ln sum exp (Liu et al. 2020, equation 4).
+    """Compute the energy (n,) of logits (n, K): -ln sum exp (Liu et al. 2020, equation 4), high if no logit is large.
 
-    Of `several` labels that stand each by themselves it is the sum of theirs (Wang et al. 2021, "Can multi-label
+    With `several` independent labels it is the sum of the energy of each label (Wang et al. 2021, "Can multi-label
     classification networks know what they don't know?").
     """
     found = -np.logaddexp(0, logits).sum(axis=1) if several else -logsumexp(logits, axis=1)
@@ -112,109 +114,110 @@ def energy(logits: Floats, several: bool = False) -> Floats:
 
 
 @dataclass(frozen=True)
-class Alarm:
-    """When a scan is called unlike the development scans.
+class OODDetector:
+    """Out-of-distribution detector of single scans, fitted on development scans.
 
     Attributes
     ----------
-    centres, spreads : (float, float, float)
-        Of each of `SIGNS`: the median, and from there to the `UPPER` quantile.
+    medians, scales : (float, float, float)
+        Of each of `SCORES` the median, and the distance from the median to the `UPPER` quantile.
     threshold : float or None
-        The highest score that is let through; None where there were too few patients to set one.
-    share : float
-        Of new patients from the development sites, that may be called unlike them.
+        Scans with a higher OOD score are flagged; None if there were too few patients to set it.
+    rate : float
+        Share of new patients from the development sites that may be flagged.
     patients : int
-        On whom it was set; of each the highest score counted.
-    usual : (GRID,)
-        Quantiles of their scores.
+        Number of patients on whom the threshold was set, each by the highest score of their scans.
+    quantiles : (GRID,)
+        Quantiles of the OOD scores of these patients.
     """
 
-    centres: tuple[float, ...]
-    spreads: tuple[float, ...]
+    medians: tuple[float, ...]
+    scales: tuple[float, ...]
     threshold: float | None
-    share: float
+    rate: float
     patients: int
-    usual: tuple[float, ...]
+    quantiles: tuple[float, ...]
 
-    def score(self, signs: Floats) -> Floats:
-        """Score (n,) of signs (n, 3): the largest; 0 is the usual scan, and 1 what one in twenty reaches.
+    def ood_score(self, scores: Floats) -> Floats:
+        """Combine scores (n, 3), see `scores_of`, into one (n,): the largest after scaling.
 
-        Not their sum: a scan far away may well get a loud logit, which must not make up for the distance. Upper tails
-        are set equal, not standard deviations, for distances have longer ones than energies.
+        0 is typical; one development scan in twenty reaches 1 in a given score. The scores are not summed, because a
+        distant scan can have a large logit, which must not cancel its distance. Upper tails are scaled to be equal
+        rather than standard deviations, because distances have longer tails than energies.
         """
-        return np.asarray(((signs - self.centres) / self.spreads).max(axis=1))
+        return np.asarray(((scores - self.medians) / self.scales).max(axis=1))
 
-    def rings(self, scores: Floats) -> NDArray[np.bool_]:
-        """Tell (n,) which scans are called unlike the development scans."""
-        return np.asarray(scores > (np.inf if self.threshold is None else self.threshold))
+    def is_ood(self, ood_scores: Floats) -> NDArray[np.bool_]:
+        """Flag the scans (n,) whose OOD score is above the threshold; none where there is no threshold."""
+        return np.asarray(ood_scores > (np.inf if self.threshold is None else self.threshold))
 
     def as_json(self) -> dict[str, Any]:
         """Give plain values."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Alarm":
-        """Read what `as_json` gave."""
-        pairs = {name: tuple(values[name]) for name in ("centres", "spreads", "usual")}
+    def from_json(cls, values: Mapping[str, Any]) -> "OODDetector":
+        """Rebuild the object from the values of `as_json`."""
+        pairs = {name: tuple(values[name]) for name in ("medians", "scales", "quantiles")}
         return cls(**{**values, **pairs})
 
 
-def signs_of(energies: Floats, distances: Floats, appearances: Floats) -> Floats:
-    """Put the three signs (n,) into columns (n, 3), in the order of `SIGNS`; distances as logarithms."""
+def scores_of(energies: Floats, distances: Floats, appearances: Floats) -> Floats:
+    """Stack the three scores (n,) into columns (n, 3), in the order of `SCORES`; distances as logarithms."""
     far = [np.log(np.maximum(one, np.finfo(np.float64).tiny)) for one in (distances, appearances)]
     return np.stack([energies, *far], axis=1)
 
 
-def fit_alarm(signs: Floats, patients: Names, share: float) -> Alarm:
+def fit_ood_detector(scores: Floats, patients: Names, rate: float) -> OODDetector:
     """Set the threshold on cases (n,) that the scoring model was not trained on.
 
-    It is the k-th lowest of the patients' highest scores, k = ceil((n + 1) (1 - share)), as in `conformal`: of new
-    patients like these at most that share is expected above it. (Exactly so if centre and spread were known; they are
-    quantiles of the same cases.)
+    The threshold is the k-th lowest of the patients' highest scores, k = ceil((n + 1) (1 - rate)), as in `conformal`:
+    at most that share of new exchangeable patients is expected above it. (Exact if median and scale were known; they
+    are quantiles of the same cases.)
 
     Parameters
     ----------
-    signs : (n, 3)
-        See `signs_of`.
+    scores : (n, 3)
+        See `scores_of`.
     patients : (n,)
-    share : float
-        Above 0, below 1.
+    rate : float
+        Accepted share of flagged patients, between 0 and 1, both excluded.
     """
-    centres, upper = np.quantile(signs, [0.5, UPPER], axis=0)
-    spreads = np.where(upper > centres, upper - centres, 1.0)
-    without = Alarm(tuple(centres.tolist()), tuple(spreads.tolist()), None, share, 0, ())
-    worst = worst_of(without.score(signs), patients)
-    n = len(worst)
-    threshold = None if n < fewest(share) else float(worst[rank_of(n, share) - 1])
-    return Alarm(without.centres, without.spreads, threshold, share, n, quantiles_of(worst))
+    medians, upper = np.quantile(scores, [0.5, UPPER], axis=0)
+    scales = np.where(upper > medians, upper - medians, 1.0)
+    without = OODDetector(tuple(medians.tolist()), tuple(scales.tolist()), None, rate, patients=0, quantiles=())
+    highest = highest_scores(without.ood_score(scores), patients)
+    n = len(highest)
+    threshold = None if n < fewest(rate) else float(highest[rank_of(n, rate) - 1])
+    return replace(without, threshold=threshold, patients=n, quantiles=quantiles_of(highest))
 
 
-def false_alarms(signs: Floats, patients: Names, share: float, parts: int = 5) -> tuple[int, int]:
-    """Count the patients (flagged, evaluated) that a detector fitted on others flags: cross-fitted, in `parts`."""
+def false_alarms(scores: Floats, patients: Names, rate: float, parts: int = 5) -> tuple[int, int]:
+    """Count flagged and evaluated patients; cross-fitted, each part by a detector fitted on the other parts."""
     names, of_case = np.unique(patients, return_inverse=True)
     flagged = evaluated = 0
     for part in range(min(parts, len(names))):
-        held = of_case % parts == part
-        alarm = fit_alarm(signs[~held], patients[~held], share)
-        if alarm.threshold is not None:
-            flagged += len(set(patients[held][alarm.rings(alarm.score(signs[held]))]))
-            evaluated += len(set(patients[held]))
+        held_out = of_case % parts == part
+        detector = fit_ood_detector(scores[~held_out], patients[~held_out], rate)
+        if detector.threshold is not None:
+            flagged += len(set(patients[held_out][detector.is_ood(detector.ood_score(scores[held_out]))]))
+            evaluated += len(set(patients[held_out]))
     return flagged, evaluated
 
 
-def worst_of(scores: Floats, patients: Names) -> Floats:
-    """Give the highest score of each patient, ascending."""
+def highest_scores(scores: Floats, patients: Names) -> Floats:
+    """Give the highest score of each patient, in ascending order."""
     return np.asarray(pd.Series(scores).groupby(patients).max().sort_values())
 
 
 def quantiles_of(scores: Floats) -> tuple[float, ...]:
-    """Give `GRID` quantiles, so that no score of a case is shipped by itself."""
+    """Compute `GRID` quantiles, so that a bundle holds no score of a single case."""
     return tuple(_short(np.quantile(scores, np.linspace(0, 1, GRID))).tolist())
 
 
-def share_beyond(score: float, usual: tuple[float, ...]) -> float:
-    """Say what share of development patients has a score as high: 0 beyond them all, 1 below."""
-    return float(1 - np.interp(score, usual, np.linspace(0, 1, len(usual)), left=0.0, right=1.0))
+def share_beyond(score: float, quantiles: tuple[float, ...]) -> float:
+    """Estimate the share of development patients with a higher score: 0 above all quantiles, 1 below all of them."""
+    return float(1 - np.interp(score, quantiles, np.linspace(0, 1, len(quantiles)), left=0.0, right=1.0))
 
 
 def _short(numbers: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""The yes/no questions by which a classifier of any task is evaluated."""
+"""The yes/no questions on which a classifier of any task is evaluated."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ TOP_LABEL = "top label"
 
 
 @dataclass(frozen=True)
-class View:
-    """One yes/no question asked of the cases where the answer is known.
+class Question:
+    """One yes/no question, with predictions and answers for the cases whose answer is known.
 
     Attributes
     ----------
     name : str
-        The class or label that is asked for, or `TOP_LABEL`: is the most probable class the true one?
+        The class or label in question, or `TOP_LABEL`: is the most probable class the true one?
     prediction : (m,)
-        The probability of yes.
+        Predicted probability of yes.
     events : (m,) bool
-        The true answer.
+        True answers.
     rows : (m,) int
-        Which of the n cases these are.
+        Indices of these cases among the n cases.
     """
 
     name: str
@@ -35,37 +35,38 @@ class View:
     rows: NDArray[np.int64]
 
 
-def views_of(probabilities: Floats, labels: Labels, classes: Sequence[str]) -> list[View]:
-    """Ask each question that suits a task.
+def questions_of(probabilities: Floats, labels: Labels, classes: Sequence[str]) -> list[Question]:
+    """List the questions that suit a task.
 
     Parameters
     ----------
     probabilities : (n, K)
     labels : (n,) int or (n, K) float
-        Numbers of classes; or, where each label stands by itself, 1, 0 and NaN for not known.
+        Class numbers; of a multilabel task 1, 0, and NaN for not known.
     classes : sequence of str
 
     Returns
     -------
-    list of View
-        Two classes: the last one. More: each against the rest, then the top label. Labels that stand each by itself:
-        each one that is known of any case.
+    list of Question
+        Two classes: the last one. More: each class against the rest, then the top label. Multilabel: each label that
+        is known for at least one case.
     """
     everyone = np.arange(len(probabilities))
     if labels.ndim == 2:
         known = np.isfinite(labels)
         return [
-            View(name, probabilities[known[:, c], c], labels[known[:, c], c] == 1, everyone[known[:, c]])
+            Question(name, probabilities[known[:, c], c], labels[known[:, c], c] == 1, everyone[known[:, c]])
             for c, name in enumerate(classes)
             if known[:, c].any()
         ]
     asked = [1] if len(classes) == 2 else range(len(classes))
-    views = [View(classes[c], probabilities[:, c], labels == c, everyone) for c in asked]
+    questions = [Question(classes[c], probabilities[:, c], labels == c, everyone) for c in asked]
     if len(classes) > 2:
-        views.append(View(TOP_LABEL, probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, everyone))
-    return views
+        correct = probabilities.argmax(axis=1) == labels
+        questions.append(Question(TOP_LABEL, probabilities.max(axis=1), correct, everyone))
+    return questions
 
 
 def both_ways(prediction: Floats) -> Floats:
-    """Turn the probability of yes (m,) into those of no and yes (m, 2)."""
+    """Turn the probability of yes (m,) into the probabilities of no and yes (m, 2)."""
     return np.stack([1 - prediction, prediction], axis=1)

@@ -6,7 +6,7 @@ import pytest
 from pipeline.bundle.decision import Rule, fit_rules, told
 from pipeline.bundle.limits import UNLIKE, UNSURE, Limits
 from pipeline.metrics.conformal import conformal_thresholds, sets_of
-from pipeline.metrics.ood import energy, fit_alarm, fit_gaussian, quantiles_of, signs_of
+from pipeline.metrics.ood import energy, fit_gaussians, fit_ood_detector, quantiles_of, scores_of
 
 
 def predictions(n=300, seed=0):
@@ -59,18 +59,18 @@ def limits():
     features, names = rng.normal(size=(80, 6)), np.array(["well", "ill"] * 40)
     sites = np.array(["north"] * 40 + ["south"] * 40)
     features[40:, 3] += 8
-    gaussian, of_sites = fit_gaussian(features, names), fit_gaussian(features, sites)
+    gaussian, of_sites = fit_gaussians(features, names), fit_gaussians(features, sites)
     logits = rng.normal(size=(80, 2)) * 3
     appearances = rng.normal(size=(80, 4))
-    of_appearances = fit_gaussian(appearances, np.full(80, "all"))
+    of_appearances = fit_gaussians(appearances, np.full(80, "all"))
     apart, odd = (
         one.distances(rows).min(axis=1) for one, rows in ((gaussian, features), (of_appearances, appearances))
     )
-    alarm = fit_alarm(signs_of(energy(logits), apart, odd), np.arange(80).astype(str), 0.05)
+    detector = fit_ood_detector(scores_of(energy(logits), apart, odd), np.arange(80).astype(str), 0.05)
     usual = quantiles_of(of_sites.distances(features).min(axis=1))
     rules = fit_rules(*predictions(), ["well", "ill"], 0.9, 0.9)
     return Limits(
-        rules, [gaussian, gaussian], [of_sites, of_sites], [of_appearances, of_appearances], alarm, usual, False
+        rules, [gaussian, gaussian], [of_sites, of_sites], [of_appearances, of_appearances], detector, usual, False
     )
 
 
@@ -91,11 +91,12 @@ def test_every_reason_to_abstain_is_named_with_its_metrics(limits):
     assert evaluated(limits, [0, 0, 0, 8, 0, 0], 0.99, appearances=(0, 90, 0, 0)).abstains == (UNLIKE,)
     verdict = evaluated(limits, [0, 90, 0, 0, 0, 0], 0.5)
     assert verdict.abstains == (UNLIKE, UNSURE) and verdict.site_share == 0
-    assert f"score {verdict.score:.2f} is above {limits.alarm.threshold:.2f}; low confidence: 0.500" in verdict.reason
+    reason = f"score {verdict.score:.2f} is above {limits.detector.threshold:.2f}; low confidence: 0.500"
+    assert reason in verdict.reason
 
 
 def test_limits_survive_json_and_without_sites_none_is_nearest(limits):
     again = Limits.from_json(json.loads(json.dumps(limits.as_json())))
     assert evaluated(again, [1, 2, 3, 4, 5, 6], 0.7) == evaluated(limits, [1, 2, 3, 4, 5, 6], 0.7)
-    without = Limits(limits.rules, limits.gaussians, [], limits.appearances, limits.alarm, (), False)
+    without = Limits(limits.rules, limits.gaussians, [], limits.appearances, limits.detector, (), False)
     assert evaluated(without, [0] * 6, 0.9).nearest_site == "" and evaluated(without, [0] * 6, 0.9).site_share is None

@@ -20,7 +20,7 @@ from pipeline.metrics.evaluation import (
     prediction_table,
     roc_table,
 )
-from pipeline.metrics.guards import Lost
+from pipeline.metrics.guards import MissingCases
 
 
 def evaluated(n=60, seed=0):
@@ -121,5 +121,5 @@ def test_the_members_of_an_ensemble_are_averaged_case_by_case_whatever_their_ord
     np.testing.assert_allclose(joined["logit_1"], first.set_index("case")["logit_1"].loc[joined.index] + 0.5)
     assert set(joined["fold"]) == {ENSEMBLE} and joined["model_sha256"].nunique() == 1
     assert mean_of([first]).equals(first.sort_values("case", ignore_index=True))
-    with pytest.raises(Lost, match="missing"):
+    with pytest.raises(MissingCases, match="missing"):
         mean_of([first, second.iloc[1:]])

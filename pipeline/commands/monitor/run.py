@@ -23,7 +23,7 @@ from pipeline.commands.monitor.page import write_monitoring
 from pipeline.commands.monitor.scans import Watched, read_watched
 from pipeline.commands.monitor.windows import windows
 from pipeline.errors import CheckFailed, UserError
-from pipeline.metrics.questions import View
+from pipeline.metrics.questions import Question
 from pipeline.seeds import seed_for
 
 Config = dict[str, Any]
@@ -126,8 +126,10 @@ def capitals_of(watched: Watched, labelled: pd.DataFrame) -> dict[str, Floats]:
     Who bets on a label of which nothing is known yet waits with his share: it must not be assigned out anew later on.
     """
     found = {name: np.zeros(len(labelled)) for name in (watched.classes if watched.several else [])}
-    for view in watched.questions(labelled):
-        found[view.name] = waiting(miscalibration(view.prediction, view.events), view.rows, len(labelled))
+    for question in watched.questions(labelled):
+        found[question.name] = waiting(
+            miscalibration(question.prediction, question.events), question.rows, len(labelled)
+        )
     return found
 
 
@@ -140,17 +142,17 @@ def windows_of(watched: Watched, size: int) -> pd.DataFrame:
     """Evaluate the labelled scans, window by window; each label in those in which it is known."""
     scans = watched.labelled
     questions = watched.questions(scans) if len(scans) else []
-    tables = [windows_on(view, scans.iloc[view.rows], watched, size) for view in questions]
+    tables = [windows_on(question, scans.iloc[question.rows], watched, size) for question in questions]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def windows_on(view: View, scans: pd.DataFrame, watched: Watched, size: int) -> pd.DataFrame:
+def windows_on(question: Question, scans: pd.DataFrame, watched: Watched, size: int) -> pd.DataFrame:
     """Evaluate the scans of which the answer to a question is known."""
     patients = scans["patient"].to_numpy(str)
-    table = windows(view.prediction, view.events, patients, size, seed_for(0, "monitor", "windows"))
+    table = windows(question.prediction, question.events, patients, size, seed_for(0, "monitor", "windows"))
     for name in ("from", "to") if watched.dated else ():
         table[f"{name}_date"] = scans["date"].dt.date.astype(str).to_numpy()[table[name] - 1]
-    return table.assign(label=view.name if watched.several else "")
+    return table.assign(label=question.name if watched.several else "")
 
 
 def facts_of(watched: Watched, reference: Config) -> Config:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.commands.labels import flaw_in, numbers_of, written_as
 from pipeline.errors import UserError
 from pipeline.metrics.discrimination import Labels
-from pipeline.metrics.questions import View, views_of
+from pipeline.metrics.questions import Question, questions_of
 
 Floats = NDArray[np.float64]
 
@@ -57,10 +57,10 @@ class Watched:
         """Give the probabilities (n, K) of labelled scans, and their labels as `numbers_of` does."""
         return scans[self.classes].to_numpy(float), numbers_of(scans["label"].tolist(), self.classes, self.several)
 
-    def questions(self, scans: pd.DataFrame) -> list[View]:
+    def questions(self, scans: pd.DataFrame) -> list[Question]:
         """Give the questions of calibration: each label, the last of two classes, or the top label."""
-        views = views_of(*self.predictions(scans), self.classes)
-        return views if self.several else views[-1:]
+        questions = questions_of(*self.predictions(scans), self.classes)
+        return questions if self.several else questions[-1:]
 
 
 def read_watched(results: Path, labels: str | None, classes: list[str], several: bool) -> Watched:

@@ -11,7 +11,7 @@ from pipeline.metrics.bootstrap import cluster_weights, estimate, estimate_of
 from pipeline.metrics.calibration import calibration_in_the_large, calibration_slope
 from pipeline.metrics.calibrators.updating import Recalibration, Update, fit_recalibration
 from pipeline.metrics.discrimination import log_loss
-from pipeline.metrics.questions import views_of
+from pipeline.metrics.questions import questions_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -136,10 +136,10 @@ def metrics(
 ) -> dict[str, dict[str, Any]]:
     """Compute the log-loss and, of each question, calibration in the large (0 is right) and slope (1 is right)."""
     bound: dict[str, Callable[[Floats], Floats]] = {"log-loss": lambda rows: log_loss(probabilities, labels, rows)}
-    for view in views_of(probabilities, labels, classes):
-        of = f" of {view.name}" if len(classes) > 2 else ""
-        bound[f"calibration in the large{of}"] = _of(calibration_in_the_large, view.prediction, view.events)
-        bound[f"calibration slope{of}"] = _of(calibration_slope, view.prediction, view.events)
+    for question in questions_of(probabilities, labels, classes):
+        of = f" of {question.name}" if len(classes) > 2 else ""
+        bound[f"calibration in the large{of}"] = _of(calibration_in_the_large, question.prediction, question.events)
+        bound[f"calibration slope{of}"] = _of(calibration_slope, question.prediction, question.events)
     return {name: asdict(estimate(metric, weights, confidence)) for name, metric in bound.items()}
 
 

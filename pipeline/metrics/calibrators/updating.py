@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 
 from pipeline.metrics.discrimination import SMALLEST, Labels, log_loss
-from pipeline.metrics.questions import both_ways, views_of
+from pipeline.metrics.questions import both_ways, questions_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -131,8 +131,8 @@ def _tasks(
     if labels.ndim == 1:
         yield EVERY_CLASS, probabilities, labels, np.arange(len(labels))
         return
-    for view in views_of(probabilities, labels, classes):
-        yield view.name, both_ways(view.prediction), view.events.astype(np.int64), view.rows
+    for question in questions_of(probabilities, labels, classes):
+        yield question.name, both_ways(question.prediction), question.events.astype(np.int64), question.rows
 
 
 def _curve(

@@ -14,7 +14,7 @@ from pipeline.metrics.calibrators.updating import recalibration_curve
 from pipeline.metrics.conformal import ABSENT_OR_PRESENT
 from pipeline.metrics.evaluation import EvaluatedCases, TaskSpec
 from pipeline.metrics.operating import operating_table
-from pipeline.metrics.questions import View, both_ways, views_of
+from pipeline.metrics.questions import Question, both_ways, questions_of
 from pipeline.metrics.selective import abstention_table, selective_metrics, selective_table
 from pipeline.metrics.subgroups import subgroup_table
 from pipeline.metrics.summary import in_columns
@@ -22,7 +22,7 @@ from pipeline.stages.calibrate.calibration_curve import calibration_row, curve_t
 from pipeline.stages.calibrate.coverage import Prediction, coverage_table, sets_elsewhere
 from pipeline.stages.calibrate.discrimination_curves import pr_band, roc_band, roc_of_folds, threshold_table
 from pipeline.stages.calibrate.label_shift import prevalence_table
-from pipeline.stages.calibrate.subject import Settings, Subject, asked_of_classes
+from pipeline.stages.calibrate.subject import Settings, Subject, class_questions
 from pipeline.stages.calibrate.utility import decision_curve
 
 Floats = NDArray[np.float64]
@@ -55,7 +55,7 @@ def assess(
     Returns
     -------
     dict of str to pandas.DataFrame
-        By the names in `TABLES`; the column `of` names the question (`views.View.name`) where a table has one.
+        By the names in `TABLES`; the column `of` names the question (`questions.Question.name`) where a table has one.
     """
     weights = cluster_weights(evaluated.patients, settings.n_bootstrap, seed)
     subject = Subject(evaluated, elsewhere, labelling, weights, seed)
@@ -65,19 +65,19 @@ def assess(
 def calibration_rows(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
     """Evaluate every question before and after calibration, in one row each."""
     for state in STATES:
-        for view in subject.views(state):
-            patients, weights = subject.evaluated.patients[view.rows], subject.weights[:, view.rows]
-            known = (view.prediction, view.events, patients, weights)
+        for question in subject.questions(state):
+            patients, weights = subject.evaluated.patients[question.rows], subject.weights[:, question.rows]
+            known = (question.prediction, question.events, patients, weights)
             row = calibration_row(*known, settings.confidence, settings.bins, subject.seed)
-            proper = estimate_all(proper_metrics(view), weights, settings.confidence)
+            proper = estimate_all(proper_metrics(question), weights, settings.confidence)
             more = in_columns({name: vars(one) for name, one in proper.items()})
-            asked = {"state": state, "of": view.name, "enough_for": enough_for(row["events"], row["n"])}
+            asked = {"state": state, "of": question.name, "enough_for": enough_for(row["events"], row["n"])}
             yield pd.DataFrame([{**asked, **row, **more}])
 
 
-def proper_metrics(view: View) -> dict[str, Callable[[Floats], Floats]]:
+def proper_metrics(question: Question) -> dict[str, Callable[[Floats], Floats]]:
     """Bind what does not depend on a threshold to a question."""
-    known = (view.prediction, view.events)
+    known = (question.prediction, question.events)
     return {
         "auc": partial(discrimination.roc_auc, *known),
         "average_precision": partial(discrimination.average_precision, *known),
@@ -99,63 +99,74 @@ def enough_for(events: int, n: int) -> str:
 def curves(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
     """Draw the smooth calibration curve of every question, before and after calibration."""
     for state in STATES:
-        for view in subject.views(state):
-            found = curve_table(view.prediction, view.events, subject.weights[:, view.rows], settings.confidence)
-            yield found.assign(state=state, of=view.name)
+        for question in subject.questions(state):
+            found = curve_table(
+                question.prediction, question.events, subject.weights[:, question.rows], settings.confidence
+            )
+            yield found.assign(state=state, of=question.name)
 
 
 def distributions(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
     """Count the calibrated predictions of events and of non-events."""
-    for view in subject.views():
-        yield distribution(view.prediction, view.events, settings.bins).assign(of=view.name)
+    for question in subject.questions():
+        yield distribution(question.prediction, question.events, settings.bins).assign(of=question.name)
 
 
 def roc_curves(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
     """Draw the ROC curve of every class with its band."""
-    for view in asked_of_classes(subject):
-        known = (view.prediction, view.events, subject.weights[:, view.rows])
-        yield roc_band(*known, settings.confidence).assign(of=view.name)
+    for question in class_questions(subject):
+        known = (question.prediction, question.events, subject.weights[:, question.rows])
+        yield roc_band(*known, settings.confidence).assign(of=question.name)
 
 
 def roc_curves_of_folds(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
     """Draw the ROC curve of every class in each fold, where there are several."""
-    for view in asked_of_classes(subject) if len(subject.elsewhere) > 1 else []:
-        yield roc_of_folds(view.prediction, view.events, subject.evaluated.folds[view.rows]).assign(of=view.name)
+    for question in class_questions(subject) if len(subject.elsewhere) > 1 else []:
+        yield roc_of_folds(question.prediction, question.events, subject.evaluated.folds[question.rows]).assign(
+            of=question.name
+        )
 
 
 def pr_curves(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
     """Draw the precision-recall curve of every class with its band."""
-    for view in asked_of_classes(subject):
-        known = (view.prediction, view.events, subject.weights[:, view.rows])
-        yield pr_band(*known, settings.confidence).assign(of=view.name)
+    for question in class_questions(subject):
+        known = (question.prediction, question.events, subject.weights[:, question.rows])
+        yield pr_band(*known, settings.confidence).assign(of=question.name)
 
 
 def thresholds(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
     """Count what acting from any threshold upwards would find and spare."""
-    for view in asked_of_classes(subject):
-        known = (view.prediction, view.events, subject.weights[:, view.rows])
-        yield threshold_table(*known, settings.confidence).assign(of=view.name)
+    for question in class_questions(subject):
+        known = (question.prediction, question.events, subject.weights[:, question.rows])
+        yield threshold_table(*known, settings.confidence).assign(of=question.name)
 
 
 def decisions(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
     """Draw the decision curve over the thresholds that were declared."""
     thresholds = np.linspace(*settings.thresholds, DECISIONS)
-    for view in asked_of_classes(subject):
-        weights = subject.weights[:, view.rows]
-        yield decision_curve(view.prediction, view.events, weights, thresholds, settings.confidence).assign(
-            of=view.name
+    for question in class_questions(subject):
+        weights = subject.weights[:, question.rows]
+        yield decision_curve(question.prediction, question.events, weights, thresholds, settings.confidence).assign(
+            of=question.name
         )
 
 
 def operating_points(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
     """Evaluate the thresholds that were chosen elsewhere for a sensitivity and for a specificity."""
-    for view in asked_of_classes(subject):
+    for question in class_questions(subject):
         development = {
-            fold: (there.prediction, there.events) for fold, there in subject.views_elsewhere(view.name).items()
+            fold: (there.prediction, there.events) for fold, there in subject.questions_elsewhere(question.name).items()
         }
-        own = (view.prediction, view.events, subject.evaluated.patients[view.rows], subject.evaluated.folds[view.rows])
-        found = operating_table(*own, development, settings.levels, subject.weights[:, view.rows], settings.confidence)
-        yield found.assign(of=view.name)
+        own = (
+            question.prediction,
+            question.events,
+            subject.evaluated.patients[question.rows],
+            subject.evaluated.folds[question.rows],
+        )
+        found = operating_table(
+            *own, development, settings.levels, subject.weights[:, question.rows], settings.confidence
+        )
+        yield found.assign(of=question.name)
 
 
 def risks(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
@@ -197,22 +208,24 @@ def predictions(evaluated: EvaluatedCases, labelling: TaskSpec) -> dict[str, tup
     if evaluated.labels.ndim == 1:
         return {CLASSES: (labelling.classes, everyone, Prediction(evaluated.calibrated, evaluated.labels, *known))}
     return {
-        view.name: (
+        question.name: (
             ABSENT_OR_PRESENT,
-            view.rows,
-            Prediction(both_ways(view.prediction), view.events.astype(np.int64), *(one[view.rows] for one in known)),
+            question.rows,
+            Prediction(
+                both_ways(question.prediction), question.events.astype(np.int64), *(one[question.rows] for one in known)
+            ),
         )
-        for view in views_of(evaluated.calibrated, evaluated.labels, labelling.classes)
+        for question in questions_of(evaluated.calibrated, evaluated.labels, labelling.classes)
     }
 
 
 def subgroups(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
     """Tell metrics apart by site and by the columns that were named."""
-    for view in subject.views():
-        patients, weights = subject.evaluated.patients[view.rows], subject.weights[:, view.rows]
-        groups = subject.groups(view.rows)
-        known = (view.prediction, view.events, patients, weights, settings.confidence)
-        yield subgroup_table(groups, *known).assign(of=view.name)
+    for question in subject.questions():
+        patients, weights = subject.evaluated.patients[question.rows], subject.weights[:, question.rows]
+        groups = subject.groups(question.rows)
+        known = (question.prediction, question.events, patients, weights, settings.confidence)
+        yield subgroup_table(groups, *known).assign(of=question.name)
 
 
 def baselines(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
@@ -226,12 +239,12 @@ def baselines(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
 def at_prevalences(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:
     """Say what the metrics would be at the prevalences that were declared."""
     threshold = settings.thresholds[0]
-    for view in asked_of_classes(subject):
-        weights = subject.weights[:, view.rows]
-        known = (view.prediction, view.events, settings.prevalences, threshold, weights, settings.confidence)
-        calibrated_on = [there.events.mean() for there in subject.views_elsewhere(view.name).values()]
+    for question in class_questions(subject):
+        weights = subject.weights[:, question.rows]
+        known = (question.prediction, question.events, settings.prevalences, threshold, weights, settings.confidence)
+        calibrated_on = [there.events.mean() for there in subject.questions_elsewhere(question.name).values()]
         share = float(np.mean(calibrated_on)) if calibrated_on else 0.0
-        yield prevalence_table(*known, fitted=share if 0 < share < 1 else None).assign(of=view.name)
+        yield prevalence_table(*known, fitted=share if 0 < share < 1 else None).assign(of=question.name)
 
 
 def recalibrations(subject: Subject, settings: Settings) -> Iterator[pd.DataFrame]:

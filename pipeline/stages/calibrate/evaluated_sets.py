@@ -12,7 +12,7 @@ from pipeline.metrics.calibrators.calibrator import Calibrator, identity_for
 from pipeline.metrics.calibrators.fitting import Unsuitable
 from pipeline.metrics.calibrators.selection import fitted
 from pipeline.metrics.evaluation import EvaluatedCases, TaskSpec, evaluated_across, evaluated_by, logits_of, other_folds
-from pipeline.metrics.guards import refuse_lost, refuse_seen
+from pipeline.metrics.guards import refuse_leakage, refuse_missing_cases
 from pipeline.paths import Role
 from pipeline.schema import FINAL, Params
 from pipeline.stages.calibrate.predictions import labels_of, mean_of_members, scored, without_images
@@ -24,9 +24,9 @@ def evaluate_folds(folds: list[str], labelling: TaskSpec, params: Params) -> Eva
     parts = {fold: scored(fold, Role.HELD_OUT) for fold in folds}
     known = [without_images(fold, part, labelling, params.calibrate.baseline) for fold, part in parts.items()]
     cases = pd.concat(parts.values(), ignore_index=True)
-    refuse_lost(set(cases["case"]), cases["case"])
+    refuse_missing_cases(set(cases["case"]), cases["case"])
     pooled = evaluated_across(cases, labels_of(cases, labelling), params.calibrate.method)
-    refuse_seen(cases, {fold: set(others.patients) for fold, others in other_folds(pooled).items()})
+    refuse_leakage(cases, {fold: set(others.patients) for fold, others in other_folds(pooled).items()})
     return replace(pooled, baselines={name: np.concatenate([one[name] for one in known]) for name in known[0]})
 
 
@@ -38,7 +38,7 @@ def evaluate_test_set(released: Released, labelling: TaskSpec, params: Params) -
     seen, allowed = set(released.development.patients), paths.read_json(paths.SPLIT_SUMMARY)["acknowledged_leaks"]
     if cases.empty:
         return None
-    refuse_seen(cases, dict.fromkeys(cases["fold"], seen), allowed)
+    refuse_leakage(cases, dict.fromkeys(cases["fold"], seen), allowed)
     test = evaluated_by(released.calibrator, cases, labels_of(cases, labelling))
     return replace(test, baselines=without_images(FINAL, cases, labelling, params.calibrate.baseline))
 
@@ -76,7 +76,7 @@ def evaluate_left_out(fold: str, pooled: EvaluatedCases, labelling: TaskSpec, me
     held_out = scored(fold, Role.HELD_OUT)
     labels = labels_of(held_out, labelling)
     others = pooled.part(~np.isin(pooled.patients, held_out["patient"]))
-    refuse_seen(held_out, {fold: set(others.patients)})
+    refuse_leakage(held_out, {fold: set(others.patients)})
     calibrator: Calibrator = identity_for(labels)
     state = "uncalibrated"
     if len(set(others.patients)) > 1:

@@ -13,7 +13,7 @@ from pipeline.imaging.labels import targets_of
 from pipeline.metrics.baseline import baselines_of, non_image_prediction
 from pipeline.metrics.discrimination import Labels
 from pipeline.metrics.evaluation import TaskSpec, label_numbers, logits_of, mean_of
-from pipeline.metrics.guards import Lost, refuse_lost
+from pipeline.metrics.guards import MissingCases, refuse_missing_cases
 from pipeline.metrics.subgroups import groups_of
 from pipeline.paths import Role
 from pipeline.schema import FINAL
@@ -27,8 +27,8 @@ def scored(fold: str, role: Role) -> pd.DataFrame:
     cases, assigned = paths.read_table(paths.predictions(fold)), paths.read_table(paths.split(fold))
     cases = cases[cases["role"] == role]
     try:
-        refuse_lost(assigned.loc[assigned["role"] == role, "case"], cases["case"])
-    except Lost as error:
+        refuse_missing_cases(assigned.loc[assigned["role"] == role, "case"], cases["case"])
+    except MissingCases as error:
         raise UserError(f"{paths.predictions(fold)}: {error}; run finetune --fold {fold} again") from error
     if not np.isfinite(logits_of(cases)).all():
         raise UserError(f"{paths.predictions(fold)} has logits that are not finite; look at {paths.history(fold)}")
@@ -46,7 +46,7 @@ def mean_of_members(members: Sequence[str], role: Role) -> pd.DataFrame:
     """Average the logits that the members give the same cases; of one member they stay as they are."""
     try:
         return mean_of([scored(member, role) for member in members])
-    except Lost as error:
+    except MissingCases as error:
         raise UserError(f"{paths.FOLDS}: {', '.join(members)} scored different cases: {error}; run finetune") from error
 
 

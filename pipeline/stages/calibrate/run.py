@@ -25,7 +25,7 @@ from pipeline.metrics.evaluation import (
     roc_tables,
     summary_of,
 )
-from pipeline.metrics.guards import Seen
+from pipeline.metrics.guards import LeakageError
 from pipeline.metrics.summary import (
     OF_A_SITE,
     BadProbabilities,
@@ -73,7 +73,7 @@ def run(params: Params) -> None:
         left_out = {fold: evaluate_left_out(fold, held_out, labelling, method) for fold in params.split.left_out}
     except Unsuitable as error:
         raise UserError(f"calibrate.method is {params.calibrate.method}, but {error}") from error
-    except Seen as error:
+    except LeakageError as error:
         raise UserError(f"{paths.FOLDS}: {error}; run split, adapt and finetune again") from error
     show = test is not None and params.calibrate.test == "open"
     evaluated = [held_out, released.development, *([test] if test else [])]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.evaluation import EvaluatedCases, TaskSpec
 from pipeline.metrics.operating import Kind
-from pipeline.metrics.questions import TOP_LABEL, View, views_of
+from pipeline.metrics.questions import TOP_LABEL, Question, questions_of
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
 
@@ -64,16 +64,17 @@ class Subject:
     weights: Floats
     seed: int
 
-    def views(self, state: str = "calibrated") -> list[View]:
+    def questions(self, state: str = "calibrated") -> list[Question]:
         """Ask the questions of the task."""
-        return views_of(getattr(self.evaluated, state), self.evaluated.labels, self.labelling.classes)
+        return questions_of(getattr(self.evaluated, state), self.evaluated.labels, self.labelling.classes)
 
-    def views_elsewhere(self, name: str) -> dict[str, View]:
+    def questions_elsewhere(self, name: str) -> dict[str, Question]:
         """Ask one of the questions of the development cases of each fold."""
         asked = {
-            fold: views_of(one.calibrated, one.labels, self.labelling.classes) for fold, one in self.elsewhere.items()
+            fold: questions_of(one.calibrated, one.labels, self.labelling.classes)
+            for fold, one in self.elsewhere.items()
         }
-        return {fold: view for fold, views in asked.items() for view in views if view.name == name}
+        return {fold: question for fold, questions in asked.items() for question in questions if question.name == name}
 
     def groups(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.str_]]:
         """Say of some cases to which group of each column they belong; images of a patient may differ in it."""
@@ -81,6 +82,6 @@ class Subject:
         return {column.removeprefix("group_"): known[column].to_numpy(dtype=str) for column in known}
 
 
-def asked_of_classes(subject: Subject) -> list[View]:
+def class_questions(subject: Subject) -> list[Question]:
     """Leave the top label out: nobody acts on whether the model is right."""
-    return [view for view in subject.views() if view.name != TOP_LABEL]
+    return [question for question in subject.questions() if question.name != TOP_LABEL]

@@ -35,10 +35,10 @@ def held_back(look: LooksAt, limits: Limits, kind: Kind) -> Candidate:
     -------
     dict
         Of each folder: the scans that were refused when read or called out of distribution, and how many were tried.
-        Nothing where there were too few patients to set an alarm.
+        Nothing where there were too few patients to set a threshold.
     """
     found: Candidate = {}
-    if limits.alarm.threshold is None:
+    if limits.detector.threshold is None:
         return found
     for folder in folders():
         scans = [scan.file for scan in list_scans(folder, kind)]
@@ -82,4 +82,4 @@ def answer_to(look: LooksAt, limits: Limits, file: Path) -> str:
     except Unreadable:
         return "refused"
     score = limits.score(seen.logits, seen.features, appearance(seen.prepared.channels))
-    return "unlike" if limits.alarm.rings(score)[0] else "answered"
+    return "unlike" if limits.detector.is_ood(score)[0] else "answered"

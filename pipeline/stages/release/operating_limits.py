@@ -21,14 +21,14 @@ from pipeline.learning.models.ensemble import mean_of
 from pipeline.metrics.calibrators.calibrator import calibrator_from
 from pipeline.metrics.evaluation import TaskSpec, logits_of
 from pipeline.metrics.ood import (
-    Gaussian,
+    ClassGaussians,
     energy,
     false_alarms,
-    fit_alarm,
-    fit_gaussian,
+    fit_gaussians,
+    fit_ood_detector,
+    highest_scores,
     quantiles_of,
-    signs_of,
-    worst_of,
+    scores_of,
 )
 from pipeline.metrics.summary import wilson
 from pipeline.paths import Role
@@ -45,18 +45,18 @@ ALL = "all"
 
 
 @dataclass(frozen=True)
-class Gaussians:
+class MemberGaussians:
     """Where the training cases of each member lie: their features by class and by site, and what they look like."""
 
-    classes: list[Gaussian]
-    sites: list[Gaussian]
-    appearances: list[Gaussian]
+    classes: list[ClassGaussians]
+    sites: list[ClassGaussians]
+    appearances: list[ClassGaussians]
 
-    def signs(self, logits: Floats, features: Sequence[Floats], appearances: Floats, several: bool) -> Floats:
-        """Give the signs (n, 3) of cases that none of the members was trained on."""
+    def scores(self, logits: Floats, features: Sequence[Floats], appearances: Floats, several: bool) -> Floats:
+        """Give the scores (n, 3) of cases that none of the members was trained on."""
         apart = mean_distances(self.classes, features).min(axis=1)
         odd = mean_distances(self.appearances, [appearances] * len(self.appearances)).min(axis=1)
-        return signs_of(energy(logits, several), apart, odd)
+        return scores_of(energy(logits, several), apart, odd)
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ class Part:
     """Cases (n) with the models that evaluated them, none of which was trained on them."""
 
     models: list[Classifier]
-    gaussians: Gaussians
+    gaussians: MemberGaussians
     cases: pd.DataFrame
     features: list[Floats]
 
-    def signs(self, several: bool) -> Floats:
-        """Give the signs (n, 3) of the cases."""
+    def scores(self, several: bool) -> Floats:
+        """Give the scores (n, 3) of the cases."""
         appearances = appearances_of(self.cases["case"].tolist())
-        return self.gaussians.signs(logits_of(self.cases), self.features, appearances, several)
+        return self.gaussians.scores(logits_of(self.cases), self.features, appearances, several)
 
 
 def limits_of(params: Params, calibrated: Config) -> Config:
@@ -88,8 +88,8 @@ def limits_of(params: Params, calibrated: Config) -> Config:
     cases = pd.concat([part.cases for part in parts], ignore_index=True)
     patients, probabilities = cases["patient"].to_numpy(dtype=str), calibrator_from(calibrated).apply(logits_of(cases))
     labels = labels_of(cases, labelling)
-    signs = np.concatenate([part.signs(several) for part in parts])
-    alarm = fit_alarm(signs, patients, params.release.ood_rate)
+    scores = np.concatenate([part.scores(several) for part in parts])
+    detector = fit_ood_detector(scores, patients, params.release.ood_rate)
     gaussians = gaussians_of(calibrated["members"], labelling)
     limits = Limits(
         fit_rules(
@@ -103,13 +103,13 @@ def limits_of(params: Params, calibrated: Config) -> Config:
         gaussians.classes,
         gaussians.sites,
         gaussians.appearances,
-        alarm,
+        detector,
         usual_site(parts) if gaussians.sites else (),
         several,
     )
-    known = cases[["patient"]].assign(ood_score=alarm.score(signs))
+    known = cases[["patient"]].assign(ood_score=detector.ood_score(scores))
     known[[f"probability_{number}" for number in range(probabilities.shape[1])]] = probabilities
-    candidate = {"patients of development, by an alarm set on others": false_alarms(signs, patients, alarm.share)}
+    candidate = {"patients of development, by an alarm set on others": false_alarms(scores, patients, detector.rate)}
     candidate |= test(limits, gaussians, calibrated, labelling) | corrupted(parts, limits)
     return {
         "limits": limits.as_json(),
@@ -147,7 +147,7 @@ def trained(fold: str) -> Classifier:
     return network
 
 
-def gaussians_of(members: Sequence[str], labelling: TaskSpec) -> Gaussians:
+def gaussians_of(members: Sequence[str], labelling: TaskSpec) -> MemberGaussians:
     """Fit the gaussians of the cases that each member was trained on.
 
     Of labels that stand each by itself there is one mean for all cases; sites have gaussians where there are several.
@@ -158,12 +158,12 @@ def gaussians_of(members: Sequence[str], labelling: TaskSpec) -> Gaussians:
         cases = assigned[assigned["role"] == Role.TRAIN]
         features = trained_features(member, cases)
         labels, places = (cases[column].to_numpy(dtype=str) for column in ("label", "site"))
-        classes.append(fit_gaussian(features, np.full(len(labels), ALL) if labelling.task == "multilabel" else labels))
+        classes.append(fit_gaussians(features, np.full(len(labels), ALL) if labelling.task == "multilabel" else labels))
         known = places != ""
         if len(set(places[known])) > 1:
-            sites.append(fit_gaussian(features[known], places[known]))
-        appearances.append(fit_gaussian(appearances_of(cases["case"].tolist()), np.full(len(cases), ALL)))
-    return Gaussians(classes, sites if len(sites) == len(classes) else [], appearances)
+            sites.append(fit_gaussians(features[known], places[known]))
+        appearances.append(fit_gaussians(appearances_of(cases["case"].tolist()), np.full(len(cases), ALL)))
+    return MemberGaussians(classes, sites if len(sites) == len(classes) else [], appearances)
 
 
 def appearances_of(cases: Sequence[str]) -> Floats:
@@ -196,31 +196,33 @@ def usual_site(parts: Sequence[Part]) -> tuple[float, ...]:
         return ()
     nearest = [mean_distances(part.gaussians.sites, part.features).min(axis=1) for part in with_sites]
     patients = np.concatenate([part.cases["patient"].to_numpy(dtype=str) for part in with_sites])
-    return quantiles_of(worst_of(np.concatenate(nearest), patients))
+    return quantiles_of(highest_scores(np.concatenate(nearest), patients))
 
 
-def test(limits: Limits, gaussians: Gaussians, calibrated: Config, labelling: TaskSpec) -> dict[str, tuple[int, int]]:
+def test(
+    limits: Limits, gaussians: MemberGaussians, calibrated: Config, labelling: TaskSpec
+) -> dict[str, tuple[int, int]]:
     """Count the test patients whom the released model calls unlike development; nothing while they are closed."""
     shown = paths.read_json(paths.STAMPS)["test_set"]
-    if not shown["shown"] or limits.alarm.threshold is None:
+    if not shown["shown"] or limits.detector.threshold is None:
         return {}
     cases = mean_of_members(calibrated["members"], Role.TEST)
     features = [features_of(member, cases["case"].tolist()) for member in calibrated["members"]]
-    signs = gaussians.signs(logits_of(cases), features, appearances_of(cases["case"].tolist()), limits.several)
-    candidate = set(cases["patient"][limits.alarm.rings(limits.alarm.score(signs))])
+    scores = gaussians.scores(logits_of(cases), features, appearances_of(cases["case"].tolist()), limits.several)
+    candidate = set(cases["patient"][limits.detector.is_ood(limits.detector.ood_score(scores))])
     return {f"patients of the test set ({shown['scope']})": (len(candidate), cases["patient"].nunique())}
 
 
 def corrupted(parts: Sequence[Part], limits: Limits) -> dict[str, tuple[int, int]]:
-    """Count how many corrupted scans ring the alarm, each evaluated by a model that never saw the patient."""
-    if limits.alarm.threshold is None:
+    """Count how many corrupted scans the detector flags, each evaluated by a model that never saw the patient."""
+    if limits.detector.threshold is None:
         return {}
     one_each = [(part, row) for part in parts for row in part.cases.drop_duplicates("patient").to_dict("records")]
     chosen = sorted(one_each, key=lambda pair: str(pair[1]["patient"]))[:TRIED]
     found: dict[str, tuple[int, int]] = {}
     for kind in runtime.progress(CORRUPTED, "corrupted scans"):
         scores = np.array([score_corrupted(part, row, kind, limits) for part, row in chosen])
-        found[f"their scans, {kind}"] = (int(limits.alarm.rings(scores).sum()), len(chosen))
+        found[f"their scans, {kind}"] = (int(limits.detector.is_ood(scores).sum()), len(chosen))
     return found
 
 
@@ -231,9 +233,8 @@ def score_corrupted(part: Part, case: Mapping[Any, Any], kind: str, limits: Limi
     seen = [look(model, channels, case["site"]) for model in part.models]
     logits = mean_of([one for one, _ in seen]).double().numpy()
     features = [one[None] for _, one in seen]
-    return float(
-        limits.alarm.score(part.gaussians.signs(logits, features, appearance(channels)[None], limits.several))[0]
-    )
+    scores = part.gaussians.scores(logits, features, appearance(channels)[None], limits.several)
+    return float(limits.detector.ood_score(scores)[0])
 
 
 def counted(what: str, candidate: int, evaluated: int) -> Config:

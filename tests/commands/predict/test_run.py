@@ -18,7 +18,7 @@ from pipeline.commands.predict.run import sites_of
 from pipeline.imaging.appearance import appearance
 from pipeline.metrics.calibrators.calibrator import calibrator_from
 from pipeline.metrics.calibrators.updating import Recalibration
-from pipeline.metrics.ood import energy, fit_alarm, fit_gaussian, signs_of
+from pipeline.metrics.ood import energy, fit_gaussians, fit_ood_detector, scores_of
 from tests.bundle.test_layout import CALIBRATOR, CLASSES, expected, fitted, rewrite, written
 from tests.conftest import save_nifti
 
@@ -80,15 +80,15 @@ def with_limits(folder, share=0.05):
     logits, features = np.array([one.logits for one in seen]), np.array([one.features[0] for one in seen])
     patients, labels = np.arange(24).astype(str), rng.integers(0, 3, 24)
     gaussian, sites = (
-        fit_gaussian(features, labels.astype(str)),
-        fit_gaussian(features, np.array(["dim", "bright"] * 12)),
+        fit_gaussians(features, labels.astype(str)),
+        fit_gaussians(features, np.array(["dim", "bright"] * 12)),
     )
     shown = np.array([appearance(one.prepared.channels) for one in seen])
-    appearances = fit_gaussian(shown, np.full(24, "all"))
+    appearances = fit_gaussians(shown, np.full(24, "all"))
     apart, odd = (one.distances(rows).min(axis=1) for one, rows in ((gaussian, features), (appearances, shown)))
-    alarm = fit_alarm(signs_of(energy(logits), apart, odd), patients, share)
+    detector = fit_ood_detector(scores_of(energy(logits), apart, odd), patients, share)
     rules = fit_rules(calibrator_from(bundle.calibrator).apply(logits), labels, patients, CLASSES, 0.9, 0.9)
-    limits = Limits(rules, [gaussian], [sites], [appearances], alarm, alarm.usual, False)
+    limits = Limits(rules, [gaussian], [sites], [appearances], detector, detector.quantiles, False)
     (folder / LIMITS).write_text(json.dumps({"limits": limits.as_json(), "tried": []}))
     write_manifest(folder, {})
     return scans, limits
@@ -121,10 +121,10 @@ def test_a_folder_gives_a_line_for_every_file_with_its_answer_or_the_reason_why_
     assert (bad["abstains"] == "bad image").all() and bad["reason"].str.startswith(("constant", "unknown format")).all()
     assert (bad[CLASSES] == "").all(axis=None)
     odd = found.loc["odd.nii.gz"]
-    assert "out of distribution" in odd["abstains"] and float(odd["ood_score"]) > limits.alarm.threshold
+    assert "out of distribution" in odd["abstains"] and float(odd["ood_score"]) > limits.detector.threshold
     usual = found[found.index.str.startswith("usual/")]
     assert (
-        usual["abstains"].str.contains("out of") == (usual["ood_score"].astype(float) > limits.alarm.threshold)
+        usual["abstains"].str.contains("out of") == (usual["ood_score"].astype(float) > limits.detector.threshold)
     ).all()
     assert usual["abstains"].str.contains("out of").sum() <= 2  # 5 % of 24
     assert (

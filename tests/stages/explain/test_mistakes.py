@@ -13,7 +13,7 @@ from pipeline.metrics.calibrators.fitting import Unsuitable, fit
 from pipeline.metrics.calibrators.selection import cross_fitted
 from pipeline.metrics.conformal import conformal_thresholds
 from pipeline.metrics.evaluation import TaskSpec, evaluated_across, evaluated_by, mean_of, other_folds
-from pipeline.metrics.guards import Lost, Seen, refuse_lost, refuse_seen
+from pipeline.metrics.guards import LeakageError, MissingCases, refuse_leakage, refuse_missing_cases
 from pipeline.metrics.summary import BadProbabilities, summarise
 from pipeline.stages.calibrate.assessment import Settings, assess
 from pipeline.stages.calibrate.released import to_release
@@ -54,8 +54,8 @@ def test_1_a_fold_is_not_evaluated_by_a_calibrator_that_saw_it():
     honest, _ = cross_fitted("platt", logits, labels, folds, patients)
     turned, _ = cross_fitted("platt", logits, np.where(inside, 1 - labels, labels), folds, patients)
     np.testing.assert_array_equal(honest[inside], turned[inside])
-    with pytest.raises(Seen, match="fitted on its patient"):
-        refuse_seen(cases, {fold: set(patients) for fold in "0123"})
+    with pytest.raises(LeakageError, match="fitted on its patient"):
+        refuse_leakage(cases, {fold: set(patients) for fold in "0123"})
 
 
 def test_2_more_images_of_the_same_patients_do_not_make_an_interval_narrower():
@@ -134,10 +134,10 @@ def test_8_logits_or_scores_that_do_not_sum_to_one_are_not_taken_for_probabiliti
 
 
 def test_9_a_case_that_was_lost_or_counted_twice_is_found():
-    with pytest.raises(Lost, match="missing"):
-        refuse_lost(["a", "b"], ["a"])
-    with pytest.raises(Lost, match="twice"):
-        refuse_lost(["a", "b"], ["a", "b", "b"])
+    with pytest.raises(MissingCases, match="missing"):
+        refuse_missing_cases(["a", "b"], ["a"])
+    with pytest.raises(MissingCases, match="twice"):
+        refuse_missing_cases(["a", "b"], ["a", "b", "b"])
 
 
 def test_10_a_patient_in_two_folds_is_refused():

@@ -8,11 +8,11 @@ from pipeline.bundle.scoring import Look
 from pipeline.errors import UserError
 from pipeline.imaging.preparation.placement import Prepared
 from pipeline.imaging.reading.scan import Unreadable
-from pipeline.metrics.ood import Alarm, Gaussian
+from pipeline.metrics.ood import ClassGaussians, OODDetector
 from pipeline.stages.release.ood_scans import MOST, folders, held_back
 
-GAUSSIAN = Gaussian({"all": np.zeros(2)}, np.ones(2), np.array([[1.0, 0.0]]), np.array([1.0]), 1.0)
-APPEARANCES = Gaussian({"all": np.zeros(28)}, np.ones(28), np.eye(28)[:1], np.array([1.0]), 1.0)
+GAUSSIAN = ClassGaussians({"all": np.zeros(2)}, np.ones(2), np.array([[1.0, 0.0]]), np.array([1.0]), 1.0)
+APPEARANCES = ClassGaussians({"all": np.zeros(28)}, np.ones(28), np.eye(28)[:1], np.array([1.0]), 1.0)
 BLANK = Prepared(np.zeros((1, 8, 8), np.uint8), None)
 
 
@@ -30,8 +30,8 @@ def put(kind, *names):
 
 
 def limits(threshold):
-    alarm = Alarm((0.0, 0.0, 0.0), (1e6, 1.0, 1e6), threshold, 0.05, 40, ())  # of the features' distance alone
-    return Limits([], [GAUSSIAN], [], [APPEARANCES], alarm, (), False)
+    detector = OODDetector((0.0, 0.0, 0.0), (1e6, 1.0, 1e6), threshold, 0.05, 40, ())  # of the features' distance alone
+    return Limits([], [GAUSSIAN], [], [APPEARANCES], detector, (), False)
 
 
 def far_by_name(file, site):

@@ -18,7 +18,7 @@ from pipeline.bundle.limits import Limits
 from pipeline.imaging.appearance import appearance
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import inference
-from pipeline.metrics.ood import fit_gaussian
+from pipeline.metrics.ood import fit_gaussians
 from pipeline.stages.release.corruptions import CORRUPTED
 from tests.stages.release.test_run import NAME, calibrated, evaluate_by_hand, train  # noqa: F401
 from tests.stages.test_stages import run
@@ -103,29 +103,29 @@ def test_limits_of_a_refit_are_set_out_of_fold_and_the_released_model_gives_test
     for fold in NUMBERED:
         cases, _, trained = features_of(fold, "train")
         held, logits, features = features_of(fold, "held_out")
-        gaussian = fit_gaussian(trained, cases["label"].to_numpy(dtype=str))
+        gaussian = fit_gaussians(trained, cases["label"].to_numpy(dtype=str))
         apart += gaussian.distances(features).min(axis=1).tolist()
         seen, new = (
             np.array([appearance(np.load(paths.prepared_case(case))) for case in some["case"]])
             for some in (cases, held)
         )
-        odd += fit_gaussian(seen, np.full(len(seen), "all")).distances(new).min(axis=1).tolist()
+        odd += fit_gaussians(seen, np.full(len(seen), "all")).distances(new).min(axis=1).tolist()
         energies += (-logsumexp(logits, axis=1)).tolist()
         probabilities += calibrator.apply(logits).tolist()
         patients += held["patient"].tolist()
         labels += held["label"].tolist()
-    signs = np.stack([energies, np.log(apart), np.log(odd)], axis=1)
-    np.testing.assert_allclose(limits.alarm.centres, np.median(signs, axis=0), rtol=1e-5)
-    worst = pd.Series(limits.alarm.score(signs)).groupby(patients).max().sort_values()
-    assert limits.alarm.patients == len(worst) > 8
+    scores = np.stack([energies, np.log(apart), np.log(odd)], axis=1)
+    np.testing.assert_allclose(limits.detector.medians, np.median(scores, axis=0), rtol=1e-5)
+    worst = pd.Series(limits.detector.ood_score(scores)).groupby(patients).max().sort_values()
+    assert limits.detector.patients == len(worst) > 8
     rank = int(np.ceil(np.round((len(worst) + 1) * 0.85, 9)))
-    assert limits.alarm.threshold == pytest.approx(worst.iloc[rank - 1], rel=1e-5)
+    assert limits.detector.threshold == pytest.approx(worst.iloc[rank - 1], rel=1e-5)
     confidence = np.sort(np.max(probabilities, axis=1))
     assert limits.rules[0].sure == pytest.approx(confidence[-int(np.ceil(round(0.9 * len(confidence), 9)))])
     assert limits.rules[0].sets.by == "class"
 
     cases, _, trained = features_of("final", "train")
-    again = fit_gaussian(trained, cases["label"].to_numpy(dtype=str))
+    again = fit_gaussians(trained, cases["label"].to_numpy(dtype=str))
     np.testing.assert_allclose(limits.gaussians[0].distances(trained), again.distances(trained), rtol=1e-4)
     assert set(limits.sites[0].means) == {"inside", "next door"}
 
@@ -156,7 +156,7 @@ def test_limits_of_an_ensemble_are_set_on_the_cases_of_its_map_and_too_few_flag_
     train(*NUMBERED)
     evaluate_by_hand("ensemble", NUMBERED)
     limits, tried = released()
-    assert len(limits.gaussians) == 3 and limits.alarm.threshold is None and limits.alarm.patients == 6
+    assert len(limits.gaussians) == 3 and limits.detector.threshold is None and limits.detector.patients == 6
     assert list(tried) == ["patients of development, by an alarm set on others"]
     card = (paths.bundle(NAME) / "docs" / "README.md").read_text()
     assert "6 patients are too few to tell what is out of distribution: **nothing is flagged.**" in card

@@ -10,7 +10,7 @@ from pipeline.metrics import discrimination
 from pipeline.metrics.bootstrap import Bootstrap, Estimate, estimate_of, in_blocks
 from pipeline.metrics.discrimination import Labels, ratio
 from pipeline.metrics.paired_tests import minimum_detectable_difference
-from pipeline.metrics.questions import TOP_LABEL, View, views_of
+from pipeline.metrics.questions import TOP_LABEL, Question, questions_of
 from pipeline.metrics.summary import as_number
 from pipeline.stages.evidence.statistics.runs import Floats, Key, Marks, Names, Runs
 
@@ -72,7 +72,7 @@ def auc(probabilities: Floats, labels: Labels, folds: Names, weights: Floats) ->
         Of the last of two classes, the mean of one-versus-rest AUCs for more, NaN where one does not exist. Of labels
         that stand each by itself the mean over those of which a fold has both kinds.
     """
-    found = [auc_of(view, folds, weights) for view in questions(probabilities, labels)]
+    found = [auc_of(question, folds, weights) for question in questions(probabilities, labels)]
     if labels.ndim == 1:
         return np.asarray(np.mean(found, axis=0))
     if not found:
@@ -81,15 +81,15 @@ def auc(probabilities: Floats, labels: Labels, folds: Names, weights: Floats) ->
     return ratio(np.where(there, found, 0).sum(axis=0), there.sum(axis=0).astype(np.float64))
 
 
-def auc_of(view: View, folds: Names, weights: Floats) -> Floats:
+def auc_of(question: Question, folds: Names, weights: Floats) -> Floats:
     """Compute the AUC (R,) of one yes/no question from pairs of the same fold; NaN where there is no such pair.
 
     As `metrics.roc_auc`, the folds one after the other on one scale; what lies below is counted from where each begins.
     """
-    n, some = len(view.rows), weights[:, view.rows]
-    score, fold = (np.unique(values, return_inverse=True)[1] for values in (view.prediction, folds[view.rows]))
+    n, some = len(question.rows), weights[:, question.rows]
+    score, fold = (np.unique(values, return_inverse=True)[1] for values in (question.prediction, folds[question.rows]))
     to_rank, fold_of = discrimination.ranks_of((fold * n + score).astype(np.float64)), np.unique(fold * n + score) // n
-    positive, negative = (some * view.events) @ to_rank, (some * ~view.events) @ to_rank
+    positive, negative = (some * question.events) @ to_rank, (some * ~question.events) @ to_rank
     below = np.cumsum(negative, axis=1) - negative
     below -= below[:, np.searchsorted(fold_of, fold_of)]
     begins = np.searchsorted(fold_of, np.unique(fold_of))
@@ -97,10 +97,10 @@ def auc_of(view: View, folds: Names, weights: Floats) -> Floats:
     return ratio((positive * (below + negative / 2)).sum(axis=1), pairs.sum(axis=1))
 
 
-def questions(probabilities: Floats, labels: Labels) -> list[View]:
-    """Ask for the last of two classes, for each of more, or for each label; a view is named by its number."""
+def questions(probabilities: Floats, labels: Labels) -> list[Question]:
+    """Ask for the last of two classes, for each of more, or for each label; a question is named by its number."""
     names = [str(number) for number in range(probabilities.shape[1])]
-    return [view for view in views_of(probabilities, labels, names) if view.name != TOP_LABEL]
+    return [question for question in questions_of(probabilities, labels, names) if question.name != TOP_LABEL]
 
 
 def log_loss(probabilities: Floats, labels: Labels, folds: Names, weights: Floats) -> Floats:
