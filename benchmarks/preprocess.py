@@ -65,11 +65,11 @@ def make_heads(folder: Path, count: int, scale: int) -> None:
 
 def write_grids(folder: Path) -> None:
     """Write the affine of each head's stored grid, (x, y, z) to RAS+ millimetres, for TorchIO to resample onto."""
-    from pipeline.imaging.preparation.preprocessor import Steps
+    from pipeline.imaging.preparation.preprocessor import Preprocessor
 
     last = geometry().image_size - 1
     channel_index = np.array([[0, 0, 1, 0], [0, -1, 0, last], [-1, 0, 0, last], [0, 0, 0, 1]], dtype=float)
-    placements = [Steps(geometry()).prepare_file(file).placement for file in sorted(folder.glob("*.nii.gz"))]
+    placements = [Preprocessor(geometry()).prepare_file(file).placement for file in sorted(folder.glob("*.nii.gz"))]
     np.save(folder / "grids.npy", [one.scan_affine @ one.to_scan @ channel_index for one in placements])
 
 
@@ -118,9 +118,9 @@ def geometry():
 
 
 def with_medadapt(_):
-    from pipeline.imaging.preparation.preprocessor import Steps
+    from pipeline.imaging.preparation.preprocessor import Preprocessor
 
-    steps = Steps(geometry())
+    steps = Preprocessor(geometry())
     return lambda number, file: steps.prepare_file(file).channels.astype(np.float32)
 
 

@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from trials import DATA
 
-from pipeline.imaging.augmentation.views import contrastive_pair
+from pipeline.imaging.augmentation.batched import contrastive_pair
 from pipeline.imaging.geometry import Geometry
-from pipeline.imaging.preparation.preprocessor import Steps
+from pipeline.imaging.preparation.preprocessor import Preprocessor
 from pipeline.learning.models.backbones import build_encoder
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import Encoder
@@ -71,7 +71,7 @@ def store_channels(folder: Path, count: int) -> list[Path]:
     images = sorted(path for path in (DATA / "covid_ct/Images").rglob("*") if path.is_file())[:count]
     if len(images) < count:
         sys.exit(f"{DATA / 'covid_ct/Images'} holds {len(images)} images, not {count}; see MEDADAPT_TEST_DATA")
-    steps = Steps(GEOMETRY)
+    steps = Preprocessor(GEOMETRY)
     files = [folder / f"{number}.npy" for number in range(count)]
     for file, image in zip(files, images, strict=True):
         np.save(file, steps.prepare_file(image).channels)

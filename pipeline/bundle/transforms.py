@@ -9,7 +9,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from pipeline.bundle.allowed import PREPARATION
-from pipeline.imaging.preparation.preprocessor import Steps
+from pipeline.imaging.preparation.preprocessor import Preprocessor
 from pipeline.imaging.reading.volumes import is_readable
 
 Config = dict[str, Any]
@@ -22,7 +22,7 @@ class PrepareScand(MapTransform):
     ----------
     keys : KeysCollection
     geometry, policy, deface
-        As `Steps.as_json` writes them: plain values.
+        As `Preprocessor.as_json` writes them: plain values.
 
     Raises
     ------
@@ -32,7 +32,7 @@ class PrepareScand(MapTransform):
 
     def __init__(self, keys: KeysCollection, geometry: Config, policy: Config, deface: bool) -> None:
         super().__init__(keys)
-        self.steps = Steps.from_json({"geometry": geometry, "policy": policy, "deface": deface})
+        self.steps = Preprocessor.from_json({"geometry": geometry, "policy": policy, "deface": deface})
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace each path by its (C, H, W) float32 channels, whole numbers from 0 to 255."""
@@ -43,7 +43,7 @@ class PrepareScand(MapTransform):
         return prepared
 
 
-def preparation_config(steps: Steps, key: str = "image") -> Config:
+def preparation_config(steps: Preprocessor, key: str = "image") -> Config:
     """Write the transform as a MONAI configuration: `_target_` and plain values, no expression."""
     return {"_target_": PREPARATION, "keys": key, **steps.as_json()}
 

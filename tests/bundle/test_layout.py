@@ -27,7 +27,7 @@ from pipeline.bundle.manifest import BrokenBundle, write_manifest
 from pipeline.bundle.opening import open_bundle
 from pipeline.bundle.transforms import PrepareScand, preparation_config
 from pipeline.imaging.geometry import Geometry
-from pipeline.imaging.preparation.preprocessor import Steps
+from pipeline.imaging.preparation.preprocessor import Preprocessor
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import inference
 from pipeline.metrics.calibrators.fitting import METHODS, calibrator_from, digest_of, fit
@@ -64,7 +64,7 @@ def written(folder, calibrator=CALIBRATOR, members=0):
     calibration = calibrator | {"sha256": digest_of(calibrator_from(calibrator))}
     facts = (CLASSES, GEOMETRY.stored_channels, 32, "volume", calibration, "candidate", [], {}, {}, {}, {}, {})
     metadata = metadata_config("model", "1.0.0", "d", "u", *facts)
-    inference_settings = inference_config(preparation_config(Steps(GEOMETRY)), arguments, calibrator)
+    inference_settings = inference_config(preparation_config(Preprocessor(GEOMETRY)), arguments, calibrator)
     (folder / METADATA).write_text(json.dumps(metadata))
     (folder / INFERENCE).write_text(json.dumps(inference_settings))
     shutil.copyfile(SCHEMA_FILE, folder / SCHEMA)
@@ -80,7 +80,10 @@ def bundle(tmp_path):
 @torch.inference_mode()
 def expected(bundle, scan, calibrator):
     """Evaluate a scan the long way: each member by itself, the mean of their logits, then the map."""
-    state, channels = load_file(bundle / WEIGHTS), torch.from_numpy(Steps(GEOMETRY).prepare_file(scan).channels)[None]
+    state, channels = (
+        load_file(bundle / WEIGHTS),
+        torch.from_numpy(Preprocessor(GEOMETRY).prepare_file(scan).channels)[None],
+    )
     prefixes = sorted({"".join(f"{part}." for part in name.split(".")[:2]) for name in state if name[:8] == "members."})
     logits = []
     for prefix in prefixes or [""]:
@@ -159,7 +162,7 @@ def test_monai_finds_the_shapes_of_an_ensemble_as_its_metadata_say(tmp_path):
 
 def test_an_opened_bundle_is_what_was_written(bundle):
     opened = open_bundle(bundle)
-    assert PrepareScand(**opened.preparation).steps == Steps(GEOMETRY)
+    assert PrepareScand(**opened.preparation).steps == Preprocessor(GEOMETRY)
     assert (opened.network, opened.calibrator, opened.classes) == (ARGUMENTS, CALIBRATOR, CLASSES)
     assert (opened.kind, opened.status) == ("volume", "candidate")
 

@@ -6,11 +6,11 @@ from PIL import Image
 
 from pipeline.bundle.transforms import preparation_config, scans_in
 from pipeline.imaging.geometry import Geometry
-from pipeline.imaging.preparation.preprocessor import Steps
+from pipeline.imaging.preparation.preprocessor import Preprocessor
 from tests.conftest import save_nifti
 from tests.imaging.phantoms import save_series
 
-STEPS = Steps(Geometry("volume", 32, 4, 3, (1.0, 1.0, 1.0), "pad", "percentile"))
+STEPS = Preprocessor(Geometry("volume", 32, 4, 3, (1.0, 1.0, 1.0), "pad", "percentile"))
 
 
 def test_monai_builds_the_transform_from_plain_json_and_it_prepares_what_we_prepare(tmp_path, asymmetric):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.overlays import on_slices, write_overlay
-from pipeline.imaging.preparation.preprocessor import Steps
+from pipeline.imaging.preparation.preprocessor import Preprocessor
 from pipeline.learning.models.saliency import saliency
 from tests.learning.models.test_saliency import blob_network
 
@@ -45,7 +45,7 @@ def test_the_map_of_a_planted_lesion_lies_at_its_place_in_the_world_on_the_grid_
     tmp_path, orientation, degrees
 ):
     file = scan_with_lesion(tmp_path / "a.nii.gz", orientation, degrees)
-    prepared = Steps(VOLUME).prepare_file(file)
+    prepared = Preprocessor(VOLUME).prepare_file(file)
     found = saliency(blob_network(), torch.from_numpy(prepared.channels)[None], asked=1)
     written = nib.load(write_overlay(found.maps, prepared.placement, VOLUME, tmp_path / "map"))
     scan = nib.load(file)
@@ -63,7 +63,7 @@ def test_the_map_of_a_image_is_a_image_of_its_size_with_the_blob_in_its_place(tm
     pixels[10:25, 60:75] = 250
     Image.fromarray(pixels).save(tmp_path / "a.png")
     geometry = Geometry("image", 48, 1, 1, None, "pad", "keep")
-    prepared = Steps(geometry).prepare_file(tmp_path / "a.png")
+    prepared = Preprocessor(geometry).prepare_file(tmp_path / "a.png")
     found = saliency(blob_network(), torch.from_numpy(prepared.channels)[None], asked=1)
     file = write_overlay(found.maps, prepared.placement, geometry, tmp_path / "map")
     shown = np.asarray(Image.open(file))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pipeline import params, paths
-from pipeline.imaging.augmentation.case_views import CaseViews
+from pipeline.imaging.augmentation.augmented_views import AugmentedViews
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.tables.pseudonyms import pseudonym, salt_of
 from pipeline.seeds import seed_for
@@ -183,7 +183,7 @@ def test_a_repetition_that_is_none_is_refused_with_what_may_stand_there(project,
 def views_of(case):
     """Every view that training and adaptation draw of a case."""
     geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
-    views = CaseViews(lambda name: np.load(paths.prepared_case(name)), partial(seed_for, 0), geometry)
+    views = AugmentedViews(lambda name: np.load(paths.prepared_case(name)), partial(seed_for, 0), geometry)
     return np.concatenate([views.augmented(case, 2), views.moved(case)[None], *(p[None] for p in views.pair(case))])
 
 

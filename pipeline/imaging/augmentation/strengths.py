@@ -1,7 +1,7 @@
-"""How far the views of `batched_views` may differ from a case: in numbers, those that `views` gives its libraries."""
+"""The one table of augmentation strengths, from which both `per_case` and `batched` take their numbers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Kind = Literal["volume", "image"]
@@ -9,41 +9,48 @@ Kind = Literal["volume", "image"]
 
 @dataclass(frozen=True)
 class Strengths:
-    """How far views may differ from the case; every default is no difference.
+    """Ranges and probabilities of each augmentation; the defaults change nothing.
 
     Attributes
     ----------
-    flip_chance, contrast_chance, gamma_chance, factor_chance : float
-        Probability of each.
-    blur_chance, noise_chance : float
-        They exclude each other: their sum is at most 1.
+    library : {"MONAI", "albumentations"}
+        Whose conventions hold. MONAI: the affine map leads from the view into the case, gamma acts between the darkest
+        and the brightest grey value, blur and noise are independent. albumentations: the affine map leads from the case
+        to the view, gamma acts between 0 and 255, blur and noise exclude each other.
+    flip_chance, contrast_chance, gamma_chance, factor_chance, bias_chance, colour_chance, blur_chance, noise_chance
+        Probability of each augmentation.
     slices : int
-        Neighbouring slices to which a volume's may move.
+        Largest shift of a volume along its slices.
     degrees, shear_degrees : float
-        Rotation, and shear along either axis, to both sides.
+        Largest rotation, and largest shear along either axis, in either direction.
     shift_pixels, shift_share : float
-        Shift along either axis, to both sides, in pixels and in shares of the side; they add up.
-    scale : (low, high)
-        Of either axis: of a volume how much of it a pixel spans, of a image how large it becomes.
+        Largest shift along either axis, in pixels and in shares of the side; the two add up.
+    stretch : (low, high)
+        Scale factor of either axis, minus 1.
     contrast, brightness : float
-        Grey values become (1 ± contrast) g ± 255 brightness.
+        A grey value g becomes (1 ± contrast) g ± 255 brightness.
     gamma : (low, high)
-        Exponent of grey values as shares: of a volume between its darkest and brightest, of a image of 255.
-    factor : float
-        Grey values become (1 ± factor) g.
+        Exponent.
+    factor, colour : float
+        Grey values become (1 ± factor) g, with one draw per view, and (1 ± colour) g, with one draw per channel.
+    bias : float
+        Largest coefficient of the bias field, in either direction: the exponential of a polynomial of degree 2.
     blur_sigma : (low, high)
-        In pixels; the kernel has three or, twice as often, five of them.
+        Standard deviation of the Gaussian kernel in pixels.
+    blur_radii : tuple of int
+        Radii of the kernel in pixels, equally probable.
     noise_std : (low, high)
-        In shares of 255; every channel has noise of its own.
+        Standard deviation of Gaussian noise in shares of 255; each channel has its own noise.
     """
 
+    library: Literal["MONAI", "albumentations"] = "MONAI"
     flip_chance: float = 0.0
     slices: int = 0
     degrees: float = 0.0
     shear_degrees: float = 0.0
     shift_pixels: float = 0.0
     shift_share: float = 0.0
-    scale: tuple[float, float] = (1.0, 1.0)
+    stretch: tuple[float, float] = (0.0, 0.0)
     contrast_chance: float = 0.0
     contrast: float = 0.0
     brightness: float = 0.0
@@ -51,19 +58,26 @@ class Strengths:
     gamma: tuple[float, float] = (1.0, 1.0)
     factor_chance: float = 0.0
     factor: float = 0.0
+    bias_chance: float = 0.0
+    bias: float = 0.0
+    colour_chance: float = 0.0
+    colour: float = 0.0
     blur_chance: float = 0.0
     blur_sigma: tuple[float, float] = (0.5, 3.0)
+    blur_radii: tuple[int, ...] = (1, 2, 2)
     noise_chance: float = 0.0
     noise_std: tuple[float, float] = (0.0, 0.0)
 
 
-STRENGTHS: Mapping[Kind, Strengths] = {  # those of `views._volume_transforms` and `views._image_transforms`
+ADAPTATION = Strengths(flip_chance=0.5, degrees=5, shift_pixels=4, stretch=(-0.05, 0.05))
+
+TRAINING: Mapping[Kind, Strengths] = {
     "volume": Strengths(
         flip_chance=0.5,
         slices=1,
         degrees=10,
         shift_pixels=6,
-        scale=(0.9, 1.1),
+        stretch=(-0.1, 0.1),
         gamma_chance=0.7,
         gamma=(0.7, 1.4),
         factor_chance=0.7,
@@ -72,11 +86,12 @@ STRENGTHS: Mapping[Kind, Strengths] = {  # those of `views._volume_transforms` a
         noise_std=(0.0, 0.03),
     ),
     "image": Strengths(
+        library="albumentations",
         flip_chance=0.5,
         degrees=12,
         shear_degrees=4,
         shift_share=0.06,
-        scale=(0.85, 1.2),
+        stretch=(-0.15, 0.2),
         contrast_chance=0.7,
         contrast=0.2,
         brightness=0.15,
@@ -86,4 +101,26 @@ STRENGTHS: Mapping[Kind, Strengths] = {  # those of `views._volume_transforms` a
         noise_chance=0.15,
         noise_std=(0.01, 0.05),
     ),
+}
+
+_CONTRASTIVE = Strengths(
+    flip_chance=0.5,
+    degrees=10,
+    shift_share=0.15,
+    stretch=(-0.3, 0.0),
+    gamma_chance=0.8,
+    gamma=(0.6, 1.7),
+    factor_chance=0.8,
+    factor=0.3,
+    bias_chance=0.5,
+    bias=0.2,
+    blur_chance=0.5,
+    blur_sigma=(0.25, 1.5),
+    blur_radii=(6,),
+    noise_chance=0.5,
+    noise_std=(0.0, 0.05),
+)
+CONTRASTIVE: Mapping[Kind, Strengths] = {
+    "volume": replace(_CONTRASTIVE, slices=1),
+    "image": replace(_CONTRASTIVE, colour_chance=0.8, colour=0.15),
 }

@@ -17,7 +17,7 @@ from pipeline.imaging.reading.volumes import read_scan
 
 
 @dataclass(frozen=True)
-class Steps:
+class Preprocessor:
     """All that is done to a file before the network sees it; it travels with the model.
 
     Attributes
@@ -61,7 +61,7 @@ class Steps:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Steps":
+    def from_json(cls, values: dict[str, Any]) -> "Preprocessor":
         """Rebuild from such values."""
         low, high = values["policy"]["spacing_mm"]
         policy = Policy(**{**values["policy"], "spacing_mm": (low, high)})

@@ -33,7 +33,7 @@ Channels = NDArray[np.uint8]
 
 
 class Views(Protocol):
-    """What draws the views of a case; `imaging.case_views.CaseViews` does."""
+    """What draws the views of a case; `imaging.augmentation.augmented_views.AugmentedViews` does."""
 
     def stored(self, case: str) -> Channels:
         """Give the case as it is (P, H, W)."""

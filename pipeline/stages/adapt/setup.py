@@ -10,7 +10,7 @@ import pandas as pd
 
 from pipeline import live, paths, runtime
 from pipeline.errors import UserError
-from pipeline.imaging.augmentation.case_views import CaseViews
+from pipeline.imaging.augmentation.augmented_views import AugmentedViews
 from pipeline.imaging.geometry import Geometry
 from pipeline.learning.models.backbones import preprocessing_of
 from pipeline.learning.models.classifier import Classifier
@@ -94,7 +94,7 @@ def plan_of(
         geometry.channels if geometry.kind == "image" else geometry.windows,
         fold,
         seed_of,
-        CaseViews(lambda case: load(paths.prepared_case(case)), seed_of, geometry, settings.filter_depth > 1),
+        AugmentedViews(lambda case: load(paths.prepared_case(case)), seed_of, geometry, settings.filter_depth > 1),
         runtime.progress,
         runtime.prefetch_passes,
         Checkpoint(paths.checkpoints(stage, fold) / "pretraining.pt", key, every=0),

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from pipeline import cache, paths, runtime
 from pipeline.errors import UserError
-from pipeline.imaging.augmentation.batched_views import batched_views
-from pipeline.imaging.augmentation.case_views import CaseViews
+from pipeline.imaging.augmentation.augmented_views import AugmentedViews
+from pipeline.imaging.augmentation.batched import batched_views
+from pipeline.imaging.augmentation.strengths import TRAINING
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.labels import targets_of
 from pipeline.learning.models.classifier import Classifier
@@ -54,7 +55,12 @@ def recipe_of(settings: Finetune) -> Recipe:
 
 
 def labelled_cases(
-    network: Classifier, cases: pd.DataFrame, views: CaseViews, facts: dict[str, Any], settings: Finetune, fold: str
+    network: Classifier,
+    cases: pd.DataFrame,
+    views: AugmentedViews,
+    facts: dict[str, Any],
+    settings: Finetune,
+    fold: str,
 ) -> Labelled:
     """Run the frozen stages on the training cases with their views, and on the validation cases as they are."""
     first = boundary_of(network, settings)
@@ -84,7 +90,7 @@ def boundary_of(network: Classifier, settings: Finetune) -> int:
 
 
 def frozen_stages(
-    network: Classifier, cases: pd.DataFrame, views: CaseViews, first: int, count: int, fold: str
+    network: Classifier, cases: pd.DataFrame, views: AugmentedViews, first: int, count: int, fold: str
 ) -> tuple[Tensor, Tensor]:
     """Run the stages before `first` on views of cases; what another fold or run has made of the same is found again.
 
@@ -109,7 +115,7 @@ def frozen_stages(
 def whole_cases(network: Classifier, cases: pd.DataFrame, targets: Tensor, geometry: Geometry) -> WholeCases:
     """Keep the cases as images on the device where they fit, else read them batch by batch."""
     names = cases["case"].to_numpy(dtype=str)
-    augment = partial(batched_views, kind=geometry.kind, windows=geometry.windows)
+    augment = partial(batched_views, strengths=TRAINING[geometry.kind], windows=geometry.windows)
 
     def load(rows: Tensor) -> Tensor:
         return torch.from_numpy(np.stack([stored(names[row]) for row in rows])).to(network.device)
@@ -131,7 +137,13 @@ def stored(case: str) -> NDArray[np.uint8]:
 
 
 def term_of(
-    network: Classifier, cases: pd.DataFrame, views: CaseViews, task: str, params: Params, fold: str, recipe: Recipe
+    network: Classifier,
+    cases: pd.DataFrame,
+    views: AugmentedViews,
+    task: str,
+    params: Params,
+    fold: str,
+    recipe: Recipe,
 ) -> Alignment | None:
     """Set up the loss term that `adapt@k` chose, with sites as domains; None where it chose none."""
     record = paths.read_json(paths.adaptation(fold))

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from pipeline import cache, live, paths, runtime
 from pipeline.errors import UserError
-from pipeline.imaging.augmentation.case_views import CaseViews
+from pipeline.imaging.augmentation.augmented_views import AugmentedViews
 from pipeline.imaging.geometry import REFERENCE_SIZE, Geometry
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import inference
@@ -45,7 +45,7 @@ def run(params: Params, fold: str) -> None:
         network.to(accelerator.device)
         seed = seed_for(params.seed, "finetune", fold)
         setting = Setting(facts["task"], recipe_of(params.finetune), accelerator, seed, runtime.ahead)
-        views = CaseViews(stored, partial(seed_for, params.seed), geometry, network.filter_depth > 1)
+        views = AugmentedViews(stored, partial(seed_for, params.seed), geometry, network.filter_depth > 1)
         every = runtime.number("MEDADAPT_CHECKPOINT_SECONDS", 5)
         checkpoint = Checkpoint(paths.checkpoints("finetune", fold) / "training.pt", fingerprint(params, fold), every)
         try:

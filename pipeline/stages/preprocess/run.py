@@ -19,7 +19,7 @@ from pipeline.imaging.preparation.fingerprint import (
     voxel_hash,
 )
 from pipeline.imaging.preparation.intensity import grey
-from pipeline.imaging.preparation.preprocessor import Steps
+from pipeline.imaging.preparation.preprocessor import Preprocessor
 from pipeline.imaging.reading.scan import Finding, Header, Policy, Unreadable
 from pipeline.imaging.tables.cohort_table import findings_table
 from pipeline.schema import Params
@@ -56,14 +56,14 @@ def run(params: Params) -> None:
     paths.write_json({"policy": asdict(steps.policy), "deface": steps.deface}, paths.READING)
 
 
-def resolve(params: Params, headers: list[Header]) -> Steps:
+def resolve(params: Params, headers: list[Header]) -> Preprocessor:
     """Resolve the `auto` values of params.preprocess for these scans."""
     try:
         config = PreprocessConfig(**params.preprocess.model_dump(exclude={"deface"}))
         geometry = resolve_geometry(headers, params.budget, config)
     except ValueError as error:
         raise UserError(f"cohort.path: {error}") from error
-    return Steps(geometry, Policy(**params.cohort.reading.model_dump()), params.preprocess.deface)
+    return Preprocessor(geometry, Policy(**params.cohort.reading.model_dump()), params.preprocess.deface)
 
 
 def headers_of(cases: pd.DataFrame) -> list[Header]:
@@ -80,7 +80,7 @@ def headers_of(cases: pd.DataFrame) -> list[Header]:
     ]
 
 
-def prepare_case(job: tuple[str, Path], folder: Path, steps: Steps) -> dict[str, Any]:
+def prepare_case(job: tuple[str, Path], folder: Path, steps: Preprocessor) -> dict[str, Any]:
     """Prepare one case, store its channels in `folder`, and return its row of the index."""
     case, file = job
     try:

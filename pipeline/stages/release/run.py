@@ -32,7 +32,7 @@ from pipeline.bundle.signature import CannotSign, sign
 from pipeline.bundle.transforms import preparation_config
 from pipeline.errors import UserError
 from pipeline.imaging.geometry import Geometry
-from pipeline.imaging.preparation.preprocessor import Steps
+from pipeline.imaging.preparation.preprocessor import Preprocessor
 from pipeline.metrics.calibrators.calibrator import calibrator_from, digest_of
 from pipeline.metrics.evaluation import TaskSpec
 from pipeline.params import PARAMS_FILE
@@ -183,7 +183,7 @@ def packed(bundle: Path) -> tuple[Config, Config]:
 def preparation() -> Config:
     """Write what was done to every scan as the transform of the bundle."""
     steps = {"geometry": paths.read_json(paths.GEOMETRY), **paths.read_json(paths.READING)}
-    return preparation_config(Steps.from_json(steps))
+    return preparation_config(Preprocessor.from_json(steps))
 
 
 def provenance_of(calibrated: Config) -> Config:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.imaging.geometry import Geometry
-from pipeline.imaging.preparation.preprocessor import Steps, prepare
+from pipeline.imaging.preparation.preprocessor import Preprocessor, prepare
 from pipeline.imaging.preparation.volumes import stored_axis
 from pipeline.imaging.reading.scan import Header, Scan, Unreadable
 from pipeline.imaging.reading.volumes import read_header, read_scan
@@ -21,7 +21,7 @@ IMAGE = Geometry("image", 32, 1, 1, None, "pad", "keep")
 
 
 def channels_of(file, geometry):
-    return Steps(geometry).prepare_file(file).channels
+    return Preprocessor(geometry).prepare_file(file).channels
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
@@ -31,7 +31,7 @@ def test_a_head_looks_the_same_however_it_was_stored_and_goes_back_to_its_own_gr
     assert reference.shape == (16, 16, 16) and reference.dtype == np.uint8
     stored = stored_as(head, orientation)
     for scan in (save_nifti(tmp_path / "b.nii.gz", head, orientation), save_series(tmp_path / "s", head, orientation)):
-        prepared = Steps(SNUG).prepare_file(scan)
+        prepared = Preprocessor(SNUG).prepare_file(scan)
         np.testing.assert_array_equal(prepared.channels, reference)
         back = prepared.placement.on_scan(prepared.channels.astype(np.float32)) * 100 / 255
         original = read_scan(scan)
@@ -159,7 +159,7 @@ def test_a_image_is_padded_to_a_square_without_being_turned_and_goes_back(tmp_pa
     pixels = np.full((40, 80), 100, dtype=np.uint8)
     pixels[:, 60:] = 200
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    prepared = Steps(IMAGE).prepare_file(tmp_path / "a.png")
+    prepared = Preprocessor(IMAGE).prepare_file(tmp_path / "a.png")
     channels = prepared.channels
     assert channels.shape == (1, 32, 32)
     assert (channels[0, :7] == 0).all() and (channels[0, -7:] == 0).all()
@@ -213,9 +213,9 @@ def test_a_image_among_volumes_is_refused(tmp_path):
 
 
 def test_steps_and_placements_survive_json(tmp_path, asymmetric):
-    steps = Steps(replace(VOLUME, intensity=((-1000.0, 400.0), (0.0, 80.0))), deface=True)
-    assert Steps.from_json(json.loads(json.dumps(steps.as_json()))) == steps
-    placement = Steps(VOLUME).prepare_file(save_nifti(tmp_path / "a.nii", asymmetric, "PSL")).placement
+    steps = Preprocessor(replace(VOLUME, intensity=((-1000.0, 400.0), (0.0, 80.0))), deface=True)
+    assert Preprocessor.from_json(json.loads(json.dumps(steps.as_json()))) == steps
+    placement = Preprocessor(VOLUME).prepare_file(save_nifti(tmp_path / "a.nii", asymmetric, "PSL")).placement
     again = json.loads(placement.as_text())
     assert tuple(again["shape"]) == placement.scan_shape
     np.testing.assert_array_equal(again["to_scan"], placement.to_scan)
@@ -256,7 +256,7 @@ def test_every_file_of_the_zoo_is_prepared_or_refused_with_the_reason():
     for file in files:
         try:
             header = read_header(file)
-            steps = Steps(replace(VOLUME if header.is_volume else IMAGE, intensity="percentile"))
+            steps = Preprocessor(replace(VOLUME if header.is_volume else IMAGE, intensity="percentile"))
             assert steps.prepare_file(file).channels.any()
             reasons["prepared"] += 1
         except Unreadable as refused:

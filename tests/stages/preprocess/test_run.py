@@ -69,7 +69,7 @@ def test_a_new_case_costs_one_case_and_a_changed_parameter_all(project):
         ("stages/cohort/audit.py", {"audit"}),
         ("imaging/reading/images.py", {"audit", "preprocess"}),
         ("learning/training/loop.py", set()),
-        ("imaging/augmentation/views.py", set()),
+        ("imaging/augmentation/per_case.py", set()),
     ],
 )
 def test_changed_code_of_a_stage_computes_its_cases_anew_and_other_code_none(project, code, file, anew):

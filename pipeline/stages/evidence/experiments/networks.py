@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline import cache, paths, runtime
-from pipeline.imaging.augmentation.case_views import CaseViews
+from pipeline.imaging.augmentation.augmented_views import AugmentedViews
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.labels import targets_of
 from pipeline.learning.models.classifier import Classifier
@@ -82,10 +82,10 @@ class Arms:
         return method == "none" or strength == 0 or method in TERMS
 
     @cached_property
-    def views(self) -> CaseViews:
+    def views(self) -> AugmentedViews:
         """What draws the views of a case."""
         seed_of = partial(seed_for, self.params.seed)
-        return CaseViews(stored, seed_of, self.geometry, self.params.adapt.filter_depth > 1)
+        return AugmentedViews(stored, seed_of, self.geometry, self.params.adapt.filter_depth > 1)
 
     def targets(self, cases: pd.DataFrame) -> torch.Tensor:
         """Read labels (n, C) as training takes them."""
