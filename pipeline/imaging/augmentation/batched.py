@@ -123,8 +123,9 @@ def contrastive_pair(channels: Channels, seed: int, kind: Kind, windows: int = 1
 
 def channels_of_neighbours(count: int, shifts: int | NDArray[np.int64], windows: int) -> NDArray[np.int64]:
     """Index the channels of slices that are `shifts` further; the first or last slice is repeated at the border."""
-    slices, window = np.divmod(np.arange(count), windows)
-    return np.clip(slices + shifts, 0, count // windows - 1) * windows + window
+    channel = np.arange(count)
+    slices = np.clip(channel // windows + shifts, 0, count // windows - 1)
+    return np.asarray(slices * windows + channel % windows)
 
 
 def _augmented(channels: Tensor, draws: _Draws, strengths: Strengths, windows: int) -> Tensor:
