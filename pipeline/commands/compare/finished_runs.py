@@ -1,4 +1,4 @@
-"""A finished run, wherever it stands: in this workspace, in another folder, or in a revision that DVC knows."""
+"""Read finished runs from this workspace, another folder, a git revision or a DVC experiment."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -21,11 +21,11 @@ from pipeline.stages.calibrate.predictions import labels_of
 
 LOCK = Path("dvc.lock")
 WORKSPACE = "workspace"
-LEADING = ("cohort", "preprocess", "split", "adapt", "finetune", "calibrate")  # what the metrics come from
+EVALUATED_STAGES = ("cohort", "preprocess", "split", "adapt", "finetune", "calibrate")  # the metrics depend on these
 
 
 class Source(NamedTuple):
-    """Where a run lies: its name as it is shown, what reads its files, and what helps where one is not there."""
+    """Where a run is stored: its displayed name, a function that reads its files, and the cure for a missing file."""
 
     name: str
     read: Callable[[Path], bytes]
@@ -34,16 +34,16 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """What a run prediction, and what it went by.
+    """The predictions of a run, with its parameters and the hashes of its code and cohort.
 
     Attributes
     ----------
     sets : mapping of Predictions
-        By scope: "internal", "external", ..., and the same of patients.
+        By scope: "internal", "external", ..., and the per-patient set of each.
     params : mapping
-        By dotted key, as the stages had them when they ran.
+        Parameters by dotted key, as they were when the stages ran.
     inputs : mapping of str
-        Hashes of code and cohort, by path; empty where the run has no dvc.lock.
+        Hashes of code and cohort by path; empty if the run has no dvc.lock.
     """
 
     name: str
@@ -55,12 +55,12 @@ class Run:
 
 
 def read_run(name: str) -> Run:
-    """Read the predictions of a run and what it went by.
+    """Read the predictions, parameters and input hashes of a run.
 
     Raises
     ------
     UserError
-        If there is no such run, or it has not been evaluated, or its files are not in DVC's cache.
+        If the run does not exist, has not been evaluated, or its files are not in DVC's cache.
     """
     source = source_of(name)
     try:
@@ -72,27 +72,30 @@ def read_run(name: str) -> Run:
     sets = {
         str(scope): predictions_of(str(scope), rows, labelling) for scope, rows in table.groupby("scope", sort=False)
     }
-    return Run(source.name, labelling, facts["simulated"], sets, *went_by(source.read))
+    known, inputs = params_and_inputs(source.read)
+    return Run(
+        name=source.name, labelling=labelling, simulated=facts["simulated"], sets=sets, params=known, inputs=inputs
+    )
 
 
 def source_of(name: str) -> Source:
-    """Find out what is meant by the name of a run; of a folder, no page shall tell where it lies."""
+    """Resolve the name of a run. The displayed name of a folder is its last part: pages must not show paths."""
     folder = Path("." if name == WORKSPACE else name)
     if name == WORKSPACE or (folder / paths.DATA).is_dir():
         shown = WORKSPACE if folder.resolve() == Path.cwd() else folder.resolve().name
         return Source(shown, lambda file: (folder / file).read_bytes(), "run `dvc repro calibrate` there")
-    cure = f"`dvc fetch --all-commits` may bring it, else `dvc exp apply {name}` (or check it out) and `dvc repro`"
+    cure = f"try `dvc fetch --all-commits`, else `dvc exp apply {name}` (or `git checkout`) and `dvc repro`"
     return Source(name, revision_reader(name), cure)
 
 
 def revision_reader(revision: str) -> Callable[[Path], bytes]:
-    """Read files of a git revision or experiment, those that DVC tracks from its cache or remote."""
+    """Return a reader of the files of a revision; files that DVC tracks come from its cache or remote."""
     from dvc.api import DVCFileSystem  # type: ignore[import-untyped]
     from dvc.exceptions import DvcException  # type: ignore[import-untyped]
 
     try:
         files = DVCFileSystem(rev=revision)
-        files.ls("/", detail=False)  # only now the revision is looked up
+        files.ls("/", detail=False)  # the first access resolves the revision
     except DvcException as error:
         raise UserError(
             f"'{revision}' is neither a folder with {paths.DATA}/ nor a revision or experiment of this repository "
@@ -102,33 +105,33 @@ def revision_reader(revision: str) -> Callable[[Path], bytes]:
 
 
 def predictions_of(scope: str, rows: pd.DataFrame, labelling: TaskSpec) -> Predictions:
-    """Take the calibrated predictions of a set of cases; patients that are evaluated as one are named by themselves."""
+    """Select the calibrated predictions of one scope; the unit of a per-patient scope is the patient."""
     units = rows["patient" if scope.endswith(PATIENTS) else "case"].to_numpy(dtype=str)
     columns = [f"probability_{number}" for number in range(len(labelling.classes))]
     probabilities = rows[columns].to_numpy(dtype=np.float64)
     return Predictions(units, rows["patient"].to_numpy(dtype=str), labels_of(rows, labelling), probabilities)
 
 
-def went_by(read: Callable[[Path], bytes]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Read parameters and hashes from dvc.lock, since params.yaml may have been edited after the run.
+def params_and_inputs(read: Callable[[Path], bytes]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read parameters and hashes from dvc.lock, because params.yaml may have been edited after the run.
 
-    Where there is no dvc.lock, params.yaml is all there is.
+    Without a dvc.lock, the parameters come from params.yaml and there are no hashes.
     """
     try:
         stages = yaml.load(read(LOCK), getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]  # noqa: S506 - both are safe
     except FileNotFoundError:
         return flat(yaml.safe_load(read(PARAMS_FILE))), {}
-    leading = [entry for name, entry in stages.items() if name.partition("@")[0] in LEADING]
+    evaluated = [entry for name, entry in stages.items() if name.partition("@")[0] in EVALUATED_STAGES]
     known: dict[str, Any] = {}
-    for entry in leading:
+    for entry in evaluated:
         known |= flat(entry.get("params", {}).get(PARAMS_FILE.name, {}))
-    deps = {dep["path"]: dep.get("md5", "") for entry in leading for dep in entry.get("deps", [])}
-    given = known.get("cohort.path")  # what lies between is written by the stages themselves
+    deps = {dep["path"]: dep.get("md5", "") for entry in evaluated for dep in entry.get("deps", [])}
+    given = known.get("cohort.path")  # other inputs are outputs of earlier stages
     return known, {path: md5 for path, md5 in deps.items() if path.startswith("pipeline/") or path == given}
 
 
 def flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Name every value of nested sections by its dotted key."""
+    """Flatten nested sections to values by dotted key."""
     found: dict[str, Any] = {}
     for name, value in values.items():
         found |= flat(value, f"{before}{name}.") if isinstance(value, dict) and value else {f"{before}{name}": value}

@@ -1,4 +1,4 @@
-"""The page that sets runs side by side: one file, no script, no network."""
+"""Write the page that compares runs: one file, no script, no network."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
@@ -17,13 +17,14 @@ METRICS = {
     "calibration_slope": "calibration slope",
     "ece": "ECE, equal width",
 }
-VERDICTS = {"better": "pass", "worse": "fail"}  # how the style sheet colours them
+VERDICTS = {"better": "pass", "worse": "fail"}  # classes of the style sheet
 WIDTH, HEIGHT = 170, 18
 
 
 def write_comparison(
     names: Sequence[str],
     sections: Sequence[Row],
+    *,
     parameters: Mapping[str, Sequence[str]],
     files: Mapping[str, Sequence[str] | None],
     confidence: float,
@@ -34,19 +35,19 @@ def write_comparison(
     Parameters
     ----------
     names : sequence of str
-        Of the runs; the first is the one that the others are compared with.
+        Names of the runs; the first one is the reference.
     sections : sequence of mapping
-        One for each set of cases and run: `scope`, `run`, `words` on which cases these are, and `metrics`, rows of
+        One for each set of cases and run: `scope`, `run`, `words` (which cases were compared), and `metrics`, rows of
         `metric`, `reference` and `run` (value, lower, upper), `better_by` (also with minimum_detectable; or None) and
         `verdict`.
     parameters : mapping
-        The values of each run, by the key of a parameter that is not the same in all.
+        Parameters that differ, by key: one value for each run.
     files : mapping
-        By the name of each run but the first, the code that differs from the first one's; None where not known.
+        By the name of each run except the reference, the files that differ from it; None if unknown.
     confidence : float
-        Level of the intervals.
+        Level of the intervals, in (0, 1).
     simulated : bool
-        Whether any of the cases were drawn by a program.
+        Whether any cases are simulated.
     """
     environment = templates(Path(__file__).parent)
     environment.globals |= {"metric_names": METRICS, "colours": VERDICTS}
@@ -63,7 +64,7 @@ def write_comparison(
 
 
 def sets_of(sections: Sequence[Row]) -> list[dict[str, Any]]:
-    """Put the runs that were compared on one set of cases together, with a drawing of every difference."""
+    """Group the runs by set of cases, and add a chart of each difference."""
     scopes = {section["scope"] for section in sections}
     order = list(dict.fromkeys(section["scope"] for section in sections))
     found = []
@@ -77,7 +78,7 @@ def sets_of(sections: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def drawn(section: Row, runs: Iterable[Row]) -> list[dict[str, Any]]:
-    """Add to each metric the drawing of its difference, on the scale that all runs of the set share."""
+    """Add a chart to each metric, on the scale that all runs of the set share."""
     everyone = [row for one in runs for row in one["metrics"]]
     return [
         dict(row) | {"svg": difference(row, reach_of(other for other in everyone if other["metric"] == row["metric"]))}
@@ -86,20 +87,20 @@ def drawn(section: Row, runs: Iterable[Row]) -> list[dict[str, Any]]:
 
 
 def reach_of(rows: Iterable[Row]) -> float:
-    """Find how far the differences of a metric, and what could be detected, lie from zero."""
+    """Find the largest distance from zero among differences, limits and detectable differences."""
     limits = ("value", "lower", "upper", "minimum_detectable")
     numbers = [row["better_by"][name] for row in rows if row["better_by"] for name in limits]
     return max((abs(number) for number in numbers if number is not None), default=0.0)
 
 
 def difference(row: Row, reach: float) -> Markup:
-    """Draw a difference with its interval about the line of no difference, over the band of what goes undetected."""
+    """Draw a difference with its interval, the line of no difference and the band of undetectable differences."""
     found = row["better_by"]
     if not found or found["lower"] is None or not reach:
         return Markup("")
     value, low, high = (_x(found[name], reach) for name in ("value", "lower", "upper"))
     band, middle = _x(found["minimum_detectable"], reach), HEIGHT / 2
-    words = f"{found['value']:+.3f}, from {found['lower']:+.3f} to {found['upper']:+.3f}; right is better"
+    words = f"{found['value']:+.3f}, from {found['lower']:+.3f} to {found['upper']:+.3f}; positive is better"
     return Markup(
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{words}">'
         f'<rect class="area c5" x="{WIDTH - band:.1f}" width="{2 * band - WIDTH:.1f}" y="1" height="{HEIGHT - 2}"/>'

@@ -1,8 +1,4 @@
-"""compare: two or more runs side by side, paired case by case, and what was different about them.
-
-A run is a folder with data/ (another checkout), `workspace` for the present one, or a revision or `dvc exp` of this
-repository, which is read from git and from DVC's cache; the workspace stays as it is.
-"""
+"""Compare runs case by case, and print a table or write a page."""
 
 import argparse
 import json
@@ -24,13 +20,13 @@ from pipeline.stages.calibrate.patients import PATIENTS
 Pair = tuple[Predictions, Predictions]
 
 ABSENT = "(absent)"
-LEAST_PATIENTS = 2  # an interval draws them
+LEAST_PATIENTS = 2  # the bootstrap resamples patients
 SHOWN_FILES = 6
 
 
 @dataclass(frozen=True)
 class Section:
-    """A run against the reference on one set of cases, with words on which cases those are."""
+    """The comparison of a run with the reference on one set of cases; `words` says which cases these are."""
 
     scope: str
     run: str
@@ -38,31 +34,38 @@ class Section:
     metrics: list[Compared]
 
     def as_values(self) -> dict[str, Any]:
-        """Give plain values, for the page."""
+        """Return plain values, for the page."""
         metrics = [asdict(one) | {"verdict": one.verdict} for one in self.metrics]
         return {"scope": self.scope, "run": self.run, "words": self.words, "metrics": metrics}
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print every run against the first one, and write the page to --out."""
+    """Compare each run with the first one; print tables, and write the page to --out."""
     if len(arguments.runs) < 2 or len(set(arguments.runs)) < len(arguments.runs):
-        raise UserError("compare takes two or more runs, each once; the first one is what the others are compared with")
-    reference, *others = told_apart([read_run(name) for name in arguments.runs])
+        raise UserError("name two or more different runs; the first one is the reference")
+    reference, *others = with_unique_names([read_run(name) for name in arguments.runs])
     settings = settings_of(reference)
     sections = [section for other in others for section in sections_of(reference, other, settings)]
     changed = differences([one.params for one in (reference, *others)])
     files = {other.name: files_that_differ(reference.inputs, other.inputs) for other in others}
     names = [one.name for one in (reference, *others)]
-    tell(names, sections, changed, files)
+    print_comparison(names, sections, changed, files)
     if arguments.out:
         simulated = any(one.simulated for one in (reference, *others))
         values = [section.as_values() for section in sections]
-        page = write_comparison(names, values, changed, files, reference.params["calibrate.confidence"], simulated)
+        page = write_comparison(
+            names,
+            values,
+            parameters=changed,
+            files=files,
+            confidence=reference.params["calibrate.confidence"],
+            simulated=simulated,
+        )
         Path(arguments.out).write_text(page)
 
 
-def told_apart(runs: Sequence[Run]) -> list[Run]:
-    """Add a number to names that several runs share, as do folders that end alike."""
+def with_unique_names(runs: Sequence[Run]) -> list[Run]:
+    """Append a number to names that several runs share, such as two folders that end in the same word."""
     names = [one.name for one in runs]
     return [
         replace(one, name=f"{one.name} ({number})") if names.count(one.name) > 1 else one
@@ -71,113 +74,112 @@ def told_apart(runs: Sequence[Run]) -> list[Run]:
 
 
 def settings_of(reference: Run) -> Callable[[str], Settings]:
-    """Compute metrics of a scope as the reference run did: of the same cases they are those of its report.
+    """Return the bootstrap settings of each scope, as the reference run used them in its report.
 
     Raises
     ------
     UserError
-        If its parameters lack one that is needed.
+        If the reference run lacks a parameter that is needed.
     """
     known = reference.params
     try:
         bins, replicates, confidence = (known[f"calibrate.{name}"] for name in ("bins", "n_bootstrap", "confidence"))
         seed = known["seed"]
     except KeyError as error:
-        raise UserError(f"{reference.name}: {PARAMS_FILE} has no {error}; name a run of this version first") from error
+        raise UserError(f"{reference.name}: {PARAMS_FILE} has no {error}; choose a newer run as reference") from error
     return lambda scope: Settings(bins, Bootstrap(replicates, confidence, seed_for(seed, "bootstrap", scope)))
 
 
 def sections_of(reference: Run, other: Run, settings: Callable[[str], Settings]) -> list[Section]:
-    """Compare each set of cases that both evaluated."""
+    """Compare the two runs on each set of cases that both evaluated."""
     shared = [scope for scope in reference.sets if scope in other.sets]
     if not shared:
-        told = f"{reference.name} evaluated {', '.join(reference.sets)}; {other.name} evaluated {', '.join(other.sets)}"
-        raise UserError(f"these runs have no set of cases to be compared on: {told}")
+        evaluated = "; ".join(f"{one.name} evaluated {', '.join(one.sets)}" for one in (reference, other))
+        raise UserError(f"these runs evaluated no set of cases in common: {evaluated}")
     return [section_of(scope, reference, other, settings(scope)) for scope in shared]
 
 
 def section_of(scope: str, reference: Run, other: Run, settings: Settings) -> Section:
-    """Compare the cases that both evaluated; set the runs side by side where there are none, or classes differ."""
+    """Compare two runs on the cases that both evaluated; without such cases, or if classes differ, unpaired."""
     before, after = reference.sets[scope], other.sets[scope]
     try:
         shared = in_common(before, after) if reference.labelling == other.labelling else None
     except ValueError as error:
         raise UserError(f"{paths.PREDICTIONS} of {reference.name} or {other.name}, {scope}: {error}") from error
-    words = words_on_cases(scope, reference.name, other.name, (before, after), shared)
+    names = reference.name, other.name
+    words = describe_cases(scope, names, (before, after), shared)
     if shared is None or len(set(shared[0].patients)) < LEAST_PATIENTS:
         return Section(scope, other.name, words, unpaired(before, after, settings))
-    return Section(scope, other.name, words, paired(*shared, settings))
+    return Section(scope, other.name, words, paired(shared[0], shared[1], settings))
 
 
-def words_on_cases(scope: str, reference: str, other: str, evaluated: Pair, shared: Pair | None) -> str:
-    """Say on which cases two runs are compared, or why they are not."""
+def describe_cases(scope: str, names: tuple[str, str], evaluated: Pair, shared: Pair | None) -> str:
+    """Say on which cases two runs are compared, or why they are not compared."""
     unit = "patients" if scope.endswith(PATIENTS) else "cases"
     counts = [len(one.units) for one in evaluated]
-    told = f"{counts[0]} {unit} of {reference}, {counts[1]} of {other}"
+    each = f"{counts[0]} {unit} in {names[0]}, {counts[1]} in {names[1]}"
     if shared is None:
-        return f"not compared, since the classes are not the same: {told}"
+        return f"not compared, because the classes differ ({each})"
     same, patients = len(shared[0].units), len(set(shared[0].patients))
     if patients < LEAST_PATIENTS:
-        return f"not compared, since only {same} with the same label are common to both: {told}"
+        return f"not compared, because only {same} {unit} have the same label in both runs ({each})"
     of = "" if unit == "patients" else f" of {patients} patients"
-    return f"{same} {unit}{of}, evaluated by both with the same label" + (
-        f", out of {told}" if {*counts} != {same} else ""
-    )
+    return f"{same} {unit}{of} with the same label in both runs" + (f" ({each})" if {*counts} != {same} else "")
 
 
 def differences(of_runs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Give for every parameter that is not the same in all runs what it is in each."""
+    """Collect the parameters that differ between runs, with the value in each run."""
     keys = dict.fromkeys(key for known in of_runs for key in known)
-    values = {key: [shown(known.get(key, ABSENT)) for known in of_runs] for key in keys}
+    values = {key: [format_value(known.get(key, ABSENT)) for known in of_runs] for key in keys}
     return {key: found for key, found in values.items() if len(set(found)) > 1}
 
 
-def shown(value: Any) -> str:
-    """Write a value; of a path that begins at this machine's root only its end, for a page may be handed on."""
+def format_value(value: Any) -> str:
+    """Format a value; shorten an absolute path to its last part, because pages are passed on to others."""
     if isinstance(value, str):
         return Path(value).name if Path(value).is_absolute() else value
     return json.dumps(value)
 
 
 def files_that_differ(reference: Mapping[str, str], other: Mapping[str, str]) -> list[str] | None:
-    """Name code and cohort that are not the same, by dvc.lock; None where a run has none."""
+    """List code and cohort files whose hashes in dvc.lock differ; None if a run has no dvc.lock."""
     if not reference or not other:
         return None
     differ = {path for path in {*reference, *other} if reference.get(path) != other.get(path)}
-    return sorted(shown(path) for path in differ)
+    return sorted(format_value(path) for path in differ)
 
 
-def tell(
+def print_comparison(
     names: Sequence[str],
     sections: Sequence[Section],
     changed: Mapping[str, list[str]],
     files: Mapping[str, list[str] | None],
 ) -> None:
-    """Print what was different about the runs, then a table for each set of cases."""
+    """Print the parameters and files that differ, then a table for each set of cases."""
     print(f"parameters that differ: {len(changed) or 'none'}")
     for row in in_columns([["", *names], *([key, *values] for key, values in changed.items())] if changed else []):
         print(f"  {row}")
     for name, differ in files.items():
-        print(f"code and cohort, {name} against {names[0]}: {words_on(differ)}")
+        print(f"code and cohort, {name} against {names[0]}: {describe_files(differ)}")
     for section in sections:
         print(f"\n{section.scope.replace('_', ', ')}, {section.run} against {names[0]}: {section.words}")
-        head = ["", names[0], section.run, "better by", "detectable", ""]
+        head = ["", names[0], section.run, "improvement", "detectable", ""]
         for row in in_columns([head, *map(cells_of, section.metrics)]):
             print(f"  {row}")
     if any(not section.scope.startswith("internal") for section in sections):
-        print("\nA run that is chosen by its metrics on a test set has used that set up: choose by the internal ones.")
+        print("\nChoose between runs by internal metrics: choosing by a test set makes its metrics too optimistic.")
 
 
-def words_on(differ: list[str] | None) -> str:
-    """Say which files differ, if that is known."""
+def describe_files(differ: list[str] | None) -> str:
+    """Name the first files that differ."""
     if differ is None:
-        return "not known, for lack of a dvc.lock"
+        return "unknown, because a run has no dvc.lock"
     more = f" and {len(differ) - SHOWN_FILES} more" if len(differ) > SHOWN_FILES else ""
     return ", ".join(differ[:SHOWN_FILES]) + more if differ else "the same"
 
 
 def cells_of(one: Compared) -> list[str]:
-    """Write a metric of two runs as the cells of a row."""
+    """Format a metric of two runs as the cells of a row."""
     found = one.better_by
     least = f"{found.minimum_detectable:.3f}" if found and found.minimum_detectable is not None else ""
     by = interval(found, signed=True) if found else ""
@@ -185,7 +187,7 @@ def cells_of(one: Compared) -> list[str]:
 
 
 def interval(metric: Estimate, signed: bool = False) -> str:
-    """Write a metric and, in brackets, its interval."""
+    """Format a metric, with its interval in brackets."""
     if metric.value is None:
         return "-"
     value = f"{metric.value:+.3f}" if signed else f"{metric.value:.3f}"
@@ -193,6 +195,6 @@ def interval(metric: Estimate, signed: bool = False) -> str:
 
 
 def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Pad the cells of rows, so that columns stand below each other."""
+    """Pad the cells of rows to the width of their columns."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,4 +1,4 @@
-"""The page of runs side by side: what it says, what it escapes, and that it needs neither script nor network."""
+"""The page that compares runs: its words, what it escapes, and that it needs neither script nor network."""
 
 import re
 
@@ -22,7 +22,8 @@ def section(run="new", scope="internal", **changes):
 
 def page(names=("old", "new"), sections=None, parameters=None, files=None, simulated=False):
     files = {name: [] for name in names[1:]} if files is None else files
-    return write_comparison(list(names), sections or [section(names[1])], parameters or {}, files, 0.9, simulated)
+    given = {"parameters": parameters or {}, "files": files, "confidence": 0.9, "simulated": simulated}
+    return write_comparison(list(names), sections or [section(names[1])], **given)
 
 
 def test_every_metric_is_a_term_that_is_explained():
@@ -69,20 +70,20 @@ def test_runs_that_are_not_paired_stand_beside_each_other_without_a_difference()
 
 
 def test_the_level_of_the_intervals_and_the_simulated_cases_are_told():
-    assert "Intervals are of 90%" in page() and "Simulated demo data" not in page()
+    assert "a level of 90%" in page() and "Simulated demo data" not in page()
     assert "Simulated demo data" in page(simulated=True)
 
 
 def test_a_test_set_warns_of_choosing_by_it():
     assert "test set" not in page()
-    assert "has used that set up" in page(sections=[section(), section(scope="external")])
+    assert "choosing by a test set" in page(sections=[section(), section(scope="external")])
 
 
 def test_what_was_different_is_listed_or_said_not_to_be_known():
     written = page(parameters={"finetune.epochs": ["10", "20"]}, files={"new": ["pipeline/learning/training/loop.py"]})
     assert "<code>finetune.epochs</code></th><td>10</td><td>20</td>" in written
     assert "1 file differs: <code>pipeline/learning/training/loop.py</code>" in written
-    assert "No parameter." in page() and "not known, for lack of a" in page(files={"new": None})
+    assert "All parameters are the same." in page() and "unknown, because a run has no" in page(files={"new": None})
 
 
 def test_patients_come_with_their_images_beside_and_all_runs_of_a_set_together():

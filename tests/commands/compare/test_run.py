@@ -126,10 +126,10 @@ def line(printed, start):
 def test_a_better_run_is_told_to_be_better_with_what_was_changed(folders, capsys):
     assert main(["compare", ".", "../second"]) == 0
     printed = capsys.readouterr().out
-    assert "second against workspace: 60 cases of 30 patients, evaluated by both with the same label" in printed
+    assert "second against workspace: 60 cases of 30 patients with the same label in both runs" in printed
     assert line(printed, "AUC")[-1] == "better" and line(printed, "log-loss")[-1] == "better"
     assert line(printed, "finetune.epochs") == ["finetune.epochs", "10", "30"]
-    assert "parameters that differ: 1" in printed and "not known, for lack of a dvc.lock" in printed
+    assert "parameters that differ: 1" in printed and "unknown, because a run has no dvc.lock" in printed
 
 
 def test_metrics_and_intervals_are_those_of_the_runs_own_reports(folders, capsys):
@@ -196,8 +196,8 @@ def test_a_revision_whose_outs_are_not_in_the_cache_is_refused_with_the_cure(rep
     ("runs", "said"),
     [
         (["ten", "nothing-of-this-name"], "neither a folder with data/ nor a revision"),
-        (["ten"], "two or more runs, each once"),
-        (["ten", "ten"], "two or more runs, each once"),
+        (["ten"], "name two or more different runs"),
+        (["ten", "ten"], "name two or more different runs"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(repository, runs, said, capsys):
@@ -215,15 +215,15 @@ def test_cases_that_one_run_lacks_are_left_out_and_counted(folders, capsys):
     change_predictions(folders / "second", lambda table: table[table["case"] >= "c10"])
     main(["compare", ".", "../second"])
     printed = capsys.readouterr().out
-    assert "50 cases of 25 patients, evaluated by both with the same label" in printed
-    assert "out of 60 cases of workspace, 50 of second" in printed
+    assert "50 cases of 25 patients with the same label in both runs" in printed
+    assert "(60 cases in workspace, 50 in second)" in printed
 
 
 def test_runs_without_a_common_case_stand_beside_each_other_unpaired(folders, capsys):
     change_predictions(folders / "second", lambda table: table.assign(case="x" + table["case"]))
     main(["compare", ".", "../second"])
     printed = capsys.readouterr().out
-    assert "not compared, since only 0 with the same label are common to both" in printed
+    assert "not compared, because only 0 cases have the same label in both runs" in printed
     assert printed.count("not compared") == 6  # in the heading, and of five metrics
 
 
@@ -231,7 +231,7 @@ def test_runs_of_other_classes_are_not_paired(folders, capsys):
     facts = folders / "second" / "data" / "cohort" / "cohort.json"
     facts.write_text(facts.read_text().replace('["well", "ill"]', '["ill", "well"]'))
     main(["compare", ".", "../second"])
-    assert "not compared, since the classes are not the same" in capsys.readouterr().out
+    assert "not compared, because the classes differ" in capsys.readouterr().out
 
 
 def test_runs_without_a_common_set_of_cases_are_refused(folders, capsys):
@@ -247,7 +247,7 @@ def test_patients_that_are_evaluated_as_one_are_paired_by_their_name(folders, ca
             lambda table, letter=letter: table[::2].assign(scope="internal_patients", case=letter + table["case"]),
         )
     main(["compare", ".", "../second"])
-    assert "internal, patients, second against workspace: 30 patients, evaluated by both" in capsys.readouterr().out
+    assert "internal, patients, second against workspace: 30 patients with the same label" in capsys.readouterr().out
 
 
 def test_a_test_set_is_warned_of(folders, capsys):
@@ -256,7 +256,7 @@ def test_a_test_set_is_warned_of(folders, capsys):
     for folder in ("first", "second"):
         change_predictions(folders / folder, lambda table: table.assign(scope="external"))
     main(["compare", ".", "../second"])
-    assert "choose by the internal ones" in capsys.readouterr().out
+    assert "Choose between runs by internal metrics" in capsys.readouterr().out
 
 
 def test_the_page_holds_the_metrics_and_neither_names_nor_folders(folders, tmp_path):
