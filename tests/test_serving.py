@@ -86,4 +86,4 @@ def test_a_pack_that_was_pushed_by_sftp_is_fetched_by_its_tag_and_verified(sftp,
     empty.mkdir()
     run(empty, "dvc", "artifacts", "get", made.as_uri(), "model", "--stage", "clinic", "--out", "fetched")
     assert main(["verify", str(empty / "fetched/model")]) == 0
-    assert "is what was released" in capsys.readouterr().out
+    assert "is unchanged since its release" in capsys.readouterr().out

@@ -45,7 +45,11 @@ def test_predict_and_verify_run_where_nothing_that_only_training_needs_can_be_im
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "dvc is absent" in done.stdout and "is what was released" in done.stdout and "scan.nii.gz" in done.stdout
+    assert (
+        "dvc is absent" in done.stdout
+        and "is unchanged since its release" in done.stdout
+        and "scan.nii.gz" in done.stdout
+    )
 
 
 def test_the_container_runs_predict_as_a_user_without_rights_and_fetches_nothing_when_it_runs():

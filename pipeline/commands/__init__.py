@@ -1,1 +1,1 @@
-"""Commands that a person calls, one file or folder each."""
+"""The commands, one folder each: `__init__.py` declares the options, `run.py` does the work."""

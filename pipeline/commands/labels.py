@@ -1,4 +1,4 @@
-"""Labels of scans that a released model is used on: written as those that it was trained on."""
+"""Read the labels of scans that a released model has predicted, in the notation of the training labels."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,15 @@ from pipeline.metrics.discrimination import Labels
 
 
 def flaw_in(label: str, classes: Sequence[str], several: bool) -> str:
-    """Say why a label says nothing to a model, or "" where it does.
+    """Say why a model cannot use a label; "" if it can.
 
     Parameters
     ----------
     label : str
     classes : sequence of str
-        That the model knows.
+        Classes of the model.
     several : bool
-        Whether they stand each by itself, so that a label may name any number of them.
+        Whether a label may name any number of classes (a multi-label model).
 
     >>> flaw_in("edema;cyst", ["edema", "mass"], True)
     "'cyst' is no class of this model"
@@ -30,13 +30,15 @@ def flaw_in(label: str, classes: Sequence[str], several: bool) -> str:
 
 
 def numbers_of(labels: Sequence[str], classes: Sequence[str], several: bool) -> Labels:
-    """Read labels without a flaw: numbers of classes (n,), or 1, 0 and NaN for not known (n, C)."""
+    """Convert valid labels to class indices (n,), or, if multi-label, to 1, 0 and NaN for unknown (n, C)."""
     if several:
         return targets_of(labels, classes, "multilabel").astype(np.float64)
     return np.array([classes.index(label) for label in labels], dtype=np.int64)
 
 
 def written_as(classes: Sequence[str], several: bool) -> str:
-    """Tell what the column `label` takes."""
-    how = f", joined by {SEPARATOR}, {UNKNOWN} before what is not known, or '{NO_FINDING}'" if several else ""
+    """Describe the values that the column `label` may have."""
+    how = (
+        f", joined by {SEPARATOR}, with {UNKNOWN} before a class that is unknown, or '{NO_FINDING}'" if several else ""
+    )
     return f"the column label takes {', '.join(classes)}{how}"

@@ -1,4 +1,9 @@
-"""Run a released model on new scans, or fit its calibration to a new site."""
+"""Predict new scans with a released model, or recalibrate it for a new site.
+
+Prints for each scan the calibrated probabilities, the prediction set, and the reason if the model abstains.
+With --site-recalibrate it fits a recalibration to labelled scans of a site; use it later with --calibration.
+The bundle itself never changes. Research use only, not a medical device.
+"""
 
 import argparse
 
@@ -10,17 +15,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "scans",
         nargs="*",
         metavar="SCAN",
-        help="an image file, a DICOM series, a folder of scans, or a .csv with a column image "
-        "(and case_id, patient_id, site), whose paths are relative to it",
+        help="an image file, a DICOM series, a folder of scans, or a .csv file with the column image (paths relative "
+        "to the file) and, if known, case_id, patient_id and site",
     )
-    parser.add_argument("--site", help="site of the scans, for a model with parameters of its own for each site")
-    parser.add_argument("--out", metavar="FILE", help="write the table (.csv), or the site's calibration, to this file")
+    parser.add_argument("--site", help="site of the scans; needed by a model with separate parameters for each site")
     parser.add_argument(
-        "--saliency", metavar="FOLDER", help="write a saliency map of each scan, on its own grid, to this folder"
+        "--out", metavar="FILE", help="write the table (.csv) or the recalibration (.json) to this file"
+    )
+    parser.add_argument(
+        "--saliency",
+        metavar="FOLDER",
+        help="write a saliency map of each scan, on its own grid, to this folder",
     )
     parser.add_argument(
         "--site-recalibrate",
         metavar="LABELS.csv",
-        help="fit the calibration to a new site's labelled scans (columns scan, label and, if known, patient)",
+        help="recalibrate for a new site with its labelled scans (columns scan, label and, if known, patient)",
     )
-    parser.add_argument("--calibration", metavar="FILE.json", help="apply a calibration that was fitted to a site")
+    parser.add_argument(
+        "--calibration", metavar="FILE.json", help="apply a recalibration that --site-recalibrate wrote"
+    )

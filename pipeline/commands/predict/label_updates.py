@@ -1,4 +1,4 @@
-"""The calibration of a new site where labels stand each by itself: every label is updated like two classes."""
+"""Recalibrate a multi-label model for a new site: each label is updated like a two-class model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ Names = NDArray[np.str_]
 
 @dataclass(frozen=True)
 class LabelChanges:
-    """A change of the calibration for each of C labels; None leaves a label as it was released."""
+    """A recalibration of each of C labels; None leaves a label unchanged."""
 
     changes: tuple[Recalibration | None, ...]
 
     def apply(self, probabilities: Floats) -> Floats:
-        """Recalibrate (n, C) probabilities, each column by itself."""
+        """Recalibrate probabilities (n, C) column by column."""
         columns = zip(self.changes, probabilities.T, strict=True)
         return np.stack([one.apply(both_ways(column))[:, 1] if one else column for one, column in columns], axis=1)
 
@@ -32,34 +32,36 @@ def update_labels(
     labels: Floats,
     patients: Names,
     classes: Sequence[str],
+    *,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, SiteUpdate | None]:
-    """Update each label by the scans of a site in which it is known.
+    """Fit a recalibration of each label to the scans of a site in which it is known.
 
     Parameters
     ----------
     probabilities : (n, C)
-        As released.
+        Released probabilities, in [0, 1].
     labels : (n, C)
-        1 for there, 0 for not there, NaN for not known.
+        1 for present, 0 for absent, NaN for unknown.
     patients : (n,)
-        Intervals come from drawing them.
+        Patient of each scan; the bootstrap resamples patients.
     classes : sequence of str
         The C labels.
     confidence : float
+        Level of the intervals, in (0, 1).
     seed : int
 
     Returns
     -------
     dict
-        By label what `update_site` tells of the two classes "no <label>" and "<label>"; None where no patient has
-        the label, or none is without it: such a label stays as it was.
+        By label, the result of `update_site` for the classes "no <label>" and "<label>"; None if no scan has the
+        label or none lacks it: such a label stays unchanged.
 
     Raises
     ------
     ValueError
-        If that is so of every label.
+        If every label is None.
     """
     found: dict[str, SiteUpdate | None] = {}
     for name, prediction, truth in zip(classes, probabilities.T, labels.T, strict=True):
@@ -67,26 +69,28 @@ def update_labels(
         events = (truth[known] == 1).astype(np.int64)
         pair = both_ways(prediction[known])
         both = 0 < events.sum() < len(events)
-        found[name] = update_site(pair, events, patients[known], sides(name), confidence, seed) if both else None
+        found[name] = (
+            update_site(pair, events, patients[known], sides(name), confidence=confidence, seed=seed) if both else None
+        )
     if not any(found.values()):
-        raise ValueError("of no label are there both patients who have it and patients who have not; add some")
+        raise ValueError("no label has both scans with it and scans without it; add labelled scans")
     return found
 
 
 def sides(name: str) -> list[str]:
-    """Name the two classes of a label."""
+    """Name the two classes that a label distinguishes."""
     return [f"no {name}", name]
 
 
 def changes_from(values: Mapping[str, Any], classes: Sequence[str]) -> LabelChanges:
-    """Read the changes out of `SiteUpdate.as_json` by label, null where a label was left as it was.
+    """Read the recalibrations from `SiteUpdate.as_json` by label; null means that a label stays unchanged.
 
     Raises
     ------
     ValueError, KeyError, TypeError
-        If it is something else, or of other labels.
+        If the values have another format or belong to other labels.
     """
     if set(values) != set(classes):
-        raise ValueError(f"an update of each of the labels {', '.join(classes)} is needed")
+        raise ValueError(f"it must hold an update of each of the labels {', '.join(classes)}")
     updates = [values[name] for name in classes]
     return LabelChanges(tuple(None if one is None else change_from(one, 2) for one in updates))

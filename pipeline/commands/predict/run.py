@@ -1,4 +1,4 @@
-"""predict: a released bundle on new scans, from the file to calibrated probabilities, or the reason why not."""
+"""Predict scans with a released bundle: calibrated probabilities, prediction sets and reasons for abstaining."""
 
 import argparse
 import json
@@ -31,7 +31,7 @@ Probabilities = NDArray[np.float64]
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print one line per scan and write them to --out; or fit the calibration of a site to its labelled scans."""
+    """Predict the scans, or recalibrate for a site; print the result and write it to --out."""
     try:
         with unpacked(Path(arguments.bundle)) as folder:
             predict(folder, arguments)
@@ -40,13 +40,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def predict(folder: Path, arguments: argparse.Namespace) -> None:
-    """Do what is asked with the bundle in a folder."""
+    """Run the command on the bundle in a folder."""
     bundle = open_bundle(folder)
-    refuse_site(arguments.site, sites_of(bundle))
+    check_site(arguments.site, sites_of(bundle))
     look, calibrator = looks_by(bundle.network, bundle.weights, bundle.preparation), calibrator_of(bundle)
     if arguments.site_recalibrate:
         scans = listed([arguments.site_recalibrate], bundle, arguments.site)
-        recalibrate(folder, bundle.classes, calibrator, look, scans, arguments.out)
+        recalibrate(folder, bundle.classes, scans, calibrator=calibrator, look=look, out=arguments.out)
         return
     several = calibrator.activation == "sigmoid"
     asked = arguments.calibration
@@ -59,79 +59,79 @@ def predict(folder: Path, arguments: argparse.Namespace) -> None:
             seen = look(scan.file, scan.known.get("site"))
         except Unreadable as error:
             return refused(scan, bundle, error)
-        found = scored(seen, bundle.classes, calibrator, update, limits)
+        found = scored(seen, bundle.classes, calibrator=calibrator, update=update, limits=limits)
         drawn = {"saliency": overlay(scan, seen)} if overlay else {}
         return named(scan) | found | drawn | {"model_status": bundle.status}
 
     table = in_order([row(scan) for scan in runtime.progress(scans, "predict")], bundle.classes)
-    tell(table, bundle)
+    print_predictions(table, bundle)
     if arguments.out:
         table.to_csv(arguments.out, index=False)
     if (table["abstains"] == BAD_IMAGE).all():
-        raise UserError("no scan could be scored; the reasons stand above")
+        raise UserError("no scan could be read; see the reasons above")
 
 
-def refuse_site(site: str | None, known: list[str]) -> None:
-    """Refuse a site that a model with values of its own for each does not know; say what none means."""
+def check_site(site: str | None, known: list[str]) -> None:
+    """Reject a site that the model does not know; if it needs a site and none is given, say what follows."""
     if site and known and site not in known:
-        raise UserError(f"--site: '{site}' is no site of this model; the model knows {', '.join(known)}")
+        raise UserError(f"--site: the model does not know '{site}'; choose one of {', '.join(known)}")
     if site and not known:
-        raise UserError(
-            f"--site: '{site}' is no site of this model; the model is the same for every site; leave it out"
-        )
+        raise UserError(f"--site {site}: the model has no separate parameters for sites; leave --site out")
     if known and not site:
-        print(f"no --site given: scans of which a table does not say one of {', '.join(known)} are of another site")
+        print(f"no --site given: scans without a known site ({', '.join(known)}) are treated as from an unknown site")
 
 
 def listed(paths: list[str], bundle: Opened, site: str | None) -> list[Listed]:
-    """List the scans that are named, in order; the site of a table goes before --site."""
+    """List the scans in order; the site in a table takes precedence over --site."""
     kind: Any = bundle.kind
     try:
         scans = [scan for path in paths for scan in list_scans(Path(path), kind)]
     except BadTable as error:
         raise UserError(str(error)) from error
     if not scans:
-        raise UserError("name a scan, a folder of scans, or a table (.csv) with a column image")
+        raise UserError("name a scan, a folder of scans, or a .csv file with the column image")
     default = {"site": site} if site else {}
     return [Listed(scan.name, scan.file, {**default, **scan.known}) for scan in scans]
 
 
 def sites_of(bundle: Opened) -> list[str]:
-    """Name the sites that have values of their own in the network, or in a member of it."""
+    """List the sites that have separate parameters in the network or in a member of the ensemble."""
     members = bundle.network.get("members", [bundle.network])
     return list(dict.fromkeys(site for one in members for site in one.get("sites", [])))
 
 
 def calibrator_of(bundle: Opened) -> Calibrator:
-    """Make the map from logits to probabilities."""
+    """Build the calibrator of the bundle."""
     try:
         return calibrator_from(bundle.calibrator)
     except ValueError as error:
         raise UserError(
-            f"{METADATA} of the bundle: {error}; update medadapt, or take the bundle from its source"
+            f"{METADATA} of the bundle: {error}; update medadapt, or get the bundle from its source again"
         ) from error
 
 
 def limits_in(folder: Path) -> Limits | None:
-    """Read the limits of use; releases from before there were any have none."""
+    """Read the operating limits; None for an early release, which has none."""
     file = folder / LIMITS
     if not file.exists():
-        print(f"{folder} is a release without limits of use: no sets, and nothing is held back")
+        print(f"{folder} has no operating limits: no prediction sets, and the model never abstains")
         return None
     try:
         return Limits.from_json(json.loads(file.read_text())["limits"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{file} is not what this medadapt writes ({error}); release the model anew, use the version of medadapt "
-            "that its MANIFEST.json names, or take the bundle from its source again"
+            f"{file} has another format than this version of medadapt writes ({error}); use that in MANIFEST.json, "
+            "release the model again, or get the bundle from its source again"
         ) from error
 
 
-def scored(seen: Look, classes: list[str], calibrator: Calibrator, update: Change | None, limits: Limits | None) -> Row:
-    """Tell the probabilities of a scan, and what the limits say of it.
+def scored(
+    seen: Look, classes: list[str], *, calibrator: Calibrator, update: Change | None, limits: Limits | None
+) -> Row:
+    """Compute the probabilities of a scan, its prediction set and whether the model abstains.
 
-    The limits hold for the probabilities of the release: they were set on them, so an update for a site leaves sets
-    and confidence what they are.
+    The operating limits were set on the released probabilities. A recalibration for a site therefore changes neither
+    the set nor the confidence.
     """
     released = calibrator.apply(seen.logits[None])
     shown = update.apply(released)[0] if update else released[0]
@@ -150,33 +150,34 @@ def scored(seen: Look, classes: list[str], calibrator: Calibrator, update: Chang
 
 
 def refused(scan: Listed, bundle: Opened, error: Unreadable) -> Row:
-    """Tell why a scan has no probabilities."""
+    """Give the row of a scan that cannot be read."""
     why = f"{error.finding.check}: {error.finding.detail}"
     nothing = dict.fromkeys(bundle.classes)
     return named(scan) | nothing | {"abstains": BAD_IMAGE, "reason": why, "model_status": bundle.status}
 
 
 def named(scan: Listed) -> Row:
-    """Name a scan as the user does."""
+    """Identify a scan by its name and by what a table says of it."""
     return {"scan": scan.name, **{name: scan.known[name] for name in ("case", "patient", "site") if name in scan.known}}
 
 
 def in_order(rows: list[Row], classes: list[str]) -> pd.DataFrame:
-    """Put rows into a table, whose columns do not depend on which scan came first."""
+    """Build a table whose column order does not depend on the order of the scans."""
     order = ["scan", "case", "patient", "site", *classes, "set", "abstains", "reason", "ood_score", "nearest_site"]
     order += ["site_share", "saliency", "model_status"]
     table = pd.DataFrame(rows)
     return table[[name for name in order if name in table]]
 
 
-def tell(table: pd.DataFrame, bundle: Opened) -> None:
-    """Print the table, and how many answers it holds."""
+def print_predictions(table: pd.DataFrame, bundle: Opened) -> None:
+    """Print the table, and for how many scans the model abstains and why."""
     bad = table["abstains"] == BAD_IMAGE
     why = table["reason"].mask(bad, BAD_IMAGE + ": " + table["reason"])
     columns = [name for name in ("scan", *bundle.classes, "set") if name in table]
-    shown = table[columns].assign(**{"abstains, since": why})
+    shown = table[columns].assign(**{"reason for abstaining": why})
     print(shown.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep=""))
-    held = table["abstains"].value_counts().drop("", errors="ignore")
-    counts = [f"{n} {why}" for why, n in held.items()]
-    print(f"scans: {len(table)}, answered: {len(table) - int(held.sum())}" + "".join(f", {one}" for one in counts))
+    abstained = table["abstains"].value_counts().drop("", errors="ignore")
+    counts = [f"{n} {why}" for why, n in abstained.items()]
+    total = int(abstained.sum())
+    print(f"scans: {len(table)}, abstained: {total}" + (f" ({', '.join(counts)})" if counts else ""))
     print(f"model status: {bundle.status}; research use only, not a medical device")

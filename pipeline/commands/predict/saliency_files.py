@@ -1,4 +1,4 @@
-"""Files that show, on the scan's own grid, what spoke for the class that a released model found most probable."""
+"""Write saliency maps of the most probable class, on the grid of each scan."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -21,19 +21,19 @@ from pipeline.learning.models.saliency import NO_MAP, saliency
 
 
 def overlays_by(bundle: Opened, folder: Path, scans: Sequence[Listed]) -> Callable[[Listed, Look], str]:
-    """Load the network anew, with gradients, and return the function that writes the map of a scan into a folder.
+    """Load the network with gradients and return the function that writes the saliency map of a scan to a folder.
 
-    It returns the name of the file, or "" where nothing spoke for the class. Each of the scans has a name of its own.
+    The function returns the name of the file, or "" if no location supports the class. File names are unique.
 
     Raises
     ------
     UserError
-        If the folder cannot be made.
+        If the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--saliency: the folder {folder} cannot be made ({error.strerror}); name another") from error
+        raise UserError(f"--saliency: {folder} cannot be created ({error.strerror}); name another folder") from error
     network = network_from(bundle.network)
     network.load_state_dict(load_file(bundle.weights))
     network.eval()
@@ -51,7 +51,7 @@ def overlays_by(bundle: Opened, folder: Path, scans: Sequence[Listed]) -> Callab
 
 
 def maps_of(members: Sequence[Classifier], channels: NDArray[np.uint8], asked: int) -> NDArray[np.float32] | None:
-    """Average the members' maps (S, H, W) of a case for a class; None where nothing spoke for it in any of them."""
+    """Average the saliency maps (S, H, W) of the members for a class; None if no location supports it in any member."""
     found = [saliency(member, torch.from_numpy(channels)[None], asked) for member in members]
     if all(one.method == NO_MAP for one in found):
         return None
@@ -59,7 +59,7 @@ def maps_of(members: Sequence[Classifier], channels: NDArray[np.uint8], asked: i
 
 
 def stems_of(scans: Sequence[Listed]) -> dict[int, str]:
-    """Name a file for each scan: its place in the list, so that none overwrites another, and its name."""
+    """Name the file of each scan by its position, which keeps names unique, and the name of the scan."""
     width = len(str(len(scans)))
     return {
         id(scan): f"{number:0{width}}_{re.sub(r'[^A-Za-z0-9-]+', '_', stem_of(scan.name))}_saliency"
@@ -68,5 +68,5 @@ def stems_of(scans: Sequence[Listed]) -> dict[int, str]:
 
 
 def stem_of(name: str) -> str:
-    """Cut the folder and the ending off a name."""
+    """Remove the folder and the suffix from a name."""
     return Path(name).name.removesuffix(".gz").rsplit(".", 1)[0] or "scan"

@@ -1,4 +1,4 @@
-"""predict --site-recalibrate and --calibration: the calibration of one site, beside a bundle that stays what it is."""
+"""Fit and apply the recalibration of a site (`predict --site-recalibrate`, `--calibration`)."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -30,16 +30,17 @@ Floats = NDArray[np.float64]
 def recalibrate(
     bundle: Path,
     classes: Sequence[str],
+    scans: Sequence[Listed],
+    *,
     calibrator: Calibrator,
     look: LooksAt,
-    scans: Sequence[Listed],
     out: str | None,
 ) -> None:
-    """Fit the update to labelled scans, print what it is worth, and write it to `out` for `--calibration`."""
+    """Fit a recalibration to labelled scans, print metrics before and after, and write it to `out`."""
     several = calibrator.activation == "sigmoid"
     if not out:
-        raise UserError("--site-recalibrate: name the file to be written with --out, e.g. --out our_hospital.json")
-    refuse_labels(scans, classes, several)
+        raise UserError("--site-recalibrate needs --out, e.g. --out our_hospital.json")
+    check_labels(scans, classes, several)
     logits, kept = scored(look, scans)
     labels = numbers_of([scan.known["label"] for scan in kept], classes, several)
     patients = np.array([scan.known.get("patient") or scan.name for scan in kept])
@@ -48,14 +49,15 @@ def recalibrate(
         found = fit(calibrator.apply(logits), labels, patients, classes)
     except ValueError as error:
         raise UserError(f"--site-recalibrate: {error}") from error
-    tell(found, len(kept), "patients" if "patient" in kept[0].known else "scans, each taken for a patient")
+    unit = "patients" if "patient" in kept[0].known else "scans, each counted as one patient"
+    print_updates(found, len(kept), unit)
     made_for = {"name": json.loads((bundle / METADATA).read_text())["name"], "manifest": sha256_of(bundle / MANIFEST)}
     Path(out).write_text(json.dumps({"bundle": made_for, "scans": len(kept), **as_json(found)}, indent=2) + "\n")
-    print(f"{out}: use it with --calibration {out}; the bundle is what it was")
+    print(f"written to {out}; use it with --calibration {out}. The bundle is unchanged.")
 
 
 def scored(look: LooksAt, scans: Sequence[Listed]) -> tuple[Floats, list[Listed]]:
-    """Score scans: logits (n, K), and the n that could be read; print why the others could not."""
+    """Compute the logits (n, K) of the n scans that can be read; print why the others cannot."""
     logits, kept = [], []
     for scan in runtime.progress(scans, "score"):
         try:
@@ -64,65 +66,68 @@ def scored(look: LooksAt, scans: Sequence[Listed]) -> tuple[Floats, list[Listed]
         except Unreadable as error:
             print(f"left out: {scan.name}: {error.finding.check}: {error.finding.detail}")
     if not kept:
-        raise UserError("no scan could be scored; the reasons stand above")
+        raise UserError("no scan could be read; see the reasons above")
     return np.array(logits), kept
 
 
-def refuse_labels(scans: Sequence[Listed], classes: Sequence[str], several: bool) -> None:
-    """Make sure that every scan has a label, and that the model knows what it names."""
+def check_labels(scans: Sequence[Listed], classes: Sequence[str], several: bool) -> None:
+    """Check that every scan has a label and that the model knows its classes."""
     for scan in scans:
         if what := flaw_in(scan.known.get("label", ""), classes, several):
             raise UserError(f"--site-recalibrate: {scan.name}: {what}; {written_as(classes, several)}")
 
 
 def as_json(found: Found) -> dict[str, Any]:
-    """Give plain values; of labels under `labels`, null where one stays as it was."""
+    """Return plain values; those of a multi-label model under `labels`, null for a label that stays unchanged."""
     if isinstance(found, SiteUpdate):
         return found.as_json()
     return {"labels": {name: one.as_json() if one else None for name, one in found.items()}}
 
 
-def tell(found: Found, scans: int, unit: str) -> None:
-    """Print the update, or that of each label, with its intervals, and the metrics before and after."""
+def print_updates(found: Found, scans: int, unit: str) -> None:
+    """Print the recalibration (of each label) with its intervals, and the metrics before and after."""
     if isinstance(found, SiteUpdate):
-        tell_update(found, f"{scans} scans; {unit}")
+        print_update(found, f"{scans} scans; {unit}")
         return
     print(f"{scans} scans")
     for name, one in found.items():
         if one:
-            tell_update(one, f"{name}; {unit}")
+            print_update(one, f"{name}; {unit}")
         else:
-            print(f"{name}: stays as it was, for there are not both scans with it and scans without")
+            print(f"{name}: unchanged, because scans with it or without it are missing")
 
 
-def tell_update(found: SiteUpdate, title: str) -> None:
-    """Print one update."""
+def print_update(found: SiteUpdate, title: str) -> None:
+    """Print one recalibration."""
     print(f"{title}: " + ", ".join(f"{n} {name}" for name, n in found.patients.items()))
-    print(f"updated: {found.update}" + ("" if "slope" in found.update else " (too few of a class for the slope)"))
+    print(
+        f"updated: {found.update}"
+        + ("" if "slope" in found.update else " (too few patients of a class to fit the slope)")
+    )
     for name, metric in found.intervals.items():
         print(f"  {name}: {_shown(metric)}")
     print(
-        "on these scans, before and after (cross-fitted: no patient is evaluated by an update that was fitted on them):"
+        "on these scans, before and after (cross-fitted: each patient is evaluated by an update fitted on the others):"
     )
     for name, metric in found.before.items():
         print(f"  {name}: {_shown(metric)} -> {_shown(found.after[name])}")
 
 
 def recalibration_in(file: Path, bundle: Path, classes: Sequence[str], several: bool) -> Change:
-    """Read an update that `recalibrate` wrote, and make sure that it was fitted to this very bundle.
+    """Read a recalibration that `recalibrate` wrote, and check that it was fitted to this bundle.
 
     Raises
     ------
     UserError
-        If it is not there, is something else, or belongs to another release.
+        If the file is missing, has another format, or belongs to another release.
     """
-    again = f"make it with `medadapt predict {bundle} --site-recalibrate labels.csv --out {file}`"
+    again = f"create it with `medadapt predict {bundle} --site-recalibrate labels.csv --out {file}`"
     try:
         values = json.loads(file.read_text())
         made_for = values["bundle"]["manifest"]
         change = changes_from(values["labels"], classes) if several else change_from(values, len(classes))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--calibration: {file} is no calibration of a site ({error}); {again}") from error
+        raise UserError(f"--calibration: {file} is not the recalibration of a site ({error}); {again}") from error
     if made_for != sha256_of(bundle / MANIFEST):
         raise UserError(f"--calibration: {file} was fitted to another release than {bundle}; {again}")
     return change

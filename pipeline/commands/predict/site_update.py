@@ -1,4 +1,4 @@
-"""The calibration of a new site, updated by its labelled scans: how much, how sure, and what it is worth there."""
+"""Recalibrate a model for a new site from labelled scans: the update, its intervals, and metrics before and after."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,14 +17,14 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Names = NDArray[np.str_]
 
-EVENTS_PER_PARAMETER = 10  # Peduzzi et al. 1996; below it a slope says more of chance than of the site
+EVENTS_PER_PARAMETER = 10  # Peduzzi et al. 1996; with fewer, a slope is mostly noise
 DRAWS = 500
-PARTS = 10  # of the cross-fitting of what is evaluated afterwards
+PARTS = 10  # folds of the cross-fitting
 
 
 @dataclass(frozen=True)
 class SiteUpdate:
-    """An update of the calibration, and what stands behind it.
+    """A recalibration with its intervals and its effect on the metrics.
 
     Attributes
     ----------
@@ -33,9 +33,9 @@ class SiteUpdate:
     intervals : dict
         `value`, `lower`, `upper` of each intercept relative to the first class, and of the slope if it was fitted.
     before, after : dict
-        Metrics on the labelled scans. `after` is cross-fitted: no patient is evaluated by an update fitted on them.
+        Metrics on the labelled scans. `after` is cross-fitted: each patient is evaluated by a fit on the others.
     patients : dict
-        How many there are of each class.
+        Number of patients of each class.
     """
 
     update: Update
@@ -46,17 +46,17 @@ class SiteUpdate:
     patients: dict[str, int]
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain values."""
+        """Return plain values."""
         return asdict(self)
 
 
 def change_from(values: Mapping[str, Any], n_classes: int) -> Recalibration:
-    """Read the change out of what `SiteUpdate.as_json` gave.
+    """Read the recalibration from the values of `SiteUpdate.as_json`.
 
     Raises
     ------
     ValueError, KeyError, TypeError
-        If it is something else, or of another number of classes.
+        If the values have another format or another number of classes.
     """
     intercepts, slope = np.array(values["change"]["intercepts"], dtype=np.float64), float(values["change"]["slope"])
     if intercepts.shape != (n_classes,) or not np.isfinite([*intercepts, slope]).all():
@@ -65,7 +65,9 @@ def change_from(values: Mapping[str, Any], n_classes: int) -> Recalibration:
 
 
 def update_for(counts: Sequence[int]) -> Update:
-    """Choose what is updated: of K classes K numbers are free with the slope, and each needs ten of the rarest class.
+    """Choose the parameters to fit from the number of patients of each class.
+
+    With K classes, intercepts and slope are K free parameters; each needs ten patients of the rarest class.
 
     >>> update_for([50, 12]), update_for([50, 20])
     ('intercept', 'intercept and slope')
@@ -78,20 +80,24 @@ def update_site(
     labels: Ints,
     patients: Names,
     classes: Sequence[str],
+    *,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> SiteUpdate:
-    """Update the intercepts, and the slope where there are patients enough, by the labelled scans of a site.
+    """Fit the intercepts, and the slope if there are enough patients, to the labelled scans of a site.
 
     Parameters
     ----------
     probabilities : (n, K)
-        As released.
+        Released probabilities; rows sum to 1.
     labels : (n,) int
+        Class indices.
     patients : (n,)
-        Intervals come from drawing them.
+        Patient of each scan; the bootstrap resamples patients.
     classes : sequence of str
+        The K classes.
     confidence : float
+        Level of the intervals, in (0, 1).
     seed : int
 
     Raises
@@ -102,7 +108,7 @@ def update_site(
     counts = [len(set(patients[labels == number])) for number in range(len(classes))]
     if min(counts) == 0:
         missing = classes[counts.index(0)]
-        raise ValueError(f"no scan is labelled '{missing}', so nothing can be told of its share here; add some")
+        raise ValueError(f"no scan is labelled '{missing}'; add scans of that class")
     update = update_for(counts)
     weights = cluster_weights(patients, DRAWS, seed)
     drawn = [_fit(probabilities, labels, row, update) for row in weights]
@@ -116,12 +122,21 @@ def update_site(
     if update != "intercept":
         intervals["slope"] = _interval([one.slope for one in drawn], confidence)
     afterwards = cross_fitted(probabilities, labels, patients, update)
-    before, after = (metrics(one, labels, classes, weights, confidence) for one in (probabilities, afterwards))
-    return SiteUpdate(update, drawn[0], intervals, before, after, dict(zip(classes, counts, strict=True)))
+    before, after = (
+        metrics(one, labels, classes, weights=weights, confidence=confidence) for one in (probabilities, afterwards)
+    )
+    return SiteUpdate(
+        update=update,
+        change=drawn[0],
+        intervals=intervals,
+        before=before,
+        after=after,
+        patients=dict(zip(classes, counts, strict=True)),
+    )
 
 
 def cross_fitted(probabilities: Floats, labels: Ints, patients: Names, update: Update) -> Floats:
-    """Update each patient's predictions (n, K) by what the other patients say."""
+    """Update the probabilities (n, K) of each patient by a recalibration fitted on other patients."""
     _, of_case = np.unique(patients, return_inverse=True)
     found = probabilities.copy()
     for part in range(min(PARTS, int(of_case.max()) + 1)):
@@ -132,9 +147,9 @@ def cross_fitted(probabilities: Floats, labels: Ints, patients: Names, update: U
 
 
 def metrics(
-    probabilities: Floats, labels: Ints, classes: Sequence[str], weights: Floats, confidence: float
+    probabilities: Floats, labels: Ints, classes: Sequence[str], *, weights: Floats, confidence: float
 ) -> dict[str, dict[str, Any]]:
-    """Compute the log-loss and, of each question, calibration in the large (0 is right) and slope (1 is right)."""
+    """Compute the log-loss and, for each question, calibration in the large (ideal 0) and slope (ideal 1)."""
     bound: dict[str, Callable[[Floats], Floats]] = {"log-loss": lambda rows: log_loss(probabilities, labels, rows)}
     for question in questions_of(probabilities, labels, classes):
         of = f" of {question.name}" if len(classes) > 2 else ""

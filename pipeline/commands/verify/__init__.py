@@ -1,4 +1,9 @@
-"""Check that a released bundle is unchanged and predicts on this machine what it predicted at release."""
+"""Check that a released bundle is unchanged and that its predictions can be reproduced on this machine.
+
+Checks the checksums and, with --allowed-signers, the signature first; the bundle is opened only if they hold.
+Then checks the configuration, metadata, status, model card, and the predictions of stored phantoms.
+Exit code 3 if a check fails.
+"""
 
 import argparse
 
@@ -7,5 +12,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("bundle", help="a released bundle, e.g. data/released/demo_lesion_classification")
     parser.add_argument(
-        "--allowed-signers", metavar="FILE", help="refuse a bundle that none of these signed (format of ssh-keygen)"
+        "--allowed-signers",
+        metavar="FILE",
+        help="reject a bundle that none of these signers signed (file in the format of ssh-keygen)",
     )

@@ -1,4 +1,4 @@
-"""verify: whether a released bundle is what was released, whole, and predictions here what it did there."""
+"""Verify a released bundle: checksums, signature, configuration, metadata, status, card and stored predictions."""
 
 import argparse
 import json
@@ -19,16 +19,16 @@ from pipeline.stages.release.card import OPEN, missing_sections
 
 Config = dict[str, Any]
 
-UNSIGNED = "unsigned: hashes find accidents, only a signature finds forgery"
-UNASKED = "signed, but by whom was not checked: --allowed-signers FILE does; hashes find accidents, not forgery"
+UNSIGNED = "unsigned: hashes detect accidental changes, only a signature detects forgery"
+UNASKED = "signed, but the signer was not checked: use --allowed-signers FILE; hashes do not detect forgery"
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print a verdict for each check; nothing is opened before the checksums hold, so the other checks wait for them.
+    """Run each check and print its verdict. The bundle is opened only after the checksums hold.
 
     Raises
     ------
-    UserError
+    CheckFailed
         If any check fails.
     """
     try:
@@ -39,23 +39,23 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def verify(folder: Path, name: str, signers: str | None) -> None:
-    """Check the bundle in a folder, which may have been unpacked from the zip `name`."""
+    """Check the bundle in a folder; `name` is the folder or zip that the user named."""
     if not passes("checksums", checksums, folder):
-        raise CheckFailed(f"{name} is not what was released; nothing in it was opened")
+        raise CheckFailed(f"{name} differs from the released bundle; it was not opened")
     if signers and not passes("signature", lambda bundle: f"by {signer_of(bundle, Path(signers))}", folder):
-        raise CheckFailed(f"{name} is not vouched for by whom you trust; nothing in it was opened")
+        raise CheckFailed(f"{name} is not signed by a trusted signer; it was not opened")
     checks = {"configuration": configuration, "metadata": metadata, "status": status, "card": card, "phantoms": replay}
     failed = [name for name, check in checks.items() if not passes(name, check, folder)]
     if failed:
-        raise CheckFailed(f"{name} fails by {', '.join(failed)}: do not use it before you know why")
-    print(f"{name} is what was released: a {open_bundle(folder).status} model")
+        raise CheckFailed(f"{name}: failed checks: {', '.join(failed)}; find the cause before you use the bundle")
+    print(f"{name} is unchanged since its release; model status: {open_bundle(folder).status}")
     if not signers:
         print(UNASKED if (folder / SIGNATURE).exists() else UNSIGNED)
     print("research use only, not a medical device")
 
 
 def passes(name: str, check: Callable[[Path], str], folder: Path) -> bool:
-    """Run a check, which tells what it found or raises, and print its verdict."""
+    """Run a check, which returns its finding or raises, and print the verdict."""
     try:
         print(f"passed: {name}: {check(folder)}")
     except (BrokenBundle, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -65,49 +65,49 @@ def passes(name: str, check: Callable[[Path], str], folder: Path) -> bool:
 
 
 def checksums(folder: Path) -> str:
-    """Hold every file against the manifest, and the manifest against its own hash."""
+    """Compare every file with the manifest, and the manifest with its hash."""
     manifest = verify_manifest(folder)
-    return f"{len(manifest['files'])} files are those of {MANIFEST}, and it is that of {SEAL}"
+    return f"{len(manifest['files'])} files match {MANIFEST}, which matches {SEAL}"
 
 
 def configuration(folder: Path) -> str:
-    """Make sure that the configuration names no code but our own."""
+    """Check that the configuration names only allowed code of medadapt."""
     opened = open_bundle(folder)
-    return f"names no code but our own; a {opened.kind} becomes {', '.join(opened.classes)}"
+    return f"names only code of medadapt; input: {opened.kind}, classes: {', '.join(opened.classes)}"
 
 
 def metadata(folder: Path) -> str:
-    """Hold the metadata against MONAI's schema, as it came with this program and not with the bundle."""
+    """Validate the metadata against the copy of MONAI's schema in this package, not in the bundle."""
     found = read(folder / METADATA)
     if error := schema_error(found):
-        raise BrokenBundle(f"{METADATA} is not what MONAI demands: {error}")
-    return f"what MONAI's schema demands ({found['schema'].rpartition('/')[2]})"
+        raise BrokenBundle(f"{METADATA} does not follow MONAI's schema: {error}")
+    return f"follows MONAI's schema ({found['schema'].rpartition('/')[2]})"
 
 
 def status(folder: Path) -> str:
-    """Make sure that all say the same of the status, and that it follows from the gates."""
+    """Check that STATUS, metadata and card state the same status, and that it follows from the gates."""
     found = read(folder / METADATA)
-    told, *gates = (folder / STATUS).read_text().splitlines()
-    if told != found["status"] or [json.loads(gate) for gate in gates] != found["gates"]:
-        raise BrokenBundle(f"{STATUS} and {METADATA} do not say the same")
-    if f"**Status: {told}.**" not in (folder / CARD).read_text():
-        raise BrokenBundle(f"{CARD} does not say '{told}'")
+    stated, *gates = (folder / STATUS).read_text().splitlines()
+    if stated != found["status"] or [json.loads(gate) for gate in gates] != found["gates"]:
+        raise BrokenBundle(f"{STATUS} and {METADATA} disagree")
+    if f"**Status: {stated}.**" not in (folder / CARD).read_text():
+        raise BrokenBundle(f"{CARD} does not state the status '{stated}'")
     missed = [gate["name"] for gate in found["gates"] if not gate["passed"]]
-    if told != ("candidate" if missed else "validated"):
-        raise BrokenBundle(f"'{told}', though the gates missed are: {', '.join(missed) or 'none'}")
-    return f"{told}; gates missed: {', '.join(missed) or 'none'}"
+    if stated != ("candidate" if missed else "validated"):
+        raise BrokenBundle(f"status '{stated}' contradicts the missed gates: {', '.join(missed) or 'none'}")
+    return f"{stated}; missed gates: {', '.join(missed) or 'none'}"
 
 
 def card(folder: Path) -> str:
-    """Make sure that every section of the model card is there, and count what people left open."""
+    """Check that the model card has every section, and count the fields that people left empty."""
     text = (folder / CARD).read_text()
     if missing := missing_sections(text):
-        raise BrokenBundle(f"{CARD} says nothing under {', '.join(missing)}")
-    return f"every section is there; left empty by people: {text.count(OPEN)}"
+        raise BrokenBundle(f"{CARD} has no text in these sections: {', '.join(missing)}")
+    return f"all sections present; fields left empty: {text.count(OPEN)}"
 
 
 def replay(folder: Path) -> str:
-    """Score the phantoms again: bit for bit on a processor of the same kind, within the stated tolerance elsewhere."""
+    """Predict the phantoms again: same bits on the same kind of processor, else within the stated tolerance."""
     bundle, expected = open_bundle(folder), read(folder / EXPECTED)
     logits = logits_by(bundle.network, bundle.weights, bundle.preparation)
     found = outcomes(logits, [(folder / EXPECTED).with_name(name) for name in expected["scans"]])
@@ -115,21 +115,21 @@ def replay(folder: Path) -> str:
     allowed = 0.0 if same else float(expected["tolerance"])
     apart = max(map(distance, expected["scans"].values(), found.values()))
     if not apart <= allowed:
-        raise BrokenBundle(f"logits are off by {apart:.3g}, and {allowed:g} is allowed {WHERE[same]}")
-    return f"{len(found)} scans, logits off by {apart:.3g}; {allowed:g} is allowed {WHERE[same]}"
+        raise BrokenBundle(f"logits differ by {apart:.3g}; {allowed:g} is allowed {WHERE[same]}")
+    return f"{len(found)} scans, logits differ by {apart:.3g}; {allowed:g} is allowed {WHERE[same]}"
 
 
 WHERE = {True: "on a processor of the same kind, with the same torch", False: "on another kind of processor or torch"}
 
 
 def distance(expected: Config, found: Config) -> float:
-    """Tell how far two outcomes of a scan are apart: by their largest logit, infinitely if only one was scored."""
+    """Compute the largest difference of logits between two outcomes of a scan; inf if only one was predicted."""
     if "refused" in expected or "refused" in found:
         return 0.0 if expected == found else np.inf
     return float(np.abs(np.subtract(expected["logits"], found["logits"])).max())
 
 
 def read(file: Path) -> Config:
-    """Read plain values."""
+    """Read a JSON file."""
     values: Config = json.loads(file.read_text())
     return values

@@ -73,7 +73,7 @@ def test_changes_of_other_labels_are_refused(found, classes):
 
 def test_labels_none_of_which_is_there_and_not_there_are_refused(site):
     predictions, labels, patients = site
-    with pytest.raises(ValueError, match="of no label are there both"):
+    with pytest.raises(ValueError, match="no label has both"):
         update_labels(predictions, np.where(np.isfinite(labels), 1.0, np.nan), patients, CLASSES)
 
 

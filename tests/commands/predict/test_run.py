@@ -191,7 +191,7 @@ def test_a_site_is_recalibrated_beside_a_bundle_that_stays_what_it_is(limited, t
     [
         (lambda values: values["bundle"].update(manifest="0"), "fitted to another release"),
         (lambda values: values["change"].update(slope="nan"), "finite"),
-        (lambda values: values.pop("change"), "no calibration of a site"),
+        (lambda values: values.pop("change"), "not the recalibration of a site"),
     ],
 )
 def test_a_calibration_of_another_release_or_a_broken_one_is_refused(limited, tmp_path, capsys, change, told):
@@ -238,7 +238,7 @@ def test_labels_that_stand_each_by_itself_are_recalibrated_one_by_one(tmp_path, 
     out = tmp_path / "site.json"
     assert main(["predict", str(folder), "--site-recalibrate", str(scans / "labels.csv"), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert "a; scans, each taken for a patient: 6 no a, 6 a" in printed and "c: stays as it was" in printed
+    assert "a; scans, each counted as one patient: 6 no a, 6 a" in printed and "c: unchanged" in printed
     labels = json.loads(out.read_text())["labels"]
     assert list(labels) == CLASSES and labels["c"] is None
     plain = predicted(tmp_path, folder, scans / "1.nii.gz")[CLASSES].astype(float)
@@ -251,7 +251,7 @@ def test_labels_that_stand_each_by_itself_are_recalibrated_one_by_one(tmp_path, 
         assert abs(updated[name].iloc[0] - plain[name].iloc[0]) > 0.01
     out.write_text(json.dumps(json.loads(out.read_text()) | {"labels": {"a": None}}))
     assert main(["predict", str(folder), str(scans / "1.nii.gz"), "--calibration", str(out)]) == 1
-    assert "an update of each of the labels a, b, c is needed" in capsys.readouterr().err
+    assert "an update of each of the labels a, b, c" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
