@@ -45,6 +45,13 @@ def key_folder(folder: Path) -> Path:
     return folder
 
 
+def dvc(*words: str) -> None:
+    """Run a command of DVC in this process, which has no start to pay for; the commands of stages are processes."""
+    from dvc.cli import main
+
+    assert main([*words, "-q"]) == 0, words
+
+
 @pytest.fixture(autouse=True)
 def same_draws() -> None:
     torch.manual_seed(0)

@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, run, verify_metadata, verify_net_in_out
 from safetensors.torch import load_file, save_file
 
+from pipeline import bundle as public
 from pipeline.bundle.layout import (
     ENSEMBLE,
     INFERENCE,
@@ -95,7 +96,12 @@ def expected(bundle, scan, calibrator):
 
 
 def monai(bundle, *words):
+    """Run MONAI's command line in a process of its own."""
     return subprocess.run([sys.executable, "-m", "monai.bundle", *words], cwd=bundle, capture_output=True, text=True)
+
+
+CONFIGS = {"config_file": str(INFERENCE), "meta_file": str(METADATA)}
+METADATA_AND_SCHEMA = {"meta_file": str(METADATA), "filepath": str(SCHEMA)}
 
 
 def rewrite(bundle, file, change):
@@ -105,13 +111,14 @@ def rewrite(bundle, file, change):
     write_manifest(bundle, {})
 
 
-def test_monai_accepts_the_metadata_and_refuses_them_without_a_required_key(bundle):
-    words = ("verify_metadata", "--meta_file", str(METADATA), "--filepath", str(SCHEMA))
-    assert monai(bundle, *words).returncode == 0
+def test_monai_accepts_the_metadata_and_refuses_them_without_a_required_key(bundle, monkeypatch):
+    monkeypatch.chdir(bundle)
+    verify_metadata(**METADATA_AND_SCHEMA)
     values = json.loads((bundle / METADATA).read_text())
     del values["network_data_format"]
     (bundle / METADATA).write_text(json.dumps(values))
-    assert monai(bundle, *words).returncode != 0
+    with pytest.raises(ValueError, match="network_data_format"):
+        verify_metadata(**METADATA_AND_SCHEMA)
 
 
 @pytest.mark.parametrize(
@@ -119,15 +126,19 @@ def test_monai_accepts_the_metadata_and_refuses_them_without_a_required_key(bund
     [("temperature", "softmax", 0), ("temperature", "sigmoid", 0), ("platt", "softmax", 0), ("platt", "softmax", 3)],
 )
 def test_monai_runs_the_bundle_to_our_own_probabilities_and_writes_no_path(
-    method, activation, members, tmp_path, asymmetric
+    method, activation, members, tmp_path, asymmetric, monkeypatch
 ):
     calibrator = fitted(method, activation)
     bundle = written(tmp_path / "model", calibrator, members)
     scans = tmp_path / "patient_jane_doe"
     files = [save_nifti(scans / f"{number}.nii.gz", asymmetric + number, "PSR") for number in range(2)]
-    configs = ("--config_file", str(INFERENCE), "--meta_file", str(METADATA))
-    done = monai(bundle, "run", *configs, "--dataset_dir", str(scans))
-    assert done.returncode == 0, done.stderr[-2000:]
+    monkeypatch.chdir(bundle)
+    if members:  # one of them by MONAI's own command line
+        options = [word for key, value in CONFIGS.items() for word in (f"--{key}", value)]
+        done = monai(bundle, "run", *options, "--dataset_dir", str(scans))
+        assert done.returncode == 0, done.stderr[-2000:]
+    else:
+        run(**CONFIGS, dataset_dir=str(scans))
     text = (bundle / "eval" / "predictions.csv").read_text()
     assert "jane_doe" not in text
     open_bundle(bundle)  # a run leaves the bundle what it was
@@ -153,11 +164,14 @@ def test_every_calibrator_gives_as_a_monai_transform_the_probabilities_of_one_ca
         np.testing.assert_allclose(found.numpy(), one, atol=1e-6)
 
 
-def test_monai_finds_the_shapes_of_an_ensemble_as_its_metadata_say(tmp_path):
-    bundle = written(tmp_path / "model", fitted("platt"), 2)
-    configs = ("--meta_file", str(METADATA), "--config_file", str(INFERENCE))
-    done = monai(bundle, "verify_net_in_out", "--net_id", "network_def", *configs)
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_monai_finds_the_shapes_of_an_ensemble_as_its_metadata_say(tmp_path, monkeypatch):
+    monkeypatch.chdir(written(tmp_path / "model", fitted("platt"), 2))
+    verify_net_in_out(net_id="network_def", **CONFIGS)
+    parser = ConfigParser(json.loads(METADATA.read_text()))
+    parser["network_data_format#outputs#pred#num_channels"] = 7
+    METADATA.write_text(json.dumps(parser.get()))
+    with pytest.raises(ValueError, match="channel"):
+        verify_net_in_out(net_id="network_def", **CONFIGS)
 
 
 def test_an_opened_bundle_is_what_was_written(bundle):
@@ -172,13 +186,13 @@ def test_an_opened_ensemble_has_its_members_and_the_map_of_their_mean(tmp_path):
     assert opened.network == {"members": [ARGUMENTS, ARGUMENTS]} and opened.calibrator == fitted("platt")
 
 
-def test_each_channel_of_labels_that_stand_by_themselves_is_defined_as_such(tmp_path):
+def test_each_channel_of_labels_that_stand_by_themselves_is_defined_as_such(tmp_path, monkeypatch):
     folder = written(tmp_path / "model", CALIBRATOR | {"activation": "sigmoid"})
     [pred] = json.loads((folder / METADATA).read_text())["network_data_format"]["outputs"].values()
     assert pred["channel_def"] == {"0": "a there, by itself", "1": "b there, by itself", "2": "c there, by itself"}
     assert open_bundle(folder).classes == CLASSES
-    words = ("verify_metadata", "--meta_file", str(METADATA), "--filepath", str(SCHEMA))
-    assert monai(folder, *words).returncode == 0
+    monkeypatch.chdir(folder)
+    verify_metadata(**METADATA_AND_SCHEMA)
 
 
 def test_an_activation_that_is_not_named_is_softmax_and_an_unknown_one_is_refused(bundle):
@@ -292,8 +306,8 @@ def test_a_bundle_from_before_the_public_names_is_refused_with_what_to_do(bundle
 
 
 def test_public_names_of_a_bundle_are_importable_and_import_torch_only_when_used():
-    code = (
-        "import sys, pipeline.bundle as b; assert 'torch' not in sys.modules;"
-        "assert all(getattr(b, name).__name__ == name for name in b.PUBLIC); assert set(b.PUBLIC) <= set(dir(b))"
+    assert all(getattr(public, name).__name__ == name for name in public.PUBLIC) and set(public.PUBLIC) <= set(
+        dir(public)
     )
+    code = "import sys, pipeline.bundle; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

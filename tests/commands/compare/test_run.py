@@ -18,6 +18,7 @@ from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.calibrators.calibrator import identity_for
 from pipeline.metrics.evaluation import TaskSpec, evaluated_by, summary_of
 from pipeline.seeds import seed_for
+from tests.conftest import dvc
 
 CLASSES = ["well", "ill"]
 PARAMS = {
@@ -53,10 +54,6 @@ STAGES = {
 
 def command(*words):
     subprocess.run(words, check=True, capture_output=True)
-
-
-def dvc(*words):
-    command(sys.executable, "-m", "dvc", *words)
 
 
 def git(*words):
@@ -96,15 +93,15 @@ def versioned(tmp_path_factory):
             patch.setenv(f"GIT_{name}_NAME", "n")
             patch.setenv(f"GIT_{name}_EMAIL", "e@x")
         git("init", "-q")
-        dvc("init", "-q")
+        dvc("init")
         dvc("config", "core.analytics", "false")
-        dvc("repro", "-q")
+        dvc("repro")
         git("add", "-A")
         git("commit", "-qm", "ten")
         git("tag", "ten")
-        dvc("exp", "run", "-q", "-n", "thirty", "-S", "finetune.epochs=30")
+        dvc("exp", "run", "-n", "thirty", "-S", "finetune.epochs=30")
         write(root, finetune__epochs=20)
-        dvc("repro", "-q")
+        dvc("repro")
     return root
 
 
