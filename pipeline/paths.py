@@ -5,7 +5,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 
@@ -86,8 +88,14 @@ def prepared_case(case: str) -> Path:
     return PREPARED_CASES / f"{case}.npy"
 
 
+def read_channels(case: str) -> NDArray[np.uint8]:
+    """Map the stored channels (P, H, W) of a case into memory, read-only."""
+    channels: NDArray[np.uint8] = np.load(prepared_case(case), mmap_mode="r")
+    return channels
+
+
 def split(fold: str) -> Path:
-    """Name the table of who does what in a fold."""
+    """Name the table of the role of each case in a fold."""
     return SPLIT / f"{fold}.csv"
 
 

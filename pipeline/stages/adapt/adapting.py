@@ -1,62 +1,51 @@
-"""A pretrained network and images without labels in, the adapted network out, by any method of the catalogue.
+"""Adapt a pretrained network to unlabelled images, by any method of the catalogue.
 
-Terms are not applied here: fine-tuning adds them to its loss.
+Alignment losses are not applied here; fine-tuning adds them to its loss.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline import live, runtime
+from pipeline.imaging.augmentation.augmented_views import AugmentedViews
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.harmonise import PERCENTILES, landmarks, standard_scale
 from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.training.frozen import Case, frozen_views, mean_features
 from pipeline.learning.training.loop import make_accelerator
+from pipeline.seeds import seed_for
 from pipeline.stages.adapt.catalogue import HARMONISERS, OBJECTIVES, PER_SITE
 from pipeline.stages.adapt.methods.adabn import adabn, adabn_per_site
 from pipeline.stages.adapt.methods.combat import Combat, fit_combat
 from pipeline.stages.adapt.pretraining.continued import Epoch, Settings, continue_pretraining
 
-CHANNELS_A_BATCH = 192  # of statistics
-WATCHED = 5  # one patient in so many is set aside to evaluate the progress of learning without labels
-FEWEST = 3  # images of a site that has values of its own; with fewer it counts as unknown
-PAIRS = 4  # pairs of views of each case set aside
+log = logging.getLogger(__name__)
+
+CHANNELS_A_BATCH = 192  # when normalisation statistics are estimated
+WATCHED = 5  # one patient in five is held out of pretraining, to measure its progress
+FEWEST = 3  # images of a site with its own statistics; a site with fewer is treated as unknown
+PAIRS = 4  # pairs of views of each held-out case
 Pair = tuple[Tensor, Tensor]
-Passes = Callable[[int], Iterable[Pair]]
 Channels = NDArray[np.uint8]
-
-
-class Views(Protocol):
-    """What draws the views of a case; `imaging.augmentation.augmented_views.AugmentedViews` does."""
-
-    def stored(self, case: str) -> Channels:
-        """Give the case as it is (P, H, W)."""
-
-    def moved(self, case: str) -> Channels:
-        """Give a slightly moved view (P, H, W)."""
-
-    def augmented(self, case: str, views: int) -> Channels:
-        """Give the case as it is and views for training (1 + views, P, H, W)."""
-
-    def pair(self, case: str, *draw: object) -> tuple[Channels, Channels]:
-        """Give two strong views of an instance."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """Cases without their labels, side by side.
+    """Cases without their labels, as parallel arrays.
 
     Attributes
     ----------
     cases, patients, sites : (n,) str
     covariates : (n, c) float64
-        Such as age; c may be 0.
+        For example age; c may be 0.
     """
 
     cases: NDArray[np.str_]
@@ -68,36 +57,38 @@ class Images:
         return len(self.cases)
 
     def where(self, chosen: NDArray[np.bool_]) -> "Images":
-        """Take some of them."""
+        """Select some of the cases."""
         return Images(self.cases[chosen], self.patients[chosen], self.sites[chosen], self.covariates[chosen])
 
 
 @dataclass(frozen=True)
-class Adapting:
-    """What a method works with.
+class AdaptationPlan:
+    """The inputs of an adaptation method.
 
     Attributes
     ----------
-    method, strength : str, float
-        Of the catalogue; at strength 0 nothing is done.
+    method : str
+        A name of the catalogue.
+    strength : float
+        At 0 the network is left unchanged.
     settings, batch_size : Settings, int
-        Of learning without labels.
+        Of continued pretraining.
     start : callable
-        start(**around) gives the pretrained network anew, with what adaptation puts around its encoder.
-    seen, training : Images
-        What may be looked at; and the part of it to whose grey values the others are brought.
+        start(**around) builds the pretrained network anew; `around` are further arguments of `Classifier`.
+    seen : Images
+        All images that the method may use.
+    training : Images
+        Those of the training cases, which define the standard scale of grey values.
     groups : int
-        Channels that are on a scale of their own: the colours of a image, the windows of a volume.
-    fold, seed_of, views
-        Name of the fold, and what draws from it.
-    progress : callable
-        progress(items, label) shows how far the items have come.
-    ahead : callable
-        Takes and gives what gives the items of a pass by its number; draws the next item while the present one is used.
+        Channels with a grey-value scale of their own: the colours of an image, the windows of a volume.
+    views : AugmentedViews
+        Reads the stored cases and draws augmented views.
+    seed : int
+        The project's seed.
+    stage, fold : str
+        Name the draws, the log lines and the live curves.
     checkpoint : Checkpoint
-        Where learning without labels is kept in case it is cut short, with the key of all that it depends on.
-    tell : callable
-        Called after each of its epochs.
+        Where continued pretraining saves its state; its key identifies everything that the training depends on.
     """
 
     method: str
@@ -108,38 +99,39 @@ class Adapting:
     seen: Images
     training: Images
     groups: int
+    views: AugmentedViews
+    seed: int
+    stage: str
     fold: str
-    seed_of: Callable[..., int]
-    views: Views
-    progress: Callable[[Iterable[Any], str], Iterable[Any]]
-    ahead: Callable[[Passes], Passes]
     checkpoint: Checkpoint
-    device: str | None
-    tell: Callable[[Epoch], None]
 
-    def by(self, method: str, strength: float) -> "Adapting":
-        """Give the same with another method."""
+    def with_method(self, method: str, strength: float) -> "AdaptationPlan":
+        """Replace the method and its strength."""
         settings = replace(self.settings, strength=min(strength, 1.0))
         return replace(self, method=method, strength=strength, settings=settings)
 
+    def generator(self, *names: str) -> np.random.Generator:
+        """Make the random generator of the draws with these names."""
+        return np.random.default_rng(seed_for(self.seed, "adapt", *names))
 
-def adapt(plan: Adapting) -> tuple[Classifier, dict[str, Any], list[Epoch]]:
-    """Apply the method to the pretrained network.
+
+def adapt(plan: AdaptationPlan) -> tuple[Classifier, dict[str, Any], list[Epoch]]:
+    """Adapt the pretrained network by the method of the plan.
 
     Returns
     -------
     network : Classifier
     around : dict
-        The arguments that adaptation gave it, plain values: `harmonise`, or `sites` and `per_site`.
+        The arguments of `Classifier` that the method adds, plain values: `harmonise`, or `sites` and `per_site`.
     curve : list of Epoch
-        Of learning without labels; else empty.
+        Of continued pretraining; empty for other methods.
 
     Raises
     ------
     ValueError
-        If the images do not allow it, e.g. one site for a method that compares sites.
+        If the images do not allow the method, for example one site for a method that compares sites.
     """
-    around = around_of(plan) if plan.strength > 0 else {}
+    around = extra_arguments(plan) if plan.strength > 0 else {}
     network = plan.start(**around)
     curve: list[Epoch] = []
     if plan.method == "adabn":
@@ -153,8 +145,8 @@ def adapt(plan: Adapting) -> tuple[Classifier, dict[str, Any], list[Epoch]]:
     return network, around, curve
 
 
-def around_of(plan: Adapting) -> dict[str, Any]:
-    """Say what the method puts around the encoder."""
+def extra_arguments(plan: AdaptationPlan) -> dict[str, Any]:
+    """List the arguments of `Classifier` that the method adds."""
     if plan.method in HARMONISERS:
         return {"harmonise": harmonisation(plan)}
     if plan.method in PER_SITE:
@@ -164,25 +156,25 @@ def around_of(plan: Adapting) -> dict[str, Any]:
     return {}
 
 
-def harmonisation(plan: Adapting) -> dict[str, Any]:
-    """Fit the standard scale of grey values on the training cases: the arguments of a `Harmoniser`."""
+def harmonisation(plan: AdaptationPlan) -> dict[str, Any]:
+    """Fit the standard scale of grey values on the training cases; return the arguments of a `Harmoniser`."""
     percentiles = PERCENTILES[plan.method]
-    cases = plan.progress(plan.training.cases, f"grey values of {plan.fold}")
+    cases = runtime.progress(plan.training.cases, f"grey values of {plan.fold}")
     marks = [landmarks(plan.views.stored(case), percentiles, plan.groups) for case in cases]
     standard = standard_scale(marks, plan.method)
     return {"percentiles": list(percentiles), "standard": standard.tolist(), "strength": plan.strength}
 
 
-def batches_of(network: Classifier, images: Images, plan: Adapting) -> Iterator[Tensor]:
-    """Draw a slightly moved view of each case, as instances (B * S, C, H, W), cases in a random order."""
-    order = np.random.default_rng(plan.seed_of("adapt", "order", plan.fold)).permutation(sorted(images.cases))
+def batches_of(network: Classifier, images: Images, plan: AdaptationPlan) -> Iterator[Tensor]:
+    """Yield a slightly moved view of each case, as instances (B * S, C, H, W), with the cases in random order."""
+    order = plan.generator("order", plan.fold).permutation(sorted(images.cases))
     size = max(CHANNELS_A_BATCH // len(plan.views.stored(order[0])), 1)
-    for part in plan.progress(np.array_split(order, max(round(len(order) / size), 1)), f"adapt {plan.fold}"):
+    for part in runtime.progress(np.array_split(order, max(round(len(order) / size), 1)), f"adapt {plan.fold}"):
         yield instances_of(network, [plan.views.moved(case) for case in part])
 
 
-def normalise_each_site(network: Classifier, plan: Adapting) -> None:
-    """Re-estimate the normalisation statistics of each site, and those of all images for a site that is unknown."""
+def normalise_each_site(network: Classifier, plan: AdaptationPlan) -> None:
+    """Re-estimate the normalisation statistics of each site, and of all images together for unknown sites."""
     batches = {
         site: partial(batches_of, network, plan.seen.where(plan.seen.sites == site), plan)
         for site in network.of_site.sites
@@ -193,11 +185,11 @@ def normalise_each_site(network: Classifier, plan: Adapting) -> None:
         network.of_site.remember(site, {f"encoder.{name}": value for name, value in statistics.items()})
 
 
-def standardise_each_site(network: Classifier, plan: Adapting) -> None:
-    """Fit ComBat on the features of the images seen; for each site it is a location and a spread of every feature.
+def standardise_each_site(network: Classifier, plan: AdaptationPlan) -> None:
+    """Fit ComBat on the features of the seen images, and store the location and scale of every feature for each site.
 
-    Covariates take part in the fit, so that a site of old patients is not taken for a site of another scanner; they
-    are not asked for when a case is evaluated, which then stands at their means.
+    The fit uses the covariates, so that a site with older patients is not mistaken for one with another scanner.
+    Prediction does not ask for covariates; it places every case at their means.
     """
     known = plan.seen.where(np.isin(plan.seen.sites, network.of_site.sites))
     features = features_of(network, known, plan)
@@ -207,15 +199,15 @@ def standardise_each_site(network: Classifier, plan: Adapting) -> None:
 
 
 def as_standardisation(combat: Combat, site: str, width: int) -> dict[str, Tensor]:
-    """Write what ComBat does at a site, at the means of the covariates y* = a y + b, as (y - centre) / spread."""
+    """Express ComBat at a site, which at the means of the covariates is y* = a y + b, as (y - centre) / spread."""
     at = np.array([site])
     offset = combat.apply(np.zeros((1, width)), at)[0]
     slope = combat.apply(np.ones((1, width)), at)[0] - offset
     return {"centre": torch.from_numpy(-offset / slope), "spread": torch.from_numpy(1 / slope)}
 
 
-def features_of(network: Classifier, images: Images, plan: Adapting) -> NDArray[np.float64]:
-    """Compute the features of cases as they are, the mean over their instances: (n, width)."""
+def features_of(network: Classifier, images: Images, plan: AdaptationPlan) -> NDArray[np.float64]:
+    """Compute the features of cases without augmentation, averaged over their instances: (n, width)."""
     if not len(images):
         return np.zeros((0, network.encoder.width))
     first = len(network.encoder.stages)
@@ -223,8 +215,8 @@ def features_of(network: Classifier, images: Images, plan: Adapting) -> NDArray[
     return mean_features(network, maps[0], pooled[0], first)
 
 
-def views_of(images: Images, views: int, plan: Adapting) -> list[Case]:
-    """Name the site of each case, and draw, when asked, the case as it is with augmented views (1 + views, P, H, W)."""
+def views_of(images: Images, views: int, plan: AdaptationPlan) -> list[Case]:
+    """Describe each case by its name, its site, and a function that draws it with its views (1 + views, P, H, W)."""
 
     def draw(case: str) -> Tensor:
         return torch.from_numpy(plan.views.augmented(case, views))
@@ -232,45 +224,48 @@ def views_of(images: Images, views: int, plan: Adapting) -> list[Case]:
     return [Case(case, str(site), partial(draw, case)) for case, site in zip(images.cases, images.sites, strict=True)]
 
 
-def pretrain(network: Classifier, plan: Adapting) -> list[Epoch]:
-    """Go on training the encoder without labels; stop by patients set aside, who are not trained on."""
+def pretrain(network: Classifier, plan: AdaptationPlan) -> list[Epoch]:
+    """Continue pretraining the encoder without labels; held-out patients decide when to stop."""
     seen = plan.seen
-    draws = np.random.default_rng(plan.seed_of("adapt", "watched", plan.fold))
-    patients = draws.permutation(sorted(set(seen.patients)))
+    patients = plan.generator("watched", plan.fold).permutation(sorted(set(seen.patients)))
     if len(patients) < WATCHED + 2:
-        raise ValueError(f"it needs at least {WATCHED + 2} patients to learn from, not {len(patients)}")
+        raise ValueError(f"pretraining needs at least {WATCHED + 2} patients, but there are {len(patients)}")
     watched = np.isin(seen.patients, patients[: max(len(patients) // WATCHED, 2)])
     draw = partial(pairs_of, network, plan)
     images = next(draw(seen, "shape"))[0]
     curve = continue_pretraining(
         network.encoder,
         OBJECTIVES[plan.method](network.encoder, images.shape[1], images.shape[-1]),
-        plan.ahead(lambda number: draw(seen.where(~watched), str(number))),
-        [pair for number in range(PAIRS) for pair in draw(seen.where(watched), f"watched/{number}")],
-        plan.settings,
-        make_accelerator(plan.device),
-        plan.checkpoint,
-        plan.tell,
+        pairs=runtime.prefetch_passes(lambda number: draw(seen.where(~watched), str(number))),
+        held_out=[pair for number in range(PAIRS) for pair in draw(seen.where(watched), f"watched/{number}")],
+        settings=plan.settings,
+        accelerator=make_accelerator(runtime.device()),
+        checkpoint=plan.checkpoint,
+        tell=live.watched(partial(log_epoch, plan.fold), plan.stage, plan.fold),
     )
     plan.checkpoint.remove()
     return curve
 
 
-def pairs_of(network: Classifier, plan: Adapting, images: Images, pass_name: str) -> Iterator[Pair]:
-    """Draw two views of one instance of each patient, as the encoder takes them, in batches of about equal size.
+def pairs_of(network: Classifier, plan: AdaptationPlan, images: Images, pass_name: str) -> Iterator[Pair]:
+    """Yield two views of one instance of each patient, as encoder inputs, in batches of about equal size.
 
-    A patient stands once in a pass, in one of their cases, so that no method pushes two of their images apart.
+    Each patient contributes one case per pass, so that no method pushes two images of a patient apart.
     """
-    draws = np.random.default_rng(plan.seed_of("adapt", "pass", plan.fold, pass_name))
-    order = draws.permutation(np.argsort(images.cases))
+    order = plan.generator("pass", plan.fold, pass_name).permutation(np.argsort(images.cases))
     _, firsts = np.unique(images.patients[order], return_index=True)
     chosen = images.cases[order[np.sort(firsts)]]
     for part in np.array_split(chosen, max(round(len(chosen) / plan.batch_size), 1)):
-        views = [plan.views.pair(case, plan.fold, pass_name) for case in part]
-        first, second = (instances_of(network, side) for side in zip(*views, strict=True))
-        yield first, second
+        pairs = [plan.views.pair(case, plan.fold, pass_name) for case in part]
+        yield instances_of(network, [one for one, _ in pairs]), instances_of(network, [other for _, other in pairs])
 
 
 def instances_of(network: Classifier, views: Sequence[Channels]) -> Tensor:
-    """Bring views (P, H, W) to the network's device, as the encoder takes them."""
+    """Stack views (P, H, W) into encoder inputs on the network's device."""
     return network.instances(torch.from_numpy(np.stack(views)).to(network.mean.device))
+
+
+def log_epoch(fold: str, epoch: Epoch) -> None:
+    """Log the losses of one epoch."""
+    losses = f"train {epoch.train_loss:.4f}, held-out {epoch.held_out_loss:.4f}, control {epoch.control_loss:.4f}"
+    log.info("adapt %s epoch %2d: %s", fold, epoch.epoch, losses)

@@ -1,10 +1,10 @@
-"""How a candidate of the search is measured: by models of parts of the labelled source, which prediction all the rest.
+"""Measure a candidate method by models that are trained on parts of the labelled source and predict the rest.
 
-Methods that give features are measured by linear probes, terms by a short training of the network's last stages.
+Methods that change the features are measured by linear probes, alignment losses by a short training of the last stages.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,17 +29,18 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Source:
-    """Labelled cases in the order of all else here.
+    """The labelled source cases.
 
     Attributes
     ----------
     labels : (n,) int64
-        Every class present.
+        Every class is present.
     patients : (n,) str
     n_classes : int
     balanced : bool
-        Whether classes weigh the same in training.
+        Whether all classes have the same weight in training.
     seed : int
+        Of the parts and of every training.
     """
 
     labels: Ints
@@ -49,7 +50,13 @@ class Source:
     seed: int
 
     def parts(self) -> list[tuple[Ints, Ints]]:
-        """Assign the cases by patient: what is trained on and what is evaluated, `PARTS` times."""
+        """Split the cases by patient into training and evaluated rows, `PARTS` times.
+
+        Raises
+        ------
+        ValueError
+            If a class has fewer than two patients.
+        """
         fewest = min(len(set(self.patients[self.labels == label])) for label in np.unique(self.labels))
         if fewest < 2:
             raise ValueError("a class has fewer than two patients, so that no probe can be evaluated")
@@ -57,22 +64,23 @@ class Source:
         return list(splitter.split(self.labels, self.labels, self.patients))
 
     def some(self, rows: Ints) -> "Source":
-        """Take some of the cases."""
-        return Source(self.labels[rows], self.patients[rows], self.n_classes, self.balanced, self.seed)
+        """Select some of the cases."""
+        return replace(self, labels=self.labels[rows], patients=self.patients[rows])
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the models of a candidate, one for each part of the source, prediction.
+    """Predictions of a candidate's models, one model for each part of the source.
 
     Attributes
     ----------
     logits : (n, k)
-        Of the source cases, each by the model that did not see it.
+        Of the source cases, each by the model that was not trained on it.
     target, evaluated : (m, k), (j, k)
-        Mean over the models; evaluated cases are predicted for a later comparison and take no part in the choice.
+        Mean logits over the models. The evaluated cases take no part in the choice of a method; they are predicted
+        for a later comparison with their labels.
     risk : float
-        Deep embedded validation, mean over the models; NaN without target cases.
+        Deep embedded validation, averaged over the models; NaN without target cases.
     """
 
     logits: Floats
@@ -81,73 +89,99 @@ class Measured:
     risk: float
 
 
-def measure_probes(features: Floats, target: Floats, evaluated: Floats, source: Source) -> Measured:
-    """Fit a probe for each part of the source features (n, w), and let it prediction the rest, (m, w) and (j, w)."""
-    logits = np.zeros((len(features), source.n_classes))
-    predictions, risks = [], []
-    for train, held in source.parts():
-        some = source.some(train)
-        probe = probe_of(features[train], some)
-        logits[held], of_target, of_evaluated = (
-            (rows - probe.centre) / probe.spread @ probe.weight.T + probe.bias
-            for rows in (features[held], target, evaluated)
-        )
-        predictions.append((of_target, of_evaluated))
-        risks.append(_risk(features[train], features[held], target, logits[held], source, held))
-    return _pooled(logits, predictions, risks)
+@dataclass(frozen=True)
+class TopTraining:
+    """A short training of the network's last stages with an alignment loss.
 
-
-def measure_term(
-    network: Classifier,
-    method: str,
-    weight: float,
-    cases: tuple[FrozenCases, FrozenCases, FrozenCases],
-    domains: tuple[Tensor, Tensor],
-    recipe: Recipe,
-    source: Source,
-) -> Measured:
-    """Train the last stages with a term that aligns sites, for each part of the source, and let it prediction the rest.
-
-    Parameters
+    Attributes
     ----------
-    network : Classifier
-        Pretrained; copied for each part.
     method, weight : str, float
-        A term of the catalogue, and how much it weighs in the loss.
-    cases : three FrozenCases
-        Source, target and evaluated ones at the freeze boundary; the labels of the latter two are not looked at.
-    domains : two (n,), (m,) int64 Tensors
+        The alignment loss of the catalogue, and its weight.
+    recipe : Recipe
+    labelled, target, evaluated : FrozenCases
+        The source, target and evaluated cases at the freeze boundary; the targets of the latter two are not used.
+    domains, target_domains : (n,), (m,) int64
         Site of each source and target case.
     """
-    labelled, unlabelled, evaluated = cases
-    target = Target(unlabelled.maps, unlabelled.pooled, domains[1])
+
+    method: str
+    weight: float
+    recipe: Recipe
+    labelled: FrozenCases
+    target: FrozenCases
+    evaluated: FrozenCases
+    domains: Tensor
+    target_domains: Tensor
+
+
+def measure_probes(features: Floats, target: Floats, evaluated: Floats, source: Source) -> Measured:
+    """Fit a probe on each part of the source features (n, w); predict the rest, the target (m, w) and others (j, w)."""
+    logits = np.zeros((len(features), source.n_classes))
+    of_target, of_evaluated, risks = [], [], []
+    for train, held_out in source.parts():
+        probe = probe_of(features[train], source.some(train))
+        logits[held_out] = probe_logits(probe, features[held_out])
+        of_target.append(probe_logits(probe, target))
+        of_evaluated.append(probe_logits(probe, evaluated))
+        losses = log_losses(logits[held_out], source.labels[held_out])
+        risks.append(_risk(features[train], features[held_out], target, losses=losses, seed=source.seed))
+    return Measured(logits, np.mean(of_target, axis=0), np.mean(of_evaluated, axis=0), float(np.mean(risks)))
+
+
+def measure_training(network: Classifier, training: TopTraining, source: Source) -> Measured:
+    """Train the last stages of a copy of the network on each part of the source, and predict all other cases."""
+    labelled, unlabelled = training.labelled, training.target
+    target = Target(unlabelled.maps, unlabelled.pooled, training.target_domains)
     accelerator = make_accelerator(str(network.device))
     logits = np.zeros((len(source.labels), source.n_classes))
-    predictions, risks = [], []
-    for train, held in source.parts():
+    of_target, of_evaluated, risks = [], [], []
+    for train, held_out in source.parts():
         some, tuned = source.some(train), copy.deepcopy(network)
         features = mean_features(tuned, labelled.maps[0, train], labelled.pooled[0, train], labelled.first)
         tuned.start_from(probe_of(features, some))
-        rest, validation = (train[rows] for rows in some.parts()[0])  # one part of the patients ends the training
-        term = alignment(method, tuned, weight, target, domains[0][rest], recipe, source.seed)
-        fit(tuned, labelled.some(rest), labelled.some(validation), recipe, accelerator, source.seed, alignment=term)
-        seen, unseen, of_target, of_evaluated = (
-            _prediction(tuned, part) for part in (labelled.some(train), labelled.some(held), unlabelled, evaluated)
+        fitted, validation = (train[rows] for rows in some.parts()[0])  # one part of the patients stops the training
+        loss = alignment(
+            training.method,
+            tuned,
+            weight=training.weight,
+            target=target,
+            domains=training.domains[fitted],
+            recipe=training.recipe,
+            seed=source.seed,
         )
-        logits[held] = unseen[1]
-        predictions.append((of_target[1], of_evaluated[1]))
-        risks.append(_risk(seen[0], unseen[0], of_target[0], logits[held], source, held))
-    return _pooled(logits, predictions, risks)
+        fit(
+            tuned,
+            labelled.some(fitted),
+            labelled.some(validation),
+            training.recipe,
+            accelerator=accelerator,
+            seed=source.seed,
+            alignment=loss,
+        )
+        train_features, _ = _predict(tuned, labelled.some(train))
+        held_out_features, logits[held_out] = _predict(tuned, labelled.some(held_out))
+        target_features, target_logits = _predict(tuned, unlabelled)
+        of_target.append(target_logits)
+        of_evaluated.append(_predict(tuned, training.evaluated)[1])
+        losses = log_losses(logits[held_out], source.labels[held_out])
+        risks.append(_risk(train_features, held_out_features, target_features, losses=losses, seed=source.seed))
+    return Measured(logits, np.mean(of_target, axis=0), np.mean(of_evaluated, axis=0), float(np.mean(risks)))
 
 
 def probe_of(features: Floats, source: Source) -> Probe:
     """Fit a linear probe on the features (n, w) of source cases."""
-    return fit_probe(features, np.eye(source.n_classes)[source.labels], source.patients, source.balanced, source.seed)
+    targets = np.eye(source.n_classes)[source.labels]
+    return fit_probe(features, targets, source.patients, balanced=source.balanced, seed=source.seed)
+
+
+def probe_logits(probe: Probe, features: Floats) -> Floats:
+    """Predict the logits (n, k) of features (n, w)."""
+    return np.asarray((features - probe.centre) / probe.spread @ probe.weight.T + probe.bias)
 
 
 @torch.inference_mode()
-def _prediction(network: Classifier, cases: FrozenCases) -> tuple[Floats, Floats]:
-    """Give features (n, w) and logits (n, k) of the cases as they are (view 0)."""
+def _predict(network: Classifier, cases: FrozenCases) -> tuple[Floats, Floats]:
+    """Compute the features (n, w) and logits (n, k) of the cases without augmentation (view 0)."""
     device = network.device
     features, logits = [], []
     for _, (maps, pooled) in in_order(cases, 16):
@@ -161,12 +195,6 @@ def _prediction(network: Classifier, cases: FrozenCases) -> tuple[Floats, Floats
     return torch.cat(features).double().cpu().numpy(), torch.cat(logits).double().cpu().numpy()
 
 
-def _risk(train: Floats, held: Floats, target: Floats, logits: Floats, source: Source, rows: Ints) -> float:
-    if len(target) < 2:
-        return float("nan")
-    return deep_embedded_validation(train, held, target, log_losses(logits, source.labels[rows]), source.seed)
-
-
-def _pooled(logits: Floats, predictions: list[tuple[Floats, Floats]], risks: list[float]) -> Measured:
-    target, evaluated = (np.mean(side, axis=0) for side in zip(*predictions, strict=True))
-    return Measured(logits, target, evaluated, float(np.mean(risks)))
+def _risk(train: Floats, held_out: Floats, target: Floats, *, losses: NDArray[np.floating], seed: int) -> float:
+    """Estimate the risk at the target from features and the held-out losses; NaN with fewer than two target cases."""
+    return deep_embedded_validation(train, held_out, target, losses, seed=seed) if len(target) > 1 else float("nan")

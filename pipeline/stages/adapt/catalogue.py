@@ -1,13 +1,14 @@
-"""The adaptation methods that `adapt@k` applies, by their names in params.yaml, and all families in one table.
+"""List the adaptation methods by their names in params.yaml.
 
 | family | what it does | methods |
 |---|---|---|
-| statistics | takes the normalisation statistics of the new images | `adabn`, `adabn_per_site` |
+| statistics | takes normalisation statistics from the new images | `adabn`, `adabn_per_site` |
 | harmonisation | maps grey values, or features, of all sites to one scale | `nyul`, `histogram`, `combat` |
-| terms (`terms.py`) | are added to the loss of fine-tuning, to draw sites together | `coral`, `mmd`, `dann`, `mcc` |
-| objectives | train the encoder on, without labels | `simclr`, `vicreg`, `byol`, `masked` |
+| alignment losses | are added to the loss of fine-tuning to align sites | `coral`, `mmd`, `dann`, `mcc` |
+| objectives | continue the pretraining of the encoder without labels | `simclr`, `vicreg`, `byol`, `masked` |
 
-Each is a file of `methods/`. Adaptation to every single case at test time, `methods/tent.py`, goes with any of them.
+Each statistics method, ComBat and each objective has a file in `methods/`. Test-time adaptation to single cases
+(`learning/models/tent.py`) can be combined with any method. Alignment losses are in `learning/training/alignment`.
 """
 
 from collections.abc import Callable
@@ -19,9 +20,9 @@ from pipeline.stages.adapt.methods.simclr import SimClr
 from pipeline.stages.adapt.methods.vicreg import VicReg
 from pipeline.stages.adapt.pretraining.objective import Objective
 
-HARMONISERS = ("nyul", "histogram")  # of grey values; combat is of features
-PER_SITE = ("adabn_per_site", "combat")  # a network that needs to know where a case comes from
-OBJECTIVES: dict[str, Callable[[Encoder, int, int], Objective]] = {  # of the encoder, its channels, rows of an image
+HARMONISERS = ("nyul", "histogram")  # they change grey values, ComBat changes features
+PER_SITE = ("adabn_per_site", "combat")  # the network needs to know the site of a case
+OBJECTIVES: dict[str, Callable[[Encoder, int, int], Objective]] = {  # encoder, input channels, rows of an image
     "simclr": lambda encoder, channels, size: SimClr(encoder),
     "vicreg": lambda encoder, channels, size: VicReg(encoder),
     "byol": lambda encoder, channels, size: Byol(encoder),

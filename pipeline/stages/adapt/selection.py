@@ -1,8 +1,8 @@
-"""Choosing a method without labels of the target: a search from cheap to dear, each candidate evaluated by probes.
+"""Select an adaptation method without labels of the target, trying candidates from cheap to expensive.
 
-A candidate is kept where the labelled source does not suffer and a score that needs no label of the target says that
-the target gains, both by more than chance. Nothing here has seen a label of the target; what that costs is the regret,
-which needs them and is worked out afterwards.
+A candidate is kept if predictions of the labelled source get no worse and a label-free score of the target improves,
+both by more than chance. No label of the target is used. The regret of this choice needs these labels and is computed
+later.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,18 +21,31 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Step:
-    """One candidate as the record keeps it; losses in nats, differences to the best candidate below it."""
+    """One row of the record of the search.
+
+    Attributes
+    ----------
+    method, strength : str, float
+    source_loss : float
+        Mean log-loss of the source cases in nats; NaN, as all numbers, if the candidate could not be measured.
+    difference, standard_error : float
+        Of the source loss to the best earlier candidate.
+    information_maximisation, soft_neighbourhood_density, deep_embedded_validation : float
+        Label-free scores of the target; NaN without target cases.
+    kept, why : bool, str
+        Whether the candidate replaces the best one so far, and the reason.
+    """
 
     method: str
     strength: float
-    source_loss: float
-    difference: float
-    standard_error: float
-    information_maximisation: float
-    soft_neighbourhood_density: float
-    deep_embedded_validation: float
-    kept: bool
-    why: str
+    source_loss: float = float("nan")
+    difference: float = float("nan")
+    standard_error: float = float("nan")
+    information_maximisation: float = float("nan")
+    soft_neighbourhood_density: float = float("nan")
+    deep_embedded_validation: float = float("nan")
+    kept: bool = False
+    why: str = ""
 
 
 def search(
@@ -41,20 +54,24 @@ def search(
     source: Source,
     tell: Callable[[Step], None] = lambda step: None,
 ) -> tuple[list[Step], dict[str, Measured]]:
-    """Measure the candidates in their order and say which are kept; the last one kept is the choice.
+    """Measure the candidates in order and decide which are kept; the last one kept is selected.
 
     Parameters
     ----------
     candidates : sequence of (method, strength)
-        The first one, no adaptation, is where the search begins.
+        The first one is "no adaptation", the start of the search.
     measure : callable
-        Called with each candidate; a ValueError leaves the candidate out and says why.
+        measure(method, strength) predicts by a candidate; a ValueError skips the candidate and gives the reason.
+    source : Source
+        The labels of the source cases.
+    tell : callable
+        Called after each candidate.
 
     Returns
     -------
     steps : list of Step
     measured : dict of str to Measured
-        Of each method that could be measured.
+        The predictions of each method that could be measured.
     """
     steps: list[Step] = []
     measured: dict[str, Measured] = {}
@@ -63,12 +80,15 @@ def search(
         try:
             measured[method] = measure(method, strength)
         except ValueError as error:
-            steps.append(_left_out(method, strength, str(error)))
+            steps.append(Step(method, strength, why=f"left out: {error}"))
         else:
-            others = [measured[best]] if method == best else list(measured.values())[:-1]
-            steps.append(_step(method, strength, measured[method], measured[best], others, source))
-            best = method if steps[-1].kept else best
+            earlier = [found for name, found in measured.items() if name != method]
+            kept, why, numbers = _compare(measured[method], measured[best], earlier, source)
+            steps.append(Step(method, strength, kept=kept, why=why, **numbers))
+            best = method if kept else best
         tell(steps[-1])
+        if best not in measured:
+            break  # without the start there is nothing to compare with
     return steps, measured
 
 
@@ -77,41 +97,48 @@ def _left_out(method: str, strength: float, why: str) -> Step:
     return Step(method, strength, none, none, none, none, none, none, kept=False, why=f"left out: {why}")
 
 
-def _step(
-    method: str, strength: float, found: Measured, best: Measured, others: Sequence[Measured], source: Source
-) -> Step:
-    """Evaluate a candidate: the source against the best one, the target against every one below."""
-    losses, best_losses = (log_losses(one.logits, source.labels) for one in (found, best))
-    difference, error = paired(losses - best_losses, source.patients)
+def _compare(
+    found: Measured, best: Measured, earlier: Sequence[Measured], source: Source
+) -> tuple[bool, str, dict[str, float]]:
+    """Compare a candidate with the best one on the source and with every earlier one on the target.
+
+    Returns
+    -------
+    kept, why : bool, str
+    numbers : dict
+        The numeric fields of a `Step`.
+    """
+    losses = log_losses(found.logits, source.labels)
+    difference, error = paired(losses - log_losses(best.logits, source.labels), source.patients)
     if found is best:
         kept, why = True, "the start"
     elif not len(found.target):
         kept = difference < -error
-        why = f"no target images; the source's loss {'falls' if kept else 'does not fall'} by more than its error"
+        why = (
+            f"no target images; the source loss {'falls' if kept else 'does not fall'} by more than its standard error"
+        )
     elif difference > error:
-        kept, why = False, "the labelled source suffers"
+        kept, why = False, "the source loss rises by more than its standard error"
     else:
-        kept = all(information_gain(found.target, other.target, source.seed) > 0 for other in others)
-        why = f"the target's predictions {'are' if kept else 'are not'} more informative, by more than chance"
-    has_target = len(found.target) > 0
-    return Step(
-        method,
-        strength,
-        float(losses.mean()),
-        difference,
-        error,
-        information_maximisation(found.target) if has_target else float("nan"),
-        soft_neighbourhood_density(found.target) if len(found.target) > 2 else float("nan"),
-        found.risk,
-        kept,
-        why,
-    )
+        kept = all(information_gain(found.target, other.target, source.seed) > 0 for other in earlier)
+        why = f"the target predictions {'are' if kept else 'are not'} more informative by more than chance"
+    numbers = {
+        "source_loss": float(losses.mean()),
+        "difference": difference,
+        "standard_error": error,
+        "deep_embedded_validation": found.risk,
+    }
+    if len(found.target):
+        numbers["information_maximisation"] = information_maximisation(found.target)
+    if len(found.target) > 2:
+        numbers["soft_neighbourhood_density"] = soft_neighbourhood_density(found.target)
+    return kept, why, numbers
 
 
 def information_gain(logits: Floats, others: Floats, seed: int) -> float:
-    """Gain in `information_maximisation` over other predictions of the same cases, less its standard error.
+    """Subtract from the gain in `information_maximisation` over other predictions its standard error.
 
-    The error is that of a bootstrap over the cases, which are drawn for both alike.
+    The standard error comes from a bootstrap that draws the same cases for both.
     """
     rng = np.random.default_rng(seed)
     rows = [rng.integers(len(logits), size=len(logits)) for _ in range(DRAWS)]

@@ -14,7 +14,7 @@ from pipeline import cache, paths
 from pipeline.__main__ import main
 from pipeline.commands.status.running import training_of
 from pipeline.metrics.calibrators import fitting
-from pipeline.stages.adapt import setup
+from pipeline.stages.adapt import adapting
 from tests.stages.test_stages import refusal, run
 
 WITHOUT_LABELS = ("simclr", "vicreg", "byol", "masked")
@@ -82,7 +82,7 @@ def test_learning_without_labels_moves_the_encoder_the_same_way_twice_and_never_
 def stopped_key(monkeypatch):
     """Stop adaptation after its first epoch; give the key of the checkpoint that it leaves, and take that away."""
     with monkeypatch.context() as cut_off:
-        cut_off.setattr(setup, "tell_epoch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        cut_off.setattr(adapting, "log_epoch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             main(["adapt", "--fold", "0"])
     [file] = (paths.SCRATCH / "adapt").rglob("*.pt")
@@ -127,7 +127,7 @@ def test_a_stopped_adaptation_tells_how_far_it_came_and_goes_on_to_the_same_bits
             raise KeyboardInterrupt
 
     with monkeypatch.context() as cut_off:
-        cut_off.setattr(setup, "tell_epoch", stop)
+        cut_off.setattr(adapting, "log_epoch", stop)
         with pytest.raises(KeyboardInterrupt):
             main(["adapt", "--fold", "0"])
     assert training_of("adapt", "0").startswith("pretraining, epoch 2, ")

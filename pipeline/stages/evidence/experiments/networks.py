@@ -23,7 +23,7 @@ from pipeline.seeds import seed_for
 from pipeline.stages.adapt.adapting import adapt
 from pipeline.stages.adapt.catalogue import OBJECTIVES
 from pipeline.stages.adapt.methods.adabn import adabn
-from pipeline.stages.adapt.setup import plan_of, pretrained
+from pipeline.stages.adapt.setup import make_plan, pretrained
 from pipeline.stages.evidence.experiments.splits import Split
 from pipeline.stages.evidence.learners.probing import probe_predictions
 from pipeline.stages.finetune.fold_data import frozen_stages, load_adapted, stored
@@ -111,9 +111,18 @@ class Arms:
         settings, seed = self.params.adapt, self.params.seed
         files = (paths.CASES, paths.COHORT_FACTS, paths.GEOMETRY, paths.INDEX)
         key = cache.fingerprint(training_code(), files, seed, settings, self.made_of, torch.__version__, seen.to_csv())
-        plan = plan_of(seen, self.start, settings, self.geometry, seed, split.name, key, "evidence")
+        plan = make_plan(
+            seen,
+            start=self.start,
+            settings=settings,
+            geometry=self.geometry,
+            seed=seed,
+            stage="evidence",
+            fold=split.name,
+            key=key,
+        )
         try:
-            network, _, _ = adapt(plan.by(method, strength))
+            network, _, _ = adapt(plan.with_method(method, strength))
         except ValueError as error:
             raise NotMeasured(f"{method} without {split.name.removeprefix('without-')}: {error}") from error
         return network
