@@ -4,6 +4,7 @@ A stage is handed only what it declares in dvc.yaml, so a parameter that DVC doe
 """
 
 import difflib
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,33 +13,47 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import UserError
+from pipeline.paths import settings
 from pipeline.schema import Params
 
 PARAMS_FILE = Path("params.yaml")
 DVC_FILE = Path("dvc.yaml")
+COHORT_FILE = "cohort.yaml"  # in the folder of the cohort, beside cohort.csv or recipe.yaml
+AUTO = "auto"
+
+# Keys that cohort.yaml may set; it counts where params.yaml leaves them out or says `auto`.
+OF_COHORT = {
+    "cohort": ("public", "task", "classes", "positive"),
+    "split": ("test", "test_sites"),
+    "calibrate": ("test", "subgroups", "baseline"),
+    "release": ("name", "description"),
+    "report": ("title",),
+}
+
+Settings = dict[str, dict[str, Any]]  # values by section and key
 
 
 def load(path: Path = PARAMS_FILE) -> Params:
-    """Read and check params.yaml.
+    """Read params.yaml, fill in what it leaves to the cohort from the cohort's cohort.yaml, and check the result.
 
     Raises
     ------
     UserError
-        If the file is missing or unreadable, or a key or value is not in the schema. Each line names one key.
+        If a file is missing or unreadable, or a key or value is not in the schema. Each line names one key.
     """
-    if not path.exists():
-        raise UserError(f"{path} is not here: run the command in the project's top folder")
-    try:
-        return Params.model_validate(yaml.safe_load(path.read_text()))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
-    except ValidationError as error:
-        raise UserError("\n".join(_explain(path, found) for found in error.errors())) from error
+    given = _read(path)
+    return _checked(path, given, cohort_settings(_cohort_folder(path, given)))
 
 
 def for_stage(stage: str, path: Path = PARAMS_FILE, dvc_file: Path = DVC_FILE) -> Params:
-    """Read the sections of params.yaml that `stage` declares in dvc.yaml; to read another one is an AttributeError."""
-    whole, handed = load(path), dict[str, Any]()
+    """Read the sections of params.yaml that `stage` declares in dvc.yaml; to read another one is an AttributeError.
+
+    What params.yaml leaves to the cohort comes from the files that the stage `cohort` wrote, which DVC watches; the
+    stage `cohort` itself reads cohort.yaml, which lies in the folder that it declares.
+    """
+    given, handed = _read(path), dict[str, Any]()
+    source = _cohort_folder(path, given)
+    whole = _checked(path, given, cohort_settings(source) if stage == "cohort" else _written_settings(path.parent))
     for name in declared_sections(stage, dvc_file):
         section, _, key = name.partition(".")
         value = getattr(whole, section)
@@ -47,6 +62,28 @@ def for_stage(stage: str, path: Path = PARAMS_FILE, dvc_file: Path = DVC_FILE) -
         else:
             handed[section] = value
     return Params.model_construct(**handed)
+
+
+def cohort_settings(folder: Path) -> Settings:
+    """Read what `folder/cohort.yaml` says about its cohort, by section; nothing if there is no such file.
+
+    Raises
+    ------
+    UserError
+        If the file is not valid YAML, or sets a key that is not in `OF_COHORT`.
+    """
+    file = folder / COHORT_FILE
+    found: Any = (_read(file) or {}) if file.exists() else {}
+    if not isinstance(found, dict) or not all(isinstance(values, dict) for values in found.values()):
+        raise UserError(f"{file} does not hold sections with keys; `medadapt import` writes one that does")
+    for section, values in found.items():
+        for key in values:
+            if key not in OF_COHORT.get(section, ()):
+                allowed = ", ".join(f"{one}.{name}" for one, names in OF_COHORT.items() for name in names)
+                raise UserError(
+                    f"{file}: '{section}.{key}' cannot be set here, only in params.yaml; allowed: {allowed}"
+                )
+    return found
 
 
 def declared_sections(stage: str, dvc_file: Path = DVC_FILE) -> list[str]:
@@ -59,6 +96,47 @@ def declared_code(stage: str, dvc_file: Path = DVC_FILE) -> list[str]:
     """Name the files and folders of code that a stage declares under `deps` in dvc.yaml, relative to the project."""
     deps: list[str] = yaml.safe_load(dvc_file.read_text())["stages"][stage]["deps"]
     return [entry for entry in deps if entry.startswith("pipeline/")]
+
+
+def _read(path: Path) -> Any:
+    if not path.exists():
+        raise UserError(f"{path} is not here: run the command in the project's top folder")
+    try:
+        return yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+
+
+def _cohort_folder(path: Path, given: Any) -> Path:
+    """Find the folder of the cohort, or a folder without cohort.yaml if params.yaml does not name one."""
+    section = given.get("cohort") if isinstance(given, dict) else None
+    return path.parent / str((section if isinstance(section, dict) else {}).get("path", ""))
+
+
+def _written_settings(project: Path) -> Settings:
+    files = {section: project / settings(section) for section in OF_COHORT}
+    return {section: json.loads(file.read_text()) for section, file in files.items() if file.exists()}
+
+
+def _checked(path: Path, given: Any, of_cohort: Settings) -> Params:
+    """Validate params.yaml, completed by the cohort's settings where a key is absent or `auto`."""
+    merged = dict(given) if isinstance(given, dict) else given
+    for section, keys in OF_COHORT.items() if isinstance(given, dict) else ():
+        if isinstance(values := given.get(section), dict):
+            chosen = {key: value for key, value in values.items() if key not in keys or value != AUTO}
+            merged[section] = of_cohort.get(section, {}) | chosen
+    try:
+        return Params.model_validate(merged)
+    except ValidationError as error:
+        lines = [_explain(_source(path, given, of_cohort, found["loc"]), found) for found in error.errors()]
+        raise UserError("\n".join(lines)) from error
+
+
+def _source(path: Path, given: Any, of_cohort: Settings, where: tuple[Any, ...]) -> Path:
+    """Tell from which of the two files a value at `(section, key, ...)` comes."""
+    section, key = (*where, "", "")[:2]
+    from_cohort = key in of_cohort.get(section, {}) and given[section].get(key, AUTO) == AUTO
+    return _cohort_folder(path, given) / COHORT_FILE if from_cohort else path
 
 
 def _explain(path: Path, found: Any) -> str:

@@ -33,6 +33,7 @@ COLUMNS = COHORT / "columns.csv"
 AUDIT = COHORT / "audit.csv"
 COHORT_FACTS = COHORT / "cohort.json"
 SIMULATED = COHORT / "simulated"
+SETTINGS = COHORT / "settings"
 
 PREPARED = DATA / "prepared"
 PREPARED_CASES = PREPARED / "cases"
@@ -81,6 +82,11 @@ RELEASED = DATA / "released"
 SCRATCH = DATA / "scratch"
 ACTIVATIONS = SCRATCH / "activations"
 REPORT = DATA / "report" / "index.html"
+
+
+def settings(section: str) -> Path:
+    """Name the settings that a section of params.yaml takes from the cohort."""
+    return SETTINGS / f"{section}.json"
 
 
 def prepared_case(case: str) -> Path:

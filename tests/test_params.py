@@ -21,6 +21,7 @@ def written(tmp_path, **changes):
         for parent in parents:
             place = place[parent]
         place[last] = value
+    (tmp_path / "data").symlink_to(ROOT / "data")  # the cohort.yaml of the demo
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump(values))
     return file
@@ -92,7 +93,7 @@ def test_the_seed_of_a_thing_depends_on_its_name_and_on_nothing_else():
     assert seed_for(0, "view") != seed_for(1, "view")
 
 
-OF_THE_DEMO = {  # what params.yaml sets for the demo cohort; whoever deletes any other line gets the same value
+OF_THE_DEMO = {  # what data/demo/cohort.yaml sets; whoever deletes any other line of params.yaml gets the same value
     *("cohort.path", "cohort.public", "cohort.classes", "cohort.positive", "split.test", "split.test_sites"),
     *("calibrate.test", "calibrate.subgroups", "calibrate.baseline"),
     *("release.name", "release.description", "report.title"),
@@ -118,3 +119,53 @@ def changed_values(section: type[BaseModel], values: dict[str, Any], at: str) ->
 def test_params_file_holds_the_defaults_of_the_schema_but_for_the_demo() -> None:
     loaded = params.load(ROOT / "params.yaml").model_dump()
     assert changed_values(params.Params, loaded, "") == OF_THE_DEMO | {"seed", "budget"}  # these two have no default
+
+
+def test_cohort_yaml_gives_the_values_of_the_demo() -> None:
+    loaded = params.load(ROOT / "params.yaml")
+    assert (loaded.cohort.public, loaded.cohort.positive, loaded.cohort.task) == (True, "lesion", "auto")
+    assert loaded.cohort.classes == ("control", "lesion")
+    assert (loaded.split.test, loaded.split.test_sites) == ("sites", ("harbour",))
+    assert (loaded.calibrate.test, loaded.calibrate.subgroups) == ("open", ("sex", "age"))
+    assert loaded.calibrate.baseline == ("age", "sex")
+    assert loaded.release.name == "demo_lesion_classification"
+    assert loaded.release.description == "Lesion or no lesion on simulated T1-weighted head MRI."
+    assert loaded.report.title == "Lesion on simulated head MRI, three hospitals"
+
+
+def test_params_yaml_overrides_cohort_yaml(tmp_path) -> None:
+    loaded = params.load(written(tmp_path, cohort__public=False, split__test="none", report__title="Mine"))
+    assert (loaded.cohort.public, loaded.split.test, loaded.report.title) == (False, "none", "Mine")
+    assert loaded.split.test_sites == ("harbour",)
+
+
+def test_without_cohort_yaml_auto_is_the_default_of_the_schema(tmp_path) -> None:
+    loaded = params.load(written(tmp_path, cohort__path="elsewhere"))
+    assert (loaded.cohort.public, loaded.cohort.classes, loaded.calibrate.test) == (False, (), "closed")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("finetune: {epochs: 3}", "'finetune.epochs' cannot be set here, only in params.yaml; allowed: cohort.public"),
+        ("cohort: {path: x}", "'cohort.path' cannot be set here"),
+        ("cohort", "does not hold sections with keys"),
+        ("cohort: {", "is not valid YAML"),
+        ("split: {test: sometimes}", "cohort.yaml: split.test"),
+    ],
+)
+def test_a_bad_cohort_yaml_is_refused_by_its_name_and_key(tmp_path, text, said) -> None:
+    file = written(tmp_path, cohort__path="mine")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "cohort.yaml").write_text(text)
+    with pytest.raises(UserError, match=said):
+        params.load(file)
+
+
+@pytest.mark.parametrize("stage", list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]))
+def test_a_stage_depends_on_the_settings_of_the_sections_that_it_declares(stage) -> None:
+    """DVC watches params.yaml alone, so a value of cohort.yaml must come from a file that the stage depends on."""
+    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]
+    declared = {name.partition(".")[0] for name in params.declared_sections(stage, ROOT / "dvc.yaml")}
+    for section in declared & set(params.OF_COHORT) if stage != "cohort" else ():
+        assert "data/cohort" in deps or f"data/cohort/settings/{section}.json" in deps

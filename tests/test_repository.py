@@ -14,6 +14,7 @@ from tests.conftest import ROOT
     "file",
     [
         "data/raw/hospital/cohort.csv",
+        "data/raw/hospital/cohort.yaml",
         "data/raw/hospital/images/a.png",
         "data/cohort/cases.csv",
         "data/cohort/simulated/north/sub-001/scan.nii.gz",
@@ -42,6 +43,7 @@ def test_git_ignores_every_image_table_of_cases_and_weight(file: str) -> None:
 @pytest.mark.parametrize(
     "file",
     [
+        "data/demo/cohort.yaml",
         "data/metrics/folds/0.json",
         "data/metrics/summary.json",
         "data/metrics/verdicts.csv",

@@ -1,13 +1,19 @@
 """Every kind of source, through the command line."""
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
+import yaml
+from PIL import Image
 
+from pipeline import params, paths
 from pipeline.__main__ import main
 from pipeline.imaging.tables.cohort_table import read_cohort_table
+from tests.conftest import ROOT
 from tests.stages.cohort.importers.conftest import dicom_series, volume, write_image
 from tests.stages.conftest import project  # noqa: F401 - a fixture
 
@@ -107,3 +113,56 @@ def test_the_patient_in_a_copied_header_is_the_one_of_the_cohort(project, source
     capsys.readouterr()
     assert main(["whois", pydicom.dcmread(image).PatientID]) == 0
     assert capsys.readouterr().out.endswith("  P1\n")
+
+
+def table_of(root, classes=("benign", "malignant"), per_class=15):
+    """Write images of two classes with ages, sexes and a column that tells who somebody is."""
+    rows = ["file,diagnosis,age,sex,hospital_number"]
+    for number in range(2 * per_class):
+        ill = number % 2
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 40), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / f"{number}.png")
+        rows.append(f"{number}.png,{classes[ill]},{40 + number % 9},{'FM'[number // 2 % 2]},{4711000 + number * 37}")
+    (root / "patients.csv").write_text("\n".join(rows))
+    return str(root / "patients.csv")
+
+
+def test_import_proposes_settings_with_reasons(source, tmp_path, capsys):
+    columns = ["--image", "file", "--label", "diagnosis"]
+    assert main(["import", "csv", table_of(source), "--into", str(tmp_path / "My clinic"), *columns]) == 0
+    text = (tmp_path / "My clinic" / "cohort.yaml").read_text()
+    assert yaml.safe_load(text) == {
+        "cohort": {"task": "multiclass", "classes": ["benign", "malignant"], "positive": "malignant"},
+        "split": {"test": "patients"},
+        "calibrate": {"subgroups": ["age", "sex"], "baseline": ["age", "sex"]},
+        "release": {"name": "my_clinic"},
+        "report": {"title": "My clinic"},
+    }
+    assert "# The name 'benign' means the absence of a finding." in text
+    assert "hospital_number" not in pd.read_csv(tmp_path / "My clinic" / "cohort.csv")
+    assert "then run `dvc repro`" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_an_imported_cohort_runs_with_nothing_but_its_path_changed(project, source, by_hand):  # noqa: F811
+    columns = ["--image", "file", "--label", "diagnosis"]
+    assert main(["import", "csv", table_of(source), "--into", "data/raw/mine", *columns]) == 0
+    if by_hand:
+        (Path("data/raw/mine") / "cohort.yaml").unlink()
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["cohort"]["path"] = "data/raw/mine"
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    for stage in ("cohort", "preprocess", "split"):
+        assert main([stage]) == 0
+    facts = paths.read_json(paths.COHORT_FACTS)
+    assert (facts["classes"], facts["positive"], facts["public"]) == (["benign", "malignant"], "malignant", False)
+    assert paths.read_json(paths.SPLIT_SUMMARY)["test"] == "patients"
+    handed = params.for_stage("calibrate")
+    assert (handed.calibrate.test, handed.split.test) == ("closed", "patients")
+    assert handed.calibrate.subgroups == (() if by_hand else ("age", "sex"))
+
+
+def test_absent_columns_are_left_out_with_a_warning(project, caplog):  # noqa: F811
+    project(calibrate__subgroups=["height"], calibrate__baseline=["height"])
+    assert main(["cohort"]) == 0
+    assert "no column height; calibrate goes on without it" in caplog.text

@@ -57,6 +57,7 @@ def lay_out(root, monkeypatch, patients=24):
     values["finetune"].update(strategy="lp_ft", epochs=2, views=1, trainable_stages=1)  # auto is tested by itself
     values["calibrate"].update(n_bootstrap=100, test="open", method="temperature", per_patient="none")
     values["calibrate"].update(subgroups=[], baseline=[])
+    values["release"].update(name="demo_lesion_classification", description="Ill or well.")
     values["release"].update(exports=[])  # tested by themselves: they take seconds
     values["evidence"].update(fractions=[0.5], draws=1, episodes=2, shots=[1])
     monkeypatch.chdir(root)

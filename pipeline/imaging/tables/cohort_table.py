@@ -151,6 +151,12 @@ def is_numbering(numbers: "pd.Series[float]", patients: int) -> bool:
     return bool(patients >= 20 and kinds > 0.9 * patients and long_or_dense)  # fewer may well all differ in age
 
 
+def columns_in(folder: Path) -> list[str]:
+    """List the columns of `folder/cohort.csv`; none if there is no such file."""
+    file = folder / TABLE
+    return list(pd.read_csv(file, nrows=0)) if file.exists() else []
+
+
 def has_patients(folder: Path) -> bool:
     """Tell whether the file names a patient for any image, so that intervals can be per patient."""
     table = pd.read_csv(folder / TABLE, dtype=str, keep_default_na=False)

@@ -67,6 +67,7 @@ def without_images(fold: str, evaluated: pd.DataFrame, labelling: TaskSpec, name
     cases = paths.read_table(paths.split(fold))
     training = cases[cases["role"].isin([Role.TRAIN, Role.VALIDATION])].merge(known_of_cases(), on="case")
     labels, n_classes = labels_of(training, labelling), len(labelling.classes)
+    names = [name for name in names if f"column_{name}" in training]  # the cohort may lack some
     return {
         name: non_image_prediction(training[columns], labels, evaluated[columns], n_classes)
         for name, columns in baselines_of(names).items()

@@ -13,6 +13,7 @@ from pipeline.imaging.labels import NO_FINDING, Task, classes_in, task_of
 from pipeline.imaging.reading.scan import Finding, Policy
 from pipeline.imaging.tables.cohort_table import (
     BadTable,
+    columns_in,
     findings_table,
     has_patients,
     pseudonymised,
@@ -20,8 +21,10 @@ from pipeline.imaging.tables.cohort_table import (
     write_cohort_table,
 )
 from pipeline.imaging.tables.pseudonyms import pseudonym, remember_names, salt_of
+from pipeline.params import OF_COHORT, cohort_settings
 from pipeline.schema import Cohort, Params
 from pipeline.stages.cohort.audit import Audited, audit_file, audit_table
+from pipeline.stages.cohort.proposal import proposed_test_set
 from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan
 
 log = logging.getLogger(__name__)
@@ -36,6 +39,7 @@ def run(params: Params) -> None:
         simulate_cohort(source)
         source = paths.SIMULATED
     table = read_table(source, params.cohort, [*params.calibrate.subgroups, *params.calibrate.baseline])
+    write_settings(Path(params.cohort.path), table)
     labels = table["label"].tolist()
     task = task_of(labels) if params.cohort.task == "auto" else params.cohort.task
     classes = class_order(params.cohort, task, labels)
@@ -72,12 +76,27 @@ def simulate_cohort(folder: Path) -> None:
     write_cohort_table(pd.DataFrame([job.row for job in jobs]), paths.SIMULATED)
 
 
+def write_settings(folder: Path, table: pd.DataFrame) -> None:
+    """Write what cohort.yaml says, a file per section, so that a stage reruns only if its own sections change.
+
+    Without `split.test` in cohort.yaml, the test set is proposed from the column split.
+    """
+    settings = cohort_settings(folder)
+    settings["split"] = {"test": proposed_test_set(table["split"].tolist())[0]} | settings.get("split", {})
+    for section in OF_COHORT:
+        paths.write_json(settings.get(section, {}), paths.settings(section))
+
+
 def read_table(source: Path, cohort: Cohort, evaluated_by: list[str]) -> pd.DataFrame:
-    """Read cohort.csv with the columns that metrics are told apart by, or say what is wrong with it."""
+    """Read cohort.csv with the columns that tell groups apart, and leave out those that it lacks, with a warning."""
     if not source.is_dir():
         raise UserError(f"cohort.path: the folder {cohort.path} is not there")
+    asked, known = list(dict.fromkeys(evaluated_by)), columns_in(source)
+    absent = [name for name in asked if name not in known]
+    if known and absent:
+        log.warning("%s: no column %s; calibrate goes on without it", cohort.path, ", ".join(absent))
     try:
-        return read_cohort_table(source, cohort.covariates, list(dict.fromkeys(evaluated_by)))
+        return read_cohort_table(source, cohort.covariates, [name for name in asked if name in known])
     except BadTable as error:
         raise UserError(str(error)) from error
 

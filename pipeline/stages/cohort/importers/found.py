@@ -14,6 +14,8 @@ from pipeline.imaging.reading.companions import companions_of
 from pipeline.imaging.reading.dicom import files_in
 from pipeline.imaging.reading.volumes import READABLE, is_readable
 from pipeline.imaging.tables.cohort_table import TABLE, write_cohort_table
+from pipeline.params import COHORT_FILE
+from pipeline.stages.cohort.proposal import write_proposal
 
 SPLIT_NAMES = {
     "": "",
@@ -167,7 +169,7 @@ def unwatched(items: Iterable[Any], _: str) -> Iterable[Any]:
 
 
 def write_import(found: Import, into: Path, link: bool, watch: Watch = unwatched) -> list[tuple[str, str]]:
-    """Write the images below `into/images`, copied or linked, and `into/cohort.csv`.
+    """Write the images below `into/images`, copied or linked, `into/cohort.csv`, and a proposed `into/cohort.yaml`.
 
     Returns
     -------
@@ -181,7 +183,7 @@ def write_import(found: Import, into: Path, link: bool, watch: Watch = unwatched
     """
     if not found.cases:
         raise BadSource("no image was taken; see what was left out above")
-    for name in (TABLE, "images"):
+    for name in (TABLE, COHORT_FILE, "images"):
         if (into / name).exists():
             raise BadSource(f"{into / name} is there already; name another folder, or remove it first")
     _check_targets(found)
@@ -195,7 +197,9 @@ def write_import(found: Import, into: Path, link: bool, watch: Watch = unwatched
             broken.append((case.row["case_id"], str(reason)))
     if not rows:
         raise BadSource(f"no image could be written; the first: {broken[0][0]}: {broken[0][1]}")
-    write_cohort_table(pd.DataFrame(rows), into)
+    table = pd.DataFrame(rows).fillna("")
+    write_cohort_table(table, into)
+    write_proposal(table, into)
     return broken
 
 

@@ -1,10 +1,15 @@
 """csv: a table with one image per row."""
 
+import contextlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
+
 from pipeline.imaging.reading import dicom
 from pipeline.imaging.reading.volumes import READABLE
+from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, BadTable, as_told_apart
 from pipeline.stages.cohort.importers.found import BadSource, Import, read_rows, row_of, split_of
 
 NOT_DICOM = tuple(ending for ending in READABLE if ending not in dicom.ENDINGS)
@@ -33,7 +38,7 @@ def find_in_csv(table: Path, columns: Mapping[str, str | None], rename: Mapping[
             raise BadSource(
                 f"{table} has no column '{column}'; name it with --{option} (it has {', '.join(rows.columns)})"
             )
-    found = Import()
+    found, further = Import(), columns_to_keep(rows, columns)
     for cells in rows.to_dict("records"):
         given = {name: cells[column] if column else "" for name, column in columns.items()}
         image, label = given["image"], given["label"]
@@ -42,10 +47,24 @@ def find_in_csv(table: Path, columns: Mapping[str, str | None], rename: Mapping[
             continue
         split = split_of(given["split"], table)
         row = row_of(image, image, rename.get(label, label), given["patient"], given["site"], split)
+        row |= {name: cells[name] for name in further}
         found.take(table.parent / image, row)
     _refuse_twice(found, table)
     found.notes += names_stay(found)
     return found
+
+
+def columns_to_keep(rows: pd.DataFrame, columns: Mapping[str, str | None]) -> list[str]:
+    """List the further columns with which patients can be told apart in groups, but not one by one."""
+    patients = rows[columns["patient"]] if columns["patient"] else pd.Series(map(str, rows.index), rows.index)
+    kept = []
+    for name in rows:
+        if name in columns.values() or name in (*REQUIRED, *OPTIONAL) or not re.fullmatch(r"\w+", name):
+            continue
+        with contextlib.suppress(BadTable):
+            as_told_apart(rows[name], patients, name)
+            kept.append(name)
+    return kept
 
 
 def names_stay(found: Import) -> list[str]:

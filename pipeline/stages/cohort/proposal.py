@@ -1,0 +1,132 @@
+"""Proposals for the settings of a cohort: what `medadapt import` writes into its cohort.yaml, with the reasons."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from pipeline.imaging.labels import classes_in, task_of
+from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, BadTable, as_told_apart
+from pipeline.params import COHORT_FILE
+
+HEADING = "# Proposed by `medadapt import`; check each value. params.yaml takes a value from here where it says `auto`."
+# Names of classes that mean the absence of a disease
+NEGATIVE = re.compile(
+    r"0|no|none|false|negative|neg|normal|healthy|well|control|controls|benign|absent|(no|non|not)[ _-]?\w+", re.I
+)
+ABOUT_PATIENTS = ("age", "sex", "gender")
+
+Proposal = tuple[Any, str]  # a value, and the reason for it
+
+
+def proposed_test_set(splits: list[str]) -> Proposal:
+    """Propose how the test set is reserved: as the table says, else a fifth of the patients.
+
+    >>> proposed_test_set(["", "test"])[0], proposed_test_set(["", ""])[0]
+    ('given', 'patients')
+    """
+    if "test" in splits:
+        return "given", "The column split marks the test cases."
+    return "patients", "The column split marks no test cases, so a share of the patients is reserved."
+
+
+def proposed_positive(labels: list[str], classes: list[str]) -> Proposal:
+    """Propose which of two classes is positive: the one whose name does not mean absence, else the rarer one.
+
+    >>> proposed_positive(["ill", "well"], ["ill", "well"])
+    ('ill', "The name 'well' means the absence of a finding.")
+    """
+    negative = [name for name in classes if NEGATIVE.fullmatch(name)]
+    if len(negative) == 1:
+        return next(name for name in classes if name not in negative), (
+            f"The name '{negative[0]}' means the absence of a finding."
+        )
+    counts = Counter(labels)
+    rarer = min(reversed(classes), key=lambda name: counts[name])
+    return rarer, f"'{rarer}' is not the more frequent class."
+
+
+def columns_about_patients(table: pd.DataFrame) -> list[str]:
+    """List the columns with age and sex that can tell groups of patients apart without telling who somebody is."""
+    patients = table["patient_id"].where(table["patient_id"] != "", table["case_id"])
+    found = []
+    for name in further_columns(table):
+        try:
+            as_told_apart(table[name], patients, name)
+        except BadTable:
+            continue
+        found += [name] if name.lower().startswith(ABOUT_PATIENTS) else []
+    return found
+
+
+def further_columns(table: pd.DataFrame) -> list[str]:
+    """List the columns beside those that every cohort table has."""
+    return [name for name in table if name not in (*REQUIRED, *OPTIONAL)]
+
+
+def proposed_settings(table: pd.DataFrame, name: str) -> str:
+    """Write the text of a cohort.yaml, each value with its reason as a comment.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The rows of cohort.csv as text, columns `case_id, patient_id, label, site, split` and further ones.
+    name : str
+        The name of the cohort's folder, from which the names of release and report follow.
+    """
+    lines = [HEADING]
+    for section, proposals in sections_of(table, name):
+        lines.append(f"{section}:")
+        for key, (value, reason) in proposals.items():
+            lines += [f"  # {reason}", f"  {key}: {as_yaml(value)}"]
+    return "\n".join(lines) + "\n"
+
+
+def sections_of(table: pd.DataFrame, name: str) -> Iterator[tuple[str, dict[str, Proposal]]]:
+    """Propose values for each section of cohort.yaml; `cohort.public` is never among them."""
+    labels = [label for label in table["label"] if label]
+    task = task_of(labels)
+    classes = classes_in(labels, task)
+    cohort: dict[str, Proposal] = {"task": (task, "For grades: ordinal, with the classes from the lowest upwards.")}
+    if len(classes) > 1:
+        cohort["classes"] = (classes, "A case with a label that is not listed here is refused.")
+    if len(classes) == 2 and task == "multiclass":
+        cohort["positive"] = proposed_positive(labels, classes)
+    yield "cohort", cohort
+    test, reason = proposed_test_set(table["split"].tolist())
+    sites = sorted(set(table["site"]) - {""})
+    if len(sites) > 1:
+        reason += " For an external test set: `test: sites` and, e.g., `test_sites: " + as_yaml(sites[-1:]) + "`."
+    yield "split", {"test": (test, reason)}
+    about = columns_about_patients(table)
+    further = ", ".join(further_columns(table)) or "none"
+    columns = f"Age and sex, if there are such columns that do not identify patients. Further columns: {further}."
+    yield (
+        "calibrate",
+        {
+            "subgroups": (about, columns),
+            "baseline": (about, "The images must predict the label better than these columns alone."),
+        },
+    )
+    released = re.sub(r"[^a-z0-9_]+", "_", name.lower()).strip("_") or "classifier"
+    yield "release", {"name": (released, "Folder of the released model, below data/released.")}
+    yield "report", {"title": (name, "Title of the report.")}
+
+
+def as_yaml(value: Any) -> str:
+    """Write a value on one line, with quotes where YAML needs them.
+
+    >>> as_yaml(["0", "no", "ill"])
+    "['0', 'no', ill]"
+    """
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def write_proposal(table: pd.DataFrame, folder: Path) -> None:
+    """Write the proposed settings beside the table."""
+    (folder / COHORT_FILE).write_text(proposed_settings(table, folder.resolve().name))
