@@ -77,7 +77,7 @@ VERDICTS = METRICS / "verdicts.csv"
 EXPLAINED = DATA / "explained"
 MISTAKES = EXPLAINED / "mistakes.csv"
 
-FOREIGN = DATA / "foreign"  # the user's: scans that the model must not answer
+OUT_OF_DISTRIBUTION = DATA / "out_of_distribution"  # the user's own scans that the model should not answer
 RELEASED = DATA / "released"
 SCRATCH = DATA / "scratch"
 ACTIVATIONS = SCRATCH / "activations"

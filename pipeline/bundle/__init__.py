@@ -1,4 +1,4 @@
-"""Released bundles: write, open, verify and run them.
+"""Write, open, verify and run released bundles.
 
 The names below are public: bundles carry them in `_target_`, and notebooks import them. They stay as they are from
 release 0.1.0 on, wherever the code behind them moves. Each is imported when it is first used, so that opening a
@@ -11,6 +11,8 @@ from typing import Any
 PUBLIC = {
     "Classifier": "pipeline.learning.models.classifier",
     "Ensemble": "pipeline.learning.models.ensemble",
+    "Prediction": "pipeline.bundle.predictor",
+    "Predictor": "pipeline.bundle.predictor",
     "PrepareScand": "pipeline.bundle.transforms",
     "scans_in": "pipeline.bundle.transforms",
     "calibrator_from": "pipeline.metrics.calibrators.calibrator",

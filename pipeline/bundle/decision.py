@@ -1,7 +1,8 @@
-"""What a released model answers beside its probabilities: a set of classes, and whether it would rather not say."""
+"""Turn probabilities into conformal prediction sets, and find those whose confidence is too low for an answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,93 +27,106 @@ Names = NDArray[np.str_]
 
 @dataclass(frozen=True)
 class Rule:
-    """How one question is answered.
+    """Thresholds of one question: which class, or whether one label is present.
 
     Attributes
     ----------
     label : str
-        Which label is asked for; empty where the classes exclude each other.
+        The label of a multilabel task; empty where the classes exclude each other.
     answers : tuple of str
         The classes, or "absent" and "present".
     sets : Thresholds
-        Which of them stay in the set.
-    sure : float
-        The lowest probability of an answer that is given.
+        Conformal thresholds of the answers.
+    min_confidence : float
+        The model abstains if the largest probability is below this one.
     """
 
     label: str
     answers: tuple[str, ...]
     sets: Thresholds
-    sure: float
+    min_confidence: float
 
     def members(self, prediction: Floats) -> list[str]:
-        """Name the answers (m) that the set of one case holds; a promise needs a threshold, without one all stay."""
+        """Name the answers in the prediction set of one case (m,); an answer without a threshold is always in it."""
         [marks] = sets_of(prediction[None], self.sets)
         return [name for name, mark in zip(self.answers, marks, strict=True) if mark]
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain values."""
-        return {"label": self.label, "answers": list(self.answers), "sets": self.sets.as_json(), "sure": self.sure}
+        """Convert to plain values."""
+        return {
+            "label": self.label,
+            "answers": list(self.answers),
+            "sets": self.sets.as_json(),
+            "min_confidence": self.min_confidence,
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Rule":
-        """Read what `as_json` gave."""
-        return cls(values["label"], tuple(values["answers"]), Thresholds.from_json(values["sets"]), values["sure"])
+        """Read the values that `as_json` wrote."""
+        sets, answers = Thresholds.from_json(values["sets"]), tuple(values["answers"])
+        return cls(values["label"], answers, sets, values["min_confidence"])
 
 
 def fit_rules(
-    probabilities: Floats, labels: Labels, patients: Names, classes: Sequence[str], coverage: float, answered: float
+    probabilities: Floats,
+    labels: Labels,
+    patients: Names,
+    classes: Sequence[str],
+    *,
+    coverage: float,
+    answered: float,
 ) -> list[Rule]:
     """Set the thresholds on cases that the model was not trained on.
 
     Parameters
     ----------
     probabilities : (n, K)
-        By the map that is released.
+        By the calibrator that is released.
     labels : (n,) int or (n, K) float
-        Numbers of classes; or, of labels that stand each by itself, 1, 0 and NaN for not known.
+        Numbers of classes; for a multilabel task 1, 0, and NaN for not known.
     patients : (n,)
     classes : sequence of str
     coverage : float
-        Share of patients whose set holds the true class: of each class by itself where each has patients enough.
+        Share of patients whose set holds the true class; of the patients of each class, if each class has enough.
     answered : float
-        Share of answers that are given.
+        Share of cases that are answered.
 
     Returns
     -------
     list of Rule
-        One; of labels that stand each by itself one for each that is known of any case.
+        One; for a multilabel task one for each label that is known of any case.
     """
+    fit = partial(_fit_rule, coverage=coverage, answered=answered)
     if labels.ndim == 1:
-        whole = labels.astype(np.int64)
-        return [_rule("", tuple(classes), probabilities, whole, patients, coverage, answered)]
+        return [fit(probabilities, labels.astype(np.int64), patients, answers=tuple(classes))]
     rules = []
     for number, label in enumerate(classes):
         known = np.isfinite(labels[:, number])
         if known.any():
-            prediction, truth = both_ways(probabilities[known, number]), labels[known, number].astype(np.int64)
-            rules.append(_rule(label, ABSENT_OR_PRESENT, prediction, truth, patients[known], coverage, answered))
+            pairs, truth = both_ways(probabilities[known, number]), labels[known, number].astype(np.int64)
+            rules.append(fit(pairs, truth, patients[known], answers=ABSENT_OR_PRESENT, label=label))
     return rules
 
 
-def _rule(
-    label: str,
-    answers: tuple[str, ...],
-    prediction: Floats,
+def _fit_rule(
+    probabilities: Floats,
     truth: Ints,
     patients: Names,
+    *,
+    answers: tuple[str, ...],
     coverage: float,
     answered: float,
+    label: str = "",
 ) -> Rule:
     alpha = round(1 - coverage, 9)
-    each = [len(set(patients[truth == number])) for number in range(len(answers))]
-    by: By = "class" if min(each) >= fewest(alpha) else None
-    sets = conformal_thresholds(prediction, truth, patients, alpha, by)
-    return Rule(label, answers, sets, abstention_threshold(prediction.max(axis=1), answered))
+    counts = [len(set(patients[truth == number])) for number in range(len(answers))]
+    by: By = "class" if min(counts) >= fewest(alpha) else None
+    sets = conformal_thresholds(probabilities, truth, patients, alpha=alpha, by=by)
+    return Rule(label, answers, sets, abstention_threshold(probabilities.max(axis=1), answered))
 
 
-def told(rules: Sequence[Rule], probabilities: Floats, classes: Sequence[str]) -> tuple[str, list[str]]:
-    """Say the set of one case in words, and of which answers the model is not sure enough.
+def decide(rules: Sequence[Rule], probabilities: Floats, classes: Sequence[str]) -> tuple[str, list[str]]:
+    """Give the prediction set of one case in words, and every confidence that is too low.
 
     Parameters
     ----------
@@ -123,15 +137,16 @@ def told(rules: Sequence[Rule], probabilities: Floats, classes: Sequence[str]) -
     Returns
     -------
     str, list of str
-        As "control or lesion", "none", or "effusion: absent; mass: absent or present".
+        The set: "control or lesion", "none", or "effusion: absent; mass: absent or present". The low confidences:
+        "0.512 is below 0.700".
     """
     sets, unsure = [], []
     for rule in rules:
-        prediction = probabilities
+        values = probabilities
         if rule.label:
-            prediction = both_ways(probabilities[[list(classes).index(rule.label)]])[0]
+            values = both_ways(probabilities[[list(classes).index(rule.label)]])[0]
         start = f"{rule.label}: " if rule.label else ""
-        sets.append(start + (" or ".join(rule.members(prediction)) or "none"))
-        if prediction.max() < rule.sure:
-            unsure.append(f"{start}{prediction.max():.3f} is below {rule.sure:.3f}")
+        sets.append(start + (" or ".join(rule.members(values)) or "none"))
+        if values.max() < rule.min_confidence:
+            unsure.append(f"{start}{values.max():.3f} is below {rule.min_confidence:.3f}")
     return "; ".join(sets), unsure

@@ -1,7 +1,8 @@
-"""The MONAI Bundle: metadata and inference configuration as plain data, and where its files stand."""
+"""The layout of a bundle: its files, and MONAI's metadata and inference configuration as plain values."""
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -29,86 +30,108 @@ STATE_DICT = Path("models/model.pt")
 CARD = Path("docs/README.md")
 STATUS = Path("STATUS")
 EXPECTED = Path("phantoms/expected.json")
-LIMITS = Path("configs/limits_of_use.json")
+LIMITS = Path("configs/operating_limits.json")
 REFERENCE = Path("monitoring/reference.json")
 
 Config = dict[str, Any]
 Activation = Literal["softmax", "sigmoid"]
 
 
-def metadata_config(
-    name: str,
-    version: str,
-    description: str,
-    intended_use: str,
-    classes: Sequence[str],
-    channels: int,
-    image_size: int,
-    kind: str,
-    calibration: Config,
-    status: str,
-    gates: list[Config],
-    eval_metrics: Config,
-    provenance: Config,
-    released: Config,
-    exports: Config,
-    preparation_parity: Config,
-) -> Config:
-    """Write configs/metadata.json to the schema meta_schema_20240725, with calibration in a key of its own.
+@dataclass(frozen=True, kw_only=True)
+class BundleFacts:
+    """What configs/metadata.json says of a release.
 
-    `calibration` holds the map's method, activation and numbers, and its `sha256`; `released` what the object is:
-    `form` ("refit" or "ensemble"), `members`, and on what the map was fitted; `gates` what `status` follows from;
-    `exports`, by format, how equal to the network it was found to be, or why there is none; `preparation_parity`
-    how equal the bundle's preprocessing is to what the network was trained on.
+    Attributes
+    ----------
+    name, version, description, intended_use : str
+    classes : sequence of str
+    channels, image_size : int
+        Of the network's input, (channels, image_size, image_size).
+    kind : str
+        "volume" or "image".
+    calibration : dict
+        The calibrator's method, activation and numbers, and its `sha256`.
+    status : str
+        "validated" or "candidate".
+    gates : sequence of dict
+        From which `status` follows.
+    eval_metrics, provenance : dict
+    released : dict
+        `form` ("refit" or "ensemble"), `members`, and on what the calibrator was fitted (`fitted_on`).
+    exports : dict
+        By format, its largest differences from the network, or why it was not shipped.
+    preparation_parity : dict
+        Largest difference between the bundle's preprocessing and the channels that the network was trained on.
     """
-    by_itself = " there, by itself" if activation_of(calibration) == "sigmoid" else ""
+
+    name: str
+    version: str
+    description: str = ""
+    intended_use: str = ""
+    classes: Sequence[str]
+    channels: int
+    image_size: int
+    kind: str
+    calibration: Config
+    status: str
+    gates: Sequence[Config] = ()
+    eval_metrics: Config = field(default_factory=dict)
+    provenance: Config = field(default_factory=dict)
+    released: Config = field(default_factory=dict)
+    exports: Config = field(default_factory=dict)
+    preparation_parity: Config = field(default_factory=dict)
+
+
+def metadata_config(facts: BundleFacts) -> Config:
+    """Write configs/metadata.json by the schema meta_schema_20240725, with some keys of our own."""
+    by_itself = " is present" if activation_of(facts.calibration) == "sigmoid" else ""
     return {
         "schema": SCHEMA_URL,
-        "version": version,
-        "changelog": {version: "released by medadapt"},
+        "version": facts.version,
+        "changelog": {facts.version: "released by medadapt"},
         "monai_version": monai.__version__,
         "pytorch_version": torch.__version__.partition("+")[0],
         "numpy_version": numpy.__version__,
         "required_packages_version": {"medadapt": "0.1.0"},
-        "name": name,
-        "task": f"Classification of medical images: {', '.join(classes)}",
-        "description": description or "A classifier made by medadapt.",
+        "name": facts.name,
+        "task": f"Classification of medical images: {', '.join(facts.classes)}",
+        "description": facts.description or "A classifier made by medadapt.",
         "authors": "to be filled in by the people who release it",
         "copyright": "to be filled in by the people who release it",
-        "intended_use": f"{intended_use} Research use only, not a medical device.".strip(),
-        "eval_metrics": eval_metrics,
-        "status": status,
-        "gates": gates,
-        "calibration": calibration,
-        "released": released,
-        "exports": exports,
-        "preparation_parity": preparation_parity,
-        "provenance": provenance,
-        "classes": list(classes),
-        "kind": kind,
+        "intended_use": f"{facts.intended_use} Research use only, not a medical device.".strip(),
+        "eval_metrics": facts.eval_metrics,
+        "status": facts.status,
+        "gates": list(facts.gates),
+        "calibration": facts.calibration,
+        "released": facts.released,
+        "exports": facts.exports,
+        "preparation_parity": facts.preparation_parity,
+        "provenance": facts.provenance,
+        "classes": list(facts.classes),
+        "kind": facts.kind,
         "network_data_format": {
             "inputs": {
                 "image": {
                     "type": "image",
                     "format": "magnitude",
-                    "num_channels": channels,
-                    "spatial_shape": [image_size, image_size],
+                    "num_channels": facts.channels,
+                    "spatial_shape": [facts.image_size, facts.image_size],
                     "dtype": "float32",
                     "value_range": [0, 255],
                     "is_patch_data": False,
-                    "channel_def": {str(number): f"channel {number}" for number in range(channels)},
+                    "channel_def": {str(number): f"channel {number}" for number in range(facts.channels)},
                 }
             },
             "outputs": {
                 "pred": {
                     "type": "probabilities",
                     "format": "classes",
-                    "num_channels": len(classes),
+                    "num_channels": len(facts.classes),
                     "spatial_shape": [],
                     "dtype": "float32",
                     "value_range": [0, 1],
                     "is_patch_data": False,
-                    "channel_def": {str(number): f"{label}{by_itself}" for number, label in enumerate(classes)},
+                    "channel_def": {str(number): f"{label}{by_itself}" for number, label in enumerate(facts.classes)},
                 }
             },
         },
@@ -116,7 +139,7 @@ def metadata_config(
 
 
 def inference_config(preparation: Config, network: Config, calibrator: Config) -> Config:
-    """Write configs/inference.json: the evaluated preprocessing, network and calibrator in MONAI's evaluator.
+    """Write configs/inference.json: preprocessing, network and calibrator for MONAI's evaluator.
 
     Only `run` holds an expression; everything else is `_target_` and plain values.
     """
@@ -177,17 +200,22 @@ def calibration_steps(calibrator: Config) -> list[Config]:
 
 
 def target_of(network: Config) -> str:
-    """Tell which network takes these arguments."""
+    """Name the class that takes the arguments of a network."""
     return ENSEMBLE if "members" in network else CLASSIFIER
 
 
+def sites_of(network: Config) -> tuple[str, ...]:
+    """Name the sites for which a network, or a member of it, has values of its own, in the order of the members."""
+    return tuple(dict.fromkeys(site for one in network.get("members", [network]) for site in one.get("sites", [])))
+
+
 def state_of_members(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Put the state dicts of members together as that of their ensemble, `members.<k>.<name>`."""
+    """Join the state dicts of members into that of their ensemble, `members.<k>.<name>`."""
     return {f"members.{number}.{name}": value for number, one in enumerate(states) for name, value in one.items()}
 
 
 def schema_error(metadata: Config) -> str | None:
-    """Hold metadata against the schema of MONAI's bundles that comes with us; needs no network."""
+    """Validate metadata by the packaged copy of MONAI's bundle schema; return the error, if any."""
     try:
         jsonschema.validate(metadata, json.loads(SCHEMA_FILE.read_text()))
     except jsonschema.ValidationError as error:
@@ -196,6 +224,6 @@ def schema_error(metadata: Config) -> str | None:
 
 
 def activation_of(calibration: Config) -> Activation:
-    """Read how logits become probabilities."""
+    """Read the activation that turns logits into probabilities."""
     known: tuple[Activation, ...] = get_args(Activation)
     return known[known.index(calibration.get("activation", "softmax"))]

@@ -1,4 +1,4 @@
-"""The limits within which a released model answers: what goes with it, and what they say of one scan."""
+"""The operating limits of a released model: prediction sets, abstention and out-of-distribution detection."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,59 +7,82 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.bundle.decision import Rule, told
+from pipeline.bundle.decision import Rule, decide
+from pipeline.imaging.preparation.placement import Prepared
 from pipeline.metrics.ood import ClassGaussians, OODDetector, energy, scores_of, share_beyond
 
 Floats = NDArray[np.float64]
 
-UNLIKE, UNSURE = "out of distribution", "low confidence"
+OUT_OF_DISTRIBUTION, LOW_CONFIDENCE = "out of distribution", "low confidence"
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What is said of one scan beside its probabilities.
+class ScanOutput:
+    """The raw output of a network for one scan.
 
     Attributes
     ----------
-    members : str
-        The set of classes, in words.
-    abstains : tuple of str
-        Why no answer is given: `UNLIKE`, `UNSURE`, both or nothing.
-    reason : str
-        The same with its metrics.
-    score : float
-        How far the scan is from the development scans; 0 is usual, 1 is what one in twenty reaches.
-    nearest_site : str
-        The development site whose scans it is most like; empty where sites are not known.
-    site_share : float or None
-        The share of left-out development patients who lay as far from their nearest site.
+    logits : (K,)
+        Mean over members.
+    features : list of (p,)
+        Input of the head, of each member.
+    appearance : (a,)
+        See `imaging.appearance`.
+    prepared : Prepared
+        The channels that the network saw, and where they lie in the scan.
     """
 
-    members: str
-    abstains: tuple[str, ...]
-    reason: str
-    score: float
-    nearest_site: str
-    site_share: float | None
+    logits: Floats
+    features: list[Floats]
+    appearance: Floats
+    prepared: Prepared
 
 
 @dataclass(frozen=True)
-class Limits:
-    """All of it, as it goes with a model; see `decision` and `metrics.ood`.
+class Decision:
+    """What the operating limits say of one scan.
+
+    Attributes
+    ----------
+    set : str
+        The conformal prediction set in words, e.g. "control or lesion".
+    abstains : tuple of str
+        Names of the reasons for abstaining: `OUT_OF_DISTRIBUTION`, `LOW_CONFIDENCE`, both, or none.
+    reason : str
+        The reasons for abstaining with their numbers.
+    ood_score : float or None
+        Distance of the scan from the development scans: 0 is their median, and 5 % of them reach 1.
+    nearest_site : str
+        The development site whose scans are nearest; empty if sites are not known.
+    site_share : float or None
+        Share of held-out development patients at least this far from their nearest site.
+    """
+
+    set: str = ""
+    abstains: tuple[str, ...] = ()
+    reason: str = ""
+    ood_score: float | None = None
+    nearest_site: str = ""
+    site_share: float | None = None
+
+
+@dataclass(frozen=True)
+class OperatingLimits:
+    """The limits that a bundle carries; see `decision` and `metrics.ood`.
 
     Attributes
     ----------
     rules : list of Rule
     gaussians, sites : list of ClassGaussians
-        Of the classes and of the sites in each member; distances are averaged over members. None of sites where they
+        Of the classes and of the sites in each member; distances are averaged over members. `sites` is empty if they
         are not known.
     appearances : list of ClassGaussians
-        Of what the training cases of each member look like, see `imaging.appearance`.
+        Of the appearance of each member's training cases, see `imaging.appearance`.
     detector : OODDetector
     usual_site : tuple of float
-        Quantiles of the distance to the nearest site; empty where they are not known.
+        Quantiles of the distance to the nearest site; empty if sites are not known.
     several : bool
-        Whether labels stand each by itself.
+        Whether the task is multilabel.
     """
 
     rules: list[Rule]
@@ -70,37 +93,44 @@ class Limits:
     usual_site: tuple[float, ...]
     several: bool
 
-    def evaluate(
-        self,
-        logits: Floats,
-        features: Sequence[Floats],
-        appearance: Floats,
-        probabilities: Floats,
-        classes: Sequence[str],
-    ) -> Verdict:
-        """Evaluate a scan by logits (K,), features (p,) of each member, appearance (a,) and probabilities (K,)."""
-        score = self.score(logits, features, appearance)
-        members, unsure = told(self.rules, probabilities, classes)
+    def decide(self, output: ScanOutput, probabilities: Floats, classes: Sequence[str]) -> Decision:
+        """Apply the limits to a scan's output and its calibrated probabilities (K,)."""
+        score = self.score(output)
+        members, unsure = decide(self.rules, probabilities, classes)
         reasons = {}
         if self.detector.is_ood(score):
-            reasons[UNLIKE] = f"{UNLIKE}: score {score[0]:.2f} is above {self.detector.threshold:.2f}"
+            reasons[OUT_OF_DISTRIBUTION] = (
+                f"{OUT_OF_DISTRIBUTION}: score {score[0]:.2f} is above {self.detector.threshold:.2f}"
+            )
         if unsure:
-            reasons[UNSURE] = f"{UNSURE}: {', '.join(unsure)}"
-        nearest, share = "", None
-        if self.sites:
-            apart = mean_distances(self.sites, [one[None] for one in features])[0]
-            nearest = list(self.sites[0].means)[int(apart.argmin())]
-            share = share_beyond(float(apart.min()), self.usual_site) if self.usual_site else None
-        return Verdict(members, tuple(reasons), "; ".join(reasons.values()), float(score[0]), nearest, share)
+            reasons[LOW_CONFIDENCE] = f"{LOW_CONFIDENCE}: {', '.join(unsure)}"
+        nearest, share = self._nearest_site(output)
+        return Decision(
+            set=members,
+            abstains=tuple(reasons),
+            reason="; ".join(reasons.values()),
+            ood_score=float(score[0]),
+            nearest_site=nearest,
+            site_share=share,
+        )
 
-    def score(self, logits: Floats, features: Sequence[Floats], appearance: Floats) -> Floats:
-        """Score (1,) how far one scan is from the development scans, as `detector` does."""
-        apart = mean_distances(self.gaussians, [one[None] for one in features]).min(axis=1)
-        appearances = mean_distances(self.appearances, [appearance[None]] * len(self.appearances)).min(axis=1)
-        return self.detector.ood_score(scores_of(energy(logits[None], self.several), apart, appearances))
+    def score(self, output: ScanOutput) -> Floats:
+        """Compute the out-of-distribution score (1,) of a scan."""
+        features = [one[None] for one in output.features]
+        distances = mean_distances(self.gaussians, features).min(axis=1)
+        appearances = [output.appearance[None]] * len(self.appearances)
+        appearance = mean_distances(self.appearances, appearances).min(axis=1)
+        return self.detector.ood_score(scores_of(energy(output.logits[None], self.several), distances, appearance))
+
+    def _nearest_site(self, output: ScanOutput) -> tuple[str, float | None]:
+        if not self.sites:
+            return "", None
+        distances = mean_distances(self.sites, [one[None] for one in output.features])[0]
+        share = share_beyond(float(distances.min()), self.usual_site) if self.usual_site else None
+        return list(self.sites[0].means)[int(distances.argmin())], share
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain values."""
+        """Convert to plain values."""
         return {
             "rules": [rule.as_json() for rule in self.rules],
             "detector": self.detector.as_json(),
@@ -112,21 +142,26 @@ class Limits:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Limits":
-        """Read what `as_json` gave.
+    def from_json(cls, values: Mapping[str, Any]) -> "OperatingLimits":
+        """Read the values that `as_json` wrote.
 
         Raises
         ------
         KeyError, TypeError, ValueError
-            If it is something else.
+            If they are something else.
         """
-        rules = [Rule.from_json(one) for one in values["rules"]]
         gaussians, sites, appearances = (
-            [ClassGaussians.from_json(one) for one in values[what]] for what in ("gaussians", "sites", "appearances")
+            [ClassGaussians.from_json(one) for one in values[name]] for name in ("gaussians", "sites", "appearances")
         )
-        usual = tuple(values["usual_site"])
-        detector, several = OODDetector.from_json(values["detector"]), bool(values["several"])
-        return cls(rules, gaussians, sites, appearances, detector, usual, several)
+        return cls(
+            rules=[Rule.from_json(one) for one in values["rules"]],
+            gaussians=gaussians,
+            sites=sites,
+            appearances=appearances,
+            detector=OODDetector.from_json(values["detector"]),
+            usual_site=tuple(values["usual_site"]),
+            several=bool(values["several"]),
+        )
 
 
 def mean_distances(gaussians: Sequence[ClassGaussians], features: Sequence[Floats]) -> Floats:

@@ -1,11 +1,11 @@
-"""The way back from a bundle's folder to its parts, none of which is believed or executed."""
+"""Open a bundle: check its files against an allow-list and read its configuration without executing any of it."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.bundle.allowed import MOVED, PREPARATION, foreign_code, foreign_file
+from pipeline.bundle.allowed import MOVED, PREPARATION, unknown_code, unknown_file
 from pipeline.bundle.layout import (
     INFERENCE,
     METADATA,
@@ -14,6 +14,7 @@ from pipeline.bundle.layout import (
     Config,
     activation_of,
     calibration_steps,
+    sites_of,
     target_of,
 )
 from pipeline.bundle.manifest import BrokenBundle, verify_manifest
@@ -21,18 +22,17 @@ from pipeline.bundle.manifest import BrokenBundle, verify_manifest
 
 @dataclass(frozen=True)
 class Opened:
-    """A bundle whose checksums held.
+    """The parts of a bundle whose checksums and configuration were checked.
 
     Attributes
     ----------
+    folder : Path
     preparation : dict
         Arguments of `pipeline.bundle.PrepareScand`, from the file to the network's input.
     network : dict
         Arguments of `pipeline.bundle.Classifier`, or of `pipeline.bundle.Ensemble`: `members`.
-    weights : Path
-        The safetensors file.
     calibrator : dict
-        What `calibrator_from` of `pipeline.assessing` takes: the map's method, activation and numbers.
+        Arguments of `pipeline.bundle.calibrator_from`: method, activation and numbers.
     classes : list of str
     kind : str
         "volume" or "image".
@@ -40,13 +40,23 @@ class Opened:
         "validated" or "candidate".
     """
 
+    folder: Path
     preparation: Config
     network: Config
-    weights: Path
     calibrator: Config
     classes: list[str]
     kind: str
     status: str
+
+    @property
+    def weights(self) -> Path:
+        """The safetensors file."""
+        return self.folder / WEIGHTS
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites for which the network, or a member of it, has values of its own."""
+        return sites_of(self.network)
 
 
 def open_bundle(folder: Path) -> Opened:
@@ -55,12 +65,13 @@ def open_bundle(folder: Path) -> Opened:
     Raises
     ------
     BrokenBundle
-        If a file changed or is none of a bundle's, or the configuration names code that is not on the allow-list.
+        If a file changed or does not belong into a bundle, or the configuration names code that is not on the
+        allow-list.
     """
     if not folder.is_dir():
-        raise BrokenBundle(f"the bundle {folder} is not there")
-    if foreign := foreign_file(verify_manifest(folder)["files"]):
-        raise BrokenBundle(f"{folder / foreign} is none of the files of a bundle, and not allowed there")
+        raise BrokenBundle(f"there is no bundle at {folder}; check the path")
+    if unknown := unknown_file(verify_manifest(folder)["files"]):
+        raise BrokenBundle(f"{folder / unknown} is not one of the files that a bundle may hold")
     try:
         metadata, inference = (json.loads((folder / file).read_text()) for file in (METADATA, INFERENCE))
         [preparation] = inference["preprocessing"]["transforms"]
@@ -68,12 +79,19 @@ def open_bundle(folder: Path) -> Opened:
         calibrator = calibrator_in(metadata["calibration"])
         calibrated = inference["postprocessing"]["transforms"] == calibration_steps(calibrator)
         targets = (preparation.pop("_target_", None), network.pop("_target_"))
-        known = [str(metadata[key]) for key in ("kind", "status")]
-        opened = Opened(preparation, network, folder / WEIGHTS, calibrator, list(metadata["classes"]), *known)
+        opened = Opened(
+            folder=folder,
+            preparation=preparation,
+            network=network,
+            calibrator=calibrator,
+            classes=list(metadata["classes"]),
+            kind=str(metadata["kind"]),
+            status=str(metadata["status"]),
+        )
     except (OSError, ValueError, KeyError, TypeError, IndexError, ZeroDivisionError) as error:
-        raise BrokenBundle(f"{folder}: its configuration is not one of medadapt's: {error}") from error
+        raise BrokenBundle(f"{folder}: its configuration was not written by medadapt: {error}") from error
     for file, values in ((METADATA, metadata), (INFERENCE, inference)):
-        if code := foreign_code(values):
+        if code := unknown_code(values):
             if code.startswith(MOVED):
                 raise BrokenBundle(
                     f"{folder} was released by an earlier version of medadapt: its {file} names '{code}', which has "
@@ -82,40 +100,42 @@ def open_bundle(folder: Path) -> Opened:
                 )
             raise BrokenBundle(f"{folder / file} names '{code}', which is not allowed")
     if not calibrated:
-        raise BrokenBundle(f"{folder / INFERENCE} has a calibrator that is not allowed: not the one in {METADATA}")
-    refuse_code(folder, *targets, opened)
+        raise BrokenBundle(f"{folder / INFERENCE} has another calibrator than {METADATA}, which is not allowed")
+    refuse_code(opened, preparation=targets[0], network=targets[1])
     return opened
 
 
 def reference_in(folder: Path) -> Config:
-    """Read what scans in use are compared with, of a bundle whose hashes hold.
+    """Read the reference distributions of monitoring from a bundle whose hashes were checked.
 
     Raises
     ------
     BrokenBundle
-        If the bundle was released without it.
+        If the bundle was released without them.
     """
     try:
         reference: Config = json.loads((folder / REFERENCE).read_text())
     except FileNotFoundError as error:
-        raise BrokenBundle(f"{folder} has no {REFERENCE}: release it anew with this version of medadapt") from error
+        raise BrokenBundle(
+            f"{folder} has no {REFERENCE}; release the model again with this version of medadapt"
+        ) from error
     return reference
 
 
 def calibrator_in(calibration: Config) -> Config:
-    """Read the values of the map; releases before there were several activations name none, and mean softmax."""
+    """Read the arguments of the calibrator; early releases name no activation and mean softmax."""
     values = {"activation": activation_of(calibration), **calibration}
     return {name: value for name, value in values.items() if name != "sha256"}
 
 
-def refuse_code(folder: Path, preparation: Any, network: Any, opened: Opened) -> None:
-    """Make sure that a configuration names known parts only and holds no expression that MONAI would evaluate."""
+def refuse_code(opened: Opened, preparation: Any, network: Any) -> None:
+    """Refuse a configuration that names unknown code or holds an expression that MONAI would evaluate."""
     if preparation != PREPARATION:
-        raise BrokenBundle(f"{folder / INFERENCE} names the transform '{preparation}', which is not allowed")
+        raise BrokenBundle(f"{opened.folder / INFERENCE} names the transform '{preparation}', which is not allowed")
     if network != target_of(opened.network):
-        raise BrokenBundle(f"{folder / INFERENCE} names the network '{network}', which is not allowed")
+        raise BrokenBundle(f"{opened.folder / INFERENCE} names the network '{network}', which is not allowed")
     if _holds_expression([opened.preparation, opened.network, opened.calibrator]):
-        raise BrokenBundle(f"{folder / INFERENCE} holds an expression, which is not allowed")
+        raise BrokenBundle(f"{opened.folder / INFERENCE} holds an expression, which is not allowed")
 
 
 def _holds_expression(values: Any) -> bool:

@@ -1,26 +1,24 @@
-"""A released network on a file: from the scan to logits, as the stage that packs it and whoever receives it run it."""
+"""Run a released network on a scan: from the file to logits, in `release` as wherever the bundle is used."""
 
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from pipeline.bundle.limits import ScanOutput
 from pipeline.bundle.transforms import PrepareScand
-from pipeline.imaging.preparation.placement import Prepared
+from pipeline.imaging.appearance import appearance
 from pipeline.imaging.reading.scan import Unreadable
 from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.ensemble import mean_of, members_of, network_from
 
 Config = dict[str, Any]
-Logits = NDArray[np.float64]
+ScoreScan = Callable[[Path, str | None], ScanOutput]  # from a scan's file and its site
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -28,84 +26,73 @@ class BadModel(ValueError):
     """A network or weights that cannot be used; the message names the file."""
 
 
-@dataclass(frozen=True)
-class Look:
-    """What a network made of a scan.
-
-    Attributes
-    ----------
-    logits : (K,)
-    features : list of (p,)
-        What the head of each member saw.
-    prepared : Prepared
-        The channels that they saw, and where these lie in the scan.
-    """
-
-    logits: Logits
-    features: list[Logits]
-    prepared: Prepared
-
-
-def looks_by(network: Mapping[str, Any], weights: Path, preparation: Config) -> Callable[[Path, str | None], Look]:
-    """Load a network once and return the function from a scan's file, and its site, to what the network makes of it.
+class Scorer:
+    """Load a network once and run it on scans.
 
     Parameters
     ----------
     network, preparation : mapping
-        As `pipeline.bundle.layout.Opened` holds them; whatever is not checked must not come here.
+        As `pipeline.bundle.layout.Opened` holds them. They must have been checked: both are turned into code.
     weights : Path
         A safetensors file.
 
     Raises
     ------
     BadModel
-        If the weights are no safetensors, or are not those of the network.
-    Unreadable
-        From a call, if the scan is refused.
+        If the weights are no safetensors, or do not fit the network.
     """
-    try:
-        loaded = network_from(network)
-        loaded.load_state_dict(load_file(weights))
-        steps = PrepareScand(**preparation).steps
-    except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError, OSError) as error:
-        raise BadModel(f"{weights} and the network of its bundle do not go together: {error}") from error
-    inference(loaded)
+
+    def __init__(self, network: Mapping[str, Any], weights: Path, preparation: Config) -> None:
+        try:
+            self.network = network_from(network)
+            self.network.load_state_dict(load_file(weights))
+            self.steps = PrepareScand(**preparation).steps
+        except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError, OSError) as error:
+            raise BadModel(f"{weights} does not fit the network of its bundle: {error}") from error
+        inference(self.network)
 
     @torch.inference_mode()
-    def look(file: Path, site: str | None) -> Look:
-        loaded.at(site)
-        prepared = steps.prepare_file(file)
-        found = [member.look(torch.from_numpy(prepared.channels)[None]) for member in members_of(loaded)]
-        logits = mean_of([one.logits for one in found])
-        return Look(logits.double().numpy()[0], [one.features.double().numpy()[0] for one in found], prepared)
+    def __call__(self, file: Path, site: str | None = None) -> ScanOutput:
+        """Read, prepare and score a scan; a site that the network does not know is treated as a new one.
 
-    return look
+        Raises
+        ------
+        Unreadable
+            If the scan is refused.
+        """
+        self.network.at(site)
+        prepared = self.steps.prepare_file(file)
+        outputs = [member.look(torch.from_numpy(prepared.channels)[None]) for member in members_of(self.network)]
+        return ScanOutput(
+            logits=mean_of([one.logits for one in outputs]).double().numpy()[0],
+            features=[one.features.double().numpy()[0] for one in outputs],
+            appearance=appearance(prepared.channels),
+            prepared=prepared,
+        )
 
 
-def logits_by(
-    network: Mapping[str, Any], weights: Path, preparation: Config, site: str | None = None
-) -> Callable[[Path], Logits]:
-    """Return the function from a scan's file to its logits (K,); as `looks_by`, for scans of one site."""
-    look = looks_by(network, weights, preparation)
-    return lambda file: look(file, site).logits
+def outcomes(score: ScoreScan, files: Sequence[Path]) -> dict[str, Config]:
+    """Score files in one thread, so that results do not depend on the number of cores.
 
-
-def outcomes(logits: Callable[[Path], Logits], files: Sequence[Path]) -> dict[str, Config]:
-    """Score files in one thread, so that the number of cores does not show: `logits` or `refused` (why) by name."""
+    Returns
+    -------
+    dict
+        By the name of the file: `logits`, or `refused` with the name of the failed check.
+    """
     with one_thread():
-        return {file.name: _outcome(logits, file) for file in files}
+        return {file.name: _outcome(score, file) for file in files}
 
 
-def _outcome(logits: Callable[[Path], Logits], file: Path) -> Config:
+def _outcome(score: ScoreScan, file: Path) -> Config:
     try:
-        return {"logits": logits(file).tolist()}
+        return {"logits": score(file, None).logits.tolist()}
     except Unreadable as error:
         return {"refused": error.finding.check}
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute in one thread meanwhile."""
+    """Limit torch to one thread within the context."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -115,7 +102,7 @@ def one_thread() -> Iterator[None]:
 
 
 def processor() -> dict[str, str]:
-    """Name what decides the last bits of a sum: the kind of processor, what torch uses of it, and torch itself."""
+    """Name what determines the last bits of a sum: the processor, the instructions that torch uses, and torch."""
     lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {

@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.bundle.decision import Rule, fit_rules, told
-from pipeline.bundle.limits import UNLIKE, UNSURE, Limits
+from pipeline.bundle.decision import Rule, decide, fit_rules
+from pipeline.bundle.limits import LOW_CONFIDENCE, OUT_OF_DISTRIBUTION, OperatingLimits, ScanOutput
+from pipeline.imaging.preparation.placement import Prepared
 from pipeline.metrics.conformal import conformal_thresholds, sets_of
 from pipeline.metrics.ood import energy, fit_gaussians, fit_ood_detector, quantiles_of, scores_of
 
@@ -30,25 +31,27 @@ def test_a_class_of_too_few_patients_is_evaluated_with_the_others():
     probabilities, truth, patients = predictions(60)
     few = np.flatnonzero(truth == 1)[:8]
     kept = np.sort(np.append(np.flatnonzero(truth == 0), few))
-    [rule] = fit_rules(probabilities[kept], truth[kept], patients[kept], ["well", "ill"], 0.9, 0.9)
+    [rule] = fit_rules(probabilities[kept], truth[kept], patients[kept], ["well", "ill"], coverage=0.9, answered=0.9)
     assert rule.sets.by is None and rule.sets.groups["all"].n == len(kept)
 
 
 def test_as_many_answers_are_given_as_was_asked_for():
     probabilities, truth, patients = predictions()
-    [rule] = fit_rules(probabilities, truth, patients, ["well", "ill"], 0.9, answered=0.8)
-    unsure = [bool(told([rule], one, ["well", "ill"])[1]) for one in probabilities]
+    [rule] = fit_rules(probabilities, truth, patients, ["well", "ill"], coverage=0.9, answered=0.8)
+    unsure = [bool(decide([rule], one, ["well", "ill"])[1]) for one in probabilities]
     assert np.mean(unsure) == pytest.approx(0.2, abs=0.005)
-    assert all(one.max() < rule.sure for one, low in zip(probabilities, unsure, strict=True) if low)
+    assert all(one.max() < rule.min_confidence for one, low in zip(probabilities, unsure, strict=True) if low)
 
 
 def test_labels_that_stand_by_themselves_have_a_set_and_a_limit_each():
     (first, one, patients), (second, two, _) = predictions(), predictions(seed=2)
     labels = np.stack([one, two], axis=1).astype(float)
     labels[:10, 1] = np.nan
-    rules = fit_rules(np.stack([first[:, 1], second[:, 1]], axis=1), labels, patients, ["a", "b"], 0.9, 0.9)
+    rules = fit_rules(
+        np.stack([first[:, 1], second[:, 1]], axis=1), labels, patients, ["a", "b"], coverage=0.9, answered=0.9
+    )
     assert [rule.label for rule in rules] == ["a", "b"]
-    said, unsure = told(rules, np.array([0.999, 0.5]), ["a", "b"])
+    said, unsure = decide(rules, np.array([0.999, 0.5]), ["a", "b"])
     assert said == "a: present; b: absent or present" and len(unsure) == 1 and unsure[0].startswith("b: 0.500 is below")
     assert [Rule.from_json(json.loads(json.dumps(rule.as_json()))) for rule in rules] == rules
 
@@ -68,35 +71,40 @@ def limits():
     )
     detector = fit_ood_detector(scores_of(energy(logits), apart, odd), np.arange(80).astype(str), 0.05)
     usual = quantiles_of(of_sites.distances(features).min(axis=1))
-    rules = fit_rules(*predictions(), ["well", "ill"], 0.9, 0.9)
-    return Limits(
+    rules = fit_rules(*predictions(), ["well", "ill"], coverage=0.9, answered=0.9)
+    return OperatingLimits(
         rules, [gaussian, gaussian], [of_sites, of_sites], [of_appearances, of_appearances], detector, usual, False
     )
 
 
 def evaluated(limits, features, probability, logits=(3.0, -3.0), appearances=(0.5, 0.5, 0.5, 0.5)):
     one, prediction = np.asarray(features, dtype=float), np.array([1 - probability, probability])
-    return limits.evaluate(np.array(logits), [one, one], np.array(appearances), prediction, ["well", "ill"])
+    output = ScanOutput(
+        np.array(logits), [one, one], np.array(appearances), Prepared(np.zeros((1, 8, 8), np.uint8), None)
+    )
+    return limits.decide(output, prediction, ["well", "ill"])
 
 
 def test_a_scan_like_the_others_with_a_sure_answer_is_answered(limits):
-    verdict = evaluated(limits, [0, 0, 0, 8, 0, 0], 0.99)
-    assert (verdict.members, verdict.abstains, verdict.reason, verdict.nearest_site) == ("ill", (), "", "south")
+    decision = evaluated(limits, [0, 0, 0, 8, 0, 0], 0.99)
+    assert (decision.set, decision.abstains, decision.reason, decision.nearest_site) == ("ill", (), "", "south")
     assert evaluated(limits, [0, 0, 0, 0, 0, 0], 0.01).nearest_site == "north"
 
 
 def test_every_reason_to_abstain_is_named_with_its_metrics(limits):
-    assert evaluated(limits, [0] * 6, 0.5).abstains == (UNSURE,)
-    assert evaluated(limits, [0, 90, 0, 0, 0, 0], 0.99).abstains == (UNLIKE,)
-    assert evaluated(limits, [0, 0, 0, 8, 0, 0], 0.99, appearances=(0, 90, 0, 0)).abstains == (UNLIKE,)
-    verdict = evaluated(limits, [0, 90, 0, 0, 0, 0], 0.5)
-    assert verdict.abstains == (UNLIKE, UNSURE) and verdict.site_share == 0
-    reason = f"score {verdict.score:.2f} is above {limits.detector.threshold:.2f}; low confidence: 0.500"
-    assert reason in verdict.reason
+    assert evaluated(limits, [0] * 6, 0.5).abstains == (LOW_CONFIDENCE,)
+    assert evaluated(limits, [0, 90, 0, 0, 0, 0], 0.99).abstains == (OUT_OF_DISTRIBUTION,)
+    assert evaluated(limits, [0, 0, 0, 8, 0, 0], 0.99, appearances=(0, 90, 0, 0)).abstains == (OUT_OF_DISTRIBUTION,)
+    decision = evaluated(limits, [0, 90, 0, 0, 0, 0], 0.5)
+    assert decision.abstains == (OUT_OF_DISTRIBUTION, LOW_CONFIDENCE) and decision.site_share == 0
+    assert (
+        f"score {decision.ood_score:.2f} is above {limits.detector.threshold:.2f}; low confidence: 0.500"
+        in decision.reason
+    )
 
 
 def test_limits_survive_json_and_without_sites_none_is_nearest(limits):
-    again = Limits.from_json(json.loads(json.dumps(limits.as_json())))
+    again = OperatingLimits.from_json(json.loads(json.dumps(limits.as_json())))
     assert evaluated(again, [1, 2, 3, 4, 5, 6], 0.7) == evaluated(limits, [1, 2, 3, 4, 5, 6], 0.7)
-    without = Limits(limits.rules, limits.gaussians, [], limits.appearances, limits.detector, (), False)
+    without = OperatingLimits(limits.rules, limits.gaussians, [], limits.appearances, limits.detector, (), False)
     assert evaluated(without, [0] * 6, 0.9).nearest_site == "" and evaluated(without, [0] * 6, 0.9).site_share is None

@@ -19,6 +19,7 @@ from pipeline.bundle.layout import (
     SCHEMA_FILE,
     STATE_DICT,
     WEIGHTS,
+    BundleFacts,
     calibration_steps,
     inference_config,
     metadata_config,
@@ -63,8 +64,17 @@ def written(folder, calibrator=CALIBRATOR, members=0):
     save_file(state, folder / WEIGHTS)
     torch.save(state, folder / STATE_DICT)
     calibration = calibrator | {"sha256": digest_of(calibrator_from(calibrator))}
-    facts = (CLASSES, GEOMETRY.stored_channels, 32, "volume", calibration, "candidate", [], {}, {}, {}, {}, {})
-    metadata = metadata_config("model", "1.0.0", "d", "u", *facts)
+    facts = BundleFacts(
+        name="model",
+        version="1.0.0",
+        classes=CLASSES,
+        channels=GEOMETRY.stored_channels,
+        image_size=32,
+        kind="volume",
+        calibration=calibration,
+        status="candidate",
+    )
+    metadata = metadata_config(facts)
     inference_settings = inference_config(preparation_config(Preprocessor(GEOMETRY)), arguments, calibrator)
     (folder / METADATA).write_text(json.dumps(metadata))
     (folder / INFERENCE).write_text(json.dumps(inference_settings))
@@ -189,7 +199,7 @@ def test_an_opened_ensemble_has_its_members_and_the_map_of_their_mean(tmp_path):
 def test_each_channel_of_labels_that_stand_by_themselves_is_defined_as_such(tmp_path, monkeypatch):
     folder = written(tmp_path / "model", CALIBRATOR | {"activation": "sigmoid"})
     [pred] = json.loads((folder / METADATA).read_text())["network_data_format"]["outputs"].values()
-    assert pred["channel_def"] == {"0": "a there, by itself", "1": "b there, by itself", "2": "c there, by itself"}
+    assert pred["channel_def"] == {"0": "a is present", "1": "b is present", "2": "c is present"}
     assert open_bundle(folder).classes == CLASSES
     monkeypatch.chdir(folder)
     verify_metadata(**METADATA_AND_SCHEMA)
@@ -200,7 +210,7 @@ def test_an_activation_that_is_not_named_is_softmax_and_an_unknown_one_is_refuse
     rewrite(bundle, METADATA, lambda values: values.update(calibration=old))
     assert open_bundle(bundle).calibrator == CALIBRATOR
     rewrite(bundle, METADATA, lambda values: values["calibration"].update(activation="relu"))
-    with pytest.raises(BrokenBundle, match="not one of medadapt's"):
+    with pytest.raises(BrokenBundle, match="not written by medadapt"):
         open_bundle(bundle)
 
 
@@ -224,7 +234,7 @@ def test_a_missing_an_added_file_and_no_manifest_are_refused(bundle):
     (bundle / "MANIFEST.json").unlink()
     with pytest.raises(BrokenBundle, match="missing or unreadable"):
         open_bundle(bundle)
-    with pytest.raises(BrokenBundle, match="is not there"):
+    with pytest.raises(BrokenBundle, match="there is no bundle"):
         open_bundle(bundle / "nowhere")
 
 
@@ -272,7 +282,7 @@ def test_a_file_of_a_kind_that_no_bundle_holds_is_refused_though_its_hash_holds(
     (bundle / name).parent.mkdir(exist_ok=True)
     (bundle / name).write_text("[loggers]")
     write_manifest(bundle, {})
-    with pytest.raises(BrokenBundle, match=f"{name} is none of the files of a bundle"):
+    with pytest.raises(BrokenBundle, match=f"{name} is not one of the files"):
         open_bundle(bundle)
 
 
@@ -288,13 +298,13 @@ def test_a_map_that_would_run_code_is_refused_though_both_files_agree(tmp_path, 
 
 def test_a_second_transform_is_refused(bundle):
     rewrite(bundle, INFERENCE, lambda values: values["preprocessing"]["transforms"].append({"_target_": "Flipd"}))
-    with pytest.raises(BrokenBundle, match="not one of medadapt's"):
+    with pytest.raises(BrokenBundle, match="not written by medadapt"):
         open_bundle(bundle)
 
 
 def test_another_projects_bundle_is_refused_with_the_reason(bundle):
     rewrite(bundle, METADATA, lambda values: values.pop("calibration"))
-    with pytest.raises(BrokenBundle, match="not one of medadapt's"):
+    with pytest.raises(BrokenBundle, match="not written by medadapt"):
         open_bundle(bundle)
 
 

@@ -1,33 +1,25 @@
 """Predict scans with a released bundle: calibrated probabilities, prediction sets and reasons for abstaining."""
 
 import argparse
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from pipeline import runtime
-from pipeline.bundle.layout import LIMITS, METADATA
-from pipeline.bundle.limits import Limits
 from pipeline.bundle.manifest import BrokenBundle
 from pipeline.bundle.opening import Opened, open_bundle
-from pipeline.bundle.scoring import BadModel, Look, looks_by
+from pipeline.bundle.predictor import BAD_IMAGE, Predictor
+from pipeline.bundle.scoring import BadModel
 from pipeline.bundle.zipped import unpacked
-from pipeline.commands.predict.saliency_files import overlays_by
-from pipeline.commands.predict.site_calibration import Change, recalibrate, recalibration_in
+from pipeline.commands.predict.saliency_files import Overlays
+from pipeline.commands.predict.site_calibration import recalibrate, recalibration_in
 from pipeline.errors import UserError
-from pipeline.imaging.appearance import appearance
-from pipeline.imaging.reading.scan import Unreadable
 from pipeline.imaging.tables.cohort_table import BadTable
 from pipeline.imaging.tables.scan_list import Listed, list_scans
-from pipeline.metrics.calibrators.calibrator import Calibrator, calibrator_from
 
-BAD_IMAGE = "bad image"
 Row = dict[str, Any]
-Probabilities = NDArray[np.float64]
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -40,30 +32,22 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def predict(folder: Path, arguments: argparse.Namespace) -> None:
-    """Run the command on the bundle in a folder."""
+    """Predict the scans with the bundle in a folder, or recalibrate it for a site."""
     bundle = open_bundle(folder)
-    check_site(arguments.site, sites_of(bundle))
-    look, calibrator = looks_by(bundle.network, bundle.weights, bundle.preparation), calibrator_of(bundle)
+    check_site(arguments.site, bundle.sites)
+    named = [arguments.site_recalibrate] if arguments.site_recalibrate else arguments.scans
+    scans, predictor = listed(named, bundle, arguments.site), Predictor.from_opened(bundle)
     if arguments.site_recalibrate:
-        scans = listed([arguments.site_recalibrate], bundle, arguments.site)
-        recalibrate(folder, bundle.classes, scans, calibrator=calibrator, look=look, out=arguments.out)
+        recalibrate(folder, predictor, scans, arguments.out)
         return
-    several = calibrator.activation == "sigmoid"
-    asked = arguments.calibration
-    update = recalibration_in(Path(asked), folder, bundle.classes, several) if asked else None
-    scans, limits = listed(arguments.scans, bundle, arguments.site), limits_in(folder)
-    overlay = overlays_by(bundle, Path(arguments.saliency), scans) if arguments.saliency else None
-
-    def row(scan: Listed) -> Row:
-        try:
-            seen = look(scan.file, scan.known.get("site"))
-        except Unreadable as error:
-            return refused(scan, bundle, error)
-        found = scored(seen, bundle.classes, calibrator=calibrator, update=update, limits=limits)
-        drawn = {"saliency": overlay(scan, seen)} if overlay else {}
-        return named(scan) | found | drawn | {"model_status": bundle.status}
-
-    table = in_order([row(scan) for scan in runtime.progress(scans, "predict")], bundle.classes)
+    if arguments.calibration:
+        change = recalibration_in(Path(arguments.calibration), folder, bundle.classes, predictor.multilabel)
+        predictor = predictor.recalibrated(change)
+    if predictor.limits is None:
+        print(f"{folder} has no operating limits: no prediction sets, and the model never abstains")
+    overlays = Overlays(bundle, Path(arguments.saliency), scans) if arguments.saliency else None
+    rows = [row_of(scan, predictor, overlays) for scan in runtime.progress(scans, "predict")]
+    table = in_order(rows, bundle.classes)
     print_predictions(table, bundle)
     if arguments.out:
         table.to_csv(arguments.out, index=False)
@@ -71,7 +55,7 @@ def predict(folder: Path, arguments: argparse.Namespace) -> None:
         raise UserError("no scan could be read; see the reasons above")
 
 
-def check_site(site: str | None, known: list[str]) -> None:
+def check_site(site: str | None, known: Sequence[str]) -> None:
     """Reject a site that the model does not know; if it needs a site and none is given, say what follows."""
     if site and known and site not in known:
         raise UserError(f"--site: the model does not know '{site}'; choose one of {', '.join(known)}")
@@ -94,70 +78,20 @@ def listed(paths: list[str], bundle: Opened, site: str | None) -> list[Listed]:
     return [Listed(scan.name, scan.file, {**default, **scan.known}) for scan in scans]
 
 
-def sites_of(bundle: Opened) -> list[str]:
-    """List the sites that have separate parameters in the network or in a member of the ensemble."""
-    members = bundle.network.get("members", [bundle.network])
-    return list(dict.fromkeys(site for one in members for site in one.get("sites", [])))
+def row_of(scan: Listed, predictor: Predictor, overlays: Overlays | None) -> Row:
+    """Predict a scan and write its row of the table."""
+    found = predictor(scan.file, scan.known.get("site"))
+    row: Row = names_of(scan) | dict(found.probabilities or dict.fromkeys(predictor.classes))
+    row |= {"abstains": "; ".join(found.abstains), "reason": found.reason, "model_status": predictor.status}
+    if found.output is None:
+        return row
+    if predictor.limits is not None:
+        row |= {name: getattr(found, name) for name in ("set", "ood_score", "nearest_site", "site_share")}
+    return row | ({"saliency": overlays.write(scan, found.output)} if overlays else {})
 
 
-def calibrator_of(bundle: Opened) -> Calibrator:
-    """Build the calibrator of the bundle."""
-    try:
-        return calibrator_from(bundle.calibrator)
-    except ValueError as error:
-        raise UserError(
-            f"{METADATA} of the bundle: {error}; update medadapt, or get the bundle from its source again"
-        ) from error
-
-
-def limits_in(folder: Path) -> Limits | None:
-    """Read the operating limits; None for an early release, which has none."""
-    file = folder / LIMITS
-    if not file.exists():
-        print(f"{folder} has no operating limits: no prediction sets, and the model never abstains")
-        return None
-    try:
-        return Limits.from_json(json.loads(file.read_text())["limits"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{file} has another format than this version of medadapt writes ({error}); use that in MANIFEST.json, "
-            "release the model again, or get the bundle from its source again"
-        ) from error
-
-
-def scored(
-    seen: Look, classes: list[str], *, calibrator: Calibrator, update: Change | None, limits: Limits | None
-) -> Row:
-    """Compute the probabilities of a scan, its prediction set and whether the model abstains.
-
-    The operating limits were set on the released probabilities. A recalibration for a site therefore changes neither
-    the set nor the confidence.
-    """
-    released = calibrator.apply(seen.logits[None])
-    shown = update.apply(released)[0] if update else released[0]
-    row: Row = dict(zip(classes, shown, strict=True))
-    if limits is None:
-        return row | {"abstains": "", "reason": ""}
-    verdict = limits.evaluate(seen.logits, seen.features, appearance(seen.prepared.channels), released[0], classes)
-    return row | {
-        "set": verdict.members,
-        "abstains": "; ".join(verdict.abstains),
-        "reason": verdict.reason,
-        "ood_score": verdict.score,
-        "nearest_site": verdict.nearest_site,
-        "site_share": verdict.site_share,
-    }
-
-
-def refused(scan: Listed, bundle: Opened, error: Unreadable) -> Row:
-    """Give the row of a scan that cannot be read."""
-    why = f"{error.finding.check}: {error.finding.detail}"
-    nothing = dict.fromkeys(bundle.classes)
-    return named(scan) | nothing | {"abstains": BAD_IMAGE, "reason": why, "model_status": bundle.status}
-
-
-def named(scan: Listed) -> Row:
-    """Identify a scan by its name and by what a table says of it."""
+def names_of(scan: Listed) -> Row:
+    """Name a scan as the user does."""
     return {"scan": scan.name, **{name: scan.known[name] for name in ("case", "patient", "site") if name in scan.known}}
 
 

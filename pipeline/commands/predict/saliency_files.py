@@ -1,7 +1,7 @@
 """Write saliency maps of the most probable class, on the grid of each scan."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from pipeline.bundle.limits import ScanOutput
 from pipeline.bundle.opening import Opened
-from pipeline.bundle.scoring import Look
 from pipeline.errors import UserError
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.overlays import write_overlay
@@ -20,34 +20,44 @@ from pipeline.learning.models.ensemble import members_of, network_from
 from pipeline.learning.models.saliency import NO_MAP, saliency
 
 
-def overlays_by(bundle: Opened, folder: Path, scans: Sequence[Listed]) -> Callable[[Listed, Look], str]:
-    """Load the network with gradients and return the function that writes the saliency map of a scan to a folder.
+class Overlays:
+    """Write saliency maps of scans into a folder.
 
-    The function returns the name of the file, or "" if no location supports the class. File names are unique.
+    Parameters
+    ----------
+    bundle : Opened
+        Its network is loaded again, because saliency needs gradients.
+    folder : Path
+    scans : sequence of Listed
+        Each of them gets a file name of its own.
 
     Raises
     ------
     UserError
         If the folder cannot be created.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--saliency: {folder} cannot be created ({error.strerror}); name another folder") from error
-    network = network_from(bundle.network)
-    network.load_state_dict(load_file(bundle.weights))
-    network.eval()
-    geometry = Geometry.from_json(bundle.preparation["geometry"])
-    stems = stems_of(scans)
 
-    def overlay(scan: Listed, seen: Look) -> str:
-        network.at(scan.known.get("site"))
-        maps = maps_of(members_of(network), seen.prepared.channels, int(seen.logits.argmax()))
+    def __init__(self, bundle: Opened, folder: Path, scans: Sequence[Listed]) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"--saliency: {folder} cannot be created ({error.strerror}); name another folder"
+            ) from error
+        self.network = network_from(bundle.network)
+        self.network.load_state_dict(load_file(bundle.weights))
+        self.network.eval()
+        self.geometry = Geometry.from_json(bundle.preparation["geometry"])
+        self.folder, self.stems = folder, stems_of(scans)
+
+    def write(self, scan: Listed, output: ScanOutput) -> str:
+        """Write the map of the most probable class; return the file's name, or "" if no location supports the class."""
+        self.network.at(scan.known.get("site"))
+        maps = maps_of(members_of(self.network), output.prepared.channels, int(output.logits.argmax()))
         if maps is None:
             return ""
-        return write_overlay(maps, seen.prepared.placement, geometry, folder / stems[id(scan)]).name
-
-    return overlay
+        file = self.folder / self.stems[id(scan)]
+        return write_overlay(maps, output.prepared.placement, self.geometry, file).name
 
 
 def maps_of(members: Sequence[Classifier], channels: NDArray[np.uint8], asked: int) -> NDArray[np.float32] | None:

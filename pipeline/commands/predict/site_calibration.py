@@ -1,7 +1,7 @@
 """Fit and apply the recalibration of a site (`predict --site-recalibrate`, `--calibration`)."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,42 +11,31 @@ from numpy.typing import NDArray
 from pipeline import runtime
 from pipeline.bundle.layout import METADATA
 from pipeline.bundle.manifest import MANIFEST, sha256_of
-from pipeline.bundle.scoring import Look
+from pipeline.bundle.predictor import Predictor
 from pipeline.commands.labels import flaw_in, numbers_of, written_as
 from pipeline.commands.predict.label_updates import LabelChanges, changes_from, update_labels
 from pipeline.commands.predict.site_update import SiteUpdate, change_from, update_site
 from pipeline.errors import UserError
-from pipeline.imaging.reading.scan import Unreadable
 from pipeline.imaging.tables.scan_list import Listed
-from pipeline.metrics.calibrators.calibrator import Calibrator
 from pipeline.metrics.calibrators.updating import Recalibration
 
-LooksAt = Callable[[Path, str | None], Look]
 Change = Recalibration | LabelChanges
 Found = SiteUpdate | dict[str, SiteUpdate | None]
 Floats = NDArray[np.float64]
 
 
-def recalibrate(
-    bundle: Path,
-    classes: Sequence[str],
-    scans: Sequence[Listed],
-    *,
-    calibrator: Calibrator,
-    look: LooksAt,
-    out: str | None,
-) -> None:
+def recalibrate(bundle: Path, predictor: Predictor, scans: Sequence[Listed], out: str | None) -> None:
     """Fit a recalibration to labelled scans, print metrics before and after, and write it to `out`."""
-    several = calibrator.activation == "sigmoid"
+    classes, several = predictor.classes, predictor.multilabel
     if not out:
         raise UserError("--site-recalibrate needs --out, e.g. --out our_hospital.json")
     check_labels(scans, classes, several)
-    logits, kept = scored(look, scans)
+    logits, kept = scored(predictor, scans)
     labels = numbers_of([scan.known["label"] for scan in kept], classes, several)
     patients = np.array([scan.known.get("patient") or scan.name for scan in kept])
     fit = update_labels if several else update_site
     try:
-        found = fit(calibrator.apply(logits), labels, patients, classes)
+        found = fit(predictor.calibrator.apply(logits), labels, patients, classes)
     except ValueError as error:
         raise UserError(f"--site-recalibrate: {error}") from error
     unit = "patients" if "patient" in kept[0].known else "scans, each counted as one patient"
@@ -56,15 +45,16 @@ def recalibrate(
     print(f"written to {out}; use it with --calibration {out}. The bundle is unchanged.")
 
 
-def scored(look: LooksAt, scans: Sequence[Listed]) -> tuple[Floats, list[Listed]]:
+def scored(predictor: Predictor, scans: Sequence[Listed]) -> tuple[Floats, list[Listed]]:
     """Compute the logits (n, K) of the n scans that can be read; print why the others cannot."""
     logits, kept = [], []
     for scan in runtime.progress(scans, "score"):
-        try:
-            logits.append(look(scan.file, scan.known.get("site")).logits)
-            kept.append(scan)
-        except Unreadable as error:
-            print(f"left out: {scan.name}: {error.finding.check}: {error.finding.detail}")
+        found = predictor(scan.file, scan.known.get("site"))
+        if found.output is None:
+            print(f"left out: {scan.name}: {found.reason}")
+            continue
+        logits.append(found.output.logits)
+        kept.append(scan)
     if not kept:
         raise UserError("no scan could be read; see the reasons above")
     return np.array(logits), kept

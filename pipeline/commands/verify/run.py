@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.bundle.layout import CARD, EXPECTED, METADATA, STATUS, schema_error
 from pipeline.bundle.manifest import MANIFEST, SEAL, SIGNATURE, BrokenBundle, verify_manifest
 from pipeline.bundle.opening import open_bundle
-from pipeline.bundle.scoring import logits_by, outcomes, processor
+from pipeline.bundle.scoring import Scorer, outcomes, processor
 from pipeline.bundle.signature import signer_of
 from pipeline.bundle.zipped import unpacked
 from pipeline.errors import CheckFailed
@@ -109,8 +109,8 @@ def card(folder: Path) -> str:
 def replay(folder: Path) -> str:
     """Predict the phantoms again: same bits on the same kind of processor, else within the stated tolerance."""
     bundle, expected = open_bundle(folder), read(folder / EXPECTED)
-    logits = logits_by(bundle.network, bundle.weights, bundle.preparation)
-    found = outcomes(logits, [(folder / EXPECTED).with_name(name) for name in expected["scans"]])
+    score = Scorer(bundle.network, bundle.weights, bundle.preparation)
+    found = outcomes(score, [(folder / EXPECTED).with_name(name) for name in expected["scans"]])
     same = processor() == expected["computed_on"]
     allowed = 0.0 if same else float(expected["tolerance"])
     apart = max(map(distance, expected["scans"].values(), found.values()))

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from pipeline import paths, runtime
 from pipeline.imaging.geometry import Geometry
@@ -16,6 +15,7 @@ from pipeline.metrics.evaluation import ENSEMBLE, TaskSpec
 from pipeline.schema import Params
 from pipeline.stages.calibrate.predictions import labels_of
 from pipeline.stages.explain.mistakes import confident_mistakes
+from pipeline.stages.explain.models import trained
 from pipeline.stages.explain.thumbnails import evenly, frames, overlaid, thumbnail
 
 SCOPES = ("internal", "external", "test")  # of images; patients are not shown
@@ -55,13 +55,6 @@ def mistakes(labelling: TaskSpec, most: int) -> pd.DataFrame:
         asked = [labelling.classes[number] for number in found["asked"]]
         tables.append(found.join(who[["case", "site"]]).assign(model=model, scope=scope, spoke_for=asked))
     return pd.concat(tables, ignore_index=True)
-
-
-def trained(fold: str) -> Classifier:
-    """Rebuild the network that a fold trained."""
-    network = Classifier(**paths.read_json(paths.network(fold)))
-    network.load_state_dict(load_file(paths.model(fold)))
-    return network.eval()
 
 
 def images(network: Classifier, case: dict[str, Any], geometry: Geometry, params: Params) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A released network in the formats of other programs: written, held against the network on every case, or left out."""
+"""Export a released network to the formats of other programs, and compare each export with it on every case."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +17,16 @@ from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.ensemble import network_from
 from pipeline.metrics.calibrators.calibrator import Calibrator, calibrator_from
 from pipeline.paths import Role
-from pipeline.stages.release.exports import ALLOWED, BATCHES, FILES, WRITERS, Evaluate, Outcome, largest_differences
+from pipeline.stages.release.exports import (
+    ALLOWED,
+    BATCHES,
+    FILES,
+    WRITERS,
+    Evaluate,
+    Exportable,
+    Outcome,
+    largest_differences,
+)
 from pipeline.stages.release.portable import NotPortable, portable
 
 Config = dict[str, Any]
@@ -26,37 +35,37 @@ log = logging.getLogger(__name__)
 
 
 def development_cases(members: Sequence[str]) -> list[str]:
-    """Name the cases that the members of a release were trained, stopped or evaluated on, fold by fold."""
+    """Name the cases on which the members of a release were trained, stopped or evaluated."""
     tables = [paths.read_table(paths.split(name)) for name in members]
     return sorted({case for table in tables for case in table.loc[table["role"].isin(DEVELOPMENT), "case"]})
 
 
 def channels_of(cases: Iterable[str]) -> Iterator[Tensor]:
-    """Read cases as the network takes them, (P, H, W) float32."""
+    """Read the channels of cases, (P, H, W) float32."""
     for case in cases:
         yield torch.from_numpy(np.load(paths.prepared_case(case))).float()
 
 
 def export(
-    kinds: Sequence[str], network: Config, weights: Path, calibrator: Config, facts: Config, cases: Sequence[str]
+    kinds: Sequence[str], *, network: Config, weights: Path, calibrator: Config, facts: Config, cases: Sequence[str]
 ) -> dict[str, Config]:
-    """Write a network beside its weights in each format of `kinds`; none that does not equal it is left there.
+    """Export a network beside its weights in each format of `kinds`; remove an export that is not equal to it.
 
     Parameters
     ----------
     kinds : sequence of {"torchscript", "onnx"}
     network, weights, calibrator
-        As in `pipeline.bundle.layout.Opened`.
+        As in `pipeline.bundle.opening.Opened`.
     facts : dict
         Plain values to be written into formats that have a place for them.
     cases : sequence of str
-        On which every export must equal the network.
+        On all of which an export must be equal to the network.
 
     Returns
     -------
     dict
         By kind: its `file`, the number of `cases`, the `batches`, and the `largest_difference` of `probability` and
-        `logit` with what is `allowed`; or `not_shipped` and why.
+        `logit` with what is `allowed`; or the reason why it is `not_shipped`.
     """
     if not kinds:
         return {}
@@ -69,14 +78,15 @@ def export(
         return {kind: {"not_shipped": str(error)} for kind in kinds}
     with one_thread():
         [first] = channels_of(cases[:1])
-        evaluates = {kind: _written(kind, settled, calibrator, first[None], bundle, facts) for kind in kinds}
+        example = Exportable(settled, calibrator, first[None], facts)
+        evaluates = {kind: _written(kind, example, bundle) for kind in kinds}
         shipped = {kind: evaluate for kind, evaluate in evaluates.items() if callable(evaluate)}
         reference = evaluate_by(settled, calibrator_from(calibrator))
         channels = channels_of(runtime.progress(list(cases), "parity of exports"))
         count, worst = largest_differences(reference, shipped, channels) if shipped else (0, {})
     names = encoders_of(network)
     return {
-        kind: _told(bundle / FILES[kind], count, worst[kind])
+        kind: _parity(bundle / FILES[kind], count, worst[kind])
         if kind in worst
         else {"not_shipped": f"{evaluate}: {names}"}
         for kind, evaluate in evaluates.items()
@@ -84,7 +94,7 @@ def export(
 
 
 def evaluate_by(network: torch.nn.Module, calibrator: Calibrator) -> Evaluate:
-    """Evaluate as `predict` does: by the network itself, and by the map in numpy."""
+    """Evaluate as `predict` does: with the network itself, and the calibrator in numpy."""
 
     @torch.inference_mode()
     def evaluate(channels: Tensor) -> Outcome:
@@ -94,33 +104,28 @@ def evaluate_by(network: torch.nn.Module, calibrator: Calibrator) -> Evaluate:
     return evaluate
 
 
-def known_sites(network: Config) -> list[str]:
-    """Name the sites that have values of their own in a network or in a member of it."""
-    return sorted({site for one in network.get("members", [network]) for site in one.get("sites", [])})
-
-
 def encoders_of(network: Config) -> str:
     """Name the encoders of a network or of its members."""
     return ", ".join(sorted({str(one["encoder"]) for one in network.get("members", [network])}))
 
 
-def _written(kind: str, network: torch.nn.Module, calibrator: Config, case: Tensor, bundle: Path, facts: Config) -> Any:
-    """Write one export and give its evaluate, or a sentence that says why there is none."""
+def _written(kind: str, source: Exportable, bundle: Path) -> Any:
+    """Write one export and return the function that runs it, or a sentence that says why there is none."""
     file = bundle / FILES[kind]
     try:
-        return WRITERS[kind](network, calibrator, case, file, facts)
-    except Exception as error:  # exporters raise whatever their inside raises; a release is not lost over that
+        return WRITERS[kind](source, file)
+    except Exception as error:  # exporters raise exceptions of many kinds, and none of them should stop a release
         file.unlink(missing_ok=True)
         log.warning("%s: not written: %s", file.name, error)
-        return f"torch cannot write this network so ({type(error).__name__})"  # messages name files of this machine
+        return f"torch cannot export this network ({type(error).__name__})"  # messages name files of this machine
 
 
-def _told(file: Path, count: int, worst: NDArray[np.float64]) -> Config:
-    """Say how equal an export is; remove one that is not."""
+def _parity(file: Path, count: int, worst: NDArray[np.float64]) -> Config:
+    """Describe how close an export is to the network; remove one that is not equal."""
     found, allowed = (dict(zip(("probability", "logit"), pair.tolist(), strict=True)) for pair in (worst, ALLOWED))
     if not (worst <= ALLOWED).all():
         file.unlink()
-        told = ", ".join(f"{what} by {found[what]:.3g} (allowed is {allowed[what]:g})" for what in found)
-        return {"not_shipped": f"it differs from the network in {told}"}
+        differences = ", ".join(f"{what} by {found[what]:.3g} (allowed is {allowed[what]:g})" for what in found)
+        return {"not_shipped": f"it differs from the network in {differences}"}
     known = {"file": str(file.relative_to(file.parent.parent)), "cases": count, "batches": list(BATCHES)}
     return known | {"largest_difference": found, "allowed": allowed}

@@ -1,10 +1,11 @@
-"""The released network for programs without medadapt: TorchScript and ONNX, each held against the network itself."""
+"""Export the released network as TorchScript and ONNX, and compare each export with the network itself."""
 
 import json
 import logging
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,30 @@ Outcome = tuple[NDArray[Any], NDArray[Any]]  # probabilities and logits of a bat
 Evaluate = Callable[[Tensor], Outcome]
 
 
+@dataclass(frozen=True)
+class Exportable:
+    """What is exported.
+
+    Attributes
+    ----------
+    network : nn.Module
+        In evaluation mode, from channels to logits.
+    calibrator : mapping
+        Plain values, as `calibrator_from` takes them.
+    case : (1, P, H, W) float32 Tensor
+        An example of the input.
+    facts : dict
+        Plain values to be written into formats that have a place for them.
+    """
+
+    network: nn.Module
+    calibrator: Mapping[str, Any]
+    case: Tensor
+    facts: Config = field(default_factory=dict)
+
+
 class CaseByCase(nn.Module):
-    """What MONAI calls model.ts: logits, to which the bundle's postprocessing belongs; or `probabilities`, with it."""
+    """The model.ts of MONAI: calling it gives logits; its method `probabilities` applies the calibrator, too."""
 
     def __init__(self, network: nn.Module, calibration: nn.Module) -> None:
         super().__init__()
@@ -34,7 +57,7 @@ class CaseByCase(nn.Module):
         self.calibration = calibration
 
     def forward(self, channels: Tensor) -> Tensor:
-        """Turn channels (B, P, H, W) into logits (B, K), one case after the other, so that none sees its neighbours."""
+        """Turn channels (B, P, H, W) into logits (B, K), one case at a time, so that cases do not affect each other."""
         return torch.cat([self.network(one) for one in channels.split(1)])
 
     @torch.jit.export
@@ -44,16 +67,14 @@ class CaseByCase(nn.Module):
         return found
 
 
-def write_torchscript(
-    network: nn.Module, calibrator: Mapping[str, Any], case: Tensor, file: Path, _: Config
-) -> Evaluate:
-    """Write a network as TorchScript and open it again; arguments as for `write_onnx`."""
+def write_torchscript(source: Exportable, file: Path) -> Evaluate:
+    """Export a network as TorchScript, and return the function that runs the written file."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch calls TorchScript old; MONAI's clients still ask for it
-        flat = torch.export.export(network, (case,)).module()
-        traced = torch.jit.trace(flat, case, check_trace=False)
-        logits = network(case)
-        calibration = torch.jit.trace(CalibrationMap(calibrator), logits, check_trace=False)
+        warnings.simplefilter("ignore")  # torch deprecates TorchScript, but MONAI's clients still ask for it
+        flat = torch.export.export(source.network, (source.case,)).module()
+        traced = torch.jit.trace(flat, source.case, check_trace=False)
+        logits = source.network(source.case)
+        calibration = torch.jit.trace(CalibrationMap(source.calibrator), logits, check_trace=False)
         torch.jit.script(CaseByCase(traced, calibration)).save(str(file))
         _forget_sources_of_script(file)
         loaded: Any = torch.jit.load(file)
@@ -65,36 +86,21 @@ def write_torchscript(
     return evaluate
 
 
-def write_onnx(network: nn.Module, calibrator: Mapping[str, Any], case: Tensor, file: Path, facts: Config) -> Evaluate:
-    """Write a network with its calibrator as ONNX, for batches of any size, and open it again.
+def write_onnx(source: Exportable, file: Path) -> Evaluate:
+    """Export a network with its calibrator as ONNX for batches of any size, and return the function that runs it.
 
-    Parameters
-    ----------
-    network : nn.Module
-        In evaluation mode, from channels to logits.
-    calibrator : mapping
-        Plain values of the map.
-    case : (1, P, H, W) float32 Tensor
-        As the network takes it.
-    file : Path
-    facts : dict
-        Plain values to be written into the file, where `InferenceSession.get_modelmeta()` finds them.
-
-    Returns
-    -------
-    callable
-        The written file as onnxruntime runs it.
+    `InferenceSession.get_modelmeta()` of onnxruntime gives the facts.
     """
     import onnx
 
-    for talkative in ("onnx_ir", "onnxscript"):  # they tell of every rule that they apply
-        logging.getLogger(talkative).setLevel(logging.WARNING)
-    two, batch = torch.cat([case, case]), torch.export.Dim("batch")
+    for name in ("onnx_ir", "onnxscript"):  # they log every rewriting rule that they apply
+        logging.getLogger(name).setLevel(logging.WARNING)
+    two, batch = torch.cat([source.case, source.case]), torch.export.Dim("batch")
     names: Any = {"input_names": ["image"], "output_names": ["pred", "logits"]}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what torch does inside
-        whole = Calibrated(network, calibrator)
-        # Not strict, torch.export takes the length of a batch for a number that never changes.
+        warnings.simplefilter("ignore")  # about internals of torch
+        whole = Calibrated(source.network, source.calibrator)
+        # Without strict=True, torch.export takes the length of a batch for a constant.
         program = torch.export.export(whole, (two,), dynamic_shapes=({0: batch},), strict=True)
         exported: Any = torch.onnx.export(program, (two,), dynamo=True, verbose=False, **names)
     model = exported.model_proto
@@ -102,14 +108,14 @@ def write_onnx(network: nn.Module, calibrator: Mapping[str, Any], case: Tensor, 
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     model.metadata_props.extend(
-        onnx.StringStringEntryProto(key=key, value=json.dumps(value)) for key, value in sorted(facts.items())
+        onnx.StringStringEntryProto(key=key, value=json.dumps(value)) for key, value in sorted(source.facts.items())
     )
     onnx.save(model, file)
     return open_onnx(file)
 
 
 def open_onnx(file: Path) -> Evaluate:
-    """Open an ONNX file on the processor."""
+    """Open an ONNX file with onnxruntime on the CPU."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -122,7 +128,7 @@ def open_onnx(file: Path) -> Evaluate:
 
 
 def _forget_sources_of_script(file: Path) -> None:
-    """Leave out where on this machine each line of code stood, and the number that every writing has of its own."""
+    """Remove paths of this machine's source files, and the serial number that differs in every file."""
     notes = (".debug_pkl", ".data/serialization_id")
     with zipfile.ZipFile(file) as archive:
         kept = {name: archive.read(name) for name in archive.namelist() if not name.endswith(notes)}
@@ -132,13 +138,13 @@ def _forget_sources_of_script(file: Path) -> None:
 
 
 def _forget_sources_of_graph(model: Any) -> None:
-    """Take from every part of an ONNX model the notes of where it came from, which name files of this machine."""
+    """Remove the notes of an ONNX model about its source code, which name files of this machine."""
     graph = model.graph
     for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer, graph):
         del part.metadata_props[:]
         part.doc_string = ""
     if model.functions:
-        raise ValueError("the model has functions of its own, whose notes would stay")
+        raise ValueError("the model has functions of its own, whose notes would not be removed")
 
 
 WRITERS = {"torchscript": write_torchscript, "onnx": write_onnx}
@@ -147,14 +153,14 @@ WRITERS = {"torchscript": write_torchscript, "onnx": write_onnx}
 def largest_differences(
     network: Evaluate, exports: Mapping[str, Evaluate], cases: Iterable[Tensor]
 ) -> tuple[int, dict[str, NDArray[np.float64]]]:
-    """Hold exports against the network on every case, alone and in batches of five.
+    """Compare exports with the network on every case, alone and in batches of five.
 
     Parameters
     ----------
     network : callable
         Evaluates a batch of one.
     exports : mapping
-        Name to what evaluates a batch of any size.
+        By name, a function that evaluates a batch of any size.
     cases : iterable of (P, H, W) float32 Tensor
 
     Returns
@@ -162,7 +168,7 @@ def largest_differences(
     int
         How many cases there were.
     dict
-        By name, the largest difference of a probability and of a logit as `ALLOWED` counts it; NaN if something was
+        By name, the largest difference of a probability and of a logit in the units of `ALLOWED`; NaN if something was
         not a number.
     """
     count, worst = 0, dict.fromkeys(exports, np.zeros(2))

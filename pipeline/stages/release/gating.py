@@ -1,5 +1,6 @@
 """Whether a model may be called validated: its metrics, its stamps and what people said, held against the gates."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +9,8 @@ from safetensors import safe_open
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.schema import Release
-from pipeline.stages.release.enclosed import read_metrics
 from pipeline.stages.release.gates import Gate, Shown, check_gates
+from pipeline.stages.release.metric_tables import read_metrics
 from pipeline.stages.release.statements import FIELDS, BadStatements, read_statements
 
 Config = dict[str, Any]
@@ -18,7 +19,7 @@ BANK = "head.bank"  # of a head whose nearest neighbours vote
 
 
 @dataclass(frozen=True)
-class ModelOutput:
+class Assessment:
     """What is known of the model when it is packed: gates, those switched `off`, metrics by scope, what people said."""
 
     gates: list[Gate]
@@ -32,7 +33,7 @@ class ModelOutput:
         return "validated" if all(gate.passed for gate in self.gates) else "candidate"
 
 
-def evaluate(release: Release, members: list[str]) -> ModelOutput:
+def assess(release: Release, members: Sequence[str]) -> Assessment:
     """Hold metrics, stamps, statements and what the members hold against the gates; a failing one blocks nothing."""
     limits, stamps = release.gates, paths.read_json(paths.STAMPS)
     metrics = {scope: paths.read_json(paths.pooled_metrics(f"{scope}_calibrated")) for scope in stamps["scopes"]}
@@ -40,7 +41,7 @@ def evaluate(release: Release, members: list[str]) -> ModelOutput:
     seen = shown(metrics, stamps, statements, sum(map(neighbours_in, members)), release.include_features)
     gates = check_gates(seen, limits.model_dump())
     off = [name for name, limit in limits.model_dump().items() if limit is None]
-    return ModelOutput(gates, off, metrics, statements)
+    return Assessment(gates, off, metrics, statements)
 
 
 def statements_for(required: tuple[str, ...] | None) -> dict[str, str]:

@@ -1,18 +1,22 @@
-"""The bill of materials of what `predict` needs, as CycloneDX 1.6 JSON (ECMA-424): packages, versions, licences."""
+"""Write the bill of materials of what `predict` needs, as CycloneDX 1.6 JSON (ECMA-424).
+
+cyclonedx-python-lib takes a second to import, so that only the functions that write a bill import it.
+"""
 
 import importlib.metadata
-import re
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from email.message import Message
-from importlib.metadata import Distribution, PackageNotFoundError
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+if TYPE_CHECKING:
+    from cyclonedx.model.component import Component
 
 SBOM = Path("docs/sbom.cdx.json")
-# The names under `dependencies` of pyproject.toml; a checkout that was installed long ago may tell older ones.
+# The names under `dependencies` of pyproject.toml; the metadata of an old installation may name others.
 NEEDED = (
     *("fire", "isal", "jinja2", "joblib", "jsonschema", "monai", "nibabel", "nilearn", "numpy", "packaging", "pandas"),
     *("pillow", "psutil", "pydicom", "pylibjpeg", "pylibjpeg-openjpeg", "python-gdcm", "pytorch-ignite", "pyyaml"),
@@ -20,91 +24,70 @@ NEEDED = (
 )
 LONGEST = 100  # characters of a licence's name; some packages write the whole licence there
 
-Config = dict[str, Any]
 
+def bill_of_materials(name: str, version: str, needed: Iterable[str] = NEEDED) -> str:
+    """List the installed packages that `needed` ones lead to, each with its version, licence and dependencies.
 
-@dataclass(frozen=True)
-class Package:
-    """What an installed package says of itself, read once.
+    The bill has neither a time nor a serial number, so equal environments give equal bytes. It does not list the files
+    inside a package, such as a C library that it brings along.
 
-    Attributes
-    ----------
-    name, version : str
-    asks_for : frozenset of str
-        Normalised names of what it needs on this machine, without its extras.
-    licences : list of dict
-        As CycloneDX writes them; empty where it states none.
+    Returns
+    -------
+    str
+        CycloneDX 1.6 JSON.
     """
+    from cyclonedx.model.bom import Bom
+    from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.output.json import JsonV1Dot6
 
-    name: str
-    version: str
-    asks_for: frozenset[str]
-    licences: list[Config]
-
-    @property
-    def url(self) -> str:
-        """The package URL, which names it in the bill."""
-        return f"pkg:pypi/{_key(self.name)}@{self.version}"
-
-
-def bill_of_materials(name: str, version: str, needed: Iterable[str] = NEEDED) -> Config:
-    """List the packages at hand that `needed` ones lead to, each with its version and licence.
-
-    It holds no time and no serial number, so that equal environments give equal bytes. Files inside a package (a
-    library of C that it brings along) are not listed.
-    """
-    found = dict(sorted(_closure(needed).items()))
-    root = {"type": "machine-learning-model", "bom-ref": name, "name": name, "version": version}
-    graph = [{"ref": one.url, "dependsOn": _urls(found, one.asks_for)} for one in found.values()]
-    return {
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.6",
-        "version": 1,
-        "metadata": {"component": root},
-        "components": [_component(one) for one in found.values()],
-        "dependencies": [{"ref": name, "dependsOn": _urls(found, map(_key, needed))}, *graph],
-    }
+    packages = _closure(needed)
+    components = {key: _component(metadata) for key, metadata in packages.items()}
+    bom, root = Bom(components=components.values()), Component(name=name, version=version, bom_ref=name)
+    root.type = ComponentType.MACHINE_LEARNING_MODEL
+    bom.metadata.component = root
+    bom.register_dependency(root, [components[key] for key in map(canonicalize_name, needed) if key in components])
+    for key, metadata in packages.items():
+        bom.register_dependency(components[key], [components[one] for one in _required(metadata) if one in components])
+    values = json.loads(JsonV1Dot6(bom).output_as_string())
+    del values["serialNumber"], values["metadata"]["timestamp"]
+    return json.dumps(values, indent=2) + "\n"
 
 
-def _closure(needed: Iterable[str]) -> dict[str, Package]:
-    """Find what packages lead to, by normalised name; what is not installed is not needed on this machine."""
-    found: dict[str, Package] = {}
-    todo = {_key(one) for one in needed}
+def _closure(needed: Iterable[str]) -> dict[str, Any]:
+    """Read the metadata of installed packages that `needed` ones lead to, by normalised name."""
+    found: dict[str, Any] = {}
+    todo = {str(canonicalize_name(one)) for one in needed}
     while todo:
         key = todo.pop()
         try:
-            found[key] = _read(importlib.metadata.distribution(key))
-        except PackageNotFoundError:
+            found[key] = importlib.metadata.metadata(key)
+        except importlib.metadata.PackageNotFoundError:
             continue
-        todo |= found[key].asks_for - set(found)
+        todo |= _required(found[key]) - set(found)
     return found
 
 
-def _read(distribution: Distribution) -> Package:
-    told: Any = distribution.metadata  # parsed anew at each access, so it is asked once
-    asked = map(Requirement, told.get_all("Requires-Dist") or ())
-    needed = (one for one in asked if one.marker is None or one.marker.evaluate({"extra": ""}))
-    return Package(told["Name"], told["Version"], frozenset(_key(one.name) for one in needed), _licences(told))
+def _required(metadata: Any) -> set[str]:
+    """Name what a package needs on this machine, without its extras."""
+    required = map(Requirement, metadata.get_all("Requires-Dist") or ())
+    return {canonicalize_name(one.name) for one in required if not one.marker or one.marker.evaluate({"extra": ""})}
 
 
-def _urls(found: dict[str, Package], keys: Iterable[str]) -> list[str]:
-    return sorted(found[key].url for key in set(keys) if key in found)
+def _component(metadata: Any) -> "Component":
+    from cyclonedx.model.component import Component
+    from cyclonedx.model.license import DisjunctiveLicense, LicenseExpression
+    from packageurl import PackageURL
+
+    name, version, expression = metadata["Name"], metadata["Version"], metadata.get("License-Expression")
+    url = PackageURL(type="pypi", name=name, version=version)
+    named = [DisjunctiveLicense(name=one) for one in _licences(metadata)]
+    licences = [LicenseExpression(expression)] if expression else named
+    return Component(name=name, version=version, bom_ref=url.to_string(), purl=url, licenses=licences)
 
 
-def _component(package: Package) -> Config:
-    known = {"type": "library", "bom-ref": package.url, "name": package.name, "version": package.version}
-    return known | {"purl": package.url} | ({"licenses": package.licences} if package.licences else {})
-
-
-def _licences(told: Message) -> list[Config]:
-    """Read the licence as the package states it: an SPDX expression, or a name, or its classifiers."""
-    if expression := told.get("License-Expression"):
-        return [{"expression": expression}]
-    classified = [one.rpartition(" :: ")[2] for one in told.get_all("Classifier") or [] if one.startswith("License ::")]
-    named = [" ".join((told.get("License") or "").split())]
-    names = [one for one in classified or named if one and one != "UNKNOWN"]
-    return [{"license": {"name": one if len(one) <= LONGEST else f"{one[:LONGEST]}..."}} for one in names]
-
-
-def _key(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+def _licences(metadata: Any) -> list[str]:
+    """Read the names of licences from the classifiers, or from the field License."""
+    classifiers = metadata.get_all("Classifier") or []
+    classified = [one.rpartition(" :: ")[2] for one in classifiers if one.startswith("License ::")]
+    names = classified or [" ".join((metadata.get("License") or "").split())]
+    return [one if len(one) <= LONGEST else f"{one[:LONGEST]}..." for one in names if one and one != "UNKNOWN"]

@@ -10,12 +10,10 @@ import torch
 from pipeline.__main__ import main
 from pipeline.bundle.decision import fit_rules
 from pipeline.bundle.layout import LIMITS, METADATA
-from pipeline.bundle.limits import Limits
+from pipeline.bundle.limits import OperatingLimits
 from pipeline.bundle.manifest import write_manifest
 from pipeline.bundle.opening import Opened, open_bundle
-from pipeline.bundle.scoring import looks_by
-from pipeline.commands.predict.run import sites_of
-from pipeline.imaging.appearance import appearance
+from pipeline.bundle.scoring import Scorer
 from pipeline.metrics.calibrators.calibrator import calibrator_from
 from pipeline.metrics.calibrators.updating import Recalibration
 from pipeline.metrics.ood import energy, fit_gaussians, fit_ood_detector, scores_of
@@ -64,31 +62,33 @@ def test_a_map_that_this_version_does_not_know_is_refused_with_the_cure(tmp_path
 
 def test_the_sites_of_an_ensemble_are_those_that_any_member_knows(tmp_path):
     members = [{"sites": ["north", "south"]}, {}, {"sites": ["south", "west"]}]
-    bundle = Opened({}, {"members": members}, tmp_path, {}, [], "volume", "candidate")
-    assert sites_of(bundle) == ["north", "south", "west"]
+    bundle = Opened(tmp_path, {}, {"members": members}, {}, [], "volume", "candidate")
+    assert bundle.sites == ("north", "south", "west")
 
 
 def with_limits(folder, share=0.05):
     """Put limits into a bundle, as a release would set them on scans of two sites, one of them brighter."""
     bundle = open_bundle(folder)
-    look = looks_by(bundle.network, bundle.weights, bundle.preparation)
+    score = Scorer(bundle.network, bundle.weights, bundle.preparation)
     rng = np.random.default_rng(0)
     scans, seen = folder.parent / "development", []
     for number in range(24):
         volume = rng.normal(50 + number % 2 * 20, 12, (12, 14, 10)).astype(np.float32)
-        seen.append(look(save_nifti(scans / f"{number}.nii.gz", volume), None))
+        seen.append(score(save_nifti(scans / f"{number}.nii.gz", volume), None))
     logits, features = np.array([one.logits for one in seen]), np.array([one.features[0] for one in seen])
     patients, labels = np.arange(24).astype(str), rng.integers(0, 3, 24)
     gaussian, sites = (
         fit_gaussians(features, labels.astype(str)),
         fit_gaussians(features, np.array(["dim", "bright"] * 12)),
     )
-    shown = np.array([appearance(one.prepared.channels) for one in seen])
+    shown = np.array([one.appearance for one in seen])
     appearances = fit_gaussians(shown, np.full(24, "all"))
     apart, odd = (one.distances(rows).min(axis=1) for one, rows in ((gaussian, features), (appearances, shown)))
     detector = fit_ood_detector(scores_of(energy(logits), apart, odd), patients, share)
-    rules = fit_rules(calibrator_from(bundle.calibrator).apply(logits), labels, patients, CLASSES, 0.9, 0.9)
-    limits = Limits(rules, [gaussian], [sites], [appearances], detector, detector.quantiles, False)
+    rules = fit_rules(
+        calibrator_from(bundle.calibrator).apply(logits), labels, patients, CLASSES, coverage=0.9, answered=0.9
+    )
+    limits = OperatingLimits(rules, [gaussian], [sites], [appearances], detector, detector.quantiles, False)
     (folder / LIMITS).write_text(json.dumps({"limits": limits.as_json(), "tried": []}))
     write_manifest(folder, {})
     return scans, limits
@@ -128,7 +128,8 @@ def test_a_folder_gives_a_line_for_every_file_with_its_answer_or_the_reason_why_
     ).all()
     assert usual["abstains"].str.contains("out of").sum() <= 2  # 5 % of 24
     assert (
-        usual["abstains"].str.contains("low") == (usual[CLASSES].astype(float).max(axis=1) < limits.rules[0].sure)
+        usual["abstains"].str.contains("low")
+        == (usual[CLASSES].astype(float).max(axis=1) < limits.rules[0].min_confidence)
     ).all()
     assert usual["set"].str.contains("|".join(CLASSES)).all() and set(usual["nearest_site"]) == {"dim", "bright"}
     assert "scans: 27" in (printed := capsys.readouterr().out) and "bad image: unknown format" in printed

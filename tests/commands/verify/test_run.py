@@ -18,7 +18,7 @@ from pipeline.__main__ import main
 from pipeline.bundle.layout import CARD, EXPECTED, INFERENCE, METADATA, STATUS, WEIGHTS
 from pipeline.bundle.manifest import MANIFEST, SEAL, code_in, sha256_of, write_manifest
 from pipeline.bundle.opening import open_bundle
-from pipeline.bundle.scoring import logits_by, outcomes, processor
+from pipeline.bundle.scoring import Scorer, outcomes, processor
 from pipeline.bundle.signature import sign
 from pipeline.commands.verify import run
 from pipeline.stages.release.card import OPEN, TEMPLATE, missing_sections
@@ -44,7 +44,7 @@ def released(folder):
     opened = open_bundle(folder)
     (folder / EXPECTED).parent.mkdir()
     files = write_phantoms((folder / EXPECTED).parent, "volume")
-    found = outcomes(logits_by(opened.network, opened.weights, opened.preparation), files)
+    found = outcomes(Scorer(opened.network, opened.weights, opened.preparation), files)
     expected = {"scans": found, "computed_on": processor(), "tolerance": 1e-3}
     (folder / EXPECTED).write_text(json.dumps(expected))
     write_manifest(folder, {})

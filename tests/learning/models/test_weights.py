@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import center_crop, resize
 
-from pipeline.bundle.layout import INFERENCE, METADATA, WEIGHTS, inference_config, metadata_config
+from pipeline.bundle.layout import INFERENCE, METADATA, WEIGHTS, BundleFacts, inference_config, metadata_config
 from pipeline.bundle.manifest import write_manifest
 from pipeline.learning.models.backbones import build_encoder, preprocessing_of
 from pipeline.learning.models.classifier import Classifier
@@ -141,8 +141,17 @@ def release(tmp_path):
         (folder / part).mkdir(parents=True)
     save_file(Classifier(**ARGUMENTS).state_dict(), folder / WEIGHTS)
     calibrator = {"method": "temperature", "activation": "softmax", "temperature": 1.5}
-    facts = (["a", "b"], 3, 32, "cat", calibrator, "validated", [], {}, {}, {}, {}, {})
-    metadata = metadata_config("chest", "1.2.0", "d", "u", *facts)
+    facts = BundleFacts(
+        name="chest",
+        version="1.2.0",
+        classes=["a", "b"],
+        channels=3,
+        image_size=32,
+        kind="cat",
+        calibration=calibrator,
+        status="validated",
+    )
+    metadata = metadata_config(facts)
     (folder / METADATA).write_text(json.dumps(metadata))
     (folder / INFERENCE).write_text(json.dumps(inference_config({}, ARGUMENTS, calibrator)))
     write_manifest(folder, {})

@@ -28,7 +28,9 @@ def export(tmp_path, monkeypatch):
         (tmp_path / "bundle" / "models").mkdir(parents=True, exist_ok=True)
         weights = tmp_path / "bundle" / WEIGHTS
         save_file({name: value.contiguous() for name, value in network_from(arguments).state_dict().items()}, weights)
-        told = exporting.export(kinds, arguments, weights, CALIBRATOR, {"name": "model"}, CASES)
+        told = exporting.export(
+            kinds, network=arguments, weights=weights, calibrator=CALIBRATOR, facts={"name": "model"}, cases=CASES
+        )
         return told, {kind for kind, file in FILES.items() if (tmp_path / "bundle" / file).exists()}
 
     return run
@@ -37,9 +39,9 @@ def export(tmp_path, monkeypatch):
 def written_off_by(amount):
     """A writer whose export is wrong by so much of a probability in the last case alone."""
 
-    def write(network, calibrator, case, file, facts):
+    def write(source, file):
         file.write_text("an export")
-        right = exporting.evaluate_by(network, exporting.calibrator_from(calibrator))
+        right = exporting.evaluate_by(source.network, exporting.calibrator_from(source.calibrator))
         last = next(exporting.channels_of(CASES[-1:]))
 
         def evaluate(channels):

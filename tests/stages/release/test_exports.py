@@ -15,7 +15,14 @@ from pipeline.learning.models.ensemble import network_from
 from pipeline.metrics.calibrators.calibrator import calibrator_from
 from pipeline.stages.release.calibrated import mapped
 from pipeline.stages.release.exporting import encoders_of, evaluate_by
-from pipeline.stages.release.exports import ALLOWED, WRITERS, largest_differences, write_onnx, write_torchscript
+from pipeline.stages.release.exports import (
+    ALLOWED,
+    WRITERS,
+    Exportable,
+    largest_differences,
+    write_onnx,
+    write_torchscript,
+)
 from pipeline.stages.release.portable import NotPortable, portable
 from tests.bundle.test_layout import ARGUMENTS, CALIBRATOR, EVERY, fitted
 from tests.conftest import ROOT
@@ -51,7 +58,7 @@ def network_of(arguments):
 
 def off(kinds, network, calibrator, folder):
     """How far each written file is from the network, on all channels."""
-    evaluates = {kind: WRITERS[kind](network, calibrator, channels[:1], folder / kind, {}) for kind in kinds}
+    evaluates = {kind: WRITERS[kind](Exportable(network, calibrator, channels[:1]), folder / kind) for kind in kinds}
     return largest_differences(evaluate_by(network, calibrator_from(calibrator)), evaluates, channels)
 
 
@@ -116,7 +123,8 @@ def test_maps_travel_in_both_formats(method, tmp_path):
 
 def test_onnx_names_its_ends_takes_any_batch_and_holds_what_the_release_says(tmp_path):
     network = inference(network_from(ARGUMENTS))
-    write_onnx(network, PLATT, channels[:1], tmp_path / "model.onnx", {"calibration": PLATT, "classes": ["a", "b"]})
+    facts = {"calibration": PLATT, "classes": ["a", "b"]}
+    write_onnx(Exportable(network, PLATT, channels[:1], facts), tmp_path / "model.onnx")
     onnx.checker.check_model(tmp_path / "model.onnx", full_check=True)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     assert [(one.name, one.shape) for one in session.get_inputs()] == [("image", ["batch", 12, 32, 32])]
@@ -130,7 +138,7 @@ def test_onnx_names_its_ends_takes_any_batch_and_holds_what_the_release_says(tmp
 
 def test_torchscript_gives_logits_as_monai_expects_and_probabilities_by_name(tmp_path):
     network = inference(network_of(ARGUMENTS))
-    write_torchscript(network, CALIBRATOR, channels[:1], tmp_path / "model.ts", {})
+    write_torchscript(Exportable(network, CALIBRATOR, channels[:1]), tmp_path / "model.ts")
     loaded = torch.jit.load(tmp_path / "model.ts")
     torch.testing.assert_close(loaded(channels), network(channels), rtol=1e-5, atol=1e-5)
     expected = (network(channels) / CALIBRATOR["temperature"]).softmax(dim=1)

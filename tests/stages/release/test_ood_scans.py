@@ -3,11 +3,12 @@ import pytest
 from PIL import Image
 
 from pipeline import paths
-from pipeline.bundle.limits import Limits
-from pipeline.bundle.scoring import Look
+from pipeline.bundle.limits import OperatingLimits, ScanOutput
+from pipeline.bundle.predictor import Predictor
 from pipeline.errors import UserError
 from pipeline.imaging.preparation.placement import Prepared
 from pipeline.imaging.reading.scan import Unreadable
+from pipeline.metrics.calibrators.calibrator import calibrator_from
 from pipeline.metrics.ood import ClassGaussians, OODDetector
 from pipeline.stages.release.ood_scans import MOST, folders, held_back
 
@@ -19,19 +20,25 @@ BLANK = Prepared(np.zeros((1, 8, 8), np.uint8), None)
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    paths.FOREIGN.mkdir(parents=True)
-    (paths.FOREIGN / "README.md").write_text("what goes here")
+    paths.OUT_OF_DISTRIBUTION.mkdir(parents=True)
+    (paths.OUT_OF_DISTRIBUTION / "README.md").write_text("what goes here")
 
 
 def put(kind, *names):
-    (paths.FOREIGN / kind).mkdir()
+    (paths.OUT_OF_DISTRIBUTION / kind).mkdir()
     for name in names:
-        Image.fromarray(np.zeros((8, 8), np.uint8)).save(paths.FOREIGN / kind / name)
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(paths.OUT_OF_DISTRIBUTION / kind / name)
 
 
-def limits(threshold):
+def predictor(threshold, score=None):
     detector = OODDetector((0.0, 0.0, 0.0), (1e6, 1.0, 1e6), threshold, 0.05, 40, ())  # of the features' distance alone
-    return Limits([], [GAUSSIAN], [], [APPEARANCES], detector, (), False)
+    limits = OperatingLimits([], [GAUSSIAN], [], [APPEARANCES], detector, (), False)
+    return Predictor(
+        ["a", "b"],
+        score or far_by_name,
+        calibrator_from({"method": "temperature", "activation": "softmax", "temperature": 1.0}),
+        limits,
+    )
 
 
 def far_by_name(file, site):
@@ -39,39 +46,40 @@ def far_by_name(file, site):
     assert site is None
     if file.stem == "broken":
         raise Unreadable("image", "it is none")
-    return Look(np.zeros(2), [np.array([float(file.stem), 0.0])], BLANK)
+    return ScanOutput(np.zeros(2), [np.array([float(file.stem), 0.0])], np.zeros(28), BLANK)
 
 
 def test_scans_are_held_back_by_the_alarm_or_by_the_reader_and_each_kind_is_counted(project):
     put("knee_mri", "1.png", "5.png", "7.png", "broken.png")
     put("near", "0.png", "2.png")
-    assert held_back(far_by_name, limits(np.log(3)), "image") == {
-        "scans of another kind: knee_mri; 1 of them refused when read": (3, 4),
-        "scans of another kind: near": (0, 2),
+    assert held_back(predictor(np.log(3)), "image") == {
+        "out-of-distribution scans: knee_mri; 1 of them refused when read": (3, 4),
+        "out-of-distribution scans: near": (0, 2),
     }
 
 
 def test_of_many_scans_some_from_all_over_the_folder_are_tried(project):
     put("many", *(f"{number:04d}.png" for number in range(2 * MOST + 1)))
-    [(_, tried)] = held_back(far_by_name, limits(np.log(3)), "image").values()
+    [(_, tried)] = held_back(predictor(np.log(3)), "image").values()
     seen = []
-    held_back(lambda file, site: seen.append(int(file.stem)) or far_by_name(file, site), limits(np.log(3)), "image")
+    score = lambda file, site: seen.append(int(file.stem)) or far_by_name(file, site)  # noqa: E731
+    held_back(predictor(np.log(3), score), "image")
     assert tried == len(seen) <= MOST and max(seen) > 1.9 * MOST
 
 
 def test_without_an_alarm_or_without_folders_nothing_is_tried(project):
-    assert held_back(far_by_name, limits(np.log(3)), "image") == {}
+    assert held_back(predictor(np.log(3)), "image") == {}
     put("knee_mri", "1.png")
-    assert held_back(far_by_name, limits(None), "image") == {}
-    (paths.FOREIGN / "README.md").unlink()
-    paths.FOREIGN.rename("elsewhere")
+    assert held_back(predictor(None), "image") == {}
+    (paths.OUT_OF_DISTRIBUTION / "README.md").unlink()
+    paths.OUT_OF_DISTRIBUTION.rename("elsewhere")
     assert folders() == []
 
 
 @pytest.mark.parametrize(
     ("lay_out", "message"),
     [
-        (lambda: (paths.FOREIGN / "scan.png").touch(), "scan.png: put it into a folder"),
+        (lambda: (paths.OUT_OF_DISTRIBUTION / "scan.png").touch(), "scan.png: put it into a folder"),
         (lambda: put("<script>", "1.png"), "name the folder with letters"),
         (lambda: put("empty"), "empty holds no file; .*or remove the folder"),
     ],

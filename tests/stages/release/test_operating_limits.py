@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 from pipeline import paths
 from pipeline.__main__ import main
 from pipeline.bundle.layout import LIMITS, REFERENCE
-from pipeline.bundle.limits import Limits
+from pipeline.bundle.limits import OperatingLimits
 from pipeline.imaging.appearance import appearance
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import inference
@@ -45,12 +45,12 @@ def released():
     """Pack what was trained and return what its limits file says."""
     run("release")
     values = paths.read_json(paths.bundle(NAME) / LIMITS)
-    return Limits.from_json(values["limits"]), {row["what"]: row for row in values["tried"]}
+    return OperatingLimits.from_json(values["limits"]), {row["what"]: row for row in values["tested"]}
 
 
 def photographs(root):
     """Put two striped images and a letter where scans stand that the model must not answer."""
-    folder = root / "data" / "foreign" / "photographs"
+    folder = root / "data" / "out_of_distribution" / "photographs"
     folder.mkdir(parents=True)
     for width in (4, 8):
         stripes = np.tile(255 * (np.arange(64) // width % 2), (64, 1)).astype(np.uint8)
@@ -121,7 +121,7 @@ def test_limits_of_a_refit_are_set_out_of_fold_and_the_released_model_gives_test
     rank = int(np.ceil(np.round((len(worst) + 1) * 0.85, 9)))
     assert limits.detector.threshold == pytest.approx(worst.iloc[rank - 1], rel=1e-5)
     confidence = np.sort(np.max(probabilities, axis=1))
-    assert limits.rules[0].sure == pytest.approx(confidence[-int(np.ceil(round(0.9 * len(confidence), 9)))])
+    assert limits.rules[0].min_confidence == pytest.approx(confidence[-int(np.ceil(round(0.9 * len(confidence), 9)))])
     assert limits.rules[0].sets.by == "class"
 
     cases, _, trained = features_of("final", "train")
@@ -129,15 +129,15 @@ def test_limits_of_a_refit_are_set_out_of_fold_and_the_released_model_gives_test
     np.testing.assert_allclose(limits.gaussians[0].distances(trained), again.distances(trained), rtol=1e-4)
     assert set(limits.sites[0].means) == {"inside", "next door"}
 
-    false, test, *corrupted, foreign = tried.values()
-    assert foreign["what"] == "scans of another kind: photographs; 1 of them refused when read"
-    assert foreign["n"] == 3 and foreign["candidate"] > 1  # a network of no training still sees stripes
+    false, test, *corrupted, others = tried.values()
+    assert others["what"] == "out-of-distribution scans: photographs; 1 of them refused when read"
+    assert others["n"] == 3 and others["flagged"] > 1  # a network of no training still sees stripes
     assert false["n"] == len(worst) and test["what"] == "patients of the test set (external)" and test["n"] == 8
     assert len(corrupted) == len(CORRUPTED) and {row["n"] for row in corrupted} == {len(worst)}
-    assert max(row["candidate"] for row in corrupted) > len(worst) / 2  # a network of no training still sees noise
+    assert max(row["flagged"] for row in corrupted) > len(worst) / 2  # a network of no training still sees noise
     card = (paths.bundle(NAME) / "docs" / "README.md").read_text()
     for row in tried.values():
-        assert f"| {row['what']} | {row['candidate']} | {row['n']} | {row['candidate'] / row['n']:.2f} (" in card
+        assert f"| {row['what']} | {row['flagged']} | {row['n']} | {row['flagged'] / row['n']:.2f} (" in card
     tells_who_stands_where(card)
     run(f"verify {paths.bundle(NAME)}")
     manifest = json.loads((paths.bundle(NAME) / "MANIFEST.json").read_text())
@@ -157,7 +157,7 @@ def test_limits_of_an_ensemble_are_set_on_the_cases_of_its_map_and_too_few_flag_
     evaluate_by_hand("ensemble", NUMBERED)
     limits, tried = released()
     assert len(limits.gaussians) == 3 and limits.detector.threshold is None and limits.detector.patients == 6
-    assert list(tried) == ["patients of development, by an alarm set on others"]
+    assert list(tried) == ["development patients, flagged by a detector that was set on the others"]
     card = (paths.bundle(NAME) / "docs" / "README.md").read_text()
     assert "6 patients are too few to tell what is out of distribution: **nothing is flagged.**" in card
     assert "too few for a promise, so every set is full" in card

@@ -10,13 +10,14 @@ from packaging.requirements import Requirement
 from pipeline.stages.release import sbom
 from tests.conftest import ROOT
 
-BILL = sbom.bill_of_materials("model", "1.2.3")
+TEXT = sbom.bill_of_materials("model", "1.2.3")
+BILL = json.loads(TEXT)
 PARTS = {part["name"].lower(): part for part in BILL["components"]}
 
 
 def test_the_schema_of_cyclonedx_accepts_it_and_refuses_it_without_a_name():
     validator = JsonStrictValidator(SchemaVersion.V1_6)
-    assert validator.validate_str(json.dumps(BILL)) is None
+    assert validator.validate_str(TEXT) is None
     del (broken := json.loads(json.dumps(BILL)))["components"][0]["name"]
     assert validator.validate_str(json.dumps(broken)) is not None
 
@@ -29,7 +30,7 @@ def test_what_is_needed_is_what_the_project_says_and_the_training_is_not():
 
 
 def test_it_holds_what_packages_lead_to_and_says_which_leads_to_which():
-    graph = {one["ref"]: one["dependsOn"] for one in BILL["dependencies"]}
+    graph = {one["ref"]: one.get("dependsOn", []) for one in BILL["dependencies"]}
     assert set(graph) == {"model"} | {part["bom-ref"] for part in BILL["components"]}
     assert PARTS["markupsafe"]["bom-ref"] in graph[PARTS["jinja2"]["bom-ref"]]
     assert PARTS["jinja2"]["purl"] in graph["model"] and PARTS["markupsafe"]["purl"] not in graph["model"]
@@ -44,5 +45,5 @@ def test_nearly_every_package_has_a_licence_and_known_ones_have_theirs():
 
 
 def test_two_bills_of_one_environment_are_the_same_and_what_is_absent_is_left_out():
-    assert sbom.bill_of_materials("model", "1.2.3") == BILL
-    assert sbom.bill_of_materials("model", "1", ["no-such-package-here"])["components"] == []
+    assert sbom.bill_of_materials("model", "1.2.3") == TEXT
+    assert "components" not in json.loads(sbom.bill_of_materials("model", "1", ["no-such-package-here"]))

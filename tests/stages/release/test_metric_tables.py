@@ -2,7 +2,7 @@ import pandas as pd
 
 from pipeline import paths
 from pipeline.stages.release.card import show_metric
-from pipeline.stages.release.enclosed import rows_with
+from pipeline.stages.release.metric_tables import rows_with
 
 SETS = {"internal": {}, "internal_patients": {}}
 

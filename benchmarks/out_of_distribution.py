@@ -1,11 +1,12 @@
-"""Lay the real images at hand out as the `data/foreign` of a run, so that its release tries its alarm on them.
+"""Copy real images into the `data/out_of_distribution` of a run, so that its release tests its limits on them.
 
-    python benchmarks/foreign.py volumes  --into RUN/data/foreign    # for the demo, a model of head MRI
-    python benchmarks/foreign.py images --into RUN/data/foreign    # for COVID-CT, a model of chest CT slices
+    python benchmarks/out_of_distribution.py volumes --into RUN/data/out_of_distribution
     cd RUN && python -m pipeline release
 
-What each folder shows stands in its name. Two are kin to what the models were made for, and tell of them rather than of
-the alarm: real heads beside the demo's simulated ones, and lungs of another source beside COVID-CT's.
+`volumes` are for the demo, a model of head MRI, `images` for COVID-CT, a model of chest CT slices.
+
+Each folder is named after what it shows. Two of them are close to the training data and say more of the model than of
+the detection: real heads beside the demo's simulated ones, and lungs of another source beside COVID-CT's.
 """
 
 import argparse

@@ -1,0 +1,169 @@
+"""Predict scans with a released bundle: probabilities, prediction set, and abstention with its reason."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.bundle.layout import LIMITS, METADATA
+from pipeline.bundle.limits import Decision, OperatingLimits, ScanOutput
+from pipeline.bundle.manifest import BrokenBundle
+from pipeline.bundle.opening import Opened, open_bundle
+from pipeline.bundle.scoring import Scorer, ScoreScan
+from pipeline.bundle.zipped import unpacked
+from pipeline.imaging.reading.scan import Unreadable
+from pipeline.metrics.calibrators.calibrator import Calibrator, calibrator_from
+
+BAD_IMAGE = "bad image"
+Floats = NDArray[np.float64]
+
+
+class SiteCalibration(Protocol):
+    """A change of released probabilities for one site."""
+
+    def apply(self, probabilities: Floats) -> Floats:
+        """Recalibrate (n, K) probabilities."""
+
+
+@dataclass(frozen=True)
+class Prediction(Decision):
+    """The prediction of one scan.
+
+    Beside the attributes of `Decision`, of which `abstains` is (`BAD_IMAGE`,) for a scan that cannot be read:
+
+    Attributes
+    ----------
+    probabilities : dict of str to float, or None
+        Calibrated, by class; they sum to one unless the task is multilabel. None for a scan that cannot be read.
+    output : ScanOutput or None
+        Logits, features and the channels that the network saw.
+    """
+
+    probabilities: dict[str, float] | None = None
+    output: ScanOutput | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A released model that predicts one scan at a time.
+
+    Attributes
+    ----------
+    classes : sequence of str
+    score : callable
+        From a scan's file and its site to its `ScanOutput`.
+    calibrator : Calibrator
+        From logits to probabilities.
+    limits : OperatingLimits or None
+        None for a release without them: nothing is abstained from, and sets are empty.
+    sites : tuple of str
+        Sites for which the model has values of their own.
+    status : str
+        "validated" or "candidate".
+    site_calibration : SiteCalibration or None
+        Change of the probabilities that are returned. The limits are applied to the released probabilities, on which
+        they were set.
+
+    Examples
+    --------
+    >>> predictor = Predictor.from_bundle("data/released/demo_lesion_classification")  # doctest: +SKIP
+    >>> predictor("scan.nii.gz").probabilities  # doctest: +SKIP
+    {'control': 0.31, 'lesion': 0.69}
+    """
+
+    classes: Sequence[str]
+    score: ScoreScan
+    calibrator: Calibrator
+    limits: OperatingLimits | None = None
+    sites: tuple[str, ...] = ()
+    status: str = "candidate"
+    site_calibration: SiteCalibration | None = None
+
+    @classmethod
+    def from_bundle(cls, bundle: str | Path) -> "Predictor":
+        """Check a bundle's checksums and configuration, then load it.
+
+        Parameters
+        ----------
+        bundle : str or Path
+            A bundle's folder, or a zip of it. Nothing is needed from it afterwards.
+
+        Raises
+        ------
+        BrokenBundle
+            If the bundle is missing, changed, not one of medadapt's, or of a version that this one cannot read.
+        BadModel
+            If the weights do not fit the network.
+        """
+        with unpacked(Path(bundle)) as folder:
+            return cls.from_opened(open_bundle(folder))
+
+    @classmethod
+    def from_opened(cls, bundle: Opened) -> "Predictor":
+        """Load a bundle that is open; errors as for `from_bundle`."""
+        return cls(
+            classes=bundle.classes,
+            score=Scorer(bundle.network, bundle.weights, bundle.preparation),
+            calibrator=_calibrator_of(bundle),
+            limits=_limits_in(bundle.folder),
+            sites=bundle.sites,
+            status=bundle.status,
+        )
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether each label has a probability by itself."""
+        return self.calibrator.activation == "sigmoid"
+
+    def recalibrated(self, change: SiteCalibration) -> "Predictor":
+        """Return a predictor whose probabilities are changed for one site."""
+        return replace(self, site_calibration=change)
+
+    def __call__(self, scan: str | Path, site: str | None = None) -> Prediction:
+        """Predict a scan.
+
+        A scan that cannot be read is no error, so that one of them does not end a loop over many: `probabilities` is
+        None, `abstains` is ("bad image",), and `reason` says what is wrong with the file.
+
+        Parameters
+        ----------
+        scan : str or Path
+            An image file, or a folder with one DICOM series.
+        site : str, optional
+            One of `sites`; any other is treated as a site that the model has not seen.
+        """
+        try:
+            output = self.score(Path(scan), site)
+        except Unreadable as error:
+            return Prediction(abstains=(BAD_IMAGE,), reason=f"{error.finding.check}: {error.finding.detail}")
+        released = self.calibrator.apply(output.logits[None])
+        shown = self.site_calibration.apply(released) if self.site_calibration else released
+        decision = self.limits.decide(output, released[0], self.classes) if self.limits else Decision()
+        probabilities = dict(zip(self.classes, shown[0].tolist(), strict=True))
+        return Prediction(**vars(decision), probabilities=probabilities, output=output)
+
+
+def _calibrator_of(bundle: Opened) -> Calibrator:
+    try:
+        return calibrator_from(bundle.calibrator)
+    except ValueError as error:
+        raise BrokenBundle(
+            f"{METADATA} of the bundle: {error}; update medadapt, or get the bundle from its source again"
+        ) from error
+
+
+def _limits_in(folder: Path) -> OperatingLimits | None:
+    file = folder / LIMITS
+    if not file.exists():
+        return None
+    try:
+        return OperatingLimits.from_json(json.loads(file.read_text())["limits"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BrokenBundle(
+            f"{file} has another format than this version of medadapt writes ({error}); use that in MANIFEST.json, "
+            "release the model again, or get the bundle from its source again"
+        ) from error

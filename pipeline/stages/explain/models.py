@@ -1,0 +1,13 @@
+"""Rebuild the networks that `finetune` trained."""
+
+from safetensors.torch import load_file
+
+from pipeline import paths
+from pipeline.learning.models.classifier import Classifier
+
+
+def trained(fold: str) -> Classifier:
+    """Load the network that a fold trained, in evaluation mode."""
+    network = Classifier(**paths.read_json(paths.network(fold)))
+    network.load_state_dict(load_file(paths.model(fold)))
+    return network.eval()

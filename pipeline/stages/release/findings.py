@@ -1,0 +1,90 @@
+"""Collect what the model card shows."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from safetensors.torch import load_file
+
+from pipeline import paths
+from pipeline.bundle.layout import LIMITS, WEIGHTS, sites_of
+from pipeline.metrics.calibrators.calibrator import digest_of
+from pipeline.metrics.evaluation import TaskSpec
+from pipeline.schema import Params
+from pipeline.stages.release.characteristics import characteristics
+from pipeline.stages.release.gating import Assessment
+from pipeline.stages.release.metric_tables import rows_with
+from pipeline.stages.release.model import ReleasedModel
+
+Config = dict[str, Any]
+
+METRICS_OF_A_DECISION = ("threshold", "sensitivity", "specificity", "ppv", "npv")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is measured before a bundle is written, for its metadata and its card.
+
+    Attributes
+    ----------
+    assessment : Assessment
+    exports : dict
+        By format, its largest differences from the network, or why it was not shipped.
+    preparation_parity : dict
+        Largest difference between the bundle's preprocessing and the stored channels.
+    """
+
+    assessment: Assessment
+    exports: Config
+    preparation_parity: Config
+
+
+def card_values(params: Params, model: ReleasedModel, findings: Findings) -> Config:
+    """Collect what the model card shows."""
+    bundle, assessment = paths.bundle(params.release.name), findings.assessment
+    metrics, stamps = assessment.metrics, paths.read_json(paths.STAMPS)
+    return {
+        **params.release.model_dump(include={"name", "version", "description", "answered"}),
+        "status": assessment.status,
+        "metrics": metrics,
+        "gates": [asdict(gate) for gate in assessment.gates],
+        "gates_off": assessment.off,
+        "statements": assessment.statements,
+        "subgroups": rows_with(metrics, "subgroups", ("auc", "calibration_slope")),
+        "operating_points": rows_with(metrics, "operating_points", METRICS_OF_A_DECISION),
+        "class_weights": params.finetune.class_weights,
+        **data_of(model.members[0]),
+        "geometry": paths.read_json(paths.GEOMETRY),
+        "stamps": stamps,
+        "per_patient": stamps["per_patient"],
+        "form": model.form,
+        "members": [member(name) for name in model.members],
+        "provenance": model.provenance,
+        "parameters": f"{sum(value.numel() for value in load_file(bundle / WEIGHTS).values()):,}",
+        "exports": findings.exports,
+        "preparation_parity": findings.preparation_parity,
+        "signed": params.release.signing_key is not None,
+        "sites": sorted(sites_of(model.network)),
+        "calibrator": model.calibrator.as_json(),
+        "digest": digest_of(model.calibrator),
+        "fitted_on": model.fitted_on["cases"],
+        "confidence": params.calibrate.confidence,
+        "operating_limits": paths.read_json(bundle / LIMITS),
+    }
+
+
+def member(name: str) -> Config:
+    """Read how a model was adapted and trained."""
+    known = {"adaptation": paths.adaptation, "recipe": paths.recipe}
+    return {"name": name} | {what: paths.read_json(file(name)) for what, file in known.items()}
+
+
+def data_of(member: str) -> Config:
+    """Describe the cases that the model was developed and evaluated on, as they were assigned to a member of it."""
+    facts = paths.read_json(paths.COHORT_FACTS)
+    return {
+        "facts": facts,
+        "classes": facts["classes"],
+        "task": facts["task"],
+        "split": paths.read_json(paths.SPLIT_SUMMARY),
+        "characteristics": characteristics(member, TaskSpec(facts["classes"], facts["task"])),
+    }

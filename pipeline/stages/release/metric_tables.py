@@ -1,0 +1,37 @@
+"""Read tables of metrics for the gates and the model card."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline import paths
+
+Config = dict[str, Any]
+
+
+def read_metrics(file: Path) -> pd.DataFrame:
+    """Read a table of metrics: a class may be called NA, and an empty cell is a missing number."""
+    return pd.read_csv(file, dtype={"class": str, "of": str, "value": str}, keep_default_na=False, na_values=[""])
+
+
+def rows_with(metrics: dict[str, Config], name: str, columns: tuple[str, ...]) -> list[Config]:
+    """Read the rows of a table whose scope is in `metrics`: of patients if they have their own, else of images.
+
+    Each of `columns` becomes a metric with its interval. A metric that does not exist (the group is too small, nobody
+    is called positive) is None. A table that does not apply to this task gives no rows.
+    """
+    if not paths.assessed(name).exists():
+        return []
+    level = "_patients" if "internal_patients" in metrics else ""
+    table = read_metrics(paths.assessed(name))
+    rows = table[table["scope"].isin([scope for scope in metrics if scope.endswith(level)])].to_dict("records")
+    return [row | {column: metric_in(row, column) for column in columns} for row in rows]
+
+
+def metric_in(row: Config, name: str) -> Config | None:
+    """Collect a metric and its interval, if it has one; None if there is no metric."""
+    value, *limits = (row.get(column) for column in (name, f"{name}_lower", f"{name}_upper"))
+    if value is None or pd.isna(value):
+        return None
+    return {"value": value} | dict(zip(("lower", "upper"), limits, strict=True))
