@@ -1,4 +1,4 @@
-"""The commands, through the command line."""
+"""Options, outputs and errors that several commands share, and `import` and `plan`."""
 
 import re
 import subprocess
@@ -49,11 +49,11 @@ def test_plan_tells_stages_values_time_and_disk_before_anything_ran(project, cap
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=root, check=True)
     assert main(["plan", "--minutes", "10"]) == 0
     printed = capsys.readouterr().out
-    assert re.search(r"evidence.budget: \d+000 is about 10 min here", printed)
+    assert re.search(r"evidence.budget: \d+000 takes about 10 min here", printed)
     assert "stages to run: cohort, preprocess, split, adapt@0" in printed and "release, report\n" in printed
     assert re.search(r"cases: \d+ images", printed)
     assert "preprocess.image_size: 64 (auto)" in printed
-    assert "finetune.strategy: auto, one of knn, probe, last_stage, full, as far as they fit into" in printed
+    assert "finetune.strategy: auto, one of knn, probe, last_stage, full, within" in printed
     assert "finetune.budget: 10000 passes in each fold" in printed
     assert re.search(r"time, about: \d+ min", printed) and re.search(r"disk, about: \d+ MB", printed)
     assert not (root / "data" / "prepared").exists()
@@ -64,16 +64,16 @@ def test_plan_tells_stages_values_time_and_disk_before_anything_ran(project, cap
     [
         ({"strategy": "gradual"}, {}, "gradual"),
         ({"strategy": "full"}, {"method": "combat"}, "probe"),
-        ({}, {}, "auto, one of knn, probe, last_stage, lp_ft, full, as far as they fit into finetune.budget: 10000 p"),
-        ({"budget": 5}, {"method": "combat"}, "auto, one of knn, probe, as far as they fit into finetune.budget: 5 p"),
-        ({}, {"method": "coral"}, "lp_ft (auto, as adapt.method is coral)"),
-        ({}, {"method": "coral", "strength": 0.0}, "auto, one of knn, probe, last_stage, lp_ft, full, as far as"),
-        ({}, {"method": "auto"}, "passes in each fold (but lp_ft where adapt.method: auto chooses coral)"),
+        ({}, {}, "auto, one of knn, probe, last_stage, lp_ft, full, within finetune.budget: 10000 p"),
+        ({"budget": 5}, {"method": "combat"}, "auto, one of knn, probe, within finetune.budget: 5 p"),
+        ({}, {"method": "coral"}, "lp_ft (auto, because adapt.method is coral)"),
+        ({}, {"method": "coral", "strength": 0.0}, "auto, one of knn, probe, last_stage, lp_ft, full, within"),
+        ({}, {"method": "auto"}, "passes in each fold (but lp_ft if adapt.method: auto chooses coral)"),
     ],
 )
 def test_plan_names_the_recipes_that_finetune_may_take(finetune, adapt, said):
     asked = changed(finetune={"strategy": "auto"} | finetune, adapt=adapt)
-    assert said in run.told_of(run.recipes_of(asked, 5), asked)
+    assert said in run.describe_recipes(run.recipes_of(asked, 5), asked)
 
 
 def test_plan_counts_what_auto_may_spend_in_every_fold_and_nothing_where_there_is_no_choice():

@@ -1,4 +1,8 @@
-"""Compare pretrained encoders on the development cases of one fold, before anything is trained."""
+"""Compare pretrained encoders on the training and validation cases of the first fold, without training any.
+
+Prints for each encoder LogME and H-score of the frozen features, and the cross-validated log-loss and AUC of a linear
+probe with standard errors. Held-out and test cases are not read.
+"""
 
 import argparse
 
@@ -9,7 +13,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "candidates",
         nargs="*",
         metavar="NAME=WEIGHTS",
-        help="besides the configured one: a timm name, and pip (also without =WEIGHTS), FILE, hub:OWNER/NAME@REVISION, "
-        "bundle:FOLDER or none; hub and bundle need #SHA256 behind them",
+        help="encoders to compare with the configured one: a timm name, and as weights pip (the default), FILE, "
+        "hub:OWNER/NAME@REVISION, bundle:FOLDER or none; after hub and bundle, append #SHA256",
     )
-    parser.add_argument("--out", metavar="FILE.csv", help="write the table to this file as well")
+    parser.add_argument("--out", metavar="FILE.csv", help="also write the table to this file")

@@ -1,4 +1,4 @@
-"""encoders: which pretrained encoder suits these images, told from frozen features before anything is trained."""
+"""Compare pretrained encoders by transferability scores and a linear probe of their frozen features."""
 
 import argparse
 import re
@@ -31,13 +31,13 @@ from pipeline.paths import Role
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
 
-COMPARABLE = 3  # with fewer encoders there is no order to agree with
+COMPARABLE = 3  # fewer encoders have no order worth comparing
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An encoder and its weights, as `adapt.encoder`, `adapt.weights` and `adapt.weights_sha256` name them."""
+    """An encoder and its weights, in the notation of `adapt.encoder`, `adapt.weights` and `adapt.weights_sha256`."""
 
     encoder: str
     weights: str
@@ -46,7 +46,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Development:
-    """The cases of one fold that are not evaluated: names, numbers of their classes, and patients, all (n,)."""
+    """The training and validation cases of one fold: case ids, class indices and patients, all (n,)."""
 
     fold: str
     cases: list[str]
@@ -56,80 +56,86 @@ class Development:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print one row per encoder, the highest LogME first, and write them to --out."""
+    """Print a row for each encoder, by descending LogME, and write the table to --out."""
     params = load()
     cases = development_cases(params)
     geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
     if params.adapt.filter_depth > 1 and (geometry.kind == "image" or geometry.channels > geometry.windows):
-        raise UserError("adapt.filter_depth above 1 needs volumes; set it to 1, or preprocess.instances to isotropic")
+        raise UserError("adapt.filter_depth above 1 needs volumes; set it to 1, or use preprocess.instances: isotropic")
     configured = Candidate(params.adapt.encoder, params.adapt.weights, params.adapt.weights_sha256)
     candidates = list(dict.fromkeys([configured, *map(candidate_of, arguments.candidates)]))
-    networks = [network_of(candidate, geometry, params) for candidate in candidates]  # all, before any compute
+    networks = [network_of(candidate, geometry, params) for candidate in candidates]  # build all before any computation
     rows = [row_of(candidate, network, cases, params) for candidate, network in zip(candidates, networks, strict=True)]
     table = pd.DataFrame(rows).sort_values("logme", ascending=False, kind="stable")
     print(f"{len(cases.cases)} development cases of {len(set(cases.patients))} patients, fold {cases.fold}")
     print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
-    print(agreement(table))
+    print(describe_agreement(table))
     if arguments.out:
         paths.write_table(table, Path(arguments.out))
 
 
 def candidate_of(words: str) -> Candidate:
-    """Take NAME=WEIGHTS#SHA256 apart; weights that are not named are pip's."""
+    """Parse NAME=WEIGHTS#SHA256; the default weights are `pip`."""
     encoder, _, rest = words.partition("=")
     weights, *sha256 = re.split(r"#(?=[0-9a-f]{64}$)", rest)
     return Candidate(encoder, weights or "pip", next(iter(sha256), None))
 
 
 def development_cases(params: Params) -> Development:
-    """List the labelled cases that the first fold trains on or stops by; held-out and test ones stay unseen."""
+    """List the labelled training and validation cases of the first fold."""
     if not params.split.folds:
-        raise UserError("split.folds is empty; name the fold on whose development cases encoders are compared")
+        raise UserError("split.folds is empty; name at least one fold, on whose cases the encoders are compared")
     fold = params.split.folds[0]
-    need({paths.COHORT_FACTS: "cohort", paths.GEOMETRY: "preprocess", paths.split(fold): "split"})
+    require({paths.COHORT_FACTS: "cohort", paths.GEOMETRY: "preprocess", paths.split(fold): "split"})
     table = paths.read_table(paths.split(fold))
     table = table[table["role"].isin([Role.TRAIN, Role.VALIDATION])]
-    need({paths.prepared_case(case): "preprocess" for case in table["case"]})
+    require({paths.prepared_case(case): "preprocess" for case in table["case"]})
     classes = paths.read_json(paths.COHORT_FACTS)["classes"]
     for name in classes:
         if table.loc[table["label"] == name, "patient"].nunique() < 2:
             raise UserError(
-                f"{paths.split(fold)}: class '{name}' has fewer than two patients to train on, too few to compare "
-                "encoders; list the other classes in cohort.classes"
+                f"{paths.split(fold)}: class '{name}' has fewer than two training patients, too few to compare "
+                "encoders; list only the other classes in cohort.classes"
             )
     labels = np.array([classes.index(label) for label in table["label"]])
-    return Development(fold, table["case"].tolist(), labels, table["patient"].to_numpy(dtype=str), len(classes))
+    return Development(
+        fold=fold,
+        cases=table["case"].tolist(),
+        labels=labels,
+        patients=table["patient"].to_numpy(dtype=str),
+        n_classes=len(classes),
+    )
 
 
-def need(stage_of: dict[Path, str]) -> None:
-    """Make sure that files are there, or name the stage that writes them."""
+def require(stage_of: dict[Path, str]) -> None:
+    """Raise a `UserError` with the stage to run if a file is missing."""
     for file, stage in stage_of.items():
         if not file.exists():
-            raise UserError(f"{file} is not there yet: `dvc repro {stage}` writes it")
+            raise UserError(f"{file} does not exist; run `dvc repro {stage}`")
 
 
 def network_of(candidate: Candidate, geometry: Geometry, params: Params) -> Classifier:
-    """Build the network whose features `finetune` would start from, without adaptation."""
+    """Build the network that `finetune` would start from without adaptation."""
     torch.manual_seed(seed_for(params.seed, "encoders", candidate.encoder))  # of random weights
     try:
         network, _ = pretrained_network(
             candidate.encoder,
             candidate.weights,
             candidate.sha256,
-            geometry.channels,
-            geometry.kind == "image" and geometry.channels == 3,
-            params.finetune.pooled_stages,
-            params.adapt.filter_depth,
+            in_channels=geometry.channels,
+            colour=geometry.kind == "image" and geometry.channels == 3,
+            pooled_stages=params.finetune.pooled_stages,
+            filter_depth=params.adapt.filter_depth,
         )
     except (UnknownEncoder, BadWeights) as error:
-        how = "; on the command line it stands behind the weights, as #SHA256" if "weights_sha256" in str(error) else ""
+        how = "; on the command line, append #SHA256" if "weights_sha256" in str(error) else ""
         raise UserError(f"encoder {candidate.encoder}={candidate.weights}: {error}{how}") from error
     inference(network)
     return network
 
 
 def row_of(candidate: Candidate, network: Classifier, cases: Development, params: Params) -> dict[str, object]:
-    """Compute an encoder's features, what the scores foretell of them, and what the probe makes of them."""
+    """Compute the features of an encoder, its transferability scores and the metrics of the probe."""
     started = time.perf_counter()
     features = frozen_features(network, cases.cases, candidate.encoder)
     computed = time.perf_counter()
@@ -148,7 +154,7 @@ def row_of(candidate: Candidate, network: Classifier, cases: Development, params
 
 
 def frozen_features(network: Classifier, cases: list[str], encoder: str) -> Floats:
-    """Compute the features (n, width) of each case as it is, the mean over its instances, as `finetune` does."""
+    """Compute the features (n, width) of the unaugmented cases, averaged over their instances as in `finetune`."""
     network.to(make_accelerator(runtime.device()).device)
     last = len(network.encoder.stages)
     stored = [Case(case, "", partial(stored_view, case)) for case in cases]
@@ -157,22 +163,24 @@ def frozen_features(network: Classifier, cases: list[str], encoder: str) -> Floa
     features = mean_features(network, maps[0], pooled[0], last)
     network.cpu()
     if not np.isfinite(features).all():
-        raise UserError(f"encoder {encoder}: its features are not finite; take its weights from their source again")
+        raise UserError(f"encoder {encoder}: its features are not finite; get its weights from their source again")
     return features
 
 
 def stored_view(case: str) -> torch.Tensor:
-    """Read a case as it is, its only view (1, P, H, W)."""
+    """Read an unaugmented case as one view (1, P, H, W)."""
     return torch.from_numpy(np.load(paths.prepared_case(case)))[None]
 
 
 def probe_metrics(features: Floats, cases: Development, params: Params) -> dict[str, float]:
-    """Cross-validate the probe; log-loss and AUC, each with its standard error by a bootstrap of patients."""
+    """Cross-validate the probe: log-loss and AUC with standard errors from a bootstrap of patients."""
     seed, balanced = seed_for(params.seed, "encoders", "probe"), params.finetune.class_weights == "balanced"
     try:
-        logits = out_of_fold_logits(features, cases.labels, cases.patients, cases.n_classes, balanced, seed)
+        logits = out_of_fold_logits(
+            features, cases.labels, cases.patients, n_classes=cases.n_classes, balanced=balanced, seed=seed
+        )
     except ValueError as error:
-        raise UserError(f"{paths.split(cases.fold)}: {error}; list the other classes in cohort.classes") from error
+        raise UserError(f"{paths.split(cases.fold)}: {error}; list only the other classes in cohort.classes") from error
     drawn_by = seed_for(params.seed, "encoders", "bootstrap")
     weights = cluster_weights(cases.patients, params.calibrate.n_bootstrap, drawn_by)
     metrics: dict[str, float] = {}
@@ -182,12 +190,12 @@ def probe_metrics(features: Floats, cases: Development, params: Params) -> dict[
     return metrics
 
 
-def agreement(table: pd.DataFrame) -> str:
-    """Say how well the scores order the encoders as the probe's log-loss does, and what that is worth."""
+def describe_agreement(table: pd.DataFrame) -> str:
+    """Describe how well LogME and H-score order the encoders in comparison with the log-loss of the probe."""
     if len(table) < COMPARABLE:
-        return f"fewer than {COMPARABLE} encoders: too few to tell how well the scores' order agrees with the probe's"
+        return f"fewer than {COMPARABLE} encoders: too few to compare the order by score with the order by log-loss"
     logme, h = (table[score].corr(-table["log_loss"], method="kendall") for score in ("logme", "h_score"))
     return (
-        f"agreement with the order by the probe's log-loss, Kendall's tau: LogME {logme:.2f}, H-score {h:.2f} "
-        "(1 the same order, -1 the reverse)\na few encoders prove little, nor do differences within the standard errors"
+        f"agreement with the order by log-loss, Kendall's tau: LogME {logme:.2f}, H-score {h:.2f} (1: same order, "
+        "-1: reverse order)\nwith few encoders, and for differences within the standard errors, this is weak evidence"
     )

@@ -1,4 +1,8 @@
-"""Train several folds at a time, on this machine or through SLURM."""
+"""Train several folds in parallel, on this machine or through SLURM.
+
+The result is the same as with `dvc repro`, which trains one fold after the other. The number of threads affects the
+last digits; set OMP_NUM_THREADS to reproduce the same bytes.
+"""
 
 import argparse
 
@@ -8,18 +12,21 @@ LAUNCHERS = ("local", "slurm", "dummy")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("folds", nargs="*", metavar="FOLD", help="names of split.folds (default: all of them)")
+    parser.add_argument("folds", nargs="*", metavar="FOLD", help="names from split.folds (default: all)")
     parser.add_argument(
         "--stages",
         nargs="+",
         choices=STAGES,
         default=STAGES,
-        help="stages to run; the outputs of the other one are used as they are (default: adapt finetune)",
+        help="stages to run; the other one keeps its present outputs (default: adapt finetune)",
     )
-    parser.add_argument("--jobs", type=int, metavar="N", help="folds at a time (default: one per GPU, all on SLURM)")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="number of folds in parallel (default: one per GPU; all on SLURM)"
+    )
     parser.add_argument(
         "--launcher",
         choices=LAUNCHERS,
         default="local",
-        help="local: processes here; slurm: jobs as MEDADAPT_SLURM_* say; dummy: print the commands (default: local)",
+        help="local: processes on this machine; slurm: jobs as set by MEDADAPT_SLURM_*; dummy: only print the "
+        "commands (default: local)",
     )

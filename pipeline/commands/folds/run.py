@@ -1,8 +1,7 @@
-"""folds: train folds side by side, on this machine or through SLURM; DVC keeps the books as if `dvc repro` had run.
+"""Train folds in parallel, on this machine or through SLURM; DVC records the results as after `dvc repro`.
 
-Every draw is seeded by what it is for and by the name of its fold, so that it does not matter what runs beside what.
-The number of threads does: sums over another number of them differ in their last digits, as under `dvc repro`.
-Whoever needs the same bytes sets OMP_NUM_THREADS; it is kept.
+Each random seed depends on its purpose and its fold only, so that the order of the folds has no effect. The number of
+threads changes the last digits of sums, as under `dvc repro`; OMP_NUM_THREADS, if set, is kept.
 """
 
 import argparse
@@ -29,7 +28,7 @@ from pipeline.params import DVC_FILE, for_stage, load
 
 log = logging.getLogger(__name__)
 
-OUTPUT = {"adapt": paths.ADAPTED, "finetune": paths.FOLDS}  # of the stages, in the order in which a fold passes them
+OUTPUT = {"adapt": paths.ADAPTED, "finetune": paths.FOLDS}  # output folder of each stage, in the order of the stages
 LOGS = paths.SCRATCH / "folds"
 LAST_LINES = 20
 Environment = dict[str, str]
@@ -37,7 +36,7 @@ Environment = dict[str, str]
 
 @dataclass(frozen=True)
 class Job:
-    """What is run for a fold: of each stage, in order, the words after `python -m`."""
+    """The commands of a fold: for each stage, in order, the words after `python -m`."""
 
     fold: str
     commands: dict[str, list[str]]
@@ -45,7 +44,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a fold: the seconds it took, the stages that were run, and what failed, if anything did."""
+    """The outcome of a fold: seconds, completed stages, and the stage that failed, if any."""
 
     fold: str
     seconds: float
@@ -61,29 +60,35 @@ Runner = Callable[[Job, Environment], Outcome]
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Train the folds, print a row for each, and refuse in the end if one failed."""
+    """Train the folds and print a row for each.
+
+    Raises
+    ------
+    UserError
+        If a fold or --jobs is invalid, or a fold failed.
+    """
     known = load().split.folds
-    strangers = [fold for fold in arguments.folds if fold not in known]
-    if strangers:
-        raise UserError(f"split.folds does not name {', '.join(strangers)}; what it names is {', '.join(known)}")
+    unknown = [fold for fold in arguments.folds if fold not in known]
+    if unknown:
+        raise UserError(f"split.folds has no fold {', '.join(unknown)}; choose from {', '.join(known)}")
     if arguments.jobs is not None and arguments.jobs < 1:
-        raise UserError(f"--jobs is {arguments.jobs}; at least one fold runs at a time")
+        raise UserError(f"--jobs is {arguments.jobs}; choose a number from 1 on")
     folds = list(dict.fromkeys(arguments.folds)) or list(known)
     stages = [stage for stage in OUTPUT if stage in arguments.stages]
-    tell(LAUNCHERS[arguments.launcher](folds, stages, arguments.jobs))
+    print_outcomes(LAUNCHERS[arguments.launcher](folds, stages, arguments.jobs))
 
 
 def local(
     folds: Sequence[str], stages: Sequence[str], at_a_time: int | None, runner: Runner | None = None
 ) -> list[Outcome]:
-    """Run each fold through DVC in processes of this machine; a fold that fails does not stop the others.
+    """Run each fold through DVC in processes on this machine; a fold that fails does not stop the others.
 
     Parameters
     ----------
     folds, stages : sequence of str
         Names of `split.folds`, and stages in order.
     at_a_time : int or None
-        How many folds run side by side; None is one on each GPU, and one where there is none.
+        Number of folds in parallel; None means one on each GPU, or one without a GPU.
     runner : callable
         Runs a job in an environment (default: `run_job`).
     """
@@ -115,14 +120,14 @@ def dummy(folds: Sequence[str], stages: Sequence[str], at_a_time: int | None) ->
 
 
 def slurm(folds: Sequence[str], stages: Sequence[str], at_a_time: int | None) -> list[Outcome]:
-    """Queue what changed as one array of jobs on the shared disk, wait, and enter what succeeded in DVC's books.
+    """Submit the changed stages as an array of jobs, wait, and commit the successful ones to DVC.
 
-    The jobs run the bare stages: on a cluster's nodes, DVC's locks would have to cross the network.
+    The jobs run the stages without DVC, whose locks do not work reliably across nodes.
 
     Raises
     ------
     UserError
-        If submitit or SLURM is missing, or parameters or code changed while the jobs ran; nothing is entered then.
+        If submitit or SLURM is missing, or parameters or code changed while the jobs ran; nothing is committed then.
     """
     executor = runtime.slurm_executor(LOGS / "slurm", at_a_time or len(folds))
     repro("split")
@@ -130,8 +135,8 @@ def slurm(folds: Sequence[str], stages: Sequence[str], at_a_time: int | None) ->
     before, start = recipe(stages), time.perf_counter()
     queued = runtime.submitted(executor, run_bare, todo)
     outcomes = {job.fold: outcome_of(job, handle, start) for job, handle in zip(todo, queued, strict=True)}
-    enter(outcomes.values(), unchanged=recipe(stages) == before)
-    return [outcomes.get(fold, Outcome(fold, 0.0, (), None, log_of(fold))) for fold in folds]
+    commit(outcomes.values(), unchanged=recipe(stages) == before)
+    return [outcomes.get(fold, unchanged_outcome(fold)) for fold in folds]
 
 
 LAUNCHERS: dict[str, Callable[[Sequence[str], Sequence[str], int | None], list[Outcome]]] = {
@@ -142,12 +147,12 @@ LAUNCHERS: dict[str, Callable[[Sequence[str], Sequence[str], int | None], list[O
 
 
 def through_dvc(fold: str, stages: Iterable[str]) -> Job:
-    """Let DVC run what changed of a fold: `-s` touches no other stage, and the lock is waited for."""
+    """Run the changed stages of a fold through DVC; `-s` runs no other stage, and DVC waits for its lock."""
     return Job(fold, {stage: ["dvc", "--wait-for-lock", "repro", "-s", f"{stage}@{fold}"] for stage in stages})
 
 
 def bare(folds: Sequence[str], stages: Sequence[str]) -> list[Job]:
-    """Name the stages of each fold themselves, from the first one on that changed."""
+    """List the stages of each fold from the first changed one on, to be run without DVC."""
     changed = set(
         yaml.safe_load(runtime.dvc("status", "--json", *(f"{stage}@{fold}" for fold in folds for stage in stages)))
     )
@@ -159,27 +164,27 @@ def bare(folds: Sequence[str], stages: Sequence[str]) -> list[Job]:
 
 
 def places_for(n_folds: int, at_a_time: int | None) -> list[Environment]:
-    """Assign GPUs and cores to the folds that run at a time; threads that the environment sets are kept.
+    """Assign GPUs and cores to parallel folds; a number of threads set in the environment is kept.
 
     Returns
     -------
     list of dict
-        Of each place, the variables that its folds get; more places than GPUs share them in turn.
+        Environment variables of each place; if there are more places than GPUs, they share GPUs in turn.
     """
     gpus = runtime.cuda_devices()
     count = min(at_a_time or len(gpus) or 1, n_folds)
-    alone = count == 1  # then it has the threads that it would have under `dvc repro`
+    alone = count == 1  # same number of threads as under `dvc repro`
     threads = {} if alone or "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": threads_of_each(count)}
     return [({"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else {}) | threads for place in range(count)]
 
 
 def threads_of_each(count: int) -> str:
-    """Share the cores of this machine; one each at least."""
+    """Divide the cores of this machine; at least one each."""
     return str(max((os.cpu_count() or 1) // count, 1))
 
 
 def run_job(job: Job, place: Environment) -> Outcome:
-    """Run the stages of a fold until one fails; what they say goes to the log of the fold."""
+    """Run the stages of a fold until one fails; their output goes to the log of the fold."""
     output = log_of(job.fold)
     output.parent.mkdir(parents=True, exist_ok=True)
     start, done, failed = time.perf_counter(), list[str](), None
@@ -192,61 +197,67 @@ def run_job(job: Job, place: Environment) -> Outcome:
                 failed = stage
                 break
             done.append(stage)
-    outcome = Outcome(job.fold, time.perf_counter() - start, tuple(done), failed, output)
+    outcome = Outcome(fold=job.fold, seconds=time.perf_counter() - start, done=tuple(done), failed=failed, log=output)
     log.info("fold %s: %s after %.0f s", job.fold, outcome, outcome.seconds)
     return outcome
 
 
 def run_bare(job: Job) -> Outcome:
-    """Run a job without DVC; as it does, remove old outputs first: they may be hard links into its cache."""
+    """Run a job without DVC. First remove old outputs, as DVC does: they may be hard links into its cache."""
     for stage in job.commands:
         shutil.rmtree(OUTPUT[stage] / job.fold, ignore_errors=True)
-    given = os.environ.get("SLURM_CPUS_PER_TASK")  # not every cluster keeps a job to the cores that it was given
+    given = os.environ.get("SLURM_CPUS_PER_TASK")  # not every cluster limits a job to its cores
     return run_job(job, {"OMP_NUM_THREADS": given} if given and "OMP_NUM_THREADS" not in os.environ else {})
 
 
+def unchanged_outcome(fold: str) -> Outcome:
+    """Give the outcome of a fold that is up to date."""
+    return Outcome(fold=fold, seconds=0.0, done=(), failed=None, log=log_of(fold))
+
+
 def outcome_of(job: Job, queued: Any, start: float) -> Outcome:
-    """Wait for a queued job; one that the cluster killed has failed, and the cluster's log says why."""
+    """Wait for a queued job. A job that the cluster killed has failed; the log of the cluster gives the reason."""
     try:
         outcome: Outcome = queued.result()
     except RuntimeError:
-        return Outcome(job.fold, time.perf_counter() - start, (), "the cluster's job", queued.paths.stderr)
+        seconds = time.perf_counter() - start
+        return Outcome(fold=job.fold, seconds=seconds, done=(), failed="the cluster's job", log=queued.paths.stderr)
     return outcome
 
 
-def enter(outcomes: Iterable[Outcome], unchanged: bool) -> None:
-    """Enter in DVC's books what ran without it, if what it went by is still what is there.
+def commit(outcomes: Iterable[Outcome], unchanged: bool) -> None:
+    """Commit to DVC the results of stages that ran without it, if their inputs are unchanged.
 
     Raises
     ------
     UserError
-        If that changed while the jobs ran.
+        If the inputs changed while the jobs ran.
     """
     finished = [f"{stage}@{outcome.fold}" for outcome in outcomes for stage in outcome.done]
     if finished and not unchanged:
         raise UserError(
-            "the parameters, code or cases of these stages changed while the jobs ran, so DVC was not told of their "
-            f"results; take the change back and `dvc commit -f {' '.join(finished)}`, or run the folds again"
+            "parameters, code or cases changed while the jobs ran, so the results were not committed to DVC; undo the "
+            f"change and run `dvc commit -f {' '.join(finished)}`, or run the folds again"
         )
     if finished:
         runtime.dvc("commit", "-f", *finished)
 
 
 def recipe(stages: Sequence[str]) -> list[Any]:
-    """Collect what the stages go by, so that two moments can be compared: parameters, code, cases."""
+    """Collect parameters, code and cases of the stages, to detect a change between two moments."""
     declared = yaml.safe_load(DVC_FILE.read_text())["stages"]
     files = [Path(dep) for stage in stages for dep in declared[stage]["deps"] if "${" not in dep]
     state = [file.stat().st_mtime_ns if file.is_dir() else file.read_bytes() for file in files]
     return [*map(for_stage, stages), *state]
 
 
-def tell(outcomes: Sequence[Outcome]) -> None:
-    """Print a row per fold; show the end of the log of each that failed, and refuse.
+def print_outcomes(outcomes: Sequence[Outcome]) -> None:
+    """Print a row for each fold, and the end of the log of each failed one.
 
     Raises
     ------
     UserError
-        If a fold failed; it names the log.
+        If a fold failed; the message names the log.
     """
     if outcomes:
         print(f"{'fold':<20} {'seconds':>8}  outcome")
@@ -254,22 +265,22 @@ def tell(outcomes: Sequence[Outcome]) -> None:
         print(f"{outcome.fold:<20} {outcome.seconds:8.1f}  {outcome}")
     failed = [outcome for outcome in outcomes if outcome.failed]
     for outcome in failed:
-        print(f"\nthe end of {outcome.log}:", *last_lines(outcome.log), sep="\n", file=sys.stderr)
+        print(f"\nlast lines of {outcome.log}:", *last_lines(outcome.log), sep="\n", file=sys.stderr)
     if failed:
-        told = "\n".join(f"fold {outcome.fold}: {outcome}, see {outcome.log}" for outcome in failed)
-        raise UserError(f"{told}\nOnce that is mended, the same command runs what is missing")
+        failures = "\n".join(f"fold {outcome.fold}: {outcome}, see {outcome.log}" for outcome in failed)
+        raise UserError(f"{failures}\nCorrect the cause and run the same command again; it continues where it stopped")
 
 
 def last_lines(file: Path) -> list[str]:
-    """Read the end of a log, if there is one."""
+    """Read the last lines of a log, if it exists."""
     return file.read_text(errors="replace").splitlines()[-LAST_LINES:] if file.exists() else []
 
 
 def log_of(fold: str) -> Path:
-    """Name the file that keeps what the stages of a fold said."""
+    """Name the file with the output of the stages of a fold."""
     return LOGS / f"{fold}.log"
 
 
 def repro(stage: str) -> None:
-    """Bring a stage and all before it up to date, on the terminal: only there may the audit tell original names."""
+    """Update a stage and those before it. The output goes to the terminal, as the audit may print original names."""
     runtime.dvc("repro", stage, to_terminal=True)

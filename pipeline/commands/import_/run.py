@@ -1,4 +1,4 @@
-"""import: write a cohort table, and say what was taken and what was left out."""
+"""Import a data set as a cohort table, and report what was imported and what was left out."""
 
 import argparse
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from pipeline.stages.cohort.importers.table import find_in_csv
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Import a source of any kind."""
+    """Import a source of any kind and print a report."""
     into = Path(arguments.into)
     try:
         found = FINDERS[arguments.kind](arguments, parse_renames(arguments.rename))
@@ -42,46 +42,46 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"{error.filename or into}: {error.strerror or error}") from error
     if broken:
         print("\n".join([f"left out while writing: {len(broken)}", *told_left_out(broken)]))
-    print(f"{into}/cohort.csv is written, and {into}/{COHORT_FILE} with settings to check")
+    print(f"wrote {into}/cohort.csv, and {into}/{COHORT_FILE} with settings to check")
     print(f"next: set `cohort.path: {into}` in params.yaml, then run `dvc repro`")
 
 
 def from_csv(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
-    """Look through a table of images."""
+    """Find the images of a csv table."""
     columns = {name: getattr(arguments, name) for name in ("image", "label", "patient", "site", "split")}
     return find_in_csv(Path(arguments.source), columns, rename)
 
 
 def from_folder(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
-    """Look through class folders."""
+    """Find the images of class folders."""
     return find_in_class_folders(Path(arguments.source), arguments.patient_pattern, rename)
 
 
 def from_bids(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
-    """Look through a BIDS data set."""
+    """Find the images of a BIDS data set."""
     label = None if arguments.unlabelled else arguments.label
-    wanted = Wanted(label, arguments.site, arguments.split, arguments.suffix, rename)
+    wanted = Wanted(label=label, site=arguments.site, split=arguments.split, suffix=arguments.suffix, rename=rename)
     return find_in_bids(Path(arguments.source), wanted)
 
 
 def from_datalist(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
-    """Look through a JSON list."""
+    """Find the images of a JSON datalist."""
     return find_in_datalist(Path(arguments.source), arguments.unlabelled, rename)
 
 
 def from_medmnist(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
-    """Look through an .npz file."""
+    """Find the images of an .npz file."""
     if arguments.link:
-        raise BadSource("images inside an .npz file cannot be linked to; leave out --link")
+        raise BadSource("images inside an .npz file cannot be linked; leave out --link")
     return find_in_medmnist(Path(arguments.source), rename)
 
 
 def from_dicom(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
-    """Look through a tree of DICOM files, with the secret of the cohort that is made of it."""
+    """Find the series of a folder of DICOM files; pseudonyms use the salt of the new cohort."""
     labels = None
     if arguments.labels:
         labels = read_labels(Path(arguments.labels), arguments.key, arguments.label, rename)
-    choices = Choices(arguments.site, labels, arguments.key, rename, arguments.link)
+    choices = Choices(site=arguments.site, labels=labels, key=arguments.key, rename=rename, link=arguments.link)
     name = partial(pseudonym, salt_of(keys_of(Path(arguments.into)), public=False))
     return find_in_dicom_tree(Path(arguments.source), choices, name, runtime.progress)
 
@@ -97,16 +97,16 @@ FINDERS: dict[str, Callable[[argparse.Namespace, dict[str, str]], Import]] = {
 
 
 def keys_of(into: Path) -> Path:
-    """Name the key folder of a cohort, the one that the stage cohort will use."""
+    """Name the private key folder of a cohort, as the stage cohort does."""
     return runtime.keys_folder() / into.name
 
 
 def remember(found: Import, into: Path) -> None:
-    """Keep the way back from sites, and from the patients named in copied headers, in the key folder."""
+    """Store the original names of sites, and of patients in copied headers, in the private key folder."""
     folder = keys_of(into)
     names = [("site", name) for name in found.sites.values()]
     names += [("patient", case.row["patient_id"]) for case in found.cases]
     remember_names(folder, names, salt_of(folder, public=False))
-    # cohort.csv holds sites by a shorter name, which whois must find
+    # cohort.csv has shorter pseudonyms of sites, which whois must find, too
     table = pd.DataFrame(sorted((read_names(folder) | found.sites).items()), columns=["pseudonym", "name"])
     write_private(folder / "names.csv", table.to_csv(index=False))

@@ -1,4 +1,4 @@
-"""plan: what `dvc repro` would run, on which grid, and about what it costs, before any compute."""
+"""Show which stages `dvc repro` would run, with resolved parameters and estimates of time and disk space."""
 
 import argparse
 import json
@@ -32,7 +32,7 @@ BYTES_OF_SIMULATED_SCAN = 7e5
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print the stages, the resolved values, and the estimates with what they rest on."""
+    """Print the stages, the resolved values and the estimates with their basis."""
     params = load()
     headers = cohort_headers(params.cohort)
     try:
@@ -41,28 +41,27 @@ def run(arguments: argparse.Namespace) -> None:
     except ValueError as error:
         raise UserError(f"cohort.path: {error}") from error
     changed, following = stages_to_run()
-    print(f"stages to run: {', '.join(changed) or 'none, everything is up to date'}")
+    print(f"stages to run: {', '.join(changed) or 'none; all are up to date'}")
     if following:
-        print(f"  and, if what they write differs: {', '.join(following)}")
+        print(f"  then, if their inputs change: {', '.join(following)}")
     print(f"cases: {len(headers)} {geometry.kind}s")
     for name in ("image_size", "slices", "channels", "spacing", "fit", "intensity", "crop"):
         given = getattr(params.preprocess, name)
         print(f"preprocess.{name}: {getattr(geometry, name)}{' (auto)' if given == 'auto' else ''}")
     encoder = encoder_of(params.adapt.encoder)
     recipes = recipes_of(params, len(encoder.stages))
-    print(f"finetune.strategy: {told_of(recipes, params)}")
+    print(f"finetune.strategy: {describe_recipes(recipes, params)}")
     passes, rate = passes_of(params, geometry, len(headers), recipes), measured_rate(encoder)
-    print(f"time, about: {passes / rate / 60:.0f} min for all stages from nothing; training steps come on top")
+    print(f"time, about: {passes / rate / 60:.0f} min for all stages, not counting training steps")
     print(f"  ({passes:.0f} passes of a {REFERENCE_SIZE} x {REFERENCE_SIZE} image at {rate:.0f}/s, measured just now)")
     if arguments.minutes:
-        print(
-            f"evidence.budget: {round(arguments.minutes * 60 * rate, -3):.0f} is about {arguments.minutes:g} min here"
-        )
-    print(f"disk, about: {disk_of(params, geometry, len(headers)) / 1e6:.0f} MB in data/, as much again in DVC's cache")
+        budget = round(arguments.minutes * 60 * rate, -3)
+        print(f"evidence.budget: {budget:.0f} takes about {arguments.minutes:g} min here")
+    print(f"disk, about: {disk_of(params, geometry, len(headers)) / 1e6:.0f} MB in data/, and the same in DVC's cache")
 
 
 def cohort_headers(cohort: Cohort) -> list[Header]:
-    """Read the header of every scan, or derive it from the recipe; unreadable files are left to the audit."""
+    """Read the header of every scan, or derive it from a recipe; the audit reports unreadable files later."""
     folder = Path(cohort.path)
     policy = Policy(**cohort.reading.model_dump())
     if is_recipe(folder):
@@ -77,12 +76,12 @@ def cohort_headers(cohort: Cohort) -> list[Header]:
         header for header in runtime.map_cases(partial(header_or_none, policy=policy), images, "headers") if header
     ]
     if not headers:
-        raise UserError(f"cohort.path: no image of {folder} can be read")
+        raise UserError(f"cohort.path: no image in {folder} can be read; run `dvc repro cohort` for the reasons")
     return headers
 
 
 def header_or_none(image: Path, policy: Policy) -> Header | None:
-    """Read one header."""
+    """Read one header; None if the file cannot be read."""
     try:
         return read_header(image, policy)
     except Unreadable:
@@ -90,7 +89,7 @@ def header_or_none(image: Path, policy: Policy) -> Header | None:
 
 
 def stages_to_run() -> tuple[list[str], list[str]]:
-    """Ask DVC which stages have changed, and which others would follow if what those write differs."""
+    """Ask DVC which stages have changed, and which later stages may have to run because of them."""
     changed = set(json.loads(runtime.dvc("status", "--json")))
     follows = set(changed)
     edges = re.findall(r'"(.+)" -> "(.+)"', runtime.dvc("dag", "--dot"))
@@ -101,7 +100,7 @@ def stages_to_run() -> tuple[list[str], list[str]]:
 
 
 def recipes_of(params: Params, n_stages: int) -> list[str]:
-    """List the recipes that `finetune` may take: one, or those that `auto` tries of an encoder with so many stages."""
+    """List the strategies that `finetune` may use: one, or the candidates of `auto`."""
     asked, method = params.finetune.strategy, params.adapt.method
     frozen = method in PER_SITE and params.adapt.strength > 0
     if asked != "auto":
@@ -111,21 +110,23 @@ def recipes_of(params: Params, n_stages: int) -> list[str]:
     return search_of(recipe_of(params.finetune), n_stages, frozen)
 
 
-def told_of(recipes: list[str], params: Params) -> str:
-    """Say what is trained and, where `auto` chooses, what it may spend."""
+def describe_recipes(recipes: list[str], params: Params) -> str:
+    """Describe the strategy and, for `auto`, its candidates and its budget."""
     if params.finetune.strategy != "auto":
         return recipes[0]
     if len(recipes) == 1:
-        return f"{recipes[0]} (auto, as adapt.method is {params.adapt.method})"
+        return f"{recipes[0]} (auto, because adapt.method is {params.adapt.method})"
     terms = [name for name in params.adapt.candidates if name in TERMS] if params.adapt.method == "auto" else []
-    unless = f" (but lp_ft where adapt.method: auto chooses {' or '.join(terms)})" if terms else ""
+    unless = f" (but lp_ft if adapt.method: auto chooses {' or '.join(terms)})" if terms else ""
     budget = f"finetune.budget: {params.finetune.budget} passes in each fold"
-    return f"auto, one of {', '.join(recipes)}, as far as they fit into {budget}{unless}"
+    return f"auto, one of {', '.join(recipes)}, within {budget}{unless}"
 
 
 def passes_of(params: Params, geometry: Geometry, cases: int, recipes: list[str]) -> float:
-    """Count the passes that these parameters cost at most, in images of the reference size."""
-    searched = any(STRATEGIES[name].trains for name in recipes) and len(recipes) > 1  # the others cost auto nothing
+    """Estimate the maximum number of image passes, in images of the reference size."""
+    searched = (
+        any(STRATEGIES[name].trains for name in recipes) and len(recipes) > 1
+    )  # the other strategies cost `auto` nothing
     choice = params.finetune.budget * len(params.split.folds) if searched else 0
     probed = 1 + (params.adapt.method != "none") * len(params.split.folds)  # by evidence
     per_case = (1 + params.finetune.views + (params.adapt.method != "none") + 0.5) * len(params.split.folds) + probed
@@ -134,7 +135,7 @@ def passes_of(params: Params, geometry: Geometry, cases: int, recipes: list[str]
 
 
 def encoder_of(name: str) -> Encoder:
-    """Build the encoder, with whatever weights: its time and its stages are the same."""
+    """Build the encoder with random weights, which do not change its time or its stages."""
     try:
         encoder = build_encoder(name, 3)
     except UnknownEncoder as error:
@@ -144,7 +145,7 @@ def encoder_of(name: str) -> Encoder:
 
 
 def measured_rate(encoder: Encoder) -> float:
-    """Time the encoder on this machine: images of the reference size a second."""
+    """Measure the images of the reference size that the encoder processes per second on this machine."""
     batch = torch.zeros(16, 3, REFERENCE_SIZE, REFERENCE_SIZE).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         encoder(batch)
@@ -155,7 +156,7 @@ def measured_rate(encoder: Encoder) -> float:
 
 
 def disk_of(params: Params, geometry: Geometry, cases: int) -> float:
-    """Estimate the bytes below data/: prepared channels, and encoder and model of each fold."""
+    """Estimate the bytes below data/: prepared images, and the encoder and model of each fold."""
     channels = cases * geometry.stored_channels * geometry.image_size**2
     simulated = BYTES_OF_SIMULATED_SCAN * cases if is_recipe(Path(params.cohort.path)) else 0
     return channels + 2 * BYTES_OF_NETWORK * len(params.split.folds) + simulated

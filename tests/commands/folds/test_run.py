@@ -86,7 +86,7 @@ def test_all_folds_of_params_are_run_unless_some_are_named(project, capsys):  # 
 def test_unknown_folds_and_no_jobs_are_refused_before_anything_runs(project, no_dvc, capsys):  # noqa: F811
     project()
     assert main(["folds", "0", "7"]) == 1
-    assert "split.folds does not name 7; what it names is 0, 1, 2, final" in capsys.readouterr().err
+    assert "split.folds has no fold 7; choose from 0, 1, 2, final" in capsys.readouterr().err
     assert main(["folds", "--jobs", "0"]) == 1
     assert "--jobs is 0" in capsys.readouterr().err
     assert no_dvc == []
