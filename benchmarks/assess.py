@@ -40,9 +40,9 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=2000)
     arguments = parser.parse_args()
     settings = Settings(10, (0.05, 0.5), 0.9, 0.9, 0.9, (0.01, 0.1), arguments.replicates, 0.95)
-    labelling = TaskSpec([f"class {number}" for number in range(arguments.classes)])
+    spec = TaskSpec([f"class {number}" for number in range(arguments.classes)])
     of_scope = {
-        name: seconds_of(evaluated, elsewhere, labelling, settings)
+        name: seconds_of(evaluated, elsewhere, spec, settings)
         for name, (evaluated, elsewhere) in scopes(arguments.cases, arguments.classes).items()
     }
     print_table(pd.DataFrame(of_scope))
@@ -70,7 +70,7 @@ def drawn(n: int, n_classes: int, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def seconds_of(
-    evaluated: EvaluatedCases, elsewhere: dict[str, EvaluatedCases], labelling: TaskSpec, settings: Settings
+    evaluated: EvaluatedCases, elsewhere: dict[str, EvaluatedCases], spec: TaskSpec, settings: Settings
 ) -> Seconds:
     """Time every step by which one set of cases is evaluated."""
     found: Seconds = {}
@@ -80,7 +80,7 @@ def seconds_of(
         known = (getattr(evaluated, state), evaluated.labels, evaluated.patients)
         timed(found, f"summarise, {state}", partial(summarise, *known, bins=settings.bins, bootstrap=bootstrap))
     baselines = {"site": np.roll(evaluated.calibrated, 1, axis=0)}  # some other prediction
-    subject = Subject(replace(evaluated, baselines=baselines), elsewhere, labelling, weights, 0)
+    subject = Subject(replace(evaluated, baselines=baselines), elsewhere, spec, weights=weights, seed=0)
     for name, rows in TABLES.items():
         timed(found, name, partial(list, rows(subject, settings)))
     return found

@@ -137,7 +137,7 @@ def coverage_of(n: int, by: By, seed: int) -> pd.DataFrame:
     """Find thresholds on one cohort, and tell how often the sets of new patients hold the true class, by group."""
     rng = np.random.default_rng(seed)
     probabilities, labels, sites = of_sites(rng, n)
-    known = conformal_thresholds(probabilities, labels, np.arange(n).astype(str), ALPHA, by, sites)
+    known = conformal_thresholds(probabilities, labels, np.arange(n).astype(str), ALPHA, by=by, sites=sites)
     new, truth, there = of_sites(rng, NEW)
     covered = sets_of(new, known, there)[np.arange(NEW), truth]
     groups = {"all": np.ones(NEW, dtype=bool), "class 0": truth == 0, "class 1": truth == 1}
@@ -187,9 +187,11 @@ def bands(cohorts: int) -> Iterator[str]:
 def error_of(seed: int, n: int, alike: float, mass: bool) -> tuple[float, float]:
     """Give the calibration error of a well calibrated cohort, and the upper end of its null band."""
     prediction, events = drawn(np.random.default_rng(seed), n // IMAGES, alike)
-    error = calibration.calibration_error(prediction, events, np.ones((1, n)), BINS, mass)
+    error = calibration.calibration_error(prediction, events, np.ones((1, n)), BINS, mass=mass)
     patients = units(n // IMAGES)["patient" if alike else "image"]
-    null = calibration.calibration_error_if_perfect(prediction, BINS, DRAWS, seed + APART, patients, mass)
+    null = calibration.calibration_error_if_perfect(
+        prediction, bins=BINS, replicates=DRAWS, seed=seed + APART, patients=patients, mass=mass
+    )
     return float(error[0]), float(np.quantile(null, BAND))
 
 

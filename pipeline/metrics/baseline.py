@@ -108,6 +108,7 @@ def baseline_table(
     baselines: Mapping[str, Floats],
     labels: Labels,
     patients: NDArray[np.str_],
+    *,
     weights: Floats,
     confidence: float,
     folds: NDArray[np.str_] | None = None,

@@ -87,7 +87,7 @@ def logistic_line(confidence: Floats, events: Marks, weights: Floats) -> Floats:
         gradient = (weights * (events - fitted)) @ design.T
         step = np.linalg.solve(_curvature(weights * fitted * (1 - fitted), design), gradient[..., None])[..., 0]
         if np.abs(step).max() > BOLD:
-            step = _uphill(step, coefficients, design, events, weights)
+            step = _uphill(step, coefficients, design, events, weights=weights)
         coefficients = coefficients + step
         if np.abs(step).max() < STILL:
             break
@@ -102,7 +102,7 @@ def _curvature(spread: Floats, design: Floats) -> Floats:
     return products[:, [0, 1, 1, 2]].reshape(-1, 2, 2) + 1e-9 * np.eye(2)
 
 
-def _uphill(step: Floats, start: Floats, design: Floats, events: Marks, weights: Floats) -> Floats:
+def _uphill(step: Floats, start: Floats, design: Floats, events: Marks, *, weights: Floats) -> Floats:
     """Halve Newton's steps (R, 2) until the likelihood does not fall; whole ones may swing about it for ever."""
 
     def likelihood(coefficients: Floats) -> Floats:
@@ -149,7 +149,7 @@ def bin_of(confidence: Floats, bins: int, mass: bool = False) -> Ints:
     return np.searchsorted(np.sort(confidence)[last], confidence)
 
 
-def calibration_error(confidence: Floats, events: Marks, weights: Floats, bins: int, mass: bool = False) -> Floats:
+def calibration_error(confidence: Floats, events: Marks, weights: Floats, bins: int, *, mass: bool = False) -> Floats:
     """Compute the expected calibration error: sum_b n_b / n |mean y - mean p| over bins, plug-in.
 
     (Naeini, Cooper, Hauskrecht 2015; Guo et al. 2017, equation 3; of equal mass: Nixon et al. 2019.) It
@@ -160,13 +160,19 @@ def calibration_error(confidence: Floats, events: Marks, weights: Floats, bins: 
 
 
 def calibration_error_if_perfect(
-    confidence: Floats, bins: int, replicates: int, seed: int, patients: Names, mass: bool = False
+    confidence: Floats, *, bins: int, replicates: int, seed: int, patients: Names, mass: bool = False
 ) -> Floats:
     """Compute the calibration error at this n if the predictions were right: (replicates,), as `if_perfect`."""
-    return if_perfect(partial(calibration_error, bins=bins, mass=mass), confidence, replicates, seed, patients)
+    return if_perfect(
+        partial(calibration_error, bins=bins, mass=mass),
+        confidence,
+        replicates=replicates,
+        seed=seed,
+        patients=patients,
+    )
 
 
-def if_perfect(metric: Metric, confidence: Floats, replicates: int, seed: int, patients: Names) -> Floats:
+def if_perfect(metric: Metric, confidence: Floats, *, replicates: int, seed: int, patients: Names) -> Floats:
     """Draw events from the predictions themselves, and compute what a metric is when calibration is perfect.
 
     One uniform number is drawn for each patient, and an image has its event where its prediction lies above it: every
@@ -189,7 +195,7 @@ def if_perfect(metric: Metric, confidence: Floats, replicates: int, seed: int, p
     return in_blocks(lambda events: metric(confidence, events, np.ones(events.shape)), draws)
 
 
-def squared_error(confidence: Floats, events: Marks, weights: Floats, bins: int, mass: bool = False) -> Floats:
+def squared_error(confidence: Floats, events: Marks, weights: Floats, bins: int, *, mass: bool = False) -> Floats:
     """Compute the squared calibration error: sum_b n_b / n (mean y - mean p)^2 over bins, plug-in.
 
     Of perfect predictions it is the sum over bins of the mean of p (1 - p), divided by n: about bins / (6 n) if p is
@@ -200,7 +206,9 @@ def squared_error(confidence: Floats, events: Marks, weights: Floats, bins: int,
     return ratio(np.nan_to_num(ratio(gaps**2, weights @ to_bins)).sum(axis=1), weights.sum(axis=1))
 
 
-def squared_error_debiased(confidence: Floats, events: Marks, weights: Floats, bins: int, mass: bool = False) -> Floats:
+def squared_error_debiased(
+    confidence: Floats, events: Marks, weights: Floats, bins: int, *, mass: bool = False
+) -> Floats:
     """Compute the squared calibration error less what chance adds to it: 0 on average if calibration is perfect.
 
     (mean r)^2 of a bin, r = y - p, is reduced by the variance of r over n_b. Where a bin has one prediction that is

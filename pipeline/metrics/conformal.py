@@ -85,7 +85,7 @@ def rank_of(n: int, alpha: float) -> int:
 
 
 def conformal_thresholds(
-    probabilities: Floats, labels: Ints, patients: Names, alpha: float, by: By = None, sites: Names | None = None
+    probabilities: Floats, labels: Ints, patients: Names, alpha: float, *, by: By = None, sites: Names | None = None
 ) -> Thresholds:
     """Find the thresholds on cases that the model was not trained on.
 

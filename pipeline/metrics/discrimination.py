@@ -87,9 +87,21 @@ def specificity(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:
 
 
 def log_loss(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:
-    """Mean of -ln p(true class), in nats."""
-    chosen = probabilities[np.arange(len(labels)), labels]
-    return mean(-np.log(np.clip(chosen, SMALLEST, 1)), weights)
+    """Compute the mean of -ln p(true class), in nats."""
+    return mean(case_losses(probabilities, labels)[0], weights)
+
+
+def case_losses(probabilities: Floats, labels: Labels) -> tuple[Floats, Floats]:
+    """Compute -ln p(true class) of each case (n,), in nats, and the number of its known labels (n,).
+
+    Of a multilabel task (n, C) the loss is the sum over the known labels of the case.
+    """
+    if labels.ndim == 1:
+        chosen = probabilities[np.arange(len(labels)), labels]
+        return -np.log(np.clip(chosen, SMALLEST, 1)), np.ones(len(labels))
+    known = np.isfinite(labels)
+    chosen = np.where(labels == 1, probabilities, 1 - probabilities)
+    return (-np.log(np.clip(chosen, SMALLEST, 1)) * known).sum(axis=1), known.sum(axis=1).astype(np.float64)
 
 
 def brier(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:

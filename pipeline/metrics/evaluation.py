@@ -1,4 +1,4 @@
-"""Cases with what was predicted for them, and the tables that are made of both."""
+"""Evaluated cases: labelled cases with their predictions, and the tables that summarise them."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -25,15 +25,15 @@ ENSEMBLE = "ensemble"
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What the labels of a cohort mean.
+    """Classes and kind of task of a cohort.
 
     Attributes
     ----------
     classes : list of str
         In the order of the logits.
     task : str
-        "multiclass": each case is of one class; "ordinal": of one of several grades in order; "multilabel": each
-        class is there or not, by itself.
+        "multiclass": each case has one class; "ordinal": each case has one of several ordered grades; "multilabel":
+        each label is present or absent, independently of the others.
     """
 
     classes: list[str]
@@ -42,20 +42,20 @@ class TaskSpec:
 
 @dataclass(frozen=True)
 class EvaluatedCases:
-    """Cases with what was predicted for them, before and after calibration.
+    """Labelled cases with their predicted probabilities, before and after calibration.
 
     Attributes
     ----------
     cases : pandas.DataFrame
-        n rows with `case`, `patient` and `site`, and with `calibrator`, the digest of the map that was applied.
+        n rows with `case`, `patient` and `site`, and with `calibrator`, the digest of the calibrator that was applied.
     labels : (n,) int or (n, K) float
-        Numbers of the true classes; of a multilabel task 1, 0, or NaN where not known.
+        True class numbers; of a multilabel task 1, 0, or NaN for not known.
     uncalibrated, calibrated : (n, K)
-        Rows sum to one; of a multilabel task each number stands by itself.
+        Probabilities whose rows sum to one; of a multilabel task one independent probability per label.
     calibrators : mapping
-        The maps by their digest.
+        Digest to calibrator.
     baselines : mapping of (n, K)
-        Predictions that saw no image, by name.
+        Name to predictions made without the image.
     """
 
     cases: pd.DataFrame
@@ -67,69 +67,80 @@ class EvaluatedCases:
 
     @property
     def patients(self) -> NDArray[np.str_]:
-        """The patient of each case (n,), the unit of every interval."""
+        """Give the patient of each case (n,), the unit of every interval."""
         return np.asarray(self.cases["patient"], dtype=np.str_)
 
     @property
     def folds(self) -> NDArray[np.str_]:
-        """The fold that evaluates each case (n,)."""
+        """Give the fold that evaluates each case (n,)."""
         return np.asarray(self.cases["fold"], dtype=np.str_)
 
     def part(self, mask: NDArray[np.bool_]) -> "EvaluatedCases":
-        """Keep the cases that a mask (n,) marks."""
-        kept = (self.cases[mask], self.labels[mask], self.uncalibrated[mask], self.calibrated[mask])
-        return EvaluatedCases(*kept, self.calibrators, {name: known[mask] for name, known in self.baselines.items()})
+        """Select the cases of a mask (n,)."""
+        return replace(
+            self,
+            cases=self.cases[mask],
+            labels=self.labels[mask],
+            uncalibrated=self.uncalibrated[mask],
+            calibrated=self.calibrated[mask],
+            baselines={name: known[mask] for name, known in self.baselines.items()},
+        )
 
     def by(self, calibrator: Calibrator) -> "EvaluatedCases":
-        """Predict the same cases by one map."""
+        """Calibrate the same cases by one calibrator."""
         known = evaluated_by(calibrator, self.cases, self.labels)
         return replace(known, baselines=self.baselines)
 
 
 def evaluated_by(calibrator: Calibrator, cases: pd.DataFrame, labels: Labels) -> EvaluatedCases:
-    """Turn the logits of labelled cases into predictions, all of them by one map."""
+    """Turn the logits of labelled cases into predictions, all with the same calibrator."""
     logits, digest = logits_of(cases), digest_of(calibrator)
     uncalibrated, calibrated = identity_for(labels).apply(logits), calibrator.apply(logits)
-    return EvaluatedCases(cases.assign(calibrator=digest), labels, uncalibrated, calibrated, {digest: calibrator})
+    return EvaluatedCases(
+        cases.assign(calibrator=digest), labels, uncalibrated, calibrated, calibrators={digest: calibrator}
+    )
 
 
 def evaluated_across(cases: pd.DataFrame, labels: Labels, method: str) -> EvaluatedCases:
-    """Turn the logits of cases of several folds into predictions, each fold by a map fitted on the others.
+    """Turn the logits of several folds into predictions, each fold with a calibrator fitted on the other folds.
 
     Parameters
     ----------
     cases : pandas.DataFrame
         Columns `fold`, `patient`, `logit_0`, `logit_1`, ...
     method : str
-        As `calibration_choice.cross_fitted` takes it.
+        As in `calibrators.selection.cross_fitted`.
     """
     logits, folds = logits_of(cases), cases["fold"].to_numpy(dtype=str)
-    calibrated, maps = cross_fitted(method, logits, labels, folds, cases["patient"].to_numpy(dtype=str))
+    calibrated, maps = cross_fitted(method, logits, labels, folds=folds, patients=cases["patient"].to_numpy(dtype=str))
     digests = {fold: digest_of(one) for fold, one in maps.items()}
     evaluated = cases.assign(calibrator=cases["fold"].map(digests))
     by_digest = {digests[fold]: one for fold, one in maps.items()}
-    return EvaluatedCases(evaluated, labels, identity_for(labels).apply(logits), calibrated, by_digest)
+    return EvaluatedCases(evaluated, labels, identity_for(labels).apply(logits), calibrated, calibrators=by_digest)
 
 
 def calibrators_of_folds(pooled: EvaluatedCases) -> dict[str, Calibrator]:
-    """Give the map that evaluates each fold."""
+    """Give the calibrator that evaluates each fold."""
     digests = dict(zip(pooled.folds, pooled.cases["calibrator"], strict=True))
     return {fold: pooled.calibrators[digest] for fold, digest in sorted(digests.items())}
 
 
 def other_folds(pooled: EvaluatedCases) -> dict[str, EvaluatedCases]:
-    """Give for each fold the cases of all others, prediction by the map that evaluates it: it never saw the fold."""
+    """Give for each fold the cases of all other folds, with predictions of the calibrator that evaluates this fold.
+
+    That calibrator was not fitted on the fold.
+    """
     maps = calibrators_of_folds(pooled)
     return {fold: pooled.part(pooled.folds != fold).by(one) for fold, one in maps.items()}
 
 
 def logits_of(cases: pd.DataFrame) -> Floats:
-    """Take the logits out of a table: (n, K)."""
+    """Extract the logits (n, K) from a table of cases."""
     return np.asarray(cases.filter(regex=r"^logit_\d+$"), dtype=np.float64)
 
 
-def mean_of(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Average the logits of several models on the same cases; the model is then called by the hash of all of them.
+def mean_of_tables(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Average the logits of several models on the same cases; `model_sha256` becomes a hash of all their hashes.
 
     Raises
     ------
@@ -149,27 +160,27 @@ def mean_of(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def label_numbers(cases: pd.DataFrame, classes: list[str]) -> Ints:
-    """Turn labels into numbers (n,), in the order of the classes."""
+    """Convert labels to class numbers (n,)."""
     return np.array([classes.index(label) for label in cases["label"]], dtype=np.int64)
 
 
 def by_fold(pooled: EvaluatedCases) -> dict[str, EvaluatedCases]:
-    """Take pooled cases apart again by their fold."""
+    """Split pooled cases by fold."""
     return {fold: pooled.part(pooled.folds == fold) for fold in sorted(set(pooled.folds.tolist()))}
 
 
 def auc_of_folds(pooled: EvaluatedCases, probabilities: Floats, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Set beside the pooled AUC the mean over folds, how far both are apart, and what the site alone gives.
+    """Compute the mean AUC over folds, its difference from the pooled AUC, and the AUC of the site alone.
 
-    Folds are models of their own; where their scores are offset, cases of different folds do not compare, and the
-    pooled AUC is too low. `pooled_is_off` marks where the interval of the difference excludes 0.
+    Each fold is evaluated by its own model. If the scores of these models are offset, scores of different folds are not
+    comparable and the pooled AUC is too low. `pooled_is_off` is true if the interval of the difference excludes 0.
 
     Parameters
     ----------
     pooled : EvaluatedCases
         With the baseline "site".
     probabilities : (n, K)
-        The predictions whose folds are averaged.
+        The predictions to evaluate.
     bootstrap : Bootstrap
     """
     weights = bootstrap.weights(pooled.patients)
@@ -193,7 +204,7 @@ def auc_of_folds(pooled: EvaluatedCases, probabilities: Floats, bootstrap: Boots
 
 
 def aucs_of(probabilities: Floats, labels: Labels, weights: Floats) -> Floats:
-    """Compute the AUC as `metrics.macro_auc` does, or the mean over labels that stand each by itself: (R,)."""
+    """Compute the macro AUC (R,): over classes by `discrimination.macro_auc`, over labels by `multilabel.macro_auc`."""
     if labels.ndim == 2:
         return multilabel.macro_auc(probabilities, labels, weights)
     return discrimination.macro_auc(probabilities, labels, weights)
@@ -202,29 +213,29 @@ def aucs_of(probabilities: Floats, labels: Labels, weights: Floats) -> Floats:
 def summary_of(
     evaluated: EvaluatedCases,
     probabilities: Floats,
-    labelling: TaskSpec,
+    spec: TaskSpec,
     *,
     bins: int,
     bootstrap: Bootstrap,
 ) -> dict[str, Any]:
-    """Compute the metrics of a set of cases that suit its task; the rest as `summary.summarise`."""
+    """Compute the metrics that suit the task, by `summary.summarise` or `multilabel.summarise_labels`."""
     labels, patients = evaluated.labels, evaluated.patients
-    if labelling.task == "multilabel":
+    if spec.task == "multilabel":
         return multilabel.summarise_labels(
-            probabilities, labels, patients, labelling.classes, bins=bins, bootstrap=bootstrap
+            probabilities, labels, patients, spec.classes, bins=bins, bootstrap=bootstrap
         )
-    ordinal = labelling.task == "ordinal"
+    ordinal = spec.task == "ordinal"
     return summarise(probabilities, labels, patients, bins=bins, bootstrap=bootstrap, ordinal=ordinal)
 
 
-def class_table(evaluated: EvaluatedCases, labelling: TaskSpec, bootstrap: Bootstrap) -> pd.DataFrame:
-    """Tabulate each class against the rest, or each label by itself."""
-    table = multilabel.per_label if labelling.task == "multilabel" else per_class
-    return table(evaluated.calibrated, evaluated.labels, evaluated.patients, labelling.classes, bootstrap=bootstrap)
+def class_table(evaluated: EvaluatedCases, spec: TaskSpec, bootstrap: Bootstrap) -> pd.DataFrame:
+    """Tabulate the metrics of each class against the rest, or of each label."""
+    table = multilabel.per_label if spec.task == "multilabel" else per_class
+    return table(evaluated.calibrated, evaluated.labels, evaluated.patients, spec.classes, bootstrap=bootstrap)
 
 
 def roc_table(evaluated: EvaluatedCases) -> pd.DataFrame:
-    """Tabulate the corners of the calibrated ROC curve; that of all known pairs of a multilabel task (micro)."""
+    """Tabulate the corners of the calibrated ROC curve; of a multilabel task over all known pairs (micro average)."""
     confidence, events = calibration.evaluated_confidence(evaluated.calibrated, evaluated.labels)
     false_positive, true_positive = discrimination.roc_curve(confidence, events)
     return pd.DataFrame({"false_positive_rate": false_positive, "true_positive_rate": true_positive})
@@ -239,13 +250,12 @@ def roc_tables(scopes: Mapping[str, EvaluatedCases]) -> pd.DataFrame:
 
 
 def reliability_tables(scopes: Mapping[str, EvaluatedCases], bins: int) -> pd.DataFrame:
-    """Tabulate the reliability of every scope, before and after calibration ("internal_uncalibrated", ...)."""
-    predictions = {
-        f"{scope}_{state}": (getattr(evaluated, state), evaluated.labels)
+    """Tabulate the reliability diagram of every scope before and after calibration ("internal_uncalibrated", ...)."""
+    return pd.concat(
+        reliability(getattr(evaluated, state), evaluated.labels, bins).assign(scope=f"{scope}_{state}")
         for scope, evaluated in scopes.items()
         for state in ("uncalibrated", "calibrated")
-    }
-    return pd.concat([reliability(*known, bins).assign(scope=scope) for scope, known in predictions.items()])
+    )
 
 
 def prediction_table(evaluated: EvaluatedCases, scope: str) -> pd.DataFrame:

@@ -130,7 +130,7 @@ def summarise_labels(
     existing = {name: of_each_label(metric, probabilities, labels, once) for name, metric in metrics.items()}
     return {
         **{name: one.as_json() for name, one in found.items()},
-        "ece_if_perfect": ece_if_perfect(probabilities, labels, patients, bins, bootstrap.seed).as_json(),
+        "ece_if_perfect": ece_if_perfect(probabilities, labels, patients, bins=bins, seed=bootstrap.seed).as_json(),
         "n": len(labels),
         "patients": len(set(patients)),
         "events": int((labels == 1).sum()),
@@ -145,13 +145,17 @@ def counts_of(column: Floats) -> dict[str, int]:
     return {"n": int(np.isfinite(column).sum()), "events": int((column == 1).sum())}
 
 
-def ece_if_perfect(probabilities: Floats, labels: Floats, patients: NDArray[np.str_], bins: int, seed: int) -> Estimate:
+def ece_if_perfect(
+    probabilities: Floats, labels: Floats, patients: NDArray[np.str_], *, bins: int, seed: int
+) -> Estimate:
     """Say what the mean calibration error would be if the predictions were right: mean, 5th and 95th percentile.
 
     Labels are drawn independently of each other, so the percentiles are a little too close where labels go together.
     """
     draws = [
-        calibration.calibration_error_if_perfect(prediction, bins, 1000, seed + number, patients[known])
+        calibration.calibration_error_if_perfect(
+            prediction, bins=bins, replicates=1000, seed=seed + number, patients=patients[known]
+        )
         for number, (known, prediction, _) in enumerate(known_pairs(probabilities, labels))
     ]
     if not draws:

@@ -89,6 +89,7 @@ def operating_table(
     events: Marks,
     patients: NDArray[np.str_],
     folds: NDArray[np.str_],
+    *,
     development: Mapping[str, tuple[Floats, Marks]],
     levels: Sequence[tuple[Kind, float]],
     weights: Floats,

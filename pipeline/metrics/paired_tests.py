@@ -71,7 +71,9 @@ def delong(scores_a: Floats, scores_b: Floats, events: Marks, clusters: Names | 
     difference = float(areas[0] - areas[1])
     se = float(np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0)))
     z = _z(difference, se)
-    return AucComparison(float(areas[0]), float(areas[1]), difference, se, z, float(2 * norm.sf(abs(z))))
+    return AucComparison(
+        float(areas[0]), float(areas[1]), difference=difference, se=se, z=z, p=float(2 * norm.sf(abs(z)))
+    )
 
 
 def auc_covariance(scores: Floats, events: Marks, clusters: Names | None = None) -> tuple[Floats, Floats]:
@@ -148,10 +150,14 @@ def paired_difference(
     values = in_blocks(metric_a, weights) - in_blocks(metric_b, weights)
     found = estimate_of(values, confidence)
     if found.lower is None:
-        return Difference(found.value, None, None, None, None)
+        return Difference(found.value, None, None, se=None, minimum_detectable=None)
     se = float(np.std(values[1:][np.isfinite(values[1:])], ddof=1))
     return Difference(
-        found.value, found.lower, found.upper, se, minimum_detectable_difference(se, power, 1 - confidence)
+        found.value,
+        found.lower,
+        found.upper,
+        se=se,
+        minimum_detectable=minimum_detectable_difference(se, power, 1 - confidence),
     )
 
 

@@ -129,6 +129,7 @@ def selective_table(
     labels: Labels,
     weights: Floats,
     confidence: float,
+    *,
     coverages: Sequence[float] = COVERAGES,
 ) -> pd.DataFrame:
     """Tabulate the risk-coverage curve, a row per coverage.
@@ -190,6 +191,7 @@ def abstention_table(
     probabilities: Floats,
     labels: Labels,
     folds: NDArray[np.str_],
+    *,
     development: Mapping[str, tuple[Floats, Labels]],
     weights: Floats,
     confidence: float,

@@ -96,6 +96,7 @@ def subgroup_table(
     prediction: Floats,
     events: Marks,
     patients: Words,
+    *,
     weights: Floats,
     confidence: float,
     least: int = 10,

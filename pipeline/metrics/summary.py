@@ -82,7 +82,9 @@ def summarise(
     found = estimate_all(metrics_of(probabilities, labels, bins, ordinal), weights, bootstrap.confidence)
     found["ece"] = distance_estimate(found["ece"])
     confidence_of, _ = calibration.evaluated_confidence(probabilities, labels)
-    perfect = calibration.calibration_error_if_perfect(confidence_of, bins, 1000, bootstrap.seed, patients)
+    perfect = calibration.calibration_error_if_perfect(
+        confidence_of, bins=bins, replicates=1000, seed=bootstrap.seed, patients=patients
+    )
     null = Estimate(float(perfect.mean()), float(np.quantile(perfect, 0.05)), float(np.quantile(perfect, 0.95)))
     return {
         **{name: found[name].as_json() for name in (*METRICS, *OF_GRADES) if name in found},

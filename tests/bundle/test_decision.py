@@ -22,7 +22,7 @@ def test_sets_are_those_of_the_evaluated_conformal_recipe_and_hold_the_truth_as_
     new, truth, _ = predictions(4000, seed=1)
     held = np.array([["well", "ill"][label] in rule.members(one) for one, label in zip(new, truth, strict=True)])
     assert all(0.86 < held[truth == label].mean() < 0.94 for label in (0, 1))
-    same = conformal_thresholds(*predictions(), 0.1, "class")
+    same = conformal_thresholds(*predictions(), 0.1, by="class")
     for one, marks in zip(new[:50], sets_of(new[:50], same), strict=True):
         assert rule.members(one) == [name for name, mark in zip(["well", "ill"], marks, strict=True) if mark]
 

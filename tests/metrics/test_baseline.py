@@ -37,7 +37,7 @@ def binary(prediction):
 def table_of(model, baselines, labels, replicates=500, **settings):
     patients = np.array([f"p{row}" for row in range(len(labels))])
     weights = cluster_weights(patients, replicates, seed=0)
-    return baseline_table(model, baselines, labels, patients, weights, 0.95, **settings)
+    return baseline_table(model, baselines, labels, patients, weights=weights, confidence=0.95, **settings)
 
 
 def test_without_further_columns_the_site_is_the_only_baseline():
@@ -179,8 +179,9 @@ def test_images_of_one_patient_are_drawn_together():
     ]
     patients = np.repeat([f"p{row}" for row in range(100)], 3)
     known = (predictions[0], {"other": predictions[1]}, np.repeat(truth, 3), patients)
-    clustered = baseline_table(*known, cluster_weights(patients, 500, 0), 0.95).iloc[0]
-    naive = baseline_table(*known, cluster_weights(np.arange(300).astype(str), 500, 0), 0.95).iloc[0]
+    clustered = baseline_table(*known, weights=cluster_weights(patients, 500, 0), confidence=0.95).iloc[0]
+    alone = cluster_weights(np.arange(300).astype(str), 500, 0)
+    naive = baseline_table(*known, weights=alone, confidence=0.95).iloc[0]
     assert clustered["standard_error"] == pytest.approx(np.sqrt(3) * naive["standard_error"], rel=0.15)
     assert (clustered["n"], clustered["patients"]) == (300, 100)
 

@@ -52,7 +52,7 @@ def test_perfect_predictions_have_the_calibration_of_theory():
     assert evaluate.calibration_in_the_large(P, Y, ONE)[0] == pytest.approx(0, abs=1e-3)
     assert evaluate.observed_expected(P, Y, ONE)[0] == pytest.approx(1, abs=1e-3)
     for mass in (False, True):
-        assert evaluate.calibration_error(P, Y, ONE, 15, mass)[0] == pytest.approx(0, abs=1e-3)
+        assert evaluate.calibration_error(P, Y, ONE, 15, mass=mass)[0] == pytest.approx(0, abs=1e-3)
     parts = evaluate.corp(P, Y, ONE)
     np.testing.assert_allclose(np.concatenate(parts), [0, 1 / 12, 1 / 4], atol=1e-3)
 
@@ -61,7 +61,9 @@ def test_overconfident_predictions_have_the_calibration_of_theory():
     assert evaluate.calibration_slope(OVERCONFIDENT, Y, ONE)[0] == pytest.approx(0.5, abs=1e-3)
     assert evaluate.calibration_in_the_large(OVERCONFIDENT, Y, ONE)[0] == pytest.approx(0, abs=1e-3)
     for mass in (False, True):
-        assert evaluate.calibration_error(OVERCONFIDENT, Y, ONE, 100, mass)[0] == pytest.approx(TRUE_ERROR, abs=1e-3)
+        assert evaluate.calibration_error(OVERCONFIDENT, Y, ONE, 100, mass=mass)[0] == pytest.approx(
+            TRUE_ERROR, abs=1e-3
+        )
     parts = evaluate.corp(OVERCONFIDENT, Y, ONE)
     np.testing.assert_allclose(np.concatenate(parts), [0.011431, 1 / 12, 1 / 4], atol=1e-4)
     both = np.stack([1 - OVERCONFIDENT, OVERCONFIDENT], axis=1)
@@ -77,7 +79,7 @@ def test_a_shift_of_the_logits_is_the_calibration_intercept():
 def test_slope_and_intercept_of_perfect_predictions_scatter_as_theory_says():
     p = (np.arange(1000) + 0.5) / 1000
     slopes, intercepts = (
-        evaluate.if_perfect(metric, p, 600, 4, ALONE[:1000])
+        evaluate.if_perfect(metric, p, replicates=600, seed=4, patients=ALONE[:1000])
         for metric in (evaluate.calibration_slope, evaluate.calibration_in_the_large)
     )
     assert np.std(slopes) == pytest.approx(np.sqrt(18 / ((np.pi**2 - 6) * 1000)), rel=0.08)
@@ -87,7 +89,7 @@ def test_slope_and_intercept_of_perfect_predictions_scatter_as_theory_says():
 def test_a_constant_prediction_errs_by_its_distance_from_the_prevalence():
     events, c, one = np.arange(1000) < 300, np.full(1000, 0.42), np.ones((1, 1000))
     for mass in (False, True):
-        assert evaluate.calibration_error(c, events, one, 10, mass)[0] == pytest.approx(0.12)
+        assert evaluate.calibration_error(c, events, one, 10, mass=mass)[0] == pytest.approx(0.12)
     assert evaluate.observed_expected(c, events, one)[0] == pytest.approx(0.3 / 0.42)
     np.testing.assert_allclose(np.concatenate(evaluate.corp(c, events, one)), [0.12**2, 0, 0.21], atol=1e-12)
 
@@ -108,16 +110,21 @@ def test_bins_of_equal_mass_hold_the_same_number_of_cases_unless_that_would_part
 @pytest.mark.parametrize(("n", "expected"), [(100, 0.122), (500, 0.054), (1000, 0.039)])
 def test_perfect_predictions_of_a_small_sample_have_a_calibration_error_all_the_same(n, expected):
     predictions = [np.random.default_rng(seed).random(n) for seed in range(12)]
-    draws = [evaluate.calibration_error_if_perfect(p, 15, 60, 99 + k, ALONE[:n]) for k, p in enumerate(predictions)]
+    draws = [
+        evaluate.calibration_error_if_perfect(p, bins=15, replicates=60, seed=99 + k, patients=ALONE[:n])
+        for k, p in enumerate(predictions)
+    ]
     assert np.mean(draws) == pytest.approx(expected, rel=0.06)
     assert np.mean(draws) == pytest.approx(np.sqrt(np.pi * 15 / (32 * n)), rel=0.06)
 
 
 def test_images_of_a_patient_go_together_and_perfect_calibration_allows_a_larger_error_for_it():
     p = np.repeat(np.random.default_rng(0).random(100), 5)
-    alone = evaluate.calibration_error_if_perfect(p, 10, 2000, 1, ALONE[:500])
-    together = evaluate.calibration_error_if_perfect(p, 10, 2000, 1, np.repeat(ALONE[:100], 5))
-    of_patients = evaluate.calibration_error_if_perfect(p[::5], 10, 2000, 1, ALONE[:100])
+    alone = evaluate.calibration_error_if_perfect(p, bins=10, replicates=2000, seed=1, patients=ALONE[:500])
+    together = evaluate.calibration_error_if_perfect(
+        p, bins=10, replicates=2000, seed=1, patients=np.repeat(ALONE[:100], 5)
+    )
+    of_patients = evaluate.calibration_error_if_perfect(p[::5], bins=10, replicates=2000, seed=1, patients=ALONE[:100])
     assert together.mean() == pytest.approx(of_patients.mean(), rel=0.03) and together.mean() > 2 * alone.mean()
     events = np.random.default_rng(2).random((2000, 100)).repeat(5, axis=1) < p
     truth = evaluate.calibration_error(p, events, np.ones(events.shape), 10)
@@ -127,7 +134,9 @@ def test_images_of_a_patient_go_together_and_perfect_calibration_allows_a_larger
 def test_chance_adds_to_the_squared_error_what_theory_says_and_debiasing_takes_it_off():
     p, _ = drawn(500, seed=2)
     plain, debiased = (
-        evaluate.if_perfect(lambda *known, metric=metric: metric(*known, 15), p, 3000, 8, ALONE[:500])
+        evaluate.if_perfect(
+            lambda *known, metric=metric: metric(*known, 15), p, replicates=3000, seed=8, patients=ALONE[:500]
+        )
         for metric in (evaluate.squared_error, evaluate.squared_error_debiased)
     )
     assert plain.mean() == pytest.approx(15 / (6 * 500), rel=0.05)

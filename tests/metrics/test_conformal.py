@@ -78,7 +78,7 @@ def test_thresholds_by_class_keep_the_promise_to_a_rare_class_where_one_for_all_
     half, rare = slice(0, 2000), labels[2000:] == 1
     shares = []
     for by in (None, "class"):
-        found = conformal_thresholds(probabilities[half], labels[half], patients[half], 0.1, by)
+        found = conformal_thresholds(probabilities[half], labels[half], patients[half], 0.1, by=by)
         shares.append(sets_of(probabilities[2000:], found)[rare, 1].mean())
     assert shares[0] < 0.6
     assert shares[1] == pytest.approx(0.9, abs=0.05)
@@ -87,7 +87,7 @@ def test_thresholds_by_class_keep_the_promise_to_a_rare_class_where_one_for_all_
 def test_thresholds_by_site_are_those_of_each_site_alone():
     probabilities, labels, patients = drawn(80)
     sites = np.array(["a", "b"])[np.arange(80) % 2]
-    both = conformal_thresholds(probabilities, labels, patients, 0.1, "site", sites)
+    both = conformal_thresholds(probabilities, labels, patients, 0.1, by="site", sites=sites)
     for site in ("a", "b"):
         there = sites == site
         alone = conformal_thresholds(probabilities[there], labels[there], patients[there], 0.1)
@@ -98,7 +98,7 @@ def test_thresholds_by_site_are_those_of_each_site_alone():
 def test_a_class_that_nothing_is_known_of_is_never_ruled_out():
     probabilities, labels, patients = drawn(60)
     keep = labels != 2
-    found = conformal_thresholds(probabilities[keep], labels[keep], patients[keep], 0.1, "class")
+    found = conformal_thresholds(probabilities[keep], labels[keep], patients[keep], 0.1, by="class")
     sets = sets_of(probabilities, found)
     assert found.groups["2"] == conformal.NO_ONE
     assert sets[:, 2].all()
@@ -107,7 +107,7 @@ def test_a_class_that_nothing_is_known_of_is_never_ruled_out():
 
 def test_the_sets_of_an_unknown_site_are_full():
     probabilities, labels, patients = drawn(60)
-    found = conformal_thresholds(probabilities, labels, patients, 0.1, "site", np.full(60, "a"))
+    found = conformal_thresholds(probabilities, labels, patients, 0.1, by="site", sites=np.full(60, "a"))
     elsewhere = np.array(["a", "new"])[np.arange(60) % 2]
     sets = sets_of(probabilities, found, elsewhere)
     assert sets[1::2].all()
@@ -118,9 +118,9 @@ def test_permuting_cases_changes_nothing_and_permuting_classes_permutes_the_sets
     probabilities, labels, patients = drawn(50)
     order, classes = np.random.default_rng(4).permutation(50), np.array([2, 0, 1])
     for by in (None, "class"):
-        found = conformal_thresholds(probabilities, labels, patients, 0.2, by)
-        assert conformal_thresholds(probabilities[order], labels[order], patients[order], 0.2, by) == found
-        renamed = conformal_thresholds(probabilities[:, classes], np.argsort(classes)[labels], patients, 0.2, by)
+        found = conformal_thresholds(probabilities, labels, patients, 0.2, by=by)
+        assert conformal_thresholds(probabilities[order], labels[order], patients[order], 0.2, by=by) == found
+        renamed = conformal_thresholds(probabilities[:, classes], np.argsort(classes)[labels], patients, 0.2, by=by)
         sets = sets_of(probabilities[:, classes], renamed)
         assert (sets == sets_of(probabilities, found)[:, classes]).mean() > 0.99  # rows sum to one to the last digit
 
@@ -129,13 +129,13 @@ def test_a_label_that_stands_by_itself_is_absent_present_both_or_neither():
     prediction = np.linspace(0.01, 0.99, 99)
     events = prediction > 0.5
     probabilities = both_ways(prediction)
-    found = conformal_thresholds(probabilities, events.astype(np.int64), np.arange(99).astype(str), 0.1, "class")
+    found = conformal_thresholds(probabilities, events.astype(np.int64), np.arange(99).astype(str), 0.1, by="class")
     sets = sets_of(both_ways(np.array([0.02, 0.98, 0.5])), found)
     assert sets.tolist() == [[True, False], [False, True], [False, False]]
 
 
 def test_thresholds_come_back_from_json():
-    found = conformal_thresholds(*drawn(40), 0.05, "class")
+    found = conformal_thresholds(*drawn(40), 0.05, by="class")
     assert found.groups["0"].n + found.groups["1"].n + found.groups["2"].n == 40
     assert Thresholds.from_json(json.loads(json.dumps(found.as_json()))) == found
 
@@ -145,7 +145,7 @@ def test_what_makes_no_promise_is_refused():
     with pytest.raises(ValueError, match="alpha is 0"):
         conformal_thresholds(probabilities, labels, patients, 0.0)
     with pytest.raises(ValueError, match="site of every case"):
-        conformal_thresholds(probabilities, labels, patients, 0.1, "site")
+        conformal_thresholds(probabilities, labels, patients, 0.1, by="site")
     with pytest.raises(ValueError, match="not finite"):
         conformal_thresholds(np.where(np.arange(40)[:, None] == 3, np.nan, probabilities), labels, patients, 0.1)
     with pytest.raises(ValueError, match="sum to one"):

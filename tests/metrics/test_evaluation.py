@@ -15,7 +15,7 @@ from pipeline.metrics.evaluation import (
     calibrators_of_folds,
     evaluated_across,
     evaluated_by,
-    mean_of,
+    mean_of_tables,
     other_folds,
     prediction_table,
     roc_table,
@@ -117,9 +117,9 @@ def test_every_row_names_the_map_that_evaluated_it():
 def test_the_members_of_an_ensemble_are_averaged_case_by_case_whatever_their_order():
     first = evaluated(6).cases.assign(model_sha256="a")
     second = first.assign(logit_1=first["logit_1"] + 1, model_sha256="b").iloc[::-1]
-    joined = mean_of([first, second]).set_index("case")
+    joined = mean_of_tables([first, second]).set_index("case")
     np.testing.assert_allclose(joined["logit_1"], first.set_index("case")["logit_1"].loc[joined.index] + 0.5)
     assert set(joined["fold"]) == {ENSEMBLE} and joined["model_sha256"].nunique() == 1
-    assert mean_of([first]).equals(first.sort_values("case", ignore_index=True))
+    assert mean_of_tables([first]).equals(first.sort_values("case", ignore_index=True))
     with pytest.raises(MissingCases, match="missing"):
-        mean_of([first, second.iloc[1:]])
+        mean_of_tables([first, second.iloc[1:]])

@@ -65,7 +65,16 @@ def test_without_cases_of_the_kind_there_is_no_threshold_and_no_metric():
     development = other_folds(folds, prediction, events)
     weights = cluster_weights(patients, 20, 0)
     for missing in (development | {"3": (scores, nobody)}, {fold: development[fold] for fold in "0124"}):
-        table = operating_table(prediction, events, patients, folds, missing, [("sensitivity", 0.9)], weights, 0.95)
+        table = operating_table(
+            prediction,
+            events,
+            patients,
+            folds,
+            development=missing,
+            levels=[("sensitivity", 0.9)],
+            weights=weights,
+            confidence=0.95,
+        )
         [row] = table.to_dict("records")
         assert np.isnan(row["threshold"]) and row["n"] == 20
         assert all(row[name] is None for name in ("sensitivity", "specificity", "ppv", "npv"))
@@ -122,7 +131,9 @@ def test_no_label_of_the_evaluated_cases_moves_a_threshold():
     prediction, events, patients, folds = cohort()
     development, weights = other_folds(folds, prediction, events), np.ones((3, 300))
     tables = [
-        operating_table(scores, truth, patients, folds, development, LEVELS, weights, 0.95)
+        operating_table(
+            scores, truth, patients, folds, development=development, levels=LEVELS, weights=weights, confidence=0.95
+        )
         for scores, truth in ((prediction, events), (1 - prediction, ~events))
     ]
     columns = ["threshold", "threshold_lowest", "threshold_highest"]
@@ -134,7 +145,14 @@ def test_cross_fitted_metrics_equal_a_loop_over_folds_and_scikit_learn():
     prediction, events, patients, folds = cohort()
     weights = cluster_weights(patients, 200, 0)
     table = operating_table(
-        prediction, events, patients, folds, other_folds(folds, prediction, events), LEVELS, weights, 0.95
+        prediction,
+        events,
+        patients,
+        folds,
+        development=other_folds(folds, prediction, events),
+        levels=LEVELS,
+        weights=weights,
+        confidence=0.95,
     )
     for (kind, level), row in zip(LEVELS, table.to_dict("records"), strict=True):
         positive, chosen = np.zeros(300, dtype=bool), []
@@ -161,7 +179,16 @@ def test_the_test_cases_are_evaluated_by_the_one_threshold_of_development():
     development = cohort(seed=2)[:2]
     weights = cluster_weights(patients, 500, 0)
     test = np.full(300, "final")
-    table = operating_table(prediction, events, patients, test, {"final": development}, LEVELS, weights, 0.95)
+    table = operating_table(
+        prediction,
+        events,
+        patients,
+        test,
+        development={"final": development},
+        levels=LEVELS,
+        weights=weights,
+        confidence=0.95,
+    )
     assert table["rule"].tolist() == ["sensitivity at specificity 0.90", "specificity at sensitivity 0.80"]
     threshold = threshold_for(*development, "specificity", 0.9)
     first = table.iloc[0]
@@ -174,7 +201,9 @@ def test_the_interval_draws_patients_at_a_given_threshold():
     prediction, events, patients, _ = cohort()
     folds, development = np.full(300, "final"), {"final": cohort(seed=2)[:2]}
     weights = cluster_weights(patients, 500, 0)
-    row = operating_table(prediction, events, patients, folds, development, LEVELS[:1], weights, 0.9).iloc[0]
+    row = operating_table(
+        prediction, events, patients, folds, development=development, levels=LEVELS[:1], weights=weights, confidence=0.9
+    ).iloc[0]
     hits = (prediction >= row["threshold"])[events]
     drawn = [np.average(hits, weights=some[events]) for some in weights[1:]]
     assert [row["sensitivity_lower"], row["sensitivity_upper"]] == pytest.approx(np.quantile(drawn, [0.05, 0.95]))
@@ -184,4 +213,13 @@ def test_a_patient_in_two_folds_is_refused():
     prediction, events, patients, _ = cohort(20)
     mixed = (np.arange(20) % 5).astype(str)
     with pytest.raises(ValueError, match="patient 0 stands in two folds"):
-        operating_table(prediction, events, patients, mixed, {}, LEVELS, np.ones((1, 20)), 0.95)
+        operating_table(
+            prediction,
+            events,
+            patients,
+            mixed,
+            development={},
+            levels=LEVELS,
+            weights=np.ones((1, 20)),
+            confidence=0.95,
+        )

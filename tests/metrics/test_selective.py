@@ -166,7 +166,7 @@ def test_pairs_of_a_case_are_drawn_with_its_patient():
 def test_the_table_holds_risks_intervals_and_counts():
     probabilities, labels, patients = of_labels()
     weights = cluster_weights(patients, 300, 0)
-    table = selective_table(probabilities, labels, weights, 0.9, [0.25, 1.0])
+    table = selective_table(probabilities, labels, weights, 0.9, coverages=[0.25, 1.0])
     answers = answers_of(probabilities, labels)
     rates = [np.average(answers.wrong, weights=row[answers.rows]) for row in weights]
     last = table.iloc[1]
@@ -208,7 +208,14 @@ def test_a_rule_fixed_on_development_cases_gives_what_it_gives_elsewhere():
     probabilities, labels = three_classes(seed=1, sharpness=3)
     development = three_classes(seed=2)
     weights = cluster_weights(np.arange(200).astype(str), 300, 0)
-    table = abstention_table(probabilities, labels, np.full(200, "final"), {"final": development}, weights, 0.95)
+    table = abstention_table(
+        probabilities,
+        labels,
+        np.full(200, "final"),
+        development={"final": development},
+        weights=weights,
+        confidence=0.95,
+    )
     for row in table.to_dict("records"):
         threshold = abstention_threshold(development[0].max(axis=1), row["aimed_at"])
         given = probabilities.max(axis=1) >= threshold
@@ -226,7 +233,15 @@ def test_a_fold_is_evaluated_by_the_threshold_of_the_others():
         chosen.append(abstention_threshold(probabilities[folds != fold].max(axis=1), 0.8))
         development[fold] = (probabilities[folds != fold], labels[folds != fold])
         given[folds == fold] = probabilities[folds == fold].max(axis=1) >= chosen[-1]
-    table = abstention_table(probabilities, labels, folds, development, np.ones((3, 200)), 0.95, [0.8])
+    table = abstention_table(
+        probabilities,
+        labels,
+        folds,
+        development=development,
+        weights=np.ones((3, 200)),
+        confidence=0.95,
+        coverages=[0.8],
+    )
     [row] = table.to_dict("records")
     assert row["given"] == given.sum() and row["coverage"] == pytest.approx(given.mean())
     assert [row["threshold_lowest"], row["threshold_highest"]] == [min(chosen), max(chosen)]
@@ -237,7 +252,9 @@ def test_of_labels_a_rule_is_fixed_and_evaluated_on_pairs():
     folds = (np.arange(60) // 2 % 3).astype(str)
     weights = cluster_weights(patients, 20, 0)
     development = {fold: (probabilities[folds != fold], labels[folds != fold]) for fold in "012"}
-    [row] = abstention_table(probabilities, labels, folds, development, weights, 0.95, [0.9]).to_dict("records")
+    [row] = abstention_table(
+        probabilities, labels, folds, development=development, weights=weights, confidence=0.95, coverages=[0.9]
+    ).to_dict("records")
     known = np.isfinite(labels)
     confidence = np.maximum(probabilities, 1 - probabilities)
     given = 0
@@ -250,7 +267,13 @@ def test_of_labels_a_rule_is_fixed_and_evaluated_on_pairs():
 def test_a_fold_without_development_cases_has_no_rule_and_no_metric():
     probabilities, labels = three_classes(20)
     folds, development = np.repeat(["0", "1"], 10), {"0": three_classes(30)}
-    [row] = abstention_table(probabilities, labels, folds, development, np.ones((3, 20)), 0.95, [0.8]).to_dict(
-        "records"
-    )
+    [row] = abstention_table(
+        probabilities,
+        labels,
+        folds,
+        development=development,
+        weights=np.ones((3, 20)),
+        confidence=0.95,
+        coverages=[0.8],
+    ).to_dict("records")
     assert np.isnan(row["threshold"]) and row["coverage"] is None and row["risk"] is None

@@ -26,7 +26,7 @@ def sample(n, seed=0):
 
 def table_of(groups, prediction, events, patients, replicates=300, **settings):
     weights = cluster_weights(patients, replicates, seed=0)
-    return subgroup_table(groups, prediction, events, patients, weights, 0.95, **settings)
+    return subgroup_table(groups, prediction, events, patients, weights=weights, confidence=0.95, **settings)
 
 
 def banded(values, name="column_age"):

@@ -24,7 +24,7 @@ def three_classes(n=500, seed=1):
 
 
 def ours(prediction, events, bins=BINS, mass=False):
-    return calibration.calibration_error(prediction, events, np.ones((1, len(events))), bins, mass)[0]
+    return calibration.calibration_error(prediction, events, np.ones((1, len(events))), bins, mass=mass)[0]
 
 
 def tensors(*arrays):

@@ -46,7 +46,7 @@ def test_crepes_gives_the_same_sets_where_the_promise_is_to_each_class():
     probabilities, labels, patients = drawn(300, seed=0)
     new = drawn(100, seed=5)[0]
     of_class = crepes.ConformalClassifier().fit(extras.hinge(probabilities, NUMBERS, labels), bins=labels)
-    by_class = sets_of(new, conformal_thresholds(probabilities, labels, patients, 0.1, "class"))
+    by_class = sets_of(new, conformal_thresholds(probabilities, labels, patients, 0.1, by="class"))
     for number in NUMBERS:
         column = extras.hinge(new)[:, [number]]
         sets = of_class.predict_set(column, bins=np.full(100, number), confidence=0.9, smoothing=False)

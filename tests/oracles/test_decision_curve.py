@@ -29,7 +29,9 @@ def test_dcurves_gives_the_same_curve(name, outcome, prevalence):
     dcurves = pytest.importorskip("dcurves")
     theirs = dcurves.dca(cases, outcome, ["cancerpredmarker"], thresholds=THRESHOLDS, prevalence=prevalence)
     of_model = theirs.set_index("model")["net_benefit"]
-    table = decision_curve(prediction, events, np.ones((3, len(cases))), THRESHOLDS, 0.95, prevalence)
+    table = decision_curve(
+        prediction, events, np.ones((3, len(cases))), THRESHOLDS, confidence=0.95, prevalence=prevalence
+    )
     np.testing.assert_allclose(table["net_benefit"], of_model["cancerpredmarker"], atol=1e-12)
     np.testing.assert_allclose(table["treat_all"], of_model["all"], atol=1e-12)
 
@@ -37,7 +39,7 @@ def test_dcurves_gives_the_same_curve(name, outcome, prevalence):
 def test_its_data_have_the_metrics_of_the_reference():
     _, prediction, events = shipped("binary", "cancer")
     weights = np.ones((3, len(events)))
-    table = decision_curve(prediction, events, weights, THRESHOLDS, 0.95)
+    table = decision_curve(prediction, events, weights, THRESHOLDS, confidence=0.95)
     np.testing.assert_allclose(table["net_benefit"], [0.105544, 0.087407, 0.079216, 0.067333, 0.050154], atol=5e-7)
     np.testing.assert_allclose(table["treat_all"], [0.094737, 0.044444, -0.011765, -0.075, -0.323077], atol=5e-7)
     assert discrimination.roc_auc(prediction, events, weights)[0] == pytest.approx(0.860628, abs=5e-7)

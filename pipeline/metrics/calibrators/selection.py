@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.metrics.calibrators.fitting import ENOUGH_FOR_ISOTONIC, NONE, Calibrator, Unsuitable, fit, suitable
-from pipeline.metrics.discrimination import SMALLEST, Labels
+from pipeline.metrics.discrimination import Labels, case_losses
 from pipeline.metrics.grouped_folds import assign_evenly
 
 Floats = NDArray[np.float64]
@@ -65,7 +65,9 @@ def choose(logits: Floats, labels: Labels, groups: Names, patients: Names) -> Ch
     for method in suitable(logits.shape[1], labels.ndim == 2, max(n, ENOUGH_FOR_ISOTONIC)):
         try:
             n_parameters = 0 if method == NONE else fit(method, logits, labels).n_parameters
-            losses, counts = _losses(cross_fitted(method, logits, labels, folds, patients)[0], labels)
+            losses, counts = case_losses(
+                cross_fitted(method, logits, labels, folds=folds, patients=patients)[0], labels
+            )
         except Unsuitable as error:
             rows.append({"method": method, "why": str(error)})
             continue
@@ -86,7 +88,7 @@ def fitted(method: str, logits: Floats, labels: Labels, patients: Names) -> Cali
 
 
 def cross_fitted(
-    method: str, logits: Floats, labels: Labels, folds: Names, patients: Names
+    method: str, logits: Floats, labels: Labels, *, folds: Names, patients: Names
 ) -> tuple[Floats, dict[str, Calibrator]]:
     """Calibrate each fold by a map fitted on all the other folds, so that no case is evaluated by its own fit.
 
@@ -144,16 +146,6 @@ def _folds_of(groups: Names, labels: Labels) -> Names:
         return groups
     given = np.column_stack([labels == 0, labels == 1]) if labels.ndim == 2 else np.eye(labels.max() + 1)[labels] == 1
     return assign_evenly(groups.tolist(), given, INNER_FOLDS, seed=0).astype(np.str_)
-
-
-def _losses(probabilities: Floats, labels: Labels) -> tuple[Floats, Floats]:
-    """Sum -ln p(what is known) over each case (n,), and count what is known of it (n,)."""
-    if labels.ndim == 1:
-        chosen = probabilities[np.arange(len(labels)), labels]
-        return -np.log(np.clip(chosen, SMALLEST, 1)), np.ones(len(labels))
-    known = np.isfinite(labels)
-    chosen = np.where(labels == 1, probabilities, 1 - probabilities)
-    return (-np.log(np.clip(chosen, SMALLEST, 1)) * known).sum(axis=1), known.sum(axis=1).astype(np.float64)
 
 
 def _weighed(kept: str, differences: Floats, counts: Floats, patients: Names) -> tuple[dict[str, Any], bool]:

@@ -77,6 +77,7 @@ def recalibration_curve(
     labels: Labels,
     patients: NDArray[np.str_],
     classes: Sequence[str],
+    *,
     sizes: Sequence[int],
     draws: int,
     seed: int,
@@ -118,7 +119,7 @@ def recalibration_curve(
     if draws < 2:
         raise ValueError("draws: at least 2, or nothing can be said of their spread")
     tables = [
-        _curve(predictions, truth, patients[rows], sizes, draws, seed).assign(**{"class": name})
+        _curve(predictions, truth, patients[rows], sizes=sizes, draws=draws, seed=seed).assign(**{"class": name})
         for name, predictions, truth, rows in _tasks(probabilities, labels, classes)
     ]
     return pd.concat(tables, ignore_index=True).reindex(columns=RECALIBRATED)
@@ -136,7 +137,7 @@ def _tasks(
 
 
 def _curve(
-    probabilities: Floats, labels: Ints, patients: NDArray[np.str_], sizes: Sequence[int], draws: int, seed: int
+    probabilities: Floats, labels: Ints, patients: NDArray[np.str_], *, sizes: Sequence[int], draws: int, seed: int
 ) -> pd.DataFrame:
     names, patient = np.unique(patients, return_inverse=True)
     sizes = [m for m in sizes if 1 <= m <= len(names) / 2]

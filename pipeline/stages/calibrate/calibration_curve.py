@@ -39,7 +39,7 @@ NULL_DRAWS = 1000
 CURVE = ["prediction", *limits_of("observed")]
 
 
-def smooth_curve(prediction: Floats, events: Marks, weights: Floats, grid: Floats, fewest: float = FEWEST) -> Floats:
+def smooth_curve(prediction: Floats, events: Marks, weights: Floats, grid: Floats, *, fewest: float = FEWEST) -> Floats:
     """Estimate how often the event happens at given predictions: the moderate calibration of Van Calster et al. 2016.
 
     The logistic recalibration line of the cases, corrected by a local linear regression of what it leaves over on
@@ -155,6 +155,7 @@ def calibration_row(
     events: Marks,
     patients: Names,
     weights: Floats,
+    *,
     confidence: float,
     bins: int,
     seed: int,
@@ -194,7 +195,7 @@ def calibration_row(
     parts = Corp(*in_blocks(lambda some: np.stack(corp(prediction, events, some), axis=1), weights).T)
     found = {
         **level,
-        **_distances(prediction, events, weights, confidence, bins),
+        **_distances(prediction, events, weights, confidence=confidence, bins=bins),
         "dsc": distance_estimate(estimate_of(parts.discrimination, confidence)),
         "unc": estimate_of(parts.uncertainty, confidence),
         **{f"{name}_null": _null(metric, prediction, patients, seed) for name, metric in distances_of(bins).items()},
@@ -204,7 +205,7 @@ def calibration_row(
 
 
 def _distances(
-    prediction: Floats, events: Marks, weights: Floats, confidence: float, bins: int
+    prediction: Floats, events: Marks, weights: Floats, *, confidence: float, bins: int
 ) -> Mapping[str, Estimate]:
     plug_in = {"squared_error_debiased": float(squared_error(prediction, events, weights[:1], bins)[0])}
     return {
@@ -215,5 +216,5 @@ def _distances(
 
 def _null(metric: Metric, prediction: Floats, patients: Names, seed: int) -> Estimate:
     """Give the mean of a metric under perfect calibration, and its 5th and 95th percentile."""
-    draws = if_perfect(metric, prediction, NULL_DRAWS, seed, patients)
+    draws = if_perfect(metric, prediction, replicates=NULL_DRAWS, seed=seed, patients=patients)
     return Estimate(float(np.nanmean(draws)), *(float(np.nanquantile(draws, tail)) for tail in (0.05, 0.95)))

@@ -1,4 +1,4 @@
-"""What the choice of a method without labels was worth, told afterwards by the labels that it did not have."""
+"""Evaluate, with the labels, the choice of an adaptation method that was made without labels."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 AUTO = "auto"
-BETTER = {  # the direction in which a score without labels of the target calls a candidate better
+SIGN_OF_BETTER = {  # 1: a higher unsupervised score on the target is better; -1: a lower one
     "source_loss": -1,
     "information_maximisation": 1,
     "soft_neighbourhood_density": 1,
@@ -37,35 +37,34 @@ VALIDATORS = ["validator", "kendall_tau", "candidates"]
 
 
 def evaluate_candidates(predictions: pd.DataFrame, chosen: Mapping[str, str], bootstrap: Bootstrap) -> pd.DataFrame:
-    """Evaluate each candidate, what was chosen fold by fold (`auto`), and what the choice cost.
+    """Evaluate each candidate, the choice made in each fold (`auto`), and the regret of that choice.
 
-    Of probabilities before calibration; AUC as `metrics.macro_auc`, log-loss in nats. The oracle is the one candidate
-    with the lowest log-loss on all the cases. It is chosen by the labels that it is evaluated on, so it is optimistic.
+    Probabilities are uncalibrated; AUC as in `discrimination.macro_auc`, log-loss in nats. The oracle is the candidate
+    with the lowest log-loss on all cases. It is optimistic, because it is chosen with the labels it is evaluated on.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
-        One row per case and candidate: `fold, case, patient, label` (number of the class), `candidate, logit_0,
-        logit_1, ...`. A candidate that lacks a case is left out, because its metrics would be of other cases than the
-        others'.
+        One row per case and candidate: `fold, case, patient, label` (class number), `candidate, logit_0, logit_1,
+        ...`. A candidate that lacks a case is left out, because its metrics would not be comparable.
     chosen : mapping
-        Fold to the candidate that was chosen there.
+        Fold to the candidate that was chosen in it.
     bootstrap : Bootstrap
         All rows share its draws.
 
     Returns
     -------
     pandas.DataFrame
-        Columns `CANDIDATES`, `auto` last. `chosen_in` counts folds. `regret`, on the row `auto` alone, is the log-loss
-        of the oracle minus that of `auto`, paired: below 0 by what the choice without labels cost, above 0 only where
-        choosing fold by fold beats every single candidate.
+        Columns `CANDIDATES`, `auto` last. `chosen_in` counts folds. `regret`, only in the row `auto`, is the paired
+        log-loss of the oracle minus that of `auto`: negative by the cost of choosing without labels, positive only if
+        choosing fold by fold is better than every single candidate.
 
     Raises
     ------
     ValueError
         If a chosen candidate, or every candidate, lacks a case.
     """
-    cases, of_candidate = in_one_order(predictions, chosen)
+    cases, of_candidate = aligned(predictions, chosen)
     labels, patients = cases["label"].to_numpy(dtype=np.int64), cases["patient"].to_numpy(dtype=str)
     weights = bootstrap.weights(patients)
     loss_of = {candidate: partial(log_loss, found, labels) for candidate, found in of_candidate.items()}
@@ -88,8 +87,8 @@ def evaluate_candidates(predictions: pd.DataFrame, chosen: Mapping[str, str], bo
     return pd.DataFrame(rows, columns=CANDIDATES)
 
 
-def in_one_order(predictions: pd.DataFrame, chosen: Mapping[str, str]) -> tuple[pd.DataFrame, dict[str, Floats]]:
-    """Sort the probabilities (n, K) of each complete candidate, and of `auto`, like one table of n cases."""
+def aligned(predictions: pd.DataFrame, chosen: Mapping[str, str]) -> tuple[pd.DataFrame, dict[str, Floats]]:
+    """Align the probabilities (n, K) of each complete candidate, and of `auto`, with one table of n cases."""
     cases = predictions.drop_duplicates("case").sort_values("case", ignore_index=True)
     complete = {
         str(candidate): rows
@@ -99,7 +98,7 @@ def in_one_order(predictions: pd.DataFrame, chosen: Mapping[str, str]) -> tuple[
     auto = predictions[predictions["candidate"] == predictions["fold"].map(chosen)]
     if len(auto) != len(cases) or not complete:
         raise ValueError(
-            f"of {len(cases)} cases, {len(auto)} were scored by the candidate that was chosen in their fold"
+            f"{len(auto)} of {len(cases)} cases were scored by the candidate that was chosen in their fold"
         )
     of_candidate = {}
     for candidate, rows in {**complete, AUTO: auto}.items():
@@ -109,28 +108,28 @@ def in_one_order(predictions: pd.DataFrame, chosen: Mapping[str, str]) -> tuple[
 
 
 def difference(first: Callable[[Floats], Floats], second: Callable[[Floats], Floats], weights: Floats) -> Floats:
-    """Subtract one metric from another on the same draws, so that what both have in common cancels."""
+    """Subtract one metric from another on the same replicates, so that their common variation cancels."""
     return first(weights) - second(weights)
 
 
 def evaluate_validators(predictions: pd.DataFrame, searches: Mapping[str, Sequence[Mapping[str, Any]]]) -> pd.DataFrame:
-    """Compare the order in which each score without labels puts the candidates with that of their true log-loss.
+    """Compare how each unsupervised score ranks the candidates with the ranking by their log-loss.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
-        As `evaluate_candidates` takes them.
+        As in `evaluate_candidates`.
     searches : mapping
-        Fold to its candidates, each with `method` and the scores of `BETTER`; None where a score was not taken.
+        Fold to its candidates, each with `method` and the scores of `SIGN_OF_BETTER`, None for a missing score.
 
     Returns
     -------
     pandas.DataFrame
-        Columns `VALIDATORS`: Kendall's tau-b, the mean over the folds where it exists (1: the order of the labels;
-        NaN where it exists nowhere), and how many candidates were ordered in the fold with the fewest of them.
+        Columns `VALIDATORS`: Kendall's tau-b, averaged over the folds where it exists (1: same ranking as with labels;
+        NaN if it exists in no fold), and the number of ranked candidates in the fold with the fewest.
     """
     rows = []
-    for validator, sign in BETTER.items():
+    for validator, sign in SIGN_OF_BETTER.items():
         taus, counts = [], []
         for fold, search in searches.items():
             losses = true_losses(predictions[predictions["fold"] == fold])
@@ -158,12 +157,12 @@ def true_losses(predictions: pd.DataFrame) -> dict[str, float]:
 
 
 def kendall_tau(first: ArrayLike, second: ArrayLike) -> float:
-    """Rank correlation tau-b of two lists of numbers, ties counted as in Kendall 1945, "The treatment of ties".
+    """Compute the rank correlation tau-b, with ties as in Kendall 1945, "The treatment of ties in ranking problems".
 
     Returns
     -------
     float
-        In [-1, 1]; NaN where a list holds fewer than two different numbers.
+        In [-1, 1]; NaN if a list has fewer than two different numbers.
     """
     one, other = (np.sign(np.subtract.outer(values, values)) for values in map(np.asarray, (first, second)))
     untied = float(np.sqrt((one**2).sum() * (other**2).sum()))

@@ -1,4 +1,4 @@
-"""How often conformal sets hold the true class, as a promise is evaluated: on other patients than those that set it."""
+"""Coverage of conformal sets, evaluated on other patients than those on whom the thresholds were set."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from scipy.stats import norm
 
 from pipeline.metrics.bootstrap import Estimate, estimate
 from pipeline.metrics.conformal import (
+    ABSENT_OR_PRESENT,
     EVERYONE,
     By,
     Floats,
@@ -24,8 +25,11 @@ from pipeline.metrics.conformal import (
     thresholds_for,
 )
 from pipeline.metrics.discrimination import mean
+from pipeline.metrics.evaluation import EvaluatedCases, TaskSpec
+from pipeline.metrics.questions import both_ways, questions_of
 from pipeline.metrics.summary import in_columns, limits_of, wilson
 
+CLASSES = "classes"  # name of the question for the class, of tasks with exclusive classes
 TOO_FEW = "too few"
 COVERAGE = [
     *("by", "promised", "kind", "group", "n", "left_out", "patients", "n_calibration", "covered"),
@@ -36,14 +40,14 @@ COVERAGE = [
 
 @dataclass(frozen=True)
 class EvaluatedSets:
-    """The sets of labelled cases.
+    """Conformal sets of labelled cases.
 
     Attributes
     ----------
     members : (n, K) bool
         Whether a class is in the set of a case.
     n_calibration : (n,) int
-        Patients that decided the threshold which the true class of a case had to pass.
+        Number of patients on whom the threshold for the true class of a case was set.
     alpha : float
     by : {None, "class", "site"}
     """
@@ -57,15 +61,15 @@ class EvaluatedSets:
 def evaluated_sets(
     probabilities: Floats, labels: Ints, thresholds: Thresholds, sites: Names | None = None
 ) -> EvaluatedSets:
-    """Give the sets of labelled cases, with the number of patients that decided each one's threshold."""
+    """Give the sets of labelled cases with the number of patients on whom each threshold was set."""
     n = np.reshape([one.n for one in thresholds_for(probabilities, thresholds, sites)], probabilities.shape)
     members = sets_of(probabilities, thresholds, sites)
     return EvaluatedSets(members, n[np.arange(len(labels)), labels], thresholds.alpha, thresholds.by)
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """Labelled cases with their probabilities, for a question of K classes.
+class LabelledCases:
+    """Labelled cases with their probabilities, for one question of K classes.
 
     Attributes
     ----------
@@ -81,18 +85,41 @@ class Prediction:
     folds: Names
 
 
+def labelled_cases(evaluated: EvaluatedCases, spec: TaskSpec) -> dict[str, tuple[Sequence[str], Ints, LabelledCases]]:
+    """Give classes, rows and cases of the question for the class, or of one question per label of a multilabel task."""
+    sites = evaluated.cases["site"].to_numpy(dtype=str)
+    if evaluated.labels.ndim == 1:
+        known = LabelledCases(
+            evaluated.calibrated, evaluated.labels, patients=evaluated.patients, sites=sites, folds=evaluated.folds
+        )
+        return {CLASSES: (spec.classes, np.arange(len(evaluated.labels)), known)}
+    return {
+        question.name: (
+            ABSENT_OR_PRESENT,
+            question.rows,
+            LabelledCases(
+                both_ways(question.prediction),
+                question.events.astype(np.int64),
+                patients=evaluated.patients[question.rows],
+                sites=sites[question.rows],
+                folds=evaluated.folds[question.rows],
+            ),
+        )
+        for question in questions_of(evaluated.calibrated, evaluated.labels, spec.classes)
+    }
+
+
 def sets_elsewhere(
-    evaluated: Prediction, elsewhere: Mapping[str, Prediction], alpha: float, by: By = None
+    evaluated: LabelledCases, elsewhere: Mapping[str, LabelledCases], alpha: float, by: By = None
 ) -> EvaluatedSets:
-    """Evaluate each fold by thresholds that were found on development cases of other patients.
+    """Evaluate each fold by thresholds that were set on development cases of other patients.
 
     Parameters
     ----------
-    evaluated : Prediction
+    evaluated : LabelledCases
     elsewhere : mapping
-        Of each fold its development cases, prediction by the very calibrator that evaluates the fold. (In
-        cross-fitting, the predictions by which those cases are evaluated themselves come from calibrators that had
-        seen the fold.)
+        Fold to its development cases, with predictions of the calibrator that evaluates the fold. (In cross-fitting,
+        the predictions by which those cases are evaluated themselves come from calibrators that have seen the fold.)
     alpha, by
         As `conformal_thresholds` takes them.
     """
@@ -100,22 +127,22 @@ def sets_elsewhere(
     n = np.zeros(len(evaluated.labels), dtype=np.int64)
     for fold, there in elsewhere.items():
         here = evaluated.folds == fold
-        found = conformal_thresholds(there.probabilities, there.labels, there.patients, alpha, by, there.sites)
+        found = conformal_thresholds(there.probabilities, there.labels, there.patients, alpha, by=by, sites=there.sites)
         sets = evaluated_sets(evaluated.probabilities[here], evaluated.labels[here], found, evaluated.sites[here])
         members[here], n[here] = sets.members, sets.n_calibration
     return EvaluatedSets(members, n, alpha, by)
 
 
 def coverage_table(
-    sets: EvaluatedSets, evaluated: Prediction, classes: Sequence[str], weights: Floats, confidence: float
+    sets: EvaluatedSets, evaluated: LabelledCases, classes: Sequence[str], *, weights: Floats, confidence: float
 ) -> pd.DataFrame:
-    """Tabulate how often sets hold the true class: over all cases, per class, per site, and per size of the set.
+    """Tabulate how often the sets contain the true class: over all cases, per class, per site, and per set size.
 
     Parameters
     ----------
     sets : EvaluatedSets
-        Of n cases with K classes.
-    evaluated : Prediction
+        Sets of n cases with K classes.
+    evaluated : LabelledCases
         The same cases.
     classes : sequence of str
     weights : (1 + R, n)
@@ -125,13 +152,14 @@ def coverage_table(
     Returns
     -------
     pandas.DataFrame
-        Columns `COVERAGE`. `n` counts the cases whose true class had a threshold, `left_out` the others; where all are
-        left out, `note` says "too few" and there is no number. `n_calibration` is the least of a row's cases (folds
-        have thresholds of their own). `coverage` counts cases, and `interval` names its limits: Wilson's on cases
-        where each is of another patient, else the bootstrap's over patients; where every case or none is covered and
-        so no draw differs, Wilson's with patients for n. `coverage_of_patients`, with Wilson's limits, is the share
-        of patients all of whose cases in the row are covered: what was promised. A set is single with one class
-        (sure), full with all (no help), and empty with none (like no class; never right).
+        Columns `COVERAGE`. `n` counts the cases whose true class had a threshold, `left_out` the others. If all are
+        left out, `note` says "too few" and the metrics are empty. `n_calibration` is the minimum over a row's cases
+        (each fold has its own thresholds). `coverage` counts cases, and `interval` names its kind of limits: Wilson's
+        on cases if each case is of another patient; else the bootstrap over patients; Wilson's with the number of
+        patients as n if every case or none is covered, because then no replicate differs. `coverage_of_patients`, with
+        Wilson's limits, is the share of patients all of whose cases in the row are covered: this is what conformal
+        prediction guarantees. A set is single with one class (certain), full with all classes (uninformative), and
+        empty with none (always wrong).
     """
     sizes, labels, sites = sets.members.sum(axis=1), evaluated.labels, evaluated.sites
     kinds = {
@@ -141,7 +169,7 @@ def coverage_table(
         "set size": {str(size): sizes == size for size in np.unique(sizes)},
     }
     rows = [
-        {"kind": kind, "group": name, **_coverage(sets, mask, evaluated, weights, confidence)}
+        {"kind": kind, "group": name, **_coverage(sets, mask, evaluated, weights=weights, confidence=confidence)}
         for kind, masks in kinds.items()
         for name, mask in masks.items()
         if mask.any()
@@ -150,9 +178,9 @@ def coverage_table(
 
 
 def _coverage(
-    sets: EvaluatedSets, mask: Marks, cases: Prediction, weights: Floats, confidence: float
+    sets: EvaluatedSets, mask: Marks, cases: LabelledCases, *, weights: Floats, confidence: float
 ) -> dict[str, Any]:
-    """Evaluate the cases (n,) of one row."""
+    """Compute one row from the cases that a mask (n,) selects."""
     labels, patients = cases.labels, cases.patients
     evaluated = mask & (sets.n_calibration >= fewest(sets.alpha))
     known: dict[str, Any] = {"n": int(evaluated.sum()), "left_out": int((mask & ~evaluated).sum())}
@@ -175,7 +203,7 @@ def _coverage(
 
 
 def _share(covered: Marks, n_patients: int, weights: Floats, confidence: float) -> tuple[Estimate, str]:
-    """Estimate the share of covered cases (m,), and name the interval."""
+    """Estimate the share of covered cases (m,) and name the kind of interval."""
     share = float(covered.mean())
     if n_patients < len(covered) and 0 < share < 1:
         return estimate(partial(mean, covered.astype(np.float64)), weights, confidence), "bootstrap of patients"
@@ -184,7 +212,8 @@ def _share(covered: Marks, n_patients: int, weights: Floats, confidence: float) 
 
 
 def _wilson(share: float, n: int, confidence: float) -> Estimate:
-    return Estimate(float(share), *wilson(round(share * n), n, float(norm.ppf((1 + confidence) / 2))))
+    lower, upper = wilson(round(share * n), n, float(norm.ppf((1 + confidence) / 2)))
+    return Estimate(float(share), lower, upper)
 
 
 def _sizes(members: Marks) -> dict[str, float]:

@@ -1,7 +1,8 @@
-"""Sets of cases as they are evaluated: what the folds held out, what is test, which site was left out."""
+"""The sets of cases to evaluate: held-out cases of the folds, the test set, and left-out sites."""
 
 import contextlib
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -12,26 +13,70 @@ from pipeline.metrics.calibrators.calibrator import Calibrator, identity_for
 from pipeline.metrics.calibrators.fitting import Unsuitable
 from pipeline.metrics.calibrators.selection import fitted
 from pipeline.metrics.evaluation import EvaluatedCases, TaskSpec, evaluated_across, evaluated_by, logits_of, other_folds
-from pipeline.metrics.guards import refuse_leakage, refuse_missing_cases
+from pipeline.metrics.guards import LeakageError, refuse_leakage, refuse_missing_cases
 from pipeline.paths import Role
 from pipeline.schema import FINAL, Params
 from pipeline.stages.calibrate.predictions import labels_of, mean_of_members, scored, without_images
 from pipeline.stages.calibrate.released import Released, to_release
 
 
-def evaluate_folds(folds: list[str], labelling: TaskSpec, params: Params) -> EvaluatedCases:
-    """Pool what each fold held out, calibrated by a map fitted on the other folds."""
+@dataclass(frozen=True)
+class Evaluation:
+    """Every set of cases that this stage evaluates.
+
+    Attributes
+    ----------
+    held_out : EvaluatedCases
+        The pooled held-out cases of the numbered folds.
+    repetitions, left_out : mapping
+        The same of each repetition of the folds, and the cases of each fold that leaves out a site.
+    released : Released
+    test : EvaluatedCases or None
+        The test set by the released model, whether or not it is shown.
+    """
+
+    held_out: EvaluatedCases
+    repetitions: Mapping[str, EvaluatedCases]
+    left_out: Mapping[str, EvaluatedCases]
+    released: Released
+    test: EvaluatedCases | None
+
+
+def evaluate(spec: TaskSpec, params: Params) -> Evaluation:
+    """Evaluate the folds, their repetitions, the test set and the left-out sites.
+
+    Raises
+    ------
+    UserError
+        If the calibration method does not suit the cases, or a calibrator would evaluate patients it was fitted on.
+    """
+    method = params.calibrate.method
+    try:
+        held_out = evaluate_folds(list(params.split.numbered), spec, params)
+        repetitions = {name: evaluate_folds(list(some), spec, params) for name, some in params.split.repeated.items()}
+        released = released_by(held_out, spec, params)
+        test = evaluate_test_set(released, spec, params)
+        left_out = {fold: evaluate_left_out(fold, held_out, spec, method) for fold in params.split.left_out}
+    except Unsuitable as error:
+        raise UserError(f"calibrate.method is {method}, but {error}") from error
+    except LeakageError as error:
+        raise UserError(f"{paths.FOLDS}: {error}; run split, adapt and finetune again") from error
+    return Evaluation(held_out, repetitions, left_out, released=released, test=test)
+
+
+def evaluate_folds(folds: list[str], spec: TaskSpec, params: Params) -> EvaluatedCases:
+    """Pool the held-out cases of the folds, each fold calibrated by a calibrator fitted on the other folds."""
     parts = {fold: scored(fold, Role.HELD_OUT) for fold in folds}
-    known = [without_images(fold, part, labelling, params.calibrate.baseline) for fold, part in parts.items()]
+    known = [without_images(fold, part, spec, params.calibrate.baseline) for fold, part in parts.items()]
     cases = pd.concat(parts.values(), ignore_index=True)
     refuse_missing_cases(set(cases["case"]), cases["case"])
-    pooled = evaluated_across(cases, labels_of(cases, labelling), params.calibrate.method)
+    pooled = evaluated_across(cases, labels_of(cases, spec), params.calibrate.method)
     refuse_leakage(cases, {fold: set(others.patients) for fold, others in other_folds(pooled).items()})
     return replace(pooled, baselines={name: np.concatenate([one[name] for one in known]) for name in known[0]})
 
 
-def evaluate_test_set(released: Released, labelling: TaskSpec, params: Params) -> EvaluatedCases | None:
-    """Evaluate the test cases by what is released; None where it was not trained."""
+def evaluate_test_set(released: Released, spec: TaskSpec, params: Params) -> EvaluatedCases | None:
+    """Evaluate the test set by the released model; None if it was not trained or there are no test cases."""
     if not set(released.members) <= set(params.split.folds):
         return None
     cases = mean_of_members(released.members, Role.TEST)
@@ -39,29 +84,29 @@ def evaluate_test_set(released: Released, labelling: TaskSpec, params: Params) -
     if cases.empty:
         return None
     refuse_leakage(cases, dict.fromkeys(cases["fold"], seen), allowed)
-    test = evaluated_by(released.calibrator, cases, labels_of(cases, labelling))
-    return replace(test, baselines=without_images(FINAL, cases, labelling, params.calibrate.baseline))
+    test = evaluated_by(released.calibrator, cases, labels_of(cases, spec))
+    return replace(test, baselines=without_images(FINAL, cases, spec, params.calibrate.baseline))
 
 
-def released_by(held_out: EvaluatedCases, labelling: TaskSpec, params: Params) -> Released:
-    """Fit the map that is released: on what the folds held out, or for an ensemble on the cases set aside for it."""
+def released_by(held_out: EvaluatedCases, spec: TaskSpec, params: Params) -> Released:
+    """Fit the released calibrator: on the pooled held-out cases, or for an ensemble on the calibration cases."""
     if params.calibrate.form == "refit":
         return to_release(params.calibrate.method, [FINAL], held_out.cases, held_out.labels)
     members = list(params.split.numbered)
     cases = mean_of_members(members, Role.CALIBRATION)
     if cases["patient"].nunique() < 2:
         raise UserError(
-            f"calibrate.form is ensemble, but {len(cases)} labelled cases of cohort.csv have the split 'calibration', "
-            "and its map may only be fitted on cases that no member saw: mark some, or set it to refit"
+            f"calibrate.form is ensemble, but cohort.csv has {len(cases)} labelled cases with the split 'calibration'; "
+            "its calibrator needs cases of at least two patients that no member saw: mark some, or set it to refit"
         )
-    return to_release(params.calibrate.method, members, cases, labels_of(cases, labelling))
+    return to_release(params.calibrate.method, members, cases, labels_of(cases, spec))
 
 
-def evaluate_left_out(fold: str, pooled: EvaluatedCases, labelling: TaskSpec, method: str) -> EvaluatedCases:
-    """Evaluate the site that a fold left out, calibrated by a map fitted on patients who have no case there.
+def evaluate_left_out(fold: str, pooled: EvaluatedCases, spec: TaskSpec, method: str) -> EvaluatedCases:
+    """Evaluate the site that a fold left out, with a calibrator fitted on patients who have no case at that site.
 
-    The map is fitted as the released one is, on the out-of-fold logits of the numbered folds. The models of those folds
-    were trained on this site as well; the map knows none of its patients, and the model that it is applied to neither.
+    The calibrator is fitted like the released one, on the out-of-fold logits of the numbered folds. The models of those
+    folds were trained on this site too, but neither the calibrator nor the model it is applied to saw its patients.
 
     Parameters
     ----------
@@ -70,11 +115,11 @@ def evaluate_left_out(fold: str, pooled: EvaluatedCases, labelling: TaskSpec, me
     pooled : EvaluatedCases
         The held-out cases of all numbered folds.
     method : str
-        As `calibration_choice.fitted` takes it. Where it does not suit the cases of the other sites, or there are none,
-        the column `state` says "uncalibrated", else "calibrated".
+        As in `calibrators.selection.fitted`. The column `state` is "uncalibrated" if the method does not suit the cases
+        of the other sites, or if there are fewer than two patients; else "calibrated".
     """
     held_out = scored(fold, Role.HELD_OUT)
-    labels = labels_of(held_out, labelling)
+    labels = labels_of(held_out, spec)
     others = pooled.part(~np.isin(pooled.patients, held_out["patient"]))
     refuse_leakage(held_out, {fold: set(others.patients)})
     calibrator: Calibrator = identity_for(labels)

@@ -25,7 +25,7 @@ AT_PREVALENCE += limits_of("log_loss", "brier", "ppv", "npv", "net_benefit")
 
 
 def at_prevalence(
-    probabilities: Floats, labels: Ints, weights: Floats, prevalence: Floats, fitted: Floats | None = None
+    probabilities: Floats, labels: Ints, weights: Floats, prevalence: Floats, *, fitted: Floats | None = None
 ) -> tuple[Floats, Floats]:
     """Make of a sample what it would be at another prevalence, predictions corrected by Bayes' rule.
 
@@ -68,6 +68,7 @@ def at_prevalence(
 def prevalence_table(
     prediction: Floats,
     events: Marks,
+    *,
     prevalences: Sequence[float],
     threshold: float,
     weights: Floats,
@@ -106,15 +107,23 @@ def prevalence_table(
     labels, was = events.astype(np.int64), None if fitted is None else _shares(fitted)
     rows = []
     for prevalence in prevalences:
-        there, shares = at_prevalence(both_ways(prediction), labels, weights, _shares(prevalence), was)
+        there, shares = at_prevalence(both_ways(prediction), labels, weights, _shares(prevalence), fitted=was)
         for corrected, found in ((False, prediction), (True, there[:, 1])):
             known = {"prevalence": prevalence, "corrected": corrected, "threshold": threshold}
             counts = {"n": len(events), "events": int(events.sum())}
-            rows.append({**known, **counts, **_metrics(found, events, threshold, shares, confidence)})
+            rows.append(
+                {
+                    **known,
+                    **counts,
+                    **_metrics(found, events, threshold=threshold, weights=shares, confidence=confidence),
+                }
+            )
     return pd.DataFrame(rows, columns=AT_PREVALENCE)
 
 
-def _metrics(prediction: Floats, events: Marks, threshold: float, weights: Floats, confidence: float) -> dict[str, Any]:
+def _metrics(
+    prediction: Floats, events: Marks, *, threshold: float, weights: Floats, confidence: float
+) -> dict[str, Any]:
     decision = operating.metrics_of((prediction >= threshold).astype(np.float64), events)
     metrics: dict[str, Callable[[Floats], Floats]] = {
         "log_loss": partial(multilabel.log_loss, prediction, events),

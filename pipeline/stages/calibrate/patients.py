@@ -15,7 +15,7 @@ Rule = Literal["mean", "max"]
 PATIENTS = "_patients"  # ends the names of scopes in which a patient is one case
 
 
-def of_patients(evaluated: EvaluatedCases, rule: Rule, labelling: TaskSpec) -> EvaluatedCases:
+def of_patients(evaluated: EvaluatedCases, rule: Rule, spec: TaskSpec) -> EvaluatedCases:
     """Evaluate patients instead of images: one row each, in the order of their pseudonyms.
 
     They are calibrated, after the images were put together, by the map of their images: one of its own would be
@@ -41,7 +41,7 @@ def of_patients(evaluated: EvaluatedCases, rule: Rule, labelling: TaskSpec) -> E
         If images of a patient bear labels that contradict each other (the message names the patients), or if the rule
         is max and there are more than two classes, or grades.
     """
-    classes, task = labelling.classes, labelling.task
+    classes, task = spec.classes, spec.task
     if rule == "max" and task != "multilabel" and (len(classes) != 2 or task == "ordinal"):
         raise ValueError(
             f"none of {len(classes)} classes ({task}) is the one to look for; mean takes any number of them"
@@ -64,7 +64,12 @@ def of_patients(evaluated: EvaluatedCases, rule: Rule, labelling: TaskSpec) -> E
         name: np.stack([known[some].mean(axis=0) for some in rows]) for name, known in evaluated.baselines.items()
     }
     return EvaluatedCases(
-        cases, labels, identity_for(labels).apply(joined), calibrated, evaluated.calibrators, baselines
+        cases,
+        labels,
+        identity_for(labels).apply(joined),
+        calibrated,
+        calibrators=evaluated.calibrators,
+        baselines=baselines,
     )
 
 
@@ -72,7 +77,7 @@ def patients_first(
     scopes: Mapping[str, EvaluatedCases],
     elsewhere: Mapping[str, Mapping[str, EvaluatedCases]],
     rule: Rule,
-    labelling: TaskSpec,
+    spec: TaskSpec,
 ) -> tuple[dict[str, EvaluatedCases], dict[str, Mapping[str, EvaluatedCases]]]:
     """Put before each scope the same one by patients ("internal_patients"), and so the cases of its thresholds.
 
@@ -80,8 +85,8 @@ def patients_first(
     """
     evaluated, others = dict[str, EvaluatedCases](), dict[str, Mapping[str, EvaluatedCases]]()
     for scope, images in scopes.items():
-        evaluated |= {f"{scope}{PATIENTS}": of_patients(images, rule, labelling), scope: images}
-        there = {fold: of_patients(some, rule, labelling) for fold, some in elsewhere[scope].items()}
+        evaluated |= {f"{scope}{PATIENTS}": of_patients(images, rule, spec), scope: images}
+        there = {fold: of_patients(some, rule, spec) for fold, some in elsewhere[scope].items()}
         others |= {f"{scope}{PATIENTS}": there, scope: elsewhere[scope]}
     return evaluated, others
 

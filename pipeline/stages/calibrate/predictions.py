@@ -1,4 +1,4 @@
-"""What the folds prediction, as it stands in their files, with all that metrics are told apart by."""
+"""Read the predictions of the folds together with the columns that the evaluation needs."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 from pipeline.imaging.labels import targets_of
 from pipeline.metrics.baseline import baselines_of, non_image_prediction
 from pipeline.metrics.discrimination import Labels
-from pipeline.metrics.evaluation import TaskSpec, label_numbers, logits_of, mean_of
+from pipeline.metrics.evaluation import TaskSpec, label_numbers, logits_of, mean_of_tables
 from pipeline.metrics.guards import MissingCases, refuse_missing_cases
 from pipeline.metrics.subgroups import groups_of
 from pipeline.paths import Role
@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 
 def scored(fold: str, role: Role) -> pd.DataFrame:
-    """Read a fold's logits for the cases of a role, with what is known of them; each one is there once."""
+    """Read a fold's logits for the cases of a role, subgroups and baseline columns; each case occurs once."""
     digest = hashlib.sha256(paths.model(fold).read_bytes()).hexdigest()
     cases, assigned = paths.read_table(paths.predictions(fold)), paths.read_table(paths.split(fold))
     cases = cases[cases["role"] == role]
@@ -32,42 +32,42 @@ def scored(fold: str, role: Role) -> pd.DataFrame:
         raise UserError(f"{paths.predictions(fold)}: {error}; run finetune --fold {fold} again") from error
     if not np.isfinite(logits_of(cases)).all():
         raise UserError(f"{paths.predictions(fold)} has logits that are not finite; look at {paths.history(fold)}")
-    return cases.assign(fold=fold, model_sha256=digest).merge(known_of_cases(), on="case", how="left")
+    return cases.assign(fold=fold, model_sha256=digest).merge(columns_of_cases(), on="case", how="left")
 
 
-def known_of_cases() -> pd.DataFrame:
-    """Give of every case the groups that metrics are told apart by, and the columns of the baseline."""
+def columns_of_cases() -> pd.DataFrame:
+    """Read the subgroups and the baseline columns of every case."""
     cases = paths.read_table(paths.CASES)[["case", "site"]].merge(paths.read_table(paths.COLUMNS), on="case")
     groups = pd.DataFrame(groups_of(cases), index=cases.index).add_prefix("group_")
     return cases.drop(columns="site").join(groups)
 
 
 def mean_of_members(members: Sequence[str], role: Role) -> pd.DataFrame:
-    """Average the logits that the members give the same cases; of one member they stay as they are."""
+    """Average the logits of the members on the same cases; those of a single member are not changed."""
     try:
-        return mean_of([scored(member, role) for member in members])
+        return mean_of_tables([scored(member, role) for member in members])
     except MissingCases as error:
         raise UserError(f"{paths.FOLDS}: {', '.join(members)} scored different cases: {error}; run finetune") from error
 
 
 def name_of_test_set() -> str:
-    """Call the test set external only if none of its sites was developed on."""
+    """Give the scope of the test set: "external" if none of its sites has development cases, else "test"."""
     return "external" if paths.read_json(paths.SPLIT_SUMMARY)["external"] else "test"
 
 
-def labels_of(cases: pd.DataFrame, labelling: TaskSpec) -> Labels:
-    """Read the column `label`: numbers of classes (n,), or of a multilabel task 1, 0 and NaN for not known (n, C)."""
-    if labelling.task == "multilabel":
-        return targets_of(cases["label"].tolist(), labelling.classes, "multilabel").astype(np.float64)
-    return label_numbers(cases, labelling.classes)
+def labels_of(cases: pd.DataFrame, spec: TaskSpec) -> Labels:
+    """Read the column `label`: class numbers (n,), or of a multilabel task 1, 0 and NaN for not known (n, C)."""
+    if spec.task == "multilabel":
+        return targets_of(cases["label"].tolist(), spec.classes, "multilabel").astype(np.float64)
+    return label_numbers(cases, spec.classes)
 
 
-def without_images(fold: str, evaluated: pd.DataFrame, labelling: TaskSpec, names: Sequence[str]) -> dict[str, Floats]:
-    """Predict the cases that a fold evaluates from its training cases' site, and from the columns that were named."""
+def without_images(fold: str, evaluated: pd.DataFrame, spec: TaskSpec, names: Sequence[str]) -> dict[str, Floats]:
+    """Predict the cases that a fold evaluates without the image: from the site, and from the declared columns."""
     cases = paths.read_table(paths.split(fold))
-    training = cases[cases["role"].isin([Role.TRAIN, Role.VALIDATION])].merge(known_of_cases(), on="case")
-    labels, n_classes = labels_of(training, labelling), len(labelling.classes)
-    names = [name for name in names if f"column_{name}" in training]  # the cohort may lack some
+    training = cases[cases["role"].isin([Role.TRAIN, Role.VALIDATION])].merge(columns_of_cases(), on="case")
+    labels, n_classes = labels_of(training, spec), len(spec.classes)
+    names = [name for name in names if f"column_{name}" in training]  # optional columns that the cohort lacks
     return {
         name: non_image_prediction(training[columns], labels, evaluated[columns], n_classes)
         for name, columns in baselines_of(names).items()
@@ -75,7 +75,7 @@ def without_images(fold: str, evaluated: pd.DataFrame, labelling: TaskSpec, name
 
 
 def predictions_of_candidates(fold: str, role: Role, classes: list[str]) -> pd.DataFrame:
-    """Read the logits of each candidate for the cases that a fold evaluates, with what is known of them."""
+    """Read the logits of each candidate method for the cases that a fold evaluates, with patient and label."""
     cases, logits = paths.read_table(paths.split(fold)), paths.read_table(paths.search(fold))
     cases, logits = (table[table["role"] == role] for table in (cases, logits))
     if set(cases["case"]) != set(logits["case"]):

@@ -1,4 +1,4 @@
-"""What is released: members whose logits are averaged, and the map that is fitted on cases none of them saw."""
+"""The released model: members whose logits are averaged, and the calibrator fitted on cases that no member saw."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,17 +14,17 @@ from pipeline.metrics.evaluation import ENSEMBLE, EvaluatedCases, evaluated_by, 
 
 @dataclass(frozen=True)
 class Released:
-    """The object that is evaluated on the test cases and handed over.
+    """The model that is evaluated on the test set and released.
 
     Attributes
     ----------
     members : list of str
-        The models whose logits are averaged.
+        Folds of the models whose logits are averaged.
     calibrator : Calibrator
     development : EvaluatedCases
-        The cases that it was fitted on, as it predictions them.
+        The cases on which the calibrator was fitted, with its predictions.
     choice : list of dict
-        What was weighed, the rows of `calibration_choice.Choice.table`; empty where the method was given.
+        Rows of `calibrators.selection.Choice.table`; empty if the method was given.
     """
 
     members: list[str]
@@ -34,7 +34,7 @@ class Released:
 
     @property
     def name(self) -> str:
-        """Name the fold in whose stead it evaluates."""
+        """Give the name of the fold that evaluates the test set: of the only member, or `ENSEMBLE`."""
         return self.members[0] if len(self.members) == 1 else ENSEMBLE
 
     def as_json(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class Released:
 
 
 def to_release(method: str, members: list[str], cases: pd.DataFrame, labels: Labels) -> Released:
-    """Fit the map of a method on cases (n) that no member was trained on; "auto" chooses the method on them.
+    """Fit the calibrator on cases (n) that no member was trained on; "auto" chooses the method on the same cases.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A set of evaluated cases as every table sees it, and the settings that were stated before any case was evaluated."""
+"""The set of evaluated cases that the tables describe, and the settings declared before any case is evaluated."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ DIFFERS = "differs"
 
 @dataclass(frozen=True)
 class Settings:
-    """What was stated before any case was evaluated: the fields of `calibrate` in params.yaml that bear these names."""
+    """Settings of the tables: the fields of the same name in the section `calibrate` of params.yaml."""
 
     bins: int
     thresholds: tuple[float, float]
@@ -33,55 +33,56 @@ class Settings:
 
     @property
     def levels(self) -> list[tuple[Kind, float]]:
-        """Operating points: a specificity that is fixed, then a sensitivity."""
+        """List the operating points: the fixed specificity, then the fixed sensitivity."""
         return [("specificity", self.specificity), ("sensitivity", self.sensitivity)]
 
 
 def bootstrap_for(params: Params, *names: str) -> Bootstrap:
-    """Give the bootstrap settings of params.yaml with the seed that belongs to these names."""
+    """Combine the bootstrap settings of params.yaml with the seed derived from these names."""
     seed = seed_for(params.seed, "bootstrap", *names)
     return Bootstrap(params.calibrate.n_bootstrap, params.calibrate.confidence, seed)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A set of evaluated cases, and what its thresholds may be chosen on.
+    """A set of evaluated cases, and the development cases on which thresholds may be chosen.
 
     Attributes
     ----------
     evaluated : EvaluatedCases
-        Its cases have `fold`, and a column `group_<name>` for every column by which metrics are told apart.
+        The table of cases has a column `fold`, and a column `group_<name>` for every subgroup column.
     elsewhere : mapping
-        Of each fold the development cases of other patients, prediction by the map that evaluates the fold.
-    labelling : TaskSpec
+        Fold to development cases of other patients, with predictions of the calibrator that evaluates the fold.
+    spec : TaskSpec
     weights : (1 + R, n)
     seed : int
     """
 
     evaluated: EvaluatedCases
     elsewhere: Mapping[str, EvaluatedCases]
-    labelling: TaskSpec
+    spec: TaskSpec
     weights: Floats
     seed: int
 
     def questions(self, state: str = "calibrated") -> list[Question]:
-        """Ask the questions of the task."""
-        return questions_of(getattr(self.evaluated, state), self.evaluated.labels, self.labelling.classes)
+        """List the questions of the task."""
+        return questions_of(getattr(self.evaluated, state), self.evaluated.labels, self.spec.classes)
 
     def questions_elsewhere(self, name: str) -> dict[str, Question]:
-        """Ask one of the questions of the development cases of each fold."""
-        asked = {
-            fold: questions_of(one.calibrated, one.labels, self.labelling.classes)
-            for fold, one in self.elsewhere.items()
+        """Give one question for the development cases of each fold."""
+        return {
+            fold: question
+            for fold, cases in self.elsewhere.items()
+            for question in questions_of(cases.calibrated, cases.labels, self.spec.classes)
+            if question.name == name
         }
-        return {fold: question for fold, questions in asked.items() for question in questions if question.name == name}
 
     def groups(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.str_]]:
-        """Say of some cases to which group of each column they belong; images of a patient may differ in it."""
+        """Give for each column the group of some cases; `DIFFERS` if the images of a patient are in several groups."""
         known = self.evaluated.cases.filter(regex="^group_").replace("", DIFFERS).iloc[rows]
         return {column.removeprefix("group_"): known[column].to_numpy(dtype=str) for column in known}
 
 
 def class_questions(subject: Subject) -> list[Question]:
-    """Leave the top label out: nobody acts on whether the model is right."""
+    """List the questions except the top label, on which nobody acts."""
     return [question for question in subject.questions() if question.name != TOP_LABEL]

@@ -1,8 +1,8 @@
-"""Whether acting on the predictions does more good than harm: net benefit and the decision curve.
+"""Clinical utility of the predictions: net benefit and the decision curve.
 
-Who acts from a probability t upwards holds one event found to be worth (1 - t) / t false alarms (Vickers and Elkin
-2006, "Decision curve analysis", Medical Decision Making 26). As in `metrics`, weights are (R, n) and each metric is
-computed for all of their rows at once.
+Acting from a probability t upwards implies that one true positive is worth (1 - t) / t false positives (Vickers and
+Elkin 2006, "Decision curve analysis", Medical Decision Making 26). Weights are (R, n), and each metric is computed for
+all rows at once.
 """
 
 import numpy as np
@@ -16,32 +16,32 @@ Marks = NDArray[np.bool_]
 
 
 def net_benefit(
-    prediction: Floats, events: Marks, weights: Floats, thresholds: Floats, prevalence: float | None = None
+    prediction: Floats, events: Marks, weights: Floats, thresholds: Floats, *, prevalence: float | None = None
 ) -> Floats:
-    """Net benefit: true positives / n - false positives / n * t / (1 - t).
+    """Compute the net benefit: true positives / n - false positives / n * t / (1 - t).
 
     Parameters
     ----------
     prediction : (n,)
-        Probabilities. One that equals the threshold counts as positive.
+        Probabilities; a prediction equal to the threshold counts as positive.
     events : (n,) bool
     weights : (R, n), at least 0
     thresholds : (T,)
-        Probabilities from 0 to below 1 from which one would act.
+        Probabilities in [0, 1) from which one would act.
     prevalence : float, optional
-        The share of events where the predictions would be used, for a sample that was drawn by outcome (case-control).
-        Events and non-events are then weighted to it; the predictions are taken as they are.
+        Prevalence where the predictions would be used, for a case-control sample. Events and non-events are weighted
+        to it; the predictions are not changed.
 
     Returns
     -------
     (R, T)
-        In events found per case: the prevalence at most. NaN where a weighting leaves no case; with `prevalence`,
-        where it leaves no event or no non-event.
+        In true positives per case, at most the prevalence. NaN if a weighting leaves no case, or with `prevalence` no
+        event or no non-event.
 
     Raises
     ------
     ValueError
-        If a threshold is below 0 or not below 1.
+        If a threshold is not in [0, 1).
     """
     if (thresholds < 0).any() or (thresholds >= 1).any():
         raise ValueError("thresholds: give probabilities from 0 to below 1")
@@ -52,20 +52,20 @@ def net_benefit(
 
 
 def treat_all(events: Marks, weights: Floats, thresholds: Floats, prevalence: float | None = None) -> Floats:
-    """Net benefit (R, T) of acting on every case; that of acting on none is 0."""
-    return net_benefit(np.ones(len(events)), events, weights, thresholds, prevalence)
+    """Compute the net benefit (R, T) of acting on every case; that of acting on none is 0."""
+    return net_benefit(np.ones(len(events)), events, weights, thresholds, prevalence=prevalence)
 
 
 def gain(
-    prediction: Floats, events: Marks, weights: Floats, thresholds: Floats, prevalence: float | None = None
+    prediction: Floats, events: Marks, weights: Floats, thresholds: Floats, *, prevalence: float | None = None
 ) -> Floats:
-    """Net benefit (R, T) beyond that of the better way without predictions: acting on every case, or on none.
+    """Compute the net benefit (R, T) minus that of the better strategy without predictions: to act on all or on none.
 
-    The better one is found anew for each weighting, so that its choice is part of the interval; near the prevalence,
-    where both are equal, the gain is told a little too low rather than too high.
+    The better strategy is chosen for each weighting, so that the interval includes this choice. Near the prevalence,
+    where both are equal, this underestimates the gain slightly.
     """
-    blind = np.maximum(treat_all(events, weights, thresholds, prevalence), 0)
-    return net_benefit(prediction, events, weights, thresholds, prevalence) - blind
+    without = np.maximum(treat_all(events, weights, thresholds, prevalence), 0)
+    return net_benefit(prediction, events, weights, thresholds, prevalence=prevalence) - without
 
 
 def decision_curve(
@@ -73,6 +73,7 @@ def decision_curve(
     events: Marks,
     weights: Floats,
     thresholds: Floats,
+    *,
     confidence: float,
     prevalence: float | None = None,
 ) -> pd.DataFrame:
@@ -81,11 +82,11 @@ def decision_curve(
     Parameters
     ----------
     prediction, events, weights, thresholds, prevalence
-        As `net_benefit` takes them; the thresholds are those stated before the cases were seen.
+        See `net_benefit`; the thresholds must be declared before the cases are evaluated.
     weights : (1 + R, n)
         As `bootstrap.cluster_weights` gives them.
     confidence : float
-        Level of the intervals, e.g. 0.95; they hold threshold by threshold.
+        Level of the pointwise intervals, e.g. 0.95.
 
     Returns
     -------
@@ -93,14 +94,15 @@ def decision_curve(
         Columns `threshold`, `net_benefit`, `treat_all`, `treat_none`, `gain` (paired, as `gain` computes it), `n`,
         `events`; `net_benefit` and `gain` with `_lower` and `_upper`.
     """
-    known = (events, weights, thresholds, prevalence)
+    benefit = net_benefit(prediction, events, weights, thresholds, prevalence=prevalence)
+    gained = gain(prediction, events, weights, thresholds, prevalence=prevalence)
     return pd.DataFrame(
         {
             "threshold": thresholds,
-            **band("net_benefit", net_benefit(prediction, *known), confidence),
+            **band("net_benefit", benefit, confidence),
             "treat_all": treat_all(events, weights[:1], thresholds, prevalence)[0],
             "treat_none": 0.0,
-            **band("gain", gain(prediction, *known), confidence),
+            **band("gain", gained, confidence),
             "n": len(events),
             "events": int(events.sum()),
         }
@@ -108,7 +110,7 @@ def decision_curve(
 
 
 def _worth_of_a_case(events: Marks, weights: Floats, prevalence: float | None) -> tuple[Floats, Floats]:
-    """Give what share (R, 1) of those on whom the predictions are used one event, and one other case, stands for."""
+    """Compute which share (R, 1) of the target population one event, and one non-event, represents."""
     if prevalence is None:
         of_all = ratio(np.ones((len(weights), 1)), weights.sum(axis=1, keepdims=True))
         return of_all, of_all

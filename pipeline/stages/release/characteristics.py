@@ -10,7 +10,7 @@ from pipeline import paths
 from pipeline.imaging.labels import targets_of
 from pipeline.metrics.evaluation import TaskSpec
 from pipeline.paths import Role
-from pipeline.stages.calibrate.predictions import known_of_cases
+from pipeline.stages.calibrate.predictions import columns_of_cases
 
 DEVELOPMENT = "development"
 SIDES = dict.fromkeys((Role.TRAIN, Role.VALIDATION, Role.HELD_OUT, Role.CALIBRATION), DEVELOPMENT)
@@ -25,7 +25,7 @@ def characteristics(member: str, labelling: TaskSpec) -> list[dict[str, Any]]:
     list of dict
         `who`, and `sides`: of development, test and unlabelled, as far as there are any, (patients, cases).
     """
-    cases = paths.read_table(paths.split(member)).merge(known_of_cases(), on="case")
+    cases = paths.read_table(paths.split(member)).merge(columns_of_cases(), on="case")
     cases = cases[cases["role"].isin(SIDES)].reset_index(drop=True)
     side = cases["role"].map(SIDES)
     sides = [name for name in dict.fromkeys(SIDES.values()) if (side == name).any()]

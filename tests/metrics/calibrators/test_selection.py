@@ -35,8 +35,10 @@ def test_no_case_is_evaluated_by_its_own_fit(method):
     """Changing every label of a fold changes nothing in that fold's own map, nor in which one is chosen for it."""
     logits, labels = of_two(300, intercept=1.0)
     folds, patients = np.repeat(FOLDS, 100), names(300)
-    before, maps = cross_fitted(method, logits, labels, folds, patients)
-    after, others = cross_fitted(method, logits, np.where(folds == "1", 1 - labels, labels), folds, patients)
+    before, maps = cross_fitted(method, logits, labels, folds=folds, patients=patients)
+    after, others = cross_fitted(
+        method, logits, np.where(folds == "1", 1 - labels, labels), folds=folds, patients=patients
+    )
     assert_array_equal(after[folds == "1"], before[folds == "1"])
     assert others["1"] == maps["1"] and others["0"] != maps["0"]
 
@@ -44,7 +46,7 @@ def test_no_case_is_evaluated_by_its_own_fit(method):
 def test_a_fold_is_mapped_by_what_is_fitted_on_the_others():
     logits, labels = several_labels(300)
     folds = np.repeat(FOLDS, 100)
-    probabilities, maps = cross_fitted("temperature", logits, labels, folds, names(300))
+    probabilities, maps = cross_fitted("temperature", logits, labels, folds=folds, patients=names(300))
     for fold in FOLDS:
         expected = fit_temperature(logits[folds != fold], labels[folds != fold])
         assert maps[fold] == expected
@@ -56,19 +58,27 @@ def test_auto_chooses_for_each_fold_without_it():
     labels[:300] = of_two(300, intercept=0.0)[1]
     logits[:300] = of_two(300, intercept=0.0)[0]
     folds = np.repeat(["a", "b"], 300)
-    _, maps = cross_fitted("auto", logits, labels, folds, names(600))
+    _, maps = cross_fitted("auto", logits, labels, folds=folds, patients=names(600))
     assert (maps["a"].method, maps["b"].method) == ("platt", "temperature")
 
 
 def test_one_fold_cannot_be_cross_fitted():
     with pytest.raises(ValueError, match="two folds"):
-        cross_fitted("temperature", np.zeros((3, 2)), np.zeros(3, dtype=int), np.array(["0"] * 3), names(3))
+        cross_fitted(
+            "temperature", np.zeros((3, 2)), np.zeros(3, dtype=int), folds=np.array(["0"] * 3), patients=names(3)
+        )
 
 
 def test_a_patient_in_two_folds_is_refused_by_name():
     logits, labels = of_two(9)
     with pytest.raises(ValueError, match="1 are in several, e.g. p00001$"):
-        cross_fitted("temperature", logits, labels, np.repeat(FOLDS, 3), names(9, each=3)[[0, 0, 0, 3, 3, 4, 5, 6, 7]])
+        cross_fitted(
+            "temperature",
+            logits,
+            labels,
+            folds=np.repeat(FOLDS, 3),
+            patients=names(9, each=3)[[0, 0, 0, 3, 3, 4, 5, 6, 7]],
+        )
 
 
 def test_too_few_cases_outside_a_fold_are_told_with_the_fold():
@@ -76,7 +86,7 @@ def test_too_few_cases_outside_a_fold_are_told_with_the_fold():
     with pytest.raises(
         Unsuitable, match="without fold 0: isotonic needs 1000 cases to be fitted on, and there are 800"
     ):
-        cross_fitted("isotonic", logits, labels, np.repeat(FOLDS, 400), names(1200))
+        cross_fitted("isotonic", logits, labels, folds=np.repeat(FOLDS, 400), patients=names(1200))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +135,7 @@ def test_intercepts_of_labels_that_stand_each_by_itself_are_chosen():
 def test_the_log_loss_of_several_labels_is_that_of_all_known_pairs():
     logits, labels = several_labels(300)
     folds, known = np.repeat(FOLDS, 100), np.isfinite(labels)
-    mapped = cross_fitted("platt", logits, labels, folds, names(300))[0]
+    mapped = cross_fitted("platt", logits, labels, folds=folds, patients=names(300))[0]
     table = choose(logits, labels, folds, names(300)).table.set_index("method")
     assert table.loc["platt", "log_loss"] == pytest.approx(log_loss(labels[known], mapped[known]))
 
@@ -137,7 +147,7 @@ def test_the_table_says_what_each_method_was_worth():
     assert table.index.tolist() == ["none", "temperature", "platt", "beta", "isotonic"]
     losses = {}
     for method in ("temperature", "platt", "beta"):
-        mapped = cross_fitted(method, logits, labels, folds, patients)[0]
+        mapped = cross_fitted(method, logits, labels, folds=folds, patients=patients)[0]
         losses[method] = -np.log(mapped[np.arange(900), labels])
         assert table.loc[method, "log_loss"] == pytest.approx(log_loss(labels, mapped))
     gained = losses["platt"] - losses["temperature"]
@@ -184,7 +194,10 @@ def test_in_sample_log_loss_flatters_and_isotonic_most_of_all(monkeypatch):
         found = []
         for seed in range(40):
             logits, labels = of_two(200, seed=seed)
-            whole, across = fit(method, logits, labels), cross_fitted(method, logits, labels, folds, patients)[0]
+            whole, across = (
+                fit(method, logits, labels),
+                cross_fitted(method, logits, labels, folds=folds, patients=patients)[0],
+            )
             truth = log_loss(far[1], whole.apply(far[0]))
             found.append((log_loss(labels, whole.apply(logits)) - truth, log_loss(labels, across) - truth))
         return np.mean(found, axis=0)
@@ -196,5 +209,5 @@ def test_in_sample_log_loss_flatters_and_isotonic_most_of_all(monkeypatch):
 
 def test_the_map_of_every_fold_can_be_written_and_read():
     logits, labels = several_labels(600)
-    _, maps = cross_fitted("auto", logits, labels, np.repeat(FOLDS, 200), names(600))
+    _, maps = cross_fitted("auto", logits, labels, folds=np.repeat(FOLDS, 200), patients=names(600))
     assert {calibrator_from(one.as_json()) for one in maps.values()} == set(maps.values())

@@ -26,7 +26,8 @@ def drawn(n=300, intercept=0.0, slope=1.0, seed=0):
 
 
 def curve(known, sizes=SIZES, draws=8, classes=("no", "yes"), seed=0):
-    return recalibration_curve(*known, list(classes), sizes, draws, seed)
+    probabilities, labels, patients = known
+    return recalibration_curve(probabilities, labels, patients, list(classes), sizes=sizes, draws=draws, seed=seed)
 
 
 def test_updates_of_two_classes_are_the_calibration_intercept_and_logistic_regression():

@@ -157,7 +157,7 @@ def test_a_row_has_every_metric_with_its_interval_and_what_chance_alone_gives():
     prediction, events = drawn(300, seed=21, value=0.5)
     weights = cluster_weights(np.arange(300).astype(str), 200, seed=1)
     row = calibration_curve.calibration_row(
-        prediction, events, np.arange(len(events)).astype(str), weights, 0.95, 10, seed=2
+        prediction, events, np.arange(len(events)).astype(str), weights, confidence=0.95, bins=10, seed=2
     )
     distances = ["ece_width", "ece_mass", "squared_error_debiased", "mcb", "ici"]
     level = ["observed_expected", "calibration_intercept", "calibration_slope"]
@@ -170,7 +170,7 @@ def test_a_row_has_every_metric_with_its_interval_and_what_chance_alone_gives():
         assert row[f"{name}_lower"] <= row[name] <= row[f"{name}_upper"]
         assert row[f"{name}_null_lower"] < row[f"{name}_null"] < row[f"{name}_null_upper"] < row[name]
     assert row == calibration_curve.calibration_row(
-        prediction, events, np.arange(len(events)).astype(str), weights, 0.95, 10, seed=2
+        prediction, events, np.arange(len(events)).astype(str), weights, confidence=0.95, bins=10, seed=2
     )
 
 
@@ -180,7 +180,7 @@ def test_perfect_predictions_seldom_leave_the_band_of_perfect_calibration():
         prediction, events = drawn(60, seed)
         weights = cluster_weights(np.arange(60).astype(str), 20, seed)
         row = calibration_curve.calibration_row(
-            prediction, events, np.arange(len(events)).astype(str), weights, 0.95, 10, seed=1000 + seed
+            prediction, events, np.arange(len(events)).astype(str), weights, confidence=0.95, bins=10, seed=1000 + seed
         )
         outside += [row[f"{name}"] > row[f"{name}_null_upper"] for name in ("ece_width", "ece_mass", "mcb", "ici")]
     assert 0 < np.mean(outside) < 0.15  # 5 % are expected
@@ -191,7 +191,7 @@ def test_a_row_leaves_empty_what_no_event_or_separated_predictions_do_not_tell(e
     prediction = np.linspace(0.01, 0.99, 60)
     weights = cluster_weights(np.arange(60).astype(str), 50, seed=1)
     row = calibration_curve.calibration_row(
-        prediction, events, np.arange(len(events)).astype(str), weights, 0.95, 10, seed=2
+        prediction, events, np.arange(len(events)).astype(str), weights, confidence=0.95, bins=10, seed=2
     )
     assert row["calibration_slope"] is None
     assert np.isfinite([row["ece_width"], row["mcb"], row["ici"], row["ici_upper"]]).all()

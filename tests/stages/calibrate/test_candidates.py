@@ -7,8 +7,8 @@ from sklearn.metrics import roc_auc_score
 
 from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.stages.calibrate.candidates import (
-    BETTER,
     CANDIDATES,
+    SIGN_OF_BETTER,
     evaluate_candidates,
     evaluate_validators,
     kendall_tau,
@@ -108,7 +108,7 @@ def test_a_candidate_that_lacks_a_case_is_left_out_but_may_not_be_the_choice():
     partly = rows[(rows["candidate"] != "adabn") | (rows["fold"] == "1")]
     table = evaluate_candidates(partly, {"0": "coral", "1": "adabn"}, BOOTSTRAP)
     assert set(table["candidate"]) == {"none", "coral", "auto"} and set(table["n"]) == {120}
-    with pytest.raises(ValueError, match="of 120 cases, 60 were scored by the candidate that was chosen"):
+    with pytest.raises(ValueError, match="60 of 120 cases were scored by the candidate that was chosen"):
         evaluate_candidates(partly, {"0": "adabn", "1": "adabn"}, BOOTSTRAP)
 
 
@@ -118,15 +118,16 @@ def test_a_score_that_orders_the_candidates_as_the_labels_do_has_a_tau_of_one_wh
     for fold in ("0", "1"):
         losses = true_losses(rows[rows["fold"] == fold])
         searches[fold] = [
-            {name: loss if name in LOWER_IS_BETTER else -loss for name in BETTER} | {"method": candidate}
+            {name: loss if name in LOWER_IS_BETTER else -loss for name in SIGN_OF_BETTER} | {"method": candidate}
             for candidate, loss in losses.items()
         ]
-    assert evaluate_validators(rows, searches)["kendall_tau"].tolist() == [1] * len(BETTER)
+    assert evaluate_validators(rows, searches)["kendall_tau"].tolist() == [1] * len(SIGN_OF_BETTER)
     reversed_in_one = [
-        {name: -candidate[name] for name in BETTER} | {"method": candidate["method"]} for candidate in searches["1"]
+        {name: -candidate[name] for name in SIGN_OF_BETTER} | {"method": candidate["method"]}
+        for candidate in searches["1"]
     ]
     table = evaluate_validators(rows, searches | {"1": reversed_in_one})
-    assert table["kendall_tau"].tolist() == [0] * len(BETTER) and set(table["candidates"]) == {3}
+    assert table["kendall_tau"].tolist() == [0] * len(SIGN_OF_BETTER) and set(table["candidates"]) == {3}
 
 
 def test_scores_that_were_not_taken_do_not_count():

@@ -10,7 +10,7 @@ from pipeline.metrics.summary import wilson
 from pipeline.stages.calibrate.coverage import (
     COVERAGE,
     EvaluatedSets,
-    Prediction,
+    LabelledCases,
     coverage_table,
     evaluated_sets,
     sets_elsewhere,
@@ -35,7 +35,9 @@ def drawn(n=240, seed=0, images=1):
 
 def of(known, folds=None):
     """A prediction of the cases that `drawn` gives."""
-    return Prediction(*known, np.full(len(known[1]), "0") if folds is None else folds)
+    probabilities, labels, patients, sites = known
+    folds = np.full(len(labels), "0") if folds is None else folds
+    return LabelledCases(probabilities, labels, patients=patients, sites=sites, folds=folds)
 
 
 def in_three_folds(probabilities, labels, patients, sites, of_fold=None):
@@ -45,7 +47,9 @@ def in_three_folds(probabilities, labels, patients, sites, of_fold=None):
     for fold in "012":
         others = folds != fold
         prediction = probabilities if of_fold is None else of_fold[fold]
-        elsewhere[fold] = Prediction(*(one[others] for one in (prediction, labels, patients, sites, folds)))
+        elsewhere[fold] = LabelledCases(
+            prediction[others], labels[others], patients=patients[others], sites=sites[others], folds=folds[others]
+        )
     return of((probabilities, labels, patients, sites), folds), elsewhere
 
 
@@ -55,8 +59,10 @@ def tabulated(members, labels, patients=None, sites=None, n_calibration=50, alph
     sets = EvaluatedSets(np.array(members, dtype=bool), np.full(n, 1) * n_calibration, alpha, by)
     weights = cluster_weights(patients, 500, 0)
     sites = np.full(n, "x") if sites is None else sites
-    evaluated = Prediction(np.empty((n, len(members[0]))), np.array(labels), patients, sites, np.full(n, "0"))
-    table = coverage_table(sets, evaluated, CLASSES[: len(members[0])], weights, confidence)
+    evaluated = LabelledCases(
+        np.empty((n, len(members[0]))), np.array(labels), patients=patients, sites=sites, folds=np.full(n, "0")
+    )
+    table = coverage_table(sets, evaluated, CLASSES[: len(members[0])], weights=weights, confidence=confidence)
     return table.set_index(["kind", "group"])
 
 
@@ -80,10 +86,14 @@ def test_a_small_table_is_right_by_hand():
 def test_every_case_is_counted_once_in_every_kind_of_row():
     probabilities, labels, patients, sites = drawn()
     rare = np.where((labels == 2) & (np.arange(240) > 20), 1, labels)
-    found = conformal_thresholds(probabilities, rare, patients, 0.1, "class")
+    found = conformal_thresholds(probabilities, rare, patients, 0.1, by="class")
     sets = evaluated_sets(probabilities, rare, found)
     table = coverage_table(
-        sets, of((probabilities, rare, patients, sites)), CLASSES, cluster_weights(patients, 20, 0), 0.95
+        sets,
+        of((probabilities, rare, patients, sites)),
+        CLASSES,
+        weights=cluster_weights(patients, 20, 0),
+        confidence=0.95,
     )
     assert list(table.columns) == COVERAGE
     assert ((table["n"] + table["left_out"]).groupby(table["kind"]).sum() == 240).all()
@@ -114,7 +124,11 @@ def test_images_that_only_repeat_a_patient_do_not_shrink_an_interval():
         probabilities, labels, patients, sites = drawn(images=images)
         sets = evaluated_sets(probabilities, labels, conformal_thresholds(probabilities, labels, patients, 0.1))
         table = coverage_table(
-            sets, of((probabilities, labels, patients, sites)), CLASSES, cluster_weights(patients, 500, 0), 0.95
+            sets,
+            of((probabilities, labels, patients, sites)),
+            CLASSES,
+            weights=cluster_weights(patients, 500, 0),
+            confidence=0.95,
         )
         whole = table.iloc[0]
         assert whole["interval"] == "bootstrap of patients"
@@ -139,13 +153,15 @@ def test_a_patient_is_covered_when_all_its_images_are():
 
 
 def test_each_fold_is_evaluated_by_the_thresholds_of_the_others():
-    known = probabilities, labels, patients, sites = drawn()
+    known = probabilities, _, _, sites = drawn()
     cases, elsewhere = in_three_folds(*known)
     found = sets_elsewhere(cases, elsewhere, 0.1, "site")
     for fold in "012":
         evaluated, others = cases.folds == fold, cases.folds != fold
-        there = (probabilities[others], labels[others], patients[others])
-        thresholds = conformal_thresholds(*there, 0.1, "site", sites[others])
+        there = elsewhere[fold]
+        thresholds = conformal_thresholds(
+            there.probabilities, there.labels, there.patients, 0.1, by="site", sites=sites[others]
+        )
         assert (found.members[evaluated] == sets_of(probabilities[evaluated], thresholds, sites[evaluated])).all()
     assert set(found.n_calibration) == {80}
 
@@ -167,6 +183,6 @@ def test_coverage_elsewhere_is_near_the_promise():
     cases, elsewhere = in_three_folds(*known)
     for by in (None, "class", "site"):
         sets = sets_elsewhere(cases, elsewhere, 0.1, by)
-        table = coverage_table(sets, cases, CLASSES, cluster_weights(cases.patients, 20, 0), 0.95)
+        table = coverage_table(sets, cases, CLASSES, weights=cluster_weights(cases.patients, 20, 0), confidence=0.95)
         kept = table[table["kind"].isin(["marginal", by])]
         assert (kept["coverage"] - 0.9).abs().max() < 0.03

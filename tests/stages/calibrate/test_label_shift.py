@@ -24,22 +24,32 @@ def ones(n):
 def test_predictions_and_weights_become_those_of_a_sample_of_that_prevalence():
     prediction, events = drawn(60000, 0.5)
     there, really = drawn(60000, 0.1, seed=1)
-    table = prevalence_table(prediction, events, [0.1], 0.15, ones(60000), 0.95).set_index("corrected").loc[True]
-    direct = prevalence_table(there, really, [float(really.mean())], 0.15, ones(60000), 0.95).iloc[0]
+    table = (
+        prevalence_table(prediction, events, prevalences=[0.1], threshold=0.15, weights=ones(60000), confidence=0.95)
+        .set_index("corrected")
+        .loc[True]
+    )
+    direct = prevalence_table(
+        there, really, prevalences=[float(really.mean())], threshold=0.15, weights=ones(60000), confidence=0.95
+    ).iloc[0]
     for metric in ("log_loss", "brier", "ppv", "npv", "net_benefit"):
         assert table[metric] == pytest.approx(direct[metric], rel=0.03, abs=0.002)
 
 
 def test_predictions_that_are_not_corrected_pay_for_it():
     prediction, events = drawn(20000, 0.5)
-    table = prevalence_table(prediction, events, [0.05], 0.1, ones(20000), 0.95).set_index("corrected")
+    table = prevalence_table(
+        prediction, events, prevalences=[0.05], threshold=0.1, weights=ones(20000), confidence=0.95
+    ).set_index("corrected")
     assert table.loc[True, "log_loss"] < table.loc[False, "log_loss"] - 0.1
     assert table.loc[True, "net_benefit"] > table.loc[False, "net_benefit"]
 
 
 def test_the_predictive_values_are_bayes_rule():
     prediction, events = drawn(500, 0.4)
-    found = prevalence_table(prediction, events, [0.02], 0.5, ones(500), 0.95).iloc[0]
+    found = prevalence_table(
+        prediction, events, prevalences=[0.02], threshold=0.5, weights=ones(500), confidence=0.95
+    ).iloc[0]
     sensitivity, specificity = (prediction[events] >= 0.5).mean(), (prediction[~events] < 0.5).mean()
     positive, negative = sensitivity * 0.02, (1 - specificity) * 0.98
     assert found["ppv"] == pytest.approx(positive / (positive + negative), abs=1e-6)
@@ -49,7 +59,9 @@ def test_the_predictive_values_are_bayes_rule():
 
 def test_at_the_prevalence_they_have_nothing_changes():
     prediction, events = drawn(400, 0.3)
-    table = prevalence_table(prediction, events, [float(events.mean())], 0.2, ones(400), 0.95)
+    table = prevalence_table(
+        prediction, events, prevalences=[float(events.mean())], threshold=0.2, weights=ones(400), confidence=0.95
+    )
     both, labels = np.stack([1 - prediction, prediction], axis=1), events.astype(np.int64)
     assert table["log_loss"].tolist() == pytest.approx(
         [discrimination.log_loss(both, labels, ones(400))[0]] * 2, abs=1e-6
@@ -60,7 +72,7 @@ def test_at_the_prevalence_they_have_nothing_changes():
 def test_predictions_fitted_elsewhere_are_corrected_from_there():
     prediction, _ = drawn(400, 0.3)
     labels, both = (np.arange(400) % 2).astype(np.int64), np.stack([1 - prediction, prediction], axis=1)
-    found, _ = at_prevalence(both, labels, ones(400), np.array([0.7, 0.3]), np.array([0.7, 0.3]))
+    found, _ = at_prevalence(both, labels, ones(400), np.array([0.7, 0.3]), fitted=np.array([0.7, 0.3]))
     np.testing.assert_allclose(found, both)
     moved, _ = at_prevalence(both, labels, ones(400), np.array([0.7, 0.3]))
     odds = prediction / (1 - prediction) * 3 / 7
@@ -90,8 +102,12 @@ def test_a_share_that_is_none_is_refused_and_one_kind_of_cases_has_no_table():
     prediction, events = drawn(50, 0.4)
     for prevalence in (0.0, 1.0, 1.2):
         with pytest.raises(ValueError, match="a share above 0"):
-            prevalence_table(prediction, events, [prevalence], 0.2, ones(50), 0.95)
-    none = prevalence_table(prediction, np.zeros(50, dtype=bool), [0.2], 0.2, ones(50), 0.95)
+            prevalence_table(
+                prediction, events, prevalences=[prevalence], threshold=0.2, weights=ones(50), confidence=0.95
+            )
+    none = prevalence_table(
+        prediction, np.zeros(50, dtype=bool), prevalences=[0.2], threshold=0.2, weights=ones(50), confidence=0.95
+    )
     assert (list(none.columns), len(none)) == (label_shift.AT_PREVALENCE, 0)
 
 
@@ -101,6 +117,13 @@ def test_images_that_repeat_a_patient_do_not_shrink_an_interval():
     widths = []
     for times in (1, 3):
         known = [np.repeat(one, times) for one in (prediction, events, patients)]
-        row = prevalence_table(known[0], known[1], [0.1], 0.2, cluster_weights(known[2], 300, 0), 0.95).iloc[1]
+        row = prevalence_table(
+            known[0],
+            known[1],
+            prevalences=[0.1],
+            threshold=0.2,
+            weights=cluster_weights(known[2], 300, 0),
+            confidence=0.95,
+        ).iloc[1]
         widths.append(row["brier_upper"] - row["brier_lower"])
     assert widths[0] == pytest.approx(widths[1], abs=2e-6)

@@ -13,12 +13,12 @@ PATIENTS = ["q", "p", "q", "p", "r"]
 LOGITS = np.array([[0.0, 1.0], [2.0, 0.0], [0.0, 3.0], [0.0, -1.0], [1.0, 1.5]])
 
 
-def images(patients=PATIENTS, labels=("ill", "well", "ill", "well", "ill"), logits=LOGITS, labelling=TWO, targets=None):
+def images(patients=PATIENTS, labels=("ill", "well", "ill", "well", "ill"), logits=LOGITS, spec=TWO, targets=None):
     cases = pd.DataFrame({"case": [f"c{i}" for i in range(len(patients))], "patient": patients, "label": labels})
     cases = cases.assign(site=["x", "x", "y", "x", "y"][: len(patients)], fold="0")
     cases[[f"logit_{c}" for c in range(logits.shape[1])]] = logits
-    activation = "sigmoid" if labelling.task == "multilabel" else "softmax"
-    numbers = np.array([labelling.classes.index(label) for label in labels]) if targets is None else targets
+    activation = "sigmoid" if spec.task == "multilabel" else "softmax"
+    numbers = np.array([spec.classes.index(label) for label in labels]) if targets is None else targets
     return evaluated_by(Temperature(2.0, activation), cases, numbers)
 
 
@@ -47,14 +47,14 @@ def test_a_temperature_before_or_after_the_images_are_put_together_is_the_same(r
 
 def test_max_of_several_labels_is_taken_label_by_label():
     targets = np.array([[1, 0], [0, np.nan], [1, 0], [np.nan, np.nan], [1, 1.0]])
-    found = of_patients(images(labelling=LABELS, targets=targets), "max", LABELS)
+    found = of_patients(images(spec=LABELS, targets=targets), "max", LABELS)
     np.testing.assert_allclose(found.uncalibrated, expit(np.array([[2, 0], [0, 3], [1, 1.5]])))
     np.testing.assert_allclose(found.calibrated, expit(np.array([[2, 0], [0, 3], [1, 1.5]]) / 2))
 
 
 def test_a_label_that_is_known_of_one_image_is_known_of_the_patient():
     targets = np.array([[1, 0], [0, np.nan], [np.nan, 0], [np.nan, np.nan], [1, 1.0]])
-    found = of_patients(images(labelling=LABELS, targets=targets), "mean", LABELS)
+    found = of_patients(images(spec=LABELS, targets=targets), "mean", LABELS)
     np.testing.assert_array_equal(found.labels, [[0, np.nan], [1, 0], [1, 1]])
 
 
@@ -63,16 +63,16 @@ def test_patients_with_images_of_different_labels_are_refused_by_pseudonym():
         of_patients(images(labels=("ill", "well", "ill", "ill", "ill")), "mean", TWO)
     targets = np.array([[1, 0], [0, 0], [1, 1], [0, 0], [1, 1.0]])
     with pytest.raises(ValueError, match="different labels: q;"):
-        of_patients(images(labelling=LABELS, targets=targets), "max", LABELS)
+        of_patients(images(spec=LABELS, targets=targets), "max", LABELS)
 
 
-@pytest.mark.parametrize("labelling", [TaskSpec(["a", "b", "c"]), TaskSpec(["low", "high"], "ordinal")])
-def test_the_highest_prediction_of_more_classes_or_of_grades_is_refused_with_the_cure(labelling):
-    logits = np.zeros((2, len(labelling.classes)))
-    evaluated = images(["p", "p"], [labelling.classes[0]] * 2, logits, labelling)
-    with pytest.raises(ValueError, match=f"{labelling.task}.*mean takes any number"):
-        of_patients(evaluated, "max", labelling)
-    assert len(of_patients(evaluated, "mean", labelling).labels) == 1
+@pytest.mark.parametrize("spec", [TaskSpec(["a", "b", "c"]), TaskSpec(["low", "high"], "ordinal")])
+def test_the_highest_prediction_of_more_classes_or_of_grades_is_refused_with_the_cure(spec):
+    logits = np.zeros((2, len(spec.classes)))
+    evaluated = images(["p", "p"], [spec.classes[0]] * 2, logits, spec)
+    with pytest.raises(ValueError, match=f"{spec.task}.*mean takes any number"):
+        of_patients(evaluated, "max", spec)
+    assert len(of_patients(evaluated, "mean", spec).labels) == 1
 
 
 def test_only_what_all_images_of_a_patient_have_in_common_stands_beside_the_patient():

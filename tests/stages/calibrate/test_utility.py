@@ -53,8 +53,8 @@ def test_overconfident_predictions_have_the_net_benefit_of_theory():
 @pytest.mark.parametrize("prevalence", [None, 0.03])
 def test_every_weighting_equals_a_loop_over_its_cases(prevalence):
     prediction, events, weights = small()
-    expected = by_loops(prediction, events, weights, T, prevalence)
-    np.testing.assert_allclose(net_benefit(prediction, events, weights, T, prevalence), expected, atol=1e-12)
+    expected = by_loops(prediction, events, weights, T, prevalence=prevalence)
+    np.testing.assert_allclose(net_benefit(prediction, events, weights, T, prevalence=prevalence), expected, atol=1e-12)
 
 
 def test_a_prediction_equal_to_the_threshold_counts_as_positive():
@@ -65,7 +65,7 @@ def test_a_prediction_equal_to_the_threshold_counts_as_positive():
 def test_a_case_control_sample_is_weighted_to_the_prevalence_of_use():
     """Ten events for each non-event drawn again: with the true prevalence given the metric is that of everybody."""
     drawn = np.where(Y, 10.0, 1.0) * ONE
-    np.testing.assert_allclose(net_benefit(P, Y, drawn, T, 0.5), net_benefit(P, Y, ONE, T), atol=1e-9)
+    np.testing.assert_allclose(net_benefit(P, Y, drawn, T, prevalence=0.5), net_benefit(P, Y, ONE, T), atol=1e-9)
     np.testing.assert_allclose(treat_all(Y, drawn, T, 0.1)[0], 0.1 - 0.9 * T / (1 - T), atol=1e-12)
 
 
@@ -76,14 +76,15 @@ def test_the_gain_is_paired_with_the_better_way_without_predictions():
 
 
 def test_acting_on_everybody_gains_nothing_where_that_is_the_better_way():
-    table = decision_curve(np.ones(40), *small()[1:], np.array([0.05, 0.9]), 0.95)
+    _, events, weights = small()
+    table = decision_curve(np.ones(40), events, weights, np.array([0.05, 0.9]), confidence=0.95)
     assert table.loc[0, ["gain", "gain_lower", "gain_upper"]].tolist() == [0, 0, 0]
     assert table.loc[1, "gain_upper"] < 0
 
 
 def test_the_table_holds_curve_intervals_and_counts():
     prediction, events, weights = small(replicates=400)
-    table = decision_curve(prediction, events, weights, T, 0.9)
+    table = decision_curve(prediction, events, weights, T, confidence=0.9)
     drawn = by_loops(prediction, events, weights, T)
     np.testing.assert_allclose(table["net_benefit"], drawn[0])
     np.testing.assert_allclose(table["net_benefit_lower"], np.quantile(drawn[1:], 0.05, axis=0))
@@ -95,7 +96,7 @@ def test_the_table_holds_curve_intervals_and_counts():
 def test_without_events_the_benefit_is_harm_and_at_a_given_prevalence_unknown():
     nobody, weights = np.zeros(3, dtype=bool), np.ones((2, 3))
     assert net_benefit(np.ones(3), nobody, weights, np.array([0.5]))[0, 0] == -1
-    assert np.isnan(net_benefit(np.ones(3), nobody, weights, np.array([0.5]), 0.1)).all()
+    assert np.isnan(net_benefit(np.ones(3), nobody, weights, np.array([0.5]), prevalence=0.1)).all()
     assert np.isnan(net_benefit(np.ones(3), nobody, 0 * weights, np.array([0.5]))).all()
 
 

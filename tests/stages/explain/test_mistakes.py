@@ -12,7 +12,7 @@ from pipeline.metrics.calibration import calibration_slope
 from pipeline.metrics.calibrators.fitting import Unsuitable, fit
 from pipeline.metrics.calibrators.selection import cross_fitted
 from pipeline.metrics.conformal import conformal_thresholds
-from pipeline.metrics.evaluation import TaskSpec, evaluated_across, evaluated_by, mean_of, other_folds
+from pipeline.metrics.evaluation import TaskSpec, evaluated_across, evaluated_by, mean_of_tables, other_folds
 from pipeline.metrics.guards import LeakageError, MissingCases, refuse_leakage, refuse_missing_cases
 from pipeline.metrics.summary import BadProbabilities, summarise
 from pipeline.stages.calibrate.assessment import Settings, assess
@@ -44,15 +44,15 @@ def cohort(patients=120, images=1, folds=4, seed=0, signal=1.5):
 
 def tables(cases, labels):
     pooled = evaluated_across(cases, labels, "temperature")
-    return assess(pooled, other_folds(pooled), LABELLING, SETTINGS, 0)
+    return assess(pooled, other_folds(pooled), LABELLING, SETTINGS, seed=0)
 
 
 def test_1_a_fold_is_not_evaluated_by_a_calibrator_that_saw_it():
     cases, labels = cohort()
     folds, patients = cases["fold"].to_numpy(dtype=str), cases["patient"].to_numpy(dtype=str)
     logits, inside = cases[["logit_0", "logit_1"]].to_numpy(), cases["fold"].to_numpy() == "2"
-    honest, _ = cross_fitted("platt", logits, labels, folds, patients)
-    turned, _ = cross_fitted("platt", logits, np.where(inside, 1 - labels, labels), folds, patients)
+    honest, _ = cross_fitted("platt", logits, labels, folds=folds, patients=patients)
+    turned, _ = cross_fitted("platt", logits, np.where(inside, 1 - labels, labels), folds=folds, patients=patients)
     np.testing.assert_array_equal(honest[inside], turned[inside])
     with pytest.raises(LeakageError, match="fitted on its patient"):
         refuse_leakage(cases, {fold: set(patients) for fold in "0123"})
@@ -78,7 +78,7 @@ def test_3_members_are_averaged_and_then_calibrated_for_calibrated_members_are_t
     members = [truth + rng.normal(0, 1.5, n) for _ in range(5)]
     known = {"case": np.arange(n).astype(str), "patient": np.arange(n).astype(str), "fold": "0", "model_sha256": "x"}
     scored = [pd.DataFrame(known | {"logit_0": 0.0, "logit_1": logit}) for logit in members]
-    released = to_release("platt", list("01234"), mean_of(scored), labels[np.argsort(known["case"])])
+    released = to_release("platt", list("01234"), mean_of_tables(scored), labels[np.argsort(known["case"])])
     ordered, weights = labels[np.argsort(known["case"])] == 1, np.ones((1, n))
     assert calibration_slope(released.development.calibrated[:, 1], ordered, weights)[0] == pytest.approx(1, abs=0.02)
     alone = [fit("platt", one[["logit_0", "logit_1"]].to_numpy(), labels) for one in scored]
@@ -106,7 +106,7 @@ def test_6_a_threshold_is_not_chosen_on_the_cases_that_it_is_evaluated_on():
     pooled = evaluated_across(cases, labels, "temperature")
     other = evaluated_across(cases, np.where(inside, 1 - labels, labels), "temperature")
     one, two = (
-        assess(some.part(inside), {"2": other_folds(some)["2"]}, LABELLING, SETTINGS, 0)["operating_points"]
+        assess(some.part(inside), {"2": other_folds(some)["2"]}, LABELLING, SETTINGS, seed=0)["operating_points"]
         for some in (pooled, other)
     )
     assert one["threshold"].tolist() == two["threshold"].tolist()
@@ -172,7 +172,7 @@ def test_13_in_sample_calibration_is_told_from_cross_fitted_calibration():
         folds, patients = (cases[column].to_numpy(dtype=str) for column in ("fold", "patient"))
         predictions = (
             whole.apply(logits),
-            cross_fitted("platt", logits, labels, folds, patients)[0],
+            cross_fitted("platt", logits, labels, folds=folds, patients=patients)[0],
             whole.apply(unseen),
         )
         for kept, prediction, happened in zip(
@@ -198,6 +198,8 @@ def test_15_predictions_are_corrected_from_the_prevalence_they_were_calibrated_a
     here = (pooled.folds == "2") & ((labels == 0) | (np.arange(400) % 12 == 2))  # few of the ill are left
     elsewhere = other_folds(pooled)["2"]
     settings = replace(SETTINGS, prevalences=(float((elsewhere.labels == 1).mean()),))
-    found = assess(pooled.part(here), {"2": elsewhere}, LABELLING, settings, 0)["prevalence"].set_index("corrected")
+    found = assess(pooled.part(here), {"2": elsewhere}, LABELLING, settings, seed=0)["prevalence"].set_index(
+        "corrected"
+    )
     assert pooled.labels[here].mean() < 0.35
     assert found.loc[True, "log_loss"] == pytest.approx(found.loc[False, "log_loss"], abs=1e-6)

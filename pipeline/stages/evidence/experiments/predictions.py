@@ -69,7 +69,9 @@ class Gathered:
 
     def evaluated(self, probabilities: Floats) -> EvaluatedCases:
         """Give the cases with predictions (n, C) of another kind."""
-        return EvaluatedCases(self.cases, labels_of(self.cases, self.labelling), probabilities, probabilities, {})
+        return EvaluatedCases(
+            self.cases, labels_of(self.cases, self.labelling), probabilities, probabilities, calibrators={}
+        )
 
 
 def as_probabilities(logits: Floats, labelling: TaskSpec) -> Floats:

@@ -110,10 +110,8 @@ def log_loss(probabilities: Floats, labels: Labels, folds: Names, weights: Float
     """
     if labels.ndim == 1:
         return discrimination.log_loss(probabilities, labels, weights)
-    known = np.isfinite(labels)
-    chosen = np.where(labels == 1, probabilities, 1 - probabilities)
-    losses = np.where(known, -np.log(np.clip(chosen, discrimination.SMALLEST, 1)), 0)
-    return ratio(weights @ losses.sum(axis=1), weights @ known.sum(axis=1).astype(np.float64))
+    losses, known = discrimination.case_losses(probabilities, labels)
+    return ratio(weights @ losses, weights @ known)
 
 
 def replicated(runs: Runs, key: Key, metric: Metric, weights: Floats, among: Marks) -> Floats:

@@ -152,11 +152,13 @@ def over_folds(values: Floats, shares: Floats, confidence: float, power: float =
     means = (share * values).sum(axis=0)
     found = estimate_of(means, confidence)
     if found.value is None or found.lower is None or found.upper is None or len(values) < 2:
-        return Difference(found.value, None, None, None, None)
+        return Difference(found.value, None, None, se=None, minimum_detectable=None)
     spread = float(values[:, 0].std(ddof=1) * np.sqrt((share[:, 0] ** 2).sum()))
     by_patients = float(np.std(means[1:][np.isfinite(means[1:])], ddof=1))
     beyond, found_at = student.ppf([(1 + confidence) / 2, power], df=len(values) - 1)
     lower = min(found.lower, found.value - beyond * spread)
     upper = max(found.upper, found.value + beyond * spread)
     least = max(minimum_detectable_difference(by_patients, power, 1 - confidence), (beyond + found_at) * spread)
-    return Difference(found.value, float(lower), float(upper), max(spread, by_patients), float(least))
+    return Difference(
+        found.value, float(lower), float(upper), se=max(spread, by_patients), minimum_detectable=float(least)
+    )
