@@ -51,23 +51,24 @@ def fitted(method, activation="softmax", n_classes=3):
     return json.loads(json.dumps(fit(method, logits, targets if activation == "sigmoid" else labels).as_json()))
 
 
-def written(folder, calibrator=CALIBRATOR, members=0):
+def written(folder, calibrator=CALIBRATOR, members=0, classes=tuple(CLASSES)):
     """Write a bundle of a network that has learned nothing, or of an ensemble of several."""
     for part in ("configs", "models"):
         (folder / part).mkdir(parents=True)
-    networks = [Classifier(**ARGUMENTS) for _ in range(members or 1)]
+    one = ARGUMENTS | {"n_classes": len(classes)}
+    networks = [Classifier(**one) for _ in range(members or 1)]
     for network in networks:
         torch.nn.init.normal_(network.head.bias)
     states = [{name: value.contiguous() for name, value in one.state_dict().items()} for one in networks]
     state = state_of_members(states) if members else states[0]
-    arguments = {"members": [ARGUMENTS] * members} if members else ARGUMENTS
+    arguments = {"members": [one] * members} if members else one
     save_file(state, folder / WEIGHTS)
     torch.save(state, folder / STATE_DICT)
     calibration = calibrator | {"sha256": digest_of(calibrator_from(calibrator))}
     facts = BundleFacts(
         name="model",
         version="1.0.0",
-        classes=CLASSES,
+        classes=classes,
         channels=GEOMETRY.stored_channels,
         image_size=32,
         kind="volume",
