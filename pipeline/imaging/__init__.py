@@ -1,1 +1,1 @@
-"""Read, check and prepare images: a library of plain functions on files and arrays."""
+"""Read, check, prepare and augment images: a library of functions on files and arrays."""

@@ -1,13 +1,13 @@
-"""What a scan looks like in few numbers, without a network: how grey, how rough, and where it is bright.
+"""Summary statistics of a scan without a network: grey values, roughness, and where it is bright.
 
-A network may map a blank or a turned scan onto features as ordinary as any; these numbers do not.
+A network may map a blank or a rotated scan to ordinary features; these numbers do not.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 GREYS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-BLOCKS = 4  # along each side
+BLOCKS = 4  # per side
 
 
 def appearance(channels: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -16,19 +16,19 @@ def appearance(channels: NDArray[np.uint8]) -> NDArray[np.float64]:
     Parameters
     ----------
     channels : (P, H, W) uint8
-        As prepared; H and W at least `BLOCKS`.
+        Prepared case; H and W are at least `BLOCKS`.
 
     Returns
     -------
     (28,) float64
-        Quantiles of the grey values; the logarithms of the mean step from row to row, from column to column and of the
-        standard deviation; the correlation of each pixel with the next in either direction; and the mean of each of
-        4 x 4 blocks of the mean channel, row by row. Grey values count from 0 to 255.
+        Quantiles of the grey values (0 to 255); log(1 + x) of the mean absolute difference between rows, between
+        columns, and of the standard deviation; the correlation of neighbouring pixels along columns and along rows;
+        the mean of each of 4 x 4 blocks of the mean channel, row by row.
     """
     greys = channels.astype(np.float64)
     steps = [np.abs(np.diff(greys, axis=axis)).mean() for axis in (1, 2)]
     centred = greys - greys.mean()
-    variance = (centred**2).mean() + 1e-3  # of a blank scan the correlations are 0
+    variance = (centred**2).mean() + 1e-3  # so that the correlations of a blank scan are 0
     next_to = [(centred[:, 1:] * centred[:, :-1]).mean(), (centred[..., 1:] * centred[..., :-1]).mean()]
     return np.concatenate(
         [

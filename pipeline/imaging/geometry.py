@@ -1,4 +1,4 @@
-"""The grid on which every case of a cohort is stored, and what it costs to train on it."""
+"""The grid on which every case of a cohort is stored, and the cost of training on it."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -7,13 +7,13 @@ Window = tuple[float, float]
 Intensity = Literal["keep", "percentile", "zscore"] | tuple[Window, ...]
 Instances = Literal["slab", "slice", "isotropic"]
 
-PASSES_PER_CASE = 36  # six trainings, each with one clean pass, four augmented ones and one for adaptation
+PASSES_PER_CASE = 36  # six trainings with one plain, four augmented and one adaptation pass each
 REFERENCE_SIZE = 128
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """How every case of a cohort is stored.
+    """Describe how every case of a cohort is stored.
 
     Attributes
     ----------
@@ -21,17 +21,17 @@ class Geometry:
     image_size : int
         Rows and columns of a stored channel.
     slices : int
-        Instances of a case that the encoder sees one by one; 1 for a image.
+        Instances of a case that the encoder sees one by one; 1 for an image.
     channels : int
-        Channels of an instance: its neighbouring slices times the intensity windows, or the channels of a image.
+        Channels of an instance: neighbouring slices times intensity windows, or the channels of an image.
     spacing : tuple of float or None
-        Millimetres between columns, rows and channels of a stored volume; None for images.
+        Millimetres between columns, rows and slices of a stored volume; None for images.
     fit : {"pad", "stretch"}
-        How a image that is not square becomes square.
+        How an image that is not square becomes square.
     intensity : "keep", "percentile", "zscore" or windows
-        What becomes 0 and 255; each window (low, high) makes a channel of its own.
+        Which values become 0 and 255; each window (low, high) gives a separate channel.
     crop : {"none", "foreground"}
-        Whether a volume is cut to what is not background first.
+        Whether a volume is first cropped to its foreground.
     """
 
     kind: Literal["volume", "image"]
@@ -45,12 +45,12 @@ class Geometry:
 
     @property
     def windows(self) -> int:
-        """Count the intensity windows, each of which makes a channel."""
+        """Count the intensity windows; each gives a channel."""
         return len(self.intensity) if isinstance(self.intensity, tuple) else 1
 
     @property
     def depth(self) -> int:
-        """Count the slices that are stored of a volume."""
+        """Count the stored slices of a volume."""
         return self.stored_channels // self.windows
 
     @property
@@ -59,12 +59,12 @@ class Geometry:
         return self.slices * self.channels
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain values for a JSON file."""
+        """Convert to plain values for a JSON file."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Geometry":
-        """Rebuild from the values of a JSON file."""
+        """Rebuild the geometry from the values of a JSON file."""
         return cls(**{key: _as_tuples(value) for key, value in values.items()})
 
 
@@ -73,5 +73,5 @@ def _as_tuples(value: Any) -> Any:
 
 
 def reference_passes(n_cases: int, size: int, slices: int) -> float:
-    """Count what a full run costs, in passes of one 128 x 128 image through the encoder."""
+    """Estimate the cost of a full run, in passes of one 128 x 128 image through the encoder."""
     return n_cases * slices * (size / REFERENCE_SIZE) ** 2 * PASSES_PER_CASE

@@ -1,4 +1,4 @@
-"""What the column `label` of a cohort says, as numbers: a class, a grade, or any number of findings."""
+"""Convert the column `label` of a cohort to numbers: a class, a grade, or any number of findings."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -9,31 +9,31 @@ from numpy.typing import NDArray
 Task = Literal["multiclass", "ordinal", "multilabel"]
 SEPARATOR = ";"
 UNKNOWN = "?"
-NO_FINDING = "no finding"  # looked for and not there; an empty text is a case that nobody has looked at
+NO_FINDING = "no finding"  # the case was read and shows none of the classes; an empty label was not read
 
 
 def targets_of(labels: Sequence[str], classes: Sequence[str], task: Task) -> NDArray[np.float32]:
-    """Turn labels into rows of numbers: 1 for what is there, 0 for what is not, NaN for what is not known.
+    """Convert labels to rows of numbers: 1 for present, 0 for absent, NaN for unknown.
 
     Parameters
     ----------
     labels : sequence of str
-        One class, or, where the task is multilabel, several joined by ``;``, ``?name`` for what is not known of a
-        case and ``no finding`` for a case without any. Empty where a case has no label at all.
+        One class; for multilabel tasks several joined by ``;``, with ``?name`` for an unknown finding and
+        ``no finding`` for a case without any. Empty for a case without a label.
     classes : sequence of str
-        In the order of the columns.
+        Classes in the order of the columns.
     task : {"multiclass", "ordinal", "multilabel"}
-        Of the first two a row is one-hot.
+        Rows of the first two are one-hot.
 
     Returns
     -------
     (n, n_classes) float32 array
-        Rows of cases without a label are NaN throughout.
+        Rows of cases without a label are NaN in every column.
 
     Raises
     ------
     ValueError
-        If a label is none of the classes; the message names it.
+        If a label is not one of the classes; the message names it.
 
     >>> targets_of(["edema;?mass", "no finding", ""], ["edema", "mass"], "multilabel")
     array([[ 1., nan],
@@ -46,7 +46,7 @@ def targets_of(labels: Sequence[str], classes: Sequence[str], task: Task) -> NDA
         for name in names_in(label, task):
             bare = _bare(name, task)
             if bare not in column:
-                raise ValueError(f"the label '{bare}' is none of {', '.join(classes)}")
+                raise ValueError(f"the label '{bare}' is not one of the classes {', '.join(classes)}")
             row[column[bare]] = 1.0 if bare == name else np.nan
         if label == "":
             row[:] = np.nan
@@ -54,7 +54,7 @@ def targets_of(labels: Sequence[str], classes: Sequence[str], task: Task) -> NDA
 
 
 def names_in(label: str, task: Task) -> list[str]:
-    """Take a label apart into the names in it, ``?`` kept.
+    """Split a label into its names, with ``?`` kept.
 
     >>> names_in("edema; ?mass", "multilabel")
     ['edema', '?mass']
@@ -65,7 +65,7 @@ def names_in(label: str, task: Task) -> list[str]:
 
 
 def classes_in(labels: Sequence[str], task: Task) -> list[str]:
-    """List the classes that labels speak of, known or not, in alphabetical order.
+    """List the classes named in labels, with or without ``?``, in alphabetical order.
 
     >>> classes_in(["mass;?edema", "no finding", ""], "multilabel")
     ['edema', 'mass']
@@ -75,29 +75,29 @@ def classes_in(labels: Sequence[str], task: Task) -> list[str]:
 
 
 def task_of(labels: Sequence[str]) -> Task:
-    """Tell the task by how the labels are written: multilabel where any holds ``;`` or ``?``, else multiclass."""
+    """Infer the task from the labels: multilabel if any contains ``;`` or ``?``, else multiclass."""
     return "multilabel" if any(SEPARATOR in label or UNKNOWN in label for label in labels) else "multiclass"
 
 
 def flaw_of(label: str, task: Task) -> str:
-    """Say why a label cannot be read, or "" where it can; whether its names are classes is not asked.
+    """Explain why a label cannot be read, or return ""; whether its names are classes is not checked.
 
     >>> flaw_of("edema;?edema", "multilabel")
-    "'edema' stands there twice"
+    "'edema' is named twice"
     """
     if task != "multilabel" or not label:
         return ""
     names = names_in(label, task)
     bare = [_bare(name, task) for name in names]
     if NO_FINDING in bare or (not names and label.strip() != NO_FINDING):
-        return f"'{label}' names nothing; write '{NO_FINDING}', or leave it empty where nobody has looked"
+        return f"'{label}' names no class; write '{NO_FINDING}', or leave the label empty if the case was not read"
     if "" in bare:
-        return f"'{label}' holds a '{UNKNOWN}' without a name"
+        return f"'{label}' contains a '{UNKNOWN}' without a name"
     if len(set(bare)) < len(bare):
-        return f"'{next(name for name in bare if bare.count(name) > 1)}' stands there twice"
+        return f"'{next(name for name in bare if bare.count(name) > 1)}' is named twice"
     apart = [part.strip() for part in label.split(SEPARATOR)]
     present = [name for name in names if not name.startswith(UNKNOWN)]
-    return f"'{NO_FINDING}' stands beside '{present[0]}'" if NO_FINDING in apart and present else ""
+    return f"'{NO_FINDING}' is combined with '{present[0]}'" if NO_FINDING in apart and present else ""
 
 
 def _bare(name: str, task: Task) -> str:

@@ -12,7 +12,7 @@ def test_a_label_is_there_or_not_there_or_not_known():
 
 
 @pytest.mark.parametrize("task", ["multiclass", "ordinal"])
-def test_of_one_class_a_case_a_row_is_one_hot_and_marks_are_part_of_the_name(task):
+def test_rows_of_multiclass_labels_are_one_hot_and_marks_part_of_names(task):
     classes = ["?", "a;b", "no finding"]
     np.testing.assert_array_equal(targets_of(["a;b", "?", "no finding"], classes, task), np.eye(3)[[1, 0, 2]])
     assert names_in("a;b", task) == ["a;b"] and classes_in(["a;b", "", "?"], task) == ["?", "a;b"]
@@ -34,12 +34,12 @@ def test_a_semicolon_or_a_question_mark_makes_a_cohort_multilabel(labels, task):
 @pytest.mark.parametrize(
     ("label", "said"),
     [
-        ("edema;mass;edema", "'edema' stands there twice"),
-        ("edema;?edema", "'edema' stands there twice"),
-        ("no finding;edema", "'no finding' stands beside 'edema'"),
+        ("edema;mass;edema", "'edema' is named twice"),
+        ("edema;?edema", "'edema' is named twice"),
+        ("no finding;edema", "'no finding' is combined with 'edema'"),
         ("edema;?", "without a name"),
-        (" ; ", "names nothing"),
-        ("?no finding", "names nothing"),
+        (" ; ", "names no class"),
+        ("?no finding", "names no class"),
     ],
 )
 def test_a_label_that_contradicts_itself_or_names_nothing_is_told(label, said):
@@ -52,5 +52,5 @@ def test_a_label_that_can_be_read_has_no_flaw(label):
 
 
 def test_a_name_that_is_no_class_is_an_error_that_names_it():
-    with pytest.raises(ValueError, match="the label 'mass' is none of edema"):
+    with pytest.raises(ValueError, match="the label 'mass' is not one of the classes edema"):
         targets_of(["edema;?mass"], ["edema"], "multilabel")

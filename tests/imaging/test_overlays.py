@@ -12,7 +12,9 @@ from pipeline.imaging.preparation.preprocessor import Preprocessor
 from pipeline.learning.models.saliency import saliency
 from tests.learning.models.test_saliency import blob_network
 
-VOLUME = Geometry("volume", 48, 24, 1, (2.0, 2.0, 2.5), "pad", ((0.0, 1000.0),))
+VOLUME = Geometry(
+    "volume", image_size=48, slices=24, channels=1, spacing=(2.0, 2.0, 2.5), fit="pad", intensity=((0.0, 1000.0),)
+)
 LESION = np.array([14.0, -9.0, 6.0])  # millimetres: right, behind, above
 RADIUS = 7.0
 
@@ -41,9 +43,7 @@ def scan_with_lesion(file, orientation, degrees, spacing=(1.6, 1.4, 2.2)):
 
 
 @pytest.mark.parametrize(("orientation", "degrees"), [("RAS", 0), ("LPS", 12), ("PSL", 20), ("IAR", -17)])
-def test_the_map_of_a_planted_lesion_lies_at_its_place_in_the_world_on_the_grid_of_the_scan(
-    tmp_path, orientation, degrees
-):
+def test_the_map_of_a_lesion_lies_at_its_position_on_the_grid_of_the_scan(tmp_path, orientation, degrees):
     file = scan_with_lesion(tmp_path / "a.nii.gz", orientation, degrees)
     prepared = Preprocessor(VOLUME).prepare_file(file)
     found = saliency(blob_network(), torch.from_numpy(prepared.channels)[None], asked=1)
@@ -58,11 +58,11 @@ def test_the_map_of_a_planted_lesion_lies_at_its_place_in_the_world_on_the_grid_
     assert mass[np.linalg.norm(places - LESION, axis=-1) < RADIUS + 4].sum() > 0.8 * mass.sum()
 
 
-def test_the_map_of_a_image_is_a_image_of_its_size_with_the_blob_in_its_place(tmp_path):
+def test_the_map_of_an_image_has_its_size_and_the_blob_in_place(tmp_path):
     pixels = np.full((60, 90), 40, dtype=np.uint8)
     pixels[10:25, 60:75] = 250
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    geometry = Geometry("image", 48, 1, 1, None, "pad", "keep")
+    geometry = Geometry("image", image_size=48, slices=1, channels=1, spacing=None, fit="pad", intensity="keep")
     prepared = Preprocessor(geometry).prepare_file(tmp_path / "a.png")
     found = saliency(blob_network(), torch.from_numpy(prepared.channels)[None], asked=1)
     file = write_overlay(found.maps, prepared.placement, geometry, tmp_path / "map")
@@ -76,13 +76,15 @@ def test_the_map_of_a_image_is_a_image_of_its_size_with_the_blob_in_its_place(tm
 def test_every_stored_slice_has_the_map_of_its_instance(instances, channels, windows):
     intensity = tuple((0.0, 1.0 + number) for number in range(windows))
     slices = 4
-    geometry = Geometry("volume", 8, slices, channels, (1, 1, 1), "pad", intensity)
+    geometry = Geometry(
+        "volume", image_size=8, slices=slices, channels=channels, spacing=(1, 1, 1), fit="pad", intensity=intensity
+    )
     maps = np.arange(instances, dtype=np.float32)[:, None, None] * np.ones((1, 8, 8), dtype=np.float32)
     found = on_slices(maps, geometry)
     assert len(found) == geometry.depth == 12
     np.testing.assert_array_equal(found[:, 0, 0], np.arange(12) // (12 // instances))
 
 
-def test_a_image_in_colour_has_one_map():
-    geometry = Geometry("image", 8, 1, 3, None, "pad", "keep")
+def test_an_image_in_colour_has_one_map():
+    geometry = Geometry("image", image_size=8, slices=1, channels=3, spacing=None, fit="pad", intensity="keep")
     assert on_slices(np.ones((1, 8, 8), dtype=np.float32), geometry).shape == (1, 8, 8)

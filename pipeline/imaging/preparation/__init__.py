@@ -1,1 +1,1 @@
-"""Deterministic preprocessing: from a scan to stored channels of one size and intensity scale."""
+"""Convert a scan to stored channels of one size and intensity scale, deterministically."""

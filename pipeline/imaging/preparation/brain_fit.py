@@ -1,4 +1,4 @@
-"""Finds the brain in a head MRI or CT: the MNI152 brain is fitted to the scan by an affine map, or no head is found."""
+"""Find the brain in a head MRI or CT by fitting the MNI152 brain with an affine map."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -12,10 +12,10 @@ import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 from scipy import ndimage
 
-RIM_MM = 5.0  # of the brain's surroundings that the fit looks at: the skull, not yet the scalp
+RIM_MM = 5.0  # around the brain that the fit compares: the skull without the scalp
 COARSE_MM, FINE_MM = 8.0, 4.0
-# What a true fit looks like. Ten real T1 heads gave .40 to .52 nats, volume ratios .60 to .76 and stretches .78 to
-# 1.05; a ball .30, an abdomen .21, spines up to .21, slabs and crops cover less than half of a brain.
+# Limits of a plausible fit. Ten real T1 heads gave .40 to .52 nats, volume ratios .60 to .76 and scale factors .78 to
+# 1.05; a ball gave .30 nats, an abdomen .21, spines up to .21; slabs and crops cover less than half of a brain.
 LEAST_METRIC = 0.35
 VOLUME_RATIO = (0.5, 1.5)
 STRETCH = (0.65, 1.35)
@@ -27,19 +27,19 @@ Floats = NDArray[np.float64]
 
 
 class NotAHead(ValueError):
-    """A scan in which no head was found; the text says why."""
+    """Signal that no head was found in a scan; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Where the MNI152 brain lies in a scan.
+    """Hold the position of the MNI152 brain in a scan.
 
     Attributes
     ----------
     matrix : (4, 4) float64
         MNI152 millimetres to the scan's RAS+ millimetres.
     metric : float
-        Mutual information of the two in nats, over the brain and its rim; 0 where they have nothing in common.
+        Mutual information of template and scan in nats, over the brain and its rim; 0 if they are independent.
     """
 
     matrix: Floats
@@ -48,7 +48,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Grid:
-    """A small copy of a volume.
+    """Hold a downsampled copy of a volume.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Grid:
     affine: Floats
 
     def to_itk(self) -> Any:
-        """Give the volume to SimpleITK, whose millimetres are here RAS+ throughout."""
+        """Convert to a SimpleITK image, with RAS+ millimetres."""
         image = sitk.GetImageFromArray(np.ascontiguousarray(self.values.transpose(2, 1, 0)))
         spacing = nib.affines.voxel_sizes(self.affine)
         image.SetSpacing(spacing.tolist())
@@ -73,9 +73,9 @@ class Grid:
 def fit_brain(volume: NDArray[Any], affine: Floats) -> Fit:
     """Fit the MNI152 brain to a head scan by an affine map, from several starts.
 
-    The template shows the brain alone. The fit therefore looks only at the brain and a thin rim around it: what
-    lies beyond, the face and neck above all, has nothing it could be compared with. Mutual information needs
-    no particular contrast. Every voxel of the small copies counts, in one thread: nothing is drawn at random.
+    The template shows the brain alone, so the metric uses only the brain and a thin rim around it: the template has no
+    face or neck to compare with. Mutual information does not depend on the contrast. All voxels of the downsampled
+    copies are used, in one thread and without random sampling, so that the fit is deterministic.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def fit_brain(volume: NDArray[Any], affine: Floats) -> Fit:
     Raises
     ------
     NotAHead
-        If brain and scan never overlap.
+        If brain and scan do not overlap from any start.
     """
     small = shrink(volume, affine, FINE_MM)
     low, high = np.percentile(small.values, (0.1, 99.5)).astype(np.float32)
@@ -95,44 +95,46 @@ def fit_brain(volume: NDArray[Any], affine: Floats) -> Fit:
     coarse = shrink(small.values, small.affine, COARSE_MM)
     starts = _promising(coarse, _head_centre(small))
     fits = [fit for start in starts if (fit := _refine(start, coarse, COARSE_MM, step_mm=4.0))]
-    fit = _refine(min(fits, key=lambda fit: -fit.metric).matrix, small, FINE_MM, step_mm=2.0) if fits else None
+    fit = _refine(max(fits, key=lambda fit: fit.metric).matrix, small, FINE_MM, step_mm=2.0) if fits else None
     if fit is None:
-        raise NotAHead("no place was found in the scan where a brain could be")
+        raise NotAHead("the brain template overlaps the scan in no position")
     return fit
 
 
 def refuse_implausible(fit: Fit, shape: tuple[int, ...], affine: Floats) -> None:
-    """Refuse a fit that no head gives: too little in common, a brain too large, too small or mostly out of view.
+    """Refuse an implausible fit: low mutual information, or a brain too large, too small or mostly out of view.
 
     Parameters
     ----------
     shape : (X, Y, Z)
-        Of the scan.
+        Shape of the scan.
     affine : (4, 4)
-        Its voxel index to RAS+ millimetres.
+        Voxel index of the scan to RAS+ millimetres.
 
     Raises
     ------
     NotAHead
-        With the metric that is off.
+        With the value that is out of range.
     """
     if fit.metric < LEAST_METRIC:
-        raise NotAHead(f"nothing in it looks like a brain (mutual information {fit.metric:.2f}, {LEAST_METRIC} needed)")
+        raise NotAHead(
+            f"no brain was found (mutual information {fit.metric:.2f} nats; at least {LEAST_METRIC} is needed)"
+        )
     stretches = np.linalg.svd(fit.matrix[:3, :3], compute_uv=False)
     ratio = float(np.prod(stretches))
     sane = STRETCH[0] <= stretches.min() and stretches.max() <= STRETCH[1]
     if not (sane and VOLUME_RATIO[0] <= ratio <= VOLUME_RATIO[1]):
-        raise NotAHead(f"the brain that fits best is {ratio:.2f} times as large as a common one, or out of shape")
+        raise NotAHead(f"the best fit is implausible: {ratio:.2f} times the template's volume, or distorted")
     coarse = shrink(brain_template().values, brain_template().affine, COARSE_MM)
     brain = nib.affines.apply_affine(coarse.affine, np.argwhere(coarse.values > 0))
     places = nib.affines.apply_affine(np.linalg.inv(affine) @ fit.matrix, brain)
     covered = float(((places > -0.5) & (places < np.array(shape) - 0.5)).all(axis=1).mean())
     if covered < LEAST_COVERAGE:
-        raise NotAHead(f"only {covered:.0%} of a brain is in view")
+        raise NotAHead(f"only {covered:.0%} of the brain is in view; at least {LEAST_COVERAGE:.0%} is needed")
 
 
 def shrink(volume: NDArray[Any], affine: Floats, voxel_mm: float) -> Grid:
-    """Average whole blocks of voxels, as many as fit into `voxel_mm` along each axis."""
+    """Average blocks of voxels, of at most `voxel_mm` along each axis."""
     sizes = nib.affines.voxel_sizes(affine)
     block = np.clip((voxel_mm / sizes + 1e-3).astype(int), 1, volume.shape)
     count = np.array(volume.shape) // block
@@ -146,21 +148,21 @@ def shrink(volume: NDArray[Any], affine: Floats, voxel_mm: float) -> Grid:
 
 @cache
 def brain_template() -> Grid:
-    """Load the brain, with room for its rim on every side."""
+    """Load the MNI152 brain, padded for its rim on every side."""
     import nilearn.datasets
 
     folder = Path(nilearn.datasets.__file__).parent / "data"
     image: Any = nib.load(folder / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")
-    room = 3 * int(COARSE_MM)
+    padding = 3 * int(COARSE_MM)
     return Grid(
-        np.pad(image.get_fdata(dtype=np.float32), room),
-        image.affine @ nib.affines.from_matvec(np.eye(3), [-room] * 3),
+        np.pad(image.get_fdata(dtype=np.float32), padding),
+        image.affine @ nib.affines.from_matvec(np.eye(3), [-padding] * 3),
     )
 
 
 @cache
 def _fixed(voxel_mm: float) -> tuple[Any, Any]:
-    """Give the brain, and where the fit looks at it: its every voxel and the rim."""
+    """Return the template and the mask of its brain with the rim, as SimpleITK images."""
     template = brain_template()
     small = shrink(template.values, template.affine, voxel_mm)
     brain = ndimage.binary_fill_holes(small.values > 0)
@@ -169,7 +171,7 @@ def _fixed(voxel_mm: float) -> tuple[Any, Any]:
 
 
 def _head_centre(scan: Grid) -> Floats:
-    """Guess the middle of the brain: midway between the head's sides, some way below its top."""
+    """Estimate the middle of the brain: midway between the sides of the head, 65 mm below its top."""
     head = sitk.GetArrayFromImage(sitk.OtsuThreshold(scan.to_itk(), 0, 1)).transpose(2, 1, 0) > 0
     parts, count = ndimage.label(ndimage.binary_opening(head))
     if count:
@@ -182,7 +184,7 @@ def _head_centre(scan: Grid) -> Floats:
 
 
 def _promising(scan: Grid, centre: Floats) -> list[Floats]:
-    """Try heights, depths and nods of the head, and keep the few that look best."""
+    """Try positions and tilts of the head, and keep the `STARTS` with the best metric."""
     fixed, near = _fixed(COARSE_MM)
     moving = scan.to_itk()
     method = _method(near)
@@ -198,7 +200,7 @@ def _promising(scan: Grid, centre: Floats) -> list[Floats]:
 
 
 def _pose(centre: Floats, nod_deg: float) -> Floats:
-    """Place the template's brain at `centre`, a little smaller, for it is larger than most, and its head tilted."""
+    """Place the template's brain at `centre`, tilted, and scaled by 0.9, since it is larger than most brains."""
     nod = np.deg2rad(nod_deg)
     turn = np.array([[1, 0, 0], [0, np.cos(nod), -np.sin(nod)], [0, np.sin(nod), np.cos(nod)]]) * 0.9
     matrix: Floats = nib.affines.from_matvec(turn, centre - turn @ (0, -18, 8))
@@ -221,7 +223,7 @@ def _refine(start: Floats, scan: Grid, voxel_mm: float, step_mm: float) -> Fit |
 
 def _method(near: Any) -> Any:
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)  # sums over several threads differ from run to run
+    method.SetNumberOfThreads(1)  # sums over several threads are not reproducible
     method.SetMetricAsMattesMutualInformation(BINS)
     method.SetMetricFixedMask(near)
     method.SetMetricSamplingStrategy(method.NONE)
@@ -230,7 +232,7 @@ def _method(near: Any) -> Any:
 
 
 def _to_transform(matrix: Floats) -> Any:
-    """Turn about the brain's middle, so that turns and shifts do not fight each other."""
+    """Convert to a transform centred on the middle of the brain, which decouples rotation and translation."""
     centre = np.array([0.0, -18.0, 8.0])
     transform = sitk.AffineTransform(3)
     transform.SetCenter(centre.tolist())

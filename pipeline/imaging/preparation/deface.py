@@ -1,4 +1,4 @@
-"""Takes the face out of a head MRI or CT: the MNI152 brain is fitted to the scan, and what lies before it goes dark."""
+"""Remove the face from a head MRI or CT: fit the MNI152 brain to the scan and darken the voxels in front of it."""
 
 from functools import cache
 from typing import Any
@@ -10,11 +10,12 @@ from scipy import ndimage
 
 from pipeline.imaging.preparation.brain_fit import Floats, brain_template, fit_brain, refuse_implausible
 
-MARGIN_MM = 8.0  # around the brain, for the fit's own error
-BROW_MM = 0.0  # the three channels that bound the face in MNI space: above the brows,
-BACK_MM = 4.0  # before the brain stem and the spine,
-CHIN_MM = -220.0  # and below the chin
-ORBIT_MM = 24.0  # the temporal lobes end behind it, the orbits before
+MARGIN_MM = 8.0  # around the brain, for errors of the fit
+# Planes in MNI space that bound the face:
+BROW_MM = 0.0  # z; below the brows
+BACK_MM = 4.0  # y; in front of the brain stem and the spine
+CHIN_MM = -220.0  # z; above the lower end of the chin
+ORBIT_MM = 24.0  # y; behind it are the temporal lobes, in front of it the orbits
 
 Mask = NDArray[np.bool_]
 
@@ -48,13 +49,13 @@ def deface(voxels: NDArray[Any], affine: Floats) -> NDArray[Any]:
 
 
 def face_mask(shape: tuple[int, ...], to_mni: Floats) -> Mask:
-    """Mark the voxels that lie before and below the brain in MNI space.
+    """Mark the voxels in front of and below the brain in MNI space.
 
-    The rule: grow the brain by `MARGIN_MM`. A voxel belongs to the face if no brain lies further in front and
-    lower than it on its own sagittal channel, and if it is below the brows (z < `BROW_MM`), before the brain stem
-    (y > `BACK_MM`) and not below the chin (z > `CHIN_MM`). Behind the orbits (y < `ORBIT_MM`) the temporal lobes
-    count on every channel, for the sake of what lies between and beside them: the pituitary gland, the temples. So
-    eyes, nose, mouth and chin go with all that lies between them; forehead, ears, neck and spine stay.
+    The brain is grown by `MARGIN_MM`. A voxel belongs to the face if no brain lies further in front and lower than it
+    in its sagittal plane, and if it is below the brows (z < `BROW_MM`), in front of the brain stem (y > `BACK_MM`) and
+    not below the chin (z > `CHIN_MM`). Behind the orbits (y < `ORBIT_MM`) the temporal lobes count in every sagittal
+    plane, to keep what lies between and beside them: the pituitary gland and the temples. Eyes, nose, mouth and chin
+    are removed with the tissue between them; forehead, ears, neck and spine are kept.
 
     Parameters
     ----------
@@ -69,9 +70,9 @@ def face_mask(shape: tuple[int, ...], to_mni: Floats) -> Mask:
     corner, ceiling = _face_ceiling()
     face = np.zeros(shape, dtype=np.bool_)
     voxels = np.moveaxis(np.indices((1, *shape[1:]))[:, 0], 0, -1)
-    channel = nib.affines.apply_affine(to_mni, voxels)
-    for index in range(shape[0]):  # channel by channel, for the places of a large CT take 24 bytes a voxel
-        x, y, z = np.moveaxis(channel + index * to_mni[:3, 0], -1, 0)
+    plane = nib.affines.apply_affine(to_mni, voxels)
+    for index in range(shape[0]):  # one plane at a time: coordinates take 24 bytes per voxel
+        x, y, z = np.moveaxis(plane + index * to_mni[:3, 0], -1, 0)
         near = (y > BACK_MM) & (z > CHIN_MM) & (z < BROW_MM)
         column, line = (
             np.rint(at[near] - edge).astype(int).clip(0, size - 1)
@@ -83,7 +84,7 @@ def face_mask(shape: tuple[int, ...], to_mni: Floats) -> Mask:
 
 @cache
 def _face_ceiling() -> tuple[Floats, Floats]:
-    """Give the face's upper edge: z in MNI millimetres for each x and y, and the x and y of the first of them."""
+    """Compute the upper edge of the face: z in MNI millimetres for each x and y, with the x and y of the corner."""
     template = brain_template()
     grown = ndimage.distance_transform_edt(template.values == 0) <= MARGIN_MM
     back = np.arange(grown.shape[1]) + template.affine[1, 3] < ORBIT_MM

@@ -1,4 +1,4 @@
-"""What a prepared image is recognised by: an exact hash, a perceptual hash, a thumbnail."""
+"""Fingerprints of a prepared case: an exact hash, a perceptual hash, a thumbnail, a signature."""
 
 import base64
 import hashlib
@@ -16,7 +16,7 @@ QUANTILES = (1, 5, 25, 50, 75, 95, 99)
 
 
 def middle_channel(channels: Channels) -> Channels:
-    """Take the channel in the middle of a stack; a image's channels are averaged.
+    """Take the middle channel of a volume; average the channels if there are three.
 
     Parameters
     ----------
@@ -29,15 +29,15 @@ def middle_channel(channels: Channels) -> Channels:
 
 
 def voxel_hash(channels: Channels) -> str:
-    """Hash the decoded values and their shape (SHA-256), so that a re-encoded copy is still found."""
+    """Hash the decoded values and their shape (SHA-256), so that re-encoded duplicates are found."""
     return hashlib.sha256(repr(channels.shape).encode() + np.ascontiguousarray(channels).tobytes()).hexdigest()
 
 
 def perceptual_hash(channels: Channels) -> str:
-    """Sixteen hex digits that change little when the image changes little.
+    """Compute a hash of 16 hexadecimal digits that changes little when the image changes little.
 
-    Signs of the 8 x 8 lowest frequencies of a 32 x 32 discrete cosine transform, against their median
-    (Zauner 2010, section 3.2.1).
+    Each bit tells whether one of the 8 x 8 lowest frequencies of a 32 x 32 discrete cosine transform is above their
+    median (Zauner 2010, section 3.2.1).
     """
     small = Image.fromarray(middle_channel(channels)).resize((32, 32), Image.Resampling.BILINEAR)
     low = np.asarray(dctn(np.asarray(small, dtype=np.float64), norm="ortho"))[:8, :8].ravel()
@@ -46,7 +46,7 @@ def perceptual_hash(channels: Channels) -> str:
 
 
 def thumbnail(channels: Channels, edge: int = 96) -> str:
-    """Shrink the middle channel to `edge` pixels and return it as base64 PNG text."""
+    """Shrink the middle channel to `edge` pixels, as PNG in base64."""
     image = Image.fromarray(middle_channel(channels))
     image.thumbnail((edge, edge))
     buffer = io.BytesIO()
@@ -55,9 +55,9 @@ def thumbnail(channels: Channels, edge: int = 96) -> str:
 
 
 def signature(channels: Channels, edge: int = 32) -> str:
-    """Shrink three channels of a stack (or a image) to `edge` pixels: base64 of 1 or 3 x edge x edge bytes.
+    """Shrink three channels of a volume, or an image, to `edge` pixels: base64 of 1 or 3 x edge x edge bytes.
 
-    Copies that were scaled, shaded or compressed again are told from other scans by how well these correlate.
+    The correlation of signatures finds duplicates that were scaled, shaded or compressed again.
     """
     chosen = [middle_channel(channels)]
     if channels.shape[0] > 3:
@@ -67,13 +67,13 @@ def signature(channels: Channels, edge: int = 32) -> str:
 
 
 def read_signatures(column: Sequence[str]) -> NDArray[np.float32]:
-    """Read what `signature` wrote, one row per case: (n, d)."""
+    """Decode signatures, one row per case: (n, d)."""
     rows = [np.frombuffer(base64.b64decode(text), dtype=np.uint8) for text in column]
     return np.stack(rows).astype(np.float32)
 
 
 def intensity_statistics(channels: Channels) -> dict[str, float]:
-    """Describe the grey values of a prepared case: what a scanner might be recognised by."""
+    """Describe the grey values of a prepared case, by which a scanner may be recognised."""
     values = channels.astype(np.float32)
     shares = np.percentile(values, QUANTILES)
     names = [f"intensity_p{quantile}" for quantile in QUANTILES]

@@ -1,4 +1,4 @@
-"""The stored square of a image: its colours, its grey values, its proportions."""
+"""Convert an image to its stored square: colours, grey values, proportions."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ from pipeline.imaging.reading.scan import Scan
 
 
 def prepare_image(scan: Scan, geometry: Geometry) -> Prepared:
-    """Turn a image into its stored square."""
+    """Convert an image to its stored square."""
     channels = to_channels(scan.voxels, 1 if geometry.windows > 1 else geometry.channels)
     windows = limits(channels, geometry.intensity)
     values = np.concatenate([scaled(channels, window) for window in windows])
     rows, columns = fitted_size(values.shape[1], values.shape[2], geometry.image_size, geometry.fit)
-    # torch's anti-aliasing does not blur with zeros around the image, as MONAI's Resized does
+    # Unlike MONAI's Resized, torch's anti-aliasing does not blur the border with zeros.
     resized = interpolate(torch.from_numpy(values)[None], size=(rows, columns), mode="bilinear", antialias=True)[0]
     stored = np.zeros((len(values), geometry.image_size, geometry.image_size), dtype=np.uint8)
     top, left = (geometry.image_size - rows) // 2, (geometry.image_size - columns) // 2
@@ -32,9 +32,9 @@ def prepare_image(scan: Scan, geometry: Geometry) -> Prepared:
 
 
 def to_channels(pixels: NDArray[Any], channels: int) -> NDArray[Any]:
-    """Turn a image of 1, 3 or 4 (red, green, blue, alpha) channels into 1 or 3.
+    """Convert an image of 1, 3 or 4 (red, green, blue, alpha) channels to 1 or 3 channels.
 
-    Transparency is dropped; colour becomes grey by ITU-R BT.601 luma; grey becomes colour by repetition.
+    Alpha is dropped, colour becomes grey by ITU-R BT.601 luma, and grey is repeated for colour.
     """
     colours = pixels[:3] if pixels.shape[0] >= 3 else pixels[:1]
     if colours.shape[0] == channels:
@@ -45,7 +45,7 @@ def to_channels(pixels: NDArray[Any], channels: int) -> NDArray[Any]:
 
 
 def fitted_size(height: int, width: int, size: int, fit: str) -> tuple[int, int]:
-    """Say how many rows and columns a image gets on a square: "pad" keeps its proportions, "stretch" does not."""
+    """Compute rows and columns of an image in a square; "pad" keeps its proportions, "stretch" does not."""
     if fit == "stretch":
         return size, size
     longest = max(height, width)

@@ -1,4 +1,4 @@
-"""Grey values: which of a scan's own become black and white."""
+"""Map the values of a scan to grey values from 0 to 255."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from pipeline.imaging.geometry import Intensity, Window
 
 PERCENTILES = (0.5, 99.5)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-DEVIATIONS = 3.0  # of a z-score that become black and white
-PIECE = 1 << 20  # voxels that are counted at a time
-WIDEST = 1 << 20  # range of whole numbers that is counted rather than sorted
+DEVIATIONS = 3.0  # standard deviations from the mean that become black and white
+PIECE = 1 << 20  # voxels counted at a time
+WIDEST = 1 << 20  # largest range of integers that is counted instead of sorted
 
-# Window of Hounsfield units, or rule, by DICOM's name of the modality.
+# Window in Hounsfield units, or rule, per modality.
 PRESETS: dict[str, Intensity] = {
     "ct": ((-1000.0, 400.0),),
     "mr": "percentile",
@@ -24,20 +24,20 @@ PRESETS: dict[str, Intensity] = {
 
 
 def limits(voxels: NDArray[Any], intensity: Intensity) -> tuple[Window, ...]:
-    """Find what becomes 0 and 255 in this scan.
+    """Find the values of a scan that become 0 and 255.
 
     Parameters
     ----------
     voxels : array
-        One channel, any shape; whole numbers are counted, others sorted.
+        One channel of any shape; integers are counted, other values sorted.
     intensity : "keep", "percentile", "zscore" or windows
-        keep: 0 and 255 as they are. percentile: 0.5 and 99.5 of the scan. zscore: three standard deviations
-        about the mean of the voxels that are not zero.
+        keep: 0 and 255. percentile: percentiles 0.5 and 99.5 of the scan. zscore: mean ± 3 standard deviations
+        of the voxels that are not zero.
 
     Returns
     -------
     tuple of (low, high)
-        One for each channel that is made.
+        One per resulting channel.
     """
     if isinstance(intensity, tuple):
         return intensity
@@ -52,7 +52,7 @@ def limits(voxels: NDArray[Any], intensity: Intensity) -> tuple[Window, ...]:
 
 
 def grey(voxels: NDArray[Any]) -> NDArray[Any]:
-    """Take the one channel of a volume, or the luma (ITU-R BT.601) of three."""
+    """Take the single channel of a volume, or the luma (ITU-R BT.601) of three channels."""
     if voxels.shape[0] == 1:
         single: NDArray[Any] = voxels[0]
         return single
@@ -60,7 +60,7 @@ def grey(voxels: NDArray[Any]) -> NDArray[Any]:
 
 
 def scaled(voxels: NDArray[Any], window: Window) -> NDArray[np.float32]:
-    """Map a window to 0 to 255 and clip what lies outside; a window without width gives black."""
+    """Map a window to 0 to 255 and clip values outside; a window of width 0 gives black."""
     low, high = window
     values = np.array(voxels, dtype=np.float32, order="C")
     values -= np.float32(low)
@@ -69,7 +69,7 @@ def scaled(voxels: NDArray[Any], window: Window) -> NDArray[np.float32]:
 
 
 def percentiles(voxels: NDArray[Any], wanted: tuple[float, ...]) -> list[float]:
-    """Compute percentiles as `numpy.percentile` does, by counting where the voxels are whole numbers."""
+    """Compute the percentiles of `numpy.percentile`, by counting if the voxels are integers."""
     if voxels.dtype.kind not in "iu":
         return [float(value) for value in np.percentile(voxels, wanted)]
     lowest, highest = int(voxels.min()), int(voxels.max())
@@ -83,7 +83,7 @@ def percentiles(voxels: NDArray[Any], wanted: tuple[float, ...]) -> list[float]:
 
 
 def histogram(voxels: NDArray[Any], lowest: int, highest: int) -> NDArray[np.int64]:
-    """Count each whole number from `lowest` to `highest`, a piece of the scan at a time."""
+    """Count each integer from `lowest` to `highest`, piece by piece."""
     flat = voxels.ravel(order="K")
     counts = np.zeros(highest - lowest + 1, dtype=np.int64)
     for start in range(0, flat.size, PIECE):
@@ -93,7 +93,7 @@ def histogram(voxels: NDArray[Any], lowest: int, highest: int) -> NDArray[np.int
 
 
 def otsu_threshold(voxels: NDArray[Any], bins: int = 256) -> float:
-    """Separate foreground from background: the threshold with the largest variance between classes.
+    """Find the threshold of foreground and background with the largest variance between classes.
 
     Otsu 1979, equations 12 to 18, on a histogram of `bins` bins.
     """

@@ -1,4 +1,4 @@
-"""Deterministic preprocessing: from a file as sent to stored channels of one size and scale, case by case."""
+"""Convert a file to stored channels of one size and intensity scale, case by case."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,15 +18,15 @@ from pipeline.imaging.reading.volumes import read_scan
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """All that is done to a file before the network sees it; it travels with the model.
+    """Read and prepare a file for the network; its settings are part of a released model.
 
     Attributes
     ----------
     geometry : Geometry
     policy : Policy
-        What is done with a scan that is not quite right.
+        How faulty scans are handled.
     deface : bool
-        Whether the face is removed from a head first.
+        Whether faces are removed from volumes first.
     """
 
     geometry: Geometry
@@ -34,42 +34,43 @@ class Preprocessor:
     deface: bool = False
 
     def prepare_file(self, file: Path) -> Prepared:
-        """Read a scan and prepare it; errors are those of `read`."""
+        """Read and prepare a scan; raise the errors of `read` and `prepare`."""
         return self.prepare(self.read(file))
 
     def read(self, file: Path) -> Scan:
-        """Read a scan as it is, in its own units.
+        """Read a scan without preparing it, in its own units.
 
         Raises
         ------
         Unreadable
-            If the file is refused, or is of another kind than the cohort.
+            If the file is refused, or is not of the kind (volume or image) of the cohort.
         """
         scan = read_scan(file, self.policy)
         if scan.header.is_volume != (self.geometry.kind == "volume"):
-            raise Unreadable("kind", f"not a {self.geometry.kind}")
+            wanted = "a volume" if self.geometry.kind == "volume" else "an image"
+            raise Unreadable("kind", f"the file is not {wanted}")
         return scan
 
     def prepare(self, scan: Scan) -> Prepared:
-        """Prepare a scan that was read; Unreadable if it shows no head that could be defaced."""
+        """Prepare a scan; raise Unreadable if it is to be defaced but shows no head."""
         if self.deface and scan.header.is_volume:
             scan = replace(scan, voxels=without_face(scan))
         return prepare(scan, self.geometry)
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain values for a configuration."""
+        """Convert to plain values for a configuration."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Preprocessor":
-        """Rebuild from such values."""
+        """Rebuild the preprocessor from the values of `as_json`."""
         low, high = values["policy"]["spacing_mm"]
         policy = Policy(**{**values["policy"], "spacing_mm": (low, high)})
         return cls(Geometry.from_json(values["geometry"]), policy, bool(values["deface"]))
 
 
 def without_face(scan: Scan) -> NDArray[Any]:
-    """Remove the face, or refuse what shows no head."""
+    """Remove the face; raise Unreadable if the scan shows no head."""
     try:
         return deface(scan.voxels, scan.affine)
     except NotAHead as error:
@@ -77,13 +78,13 @@ def without_face(scan: Scan) -> NDArray[Any]:
 
 
 def prepare(scan: Scan, geometry: Geometry) -> Prepared:
-    """Turn a scan into its stored channels.
+    """Convert a scan to stored channels.
 
     Parameters
     ----------
     scan : Scan
-        Of the same kind as the geometry.
+        Scan of the geometry's kind.
     geometry : Geometry
-        The resolved grid of the cohort.
+        Grid of the cohort.
     """
     return (prepare_volume if geometry.kind == "volume" else prepare_image)(scan, geometry)

@@ -1,8 +1,8 @@
-"""Stored channels of a volume, made one by one.
+"""Convert a volume to stored channels, one by one.
 
-The volume is oriented by views; then two slices are scaled and mixed, and two small matrices resample their rows and
-columns. No second volume is ever made. Each step has its twin among MONAI's transforms
-(tests/imaging/preparation/monai_twin.py), equal within one grey level.
+The volume is oriented without a copy; then pairs of slices are scaled and interpolated, and two small matrices resample
+their rows and columns, so that no second volume is allocated. tests/imaging/preparation/monai_twin.py does the same
+with MONAI's transforms, equal within one grey level.
 """
 
 from dataclasses import dataclass
@@ -20,23 +20,23 @@ from pipeline.imaging.reading.scan import Scan
 
 Floats = NDArray[np.float32]
 
-ORTHOGONAL = 1e-3  # cosine between axes that still counts as a right angle
+ORTHOGONAL = 1e-3  # largest cosine between axes that counts as a right angle
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of the stored grid: where its points lie on the scan's axis.
+    """Map the points of one axis of the stored grid to the scan's axis.
 
     Attributes
     ----------
     start, step : float
         Point i lies at voxel start + step * i of the scan.
     inside : slice
-        The points that lie in the scan; the others are black.
+        Points inside the scan; the others are black.
     size : int
-        Voxels of the scan.
+        Number of voxels of the scan.
     points : int
-        Points of the stored grid.
+        Number of points of the stored grid.
     """
 
     start: float
@@ -46,13 +46,13 @@ class Axis:
     points: int
 
     def neighbours(self) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
-        """Give, for each point inside, the two voxels about it and the weight of the upper one."""
+        """Find the two voxels around each point inside, and the weight of the upper one."""
         places = np.clip(self.start + self.step * np.arange(self.points)[self.inside], 0, self.size - 1)
         lower = np.minimum(places.astype(np.intp), max(self.size - 2, 0))
         return lower, np.minimum(lower + 1, self.size - 1), (places - lower).astype(np.float32)
 
     def matrix(self) -> tuple[Floats, slice]:
-        """Write the interpolation as a (points, voxels) matrix, and name the voxels that it needs."""
+        """Express the interpolation as a (points, voxels) matrix; return it with the range of voxels it needs."""
         lower, upper, weight = self.neighbours()
         weights = np.zeros((self.points, self.size), dtype=np.float32)
         rows = np.arange(self.points)[self.inside]
@@ -63,7 +63,7 @@ class Axis:
 
 
 def prepare_volume(scan: Scan, geometry: Geometry) -> Prepared:
-    """Turn a volume into its stored channels."""
+    """Convert a volume to stored channels."""
     voxels, affine, to_file = _straight(grey(scan.voxels), scan.affine)
     orientation = nib.io_orientation(affine)
     ras = nib.orientations.apply_orientation(voxels, orientation)
@@ -73,21 +73,24 @@ def prepare_volume(scan: Scan, geometry: Geometry) -> Prepared:
     zooms = nib.affines.voxel_sizes(affine @ inverse)
     sizes = (geometry.image_size, geometry.image_size, geometry.depth)
     spacing = geometry.spacing or (1.0, 1.0, 1.0)
-    axes = [stored_axis(*values) for values in zip(sizes, (b.stop - b.start for b in box), zooms, spacing, strict=True)]
+    axes = [
+        stored_axis(points, side.stop - side.start, zoom, millimetres)
+        for points, side, zoom, millimetres in zip(sizes, box, zooms, spacing, strict=True)
+    ]
     channels = _resampled(ras[tuple(box)], axes, windows)
-    ras_index = _from_channels(axes, [b.start for b in box])
+    ras_index = _from_slices(axes, [side.start for side in box])
     return Prepared(channels, Placement(scan.voxels.shape[1:], scan.affine, to_file @ inverse @ ras_index))
 
 
 def stored_axis(points: int, size: int, zoom: float, spacing: float) -> Axis:
-    """Lay the stored grid over an axis of a scan, as MONAI's Spacing and ResizeWithPadOrCrop do.
+    """Place the stored grid on an axis of a scan, as MONAI's Spacing and ResizeWithPadOrCrop do.
 
     Parameters
     ----------
     points : int
-        Points of the stored grid.
+        Number of points of the stored grid.
     size : int
-        Voxels of the scan.
+        Number of voxels of the scan.
     zoom, spacing : float
         Millimetres between voxels and between points.
     """
@@ -95,11 +98,12 @@ def stored_axis(points: int, size: int, zoom: float, spacing: float) -> Axis:
     first = available // 2 - points // 2 if available > points else -((points - available) // 2)
     step = spacing / zoom
     begin = max(-first, 0)
-    return Axis(first * step, step, slice(begin, begin + min(available, points)), size, points)
+    inside = slice(begin, begin + min(available, points))
+    return Axis(start=first * step, step=step, inside=inside, size=size, points=points)
 
 
 def _resampled(volume: NDArray[Any], axes: list[Axis], windows: tuple[Window, ...]) -> Channels:
-    """Make the stored channels one by one, from feet to head, front up and right side on the left."""
+    """Compute the stored channels one by one, from feet to head, front up and right side on the left."""
     across, needed_x = axes[0].matrix()
     along, needed_y = axes[1].matrix()
     to_columns, to_rows = np.ascontiguousarray(across[::-1].T), np.ascontiguousarray(along[::-1])
@@ -115,8 +119,8 @@ def _resampled(volume: NDArray[Any], axes: list[Axis], windows: tuple[Window, ..
     return channels.reshape(-1, axes[1].points, axes[0].points)
 
 
-def _from_channels(axes: list[Axis], corner: list[int]) -> Affine:
-    """Map (slice, row, column) of the stored channels to the voxel of the oriented scan."""
+def _from_slices(axes: list[Axis], corner: list[int]) -> Affine:
+    """Compute the matrix from (slice, row, column) of the stored slices to the voxel of the oriented scan."""
     x, y, z = axes
     mapping = np.zeros((4, 4))
     mapping[0, 2], mapping[0, 3] = -x.step, corner[0] + x.start + x.step * (x.points - 1)
@@ -127,7 +131,7 @@ def _from_channels(axes: list[Axis], corner: list[int]) -> Affine:
 
 
 def foreground_box(volume: NDArray[Any]) -> list[slice]:
-    """Find the smallest box that holds every voxel above Otsu's threshold."""
+    """Find the smallest box around all voxels above Otsu's threshold."""
     inside = volume > otsu_threshold(volume)
     box = []
     for axis in range(3):
@@ -137,12 +141,12 @@ def foreground_box(volume: NDArray[Any]) -> list[slice]:
 
 
 def _straight(voxels: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], Affine, Affine]:
-    """Resample a volume whose axes are not at right angles (a tilted gantry); others pass as they are.
+    """Resample a volume whose axes are not at right angles (a tilted gantry); return others unchanged.
 
     Returns
     -------
     voxels, affine, to_file
-        The last maps a voxel index of the result to one of the file.
+        `to_file` maps a voxel index of the result to one of the file.
     """
     zooms = nib.affines.voxel_sizes(affine)
     directions = affine[:3, :3] / zooms

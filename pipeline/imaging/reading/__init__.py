@@ -1,1 +1,1 @@
-"""Readers: one file per format, all behind `volumes.read_scan`."""
+"""Readers: one module per format, called by `volumes.read_scan`."""

@@ -1,4 +1,4 @@
-"""Images in two files: which other file holds the voxels."""
+"""Images stored in two files: find the file that holds the voxels."""
 
 import re
 from pathlib import Path
@@ -11,12 +11,12 @@ HEADER_BYTES = 1 << 16
 
 
 def companions_of(image: Path) -> list[str]:
-    """Name the files beside an image that belong to it, relative to its folder.
+    """List the other files that an image needs, relative to its folder.
 
     Raises
     ------
     ValueError
-        If one is missing, or the voxels are spread over several files.
+        If a file is missing, or the voxels are spread over several files.
     """
     ending = image.suffix.lower()
     if ending in (".hdr", ".img"):
@@ -28,7 +28,7 @@ def companions_of(image: Path) -> list[str]:
         names = []
     for name in names:
         if not (image.parent / name).is_file():
-            raise ValueError(f"the file {name} that belongs to it is not there")
+            raise ValueError(f"the companion file {name} does not exist")
     return names
 
 
@@ -38,5 +38,5 @@ def _named_in_header(image: Path, pattern: re.Pattern[str]) -> list[str]:
     if found is None or found[1] == "LOCAL":
         return []
     if found[1].startswith("LIST") or "%" in found[1]:
-        raise ValueError("its voxels lie in several files; store them in one")
+        raise ValueError("the voxels are spread over several files; store them in one")
     return [str(Path(found[1]))]

@@ -1,7 +1,7 @@
-"""Reads DICOM: a file, or a folder that holds one series; pixels through pydicom's decoders.
+"""Read DICOM: a file, or a folder with one series. pydicom decodes the pixels.
 
-Gives what the standard means: modality rescaling applied (CT in Hounsfield units), MONOCHROME1 inverted, palettes
-looked up, YBR turned to RGB, slices sorted in space.
+Values are those that the standard defines: modality rescaling is applied (CT in Hounsfield units), MONOCHROME1
+inverted, palettes looked up, YBR converted to RGB, slices sorted in space.
 """
 
 import logging
@@ -33,16 +33,16 @@ from pipeline.imaging.reading.scan import (
 )
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", UserWarning)  # says it knows Siemens mosaics only, which is what it is used for
+    warnings.simplefilter("ignore", UserWarning)  # it warns that it supports Siemens mosaics only
     from nibabel.nicom.dicomwrappers import wrapper_from_data
 
 ENDINGS = (".dcm", ".ima", ".dicom")
 
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it logs values, which may name a patient
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its log contains values, which may identify a patient
 
 
 def is_dicom(path: Path) -> bool:
-    """Tell a DICOM file by its preamble, whatever it is called."""
+    """Tell from its preamble whether a file is DICOM, whatever its name."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -50,24 +50,24 @@ def is_dicom(path: Path) -> bool:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """List the DICOM files of a folder, by preamble or by ending."""
+    """List the DICOM files of a folder, recognised by preamble or ending."""
     return sorted(file for file in folder.iterdir() if is_dicom(file) or file.name.lower().endswith(ENDINGS))
 
 
 def read_fields(path: Path, *, pixels: bool = False) -> Any:
-    """Read a file's attributes, as a pydicom data set; the pixels only where asked for."""
+    """Read a file's attributes as a pydicom data set, with pixels only on request."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom warns of odd values by quoting them
+        warnings.simplefilter("ignore")  # pydicom quotes odd values, which may identify a patient
         return pydicom.dcmread(path, stop_before_pixels=not pixels, force=path.suffix.lower() in ENDINGS)
 
 
 def read_header(path: Path, policy: Policy) -> Header:
-    """Read the attributes of all files and check the geometry; no pixels."""
+    """Read the attributes of all files and check the geometry, without pixels."""
     return _described(_images(path), policy)[0]
 
 
 def read_scan(path: Path, policy: Policy) -> Scan:
-    """Read a series as a volume, or a single image as a image."""
+    """Read a series as a volume, or a single image."""
     images = _images(path)
     header, stacked = _described(images, policy)
     with warnings.catch_warnings():
@@ -80,14 +80,14 @@ def read_scan(path: Path, policy: Policy) -> Scan:
 
 
 def _images(path: Path) -> list[tuple[Path, Any]]:
-    """List the images of the one series below `path`, each once."""
+    """List the images of the single series at `path`, without repetitions."""
     files = files_in(path) if path.is_dir() else [path]
     images = [(file, fields) for file in files if "Rows" in (fields := read_fields(file))]
     if not images:
-        raise Unreadable("no image", "no DICOM image is in it")
+        raise Unreadable("no image", "it holds no DICOM image")
     series = {str(fields.get("SeriesInstanceUID", "")) for _, fields in images}
     if len(series) > 1:
-        detail = f"the folder holds {len(series)} series; `medadapt import dicom` takes them apart"
+        detail = f"the folder holds {len(series)} series; separate them with `medadapt import dicom`"
         raise Unreadable("several series", detail)
     return list({str(fields.get("SOPInstanceUID", file)): (file, fields) for file, fields in images}.values())
 
@@ -99,33 +99,36 @@ def _described(images: list[tuple[Path, Any]], policy: Policy) -> tuple[Header, 
     channels = 3 if int(fields.get("SamplesPerPixel", 1)) == 3 or _is_palette(fields) else 1
     for _, other in images:
         if (other.Rows, other.Columns) != (fields.Rows, fields.Columns):
-            raise Unreadable("mixed sizes", "its images have several sizes; they are several scans")
+            raise Unreadable("mixed sizes", "the images differ in size, so they belong to several scans")
     if _is_mosaic(fields):
         refuse_frames(len(images), policy)
         shape, affine = _mosaic_grid(fields)
-        return volume_header(shape, affine, bits, policy, 1, modality, findings), None
+        return volume_header(shape, affine, bits, policy, modality=modality, findings=findings), None
     slices = [one for file, other in images for one in slices_of(file, other)]
     if len(slices) < 2:
         frames = sum(int(other.get("NumberOfFrames", 1) or 1) for _, other in images)
         refuse_frames(frames, policy)
         shape = (int(fields.Rows), int(fields.Columns))
         refuse_size((*shape, frames), policy)
-        return Header(shape, channels, _pixel_spacing(fields), bits, modality, findings), None
+        return Header(shape, channels, _pixel_spacing(fields), bits, modality=modality, findings=findings), None
     frames_of_files = sum(int(other.get("NumberOfFrames", 1) or 1) for _, other in images)
     if len(slices) != frames_of_files:
-        raise Unreadable("positions", f"only {len(slices)} of {frames_of_files} images say where they lie")
+        raise Unreadable("positions", f"only {len(slices)} of {frames_of_files} images state their position")
     stacked = stack(slices, policy)
     shape = (int(fields.Columns), int(fields.Rows), stacked.depth)
     refuse_frames(len(stacked.slices[0]), policy)
     refuse_size((*shape, len(stacked.slices[0])), policy)
     findings += stacked.findings
-    return volume_header(shape, stacked.affine, bits, policy, channels, modality, findings), stacked
+    described = {"channels": channels, "modality": modality, "findings": findings}
+    return volume_header(shape, stacked.affine, bits, policy, **described), stacked
 
 
 def _burned_in(images: list[tuple[Path, Any]]) -> Iterator[Finding]:
     marked = sum(str(fields.get("BurnedInAnnotation", "")).upper() == "YES" for _, fields in images)
     if marked:
-        yield Finding("burned-in text", f"{marked} images are marked so; names may be in the pixels", "warned")
+        yield Finding(
+            "burned-in text", f"{marked} images declare burned-in annotations; the pixels may show names", "warned"
+        )
 
 
 def _pixel_spacing(fields: Any) -> tuple[float, ...]:
@@ -151,11 +154,11 @@ def _frames(file: Path, fields: Any) -> Iterator[NDArray[Any]]:
         elif frame.ndim == 3:
             yield frame
         else:
-            yield _upright_grey(frame, fields)
+            yield _bright_grey(frame, fields)
 
 
-def _upright_grey(frame: NDArray[Any], fields: Any) -> NDArray[Any]:
-    """Turn stored values into modality values; bright stays bright in MONOCHROME1."""
+def _bright_grey(frame: NDArray[Any], fields: Any) -> NDArray[Any]:
+    """Invert MONOCHROME1, so that high values are bright."""
     if fields.get("PhotometricInterpretation") == "MONOCHROME1":
         highest = -1 if int(fields.get("PixelRepresentation", 0)) else 2 ** int(fields.BitsStored) - 1
         frame = (highest - frame.astype(np.int64)).astype(np.int32)
@@ -163,17 +166,17 @@ def _upright_grey(frame: NDArray[Any], fields: Any) -> NDArray[Any]:
 
 
 def _modality_values(values: NDArray[Any], group: list[Any]) -> NDArray[Any]:
-    """Apply the modality LUT or rescaling of a data set or of a frame's functional groups."""
+    """Apply the modality LUT or the rescaling of a data set or of a frame's functional groups."""
     for fields in group:
         if fields.get("ModalityLUTSequence"):
             return np.asarray(apply_modality_lut(values, fields))
-        validation = fields.get("PixelValueTransformationSequence")
-        source = validation[0] if validation else fields
+        nested = fields.get("PixelValueTransformationSequence")
+        source = nested[0] if nested else fields
         if "RescaleSlope" in source:
             slope, intercept = float(source.RescaleSlope), float(source.get("RescaleIntercept", 0))
-            return (
-                values if (slope, intercept) == (1.0, 0.0) else rescaled(values[:, :, None], slope, intercept)[:, :, 0]
-            )
+            if (slope, intercept) == (1.0, 0.0):
+                return values
+            return rescaled(values[:, :, None], slope, intercept)[:, :, 0]
     return values
 
 
@@ -188,7 +191,7 @@ def _volume(fields_of: dict[Path, Any], stacked: Stack, header: Header, policy: 
             group = [per_frame[index], *shared, fields] if per_frame else [fields]
             values = frame if frame.ndim == 3 else compact(_modality_values(frame, group))
             slices[z][t] = np.moveaxis(values, -1, 0) if values.ndim == 3 else values[np.newaxis]
-    # by place and time, (C, rows, columns) each, to (C, columns, rows, places, times)
+    # from [place][time] of (C, rows, columns) to (C, columns, rows, places, times)
     frames = np.stack([np.stack(row, axis=-1) for row in slices], axis=-2).swapaxes(1, 2)
     values, affine, header = _one_frame(frames, stacked.affine, header, policy)
     if stacked.depth != len(slices) or not np.allclose(stacked.places, np.arange(len(slices))):
@@ -197,7 +200,7 @@ def _volume(fields_of: dict[Path, Any], stacked: Stack, header: Header, policy: 
 
 
 def _evenly(values: NDArray[Any], stacked: Stack) -> NDArray[Any]:
-    """Interpolate slices linearly onto the even grid; slices that stand on it stay as they are."""
+    """Interpolate slices linearly onto the even grid; slices on the grid keep their values."""
     wanted = np.arange(stacked.depth)
     upper = np.clip(np.searchsorted(stacked.places, wanted), 1, len(stacked.places) - 1)
     low, high = stacked.places[upper - 1], stacked.places[upper]
@@ -216,12 +219,12 @@ def _image(images: list[tuple[Path, Any]], header: Header, policy: Policy) -> Sc
 
 
 def _mosaic_grid(fields: Any) -> tuple[tuple[int, ...], NDArray[np.float64]]:
-    """Give shape and affine of a Siemens mosaic; they stand in its private header, which nibabel reads."""
+    """Read shape and affine of a Siemens mosaic from its private header, by nibabel."""
     try:
         tiles = wrapper_from_data(fields)
         return tuple(int(size) for size in tiles.image_shape), LPS_TO_RAS @ tiles.affine
-    except Exception as error:  # nibabel raises what it likes on a header that was cut
-        detail = "a Siemens mosaic without its private header cannot be laid out; convert it with dcm2niix"
+    except Exception as error:  # nibabel raises errors of any type on a truncated header
+        detail = "the private header of this Siemens mosaic is missing or broken; convert the series with dcm2niix"
         raise Unreadable("mosaic", detail) from error
 
 
@@ -230,13 +233,14 @@ def _mosaic(images: list[tuple[Path, Any]], header: Header, policy: Policy) -> S
     tiles = [wrapper_from_data(read_fields(file, pixels=True)) for file, _ in ordered]
     frames = np.stack([np.asarray(one.get_data()) for one in tiles], axis=-1)[np.newaxis]
     affine = LPS_TO_RAS @ tiles[0].affine
-    return Scan(*_one_frame(frames, affine, header, policy))
+    voxels, affine, header = _one_frame(frames, affine, header, policy)
+    return Scan(voxels, affine, header)
 
 
 def _one_frame(
     frames: NDArray[Any], affine: NDArray[np.float64], header: Header, policy: Policy
 ) -> tuple[NDArray[Any], NDArray[np.float64], Header]:
-    """Choose one of the frames along the last axis, and note the choice where there was one."""
+    """Select one frame along the last axis, and add a finding if there were several."""
     if frames.shape[-1] == 1:
         return compact(frames[..., 0]), affine, header
     values, finding = pick_frame(frames, policy)

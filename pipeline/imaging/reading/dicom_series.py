@@ -1,7 +1,7 @@
-"""Puts the slices of a DICOM series in order: one grid in space, and what is missing or stands twice in it.
+"""Sort the slices of a DICOM series into one grid in space; find missing and repeated slices.
 
-Geometry after DICOM PS3.3, C.7.6.2.1.1 (Image Channel) and C.7.6.16.2 (functional groups); patient coordinates are
-turned from DICOM's LPS+ to RAS+.
+The geometry follows DICOM PS3.3, C.7.6.2.1.1 (Image Plane) and C.7.6.16.2 (functional groups); patient coordinates
+are converted from DICOM's LPS+ to RAS+.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,27 +19,28 @@ SAME_PLACE_MM = 0.01
 SAME_DIRECTION = 1e-3
 EVEN = 0.05  # of the median distance between slices
 TILT_DEGREES = 0.5
+TIMES = ("TemporalPositionIndex", "TemporalPositionIdentifier", "AcquisitionNumber", "EchoTime", "InstanceNumber")
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One image channel.
+    """Hold the geometry of one slice.
 
     Attributes
     ----------
     file : Path
     index : int
-        Of the frame in its file.
+        Number of the frame in its file, from 0.
     position : (3,)
         Centre of the first pixel, LPS+ millimetres.
     orientation : (6,)
-        Directions in which columns and rows are counted.
+        Directions of increasing column and row index, unit vectors in LPS+.
     spacing : (2,)
         Millimetres between rows and between columns.
     thickness : float
-        Millimetres; used where there is one slice only.
-    time : tuple
-        Sorts images of the same place.
+        Millimetres; used only if there is a single slice.
+    time : tuple of float
+        Sort key of images at the same place.
     """
 
     file: Path
@@ -53,14 +54,14 @@ class Slice:
 
 @dataclass(frozen=True)
 class Stack:
-    """Slices in order.
+    """Hold sorted slices and their grid.
 
     Attributes
     ----------
     slices : list of list of Slice
-        By place along the normal, then by time.
+        Slices by place along the normal, then by time.
     places : (n,)
-        Where along the normal each stands, in units of the even distance between slices, from 0.
+        Position along the normal of each place, from 0, in units of the even distance between slices.
     affine : (4, 4)
         Index (column, row, slice) to RAS+ millimetres.
     findings : tuple of Finding
@@ -78,35 +79,27 @@ class Stack:
 
 
 def slices_of(file: Path, fields: Any) -> Iterator[Slice]:
-    """Give the channels that a DICOM file places in space; none where it places none.
+    """Yield the slices of a DICOM file; none if the file does not state their position.
 
     Parameters
     ----------
     fields : pydicom.Dataset
     """
     frames = getattr(fields, "PerFrameFunctionalGroupsSequence", None)
-    groups = (
-        [[fields]] if not frames else [[frame, *fields.get("SharedFunctionalGroupsSequence", [])] for frame in frames]
-    )
+    shared = fields.get("SharedFunctionalGroupsSequence", [])
+    groups = [[frame, *shared] for frame in frames] if frames else [[fields]]
     for index, group in enumerate(groups):
         place = [_first(group, name) for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")]
         if any(value is None for value in place):
             return
         position, orientation, spacing = (np.asarray(value, dtype=np.float64) for value in place)
         thickness = _first(group, "SpacingBetweenSlices") or _first(group, "SliceThickness") or 0.0
-        names = (
-            "TemporalPositionIndex",
-            "TemporalPositionIdentifier",
-            "AcquisitionNumber",
-            "EchoTime",
-            "InstanceNumber",
-        )
-        time = (*(float(_first(group, name) or 0) for name in names), float(index))
-        yield Slice(file, index, position, orientation, spacing, float(thickness), time)
+        time = (*(float(_first(group, name) or 0) for name in TIMES), float(index))
+        yield Slice(file, index, position, orientation, spacing=spacing, thickness=float(thickness), time=time)
 
 
 def _first(groups: Sequence[Any], name: str) -> Any:
-    """Find an attribute in a data set or in one of its functional groups."""
+    """Find an attribute in data sets or in one of their functional groups."""
     for group in groups:
         if name in group and group[name].value not in (None, ""):
             return group[name].value
@@ -124,19 +117,19 @@ def _first(groups: Sequence[Any], name: str) -> Any:
 
 
 def stack(slices: Sequence[Slice], policy: Policy) -> Stack:
-    """Sort slices along their normal and check that they make one even grid.
+    """Sort slices along their normal and check that they form one even grid.
 
     Raises
     ------
     Unreadable
-        If they look in several directions, repeat unevenly, or leave gaps that the policy does not fill.
+        If slices differ in orientation or pixel size, places repeat unevenly, or the policy does not fill gaps.
     """
     first = slices[0]
     for other in slices[1:]:
         if not np.allclose(other.orientation, first.orientation, atol=SAME_DIRECTION):
-            raise Unreadable("mixed directions", "its slices look in several directions; they are several scans")
+            raise Unreadable("mixed directions", "the slices differ in orientation, so they belong to several scans")
         if not np.allclose(other.spacing, first.spacing, rtol=SAME_DIRECTION):
-            raise Unreadable("mixed spacing", "its slices have several pixel sizes; they are several scans")
+            raise Unreadable("mixed spacing", "the slices differ in pixel size, so they belong to several scans")
     normal = np.cross(first.orientation[:3], first.orientation[3:])
     rows = _by_place(slices, normal)
     positions = np.array([row[0].position for row in rows])
@@ -156,7 +149,7 @@ def stack(slices: Sequence[Slice], policy: Policy) -> Stack:
 
 
 def _by_place(slices: Sequence[Slice], normal: NDArray[np.float64]) -> list[list[Slice]]:
-    """Group slices of the same place; every place must have been imaged equally often."""
+    """Group slices by place; refuse places that were imaged unequally often."""
     rows: list[list[Slice]] = []
     last = -np.inf
     for one in sorted(slices, key=lambda one: (float(one.position @ normal), one.time)):
@@ -168,13 +161,15 @@ def _by_place(slices: Sequence[Slice], normal: NDArray[np.float64]) -> list[list
         last = place
     counts = {len(row) for row in rows}
     if len(counts) > 1:
-        detail = f"some places were imaged {max(counts)} times and some {min(counts)}: several scans, or missing files"
+        detail = (
+            f"some places were imaged {max(counts)} times and some {min(counts)}: files are missing or of several scans"
+        )
         raise Unreadable("uneven repeats", detail)
     return [sorted(row, key=lambda one: one.time) for row in rows]
 
 
 def _gaps(steps: NDArray[np.float64], policy: Policy) -> Iterator[Finding]:
-    """Look for missing slices, `steps` being in units of their median."""
+    """Report missing slices, given the distances between slices in units of their median."""
     missing = int(sum(max(round(step) - 1, 0) for step in steps))
     if np.abs(steps - 1).max() <= EVEN:
         return
@@ -183,7 +178,10 @@ def _gaps(steps: NDArray[np.float64], policy: Policy) -> Iterator[Finding]:
     if policy.missing_slices == "refuse":
         raise Unreadable("missing slices", detail, "cohort.reading.missing_slices")
     yield Finding(
-        "missing slices", f"{detail}; interpolated from their neighbours", "repaired", "cohort.reading.missing_slices"
+        "missing slices",
+        f"{detail}; they were interpolated from their neighbours",
+        "repaired",
+        "cohort.reading.missing_slices",
     )
 
 
@@ -192,4 +190,8 @@ def _tilt(step: NDArray[np.float64], normal: NDArray[np.float64]) -> list[Findin
     degrees = float(np.degrees(np.arccos(cosine)))
     if degrees <= TILT_DEGREES:
         return []
-    return [Finding("tilted", f"a gantry tilt of {degrees:.1f} degrees is straightened by resampling", "repaired")]
+    return [
+        Finding(
+            "tilted", f"a gantry tilt of {degrees:.1f} degrees; the volume was resampled to right angles", "repaired"
+        )
+    ]

@@ -1,4 +1,4 @@
-"""Reads PNG, JPEG and TIFF images; rows stay rows, and the way up is the one that the file states."""
+"""Read PNG, JPEG and TIFF images as (C, rows, columns), upright as the file states."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,23 +14,23 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 GREY = ("L", "I", "F", "LA")
 AS_STORED = (*GREY, "RGB", "RGBA")
-ROTATED = range(5, 9)  # values of the EXIF orientation that exchange rows and columns
+ROTATED = range(5, 9)  # EXIF orientations that exchange rows and columns
 EXIF_ORIENTATION = 274
 
 Image.MAX_IMAGE_PIXELS = None  # `Policy.max_voxels` is the limit
 
 
 def read_header(path: Path, policy: Policy) -> Header:
-    """Read size, channels and depth; no pixels."""
+    """Read size, channels and bit depth without the pixels."""
     with Image.open(path) as image:
         return _described(image, policy)
 
 
 def read_scan(path: Path, policy: Policy) -> Scan:
-    """Read the pixels; a PNG's checksums are verified, EXIF orientation is applied."""
+    """Read the pixels; verify the checksums of a PNG and apply the EXIF orientation."""
     with Image.open(path) as image:
         if image.format == "PNG":
-            image.verify()  # reads all checksums, and the image cannot be used afterwards
+            image.verify()  # checks all checksums; the image cannot be used afterwards
     with Image.open(path) as image:
         header = _described(image, policy)
         frames = [_pixels(frame) for frame in ImageSequence.Iterator(image)]
@@ -53,7 +53,7 @@ def _described(image: Image.Image, policy: Policy) -> Header:
 
 
 def _pixels(image: Image.Image) -> NDArray[Any]:
-    """Give (C, rows, columns); palettes, CMYK and YCbCr become RGB, grey with transparency becomes grey."""
+    """Convert to (C, rows, columns): palettes, CMYK and YCbCr to RGB, grey with transparency to grey."""
     upright = ImageOps.exif_transpose(image)
     if upright.mode in ("LA", "1"):
         upright = upright.convert("L")

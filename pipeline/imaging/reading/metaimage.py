@@ -1,4 +1,4 @@
-"""Reads NRRD (.nrrd, .nhdr) and MetaImage (.mha, .mhd) through SimpleITK, after the declared size was checked."""
+"""Read NRRD (.nrrd, .nhdr) and MetaImage (.mha, .mhd) through SimpleITK, after checking the declared size."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,16 +21,16 @@ from pipeline.imaging.reading.scan import (
 
 ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
 
-SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # its warnings name the file
+SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # warnings contain the file's name
 
 
 def read_header(path: Path, policy: Policy) -> Header:
-    """Read size, spacing and direction; no voxels."""
+    """Read size, spacing and direction without the voxels."""
     return _described(_information(path), policy)
 
 
 def read_scan(path: Path, policy: Policy) -> Scan:
-    """Read the voxels."""
+    """Read a volume or an image."""
     reader = _information(path)
     header = _described(reader, policy)
     image = reader.Execute()
@@ -60,15 +60,15 @@ def _described(reader: SimpleITK.ImageFileReader, policy: Policy) -> Header:
     size = tuple(int(edge) for edge in reader.GetSize())
     channels = {1: 1, 3: 3, 4: 4}.get(reader.GetNumberOfComponents())
     if channels is None:
-        raise Unreadable("channels", f"{reader.GetNumberOfComponents()} values a voxel; 1, 3 or 4 are read")
+        raise Unreadable("channels", f"{reader.GetNumberOfComponents()} values per voxel; 1, 3 or 4 are supported")
     if not 2 <= len(size) <= 4:
-        raise Unreadable("shape", f"{len(size)} axes; 2, 3 or 4 are read")
+        raise Unreadable("shape", f"{len(size)} axes; 2, 3 or 4 are supported")
     bits = 8 if "8-bit" in SimpleITK.GetPixelIDValueAsString(reader.GetPixelIDValue()) else 16
     refuse_frames(size[3] if len(size) == 4 else 1, policy)
     refuse_size(size, policy)
     if len(size) == 2:
         return Header(size[::-1], channels, tuple(reader.GetSpacing())[::-1], bits)
-    return volume_header(size[:3], _affine(reader), bits, policy, min(channels, 3))
+    return volume_header(size[:3], _affine(reader), bits, policy, channels=min(channels, 3))
 
 
 def _affine(reader: SimpleITK.ImageFileReader) -> np.ndarray:

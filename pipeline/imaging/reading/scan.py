@@ -1,4 +1,4 @@
-"""What a reader gives back: a scan with its geometry, or the reason why it is refused."""
+"""What a reader returns: a scan with its geometry, or the reason for refusing it."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,23 +9,23 @@ from numpy.typing import NDArray
 
 Action = Literal["refused", "repaired", "warned"]
 
-SINGULAR = 1e-9  # cubic millimetres a voxel
-PIECE = 1 << 20  # values that are scaled in double precision at a time
+SINGULAR = 1e-9  # cubic millimetres per voxel
+PIECE = 1 << 20  # values scaled in double precision at a time
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong with a scan, and what was done about it.
+    """Describe a fault of a scan and what was done about it.
 
     Attributes
     ----------
     check : str
         Short name of the check, e.g. "truncated".
     detail : str
-        What is wrong; never the name of the file, which may be a patient's.
+        What is wrong; never contains the file name, which may identify a patient.
     action : {"refused", "repaired", "warned"}
     parameter : str
-        The key of params.yaml that decides about it, or "" where nothing can be done but mend the file.
+        Key of params.yaml that decides what is done, or "" if only the file itself can be corrected.
     """
 
     check: str
@@ -34,12 +34,12 @@ class Finding:
     parameter: str = ""
 
     def __str__(self) -> str:
-        change = f" ({self.parameter} decides)" if self.parameter else ""
+        change = f" (params.yaml: {self.parameter} decides)" if self.parameter else ""
         return f"{self.check}: {self.detail}{change}"
 
 
 class Unreadable(Exception):
-    """A file that is not a scan this project takes; `finding` says why."""
+    """Signal that a file cannot be used as a scan; `finding` gives the reason."""
 
     def __init__(self, check: str, detail: str, parameter: str = "") -> None:
         super().__init__(f"{check}: {detail}")
@@ -48,25 +48,25 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Policy:
-    """What is done with a scan that is not quite right; every default refuses what cannot be mended safely.
+    """Choose how faulty scans are handled; the defaults refuse every fault that cannot be repaired safely.
 
     Attributes
     ----------
     frames : {"refuse", "first", "mean"}
-        Of a file with several volumes (4D) or several images.
+        What to use of a file with several volumes (4D) or several images.
     affine_conflict : {"refuse", "sform", "qform"}
-        Of a NIfTI file whose two affines differ.
+        Which affine to use of a NIfTI file whose sform and qform differ.
     unknown_orientation : {"refuse", "assume"}
-        Of a NIfTI file without any affine; "assume" takes NIfTI's fallback, in which the voxels run
-        left, front, top by their sizes alone. Left and right may then be exchanged.
+        What to do with a NIfTI file without any affine. "assume" uses NIfTI's fallback, in which the axes point
+        to the left, front and top; left and right may then be exchanged.
     missing_slices : {"refuse", "interpolate"}
-        Of a DICOM series with gaps.
+        What to do with a DICOM series with gaps.
     not_finite : {"refuse", "darken"}
-        Of NaN and infinite voxels; "darken" gives them the lowest finite value.
+        What to do with NaN and infinite voxels; "darken" sets them to the lowest finite value.
     max_voxels : int
-        Declared size above which a scan is refused before any memory is taken.
+        Largest declared size; a larger scan is refused before memory is allocated.
     spacing_mm : (float, float)
-        Voxel sizes that are plausible.
+        Smallest and largest plausible voxel size in millimetres.
     """
 
     frames: Literal["refuse", "first", "mean"] = "refuse"
@@ -83,22 +83,22 @@ STRICT = Policy()
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself before its voxels are read.
+    """Hold what a file declares, before its voxels are read.
 
     Attributes
     ----------
     shape : tuple of int
         Volume: voxels from left to right, back to front, feet to head. Image: (rows, columns).
     channels : int
-        1, 3 or 4 for a image, 1 or 3 for a volume.
+        1, 3 or 4 for an image, 1 or 3 for a volume.
     spacing : tuple of float
-        Millimetres a voxel along the same axes; ones for a image that states none.
+        Millimetres per voxel along the same axes; ones for an image that states none.
     bits : int
-        Bits a sample.
+        Bits per sample.
     modality : str
-        As DICOM names it ("CT", "MR", "DX", ...), or "" where the format does not say.
+        DICOM's code ("CT", "MR", "DX", ...), or "" if the format has none.
     findings : tuple of Finding
-        What was repaired, and what is merely odd.
+        Repairs and warnings.
     """
 
     shape: tuple[int, ...]
@@ -110,21 +110,21 @@ class Header:
 
     @property
     def is_volume(self) -> bool:
-        """Tell a volume from a image."""
+        """Tell whether the scan is a volume, not an image."""
         return len(self.shape) == 3
 
 
 @dataclass(frozen=True)
 class Scan:
-    """One scan.
+    """Hold the voxels, geometry and header of one scan.
 
     Attributes
     ----------
-    voxels : (C, X, Y, Z) for a volume, (C, rows, columns) for a image
-        In the scan's own units (Hounsfield units for CT): whole numbers stay whole (uint8, int16, int32),
-        all else is float32. Axes as stored.
+    voxels : (C, X, Y, Z) for a volume, (C, rows, columns) for an image
+        In the scan's own units (Hounsfield units for CT): integers are uint8, int16 or int32, all else is float32.
+        Axes as stored.
     affine : (4, 4) float64
-        Voxel index to RAS+ millimetres; the identity for a image.
+        Voxel index to RAS+ millimetres; the identity for an image.
     header : Header
     """
 
@@ -142,7 +142,7 @@ def volume_header(
     modality: str = "",
     findings: tuple[Finding, ...] = (),
 ) -> Header:
-    """Describe a volume in RAS order, and refuse a geometry that makes no sense or no room.
+    """Describe a volume in RAS order; refuse an implausible geometry.
 
     Parameters
     ----------
@@ -157,15 +157,19 @@ def volume_header(
         If the affine is not finite or singular, the voxel size implausible, or the volume empty or too large.
     """
     if not np.isfinite(affine).all():
-        raise Unreadable("affine", "the affine is not finite")
+        raise Unreadable("affine", "the affine is not finite: it has NaN or infinite entries")
     if abs(np.linalg.det(affine[:3, :3])) < SINGULAR:
-        raise Unreadable("affine", "the affine is singular")
+        raise Unreadable("affine", "the affine is singular, so that voxels have no volume")
     refuse_size(shape, policy)
     zooms = nib.affines.voxel_sizes(affine)
     low, high = policy.spacing_mm
     if not all(low <= zoom <= high for zoom in zooms):
         sizes = " x ".join(f"{zoom:.4g}" for zoom in zooms)
-        raise Unreadable("spacing", f"a voxel of {sizes} mm is not plausible", "cohort.reading.spacing_mm")
+        raise Unreadable(
+            "spacing",
+            f"a voxel size of {sizes} mm is not plausible ({low:g} to {high:g} mm are)",
+            "cohort.reading.spacing_mm",
+        )
     stored_axis = np.argsort(nib.io_orientation(affine)[:, 0])
     return Header(
         shape=tuple(int(shape[axis]) for axis in stored_axis),
@@ -178,16 +182,20 @@ def volume_header(
 
 
 def refuse_size(shape: tuple[int, ...], policy: Policy) -> None:
-    """Refuse what is declared empty or larger than `policy.max_voxels`, before any memory is taken."""
+    """Refuse a declared size of zero or above `policy.max_voxels`, before memory is allocated."""
     if any(size < 1 for size in shape):
         raise Unreadable("empty", f"the declared shape is {shape}")
     if np.prod(shape, dtype=float) > policy.max_voxels:
         voxels = " x ".join(map(str, shape))
-        raise Unreadable("too large", f"{voxels} voxels are declared, more than allowed", "cohort.reading.max_voxels")
+        raise Unreadable(
+            "too large",
+            f"{voxels} voxels are declared; at most {policy.max_voxels} are allowed",
+            "cohort.reading.max_voxels",
+        )
 
 
 def pick_frame(frames: NDArray[Any], policy: Policy) -> tuple[NDArray[Any], Finding]:
-    """Take one volume or image of several, as the policy says.
+    """Select the first of several volumes or images, or average them, as the policy says.
 
     Parameters
     ----------
@@ -196,20 +204,20 @@ def pick_frame(frames: NDArray[Any], policy: Policy) -> tuple[NDArray[Any], Find
     """
     count = frames.shape[-1]
     refuse_frames(count, policy)
-    finding = Finding("frames", f"{count} frames; took the {policy.frames}", "repaired", "cohort.reading.frames")
+    finding = Finding("frames", f"{count} frames; the {policy.frames} was used", "repaired", "cohort.reading.frames")
     if policy.frames == "first":
         return frames[..., 0], finding
     return frames.mean(axis=-1, dtype=np.float32), finding
 
 
 def refuse_frames(count: int, policy: Policy) -> None:
-    """Refuse several frames unless the policy says which to take."""
+    """Refuse several frames unless the policy selects one."""
     if count > 1 and policy.frames == "refuse":
-        raise Unreadable("frames", f"it holds {count} volumes or images, not one", "cohort.reading.frames")
+        raise Unreadable("frames", f"the file holds {count} volumes or images instead of one", "cohort.reading.frames")
 
 
 def compact(values: NDArray[Any]) -> NDArray[Any]:
-    """Keep whole numbers in the smallest of uint8, int16 and int32 that holds them; all else becomes float32."""
+    """Convert integers to the smallest of uint8, int16 and int32 that holds them, all else to float32."""
     if values.dtype in (np.uint8, np.int16, np.int32) and values.dtype.isnative:
         return values
     if values.dtype.kind in "iub":
@@ -221,12 +229,12 @@ def compact(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def rescaled(stored: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]:
-    """Compute slope * stored + intercept in double precision, a piece at a time; whole numbers stay whole.
+    """Compute slope * stored + intercept in double precision, piece by piece.
 
     Returns
     -------
     array of the shape of `stored`
-        int16 or int32 where the slope is 1 and the intercept whole, else float32.
+        int16 or int32 if the slope is 1 and the intercept an integer, else float32.
     """
     if slope == 1 and float(intercept).is_integer() and stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2:
         low, high = (int(edge) + int(intercept) for edge in (stored.min(), stored.max()))

@@ -1,4 +1,4 @@
-"""The one door to scans: whatever the format, a `Scan` comes out, or `Unreadable` with the reason."""
+"""Read scans of every format: the result is a `Scan`, or `Unreadable` with the reason."""
 
 import re
 from collections.abc import Callable
@@ -18,31 +18,31 @@ READABLE = tuple(ending for reader in FORMATS for ending in reader.ENDINGS)
 
 
 def is_readable(path: Path) -> bool:
-    """Tell by its name, or for DICOM by its preamble, whether a file is of a kind that is read."""
+    """Tell from its name, or for DICOM from its preamble, whether a file has a supported format."""
     return path.name.lower().endswith(READABLE) or dicom.is_dicom(path)
 
 
 def read_header(path: Path, policy: Policy = STRICT) -> Header:
-    """Read shape, channels, spacing and depth without reading the voxels.
+    """Read shape, channels, spacing and bit depth without the voxels.
 
     Parameters
     ----------
     path : Path
         NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF or DICOM file, or a folder with one DICOM series.
     policy : Policy
-        What to do with a scan that is not quite right.
+        How faulty scans are handled.
 
     Raises
     ------
     Unreadable
-        If the file is missing, of another kind, broken, or its header makes no sense.
+        If the file is missing, broken, of an unknown format, or its header is not plausible.
     """
     header: Header = _guarded(path, lambda reader: reader.read_header(path, policy))
     return header
 
 
 def read_scan(path: Path, policy: Policy = STRICT) -> Scan:
-    """Read one scan whole.
+    """Read a scan with its voxels.
 
     Parameters
     ----------
@@ -52,27 +52,27 @@ def read_scan(path: Path, policy: Policy = STRICT) -> Scan:
     Raises
     ------
     Unreadable
-        If it cannot be read to its last byte, all its voxels are equal, or some are not finite.
+        If the file cannot be read to its last byte, all voxels are equal, or some are not finite.
     """
     scan: Scan = _guarded(path, lambda reader: reader.read_scan(path, policy))
     return _with_sound_voxels(scan, policy)
 
 
 def _guarded(path: Path, read: Callable[[ModuleType], Any]) -> Any:
-    """Call the reader of a file's format; whatever a library raises becomes a reason without the file's name."""
+    """Call the reader of the file's format; turn any error of a library into a reason without the file's name."""
     try:
         return read(_reader_of(path))
     except Unreadable:
         raise
     except MemoryError as error:
-        raise Unreadable("too large", "there is not enough memory for it", "cohort.reading.max_voxels") from error
-    except Exception as error:  # readers raise what they like on a broken file
+        raise Unreadable("too large", "the scan does not fit into memory", "cohort.reading.max_voxels") from error
+    except Exception as error:  # libraries raise errors of any type on a broken file
         raise Unreadable("unreadable", _without_names(error, path)) from error
 
 
 def _reader_of(path: Path) -> ModuleType:
     if not path.exists():
-        raise Unreadable("missing", "the file is not there")
+        raise Unreadable("missing", "the file does not exist")
     if path.is_dir():
         return dicom
     for reader in FORMATS:
@@ -80,13 +80,13 @@ def _reader_of(path: Path) -> ModuleType:
             return reader
     if dicom.is_dicom(path):
         return dicom
-    raise Unreadable("unknown format", f"the ending is none of {', '.join(READABLE)}, and it is no DICOM file")
+    raise Unreadable("unknown format", f"the file is not DICOM, and its ending is not one of {', '.join(READABLE)}")
 
 
 def _without_names(error: Exception, path: Path) -> str:
-    """Say what a reader said, without file names and quoted values, which may be a patient's."""
+    """Repeat a library's message without file names and quoted values, which may identify a patient."""
     text = " ".join(str(error).split())
-    if not isinstance(error, RuntimeError):  # decoders quote the compression
+    if not isinstance(error, RuntimeError):  # decoders put the compression in quotes
         text = re.sub(r"""(['"]).*?\1""", "…", text)
     text = re.sub(r"\S*[/\\]\S*", "the file", text)
     for name in (path.name, path.stem):
@@ -95,16 +95,19 @@ def _without_names(error: Exception, path: Path) -> str:
 
 
 def _with_sound_voxels(scan: Scan, policy: Policy) -> Scan:
-    low, high = scan.voxels.min(), scan.voxels.max()  # NaN and infinity come through
+    """Repair or refuse voxels that are not finite; refuse a constant scan."""
+    low, high = scan.voxels.min(), scan.voxels.max()  # NaN and infinity propagate
     if not (np.isfinite(low) and np.isfinite(high)):
         finite = np.isfinite(scan.voxels)
         detail = f"{int(finite.size - finite.sum())} voxels are NaN or infinite"
         if policy.not_finite == "refuse" or not finite.any():
             raise Unreadable("not finite", detail, "cohort.reading.not_finite")
         low, high = scan.voxels[finite].min(), scan.voxels[finite].max()
-        found = Finding("not finite", f"{detail}; set to the lowest value", "repaired", "cohort.reading.not_finite")
+        found = Finding(
+            "not finite", f"{detail}; they were set to the lowest finite value", "repaired", "cohort.reading.not_finite"
+        )
         header = replace(scan.header, findings=(*scan.header.findings, found))
         scan = replace(scan, voxels=np.where(finite, scan.voxels, low), header=header)
     if low == high:
-        raise Unreadable("constant", f"every voxel is {low:g}")
+        raise Unreadable("constant", f"every voxel has the value {low:g}")
     return scan

@@ -1,4 +1,4 @@
-"""The table in which a cohort arrives, `cohort.csv`, one row per image, and the table of what is wrong with it."""
+"""Read and check `cohort.csv`, the table of a cohort with one row per image; write the table of its findings."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ REQUIRED = ("case_id", "image", "label")
 OPTIONAL = ("patient_id", "site", "split")
 SPLITS = ("development", "calibration", "test", "unlabelled", "")
 LEAVE_OUT = "leave it out of calibrate.subgroups and calibrate.baseline"
-LONGEST = 40  # letters of a word that names a group; more is free text
+LONGEST = 40  # letters of the name of a group; longer values count as free text
 MONTH = (
     "(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
     "|nov(?:ember)?|dec(?:ember)?)"
@@ -28,7 +28,7 @@ DATE = re.compile(
 
 
 class BadTable(ValueError):
-    """A cohort.csv that cannot be used; the message names the column and the cure."""
+    """Signal that a table cannot be used; the message names the column and the cure."""
 
 
 def read_cohort_table(folder: Path, covariates: Sequence[str] = (), columns: Sequence[str] = ()) -> pd.DataFrame:
@@ -38,27 +38,26 @@ def read_cohort_table(folder: Path, covariates: Sequence[str] = (), columns: Seq
     ----------
     folder : Path
     covariates : sequence of str
-        Further columns that are wanted, as numbers (see `as_numbers`).
+        Further columns to read as numbers (see `as_numbers`).
     columns : sequence of str
-        Further columns by which metrics are told apart, as text (see `as_told_apart`).
+        Further columns to read as text, which define subgroups (see `as_groups`).
 
     Returns
     -------
     pandas.DataFrame
-        One row per image, columns `case_id, patient_id, image, label, site, split`; nothing is missing,
-        empty text stands for "not given". Without `patient_id` each image is its own patient.
-        Then `covariate_<name>` for each covariate and `column_<name>` for each column; further columns of the file
-        are left out.
+        One row per image with the columns `case_id, patient_id, image, label, site, split`; an empty text means "not
+        given". Without `patient_id` each image counts as a separate patient. Then `covariate_<name>` for each covariate
+        and `column_<name>` for each column; other columns of the file are dropped.
 
     Raises
     ------
     BadTable
-        If the file or a required column is missing, a split is unknown, a covariate cannot be a number, or a column
-        might tell who somebody is.
+        If the file or a required column is missing, a split is unknown, a covariate is not numeric, or a column might
+        identify a patient.
     """
     file = folder / TABLE
     if not file.exists():
-        raise BadTable(f"{file} is not there: write one, or make it with `medadapt import`")
+        raise BadTable(f"{file} does not exist; write it, or create it with `medadapt import`")
     table = pd.read_csv(file, dtype=str, keep_default_na=False)
     needed = list(dict.fromkeys((*REQUIRED, *covariates, *columns)))
     missing = [column for column in needed if column not in table]
@@ -71,50 +70,50 @@ def read_cohort_table(folder: Path, covariates: Sequence[str] = (), columns: Seq
             table[column] = ""
     unknown = sorted(set(table["split"]) - set(SPLITS))
     if unknown:
-        raise BadTable(f"{file}: split '{unknown[0]}' is unknown; it is one of {', '.join(SPLITS[:-1])} or empty")
+        raise BadTable(f"{file}: split '{unknown[0]}' is unknown; write {', '.join(SPLITS[:-1])} or leave it empty")
     table["patient_id"] = table["patient_id"].where(table["patient_id"] != "", table["case_id"])
     for column in covariates:
         table[f"covariate_{column}"] = as_numbers(table[column], f"{file}: covariate '{column}'")
     for column in columns:
-        table[f"column_{column}"] = as_told_apart(table[column], table["patient_id"], f"{file}: column '{column}'")
+        table[f"column_{column}"] = as_groups(table[column], table["patient_id"], f"{file}: column '{column}'")
     further = [*map("covariate_{}".format, covariates), *map("column_{}".format, columns)]
     return table[["case_id", "patient_id", "image", "label", "site", "split", *further]]
 
 
 def as_numbers(column: "pd.Series[str]", where: str) -> "pd.Series[float]":
-    """Turn a column of text into numbers: numbers as they are, two words into 0 and 1 in alphabetical order.
+    """Convert a column of text to numbers; two different words become 0 and 1 in alphabetical order.
 
     Raises
     ------
     BadTable
-        If a value is missing, the words are more than two (dates, free text), or whole numbers of five digits and
-        more are hardly ever the same (identifiers); `where` begins the message, and no value is repeated in it.
+        If a value is missing, there are more than two words (dates, free text), or integers of five and more digits
+        rarely repeat (identifiers). The message begins with `where` and contains no value.
     """
     if (column.str.strip() == "").any():
         raise BadTable(f"{where} is missing in {int((column.str.strip() == '').sum())} rows; fill them or leave it out")
     numbers = pd.to_numeric(column, errors="coerce")
     if numbers.notna().all():
         if (numbers.abs() >= 1e4).all() and (numbers % 1 == 0).all() and numbers.nunique() > len(numbers) / 2:
-            raise BadTable(f"{where} looks like an identifier, not like a measurement; leave it out")
+            raise BadTable(f"{where} looks like an identifier instead of a measurement; leave it out")
         return numbers.astype(float)
     if column.nunique() != 2:
-        raise BadTable(f"{where} holds text of {column.nunique()} kinds; give numbers, or one of two words")
+        raise BadTable(f"{where} holds {column.nunique()} different texts; use numbers or two different words")
     return (column == max(column)).astype(float)
 
 
-def as_told_apart(column: "pd.Series[str]", patients: "pd.Series[str]", where: str) -> "pd.Series[str]":
-    """Let a column through by which patients can be told apart in groups, but not one by one.
+def as_groups(column: "pd.Series[str]", patients: "pd.Series[str]", where: str) -> "pd.Series[str]":
+    """Check that a column defines groups of patients without identifying single patients.
 
-    Numbers may be of any variety, as they are banded later; words must be few. A missing value is left empty.
+    Numbers may take any values, since they are binned later; words must be few. Missing values stay empty.
 
     Raises
     ------
     BadTable
-        If it is empty, a column of another purpose, or holds dates, identifiers, free text or words that few patients
-        share. `where` begins the message, and no value is repeated in it.
+        If the column is empty, has another purpose, or holds dates, identifiers, free text or words that few patients
+        share. The message begins with `where` and contains no value.
     """
     if column.name in (*REQUIRED, *OPTIONAL):
-        raise BadTable(f"{where} is none to tell groups apart by (the site always is one); {LEAVE_OUT}")
+        raise BadTable(f"{where} cannot define subgroups (sites are always compared); {LEAVE_OUT}")
     text = column.str.strip()
     given = text[text != ""]
     flaw = "is empty in every row" if given.empty else flaw_of(given, patients[given.index].nunique())
@@ -124,31 +123,33 @@ def as_told_apart(column: "pd.Series[str]", patients: "pd.Series[str]", where: s
 
 
 def flaw_of(given: "pd.Series[str]", patients: int) -> str:
-    """Say, without repeating a value, why a column tells who somebody is; empty if it does not."""
+    """Explain, without a value, how a column identifies patients; return "" if it does not."""
     numbers, kinds = pd.to_numeric(given, errors="coerce"), given.nunique()
     if any(DATE.search(value) for value in given.unique()):
-        return "looks like dates, which tell who somebody is: give an age in years instead"
+        return "looks like dates, which identify patients: use an age in years instead"
     if np.isfinite(numbers).all():
-        return "looks like an identifier, not like a measurement" if is_numbering(numbers, patients) else ""
+        return "looks like an identifier instead of a measurement" if is_numbering(numbers, patients) else ""
     if given.str.len().max() > LONGEST:
-        return f"holds free text: give words of at most {LONGEST} letters instead"
+        return f"holds free text: use words of at most {LONGEST} letters instead"
     if kinds * 3 > patients:
         return (
-            f"holds text of {kinds} kinds for {patients} patients, which is nearly a name: give a few words that many "
-            "share, or numbers alone, with nothing where a value is missing"
+            f"holds {kinds} different texts for {patients} patients, which nearly identify them: use a few words "
+            "that many patients share, or numbers only, and leave missing values empty"
         )
     return ""
 
 
 def is_numbering(numbers: "pd.Series[float]", patients: int) -> bool:
-    """Tell whole numbers that number people: long ones, or hardly ever the same and long or without gaps."""
+    """Tell whether integers number the patients: they rarely repeat, and are long or without gaps."""
     kinds = numbers.nunique()
     if (numbers % 1 != 0).any():
         return False
     if (numbers.abs() >= 1e4).all():
         return bool(kinds > patients / 2)
     long_or_dense = (numbers.abs() >= 1e3).all() or numbers.max() - numbers.min() < 2 * kinds
-    return bool(patients >= 20 and kinds > 0.9 * patients and long_or_dense)  # fewer may well all differ in age
+    return bool(
+        patients >= 20 and kinds > 0.9 * patients and long_or_dense
+    )  # the ages of fewer patients may all differ
 
 
 def columns_in(folder: Path) -> list[str]:
@@ -158,25 +159,25 @@ def columns_in(folder: Path) -> list[str]:
 
 
 def has_patients(folder: Path) -> bool:
-    """Tell whether the file names a patient for any image, so that intervals can be per patient."""
+    """Tell whether the file names a patient for any image, so that intervals can resample patients."""
     table = pd.read_csv(folder / TABLE, dtype=str, keep_default_na=False)
     return "patient_id" in table and bool((table["patient_id"] != "").any())
 
 
 def pseudonymised(table: pd.DataFrame, name: Callable[[str, str], str]) -> pd.DataFrame:
-    """Replace case and patient ids by pseudonyms and sort by them, so that nothing follows the original names.
+    """Replace case and patient ids by pseudonyms, and sort by case, so that the order reveals nothing.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        As `read_cohort_table` returns it.
+        Result of `read_cohort_table`.
     name : callable
-        ``name(kind, original)`` gives the pseudonym of a "case" or a "patient".
+        ``name(kind, original)`` returns the pseudonym of a "case" or a "patient".
 
     Returns
     -------
     pandas.DataFrame
-        Columns `case, patient, image, label, site, split`, and the further ones.
+        Columns `case, patient, image, label, site, split`, then covariates and columns.
     """
     renamed = table.rename(columns={"case_id": "case", "patient_id": "patient"})
     renamed["case"] = [name("case", original) for original in renamed["case"]]
@@ -191,6 +192,6 @@ def write_cohort_table(rows: pd.DataFrame, folder: Path) -> None:
 
 
 def findings_table(names: Sequence[str], findings: Sequence[Sequence[Finding]]) -> pd.DataFrame:
-    """Write one row per finding: case, check, detail, action, parameter."""
+    """Tabulate findings, one per row: case, check, detail, action, parameter."""
     rows = [(name, *vars(one).values()) for name, found in zip(names, findings, strict=True) for one in found]
     return pd.DataFrame(rows, columns=["case", "check", "detail", "action", "parameter"])

@@ -1,4 +1,4 @@
-"""Pseudonyms: what a case and a patient are called in everything that leaves the cohort stage."""
+"""Pseudonyms that replace the names of cases and patients in everything that leaves the cohort stage."""
 
 import hashlib
 import hmac
@@ -13,17 +13,17 @@ DIGITS = 12
 
 
 def pseudonym(salt: bytes, kind: str, name: str) -> str:
-    """Name a case or a patient without saying who it is.
+    """Compute the pseudonym of a case or a patient.
 
-    HMAC-SHA256 (RFC 2104) of the original name under the cohort's salt, so that whoever lacks the salt can
-    neither reverse it nor confirm a guess.
+    It is the HMAC-SHA256 (RFC 2104) of the original name under the cohort's salt. Without the salt nobody can reverse
+    it or confirm a guess.
 
     Parameters
     ----------
     salt : bytes
         Secret of this cohort, or `PUBLIC_SALT` for open data.
     kind : {"case", "patient"}
-        So that a case and a patient of the same original name differ.
+        A case and a patient of the same original name get different pseudonyms.
     name : str
         The original identifier.
 
@@ -36,9 +36,9 @@ def pseudonym(salt: bytes, kind: str, name: str) -> str:
 
 
 def salt_of(folder: Path, public: bool) -> bytes:
-    """Fetch the cohort's salt from its key folder, and draw one on first use.
+    """Read the cohort's salt from its key folder; draw it on first use.
 
-    The folder is readable by its owner only. Losing it means losing the way back to the original names.
+    Only its owner can read the folder. Without it, pseudonyms cannot be mapped back to the original names.
     """
     if public:
         return PUBLIC_SALT
@@ -49,7 +49,7 @@ def salt_of(folder: Path, public: bool) -> bytes:
 
 
 def remember_names(folder: Path, kind_names: Iterable[tuple[str, str]], salt: bytes) -> None:
-    """Add (pseudonym, original name) pairs to the key folder; what stands there already stays."""
+    """Add pairs of pseudonym and original name to the key folder; earlier pairs are kept."""
     names = read_names(folder)
     names |= {pseudonym(salt, kind, name): name for kind, name in kind_names}
     table = pd.DataFrame(sorted(names.items()), columns=["pseudonym", "name"])
@@ -66,7 +66,7 @@ def read_names(folder: Path) -> dict[str, str]:
 
 
 def write_private(file: Path, text: str) -> None:
-    """Write a file that only its owner can read, all of it or nothing."""
+    """Write a file that only its owner can read, atomically."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     partial = file.with_suffix(".partial")
     partial.touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""What a user points at to have it scored: a file, a DICOM series, a folder of scans, or a table; nothing is lost."""
+"""List the scans to predict: a file, a DICOM series, a folder of scans, or a table; no file is skipped silently."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,22 +13,22 @@ from pipeline.imaging.reading.volumes import is_readable
 from pipeline.imaging.tables.cohort_table import TABLE, BadTable
 
 Kind = Literal["volume", "image"]
-IMAGE = ("image", "scan")  # the column that names the file: as in cohort.csv, or as in our own results
+IMAGE = ("image", "scan")  # column with the path: in cohort.csv, or in results of `predict`
 KNOWN = {"case": ("case_id", "case"), "patient": ("patient_id", "patient"), "site": ("site",)}
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A scan that somebody wants to have scored, readable or not.
+    """Hold a scan to predict, readable or not.
 
     Attributes
     ----------
     name : str
-        As the user knows it: the name of the file, its path below the folder, or what the table says.
+        The user's name of it: the file name, its path below the folder, or the path in the table.
     file : Path
         A file, or a folder with one DICOM series.
     known : dict
-        What the table says of it: `case`, `patient`, `site` and `label`, each only if there is such a column.
+        `case`, `patient`, `site` and `label` of the table, each only if the column exists.
     """
 
     name: str
@@ -42,15 +42,15 @@ def list_scans(path: Path, kind: Kind) -> list[Listed]:
     Parameters
     ----------
     path : Path
-        A file (of any kind: what cannot be read is refused when it is read); a folder with a DICOM series; a folder
-        of scans, with all below it; a folder with a cohort.csv, or any table (.csv) with a column `image`.
+        A file of any kind (the reader refuses unreadable ones later); a folder with a DICOM series; a folder of scans,
+        searched recursively; a folder with a cohort.csv, or any table (.csv) with a column `image`.
     kind : {"volume", "image"}
-        What the model takes: to one that takes images, every DICOM file is a scan of its own.
+        What the model takes; for a model of images, every DICOM file is a separate scan.
 
     Raises
     ------
     BadTable
-        If a table has no such column or no rows, or a folder no file.
+        If a table has no column `image` or no rows, or a folder has no file.
     """
     if path.suffix.lower() == ".csv":
         return read_list(path)
@@ -60,18 +60,18 @@ def list_scans(path: Path, kind: Kind) -> list[Listed]:
         return read_list(path / TABLE)
     found = [Listed(_name(scan, path), scan) for scan in _scans_in(path, kind)]
     if not found:
-        raise BadTable(f"{path} holds no file; name a scan, a folder of scans, or a table with a column image")
+        raise BadTable(f"{path} holds no file; give a scan, a folder of scans, or a table with a column image")
     return found
 
 
 def read_list(file: Path) -> list[Listed]:
-    """Read a table of scans; paths are relative to it. `BadTable` if it is none, or names no image."""
+    """Read a table of scans, whose paths are relative to the table; raise BadTable if it is unusable."""
     if not file.is_file():
-        raise BadTable(f"{file} is not there")
+        raise BadTable(f"{file} does not exist")
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except ValueError as error:  # pandas' own errors and those of the encoding are ValueErrors
-        raise BadTable(f"{file} cannot be read as a table in UTF-8; save it as such") from error
+    except ValueError as error:  # errors of pandas and of the encoding
+        raise BadTable(f"{file} cannot be read as a table; save it as CSV in UTF-8") from error
     column = next((name for name in IMAGE if name in table), None)
     if column is None or table.empty:
         why = "has no rows" if column else f"lacks a column {' or '.join(IMAGE)}"
@@ -85,7 +85,7 @@ def read_list(file: Path) -> list[Listed]:
 
 
 def _scans_in(folder: Path, kind: Kind) -> Iterator[Path]:
-    """Go through a folder: a DICOM series is one scan, every other file is one, readable or not."""
+    """Yield the scans of a folder: a DICOM series is one scan, and so is every other file, readable or not."""
     series = files_in(folder)
     if series and kind == "volume":
         yield folder
@@ -101,12 +101,12 @@ def _scans_in(folder: Path, kind: Kind) -> Iterator[Path]:
 
 
 def _companions(file: Path) -> set[Path]:
-    """Name the files that hold the voxels of this one; of a pair that is named by either half, the header counts."""
+    """List the files with the voxels of this header; of a pair .hdr and .img, the header counts as the scan."""
     if file.is_dir() or file.suffix.lower() == ".img" or not is_readable(file) or is_dicom(file):
         return set()
     try:
         return {file.parent / name for name in companions_of(file)}
-    except ValueError:  # the reader says what is missing
+    except ValueError:  # the reader reports the missing file
         return set()
 
 

@@ -257,7 +257,7 @@ def test_releases_without_losses_of_labels_have_their_calibration_watched_all_th
 
 @pytest.mark.parametrize(
     ("label", "told"),
-    [("edema;tumour", "scan-0.nii.gz: 'tumour' is no class of this model"), ("mass;mass", "stands there twice")],
+    [("edema;tumour", "scan-0.nii.gz: 'tumour' is no class of this model"), ("mass;mass", "is named twice")],
 )
 def test_a_label_that_cannot_be_read_is_named_with_its_scan(of_labels, tmp_path, capsys, label, told):
     results, labels = labels_in_use(tmp_path, seed=4, n=30)

@@ -142,7 +142,7 @@ def test_a_table_of_scans_keeps_its_names_and_gives_what_their_files_give_by_the
     shutil.move(scans.parent / "list.csv", scans / "list.csv")
     found = predicted(tmp_path, folder, scans / "list.csv")
     (scans / "list.csv").unlink()
-    assert found["case"].tolist() == ["c", "a", "g"] and found["reason"].iloc[2] == "missing: the file is not there"
+    assert found["case"].tolist() == ["c", "a", "g"] and found["reason"].iloc[2] == "missing: the file does not exist"
     alone = predicted(tmp_path, folder, scans / "1.nii.gz", scans / "3.nii.gz")
     columns = [*CLASSES, "ood_score", "set", "nearest_site"]
     pd.testing.assert_frame_equal(found.loc[alone.index, columns].astype(str), alone[columns].astype(str))
@@ -260,7 +260,7 @@ def test_labels_that_stand_each_by_itself_are_recalibrated_one_by_one(tmp_path, 
     [
         ("a;zebra", "0.nii.gz: 'zebra' is no class of this model; the column label takes a, b, c, joined by ;"),
         ("", "0.nii.gz: it has no label"),
-        ("a;?a", "0.nii.gz: 'a' stands there twice"),
+        ("a;?a", "0.nii.gz: 'a' is named twice"),
     ],
 )
 def test_several_labels_that_cannot_be_read_are_refused_by_the_scan(tmp_path, capsys, label, told):

@@ -15,9 +15,13 @@ from tests.conftest import save_nifti, shared
 from tests.imaging.phantoms import ORIENTATIONS, save_series, stored_as
 from tests.imaging.preparation.monai_twin import as_channels, volume_twin
 
-VOLUME = Geometry("volume", 32, 4, 3, (1.0, 1.0, 1.0), "pad", "percentile")
-SNUG = Geometry("volume", 16, 16, 1, (1.0, 1.0, 1.0), "pad", ((0.0, 100.0),))
-IMAGE = Geometry("image", 32, 1, 1, None, "pad", "keep")
+VOLUME = Geometry(
+    "volume", image_size=32, slices=4, channels=3, spacing=(1.0, 1.0, 1.0), fit="pad", intensity="percentile"
+)
+SNUG = Geometry(
+    "volume", image_size=16, slices=16, channels=1, spacing=(1.0, 1.0, 1.0), fit="pad", intensity=((0.0, 100.0),)
+)
+IMAGE = Geometry("image", image_size=32, slices=1, channels=1, spacing=None, fit="pad", intensity="keep")
 
 
 def channels_of(file, geometry):
@@ -25,7 +29,7 @@ def channels_of(file, geometry):
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_a_head_looks_the_same_however_it_was_stored_and_goes_back_to_its_own_grid(tmp_path, asymmetric, orientation):
+def test_a_head_is_the_same_in_every_orientation_and_maps_back_to_its_grid(tmp_path, asymmetric, orientation):
     head = asymmetric.astype(np.int16)
     reference = channels_of(save_nifti(tmp_path / "a.nii", head), SNUG)
     assert reference.shape == (16, 16, 16) and reference.dtype == np.uint8
@@ -116,7 +120,9 @@ def test_an_oblique_volume_shows_at_each_point_what_lies_there_in_space(orientat
     index = np.stack([*np.indices(image.shape), np.ones(image.shape)])
     ramp = np.array([0.9, -1.1, 2.0, 100.0])
     voxels = np.einsum("i,ij,jxyz->xyz", ramp, image.affine, index).astype(np.float32)
-    geometry = Geometry("volume", 16, 12, 1, (1.7, 1.7, 3.0), "pad", ((0.0, 255.0),))
+    geometry = Geometry(
+        "volume", image_size=16, slices=12, channels=1, spacing=(1.7, 1.7, 3.0), fit="pad", intensity=((0.0, 255.0),)
+    )
     prepared = prepare(scan_of(voxels[None], image.affine), geometry)
     points = np.stack([*np.indices(prepared.channels.shape), np.ones(prepared.channels.shape)])
     truth = np.einsum("i,ij,jzrc->zrc", ramp, prepared.placement.scan_affine @ prepared.placement.to_scan, points)
@@ -131,7 +137,9 @@ def test_a_tilted_gantry_is_straightened():
         tilted[:, :, z] = np.roll(upright[:, :, z], -round(0.5 * z), axis=1)
     affine = np.eye(4)
     affine[1, 2] = 0.5
-    geometry = Geometry("volume", 48, 24, 1, (1.0, 1.0, 1.0), "pad", ((0.0, 100.0),))
+    geometry = Geometry(
+        "volume", image_size=48, slices=24, channels=1, spacing=(1.0, 1.0, 1.0), fit="pad", intensity=((0.0, 100.0),)
+    )
     straight = prepare(scan_of(upright[None]), geometry).channels.astype(float)
     again = prepare(scan_of(tilted[None], affine), geometry)
     share = [channels[channels.sum(axis=(1, 2)) > 0].mean() for channels in (straight, again.channels.astype(float))]
@@ -147,7 +155,16 @@ def test_a_tilted_gantry_is_straightened():
 def test_a_foreground_crop_centres_what_is_not_background():
     voxels = np.zeros((1, 60, 60, 60), dtype=np.int16)
     voxels[0, 2:12, 40:55, 30:50] = 500
-    geometry = Geometry("volume", 32, 32, 1, (1.0, 1.0, 1.0), "pad", ((0.0, 500.0),), crop="foreground")
+    geometry = Geometry(
+        "volume",
+        image_size=32,
+        slices=32,
+        channels=1,
+        spacing=(1.0, 1.0, 1.0),
+        fit="pad",
+        intensity=((0.0, 500.0),),
+        crop="foreground",
+    )
     prepared = prepare(scan_of(voxels), geometry)
     filled = np.argwhere(prepared.channels > 128)
     assert np.abs((filled.min(axis=0) + filled.max(axis=0)) / 2 - 15.5).max() <= 1
@@ -155,7 +172,7 @@ def test_a_foreground_crop_centres_what_is_not_background():
     np.testing.assert_array_equal(back > 128, voxels[0] > 250)
 
 
-def test_a_image_is_padded_to_a_square_without_being_turned_and_goes_back(tmp_path):
+def test_an_image_is_padded_to_a_square_without_being_turned_and_goes_back(tmp_path):
     pixels = np.full((40, 80), 100, dtype=np.uint8)
     pixels[:, 60:] = 200
     Image.fromarray(pixels).save(tmp_path / "a.png")
@@ -206,7 +223,7 @@ def test_a_scan_is_left_as_it_was(tmp_path, asymmetric):
     np.testing.assert_array_equal(scan.voxels, before)
 
 
-def test_a_image_among_volumes_is_refused(tmp_path):
+def test_an_image_among_volumes_is_refused(tmp_path):
     Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "a.png")
     with pytest.raises(Unreadable, match="not a volume"):
         channels_of(tmp_path / "a.png", VOLUME)

@@ -64,7 +64,7 @@ def test_two_series_in_one_folder_are_refused_with_the_cure(tmp_path, head):
         read_scan(tmp_path / "s")
 
 
-def test_files_that_are_no_images_and_copies_of_an_image_do_not_disturb_a_series(tmp_path, head):
+def test_other_files_and_duplicates_of_an_image_do_not_change_a_series(tmp_path, head):
     folder = save_series(tmp_path / "s", head)
     (folder / "notes.txt").write_text("x")
     (folder / "copy.dcm").write_bytes((folder / "IM0003").read_bytes())
@@ -81,7 +81,7 @@ def drop_slice(folder, place):
             file.unlink()
 
 
-def test_a_missing_slice_is_noticed_and_interpolated_where_that_is_asked_for(tmp_path, head):
+def test_a_missing_slice_is_refused_or_interpolated_as_the_policy_says(tmp_path, head):
     folder = save_series(tmp_path / "s", head)
     drop_slice(folder, 4.0)
     with pytest.raises(Unreadable, match="1 slices are missing") as refused:
@@ -130,7 +130,7 @@ def test_a_gantry_tilt_is_kept_in_the_affine_and_told(tmp_path, head):
     assert abs(np.dot(scan.affine[:3, 1], scan.affine[:3, 2])) > 0.2
 
 
-def test_a_image_without_frames_keeps_rows_columns_and_units(tmp_path):
+def test_an_image_without_frames_keeps_rows_columns_and_units(tmp_path):
     pixels = np.arange(12, dtype=np.uint16).reshape(3, 4)
     scan = read_scan(save(data_set(pixels, Modality="DX", ImagerPixelSpacing=[0.2, 0.1]), tmp_path / "x.dcm"))
     np.testing.assert_array_equal(scan.voxels[0], pixels)

@@ -9,7 +9,7 @@ from tests.conftest import shared
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("LA", 1), ("1", 1), ("RGB", 3), ("RGBA", 4), ("P", 3)])
 @pytest.mark.parametrize("ending", ["png", "tif"])
-def test_a_image_of_any_mode_keeps_its_rows_and_columns(tmp_path, mode, channels, ending):
+def test_an_image_of_any_mode_keeps_its_rows_and_columns(tmp_path, mode, channels, ending):
     pixels = np.zeros((5, 9), dtype=np.uint8)
     pixels[0, 8] = 255  # top right
     Image.fromarray(pixels).convert(mode).save(tmp_path / f"a.{ending}")

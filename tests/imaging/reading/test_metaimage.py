@@ -24,7 +24,7 @@ def save_itk(file, volume, orientation="RAS", spacing=(1.0, 1.0, 1.0), compress=
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("compress", [False, True])
 def test_a_volume_is_read_into_the_space_that_it_was_written_in(tmp_path, asymmetric, ending, compress):
-    file = save_itk(tmp_path / f"a{ending}", asymmetric.astype(np.int16), "PSL", (1.0, 2.0, 3.0), compress)
+    file = save_itk(tmp_path / f"a{ending}", asymmetric.astype(np.int16), "PSL", (1.0, 2.0, 3.0), compress=compress)
     scan = read_scan(file)
     read = nib.as_closest_canonical(nib.Nifti1Image(scan.voxels[0], scan.affine))
     np.testing.assert_array_equal(read.get_fdata(), asymmetric)
@@ -42,7 +42,7 @@ def test_a_truncated_volume_is_refused(tmp_path, ending):
         read_scan(tmp_path / f"a{ending}")
 
 
-def test_a_image_keeps_its_rows_and_colours(tmp_path):
+def test_an_image_keeps_its_rows_and_colours(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (5, 9, 3), dtype=np.uint8)
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(pixels, isVector=True), str(tmp_path / "a.mha"))
     scan = read_scan(tmp_path / "a.mha")

@@ -122,7 +122,7 @@ def with_affines(file, sform, qform, s_code=1, q_code=1):
     return file
 
 
-def test_affines_that_disagree_about_left_and_right_are_refused_unless_one_is_chosen(tmp_path):
+def test_affines_that_disagree_on_left_and_right_are_refused_or_chosen(tmp_path):
     file = with_affines(tmp_path / "a.nii", np.eye(4), np.diag([-1, 1, 1, 1]))
     with pytest.raises(Unreadable, match="affine conflict"):
         read_scan(file)
@@ -137,8 +137,8 @@ def test_affines_that_lie_apart_but_agree_on_the_grid_are_only_told(tmp_path):
     assert scan.header.findings[0].action == "warned" and "69.3 mm apart" in scan.header.findings[0].detail
 
 
-def test_a_file_that_does_not_say_which_side_is_left_is_refused_unless_that_is_assumed(tmp_path):
-    file = with_affines(tmp_path / "a.nii", None, None, 0, 0)
+def test_a_file_without_an_affine_is_refused_unless_one_is_assumed(tmp_path):
+    file = with_affines(tmp_path / "a.nii", None, None, s_code=0, q_code=0)
     with pytest.raises(Unreadable, match="orientation"):
         read_scan(file)
     assumed = read_scan(file, Policy(unknown_orientation="assume"))
@@ -147,7 +147,7 @@ def test_a_file_that_does_not_say_which_side_is_left_is_refused_unless_that_is_a
 
 @pytest.mark.parametrize(("row", "why"), [([0, 0, 0, 0], "singular"), ([np.nan, 0, 0, 0], "not finite")])
 def test_an_affine_that_makes_no_sense_is_refused(tmp_path, row, why):
-    file = with_affines(tmp_path / "a.nii", np.eye(4), None, 1, 0)
+    file = with_affines(tmp_path / "a.nii", np.eye(4), None, q_code=0)
     with open(file, "r+b") as stream:
         stream.seek(280)
         stream.write(np.array(row, dtype="<f4").tobytes())
@@ -171,7 +171,7 @@ def test_a_nan_is_refused_or_darkened_as_asked(tmp_path):
 
 
 def test_a_constant_scan_is_refused(tmp_path):
-    with pytest.raises(Unreadable, match="every voxel is 7"):
+    with pytest.raises(Unreadable, match="every voxel has the value 7"):
         read_scan(save_nifti(tmp_path / "a.nii", np.full((4, 4, 4), 7, dtype=np.int16)))
 
 
@@ -254,7 +254,7 @@ def test_a_bomb_is_refused_before_it_takes_memory(tmp_path, make):
     assert "declared" in reason
 
 
-def test_an_analyze_file_is_refused_because_it_does_not_say_which_side_is_left(tmp_path):
+def test_an_analyze_file_is_refused_because_left_is_unknown(tmp_path):
     nib.save(nib.AnalyzeImage(noise(), np.eye(4)), tmp_path / "a.img")
     with pytest.raises(Unreadable, match="which side is left"):
         read_scan(tmp_path / "a.hdr")

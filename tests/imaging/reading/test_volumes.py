@@ -72,7 +72,7 @@ def test_every_file_of_the_zoo_is_read_or_refused_with_the_reason(name):
 
 
 @pytest.mark.parametrize("name", [name for name, found in ZOO.items() if found in ("frames", "not finite")])
-def test_what_the_zoo_has_refused_for_a_parameter_is_read_when_that_changes(name):
+def test_a_file_refused_because_of_a_parameter_is_read_when_it_changes(name):
     scan = read_scan(shared("reader_zoo") / name, Policy(frames="mean", not_finite="darken"))
     assert [finding.action for finding in scan.header.findings] == ["repaired"]
 

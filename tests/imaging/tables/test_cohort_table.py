@@ -59,7 +59,7 @@ def test_covariates_become_numbers_and_two_words_zero_and_one(tmp_path):
         ("100234,100235,100236", "looks like an identifier"),
     ],
 )
-def test_covariates_that_are_no_measurements_are_refused_without_repeating_them(tmp_path, values, said):
+def test_covariates_that_are_no_measurements_are_refused_without_values(tmp_path, values, said):
     rows = "".join(f"c{number},{number}.png,x,{value}\n" for number, value in enumerate(values.split(",")))
     folder = table(tmp_path, f"case_id,image,label,thing\n{rows}")
     with pytest.raises(BadTable, match=said) as caught:
@@ -75,7 +75,7 @@ def people(tmp_path, values, column="thing"):
     return table(tmp_path, f"case_id,patient_id,image,label,{column}\n{rows}")
 
 
-def test_columns_to_be_told_apart_by_come_as_they_are_given_and_only_if_named(tmp_path):
+def test_subgroup_columns_are_read_as_text_and_only_if_named(tmp_path):
     text = "".join(f"c{n},{n}.png,x,0{n}, F,note {n}\n" for n in range(6))
     folder = table(tmp_path, f"case_id,image,label,age,sex,comment\n{text}c9,9.png,x,,,note\n")
     read = read_cohort_table(folder, columns=["age", "sex"])
@@ -123,7 +123,7 @@ def test_measurements_years_and_words_that_many_share_are_let_through(tmp_path, 
         ([""] * 40, "empty in every row"),
     ],
 )
-def test_columns_that_tell_who_somebody_is_are_refused_without_repeating_them(tmp_path, values, said):
+def test_columns_that_identify_patients_are_refused_without_values(tmp_path, values, said):
     with pytest.raises(BadTable, match=said) as caught:
         read_cohort_table(people(tmp_path, values), columns=["thing"])
     message = str(caught.value).replace(str(tmp_path), "")

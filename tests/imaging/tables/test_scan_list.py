@@ -23,13 +23,13 @@ def folder(tmp_path, asymmetric):
     return root
 
 
-def test_a_folder_gives_every_scan_below_it_and_every_file_that_is_none_so_that_nothing_is_lost(folder):
+def test_a_folder_gives_every_file_below_it_readable_or_not(folder):
     found = list_scans(folder, "volume")
     assert [scan.name for scan in found] == ["b.nii.gz", "deep/series", "letter.txt", "two.mhd"]
     assert read_scan(found[0].file).voxels.shape == read_scan(found[1].file).voxels.shape
 
 
-def test_a_dicom_series_is_one_scan_to_a_model_of_volumes_and_many_to_one_of_images(folder):
+def test_a_dicom_series_is_one_volume_or_many_images(folder):
     series = folder / "deep" / "series"
     assert [(scan.name, scan.file) for scan in list_scans(series, "volume")] == [("series", series)]
     assert len(list_scans(series, "image")) == 10
@@ -43,7 +43,7 @@ def test_a_file_is_itself_whether_it_can_be_read_or_not(folder):
 
 
 @pytest.mark.parametrize("image", ["image", "scan"])
-def test_a_table_names_its_scans_relative_to_itself_and_what_is_known_of_them(tmp_path, image):
+def test_a_table_gives_paths_relative_to_itself_and_known_columns(tmp_path, image):
     rows = {image: ["x/a.png", "b.png"], "case_id": ["1", "2"], "site": ["north", ""], "label": ["ill", "well"]}
     pd.DataFrame(rows).to_csv(tmp_path / "list.csv", index=False)
     first, second = list_scans(tmp_path / "list.csv", "image")
@@ -59,7 +59,7 @@ def test_a_folder_with_a_cohort_table_is_that_table(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [("file\na.png\n", "lacks a column image or scan"), ("image\n", "has no rows"), (None, "is not there")],
+    [("file\na.png\n", "lacks a column image or scan"), ("image\n", "has no rows"), (None, "does not exist")],
 )
 def test_a_table_without_images_is_refused_with_what_it_needs(tmp_path, content, told):
     if content is not None:

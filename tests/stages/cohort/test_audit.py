@@ -91,7 +91,7 @@ def test_each_label_of_several_is_checked_and_counted_both_ways():
     told = [[(one.action, one.detail) for one in findings] for findings in found]
     assert told[0] == told[1] == told[7] == told[8] == []
     assert told[2] == [("refused", "'mas' is not a class")]
-    assert told[3] == [("refused", "'no finding' stands beside 'edema'")]
+    assert told[3] == [("refused", "'no finding' is combined with 'edema'")]
     assert told[4] == [("warned", "counted as unlabelled, though it is in test")]
     assert told[5] == told[6] == [("warned", absent_edema), ("warned", absent_mass)]
     more = audit_table(pd.DataFrame(rows, columns=COLUMNS), ["edema", "mass"], n_folds=3, task="multilabel")

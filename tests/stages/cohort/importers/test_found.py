@@ -118,7 +118,7 @@ def test_an_image_in_two_files_is_written_whole(tmp_path):
 
 def test_half_an_image_is_left_out_with_the_name_of_the_other_half(tmp_path):
     (tmp_path / "a.mhd").write_text("NDims = 3\nElementDataFile = a.raw\n")
-    with pytest.raises(BadCase, match=r"the file a\.raw that belongs to it is not there"):
+    with pytest.raises(BadCase, match=r"the companion file a\.raw does not exist"):
         parts_of(tmp_path / "a.mhd", tmp_path / "a.mhd")
     (tmp_path / "b.mhd").write_text("NDims = 3\nElementDataFile = LIST\n0.raw\n")
     with pytest.raises(BadCase, match="several files; store them in one"):
