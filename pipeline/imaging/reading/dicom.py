@@ -119,8 +119,9 @@ def _described(images: list[tuple[Path, Any]], policy: Policy) -> tuple[Header, 
     refuse_frames(len(stacked.slices[0]), policy)
     refuse_size((*shape, len(stacked.slices[0])), policy)
     findings += stacked.findings
-    described = {"channels": channels, "modality": modality, "findings": findings}
-    return volume_header(shape, stacked.affine, bits, policy, **described), stacked
+    affine = stacked.affine
+    header = volume_header(shape, affine, bits, policy, channels=channels, modality=modality, findings=findings)
+    return header, stacked
 
 
 def _burned_in(images: list[tuple[Path, Any]]) -> Iterator[Finding]:

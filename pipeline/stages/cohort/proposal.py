@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from pipeline.imaging.labels import classes_in, task_of
-from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, BadTable, as_told_apart
+from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, BadTable, as_groups
 from pipeline.params import COHORT_FILE
 
 HEADING = "# Proposed by `medadapt import`; check each value. params.yaml takes a value from here where it says `auto`."
@@ -56,7 +56,7 @@ def columns_about_patients(table: pd.DataFrame) -> list[str]:
     found = []
     for name in further_columns(table):
         try:
-            as_told_apart(table[name], patients, name)
+            as_groups(table[name], patients, name)
         except BadTable:
             continue
         found += [name] if name.lower().startswith(ABOUT_PATIENTS) else []

@@ -23,7 +23,7 @@ def test_other_files_are_refused_by_their_ending(tmp_path):
 
 
 def test_a_missing_file_is_told_as_missing(tmp_path):
-    with pytest.raises(Unreadable, match="not there"):
+    with pytest.raises(Unreadable, match="does not exist"):
         read_scan(tmp_path / "a.nii")
 
 

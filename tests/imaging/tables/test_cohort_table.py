@@ -34,7 +34,7 @@ def test_a_bad_table_is_refused_with_the_reason(tmp_path, text, said):
 
 
 def test_a_missing_table_names_the_importers(tmp_path):
-    with pytest.raises(BadTable, match="pipeline import"):
+    with pytest.raises(BadTable, match="medadapt import"):
         read_cohort_table(tmp_path)
 
 
@@ -55,7 +55,7 @@ def test_covariates_become_numbers_and_two_words_zero_and_one(tmp_path):
     ("values", "said"),
     [
         ("61,,40", "missing in 1 rows"),
-        ("2020-01-01,2021-02-02,1999-03-03", "text of 3 kinds"),
+        ("2020-01-01,2021-02-02,1999-03-03", "3 different texts"),
         ("100234,100235,100236", "looks like an identifier"),
     ],
 )
@@ -116,9 +116,9 @@ def test_measurements_years_and_words_that_many_share_are_let_through(tmp_path, 
         ([4711000 + 13 * n for n in range(40)], "an identifier"),
         ([f"{n:03d}" for n in range(1, 41)], "an identifier"),
         ([site + n for site in (1001, 2001) for n in range(20)], "an identifier"),
-        ([f"Doe {n}" for n in range(40)], "40 kinds for 40 patients"),
-        (["Doe", "Roe", "Poe"], "3 kinds for 3 patients"),
-        (["61", "about sixty", *["62"] * 3], "3 kinds for 5 patients"),
+        ([f"Doe {n}" for n in range(40)], "40 different texts for 40 patients"),
+        (["Doe", "Roe", "Poe"], "3 different texts for 3 patients"),
+        (["61", "about sixty", *["62"] * 3], "3 different texts for 5 patients"),
         (["headache for three weeks and a fall last year"] * 40, "free text"),
         ([""] * 40, "empty in every row"),
     ],
@@ -132,7 +132,7 @@ def test_columns_that_identify_patients_are_refused_without_values(tmp_path, val
 
 
 @pytest.mark.parametrize("name", ["case_id", "patient_id", "label", "site"])
-def test_a_column_of_another_purpose_tells_no_groups_apart(tmp_path, name):
+def test_a_column_of_another_purpose_defines_no_subgroups(tmp_path, name):
     folder = table(tmp_path, "case_id,patient_id,image,label,site\na,a,a.png,x,s\n")
-    with pytest.raises(BadTable, match=f"column '{name}' is none"):
+    with pytest.raises(BadTable, match=f"column '{name}' cannot define subgroups"):
         read_cohort_table(folder, columns=[name])

@@ -9,7 +9,7 @@ import pandas as pd
 
 from pipeline.imaging.reading import dicom
 from pipeline.imaging.reading.volumes import READABLE
-from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, BadTable, as_told_apart
+from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, BadTable, as_groups
 from pipeline.stages.cohort.importers.found import BadSource, Import, read_rows, row_of, split_of
 
 NOT_DICOM = tuple(ending for ending in READABLE if ending not in dicom.ENDINGS)
@@ -62,7 +62,7 @@ def columns_to_keep(rows: pd.DataFrame, columns: Mapping[str, str | None]) -> li
         if name in columns.values() or name in (*REQUIRED, *OPTIONAL) or not re.fullmatch(r"\w+", name):
             continue
         with contextlib.suppress(BadTable):
-            as_told_apart(rows[name], patients, name)
+            as_groups(rows[name], patients, name)
             kept.append(name)
     return kept
 
