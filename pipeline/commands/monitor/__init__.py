@@ -1,4 +1,8 @@
-"""Check whether a model in use still meets patients like those of its development, and is still calibrated."""
+"""Monitor a model in use: detect changes of patients or scanners, and loss of calibration.
+
+Reads the table that `medadapt predict --out` wrote (append the rows of later days) and, if known, the labels.
+Run it as often as you like: a false alarm at any time has a probability of at most 5%. Exit code 3 after an alarm.
+"""
 
 import argparse
 
@@ -7,8 +11,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("bundle", help="the released bundle in use")
     parser.add_argument(
-        "results", metavar="RESULTS.csv", help="output of `predict --out`, with columns patient and date if known"
+        "results",
+        metavar="RESULTS.csv",
+        help="table of `predict --out`; add the columns patient and date if known",
     )
-    parser.add_argument("labels", metavar="LABELS.csv", nargs="?", help="columns scan and label, as far as known")
+    parser.add_argument("labels", metavar="LABELS.csv", nargs="?", help="known labels: columns scan and label")
     parser.add_argument("--window", type=int, default=100, metavar="N", help="labelled scans per window (default: 100)")
-    parser.add_argument("--out", metavar="PAGE.html", help="write a page that opens without a network")
+    parser.add_argument("--out", metavar="PAGE.html", help="also write the charts to a self-contained web page")

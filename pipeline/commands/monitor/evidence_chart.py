@@ -1,4 +1,4 @@
-"""A chart of evidence over time: when it sounded the alarm, and since when there was something to be found."""
+"""A chart of evidence over time: whether it raises an alarm, when, and when the change probably began."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,72 +8,73 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-FALSE_ALARMS = 0.05  # of all charts together, over the whole time that a model is watched
+FALSE_ALARMS = 0.05  # probability of any false alarm in any chart, over the whole time in use
 
 
 @dataclass(frozen=True)
 class Chart:
-    """The wealth of those who bet that something changed.
+    """The wealth of a test martingale whose null hypothesis is that nothing has changed.
 
     Attributes
     ----------
     name : str
     log_wealth : (n,)
-        Its natural logarithm after each patient.
+        Natural logarithm of the wealth after each patient; it starts at 0.
     limit : float
-        The wealth that sounds the alarm.
-    parts : mapping of str to (n,)
-        Where the wealth is the mean of several, those, by label.
+        Wealth at which the chart raises an alarm.
+    by_label : mapping of str to (n,)
+        If the wealth is the mean over several labels, the logarithm of the wealth of each.
     """
 
     name: str
     log_wealth: Floats
     limit: float
-    parts: Mapping[str, Floats] = field(default_factory=dict)
+    by_label: Mapping[str, Floats] = field(default_factory=dict)
 
     @property
     def alarm(self) -> int | None:
-        """Count the patients until the alarm; None if there was none."""
+        """Count the patients up to the alarm; None without an alarm."""
         over = np.flatnonzero(self.log_wealth >= np.log(self.limit))
         return int(over[0]) + 1 if len(over) else None
 
     @property
-    def since(self) -> int | None:
-        """Count the patients before the change, as it seems: until the wealth was at its least before the alarm."""
+    def before_change(self) -> int | None:
+        """Estimate the number of patients before the change: up to the last minimum of the wealth before the alarm."""
         if self.alarm is None:
             return None
         before = np.concatenate([[0.0], self.log_wealth[: self.alarm]])
         return int(len(before) - 1 - before[::-1].argmin())
 
     @property
-    def found(self) -> list[str]:
-        """Name the labels whose own wealth alone was enough for the alarm, at any time.
+    def significant_labels(self) -> list[str]:
+        """List the labels whose wealth alone is sufficient for an alarm at any time.
 
-        It then was `limit` times their number, so that the mean reached the limit too: that a label is ever named
-        without a reason is part of the false alarms that are allowed to the chart, and costs none of its own.
+        Such a label reached `limit` times the number of labels, so that the mean reached the limit, too. Naming a
+        label falsely is therefore part of the false alarms allowed to the chart.
         """
-        return [part.name for part in self.apart if part.alarm]
+        return [chart.name for chart in self.label_charts if chart.alarm]
 
     @property
-    def apart(self) -> list["Chart"]:
-        """Give a chart for each label, whose limit is that of all together times their number."""
-        return [Chart(name, logs, self.limit * len(self.parts)) for name, logs in self.parts.items()]
+    def label_charts(self) -> list["Chart"]:
+        """Give a chart for each label, with the limit of this chart times the number of labels."""
+        return [Chart(name, logs, self.limit * len(self.by_label)) for name, logs in self.by_label.items()]
 
     @property
-    def foremost(self) -> str:
-        """Name the label that held the most when the alarm sounded; "" if there was none, or are no labels."""
+    def leading_label(self) -> str:
+        """Name the label with the largest wealth at the alarm; "" without an alarm or labels."""
         at = self.alarm
-        return max(self.parts, key=lambda name: float(self.parts[name][at - 1])) if self.parts and at else ""
+        return max(self.by_label, key=lambda name: float(self.by_label[name][at - 1])) if self.by_label and at else ""
 
     @property
-    def most(self) -> float:
-        """Give the largest wealth, in multiples of what it began with."""
+    def largest(self) -> float:
+        """Compute the largest wealth so far, at least 1 (the start)."""
         return float(np.exp(np.max(self.log_wealth, initial=0.0)))
 
 
 def limit_for(charts: int) -> float:
-    """Say at which wealth a chart sounds the alarm, so that all together hardly ever do without a reason.
+    """Compute the wealth at which each of several charts raises an alarm.
 
-    By Ville's inequality and Bonferroni's: the chance that any of them is ever wrong is at most `FALSE_ALARMS`.
+    By the inequalities of Ville and Bonferroni, the probability that any chart ever raises a false alarm is at most
+    `FALSE_ALARMS`.
     """
     return charts / FALSE_ALARMS

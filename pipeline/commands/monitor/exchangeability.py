@@ -1,9 +1,11 @@
-"""Evidence, scan after scan, that new values are no longer exchangeable with those of development.
+"""Test, scan after scan, whether new values are exchangeable with those of the development data.
 
-A conformal test martingale (Vovk, Nouretdinov, Gammerman 2003, "Testing exchangeability on-line"): each new value is
-ranked among those of development and all new ones before it. Where nothing changed these ranks are independent and
-uniform, and nobody wins by betting on them, however long and however often one looks.
+A conformal test martingale (Vovk, Nouretdinov, Gammerman 2003, "Testing exchangeability on-line") ranks each new value
+among the development values and all earlier new values. Under exchangeability these ranks are independent and uniform,
+and the wealth stays small, no matter for how long or how often it is checked.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,62 +14,66 @@ from pipeline.commands.monitor.martingale import wealth
 
 Floats = NDArray[np.float64]
 
-HIGHER, LOWER, AS_BEFORE = 1.0, -1.0, 0.0  # what is bet on: the slope of the density of ranks
+HIGHER, LOWER, UNCHANGED = 1.0, -1.0, 0.0  # slopes b of the alternative densities of ranks
 
 
 def conformal_ranks(reference: Floats, values: Floats, seed: int) -> Floats:
-    """Rank each value among the reference and all values before it; equal values are ordered by lot.
+    """Rank each value among the reference and all values before it; break ties at random.
 
     Parameters
     ----------
     reference : (m,)
-        One value for each patient of development.
+        One value for each development patient.
     values : (n,)
-        One value for each new patient, in the order of time.
+        One value for each new patient, in temporal order.
     seed : int
+        Seed of the random ties.
 
     Returns
     -------
     (n,)
-        In [0, 1], independent and uniform if all m + n values are exchangeable; near 1 for a large value.
+        Ranks in [0, 1], near 1 for large values; independent and uniform if all m + n values are exchangeable.
     """
-    lots = np.random.default_rng(seed).random(len(values))
+    ties = np.random.default_rng(seed).random(len(values))
     known = np.concatenate([reference, values])
     ranks = []
-    for number, lot in enumerate(lots, start=len(reference) + 1):
+    for number, tie in enumerate(ties, start=len(reference) + 1):
         seen, value = known[:number], known[number - 1]
-        ranks.append(((seen < value).sum() + lot * (seen == value).sum()) / number)
+        ranks.append(((seen < value).sum() + tie * (seen == value).sum()) / number)
     return np.array(ranks, dtype=np.float64)
 
 
 def drift(reference: Floats, values: Floats, seed: int, only_higher: bool = False) -> Floats:
-    """Bet that values are other than those of development: higher or lower, or more or less spread out.
+    """Test whether new values follow the distribution of the development values.
 
-    The wealth is halved between place and spread, so that what they hold together is a martingale as well.
+    The alternatives are higher or lower values (location), and more or less dispersed values (scale). The mean of the
+    two martingales is a test martingale as well.
 
     Parameters
     ----------
     reference, values : (m,), (n,)
-        As of `conformal_ranks`.
+        See `conformal_ranks`.
     seed : int
     only_higher : bool
-        Bet on higher values alone, of a metric that is only then alarming.
+        Test against higher values only, for a quantity that is a problem only if it rises.
 
     Returns
     -------
     (n,)
-        The logarithm of the wealth after each value.
+        Natural logarithm of the wealth after each value.
     """
     ranks = conformal_ranks(reference, values, seed)
     if only_higher:
-        return wealth(gains(ranks, AS_BEFORE, HIGHER))
-    place, spread = (wealth(gains(one, LOWER, AS_BEFORE, HIGHER)) for one in (ranks, 2 * np.abs(ranks - 0.5)))
-    return np.asarray(np.logaddexp(place, spread) - np.log(2))
+        return wealth(likelihood_ratios(ranks, [UNCHANGED, HIGHER]))
+    slopes = [LOWER, UNCHANGED, HIGHER]
+    location, scale = (wealth(likelihood_ratios(one, slopes)) for one in (ranks, 2 * np.abs(ranks - 0.5)))
+    return np.asarray(np.logaddexp(location, scale) - np.log(2))
 
 
-def gains(ranks: Floats, *slopes: float) -> Floats:
-    """Bet on the densities 1 + b (u - 1/2) of uniform ranks u (n,): (n, G).
+def likelihood_ratios(ranks: Floats, slopes: Sequence[float]) -> Floats:
+    """Evaluate the densities 1 + b (u - 1/2) at ranks u (n,), for each slope b: (n, G).
 
-    The bets of the "Simple Jumper" (Vovk et al. 2021, "Retrain or not retrain", algorithm 1).
+    These are the alternatives of the "Simple Jumper" (Vovk et al. 2021, "Retrain or not retrain", algorithm 1). The
+    density under the null hypothesis is 1.
     """
     return 1 + np.outer(ranks - 0.5, slopes)

@@ -1,34 +1,35 @@
-"""A wealth that is wagered on outcomes as they come: a martingale where the bets are fair."""
+"""Combine sequential tests into one test martingale."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-SWITCHING = 0.01  # share of the wealth that is assigned out anew before each bet
+SWITCHING = 0.01  # share of the wealth that is redistributed evenly before each outcome
 
 
-def wealth(gains: Floats) -> Floats:
-    """Split the wealth over bettors, splitting a hundredth of it out anew before each bet.
+def wealth(factors: Floats) -> Floats:
+    """Compute the wealth of a fixed-share mixture of G test martingales (Herbster and Warmuth 1998).
 
-    So one who begins to win late is not yet broke (fixed share, Herbster and Warmuth 1998). Whatever the wealth is
-    before an outcome, it is that on average after it, as long as every bettor's gain is 1 on average: a test
-    martingale, which ever reaches c times what it began with in at most one case of c (Ville 1939).
+    Before each outcome, 1% of the wealth is redistributed evenly among the components, so that a component that starts
+    to grow late still has wealth to grow from. If each factor has mean 1 given the past (under the null hypothesis),
+    the mixture is a test martingale: it starts at 1, and the probability that it ever reaches c is at most 1 / c
+    (Ville 1939).
 
     Parameters
     ----------
-    gains : (n, G)
-        By what each of G bettors multiplies what he holds, at each of n outcomes.
+    factors : (n, G)
+        Factor of each component at each outcome, 0 or more: a likelihood ratio against the null hypothesis.
 
     Returns
     -------
     (n,)
-        The natural logarithm of the wealth after each outcome; it began as 1.
+        Natural logarithm of the wealth after each outcome.
     """
-    steps, bettors = gains.shape
-    shares, logs = np.full(bettors, 1 / bettors), np.zeros(steps)
-    for step, gain in enumerate(gains):
-        shares = ((1 - SWITCHING) * shares + SWITCHING / bettors) * gain
+    steps, components = factors.shape
+    shares, logs = np.full(components, 1 / components), np.zeros(steps)
+    for step, factor in enumerate(factors):
+        shares = ((1 - SWITCHING) * shares + SWITCHING / components) * factor
         logs[step] = np.log(shares.sum())
         shares = shares / shares.sum()
     return np.cumsum(logs)

@@ -1,4 +1,4 @@
-"""Evidence, label after label, that prediction probabilities are no longer right."""
+"""Test, label after label, whether predicted probabilities are still calibrated."""
 
 import itertools
 from collections.abc import Sequence
@@ -18,37 +18,38 @@ SLOPES = (0.5, 1.0, 2.0)
 
 
 def miscalibration(confidence: Floats, events: NDArray[np.bool_]) -> Floats:
-    """Bet that logit P(y) = a + b logit p holds for some a and b other than 0 and 1 (Cox 1958).
+    """Test whether predicted probabilities are calibrated.
 
-    Each bettor believes in one pair and wins the likelihood ratio, which is 1 on average if every event has the
-    probability that was predicted, whatever came before (Arnold, Henzi, Ziegel 2023, "Sequentially valid tests for
-    prediction calibration"). One of them believes the predictions, and keeps what he has for later.
+    The alternatives are logit P(y) = a + b logit p (Cox 1958) for each pair of `INTERCEPTS` and `SLOPES`; each
+    component of the martingale is the likelihood ratio of one pair, which has mean 1 if every event has its predicted
+    probability, whatever came before (Arnold, Henzi, Ziegel 2023, "Sequentially valid tests for forecast
+    calibration"). The pair (0, 1) is the null hypothesis; its component keeps its wealth for later changes.
 
     Parameters
     ----------
     confidence : (n,)
-        Prediction probabilities, in the order in which their events became known.
+        Predicted probabilities, in the order in which the events became known.
     events : (n,)
 
     Returns
     -------
     (n,)
-        The natural logarithm of the wealth after each event.
+        Natural logarithm of the wealth after each event.
     """
     offset, sign = logit(confidence), np.where(events, 1.0, -1.0)
     pairs = np.array(list(itertools.product(INTERCEPTS, SLOPES)))
-    believed = log_expit(sign[:, None] * (pairs[:, 0] + np.outer(offset, pairs[:, 1])))
-    return wealth(np.exp(believed - log_expit(sign * offset)[:, None]))
+    alternative = log_expit(sign[:, None] * (pairs[:, 0] + np.outer(offset, pairs[:, 1])))
+    return wealth(np.exp(alternative - log_expit(sign * offset)[:, None]))
 
 
-def waiting(log_wealth: Floats, rows: Ints, n: int) -> Floats:
-    """Spread a wealth (m,) over n patients: it stays what it is at those whose event is not known.
+def carried_forward(log_wealth: Floats, rows: Ints, n: int) -> Floats:
+    """Extend a wealth (m,) to n patients: it stays constant at patients whose event is unknown.
 
     Parameters
     ----------
     log_wealth : (m,)
     rows : (m,)
-        Which of the n patients it was wagered on, ascending.
+        Indices, ascending, of the patients whose event is known.
     n : int
 
     Returns
@@ -60,13 +61,13 @@ def waiting(log_wealth: Floats, rows: Ints, n: int) -> Floats:
     return np.cumsum(steps)
 
 
-def pooled(log_capitals: Sequence[Floats]) -> Floats:
-    """Assign one wealth out to several labels at the beginning: the logarithm (n,) of the mean of theirs, (n,) each.
+def mean_wealth(log_wealths: Sequence[Floats]) -> Floats:
+    """Average the wealth of several labels, each given and returned as logarithm (n,).
 
-    The mean of test martingales is one, however the labels of a patient go together, if all of a patient are revealed
-    at once: each holds on average, given all patients before, what it held. It finds whatever a chart for each of C
-    labels finds by Bonferroni's limit, and often earlier, since a mean is at least the C-th part of the largest (Vovk
-    and Wang 2021, "E-values: calibration, combination and applications", proposition 3.1: the mean dominates
-    whatever else treats all alike). Which labels are not known must not hang on what they would have been.
+    The mean of test martingales is a test martingale for any dependence between the labels, if all labels of a patient
+    are revealed at once. It detects whatever separate charts with Bonferroni's limit detect, often earlier, because the
+    mean over C labels is at least 1 / C of the largest (Vovk and Wang 2021, "E-values: calibration, combination and
+    applications", proposition 3.1: the mean dominates every other symmetric combination). Which labels are unknown must
+    not depend on their values.
     """
-    return np.asarray(logsumexp(log_capitals, axis=0) - np.log(len(log_capitals)))
+    return np.asarray(logsumexp(log_wealths, axis=0) - np.log(len(log_wealths)))

@@ -1,4 +1,4 @@
-"""The page on a model in use: one file, no script, no network."""
+"""Write the page on a model in use: one file, no script, no network."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -20,9 +20,9 @@ METRICS = {
     "calibration_intercept": "intercept",
     "calibration_slope": "calibration slope",
 }
-RIGHT = {"observed_expected": 1.0, "calibration_intercept": 0.0, "calibration_slope": 1.0}
-FLOOR = -3.0  # of the powers of ten that are drawn: a wealth that is lost is lost
-MOST_POINTS = 400  # of a curve
+IDEAL = {"observed_expected": 1.0, "calibration_intercept": 0.0, "calibration_slope": 1.0}
+FLOOR = -3.0  # smallest power of ten that is drawn
+MOST_POINTS = 400  # points of a curve, at most
 
 
 def write_monitoring(charts: Sequence[Row], windows: Sequence[Row], facts: Mapping[str, Any]) -> str:
@@ -31,13 +31,13 @@ def write_monitoring(charts: Sequence[Row], windows: Sequence[Row], facts: Mappi
     Parameters
     ----------
     charts : sequence of mapping
-        name, n, most, limit, alarm, since, words, found; log_wealth (n,), natural logarithms; parts, for each label
-        that shares the wealth a mapping: name, most, limit, enough.
+        name, n, largest, limit, alarm, before_change, words, significant_labels; log_wealth (n,), natural logarithms;
+        labels, a mapping for each label over which the wealth is averaged: name, largest, limit, significant.
     windows : sequence of mapping
-        Columns of `assessing.monitoring.windows`; label, "" where there is one question only; and from_date and
-        to_date where they are known. Those of a label stand together.
+        Columns of `monitor.windows.windows`; label, "" if there is only one question; and from_date and to_date if
+        known. The windows of a label are consecutive.
     facts : mapping
-        scans, patients, unread, labelled, developed_on, order, false_alarms, classes, several.
+        scans, patients, unreadable, labelled, developed_on, order, false_alarms, classes, several.
     """
     return (
         templates(Path(__file__).parent)
@@ -45,16 +45,16 @@ def write_monitoring(charts: Sequence[Row], windows: Sequence[Row], facts: Mappi
         .render(
             style=Markup((HERE / "page.css").read_text()),  # our own file
             charts=[dict(one) | {"svg": evidence(one)} for one in charts],
-            sounded=[one for one in charts if one["alarm"]],
-            labels=[of_label(label, list(rows)) for label, rows in groupby(windows, itemgetter("label"))],
+            alarms=[one for one in charts if one["alarm"]],
+            labels=[label_section(label, list(rows)) for label, rows in groupby(windows, itemgetter("label"))],
             metric_names=METRICS,
             facts=facts,
         )
     )
 
 
-def of_label(label: str, windows: Sequence[Row]) -> dict[str, Any]:
-    """Gather the windows of a label, with their metrics, and curves where there are several."""
+def label_section(label: str, windows: Sequence[Row]) -> dict[str, Any]:
+    """Collect the windows of a label with their metrics, and a curve of each metric if there are several windows."""
     return {
         "name": label,
         "windows": [dict(row) | {"metrics": {name: metric_of(row, name) for name in METRICS}} for row in windows],
@@ -63,7 +63,7 @@ def of_label(label: str, windows: Sequence[Row]) -> dict[str, Any]:
 
 
 def evidence(one: Row) -> Markup:
-    """Draw the wealth, in powers of ten, patient after patient, and the limit at which the alarm sounds."""
+    """Draw the wealth after each patient, in powers of ten, and the limit of the alarm."""
     powers = [max(value / log(10), FLOOR) for value in one["log_wealth"]]
     if not powers:
         return Markup("")
@@ -85,7 +85,7 @@ def evidence(one: Row) -> Markup:
 
 
 def over_time(windows: Sequence[Row], name: str) -> dict[str, Any]:
-    """Draw a metric of every window with its interval, and where it is right."""
+    """Draw a metric of each window with its interval, and the ideal value."""
     known = [row for row in windows if row[name] is not None]
     middles = [(row["from"] + row["to"]) / 2 for row in known]
     ends = (float(windows[0]["from"]), float(windows[-1]["to"]))
@@ -95,10 +95,10 @@ def over_time(windows: Sequence[Row], name: str) -> dict[str, Any]:
         if row[f"{name}_lower"] is not None
     ]
     seen = [row[f"{name}{end}"] for row in known for end in ("", "_lower", "_upper") if row[f"{name}{end}"] is not None]
-    wanted = [RIGHT[name]] if name in RIGHT else []
-    low, high = min([*seen, *wanted, 1.0]), max([*seen, *wanted, 1.0])
+    ideal = [IDEAL[name]] if name in IDEAL else []
+    low, high = min([*seen, *ideal, 1.0]), max([*seen, *ideal, 1.0])
     lines = [Line("", [(x, row[name]) for x, row in zip(middles, known, strict=True)], 1, marks=True)]
-    lines += [Line("", [(ends[0], value), (ends[1], value)], 5, dashed=True) for value in wanted]
+    lines += [Line("", [(ends[0], value), (ends[1], value)], 5, dashed=True) for value in ideal]
     axes = Axes("labelled scan", METRICS[name], x_range=ends, y_range=(low, high), x_whole=True, legend=False)
     of = f" of {windows[0]['label']}" if windows[0]["label"] else ""
     return {"name": name, "svg": chart(f"{METRICS[name]}{of} over time", axes, lines, bars=bars)}

@@ -1,4 +1,4 @@
-"""The scans of a model in use as `monitor` reads them: what it prediction, and what became known of them since."""
+"""Read the predictions of a model in use and the labels that became known."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Watched:
-    """What is known of the scans of a model in use.
+class Monitored:
+    """Predictions, labels and dates of the scans of a model in use.
 
     Attributes
     ----------
     scans : pandas.DataFrame
-        In the order of time: scan, patient, a column for each class (NaN of what could not be read), label (or NaN),
-        `date` where it is known.
+        Scans in temporal order: scan, patient, a column for each class (NaN for an unreadable scan), label (or NaN),
+        and `date` if known.
     classes : list of str
     several : bool
-        Whether these stand each by itself, so that a label names any number of them.
+        Whether a label may name any number of classes (a multi-label model).
     dated : bool
-        Whether the order is that of dates.
+        Whether dates determine the order.
     """
 
     scans: pd.DataFrame
@@ -40,36 +40,37 @@ class Watched:
 
     @property
     def patients(self) -> pd.DataFrame:
-        """Keep the first scan of each patient: several of one are alike, and would look like evidence."""
+        """Select the first scan of each patient, because scans of the same patient are not independent."""
         return self.scans.drop_duplicates("patient")
 
     @property
     def read(self) -> pd.DataFrame:
-        """Keep the first scan of each patient that could be read."""
+        """Select the first readable scan of each patient."""
         return self.scans[self.scans[self.classes[0]].notna()].drop_duplicates("patient")
 
     @property
     def labelled(self) -> pd.DataFrame:
-        """Keep the scans that were read and have a label."""
+        """Select the readable scans with a label."""
         return self.scans[self.scans[self.classes[0]].notna() & self.scans["label"].notna()]
 
     def predictions(self, scans: pd.DataFrame) -> tuple[Floats, Labels]:
-        """Give the probabilities (n, K) of labelled scans, and their labels as `numbers_of` does."""
+        """Return the probabilities (n, K) of labelled scans, and their labels in the format of `numbers_of`."""
         return scans[self.classes].to_numpy(float), numbers_of(scans["label"].tolist(), self.classes, self.several)
 
     def questions(self, scans: pd.DataFrame) -> list[Question]:
-        """Give the questions of calibration: each label, the last of two classes, or the top label."""
-        questions = questions_of(*self.predictions(scans), self.classes)
+        """Return the questions whose calibration is tested: each label, the last of two classes, or the top label."""
+        probabilities, labels = self.predictions(scans)
+        questions = questions_of(probabilities, labels, self.classes)
         return questions if self.several else questions[-1:]
 
 
-def read_watched(results: Path, labels: str | None, classes: list[str], several: bool) -> Watched:
-    """Read both tables and put them together in the order of time.
+def read_monitored(results: Path, labels: str | None, classes: list[str], several: bool) -> Monitored:
+    """Read and join both tables, in temporal order.
 
     Raises
     ------
     UserError
-        If a column is missing, a scan stands in `labels` twice or in the results not at all, or a label names no class.
+        If a column is missing, a scan is listed twice or only in `labels`, or a label names an unknown class.
     """
     scans = table_of(results, ["scan", *classes])
     if "patient" not in scans:
@@ -84,45 +85,47 @@ def read_watched(results: Path, labels: str | None, classes: list[str], several:
     if dated:
         scans["date"] = dates_of(scans["date"], results)
         scans = scans.sort_values("date", kind="stable")
-    return Watched(scans.reset_index(drop=True), classes, several, dated)
+    return Monitored(scans.reset_index(drop=True), classes, several, dated)
 
 
 def table_of(file: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a table as text, and make sure of its columns."""
+    """Read a table as text, and check its columns."""
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise UserError(f"{file}: this is not a readable csv file ({error})") from error
+        raise UserError(f"{file}: not a readable csv file ({error})") from error
     if missing := [name for name in columns if name not in table]:
-        raise UserError(f"{file}: there is no column '{missing[0]}'; predict --out writes {', '.join(columns)}")
+        raise UserError(f"{file}: column '{missing[0]}' is missing; the table needs {', '.join(columns)}")
     return table.replace("", np.nan)
 
 
 def probabilities_in(column: "pd.Series[Any]", file: Path) -> "pd.Series[Any]":
-    """Read probabilities; empty is NaN, for a scan that could not be read."""
+    """Read probabilities; empty means NaN, for an unreadable scan."""
     values = pd.to_numeric(column, errors="coerce")
     if (values.isna() & column.notna()).any() or not values.dropna().between(0, 1).all():
-        raise UserError(f"{file}: the column '{column.name}' holds something other than probabilities")
+        raise UserError(f"{file}: the column '{column.name}' has values that are not probabilities from 0 to 1")
     return values
 
 
 def dates_of(column: "pd.Series[Any]", file: Path) -> "pd.Series[Any]":
-    """Read dates, each of which must be there: an order with gaps is none."""
+    """Read dates; a missing date is an error, because it leaves the order undefined."""
     values = pd.to_datetime(column, errors="coerce", format="ISO8601")
     if values.isna().any():
-        raise UserError(f"{file}: the column 'date' must hold a date such as 2026-03-31 in every row, or be left out")
+        raise UserError(
+            f"{file}: every row of the column 'date' needs a date such as 2026-03-31; correct it or remove the column"
+        )
     return values
 
 
 def with_labels(scans: pd.DataFrame, file: Path, classes: list[str], several: bool) -> pd.DataFrame:
-    """Add what became known of the scans."""
+    """Add the labels that became known."""
     labels = table_of(file, ["scan", "label"])[["scan", "label"]].dropna()
-    for table, of in ((labels, file), (scans, "the results")):
+    for table, source in ((labels, file), (scans, "the results")):
         if (twice := table["scan"][table["scan"].duplicated()]).any():
-            raise UserError(f"{of}: '{twice.iloc[0]}' stands there twice, so that its label cannot be told")
+            raise UserError(f"{source}: scan '{twice.iloc[0]}' is listed twice, so that its label is ambiguous")
     for scan, label in zip(labels["scan"], labels["label"], strict=True):
         if what := flaw_in(label, classes, several):
             raise UserError(f"{file}: {scan}: {what}; {written_as(classes, several)}")
     if unknown := sorted(set(labels["scan"]) - set(scans["scan"])):
-        raise UserError(f"{file}: the scan '{unknown[0]}' does not stand in the results")
+        raise UserError(f"{file}: scan '{unknown[0]}' is not in the results")
     return scans.merge(labels, on="scan", how="left", validate="one_to_one")

@@ -1,4 +1,4 @@
-"""How well a model in use ranks and is calibrated, one stretch of time after the other."""
+"""Evaluate discrimination and calibration of a model in use, window after window."""
 
 from collections.abc import Sequence
 
@@ -14,29 +14,29 @@ Floats = NDArray[np.float64]
 
 REPLICATES = 1000
 CONFIDENCE = 0.95
-LEAST = 10  # events, and others, below which a window has no metrics
+LEAST = 10  # minimum of events, and of non-events, for the metrics of a window
 
 
 def windows(
-    confidence: Floats, events: NDArray[np.bool_], patients: NDArray[np.str_], size: int, seed: int
+    confidence: Floats, events: NDArray[np.bool_], patients: NDArray[np.str_], *, size: int, seed: int
 ) -> pd.DataFrame:
-    """Evaluate windows of `size` cases, the last of which takes what is left over, with intervals by patient.
+    """Evaluate windows of `size` cases, with bootstrap intervals over patients.
 
     Parameters
     ----------
     confidence : (n,)
-        Prediction probabilities, in the order of time.
+        Predicted probabilities, in temporal order.
     events : (n,)
     patients : (n,) str
     size : int
-        Cases of a window, above 0.
+        Cases of a window, 1 or more; see `spans` for the last window.
     seed : int
 
     Returns
     -------
     pandas.DataFrame
-        A row each: from, to (cases, the first is 1), n, events; auc, observed_expected, calibration_intercept,
-        calibration_slope, each with _lower and _upper. NaN where there are fewer than `LEAST` events or others.
+        A row for each window: from, to (the first case is 1), n, events; auc, observed_expected, calibration_intercept,
+        calibration_slope, each with _lower and _upper. NaN if there are fewer than `LEAST` events or non-events.
     """
     rows = []
     for start, stop in spans(len(confidence), size):
@@ -47,7 +47,7 @@ def windows(
 
 
 def spans(n: int, size: int) -> Sequence[tuple[int, int]]:
-    """Cut n cases into windows; a rest that is smaller than half a window joins the one before it."""
+    """Divide n cases into windows; a remainder of less than half a window joins the previous one."""
     starts = list(range(0, max(n - size // 2 + 1, 1), size))
     return list(zip(starts, [*starts[1:], n], strict=True))
 
@@ -55,7 +55,7 @@ def spans(n: int, size: int) -> Sequence[tuple[int, int]]:
 def metrics(
     confidence: Floats, events: NDArray[np.bool_], patients: NDArray[np.str_], seed: int
 ) -> dict[str, float | None]:
-    """Estimate the metrics of one window."""
+    """Compute the metrics of one window with their intervals."""
     named = {
         "auc": lambda weights: roc_auc(confidence, events, weights),
         "observed_expected": lambda weights: observed_expected(confidence, events, weights),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.commands.monitor.exchangeability import conformal_ranks, drift, gains
+from pipeline.commands.monitor.exchangeability import conformal_ranks, drift, likelihood_ratios
 
 ALIKE = 400  # cohorts; the standard error of a share of .05 is .011
 
@@ -22,7 +22,7 @@ def test_ranks_are_uniform_and_unrelated_where_nothing_changed():
     assert np.corrcoef(ranks[:, 18], ranks[:, 19])[0, 1] == pytest.approx(0, abs=0.1)
 
 
-def test_ranks_of_equal_values_are_drawn_by_lot():
+def test_ties_are_broken_at_random():
     ranks = conformal_ranks(np.zeros(50), np.zeros(2000), seed=1)
     assert np.quantile(ranks, [0.25, 0.75]) == pytest.approx([0.25, 0.75], abs=0.03)
 
@@ -35,9 +35,9 @@ def test_a_rank_counts_what_came_before_as_well():
     assert 0.9 <= ranks[0] <= 1 and 9 / 11 <= ranks[1] <= 1
 
 
-def test_bets_on_ranks_are_fair():
+def test_likelihood_ratios_of_uniform_ranks_have_mean_one():
     places = (np.arange(1000) + 0.5) / 1000
-    assert gains(places, -1.0, 0.0, 1.0).mean(axis=0) == pytest.approx(1)
+    assert likelihood_ratios(places, [-1.0, 0.0, 1.0]).mean(axis=0) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("only_higher", [True, False])

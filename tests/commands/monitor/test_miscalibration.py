@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from pipeline.commands.monitor.miscalibration import miscalibration, pooled, waiting
+from pipeline.commands.monitor.miscalibration import carried_forward, mean_wealth, miscalibration
 
 
 def predictions(seed, n, intercept=0.0, slope=1.0):
@@ -43,32 +43,32 @@ def test_predictions_that_go_wrong_late_raise_an_alarm_all_the_same():
 
 
 def several(seed, n, shift=(0.0, 0.0, 0.0)):
-    """Bet on three labels that share much of their outcomes; one in five is not known, of no label by what it is."""
+    """Test three labels with dependent outcomes; one value in five is unknown, independently of its value."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(-0.5, 1.5, size=n)[:, None] + rng.normal(0, 0.5, size=(n, 3))
-    events = rng.random((n, 1)) < expit(logits + shift)  # one lot for all labels of a patient
+    events = rng.random((n, 1)) < expit(logits + shift)  # one random number for all labels of a patient
     known = rng.random((n, 3)) < 0.8
     pairs = zip(expit(logits).T, events.T, known.T, strict=True)
-    return [waiting(miscalibration(p[k], y[k]), np.flatnonzero(k), n) for p, y, k in pairs]
+    return [carried_forward(miscalibration(p[k], y[k]), np.flatnonzero(k), n) for p, y, k in pairs]
 
 
 def test_labels_that_go_together_raise_no_more_false_alarms_than_one():
-    alarms = [pooled(several(seed, 200)).max() >= np.log(20) for seed in range(300)]
+    alarms = [mean_wealth(several(seed, 200)).max() >= np.log(20) for seed in range(300)]
     assert np.mean(alarms) < 0.05 + 2 * 0.0126
 
 
 def test_one_wrong_label_among_three_is_found_and_never_later_than_by_a_limit_for_each():
     for seed in range(20):
         parts = several(seed, 400, shift=(0, 1.2, 0))
-        together, apart = pooled(parts) >= np.log(20), np.max(parts, axis=0) >= np.log(60)
+        together, apart = mean_wealth(parts) >= np.log(20), np.max(parts, axis=0) >= np.log(60)
         assert together.any() and together[apart].all()
         assert np.argmax([part[-1] for part in parts]) == 1
 
 
-def test_a_wealth_waits_while_a_label_is_not_known():
-    assert waiting(np.array([0.5, 0.2]), np.array([1, 3]), 5).tolist() == pytest.approx([0, 0.5, 0.5, 0.2, 0.2])
+def test_a_wealth_stays_constant_while_a_label_is_unknown():
+    assert carried_forward(np.array([0.5, 0.2]), np.array([1, 3]), 5).tolist() == pytest.approx([0, 0.5, 0.5, 0.2, 0.2])
 
 
 def test_the_wealth_of_several_labels_is_the_mean_of_theirs():
     parts = [np.log([2.0, 8.0]), np.log([1.0, 0.5]), np.zeros(2)]
-    np.testing.assert_allclose(np.exp(pooled(parts)), [4 / 3, 9.5 / 3])
+    np.testing.assert_allclose(np.exp(mean_wealth(parts)), [4 / 3, 9.5 / 3])

@@ -60,9 +60,7 @@ def monitored(bundle, *arguments):
 def test_patients_like_those_of_development_raise_no_alarm(bundle, tmp_path, capsys):
     assert monitored(bundle, *in_use(tmp_path, seed=1)) == 0
     printed = capsys.readouterr().out
-    assert (
-        "200 scans of 200 patients, 2 could not be read, 198 have labels; the order is that of their dates" in printed
-    )
+    assert "200 scans of 200 patients, 2 unreadable, 198 with labels; ordered by date" in printed
     assert printed.count("no alarm") == 5
     assert "labelled scans 1 to 100:" in printed and "labelled scans 101 to 198:" in printed
 
@@ -80,22 +78,22 @@ def test_other_patients_raise_an_alarm_that_names_what_changed_and_when(bundle, 
     printed = capsys.readouterr()
     assert "error: alarm: probability of lesion;" in printed.err
     assert "ALARM at patient" in printed.out and "(2026-0" in printed.out
-    assert "changed since about patient" in printed.out
+    assert "the change began at about patient" in printed.out
 
 
 def test_scans_that_lie_further_from_development_raise_an_alarm(bundle, tmp_path, capsys):
     results, _ = in_use(tmp_path, seed=10, apart=1.5)
     assert monitored(bundle, results) == 3
-    assert "alarm: distance from development;" in capsys.readouterr().err
+    assert "alarm: out-of-distribution score;" in capsys.readouterr().err
 
 
 def test_scans_that_can_no_longer_be_read_raise_an_alarm(bundle, tmp_path, capsys):
     results, _ = in_use(tmp_path, seed=3, refused=60)
     assert monitored(bundle, results) == 3
-    assert "alarm: scans that cannot be read;" in capsys.readouterr().err
+    assert "alarm: unreadable scans;" in capsys.readouterr().err
 
 
-def test_predictions_that_are_no_longer_right_raise_an_alarm_although_they_look_as_before(bundle, tmp_path, capsys):
+def test_miscalibration_raises_an_alarm_with_unchanged_predictions(bundle, tmp_path, capsys):
     results, labels = in_use(tmp_path, seed=4, intercept=1.5)
     assert monitored(bundle, results) == 0
     assert monitored(bundle, results, labels) == 3
@@ -132,13 +130,13 @@ def test_the_page_shows_charts_and_windows_in_one_file(bundle, tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda results, labels: results.drop(columns="lesion", inplace=True), "there is no column 'lesion'"),
-        (lambda results, labels: results.assign(lesion="high"), "something other than probabilities"),
-        (lambda results, labels: results.update({"lesion": results["lesion"] + 5}), "other than probabilities"),
-        (lambda results, labels: results.update({"date": ["soon"] * 200}), "'date' must hold a date"),
+        (lambda results, labels: results.drop(columns="lesion", inplace=True), "column 'lesion' is missing"),
+        (lambda results, labels: results.assign(lesion="high"), "values that are not probabilities"),
+        (lambda results, labels: results.update({"lesion": results["lesion"] + 5}), "that are not probabilities"),
+        (lambda results, labels: results.update({"date": ["soon"] * 200}), "'date' needs a date"),
         (lambda results, labels: labels.update({"label": ["tumour"] * 200}), "'tumour' is no class of this model"),
-        (lambda results, labels: labels.update({"scan": ["x"] * 200}), "'x' stands there twice"),
-        (lambda results, labels: labels.update({"scan": [f"x{k}" for k in range(200)]}), "does not stand in the"),
+        (lambda results, labels: labels.update({"scan": ["x"] * 200}), "'x' is listed twice"),
+        (lambda results, labels: labels.update({"scan": [f"x{k}" for k in range(200)]}), "is not in the results"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_named_with_what_is_wrong(bundle, tmp_path, capsys, change, told):
@@ -154,10 +152,10 @@ def test_a_table_that_cannot_be_used_is_named_with_what_is_wrong(bundle, tmp_pat
 
 def test_files_that_are_not_there_and_bundles_without_a_reference_are_told(bundle, tmp_path, capsys):
     assert monitored(bundle, tmp_path / "none.csv") == 1
-    assert "none.csv: this is not a readable csv file" in capsys.readouterr().err
+    assert "none.csv: not a readable csv file" in capsys.readouterr().err
     old = written(tmp_path / "old")
     assert monitored(old, *in_use(tmp_path, seed=9)) == 1
-    assert "release it anew" in capsys.readouterr().err
+    assert "release the model again" in capsys.readouterr().err
 
 
 def findings(seed, n, intercept=0.0):
@@ -198,19 +196,19 @@ def labels_in_use(tmp_path, seed, n=200, intercept=0.0):
     return tmp_path / "results.csv", tmp_path / "labels.csv"
 
 
-def test_labels_that_stand_each_by_itself_are_watched_and_evaluated_each_by_itself(of_labels, tmp_path, capsys):
+def test_each_label_of_a_multilabel_model_is_monitored_and_evaluated(of_labels, tmp_path, capsys):
     files, page = labels_in_use(tmp_path, seed=1), tmp_path / "use.html"
     assert monitored(of_labels, *files, "--window", "60", "--out", page) == 0
     printed, text = capsys.readouterr().out, page.read_text()
-    assert printed.count("no alarm") == 3 + 2 + 3 + 1  # probabilities, distance and unread, losses, calibration
-    assert "alarm at 180, " in printed
+    assert printed.count("no alarm") == 3 + 2 + 3 + 1  # probabilities, OOD and unreadable, losses, calibration
+    assert "alarm at evidence 180; " in printed
     for name in LABELS:
         assert f"loss of {name}" in printed and f"  {name}: labelled scans 1 to 60:" in printed
     assert "<h3>Edema</h3>" in text and "&lt;cyst&gt;" in text and "<cyst>" not in text
     assert text.count("<svg") == 9 + 3 * 4
 
 
-def test_one_label_whose_predictions_are_no_longer_right_raises_an_alarm_that_names_it(of_labels, tmp_path, capsys):
+def test_one_miscalibrated_label_raises_an_alarm_that_names_it(of_labels, tmp_path, capsys):
     results, labels = labels_in_use(tmp_path, seed=2, n=400, intercept=1.5)
     assert monitored(of_labels, results) == 0
     assert monitored(of_labels, results, labels) == 3
@@ -219,14 +217,14 @@ def test_one_label_whose_predictions_are_no_longer_right_raises_an_alarm_that_na
     assert printed.out.count("ALARM of mass at patient") == 1
 
 
-def test_the_limit_does_not_hang_on_which_labels_are_known_yet(of_labels, tmp_path, capsys):
+def test_the_limit_does_not_depend_on_which_labels_are_known(of_labels, tmp_path, capsys):
     results, labels = labels_in_use(tmp_path, seed=3)
     table = pd.read_csv(labels)
     for known in (table.assign(label="?edema;mass;?<cyst>"), table.assign(label="?edema;?mass;?<cyst>"), None):
         if known is not None:
             known[:5].to_csv(labels, index=False)
         assert monitored(of_labels, results, *([] if known is None else [labels])) == 0
-        assert "alarm at 180, " in capsys.readouterr().out
+        assert "alarm at evidence 180; " in capsys.readouterr().out
 
 
 def test_dates_and_losses_of_a_label_are_those_of_the_scans_of_which_it_is_known(of_labels, tmp_path, capsys):
@@ -241,10 +239,10 @@ def test_dates_and_losses_of_a_label_are_those_of_the_scans_of_which_it_is_known
     text = (tmp_path / "use.html").read_text()
     assert text.count("2026-03-02 to 2026-04-30") == 1 and text.count("2026-01-01 to 2026-04-30") == 2
     [told] = [line for line in capsys.readouterr().out.splitlines() if "loss of edema" in line]
-    assert "(2026-03-" in told.partition("ALARM")[2].partition("changed")[0]
+    assert "(2026-03-" in told.partition("ALARM")[2].partition("the change")[0]
 
 
-def test_releases_without_losses_of_labels_have_their_calibration_watched_all_the_same(of_labels, tmp_path, capsys):
+def test_without_stored_losses_of_labels_calibration_is_still_monitored(of_labels, tmp_path, capsys):
     old = tmp_path / "old"
     shutil.copytree(of_labels, old)
     known = json.loads((old / REFERENCE).read_text()) | {"log_loss": None}
@@ -252,7 +250,7 @@ def test_releases_without_losses_of_labels_have_their_calibration_watched_all_th
     write_manifest(old, {})
     assert monitored(old, *labels_in_use(tmp_path, seed=1)) == 0
     printed = capsys.readouterr().out
-    assert "loss of" not in printed and "  calibration" in printed and "release it anew" in printed
+    assert "loss of" not in printed and "  calibration" in printed and "release the model again" in printed
 
 
 @pytest.mark.parametrize(
