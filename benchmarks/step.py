@@ -15,7 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from pipeline.learning.models.classifier import Classifier, Tail
+from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.models.trainable_top import TrainableTop
 from pipeline.learning.training.cases import Cases, FrozenCases, WholeCases
 from pipeline.learning.training.loop import fit, make_accelerator
 from pipeline.learning.training.recipe import Recipe, parameter_groups
@@ -47,7 +48,11 @@ def rate(arguments: argparse.Namespace, stages: int, how: Callable[[Classifier, 
     """Give the cases a second of one epoch."""
     torch.manual_seed(0)
     accelerator = make_accelerator(arguments.device)
-    network = Classifier(arguments.encoder, 3, 2, pooled_stages=4).eval().to(accelerator.device)
+    network = (
+        Classifier({"name": arguments.encoder, "pooled_stages": 4}, {"channels": 3}, {"n_classes": 2})
+        .eval()
+        .to(accelerator.device)
+    )
     first = max(len(network.encoder.stages) - stages, 0)
     channels = torch.randint(256, (arguments.cases, 3, arguments.size, arguments.size), dtype=torch.uint8)
     targets = torch.eye(2)[torch.arange(arguments.cases) % 2]
@@ -78,7 +83,7 @@ def in_loop(network: Classifier, cases: Cases, stages: int) -> float:
     accelerator, took = make_accelerator(None), []
     for epochs in (1, 3):
         start = time.perf_counter()
-        fit(network, cases, one, recipe(stages, epochs), accelerator, 0)
+        fit(network, cases, one, recipe(stages, epochs), accelerator=accelerator, seed=0)
         synchronise(accelerator.device)
         took.append(time.perf_counter() - start)
     return (took[1] - took[0]) / 2
@@ -88,7 +93,7 @@ def in_the_bare(network: Classifier, cases: Cases, stages: int) -> float:
     """Give the seconds of an epoch of nothing but forward, backward and step on tensors that lie ready."""
     accelerator = make_accelerator(None)
     device = accelerator.device
-    tail = Tail(network, cases.first, max(len(network.encoder.stages) - stages, 0))
+    top = TrainableTop(network, cases.first, max(len(network.encoder.stages) - stages, 0))
     optimizer = torch.optim.AdamW(parameter_groups(network, recipe(stages, 1)), fused=device.type == "cuda")
     rows = torch.arange(len(cases.targets)).split(BATCH)
     batches = [[part.to(device).float() for part in cases.plain(some)] for some in rows]
@@ -100,7 +105,7 @@ def in_the_bare(network: Classifier, cases: Cases, stages: int) -> float:
         start = time.perf_counter()
         for batch, truth in zip(batches, labels, strict=True):
             with accelerator.autocast():
-                loss = loss_of(tail(*batch).float(), truth)
+                loss = loss_of(top(*batch).float(), truth)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -59,7 +59,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cases = store_channels(Path(folder), arguments.batches * BATCH)
         state, _ = load_weights(ENCODER, "pip", None)
-        network = Classifier(build_encoder(ENCODER, 3, state), 3, n_classes=2).eval()
+        network = Classifier(build_encoder(ENCODER, 3, state), {"channels": 3}, {"n_classes": 2}).eval()
         draw = partial(pairs_in_batches, network, cases)
         now = time.process_time if arguments.cpu_time else time.perf_counter
         rounds = [one_round(network.encoder, draw, arguments.stages, now) for _ in range(1 + arguments.rounds)]

@@ -233,7 +233,7 @@ def metered(record: Path) -> Iterator[None]:
     record.write_text(json.dumps({"seconds": round(time.perf_counter() - start, 1), "peak_mib": round(peak)}) + "\n")
 
 
-def ahead(items: Iterable[Item]) -> Iterator[Item]:
+def prefetch(items: Iterable[Item]) -> Iterator[Item]:
     """Draw the next item in the background while the present one is used; order and errors stay what they are."""
     source = iter(items)
     with ThreadPoolExecutor(1) as worker:
@@ -244,7 +244,7 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
 
 
 def prefetch_passes(draw: Callable[[int], Iterable[Item]]) -> Callable[[int], Iterator[Item]]:
-    """Draw pass after pass as `ahead` draws items; also the first item of a pass, while the one before it ends.
+    """Draw pass after pass as `prefetch` draws items; also the first item of a pass, while the one before it ends.
 
     Parameters
     ----------
@@ -263,7 +263,7 @@ def prefetch_passes(draw: Callable[[int], Iterable[Item]]) -> Callable[[int], It
     def give(number: int) -> Iterator[Item]:
         nonlocal stream, coming
         if number != coming:
-            stream = ahead(item for one in count(number) for item in chain(draw(one), [end]))
+            stream = prefetch(item for one in count(number) for item in chain(draw(one), [end]))
         coming = None  # a pass that is left before its end is no beginning of the next
         yield from takewhile(lambda item: item is not end, stream)
         coming = number + 1

@@ -15,10 +15,10 @@ Interval = Annotated[tuple[float, float], AfterValidator(lambda limits: _ascendi
 Windows = Annotated[
     tuple[Interval, ...], Field(min_length=1, max_length=16), BeforeValidator(lambda value: _as_windows(value))
 ]
-Term = Literal["coral", "mmd", "dann", "mcc"]
+AlignmentLoss = Literal["coral", "mmd", "dann", "mcc"]
 Statistics = Literal["adabn", "adabn_per_site", "nyul", "histogram", "combat"]
-Method = Literal["none"] | Statistics | Term | Literal["simclr", "vicreg", "byol", "masked"]
-TERMS = get_args(Term)
+Method = Literal["none"] | Statistics | AlignmentLoss | Literal["simclr", "vicreg", "byol", "masked"]
+ALIGNMENT_LOSSES = get_args(AlignmentLoss)
 FINAL = "final"
 
 
@@ -144,9 +144,9 @@ class Adapt(Section):
 
     @model_validator(mode="after")
     def _fits_the_method(self) -> "Adapt":
-        if self.strength > 1 and self.method not in TERMS:
+        if self.strength > 1 and self.method not in ALIGNMENT_LOSSES:
             raise ValueError(f"adapt.strength is {self.strength}, but of {self.method} it is a share between 0 and 1")
-        if self.target == "none" and self.method in TERMS:
+        if self.target == "none" and self.method in ALIGNMENT_LOSSES:
             raise ValueError(f"adapt.method {self.method} draws sites together, which needs an adapt.target")
         if self.filter_depth % 2 == 0:
             raise ValueError(

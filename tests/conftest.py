@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -18,6 +19,22 @@ from pipeline.imaging.tables.pseudonyms import write_private
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("MEDADAPT_TEST_DATA", ROOT.parent / "shared" / "data"))
 TINY_ENCODER = "test_efficientnet"  # timm's own doll-size network
+
+
+def classifier(
+    channels: int = 3,
+    n_classes: int = 2,
+    *,
+    encoder: str = TINY_ENCODER,
+    pooled_stages: int = 1,
+    filter_depth: int = 1,
+    **parts: Any,
+) -> Any:
+    """Build a small `Classifier`; `parts` are its further arguments."""
+    from pipeline.learning.models.classifier import Classifier
+
+    arguments = {"name": encoder, "pooled_stages": pooled_stages, "filter_depth": filter_depth}
+    return Classifier(arguments, {"channels": channels}, {"n_classes": n_classes}, **parts)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

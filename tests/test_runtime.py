@@ -33,15 +33,15 @@ def test_the_cost_of_a_block_is_written_down(tmp_path):
 
 
 def test_items_drawn_ahead_come_in_their_order_and_errors_come_through():
-    assert list(runtime.ahead(iter(range(50)))) == list(range(50))
-    assert list(runtime.ahead([])) == []
+    assert list(runtime.prefetch(iter(range(50)))) == list(range(50))
+    assert list(runtime.prefetch([])) == []
 
     def corrupted():
         yield 1
         raise ValueError("corrupted")
 
     with pytest.raises(ValueError, match="corrupted"):
-        list(runtime.ahead(corrupted()))
+        list(runtime.prefetch(corrupted()))
 
 
 def test_the_next_item_is_drawn_while_the_present_one_is_used():
@@ -52,7 +52,7 @@ def test_the_next_item_is_drawn_while_the_present_one_is_used():
         drawn.set()
         yield 2
 
-    for item in runtime.ahead(items()):
+    for item in runtime.prefetch(items()):
         assert item == 2 or drawn.wait(10)
 
 

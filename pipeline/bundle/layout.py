@@ -206,7 +206,11 @@ def target_of(network: Config) -> str:
 
 def sites_of(network: Config) -> tuple[str, ...]:
     """Name the sites for which a network, or a member of it, has values of its own, in the order of the members."""
-    return tuple(dict.fromkeys(site for one in network.get("members", [network]) for site in one.get("sites", [])))
+    return tuple(
+        dict.fromkeys(
+            site for one in network.get("members", [network]) for site in (one.get("sites") or {}).get("names", [])
+        )
+    )
 
 
 def state_of_members(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

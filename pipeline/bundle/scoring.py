@@ -60,9 +60,10 @@ class Scorer:
         Unreadable
             If the scan is refused.
         """
-        self.network.at(site)
         prepared = self.steps.prepare_file(file)
-        outputs = [member.look(torch.from_numpy(prepared.channels)[None]) for member in members_of(self.network)]
+        outputs = [
+            member.outputs(torch.from_numpy(prepared.channels)[None], site) for member in members_of(self.network)
+        ]
         return ScanOutput(
             logits=mean_of([one.logits for one in outputs]).double().numpy()[0],
             features=[one.features.double().numpy()[0] for one in outputs],

@@ -36,7 +36,11 @@ from pipeline.metrics.calibrators.fitting import METHODS, calibrator_from, diges
 from tests.conftest import TINY_ENCODER, save_nifti
 
 GEOMETRY = Geometry("volume", 32, 4, 3, (1.0, 1.0, 1.0), "pad", "percentile")
-ARGUMENTS = {"encoder": TINY_ENCODER, "in_channels": 3, "n_classes": 3, "mean": [0.5], "std": [0.5]}
+ARGUMENTS = {
+    "encoder": {"name": TINY_ENCODER},
+    "instances": {"channels": 3, "mean": [0.5], "std": [0.5]},
+    "head": {"n_classes": 3},
+}
 CLASSES = ["a", "b", "c"]
 TEMPERATURE = 1.7
 CALIBRATOR = {"method": "temperature", "activation": "softmax", "temperature": TEMPERATURE}

@@ -18,7 +18,7 @@ from pipeline.imaging.tables.cohort_table import BadTable, read_cohort_table
 from pipeline.learning.models.backbones import build_encoder
 from pipeline.learning.models.encoder import Encoder, inference
 from pipeline.learning.models.families import UnknownEncoder
-from pipeline.learning.training.alignment.losses import TERMS
+from pipeline.learning.training.alignment.losses import ALIGNMENT_LOSSES
 from pipeline.learning.training.strategies import STRATEGIES, search_of
 from pipeline.params import load
 from pipeline.schema import Cohort, Params
@@ -105,7 +105,7 @@ def recipes_of(params: Params, n_stages: int) -> list[str]:
     frozen = method in PER_SITE and params.adapt.strength > 0
     if asked != "auto":
         return ["probe" if frozen and STRATEGIES[asked].trains else asked]
-    if method in TERMS and params.adapt.strength:
+    if method in ALIGNMENT_LOSSES and params.adapt.strength:
         return ["lp_ft"]
     return search_of(recipe_of(params.finetune), n_stages, frozen)
 
@@ -116,7 +116,9 @@ def describe_recipes(recipes: list[str], params: Params) -> str:
         return recipes[0]
     if len(recipes) == 1:
         return f"{recipes[0]} (auto, because adapt.method is {params.adapt.method})"
-    terms = [name for name in params.adapt.candidates if name in TERMS] if params.adapt.method == "auto" else []
+    terms = (
+        [name for name in params.adapt.candidates if name in ALIGNMENT_LOSSES] if params.adapt.method == "auto" else []
+    )
     unless = f" (but lp_ft if adapt.method: auto chooses {' or '.join(terms)})" if terms else ""
     budget = f"finetune.budget: {params.finetune.budget} passes in each fold"
     return f"auto, one of {', '.join(recipes)}, within {budget}{unless}"

@@ -52,17 +52,19 @@ class Overlays:
 
     def write(self, scan: Listed, output: ScanOutput) -> str:
         """Write the map of the most probable class; return the file's name, or "" if no location supports the class."""
-        self.network.at(scan.known.get("site"))
-        maps = maps_of(members_of(self.network), output.prepared.channels, int(output.logits.argmax()))
+        members, asked = members_of(self.network), int(output.logits.argmax())
+        maps = maps_of(members, output.prepared.channels, asked, scan.known.get("site"))
         if maps is None:
             return ""
         file = self.folder / self.stems[id(scan)]
         return write_overlay(maps, output.prepared.placement, self.geometry, file).name
 
 
-def maps_of(members: Sequence[Classifier], channels: NDArray[np.uint8], asked: int) -> NDArray[np.float32] | None:
+def maps_of(
+    members: Sequence[Classifier], channels: NDArray[np.uint8], asked: int, site: str | None
+) -> NDArray[np.float32] | None:
     """Average the saliency maps (S, H, W) of the members for a class; None if no location supports it in any member."""
-    found = [saliency(member, torch.from_numpy(channels)[None], asked) for member in members]
+    found = [saliency(member, torch.from_numpy(channels)[None], asked, site=site) for member in members]
     if all(one.method == NO_MAP for one in found):
         return None
     return np.asarray(np.mean([one.maps for one in found], axis=0), dtype=np.float32)

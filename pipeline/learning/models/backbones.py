@@ -18,6 +18,7 @@ def build_encoder(
     name: str,
     in_channels: int,
     state: Mapping[str, Tensor] | None = None,
+    *,
     pooled_stages: int = 1,
     filter_depth: int = 1,
 ) -> Encoder:

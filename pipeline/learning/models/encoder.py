@@ -36,7 +36,11 @@ class Encoder(nn.Module):
         Features of each pooled stage.
     width : int
         Length of a feature vector: their sum.
+    volumetric : bool
+        Whether the encoder takes volumes (N, C, D, H, W) instead of images (N, C, H, W).
     """
+
+    volumetric = False
 
     def __init__(self, cut: Cut, in_channels: int, pooled_stages: int) -> None:
         super().__init__()

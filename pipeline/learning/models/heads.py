@@ -114,8 +114,17 @@ class NeighboursHead(nn.Module):
         """Leave the votes as they are: they were not weighted, so there is nothing to put back."""
 
 
-def build_head(kind: Kind, width: int, n_classes: int, n_cases: int = 0, findings: bool = False) -> nn.Module:
-    """Build a head by its name; of neighbours it takes the number of training cases, and whether they are findings."""
+def build_head(
+    width: int, n_classes: int, *, kind: Kind = "linear", n_cases: int = 0, findings: bool = False
+) -> nn.Module:
+    """Build a head from features (B, width) to logits (B, n_classes).
+
+    Parameters
+    ----------
+    kind : {"linear", "ordinal", "neighbours"}
+    n_cases, findings : int, bool
+        Number of training cases that a head of neighbours stores, and whether the logits are of independent findings.
+    """
     if kind == "linear":
         return LinearHead(width, n_classes)
     return OrdinalHead(width, n_classes) if kind == "ordinal" else NeighboursHead(width, n_classes, n_cases, findings)

@@ -137,6 +137,8 @@ class Inflated(Encoder):
         Length of a feature vector.
     """
 
+    volumetric = True
+
     def __init__(self, stages: list[nn.Module], norm: nn.Module, first_pooled: int, width: int) -> None:
         nn.Module.__init__(self)
         self.stages = nn.ModuleList(stages)

@@ -12,7 +12,7 @@ COUNTS = (1, 3, 5, 10, 20, 50)
 
 
 def fit_neighbours(
-    head: NeighboursHead, features: Tensor, targets: Tensor, patients: NDArray[np.str_], task: Name, seed: int
+    head: NeighboursHead, features: Tensor, targets: Tensor, patients: NDArray[np.str_], *, task: Name, seed: int
 ) -> int:
     """Let a head remember the training cases, the number of votes being chosen by patient-grouped cross-validation.
 
@@ -29,7 +29,7 @@ def fit_neighbours(
         The number of neighbours that vote, of `COUNTS`: that of the lowest log-loss.
     """
     losses, chances = np.zeros(len(COUNTS)), task_of(task)
-    for train, test in parts(targets.numpy(), patients, MAX_PARTS, seed, task):
+    for train, test in parts(targets.numpy(), patients, most=MAX_PARTS, seed=seed, task=task):
         evaluate = NeighboursHead(features.shape[1], targets.shape[1], len(train), head.findings)
         for number, count in enumerate(COUNTS):
             evaluate.remember(features[train], targets[train], count)

@@ -14,14 +14,14 @@ from pipeline.learning.models.tasks import Name
 
 CS = tuple(10.0**power for power in (-4, -3.5, -3, -2.5, -2, -1.5, -1, 0))  # C of scikit-learn, to choose from
 MAX_PARTS = 5
-FLOOR = 0.1  # least spread of a feature, as a share of the median one
+FLOOR = 0.1  # least scale of a feature, as a share of the median one
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear classifier of standardised features: logits = weight (x - centre) / spread + bias.
+    """A linear classifier of standardised features: logits = weight (x - mean) / scale + bias.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Probe:
         Of grades (1, width).
     bias : (n_classes,) float64
         Of grades their thresholds (n_classes - 1,), see `heads.OrdinalHead`.
-    centre, spread : (width,) float64
+    mean, scale : (width,) float64
         Of each feature over the training cases, see `standardisation`.
     c : float
         The inverse regularisation strength that won, scikit-learn's C.
@@ -37,8 +37,8 @@ class Probe:
 
     weight: Floats
     bias: Floats
-    centre: Floats
-    spread: Floats
+    mean: Floats
+    scale: Floats
     c: float
 
 
@@ -46,6 +46,7 @@ def fit_probe(
     features: NDArray[np.floating],
     targets: NDArray[np.floating],
     patients: NDArray[np.str_],
+    *,
     balanced: bool,
     seed: int,
     task: Name = "multiclass",
@@ -65,22 +66,22 @@ def fit_probe(
     task : str
         Grades are fitted by proportional odds, findings one by one, with one C for all of them.
     """
-    centre, spread = standardisation(np.asarray(features, dtype=np.float64))
-    coordinates, axes = _in_their_span((features - centre) / spread)
-    c = _best_c(coordinates, targets, patients, balanced, seed, task)
-    weight, bias = _fit(coordinates, targets, balanced, task, c)
-    return Probe(weight @ axes, bias, centre, spread, c)
+    mean, scale = standardisation(np.asarray(features, dtype=np.float64))
+    coordinates, axes = _in_their_span((features - mean) / scale)
+    c = _best_c(coordinates, targets, patients, balanced=balanced, seed=seed, task=task)
+    weight, bias = _fit(coordinates, targets, c, balanced=balanced, task=task)
+    return Probe(weight=weight @ axes, bias=bias, mean=mean, scale=scale, c=c)
 
 
 def standardisation(features: Floats) -> tuple[Floats, Floats]:
-    """Find the location and spread of features (n, width): s_f = sqrt(var_f + (FLOOR median_g sd_g)^2).
+    """Find the location and scale of features (n, width): s_f = sqrt(var_f + (FLOOR median_g sd_g)^2).
 
     A feature that hardly varies over the training cases would otherwise be blown up by hundreds at a site where it
     does, and decide alone.
     """
     deviation = features.std(axis=0)
-    spread = np.hypot(deviation, FLOOR * np.median(deviation))
-    return features.mean(axis=0), np.where(spread > 0, spread, 1.0)
+    scale = np.hypot(deviation, FLOOR * np.median(deviation))
+    return features.mean(axis=0), np.where(scale > 0, scale, 1.0)
 
 
 def out_of_fold_logits(
@@ -88,6 +89,7 @@ def out_of_fold_logits(
     labels: NDArray[np.integer],
     patients: NDArray[np.str_],
     n_classes: int,
+    *,
     balanced: bool,
     seed: int,
 ) -> Floats:
@@ -121,14 +123,14 @@ def out_of_fold_logits(
         counts = np.bincount(labels[train], minlength=n_classes)
         if not counts.all():
             raise ValueError(f"class {int(counts.argmin())} has too few patients to be in every part of the probe's")
-        probe = fit_probe(features[train], targets[train], patients[train], balanced, seed)
+        probe = fit_probe(features[train], targets[train], patients[train], balanced=balanced, seed=seed)
         prior = np.log(counts / counts.sum()) if balanced else 0
-        logits[test] = (features[test] - probe.centre) / probe.spread @ probe.weight.T + probe.bias + prior
+        logits[test] = (features[test] - probe.mean) / probe.scale @ probe.weight.T + probe.bias + prior
     return logits
 
 
 def parts(
-    targets: NDArray[np.floating], patients: NDArray[np.str_], most: int, seed: int, task: Name
+    targets: NDArray[np.floating], patients: NDArray[np.str_], *, most: int, seed: int, task: Name
 ) -> list[tuple[Ints, Ints]]:
     """Assign cases to parts by patient, kinds of cases spread evenly; yield training and evaluated rows.
 
@@ -170,25 +172,28 @@ def _best_c(
     scaled: Floats,
     targets: NDArray[np.floating],
     patients: NDArray[np.str_],
+    *,
     balanced: bool,
     seed: int,
     task: Name,
 ) -> float:
     losses = np.zeros(len(CS))
-    assigned = parts(targets, patients, MAX_PARTS, seed, task)
+    assigned = parts(targets, patients, most=MAX_PARTS, seed=seed, task=task)
     for train, test in assigned:
         for number, c in enumerate(CS):
-            weight, bias = _fit(scaled[train], targets[train], balanced, task, c)
+            weight, bias = _fit(scaled[train], targets[train], c, balanced=balanced, task=task)
             losses[number] += _log_losses(scaled[test] @ weight.T, bias, targets[test], task)
     return CS[int(losses.argmin())] if assigned else 1e-2
 
 
-def _fit(scaled: Floats, targets: NDArray[np.floating], balanced: bool, task: Name, c: float) -> tuple[Floats, Floats]:
-    """Give weights and bias at one C."""
+def _fit(
+    scaled: Floats, targets: NDArray[np.floating], c: float, *, balanced: bool, task: Name
+) -> tuple[Floats, Floats]:
+    """Fit weights and bias at one C."""
     if task == "ordinal":
         return fit_ordinal(scaled, targets, c, balanced)
     if task == "multiclass":
-        return _one_regression(scaled, targets.argmax(axis=1), targets.shape[1], balanced, c)
+        return _one_regression(scaled, targets.argmax(axis=1), c, n_classes=targets.shape[1], balanced=balanced)
     rows = list(_findings(scaled, targets, balanced, c))
     return np.vstack([weight for weight, _ in rows]), np.concatenate([bias for _, bias in rows])
 
@@ -203,11 +208,11 @@ def _findings(
             share = (there.sum() + 1) / (len(there) + 2)
             yield np.zeros((1, scaled.shape[1])), np.array([np.log(share / (1 - share))])
         else:
-            weight, bias = _one_regression(scaled[known], there, 2, balanced, c)
+            weight, bias = _one_regression(scaled[known], there, c, n_classes=2, balanced=balanced)
             yield weight[1:] * 2, bias[1:] * 2
 
 
-def _one_regression(scaled: Floats, labels: Ints, n_classes: int, balanced: bool, c: float) -> tuple[Floats, Floats]:
+def _one_regression(scaled: Floats, labels: Ints, c: float, *, n_classes: int, balanced: bool) -> tuple[Floats, Floats]:
     """Fit scikit-learn's model; the two-class one, which it keeps as one row, as two rows of opposite sign."""
     model = LogisticRegression(C=c, class_weight="balanced" if balanced else None, max_iter=2000)
     model.fit(scaled, labels)

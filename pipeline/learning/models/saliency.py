@@ -43,35 +43,42 @@ class Saliency:
 
 
 class _Evaluating(nn.Module):
-    """Channels to logits once, without further looks and without adaptation to the case."""
+    """From channels to logits, without test-time augmentation and without adaptation to the case."""
 
-    def __init__(self, network: Classifier) -> None:
+    def __init__(self, network: Classifier, site: str | None) -> None:
         super().__init__()
         self.network = network
+        self.site = site
         self.train(network.training)  # MONAI puts back the mode that it finds here, through and through
 
     def forward(self, channels: Tensor) -> Tensor:
-        return self.network.evaluate(self.network.activations(channels))
+        return self.network.plain_logits(channels, self.site)
 
 
 class _OneInstance(nn.Module):
     """One instance of a case, as images (N, C, H, W), to logits (N, C'); the other instances stay what they are."""
 
-    def __init__(self, network: Classifier, channels: Tensor, number: int) -> None:
+    def __init__(self, network: Classifier, channels: Tensor, number: int, site: str | None) -> None:
         super().__init__()
         self.network = network
         self.number = number
-        self.features = network.features(network.activations(channels))
+        self.site = site
+        self.features = network.features(network.activations(channels, site=site), site=site)
         self.train(network.training)
 
     def forward(self, images: Tensor) -> Tensor:
         bags = self.features.repeat(len(images), 1, 1)
-        bags[:, self.number] = self.network.features(self.network.activations(images))[:, 0]
+        bags[:, self.number] = self._features(images)[:, 0]
         logits: Tensor = self.network.head(self.network.attention(bags)[0])
         return logits
 
+    def _features(self, images: Tensor) -> Tensor:
+        return self.network.features(self.network.activations(images, site=self.site), site=self.site)
 
-def saliency(network: Classifier, channels: Tensor, asked: int, method: Method = "gradcam") -> Saliency:
+
+def saliency(
+    network: Classifier, channels: Tensor, asked: int, method: Method = "gradcam", *, site: str | None = None
+) -> Saliency:
     """Find what spoke for a class in a case.
 
     GradCAM whose map is zero everywhere (nothing with a positive gradient was active) gives way to occlusion, as it
@@ -80,25 +87,29 @@ def saliency(network: Classifier, channels: Tensor, asked: int, method: Method =
     Parameters
     ----------
     network : Classifier
-        In evaluation, with the values of the case's site (`Classifier.at`), and with gradients.
+        In evaluation mode, with gradients.
     channels : (1, P, H, W) uint8
     asked : int
         The logit that is asked.
     method : {"gradcam", "occlusion"}
+    site : str, optional
+        Site of the case.
     """
     with torch.no_grad():
-        attention = network.attention(network.features(network.activations(channels)))[1][0].numpy()
-    ways = {"gradcam": _gradcam, "occlusion": _occlusion}
-    for name in ("gradcam", "occlusion") if method == "gradcam" else ("occlusion",):
-        maps = ways[name](network, channels, asked, attention)
-        if maps is not None and maps.max() > 0:
-            whole = len(maps) != len(attention)
-            share = maps.sum(axis=(1, 2)) / maps.sum() if whole else attention
-            return Saliency(maps / maps.max(), name, share.astype(np.float32))
+        features = network.features(network.activations(channels, site=site), site=site)
+        attention = network.attention(features)[1][0].numpy()
+    maps = _gradcam(network, channels, asked, site) if method == "gradcam" else None
+    used: Method = "gradcam"
+    if maps is None or not maps.max() > 0:
+        maps, used = _occlusion(network, channels, asked, site, instances=len(attention)), "occlusion"
+    if maps.max() > 0:
+        whole = len(maps) != len(attention)
+        share = maps.sum(axis=(1, 2)) / maps.sum() if whole else attention
+        return Saliency(maps / maps.max(), used, share.astype(np.float32))
     return Saliency(np.zeros((len(attention), *channels.shape[2:]), dtype=np.float32), NO_MAP, attention)
 
 
-def _gradcam(network: Classifier, channels: Tensor, asked: int, attention: Floats) -> Floats | None:
+def _gradcam(network: Classifier, channels: Tensor, asked: int, site: str | None) -> Floats | None:
     """Weight the maps of the first pooled stage by their mean gradients (Selvaraju et al. 2017, equations 1 and 2).
 
     Of all that the head sees, that stage's maps are the last through which everything passes. The deepest ones alone
@@ -110,12 +121,12 @@ def _gradcam(network: Classifier, channels: Tensor, asked: int, attention: Float
     if encoder.pooled != slice(None) or _is_column(network, channels):
         return None
     copy = deepcopy(network)  # MONAI never takes its hooks off again
-    found = GradCAM(_Evaluating(copy), f"network.encoder.stages.{encoder.first_pooled}")
+    found = GradCAM(_Evaluating(copy, site), f"network.encoder.stages.{encoder.first_pooled}")
     with _quiet():
         raw: Tensor = found.compute_map(channels, class_idx=asked).detach()
     size = tuple(channels.shape[2:])
     if raw.ndim == 5:  # a volume that is seen whole: (1, 1, D, h, w)
-        depth = channels.shape[1] // network.in_channels
+        depth = channels.shape[1] // network.instances.channels
         return interpolate(raw, size=(depth, *size), mode="trilinear")[0, 0].numpy()
     return interpolate(raw, size=size, mode="bilinear")[:, 0].numpy()
 
@@ -127,16 +138,16 @@ def _is_column(network: Classifier, channels: Tensor) -> bool:
     return maps.shape[-1] == 1 and maps.shape[-2] > 1
 
 
-def _occlusion(network: Classifier, channels: Tensor, asked: int, attention: Floats) -> Floats:
+def _occlusion(network: Classifier, channels: Tensor, asked: int, site: str | None, *, instances: int) -> Floats:
     """Hide one patch after the other of the instance that says most (Zeiler and Fergus 2014, section 2.1).
 
     What the logit loses is what the patch said for it. Of a volume that is seen whole, patches go through all slices.
     """
     from monai.visualize import OcclusionSensitivity
 
-    images = channels.reshape(len(attention), -1, *channels.shape[2:]).float()
+    images = channels.reshape(instances, -1, *channels.shape[2:]).float()
     with torch.no_grad(), _quiet():
-        evaluates = [_evaluate_of(network, channels, number, len(images)) for number in range(len(images))]
+        evaluates = [_instance_model(network, channels, number, site) for number in range(len(images))]
         before = float(evaluates[0](images[:1])[0, asked])
         hidden = images.mean(dim=(1, 2, 3), keepdim=True).expand_as(images)
         without = [float(evaluate(one[None])[0, asked]) for evaluate, one in zip(evaluates, hidden, strict=True)]
@@ -152,7 +163,7 @@ def _occlusion(network: Classifier, channels: Tensor, asked: int, attention: Flo
             activate=False,
         )
         lost = before - np.asarray(hide(image)[0][0, asked])
-    maps = np.zeros((len(attention), *channels.shape[2:]), dtype=np.float32)
+    maps = np.zeros((instances, *channels.shape[2:]), dtype=np.float32)
     maps[number] = np.clip(lost, 0, None)
     return maps
 
@@ -165,5 +176,6 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _evaluate_of(network: Classifier, channels: Tensor, number: int, count: int) -> nn.Module:
-    return _OneInstance(network, channels, number) if count > 1 else _Evaluating(network)
+def _instance_model(network: Classifier, channels: Tensor, number: int, site: str | None) -> nn.Module:
+    one = network.encoder.volumetric or channels.shape[1] == network.instances.channels
+    return _Evaluating(network, site) if one else _OneInstance(network, channels, number, site)

@@ -1,6 +1,7 @@
-"""What changes with the hospital: a few buffers of a network, of which every known site has values of its own."""
+"""Values of some buffers of a network that differ between hospitals: each known site has its own."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -8,19 +9,20 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 PerSite = Literal["normalisation", "features"]
+FEATURES = ("feature_mean", "feature_scale")  # buffers of a classifier that standardise its features
 
 
 class SiteValues(nn.Module):
-    """The values of some buffers at each site, and those for a site that nobody has seen.
+    """Hold the values of some buffers for each known site, and one more set for unknown sites.
 
-    They are buffers themselves, so that they are saved and loaded with the network. Nothing is learned here.
+    The values are buffers themselves, so that they are saved and loaded with the network. None is a parameter.
 
     Parameters
     ----------
     sites : sequence of str
-        The known ones.
+        The known sites.
     buffers : mapping of str to Tensor
-        What the values stand for, by name; at first every site has what is in there.
+        The buffers whose values differ, by name; at first every site has their present content.
     """
 
     def __init__(self, sites: Sequence[str], buffers: Mapping[str, Tensor]) -> None:
@@ -32,37 +34,61 @@ class SiteValues(nn.Module):
             self.register_buffer(f"values_{number}", rows)
 
     def row(self, site: str | None) -> int:
-        """Find the row of a site; 0 where it is unknown."""
+        """Find the row of a site; 0 if it is unknown."""
         return 1 + self.sites.index(site) if site in self.sites else 0
 
     def all_of(self, name: str) -> Tensor:
-        """Give the values of one buffer, (1 + sites, ...), those of the unknown site first."""
+        """Return the values of one buffer, (1 + sites, ...), those of unknown sites first."""
         return self.get_buffer(f"values_{self.names.index(name)}")
 
     @torch.no_grad()
     def remember(self, site: str | None, values: Mapping[str, Tensor]) -> None:
-        """Keep the values of a site; None is any unknown one."""
+        """Store the values of a site; None stands for unknown sites."""
         for name in self.names:
             self.all_of(name)[self.row(site)] = values[name]
 
-    @torch.no_grad()
-    def put(self, site: str | None, buffers: Mapping[str, Tensor]) -> None:
-        """Write the values of a site into a network's buffers, given by name."""
+    @contextmanager
+    def of(self, site: str | None, network: nn.Module) -> Iterator[None]:
+        """Give the named buffers of a network the values of a site inside the block.
+
+        The buffers are exchanged, not overwritten, so that gradients may be taken after the block.
+        """
+        row, before = self.row(site), {}
         for name in self.names:
-            buffers[name].copy_(self.all_of(name)[self.row(site)])
+            before[name] = _exchanged(network, name, self.all_of(name)[row])
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                _exchanged(network, name, value)
+
+    @torch.no_grad()
+    def write_unknown(self, network: nn.Module) -> None:
+        """Write the values of unknown sites into the buffers of a network, where a saved state keeps them."""
+        for name in self.names:
+            network.get_buffer(name).copy_(self.all_of(name)[0])
 
 
 def varying(network: nn.Module, per_site: PerSite) -> dict[str, Tensor]:
     """Choose the buffers that differ between sites.
 
-    "normalisation" is the mean and variance of every batch normalisation; "features" is the location and spread by
-    which features are standardised, the buffers `centre` and `spread` of a classifier.
+    "normalisation" chooses the mean and variance of every batch normalisation; "features" the mean and scale by which
+    a classifier standardises its features.
     """
-    wanted = set(_statistics(network)) if per_site == "normalisation" else {"centre", "spread"}
+    wanted = set(_statistics(network)) if per_site == "normalisation" else set(FEATURES)
     return {name: value for name, value in network.named_buffers() if name in wanted}
 
 
-def _statistics(network: nn.Module) -> Iterable[str]:
+def _statistics(network: nn.Module) -> Iterator[str]:
     for name, layer in network.named_modules():
         if isinstance(layer, _BatchNorm):
             yield from (f"{name}.running_mean", f"{name}.running_var")
+
+
+def _exchanged(network: nn.Module, name: str, value: Tensor) -> Tensor:
+    """Put a tensor in the place of a buffer; return the tensor that was there."""
+    owner, _, buffer = name.rpartition(".")
+    module = network.get_submodule(owner)
+    before = module.get_buffer(buffer)
+    setattr(module, buffer, value)
+    return before

@@ -20,7 +20,7 @@ def tent(network: nn.Module, steps: int, learning_rate: float) -> Callable[[Tens
     """
 
     def evaluate(views: Tensor) -> Tensor:
-        with adapted(network, views, steps, learning_rate), torch.inference_mode():
+        with adapted(network, views, steps=steps, learning_rate=learning_rate), torch.inference_mode():
             logits: Tensor = network(views)
         return logits
 
@@ -31,9 +31,10 @@ def tent(network: nn.Module, steps: int, learning_rate: float) -> Callable[[Tens
 def adapted(
     network: nn.Module,
     views: Tensor,
+    *,
     steps: int,
     learning_rate: float,
-    evaluate: Callable[[Tensor], Tensor] | None = None,
+    logits_of: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[nn.Module]:
     """Hold the network adapted to one case, in evaluation mode; afterwards it is what it was, bit for bit.
 
@@ -55,7 +56,7 @@ def adapted(
         0 leaves the network alone.
     learning_rate : float
         About how far a scale or shift moves in a step.
-    evaluate : callable, optional
+    logits_of : callable, optional
         From views to the network's logits, where that is not `network(views)`.
     """
     training = [(module, module.training) for module in network.modules()]
@@ -64,7 +65,7 @@ def adapted(
     network.eval()
     try:
         if affine:
-            _descend(evaluate or network, affine, views, steps, learning_rate)
+            _descend(logits_of or network, affine, views, steps=steps, learning_rate=learning_rate)
         yield network
     finally:
         for value, data, wanted, gradient in before:
@@ -84,14 +85,19 @@ def affine_parameters(network: nn.Module) -> list[nn.Parameter]:
 @torch.inference_mode(False)
 @torch.enable_grad()
 def _descend(
-    evaluate: Callable[[Tensor], Tensor], affine: list[nn.Parameter], views: Tensor, steps: int, learning_rate: float
+    logits_of: Callable[[Tensor], Tensor],
+    affine: list[nn.Parameter],
+    views: Tensor,
+    *,
+    steps: int,
+    learning_rate: float,
 ) -> None:
     views = views.clone()  # made in inference mode it could not enter a graph
     for value in affine:
         value.requires_grad_(True)
     optimizer = torch.optim.Adam(affine, lr=learning_rate)
     for _ in range(steps):
-        loss = entropy(evaluate(views)).mean()
+        loss = entropy(logits_of(views)).mean()
         for value, gradient in zip(affine, torch.autograd.grad(loss, affine, allow_unused=True), strict=True):
             value.grad = gradient
         optimizer.step()

@@ -1,6 +1,7 @@
-"""Further tta at a case when it is evaluated, always the same ones: its mirror image, and crops of it."""
+"""What is done with each case when it is evaluated: test-time augmentation, and adaptation to the case."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
@@ -9,8 +10,31 @@ View = Literal["mirror", "crops"]
 CROP = 7 / 8  # of the rows and columns; the centre and the four corners (Krizhevsky et al. 2012, section 4.1)
 
 
+@dataclass(frozen=True)
+class TestTime:
+    """What is done with each case when it is evaluated.
+
+    Attributes
+    ----------
+    tta : sequence of {"mirror", "crops"}
+        Test-time augmentation: views of a case whose logits are averaged with those of the case itself.
+    tent_steps : int
+        Steps of the adaptation to every single case before it is evaluated (`tent.adapted`); 0 is none.
+    tent_rate : float
+        Learning rate of these steps.
+    """
+
+    tta: Sequence[View] = ()
+    tent_steps: int = 0
+    tent_rate: float = 1e-3
+
+
 def augmented_views(channels: Tensor, tta: Sequence[View]) -> Iterator[Tensor]:
-    """Give the further tta at channels (B, P, H, W): (B, P, H', W') each; crops of the mirror image, too, if both."""
+    """Yield the augmented views of channels (B, P, H, W): (B, P, H', W') each, the same ones in every run.
+
+    "mirror" is the mirror image, "crops" are the centre and the four corners; with both, the mirror image is cropped
+    as well. The case itself is not among them.
+    """
     sides = [channels, channels.flip(-1)] if "mirror" in tta else [channels]
     yield from sides[1:]
     for side in sides if "crops" in tta else ():

@@ -106,12 +106,14 @@ def pretrained_network(
     encoder: str,
     source: str,
     sha256: str | None,
+    *,
     in_channels: int,
     colour: bool,
     pooled_stages: int = 1,
     filter_depth: int = 1,
     n_classes: int = 2,
-    **around: Any,
+    harmonise: Mapping[str, Any] | None = None,
+    sites: Mapping[str, Any] | None = None,
 ) -> tuple[Classifier, Provenance]:
     """Build a network around a pretrained encoder; its head is untrained.
 
@@ -127,8 +129,9 @@ def pretrained_network(
         How many of the encoder's last stages give features.
     filter_depth : int
         Slices that a filter sees, odd; more than 1 is for volumes that are seen whole.
-    n_classes, **around
-        Further arguments of `Classifier`.
+    n_classes : int
+    harmonise, sites : mapping, optional
+        Arguments of `Harmoniser`, and `sites` of `Classifier`.
 
     Raises
     ------
@@ -139,14 +142,15 @@ def pretrained_network(
     """
     state, provenance = load_weights(encoder, source, sha256)
     try:
-        pretrained = build_encoder(encoder, in_channels, state, pooled_stages, filter_depth)
+        pretrained = build_encoder(encoder, in_channels, state, pooled_stages=pooled_stages, filter_depth=filter_depth)
     except UnknownEncoder:
         raise
     except ValueError as error:
         raise BadWeights(f"adapt.weights: {error}") from error
     mean, std = preprocessing_of(encoder, colour)
     torch.manual_seed(0)  # of the attention's hidden layer
-    network = Classifier(pretrained, in_channels, n_classes, mean, std, filter_depth=filter_depth, **around)
+    instances = {"channels": in_channels, "mean": mean, "std": std, "harmonise": harmonise}
+    network = Classifier(pretrained, instances, {"n_classes": n_classes}, sites)
     return network.eval(), provenance
 
 
@@ -229,7 +233,7 @@ def _read_release(folder: Path) -> Provenance:
     metadata, inference = (json.loads((folder / file).read_bytes()) for file in (METADATA, INFERENCE))
     if "members" in inference["network_def"]:
         raise BadWeights(f"adapt.weights: {folder} is an ensemble of several encoders; start from a refit release")
-    encoder = str(inference["network_def"]["encoder"])
+    encoder = str(inference["network_def"]["encoder"]["name"])
     release = f"release {metadata['name']} {metadata['version']}"
     start = metadata.get("provenance") or {}
     licence = f"{start.get('licence', 'unknown: see its docs/README.md')}; the release's own: see its LICENSE"

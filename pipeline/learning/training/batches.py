@@ -15,7 +15,7 @@ Drawn = tuple[Tensor, Batch, Tensor]
 
 
 def batches(
-    cases: Cases, task: Task, recipe: Recipe, seeds: Sequence[int], process: int = 0, processes: int = 1
+    cases: Cases, task: Task, recipe: Recipe, seeds: Sequence[int], *, process: int = 0, processes: int = 1
 ) -> Iterator[Drawn]:
     """Draw the batches of an epoch.
 
@@ -43,7 +43,9 @@ def batches(
         maps, pooled = cases.drawn(drawn, of_views[drawn.numpy()])
         targets = task.smoothed(cases.targets[rows], recipe.label_smoothing)
         if recipe.mix != "none":
-            maps, pooled, targets = mixed(maps.float(), pooled.float(), targets, recipe.mix, recipe.mix_alpha, rng)
+            maps, pooled, targets = mixed(
+                maps.float(), pooled.float(), targets, how=recipe.mix, alpha=recipe.mix_alpha, rng=rng
+            )
             maps, pooled = maps[mine], pooled[mine]
         yield rows, (maps, pooled), targets[mine]
 

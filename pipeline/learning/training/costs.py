@@ -25,7 +25,7 @@ def shares_of(encoder: Encoder, in_channels: int) -> list[float]:
     return [count / sum(counts) for count in counts]
 
 
-def passes_of_epoch(shares: list[float], first: int, trained: int, train: int, validation: int) -> float:
+def passes_of_epoch(shares: list[float], *, first: int, trained: int, train: int, validation: int) -> float:
     """Count the passes of an epoch: forward from stage `first`, backward through the last `trained`, and evaluating.
 
     Parameters

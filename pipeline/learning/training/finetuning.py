@@ -11,11 +11,12 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.learning.models.classifier import Classifier, Tail
+from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.heads import Kind, build_head
 from pipeline.learning.models.neighbours import fit_neighbours
 from pipeline.learning.models.probe import fit_probe, parts, standardisation
 from pipeline.learning.models.tasks import Name, Task, task_of
+from pipeline.learning.models.trainable_top import TrainableTop
 from pipeline.learning.training.alignment.base import Alignment
 from pipeline.learning.training.cases import FrozenCases, WholeCases, in_order
 from pipeline.learning.training.checkpoint import Checkpoint
@@ -64,7 +65,7 @@ class Setting:
     recipe: Recipe
     accelerator: Accelerator
     seed: int
-    ahead: Callable[[Iterable[Any]], Iterator[Any]] = iter
+    prefetch: Callable[[Iterable[Any]], Iterator[Any]] = iter
 
     @property
     def asked(self) -> Task:
@@ -79,7 +80,7 @@ class Trained:
     Attributes
     ----------
     head : dict
-        Arguments of `Classifier` that rebuild the head.
+        The argument `head` of `Classifier` that rebuilds the head.
     curve : list of Epoch
     chosen : dict
         The hyper-parameter of the start: the probe's C, or the number of neighbours.
@@ -95,6 +96,7 @@ def train(
     strategy: Strategy,
     cases: Labelled,
     setting: Setting,
+    *,
     alignment: Callable[[Recipe], Alignment | None] = lambda recipe: None,
     tell: Callable[[Epoch], None] = lambda epoch: None,
     checkpoint: Checkpoint | None = None,
@@ -117,9 +119,19 @@ def train(
     head = _new_head(network, kind, setting)
     c = _start_from_probe(network, cases, setting)
     training, validation = cases.whole() if _trains_below(network, recipe, cases) else (cases.train, cases.validation)
-    term = alignment(recipe) if recipe.epochs else None
-    how = (recipe, setting.accelerator, setting.seed)
-    curve = fit(network, training, validation, *how, tell, term, setting.asked, checkpoint, setting.ahead)
+    curve = fit(
+        network,
+        training,
+        validation,
+        recipe,
+        accelerator=setting.accelerator,
+        seed=setting.seed,
+        tell=tell,
+        alignment=alignment(recipe) if recipe.epochs else None,
+        task=setting.asked,
+        checkpoint=checkpoint,
+        prefetch=setting.prefetch,
+    )
     network.head.lower(setting.asked.prior(cases.train.targets, setting.recipe.class_weights))
     return Trained(head, curve, {"C": c})
 
@@ -138,7 +150,7 @@ def out_of_fold_losses(
         If a class has a single patient, so that no part can be left out.
     """
     targets = cases.train.targets
-    assigned = parts(targets.numpy(), cases.patients, PARTS, setting.seed, setting.task)
+    assigned = parts(targets.numpy(), cases.patients, most=PARTS, seed=setting.seed, task=setting.task)
     if not assigned:
         raise ValueError("a class has fewer than two patients, so that no part of them can be left out")
     recipe = strategy.recipe(setting.recipe, len(network.encoder.stages))
@@ -159,9 +171,9 @@ def out_of_fold_losses(
 @torch.inference_mode()
 def prediction(network: Classifier, cases: FrozenCases | WholeCases) -> Tensor:
     """Give the logits (n, n_classes) of the cases as they are, in float32 on the processor."""
-    tail, device = Tail(network, cases.first), network.device
+    top, device = TrainableTop(network, cases.first), network.device
     batches = (batch for _, batch in in_order(cases, EVALUATED_AT_ONCE))
-    return torch.cat([tail(*(part.to(device).float() for part in batch)) for batch in batches]).float().cpu()
+    return torch.cat([top(*(part.to(device).float() for part in batch)) for batch in batches]).float().cpu()
 
 
 def _trains_below(network: Classifier, recipe: Recipe, cases: Labelled) -> bool:
@@ -179,9 +191,9 @@ def _start_from_probe(network: Classifier, cases: Labelled, setting: Setting) ->
         features,
         np.tile(frozen.targets.numpy(), (count, 1)),
         np.tile(cases.patients, count),
-        setting.recipe.class_weights != "none",
-        setting.seed,
-        setting.task,
+        balanced=setting.recipe.class_weights != "none",
+        seed=setting.seed,
+        task=setting.task,
     )
     network.start_from(probe)
     return probe.c
@@ -191,16 +203,27 @@ def _neighbours(network: Classifier, cases: Labelled, setting: Setting) -> Train
     """Let the training cases as they are vote."""
     head = _new_head(network, "neighbours", setting, len(cases.train.targets))
     frozen = cases.train
-    network.standardise(*standardisation(mean_features(network, frozen.maps[0], frozen.pooled[0], frozen.first)))
+    network.compose_standardisation(
+        *standardisation(mean_features(network, frozen.maps[0], frozen.pooled[0], frozen.first))
+    )
     features = torch.from_numpy(mean_features(network, frozen.maps[0], frozen.pooled[0], frozen.first)).float()
-    votes = fit_neighbours(network.head, features, frozen.targets, cases.patients, setting.task, setting.seed)
+    votes = fit_neighbours(network.head, features, frozen.targets, cases.patients, task=setting.task, seed=setting.seed)
     recipe = replace(setting.recipe, epochs=0, trainable_stages=0, rank=0)
-    curve = fit(network, frozen, cases.validation, recipe, setting.accelerator, setting.seed, task=setting.asked)
+    curve = fit(
+        network,
+        frozen,
+        cases.validation,
+        recipe,
+        accelerator=setting.accelerator,
+        seed=setting.seed,
+        task=setting.asked,
+    )
     return Trained(head, curve, {"neighbours": votes})
 
 
 def _new_head(network: Classifier, kind: Kind, setting: Setting, n_cases: int = 0) -> dict[str, Any]:
-    """Put an empty head of a kind into the network; give the arguments of `Classifier` that rebuild it."""
-    findings = setting.task == "multilabel"
-    network.head = build_head(kind, network.encoder.width, network.n_classes, n_cases, findings).to(network.device)
-    return {"head": kind, "neighbours_of": n_cases, "findings": findings}
+    """Put an empty head of a kind into the network; return the arguments `head` of `Classifier` that rebuild it."""
+    arguments: dict[str, Any] = {"n_classes": network.n_classes, "kind": kind, "n_cases": n_cases}
+    arguments |= {"findings": setting.task == "multilabel"}
+    network.head = build_head(network.encoder.width, **arguments).to(network.device)
+    return arguments

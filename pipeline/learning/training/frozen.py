@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.learning.models.classifier import Activations, Classifier
+from pipeline.learning.models.sites import FEATURES
 from pipeline.learning.training.checkpoint import fingerprint
 
 Parts = dict[str, Tensor]
 Keep = Callable[[str, Callable[[], Parts]], Parts]
-Room = Callable[[tuple[int, ...]], Tensor]
+Allocate = Callable[[tuple[int, ...]], Tensor]
 
 
 class Case(NamedTuple):
@@ -37,7 +38,7 @@ def compute(name: str, function: Callable[[], Parts]) -> Parts:
 
 
 def in_memory(shape: tuple[int, ...]) -> Tensor:
-    """Make room for half-precision numbers."""
+    """Allocate half-precision numbers in memory."""
     return torch.empty(shape, dtype=torch.float16)
 
 
@@ -45,8 +46,9 @@ def frozen_views(
     network: Classifier,
     cases: Sequence[Case],
     first: int,
+    *,
     keep: Keep = compute,
-    room: Room = in_memory,
+    allocate: Allocate = in_memory,
     progress: Callable[[Sequence[Case]], Iterable[Case]] = iter,
 ) -> tuple[Tensor, Tensor]:
     """Run the stages before `first` on every view of every case.
@@ -54,15 +56,15 @@ def frozen_views(
     Parameters
     ----------
     network : Classifier
-        Each case goes through it with the values of its site. Features of a network whose values differ between
-        sites are standardised at once, and the network is left with the values of an unknown site, which are neutral.
+        Each case is run with the values of its site. If values differ between sites, the features are standardised
+        at once; the values for unknown sites, with which they are read later, leave them as they are.
     cases : sequence of Case
         Every case with as many views.
     first : int
         The stage at the freeze boundary; the number of stages where all are frozen.
     keep : callable
         keep(name, function) gives what function() gave for that name before, or gives now.
-    room : callable
+    allocate : callable
         From a shape to an empty float16 Tensor, in memory or on the disk.
     progress : callable
         Goes through the cases and shows how far it is.
@@ -77,33 +79,33 @@ def frozen_views(
     for number, case in enumerate(progress(cases)):
         found = keep(case.name, partial(_run, network, case, first))
         if number == 0:
-            maps, pooled = (room((len(part), len(cases), *part.shape[1:])) for part in (found["maps"], found["pooled"]))
+            maps, pooled = (
+                allocate((len(part), len(cases), *part.shape[1:])) for part in (found["maps"], found["pooled"])
+            )
         maps[:, number], pooled[:, number] = found["maps"], found["pooled"]
-    network.at(None)
     return maps, pooled
 
 
 @torch.inference_mode()
 def _run(network: Classifier, case: Case, first: int) -> Parts:
-    network.site = case.site
     with torch.autocast(network.device.type, torch.bfloat16, enabled=network.device.type == "cuda"):
-        found = network.activations(case.draw().to(network.device), last=first)
+        found = network.activations(case.draw().to(network.device), last=first, site=case.site)
     done = first == len(network.encoder.stages)
-    features = (found.pooled - network.centre) / network.spread if network.of_site.sites else found.pooled
+    features = network.standardised(found.pooled, case.site) if network.site_values.sites else found.pooled
     maps = (found.maps[:, :, :0] if done else found.maps).half().cpu()
     return {"maps": maps.contiguous(), "pooled": features.half().cpu().contiguous()}
 
 
 def prefix_fingerprint(network: Classifier, first: int) -> str:
     """Hash all of a network that comes before stage `first`: equal ones make the same of a case."""
-    own = len(network.of_site.sites) > 0
+    own = len(network.site_values.sites) > 0
     later = tuple(f"encoder.stages.{number}." for number in range(first, len(network.encoder.stages)))
-    skipped = (*later, "attention.", "head.", *(() if own else ("encoder.norm.", "centre", "spread")))
+    skipped = (*later, "attention.", "head.", *(() if own else ("encoder.norm.", *FEATURES)))
     state = dict(network.named_buffers()) | dict(network.named_parameters())
     kept = {name: value for name, value in sorted(state.items()) if not name.startswith(skipped)}
     pooled = network.encoder.first_pooled
-    told = f"{list(kept)} {network.in_channels} {network.filter_depth} {pooled} {first} {network.device.type}"
-    return fingerprint(f"{told} {network.of_site.sites} {torch.__version__}", kept.values())
+    described = f"{list(kept)} {network.instances.channels} {pooled} {first} {network.device.type}"
+    return fingerprint(f"{described} {network.site_values.sites} {torch.__version__}", kept.values())
 
 
 @torch.inference_mode()

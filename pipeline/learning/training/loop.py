@@ -10,9 +10,10 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor
 
-from pipeline.learning.models.classifier import Classifier, Tail
+from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.tasks import Multiclass, Task
-from pipeline.learning.training.alignment.base import Alignment, look
+from pipeline.learning.models.trainable_top import TrainableTop
+from pipeline.learning.training.alignment.base import Alignment
 from pipeline.learning.training.averaging import (
     INGREDIENTS,
     MovingAverage,
@@ -49,13 +50,14 @@ def fit(
     train: Cases,
     validation: Cases,
     recipe: Recipe,
+    *,
     accelerator: Accelerator,
     seed: int,
     tell: Callable[[Epoch], None] = lambda epoch: None,
     alignment: Alignment | None = None,
     task: Task | None = None,
     checkpoint: Checkpoint | None = None,
-    ahead: Callable[[Iterable[Any]], Iterator[Any]] = iter,
+    prefetch: Callable[[Iterable[Any]], Iterator[Any]] = iter,
 ) -> list[Epoch]:
     """Train the last stages, the attention and the head of `network` in place, and leave the best epoch in it.
 
@@ -83,8 +85,8 @@ def fit(
         One class of several if not given.
     checkpoint : Checkpoint, optional
         A training that was killed goes on from it and, on a processor, ends with the same bits. The caller deletes it.
-    ahead : callable
-        Goes through batches and prepares the next one in the background, for cases that are read from the disk.
+    prefetch : callable
+        Iterates over batches and prepares the next one in the background, for cases that are read from the disk.
 
     Returns
     -------
@@ -99,7 +101,17 @@ def fit(
         If the recipe does not fit the network or the number of processes.
     """
     with low_rank(network.encoder.stages[first_trained_stage(network, recipe) :], recipe.rank, seed):
-        run = _Training(network, train, validation, recipe, accelerator, seed, alignment, task or Multiclass(), ahead)
+        run = _Training(
+            network,
+            train,
+            validation,
+            recipe,
+            accelerator=accelerator,
+            seed=seed,
+            alignment=alignment,
+            task=task or Multiclass(),
+            prefetch=prefetch,
+        )
         state = checkpoint.state() if checkpoint else None
         if state is not None:
             run.restore(state)
@@ -122,19 +134,20 @@ class _Training:
         train: Cases,
         validation: Cases,
         recipe: Recipe,
+        *,
         accelerator: Accelerator,
         seed: int,
         alignment: Alignment | None,
         task: Task,
-        ahead: Callable[[Iterable[Any]], Iterator[Any]],
+        prefetch: Callable[[Iterable[Any]], Iterator[Any]],
     ) -> None:
         if alignment is not None and accelerator.num_processes > 1:
             raise ValueError("sites are drawn together in one process only; start the fold without torchrun")
         if recipe.batch_statistics and accelerator.num_processes > 1:
             raise ValueError("statistics of the batch are learned in one process only; start without torchrun")
         self.train, self.validation, self.recipe, self.accelerator = train, validation, recipe, accelerator
-        self.seed, self.alignment, self.task, self.ahead = seed, alignment, task, ahead
-        self.plain = Tail(network, train.first, first_trained_stage(network, recipe), bool(recipe.rank)).eval()
+        self.seed, self.alignment, self.task, self.prefetch = seed, alignment, task, prefetch
+        self.plain = TrainableTop(network, train.first, first_trained_stage(network, recipe), bool(recipe.rank)).eval()
         self.trained: Values = {name: value for name, value in network.named_parameters() if value.requires_grad}
         trained_stages = network.encoder.stages[first_trained_stage(network, recipe) :]
         self.norms = norms_of(trained_stages) if recipe.batch_statistics else []
@@ -144,7 +157,7 @@ class _Training:
         depths = [int(group.pop("depth", 0)) for group in groups]
         fused = accelerator.device.type == "cuda"
         optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=fused)
-        self.tail, self.optimizer = accelerator.prepare(self.plain, optimizer)
+        self.top, self.optimizer = accelerator.prepare(self.plain, optimizer)
         steps = math.ceil(len(train.targets) / recipe.batch_size)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, [recipe.share_of(depth, steps) for depth in depths]
@@ -170,7 +183,16 @@ class _Training:
     def evaluate_start(self) -> Epoch:
         """Put down epoch 0, the network as it came."""
         train, validation = self._loss(self.train), self._loss(self.validation)
-        self.curve = [Epoch(0, train, validation, self._information(), 0.0, best=True)]
+        self.curve = [
+            Epoch(
+                epoch=0,
+                train_loss=train,
+                validation_loss=validation,
+                information=self._information(),
+                learning_rate=0.0,
+                best=True,
+            )
+        ]
         self._remember(self.trained)
         return self.curve[0]
 
@@ -180,7 +202,14 @@ class _Training:
         train_loss = self._one_epoch(number)
         values = self.average.values if self.average else self.trained
         with holding(copied(values), self.trained):
-            found = Epoch(number, train_loss, self._loss(self.validation), self._information(), rate, best=False)
+            found = Epoch(
+                epoch=number,
+                train_loss=train_loss,
+                validation_loss=self._loss(self.validation),
+                information=self._information(),
+                learning_rate=rate,
+                best=False,
+            )
             best = found.criterion < min(epoch.criterion for epoch in self.curve)
             self.curve.append(replace(found, best=best))
             self._remember(self.trained)
@@ -223,14 +252,20 @@ class _Training:
 
     def _one_epoch(self, number: int) -> float:
         totals = torch.zeros(2, dtype=torch.float64)
-        for rows, batch, targets in self.ahead(self._batches_of(number)):
+        for rows, batch, targets in self.prefetch(self._batches_of(number)):
             numerator, denominator = self._step(rows, batch, targets)
             totals += torch.tensor([numerator, denominator], dtype=torch.float64)
         return float(totals[0] / totals[1])
 
     def _batches_of(self, number: int) -> Iterator[Drawn]:
-        processes = (self.accelerator.process_index, self.accelerator.num_processes)
-        return batches(self.train, self.task, self.recipe, [self.seed, number], *processes)
+        return batches(
+            self.train,
+            self.task,
+            self.recipe,
+            [self.seed, number],
+            process=self.accelerator.process_index,
+            processes=self.accelerator.num_processes,
+        )
 
     def _step(self, rows: Tensor, batch: tuple[Tensor, Tensor], targets: Tensor) -> tuple[float, float]:
         """Descend the loss of one batch, of which this process has a share; give its sum and weight in all of them."""
@@ -238,9 +273,9 @@ class _Training:
         inputs = [part.to(device).float() for part in batch]
         with self.accelerator.autocast(), of_the_batch(self.norms if len(rows) > 1 else []):  # one case has no spread
             if self.alignment is None:
-                features, logits = None, self.tail(*inputs)
+                features, logits = None, self.top(*inputs)
             else:
-                features, logits = look(self.plain, *inputs)
+                features, logits = self.plain.features_and_logits(*inputs)
         loss, share = self.task.losses(logits.float(), targets.to(device), self.weights)
         weight = self.accelerator.reduce(share.detach())
         objective = loss * self.accelerator.num_processes / weight.clamp(min=1e-12)  # gradients will be averaged

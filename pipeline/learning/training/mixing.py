@@ -10,7 +10,7 @@ Mixing = Literal["none", "mixup", "cutmix"]
 
 
 def mixed(
-    maps: Tensor, pooled: Tensor, targets: Tensor, how: Mixing, alpha: float, rng: np.random.Generator
+    maps: Tensor, pooled: Tensor, targets: Tensor, *, how: Mixing, alpha: float, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Blend each case of a batch with another one of it, by a share drawn from Beta(alpha, alpha).
 

@@ -72,7 +72,7 @@ def soft_neighbourhood_density(logits: Array, temperature: float = 0.05) -> floa
 
 
 def deep_embedded_validation(
-    train_features: Array, source_features: Array, target_features: Array, losses: Array, seed: int = 0
+    train_features: Array, source_features: Array, target_features: Array, losses: Array, *, seed: int = 0
 ) -> float:
     """Estimate the risk at the target from losses of held-out source cases; lower is better.
 

@@ -74,7 +74,8 @@ class AdaptationPlan:
     settings, batch_size : Settings, int
         Of continued pretraining.
     start : callable
-        start(**around) builds the pretrained network anew; `around` are further arguments of `Classifier`.
+        start(**around) builds the pretrained network anew; `around` are `n_classes`, `harmonise` and
+        `sites` of `pretrained_network`.
     seen : Images
         All images that the method may use.
     training : Images
@@ -122,7 +123,7 @@ def adapt(plan: AdaptationPlan) -> tuple[Classifier, dict[str, Any], list[Epoch]
     -------
     network : Classifier
     around : dict
-        The arguments of `Classifier` that the method adds, plain values: `harmonise`, or `sites` and `per_site`.
+        What the method adds to the network, plain values: `harmonise` of `InstanceCutter` or `sites` of `Classifier`.
     curve : list of Epoch
         Of continued pretraining; empty for other methods.
 
@@ -146,13 +147,13 @@ def adapt(plan: AdaptationPlan) -> tuple[Classifier, dict[str, Any], list[Epoch]
 
 
 def extra_arguments(plan: AdaptationPlan) -> dict[str, Any]:
-    """List the arguments of `Classifier` that the method adds."""
+    """List the arguments of `pretrained_network` that the method adds."""
     if plan.method in HARMONISERS:
         return {"harmonise": harmonisation(plan)}
     if plan.method in PER_SITE:
         per_site = "features" if plan.method == "combat" else "normalisation"
         names, counts = np.unique(plan.seen.sites, return_counts=True)
-        return {"sites": names[counts >= FEWEST].tolist(), "per_site": per_site}
+        return {"sites": {"names": names[counts >= FEWEST].tolist(), "per_site": per_site}}
     return {}
 
 
@@ -177,12 +178,12 @@ def normalise_each_site(network: Classifier, plan: AdaptationPlan) -> None:
     """Re-estimate the normalisation statistics of each site, and of all images together for unknown sites."""
     batches = {
         site: partial(batches_of, network, plan.seen.where(plan.seen.sites == site), plan)
-        for site in network.of_site.sites
+        for site in network.site_values.sites
     }
     of_sites = adabn_per_site(network.encoder, batches, plan.strength)
     of_all = adabn(network.encoder, batches_of(network, plan.seen, plan), plan.strength).state_dict()
     for site, statistics in [(None, of_all), *of_sites.items()]:
-        network.of_site.remember(site, {f"encoder.{name}": value for name, value in statistics.items()})
+        network.site_values.remember(site, {f"encoder.{name}": value for name, value in statistics.items()})
 
 
 def standardise_each_site(network: Classifier, plan: AdaptationPlan) -> None:
@@ -191,19 +192,19 @@ def standardise_each_site(network: Classifier, plan: AdaptationPlan) -> None:
     The fit uses the covariates, so that a site with older patients is not mistaken for one with another scanner.
     Prediction does not ask for covariates; it places every case at their means.
     """
-    known = plan.seen.where(np.isin(plan.seen.sites, network.of_site.sites))
+    known = plan.seen.where(np.isin(plan.seen.sites, network.site_values.sites))
     features = features_of(network, known, plan)
     combat = fit_combat(features, known.sites, known.covariates, plan.strength)
-    for site in network.of_site.sites:
-        network.of_site.remember(site, as_standardisation(combat, site, features.shape[1]))
+    for site in network.site_values.sites:
+        network.site_values.remember(site, as_standardisation(combat, site, features.shape[1]))
 
 
 def as_standardisation(combat: Combat, site: str, width: int) -> dict[str, Tensor]:
-    """Express ComBat at a site, which at the means of the covariates is y* = a y + b, as (y - centre) / spread."""
+    """Express ComBat at a site, which at the means of the covariates is y* = a y + b, as (y - mean) / scale."""
     at = np.array([site])
     offset = combat.apply(np.zeros((1, width)), at)[0]
     slope = combat.apply(np.ones((1, width)), at)[0] - offset
-    return {"centre": torch.from_numpy(-offset / slope), "spread": torch.from_numpy(1 / slope)}
+    return {"feature_mean": torch.from_numpy(-offset / slope), "feature_scale": torch.from_numpy(1 / slope)}
 
 
 def features_of(network: Classifier, images: Images, plan: AdaptationPlan) -> NDArray[np.float64]:
@@ -262,7 +263,8 @@ def pairs_of(network: Classifier, plan: AdaptationPlan, images: Images, pass_nam
 
 def instances_of(network: Classifier, views: Sequence[Channels]) -> Tensor:
     """Stack views (P, H, W) into encoder inputs on the network's device."""
-    return network.instances(torch.from_numpy(np.stack(views)).to(network.mean.device))
+    instances: Tensor = network.instances(torch.from_numpy(np.stack(views)).to(network.device))
+    return instances
 
 
 def log_epoch(fold: str, epoch: Epoch) -> None:

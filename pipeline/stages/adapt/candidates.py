@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline.learning.models.classifier import Activations, Classifier
 from pipeline.learning.models.probe import Probe, fit_probe
 from pipeline.learning.training.alignment.base import Target
-from pipeline.learning.training.alignment.losses import alignment
+from pipeline.learning.training.alignment.losses import build_alignment
 from pipeline.learning.training.cases import FrozenCases, in_order
 from pipeline.learning.training.frozen import mean_features
 from pipeline.learning.training.loop import fit, make_accelerator
@@ -140,7 +140,7 @@ def measure_training(network: Classifier, training: TopTraining, source: Source)
         features = mean_features(tuned, labelled.maps[0, train], labelled.pooled[0, train], labelled.first)
         tuned.start_from(probe_of(features, some))
         fitted, validation = (train[rows] for rows in some.parts()[0])  # one part of the patients stops the training
-        loss = alignment(
+        loss = build_alignment(
             training.method,
             tuned,
             weight=training.weight,
@@ -176,7 +176,7 @@ def probe_of(features: Floats, source: Source) -> Probe:
 
 def probe_logits(probe: Probe, features: Floats) -> Floats:
     """Predict the logits (n, k) of features (n, w)."""
-    return np.asarray((features - probe.centre) / probe.spread @ probe.weight.T + probe.bias)
+    return np.asarray((features - probe.mean) / probe.scale @ probe.weight.T + probe.bias)
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.learning.models.classifier import Classifier
-from pipeline.learning.training.alignment.losses import TERMS
+from pipeline.learning.training.alignment.losses import ALIGNMENT_LOSSES
 from pipeline.learning.training.cases import FrozenCases
 from pipeline.learning.training.frozen import frozen_views
 from pipeline.learning.training.recipe import Recipe, first_trained_stage
@@ -84,7 +84,7 @@ def choose(
 
     def measure(method: str, strength: float) -> Measured:
         candidate = plan.with_method(method, strength)
-        if method in TERMS:
+        if method in ALIGNMENT_LOSSES:
             return measure_loss(candidate, images, source, settings)
         network, _, _ = adapt(candidate)
         return measure_probes(
@@ -94,7 +94,9 @@ def choose(
             source,
         )
 
-    candidates = [(method, LOSS_WEIGHT if method in TERMS else settings.strength) for method in settings.candidates]
+    candidates = [
+        (method, LOSS_WEIGHT if method in ALIGNMENT_LOSSES else settings.strength) for method in settings.candidates
+    ]
     steps, measured = search([("none", 0.0), *candidates], measure, source, partial(log_step, plan.fold))
     if not steps[0].kept:
         raise UserError(

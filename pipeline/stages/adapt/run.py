@@ -107,7 +107,10 @@ def write(network: Classifier, predictions: pd.DataFrame, fold: str) -> None:
     """Write the encoder, the values of each site, and the predictions of the candidates."""
     folder = paths.adapted_encoder(fold).parent
     folder.mkdir(parents=True, exist_ok=True)
-    for module, file in ((network.encoder, paths.adapted_encoder(fold)), (network.of_site, paths.adapted_sites(fold))):
+    for module, file in (
+        (network.encoder, paths.adapted_encoder(fold)),
+        (network.site_values, paths.adapted_sites(fold)),
+    ):
         save_file({name: value.cpu().contiguous() for name, value in module.state_dict().items()}, file)
     paths.write_table(predictions, paths.search(fold))
 

@@ -38,7 +38,8 @@ def pretrained(
     Returns
     -------
     start : callable
-        start(**around) builds a new network around the pretrained encoder; `around` are arguments of `Classifier`.
+        start(**around) builds a new network around the pretrained encoder; `around` are `n_classes`, `harmonise` and
+        `sites` of `pretrained_network`.
     arguments : dict
         The provenance of the weights and the arguments of the network, as plain values.
 

@@ -59,9 +59,8 @@ def mistakes(labelling: TaskSpec, most: int) -> pd.DataFrame:
 
 def images(network: Classifier, case: dict[str, Any], geometry: Geometry, params: Params) -> dict[str, Any]:
     """Draw what spoke for the class that was predicted, or for the label that was asked."""
-    network.at(case["site"])
     channels = np.load(paths.prepared_case(case["case"]))
-    found = saliency(network, torch.from_numpy(channels)[None], case["asked"], params.explain.method)
+    found = saliency(network, torch.from_numpy(channels)[None], case["asked"], params.explain.method, site=case["site"])
     instances = frames(channels, geometry)
     maps, attention = (by_instance(values, len(instances)) for values in (found.maps, found.attention))
     peak = int(maps.sum(axis=(1, 2)).argmax()) if found.method != "none" else len(maps) // 2

@@ -86,8 +86,8 @@ def _bytes_on(entry: Path) -> int:
     return total
 
 
-def room(shape: tuple[int, ...]) -> Tensor:
-    """Make room for half-precision numbers: in memory, or, where there are too many, in a file without a name."""
+def allocate(shape: tuple[int, ...]) -> Tensor:
+    """Allocate half-precision numbers: in memory, or in a temporary file if they do not fit."""
     if fits_in_memory(2 * int(np.prod(shape))):
         return torch.empty(shape, dtype=torch.float16)
     paths.SCRATCH.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """A fold's network and cases as a training meets them; `finetune` and `evidence` train by the same."""
 
 import hashlib
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,7 @@ from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.labels import targets_of
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.training.alignment.base import Alignment, Target
-from pipeline.learning.training.alignment.losses import TERMS, alignment
+from pipeline.learning.training.alignment.losses import ALIGNMENT_LOSSES, build_alignment
 from pipeline.learning.training.cases import FrozenCases, WholeCases
 from pipeline.learning.training.finetuning import Labelled
 from pipeline.learning.training.frozen import Case, frozen_views, prefix_fingerprint
@@ -32,21 +33,37 @@ from pipeline.seeds import seed_for
 from pipeline.stages.finetune import activation_cache
 
 ALIGNED = {"unlabelled": (Role.UNLABELLED,), "evaluated": (Role.UNLABELLED, Role.HELD_OUT, Role.TEST)}
-AROUND = ("mean", "std", "filter_depth", "harmonise", "sites", "per_site", "test_time_steps", "test_time_rate")
 
 
 def load_adapted(fold: str, geometry: Geometry, n_classes: int) -> tuple[Classifier, dict[str, Any]]:
     """Rebuild the adapted encoder inside a network with an untrained head, and all that adaptation put around it."""
-    record = paths.read_json(paths.adaptation(fold))
-    arguments = {"encoder": record["provenance"]["encoder"], "in_channels": geometry.channels, "n_classes": n_classes}
-    arguments |= {"pooled_stages": record["pooled_stages"]}
-    arguments |= {name: record[name] for name in AROUND if name in record}
+    arguments = network_arguments(paths.read_json(paths.adaptation(fold)), geometry, n_classes)
     torch.manual_seed(0)  # of the attention's hidden layer
     network = Classifier(**arguments)
     network.encoder.load_state_dict(load_file(paths.adapted_encoder(fold)))
-    network.of_site.load_state_dict(load_file(paths.adapted_sites(fold)))
-    network.at(None)
+    network.site_values.load_state_dict(load_file(paths.adapted_sites(fold)))
+    network.site_values.write_unknown(network)
     return network.eval(), arguments
+
+
+def network_arguments(record: Mapping[str, Any], geometry: Geometry, n_classes: int) -> dict[str, Any]:
+    """Turn the record of an adaptation into the arguments of a `Classifier` with a linear head, plain JSON values."""
+    return {
+        "encoder": {
+            "name": record["provenance"]["encoder"],
+            "pooled_stages": record["pooled_stages"],
+            "filter_depth": record["filter_depth"],
+        },
+        "instances": {
+            "channels": geometry.channels,
+            "mean": record["mean"],
+            "std": record["std"],
+            "harmonise": record.get("harmonise"),
+        },
+        "head": {"n_classes": n_classes},
+        "sites": record.get("sites"),
+        "test_time": {"tent_steps": record["test_time_steps"], "tent_rate": record["test_time_rate"]},
+    }
 
 
 def recipe_of(settings: Finetune) -> Recipe:
@@ -86,7 +103,7 @@ def boundary_of(network: Classifier, settings: Finetune) -> int:
     n_stages = len(network.encoder.stages)
     strategy = STRATEGIES["lp_ft" if settings.strategy == "auto" else settings.strategy]
     trained = strategy.recipe(recipe_of(settings), n_stages).trainable_stages
-    return n_stages if network.of_site.sites or trained == n_stages else n_stages - trained
+    return n_stages if network.site_values.sites or trained == n_stages else n_stages - trained
 
 
 def frozen_stages(
@@ -105,11 +122,11 @@ def frozen_stages(
         paths.ACTIVATIONS, key[:32], runtime.number("MEDADAPT_CACHE_GIB", 20) * 2**30
     )
     todo = [
-        Case(f"{views.name(case, count)}{site if network.of_site.sites else ''}", site, partial(draw, case))
+        Case(f"{views.name(case, count)}{site if network.site_values.sites else ''}", site, partial(draw, case))
         for case, site in zip(cases["case"], cases["site"], strict=True)
     ]
     progress = partial(runtime.progress, doing=f"frozen stages of {fold}")
-    return frozen_views(network, todo, first, activations, activation_cache.room, progress)
+    return frozen_views(network, todo, first, keep=activations, allocate=activation_cache.allocate, progress=progress)
 
 
 def whole_cases(network: Classifier, cases: pd.DataFrame, targets: Tensor, geometry: Geometry) -> WholeCases:
@@ -136,7 +153,7 @@ def stored(case: str) -> NDArray[np.uint8]:
     return channels
 
 
-def term_of(
+def alignment_of(
     network: Classifier,
     cases: pd.DataFrame,
     views: AugmentedViews,
@@ -148,7 +165,7 @@ def term_of(
     """Set up the loss term that `adapt@k` chose, with sites as domains; None where it chose none."""
     record = paths.read_json(paths.adaptation(fold))
     method, weight = record["method"], record["strength"]
-    if method not in TERMS or weight == 0:
+    if method not in ALIGNMENT_LOSSES or weight == 0:
         return None
     if task == "multilabel":
         raise UserError(f"adapt.method: {method} is for one class a case, and these have several; take adabn or combat")
@@ -164,4 +181,12 @@ def term_of(
     unlabelled = frozen_stages(network, others, views, first, params.finetune.views, fold)
     domains, of_target = (torch.tensor([sites.index(site) for site in some["site"]]) for some in (training, others))
     seed = seed_for(params.seed, "align", fold)
-    return alignment(method, network, weight, Target(*unlabelled, of_target), domains, recipe, seed)
+    return build_alignment(
+        method,
+        network,
+        weight=weight,
+        target=Target(*unlabelled, of_target),
+        domains=domains,
+        recipe=recipe,
+        seed=seed,
+    )

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from pipeline.imaging.augmentation.augmented_views import AugmentedViews
 from pipeline.imaging.geometry import REFERENCE_SIZE, Geometry
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import inference
-from pipeline.learning.training.alignment.losses import TERMS
+from pipeline.learning.training.alignment.losses import ALIGNMENT_LOSSES
 from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.training.costs import passes_of_epoch, shares_of
 from pipeline.learning.training.finetuning import PARTS, Labelled, Setting, Trained, out_of_fold_losses
@@ -30,7 +30,7 @@ from pipeline.learning.training.strategies import STRATEGIES, search_of
 from pipeline.paths import Role
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
-from pipeline.stages.finetune.fold_data import labelled_cases, load_adapted, recipe_of, stored, term_of
+from pipeline.stages.finetune.fold_data import alignment_of, labelled_cases, load_adapted, recipe_of, stored
 
 log = logging.getLogger(__name__)
 
@@ -44,24 +44,32 @@ def run(params: Params, fold: str) -> None:
         accelerator = make_accelerator(runtime.device())
         network.to(accelerator.device)
         seed = seed_for(params.seed, "finetune", fold)
-        setting = Setting(facts["task"], recipe_of(params.finetune), accelerator, seed, runtime.ahead)
-        views = AugmentedViews(stored, partial(seed_for, params.seed), geometry, network.filter_depth > 1)
+        setting = Setting(facts["task"], recipe_of(params.finetune), accelerator, seed, runtime.prefetch)
+        views = AugmentedViews(stored, partial(seed_for, params.seed), geometry, network.encoder.volumetric)
         every = runtime.number("MEDADAPT_CHECKPOINT_SECONDS", 5)
         checkpoint = Checkpoint(paths.checkpoints("finetune", fold) / "training.pt", fingerprint(params, fold), every)
         try:
             labelled = labelled_cases(network, cases, views, facts, params.finetune, fold)
             name, tried = strategy_of(network, labelled, setting, geometry, params, fold, checkpoint)
-            term = partial(term_of, network, cases, views, setting.task, params, fold)
+            aligned = partial(alignment_of, network, cases, views, setting.task, params, fold)
             told = live.watched(partial(tell_epoch, fold), "finetune", fold)
             tell = told if accelerator.is_main_process else lambda epoch: None
-            parts = (term, tell, checkpoint.of(name))
-            trained = train_one(network, STRATEGIES[name], labelled, setting, *parts)
+            trained = train_one(
+                network,
+                STRATEGIES[name],
+                labelled,
+                setting,
+                alignment=aligned,
+                tell=tell,
+                checkpoint=checkpoint.of(name),
+            )
         except (FloatingPointError, ValueError) as error:
             raise UserError(f"finetune.strategy {params.finetune.strategy}, fold {fold}: {error}") from error
         if not accelerator.is_main_process:
             return
-        network.tta = params.finetune.tta
-        save(network, arguments | trained.head | {"tta": network.tta}, trained, fold)
+        network.test_time = replace(network.test_time, tta=params.finetune.tta)
+        arguments |= {"head": trained.head, "test_time": asdict(network.test_time)}
+        save(network, arguments, trained, fold)
         record = {"asked": params.finetune.strategy, "strategy": name, **trained.chosen}
         paths.write_json(record | {"tried": [asdict(one) for one in tried]}, paths.recipe(fold))
         inference(network)  # here, since what is made inside inference mode could not adapt at test time
@@ -83,20 +91,24 @@ def strategy_of(
     Where every site has values of its own, estimated on the encoder as adaptation left it, all of it stays frozen;
     and a term that draws sites together is there to be trained with.
     """
-    asked, frozen = params.finetune.strategy, bool(network.of_site.sites)
+    asked, frozen = params.finetune.strategy, bool(network.site_values.sites)
     if asked != "auto":
         return ("probe" if frozen and STRATEGIES[asked].trains else asked), []
     adapted = paths.read_json(paths.adaptation(fold))
-    if adapted["method"] in TERMS and adapted["strength"]:
+    if adapted["method"] in ALIGNMENT_LOSSES and adapted["strength"]:
         return "lp_ft", []
-    shares = shares_of(network.encoder, network.in_channels)
+    shares = shares_of(network.encoder, network.instances.channels)
     counts = [len(part.targets) * geometry.slices for part in (labelled.train, labelled.validation)]
 
     def passes(name: str, epochs: int) -> float:
         recipe = STRATEGIES[name].recipe(setting.recipe, len(shares))
         first = min(labelled.train.first, first_trained_stage(network, recipe))
         rest = round(counts[0] * (PARTS - 1) / PARTS)
-        return epochs * passes_of_epoch(shares, first, recipe.trainable_stages, rest, counts[1]) if recipe.epochs else 0
+        if not recipe.epochs:
+            return 0
+        return epochs * passes_of_epoch(
+            shares, first=first, trained=recipe.trainable_stages, train=rest, validation=counts[1]
+        )
 
     def attempt(name: str) -> tuple[NDArray[np.float64], float]:
         losses, epochs = out_of_fold_losses(network, STRATEGIES[name], labelled, setting, checkpoint.of(name))
@@ -140,7 +152,7 @@ def tell_tried(fold: str, tried: Tried) -> None:
 def save(network: Classifier, arguments: dict[str, Any], trained: Trained, fold: str) -> None:
     """Write weights, the arguments that rebuild the network, and the training curve."""
     paths.model(fold).parent.mkdir(parents=True, exist_ok=True)
-    network.cpu().at(None)
+    network.cpu()
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, paths.model(fold))
     paths.write_json(arguments, paths.network(fold))
     paths.write_table(pd.DataFrame([asdict(epoch) for epoch in trained.curve]), paths.history(fold))
@@ -154,8 +166,7 @@ def score(network: Classifier, cases: pd.DataFrame, fold: str) -> None:
     """
     logits, features, attention = [], [], []
     for case, site in zip(runtime.progress(cases["case"], f"score {fold}"), cases["site"], strict=True):
-        network.at(site)
-        found = network.look(torch.from_numpy(np.load(paths.prepared_case(case)))[None])
+        found = network.outputs(torch.from_numpy(np.load(paths.prepared_case(case)))[None], site)
         logits.append(found.logits[0].numpy())
         features.append(found.features[0].numpy())
         attention.append(found.attention[0].numpy())

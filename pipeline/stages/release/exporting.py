@@ -106,7 +106,7 @@ def evaluate_by(network: torch.nn.Module, calibrator: Calibrator) -> Evaluate:
 
 def encoders_of(network: Config) -> str:
     """Name the encoders of a network or of its members."""
-    return ", ".join(sorted({str(one["encoder"]) for one in network.get("members", [network])}))
+    return ", ".join(sorted({str(one["encoder"]["name"]) for one in network.get("members", [network])}))
 
 
 def _written(kind: str, source: Exportable, bundle: Path) -> Any:

@@ -184,8 +184,7 @@ def trained_features(member: str, cases: pd.DataFrame) -> Floats:
 @torch.inference_mode()
 def evaluate_case(network: Classifier, channels: NDArray[np.uint8], site: str | None) -> tuple[torch.Tensor, Floats]:
     """Compute logits (1, K) and features (p,) of one case."""
-    network.at(site)
-    found = network.look(torch.from_numpy(channels)[None])
+    found = network.outputs(torch.from_numpy(channels)[None], site)
     return found.logits, found.features[0].double().numpy()
 
 

@@ -23,10 +23,10 @@ def portable(network: Classifier | Ensemble) -> nn.Module:
         If the network adapts itself to every case (TENT): that takes gradients, of which an export has none.
     """
     for one in _classifiers(network):
-        if one.test_time_steps:
+        if one.test_time.tent_steps:
             raise NotPortable("it adapts itself to every case (adapt.test_time_steps), and an export cannot learn")
-        one.at(None)
-        one.of_site = SiteValues((), {})
+        one.site_values.write_unknown(one)
+        one.site_values = SiteValues((), {})
         if isinstance(one.head, NeighboursHead):
             count = int(one.head.neighbours)
             del one.head.neighbours  # a number among the weights cannot be the size of something in an export

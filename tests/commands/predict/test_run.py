@@ -61,7 +61,7 @@ def test_a_map_that_this_version_does_not_know_is_refused_with_the_cure(tmp_path
 
 
 def test_the_sites_of_an_ensemble_are_those_that_any_member_knows(tmp_path):
-    members = [{"sites": ["north", "south"]}, {}, {"sites": ["south", "west"]}]
+    members = [{"sites": {"names": ["north", "south"]}}, {}, {"sites": {"names": ["south", "west"]}}]
     bundle = Opened(tmp_path, {}, {"members": members}, {}, [], "volume", "candidate")
     assert bundle.sites == ("north", "south", "west")
 

@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from pipeline.learning.models.backbones import build_encoder, fit_channels, preprocessing_of
-from pipeline.learning.models.classifier import Activations, Classifier
+from pipeline.learning.models.classifier import Activations
 from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.families import UnknownEncoder
+from tests.conftest import classifier
 
 FAMILIES = ["test_efficientnet", "test_resnet", "test_convnext", "densenet121", "vgg11_bn", "tf_efficientnet_lite0"]
 REGISTRY = {
@@ -296,19 +297,19 @@ def test_the_features_of_earlier_blocks_are_their_class_tokens():
 
 @torch.no_grad()
 def test_a_classifier_stores_tokens_as_it_stores_maps():
-    network = Classifier("test_vit", 3, 2, pooled_stages=3).eval()
+    network = classifier(encoder="test_vit", pooled_stages=3).eval()
     channels = torch.randint(0, 256, (2, 6, 48, 48))
     for boundary in range(len(network.encoder.stages)):
         stored = network.activations(channels, last=boundary)
         halved = Activations(*(part.half().float() for part in (stored.maps, stored.pooled)))
-        torch.testing.assert_close(network.evaluate(halved, boundary), network(channels), rtol=1e-2, atol=1e-2)
+        torch.testing.assert_close(network.logits_from(halved, boundary), network(channels), rtol=1e-2, atol=1e-2)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
 @pytest.mark.parametrize("channels", [3, 1, 2, 9])
 def test_the_weights_of_a_classifier_of_ours_start_another_in_any_number_of_channels(name, channels):
-    trained = Classifier(name, 3, 4, pooled_stages=2).eval()
+    trained = classifier(3, 4, encoder=name, pooled_stages=2).eval()
     encoder = build_encoder(name, channels, trained.state_dict(), pooled_stages=2).eval()
     grey = torch.randn(2, 1, 48, 48)
     found, expected = (network(grey.repeat(1, n, 1, 1)) for network, n in ((encoder, channels), (trained.encoder, 3)))

@@ -1,13 +1,14 @@
 import pytest
 import torch
 
-from pipeline.learning.models.classifier import AttentionPool, Classifier, Tail
+from pipeline.learning.models.attention import AttentionPool
 from pipeline.learning.models.encoder import inference
-from tests.conftest import TINY_ENCODER
+from pipeline.learning.models.trainable_top import TrainableTop
+from tests.conftest import classifier
 
 
 def network(in_channels=3, n_classes=2):
-    return inference(Classifier(TINY_ENCODER, in_channels, n_classes, pooled_stages=3))
+    return inference(classifier(in_channels, n_classes, pooled_stages=3))
 
 
 @torch.no_grad()
@@ -48,18 +49,18 @@ def test_attention_starts_as_the_mean_and_sums_to_one():
 
 
 @torch.no_grad()
-def test_the_tail_on_frozen_activations_is_the_whole_network():
+def test_the_trainable_top_on_frozen_activations_is_the_whole_network():
     model = network()
     volume = torch.randint(0, 255, (2, 6, 64, 64)).float()
     for first in range(len(model.encoder.stages) + 1):
-        tail = Tail(model, first)
+        top = TrainableTop(model, first)
         frozen = model.activations(volume, last=first)
-        torch.testing.assert_close(tail(frozen.maps, frozen.pooled), model(volume), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(top(frozen.maps, frozen.pooled), model(volume), rtol=1e-4, atol=1e-5)
 
 
-def test_the_tail_trains_the_last_stages_and_nothing_before_them():
+def test_the_trainable_top_trains_the_last_stages_and_nothing_before_them():
     model = network()
-    Tail(model, 2)
+    TrainableTop(model, 2)
     trained = {name.split(".")[2] for name, p in model.named_parameters() if p.requires_grad and "stages" in name}
     assert trained == {str(n) for n in range(2, len(model.encoder.stages))}
 

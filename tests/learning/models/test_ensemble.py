@@ -7,7 +7,7 @@ from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.ensemble import Ensemble, network_from
 from tests.conftest import TINY_ENCODER
 
-ONE = {"encoder": TINY_ENCODER, "in_channels": 3, "n_classes": 3, "mean": [0.5], "std": [0.5]}
+ONE = {"encoder": {"name": TINY_ENCODER}, "instances": {"channels": 3}, "head": {"n_classes": 3}}
 CHANNELS = torch.randint(0, 256, (2, 6, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
@@ -48,21 +48,18 @@ def test_an_ensemble_of_one_is_that_one():
 
 @torch.inference_mode()
 def test_every_member_takes_the_values_of_a_site_that_it_knows():
-    knows = {"sites": ["north"], "per_site": "features"}
+    knows = {"sites": {"names": ["north"], "per_site": "features"}}
     members = [*trained(1, **knows), *trained(1)]
-    members[0].of_site.remember(
-        "north", {"centre": torch.full((members[0].encoder.width,), 5.0), "spread": members[0].spread}
-    )
+    mean, scale = torch.full((members[0].encoder.width,), 5.0), members[0].feature_scale
+    members[0].site_values.remember("north", {"feature_mean": mean, "feature_scale": scale})
     network = Ensemble([ONE | knows, ONE])
     network.load_state_dict(state_of_members([member.state_dict() for member in members]))
     inference(network)
     before = network(CHANNELS)
-    network.at("north")
-    members[0].at("north")
-    expected = (members[0](CHANNELS).double() + members[1](CHANNELS).double()) / 2
-    assert torch.equal(network(CHANNELS), expected.float()) and not torch.allclose(network(CHANNELS), before)
-    network.at("elsewhere")
-    assert torch.equal(network(CHANNELS), before)
+    expected = (members[0](CHANNELS, "north").double() + members[1](CHANNELS).double()) / 2
+    found = network(CHANNELS, "north")
+    assert torch.equal(found, expected.float()) and not torch.allclose(found, before)
+    assert torch.equal(network(CHANNELS, "elsewhere"), before)
 
 
 def test_a_network_is_an_ensemble_where_members_are_named():
@@ -70,7 +67,7 @@ def test_a_network_is_an_ensemble_where_members_are_named():
     assert isinstance(network_from(ONE), Classifier)
 
 
-@pytest.mark.parametrize("members", [[], [ONE, ONE | {"n_classes": 2}]])
+@pytest.mark.parametrize("members", [[], [ONE, ONE | {"head": {"n_classes": 2}}]])
 def test_an_ensemble_of_nobody_or_of_other_classes_is_refused(members):
     with pytest.raises(ValueError, match="needs members, all of the same classes"):
         Ensemble(members)

@@ -44,10 +44,10 @@ def test_the_ordinal_fit_is_the_one_of_a_search_that_knows_only_the_formula():
 
 def test_the_ordinal_head_is_the_probe_it_took():
     features, grades = graded()
-    probe = fit_probe(features, np.eye(4)[grades], np.arange(200).astype(str), True, 0, "ordinal")
+    probe = fit_probe(features, np.eye(4)[grades], np.arange(200).astype(str), balanced=True, seed=0, task="ordinal")
     head = OrdinalHead(4, 4)
     head.take(probe)
-    scaled = (features - probe.centre) / probe.spread
+    scaled = (features - probe.mean) / probe.scale
     expected = ordinal_logits(scaled @ probe.weight.T, probe.bias)
     found = head(torch.from_numpy(scaled).float())
     np.testing.assert_allclose(found.detach(), expected, atol=1e-4)
@@ -102,8 +102,8 @@ def test_how_many_vote_is_chosen_on_patients_who_do_not():
     labels, patients = np.repeat(rng.integers(0, 2, 40), 4), np.repeat(np.arange(40), 4).astype(str)
     head = NeighboursHead(10, 2, 160, findings=False)
     rows, targets = torch.from_numpy(features).float(), torch.eye(2)[labels]
-    assert fit_neighbours(head, rows, targets, patients, "multiclass", 0) == 1  # the most modest
-    assert fit_neighbours(head, rows, targets, np.arange(160).astype(str), "multiclass", 0) >= 3
+    assert fit_neighbours(head, rows, targets, patients, task="multiclass", seed=0) == 1  # the most modest
+    assert fit_neighbours(head, rows, targets, np.arange(160).astype(str), task="multiclass", seed=0) >= 3
 
 
 def test_findings_are_probed_one_by_one_on_the_cases_where_they_are_known():
@@ -111,8 +111,8 @@ def test_findings_are_probed_one_by_one_on_the_cases_where_they_are_known():
     features = rng.normal(size=(120, 3))
     targets = (features[:, :2] > 0).astype(float)
     targets[:30, 1] = np.nan
-    probe = fit_probe(features, targets, np.arange(120).astype(str), False, 0, "multilabel")
-    scaled = ((features - probe.centre) / probe.spread)[30:]
+    probe = fit_probe(features, targets, np.arange(120).astype(str), balanced=False, seed=0, task="multilabel")
+    scaled = ((features - probe.mean) / probe.scale)[30:]
     oracle = LogisticRegression(C=probe.c, tol=1e-8).fit(scaled, targets[30:, 1])
     np.testing.assert_allclose(probe.weight[1], oracle.coef_[0], rtol=5e-3, atol=5e-3)
     np.testing.assert_allclose(probe.bias[1], oracle.intercept_[0], atol=5e-3)
@@ -120,7 +120,7 @@ def test_findings_are_probed_one_by_one_on_the_cases_where_they_are_known():
 
 def test_a_head_of_each_kind_comes_back_from_its_stored_weights():
     for kind, size in (("linear", 0), ("ordinal", 0), ("neighbours", 7)):
-        head, other = (build_head(kind, 4, 3, size) for _ in range(2))
+        head, other = (build_head(4, 3, kind=kind, n_cases=size) for _ in range(2))
         if kind != "neighbours":
             weight = np.random.default_rng(0).normal(size=(3 if kind == "linear" else 1, 4))
             head.take(Probe(weight, np.arange(3.0 if kind == "linear" else 2), np.zeros(4), np.ones(4), 1.0))

@@ -10,7 +10,7 @@ from pipeline.learning.models.probe import out_of_fold_logits
 
 
 def fit_probe(features, labels, patients, n_classes, balanced, seed):
-    return probes.fit_probe(features, np.eye(n_classes)[labels], patients, balanced, seed)
+    return probes.fit_probe(features, np.eye(n_classes)[labels], patients, balanced=balanced, seed=seed)
 
 
 def blobs(n, width, n_classes, distance, seed=0):
@@ -26,7 +26,7 @@ def test_the_probe_is_scikit_learns_logistic_regression_on_standardised_features
     probe = fit_probe(features, labels, np.arange(120).astype(str), n_classes, balanced=False, seed=0)
     scaled = StandardScaler().fit_transform(features) / np.hypot(1, 0.1)  # all spreads are about equal here
     oracle = LogisticRegression(C=probe.c, max_iter=5000).fit(scaled, labels).predict_proba(scaled)
-    logits = (features - probe.centre) / probe.spread @ probe.weight.T + probe.bias
+    logits = (features - probe.mean) / probe.scale @ probe.weight.T + probe.bias
     ours = np.exp(logits - logits.max(axis=1, keepdims=True))
     np.testing.assert_allclose(ours / ours.sum(axis=1, keepdims=True), oracle, atol=1e-3)
 
@@ -37,7 +37,7 @@ def test_few_cases_of_many_features_get_the_weights_that_a_fit_in_all_of_these_f
     features = rng.normal(size=(40, 300)) + 0.5 * labels[:, None]
     probe = probes.fit_probe(features, np.eye(2)[labels], np.arange(40).astype(str), balanced=True, seed=0)
     model = LogisticRegression(C=probe.c, class_weight="balanced", max_iter=10_000, tol=1e-10)
-    model.fit((features - probe.centre) / probe.spread, labels)
+    model.fit((features - probe.mean) / probe.scale, labels)
     assert np.allclose(2 * probe.weight[1], model.coef_[0], atol=5e-3 * np.abs(model.coef_).max())
     assert np.linalg.matrix_rank(probe.weight) == 1 and probe.weight.shape == (2, 300)
 
@@ -48,7 +48,7 @@ def test_a_feature_that_hardly_varied_in_training_does_not_decide_alone_at_anoth
     probe = fit_probe(features, labels, np.arange(60).astype(str), 2, False, 0)
     elsewhere = features.copy()
     elsewhere[:, 7] = 1.5  # a hundred thousand of its deviations away, and one of the others'
-    before, after = ((rows - probe.centre) / probe.spread @ probe.weight.T for rows in (features, elsewhere))
+    before, after = ((rows - probe.mean) / probe.scale @ probe.weight.T for rows in (features, elsewhere))
     assert np.abs(after - before).max() < 1
 
 
@@ -85,7 +85,7 @@ def test_balanced_classes_move_the_bias_towards_the_rare_class():
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_cases_out_of_fold_are_told_apart_where_the_features_tell_them_apart(n_classes):
     features, labels = blobs(160, 6, n_classes, 6.0)
-    logits = out_of_fold_logits(features, labels, np.arange(160).astype(str), n_classes, False, 0)
+    logits = out_of_fold_logits(features, labels, np.arange(160).astype(str), n_classes, balanced=False, seed=0)
     assert logits.shape == (160, n_classes)
     assert np.mean(logits.argmax(axis=1) == labels) > 0.97
 
@@ -94,7 +94,7 @@ def test_no_case_out_of_fold_was_seen_in_another_image_of_its_patient():
     """Each image stands five times: folds by image would give an AUC of 1 on labels that mean nothing."""
     rng = np.random.default_rng(0)
     features, labels = np.repeat(rng.normal(size=(40, 60)), 5, axis=0), np.repeat(np.arange(40) % 2, 5)
-    logits = out_of_fold_logits(features, labels, np.repeat(np.arange(40), 5).astype(str), 2, False, 0)
+    logits = out_of_fold_logits(features, labels, np.repeat(np.arange(40), 5).astype(str), 2, balanced=False, seed=0)
     assert roc_auc_score(labels, logits[:, 1] - logits[:, 0]) < 0.7
     assert log_loss(labels, softmax(logits, axis=1)) > 0.65
 
@@ -102,7 +102,7 @@ def test_no_case_out_of_fold_was_seen_in_another_image_of_its_patient():
 def test_balanced_classes_leave_the_prevalence_in_the_predictions_out_of_fold():
     features, labels = blobs(300, 5, 2, 1.0)
     keep = np.flatnonzero((labels == 0) | (np.arange(300) < 60))
-    logits = out_of_fold_logits(features[keep], labels[keep], keep.astype(str), 2, True, 0)
+    logits = out_of_fold_logits(features[keep], labels[keep], keep.astype(str), 2, balanced=True, seed=0)
     assert softmax(logits, axis=1)[:, 1].mean() == pytest.approx(labels[keep].mean(), abs=0.05)
 
 
@@ -111,4 +111,6 @@ def test_a_class_of_too_few_patients_cannot_be_cross_validated(n_classes, said):
     labels = np.array([0] * 9 + [1] * 3)
     patients = np.array([*map(str, range(9)), "x", "x", "x" if n_classes == 2 else "y"])
     with pytest.raises(ValueError, match=said):
-        out_of_fold_logits(np.random.default_rng(0).normal(size=(12, 3)), labels, patients, n_classes, False, 0)
+        out_of_fold_logits(
+            np.random.default_rng(0).normal(size=(12, 3)), labels, patients, n_classes, balanced=False, seed=0
+        )

@@ -9,7 +9,7 @@ from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import Encoder
 from pipeline.learning.models.families import Cut
 from pipeline.learning.models.saliency import saliency
-from tests.conftest import TINY_ENCODER
+from tests.conftest import classifier
 
 BLOB = (slice(8, 20), slice(28, 40))
 
@@ -21,7 +21,9 @@ def blob_network(deepest=0.0):
         first.weight.fill_(1 / 16), first.bias.fill_(-0.5)
         second.weight.fill_(-1.0), second.bias.fill_(1.0)
     stages = [nn.Sequential(first, nn.ReLU()), nn.Sequential(second, nn.ReLU())]
-    network = Classifier(Encoder(Cut(stages), 1, 2), in_channels=1, n_classes=2, mean=(0.0,), std=(1.0,)).eval()
+    network = Classifier(
+        Encoder(Cut(stages), 1, 2), {"channels": 1, "mean": (0.0,), "std": (1.0,)}, {"n_classes": 2}
+    ).eval()
     with torch.no_grad():
         network.head.weight.copy_(torch.tensor([[-10.0, deepest], [10.0, deepest]]))
     return network
@@ -58,7 +60,7 @@ def test_where_nothing_speaks_for_a_class_the_map_is_zero_and_says_so():
 
 
 def test_tokens_have_no_place_in_the_image_so_parts_of_it_are_hidden_instead():
-    network = Classifier("vit_tiny_patch16_224", in_channels=3, n_classes=2, pooled_stages=1).eval()
+    network = classifier(encoder="vit_tiny_patch16_224").eval()
     channels = torch.randint(0, 255, (1, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
         network.head.weight.copy_(torch.randn_like(network.head.weight))
@@ -66,7 +68,7 @@ def test_tokens_have_no_place_in_the_image_so_parts_of_it_are_hidden_instead():
 
 
 def test_a_volume_that_is_seen_whole_has_a_map_of_every_slice():
-    network = Classifier(TINY_ENCODER, in_channels=1, n_classes=2, filter_depth=3).eval()
+    network = classifier(1, filter_depth=3).eval()
     channels = torch.randint(0, 255, (1, 6, 64, 64), dtype=torch.uint8)
     found = saliency(network, channels, asked=0)
     if found.method == "none":
@@ -88,7 +90,7 @@ def test_looking_leaves_the_network_as_it_was():
 
 @pytest.mark.parametrize("slices", [1, 5])
 def test_hiding_parts_leaves_the_network_in_evaluation_with_the_statistics_that_it_had(slices):
-    network = Classifier(TINY_ENCODER, in_channels=1, n_classes=2).eval()
+    network = classifier(1).eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     saliency(network, volume(slices, 0), asked=1, method="occlusion")
     assert not any(module.training for module in network.modules())

@@ -5,26 +5,25 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.probe import Probe
 from pipeline.learning.models.sites import SiteValues, varying
 from pipeline.learning.training.frozen import Case, frozen_views, mean_features
-from tests.conftest import TINY_ENCODER
+from tests.conftest import classifier
 
 
-def network(per_site, sites=("a", "b")):
+def network(per_site, sites=("a", "b"), **parts):
     torch.manual_seed(0)
-    return inference(Classifier(TINY_ENCODER, 3, 2, pooled_stages=3, sites=sites, per_site=per_site))
+    return inference(classifier(pooled_stages=3, sites={"names": sites, "per_site": per_site}, **parts))
 
 
 def shifted(model, site, by):
     values = {name: value + by for name, value in varying(model, model_kind(model)).items()}
-    model.of_site.remember(site, values)
+    model.site_values.remember(site, values)
 
 
 def model_kind(model):
-    return "features" if "centre" in model.of_site.names else "normalisation"
+    return "features" if "feature_mean" in model.site_values.names else "normalisation"
 
 
 def channels(seed=0):
@@ -35,9 +34,13 @@ def test_a_site_takes_its_own_values_and_any_other_those_of_the_unknown():
     values = SiteValues(["a"], {"x": torch.zeros(2)})
     values.remember("a", {"x": torch.ones(2)})
     for site, expected in (("a", 1.0), (None, 0.0), ("moon", 0.0)):
-        into = {"x": torch.full((2,), 7.0)}
-        values.put(site, into)
-        assert into["x"].tolist() == [expected] * 2
+        network = nn.Module()
+        network.register_buffer("x", torch.full((2,), 7.0))
+        with values.of(site, network):
+            assert network.x.tolist() == [expected] * 2
+        assert network.x.tolist() == [7.0] * 2
+    values.write_unknown(network)
+    assert network.x.tolist() == [0.0] * 2
 
 
 @pytest.mark.parametrize(("per_site", "by"), [("features", 0.5), ("normalisation", 0.3)])
@@ -46,8 +49,7 @@ def test_the_logits_follow_the_site_whatever_was_evaluated_before(per_site, by):
     shifted(model, "b", by)
     plain = network(per_site)(channels())
     for site, moved in (("b", True), ("a", False), ("b", True), (None, False)):
-        model.at(site)
-        assert torch.allclose(model(channels()), plain, atol=1e-6) != moved
+        assert torch.allclose(model(channels(), site), plain, atol=1e-6) != moved
 
 
 @pytest.mark.parametrize("per_site", ["features", "normalisation"])
@@ -55,13 +57,20 @@ def test_values_of_sites_are_saved_with_the_network(per_site):
     model, other = network(per_site), network(per_site)
     shifted(model, "b", 0.2)
     other.load_state_dict(copy.deepcopy(model.state_dict()))
-    model.at("b")
-    other.at("b")
-    assert torch.equal(model(channels()), other(channels()))
+    assert torch.equal(model(channels(), "b"), other(channels(), "b"))
+
+
+@pytest.mark.parametrize("per_site", ["features", "normalisation"])
+def test_a_site_with_its_own_values_adapts_at_test_time_with_all_views(per_site):
+    """Gradients pass through several runs of the network, whose buffers are exchanged in between."""
+    model = network(per_site, test_time={"tent_steps": 1, "tent_rate": 1e-2, "tta": ["mirror"]})
+    shifted(model, "b", 0.2)
+    one, other = model(channels(), "b"), model(channels(), "a")
+    assert torch.equal(one, model(channels(), "b")) and not torch.allclose(one, other)
 
 
 def test_a_network_that_is_the_same_everywhere_saves_nothing_for_sites():
-    assert not [name for name in Classifier(TINY_ENCODER, 3, 2).state_dict() if name.startswith("of_site")]
+    assert not [name for name in classifier().state_dict() if name.startswith("site_values")]
 
 
 def test_only_batch_normalisation_varies_with_normalisation():
@@ -84,9 +93,8 @@ def test_a_probe_on_frozen_features_is_the_network_at_each_site(per_site):
     probe = Probe(
         rng.normal(size=(2, width)), np.array([0.5, -0.5]), rng.normal(size=width), 1 + rng.random(width), 1.0
     )
-    expected = (features - probe.centre) / probe.spread @ probe.weight.T + probe.bias
+    expected = (features - probe.mean) / probe.scale @ probe.weight.T + probe.bias
     model.start_from(probe)
     for (site, case), logits in zip(cases, expected, strict=True):
-        model.at(site)
-        np.testing.assert_allclose(model(case)[0].numpy(), logits, rtol=2e-2, atol=0.2)  # frozen in half precision
-        model.at(None)
+        found = model(case, site)[0].numpy()
+        np.testing.assert_allclose(found, logits, rtol=2e-2, atol=0.2)  # frozen in half precision

@@ -4,16 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.entropy import entropy
 from pipeline.learning.models.tent import adapted, affine_parameters, tent
-from tests.conftest import TINY_ENCODER
+from tests.conftest import classifier
 
 
 def network():
     """One with batch normalisation whose stored statistics are nobody's, and a head that has an opinion."""
     torch.manual_seed(1)
-    model = Classifier(TINY_ENCODER, 3, 2).eval()
+    model = classifier().eval()
     with torch.no_grad():
         model.head.weight.mul_(5)
     return model
@@ -66,11 +65,11 @@ def test_after_the_case_everything_is_what_it_was(mode):
 def test_a_failure_within_leaves_the_network_as_it_was_too():
     model = network()
     before = state(model)
-    with pytest.raises(KeyError), adapted(model, case(), 2, 1e-2):
+    with pytest.raises(KeyError), adapted(model, case(), steps=2, learning_rate=1e-2):
         assert not same(before, model.state_dict())
         raise KeyError
     assert same(before, model.state_dict())
-    with pytest.raises(ValueError), adapted(model, case()[:, :, :, :, None], 2, 1e-2):
+    with pytest.raises(ValueError), adapted(model, case()[:, :, :, :, None], steps=2, learning_rate=1e-2):
         pass
     assert same(before, model.state_dict())
 
@@ -86,7 +85,7 @@ def test_a_case_does_not_see_the_case_before_it():
 def test_only_scales_and_shifts_of_normalisation_move_and_stored_statistics_stay():
     model = network()
     before = state(model)
-    with adapted(model, case(), 1, 1e-2) as moved:
+    with adapted(model, case(), steps=1, learning_rate=1e-2) as moved:
         changed = {name for name, value in moved.state_dict().items() if not torch.equal(value, before[name])}
     affine = {id(value) for value in affine_parameters(model)}
     names = {name for name, value in model.named_parameters() if id(value) in affine}
@@ -99,7 +98,7 @@ def test_the_first_step_is_adams_down_the_entropy():
     model = nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 3))
     views = torch.randn(5, 4)
     gradient = torch.autograd.grad(entropy(model(views)).mean(), model[0].weight)[0]
-    with adapted(model, views, 1, 1e-3):
+    with adapted(model, views, steps=1, learning_rate=1e-3):
         moved = model[0].weight.detach().clone()
     torch.testing.assert_close(moved, 1 - 1e-3 * gradient.sign(), rtol=0, atol=1e-6)
 
@@ -108,7 +107,7 @@ def test_batch_normalisation_uses_its_stored_statistics_for_the_one_case():
     """With statistics of the batch, the views of a uniform shift would come out as without it."""
     model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2)).train()
     views = torch.randn(4, 3)
-    with adapted(model, views, 2, 1e-3):
+    with adapted(model, views, steps=2, learning_rate=1e-3):
         assert not torch.allclose(model(views), model(views + 5))
         torch.testing.assert_close(model(views[:1]), model(views)[:1])
     assert not model[0].running_mean.any()

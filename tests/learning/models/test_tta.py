@@ -1,11 +1,10 @@
 import torch
 
-from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.tta import augmented_views
-from tests.conftest import TINY_ENCODER
+from tests.conftest import classifier
 
 
-def test_no_further_looks_are_none():
+def test_without_augmentation_there_are_no_further_views():
     assert list(augmented_views(torch.rand(1, 3, 16, 16), [])) == []
 
 
@@ -25,15 +24,15 @@ def test_crops_are_the_centre_and_the_corners_of_both_sides():
     assert len(list(augmented_views(channels, ["mirror", "crops"]))) == 11
 
 
-def test_the_logits_are_the_mean_over_all_looks_and_of_a_mirrored_case_the_same():
+def test_logits_are_the_mean_over_all_views_also_of_a_mirrored_case():
     torch.manual_seed(0)
     channels = torch.rand(2, 3, 32, 32) * 255
-    plain = Classifier(TINY_ENCODER, 3, 2).eval()
+    plain = classifier().eval()
     torch.nn.init.normal_(plain.head.weight)
-    looking = Classifier(TINY_ENCODER, 3, 2, tta=["mirror"]).eval()
-    looking.load_state_dict(plain.state_dict())
+    augmented = classifier(test_time={"tta": ["mirror"]}).eval()
+    augmented.load_state_dict(plain.state_dict())
     with torch.inference_mode():
         mean = (plain(channels) + plain(channels.flip(-1))) / 2
-        torch.testing.assert_close(looking(channels), mean)
-        torch.testing.assert_close(looking(channels.flip(-1)), mean)
+        torch.testing.assert_close(augmented(channels), mean)
+        torch.testing.assert_close(augmented(channels.flip(-1)), mean)
         assert not torch.allclose(plain(channels), mean)

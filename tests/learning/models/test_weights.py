@@ -26,7 +26,11 @@ from pipeline.learning.models.weights import (
 )
 
 CATS = [281, 282, 283, 284, 285]  # of ImageNet's classes
-ARGUMENTS = {"encoder": "test_resnet", "in_channels": 3, "n_classes": 2, "pooled_stages": 2}
+ARGUMENTS = {
+    "encoder": {"name": "test_resnet", "pooled_stages": 2},
+    "instances": {"channels": 3},
+    "head": {"n_classes": 2},
+}
 
 
 @pytest.mark.parametrize("encoder", WHEELS)
@@ -269,12 +273,14 @@ def test_a_release_whose_weights_are_a_pickle_runs_nothing(release, tmp_path):
 def test_a_pretrained_network_scales_its_input_as_its_weights_were_trained(tmp_path, colour, values):
     state = timm.create_model("test_resnet").state_dict()
     torch.save(state, tmp_path / "w.pt")
-    network, provenance = pretrained_network("test_resnet", str(tmp_path / "w.pt"), None, 3, colour, 2)
-    assert network.mean.numel() == network.std.numel() == values
+    network, provenance = pretrained_network(
+        "test_resnet", str(tmp_path / "w.pt"), None, in_channels=3, colour=colour, pooled_stages=2
+    )
+    assert network.instances.mean.numel() == network.instances.std.numel() == values
     channels = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
     mean, std = (torch.tensor(one).view(-1, 1, 1) for one in preprocessing_of("test_resnet"))
     mean, std = (mean, std) if colour else (mean.mean(), std.mean())
-    expected = build_encoder("test_resnet", 3, state, 2).eval()((channels / 255 - mean) / std)
+    expected = build_encoder("test_resnet", 3, state, pooled_stages=2).eval()((channels / 255 - mean) / std)
     found = network.features(network.activations(channels))[:, 0]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert provenance.source == "file w.pt"
@@ -282,7 +288,9 @@ def test_a_pretrained_network_scales_its_input_as_its_weights_were_trained(tmp_p
 
 @torch.no_grad()
 def test_a_pretrained_network_with_deep_filters_sees_a_volume_as_one_instance():
-    network, _ = pretrained_network("test_resnet", "none", None, 1, False, 2, filter_depth=3)
+    network, _ = pretrained_network(
+        "test_resnet", "none", None, in_channels=1, colour=False, pooled_stages=2, filter_depth=3
+    )
     channels = torch.randint(0, 256, (2, 5, 48, 48), dtype=torch.uint8)
     assert network.instances(channels).shape == (2, 1, 5, 48, 48)
     assert network.features(network.activations(channels)).shape == (2, 1, network.encoder.width)
@@ -291,6 +299,6 @@ def test_a_pretrained_network_with_deep_filters_sees_a_volume_as_one_instance():
 def test_a_pretrained_network_of_no_encoder_or_of_anothers_weights_is_refused(tmp_path):
     torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "w.pt")
     with pytest.raises(BadWeights, match="^adapt.weights: the weights do not fit test_efficientnet"):
-        pretrained_network("test_efficientnet", str(tmp_path / "w.pt"), None, 1, False)
+        pretrained_network("test_efficientnet", str(tmp_path / "w.pt"), None, in_channels=1, colour=False)
     with pytest.raises(UnknownEncoder, match="timm knows no model 'resnet_18'"):
-        pretrained_network("resnet_18", "none", None, 1, False)
+        pretrained_network("resnet_18", "none", None, in_channels=1, colour=False)

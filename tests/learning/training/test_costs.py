@@ -17,5 +17,7 @@ def test_an_inflated_encoder_is_counted_too():
 
 
 def test_an_epoch_of_everything_is_three_passes_and_one_of_the_tail_is_what_the_tail_costs():
-    assert passes_of_epoch([0.5, 0.3, 0.2], 0, 3, train=100, validation=10) == pytest.approx(310)
-    assert passes_of_epoch([0.5, 0.3, 0.2], 1, 1, train=100, validation=10) == pytest.approx(100 * (0.5 + 0.4) + 5)
+    assert passes_of_epoch([0.5, 0.3, 0.2], first=0, trained=3, train=100, validation=10) == pytest.approx(310)
+    assert passes_of_epoch([0.5, 0.3, 0.2], first=1, trained=1, train=100, validation=10) == pytest.approx(
+        100 * (0.5 + 0.4) + 5
+    )

@@ -14,7 +14,7 @@ from pipeline.learning.training.loop import make_accelerator
 from pipeline.learning.training.recipe import Recipe
 from pipeline.learning.training.strategies import SEARCH, STRATEGIES, search_of
 from pipeline.stages.finetune.activation_cache import ActivationCache
-from tests.conftest import TINY_ENCODER
+from tests.conftest import TINY_ENCODER, classifier
 
 RECIPE = Recipe(1, epochs=3, patience=3, batch_size=8, learning_rate=1e-3, rate_decay=0.5, weight_decay=0.0, rank=2)
 N = 36
@@ -33,7 +33,7 @@ def one_hot(n=N):
 
 def network(encoder=TINY_ENCODER, n_classes=2):
     torch.manual_seed(1)
-    return Classifier(encoder, 3, n_classes, pooled_stages=2).eval()
+    return classifier(3, n_classes, encoder=encoder, pooled_stages=2).eval()
 
 
 def labelled(model, channels=None, targets=None, first=None):
@@ -71,7 +71,7 @@ def test_every_strategy_learns_what_is_easy_and_its_network_comes_back_from_its_
     trained = train(model, STRATEGIES[name], cases, setting())
     assert accuracy(model, cases.validation) == 1
     assert (len(trained.curve) > 1) == STRATEGIES[name].trains
-    again = Classifier(TINY_ENCODER, 3, 2, pooled_stages=2, **trained.head).eval()
+    again = Classifier({"name": TINY_ENCODER, "pooled_stages": 2}, {"channels": 3}, trained.head).eval()
     again.load_state_dict(model.state_dict())
     channels = images(4, seed=9).float()
     with torch.inference_mode():
@@ -134,7 +134,7 @@ def test_grades_and_findings_are_learned_too():
     model = network(n_classes=3)
     cases = labelled(model, channels[order], torch.eye(3)[levels[order]])
     trained = train(model, STRATEGIES["lp_ft"], cases, setting(task="ordinal"))
-    assert trained.head["head"] == "ordinal" and accuracy(model, cases.validation) > 0.8
+    assert trained.head["kind"] == "ordinal" and accuracy(model, cases.validation) > 0.8
     torch.testing.assert_close(prediction(model, cases.validation).exp().sum(dim=1), torch.ones(8))
 
     findings = torch.stack([(levels > 0).float(), (levels > 1).float(), torch.arange(90) % 2], dim=1)[order]
@@ -167,7 +167,7 @@ def test_a_model_whose_first_stages_were_trained_is_evaluated_on_images_and_not_
     how = setting(epochs=4, patience=4)
     losses, epochs = out_of_fold_losses(model, STRATEGIES["full"], own, how)
     assert epochs > 0
-    for rest, held in parts(one_hot(28).numpy(), own.patients, PARTS, how.seed, "multiclass"):
+    for rest, held in parts(one_hot(28).numpy(), own.patients, most=PARTS, seed=how.seed, task="multiclass"):
         alone = copy.deepcopy(model)
         train(alone, STRATEGIES["full"], own.without(rest), how)
         with torch.inference_mode():
@@ -206,7 +206,7 @@ def test_what_comes_before_the_boundary_has_a_name_and_what_comes_after_does_not
     name = prefix_fingerprint(model, last)
     with torch.no_grad():
         model.head.weight.add_(1)
-        model.centre.add_(1)
+        model.feature_mean.add_(1)
         next(model.encoder.stages[last].parameters()).add_(1)
     assert prefix_fingerprint(model, last) == name
     with torch.no_grad():
@@ -225,7 +225,7 @@ def test_activations_that_are_kept_are_those_that_are_computed(tmp_path):
         return Case(str(row), "", draw)
 
     cache = ActivationCache(tmp_path, "key", 10**9)
-    first, second = (frozen_views(model, [case(row) for row in range(4)], 2, cache) for _ in range(2))
+    first, second = (frozen_views(model, [case(row) for row in range(4)], 2, keep=cache) for _ in range(2))
     plain = frozen_views(model, [case(row) for row in range(4)], 2)
     assert drawn == [0, 1, 2, 3] * 2
     assert all(map(torch.equal, first, second)) and all(map(torch.equal, first, plain))

@@ -7,14 +7,13 @@ import sys
 import pytest
 import torch
 
-from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.training.alignment.base import Target
-from pipeline.learning.training.alignment.losses import alignment
+from pipeline.learning.training.alignment.losses import build_alignment
 from pipeline.learning.training.cases import FrozenCases, WholeCases
 from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.training.loop import fit, make_accelerator
 from pipeline.learning.training.recipe import Recipe, parameter_groups
-from tests.conftest import ROOT, TINY_ENCODER
+from tests.conftest import ROOT, classifier
 
 RECIPE = Recipe(2, epochs=6, patience=6, batch_size=8, learning_rate=1e-2, rate_decay=0.5, weight_decay=0.0)
 
@@ -23,7 +22,7 @@ def task(n=24, seed=0):
     """Bright squares against dark ones, seen through the frozen stages."""
     labels, channels = torch.arange(n) % 2, unfrozen(n, seed)
     torch.manual_seed(1)
-    network = Classifier(TINY_ENCODER, 3, 2).eval()
+    network = classifier().eval()
     with torch.no_grad():
         frozen = network.activations(channels, last=len(network.encoder.stages) - 2)
     maps, pooled = frozen.maps.half(), frozen.pooled.half()
@@ -36,7 +35,7 @@ def deep_task(n=12):
     labels = torch.arange(n) % 2
     channels = torch.rand(n, 5, 32, 32, generator=torch.Generator().manual_seed(0)) * 60
     torch.manual_seed(1)
-    network = Classifier(TINY_ENCODER, 1, 2, filter_depth=3).eval()
+    network = classifier(1, filter_depth=3).eval()
     with torch.no_grad():
         frozen = network.activations(channels + 120 * labels.view(-1, 1, 1, 1), last=len(network.encoder.stages) - 2)
     first = len(network.encoder.stages) - 2
@@ -65,7 +64,7 @@ class Watching:
 
 def trained(recipe=RECIPE, seed=0):
     network, cases = task()
-    curve = fit(network, cases, cases, recipe, make_accelerator("cpu"), seed)
+    curve = fit(network, cases, cases, recipe, accelerator=make_accelerator("cpu"), seed=seed)
     return network, curve
 
 
@@ -81,7 +80,7 @@ def test_an_inflated_encoder_trains_from_stored_volumes():
     assert cases.maps.ndim == 7 and cases.maps.shape[2] == 1 and cases.maps.shape[4] == 5  # every slice is kept
     kernels = [value.clone() for value in network.encoder.stages[-1].parameters()]
     recipe = dataclasses.replace(RECIPE, epochs=20, patience=20)
-    curve = fit(network, cases, cases, recipe, make_accelerator("cpu"), 0)
+    curve = fit(network, cases, cases, recipe, accelerator=make_accelerator("cpu"), seed=0)
     assert min(epoch.validation_loss for epoch in curve) < curve[0].validation_loss / 2
     assert not any(map(torch.equal, kernels, network.encoder.stages[-1].parameters()))
 
@@ -124,10 +123,10 @@ def test_an_untrained_network_learns_batch_statistics_only_in_training():
 def test_learned_statistics_are_those_of_the_epoch_that_is_kept():
     network, cases = task()
     recipe = dataclasses.replace(RECIPE, batch_statistics=True)
-    fit(network, cases, cases, recipe, make_accelerator("cpu"), 0)  # a start that is right already
+    fit(network, cases, cases, recipe, accelerator=make_accelerator("cpu"), seed=0)  # a start that is right already
     start = copy.deepcopy(network.state_dict())
     wrong = dataclasses.replace(cases, targets=1 - cases.targets)
-    curve = fit(network, wrong, cases, recipe, make_accelerator("cpu"), 0)
+    curve = fit(network, wrong, cases, recipe, accelerator=make_accelerator("cpu"), seed=0)
     assert [epoch.epoch for epoch in curve if epoch.best] == [0]
     assert all(torch.equal(value, start[name]) for name, value in network.state_dict().items() if "tracked" not in name)
 
@@ -135,17 +134,17 @@ def test_learned_statistics_are_those_of_the_epoch_that_is_kept():
 def test_a_last_batch_of_one_case_has_no_statistics_of_its_own():
     network, cases = task()
     recipe = dataclasses.replace(RECIPE, epochs=1, batch_size=len(cases.targets) - 1, batch_statistics=True)
-    assert len(fit(network, cases, cases, recipe, make_accelerator("cpu"), 0)) == 2
+    assert len(fit(network, cases, cases, recipe, accelerator=make_accelerator("cpu"), seed=0)) == 2
 
 
 def test_where_no_epoch_beats_the_probe_the_probe_stays():
     network, cases = task()
-    fit(network, cases, cases, RECIPE, make_accelerator("cpu"), 0)  # a start that is right already
+    fit(network, cases, cases, RECIPE, accelerator=make_accelerator("cpu"), seed=0)  # a start that is right already
     start = copy.deepcopy(network.state_dict())
     wrong = dataclasses.replace(
         cases, targets=1 - cases.targets
     )  # what is learned on these is wrong for the validation cases
-    curve = fit(network, wrong, cases, RECIPE, make_accelerator("cpu"), 0)
+    curve = fit(network, wrong, cases, RECIPE, accelerator=make_accelerator("cpu"), seed=0)
     assert [epoch.epoch for epoch in curve if epoch.best] == [0]
     assert curve[-1].validation_loss > curve[0].validation_loss
     assert all(torch.equal(value, start[name]) for name, value in network.state_dict().items())
@@ -154,7 +153,7 @@ def test_where_no_epoch_beats_the_probe_the_probe_stays():
 def test_no_epochs_is_the_probe_alone():
     network, cases = task()
     start = copy.deepcopy(network.state_dict())
-    curve = fit(network, cases, cases, Recipe(2, 0, 1, 8, 1e-2, 0.5, 0.0), make_accelerator("cpu"), 0)
+    curve = fit(network, cases, cases, Recipe(2, 0, 1, 8, 1e-2, 0.5, 0.0), accelerator=make_accelerator("cpu"), seed=0)
     assert len(curve) == 1 and all(torch.equal(value, start[name]) for name, value in network.state_dict().items())
 
 
@@ -162,7 +161,7 @@ def test_training_stops_when_patience_ends():
     network, cases = task()
     wrong = dataclasses.replace(cases, targets=1 - cases.targets)
     recipe = Recipe(2, epochs=50, patience=2, batch_size=8, learning_rate=1e-2, rate_decay=0.5, weight_decay=0.0)
-    curve = fit(network, wrong, cases, recipe, make_accelerator("cpu"), 0)
+    curve = fit(network, wrong, cases, recipe, accelerator=make_accelerator("cpu"), seed=0)
     kept = [epoch.epoch for epoch in curve if epoch.best][-1]
     assert curve[-1].epoch == kept + 2
 
@@ -177,7 +176,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_with_the_parameter():
     network, cases = task()
     corrupted = dataclasses.replace(cases, maps=torch.full_like(cases.maps, float("inf")))
     with pytest.raises(FloatingPointError, match="learning_rate"):
-        fit(network, corrupted, cases, RECIPE, make_accelerator("cpu"), 0)
+        fit(network, corrupted, cases, RECIPE, accelerator=make_accelerator("cpu"), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +204,9 @@ def test_a_training_that_was_cut_off_after_any_epoch_ends_with_the_bits_of_one_t
                 raise KeyboardInterrupt
 
         checkpoint = Checkpoint(folder / "training.pt", "key", every=0)
-        curve = fit(network, cases, cases, recipe, make_accelerator("cpu"), 0, tell, checkpoint=checkpoint)
+        curve = fit(
+            network, cases, cases, recipe, accelerator=make_accelerator("cpu"), seed=0, tell=tell, checkpoint=checkpoint
+        )
         return network.state_dict(), curve
 
     straight, curve = run(tmp_path / "straight")
@@ -226,7 +227,16 @@ def test_a_training_goes_on_from_nothing_but_its_own_checkpoint(tmp_path):
         network.load_state_dict(start)
         checkpoint = Checkpoint(tmp_path / "training.pt", key, every=0)
         told.append([])
-        fit(network, cases, cases, RECIPE, make_accelerator("cpu"), 0, told[-1].append, checkpoint=checkpoint)
+        fit(
+            network,
+            cases,
+            cases,
+            RECIPE,
+            accelerator=make_accelerator("cpu"),
+            seed=0,
+            tell=told[-1].append,
+            checkpoint=checkpoint,
+        )
     assert len(told[0]) == len(told[1]) == len(told[2]) == RECIPE.epochs + 1  # a finished one is told again, not run
     before = copy.deepcopy(network.state_dict())
     fit(
@@ -234,28 +244,38 @@ def test_a_training_goes_on_from_nothing_but_its_own_checkpoint(tmp_path):
         cases,
         cases,
         RECIPE,
-        make_accelerator("cpu"),
-        0,
+        accelerator=make_accelerator("cpu"),
+        seed=0,
         checkpoint=Checkpoint(tmp_path / "training.pt", "new"),
     )
     assert any(not torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_terms_that_learn_are_part_of_the_checkpoint(tmp_path):
+def test_alignment_losses_that_learn_are_part_of_the_checkpoint(tmp_path):
     recipe = dataclasses.replace(RECIPE, epochs=4, batch_size=6)
 
     def run(folder, stop_after=None):
         network, cases = task()
         target = Target(cases.maps, cases.pooled, torch.ones(24, dtype=torch.long))
         domains = torch.zeros(24, dtype=torch.long)
-        term = alignment("dann", network, 1.0, target, domains, recipe, 5)
+        aligned = build_alignment("dann", network, weight=1.0, target=target, domains=domains, recipe=recipe, seed=5)
 
         def tell(epoch):
             if epoch.epoch == stop_after:
                 raise KeyboardInterrupt
 
         checkpoint = Checkpoint(folder / "training.pt", "key", every=0)
-        curve = fit(network, cases, cases, recipe, make_accelerator("cpu"), 0, tell, term, checkpoint=checkpoint)
+        curve = fit(
+            network,
+            cases,
+            cases,
+            recipe,
+            accelerator=make_accelerator("cpu"),
+            seed=0,
+            tell=tell,
+            alignment=aligned,
+            checkpoint=checkpoint,
+        )
         return network.state_dict(), curve
 
     straight, curve = run(tmp_path / "straight")
@@ -278,8 +298,8 @@ def test_the_draws_of_an_epoch_depend_on_its_number_and_the_row_alone():
             watched,
             cases,
             dataclasses.replace(RECIPE, epochs=epochs),
-            make_accelerator("cpu"),
-            0,
+            accelerator=make_accelerator("cpu"),
+            seed=0,
         )
         seen[epochs] = drawn
     steps = len(seen[2])
@@ -299,7 +319,7 @@ def test_stages_are_unfrozen_one_after_the_other():
     def tell(epoch):
         told.append({name: value.clone() for name, value in network.named_parameters()})
 
-    fit(network, cases, cases, short, make_accelerator("cpu"), 0, tell)
+    fit(network, cases, cases, short, accelerator=make_accelerator("cpu"), seed=0, tell=tell)
     last, above = (
         f"encoder.stages.{len(network.encoder.stages) - 1}.",
         f"encoder.stages.{len(network.encoder.stages) - 2}.",
@@ -316,7 +336,7 @@ def test_classes_are_drawn_as_often_as_each_other_where_sampling_is_asked_for():
     rare = dataclasses.replace(cases, targets=torch.eye(2)[(torch.arange(40) < 4).long()])
     drawn = []
     recipe = dataclasses.replace(RECIPE, class_weights="sampling", epochs=10, patience=10)
-    fit(network, Watching(rare, drawn), rare, recipe, make_accelerator("cpu"), 0)
+    fit(network, Watching(rare, drawn), rare, recipe, accelerator=make_accelerator("cpu"), seed=0)
     rows = torch.cat([torch.tensor(rows) for rows, _ in drawn])
     assert abs(float((rows < 4).float().mean()) - 0.5) < 0.1
 
@@ -358,7 +378,7 @@ def test_an_encoder_trained_from_its_first_stage_takes_images_and_new_views_of_t
     whole = WholeCases(channels.__getitem__, prepare, augment, torch.eye(2)[labels])
     stem = next(network.encoder.stages[0].parameters()).clone()
     recipe = dataclasses.replace(RECIPE, trainable_stages=len(network.encoder.stages), epochs=3)
-    curve = fit(network, whole, whole, recipe, make_accelerator("cpu"), 0)
+    curve = fit(network, whole, whole, recipe, accelerator=make_accelerator("cpu"), seed=0)
     assert not torch.equal(stem, next(network.encoder.stages[0].parameters()))
     assert min(epoch.validation_loss for epoch in curve) < curve[0].validation_loss
     assert len(set(seeds)) > 60  # every case of every epoch has a view of its own
@@ -378,7 +398,7 @@ def test_two_processes_train_as_one_does(tmp_path, changes):
         "cases = dataclasses.replace(cases, targets=torch.eye(2)[(torch.arange(24) < 7).long()])\n"
         f"recipe = dataclasses.replace(RECIPE, epochs=3, batch_size=7, **{changes!r})\n"
         "accelerator = make_accelerator('cpu')\n"
-        "fit(network, cases, cases, recipe, accelerator, 0)\n"
+        "fit(network, cases, cases, recipe, accelerator=accelerator, seed=0)\n"
         "print(accelerator.num_processes)\n"
         "accelerator.is_main_process and torch.save(network.state_dict(), sys.argv[1])\n"
     )

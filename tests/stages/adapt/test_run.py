@@ -257,7 +257,7 @@ def test_the_released_model_carries_all_that_adaptation_put_around_the_encoder(
     if site:
         assert not np.allclose(predicted(), evaluated, atol=1e-5)
         assert main(["predict", str(paths.bundle("demo_lesion_classification")), scans[0], "--site", "moon"]) == 1
-        assert "no site of this model" in capsys.readouterr().err
+        assert "the model does not know 'moon'" in capsys.readouterr().err
 
 
 def names_of(capsys, cases):
@@ -293,7 +293,7 @@ def volumes(sites):
 def test_a_three_dimensional_encoder_goes_through_every_kind_of_method(volumes, method):
     volumes(adapt__filter_depth=3, adapt__method=method)
     run("cohort", "preprocess", "split", "adapt --fold 0", "finetune --fold 0")
-    assert paths.read_json(paths.network("0"))["filter_depth"] == 3
+    assert paths.read_json(paths.network("0"))["encoder"]["filter_depth"] == 3
     attention = np.load(paths.features("0"))["attention"]
     assert attention.shape[1] == 1  # a volume is one instance
 

@@ -52,7 +52,8 @@ def test_every_strategy_goes_from_the_split_to_scored_cases(project, strategy):
     split = paths.read_table(paths.split("0"))
     assert set(table["case"]) == set(split.loc[split["role"].isin(["held_out", "test"]), "case"])
     assert np.isfinite(table.filter(like="logit_").to_numpy(dtype=float)).all()
-    assert network["tta"] == ["mirror"] and network["head"] == ("neighbours" if strategy == "knn" else "linear")
+    assert network["test_time"]["tta"] == ["mirror"]
+    assert network["head"]["kind"] == ("neighbours" if strategy == "knn" else "linear")
 
 
 def test_auto_searches_from_the_cheap_end_and_says_what_it_tried_and_why(project):
@@ -114,7 +115,7 @@ def test_a_scratch_on_the_disk_changes_no_bit(project, monkeypatch):
     before = outs()
     monkeypatch.setenv("MEDADAPT_MEMORY_GIB", "0")
     run("finetune --fold 0")
-    assert outs() == before and not isinstance(activation_cache.room((2, 3)).numpy().base, type(None))
+    assert outs() == before and not isinstance(activation_cache.allocate((2, 3)).numpy().base, type(None))
 
 
 def test_a_file_that_a_power_cut_left_half_written_is_computed_again(tmp_path):

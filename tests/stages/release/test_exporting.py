@@ -10,6 +10,7 @@ from pipeline.learning.models.ensemble import network_from
 from pipeline.stages.release import exporting
 from pipeline.stages.release.exports import ALLOWED, FILES
 from tests.bundle.test_layout import ARGUMENTS, CALIBRATOR
+from tests.conftest import TINY_ENCODER
 
 KINDS = ("torchscript", "onnx")
 CASES = [f"case-{number}" for number in range(6)]
@@ -85,11 +86,11 @@ def test_an_encoder_that_cannot_be_exported_is_named_and_no_file_and_no_path_is_
     monkeypatch.setattr(exporting, "portable", stubborn)
     told, there = export(kinds=["onnx"])
     assert there == set() and set(told["onnx"]) == {"not_shipped"}
-    assert told["onnx"]["not_shipped"].endswith(f": {ARGUMENTS['encoder']}") and "/" not in told["onnx"]["not_shipped"]
+    assert told["onnx"]["not_shipped"].endswith(f": {TINY_ENCODER}") and "/" not in told["onnx"]["not_shipped"]
 
 
 def test_a_network_that_learns_from_every_case_has_no_exports_and_says_why(export):
-    told, there = export(ARGUMENTS | {"test_time_steps": 1})
+    told, there = export(ARGUMENTS | {"test_time": {"tent_steps": 1}})
     assert there == set() and all("adapts itself" in told[kind]["not_shipped"] for kind in KINDS)
 
 

@@ -25,18 +25,21 @@ from pipeline.stages.release.exports import (
 )
 from pipeline.stages.release.portable import NotPortable, portable
 from tests.bundle.test_layout import ARGUMENTS, CALIBRATOR, EVERY, fitted
-from tests.conftest import ROOT
+from tests.conftest import ROOT, TINY_ENCODER
 
 PLATT = fitted("platt")
 SCALE = {"percentiles": [1, *range(10, 100, 10), 99], "standard": [list(range(10, 131, 12))]}
-SITES = {"sites": ["a", "b"]}
-VARYING = SITES | {"per_site": "normalisation"}
-COMBAT = SITES | {"per_site": "features"}
+VARYING = {"sites": {"names": ["a", "b"], "per_site": "normalisation"}}
+COMBAT = {"sites": {"names": ["a", "b"], "per_site": "features"}}
 FORMS = {
-    "grades from several stages, harmonised twice": {"head": "ordinal", "pooled_stages": 3, "harmonise": SCALE}
+    "grades from several stages, harmonised twice": {
+        "encoder": {"name": TINY_ENCODER, "pooled_stages": 3},
+        "instances": ARGUMENTS["instances"] | {"harmonise": SCALE},
+        "head": {"n_classes": 3, "kind": "ordinal"},
+    }
     | COMBAT,
-    "neighbours and values of each site": {"head": "neighbours", "neighbours_of": 9} | VARYING,
-    "three dimensions": {"filter_depth": 3},
+    "neighbours and values of each site": {"head": {"n_classes": 3, "kind": "neighbours", "n_cases": 9}} | VARYING,
+    "three dimensions": {"encoder": {"name": TINY_ENCODER, "filter_depth": 3}},
 }
 channels = torch.randint(0, 256, (7, 12, 32, 32), generator=torch.Generator().manual_seed(1)).float()
 
@@ -49,7 +52,7 @@ def network_of(arguments):
             torch.nn.init.normal_(value)
         if name.endswith("targets"):
             value.copy_(torch.eye(3).repeat(3, 1))
-        if "of_site.values" in name:
+        if "site_values.values" in name:
             value += torch.arange(len(value)).view(-1, *[1] * (value.ndim - 1)) / 3
         if name.endswith("neighbours"):
             value.fill_(4)
@@ -71,25 +74,22 @@ def test_every_form_of_network_is_equal_in_both_formats(form, tmp_path):
 
 
 def test_an_ensemble_that_looks_twice_is_equal_in_both_formats(tmp_path):
-    members = [ARGUMENTS | {"tta": ["mirror"]}, ARGUMENTS | COMBAT]
+    members = [ARGUMENTS | {"test_time": {"tta": ["mirror"]}}, ARGUMENTS | COMBAT]
     _, worst = off(WRITERS, inference(portable(network_of({"members": members}))), PLATT, tmp_path)
     assert all((one <= ALLOWED).all() for one in worst.values()), worst
 
 
 def test_a_network_of_several_sites_is_settled_on_a_site_that_nobody_has_seen():
     network = inference(network_of(ARGUMENTS | VARYING))
-    network.at("b")
-    known, _ = network(channels), network.at(None)
-    unknown = network(channels)
+    known, unknown = network(channels, "b"), network(channels)
     assert (known - unknown).abs().max() > 1e-4
-    network.at("a")
     torch.testing.assert_close(portable(network)(channels), unknown, rtol=0, atol=0)
-    assert not [name for name in network.state_dict() if "of_site" in name]
+    assert not [name for name in network.state_dict() if "site_values" in name]
 
 
 def test_a_network_that_learns_from_every_case_is_refused_with_the_reason():
     with pytest.raises(NotPortable, match="adapts itself to every case"):
-        portable(network_from({"members": [ARGUMENTS, ARGUMENTS | {"test_time_steps": 1}]}))
+        portable(network_from({"members": [ARGUMENTS, ARGUMENTS | {"test_time": {"tent_steps": 1}}]}))
 
 
 @pytest.mark.parametrize(("method", "activation"), EVERY)
@@ -185,4 +185,4 @@ def test_the_largest_difference_is_found_in_whichever_case_batch_or_output_it_is
 
 
 def test_encoders_are_named_once():
-    assert encoders_of({"members": [ARGUMENTS, ARGUMENTS]}) == encoders_of(ARGUMENTS) == ARGUMENTS["encoder"]
+    assert encoders_of({"members": [ARGUMENTS, ARGUMENTS]}) == encoders_of(ARGUMENTS) == TINY_ENCODER

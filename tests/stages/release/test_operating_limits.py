@@ -34,9 +34,8 @@ def features_of(fold, role):
     inference(network)
     cases, found = pd.read_csv(paths.split(fold), keep_default_na=False).query("role == @role"), []
     for case, site in zip(cases["case"], cases["site"], strict=True):
-        network.at(site)
         with torch.inference_mode():
-            found.append(network.look(torch.from_numpy(np.load(paths.prepared_case(case)))[None]))
+            found.append(network.outputs(torch.from_numpy(np.load(paths.prepared_case(case)))[None], site))
     logits, features = (np.array([getattr(one, what)[0].double().numpy() for one in found]) for what in WHAT)
     return cases.reset_index(drop=True), logits, features
 

@@ -1,4 +1,4 @@
-"""The loss terms that draw sites together, by their names in params.yaml, and how one is set up for a training."""
+"""List the alignment losses by their names in params.yaml, and set one up for a training."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,8 @@ from pipeline.learning.training.alignment.mcc import Mcc
 from pipeline.learning.training.alignment.mmd import Mmd
 from pipeline.learning.training.recipe import Recipe
 
-TERMS: dict[str, Callable[[Classifier, int, int], nn.Module]] = {  # of the network, its sites and the training steps
+# From the network, the number of sites and the number of training steps to the loss.
+ALIGNMENT_LOSSES: dict[str, Callable[[Classifier, int, int], nn.Module]] = {
     "coral": lambda network, sites, steps: Coral(),
     "mmd": lambda network, sites, steps: Mmd(),
     "mcc": lambda network, sites, steps: Mcc(),
@@ -22,17 +23,25 @@ TERMS: dict[str, Callable[[Classifier, int, int], nn.Module]] = {  # of the netw
 }
 
 
-def alignment(
+def build_alignment(
     method: str,
     network: Classifier,
+    *,
     weight: float,
     target: Target,
     domains: Tensor,
     recipe: Recipe,
     seed: int,
 ) -> Alignment:
-    """Set a term up for a training of this recipe; `domains` (n,) int64 are the sites of the training cases."""
+    """Set up an alignment loss for a training by `recipe`; `domains` (n,) int64 are the sites of the training cases."""
     sites = int(max(domains.max(), target.domains.max())) + 1
     steps = recipe.epochs * math.ceil(len(domains) / recipe.batch_size)
-    term = TERMS[method](network, sites, steps).to(network.device)
-    return Alignment(term, weight, target, domains, recipe.batch_size, torch.Generator().manual_seed(seed))
+    loss = ALIGNMENT_LOSSES[method](network, sites, steps).to(network.device)
+    return Alignment(
+        loss=loss,
+        weight=weight,
+        target=target,
+        domains=domains,
+        batch_size=recipe.batch_size,
+        draws=torch.Generator().manual_seed(seed),
+    )

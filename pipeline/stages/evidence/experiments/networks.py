@@ -14,7 +14,7 @@ from pipeline.imaging.augmentation.augmented_views import AugmentedViews
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.labels import targets_of
 from pipeline.learning.models.classifier import Classifier
-from pipeline.learning.training.alignment.losses import TERMS
+from pipeline.learning.training.alignment.losses import ALIGNMENT_LOSSES
 from pipeline.learning.training.frozen import mean_features
 from pipeline.learning.training.loop import make_accelerator
 from pipeline.paths import Role
@@ -79,7 +79,7 @@ class Arms:
     def same_features(self) -> bool:
         """Tell whether adaptation leaves frozen features what they were, as no method and terms of a loss do."""
         method, strength = self.method
-        return method == "none" or strength == 0 or method in TERMS
+        return method == "none" or strength == 0 or method in ALIGNMENT_LOSSES
 
     @cached_property
     def views(self) -> AugmentedViews:

@@ -33,7 +33,7 @@ from pipeline.stages.evidence.learners.from_scratch import (
 )
 from pipeline.stages.evidence.learners.subsets import nested
 from pipeline.stages.evidence.learners.watching import Watched, watch
-from pipeline.stages.finetune.fold_data import frozen_stages, labelled_cases, recipe_of, term_of, whole_cases
+from pipeline.stages.finetune.fold_data import alignment_of, frozen_stages, labelled_cases, recipe_of, whole_cases
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,9 @@ class Trainings:
         """Count the passes of an epoch."""
         first = 0 if arm == SCRATCH else len(self.shares) - self.trained_stages
         train, validation = self.counts(split)
-        return self.scale * passes_of_epoch(self.shares, first, len(self.shares) - first, train, validation)
+        return self.scale * passes_of_epoch(
+            self.shares, first=first, trained=len(self.shares) - first, train=train, validation=validation
+        )
 
     def passes(self, arm: str, split: Split, epochs: int) -> Floats:
         """Count the passes until the end of each epoch (1 + epochs,); the probe needs every view once."""
@@ -195,7 +197,7 @@ class Trainings:
     def _watch(self, arm: str, split: Split, recipe: Recipe) -> Watched:
         arms = self.arms
         network = arms.network(arm, split)
-        if network.of_site.sites:
+        if network.site_values.sites:
             raise NotMeasured("each site has values of its own, so that the encoder is not trained on")
         strategy = STRATEGIES["full" if arm == SCRATCH else "lp_ft"]
         change = {"strategy": "full", "views": 0} if arm == SCRATCH else {"strategy": "lp_ft"}
@@ -203,8 +205,8 @@ class Trainings:
         labelled = labelled_cases(network, split.cases, arms.views, arms.facts, settings, f"{arm}, {split.name}")
         evaluated = self._evaluated(network, split, labelled, recipe, arm)
         seed = seed_for(arms.params.seed, "finetune", split.name)
-        setting = Setting(arms.facts["task"], recipe, arms.accelerator, seed, runtime.ahead)
-        term = partial(term_of, network, split.cases, arms.views, setting.task, arms.params, split.name)
+        setting = Setting(arms.facts["task"], recipe, arms.accelerator, seed, runtime.prefetch)
+        term = partial(alignment_of, network, split.cases, arms.views, setting.task, arms.params, split.name)
         return watch(network, strategy, labelled, evaluated, setting, *([term] if arm == ADAPTED else []))
 
     def _evaluated(
@@ -239,7 +241,7 @@ def smaller(arms: Arms, split: Split, share: float, draw: int) -> Split:
     targets, patients = arms.targets(labelled).numpy(), labelled["patient"].to_numpy(dtype=str)
     task, seed = arms.facts["task"], seed_for(arms.params.seed, "evidence", split.name, draw)
     rows = nested(targets, patients, [share], seed)[share]
-    assigned = parts(targets[rows], patients[rows], INNER_PARTS, seed, task)
+    assigned = parts(targets[rows], patients[rows], most=INNER_PARTS, seed=seed, task=task)
     if not assigned:
         raise NotMeasured(f"in {split.name} {share:.0%} of the patients are too few of a class to train and to stop")
     names = labelled["case"].to_numpy()[rows]

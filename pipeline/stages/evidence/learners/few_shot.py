@@ -79,8 +79,8 @@ def episode_scores(
         If a patient is on both sides, or a case can have several findings.
     """
     _check(support, query)
-    centre, spread = standardisation(np.asarray(support.features, dtype=np.float64))
-    known, asked = ((pool.features - centre) / spread for pool in (support, query))
+    mean, scale = standardisation(np.asarray(support.features, dtype=np.float64))
+    known, asked = ((pool.features - mean) / scale for pool in (support, query))
     validation, across, lengths = known @ known.T, asked @ known.T, np.square(asked).sum(axis=1)
     rows_of = [_rows_by_patient(support, label) for label in range(n_classes)]
     scores: Scores = {}

@@ -36,11 +36,11 @@ def probe_predictions(
     (t, C) float64
         Logits.
     """
-    probe = fit_probe(features, targets.numpy(), patients, balance != "none", seed, task)
+    probe = fit_probe(features, targets.numpy(), patients, balanced=balance != "none", seed=seed, task=task)
     kind: Kind = "ordinal" if task == "ordinal" else "linear"
-    head: Any = build_head(kind, features.shape[1], targets.shape[1]).double()
+    head: Any = build_head(features.shape[1], targets.shape[1], kind=kind).double()
     head.take(probe)
     head.lower(task_of(task).prior(targets, balance))
     with torch.inference_mode():
-        logits: Floats = head(torch.from_numpy((evaluated - probe.centre) / probe.spread)).numpy()
+        logits: Floats = head(torch.from_numpy((evaluated - probe.mean) / probe.scale)).numpy()
     return logits

@@ -70,7 +70,7 @@ def watch(
         found.test_losses.append(losses(evaluated))
         clock.go()
 
-    train(network, strategy, cases, setting, alignment, tell)
+    train(network, strategy, cases, setting, alignment=alignment, tell=tell)
     found.logits = prediction(network, evaluated).double().numpy()
     return found
 

@@ -4,17 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.learning.models.classifier import Classifier, Tail
-from pipeline.learning.training.alignment.base import Alignment, Target, by_domain, draw, look
+from pipeline.learning.models.trainable_top import TrainableTop
+from pipeline.learning.training.alignment.base import Alignment, Target, by_domain, draw
 from pipeline.learning.training.alignment.mmd import Mmd
 from pipeline.learning.training.cases import FrozenCases
 from pipeline.learning.training.loop import fit, make_accelerator
 from pipeline.learning.training.recipe import Recipe
-from tests.conftest import TINY_ENCODER
+from tests.conftest import classifier
 
 
 class Recorder(nn.Module):
-    """A term that keeps what it was given."""
+    """A loss that keeps what it was given."""
 
     def forward(self, features, domains, labelled, logits):
         self.seen = (features, domains, labelled, logits)
@@ -23,87 +23,94 @@ class Recorder(nn.Module):
 
 class Never(nn.Module):
     def forward(self, features, domains, labelled, logits):
-        raise AssertionError("a term of no weight was run")
+        raise AssertionError("a loss of no weight was run")
 
 
 def task(n=12, seed=0):
-    """A tail, n labelled cases of sites 0 and 1 in one view, and n unlabelled ones of site 2 in two."""
+    """A top, n labelled cases of sites 0 and 1 in one view, and n unlabelled ones of site 2 in two."""
     torch.manual_seed(1)
-    network = Classifier(TINY_ENCODER, 3, 2).eval()
-    tail = Tail(network, len(network.encoder.stages) - 2)
+    network = classifier().eval()
+    top = TrainableTop(network, len(network.encoder.stages) - 2)
     draws = torch.Generator().manual_seed(seed)
     channels = torch.rand(3 * n, 3, 32, 32, generator=draws) * 120
     with torch.no_grad():
-        frozen = network.activations(channels, last=tail.first)
+        frozen = network.activations(channels, last=top.first)
     maps, pooled = frozen.maps.half(), frozen.pooled.half()
     target = Target(maps[n:].unflatten(0, (2, n)), pooled[n:].unflatten(0, (2, n)), torch.full((n,), 2))
-    return tail, (maps[:n].float(), pooled[:n].float()), target
+    return top, (maps[:n].float(), pooled[:n].float()), target
 
 
-def alignment(term, target, weight=1.0, size=5, seed=0):
-    return Alignment(term, weight, target, torch.arange(12) % 2, size, torch.Generator().manual_seed(seed))
+def alignment(loss, target, weight=1.0, size=5, seed=0):
+    return Alignment(
+        loss=loss,
+        weight=weight,
+        target=target,
+        domains=torch.arange(12) % 2,
+        batch_size=size,
+        draws=torch.Generator().manual_seed(seed),
+    )
 
 
 def test_what_the_head_sees_gives_the_logits_of_the_tail_to_the_bit():
-    tail, cases, _ = task()
-    features, logits = look(tail, *cases)
-    assert features.shape == (12, tail.network.encoder.width)
-    assert torch.equal(logits, tail(*cases)) and torch.equal(logits, tail.network.head(features))
+    top, cases, _ = task()
+    features, logits = top.features_and_logits(*cases)
+    assert features.shape == (12, top.network.encoder.width)
+    assert torch.equal(logits, top(*cases)) and torch.equal(logits, top.network.head(features))
 
 
 def test_the_term_sees_the_labelled_batch_first_and_unlabelled_cases_behind_it():
-    tail, (maps, pooled), target = task()
-    rows, term = torch.tensor([7, 2, 4]), Recorder()
-    features, logits = look(tail, maps[rows], pooled[rows])
-    value = alignment(term, target, weight=0.25)(tail, features, logits, rows)
-    seen, domains, labelled, evaluated = term.seen
+    top, (maps, pooled), target = task()
+    rows, loss = torch.tensor([7, 2, 4]), Recorder()
+    features, logits = top.features_and_logits(maps[rows], pooled[rows])
+    value = alignment(loss, target, weight=0.25)(top, features, logits, rows)
+    seen, domains, labelled, evaluated = loss.seen
     assert domains.tolist() == [1, 0, 0, 2, 2, 2, 2, 2] and labelled.tolist() == [True] * 3 + [False] * 5
     assert torch.equal(seen[:3], features) and torch.equal(evaluated[:3], logits)
     some, rest, _ = draw(target, 5, torch.Generator().manual_seed(0))
-    assert torch.equal(evaluated[3:], tail(some.float(), rest.float()))
+    assert torch.equal(evaluated[3:], top(some.float(), rest.float()))
     assert value.item() == pytest.approx(0.25 * seen[3:].square().mean().item())
 
 
 def test_unlabelled_cases_move_the_stages_and_the_labelled_batch_stays_in_the_graph():
-    tail, cases, target = task()
-    features, logits = look(tail, *cases)
+    top, cases, target = task()
+    features, logits = top.features_and_logits(*cases)
     features.retain_grad()
-    term = Recorder()
-    value = alignment(term, target)(tail, features, logits, torch.arange(12))
-    (value + term.seen[0].sum()).backward()
-    moved = [value.grad for value in tail.network.encoder.stages[tail.first :].parameters()]
+    loss = Recorder()
+    value = alignment(loss, target)(top, features, logits, torch.arange(12))
+    (value + loss.seen[0].sum()).backward()
+    moved = [value.grad for value in top.network.encoder.stages[top.first :].parameters()]
     assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in moved)
     assert torch.equal(features.grad, torch.ones_like(features))
 
 
 def test_without_weight_nothing_is_drawn_or_run_and_training_stays_what_it_is_to_the_bit():
     def steps(weighted):
-        tail, (maps, pooled), target = task()
+        top, (maps, pooled), target = task()
         extra = alignment(Never(), target, weight=0.0)
         before = extra.draws.get_state()
-        optimizer = torch.optim.AdamW([p for p in tail.parameters() if p.requires_grad], lr=1e-2)
+        optimizer = torch.optim.AdamW([p for p in top.parameters() if p.requires_grad], lr=1e-2)
         draws = torch.Generator().manual_seed(3)
         for _ in range(3):
             rows = torch.randperm(12, generator=draws)[:6]
-            features, logits = look(tail, maps[rows], pooled[rows])
+            features, logits = top.features_and_logits(maps[rows], pooled[rows])
             loss = nn.functional.cross_entropy(logits, rows % 2)
             if weighted:
-                loss = loss + extra(tail, features, logits, rows)
+                loss = loss + extra(top, features, logits, rows)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         assert torch.equal(before, extra.draws.get_state())
-        return copy.deepcopy(tail.state_dict())
+        return copy.deepcopy(top.state_dict())
 
     with_term, without = steps(True), steps(False)
     assert all(torch.equal(value, without[name]) for name, value in with_term.items())
 
 
 def test_drawing_leaves_the_global_generator_alone():
-    tail, cases, target = task()
-    features, logits = look(tail, *cases)
+    top, cases, target = task()
+    features, logits = top.features_and_logits(*cases)
     before = torch.get_rng_state()
-    alignment(Recorder(), target)(tail, features, logits, torch.arange(12))
+    alignment(Recorder(), target)(top, features, logits, torch.arange(12))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -127,20 +134,20 @@ def test_the_term_is_computed_in_single_precision_whatever_is_around_it():
             assert (features @ features.T).dtype == torch.float32
             return features.sum()
 
-    tail, cases, target = task()
+    top, cases, target = task()
     with torch.autocast("cpu", torch.bfloat16):
-        features, logits = look(tail, *cases)
+        features, logits = top.features_and_logits(*cases)
         assert logits.dtype == torch.bfloat16
-        value = alignment(Products(), target)(tail, features, logits, torch.arange(12))
+        value = alignment(Products(), target)(top, features, logits, torch.arange(12))
     assert value.dtype == torch.float32
 
 
 def test_what_a_term_learns_goes_to_the_optimizer_unless_it_has_no_weight():
     _, _, target = task()
-    term = nn.Linear(3, 2)
-    (group,) = alignment(term, target).parameter_groups(0.1)
-    assert group["lr"] == 0.1 and group["params"] == [term.weight, term.bias]
-    assert alignment(term, target, weight=0.0).parameter_groups(0.1) == []
+    loss = nn.Linear(3, 2)
+    (group,) = alignment(loss, target).parameter_groups(0.1)
+    assert group["lr"] == 0.1 and group["params"] == [loss.weight, loss.bias]
+    assert alignment(loss, target, weight=0.0).parameter_groups(0.1) == []
     assert alignment(Recorder(), target).parameter_groups(0.1) == []
 
 
@@ -154,14 +161,14 @@ def test_fit_with_a_term_of_no_weight_is_fit_without_one_to_the_bit_and_a_weight
     recipe = Recipe(2, epochs=2, patience=2, batch_size=6, learning_rate=1e-2, rate_decay=0.5, weight_decay=0.0)
     labels = torch.arange(12) % 2
 
-    def trained(term, weight):
-        tail, (maps, pooled), target = task()
-        extra = alignment(term, target, weight) if term else None
-        first = len(tail.network.encoder.stages) - 2
+    def trained(loss, weight):
+        top, (maps, pooled), target = task()
+        extra = alignment(loss, target, weight) if loss else None
+        first = len(top.network.encoder.stages) - 2
         cases = FrozenCases(maps.half()[None], pooled.half()[None], torch.eye(2)[labels], first)
         accelerator = make_accelerator("cpu")
-        curve = fit(tail.network, cases, cases, recipe, accelerator, 0, alignment=extra)
-        return tail.network.state_dict(), curve
+        curve = fit(top.network, cases, cases, recipe, accelerator=accelerator, seed=0, alignment=extra)
+        return top.network.state_dict(), curve
 
     (without, curve), (none, same), (some, _) = trained(None, 0.0), trained(Never(), 0.0), trained(Mmd(), 5.0)
     assert curve == same and all(torch.equal(value, none[name]) for name, value in without.items())

@@ -35,8 +35,8 @@ def auc_of(pool):
 
 def directly(support, query, rows, n_classes):
     """The three methods as their definitions read, on the features themselves."""
-    centre, spread = standardisation(support.features)
-    known, asked = (support.features[rows] - centre) / spread, (query.features - centre) / spread
+    mean, scale = standardisation(support.features)
+    known, asked = (support.features[rows] - mean) / scale, (query.features - mean) / scale
     labels = support.labels[rows]
     means = np.array([known[labels == label].mean(axis=0) for label in range(n_classes)])
     distances = np.square(asked[:, None] - means).sum(axis=2)
@@ -68,8 +68,8 @@ def test_each_method_is_what_its_definition_says_of_the_features_themselves(n_cl
 def test_neighbours_vote_as_in_the_head_but_for_its_one_vote_for_everyone():
     support, query = pools()
     rows = next(few_shot.draws(rows_of(support, 2), 5, 1, 0))
-    centre, spread = standardisation(support.features)
-    known, asked = (torch.from_numpy((x - centre) / spread).float() for x in (support.features[rows], query.features))
+    mean, scale = standardisation(support.features)
+    known, asked = (torch.from_numpy((x - mean) / scale).float() for x in (support.features[rows], query.features))
     head = NeighboursHead(30, 2, len(rows), findings=False)
     head.remember(known, torch.eye(2)[support.labels[rows]], few_shot.VOTERS)
     theirs = head(asked).exp().numpy()[:, 1]

@@ -18,9 +18,9 @@ def test_predictions_are_those_of_the_probe_with_the_prevalence_put_back():
     new, _, _ = features(seed=1)
     patients = np.arange(len(x)).astype(str)
     found = probe_predictions(x, targets, patients, new, "balanced", 0, "multiclass")
-    probe = fit_probe(x, targets.numpy(), patients, True, 0)
+    probe = fit_probe(x, targets.numpy(), patients, balanced=True, seed=0)
     counts = np.bincount(labels)
-    expected = (new - probe.centre) / probe.spread @ probe.weight.T + probe.bias + np.log(counts / counts.sum())
+    expected = (new - probe.mean) / probe.scale @ probe.weight.T + probe.bias + np.log(counts / counts.sum())
     assert np.allclose(log_softmax(found, axis=1), log_softmax(expected, axis=1), atol=1e-6)
 
 
