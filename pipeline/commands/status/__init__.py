@@ -1,7 +1,10 @@
-"""Show for every stage and fold whether it is done, running, out of date or never ran, and since when."""
+"""Show the state of each stage and fold: done, running, out of date, missing or never run.
+
+Also shows when the outputs were written, how long the run took, and what has changed. Nothing is computed or written.
+"""
 
 import argparse
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Declare no options: the command has none."""
+    """Declare no options."""

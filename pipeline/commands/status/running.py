@@ -1,7 +1,4 @@
-"""What runs on this machine and how far it came: from DVC's lock file, the processes, and `progress.json`.
-
-What runs on another machine shows only by what it leaves behind. Nothing is written.
-"""
+"""Find what runs on this machine and its progress: from DVC's lock file, the processes and `progress.json`."""
 
 import json
 import time
@@ -13,20 +10,20 @@ import psutil  # type: ignore[import-untyped]
 
 from pipeline import paths
 
-Job = tuple[str, str]  # a stage and its fold; "" where it has none
+Job = tuple[str, str]  # a stage and its fold; "" without a fold
 
 
 def being_written(rwlock: Path) -> set[str]:
-    """Read from DVC's lock file which paths a process that is alive writes."""
+    """Read from DVC's lock file the paths that a living process is writing."""
     try:
         known = json.loads(rwlock.read_text())
-    except (FileNotFoundError, ValueError):  # never test, or just being rewritten
+    except (FileNotFoundError, ValueError):  # never locked, or being rewritten now
         return set()
     return {path for path, info in known.get("write", {}).items() if info and psutil.pid_exists(info["pid"])}
 
 
 def processes_here() -> dict[Job, float]:
-    """Find the stages that processes of this machine run in this folder, and when they began."""
+    """Find the stages that run in this folder on this machine, and when they began (seconds since 1970)."""
     found: dict[Job, float] = {}
     for process in psutil.process_iter(["cmdline", "create_time"]):
         job = job_of(process.info["cmdline"] or [])
@@ -51,7 +48,7 @@ def job_of(words: Sequence[str]) -> Job | None:
 
 
 def is_here(process: psutil.Process) -> bool:
-    """Tell whether a process works in this folder; another user's does not say."""
+    """Check whether a process runs in this folder; the folder of another user's process is unknown."""
     try:
         return Path(process.cwd()) == Path.cwd()
     except psutil.Error:
@@ -59,7 +56,7 @@ def is_here(process: psutil.Process) -> bool:
 
 
 def training_of(stage: str, fold: str) -> str:
-    """Say how far a training came that left a checkpoint and did not end; nothing where there is none."""
+    """Describe the progress of a training that left a checkpoint and did not end; "" if there is none."""
     file = paths.progress(stage, fold)
     try:
         found, written = json.loads(file.read_text()), file.stat().st_mtime
@@ -69,7 +66,7 @@ def training_of(stage: str, fold: str) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Write seconds as a person would say them."""
+    """Format seconds as hours, minutes and seconds."""
     if seconds is None:
         return ""
     minutes, rest = divmod(round(seconds), 60)

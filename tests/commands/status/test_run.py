@@ -16,7 +16,7 @@ import yaml
 from pipeline import paths
 from pipeline.__main__ import main
 from pipeline.commands.status import run
-from pipeline.commands.status.run import Line, cells_of, joined, survey, words_of
+from pipeline.commands.status.run import Line, cells_of, describe_changes, joined, survey
 from pipeline.commands.status.running import being_written, duration, job_of, processes_here, training_of
 from pipeline.learning.training.checkpoint import Checkpoint
 from tests.conftest import ROOT, dvc
@@ -140,7 +140,7 @@ def test_what_dvc_is_running_is_running_and_what_reads_its_output_is_not_known(p
         wait_until(lambda: states()["finetune@0"] == "running")
         wait_until(lambda: states()["split"] == "done")  # until its command runs, DVC keeps its lock
         assert states() == {"split": "done", "finetune@0": "running", "finetune@1": "stale", "calibrate": "not known"}
-        assert why("finetune", "0") == "DVC is at its files"
+        assert why("finetune", "0") == "DVC is writing its files"
     finally:
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
@@ -236,11 +236,11 @@ def test_many_folds_in_one_state_share_a_line(project, capsys, monkeypatch):
 def test_a_folder_without_dvc_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["status"]) == 1
-    assert "dvc.yaml cannot be read here" in capsys.readouterr().err
+    assert "dvc.yaml in this folder cannot be read" in capsys.readouterr().err
 
 
 def test_what_changed_is_said_by_kind_and_shortened():
-    found = words_of(
+    found = describe_changes(
         [
             {
                 "changed deps": {
@@ -273,7 +273,7 @@ def test_what_changed_is_said_by_kind_and_shortened():
         ([], None),
     ],
 )
-def test_a_stage_is_known_by_the_words_of_its_process(words, job):
+def test_a_stage_is_known_by_the_describe_changes_its_process(words, job):
     assert job_of(words) == job
 
 
