@@ -1,4 +1,4 @@
-"""A metric along a curve, with its interval at each point."""
+"""Pointwise bootstrap bands of curves."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,21 +10,21 @@ Floats = NDArray[np.float64]
 
 
 def band(name: str, values: Floats, confidence: float) -> dict[str, Floats]:
-    """Turn replicates of a curve into the three columns of `summary.limits_of`, by `bootstrap.estimate_of`.
+    """Compute the pointwise band of a curve, in the three columns of `summary.limits_of`.
 
-    The band holds point by point: a whole curve lies within it less often than `confidence` says.
+    The level holds at each point; the whole curve lies within the band less often than `confidence`.
 
     Parameters
     ----------
     name : str
-        Of the metric, and of the first column.
+        Name of the metric and of the first column.
     values : (1 + R, G)
         The curve on the sample, then on each replicate, at G points.
 
     Returns
     -------
     dict of (G,)
-        NaN where there is no value or no interval.
+        NaN without a value or an interval.
     """
     found = [estimate_of(point, confidence) for point in values.T]
     columns = np.array([(one.value, one.lower, one.upper) for one in found], dtype=np.float64).reshape(-1, 3)

@@ -1,4 +1,4 @@
-"""What could be predicted without any image, from the site, the age, the sex: the images must add to that."""
+"""Baselines without images: predictions from the site, age or sex alone, which the model must improve on."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -23,7 +23,7 @@ from pipeline.metrics.summary import counts_of, in_columns, limits_of
 Floats = NDArray[np.float64]
 Metric = Callable[[Floats], Floats]
 
-C = 1.0  # inverse regularisation strength of the ridge, as in scikit-learn, fixed: nothing is tuned for a baseline
+C = 1.0  # inverse regularisation strength as in scikit-learn; fixed, since baselines are not tuned
 POOLED, WITHIN = "all cases together", "mean of folds"
 BASELINES = [
     *("baseline", "over", "n", "patients", "events"),
@@ -33,7 +33,7 @@ BASELINES = [
 
 
 def baselines_of(names: Sequence[str]) -> dict[str, list[str]]:
-    """Name each baseline, and the columns of a table of cases that it may see.
+    """List each baseline with the columns of a table of cases that it uses.
 
     Examples
     --------
@@ -48,23 +48,24 @@ def baselines_of(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def non_image_prediction(train: pd.DataFrame, train_labels: Labels, evaluated: pd.DataFrame, n_classes: int) -> Floats:
-    """Predict cases by a logistic regression on columns of the table, fitted on the training cases of their fold.
+    """Predict cases by a logistic regression on table columns, fitted on the training cases of their fold.
 
-    Words are spread over indicators, a missing one being a word of its own; numbers are standardised and enter as a
-    straight line, a missing one as the median with an indicator. The ridge penalty has a fixed `C`.
+    Words are one-hot encoded, a missing one as a category of its own; numbers are standardised and enter linearly, a
+    missing one as the median with an indicator. The ridge penalty has a fixed `C`.
 
     Parameters
     ----------
     train, evaluated : pandas.DataFrame
-        The same columns, of m training cases and of the n to be evaluated. What is a number, the training cases tell.
+        The same columns of m training cases and of n cases to evaluate. The training cases decide which columns are
+        numbers.
     train_labels : (m,) int or (m, K) float
-        Numbers of classes; or, where each label stands by itself, 1, 0 and NaN for not known.
+        Class numbers; of a multilabel task 1, 0, and NaN for not known.
     n_classes : int
 
     Returns
     -------
     (n, K)
-        Rows sum to one; where each label stands by itself, one half for a label that no training case knows.
+        Rows sum to one; of a multilabel task one half for a label that is not known for any training case.
     """
     train, evaluated = train.apply(as_text), evaluated.apply(as_text)
     if train_labels.ndim == 1:
@@ -80,7 +81,7 @@ def non_image_prediction(train: pd.DataFrame, train_labels: Labels, evaluated: p
 def _fitted_prediction(
     train: pd.DataFrame, labels: NDArray[np.int64], evaluated: pd.DataFrame, n_classes: int
 ) -> Floats:
-    """Predict the classes (n, K) that training cases have; the others get 0."""
+    """Predict probabilities (n, K); classes without training cases get 0."""
     present = np.unique(labels)
     prediction = np.zeros((len(evaluated), n_classes))
     if len(present) == 1:
@@ -113,33 +114,33 @@ def baseline_table(
     confidence: float,
     folds: NDArray[np.str_] | None = None,
 ) -> pd.DataFrame:
-    """Set the AUC of the model beside that of each baseline on the same cases.
+    """Compare the AUC of the model with that of each baseline on the same cases.
 
-    Predictions of several folds, pooled, mix models of different offsets, and the AUC of a baseline suffers most: a
-    fold that holds out more events has fewer of them in training, so its predictions are lower where they should be
-    higher, and the site alone falls below one half. So with `folds` every baseline has a second row, the mean of the
-    AUCs within folds, in which offsets cancel; where both differ, that one is the comparison to believe.
+    Pooled predictions of several folds mix models of different offsets, which biases the AUC of a baseline most: a fold
+    with more held-out events has fewer training events, so its predictions are lower where they should be higher, and
+    the AUC of the site alone falls below 0.5. So with `folds` every baseline has a second row, the mean AUC within
+    folds, in which offsets cancel; if both rows differ, rely on that one.
 
     Parameters
     ----------
     model : (n, K)
     baselines : mapping of (n, K)
-        By name, as `non_image_prediction` gives them.
+        By name, see `non_image_prediction`.
     labels : (n,) int or (n, K) float
-        Numbers of classes; or, where each label stands by itself, 1, 0 and NaN for not known.
+        Class numbers; of a multilabel task 1, 0, and NaN for not known.
     patients : (n,) str
     weights : (1 + R, n)
-        As `bootstrap.cluster_weights` gives them.
+        See `bootstrap.cluster_weights`.
     folds : (n,) str, optional
-        The fold that held each case out; None where one model evaluated all.
+        The fold that held each case out; None if one model evaluated all cases.
 
     Returns
     -------
     pandas.DataFrame
-        Columns `BASELINES`. `over` is `POOLED` or `WITHIN`; AUCs are macro ones (over classes, or over labels);
-        `difference` is model minus baseline on the same draws, `standard_error` its standard deviation over them, and
-        `minimum_detectable_difference` what this many cases would find in four of five studies. Of
-        two classes, pooled, `p_delong` tests the same difference without drawing (`comparing.delong`, by patients).
+        Columns `BASELINES`. `over` is `POOLED` or `WITHIN`; AUCs are macro averages over classes or labels;
+        `difference` is model minus baseline on the same replicates, `standard_error` its standard deviation over them,
+        and `minimum_detectable_difference` is found with a power of 80 %. For two classes, pooled, `p_delong` tests the
+        same difference without resampling (`paired_tests.delong`, clustered by patient).
     """
     counts = _counts(labels, patients, model.shape[1])
     ways = {POOLED: _auc} | ({WITHIN: partial(_auc_within, folds)} if folds is not None else {})
@@ -171,7 +172,7 @@ def _auc(probabilities: Floats, labels: Labels, weights: Floats) -> Floats:
 
 
 def _auc_within(folds: NDArray[np.str_], probabilities: Floats, labels: Labels, weights: Floats) -> Floats:
-    """Average the AUCs of the folds (R,) that have one; model and baseline have it in the same folds."""
+    """Compute the mean AUC (R,) over the folds that have one; these are the same folds for model and baseline."""
     inside = [folds == fold for fold in np.unique(folds)]
     of_fold = np.stack([_auc(probabilities[mask], labels[mask], weights[:, mask]) for mask in inside])
     there = np.isfinite(of_fold)

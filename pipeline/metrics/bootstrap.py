@@ -1,4 +1,4 @@
-"""Intervals for every metric at once, by drawing patients, not images."""
+"""Patient-cluster bootstrap: percentile intervals of every metric from the same replicates."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-BLOCK = 50  # replicates at a time: what a metric computes on the way then stays in the processor's cache
+BLOCK = 50  # replicates per block, so that the intermediate results of a metric fit into the processor's cache
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric with its percentile interval; None where it cannot be computed on these cases."""
+    """A metric with its interval; None where it cannot be computed on these cases."""
 
     value: float | None
     lower: float | None
     upper: float | None
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain values, rounded to six digits."""
+        """Convert to plain values, rounded to six digits."""
         return {name: None if number is None else round(number, 6) for name, number in asdict(self).items()}
 
 
@@ -49,10 +49,10 @@ class Bootstrap:
 
 
 def cluster_weights(patients: NDArray[np.str_], replicates: int, seed: int) -> Floats:
-    """Draw patients with replacement, and give each case the number of times its patient was drawn.
+    """Draw patients with replacement and weight each case by the number of times its patient was drawn.
 
-    Field and Welsh 2007, section 3 ("cluster bootstrap"): images of one patient are alike, so drawing images would
-    pretend that there are more observations than there are.
+    Field and Welsh 2007, section 3 ("cluster bootstrap"): images of one patient are correlated, so drawing images would
+    overstate the number of independent observations.
 
     Returns
     -------
@@ -65,14 +65,14 @@ def cluster_weights(patients: NDArray[np.str_], replicates: int, seed: int) -> F
 
 
 def estimate(metric: Callable[[Floats], Floats], weights: Floats, confidence: float) -> Estimate:
-    """Compute a metric on the sample and on its replicates; replicates without a value are left out.
+    """Estimate a metric with its percentile interval; replicates without a value are left out.
 
     Parameters
     ----------
     metric : callable
-        Weights (R, n) to values (R,).
+        Maps weights (R, n) to values (R,).
     weights : (1 + R, n)
-        As `cluster_weights` gives them.
+        See `cluster_weights`.
     confidence : float
         Level of the interval, e.g. 0.95.
     """
@@ -80,15 +80,18 @@ def estimate(metric: Callable[[Floats], Floats], weights: Floats, confidence: fl
 
 
 def in_blocks(metric: Callable[[NDArray[Any]], Floats], rows: NDArray[Any]) -> Floats:
-    """Compute a metric (R,), or a curve (R, G), for `BLOCK` rows of weights, or of drawn events, after the other.
+    """Compute a metric (R,) or a curve (R, G) for blocks of `BLOCK` rows of weights or of drawn events.
 
-    The values are those of all rows at once, but they take half of the time or less.
+    The values equal those of all rows at once, in half of the time or less.
     """
     return np.concatenate([metric(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK)])
 
 
 def estimate_of(values: Floats, confidence: float) -> Estimate:
-    """Take the value and the interval from what was computed on the sample, then on its replicates: (1 + R,)."""
+    """Take value and percentile interval from values (1 + R,) of the sample and of its replicates.
+
+    There is no interval if fewer than half of the replicates have a value.
+    """
     drawn = values[1:][np.isfinite(values[1:])]
     if not np.isfinite(values[0]):
         return Estimate(None, None, None)
@@ -107,19 +110,19 @@ def estimate_all(
 
 
 def distance_estimate(found: Estimate, plug_in: float | None = None) -> Estimate:
-    """Turn the percentile interval of a distance into one that chance does not push away from 0.
+    """Convert the percentile interval of a distance, which is biased upwards, into the basic bootstrap interval.
 
-    Drawing cases again adds chance to a plug-in distance a second time, so that percentiles lie too high. The basic
-    interval, plug-in + value - percentile, takes that off (Davison and Hinkley 1997, section 5.2; of a debiased metric:
-    `bootstrap_uncertainty` in the library of Kumar, Liang, Ma 2019). It is then cut at 0 and widened to hold the value.
-    Where calibration is perfect it seldom reaches down to 0 all the same: that `calibration.if_perfect` tells.
+    Resampling adds sampling error to a plug-in distance a second time, so its percentiles are too high. The basic
+    interval, plug-in + value - percentile, removes this bias (Davison and Hinkley 1997, section 5.2; for a debiased
+    metric: `bootstrap_uncertainty` in the library of Kumar, Liang, Ma 2019). It is then cut at 0 and widened to contain
+    the value. Under perfect calibration it rarely reaches 0 nevertheless; compare with `calibration.if_perfect`.
 
     Parameters
     ----------
     found : Estimate
-        As `bootstrap.estimate` gives it.
+        With the percentile interval, see `estimate`.
     plug_in : float, optional
-        The plug-in metric, where the value is debiased.
+        The plug-in metric, if the value is debiased.
     """
     if found.value is None or found.lower is None or found.upper is None:
         return found

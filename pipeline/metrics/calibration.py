@@ -1,7 +1,7 @@
-"""How far predictions mean what they say: in the large, in their slope, in bins, and by isotonic regression.
+"""Calibration metrics: calibration in the large, slope, binned calibration errors, and the CORP decomposition.
 
-As in `metrics`, weights are (R, n) and R values are returned. Events are (n,), or (R, n) where each weighting has its
-own: so `if_perfect` asks of any metric what it would be if the predictions were right.
+Weights are (R, n), and R values are returned. Events are (n,), or (R, n) if each weighting has its own events, which
+`if_perfect` uses to compute the null distribution of any metric.
 """
 
 from collections.abc import Callable
@@ -21,17 +21,17 @@ Marks = NDArray[np.bool_]
 Names = NDArray[np.str_]
 Metric = Callable[[Floats, Marks, Floats], Floats]  # predictions (n,), events (n,) or (R, n), weights (R, n) to (R,)
 
-CERTAIN = 1e-3  # every residual below it: the predictions separate the events
+CERTAIN = 1e-3  # if every residual is below it, the predictions separate the events
 MAX_SLOPE = 1e3
-BOLD = 0.1  # Newton's steps up to it go uphill by themselves
-STILL = 1e-10  # Newton's steps below it change nothing that is shown
+LARGE_STEP = 0.1  # smaller Newton steps always increase the likelihood
+CONVERGED = 1e-10  # smaller Newton steps change no reported digit
 
 
 def evaluated_confidence(probabilities: Floats, labels: Labels) -> tuple[Floats, Marks]:
-    """Pick the probabilities whose calibration is evaluated, and whether their event happened.
+    """Select the probabilities whose calibration is evaluated, and their events.
 
-    Two classes: the last class's. More: the most probable class's ("top-label"). Labels that stand each by itself
-    (n, C), NaN where not known: those of every known pair of case and label ("micro").
+    Two classes: the probability of the last class. More: that of the most probable class ("top-label"). Multilabel
+    (n, C), NaN for not known: those of every known pair of case and label ("micro").
     """
     if labels.ndim == 2:
         known = np.isfinite(labels)
@@ -42,17 +42,17 @@ def evaluated_confidence(probabilities: Floats, labels: Labels) -> tuple[Floats,
 
 
 def observed_expected(confidence: Floats, events: Marks, weights: Floats) -> Floats:
-    """Divide the events that happened by those that were predicted (O:E): 1 is right, below 1 too many were predicted.
+    """Compute the ratio of observed to expected events (O:E); 1 is perfect, below 1 the predictions are too high.
 
-    NaN where none was predicted.
+    NaN if the expected number is 0.
     """
     return ratio((weights * events).sum(axis=1), weights @ confidence)
 
 
 def calibration_in_the_large(confidence: Floats, events: Marks, weights: Floats) -> Floats:
-    """Calibration intercept: a of logit P(y) = a + logit p, by maximum likelihood.
+    """Compute the calibration intercept: a of logit P(y) = a + logit p, by maximum likelihood.
 
-    0 is right; below 0 the predictions are too high (Cox 1958; Van Calster et al. 2019, "Achilles heel", table 2.)
+    0 is perfect; below 0 the predictions are too high (Cox 1958; Van Calster et al. 2019, "Achilles heel", table 2.)
     """
     offset = logit(confidence)
     intercept = np.zeros(len(weights))
@@ -60,36 +60,38 @@ def calibration_in_the_large(confidence: Floats, events: Marks, weights: Floats)
         fitted = expit(offset + intercept[:, None])
         step = ratio((weights * (events - fitted)).sum(axis=1), (weights * fitted * (1 - fitted)).sum(axis=1))
         intercept = intercept + np.clip(step, -2, 2)
-        if not (np.abs(step) > STILL).any():
+        if not (np.abs(step) > CONVERGED).any():
             break
     return np.where(np.abs(intercept) < 20, intercept, np.nan)
 
 
 def calibration_slope(confidence: Floats, events: Marks, weights: Floats) -> Floats:
-    """Calibration slope: b of logit P(y) = a + b logit p, by maximum likelihood; 1 is right, below 1 is over-confident.
+    """Compute the calibration slope: b of logit P(y) = a + b logit p, by maximum likelihood.
+
+    1 is perfect; below 1 the predictions are overconfident.
 
     Returns
     -------
     (R,)
-        NaN where the predictions separate the events and no finite slope exists.
+        NaN if the predictions separate the events, so that no finite slope exists.
     """
     return logistic_line(confidence, events, weights)[:, 1]
 
 
 def logistic_line(confidence: Floats, events: Marks, weights: Floats) -> Floats:
-    """Fit a and b of logit P(y) = a + b logit p by maximum likelihood (Cox 1958): (R, 2), NaN where none is finite."""
+    """Fit a and b of logit P(y) = a + b logit p by maximum likelihood (Cox 1958): (R, 2), NaN if not finite."""
     x = logit(confidence)
     scale = np.std(x) or 1.0
     design = np.stack([np.ones_like(x), x / scale])
-    coefficients = np.tile([0.0, scale], (len(weights), 1))  # the predictions as they are
+    coefficients = np.tile([0.0, scale], (len(weights), 1))  # start from the unchanged predictions
     for _ in range(50):
         fitted = expit(coefficients @ design)
         gradient = (weights * (events - fitted)) @ design.T
         step = np.linalg.solve(_curvature(weights * fitted * (1 - fitted), design), gradient[..., None])[..., 0]
-        if np.abs(step).max() > BOLD:
+        if np.abs(step).max() > LARGE_STEP:
             step = _uphill(step, coefficients, design, events, weights=weights)
         coefficients = coefficients + step
-        if np.abs(step).max() < STILL:
+        if np.abs(step).max() < CONVERGED:
             break
     residuals = np.abs(events - expit(coefficients @ design)) * (weights > 0)
     found = (residuals.max(axis=1) > CERTAIN) & (np.abs(gradient).max(axis=1) < 1e-6 * weights.sum(axis=1))
@@ -97,13 +99,13 @@ def logistic_line(confidence: Floats, events: Marks, weights: Floats) -> Floats:
 
 
 def _curvature(spread: Floats, design: Floats) -> Floats:
-    """Sum the squares and products of a design (2, n) under each weighting (R, n): (R, 2, 2), never singular."""
+    """Compute the Fisher information (R, 2, 2) of a design (2, n) under each weighting (R, n), never singular."""
     products = spread @ (design[[0, 0, 1]] * design[[0, 1, 1]]).T
     return products[:, [0, 1, 1, 2]].reshape(-1, 2, 2) + 1e-9 * np.eye(2)
 
 
 def _uphill(step: Floats, start: Floats, design: Floats, events: Marks, *, weights: Floats) -> Floats:
-    """Halve Newton's steps (R, 2) until the likelihood does not fall; whole ones may swing about it for ever."""
+    """Halve Newton steps (R, 2) until the likelihood does not decrease; full steps may oscillate."""
 
     def likelihood(coefficients: Floats) -> Floats:
         scores = coefficients @ design
@@ -121,7 +123,10 @@ def _uphill(step: Floats, start: Floats, design: Floats, events: Marks, *, weigh
 
 
 def multiclass_slope(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:
-    """Slope of more than two classes: b of p ~ softmax(b ln p), by maximum likelihood; the inverse of a temperature."""
+    """Compute the slope for more than two classes: b of p ~ softmax(b ln p), by maximum likelihood.
+
+    It is the inverse of a temperature.
+    """
     z = np.log(np.clip(probabilities, SMALLEST, 1))
     chosen = z[np.arange(len(labels)), labels]
     slope = np.ones(len(weights))
@@ -132,20 +137,22 @@ def multiclass_slope(probabilities: Floats, labels: Ints, weights: Floats) -> Fl
         variance = (fitted * z**2).sum(axis=2) - centre**2
         step = ratio((weights * (chosen - centre)).sum(axis=1), (weights * variance).sum(axis=1))
         slope = np.clip(slope + np.clip(step, -1, 1), 0, MAX_SLOPE)
-        if not (np.abs(step) > STILL).any():
+        if not (np.abs(step) > CONVERGED).any():
             break
     return np.where(slope < MAX_SLOPE, slope, np.nan)
 
 
 def bin_of(confidence: Floats, bins: int, mass: bool = False) -> Ints:
-    """Find the bin of each probability: of equal width, 1.0 falling into the last one, or of equal mass.
+    """Find the bin of each probability: of equal width, with 1.0 in the last bin, or of equal mass.
 
-    Bins of equal mass end at the k/bins quantiles of these predictions. Equal predictions share a bin, so that bins of
-    many ties are larger, and others empty.
+    Bins of equal mass end at the k/bins quantiles of these predictions. Equal predictions share a bin, so that many
+    ties make a bin larger and may leave others empty.
     """
     if not mass:
         return np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    last = (np.arange(1, bins) * len(confidence) - 1) // bins  # in whole numbers, so that nothing hangs on rounding
+    last = (
+        np.arange(1, bins) * len(confidence) - 1
+    ) // bins  # integers, so that the result does not depend on rounding
     return np.searchsorted(np.sort(confidence)[last], confidence)
 
 
@@ -153,7 +160,7 @@ def calibration_error(confidence: Floats, events: Marks, weights: Floats, bins: 
     """Compute the expected calibration error: sum_b n_b / n |mean y - mean p| over bins, plug-in.
 
     (Naeini, Cooper, Hauskrecht 2015; Guo et al. 2017, equation 3; of equal mass: Nixon et al. 2019.) It
-    is above 0 for perfect predictions too: read it beside `calibration_error_if_perfect`.
+    is above 0 for perfect predictions too: compare with `calibration_error_if_perfect`.
     """
     gaps = (weights * (events - confidence)) @ _to_bins(confidence, bins, mass)
     return ratio(np.abs(gaps).sum(axis=1), weights.sum(axis=1))
@@ -162,7 +169,7 @@ def calibration_error(confidence: Floats, events: Marks, weights: Floats, bins: 
 def calibration_error_if_perfect(
     confidence: Floats, *, bins: int, replicates: int, seed: int, patients: Names, mass: bool = False
 ) -> Floats:
-    """Compute the calibration error at this n if the predictions were right: (replicates,), as `if_perfect`."""
+    """Draw the calibration error (replicates,) under perfect calibration at this n, see `if_perfect`."""
     return if_perfect(
         partial(calibration_error, bins=bins, mass=mass),
         confidence,
@@ -173,11 +180,11 @@ def calibration_error_if_perfect(
 
 
 def if_perfect(metric: Metric, confidence: Floats, *, replicates: int, seed: int, patients: Names) -> Floats:
-    """Draw events from the predictions themselves, and compute what a metric is when calibration is perfect.
+    """Draw the null distribution of a metric under perfect calibration, with events drawn from the predictions.
 
-    One uniform number is drawn for each patient, and an image has its event where its prediction lies above it: every
-    prediction is right, and the images of a patient go together as far as their predictions let them. Drawn one by one,
-    images that share their truth would look far too well calibrated by chance.
+    One uniform number is drawn per patient, and an image has an event if its prediction exceeds it. Every prediction is
+    then calibrated, and the images of a patient are correlated as far as their predictions allow. With independent
+    draws, images that share their label would seem far too well calibrated.
 
     Parameters
     ----------
@@ -209,18 +216,18 @@ def squared_error(confidence: Floats, events: Marks, weights: Floats, bins: int,
 def squared_error_debiased(
     confidence: Floats, events: Marks, weights: Floats, bins: int, *, mass: bool = False
 ) -> Floats:
-    """Compute the squared calibration error less what chance adds to it: 0 on average if calibration is perfect.
+    """Compute the debiased squared calibration error: 0 on average under perfect calibration.
 
     (mean r)^2 of a bin, r = y - p, is reduced by the variance of r over n_b. Where a bin has one prediction that is
     mean y (1 - mean y) / (n_b - 1), as in Broecker 2012 ("Estimating reliability and resolution of probability
     predictions through decomposition of the empirical score") and Kumar, Liang, Ma 2019 ("Verified uncertainty
-    calibration", section 5); where predictions differ within a bin, theirs would take off the spread of p too. Cases
-    count as independent: images of a patient that are alike leave some of chance in it.
+    calibration", section 5); if predictions differ within a bin, theirs would also subtract the variance of p.
+    Cases count as independent: correlated images of a patient leave some bias.
 
     Returns
     -------
     (R,)
-        Below 0 where predictions happen to fit better than chance would have it. A case alone in its bin adds nothing.
+        Below 0 if the predictions fit better than expected by chance. A case alone in its bin adds nothing.
     """
     to_bins = _to_bins(confidence, bins, mass)
     rest = weights * (events - confidence)
@@ -229,7 +236,7 @@ def squared_error_debiased(
 
 
 class Corp(NamedTuple):
-    """The parts of the Brier score, each (R,): it is miscalibration - discrimination + uncertainty."""
+    """Components (R,) of the Brier score, which is miscalibration - discrimination + uncertainty."""
 
     miscalibration: Floats
     discrimination: Floats
@@ -240,13 +247,13 @@ def corp(confidence: Floats, events: Marks, weights: Floats) -> Corp:
     """Decompose the Brier score of a yes/no prediction by isotonic recalibration ("CORP").
 
     (Dimitriadis, Gneiting, Jordan 2021, "Stable reliability diagrams for probabilistic classifiers".)
-    Miscalibration is what recalibration of these very cases would gain, so it is above 0 for perfect predictions too;
-    of predictions that were recalibrated isotonically on these very cases it is exactly 0.
+    Miscalibration is the gain of recalibrating on the same cases, so it is above 0 for perfect predictions too. It is
+    exactly 0 for predictions that were recalibrated isotonically on the same cases.
 
     Returns
     -------
     Corp
-        NaN where all weights are zero.
+        NaN if all weights are zero.
     """
     plain, share = mean((events - confidence) ** 2, weights), mean(np.asarray(events, dtype=np.float64), weights)
     uncertainty, recalibrated = share * (1 - share), _recalibrated_brier(confidence, events, weights)
@@ -254,12 +261,12 @@ def corp(confidence: Floats, events: Marks, weights: Floats) -> Corp:
 
 
 def miscalibration(confidence: Floats, events: Marks, weights: Floats) -> Floats:
-    """Give the first part of `corp` alone: (R,)."""
+    """Compute the miscalibration component (R,) of `corp`."""
     return corp(confidence, events, weights).miscalibration
 
 
 def _recalibrated_brier(confidence: Floats, events: Marks, weights: Floats) -> Floats:
-    """Compute the Brier score (R,) of the rising function of the prediction that fits each weighting best."""
+    """Compute the Brier score (R,) after isotonic recalibration under each weighting."""
     to_rank = ranks_of(confidence)  # equal predictions stay equal
     n = weights @ to_rank
     shares = ratio((weights * events) @ to_rank, n)
@@ -268,18 +275,18 @@ def _recalibrated_brier(confidence: Floats, events: Marks, weights: Floats) -> F
 
 
 def _variance_within(share: Floats, n: Floats) -> float:
-    """Sum what is left of the variance of events when each block of the isotonic fit predictions its own share."""
+    """Sum the variance of events around the isotonic fit."""
     fit = isotonic_regression(share, weights=n).x if len(n) else share
     return float((n * fit * (1 - fit)).sum())
 
 
 def logit(probabilities: Floats) -> Floats:
-    """Compute ln(p / (1 - p)), of 0 and 1 as of the nearest number that has one."""
+    """Compute ln(p / (1 - p)), with p clipped to keep it finite."""
     clipped = np.clip(probabilities, SMALLEST, 1 - SMALLEST)
     return np.asarray(np.log(clipped) - np.log1p(-clipped))
 
 
 def _to_bins(confidence: Floats, bins: int, mass: bool) -> sparse.csr_array:
-    """Sum cases (n,) by the bin of their prediction: an (n, bins) matrix of ones."""
+    """Build the (n, bins) indicator matrix of the bin of each prediction, which sums cases by bin."""
     n = len(confidence)
     return sparse.csr_array((np.ones(n), (np.arange(n), bin_of(confidence, bins, mass))), shape=(n, bins))

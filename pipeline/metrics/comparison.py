@@ -1,4 +1,4 @@
-"""Two runs on the same cases: by how much one is better in each metric, and what difference could have shown."""
+"""Comparison of two runs: the paired difference of each metric on the same cases, and the detectable difference."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -28,16 +28,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a run prediction for a set of cases.
+    """The predictions of a run for a set of cases.
 
     Attributes
     ----------
     units : (n,) str
-        The name of what is evaluated, a case or a patient; each stands once.
+        Unique name of what is evaluated: a case or a patient.
     patients : (n,) str
         The unit of every interval.
     labels : (n,) int or (n, K) float
-        Numbers of classes; or, where each label stands by itself, 1, 0 and NaN for not known.
+        Class numbers; of a multilabel task 1, 0, and NaN for not known.
     probabilities : (n, K)
     """
 
@@ -47,18 +47,18 @@ class Predictions:
     probabilities: Floats
 
     def at(self, rows: NDArray[np.int64]) -> "Predictions":
-        """Keep these rows, in their order."""
+        """Select rows, in the given order."""
         return Predictions(self.units[rows], self.patients[rows], self.labels[rows], self.probabilities[rows])
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One metric of a run beside the reference's.
+    """One metric of a run and of the reference run.
 
     Attributes
     ----------
     better_by : Difference or None
-        How much better the run is: positive is better whatever the metric. None where the cases are not the same.
+        Improvement over the reference, positive if the run is better, for every metric. None if the cases differ.
     """
 
     metric: str
@@ -68,7 +68,7 @@ class Compared:
 
     @property
     def verdict(self) -> str:
-        """Say what the interval of the difference allows to be said."""
+        """Give the conclusion that the interval of the difference allows."""
         found = self.better_by
         if found is None or found.lower is None or found.upper is None:
             return "not computable" if found else "not compared"
@@ -78,12 +78,12 @@ class Compared:
 
 
 def in_common(reference: Predictions, run: Predictions) -> tuple[Predictions, Predictions]:
-    """Keep, in one order, what both evaluated by the same label.
+    """Select the cases that both runs evaluated with the same label, in the same order.
 
     Raises
     ------
     ValueError
-        If one of them evaluated a case twice, so that it is not known which prediction is meant.
+        If a run evaluated a case twice, so that its prediction is ambiguous.
     """
     for one in (reference, run):
         if len(np.unique(one.units)) < len(one.units):
@@ -96,10 +96,10 @@ def in_common(reference: Predictions, run: Predictions) -> tuple[Predictions, Pr
 
 
 def paired(reference: Predictions, run: Predictions, settings: Settings) -> list[Compared]:
-    """Compare every metric of two runs on the same cases, as `in_common` gives them, drawing patients.
+    """Compare every metric of two runs on the same cases, see `in_common`, by a paired patient bootstrap.
 
-    A difference says how much better the run is: AUC less the reference's; the reference's log-loss, Brier score and
-    calibration error less the run's; and so the distance of the calibration slope from 1.
+    A difference is the improvement of the run: its AUC minus that of the reference; and the log-loss, Brier score,
+    calibration error and distance of the calibration slope from 1 of the reference minus those of the run.
     """
     weights = settings.bootstrap.weights(reference.patients)
     before, after = (_estimates(one, weights, settings) for one in (reference, run))
@@ -116,7 +116,7 @@ def paired(reference: Predictions, run: Predictions, settings: Settings) -> list
 
 
 def unpaired(reference: Predictions, run: Predictions, settings: Settings) -> list[Compared]:
-    """Set the metrics of two runs, each on its own cases, beside each other; no difference is computed."""
+    """List the metrics of two runs, each on its own cases; no difference is computed."""
     before, after = (_estimates(one, settings.bootstrap.weights(one.patients), settings) for one in (reference, run))
     return [Compared(name, before[name], after[name]) for name in METRICS]
 
@@ -127,7 +127,7 @@ def _estimates(predictions: Predictions, weights: Floats, settings: Settings) ->
 
 
 def _metrics(predictions: Predictions, bins: int) -> dict[str, Metric]:
-    """Bind each metric to the cases, as the summary of a run does."""
+    """Bind each metric to the cases, as in the summary of a run."""
     probabilities, labels = predictions.probabilities, predictions.labels
     if labels.ndim == 1:
         known = metrics_of(probabilities, labels, bins)
@@ -137,7 +137,7 @@ def _metrics(predictions: Predictions, bins: int) -> dict[str, Metric]:
 
 
 def _losses(predictions: Predictions, bins: int) -> dict[str, Metric]:
-    """Bind each metric, turned into one of which less is better."""
+    """Bind each metric to the cases, converted so that less is better."""
     return {name: _as_loss(name, metric) for name, metric in _metrics(predictions, bins).items()}
 
 

@@ -1,13 +1,14 @@
-"""Sets of classes that hold the true one as often as promised: split conformal prediction.
+"""Split conformal prediction: sets of classes that contain the true class with a guaranteed probability.
 
-The score of a case is 1 - p(true class), and its set holds every class whose score is not above a threshold (LAC:
+The score of a case is 1 - p(true class), and its set contains every class whose score is not above a threshold (LAC:
 Sadinle, Lei, Wasserman 2019, "Least ambiguous set-valued classifiers with bounded error levels"). The threshold is
 the k-th lowest calibration score, k = ceil((n + 1) (1 - alpha)) (Vovk, Gammerman, Shafer 2005, section 2.2).
 
-The promise needs patients, not images, that are exchangeable. So each patient counts once in n, by its worst image:
-with a chance of at least 1 - alpha *all* images of a new patient are covered, and a single image rather more often.
+The guarantee requires exchangeable units, which are patients rather than images. So each patient counts once in n, by
+the highest score of its images: with probability at least 1 - alpha *all* images of a new patient are covered, and a
+single image slightly more often.
 
-A label that stands by itself is a question of two classes, `ABSENT_OR_PRESENT`; ask it of `both_ways(prediction)`.
+A label of a multilabel task is a question of two classes, `ABSENT_OR_PRESENT`, with `both_ways(prediction)`.
 """
 
 from collections.abc import Mapping
@@ -33,7 +34,7 @@ EVERYONE = "all"
 
 @dataclass(frozen=True)
 class Threshold:
-    """The highest score that is still let into a set; None where its `n` patients are too few to promise anything."""
+    """The highest score that is included in a set; None if `n` patients are too few for a guarantee."""
 
     value: float | None
     n: int
@@ -44,17 +45,17 @@ NO_ONE = Threshold(None, 0)
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The thresholds of one promise: with a chance of at least 1 - alpha, the set of a case holds its true class.
+    """Thresholds of one guarantee: with probability at least 1 - alpha, the set of a case contains its true class.
 
     Attributes
     ----------
     alpha : float
-        Share of cases that may be missed.
+        Accepted share of missed cases.
     by : {None, "class", "site"}
-        Whom the promise is made to: all patients together, those of each true class ("Mondrian": Vovk, Gammerman,
+        For which patients the guarantee holds: all together, those of each true class ("Mondrian": Vovk, Gammerman,
         Shafer 2005, section 4.5), or those of each site.
     groups : dict
-        Number of the class, name of the site, or "all", to its threshold.
+        Class number, site name, or "all", to its threshold.
     """
 
     alpha: float
@@ -62,25 +63,25 @@ class Thresholds:
     groups: dict[str, Threshold]
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain values."""
+        """Convert to plain values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Thresholds":
-        """Read what `as_json` gave."""
+        """Rebuild the object from the values of `as_json`."""
         groups = {name: Threshold(**group) for name, group in values["groups"].items()}
         return cls(values["alpha"], values["by"], groups)
 
 
 def fewest(alpha: float) -> int:
-    """Count the calibration patients below which nothing can be promised: ceil(1 / alpha) - 1."""
+    """Compute the smallest number of calibration patients that allows a guarantee: ceil(1 / alpha) - 1."""
     if not 0 < alpha < 1:
-        raise ValueError(f"alpha is {alpha}; it is a share of missed cases above 0 and below 1, such as 0.1")
+        raise ValueError(f"alpha is {alpha}; choose a share of missed cases above 0 and below 1, such as 0.1")
     return _ceil(1 / alpha) - 1
 
 
 def rank_of(n: int, alpha: float) -> int:
-    """Give the rank k of the score that becomes the threshold, of n patients; above n where they are too few."""
+    """Compute the rank k, among n patients, of the score that becomes the threshold; above n if they are too few."""
     return _ceil((n + 1) * (1 - alpha))
 
 
@@ -92,25 +93,25 @@ def conformal_thresholds(
     Parameters
     ----------
     probabilities : (n, K)
-        Calibrated by what will calibrate the cases to come.
+        From the calibrator that will be applied to new cases.
     labels : (n,) int
     patients : (n,)
-        The unit: of each patient (within a class or site) the worst image counts.
+        The unit: of each patient (within a class or site) the image with the highest score counts.
     alpha : float
         Above 0, below 1.
     by : {None, "class", "site"}
     sites : (n,), optional
-        Needed by "site".
+        Required for "site".
 
     Returns
     -------
     Thresholds
-        A group of fewer than `fewest(alpha)` patients has none.
+        A group of fewer than `fewest(alpha)` patients has no threshold.
 
     Raises
     ------
     ValueError
-        If alpha is no share, probabilities are not finite or do not sum to one, or sites are needed and not given.
+        If alpha is out of range, probabilities are not finite or do not sum to one, or required sites are missing.
     """
     check_probabilities(probabilities)
     scores = 1 - probabilities[np.arange(len(labels)), labels]
@@ -121,10 +122,10 @@ def conformal_thresholds(
 
 
 def sets_of(probabilities: Floats, thresholds: Thresholds, sites: Names | None = None) -> Marks:
-    """Give the set of each case: (n, K) bool.
+    """Compute the set of each case: (n, K) bool.
 
-    A class without a threshold is in every set, and the sets of a site without one are full: nothing is known by
-    which a class could be ruled out.
+    A class without a threshold is in every set, and the sets of a site without one are full, because nothing allows
+    to exclude a class.
     """
     check_probabilities(probabilities)
     values = [np.inf if one.value is None else one.value for one in thresholds_for(probabilities, thresholds, sites)]
@@ -132,9 +133,9 @@ def sets_of(probabilities: Floats, thresholds: Thresholds, sites: Names | None =
 
 
 def _groups(by: By, n: int, n_classes: int, sites: Names | None) -> Names:
-    """Name the group by whose threshold each class of each case is evaluated: (n, K)."""
+    """Name the group (n, K) whose threshold applies to each class of each case."""
     if by == "site" and sites is None:
-        raise ValueError("thresholds by site need the site of every case")
+        raise ValueError("thresholds by site need the site of every case; pass sites")
     of_case = sites[:, None] if by == "site" and sites is not None else np.full((n, 1), EVERYONE)
     groups = np.arange(n_classes).astype(str)[None] if by == "class" else of_case
     return np.broadcast_to(groups, (n, n_classes))

@@ -18,7 +18,7 @@ SMALLEST = 1e-15
 
 
 def roc_auc(scores: Floats, events: NDArray[np.bool_], weights: Floats) -> Floats:
-    """Area under the ROC curve: the chance that an event scores higher than a non-event, ties counting half.
+    """Compute the area under the ROC curve: the probability that an event scores above a non-event, ties counting half.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def roc_auc(scores: Floats, events: NDArray[np.bool_], weights: Floats) -> Float
     Returns
     -------
     (R,)
-        NaN where a weighting leaves no event or no non-event.
+        NaN if a weighting leaves no event or no non-event.
     """
     to_rank = ranks_of(scores)
     positive, negative = (weights * events) @ to_rank, (weights * ~events) @ to_rank
@@ -38,11 +38,11 @@ def roc_auc(scores: Floats, events: NDArray[np.bool_], weights: Floats) -> Float
 
 
 def average_precision(scores: Floats, events: NDArray[np.bool_], weights: Floats) -> Floats:
-    """Area under the precision-recall curve in steps: the mean, over events, of the precision at their score.
+    """Compute the average precision: the mean over events of the precision at their score.
 
-    sum_k (recall_k - recall_(k-1)) precision_k, equal scores making one step; chance gives the prevalence, not 0.5.
-    Without the interpolation that makes the area too large (Davis and Goadrich 2006, "The relationship between
-    precision-recall and ROC curves", section 4).
+    sum_k (recall_k - recall_(k-1)) precision_k, equal scores forming one step. A random score gives the prevalence, not
+    0.5. There is no linear interpolation, which would overestimate the area (Davis and Goadrich 2006, "The relationship
+    between precision-recall and ROC curves", section 4).
 
     Parameters
     ----------
@@ -53,17 +53,17 @@ def average_precision(scores: Floats, events: NDArray[np.bool_], weights: Floats
     Returns
     -------
     (R,)
-        NaN where a weighting leaves no event.
+        NaN if a weighting leaves no event.
     """
     to_rank = ranks_of(scores)
     positive, everyone = (weights * events) @ to_rank, weights @ to_rank
     found, flagged = (np.cumsum(counts[:, ::-1], axis=1)[:, ::-1] for counts in (positive, everyone))
-    precision = np.nan_to_num(ratio(found, flagged))  # a score that a weighting leaves out has no event either
+    precision = np.nan_to_num(ratio(found, flagged))  # a score without weight has no event either
     return ratio((positive * precision).sum(axis=1), positive.sum(axis=1))
 
 
 def macro_auc(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:
-    """AUC of the last class for two classes, else the mean of the one-versus-rest AUCs."""
+    """Compute the AUC of the last class for two classes, else the mean of the one-versus-rest AUCs."""
     n_classes = probabilities.shape[1]
     if n_classes == 2:
         return roc_auc(probabilities[:, 1], labels == 1, weights)
@@ -72,17 +72,17 @@ def macro_auc(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:
 
 
 def accuracy(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:
-    """Share of cases whose most probable class is the true one."""
+    """Compute the share of cases whose most probable class is the true one."""
     return mean((probabilities.argmax(axis=1) == labels).astype(float), weights)
 
 
 def sensitivity(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:
-    """Share of the last class found, at the most probable class; for more than two classes the mean over classes."""
+    """Compute the sensitivity for the last class at the most probable class; for more than two classes the mean."""
     return _over_classes(probabilities, labels, weights, lambda truth, found: (truth, found))
 
 
 def specificity(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:
-    """Share of the others left alone, at the most probable class; for more than two classes the mean over classes."""
+    """Compute the specificity for the last class at the most probable class; for more than two classes the mean."""
     return _over_classes(probabilities, labels, weights, lambda truth, found: (~truth, ~found))
 
 
@@ -105,7 +105,7 @@ def case_losses(probabilities: Floats, labels: Labels) -> tuple[Floats, Floats]:
 
 
 def brier(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:
-    """Mean squared error of the probabilities.
+    """Compute the Brier score: the mean squared error of the probabilities.
 
     Of the last class for two classes (0 to 1); summed over the classes for more (0 to 2).
     """
@@ -114,15 +114,15 @@ def brier(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:
 
 
 def quadratic_kappa(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:
-    """Agreement of the most probable grade with the true one beyond chance, an error counting by its square.
+    """Compute the quadratically weighted kappa of the most probable grade and the true grade.
 
-    Weighted kappa (Cohen 1968, equation 15, with weights (i - j)^2): 1 is perfect, 0 chance. The sum of
-    (i - j)^2 over independent draws from both margins is written by their moments.
+    Cohen 1968, equation 15, with weights (i - j)^2: 1 is perfect, 0 chance agreement. The expectation of (i - j)^2 for
+    independent margins is computed from their moments.
 
     Returns
     -------
     (R,)
-        NaN where all true and all prediction grades are one and the same.
+        NaN if all true and all predicted grades are equal.
     """
     truth, found = labels.astype(float), probabilities.argmax(axis=1).astype(float)
     by_chance = mean(truth**2, weights) + mean(found**2, weights) - 2 * mean(truth, weights) * mean(found, weights)
@@ -130,16 +130,16 @@ def quadratic_kappa(probabilities: Floats, labels: Ints, weights: Floats) -> Flo
 
 
 def grade_error(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:
-    """Mean absolute error, in grades, of the median grade: the lowest one that half of the probability lies up to.
+    """Compute the mean absolute error, in grades, of the median grade: the lowest with cumulative probability >= 0.5.
 
-    The median is the prediction of the least expected absolute error.
+    The median minimises the expected absolute error.
     """
     median = (np.cumsum(probabilities, axis=1) >= 0.5).argmax(axis=1)
     return mean(np.abs(median - labels).astype(float), weights)
 
 
 def roc_curve(scores: Floats, events: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Give the corners of the ROC curve: false-positive and true-positive rates from (0, 0) to (1, 1)."""
+    """Compute the corners of the ROC curve: false-positive and true-positive rates from (0, 0) to (1, 1)."""
     thresholds, rank = np.unique(-scores, return_inverse=True)
     positive = np.bincount(rank, weights=events, minlength=len(thresholds))
     negative = np.bincount(rank, weights=~events, minlength=len(thresholds))
@@ -147,18 +147,18 @@ def roc_curve(scores: Floats, events: NDArray[np.bool_]) -> tuple[Floats, Floats
 
 
 def ranks_of(scores: Floats) -> sparse.csr_array:
-    """Sum cases (n,) of equal score, the lowest score first: an (n, scores that differ) matrix of ones."""
+    """Build the (n, unique scores) indicator matrix of scores in ascending order, which sums cases of equal score."""
     _, rank = np.unique(scores, return_inverse=True)
     return sparse.csr_array((np.ones(len(scores)), (np.arange(len(scores)), rank)))
 
 
 def mean(values: Floats, weights: Floats) -> Floats:
-    """Average values (n,), or (R, n), under each weighting (R, n): (R,), NaN where all weights are zero."""
+    """Average values (n,), or (R, n), under each weighting (R, n): (R,), NaN if all weights are zero."""
     return ratio((weights * values).sum(axis=1) if values.ndim == 2 else weights @ values, weights.sum(axis=1))
 
 
 def ratio(above: Floats, below: Floats) -> Floats:
-    """Divide; NaN where there is nothing to divide by."""
+    """Divide; NaN where the denominator is not positive."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(below > 0, above / below, np.nan)
 

@@ -12,25 +12,25 @@ Numbers = NDArray[np.int64]
 def assign_evenly(patients: Sequence[str], given: Marks, parts: int, seed: int) -> Numbers:
     """Assign patients to parts of equal share so that every answer is spread evenly: iterative stratification.
 
-    What the fewest patients give is assigned first, while there is still a choice: whoever has most such cases first,
-    each to the part with the fewest of them, then with the fewest cases, then by lot (Sechidis, Tsoumakas & Vlahavas
-    2011, "On the stratification of multi-label data", algorithm 1, with patients in place of examples; of parts of
-    equal share, the one that still desires most is the one that has least).
+    The rarest answer is assigned first, starting with the patients who have most of its cases, each to the part with
+    the fewest of them, then with the fewest cases, then at random (Sechidis, Tsoumakas & Vlahavas 2011, "On the
+    stratification of multi-label data", algorithm 1, with patients in place of examples; with parts of equal share,
+    the part that desires most examples is the one that has fewest).
 
     Parameters
     ----------
     patients : sequence of str
         One per case, in any order.
     given : (n, n_answers) bool array
-        What each case is to be stratified by, see `answers`; what is not known is in no column.
+        Answers to stratify by, see `answers`; an unknown answer is in no column.
     parts : int
     seed : int
 
     Returns
     -------
     (n,) int array
-        The part of each case, 0 to parts - 1. Of the rarest answer no two parts differ by more cases than one patient
-        has; of the others mostly, but a patient assigned for one answer brings all the others along.
+        The part of each case, 0 to parts - 1. In the rarest answer no two parts differ by more cases than one patient
+        has; in the others rarely, since a patient assigned for one answer contributes to all its others.
     """
     names, patient_of_case = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
     counts = np.zeros((len(names), given.shape[1] + 1), dtype=int)  # the last column: all cases, known or not

@@ -1,6 +1,6 @@
-"""The metrics of a task in which a case has any number of labels: each label by itself, then the mean over labels.
+"""Metrics of multilabel tasks: of each label separately, then averaged over labels (macro average).
 
-Labels are (n, C) numbers: 1 for there, 0 for not there, NaN for not known. Only known pairs of case and label count.
+Labels are (n, C) numbers: 1 present, 0 absent, NaN not known. Only known pairs of case and label count.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ PER_LABEL = ["class", "n_known", "events", *limits_of("auc", "sensitivity")]
 
 
 def known_pairs(probabilities: Floats, labels: Floats) -> Iterator[tuple[Marks, Floats, Marks]]:
-    """Give for each label that is known of any case: the cases (n,) where it is, their predictions, their events."""
+    """Yield for each label that has known cases: the mask (n,) of these cases, their predictions, their events."""
     for prediction, column in zip(probabilities.T, labels.T, strict=True):
         known = np.isfinite(column)
         if known.any():
@@ -32,27 +32,27 @@ def known_pairs(probabilities: Floats, labels: Floats) -> Iterator[tuple[Marks, 
 
 
 def of_each_label(metric: Metric, probabilities: Floats, labels: Floats, weights: Floats) -> Floats:
-    """Compute a metric for each label by itself: (labels known of any case, R); NaN where it does not exist."""
+    """Compute a metric for each label that has known cases: (labels, R); NaN where the metric does not exist."""
     pairs = known_pairs(probabilities, labels)
     found = [metric(prediction, events, weights[:, known]) for known, prediction, events in pairs]
     return np.stack(found) if found else np.full((1, len(weights)), np.nan)
 
 
 def macro(metric: Metric, probabilities: Floats, labels: Floats, weights: Floats) -> Floats:
-    """Average a metric over the labels for which it exists, all counting the same.
+    """Compute the unweighted mean of a metric over the labels for which it exists.
 
     Parameters
     ----------
     metric : callable
-        Predictions (m,), events (m,) and weights (R, m) to values (R,), NaN where there is none: no AUC without both
-        kinds of cases, no slope where the predictions separate them.
+        Maps predictions (m,), events (m,) and weights (R, m) to values (R,); NaN where the metric does not exist: no
+        AUC without events or non-events, no slope if the predictions separate them.
     probabilities, labels : (n, C)
     weights : (R, n)
 
     Returns
     -------
     (R,)
-        NaN where it exists for no label. A replicate that lacks one kind of a rare label averages the others.
+        NaN if it exists for no label. A replicate without events of a rare label averages over the other labels.
     """
     found = of_each_label(metric, probabilities, labels, weights)
     there = np.isfinite(found)
@@ -61,22 +61,22 @@ def macro(metric: Metric, probabilities: Floats, labels: Floats, weights: Floats
 
 
 def macro_auc(probabilities: Floats, labels: Floats, weights: Floats) -> Floats:
-    """Average the AUC over the labels of which both kinds are there."""
+    """Compute the mean AUC (R,) over the labels that have events and non-events."""
     return macro(discrimination.roc_auc, probabilities, labels, weights)
 
 
 def log_loss(prediction: Floats, events: Marks, weights: Floats) -> Floats:
-    """Mean of -ln p(what is known of the label), in nats."""
+    """Compute the log-loss (R,) of one label: the mean of -ln p(true answer), in nats."""
     return discrimination.log_loss(both_ways(prediction), events.astype(np.int64), weights)
 
 
 def brier(prediction: Floats, events: Marks, weights: Floats) -> Floats:
-    """Mean squared error of the probability, 0 to 1."""
+    """Compute the Brier score (R,) of one label: the mean squared error of its probability, 0 to 1."""
     return discrimination.brier(both_ways(prediction), events.astype(np.int64), weights)
 
 
 def metrics_of_label(bins: int) -> dict[str, Metric]:
-    """Name the metrics that are taken of each label and averaged."""
+    """List the metrics that are computed for each label and averaged."""
     return {
         "auc": discrimination.roc_auc,
         "log_loss": log_loss,
@@ -95,25 +95,25 @@ def summarise_labels(
     bins: int,
     bootstrap: Bootstrap,
 ) -> dict[str, Any]:
-    """Compute every metric of a set of cases, each the mean over labels of the metric of one label by itself.
+    """Compute every metric of a set of cases, each averaged over the labels.
 
     Parameters
     ----------
     probabilities : (n, C)
-        Of each label by itself; rows need not sum to one.
+        Probability of each label; rows need not sum to one.
     labels : (n, C)
-        1, 0, or NaN where not known; a case of which nothing is known is left out.
+        1, 0, or NaN for not known; a case without any known label is left out.
     patients : (n,)
-        The unit that is drawn in the bootstrap.
+        The unit that the bootstrap draws.
     names : sequence of str
-        Of the labels, in the order of the columns.
+        Names of the labels, in the order of the columns.
 
     Returns
     -------
     dict
-        As `summary.summarise` gives it, with `n` cases of which anything is known, `pairs` known of case and label,
-        and `events`, the pairs where the label is there. `labels` counts n and events of each, and `labels_in_mean`
-        says of how many labels each mean is.
+        As in `summary.summarise`, with the counts `n` (cases with a known label), `pairs` (known pairs of case and
+        label) and `events` (pairs whose label is present). `labels` counts n and events of each label, and
+        `labels_in_mean` the labels over which each metric is averaged.
 
     Raises
     ------
@@ -141,16 +141,16 @@ def summarise_labels(
 
 
 def counts_of(column: Floats) -> dict[str, int]:
-    """Count the cases (n,) of which one label is known, and those that have it."""
+    """Count the cases for which a label (n,) is known, and those for which it is present."""
     return {"n": int(np.isfinite(column).sum()), "events": int((column == 1).sum())}
 
 
 def ece_if_perfect(
     probabilities: Floats, labels: Floats, patients: NDArray[np.str_], *, bins: int, seed: int
 ) -> Estimate:
-    """Say what the mean calibration error would be if the predictions were right: mean, 5th and 95th percentile.
+    """Estimate the mean calibration error under perfect calibration: its mean, 5th and 95th percentile.
 
-    Labels are drawn independently of each other, so the percentiles are a little too close where labels go together.
+    Labels are drawn independently of each other, so the percentiles are slightly too narrow if labels are correlated.
     """
     draws = [
         calibration.calibration_error_if_perfect(
@@ -165,7 +165,7 @@ def ece_if_perfect(
 
 
 def check_each_probability(probabilities: Floats) -> None:
-    """Make sure that every number is a probability."""
+    """Check that every value is a probability."""
     if not np.isfinite(probabilities).all():
         count = int((~np.isfinite(probabilities)).any(axis=1).sum())
         raise BadProbabilities(f"{count} cases have probabilities that are not finite")
@@ -181,7 +181,7 @@ def per_label(
     *,
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
-    """Table per label: cases known and with it, AUC (bootstrap interval), sensitivity at one half (Wilson's 95 %).
+    """Tabulate per label known cases and events, AUC (bootstrap interval), and sensitivity at one half (Wilson's 95 %).
 
     Columns `PER_LABEL`; a metric that does not exist for a label is empty.
     """
@@ -202,6 +202,6 @@ def per_label(
 
 
 def share_of(marks: Marks) -> dict[str, float]:
-    """Give the share of what is marked (n,) as `value`, with Wilson's 95 % interval as `lower` and `upper`."""
+    """Compute the share of true values (n,) as `value`, with Wilson's 95 % interval as `lower` and `upper`."""
     lower, upper = wilson(int(marks.sum()), len(marks))
     return {"value": float(marks.mean()), "lower": lower, "upper": upper}

@@ -1,4 +1,4 @@
-"""Operating points: thresholds chosen on development cases for a sensitivity or a specificity, evaluated on others."""
+"""Operating points: thresholds for a sensitivity or a specificity, chosen on some cases and evaluated on others."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,13 +21,13 @@ ROUNDING = 1e-9  # in floating point 0.55 * 100 is more than 55, yet 55 cases ar
 def threshold_for(scores: Floats, events: Marks, kind: Kind, level: float) -> float:
     """Find the threshold at which these cases reach a sensitivity or a specificity; positive is a score >= threshold.
 
-    For a sensitivity it is the largest threshold that reaches it: the k-th highest score of the events, k of them
-    being the level or just above. For a specificity it is the smallest that reaches it: the number next above the
-    k-th lowest score of the non-events. Equal scores fall on one side together, so that the level may be passed, and
-    every level up to 1 can be reached. The other kind of cases plays no part.
+    For a sensitivity it is the largest threshold that reaches it: the k-th highest score of the events, k the smallest
+    count that reaches the level. For a specificity it is the smallest threshold that reaches it: the next number above
+    the k-th lowest score of the non-events. Equal scores are on the same side, so that the level may be exceeded, and
+    every level up to 1 can be reached. Only events, or only non-events, matter.
 
-    Of n exchangeable cases of that kind, k / (n + 1) of new ones are expected on the right side: a little less than
-    the level that the cases themselves show.
+    Of new exchangeable cases of that kind, k / (n + 1) are expected on the correct side, slightly below the level
+    observed on the n cases themselves.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def threshold_for(scores: Floats, events: Marks, kind: Kind, level: float) -> fl
     Returns
     -------
     float
-        NaN where there is no event (for a sensitivity) or no non-event (for a specificity).
+        NaN if there is no event (for a sensitivity) or no non-event (for a specificity).
 
     Raises
     ------
@@ -49,7 +49,7 @@ def threshold_for(scores: Floats, events: Marks, kind: Kind, level: float) -> fl
         If the level is not above 0 and at most 1.
     """
     if not 0 < level <= 1:
-        raise ValueError(f"{kind}: {level:g} is not above 0 and at most 1")
+        raise ValueError(f"{kind}: {level:g} is out of range; choose a level above 0 and at most 1")
     among = np.sort(scores[events if kind == "sensitivity" else ~events])
     if not len(among):
         return math.nan
@@ -58,27 +58,27 @@ def threshold_for(scores: Floats, events: Marks, kind: Kind, level: float) -> fl
 
 
 def needed(level: float, n: int) -> int:
-    """Count how many of n cases it takes to reach a share, at least one."""
+    """Compute how many of n cases are needed to reach a share, at least one."""
     return max(math.ceil(level * n - ROUNDING), 1)
 
 
 def chosen_elsewhere(
     choose: Callable[..., float], folds: NDArray[np.str_], development: Mapping[str, tuple[NDArray[Any], ...]]
 ) -> Floats:
-    """Give each case (n,) the threshold that was chosen on the development cases of its fold.
+    """Choose a threshold on the development cases of each fold, and give each case (n,) that of its fold.
 
     Parameters
     ----------
     choose : callable
-        What is known of some cases, each (k,), to a threshold.
+        Maps arrays (k,) of the development cases to a threshold.
     folds : (n,)
     development : mapping
-        Fold to what `choose` is given.
+        Fold to the arguments of `choose`.
 
     Returns
     -------
     (n,)
-        NaN for a fold of which there are no development cases.
+        NaN for a fold without development cases.
     """
     chosen = {fold: choose(*known) for fold, known in development.items()}
     return np.array([chosen.get(fold, math.nan) for fold in folds], dtype=np.float64)
@@ -95,10 +95,9 @@ def operating_table(
     weights: Floats,
     confidence: float,
 ) -> pd.DataFrame:
-    """Evaluate thresholds on cases that they were not chosen on, a row per level.
+    """Evaluate thresholds on cases on which they were not chosen, one row per level.
 
-    The intervals take the thresholds as given: they tell how these thresholds do, not how other development cases
-    would have placed them.
+    The intervals treat the thresholds as fixed: they do not include the variation due to other development cases.
 
     Parameters
     ----------
@@ -107,14 +106,15 @@ def operating_table(
     events : (n,) bool
     patients : (n,)
     folds : (n,)
-        Whose threshold evaluates each case; one and the same for a test set. A patient stands in one fold only.
+        Fold whose threshold applies to each case; the same for all cases of a test set. A patient is in one fold only.
     development : mapping
-        Of each fold the predictions (k,) and events (k,) of other patients: in cross-fitting those of all the other
-        folds, prediction by the map that evaluates this fold, since the maps of the other folds have seen its labels.
+        Fold to predictions (k,) and events (k,) of other patients. In cross-fitting these are the cases of all other
+        folds, with predictions of the calibrator that evaluates this fold, since the calibrators of the other folds
+        have seen its labels.
     levels : sequence of (kind, level)
         E.g. `("specificity", 0.9)`.
     weights : (1 + R, n)
-        As `bootstrap.cluster_weights` gives them.
+        See `bootstrap.cluster_weights`.
     confidence : float
         Level of the intervals.
 
@@ -123,7 +123,7 @@ def operating_table(
     pandas.DataFrame
         Columns `rule` ("sensitivity at specificity 0.90"), `threshold` (median over folds) with `threshold_lowest` and
         `threshold_highest`, `n`, `patients`, `events`, and `sensitivity`, `specificity`, `ppv`, `npv`, each with
-        `_lower` and `_upper`. Metrics that do not exist are empty; all of a row are where a fold has no threshold.
+        `_lower` and `_upper`. Metrics that do not exist are empty; all metrics of a row are if a fold has no threshold.
 
     Raises
     ------
@@ -142,20 +142,20 @@ def operating_table(
 
 
 def rule(kind: Kind, level: float) -> str:
-    """Name an operating point by what it fixes and what is then asked: "sensitivity at specificity 0.90"."""
+    """Name an operating point by the reported and the fixed metric: "sensitivity at specificity 0.90"."""
     asked = "sensitivity" if kind == "specificity" else "specificity"
     return f"{asked} at {kind} {np.format_float_positional(level, min_digits=2)}"
 
 
 def called(prediction: Floats, thresholds: Floats) -> Floats:
-    """Mark the cases (n,) that are called positive: 1 or 0, and NaN where there is no threshold to tell by."""
+    """Classify the cases (n,): 1 positive, 0 negative, NaN without a threshold."""
     return np.where(np.isnan(thresholds), np.nan, prediction >= thresholds)
 
 
 def metrics_of(positive: Floats, events: Marks) -> dict[str, Callable[[Floats], Floats]]:
-    """Bind the four metrics of a decision to the cases; what is left open is the weights.
+    """Bind the four metrics of a decision to the cases; each then maps weights (R, n) to values (R,).
 
-    The predictive values are those at the share of events that these cases have.
+    The predictive values are those at the prevalence of these cases.
     """
     ill, well = events.astype(np.float64), (~events).astype(np.float64)
     return {
@@ -167,12 +167,12 @@ def metrics_of(positive: Floats, events: Marks) -> dict[str, Callable[[Floats], 
 
 
 def share(marked: Floats | Marks, among: Floats, weights: Floats) -> Floats:
-    """Weigh the share (R,) of the marked (n,) among some (n,); NaN where there are none."""
+    """Compute the weighted share (R,) of marked cases (n,) among some cases (n,); NaN if these have no weight."""
     return ratio(weights @ (marked * among), weights @ among)
 
 
 def threshold_columns(thresholds: Floats, folds: NDArray[np.str_]) -> dict[str, float]:
-    """Tell the thresholds of the cases (n,) by one of each fold: their median, lowest and highest."""
+    """Compute the median, lowest and highest threshold over the folds of the cases (n,)."""
     chosen = thresholds[np.unique(folds, return_index=True)[1]]
     return {
         "threshold": float(np.median(chosen)),
@@ -184,4 +184,6 @@ def threshold_columns(thresholds: Floats, folds: NDArray[np.str_]) -> dict[str, 
 def _refuse_shared(patients: NDArray[np.str_], folds: NDArray[np.str_]) -> None:
     places = pd.Series(folds).groupby(patients).nunique()
     if (places > 1).any():
-        raise ValueError(f"patient {places.idxmax()} stands in two folds; a threshold would be chosen on its own cases")
+        raise ValueError(
+            f"patient {places.idxmax()} is in two folds, so a threshold would be chosen on its own cases; split again"
+        )

@@ -1,6 +1,6 @@
-"""Whether one classifier is better than another on the same cases, and what difference these cases could have shown.
+"""Paired comparison of two classifiers on the same cases, and the difference that these cases can detect.
 
-A difference that is not found may be there: `minimum_detectable_difference` stands beside every comparison.
+The absence of evidence is no evidence of equality: every comparison reports its `minimum_detectable_difference`.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ NO_SPREAD = 1e-12
 
 
 class AucComparison(NamedTuple):
-    """Two AUCs on the same cases; NaN where something does not exist.
+    """Two AUCs on the same cases; NaN for a value that does not exist.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class AucComparison(NamedTuple):
     se : float
         Standard error of the difference.
     z, p : float
-        Of the test that there is none, two-sided.
+        Two-sided test of the hypothesis that the difference is 0.
     """
 
     auc_a: float
@@ -45,27 +45,27 @@ class AucComparison(NamedTuple):
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """A paired difference of metrics with its interval, standard error, and the least difference to be detected."""
+    """A paired difference of metrics with its interval, standard error, and minimum detectable difference."""
 
     se: float | None
     minimum_detectable: float | None
 
 
 def delong(scores_a: Floats, scores_b: Floats, events: Marks, clusters: Names | None = None) -> AucComparison:
-    """Compare two AUCs on the same cases without drawing (DeLong, DeLong, Clarke-Pearson 1988).
+    """Compare two AUCs on the same cases without resampling (DeLong, DeLong, Clarke-Pearson 1988).
 
     Parameters
     ----------
     scores_a, scores_b : (n,)
     events : (n,) bool
     clusters : (n,), optional
-        The patient of each case; without it each case is a patient of its own. (Obuchowski 1997, "Nonparametric
-        analysis of clustered ROC curve data", which is DeLong's where every cluster has one case.)
+        The patient of each case; by default each case is its own patient. (Obuchowski 1997, "Nonparametric analysis of
+        clustered ROC curve data", which equals DeLong's test if every cluster has one case.)
 
     Returns
     -------
     AucComparison
-        z is 0 and p is 1 where the curves do not differ.
+        z is 0 and p is 1 if the curves do not differ.
     """
     areas, covariance = auc_covariance(np.stack([scores_a, scores_b]), events, clusters)
     difference = float(areas[0] - areas[1])
@@ -90,9 +90,9 @@ def auc_covariance(scores: Floats, events: Marks, clusters: Names | None = None)
     Returns
     -------
     areas : (S,)
-        NaN without an event or a non-event.
+        NaN without events or without non-events.
     covariance : (S, S)
-        NaN where fewer than two clusters have an event, or a non-event.
+        NaN if fewer than two clusters have an event, or a non-event.
     """
     clusters = np.arange(len(events)).astype(str) if clusters is None else clusters
     n_events, n_others = int(events.sum()), int((~events).sum())
@@ -120,7 +120,7 @@ def placements(scores: Floats, events: Marks) -> tuple[Floats, Floats]:
 
 
 def minimum_detectable_difference(se: float, power: float = 0.8, alpha: float = 0.05) -> float:
-    """Compute the true difference that a two-sided test of level alpha finds with this power.
+    """Compute the true difference that a two-sided test of level alpha detects with this power.
 
     (z at 1 - alpha / 2 + z at power) times the standard error: 2.80 of them for 0.8 and 0.05 (Bloom 1995, "Minimum
     detectable effects").
@@ -131,21 +131,21 @@ def minimum_detectable_difference(se: float, power: float = 0.8, alpha: float = 
 def paired_difference(
     metric_a: Metric, metric_b: Metric, weights: Floats, confidence: float, power: float = 0.8
 ) -> Difference:
-    """Estimate a - b on the same replicates.
+    """Estimate the difference a - b of two metrics on the same replicates.
 
     Parameters
     ----------
     metric_a, metric_b : callable
-        Weights (R, n) to values (R,), of the same n cases.
+        Map weights (R, n) to values (R,), for the same n cases.
     weights : (1 + R, n)
-        As `bootstrap.cluster_weights` gives them.
+        See `bootstrap.cluster_weights`.
     confidence : float
-        Of the interval; the least detectable difference is that of a test at 1 - confidence.
+        Level of the interval; the minimum detectable difference is that of a test of level 1 - confidence.
 
     Returns
     -------
     Difference
-        Its standard error is the standard deviation of the replicates; None where most have no value.
+        Its standard error is the standard deviation of the replicates; None if most of them have no value.
     """
     values = in_blocks(metric_a, weights) - in_blocks(metric_b, weights)
     found = estimate_of(values, confidence)

@@ -1,7 +1,7 @@
-"""Selective prediction: how much less often the model errs if it answers only where it is certain.
+"""Selective prediction: the error rate of a model that abstains from answers of low confidence.
 
-The certainty of an answer is its probability: that of the most probable class, and for each label that stands by
-itself max(p, 1 - p). As in `metrics`, weights are (R, n) and each metric is computed for all of their rows.
+The confidence of an answer is its probability: that of the most probable class, or max(p, 1 - p) for each label of a
+multilabel task. Weights are (R, n), and each metric is computed for all rows.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,20 +23,20 @@ from pipeline.metrics.summary import in_columns
 Marks = NDArray[np.bool_]
 COVERAGES = tuple(np.round(np.arange(0.05, 1.001, 0.05), 2))
 FIXED = (0.8, 0.9)
-BLOCK = 100  # replicates at a time: every pair of case and label may have a column
+BLOCK = 100  # replicates per block, which limits memory: every pair of case and label may have a column
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What the model would answer: one answer per case, or one per known pair of case and label.
+    """The answers of a model: one per case, or one per known pair of case and label.
 
     Attributes
     ----------
     confidence : (m,)
-        The probability of the answer.
+        Probability of the answer.
     wrong : (m,) bool
     rows : (m,) int
-        Which of the n cases each answer is about.
+        Index of the case of each answer, among n cases.
     """
 
     confidence: Floats
@@ -45,7 +45,7 @@ class Answers:
 
 
 def answers_of(probabilities: Floats, labels: Labels) -> Answers:
-    """Take the most probable class (n, K) for labels (n,); for labels (n, C) yes from one half, where it is known."""
+    """Answer with the most probable class for labels (n,); for labels (n, C) with yes from one half, if known."""
     if labels.ndim == 1:
         return Answers(probabilities.max(axis=1), probabilities.argmax(axis=1) != labels, np.arange(len(labels)))
     rows, columns = np.nonzero(np.isfinite(labels))
@@ -54,10 +54,10 @@ def answers_of(probabilities: Floats, labels: Labels) -> Answers:
 
 
 def risk_coverage(confidence: Floats, wrong: Marks, weights: Floats, coverages: Floats) -> Floats:
-    """Risk-coverage curve: the share of errors among the most certain answers (Geifman and El-Yaniv 2017, section 2).
+    """Compute the risk-coverage curve: errors among the most confident answers (Geifman, El-Yaniv 2017, section 2).
 
-    Answers of the same confidence are taken in random order, by expectation: if only some of them fit into a coverage,
-    their errors count in proportion.
+    Answers of equal confidence are accepted in random order, in expectation: if only some of them fit into a coverage,
+    their errors count proportionally.
 
     Parameters
     ----------
@@ -65,12 +65,12 @@ def risk_coverage(confidence: Floats, wrong: Marks, weights: Floats, coverages: 
     wrong : (m,) bool
     weights : (R, m), at least 0
     coverages : (G,)
-        Shares of all answers, above 0, at most 1.
+        Shares of accepted answers, above 0, at most 1.
 
     Returns
     -------
     (R, G)
-        NaN where a weighting leaves no answer.
+        NaN if a weighting leaves no answer.
     """
     risks = np.full((len(weights), len(coverages)), np.nan)
     for row, (accepted, errors) in enumerate(_cumulated(confidence, wrong, weights)):
@@ -81,22 +81,22 @@ def risk_coverage(confidence: Floats, wrong: Marks, weights: Floats, coverages: 
 
 
 def aurc(confidence: Floats, wrong: Marks, weights: Floats) -> Floats:
-    """Area under the risk-coverage curve over all coverages: the mean risk. Lower is better.
+    """Compute the area under the risk-coverage curve (AURC): the mean risk over all coverages. Lower is better.
 
     (Geifman, Uziel, El-Yaniv 2019, "Bias-reduced uncertainty estimation for deep neural classifiers".)
-    It is the exact integral of `risk_coverage`, not their sum over k = 1..n of the risks at k / n: the two differ in
-    the order of ln(n) / n, and only the integral stays the same when every answer is doubled.
+    This is the exact integral of `risk_coverage`, not their sum over k = 1..n of the risks at k / n: the two differ by
+    O(ln(n) / n), and only the integral is unchanged if every answer is duplicated.
 
     Returns
     -------
     (R,)
-        The error rate if the confidence says nothing; NaN where a weighting leaves no answer.
+        Equal to the error rate if the confidence is uninformative; NaN if a weighting leaves no answer.
     """
-    return np.array([_area(*curve) for curve in _cumulated(confidence, wrong, weights)])
+    return np.array([_area(accepted, errors) for accepted, errors in _cumulated(confidence, wrong, weights)])
 
 
 def excess_aurc(confidence: Floats, wrong: Marks, weights: Floats) -> Floats:
-    """AURC beyond that of the best confidence at the same error rate r, which is r + (1 - r) ln(1 - r); 0 is best.
+    """Compute AURC minus its optimum at the same error rate r, which is r + (1 - r) ln(1 - r); 0 is best.
 
     (E-AURC: Geifman, Uziel, El-Yaniv 2019.)
     """
@@ -106,12 +106,12 @@ def excess_aurc(confidence: Floats, wrong: Marks, weights: Floats) -> Floats:
 
 
 def accuracy_at(confidence: Floats, wrong: Marks, weights: Floats, coverage: float) -> Floats:
-    """Share of right answers (R,) among the most certain ones that make up a coverage."""
+    """Compute the accuracy (R,) of the most confident answers at a coverage."""
     return 1 - risk_coverage(confidence, wrong, weights, np.array([coverage]))[:, 0]
 
 
 def selective_metrics(probabilities: Floats, labels: Labels) -> dict[str, Callable[[Floats], Floats]]:
-    """Bind each metric to the cases; what is left open is the weights (R, n).
+    """Bind each metric to the cases; each then maps weights (R, n) to values (R,).
 
     `aurc`, `excess_aurc`, and the accuracy at each coverage of `FIXED` ("accuracy_at_0.8").
     """
@@ -132,26 +132,25 @@ def selective_table(
     *,
     coverages: Sequence[float] = COVERAGES,
 ) -> pd.DataFrame:
-    """Tabulate the risk-coverage curve, a row per coverage.
+    """Tabulate the risk-coverage curve, one row per coverage.
 
-    Here the coverage is reached on the cases themselves, by ranking them; what a rule fixed beforehand gives is told by
-    `abstention_table`.
+    Each coverage is reached by ranking the cases themselves; `abstention_table` evaluates rules that were set before.
 
     Parameters
     ----------
     probabilities : (n, K)
     labels : (n,) int or (n, K) float
     weights : (1 + R, n)
-        As `bootstrap.cluster_weights` gives them.
+        See `bootstrap.cluster_weights`.
     confidence : float
-        Level of the intervals; they hold coverage by coverage.
+        Level of the pointwise intervals.
     coverages : sequence of float
         Above 0, at most 1.
 
     Returns
     -------
     pandas.DataFrame
-        Columns `coverage`, `n` (answers that make it up, rounded), `risk, risk_lower, risk_upper`.
+        Columns `coverage`, `n` (number of accepted answers, rounded), `risk, risk_lower, risk_upper`.
     """
     answers, grid = answers_of(probabilities, labels), np.asarray(coverages, dtype=np.float64)
     curve = partial(risk_coverage, answers.confidence, answers.wrong, coverages=grid)
@@ -161,19 +160,19 @@ def selective_table(
 
 
 def abstention_threshold(confidence: Floats, coverage: float) -> float:
-    """Find the largest confidence from which upwards at least a share of these answers is given; ties all are.
+    """Find the largest threshold at which at least a share of these answers is given; all ties are given.
 
     Parameters
     ----------
     confidence : (m,)
-        Of development cases; no label is needed.
+        Confidence on development cases; no labels are needed.
     coverage : float
         Above 0, at most 1.
 
     Returns
     -------
     float
-        NaN where there is no answer.
+        NaN without answers.
 
     Raises
     ------
@@ -181,7 +180,7 @@ def abstention_threshold(confidence: Floats, coverage: float) -> float:
         If the coverage is not above 0 and at most 1.
     """
     if not 0 < coverage <= 1:
-        raise ValueError(f"coverage: {coverage:g} is not above 0 and at most 1")
+        raise ValueError(f"coverage: {coverage:g} is out of range; choose a share above 0 and at most 1")
     if not len(confidence):
         return float("nan")
     return float(np.sort(confidence)[-needed(coverage, len(confidence))])
@@ -197,19 +196,18 @@ def abstention_table(
     confidence: float,
     coverages: Sequence[float] = FIXED,
 ) -> pd.DataFrame:
-    """Evaluate rules of abstention on cases that they were not fixed on, a row per coverage that was aimed at.
+    """Evaluate abstention thresholds on cases on which they were not set, one row per target coverage.
 
     Parameters
     ----------
     probabilities : (n, K)
     labels : (n,) int or (n, K) float
     folds : (n,)
-        Whose threshold evaluates each case; one and the same for a test set.
+        Fold whose threshold applies to each case; the same for all cases of a test set.
     development : mapping
-        Of each fold the probabilities (k, K) and labels of other patients, prediction by the map that evaluates the
-        fold.
+        Fold to probabilities (k, K) and labels of other patients, from the calibrator that evaluates the fold.
     weights : (1 + R, n)
-        As `bootstrap.cluster_weights` gives them.
+        See `bootstrap.cluster_weights`.
     confidence : float
         Level of the intervals.
     coverages : sequence of float
@@ -219,8 +217,8 @@ def abstention_table(
     -------
     pandas.DataFrame
         Columns `aimed_at`, `threshold` (median over folds) with `threshold_lowest` and `threshold_highest`, `n` answers
-        of which `given` are given, and `coverage` and `risk` as they turn out, each with `_lower` and `_upper`. Metrics
-        are empty where a fold has no threshold.
+        of which `given` are given, and the observed `coverage` and `risk`, each with `_lower` and `_upper`. Metrics are
+        empty if a fold has no threshold.
 
     Raises
     ------
@@ -229,7 +227,7 @@ def abstention_table(
     """
     answers = answers_of(probabilities, labels)
     of_answer = folds[answers.rows]
-    elsewhere = {fold: (answers_of(*known).confidence,) for fold, known in development.items()}
+    elsewhere = {fold: (answers_of(some, truth).confidence,) for fold, (some, truth) in development.items()}
     rows: list[dict[str, Any]] = []
     for coverage in coverages:
         thresholds = chosen_elsewhere(partial(abstention_threshold, coverage=coverage), of_answer, elsewhere)
@@ -245,13 +243,13 @@ def abstention_table(
 
 
 def _of_answers(metric: Callable[[Floats], Floats], answers: Answers, weights: Floats) -> Floats:
-    """Give each answer the weight of its case; in blocks, since several labels make many answers of few cases."""
+    """Compute a metric (R,) with the weight of its case for each answer, in blocks to limit memory."""
     starts = range(0, len(weights), BLOCK)
     return np.concatenate([metric(weights[start : start + BLOCK][:, answers.rows]) for start in starts])
 
 
 def _cumulated(confidence: Floats, wrong: Marks, weights: Floats) -> Iterator[tuple[Floats, Floats]]:
-    """Go from the most certain answers down, and sum up answers and errors to the end of every tie, per weighting."""
+    """Yield per weighting the cumulative answers and errors in descending confidence, at the end of every tie."""
     order = np.argsort(-confidence, kind="stable")
     ends = np.flatnonzero(np.diff(confidence[order], append=-np.inf))
     errs = wrong[order]
@@ -263,7 +261,7 @@ def _cumulated(confidence: Floats, wrong: Marks, weights: Floats) -> Iterator[tu
 
 
 def _area(accepted: Floats, errors: Floats) -> float:
-    """Integrate errors(a) / a over a, errors rising in straight lines from tie to tie; as a share of all answers."""
+    """Integrate errors(a) / a over a, with errors linear between ties, divided by the number of answers."""
     if not len(accepted):
         return float("nan")
     slope = np.diff(errors) / np.diff(accepted)

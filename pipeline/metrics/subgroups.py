@@ -1,4 +1,4 @@
-"""Subgroups: whether a classifier is as good for women as for men, for the old as for the young, at every site."""
+"""Subgroup analysis: the metrics of a classifier by site, sex, age band, or any other column of the cohort."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -21,12 +21,12 @@ Floats = NDArray[np.float64]
 Marks = NDArray[np.bool_]
 Words = NDArray[np.str_]
 
-COLUMN = "column_"  # how the further columns of the cohort are named in a table of cases
+COLUMN = "column_"  # prefix of the additional columns of the cohort in a table of cases
 NOT_GIVEN = "not given"
 AGES = ("age", "age_years")
 AGE_EDGES = (18.0, 40.0, 60.0, 80.0)
-OLDEST = 120  # years; higher numbers are months or days
-FEW = 6  # different numbers, and fewer, are codes or steps (a field strength) and not cut into bands
+OLDEST = 120  # years; higher ages are in months or days
+FEW = 6  # a column with at most this many distinct numbers holds codes or levels (field strength): no bands
 METRICS = ("share", "auc", "calibration_slope", "observed_expected", "auc_difference")
 SUBGROUPS = [
     *("column", "value", "n", "patients", "events", "too_few"),
@@ -36,33 +36,33 @@ SUBGROUPS = [
 
 
 def groups_of(cases: pd.DataFrame) -> dict[str, Words]:
-    """Put each case into a group of every column: its site, and the bands of each further column.
+    """Assign each case to a group of every column: its site, and the bands of each additional column.
 
     Parameters
     ----------
     cases : pandas.DataFrame
-        n rows with `site` and any number of `column_<name>`. Give the whole cohort at once, so that bands have the
-        same edges wherever metrics are told apart.
+        n rows with `site` and any number of `column_<name>`. Pass the whole cohort, so that bands have the same edges
+        in every table.
 
     Returns
     -------
     dict of (n,) str
-        By the name of the column, "site" first; what is missing is `NOT_GIVEN`.
+        By the name of the column, "site" first; missing values are `NOT_GIVEN`.
     """
     further = [column for column in cases if column.startswith(COLUMN)]
     return {column.removeprefix(COLUMN): bands(cases[column]) for column in ["site", *further]}
 
 
 def bands(column: "pd.Series[Any]") -> Words:
-    """Put the values of a column into groups: words as they are, numbers into bands.
+    """Group the values of a column: words by value, numbers by bands.
 
     Ages (columns `age` and `age_years`) are cut at `AGE_EDGES`, other numbers into thirds at edges of three significant
-    digits, so that no edge is the value of a patient; up to `FEW` different numbers are taken as words.
+    digits, so that no edge is the value of a patient; up to `FEW` distinct numbers are treated as words.
 
     Returns
     -------
     (n,) str
-        Such as "40 to under 60"; `NOT_GIVEN` where the value is missing.
+        Such as "40 to under 60"; `NOT_GIVEN` for a missing value.
     """
     text, name = as_text(column), str(column.name).removeprefix(COLUMN).lower()
     if name == "site" or not is_measured(text):
@@ -81,12 +81,12 @@ def cut(numbers: Floats, edges: Floats) -> Words:
 
 
 def as_text(column: "pd.Series[Any]") -> "pd.Series[str]":
-    """Give a column as text again, however it was read; a missing value is empty."""
+    """Convert a column to text, however it was parsed; missing values become empty."""
     return column.astype(object).where(column.notna(), "").astype(str).str.strip()
 
 
 def is_measured(text: "pd.Series[str]") -> bool:
-    """Tell a column of measurements from one of words: every given value a number, of more than `FEW` kinds."""
+    """Check whether a column holds measurements: every given value is a number, with more than `FEW` distinct ones."""
     numbers = pd.to_numeric(text[text != ""], errors="coerce")
     return bool(np.isfinite(numbers).all() and numbers.nunique() > FEW)
 
@@ -101,30 +101,30 @@ def subgroup_table(
     confidence: float,
     least: int = 10,
 ) -> pd.DataFrame:
-    """Tabulate the metrics of each group of each column, and how far its AUC is from that of all others.
+    """Tabulate the metrics of each group of each column, and the difference of its AUC from that of all other cases.
 
     Parameters
     ----------
     groups : mapping of (n,) str
         As `groups_of` gives them, for the n cases of one view.
     prediction, events : (n,)
-        Of one view, see `views.views_of`.
+        See `questions.Question`.
     patients : (n,) str
     weights : (1 + R, n)
-        As `bootstrap.cluster_weights` gives them; all rows share its draws.
+        See `bootstrap.cluster_weights`; all rows share its replicates.
     least : int
-        Patients with an event, and patients without one, that a group must have; below it is `too_few`.
+        Minimum number of patients with an event, and with a non-event; a group with fewer is `too_few`.
 
     Returns
     -------
     pandas.DataFrame
-        Columns `SUBGROUPS`. A group that is `too_few` has its counts and no metric. `share` is that of events (of the
-        view "top label" the accuracy). `minimum_detectable_difference` is what four of five studies of this size would
-        find. `auc_difference` is the group's AUC minus that of all other cases on the same
-        draws, its interval that of one comparison by itself. A table has many, and one of twenty excludes 0 by chance:
-        `p_simultaneous` is adjusted for all `comparisons` of this table, see `simultaneous_p`; it compares arcsines of
-        square roots, because on the scale of the AUC a group near 1 has a small standard error for that alone (in 300
-        simulated tables of 12 groups of 60 without a difference, 17 % had a p below 0.05 there, and 6 % here).
+        Columns `SUBGROUPS`. A group that is `too_few` has counts but no metrics. `share` is the event rate (for the
+        question "top label" the accuracy). `minimum_detectable_difference` is found with a power of 80 %.
+        `auc_difference` is the AUC of the group minus that of all other cases on the same replicates; its interval is
+        not adjusted for the number of comparisons, of which one in twenty excludes 0 by chance. `p_simultaneous` is
+        adjusted for all `comparisons` of the table, see `simultaneous_p`. It compares arcsines of square roots, because
+        an AUC near 1 has a small standard error (in 300 simulated tables of 12 groups of 60 without a difference, 17 %
+        had a p below 0.05 on the scale of the AUC, and 6 % on this one).
     """
     rows, aucs = [], []
     for column, value, inside in cells_of(groups):
@@ -145,20 +145,20 @@ def subgroup_table(
 
 
 def cells_of(groups: Mapping[str, Words]) -> Iterator[tuple[str, str, Marks]]:
-    """Give each group of each column, with its cases (n,): bands by their edges, what is not given last."""
+    """Yield each group of each column with the mask (n,) of its cases, in the order of `band_order`."""
     for column, of_case in groups.items():
-        for value in sorted(set(of_case.tolist()), key=in_order):
+        for value in sorted(set(of_case.tolist()), key=band_order):
             yield column, value, of_case == value
 
 
-def in_order(value: str) -> tuple[bool, float, str]:
-    """Sort bands by their lower edge, words by the alphabet, and what is not given last."""
+def band_order(value: str) -> tuple[bool, float, str]:
+    """Give the sort key of a group: bands by their lower edge, words alphabetically, missing values last."""
     number = re.match(r"-?\d+(\.\d+)?(e[+-]\d+)?", value)
     return value == NOT_GIVEN, -np.inf if value.startswith("under ") else float(number[0]) if number else 0.0, value
 
 
 def is_too_few(events: Marks, patients: Words, least: int) -> bool:
-    """Tell whether fewer than `least` patients have an event, or have a non-event; images of one patient are one."""
+    """Check whether fewer than `least` patients have an event, or have a non-event."""
     return min(len(set(patients[events])), len(set(patients[~events]))) < least
 
 
@@ -179,38 +179,38 @@ def metrics_of(prediction: Floats, events: Marks, weights: Floats, confidence: f
 
 
 def share(events: Marks, weights: Floats) -> Floats:
-    """Share of cases with an event (R,)."""
+    """Compute the event rate (R,)."""
     return ratio(weights @ events, weights.sum(axis=1))
 
 
 def aucs_of(inside: Marks, prediction: Floats, events: Marks, weights: Floats) -> Floats:
-    """AUC of the cases inside a group and of those outside, on the same draws (2, R)."""
+    """Compute the AUC of the cases inside and outside a group, on the same replicates (2, R)."""
     return np.stack([roc_auc(prediction[part], events[part], weights[:, part]) for part in (inside, ~inside)])
 
 
 def comparisons_in(table: pd.DataFrame, counted: Marks) -> int:
-    """Count the comparisons of a table; the two groups of a column that has no third are one, seen from both sides."""
+    """Count the comparisons of a table; a column of two groups has one comparison."""
     of_column = table[counted].groupby("column").size()
     groups = table.groupby("column").size()
     return int(sum(n // 2 if groups[column] == 2 else n for column, n in of_column.items()))
 
 
 def simultaneous_p(differences: Floats) -> Floats:
-    """Ask of each of several differences how often chance alone would give one as large among all of them.
+    """Compute p-values of several differences, adjusted for testing all of them.
 
     Single-step max-t of Westfall and Young (1993, "Resampling-based multiple testing", section 2.3), on the bootstrap
-    distribution about the differences found: unlike Bonferroni's it does not pay twice for differences that go
-    together, such as the two sides of one column.
+    distribution centred at the observed differences: unlike Bonferroni's, the adjustment takes the correlation of the
+    differences into account, such as that of the two groups of one column.
 
     Parameters
     ----------
     differences : (1 + R, m)
-        The first row as found, the others of the bootstrap; NaN where there is none.
+        Observed differences in the first row, bootstrap replicates in the others; NaN for a missing difference.
 
     Returns
     -------
     (m,)
-        At least 1 / (1 + R); NaN where there is no difference.
+        At least 1 / (1 + R); NaN for a missing difference.
     """
     found, drawn = differences[0], differences[1:]
     error = np.array(

@@ -1,4 +1,4 @@
-"""All the metrics of one set of cases, each with its interval, its n and its events."""
+"""Summary of a set of cases: all metrics with their intervals, and the counts of cases and events."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -30,7 +30,7 @@ OF_GRADES = ("quadratic_kappa", "grade_error")
 
 
 def limits_of(*metrics: str) -> list[str]:
-    """Name the three columns of each metric in a table: its value and the limits of its interval."""
+    """List the three columns of each metric in a table: its value and the limits of its interval."""
     return [f"{metric}{limit}" for metric in metrics for limit in ("", "_lower", "_upper")]
 
 
@@ -38,7 +38,7 @@ OF_A_SITE = ["n", "patients", "events", *limits_of("auc", "log_loss", "calibrati
 
 
 class BadProbabilities(ValueError):
-    """Probabilities that are not finite or do not sum to one; never dropped in silence."""
+    """Probabilities are not finite, not in [0, 1], or do not sum to one; such cases are never left out."""
 
 
 def summarise(
@@ -58,19 +58,19 @@ def summarise(
         Rows sum to one.
     labels : (n,) int
     patients : (n,)
-        The unit that is drawn in the bootstrap.
+        The unit that the bootstrap draws.
     bins : int
-        Of the calibration error.
+        Number of bins of the calibration error.
     bootstrap : Bootstrap
     ordinal : bool
-        Whether the classes are grades in order; then with `quadratic_kappa` and `grade_error`.
+        Whether the classes are ordered grades; if so, the result has `quadratic_kappa` and `grade_error`.
 
     Returns
     -------
     dict
-        One entry of `value, lower, upper` per metric, the calibration error to be expected of perfect predictions
-        (`ece_if_perfect`: mean, and 95th percentile as upper), and the counts `n`, `patients`, `events` (cases of
-        the last of two classes, of the most frequent class else).
+        One entry of `value, lower, upper` per metric, the calibration error expected of perfect predictions
+        (`ece_if_perfect`: mean, 5th and 95th percentile), and the counts `n`, `patients`, `events` (cases of the
+        last of two classes, else of the most frequent class).
 
     Raises
     ------
@@ -94,25 +94,25 @@ def summarise(
 
 
 def counts_of(labels: Ints, patients: NDArray[np.str_], n_classes: int) -> dict[str, int]:
-    """Count cases, patients, and events: cases of the last of two classes, of the most frequent class else."""
+    """Count cases, patients, and events: cases of the last of two classes, else of the most frequent class."""
     counts = np.bincount(labels, minlength=n_classes)
     events = counts[1] if n_classes == 2 else counts.max()
     return {"n": len(labels), "patients": len(set(patients)), "events": int(events)}
 
 
 def in_columns(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Give metrics of `value, lower, upper` the names of `limits_of`."""
+    """Flatten metrics of `value, lower, upper` into the columns of `limits_of`."""
     numbers = [metric[limit] for metric in metrics.values() for limit in ("value", "lower", "upper")]
     return dict(zip(limits_of(*metrics), numbers, strict=True))
 
 
 def as_number(value: float) -> float | None:
-    """Round to six digits; None where there is no number."""
+    """Round to six digits; None if the value is not finite."""
     return round(float(value), 6) if np.isfinite(value) else None
 
 
 def rows_of(metrics: Mapping[str, Any], scope: str) -> list[dict[str, Any]]:
-    """Flatten the metrics of `summarise` into rows of a table."""
+    """Convert the metrics of `summarise` to rows of a table."""
     counts = {"n": metrics["n"], "patients": metrics["patients"], "events": metrics["events"]}
     return [
         {"scope": scope, "metric": name, **value, **counts}
@@ -122,14 +122,14 @@ def rows_of(metrics: Mapping[str, Any], scope: str) -> list[dict[str, Any]]:
 
 
 def in_short(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Take what a terminal shows of a run, by the same keys in every task and scope: counts, `IN_SHORT` with limits."""
+    """Select the counts and the metrics `IN_SHORT`, which a terminal shows; the keys are the same in every task."""
     return {name: metrics[name] for name in ("n", "events", *IN_SHORT)}
 
 
 def of_a_site(metrics: Mapping[str, Any], probabilities: Floats, labels: Labels) -> dict[str, Any]:
-    """Take the columns `OF_A_SITE` from the metrics of `summarise`, and add the lowest recall of a class.
+    """Select the columns `OF_A_SITE` from the metrics of `summarise`, and add the lowest recall of a class.
 
-    Labels that stand each by itself (n, C) have no most probable class, and so no recall.
+    There is no recall for a multilabel task, which has no most probable class.
     """
     counts = {name: metrics[name] for name in ("n", "patients", "events")}
     known = in_columns({name: metrics[name] for name in ("auc", "log_loss", "calibration_slope")})
@@ -138,7 +138,7 @@ def of_a_site(metrics: Mapping[str, Any], probabilities: Floats, labels: Labels)
 
 
 def of_a_repetition(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Take n, events, AUC and log-loss with their intervals, in columns, from the metrics of `summarise`."""
+    """Select n, events, AUC and log-loss with their intervals, in columns, from the metrics of `summarise`."""
     counts = {name: metrics[name] for name in ("n", "events")}
     return counts | in_columns({name: metrics[name] for name in ("auc", "log_loss")})
 
@@ -146,7 +146,7 @@ def of_a_repetition(metrics: Mapping[str, Any]) -> dict[str, Any]:
 def metrics_of(
     probabilities: Floats, labels: Ints, bins: int, ordinal: bool = False
 ) -> dict[str, Callable[[Floats], Floats]]:
-    """Name each metric and bind it to the cases; what is left open is the weights."""
+    """Bind each metric to the cases; each then maps weights (R, n) to values (R,)."""
     confidence, events = calibration.evaluated_confidence(probabilities, labels)
     metrics: dict[str, Callable[[Floats], Floats]] = {
         "auc": partial(discrimination.macro_auc, probabilities, labels),
@@ -169,7 +169,7 @@ def metrics_of(
 
 
 def check_probabilities(probabilities: Floats) -> None:
-    """Make sure that every row is a distribution."""
+    """Check that every row is finite, not negative, and sums to one."""
     if not np.isfinite(probabilities).all():
         raise BadProbabilities(
             f"{int((~np.isfinite(probabilities)).any(axis=1).sum())} cases have probabilities that are not finite"
@@ -180,9 +180,9 @@ def check_probabilities(probabilities: Floats) -> None:
 
 
 def reliability(probabilities: Floats, labels: Labels, bins: int) -> pd.DataFrame:
-    """Table of the reliability diagram: per occupied bin the mean prediction, the observed share, its 95 % interval, n.
+    """Tabulate the reliability diagram: per occupied bin the mean prediction, the event rate, its 95 % interval, and n.
 
-    The interval is Wilson's (1927), on cases; on known pairs where labels stand each by itself (n, C).
+    The interval is Wilson's (1927), over cases; for a multilabel task over known pairs of case and label.
     """
     confidence, events = calibration.evaluated_confidence(probabilities, labels)
     rows = []
@@ -196,7 +196,7 @@ def reliability(probabilities: Floats, labels: Labels, bins: int) -> pd.DataFram
 
 
 def wilson(events: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Compute Wilson's score interval of a proportion."""
+    """Compute Wilson's score interval (1927) of a proportion; the default z gives 95 %."""
     centre = (events + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * np.sqrt(events * (n - events) / n + z * z / 4)
     return float(max(centre - half, 0)), float(min(centre + half, 1))
@@ -210,7 +210,7 @@ def per_class(
     *,
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
-    """Table per class: n, one-versus-rest AUC (bootstrap interval) and sensitivity (Wilson's 95 % interval)."""
+    """Tabulate per class n, one-versus-rest AUC (bootstrap interval) and sensitivity (Wilson's 95 % interval)."""
     weights = bootstrap.weights(patients)
     found = probabilities.argmax(axis=1)
     rows = []
@@ -224,19 +224,18 @@ def per_class(
 
 
 def recalls(probabilities: Floats, labels: Ints) -> Floats:
-    """Compute the share of each class (K,) that is found at the most probable class; NaN where a class has no case."""
+    """Compute the recall of each class (K,) at the most probable class; NaN for a class without cases."""
     hits = probabilities.argmax(axis=1) == labels
     classes = range(probabilities.shape[1])
     return np.array([hits[labels == number].mean() if (labels == number).any() else np.nan for number in classes])
 
 
 def collapses(probabilities: Floats, labels: Labels, classes: list[str]) -> pd.DataFrame:
-    """Table of the classes that have cases of which none is found, though the pooled metrics may look well.
+    """Tabulate collapsed classes: those with cases but a recall of 0, even if the pooled metrics look good.
 
-    Known of adversarial alignment where sites differ in prevalence (Zhao, Combes, Zhang, Gordon 2019, "On learning
+    Adversarial alignment can cause this if sites differ in prevalence (Zhao, Combes, Zhang, Gordon 2019, "On learning
     invariant representations for domain adaptation", section 4). Columns `class, n, recall`.
-    Labels that stand each by itself (n, C) have no row: the prediction of a rare one seldom passes one half, and that
-    is no collapse.
+    A multilabel task has no rows: the prediction for a rare label rarely exceeds one half, which is no collapse.
     """
     if labels.ndim == 2:
         return pd.DataFrame(columns=["class", "n", "recall"])

@@ -212,7 +212,7 @@ def test_the_interval_draws_patients_at_a_given_threshold():
 def test_a_patient_in_two_folds_is_refused():
     prediction, events, patients, _ = cohort(20)
     mixed = (np.arange(20) % 5).astype(str)
-    with pytest.raises(ValueError, match="patient 0 stands in two folds"):
+    with pytest.raises(ValueError, match="patient 0 is in two folds"):
         operating_table(
             prediction,
             events,
