@@ -14,21 +14,12 @@ from pydantic import ValidationError
 
 from pipeline.errors import UserError
 from pipeline.paths import settings
-from pipeline.schema import Params
+from pipeline.schema import OF_COHORT, Params
 
 PARAMS_FILE = Path("params.yaml")
 DVC_FILE = Path("dvc.yaml")
 COHORT_FILE = "cohort.yaml"  # in the folder of the cohort, beside cohort.csv or recipe.yaml
 AUTO = "auto"
-
-# Keys that cohort.yaml may set; it counts where params.yaml leaves them out or says `auto`.
-OF_COHORT = {
-    "cohort": ("public", "task", "classes", "positive"),
-    "split": ("test", "test_sites"),
-    "calibrate": ("test", "subgroups", "baseline"),
-    "release": ("name", "description"),
-    "report": ("title",),
-}
 
 Settings = dict[str, dict[str, Any]]  # values by section and key
 

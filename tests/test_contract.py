@@ -52,7 +52,7 @@ def closure_of(file: Path) -> set[str]:
 def layer_of(file: str) -> tuple[str, int]:
     """Tell where a file stands: in a library, in a stage (and which), among the commands, or at the top."""
     parts = Path(file).parts
-    if len(parts) == 2:
+    if len(parts) == 2 or parts[1] == "schema":
         return "top", 0
     return (parts[1], STAGES.index(parts[2])) if parts[1] == "stages" and len(parts) > 3 else (parts[1], 0)
 
@@ -77,9 +77,9 @@ def test_imports_run_one_way_from_commands_over_stages_to_libraries() -> None:
         assert not wrong, f"{name} imports {wrong}"
 
 
-def test_folders_of_the_package_are_stages_commands_and_four_libraries() -> None:
+def test_folders_of_the_package_are_stages_commands_schema_and_libraries() -> None:
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert folders == {"stages", "commands", *LIBRARIES}
+    assert folders == {"stages", "commands", "schema", *LIBRARIES}
 
 
 @pytest.mark.parametrize("package", ["pipeline.metrics", "pipeline.imaging.reading"])

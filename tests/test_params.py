@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -7,6 +8,8 @@ from pydantic import BaseModel
 
 from pipeline import params
 from pipeline.errors import UserError
+from pipeline.schema import OF_COHORT
+from pipeline.schema.reference import annotated, reference_page
 from pipeline.seeds import seed_for
 from tests.conftest import ROOT
 
@@ -167,5 +170,27 @@ def test_a_stage_depends_on_the_settings_of_the_sections_that_it_declares(stage)
     """DVC watches params.yaml alone, so a value of cohort.yaml must come from a file that the stage depends on."""
     deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]
     declared = {name.partition(".")[0] for name in params.declared_sections(stage, ROOT / "dvc.yaml")}
-    for section in declared & set(params.OF_COHORT) if stage != "cohort" else ():
+    for section in declared & set(OF_COHORT) if stage != "cohort" else ():
         assert "data/cohort" in deps or f"data/cohort/settings/{section}.json" in deps
+
+
+def test_comments_of_params_yaml_come_from_the_schema() -> None:
+    """After a change of the schema: `python -m pipeline.schema.reference`."""
+    assert (ROOT / "params.yaml").read_text() == annotated(RAW)
+
+
+def test_reference_page_comes_from_the_schema() -> None:
+    assert (ROOT / "docs" / "reference" / "params.md").read_text() == reference_page()
+
+
+def settings_in(section: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from settings_in(field.annotation)
+        else:
+            yield f"{section.__name__}.{name}", field.description or ""
+
+
+def test_every_setting_is_explained_in_sentences() -> None:
+    for name, explanation in settings_in(params.Params):
+        assert explanation.endswith(".") and explanation[0] != " ", name

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from pipeline.imaging.labels import classes_in, task_of
 from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, BadTable, as_groups
 from pipeline.params import COHORT_FILE
+from pipeline.schema.reference import as_yaml
 
 HEADING = "# Proposed by `medadapt import`; check each value. params.yaml takes a value from here where it says `auto`."
 # Names of classes that mean the absence of a disease
@@ -115,16 +115,6 @@ def sections_of(table: pd.DataFrame, name: str) -> Iterator[tuple[str, dict[str,
     released = re.sub(r"[^a-z0-9_]+", "_", name.lower()).strip("_") or "classifier"
     yield "release", {"name": (released, "Folder of the released model, below data/released.")}
     yield "report", {"title": (name, "Title of the report.")}
-
-
-def as_yaml(value: Any) -> str:
-    """Write a value on one line, with quotes where YAML needs them.
-
-    >>> as_yaml(["0", "no", "ill"])
-    "['0', 'no', ill]"
-    """
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def write_proposal(table: pd.DataFrame, folder: Path) -> None:

