@@ -1,4 +1,4 @@
-"""Scans as hospitals would send them, made on the fly."""
+"""Write synthetic scans in the formats that hospitals send."""
 
 from itertools import permutations, product
 from pathlib import Path
@@ -20,14 +20,14 @@ ORIENTATIONS = [
 
 
 def stored_as(volume: np.ndarray, orientation: str, spacing=(1.0, 1.0, 1.0)) -> nib.Nifti1Image:
-    """Turn a RAS volume into the voxels and affine of another orientation."""
+    """Convert a RAS volume into the voxels and affine of another orientation."""
     image = nib.Nifti1Image(volume, np.diag([*spacing, 1.0]))
     wanted = nib.orientations.axcodes2ornt(orientation)
     return image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(image.affine), wanted))
 
 
 def data_set(pixels: np.ndarray, **attributes) -> FileDataset:
-    """One uncompressed DICOM image of (rows, columns) or (rows, columns, 3) unsigned or signed pixels."""
+    """Build an uncompressed DICOM image from (rows, columns) or (rows, columns, 3) unsigned or signed pixels."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID = MRImageStorage

@@ -14,7 +14,7 @@ def scan(side=30):
     return np.stack([channel, channel]).astype(np.uint8)
 
 
-def test_each_number_is_what_it_says():
+def test_each_number_has_its_documented_meaning():
     found = appearance(scan())
     greys = scan().astype(float)
     np.testing.assert_allclose(found[GREYS], np.quantile(greys, [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99]))

@@ -4,7 +4,7 @@ import pytest
 from pipeline.imaging.labels import classes_in, flaw_of, names_in, targets_of, task_of
 
 
-def test_a_label_is_there_or_not_there_or_not_known():
+def test_a_finding_is_present_absent_or_unknown():
     targets = targets_of(["edema;?mass", "no finding;? mass", "?edema", " mass ", ""], ["edema", "mass"], "multilabel")
     there, absent, unknown = 1, 0, np.nan
     expected = [[there, unknown], [absent, unknown], [unknown, absent], [absent, there], [unknown, unknown]]
@@ -42,7 +42,7 @@ def test_a_semicolon_or_a_question_mark_makes_a_cohort_multilabel(labels, task):
         ("?no finding", "names no class"),
     ],
 )
-def test_a_label_that_contradicts_itself_or_names_nothing_is_told(label, said):
+def test_a_label_that_contradicts_itself_or_names_nothing_is_reported(label, said):
     assert said in flaw_of(label, "multilabel") and flaw_of(label, "multiclass") == ""
 
 

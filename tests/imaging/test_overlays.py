@@ -1,4 +1,4 @@
-"""A lesion that is planted in millimetres is looked for in millimetres, through a network that sees only brightness."""
+"""Overlays show a lesion at its position in millimetres, by a network that sees only brightness."""
 
 import nibabel as nib
 import numpy as np
@@ -20,7 +20,7 @@ RADIUS = 7.0
 
 
 def turned(degrees):
-    """Turn about two axes, as an oblique slab lies in the scanner."""
+    """Rotate about two axes, as an oblique slab lies in the scanner."""
     a, b = np.deg2rad(degrees), np.deg2rad(degrees / 2)
     about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
@@ -28,7 +28,7 @@ def turned(degrees):
 
 
 def scan_with_lesion(file, orientation, degrees, spacing=(1.6, 1.4, 2.2)):
-    """A dim ball of a head with a bright lesion, sampled by a scanner of some orientation and tilt."""
+    """Sample a dim ball with a bright lesion on a grid of the given orientation and tilt."""
     shape = np.array([60, 64, 44])
     affine = np.eye(4)
     affine[:3, :3] = turned(degrees) @ np.diag(spacing)

@@ -49,9 +49,6 @@ class _Draws:
     noise_std: Floats
     noise_seed: NDArray[np.int64]
 
-    def some(self, rows: slice) -> "_Draws":
-        return _Draws(**{name: values[rows] for name, values in vars(self).items()})
-
 
 @torch.no_grad()
 def batched_views(channels: Tensor, seeds: Sequence[int], strengths: Strengths, windows: int = 1) -> Tensor:
@@ -84,12 +81,11 @@ def batched_views(channels: Tensor, seeds: Sequence[int], strengths: Strengths, 
     if channels.dtype != torch.uint8 or len(seeds) != len(channels):
         raise ValueError(f"{len(channels)} cases of {channels.dtype} and {len(seeds)} seeds; give uint8, a seed a case")
     views = torch.empty(channels.shape, device=channels.device)
-    draws = _draw(seeds, strengths, channels.shape)
     step = max(len(channels), 1)
     if channels.device.type == "cpu" and channels.numel():
         step = max(CACHED * torch.get_num_threads() // channels[0].numel(), 1)
     for rows in (slice(start, start + step) for start in range(0, len(channels), step)):
-        views[rows] = _augmented(channels[rows], draws.some(rows), strengths, windows)
+        views[rows] = _augment(channels[rows], _draw(seeds[rows], strengths, channels.shape), strengths, windows)
     return views
 
 
@@ -128,7 +124,7 @@ def channels_of_neighbours(count: int, shifts: int | NDArray[np.int64], windows:
     return np.asarray(slices * windows + channel % windows)
 
 
-def _augmented(channels: Tensor, draws: _Draws, strengths: Strengths, windows: int) -> Tensor:
+def _augment(channels: Tensor, draws: _Draws, strengths: Strengths, windows: int) -> Tensor:
     if draws.slices.any():
         moved = torch.from_numpy(channels_of_neighbours(channels.shape[1], draws.slices[:, None], windows))
         channels = channels[torch.arange(len(channels))[:, None], moved]
@@ -158,16 +154,16 @@ def _draw(seeds: Sequence[int], s: Strengths, shape: Sequence[int]) -> _Draws:
     fields[:, *np.tril_indices(3)] = (u["shaded"] < s.bias_chance)[:, None] * s.bias * bias
     lead, offset = _placements(u, s, np.array([shape[3], shape[2]]))
     return _Draws(
-        slices=np.floor(_between(-s.slices, s.slices + 1, u["slices"])).astype(np.int64),
+        slices=np.floor(_between((-s.slices, s.slices + 1), u["slices"])).astype(np.int64),
         lead=lead,
         offset=offset,
         contrast=1 + contrasted * s.contrast * _either_way(u["contrast"]),
         brightness=contrasted * WHITE * s.brightness * _either_way(u["brightness"]),
-        gamma=np.where(u["bent"] < s.gamma_chance, _between(*s.gamma, u["gamma"]), 1),
+        gamma=np.where(u["bent"] < s.gamma_chance, _between(s.gamma, u["gamma"]), 1),
         factor=factor[:, None] * colour,
         bias=fields,
-        kernel=_kernels(_between(*s.blur_sigma, u["sigma"]), blurred, u["radius"], s.blur_radii),
-        noise_std=noisy * WHITE * _between(*s.noise_std, u["noise_std"]),
+        kernel=_kernels(_between(s.blur_sigma, u["sigma"]), blurred, u["radius"], s.blur_radii),
+        noise_std=noisy * WHITE * _between(s.noise_std, u["noise_std"]),
         noise_seed=(u["noise_seed"] * 2**32).astype(np.int64),
     )
 
@@ -175,7 +171,7 @@ def _draw(seeds: Sequence[int], s: Strengths, shape: Sequence[int]) -> _Draws:
 def _placements(u: dict[str, Floats], s: Strengths, side: NDArray[np.int64]) -> tuple[Floats, Floats]:
     angle, none, one = np.deg2rad(s.degrees) * _either_way(u["angle"]), 0 * u["angle"], 1 + 0 * u["angle"]
     shear_x, shear_y = (np.tan(np.deg2rad(s.shear_degrees) * _either_way(u[name])) for name in ("shear_x", "shear_y"))
-    stretch_x, stretch_y = (1 + _between(*s.stretch, u[name]) for name in ("stretch_x", "stretch_y"))
+    stretch_x, stretch_y = (1 + _between(s.stretch, u[name]) for name in ("stretch_x", "stretch_y"))
     turn = _matrices([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     slant, grow = _matrices([[one, shear_x], [shear_y, one]]), _matrices([[stretch_x, none], [none, stretch_y]])
     mirror = _matrices([[np.where(u["mirrored"] < s.flip_chance, -1.0, 1.0), none], [none, one]])
@@ -197,8 +193,8 @@ def _kernels(sigma: Floats, blurred: NDArray[np.bool_], share: Floats, radii: Se
     return np.asarray(kernels / kernels.sum(axis=1, keepdims=True))
 
 
-def _between(low: float, high: float, share: Floats) -> Floats:
-    return low + (high - low) * share
+def _between(limits: tuple[float, float], share: Floats) -> Floats:
+    return limits[0] + (limits[1] - limits[0]) * share
 
 
 def _either_way(share: Floats) -> Floats:

@@ -138,6 +138,7 @@ def volume_header(
     affine: NDArray[np.float64],
     bits: int,
     policy: Policy,
+    *,
     channels: int = 1,
     modality: str = "",
     findings: tuple[Finding, ...] = (),

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def phantom(size=96):
-    """Two soft blobs on a line from left to right, unlike and off the centre, on grey ground."""
+    """Draw two soft, different blobs from left to right, off the centre, on a grey background."""
     y, x = np.mgrid[:size, :size] / size
     long = 150 * np.exp(-(((x - 0.42) / 0.17) ** 2 + ((y - 0.5) / 0.05) ** 2))
     bright = 80 * np.exp(-(((x - 0.66) / 0.06) ** 2 + ((y - 0.5) / 0.06) ** 2))

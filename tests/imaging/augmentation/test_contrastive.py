@@ -121,7 +121,7 @@ def test_every_step_of_a_contrastive_view_is_drawn_by_itself():
 
 @pytest.mark.parametrize("kind", CONTRASTIVE)
 def test_contrastive_views_are_distributed_as_those_of_monai(kind):
-    """MONAI alone, with the numbers written out once more."""
+    """Compare with a composition of MONAI's transforms, with the strengths written as literals."""
     case, count = phantom(), 400
     colours = [RandScaleIntensity(factors=0.15, prob=0.8, channel_wise=True)] if kind == "image" else []
     affine = RandAffine(

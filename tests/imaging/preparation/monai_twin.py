@@ -1,4 +1,4 @@
-"""The steps of the preprocessor as stock MONAI transforms: the oracle, and the peer in the benchmark."""
+"""The preprocessor as stock MONAI transforms: the oracle of the tests and the peer of the benchmark."""
 
 from monai.transforms import (
     Compose,
@@ -18,7 +18,7 @@ LABELS = [("L", "R"), ("P", "A"), ("I", "S")]
 
 
 def volume_twin(geometry) -> Compose:
-    """From a file's path to (1, X, Y, Z) in RAS, 0 to 255; one window."""
+    """Compose the way from a file's path to (1, X, Y, Z) in RAS, 0 to 255, for one intensity window."""
     size = (geometry.image_size, geometry.image_size, geometry.depth)
     return Compose(
         [
@@ -39,11 +39,11 @@ def above_otsu(volume):
 
 def _intensity(intensity):
     if intensity == "percentile":
-        return [ScaleIntensityRangePercentilesd("image", 0.5, 99.5, 0, 255, clip=True)]
+        return [ScaleIntensityRangePercentilesd("image", lower=0.5, upper=99.5, b_min=0, b_max=255, clip=True)]
     ((low, high),) = ((0, 255),) if intensity == "keep" else intensity
-    return [ScaleIntensityRanged("image", low, high, 0, 255, clip=True)]
+    return [ScaleIntensityRanged("image", a_min=low, a_max=high, b_min=0, b_max=255, clip=True)]
 
 
 def as_channels(volume):
-    """Stack (1, X, Y, Z) as `Prepared.channels` does."""
+    """Reorder (1, X, Y, Z) to the slices of `Prepared.channels`."""
     return volume[0].permute(2, 1, 0).flip(1, 2)

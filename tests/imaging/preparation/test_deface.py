@@ -13,18 +13,18 @@ from pipeline.imaging.reading.scan import Policy
 from pipeline.imaging.reading.volumes import read_scan
 from tests.conftest import shared
 
-ROOM = 30  # voxels around the template
+PADDING = 30  # voxels around the template
 STRAIGHT = np.eye(4)
 TURNED = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.12, -0.1, 0.15) * [1.05, 0.97, 0.93], [12, -9, 14])
 
 
 @cache
 def anatomy():
-    """The MNI152 brain with a skull, a scalp, a neck and a face about it: grey values, brain, nose, eyes, affine."""
+    """Build a head around the MNI152 brain with skull, scalp, neck, face: grey values, brain, nose, eyes, affine."""
     folder = Path(nilearn.datasets.__file__).parent / "data"
     image = nib.load(folder / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")
-    values = np.pad(image.get_fdata(dtype=np.float32), ROOM)[::2, ::2, ::2]
-    affine = image.affine @ nib.affines.from_matvec(np.eye(3), [-ROOM] * 3) @ np.diag([2.0, 2, 2, 1])
+    values = np.pad(image.get_fdata(dtype=np.float32), PADDING)[::2, ::2, ::2]
+    affine = image.affine @ nib.affines.from_matvec(np.eye(3), [-PADDING] * 3) @ np.diag([2.0, 2, 2, 1])
     brain = ndimage.binary_fill_holes(values > 0)
     x, y, z = np.moveaxis(nib.affines.apply_affine(affine, np.moveaxis(np.indices(values.shape), 0, -1)), -1, 0)
     face = (x / 55) ** 2 + ((y - 55) / 45) ** 2 + ((z + 45) / 65) ** 2 < 1
@@ -58,7 +58,7 @@ def stored(volume, affine, orientation):
 
 @pytest.mark.parametrize("contrast", ["t1", "ct"])
 @pytest.mark.parametrize(("pose", "orientation"), [(STRAIGHT, "RAS"), (TURNED, "PSR"), (TURNED, "LPI")])
-def test_the_face_goes_dark_and_no_voxel_of_the_brain_changes(contrast, pose, orientation):
+def test_the_face_is_darkened_and_no_voxel_of_the_brain_changes(contrast, pose, orientation):
     _, brain, _, _, nose, eyes, affine = anatomy()
     volume = head(contrast)
     scan = stored(volume, pose @ affine, orientation)
@@ -99,7 +99,7 @@ def abdomen(shape=(90, 110, 90)):
 
 
 @pytest.mark.parametrize("what", [ball, abdomen, lambda: np.random.default_rng(0).normal(100, 20, (60, 70, 60))])
-def test_what_is_no_head_is_refused(what):
+def test_a_scan_without_a_head_is_refused(what):
     affine = np.diag([2.0, 2, 2, 1])
     affine[:3, 3] = -90, -126, -72
     with pytest.raises(NotAHead):
@@ -125,7 +125,7 @@ def test_crops_of_a_brain_are_refused():
 
 
 def test_real_heads_lose_their_face_and_keep_their_brain():
-    """The brain is told by its place: within 55 mm of the point 65 mm below the top of the head, above the eyes."""
+    """Take as brain what is within 55 mm of the point 65 mm below the top of the head, above the eyes."""
     for file in sorted(shared("ixi_t1_2mm").glob("*.nii.gz")):
         scan = read_scan(file)
         after = deface(scan.voxels, scan.affine)

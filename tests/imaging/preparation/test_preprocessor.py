@@ -89,7 +89,7 @@ def test_monai_prepares_real_volumes_as_we_do(set_name):
         np.testing.assert_allclose(channels_of(file, geometry), theirs, atol=0.51)
 
 
-def test_several_windows_are_channels_of_their_own():
+def test_each_intensity_window_gives_separate_channels():
     geometry = replace(SNUG, channels=2, intensity=((0.0, 100.0), (50.0, 60.0)))
     voxels = np.tile(np.arange(16, dtype=np.int16)[:, None, None] * 10, (1, 1, 16, 16))
     channels = prepare(scan_of(voxels), geometry).channels
@@ -112,7 +112,7 @@ def test_a_window_makes_black_and_white_of_its_limits():
 
 
 @pytest.mark.parametrize("orientation", ["RAS", "PSL", "ILP"])
-def test_an_oblique_volume_shows_at_each_point_what_lies_there_in_space(orientation):
+def test_an_oblique_volume_is_resampled_at_its_position_in_space(orientation):
     turned = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.2, -0.15, 0.1) * [1.2, 1.5, 2.5], [-30, 12, 7])
     upright = nib.Nifti1Image(np.zeros((30, 26, 20), dtype=np.float32), turned)
     codes = nib.orientations.axcodes2ornt(orientation)
@@ -152,7 +152,7 @@ def test_a_tilted_gantry_is_straightened():
     assert np.abs(back - tilted).mean() < 3
 
 
-def test_a_foreground_crop_centres_what_is_not_background():
+def test_a_foreground_crop_centres_the_foreground():
     voxels = np.zeros((1, 60, 60, 60), dtype=np.int16)
     voxels[0, 2:12, 40:55, 30:50] = 500
     geometry = Geometry(
@@ -172,7 +172,7 @@ def test_a_foreground_crop_centres_what_is_not_background():
     np.testing.assert_array_equal(back > 128, voxels[0] > 250)
 
 
-def test_an_image_is_padded_to_a_square_without_being_turned_and_goes_back(tmp_path):
+def test_an_image_is_padded_to_a_square_and_maps_back(tmp_path):
     pixels = np.full((40, 80), 100, dtype=np.uint8)
     pixels[:, 60:] = 200
     Image.fromarray(pixels).save(tmp_path / "a.png")
@@ -229,7 +229,7 @@ def test_an_image_among_volumes_is_refused(tmp_path):
         channels_of(tmp_path / "a.png", VOLUME)
 
 
-def test_steps_and_placements_survive_json(tmp_path, asymmetric):
+def test_preprocessors_and_placements_survive_json(tmp_path, asymmetric):
     steps = Preprocessor(replace(VOLUME, intensity=((-1000.0, 400.0), (0.0, 80.0))), deface=True)
     assert Preprocessor.from_json(json.loads(json.dumps(steps.as_json()))) == steps
     placement = Preprocessor(VOLUME).prepare_file(save_nifti(tmp_path / "a.nii", asymmetric, "PSL")).placement
@@ -266,7 +266,7 @@ def test_every_scan_of_the_real_sets_is_prepared(name):
         assert channels.shape == (geometry.stored_channels, 32, 32) and channels.max() > channels.min()
 
 
-def test_every_file_of_the_zoo_is_prepared_or_refused_with_the_reason():
+def test_every_file_of_the_reader_zoo_is_prepared_or_refused_with_the_reason():
     zoo = shared("reader_zoo")
     files = [*zoo.rglob("*.*"), *(folder for folder in zoo.rglob("*") if any(folder.glob("*.dcm")))]
     reasons = {"frames": 0, "not finite": 0, "unknown format": 0, "no image": 0, "prepared": 0}

@@ -118,7 +118,7 @@ def test_an_enhanced_multi_frame_file_is_a_volume(tmp_path, head):
     np.testing.assert_allclose(read.affine, np.diag([1, 2, 3, 1]))
 
 
-def test_a_gantry_tilt_is_kept_in_the_affine_and_told(tmp_path, head):
+def test_a_gantry_tilt_is_kept_in_the_affine_and_reported(tmp_path, head):
     folder = save_series(tmp_path / "s", head)
     for file in folder.iterdir():
         fields = pydicom.dcmread(file)
@@ -200,11 +200,11 @@ def test_a_compression_without_a_free_decoder_is_refused_with_its_name():
         read_scan(Path(get_testdata_file("JPGExtended.dcm", download=False)))
 
 
-def test_a_thumbnail_of_images_is_refused_or_reduced_as_asked(tmp_path):
+def test_several_frames_are_refused_or_reduced_as_the_policy_says(tmp_path):
     frames = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     fields = data_set(frames[0], Modality="US")
     fields.PixelData, fields.NumberOfFrames = frames.tobytes(), 2
-    file = save(fields, tmp_path / "thumbnail.dcm")
+    file = save(fields, tmp_path / "frames.dcm")
     with pytest.raises(Unreadable, match="2 volumes or images"):
         read_scan(file)
     np.testing.assert_array_equal(read_scan(file, Policy(frames="first")).voxels[0], frames[0])

@@ -50,7 +50,7 @@ def test_an_image_keeps_its_rows_and_colours(tmp_path):
     assert scan.header.shape == (5, 9) and scan.header.channels == 3
 
 
-def test_a_thumbnail_of_volumes_is_refused_or_reduced_as_asked(tmp_path):
+def test_several_volumes_are_refused_or_reduced_as_the_policy_says(tmp_path):
     frames = np.random.default_rng(0).integers(0, 255, (2, 3, 4, 5)).astype(np.int16)
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(frames, isVector=False), str(tmp_path / "a.nrrd"))
     with pytest.raises(Unreadable, match="2 volumes"):

@@ -38,7 +38,7 @@ KINDS = [np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int64, 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_nibabel_writes_is_read_as_nibabel_reads_it(tmp_path, data):
-    """Over types, shapes, byte orders, scalings, affines and containers; nibabel in double precision is the oracle."""
+    """Vary types, shapes, byte orders, scalings, affines and containers; nibabel in double precision is the oracle."""
     kind = data.draw(st.sampled_from(KINDS))
     shape = data.draw(st.tuples(*[st.integers(1, 6)] * 3))
     elements = st.floats(-1e6, 1e6, width=32) if kind in KINDS[-2:] else arrays.from_dtype(np.dtype(kind))
@@ -130,7 +130,7 @@ def test_affines_that_disagree_on_left_and_right_are_refused_or_chosen(tmp_path)
     assert read_scan(file, Policy(affine_conflict="qform")).affine[0, 0] == -1
 
 
-def test_affines_that_lie_apart_but_agree_on_the_grid_are_only_told(tmp_path):
+def test_affines_with_different_origins_are_only_reported(tmp_path):
     moved = np.eye(4)
     moved[:3, 3] = 40
     scan = read_scan(with_affines(tmp_path / "a.nii", np.eye(4), moved))
@@ -236,8 +236,8 @@ def giant(file):
 
 
 @pytest.mark.parametrize("make", [bomb, endless, giant])
-def test_a_bomb_is_refused_before_it_takes_memory(tmp_path, make):
-    """In a process of its own, so that its peak memory is what this read took."""
+def test_a_decompression_bomb_is_refused_before_it_takes_memory(tmp_path, make):
+    """Read in a separate process, so that its peak memory is that of the read."""
     file = make(tmp_path / ("a.nii" if make is giant else "a.nii.gz"))
     code = (
         "import sys; from pathlib import Path\n"

@@ -7,7 +7,7 @@ from pipeline.imaging.reading.volumes import read_scan
 from tests.conftest import SHARED, shared
 
 
-def test_the_reason_against_a_file_never_holds_its_name(tmp_path):
+def test_the_reason_for_refusing_a_file_never_contains_its_name(tmp_path):
     for ending in (".png", ".nii", ".nii.gz", ".mha", ".nrrd", ".dcm", ".tif"):
         file = tmp_path / f"Doe_Jane{ending}"
         file.write_bytes(b"nothing of the kind" * 10)
@@ -22,7 +22,7 @@ def test_other_files_are_refused_by_their_ending(tmp_path):
         read_scan(tmp_path / "notes.txt")
 
 
-def test_a_missing_file_is_told_as_missing(tmp_path):
+def test_a_missing_file_is_reported_as_missing(tmp_path):
     with pytest.raises(Unreadable, match="does not exist"):
         read_scan(tmp_path / "a.nii")
 
@@ -34,7 +34,7 @@ def test_a_file_that_only_calls_itself_nifti_is_refused(tmp_path):
         read_scan(tmp_path / "x.nii.gz")
 
 
-# What each file of the zoo is: shape from left to right, back to front, feet to head, or the check that refuses it.
+# Per file of the reader zoo: shape from left to right, back to front, feet to head, or the check that refuses it.
 ZOO = {
     "dicom_series_hcrop": (35, 51, 32),
     "dicom_series_hcrop/7.dcm": (51, 35),
@@ -62,7 +62,7 @@ ZOO = {
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_every_file_of_the_zoo_is_read_or_refused_with_the_reason(name):
+def test_every_file_of_the_reader_zoo_is_read_or_refused_with_the_reason(name):
     file, expected = shared("reader_zoo") / name, ZOO[name]
     try:
         found = read_scan(file).header.shape
@@ -77,7 +77,7 @@ def test_a_file_refused_because_of_a_parameter_is_read_when_it_changes(name):
     assert [finding.action for finding in scan.header.findings] == ["repaired"]
 
 
-def test_the_zoo_of_this_table_is_the_zoo_that_is_there():
+def test_the_table_lists_every_file_of_the_reader_zoo():
     zoo = shared("reader_zoo")
     kinds = {".nii", ".gz", ".txt", ".json", ".csv"}
     files = {str(file.relative_to(zoo)) for file in zoo.rglob("*") if file.suffix in kinds}

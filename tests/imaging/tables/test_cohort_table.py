@@ -70,7 +70,7 @@ def test_covariates_that_are_no_measurements_are_refused_without_values(tmp_path
 
 
 def people(tmp_path, values, column="thing"):
-    """One patient per value."""
+    """Read a cohort with one patient per value."""
     rows = "".join(f"c{number},p{number},{number}.png,x,{value}\n" for number, value in enumerate(values))
     return table(tmp_path, f"case_id,patient_id,image,label,{column}\n{rows}")
 

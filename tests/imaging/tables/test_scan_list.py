@@ -12,7 +12,7 @@ from tests.imaging.phantoms import data_set, save, save_series
 
 @pytest.fixture
 def folder(tmp_path, asymmetric):
-    """Scans of several kinds, what belongs to them, what is none, and what nobody means."""
+    """Write scans of several formats with companion files, other files, and hidden files."""
     root = tmp_path / "inbox"
     save_nifti(root / "b.nii.gz", asymmetric)
     save_series(root / "deep" / "series", asymmetric.astype(np.int16))
