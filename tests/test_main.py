@@ -1,12 +1,15 @@
 """The command line as a person meets it: help, versions, completion, exit codes and log files."""
 
 import logging
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
-from pipeline import __version__
+from pipeline import __version__, params
 from pipeline.__main__ import COMMANDS, LOGS, PER_FOLD, STAGES, main
 from pipeline.commands.status import run as status
 from tests.conftest import ROOT
@@ -31,6 +34,12 @@ def failing(project, monkeypatch):  # noqa: F811
 
 def throw(error):
     raise error
+
+
+def test_console_script_is_this_program():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert declared["scripts"] == {"medadapt": f"{main.__module__}:{main.__name__}"}
+    assert any(need.startswith("shtab") for need in declared["dependencies"])
 
 
 def test_version_is_that_of_the_package(capsys):
@@ -168,3 +177,30 @@ def test_each_run_has_its_own_handlers(failing, monkeypatch):
     main(["status"])
     assert len(logging.getLogger("pipeline").handlers) == 2
     assert (LOGS / "status.log").read_text().count("begins") == 2
+
+
+@pytest.mark.parametrize("name", ["predict", "verify"])
+def test_help_names_the_bundle_that_the_demo_writes(name, capsys):
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    shown = re.findall(r"data/released/\w+", " ".join(capsys.readouterr().out.split()))
+    assert shown == [f"data/released/{params.load(ROOT / 'params.yaml').release.name}"]
+
+
+@pytest.mark.parametrize("name", ["plan", "cohort", "predict x y"])
+def test_outside_a_project_the_top_folder_is_asked_for(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    assert main(name.split()) == 1
+    assert re.search("top folder|there is no bundle", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("name", ["predict bundle scan", "monitor bundle results.csv", "compare a b", "encoders"])
+def test_where_a_result_cannot_be_written_is_said_before_anything_is_computed(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    for place, why in {"file/results.csv": "exists", ".": "directory"}.items():
+        assert main([*name.split(), "--out", place]) == 1
+        told = capsys.readouterr().err
+        assert told.startswith(f"error: --out: {place} cannot be written") and why in told
+    main([*name.split(), "--out", "new/results.csv"])  # something else is wrong, and no empty file is left behind
+    assert "--out" not in capsys.readouterr().err and list(Path("new").iterdir()) == []

@@ -52,6 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     for kind, (summary, own) in KINDS.items():
         one = kinds.add_parser(kind, help=summary.rstrip("."), description=summary)
+        one.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         one.add_argument("source", help="the file or folder to import")
         one.add_argument("--into", required=True, metavar="data/raw/NAME", help="folder for the cohort")
         one.add_argument("--link", action="store_true", help="link to the images instead of copying them")

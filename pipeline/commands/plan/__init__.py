@@ -1,6 +1,6 @@
 """Show what `dvc repro` would run: stages, resolved `auto` values, estimated time and disk space.
 
-Reads the headers of the images and times the encoder on this machine; trains nothing and writes nothing.
+Reads the headers of the images and times the encoder on this machine; trains nothing.
 """
 
 import argparse

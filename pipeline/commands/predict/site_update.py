@@ -112,15 +112,6 @@ def update_site(
     update = update_for(counts)
     weights = cluster_weights(patients, DRAWS, seed)
     drawn = [_fit(probabilities, labels, row, update) for row in weights]
-    intervals = {
-        f"intercept of {name} against {classes[0]}": _interval(
-            [one.intercepts[number] - one.intercepts[0] for one in drawn], confidence
-        )
-        for number, name in enumerate(classes)
-        if number
-    }
-    if update != "intercept":
-        intervals["slope"] = _interval([one.slope for one in drawn], confidence)
     afterwards = cross_fitted(probabilities, labels, patients, update)
     before, after = (
         metrics(one, labels, classes, weights=weights, confidence=confidence) for one in (probabilities, afterwards)
@@ -128,11 +119,25 @@ def update_site(
     return SiteUpdate(
         update=update,
         change=drawn[0],
-        intervals=intervals,
+        intervals=intervals_of(drawn, classes, slope=update != "intercept", confidence=confidence),
         before=before,
         after=after,
         patients=dict(zip(classes, counts, strict=True)),
     )
+
+
+def intervals_of(
+    drawn: Sequence[Recalibration], classes: Sequence[str], *, slope: bool, confidence: float
+) -> dict[str, dict[str, Any]]:
+    """Compute bootstrap intervals of the intercepts relative to the first class, and of the slope if it is fitted."""
+    found = {
+        f"intercept of {name} against {classes[0]}": _interval(
+            [one.intercepts[number] - one.intercepts[0] for one in drawn], confidence
+        )
+        for number, name in enumerate(classes)
+        if number
+    }
+    return found | ({"slope": _interval([one.slope for one in drawn], confidence)} if slope else {})
 
 
 def cross_fitted(probabilities: Floats, labels: Ints, patients: Names, update: Update) -> Floats:

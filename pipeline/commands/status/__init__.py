@@ -1,6 +1,6 @@
 """Show the state of each stage and fold: done, running, out of date, missing or never run.
 
-Also shows when the outputs were written, how long the run took, and what has changed. Nothing is computed or written.
+Also shows when the outputs were written, how long the run took, and what has changed. Nothing is computed.
 """
 
 import argparse

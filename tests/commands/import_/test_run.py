@@ -1,4 +1,4 @@
-"""Every kind of source, through the command line."""
+"""Every kind of source of `import`, through the command line."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from PIL import Image
 from pipeline import params, paths
 from pipeline.__main__ import main
 from pipeline.imaging.tables.cohort_table import read_cohort_table
-from tests.conftest import ROOT
+from tests.conftest import ROOT, shared
 from tests.stages.cohort.importers.conftest import dicom_series, volume, write_image
 from tests.stages.conftest import project  # noqa: F401 - a fixture
 
@@ -166,3 +166,35 @@ def test_absent_columns_are_left_out_with_a_warning(project, caplog):  # noqa: F
     project(calibrate__subgroups=["height"], calibrate__baseline=["height"])
     assert main(["cohort"]) == 0
     assert "no column height; calibrate goes on without it" in caplog.text
+
+
+def table_of_images(root, name="t.csv"):
+    for number in range(6):
+        pixels = np.random.default_rng(number).integers(0, 255, (20, 30), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / f"{number}.png")
+    rows = [(f"{number}.png", "ill" if number % 2 else "well", f"p{number}") for number in range(6)]
+    pd.DataFrame(rows, columns=["file", "label", "who"]).to_csv(root / name, index=False)
+    return str(root / name)
+
+
+def test_what_was_taken_and_what_to_set_are_printed(project, tmp_path, capsys):  # noqa: F811
+    project()
+    words = ["--into", "data/raw/new", "--image", "file", "--patient", "who"]
+    assert main(["import", "csv", table_of_images(tmp_path), *words]) == 0
+    printed = capsys.readouterr().out
+    assert "taken: 6 images of 6 patients" in printed and "cohort.path: data/raw/new" in printed
+
+
+def test_a_wrong_column_is_refused_by_its_option(project, tmp_path, capsys):  # noqa: F811
+    project()
+    assert main(["import", "csv", table_of_images(tmp_path), "--into", "data/raw/new"]) == 1
+    assert "name it with --image" in capsys.readouterr().err
+
+
+def test_covid_ct_is_imported_whole(tmp_path, capsys):
+    source = shared("covid_ct") / "labels.csv"
+    columns = ["--image", "file", "--patient", "patient", "--split", "split", "--rename", "0=noncovid", "1=covid"]
+    assert main(["import", "csv", str(source), "--into", str(tmp_path / "covid"), "--link", *columns]) == 0
+    printed = capsys.readouterr().out
+    assert "taken: 746 images" in printed and "left out: 0" in printed
+    assert "test, covid: 98" in printed and "test, noncovid: 105" in printed

@@ -1,0 +1,66 @@
+"""What `plan` prints before anything has run, and how it estimates."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from pipeline import params
+from pipeline.__main__ import main
+from pipeline.commands.plan import run
+from pipeline.imaging.geometry import Geometry
+from tests.conftest import ROOT
+from tests.stages.conftest import project  # noqa: F401 - a fixture
+
+
+def test_plan_tells_stages_values_time_and_disk_before_anything_ran(project, capsys):  # noqa: F811
+    root = project(preprocess__image_size="auto", finetune__strategy="auto")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=root, check=True)
+    assert main(["plan", "--minutes", "10"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"evidence.budget: \d+000 takes about 10 min here", printed)
+    assert "stages to run: cohort, preprocess, split, adapt@0" in printed and "release, report\n" in printed
+    assert re.search(r"cases: \d+ images", printed)
+    assert "preprocess.image_size: 64 (auto)" in printed
+    assert "finetune.strategy: auto, one of knn, probe, last_stage, full, within" in printed
+    assert "finetune.budget: 10000 passes in each fold" in printed
+    assert re.search(r"time, about: \d+ min", printed) and re.search(r"disk, about: \d+ MB", printed)
+    assert not (root / "data" / "prepared").exists()
+
+
+@pytest.mark.parametrize(
+    ("finetune", "adapt", "said"),
+    [
+        ({"strategy": "gradual"}, {}, "gradual"),
+        ({"strategy": "full"}, {"method": "combat"}, "probe"),
+        ({}, {}, "auto, one of knn, probe, last_stage, lp_ft, full, within finetune.budget: 10000 p"),
+        ({"budget": 5}, {"method": "combat"}, "auto, one of knn, probe, within finetune.budget: 5 p"),
+        ({}, {"method": "coral"}, "lp_ft (auto, because adapt.method is coral)"),
+        ({}, {"method": "coral", "strength": 0.0}, "auto, one of knn, probe, last_stage, lp_ft, full, within"),
+        ({}, {"method": "auto"}, "passes in each fold (but lp_ft if adapt.method: auto chooses coral)"),
+    ],
+)
+def test_plan_names_the_recipes_that_finetune_may_take(finetune, adapt, said):
+    asked = changed(finetune={"strategy": "auto"} | finetune, adapt=adapt)
+    assert said in run.describe_recipes(run.recipes_of(asked, 5), asked)
+
+
+def test_the_budget_of_auto_counts_once_per_fold_if_there_is_a_choice():
+    geometry = Geometry("image", 128, 1, 1, None, "pad", "keep")
+
+    def passes(**finetune):
+        asked = changed(finetune=finetune)
+        return run.passes_of(asked, geometry, 10, run.recipes_of(asked, 5))
+
+    folds = len(params.load(ROOT / "params.yaml").split.folds)
+    assert passes(strategy="auto") - passes(strategy="lp_ft") == 10_000 * folds
+    assert passes(strategy="auto", budget=0) == passes(strategy="lp_ft") == passes(strategy="lp_ft", budget=9)
+
+
+def changed(**sections):
+    """Take params.yaml with some values of some sections changed."""
+    known = params.load(ROOT / "params.yaml")
+    return known.model_copy(
+        update={name: getattr(known, name).model_copy(update=values) for name, values in sections.items()}
+    )
