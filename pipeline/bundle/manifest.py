@@ -1,6 +1,7 @@
-"""SHA-256 of every file of a bundle, checked before anything in it is opened.
+"""Write and verify the SHA-256 hashes of the files of a bundle.
 
-Hashes find accidents: a broken download, a file that was edited. They do not find forgery; only a signature does.
+The hashes are verified before any file is opened. They detect accidents, such as a broken download or an edited file.
+They do not detect forgery; only a signature does.
 """
 
 import hashlib
@@ -13,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "MANIFEST.json"
-SEAL = "MANIFEST.json.sha256"  # as `sha256sum` writes it, so that `sha256sum -c` reads it
-SIGNATURE = "MANIFEST.json.sig"  # what `signature.sign` writes, after everything else
-RESULTS = "eval"  # where MONAI writes what it predicted; nothing is ever loaded from there
-LARGEST = 2**24  # bytes of a manifest; nobody has so many files
+SEAL = "MANIFEST.json.sha256"  # in the format of `sha256sum -c`
+SIGNATURE = "MANIFEST.json.sig"  # written last, by `signature.sign`
+RESULTS = "eval"  # where MONAI writes predictions; nothing is loaded from there
+LARGEST = 2**24  # bytes of a manifest
 
 
 class BrokenBundle(ValueError):
-    """A bundle that is not what was released; the message names the file."""
+    """A bundle that is missing, incomplete, changed or not readable; the message names the file."""
 
 
 def sha256_of(file: Path) -> str:
@@ -30,7 +31,7 @@ def sha256_of(file: Path) -> str:
 
 
 def write_manifest(bundle: Path, facts: dict[str, Any]) -> None:
-    """Write MANIFEST.json, the hash of every other file and `facts` about the run, and then its own hash."""
+    """Write MANIFEST.json with the hash of every other file and `facts` about the run, then its own hash."""
     files = {str(file.relative_to(bundle)): sha256_of(file) for file in files_of(bundle)}
     (bundle / MANIFEST).write_text(json.dumps({"files": files, **facts}, indent=2, sort_keys=True) + "\n")
     (bundle / SEAL).write_text(_seal(sha256_of(bundle / MANIFEST)))
@@ -58,7 +59,7 @@ def verify_manifest(bundle: Path) -> dict[str, Any]:
 
 
 def read_manifest(bundle: Path) -> dict[str, Any]:
-    """Hold the manifest against its own hash, then read it."""
+    """Check the manifest by its own hash, then read it."""
     again = "take the bundle from its source again, or release it again"
     for name in (MANIFEST, SEAL):
         if not (bundle / name).is_file() or (bundle / name).stat().st_size > LARGEST:
@@ -74,20 +75,20 @@ def read_manifest(bundle: Path) -> dict[str, Any]:
 
 
 def files_of(bundle: Path) -> list[Path]:
-    """List every file and link of a bundle but its manifest, the manifest's hash and signature, and results of runs."""
+    """List every file and link except the manifest, its hash and signature, and results of runs."""
     known = [bundle / name for name in (MANIFEST, SEAL, SIGNATURE)]
     files = (file for file in bundle.rglob("*") if (file.is_symlink() or not file.is_dir()) and file not in known)
     return sorted(file for file in files if file.relative_to(bundle).parts[0] != RESULTS)
 
 
 def code_in(package: Path) -> dict[str, Any]:
-    """Name the code that made a release.
+    """Identify the code that made a release.
 
     Returns
     -------
     dict
-        `sha256` of all its files and their names; the `commit` it stands in, and whether it was changed since
-        (`dirty`), both None outside of git.
+        `sha256` of all its files and their names; the git `commit`, and whether files changed since (`dirty`), both
+        None outside of git.
     """
     files = (file for file in sorted(package.rglob("*")) if file.is_file() and "__pycache__" not in file.parts)
     lines = [f"{sha256_of(file)}  {file.relative_to(package).as_posix()}\n" for file in files]
@@ -97,7 +98,7 @@ def code_in(package: Path) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Name the Python and the version of every package at hand."""
+    """List the version of Python and of every installed package."""
     found = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
     packages = dict(sorted((name.lower(), version) for name, version in found.items() if name))
     return {"python": platform.python_version(), "system": sys.platform, "packages": packages}

@@ -1,4 +1,4 @@
-"""What new patients are compared with: the predictions of development cases by models that were not trained on them."""
+"""The reference of monitoring: predictions of development cases by models that were not trained on them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,23 +20,23 @@ DIGITS = 6
 def reference_of(
     predictions: pd.DataFrame, labels: Labels, classes: Sequence[str], scans: int, refused: int
 ) -> dict[str, Any]:
-    """Keep sorted metrics of one scan of each patient, which name nobody.
+    """Collect sorted values of one scan of each patient, without names.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
         Development cases with columns patient, ood_score, and probability_0, ... in the order of `classes`.
     labels : (n,) int or (n, C) float
-        Numbers of their classes; or, where each label stands by itself, 1, 0 and NaN for not known.
+        Numbers of their classes; for a multilabel task 1, 0, and NaN for not known.
     classes : sequence of str
     scans, refused : int
-        How many scans of the cohort there were, and how many of these could not be read.
+        Number of scans in the cohort, and of those that could not be read.
 
     Returns
     -------
     dict
         `patients`; `scans` and `refused`; `predictions`, by class the sorted probabilities; `ood_score`, sorted;
-        `log_loss`, sorted, by label where each stands by itself.
+        `log_loss`, sorted; for a multilabel task by label.
     """
     one_each = (~predictions["patient"].duplicated()).to_numpy()
     first, several = predictions[one_each], labels.ndim == 2
@@ -53,14 +53,14 @@ def reference_of(
 
 
 def evaluated_classes(classes: Sequence[str], several: bool) -> Sequence[str]:
-    """Name the classes whose predictions are watched; of two that exclude each other the second one says it all."""
+    """Name the classes whose predictions are monitored; of two exclusive classes, the second is enough."""
     return classes[1:] if len(classes) == 2 and not several else classes
 
 
 def losses_of(probabilities: Floats, labels: Labels, classes: Sequence[str]) -> dict[str, tuple[Floats, Ints]]:
-    """Give the losses (m,) of predictions (n, K), and which of the n they are of: by label, or "" of exclusive classes.
+    """Compute the losses (m,) of predictions (n, K), and the rows of their cases, by label ("" if exclusive).
 
-    A label that is known of no case has none.
+    A label that is not known of any case has no losses.
     """
     if labels.ndim == 1:
         cases = np.arange(len(labels))
@@ -72,10 +72,10 @@ def losses_of(probabilities: Floats, labels: Labels, classes: Sequence[str]) -> 
 
 
 def log_loss(probability: Any) -> Any:
-    """Give the natural logarithmic loss of the probabilities of what happened (n,)."""
+    """Compute the logarithmic loss, in nats, of the probabilities of the observed outcomes (n,)."""
     return -np.log(np.maximum(probability, SMALLEST))
 
 
 def in_order(values: Any) -> list[float]:
-    """Sort and round, so that no row can be told from it."""
+    """Sort and round, so that no row can be recovered."""
     return sorted(np.round(values, DIGITS).tolist())

@@ -1,8 +1,8 @@
-"""A detached signature of a bundle by an ssh key: hashes find accidents, this finds forgery.
+"""Sign a bundle with an ssh key, and verify its signature.
 
-`MANIFEST.json.sig` is what `ssh-keygen -Y sign -n medadapt` writes (OpenSSH, PROTOCOL.sshsig), and anyone who has
-OpenSSH can check it without us. Who may sign stands in a file of the reader's own, in the form of ALLOWED SIGNERS of
-ssh-keygen(1): `name@hospital ssh-ed25519 AAAA...`, a line each.
+Hashes detect accidents; a signature detects forgery, too. `ssh-keygen -Y sign -n medadapt` writes `MANIFEST.json.sig`
+(OpenSSH, PROTOCOL.sshsig), so anyone with OpenSSH can verify it without medadapt. The reader keeps a file of allowed
+signers in the format ALLOWED SIGNERS of ssh-keygen(1), a line each: `name@hospital ssh-ed25519 AAAA...`.
 """
 
 import os
@@ -18,45 +18,47 @@ SECONDS = 60
 
 
 class CannotSign(ValueError):
-    """A key that does not sign; the message says what is wrong."""
+    """A key that cannot sign; the message says why."""
 
 
 def sign(bundle: Path, key: Path, project: Path) -> None:
-    """Sign the manifest of a bundle with a private ssh key that asks for no passphrase, or one that an agent holds.
+    """Sign the manifest of a bundle with a private ssh key that has no passphrase or is held by an agent.
 
     Raises
     ------
     CannotSign
-        If the key lies in the project or is not there, or ssh-keygen does not sign with it.
+        If the key is inside the project or missing, or ssh-keygen cannot sign with it.
     """
     if key.resolve().is_relative_to(project.resolve()):
-        raise CannotSign(f"release.signing_key: {key.name} lies in the project; move it out, or git may take it")
+        raise CannotSign(
+            f"release.signing_key: {key.name} is inside the project; move it out, so that git cannot commit it"
+        )
     if not key.is_file():
-        raise CannotSign(f"release.signing_key: {key.name} is not there")
+        raise CannotSign(f"release.signing_key: {key.name} does not exist; check the path")
     (bundle / SIGNATURE).unlink(missing_ok=True)
     words = ["-Y", "sign", "-f", str(key.absolute()), "-n", NAMESPACE, MANIFEST]
     done = _ssh_keygen(words, bundle)
     if done is None or done.returncode:
         why = "ssh-keygen is not installed" if done is None else _last_line(done.stderr)
-        raise CannotSign(f"release.signing_key: {key.name} does not sign: {why}")
+        raise CannotSign(f"release.signing_key: {key.name} cannot sign: {why}")
 
 
 def signer_of(bundle: Path, allowed: Path) -> str:
-    """Check a bundle's signature, and name who signed it.
+    """Verify a bundle's signature, and return the signer's name.
 
     Raises
     ------
     BrokenBundle
-        If there is no signature, or it is of none of the allowed signers, or of another manifest.
+        If there is no signature, or it is not by an allowed signer, or not of this manifest.
     """
     if not (bundle / SIGNATURE).is_file():
-        raise BrokenBundle("unsigned: nobody vouches for it; ask its source for a signed release")
+        raise BrokenBundle("unsigned: the signer is unknown; ask its source for a signed release")
     if not allowed.is_file():
-        raise BrokenBundle(f"--allowed-signers: {allowed} is not there")
+        raise BrokenBundle(f"--allowed-signers: {allowed} does not exist; check the path")
     signature, signers = str(bundle.absolute() / SIGNATURE), str(allowed.absolute())
     found = _ssh_keygen(["-Y", "find-principals", "-f", signers, "-s", signature], bundle)
     if found is None:
-        raise BrokenBundle("ssh-keygen is not installed, so the signature cannot be checked; install OpenSSH")
+        raise BrokenBundle("ssh-keygen is not installed, so the signature cannot be verified; install OpenSSH")
     names = found.stdout.decode(errors="replace").splitlines()
     if found.returncode or not names:
         raise BrokenBundle(f"signed by a key that is not in {allowed}; do not trust it")
@@ -71,7 +73,7 @@ def signer_of(bundle: Path, allowed: Path) -> str:
 def _ssh_keygen(
     words: list[str], folder: Path, given: bytes | None = None
 ) -> subprocess.CompletedProcess[bytes] | None:
-    """Run ssh-keygen, which may not ask anything; None where there is none."""
+    """Run ssh-keygen without prompts; None if it is not installed."""
     program = shutil.which("ssh-keygen")
     if program is None:
         return None
@@ -83,6 +85,6 @@ def _ssh_keygen(
     return done
 
 
-def _last_line(told: bytes) -> str:
-    lines = told.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it does not say why"
+def _last_line(output: bytes) -> str:
+    lines = output.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it gives no reason"

@@ -1,4 +1,4 @@
-"""Preprocessing as a MONAI transform, so that the bundle runs what was evaluated, word for word."""
+"""Wrap the preprocessing in a MONAI transform, so that a bundle runs the preprocessing that was evaluated."""
 
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ Config = dict[str, Any]
 
 
 class PrepareScand(MapTransform):
-    """Read the scan that `data[key]` names and give the channels that the network takes.
+    """Read the scan at the path `data[key]` and prepare the channels of the network.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class PrepareScand(MapTransform):
     Raises
     ------
     Unreadable
-        From a call, if a scan is refused.
+        When called, if a scan is refused.
     """
 
     def __init__(self, keys: KeysCollection, geometry: Config, policy: Config, deface: bool) -> None:
@@ -35,7 +35,7 @@ class PrepareScand(MapTransform):
         self.steps = Preprocessor.from_json({"geometry": geometry, "policy": policy, "deface": deface})
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace each path by its (C, H, W) float32 channels, whole numbers from 0 to 255."""
+        """Replace each path by its channels, (C, H, W) float32, whole numbers from 0 to 255."""
         prepared = dict(data)
         for key in self.keys:
             channels = self.steps.prepare_file(Path(prepared[key])).channels
@@ -49,9 +49,9 @@ def preparation_config(steps: Preprocessor, key: str = "image") -> Config:
 
 
 def scans_in(folder: str) -> list[dict[str, str]]:
-    """List the scans of a folder for MONAI's `Dataset`, a DICOM series being a folder in it.
+    """List the scans of a folder for MONAI's `Dataset`; a DICOM series is a folder in it.
 
-    Results name the file alone, never its path.
+    `filename_or_obj`, which results show, is the name of the file without its path.
     """
     scans = sorted(path for path in Path(folder).iterdir() if path.is_dir() or is_readable(path))
     return [{"image": str(scan), "filename_or_obj": scan.name} for scan in scans]

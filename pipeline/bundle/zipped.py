@@ -1,4 +1,4 @@
-"""A bundle that comes as a zip, unpacked with suspicion: nothing outside its folder, no links, no bombs."""
+"""Unpack a zipped bundle safely: no paths outside its folder, no links, no zip bombs."""
 
 import shutil
 import stat
@@ -13,13 +13,13 @@ from pipeline.bundle.manifest import MANIFEST, BrokenBundle
 
 MOST_FILES = 1000
 MOST_BYTES = 8 << 30  # of all files together, unpacked
-MOST_RATIO = 200  # of a file's size to what it takes packed; text seldom exceeds 20
-SMALL = 1 << 20  # a file that may be packed as tightly as it likes
+MOST_RATIO = 200  # of a file's size to its compressed size; text seldom exceeds 20
+SMALL = 1 << 20  # files up to this size may have any ratio
 
 
 @contextmanager
 def unpacked(bundle: Path) -> Iterator[Path]:
-    """Give the folder of a bundle; a zip is unpacked into a folder of its own, for as long as it is used.
+    """Yield the folder of a bundle; unpack a zip into a temporary folder that exists within the context.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def unpacked(bundle: Path) -> Iterator[Path]:
     Raises
     ------
     BrokenBundle
-        If the zip cannot be read, or holds what no bundle holds.
+        If the zip cannot be read, or an entry is not allowed.
     """
     if not bundle.is_file():
         yield bundle
@@ -40,20 +40,20 @@ def unpacked(bundle: Path) -> Iterator[Path]:
                 unpack(archive, bundle, Path(folder))
         # zipfile raises NotImplementedError for a compression that it does not know, RuntimeError for an encrypted file
         except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError, EOFError) as error:
-            raise BrokenBundle(f"{bundle}: not a zip that can be unpacked ({error})") from error
+            raise BrokenBundle(f"{bundle}: the zip cannot be unpacked ({error})") from error
         yield root_of(Path(folder))
 
 
 def unpack(archive: zipfile.ZipFile, bundle: Path, folder: Path) -> None:
-    """Write every file of an archive, none of which may be more than it said."""
+    """Write every file of an archive, after checking names, types and sizes of all of them."""
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     for entry in entries:
         if why := objection(entry):
             raise BrokenBundle(f"{bundle}: '{entry.filename}' {why}; nothing was unpacked")
     if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > MOST_BYTES:
-        raise BrokenBundle(f"{bundle} holds more than {MOST_FILES} files or {MOST_BYTES >> 30} GiB: no bundle does")
+        raise BrokenBundle(f"{bundle} holds more than {MOST_FILES} files or {MOST_BYTES >> 30} GiB; no bundle does")
     if len({entry.filename.casefold() for entry in entries}) < len(entries):
-        raise BrokenBundle(f"{bundle} holds two files of one name; nothing was unpacked")
+        raise BrokenBundle(f"{bundle} holds two files of the same name; nothing was unpacked")
     for entry in entries:
         target = folder / entry.filename
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -62,21 +62,21 @@ def unpack(archive: zipfile.ZipFile, bundle: Path, folder: Path) -> None:
 
 
 def objection(entry: zipfile.ZipInfo) -> str | None:
-    """Say what is wrong with an entry, if anything."""
+    """Tell what is wrong with an entry, if anything."""
     name = PurePosixPath(entry.filename.replace("\\", "/"))
     if name.is_absolute() or ".." in name.parts or ":" in entry.filename or "\\" in entry.filename:
         return "would be written outside of its folder"
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind and not stat.S_ISREG(kind):
-        return "is no plain file"
+        return "is not a regular file"
     if entry.flag_bits & 1:
         return "is encrypted"
     if entry.file_size > max(SMALL, MOST_RATIO * entry.compress_size):
-        return "would become more than is believable"
+        return "has an implausible compression ratio"
     return None
 
 
 def root_of(folder: Path) -> Path:
-    """Find the bundle: the folder itself, or the only one in it."""
+    """Find the bundle: the folder itself, or the only entry in it."""
     inside = list(folder.iterdir())
     return inside[0] if len(inside) == 1 and not (folder / MANIFEST).exists() else folder

@@ -72,13 +72,13 @@ def test_what_is_unsigned_or_asked_without_signers_is_refused(bundle, keys, tmp_
     with pytest.raises(BrokenBundle, match="unsigned"):
         signer_of(bundle, keys[2])
     sign(bundle, keys[0], bundle)
-    with pytest.raises(BrokenBundle, match="nowhere is not there"):
+    with pytest.raises(BrokenBundle, match="nowhere does not exist"):
         signer_of(bundle, tmp_path / "nowhere")
 
 
 @needs_ssh
 def test_a_key_that_is_absent_test_or_in_the_project_does_not_sign(bundle, tmp_path):
-    with pytest.raises(CannotSign, match="nowhere is not there"):
+    with pytest.raises(CannotSign, match="nowhere does not exist"):
         sign(bundle, tmp_path / "nowhere", bundle)
     with pytest.raises(CannotSign, match="test does not sign"):
         sign(bundle, new_key(tmp_path / "test", "a phrase"), bundle)

@@ -1,1 +1,1 @@
-"""explain: show the most confident errors and saliency maps."""
+"""explain: write the most confident errors with saliency maps."""

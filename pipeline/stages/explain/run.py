@@ -1,4 +1,4 @@
-"""explain: show the most confident mistakes, and where the network looked when it made them."""
+"""explain: write the most confident errors with saliency maps."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ from pipeline.learning.models.saliency import saliency
 from pipeline.metrics.evaluation import ENSEMBLE, TaskSpec
 from pipeline.schema import Params
 from pipeline.stages.calibrate.predictions import labels_of
-from pipeline.stages.explain.mistakes import confident_mistakes
+from pipeline.stages.explain.errors import most_confident_errors
 from pipeline.stages.explain.models import trained
 from pipeline.stages.explain.thumbnails import evenly, frames, overlaid, thumbnail
 
-SCOPES = ("internal", "external", "test")  # of images; patients are not shown
-FRAMES = 24  # of a volume on the page
-LARGE = 224  # pixels of the one that is shown by itself
+SCOPES = ("internal", "external", "test")  # of images, not of patients
+FRAMES = 24  # of a volume in the report
+LARGE = 224  # pixels of the frame that is shown alone
 COLUMNS = [
     *("scope", "case", "site", "label", "prediction", "probability", "model"),
     *("spoke_for", "method", "shown", "slices", "attention"),
@@ -29,9 +29,9 @@ COLUMNS = [
 
 
 def run(params: Params) -> None:
-    """Write data/explained/mistakes.csv: a row for each, with its images."""
+    """Write data/explained/mistakes.csv: a row for each error, with its images."""
     facts, geometry = paths.read_json(paths.COHORT_FACTS), Geometry.from_json(paths.read_json(paths.GEOMETRY))
-    found = mistakes(TaskSpec(facts["classes"], facts["task"]), params.explain.errors)
+    found = errors_of(TaskSpec(facts["classes"], facts["task"]), params.explain.errors)
     rows: list[dict[str, Any]] = []
     for model, cases in found.groupby("model"):
         network = trained(str(model))
@@ -41,24 +41,24 @@ def run(params: Params) -> None:
     paths.write_table(table.sort_values(["scope", "probability"], ascending=[False, False]), paths.MISTAKES)
 
 
-def mistakes(labelling: TaskSpec, most: int) -> pd.DataFrame:
-    """Find the most confident mistakes of each set of images that was evaluated, by calibrated probabilities."""
+def errors_of(task: TaskSpec, most: int) -> pd.DataFrame:
+    """Find the most confident errors in each evaluated set of images, by calibrated probabilities."""
     evaluated, members = paths.read_table(paths.PREDICTIONS), paths.read_json(paths.CALIBRATOR)["members"]
     tables = []
     for scope in SCOPES:
         cases = evaluated[evaluated["scope"] == scope].reset_index(drop=True)
-        columns = [f"probability_{number}" for number in range(len(labelling.classes))]
+        columns = [f"probability_{number}" for number in range(len(task.classes))]
         prediction = cases[columns].to_numpy(dtype=np.float64)
-        found = confident_mistakes(prediction, labels_of(cases, labelling), labelling.classes, most)
+        found = most_confident_errors(prediction, labels_of(cases, task), task.classes, most)
         who = cases.loc[found["row"], ["case", "site", "fold"]].reset_index(drop=True)
-        model = who["fold"].astype(str).replace({ENSEMBLE: members[0]})  # one member speaks for all
-        asked = [labelling.classes[number] for number in found["asked"]]
+        model = who["fold"].astype(str).replace({ENSEMBLE: members[0]})  # the first member stands for the ensemble
+        asked = [task.classes[number] for number in found["asked"]]
         tables.append(found.join(who[["case", "site"]]).assign(model=model, scope=scope, spoke_for=asked))
     return pd.concat(tables, ignore_index=True)
 
 
 def images(network: Classifier, case: dict[str, Any], geometry: Geometry, params: Params) -> dict[str, Any]:
-    """Draw what spoke for the class that was predicted, or for the label that was asked."""
+    """Draw the image, and the saliency map of the predicted class or of the wrong label."""
     channels = np.load(paths.prepared_case(case["case"]))
     found = saliency(network, torch.from_numpy(channels)[None], case["asked"], params.explain.method, site=case["site"])
     instances = frames(channels, geometry)
@@ -79,7 +79,7 @@ def images(network: Classifier, case: dict[str, Any], geometry: Geometry, params
 
 
 def by_instance(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """Fit the maps or shares of slices, or of a volume that was seen whole, to the instances that are shown."""
+    """Resample maps or attention shares of slices, or of a whole volume, to the instances that are shown."""
     if len(values) < count:
         return np.repeat(values, count // len(values), axis=0)
     return np.asarray(values.reshape(count, -1, *values.shape[1:]).mean(axis=1))

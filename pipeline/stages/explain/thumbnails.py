@@ -1,4 +1,4 @@
-"""Small images for the page: the instances of a case side by side, plain and with a map laid over them."""
+"""Make thumbnails for the report: the instances of a case side by side, plain and with a saliency map."""
 
 import base64
 import io
@@ -14,13 +14,13 @@ Floats = NDArray[np.float32]
 
 EDGE = 128  # pixels of a frame
 QUALITY = 75
-COLOURS = ((70, 10, 120), (215, 60, 60), (255, 235, 110))  # of a map: a little, half, most; ever brighter
+COLOURS = ((70, 10, 120), (215, 60, 60), (255, 235, 110))  # of a map at 0, 0.5 and 1, increasingly bright
 OPAQUE = 0.75
-DIMMED = 0.6  # what is left of a image under a map, so that white tissue does not hide it
+DIMMED = 0.6  # brightness of an image under a map, so that white tissue does not hide the map
 
 
 def frames(channels: NDArray[np.uint8], geometry: Geometry) -> Images:
-    """Give one image of each instance: a image in its colours, of a volume's instance the channel in its middle.
+    """Make one image of each instance: a 2D image in its colours, or the middle channel of a volume's instance.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def frames(channels: NDArray[np.uint8], geometry: Geometry) -> Images:
 
 
 def overlaid(images: Images, maps: Floats) -> Images:
-    """Lay maps over dimmed images, from see-through (0) through violet and red to bright yellow (1).
+    """Overlay maps on dimmed images, from transparent (0) through violet and red to bright yellow (1).
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def overlaid(images: Images, maps: Floats) -> Images:
 
 
 def thumbnail(images: Images, edge: int = EDGE) -> str:
-    """Put images (S, H, W, 3) side by side, each at most `edge` pixels wide: base64 WebP text."""
+    """Put images (S, H, W, 3) side by side, each at most `edge` pixels wide, and encode them as base64 WebP."""
     small = [Image.fromarray(image) for image in images]
     if small[0].width > edge:
         small = [image.resize((edge, edge), Image.Resampling.BILINEAR) for image in small]
@@ -63,7 +63,7 @@ def thumbnail(images: Images, edge: int = EDGE) -> str:
 
 
 def evenly(count: int, most: int, always: int) -> NDArray[np.int64]:
-    """Choose at most so many of `count` instances, evenly, of which one is sure to be there."""
+    """Choose at most `most` of `count` instances evenly, always including `always`."""
     chosen = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
     chosen[np.abs(chosen - always).argmin()] = always
     return chosen

@@ -1,7 +1,7 @@
-"""Where a model card answers what reporting guidelines ask.
+"""Map the items of reporting guidelines to the sections of the model card.
 
-Items are those of TRIPOD+AI (Collins et al. 2024, BMJ 385:e078378), in words of our own; beside them stand the topics
-of CLAIM 2024 (Tejani et al., Radiology: Artificial Intelligence 6:e240300), whose numbers we leave out.
+Items are those of TRIPOD+AI (Collins et al. 2024, BMJ 385:e078378), in words of our own, with the topics of CLAIM 2024
+(Tejani et al., Radiology: Artificial Intelligence 6:e240300), without its numbers.
 """
 
 from collections.abc import Mapping
@@ -10,21 +10,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Item:
-    """What is asked, and who answers it where.
+    """One item of the guidelines, and who answers it in which section.
 
     Attributes
     ----------
     numbers : str
-        Of TRIPOD+AI, with blanks between.
+        Of TRIPOD+AI, separated by spaces.
     asks : str
     topic : str
-        Of CLAIM; empty where it has none.
+        Of CLAIM; empty if it has none.
     section : str
-        Of the card; empty where the card has no answer.
+        Of the card; empty if the card has no answer.
     by_run : bool
-        Whether the run answers it, or a part of it.
+        Whether the run answers all or a part of it.
     fields : tuple of str
-        Of card.yaml, that people must fill in for it to be answered.
+        Fields of card.yaml that people must fill in.
     """
 
     numbers: str
@@ -36,54 +36,61 @@ class Item:
 
 
 ITEMS = (
-    Item("1", "what is predicted, and of whom", "title", "Intended use", True, ("intended_use",)),
+    Item("1", "what is predicted, and for whom", "title", "Intended use", True, ("intended_use",)),
     Item("2", "a summary", "abstract", "Performance", True),
     Item("3a 3c", "context, known inequalities in care", "background", "Intended use", False, ("background",)),
     Item("3b 4", "population, users, aim", "intended use", "Intended use", False, ("intended_use", "out_of_scope")),
     Item("5a 5b 6a 6b 6c", "sources, dates, setting, eligibility", "data sources", "Data", False, ("data_sources",)),
-    Item("7", "preparation of the data", "preprocessing", "How to use it", True),
-    Item("8a 8b 8c", "the outcome and who evaluated it", "reference standard", "Data", False, ("reference_standard",)),
+    Item("7", "preprocessing of the data", "preprocessing", "How to use it", True),
+    Item("8a 8b 8c", "the outcome and who assessed it", "reference standard", "Data", False, ("reference_standard",)),
     Item("9a 9b 9c 12b", "predictors: the image alone, and its steps", "image acquisition", "How to use it", True),
     Item("10", "sample size", "sample size", "Gates", True),
-    Item("11", "what was missing or refused", "missing data", "Data", True),
+    Item("11", "missing data and refused scans", "missing data", "Data", True),
     Item("", "de-identification", "de-identification", "Data", True, ("deidentification",)),
-    Item("12a", "who is trained on and who is evaluated", "partitions and their unit", "Data", True),
-    Item("12c 22", "the model, its start and its training", "model, training, ensembling", "Model", True),
+    Item("12a", "training and evaluation cases", "partitions and their unit", "Data", True),
+    Item("12c 22", "the model, its initial weights, its training", "model, training, ensembling", "Model", True),
     Item("12d 14", "differences between sites and groups", "robustness, fairness", "Subgroups", True),
     Item("12e", "measures", "metrics and their uncertainty", "Performance", True),
-    Item("12f 24", "updating for other places", "", "Calibration", True),
-    Item("12g 15", "how a prediction is made, and what it is", "model output", "How to use it", True),
+    Item("12f 24", "updating for other sites", "", "Calibration", True),
+    Item("12g 15", "how a prediction is made, and its form", "model output", "How to use it", True),
     Item("13", "class imbalance", "", "Data", True),
-    Item("16 26", "limits; training unlike use", "limitations, failure analysis", "Limits", True, ("limitations",)),
+    Item(
+        "16 26",
+        "limitations; differences between training and use",
+        "limitations, failure analysis",
+        "Limits",
+        True,
+        ("limitations",),
+    ),
     Item("17", "ethics", "ethics approval", "People and terms", False, ("ethics",)),
     Item("18a 18b", "funding, conflicts of interest", "funding", "People and terms", False, ("funding",)),
     Item("18c 18d", "protocol, registration", "registration, protocol", "People and terms", False, ("protocol",)),
     Item("18e", "sharing of data", "availability", "People and terms", False, ("data_licence", "contact")),
     Item("18f", "sharing of code and model", "availability", "Integrity", True, ("model_licence",)),
-    Item("19", "patients and public", "", "People and terms", False, ("patient_involvement",)),
+    Item("19", "patient and public involvement", "", "People and terms", False, ("patient_involvement",)),
     Item("20a 20c 21", "flow, counts, events", "patients excluded", "Data", True),
     Item("20b", "characteristics", "demographics of partitions", "Data", True),
     Item("23a", "performance with intervals", "performance, precision", "Performance", True),
     Item("23b", "performance by site and group", "internal and external testing", "Subgroups", True),
-    Item("25 27c", "what it means, what comes next", "implications", "Limits", False, ("limitations",)),
+    Item("25 27c", "interpretation, next steps", "implications", "Limits", False, ("limitations",)),
     Item(
-        "27a 27b", "bad images, and what a user must know", "use in practice", "When it abstains", True, ("oversight",)
+        "27a 27b", "poor images, and what users must know", "use in practice", "When it abstains", True, ("oversight",)
     ),
 )
 
 
 def answers(statements: Mapping[str, str]) -> list[dict[str, str]]:
-    """Say of every item where it is answered, and what people left open.
+    """Tell for each item where it is answered, and which fields are empty.
 
     Parameters
     ----------
     statements : mapping
-        Of card.yaml; empty where nothing was said.
+        Fields of card.yaml with their texts; "" if empty.
 
     Returns
     -------
     list of dict
-        `numbers`, `asks`, `topic`, and `answer`: the section, who answers, and the fields that are empty.
+        `numbers`, `asks`, `topic`, and `answer`: the section, who answers, and the empty fields.
     """
     return [
         {"numbers": ", ".join(item.numbers.split()), "asks": item.asks, "topic": item.topic}
@@ -97,6 +104,6 @@ def _answer(item: Item, statements: Mapping[str, str]) -> str:
         return "**not answered here**"
     empty = [field for field in item.fields if not statements[field]]
     if empty:
-        part = ", the part that a run knows" if item.by_run else ""
+        part = ", in part by the run" if item.by_run else ""
         return f"{item.section}{part}; **open: {', '.join(empty)}**"
     return f"{item.section}, by {' and '.join(['the run'] * item.by_run + ['people'] * bool(item.fields))}"

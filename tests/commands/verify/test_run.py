@@ -277,7 +277,7 @@ def test_weights_that_are_none_are_refused_though_every_hash_holds_and_run_nothi
         capsys.readouterr()
         assert main(command) == (3 if command[0] == "verify" else 1)
         printed = capsys.readouterr()
-        assert "do not go together" in printed.out + printed.err
+        assert "does not fit the network" in printed.out + printed.err
     assert not (tmp_path / "mark").exists()
 
 

@@ -33,7 +33,7 @@ def test_an_item_points_to_a_section_and_a_field_stands_in_the_section_that_the_
     [
         ("17", {}, "People and terms; **open: ethics**"),
         ("17", {"ethics": "Number 5"}, "People and terms, by people"),
-        ("16, 26", {}, "Limits, the part that a run knows; **open: limitations**"),
+        ("16, 26", {}, "Limits, in part by the run; **open: limitations**"),
         ("16, 26", {"limitations": "Many"}, "Limits, by the run and people"),
         ("3b, 4", {"intended_use": "On adults"}, "Intended use; **open: out_of_scope**"),
         ("10", {}, "Gates, by the run"),

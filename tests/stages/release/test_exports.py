@@ -152,7 +152,7 @@ def test_exports_name_no_file_of_this_machine_and_onnx_is_the_same_when_written_
 
     for kind, write in WRITERS.items():
         for number in range(2):
-            write(Some().eval(), CALIBRATOR, channels[:1], tmp_path / f"{kind}{number}", {})
+            write(Exportable(Some().eval(), CALIBRATOR, channels[:1]), tmp_path / f"{kind}{number}")
         content = (tmp_path / f"{kind}0").read_bytes()
         # TorchScript counts the modules that a process has traced so far, in their names.
         assert kind == "torchscript" or content == (tmp_path / f"{kind}1").read_bytes(), kind

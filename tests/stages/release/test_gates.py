@@ -3,7 +3,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from pipeline.stages.release.gates import Shown, check_gates
+from pipeline.stages.release.gates import GateInputs, check_gates
 
 LIMITS = {
     "min_auc_lower": 0.7,
@@ -29,12 +29,12 @@ def groups(*rows):
 
 
 NORTH = ("site", "north", 0.85, 0.75, 0.92, False, "ill", "internal_patients")
-GOOD = Shown(
+GOOD = GateInputs(
     internal=metrics(),
     test=metrics(auc=(0.85, 0.7, 0.95)),
     stamps={"simulated": False, "evaluated_images_seen": False},
     leaks=0,
-    copies=0,
+    duplicates=0,
     classes=pd.DataFrame({"class": ["well", "ill"], "n": [150, 120]}),
     subgroups=groups(NORTH, ("sex", "F", None, None, None, True, "ill", "internal_patients")),
     statements={"intended_use": "on adults", "ethics": "number 5", "contact": ""},
@@ -57,12 +57,12 @@ def test_a_good_model_passes_every_gate_and_is_short_of_nothing():
         ({"internal": metrics(calibration_slope=(0.5, 0.3, 0.8))}, "calibration slope", 0.2, "(0.300 to 0.800)"),
         ({"internal": metrics(calibration_slope=(1.5, 0.9, 2.5))}, "calibration slope", 0.5, "within 0.5 to 2"),
         ({"internal": metrics(calibration_slope=NONE)}, "calibration slope", None, "not computable"),
-        ({"test": metrics(auc=(0.75, 0.6, 0.9))}, "external drop", 0.05, "0.150 lost, at most 0.1"),
+        ({"test": metrics(auc=(0.75, 0.6, 0.9))}, "external drop", 0.05, "a drop of 0.150; at most 0.1"),
         ({"test": metrics(auc=NONE)}, "external drop", None, "not computable"),
         ({"test": None}, "external drop", None, "never evaluated"),
         ({"classes": pd.DataFrame({"class": ["a", "b", "c"], "n": [150, 90, 120]})}, "events", 10, "'b'"),
-        ({"classes": pd.DataFrame(LABELS)}, "events", 60, "40 of the rarest outcome, 'mass'"),
-        ({"classes": pd.DataFrame(LABELS | {"events": [200, 101]})}, "events", 71, "29 of the rarest"),
+        ({"classes": pd.DataFrame(LABELS)}, "events", 60, "40 cases of the rarest outcome, 'mass'"),
+        ({"classes": pd.DataFrame(LABELS | {"events": [200, 101]})}, "events", 71, "29 cases of the rarest"),
         ({"subgroups": groups(NORTH, (*NORTH[:2], 0.55, 0.4, 0.7, *NORTH[5:]))}, "worst subgroup", 0.05, "site north"),
         ({"subgroups": GOOD.subgroups[1:]}, "worst subgroup", None, "no group is large enough; 1 too small"),
         ({"subgroups": groups((*NORTH[:5], True, *NORTH[6:]))}, "worst subgroup", None, "no group"),
@@ -71,11 +71,11 @@ def test_a_good_model_passes_every_gate_and_is_short_of_nothing():
             {"subgroups": groups(("site", "not given", *NORTH[2:]))},
             "worst subgroup",
             None,
-            "nothing tells groups apart",
+            "there are no groups",
         ),
         ({"statements": {"intended_use": "", "ethics": "number 5"}}, "card", 1, "empty in card.yaml: intended_use"),
-        ({"leaks": 2, "copies": 1}, "no leak", 3, "2 acknowledged on both sides of the train/test boundary, 1 pairs"),
-        ({"stamps": {"simulated": False, "evaluated_images_seen": True}}, "evaluated images unseen", 1, "may not see"),
+        ({"leaks": 2, "duplicates": 1}, "no leak", 3, "boundary: 2; pairs of duplicate images across it: 1"),
+        ({"stamps": {"simulated": False, "evaluated_images_seen": True}}, "evaluated images unseen", 1, "must not use"),
         ({"stamps": {"simulated": True, "evaluated_images_seen": False}}, "real patients", 1, "never validated"),
         ({"neighbours": 54}, "features of cases", 54, "features of 54 training cases"),
     ],
@@ -102,7 +102,7 @@ def test_a_limit_that_is_none_is_not_asked_for_and_the_others_are(name):
 
 def test_features_of_cases_may_leave_with_a_model_once_that_is_agreed():
     last = check_gates(replace(GOOD, neighbours=54, features_agreed=True), LIMITS)[-1]
-    assert last.passed and "54 training cases" in last.detail and "release.include_features agrees" in last.detail
+    assert last.passed and "54 training cases" in last.detail and "release.include_features allows" in last.detail
 
 
 def test_a_verdict_names_the_unit_and_a_question_of_yes_or_no_has_none():

@@ -38,12 +38,12 @@ def test_a_model_is_validated_if_it_meets_what_was_asked_and_else_a_candidate_wh
     run("release")
     status, gates, card = told(ASKED)
     assert status == "validated" and set(gates.values()) == {"passed"} and len(gates) == 8
-    assert "Not asked for in this release: max_external_drop, min_subgroup_auc." in card
+    assert "Not required in this release: max_external_drop, min_subgroup_auc." in card
 
     calibrated(split__folds=[0, 1, 2], release__gates={"min_auc_lower": 0.75, "min_events": 12})
     run("release")
     status, gates, card = told({})
-    assert status == "candidate" and "Not asked for" not in card
+    assert status == "candidate" and "Not required" not in card
     assert gates["discrimination"] == "FAILED by 0.05 of AUC" and gates["events"] == "FAILED by 3 events"
     assert gates["external drop"] == gates["worst subgroup"] == "FAILED: not evaluated"
     assert gates["card"] == "FAILED by 5 fields" and "**Not filled in**" in card

@@ -158,8 +158,8 @@ def test_limits_of_an_ensemble_are_set_on_the_cases_of_its_map_and_too_few_flag_
     assert len(limits.gaussians) == 3 and limits.detector.threshold is None and limits.detector.patients == 6
     assert list(tried) == ["development patients, flagged by a detector that was set on the others"]
     card = (paths.bundle(NAME) / "docs" / "README.md").read_text()
-    assert "6 patients are too few to tell what is out of distribution: **nothing is flagged.**" in card
-    assert "too few for a promise, so every set is full" in card
+    assert "6 patients are too few for out-of-distribution detection: **nothing is flagged.**" in card
+    assert "too few for a guarantee, so every set contains all classes" in card
     assert main(["predict", str(paths.bundle(NAME)), str(root / "data/raw/clinic"), "--out", "r.csv"]) == 0
     found = pd.read_csv("r.csv", keep_default_na=False)
     assert set(found["set"]) == {"well or ill"} and not found["abstains"].str.contains("out of").any()

@@ -1,11 +1,11 @@
 import numpy as np
 
-from pipeline.stages.explain.mistakes import confident_mistakes
+from pipeline.stages.explain.errors import most_confident_errors
 
 
-def test_the_most_confident_mistakes_come_first_and_right_predictions_never():
+def test_the_most_most_confident_errors_come_first_and_right_predictions_never():
     prediction = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.3, 0.7]])
-    found = confident_mistakes(prediction, np.array([1, 1, 0, 0]), ["well", "ill"], 2)
+    found = most_confident_errors(prediction, np.array([1, 1, 0, 0]), ["well", "ill"], 2)
     assert found["row"].tolist() == [0, 3] and found["probability"].tolist() == [0.9, 0.7]
     assert found["label"].tolist() == ["ill", "well"] and found["prediction"].tolist() == ["well", "ill"]
     assert found["asked"].tolist() == [0, 1]
@@ -13,14 +13,14 @@ def test_the_most_confident_mistakes_come_first_and_right_predictions_never():
 
 def test_of_many_classes_the_most_probable_one_is_the_prediction():
     prediction = np.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
-    found = confident_mistakes(prediction, np.array([1, 0]), ["a", "b", "c"], 9)
+    found = most_confident_errors(prediction, np.array([1, 0]), ["a", "b", "c"], 9)
     assert found[["row", "label", "prediction", "asked"]].to_numpy().tolist() == [[0, "b", "c", 2]]
 
 
 def test_labels_are_evaluated_each_by_itself_and_unknown_ones_are_no_mistake():
     prediction = np.array([[0.9, 0.1, 0.95], [0.4, 0.2, 0.5]])
     labels = np.array([[0.0, 1.0, np.nan], [0.0, 1.0, 1.0]])
-    found = confident_mistakes(prediction, labels, ["cyst", "node", "fluid"], 9)
+    found = most_confident_errors(prediction, labels, ["cyst", "node", "fluid"], 9)
     assert found[["row", "label", "prediction", "asked"]].to_numpy().tolist() == [
         [0, "no cyst", "cyst", 0],
         [0, "node", "no node", 1],
@@ -30,4 +30,4 @@ def test_labels_are_evaluated_each_by_itself_and_unknown_ones_are_no_mistake():
 
 
 def test_without_a_mistake_the_table_is_empty():
-    assert confident_mistakes(np.eye(2), np.array([0, 1]), ["a", "b"], 5).empty
+    assert most_confident_errors(np.eye(2), np.array([0, 1]), ["a", "b"], 5).empty

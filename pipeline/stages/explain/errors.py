@@ -1,4 +1,4 @@
-"""The most confident mistakes: which cases a prediction got wrong while it was sure."""
+"""Find the most confident errors: cases with a wrong prediction of high confidence."""
 
 from collections.abc import Sequence
 
@@ -9,31 +9,31 @@ from numpy.typing import NDArray
 from pipeline.metrics.discrimination import Labels
 
 Floats = NDArray[np.float64]
-MISTAKES = ["row", "label", "prediction", "asked", "probability"]
+ERRORS = ["row", "label", "prediction", "asked", "probability"]
 
 
-def confident_mistakes(probabilities: Floats, labels: Labels, classes: Sequence[str], most: int) -> pd.DataFrame:
-    """Find the mistakes whose prediction was given the highest probability.
+def most_confident_errors(probabilities: Floats, labels: Labels, classes: Sequence[str], most: int) -> pd.DataFrame:
+    """Find the wrong predictions of the highest probability.
 
     Parameters
     ----------
     probabilities : (n, C)
     labels : (n,) int, or (n, C) of 1, 0 and NaN for not known
-        Of labels that stand each by itself, each known one of a case may be a mistake: probability at least one half
-        though it is not there, or below although it is.
+        In a multilabel task each known label of a case may be an error: a probability of at least one half for an
+        absent label, or below one half for a present one.
     classes : sequence of str
     most : int
 
     Returns
     -------
     pandas.DataFrame
-        Columns `MISTAKES`, the most confident first: which case, what it is, what was predicted, the number of the
-        class or label whose logit was asked, and the probability given to what was predicted.
+        Columns `ERRORS`, the most confident first: row of the case, true label, predicted label, number of the class or
+        label that saliency explains, probability of the prediction.
     """
     rows = (
         _of_labels(probabilities, labels, classes) if labels.ndim == 2 else _of_classes(probabilities, labels, classes)
     )
-    table = pd.DataFrame(rows, columns=MISTAKES)
+    table = pd.DataFrame(rows, columns=ERRORS)
     return table.sort_values("probability", ascending=False, kind="stable").head(most).reset_index(drop=True)
 
 
