@@ -59,7 +59,7 @@ def written(folder, calibrator=CALIBRATOR, members=0, classes=tuple(CLASSES)):
     """Write a bundle of a network that has learned nothing, or of an ensemble of several."""
     for part in ("configs", "models"):
         (folder / part).mkdir(parents=True)
-    one = ARGUMENTS | {"n_classes": len(classes)}
+    one = ARGUMENTS | {"head": {"n_classes": len(classes)}}
     networks = [Classifier(**one) for _ in range(members or 1)]
     for network in networks:
         torch.nn.init.normal_(network.head.bias)

@@ -47,7 +47,7 @@ def test_a_model_is_validated_if_it_meets_what_was_asked_and_else_a_candidate_wh
     assert gates["discrimination"] == "FAILED by 0.05 of AUC" and gates["events"] == "FAILED by 3 events"
     assert gates["external drop"] == gates["worst subgroup"] == "FAILED: not evaluated"
     assert gates["card"] == "FAILED by 5 fields" and "**Not filled in**" in card
-    assert "events: FAILED by 3 events; 9 of the rarest outcome, 'ill'" in capsys.readouterr().out
+    assert "events: FAILED by 3 events; 9 cases of the rarest outcome, 'ill'" in capsys.readouterr().out
 
     calibrated(split__folds=[0, 1, 2], release__gates=ASKED)
     images = pd.DataFrame({"class": ["well", "ill"], "n": [11, 3], "scope": "external"})
