@@ -1,1 +1,1 @@
-"""Calibrators: from logits to probabilities."""
+"""Calibrators, which turn logits into probabilities: their form, fit, selection and update."""

@@ -1,9 +1,9 @@
-"""The maps from logits to probabilities: numbers that are applied, and written and read as JSON.
+"""Calibrators, which turn logits into probabilities and are written and read as JSON.
 
-Logits are known up to one number per case, so every map sees only ln p = log softmax(logits). Temperature and Platt's
-map scale all classes alike, vector scaling each by itself, Dirichlet calibration mixes them: each is a special case of
-the next (Kull et al. 2019). Of two classes vector scaling of ln p is beta calibration. Labels that stand each by itself
-are mapped one by one, as two classes with the logits 0 and z.
+Logits are defined up to a constant per case, so every calibrator uses only ln p = log softmax(logits). Temperature
+and Platt scaling use one slope for all classes, vector scaling one per class, Dirichlet calibration a full matrix: each
+is a special case of the next (Kull et al. 2019). For two classes vector scaling of ln p is beta calibration. Each label
+of a multilabel task is calibrated separately, as two classes with the logits 0 and z.
 """
 
 import hashlib
@@ -24,16 +24,16 @@ METHODS = ("temperature", "platt", "vector", "dirichlet", "beta", "isotonic")
 
 
 class Calibrator(Protocol):
-    """A map from logits to probabilities.
+    """Interface of the calibrators: a function from logits to probabilities.
 
     Attributes
     ----------
     method : str
         One of `METHODS`.
     activation : {"softmax", "sigmoid"}
-        Whether the classes exclude each other, or each label stands by itself.
+        Softmax for exclusive classes, sigmoid for the labels of a multilabel task.
     n_parameters : int
-        Numbers that were free in the fit; of an isotonic map its levels.
+        Number of fitted parameters; of isotonic calibration the number of levels.
     """
 
     @property
@@ -50,13 +50,13 @@ class Calibrator(Protocol):
         ...
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain values, from which `calibrator_from` makes the same map."""
+        """Convert to plain values, from which `calibrator_from` rebuilds the calibrator."""
         ...
 
     def __call__(self, logits: Any) -> Floats:
-        """Turn the logits of one case or of many, (..., K), array or tensor, into as many probabilities.
+        """Turn the logits of one or more cases, (..., K), array or tensor, into probabilities of the same shape.
 
-        Made for `monai.transforms.Activationsd(other=...)`, which makes a tensor of the result.
+        For use as `monai.transforms.Activationsd(other=...)`, which converts the result to a tensor.
         """
         known = np.asarray(logits.detach().cpu() if hasattr(logits, "detach") else logits, dtype=np.float64)
         return self.apply(known.reshape(-1, known.shape[-1])).reshape(known.shape)
@@ -64,7 +64,10 @@ class Calibrator(Protocol):
 
 @dataclass(frozen=True)
 class Temperature(Calibrator):
-    """p = softmax(logits / T), or sigmoid of each by itself. Above 1 it takes confidence away; the order stays."""
+    """Temperature scaling: p = softmax(logits / T), or sigmoid(logits / T).
+
+    T above 1 reduces confidence; the ranking of the classes does not change.
+    """
 
     value: float
     activation: Activation = "softmax"
@@ -77,20 +80,21 @@ class Temperature(Calibrator):
         return np.asarray(expit(scaled) if self.activation == "sigmoid" else softmax(scaled, axis=1))
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain values, from which `calibrator_from` makes the same map."""
+        """Convert to plain values, from which `calibrator_from` rebuilds the calibrator."""
         return {"method": self.method, "activation": self.activation, "temperature": self.value}
 
 
 @dataclass(frozen=True)
 class LogLinear(Calibrator):
-    """q = softmax(weights ln p + intercepts), of classes that exclude each other.
+    """Log-linear calibration of exclusive classes: q = softmax(weights ln p + intercepts).
 
     Attributes
     ----------
     weights : tuple
         One slope (platt), one for each of K classes (vector; beta has K = 2), or K rows of K (dirichlet).
     intercepts : tuple
-        K numbers, the first of them 0. In Kull's words beta has a = weights[1], b = weights[0], c = intercepts[1].
+        K numbers, the first of which is 0. In Kull's notation beta has a = weights[1], b = weights[0],
+        c = intercepts[1].
     """
 
     weights: tuple[Any, ...]
@@ -100,25 +104,27 @@ class LogLinear(Calibrator):
 
     @property
     def n_parameters(self) -> int:
-        """Count what softmax can tell: a number added to a column of the matrix, or to all intercepts, it cannot."""
+        """Count the identifiable parameters: a constant added to a column or to all intercepts changes nothing."""
         return n_parameters_of(self.method, len(self.intercepts))
 
     def apply(self, logits: Floats) -> Floats:
         """Turn (n, K) logits into (n, K) probabilities; rows sum to one."""
         known, weights = log_softmax(logits, axis=1), np.array(self.weights)
-        # A matrix product of BLAS would give other last digits for one case than for many.
+        # The last digits of a BLAS matrix product would depend on the number of cases.
         scaled = (known[:, None, :] * weights).sum(axis=2) if weights.ndim == 2 else known * weights
         return np.asarray(softmax(scaled + np.array(self.intercepts), axis=1))
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain values, from which `calibrator_from` makes the same map."""
+        """Convert to plain values, from which `calibrator_from` rebuilds the calibrator."""
         numbers = {"weights": np.array(self.weights).tolist(), "intercepts": list(self.intercepts)}
         return {"method": self.method, "activation": self.activation, **numbers}
 
 
 @dataclass(frozen=True)
 class Isotonic(Calibrator):
-    """A rising line of knots from the margin z1 - z0 of two classes to the probability of the last one; level beyond.
+    """Isotonic calibration: piecewise linear from the margin z1 - z0 to the probability of the last of two classes.
+
+    Constant beyond the outer knots.
 
     Attributes
     ----------
@@ -143,60 +149,60 @@ class Isotonic(Calibrator):
         return np.stack([1 - found, found], axis=1)
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain values, from which `calibrator_from` makes the same map."""
+        """Convert to plain values, from which `calibrator_from` rebuilds the calibrator."""
         knots = {"margins": list(self.margins), "probabilities": list(self.probabilities)}
         return {"method": self.method, "activation": self.activation, **knots}
 
 
 @dataclass(frozen=True)
 class PerLabel(Calibrator):
-    """A map of two classes for each of several labels, which stand each by itself."""
+    """One calibrator of two classes for each label of a multilabel task."""
 
     labels: tuple[Calibrator, ...]
     activation: ClassVar[Activation] = "sigmoid"
 
     @property
     def method(self) -> str:
-        """The method by which each label is mapped."""
+        """Give the method, which all labels share."""
         return self.labels[0].method
 
     @property
     def n_parameters(self) -> int:
-        """Sum over the labels."""
+        """Sum the parameters of all labels."""
         return sum(one.n_parameters for one in self.labels)
 
     def apply(self, logits: Floats) -> Floats:
-        """Turn (n, C) logits into (n, C) probabilities, each by itself."""
+        """Turn (n, C) logits into (n, C) independent probabilities."""
         columns = zip(self.labels, logits.T, strict=True)
         return np.stack([one.apply(beside_zero(column))[:, 1] for one, column in columns], axis=1)
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain values, from which `calibrator_from` makes the same map."""
+        """Convert to plain values, from which `calibrator_from` rebuilds the calibrator."""
         labels = [one.as_json() for one in self.labels]
         return {"method": self.method, "activation": self.activation, "labels": labels}
 
 
 def activation_for(labels: Labels) -> Activation:
-    """Take sigmoid for labels that stand each by itself (n, C), softmax for the numbers of classes (n,)."""
+    """Select sigmoid for multilabel labels (n, C), softmax for class numbers (n,)."""
     return "sigmoid" if labels.ndim == 2 else "softmax"
 
 
 def identity_for(labels: Labels) -> Temperature:
-    """Take the map that changes nothing: temperature 1."""
+    """Build the identity: a temperature of 1."""
     return Temperature(1.0, activation_for(labels))
 
 
 def calibrator_from(values: Mapping[str, Any]) -> Calibrator:
-    """Make the map that `as_json` wrote; without a method it is a temperature. What else stands there is passed over.
+    """Rebuild a calibrator from the values of `as_json`; the default method is temperature. Other keys are ignored.
 
     Raises
     ------
     ValueError
-        If a value is missing, not a finite number, or does not fit the others; the message names it.
+        If a value is missing, not finite, or inconsistent with the others; the message names it.
     """
     method, activation = values.get("method", "temperature"), values.get("activation", "softmax")
     if method not in METHODS or activation not in ("softmax", "sigmoid"):
-        raise ValueError(f"calibrator: there is no method {method!r} with the activation {activation!r}")
+        raise ValueError(f"calibrator: there is no method {method!r} with the activation {activation!r}; fit it again")
     if method == "temperature":
         value = float(_numbers(values, "temperature", ()))
         if value <= 0:
@@ -208,33 +214,33 @@ def calibrator_from(values: Mapping[str, Any]) -> Calibrator:
 
 
 def digest_of(calibrator: Calibrator) -> str:
-    """Give the SHA-256 of the map's JSON with sorted keys, by which a prediction names its calibrator."""
+    """Compute the SHA-256 of the calibrator's JSON with sorted keys; predictions refer to it."""
     return hashlib.sha256(json.dumps(calibrator.as_json(), sort_keys=True).encode()).hexdigest()
 
 
 def beside_zero(column: Floats) -> Floats:
-    """Write the logits (n,) of a label that stands by itself as those of two classes (n, 2)."""
+    """Convert the logits (n,) of one label to logits of two classes (n, 2), the first of which are 0."""
     return np.stack([np.zeros_like(column), column], axis=1)
 
 
 def n_parameters_of(method: str, n_classes: int) -> int:
-    """Count the free numbers of a log-linear map, less those that softmax cannot tell."""
+    """Count the identifiable parameters of a log-linear calibrator."""
     slopes = {"platt": 1, "vector": n_classes, "beta": 2, "dirichlet": n_classes * (n_classes - 1)}
     return slopes[method] + n_classes - 1
 
 
 def nested(numbers: Floats) -> tuple[Any, ...]:
-    """Write an array of one or two axes as tuples of float, so that maps can be compared."""
+    """Convert an array of one or two axes to tuples of float, so that calibrators can be compared."""
     return tuple(tuple(row) if isinstance(row, list) else row for row in numbers.tolist())
 
 
 def _labels_from(values: Mapping[str, Any], method: str) -> PerLabel:
     written = values.get("labels")
     if not isinstance(written, list) or not written:
-        raise ValueError(f"calibrator: {method} with sigmoid needs labels, a map for each")
+        raise ValueError(f"calibrator: {method} with sigmoid needs labels, with a calibrator for each")
     labels = tuple(calibrator_from(one) for one in written)
     if any((one.method, one.activation) != (method, "softmax") for one in labels):
-        raise ValueError(f"calibrator: labels has a map that is not {method} of two classes")
+        raise ValueError(f"calibrator: labels has a calibrator that is not {method} of two classes")
     return PerLabel(labels)
 
 
@@ -256,7 +262,7 @@ def _log_linear_from(values: Mapping[str, Any], method: str) -> LogLinear:
 
 
 def _numbers(values: Mapping[str, Any], name: str, shape: tuple[int | None, ...]) -> Floats:
-    """Read finite numbers of a shape, in which None is any length."""
+    """Read finite numbers of a given shape, in which None allows any length."""
     try:
         found = np.array(values[name], dtype=np.float64)
     except (KeyError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Fits maps from logits to probabilities that mean what they say, on cases the model was not trained on."""
+"""Fits calibrators, on cases that the model was not trained on."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ from pipeline.metrics.calibrators.calibrator import (
     nested,
 )
 
-__all__ = [  # the maps come along, so that a caller needs one module
+__all__ = [  # includes the calibrators, so that a caller needs one module
     "METHODS",
     "Activation",
     "Calibrator",
@@ -47,23 +47,23 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Labels = NDArray[Any]  # (n,) numbers of classes, or (n, C) with NaN for what is not known
 
-NONE = "none"  # not a map: the logits are taken as they came
-LIMITS = (0.05, 100.0)  # of a temperature; a slope, its inverse, stays between the inverses of these
-ENOUGH_FOR_ISOTONIC = 1000  # cases; below it over-fits (scikit-learn's user guide, "Probability calibration")
-CASES_PER_PARAMETER = 10  # of vector and dirichlet
-# Dirichlet: the standard deviations before any case is seen, normal about 0, of an off-diagonal weight and an intercept
+NONE = "none"  # no calibrator is fitted: the logits are not changed
+LIMITS = (0.05, 100.0)  # of a temperature; a slope is limited to the inverses of these
+ENOUGH_FOR_ISOTONIC = 1000  # cases; with fewer it overfits (scikit-learn's user guide, "Probability calibration")
+CASES_PER_PARAMETER = 10  # least number, for vector and dirichlet
+# Dirichlet: standard deviations of the normal priors, with mean 0, of an off-diagonal weight and of an intercept
 SPREAD_OFF_DIAGONAL, SPREAD_OF_INTERCEPTS = 0.1, 1.0
 
 
 class Unsuitable(ValueError):
-    """A map that does not suit the task, or these cases; the message says which one does."""
+    """A method does not suit the task or these cases; the message names one that does."""
 
 
 def suitable(n_classes: int, task_is_multilabel: bool, n_cases: int) -> tuple[str, ...]:
-    """Name the methods that suit a task, in the order of their number of parameters.
+    """List the methods that suit a task, in ascending number of parameters.
 
-    Beta and isotonic maps are of two classes, or of each label by itself; vector scaling and Dirichlet calibration of
-    more classes, with ten cases for each parameter. Isotonic needs 1000 cases (of a label: where it is known).
+    Beta and isotonic calibration are for two classes or for labels of a multilabel task; vector scaling and Dirichlet
+    calibration for more classes, with ten cases per parameter. Isotonic needs 1000 cases (for a label: known ones).
     """
     two = task_is_multilabel or n_classes == 2
     of_task = (NONE, "temperature", "platt", *(("beta", "isotonic") if two else ("vector", "dirichlet")))
@@ -71,30 +71,30 @@ def suitable(n_classes: int, task_is_multilabel: bool, n_cases: int) -> tuple[st
 
 
 def fit(method: str, logits: Floats, labels: Labels) -> Calibrator:
-    """Fit a map from logits to probabilities by maximum likelihood.
+    """Fit a calibrator by maximum likelihood.
 
-    none : nothing is fitted; the logits are taken as they came, a temperature of 1.
+    none : nothing is fitted; the identity, a temperature of 1.
     temperature : Guo, Pleiss, Sun and Weinberger 2017, section 4.2.
     platt : a common slope and an intercept for each class, on the smoothed targets of Platt 1999, section 2.2.
     vector : a slope and an intercept for each class; Guo et al. 2017, section 4.2, here on ln p.
     dirichlet : Kull et al. 2019, section 3, with their penalty on off-diagonal weights and intercepts ("ODIR") as
-        normal densities of standard deviation 0.1 and 1, so that it gives way as cases come in. In their notation,
-        of a mean log-loss, lambda = K (K - 1) / (2 n 0.1^2) and mu = K / (2 n).
+        normal priors of standard deviation 0.1 and 1, so that its influence decreases with the number of cases. In
+        their notation, for a mean log-loss, lambda = K (K - 1) / (2 n 0.1^2) and mu = K / (2 n).
     beta : Kull, Silva Filho and Flach 2017, equation 4.
-    isotonic : Zadrozny and Elkan 2002. Of n cases probabilities stay in [1 / (n + 2), 1 - 1 / (n + 2)], so that no
-        log-loss is infinite.
+    isotonic : Zadrozny and Elkan 2002. With n cases probabilities are limited to [1 / (n + 2), 1 - 1 / (n + 2)], so
+        that no log-loss is infinite.
 
-    Slopes (of Dirichlet, its diagonal) stay between 0.01 and 20, as do the inverses of temperatures: no map of two
-    classes turns the order of cases around, and classes that are separated have finite numbers.
+    Slopes (for Dirichlet, the diagonal) are limited to 0.01 to 20, as are the inverses of temperatures: no calibrator
+    of two classes reverses the ranking of cases, and separated classes have finite parameters.
 
     Parameters
     ----------
     method : str
         One of `METHODS`, or "none".
     logits : (n, K)
-        Of cases that the model was not trained on.
+        Logits of cases that the model was not trained on.
     labels : (n,) int or (n, K) float
-        Numbers of the true classes; or, of any number of labels, 1 for there, 0 for not there and NaN for not known.
+        True class numbers; of a multilabel task 1 present, 0 absent, NaN not known.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def fit(method: str, logits: Floats, labels: Labels) -> Calibrator:
         If there is no such method, or a logit is not finite.
     """
     if method not in (NONE, *METHODS):
-        raise ValueError(f"there is no calibration method {method!r}; take one of {', '.join((NONE, *METHODS))}")
+        raise ValueError(f"there is no calibration method {method!r}; choose one of {', '.join((NONE, *METHODS))}")
     if not np.isfinite(logits).all():
         raise ValueError(f"{int((~np.isfinite(logits)).any(axis=1).sum())} cases have logits that are not finite")
     if method == NONE:
@@ -124,15 +124,15 @@ def fit_temperature(logits: Floats, labels: Labels) -> Temperature:
     Parameters
     ----------
     logits : (n, K)
-        Of cases that the model was not trained on.
+        Logits of cases that the model was not trained on.
     labels : (n,) int or (n, K) float
-        Numbers of the true classes; or, of any number of labels, 1 for there, 0 for not there and NaN for not known:
-        one temperature is then fitted over all known pairs of case and label.
+        True class numbers; of a multilabel task 1 present, 0 absent, NaN not known: one temperature is then fitted to
+        all known pairs of case and label.
 
     Returns
     -------
     Temperature
-        Between 0.05 and 100; a limit is reached where the classes are separated, or the logits say nothing.
+        Between 0.05 and 100; a limit is reached if the classes are separated, or if the logits are uninformative.
     """
 
     def loss(log_temperature: float) -> float:
@@ -151,23 +151,23 @@ def _fewest_cases(method: str, n_classes: int) -> int:
 def _refuse_task(method: str, n_classes: int, multilabel: bool) -> None:
     everything = suitable(n_classes, multilabel, 10**9)
     if method not in everything:
-        task = "labels that stand each by itself" if multilabel else f"{n_classes} classes"
-        raise Unsuitable(f"{method} does not suit {task}; take one of {', '.join(everything)}")
+        task = "a multilabel task" if multilabel else f"{n_classes} classes"
+        raise Unsuitable(f"{method} does not suit {task}; choose one of {', '.join(everything)}")
 
 
 def _refuse_cases(method: str, labels: Ints, n_classes: int) -> None:
     needed = _fewest_cases(method, n_classes)
     if len(labels) < needed:
         raise Unsuitable(
-            f"{method} needs {needed} cases to be fitted on, and there are {len(labels)}; take temperature"
+            f"{method} needs {needed} cases to be fitted on, and there are {len(labels)}; choose temperature"
         )
     absent = np.flatnonzero(np.bincount(labels, minlength=n_classes) == 0)
     if len(absent):
-        raise Unsuitable(f"{method} cannot be fitted without a case of class {absent[0]}; take temperature")
+        raise Unsuitable(f"{method} cannot be fitted without a case of class {absent[0]}; choose temperature")
 
 
 def _fit_label(method: str, logits: Floats, column: Floats, number: int) -> Calibrator:
-    """Fit the map of one label, which stands by itself, where it is known: class 1 is there, class 0 is not."""
+    """Fit the calibrator of one label on its known cases: class 1 is present, class 0 absent."""
     known = np.isfinite(column)
     try:
         return fit(method, beside_zero(logits[known]), column[known].astype(np.int64))
@@ -202,7 +202,7 @@ def _fit_log_linear(method: str, logits: Floats, labels: Ints) -> LogLinear:
 
 
 def _loss_and_gradient(free: Floats, known: Floats, targets: Floats, penalties: Floats) -> tuple[float, Floats]:
-    """Mean cross-entropy of softmax(W ln p + b) plus the penalties, and its gradient by the free numbers."""
+    """Compute the mean cross-entropy of softmax(W ln p + b) plus penalties, and its gradient."""
     n, k = known.shape
     weights, intercepts = free[:-k], free[-k:]
     matrix = weights.reshape(k, k) if len(weights) == k * k else np.diag(np.broadcast_to(weights, k))
@@ -216,7 +216,7 @@ def _loss_and_gradient(free: Floats, known: Floats, targets: Floats, penalties: 
 
 
 def _platt_targets(labels: Ints, n_classes: int) -> Floats:
-    """Give a case of a class of m cases (m + 1) / (m + 2), and the rest to the others (Platt 1999, section 2.2)."""
+    """Smooth targets: (m + 1) / (m + 2) for the true class of m cases, the rest shared (Platt 1999, section 2.2)."""
     own = 1 - 1 / (np.bincount(labels, minlength=n_classes)[labels] + 2)
     others = np.repeat(((1 - own) / (n_classes - 1))[:, None], n_classes, axis=1)
     others[np.arange(len(labels)), labels] = own
@@ -224,7 +224,7 @@ def _platt_targets(labels: Ints, n_classes: int) -> Floats:
 
 
 def _mean_loss(logits: Floats, labels: Labels) -> float:
-    """Log-loss in nats, per case, or per known pair of case and label."""
+    """Compute the log-loss in nats per case, or per known pair of case and label."""
     if labels.ndim == 1:
         return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
     known = np.isfinite(labels)

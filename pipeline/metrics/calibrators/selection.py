@@ -1,4 +1,4 @@
-"""Which map from logits to probabilities is worth its parameters, and maps that never evaluate the cases they know."""
+"""Selects the calibration method by cross-fitted log-loss, and cross-fits calibrators over folds."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,21 +16,21 @@ Names = NDArray[np.str_]
 
 AUTO = "auto"
 INNER_FOLDS = 5
-MOST_FOLDS = 10  # of so many groups each is a fold; more are assigned to `INNER_FOLDS`
+MOST_FOLDS = 10  # up to this number each group is a fold; more groups are assigned to `INNER_FOLDS` folds
 TABLE = ["method", "n_parameters", "log_loss", "difference", "standard_error", "kept", "why"]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The method that was chosen, and what was weighed.
+    """The chosen method, and the comparison of all methods.
 
     Attributes
     ----------
     method : str
     table : pandas.DataFrame
-        Columns `TABLE`, one row for each method of the task, the fewest parameters first: its cross-fitted log-loss in
-        nats; `difference` to the method kept until then, below 0 if it is better, with its standard error; whether it
-        is the one kept at the end; and why. Empty where a method cannot be fitted on these cases.
+        Columns `TABLE`, one row per method of the task in ascending number of parameters: its cross-fitted log-loss in
+        nats; `difference` from the best method so far, below 0 if it is better, with its standard error; `kept`,
+        whether it is chosen; and `why`. The metrics are empty if a method cannot be fitted on these cases.
     """
 
     method: str
@@ -38,26 +38,26 @@ class Choice:
 
 
 def choose(logits: Floats, labels: Labels, groups: Names, patients: Names) -> Choice:
-    """Choose the map with the lowest cross-fitted log-loss, and of nearly equal ones that with fewest parameters.
+    """Choose the method with the lowest cross-fitted log-loss, preferring fewer parameters among similar ones.
 
-    Methods are searched in the order of their number of parameters. A richer one is kept only if its log-loss is below
-    that of the one kept so far by more than one standard error of their difference, paired and summed by patient (after
-    the one-standard-error rule: Hastie, Tibshirani and Friedman 2009, section 7.10).
+    Methods are compared in ascending number of parameters. One with more parameters is chosen only if its log-loss is
+    below that of the best so far by more than one standard error of their difference, paired and summed by patient
+    (after the one-standard-error rule: Hastie, Tibshirani and Friedman 2009, section 7.10).
 
     Parameters
     ----------
     logits : (n, K)
     labels : (n,) int or (n, K) float
-        As `calibrators.fit` takes them.
+        As in `fitting.fit`.
     groups : (n,)
         Folds, or patients, which are assigned to five folds; cross-fitting leaves one fold out at a time.
     patients : (n,)
-        None of them in two groups.
+        Each is in one group only.
 
     Raises
     ------
     ValueError
-        If there are fewer than two groups, or a patient stands in two.
+        If there are fewer than two groups, or a patient is in two groups.
     """
     folds, n = _folds_of(groups, labels), len(labels)
     rows: list[dict[str, Any]] = []
@@ -81,7 +81,7 @@ def choose(logits: Floats, labels: Labels, groups: Names, patients: Names) -> Ch
 
 
 def fitted(method: str, logits: Floats, labels: Labels, patients: Names) -> Calibrator:
-    """Fit a map, of the method that is given, or that `choose` finds on these very cases where it is "auto"."""
+    """Fit a calibrator of the given method; "auto" is resolved by `choose` on the same cases."""
     if method == AUTO:
         method = choose(logits, labels, patients, patients).method
     return fit(method, logits, labels)
@@ -90,31 +90,31 @@ def fitted(method: str, logits: Floats, labels: Labels, patients: Names) -> Cali
 def cross_fitted(
     method: str, logits: Floats, labels: Labels, *, folds: Names, patients: Names
 ) -> tuple[Floats, dict[str, Calibrator]]:
-    """Calibrate each fold by a map fitted on all the other folds, so that no case is evaluated by its own fit.
+    """Calibrate each fold with a calibrator fitted on all other folds, so that no case is used in its own calibration.
 
-    Where the method is "auto" it is chosen for each fold without that fold, too.
+    The method "auto" is resolved for each fold without that fold.
 
     Parameters
     ----------
     method : str
-        One of `calibrators.METHODS`, "none", or "auto".
+        One of `calibrator.METHODS`, "none", or "auto".
     logits : (n, K)
     labels : (n,) int or (n, K) float
-        As `calibrators.fit` takes them.
+        As in `fitting.fit`.
     folds, patients : (n,)
 
     Returns
     -------
     probabilities : (n, K)
     calibrators : dict
-        The one applied to each fold.
+        Fold to the calibrator applied to it.
 
     Raises
     ------
     Unsuitable
-        If the method does not suit the task, or the cases outside a fold.
+        If the method does not suit the task or the cases outside a fold.
     ValueError
-        If there are fewer than two folds, or a patient stands in two of them.
+        If there are fewer than two folds, or a patient is in two folds.
     """
     _refuse_shared(folds, patients)
     probabilities, calibrators = np.empty(logits.shape), {}
@@ -139,9 +139,9 @@ def _refuse_shared(folds: Names, patients: Names) -> None:
 
 
 def _folds_of(groups: Names, labels: Labels) -> Names:
-    """Take few groups as they are; assign many to folds with alike labels."""
+    """Use up to `MOST_FOLDS` groups as folds; assign more groups to folds with similar label frequencies."""
     if len(set(groups.tolist())) < 2:
-        raise ValueError("choosing a calibration map needs at least two patients or folds")
+        raise ValueError("choosing a calibration method needs at least two patients or folds")
     if len(set(groups.tolist())) <= MOST_FOLDS:
         return groups
     given = np.column_stack([labels == 0, labels == 1]) if labels.ndim == 2 else np.eye(labels.max() + 1)[labels] == 1
@@ -149,7 +149,7 @@ def _folds_of(groups: Names, labels: Labels) -> Names:
 
 
 def _weighed(kept: str, differences: Floats, counts: Floats, patients: Names) -> tuple[dict[str, Any], bool]:
-    """Say whether differences of log-loss (n,) to the kept method are worth it."""
+    """Compare a method with the best so far by differences of log-loss (n,); also say if it is better."""
     if not kept:
         return {"why": "the fewest parameters"}, True
     mean, error = _mean_and_error(differences, counts, patients)
@@ -159,7 +159,7 @@ def _weighed(kept: str, differences: Floats, counts: Floats, patients: Names) ->
 
 
 def _mean_and_error(sums: Floats, counts: Floats, patients: Names) -> tuple[float, float]:
-    """Give the mean of what was summed over each case, and its standard error with patients as the unit.
+    """Compute the mean of values that are summed over each case, and its standard error with patients as the unit.
 
     (Cochran 1977, "Sampling Techniques", equation 2.39: a ratio of two sums over patients.)
     """

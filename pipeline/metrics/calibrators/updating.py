@@ -1,4 +1,4 @@
-"""How many labelled cases a new site needs before updating the calibration there does more good than harm."""
+"""Recalibration at a new site, and the number of labelled patients that it needs to be beneficial."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ MEANS = ("log_loss", "gain", "intercept_off", "slope")
 RECALIBRATED = ["class", "update", "patients", "evaluated", "draws", "share_better"]
 RECALIBRATED += [f"{mean}{what}" for mean in MEANS for what in ("", "_se")]
 WEAK_PRIOR = 1e-6
-NO_SUCH = 20.0  # logits or slopes beyond it: the classes are separated, and there is no finite one
+INFINITE = 20.0  # larger intercepts or slopes mean separated classes, which have no finite estimate
 
 
 @dataclass(frozen=True)
 class Recalibration:
-    """p ~ softmax(a + b ln p): intercepts a (K,) for other shares of classes, a slope b for other confidence.
+    """Recalibration p -> softmax(a + b ln p): intercepts a (K,) adjust prevalences, the slope b the confidence.
 
-    Of two classes it is logit p -> (a1 - a0) + b logit p; 0 and 1 change nothing.
+    For two classes this is logit p -> (a1 - a0) + b logit p; a = 0 and b = 1 is the identity.
     """
 
     intercepts: tuple[float, ...]
@@ -42,12 +42,12 @@ class Recalibration:
 
 
 def fit_recalibration(probabilities: Floats, labels: Ints, update: Update, prior: float = 1.0) -> Recalibration:
-    """Update the calibration by the labelled cases of a new site.
+    """Fit a recalibration on labelled cases of a new site.
 
-    "intercept" moves a alone ("recalibration in the large"), "slope" b alone (a temperature of 1 / b), "intercept and
-    slope" both ("logistic recalibration"): Steyerberg, Borsboom et al. 2004, "Validation and updating of predictive
-    logistic regression models", methods 2 and 3; Janssen, Moons et al. 2008. Of more than two classes: one intercept
-    each and a common slope.
+    "intercept" fits a ("recalibration in the large"), "slope" b (a temperature of 1 / b), "intercept and slope" both
+    ("logistic recalibration"): Steyerberg, Borsboom et al. 2004, "Validation and updating of predictive logistic
+    regression models", methods 2 and 3; Janssen, Moons et al. 2008. More than two classes have one intercept each and a
+    common slope.
 
     Parameters
     ----------
@@ -55,13 +55,13 @@ def fit_recalibration(probabilities: Floats, labels: Ints, update: Update, prior
     labels : (n,) int
     update : {"intercept", "slope", "intercept and slope"}
     prior : float
-        Ridge towards no update, above 0: the inverse variance of a normal prior on each a about 0 and on b about 1.
-        It keeps ten cases from saying more than they know, and makes the intercepts unique.
+        Ridge penalty towards no update, above 0: the inverse variance of normal priors with mean 0 on each a and mean 1
+        on b. It prevents overfitting to few cases and makes the intercepts unique.
 
     Returns
     -------
     Recalibration
-        The most probable one, by Newton's method.
+        The posterior mode, by Newton's method.
     """
     start, n_classes = _ln(probabilities), probabilities.shape[1]
     each = np.broadcast_to(np.eye(n_classes), (*start.shape, n_classes))
@@ -82,21 +82,21 @@ def recalibration_curve(
     draws: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Tell how many labelled patients a new site needs: each update, fitted on m patients, evaluated on others.
+    """Tabulate each update, fitted on m labelled patients of a new site and evaluated on other patients there.
 
-    In each draw patients are put in a random order. The first m fit; those beyond the largest m evaluate, so that every
-    m and every update of a draw is evaluated on the same cases. (Vergouwe et al. 2017, "A closed testing procedure to
-    select an appropriate method for updating prediction models", weigh the same updates by the size of the sample.)
+    Each draw puts the patients in random order. The first m are used to fit, those beyond the largest m to evaluate, so
+    that every m and every update of a draw is evaluated on the same cases. (Vergouwe et al. 2017, "A closed testing
+    procedure to select an appropriate method for updating prediction models", compare the same updates by sample size.)
 
     Parameters
     ----------
     probabilities : (n, K)
     labels : (n,) int or (n, K) float
-        Where each label stands by itself (1, 0, NaN for not known), each has a curve of its own.
+        Class numbers; of a multilabel task 1, 0, and NaN for not known, with a curve for each label.
     patients : (n,)
     classes : sequence of str
     sizes : sequence of int
-        Numbers of patients m, at least 1; one above half of the patients is left out, for too few would evaluate it.
+        Numbers of patients m, at least 1; m above half of the patients is left out, since too few would evaluate it.
     draws : int
         At least 2.
     seed : int
@@ -104,12 +104,12 @@ def recalibration_curve(
     Returns
     -------
     pandas.DataFrame
-        Columns `RECALIBRATED`: means over draws, and `_se`, the error of that mean by the number of draws (it does
-        not tell how another cohort would differ). `gain` is the log-loss of no update less that of the update on the
-        same cases, `share_better` how often it was above 0. `intercept_off` is the calibration intercept that is left,
-        without its sign (of more than two classes, the widest distance between two intercepts): noise of the evaluated
-        cases is in it, so read it beside that of no update. `slope` is the calibration slope. `evaluated` counts
-        patients.
+        Columns `RECALIBRATED`: means over draws, and `_se`, their Monte Carlo standard error (which excludes the
+        variation between cohorts). `gain` is the log-loss without update minus that with it, on the same cases,
+        `share_better` the share of draws with a gain above 0. `intercept_off` is the absolute remaining calibration
+        intercept (for more than two classes, the largest distance between two intercepts): it includes sampling error
+        of the evaluated cases, so compare it with that of no update. `slope` is the calibration slope. `evaluated`
+        counts patients.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def recalibration_curve(
         If there are fewer than two draws.
     """
     if draws < 2:
-        raise ValueError("draws: at least 2, or nothing can be said of their spread")
+        raise ValueError("draws must be at least 2, so that their standard error can be estimated")
     tables = [
         _curve(predictions, truth, patients[rows], sizes=sizes, draws=draws, seed=seed).assign(**{"class": name})
         for name, predictions, truth, rows in _tasks(probabilities, labels, classes)
@@ -128,7 +128,7 @@ def recalibration_curve(
 def _tasks(
     probabilities: Floats, labels: Labels, classes: Sequence[str]
 ) -> Iterator[tuple[str, Floats, Ints, NDArray[np.int64]]]:
-    """Give each task of exclusive classes: its name, predictions (m, K), labels (m,), and rows (m,)."""
+    """Yield each task of exclusive classes: its name, predictions (m, K), labels (m,), and rows (m,)."""
     if labels.ndim == 1:
         yield EVERY_CLASS, probabilities, labels, np.arange(len(labels))
         return
@@ -159,14 +159,14 @@ def _curve(
 
 
 def _evaluate(probabilities: Floats, labels: Ints) -> dict[str, float]:
-    """Evaluate a task by its log-loss, and by what another update would still change."""
+    """Compute the log-loss of a task, and the remaining calibration intercept and slope."""
     loss = float(log_loss(probabilities, labels, np.ones((1, len(labels))))[0])
     if len(np.unique(labels)) < probabilities.shape[1]:
         return {"log_loss": loss, "intercept_off": np.nan, "slope": np.nan}
     off = float(np.ptp(fit_recalibration(probabilities, labels, "intercept", WEAK_PRIOR).intercepts))
     slope = fit_recalibration(probabilities, labels, "intercept and slope", WEAK_PRIOR).slope
     metrics = {"intercept_off": off, "slope": slope}
-    return {"log_loss": loss, **{name: one if abs(one) < NO_SUCH else np.nan for name, one in metrics.items()}}
+    return {"log_loss": loss, **{name: one if abs(one) < INFINITE else np.nan for name, one in metrics.items()}}
 
 
 def _over_draws(found: pd.DataFrame) -> pd.DataFrame:
@@ -194,7 +194,7 @@ def _most_probable(start: Floats, design: Floats, labels: Ints, prior: float) ->
         centred = design - fitted[:, None] @ design
         curvature = (fitted[..., None] * centred).reshape(flat.shape).T @ centred.reshape(flat.shape)
         step = np.linalg.solve(curvature + prior * np.eye(len(x)), gradient)
-        tried = (step / 2**times for times in range(30))  # a whole step may go too far where predictions are sure
+        tried = (step / 2**times for times in range(30))  # a full step may overshoot if predictions are confident
         found = ((loss(x - some), some) for some in tried)
         least, step = next((one for one in found if one[0] <= least), (least, np.zeros_like(x)))
         x = x - step

@@ -1,4 +1,4 @@
-"""The calibration curve without bins: how often the event happens at each prediction, and how far that is from it."""
+"""Smooth calibration curves, and the row of all calibration metrics of a question."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -32,20 +32,20 @@ from pipeline.metrics.calibration import (
 from pipeline.metrics.discrimination import Floats, ratio
 from pipeline.metrics.summary import in_columns, limits_of
 
-EDGE = 1e-6  # nearer to 0 and 1 than this, predictions count as alike
-FEWEST = 8.0  # cases at a point: with fewer, intervals of the curve hold the truth less often than they say
+EDGE = 1e-6  # predictions are clipped to [EDGE, 1 - EDGE]
+FEWEST = 8.0  # effective cases at a point; with fewer, the intervals of the curve undercover
 POINTS = 50
 NULL_DRAWS = 1000
 CURVE = ["prediction", *limits_of("observed")]
 
 
 def smooth_curve(prediction: Floats, events: Marks, weights: Floats, grid: Floats, *, fewest: float = FEWEST) -> Floats:
-    """Estimate how often the event happens at given predictions: the moderate calibration of Van Calster et al. 2016.
+    """Estimate the event rate at given predictions: "moderate calibration" of Van Calster et al. 2016.
 
-    The logistic recalibration line of the cases, corrected by a local linear regression of what it leaves over on
-    logit p with a Gaussian kernel (Glad 1998, "Parametrically guided non-parametric regression"). Where the truth is
-    such a line, as for perfect predictions and for those of a wrong temperature, smoothing then adds no bias; where no
-    finite line exists, the prediction itself stands in for it.
+    The curve is the logistic recalibration line, corrected by a local linear regression of its residuals on logit p
+    with a Gaussian kernel (Glad 1998, "Parametrically guided non-parametric regression"). If the true curve is such a
+    line, as for perfect predictions or those of a wrong temperature, smoothing adds no bias. If no finite line exists,
+    the identity is used instead.
 
     Parameters
     ----------
@@ -55,14 +55,14 @@ def smooth_curve(prediction: Floats, events: Marks, weights: Floats, grid: Float
     grid : (G,)
         Predictions at which to estimate, between 0 and 1.
     fewest : float
-        Effective number of cases that a point needs. A case counts by its kernel, 1 at the point, and by what it can
-        tell, 4 p (1 - p) of its prediction: of thirty predictions of 0.001 none need happen, and little is known.
-        Events have no say in it, as the curve would else be shown where they happened to be many.
+        Effective number of cases that a point requires. A case is weighted by its kernel, 1 at the point, and by its
+        information, 4 p (1 - p) of its prediction: thirty predictions of 0.001 are not informative. The events do not
+        enter, because the curve would otherwise be shown where they happen to be frequent.
 
     Returns
     -------
     (R, G)
-        Between 0 and 1; NaN where there are fewer cases.
+        Between 0 and 1; NaN at points with fewer cases.
     """
     x, at = logit(np.clip(prediction, EDGE, 1 - EDGE)), logit(np.clip(grid, EDGE, 1 - EDGE))
     line = logistic_line(expit(x), events, weights)
@@ -79,14 +79,14 @@ def smooth_curve(prediction: Floats, events: Marks, weights: Floats, grid: Float
 
 
 def _along(line: Floats, x: Floats) -> Floats:
-    """Follow lines (R, 2) on the scale of logits, and give the probabilities at x (n,): (R, n)."""
+    """Evaluate lines (R, 2) on the logit scale at x (n,), as probabilities (R, n)."""
     return np.asarray(expit(line[:, :1] + line[:, 1:] * x))
 
 
 def bandwidth(x: Floats) -> float:
-    """Choose the kernel's standard deviation: 1.06 min(sd, IQR / 1.349) m^(-1/5), m the number of values that differ.
+    """Compute the kernel's standard deviation: 1.06 min(sd, IQR / 1.349) m^(-1/5), m the number of distinct values.
 
-    (Silverman 1986, "Density estimation", section 3.4.2.) Repeated values tell nothing new, so they do not narrow it.
+    (Silverman 1986, "Density estimation", section 3.4.2.) Repeated values add no information, so they do not narrow it.
     """
     lower, upper = np.quantile(x, [0.25, 0.75], method="inverted_cdf")
     spreads = [spread for spread in (np.std(x), (upper - lower) / 1.349) if spread > 0]
@@ -94,7 +94,7 @@ def bandwidth(x: Floats) -> float:
 
 
 def grid_of(prediction: Floats) -> Floats:
-    """Spread points over the range of predictions, half of them even in p, half in logit p: (G,), rising."""
+    """Build a grid (G,) over the range of predictions, half of it evenly spaced in p, half in logit p; ascending."""
     lower, upper = np.clip([prediction.min(), prediction.max()], EDGE, 1 - EDGE)
     first, last = logit(np.array([lower, upper]))
     even_in_logit = np.clip(expit(np.linspace(first, last, POINTS)[1:-1]), lower, upper)
@@ -102,15 +102,15 @@ def grid_of(prediction: Floats) -> Floats:
 
 
 def smooth_error(prediction: Floats, events: Marks, weights: Floats) -> Floats:
-    """Average |curve - p| over cases, the "integrated calibration index" (Austin and Steyerberg 2019).
+    """Compute the "integrated calibration index", the mean |curve - p| over cases (Austin and Steyerberg 2019).
 
-    The curve is `smooth_curve` at `grid_of`, between whose points it is straight, however few cases are near. Above 0
-    for perfect predictions too: read it beside `calibration.if_perfect` of it.
+    The curve is `smooth_curve` at `grid_of`, linear between the points, also where cases are few. It is above 0 for
+    perfect predictions too: compare with `calibration.if_perfect`.
 
     Returns
     -------
     (R,)
-        NaN where all weights are zero.
+        NaN if all weights are zero.
     """
     grid = grid_of(prediction)
     gaps = np.abs(smooth_curve(prediction, events, weights, grid, fewest=0) - grid)
@@ -120,27 +120,25 @@ def smooth_error(prediction: Floats, events: Marks, weights: Floats) -> Floats:
 
 
 def curve_table(prediction: Floats, events: Marks, weights: Floats, confidence: float) -> pd.DataFrame:
-    """Tabulate `smooth_curve` at `grid_of`, where it is known, each point with its own percentile interval.
+    """Tabulate `smooth_curve` at the points of `grid_of` where it is known, with pointwise percentile intervals.
 
-    Columns `CURVE`. The intervals hold point by point, not for the whole curve at once.
+    Columns `CURVE`. The level of the intervals does not hold for the whole curve.
     """
     grid = grid_of(prediction)
     grid = grid[np.isfinite(smooth_curve(prediction, events, weights[:1], grid)[0])]
-    curve = partial(
-        smooth_curve, prediction, events, grid=grid, fewest=0
-    )  # else replicates of few cases would be left out
+    curve = partial(smooth_curve, prediction, events, grid=grid, fewest=0)  # 0: keep replicates with few cases
     return pd.DataFrame({"prediction": grid, **band("observed", in_blocks(curve, weights), confidence)}, columns=CURVE)
 
 
 def distribution(prediction: Floats, events: Marks, bins: int) -> pd.DataFrame:
-    """Count the predictions of each bin of equal width, of events and of the others: `lower, upper, events, others`."""
+    """Count events and non-events per bin of equal width, in columns `lower, upper, events, others`."""
     edges, number = np.linspace(0, 1, bins + 1), bin_of(prediction, bins)
     counts = [np.bincount(number[chosen], minlength=bins) for chosen in (events, ~events)]
     return pd.DataFrame({"lower": edges[:-1], "upper": edges[1:], "events": counts[0], "others": counts[1]})
 
 
 def distances_of(bins: int) -> dict[str, Metric]:
-    """Name the distances from perfect calibration, each of which chance keeps from being 0."""
+    """List the distances from perfect calibration, each of which sampling error biases upwards."""
     return {
         "ece_width": partial(calibration_error, bins=bins),
         "ece_mass": partial(calibration_error, bins=bins, mass=True),
@@ -160,7 +158,7 @@ def calibration_row(
     bins: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Evaluate the calibration of a yes/no prediction by every metric there is for it, in the columns of one row.
+    """Compute all calibration metrics of a yes/no prediction, in the columns of one row.
 
     Parameters
     ----------
@@ -168,20 +166,20 @@ def calibration_row(
     events : (n,) bool
     patients : (n,)
     weights : (1 + R, n)
-        As `bootstrap.cluster_weights` gives them.
+        See `bootstrap.cluster_weights`.
     confidence : float
         Level of the intervals, e.g. 0.95.
     bins : int
-        Of the calibration errors `ece_width`, `ece_mass` and `squared_error_debiased` (of equal width).
+        Number of bins of `ece_width`, `ece_mass` and `squared_error_debiased` (of equal width).
     seed : int
-        Of the draws of perfect calibration.
+        Seed of the draws under perfect calibration.
 
     Returns
     -------
     dict
         `n`, `events`, `bins`, and in the three columns of `summary.limits_of` each: `observed_expected`,
         `calibration_intercept`, `calibration_slope`, the distances of `distances_of`, `dsc` and `unc`; and for each
-        distance `<name>_null`, what it is if calibration is perfect: mean, 5th and 95th percentile of draws.
+        distance `<name>_null`, its mean, 5th and 95th percentile under perfect calibration.
     """
     level = estimate_all(
         {
@@ -215,6 +213,7 @@ def _distances(
 
 
 def _null(metric: Metric, prediction: Floats, patients: Names, seed: int) -> Estimate:
-    """Give the mean of a metric under perfect calibration, and its 5th and 95th percentile."""
+    """Estimate the mean, 5th and 95th percentile of a metric under perfect calibration."""
     draws = if_perfect(metric, prediction, replicates=NULL_DRAWS, seed=seed, patients=patients)
-    return Estimate(float(np.nanmean(draws)), *(float(np.nanquantile(draws, tail)) for tail in (0.05, 0.95)))
+    lower, upper = np.nanquantile(draws, [0.05, 0.95])
+    return Estimate(float(np.nanmean(draws)), float(lower), float(upper))

@@ -1,6 +1,6 @@
-"""ROC and precision-recall curves with their bands, and the counts behind every threshold.
+"""ROC and precision-recall curves with their bands, and the metrics at every threshold.
 
-As in `metrics`, weights are (R, n) and each curve is computed for all of their rows.
+Weights are (R, n), and each curve is computed for all rows.
 """
 
 import numpy as np
@@ -13,16 +13,16 @@ from pipeline.stages.calibrate.utility import net_benefit
 
 Marks = NDArray[np.bool_]
 
-RATES = np.arange(41) / 40  # false-positive rates, and all but the first the recalls, at which curves are averaged
+RATES = np.arange(41) / 40  # false-positive rates of the ROC curve; without the first, recalls of the PR curve
 THRESHOLDS = np.arange(1, 100) / 100
 COUNTS = ("threshold", "true_positives", "false_positives", "positives", "negatives")
 
 
 def sensitivity_at(scores: Floats, events: Marks, weights: Floats, rates: Floats) -> Floats:
-    """Read ROC curves at fixed false-positive rates: between corners along the line, on an upright piece at its top.
+    """Read ROC curves at fixed false-positive rates, linearly between corners, at the top of vertical segments.
 
-    A band of these is "vertical averaging" (Fawcett 2006, "An introduction to ROC analysis", section 8.1). The area
-    under the curve is `metrics.roc_auc`, ties counting half.
+    A band of these values is "vertical averaging" (Fawcett 2006, "An introduction to ROC analysis", section 8.1). The
+    area under the curve is `discrimination.roc_auc`, ties counting half.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def sensitivity_at(scores: Floats, events: Marks, weights: Floats, rates: Floats
     Returns
     -------
     (R, G)
-        NaN where a weighting leaves no event or no non-event.
+        NaN if a weighting leaves no event or no non-event.
     """
     called, found = (_shares_from_above(scores, weights * some) for some in (~events, events))
     at = np.full((len(weights), len(rates)), np.nan)
@@ -47,9 +47,9 @@ def sensitivity_at(scores: Floats, events: Marks, weights: Floats, rates: Floats
 def precision_at(scores: Floats, events: Marks, weights: Floats, recalls: Floats) -> Floats:
     """Read precision-recall curves at fixed recalls: the precision at the highest threshold that reaches the recall.
 
-    Every point is one that a threshold attains: straight lines between corners would promise too much (Davis and
-    Goadrich 2006, "The relationship between precision-recall and ROC curves", section 4). So the area under the curve
-    is `metrics.average_precision`.
+    Every point is attained by a threshold: linear interpolation would be too optimistic (Davis and Goadrich 2006, "The
+    relationship between precision-recall and ROC curves", section 4). The area under the curve is therefore
+    `discrimination.average_precision`.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def precision_at(scores: Floats, events: Marks, weights: Floats, recalls: Floats
     Returns
     -------
     (R, G)
-        NaN where a weighting leaves no event.
+        NaN if a weighting leaves no event.
     """
     hits, flagged = (_from_above(scores, weights * some) for some in (events, np.ones(len(events))))
     precision, found = ratio(hits, flagged), ratio(hits, hits[:, -1:])
@@ -73,16 +73,16 @@ def precision_at(scores: Floats, events: Marks, weights: Floats, recalls: Floats
 
 
 def roc_band(scores: Floats, events: Marks, weights: Floats, confidence: float) -> pd.DataFrame:
-    """Tabulate the ROC curve at `RATES`, with the band of its bootstrap at each of them.
+    """Tabulate the ROC curve at `RATES`, with its pointwise bootstrap band.
 
     Parameters
     ----------
     scores : (n,)
     events : (n,) bool
     weights : (1 + R, n)
-        As `bootstrap.cluster_weights` gives them.
+        See `bootstrap.cluster_weights`.
     confidence : float
-        Level of the band, point by point.
+        Level of the band at each point.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def roc_band(scores: Floats, events: Marks, weights: Floats, confidence: float) 
 
 
 def pr_band(scores: Floats, events: Marks, weights: Floats, confidence: float) -> pd.DataFrame:
-    """Tabulate the precision-recall curve at `RATES` above 0, with the band of its bootstrap; else as `roc_band`.
+    """Tabulate the precision-recall curve at `RATES` above 0; parameters as in `roc_band`.
 
     Returns
     -------
@@ -123,7 +123,7 @@ def roc_of_folds(scores: Floats, events: Marks, folds: NDArray[np.str_]) -> pd.D
 
 
 def threshold_table(prediction: Floats, events: Marks, weights: Floats, confidence: float) -> pd.DataFrame:
-    """Count what acting from each of `THRESHOLDS` upwards finds and spares, with the metrics that follow.
+    """Tabulate the counts and metrics of the decision at each of `THRESHOLDS`.
 
     A prediction that equals the threshold counts as positive.
 
@@ -133,15 +133,15 @@ def threshold_table(prediction: Floats, events: Marks, weights: Floats, confiden
         Probabilities.
     events : (n,) bool
     weights : (1 + R, n)
-        As `bootstrap.cluster_weights` gives them.
+        See `bootstrap.cluster_weights`.
     confidence : float
-        Level of the intervals, which take the threshold as given.
+        Level of the intervals, which treat the threshold as fixed.
 
     Returns
     -------
     pandas.DataFrame
         Columns `COUNTS` (positives and negatives are events and non-events), and `sensitivity`, `specificity`, `ppv`,
-        `npv`, `net_benefit`, each with `_lower` and `_upper`; empty where nothing is there to divide by.
+        `npv`, `net_benefit`, each with `_lower` and `_upper`; empty where a denominator is 0.
     """
     called, truth = prediction[:, None] >= THRESHOLDS, np.broadcast_to(events[:, None], (len(events), len(THRESHOLDS)))
     right, spared = called & truth, ~called & ~truth
@@ -159,18 +159,18 @@ def _sizes(events: Marks) -> dict[str, int]:
 
 
 def _from_above(scores: Floats, weights: Floats) -> Floats:
-    """Sum weights from the highest score down to each one: (R, scores that differ)."""
+    """Compute the cumulative weights (R, unique scores) from the highest score down."""
     return np.cumsum((weights @ ranks_of(scores))[:, ::-1], axis=1)
 
 
 def _shares_from_above(scores: Floats, weights: Floats) -> Floats:
-    """Give the share of the weight that is called positive, from none to all; NaN where there is no weight."""
+    """Compute the share of the weight called positive, from none to all; NaN without weight."""
     summed = np.pad(_from_above(scores, weights), ((0, 0), (1, 0)))
     return ratio(summed, summed[:, -1:])
 
 
 def _upper_line(x: Floats, y: Floats, places: Floats) -> Floats:
-    """Follow a rising line through points (S,) at some places (G,), at its upper end where it stands upright."""
+    """Interpolate an ascending line through points (S,) at places (G,), at the top of vertical segments."""
     last = np.searchsorted(x, places, side="right") - 1
     following = np.minimum(last + 1, len(x) - 1)
     width = x[following] - x[last]

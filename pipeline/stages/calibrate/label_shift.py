@@ -1,4 +1,4 @@
-"""What becomes of a yes/no question, and of any classifier, where classes are more or less common: label shift."""
+"""Metrics at other prevalences, under the assumption of label shift."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -27,11 +27,11 @@ AT_PREVALENCE += limits_of("log_loss", "brier", "ppv", "npv", "net_benefit")
 def at_prevalence(
     probabilities: Floats, labels: Ints, weights: Floats, prevalence: Floats, *, fitted: Floats | None = None
 ) -> tuple[Floats, Floats]:
-    """Make of a sample what it would be at another prevalence, predictions corrected by Bayes' rule.
+    """Correct predictions by Bayes' rule, and reweight the sample, to another prevalence.
 
-    It assumes *label shift*: only the shares of the classes change, the images of a class look as they do here.
-    A site with other scanners, or with milder disease, breaks it. The correction takes the predictions to be calibrated
-    where they were fitted, and cannot mend them.
+    This assumes *label shift*: only the prevalences of the classes change, not the images within a class. A site with
+    other scanners or milder disease violates it. The correction assumes that the predictions are calibrated at the
+    prevalence `fitted`; it does not recalibrate them.
 
     Parameters
     ----------
@@ -39,22 +39,22 @@ def at_prevalence(
     labels : (n,) int
     weights : (R, n)
     prevalence : (K,)
-        Shares of the classes there, each above 0, together 1.
+        Target prevalences of the classes, each above 0, with sum 1.
     fitted : (K,), optional
-        Shares where the predictions were calibrated; without it those of these labels.
+        Prevalences where the predictions were calibrated; by default those of these labels.
 
     Returns
     -------
     probabilities : (n, K)
-        p(c) prevalence(c) / fitted(c), summed to one (Saerens, Latinne, Decaestecker 2002, equation 2.4; of two
+        p(c) prevalence(c) / fitted(c), normalised to sum 1 (Saerens, Latinne, Decaestecker 2002, equation 2.4; of two
         classes Elkan 2001, theorem 2).
     weights : (R, n)
-        Scaled so that in every row each class has its share; NaN in a row that lacks a class.
+        Scaled so that in every row each class has its prevalence; NaN in a row that lacks a class.
 
     Raises
     ------
     ValueError
-        If a share is not above 0, they do not sum to one, or a class has no case to say where it was fitted.
+        If a prevalence is not above 0, they do not sum to one, or a class without cases has no `fitted`.
     """
     fitted = np.bincount(labels, minlength=len(prevalence)) / len(labels) if fitted is None else fitted
     for what, shares in (("prevalence", prevalence), ("prevalence where the predictions were fitted", fitted)):
@@ -84,18 +84,18 @@ def prevalence_table(
     prevalences : sequence of float
         Shares of events, above 0 and below 1.
     threshold : float
-        The probability from which one acts, below 1; a prediction that equals it counts as positive.
+        Probability from which one acts, below 1; a prediction equal to it counts as positive.
     weights : (1 + R, m)
-        As `bootstrap.cluster_weights` gives them.
+        See `bootstrap.cluster_weights`.
     confidence : float
     fitted : float, optional
-        Share of events where the predictions were calibrated; without it that of these cases.
+        Prevalence where the predictions were calibrated; by default that of these cases.
 
     Returns
     -------
     pandas.DataFrame
-        Columns `AT_PREVALENCE`, two rows per prevalence: predictions as they are, and corrected. Where correcting moves
-        predictions over the threshold, PPV and NPV differ too. Empty without both events and non-events.
+        Columns `AT_PREVALENCE`, two rows per prevalence: with unchanged and with corrected predictions. PPV and NPV
+        differ if the correction moves predictions across the threshold. Empty without events or non-events.
 
     Raises
     ------

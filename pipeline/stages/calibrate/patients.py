@@ -1,4 +1,4 @@
-"""Several images of one patient, put together by a declared rule into one prediction of the patient."""
+"""Aggregation of the images of a patient into one prediction per patient, by a declared rule."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -12,50 +12,50 @@ from pipeline.metrics.evaluation import EvaluatedCases, TaskSpec, logits_of
 
 Floats = NDArray[np.float64]
 Rule = Literal["mean", "max"]
-PATIENTS = "_patients"  # ends the names of scopes in which a patient is one case
+PATIENTS = "_patients"  # suffix of scopes whose cases are patients
 
 
 def of_patients(evaluated: EvaluatedCases, rule: Rule, spec: TaskSpec) -> EvaluatedCases:
-    """Evaluate patients instead of images: one row each, in the order of their pseudonyms.
+    """Aggregate evaluated images to evaluated patients: one row per patient, in the order of their pseudonyms.
 
-    They are calibrated, after the images were put together, by the map of their images: one of its own would be
-    fitted on fewer cases, and the model that is released predictions images. Whether it suits patients too, their slope
-    tells.
+    The aggregated logits are calibrated by the calibrator of the images: a separate one would be fitted on fewer cases,
+    and the released model predicts images. The calibration slope of the patients shows whether it suits them.
 
     Parameters
     ----------
     evaluated : EvaluatedCases
-        Its cases have `patient`, `calibrator` and `logit_0, logit_1, ...`; a patient's images share a calibrator.
+        The table of cases has `patient`, `calibrator` and `logit_0, logit_1, ...`; the images of a patient share a
+        calibrator.
     rule : {"mean", "max"}
-        mean: the mean of the images' logits; max: of two classes the image of the highest prediction for the last one,
-        of a multilabel task for each label the image of the highest prediction for it.
+        mean: the mean of the images' logits; max: for two classes the logits of the image with the highest prediction
+        for the last class, for a multilabel task the highest logit of each label.
 
     Returns
     -------
     EvaluatedCases
-        Its cases have the number of `images`; what differs between the images of a patient is empty there.
+        The table of cases has the number of `images`; columns that differ between a patient's images are empty.
 
     Raises
     ------
     ValueError
-        If images of a patient bear labels that contradict each other (the message names the patients), or if the rule
-        is max and there are more than two classes, or grades.
+        If images of a patient have contradictory labels (the message names the patients), or if the rule is max for
+        grades or for more than two classes.
     """
     classes, task = spec.classes, spec.task
     if rule == "max" and task != "multilabel" and (len(classes) != 2 or task == "ordinal"):
         raise ValueError(
-            f"none of {len(classes)} classes ({task}) is the one to look for; mean takes any number of them"
+            f"max needs one class to look for, which {len(classes)} classes ({task}) do not have; mean takes any number"
         )
     rows = list(evaluated.cases.reset_index(drop=True).groupby("patient", sort=True).indices.values())
-    labels = np.stack([np.fmax.reduce(evaluated.labels[some]) for some in rows])  # fmax and fmin pass over NaN
+    labels = np.stack([np.fmax.reduce(evaluated.labels[some]) for some in rows])  # fmax and fmin ignore NaN
     lowest = np.stack([np.fmin.reduce(evaluated.labels[some]) for some in rows])
     contradicted = np.any((lowest < labels).reshape(len(rows), -1), axis=1)
     if contradicted.any():
         first = np.array([some[0] for some in rows])
         names = ", ".join(evaluated.patients[first[contradicted]])
-        raise ValueError(f"images of one patient bear different labels: {names}; give them one label in cohort.csv")
+        raise ValueError(f"images of one patient have different labels: {names}; give them one label in cohort.csv")
     logits = logits_of(evaluated.cases)
-    joined = np.stack([put_together(logits[some], rule, task == "multilabel") for some in rows])
+    joined = np.stack([aggregate(logits[some], rule, task == "multilabel") for some in rows])
     cases, calibrated = one_row_each(evaluated.cases, joined), np.empty_like(joined)
     for digest, calibrator in evaluated.calibrators.items():
         theirs = (cases["calibrator"] == digest).to_numpy()
@@ -79,9 +79,9 @@ def patients_first(
     rule: Rule,
     spec: TaskSpec,
 ) -> tuple[dict[str, EvaluatedCases], dict[str, Mapping[str, EvaluatedCases]]]:
-    """Put before each scope the same one by patients ("internal_patients"), and so the cases of its thresholds.
+    """Insert before each scope of images the scope of its patients ("internal_patients").
 
-    `elsewhere` is, of each scope and fold, the development cases of other patients.
+    `elsewhere` holds for each scope and fold the development cases of other patients, which are aggregated likewise.
     """
     evaluated, others = dict[str, EvaluatedCases](), dict[str, Mapping[str, EvaluatedCases]]()
     for scope, images in scopes.items():
@@ -92,19 +92,19 @@ def patients_first(
 
 
 def can_be_joined(sets: Sequence[EvaluatedCases]) -> bool:
-    """Tell whether some patient has several images in the first set, and none has images that contradict in any."""
+    """Check that a patient has several images in the first set, and that labels never contradict in any set."""
     first = sets[0].patients
     return len(set(first)) < len(first) and all(map(_agree, sets))
 
 
 def _agree(evaluated: EvaluatedCases) -> bool:
     groups = pd.DataFrame(evaluated.labels.reshape(len(evaluated.cases), -1)).groupby(evaluated.patients)
-    lowest, highest = groups.min(), groups.max()  # these pass over NaN
+    lowest, highest = groups.min(), groups.max()  # these ignore NaN
     return bool(((lowest == highest) | lowest.isna()).all(axis=None))
 
 
-def put_together(logits: Floats, rule: Rule, multilabel: bool) -> Floats:
-    """Turn the logits (m, K) of a patient's images into those of the patient (K,)."""
+def aggregate(logits: Floats, rule: Rule, multilabel: bool) -> Floats:
+    """Aggregate the logits (m, K) of a patient's images to those of the patient (K,)."""
     if rule == "mean":
         return np.asarray(logits.mean(axis=0))
     if multilabel:
@@ -113,7 +113,7 @@ def put_together(logits: Floats, rule: Rule, multilabel: bool) -> Floats:
 
 
 def one_row_each(cases: pd.DataFrame, logits: Floats) -> pd.DataFrame:
-    """Keep of each patient what all images have in common, with their number, and the logits (patients, K)."""
+    """Build one row per patient: columns that all images share, the number of images, and the logits (patients, K)."""
     logit_columns = [f"logit_{number}" for number in range(logits.shape[1])]
     known = cases.drop(columns=logit_columns)
     groups = known.groupby("patient", sort=True)
