@@ -5,7 +5,7 @@
 
 The bare loop is forward, backward and step over batches that lie ready in memory. Ours is `continue_pretraining` as
 `adapt@k` runs it (SimCLR, the default encoder with its real weights, 128 pixels, pairs of 32 images of COVID-CT):
-over the same resident batches, with views drawn from stored channels by MONAI, and with the next ones drawn in the
+over the same resident batches, with contrastive views of stored channels, and with the next ones drawn in the
 background. Only passes are timed, not the evaluation between them. Rounds are paired: in each, all take turns, so that
 a noisy machine is noisy for all; the median of the rounds' ratios is printed. What is drawn ahead needs a free core.
 """
