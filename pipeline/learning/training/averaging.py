@@ -1,4 +1,4 @@
-"""Which weights of a training are evaluated and kept: an epoch's, their moving average, or a mean of good epochs."""
+"""Choose which weights of a training are evaluated and kept: the last, a moving average, or a soup of epochs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,13 +10,14 @@ from torch import Tensor
 Averaging = Literal["none", "ema", "soup"]
 Values = dict[str, Tensor]
 
-DECAY = 0.98  # of the moving average, a step
-INGREDIENTS = 5  # epochs that a soup is tried of
+DECAY = 0.98  # of the moving average, per step
+INGREDIENTS = 5  # number of best epochs that a soup is made from
 
 
 class MovingAverage:
-    """theta' = d theta' + (1 - d) theta after each step, d = min(0.98, (1 + t) / (10 + t)) at step t.
+    """Exponential moving average of weights.
 
+    theta' = d theta' + (1 - d) theta after each step, d = min(0.98, (1 + t) / (10 + t)) at step t.
     Polyak, Juditsky 1992; the warm-up is that of TensorFlow's `ExponentialMovingAverage`.
     """
 
@@ -26,7 +27,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def after_step(self, values: Values) -> None:
-        """Move towards the weights as they are now."""
+        """Update the average with the present weights."""
         decay = min(DECAY, (1 + self.steps) / (10 + self.steps))
         for name, value in values.items():
             self.values[name].lerp_(value, 1 - decay)
@@ -34,7 +35,7 @@ class MovingAverage:
 
 
 def greedy_soup(candidates: Sequence[tuple[float, Values]], evaluate: Callable[[Values], float]) -> Values:
-    """Average the weights of some epochs: from the best one on, each stays in where the mean gets no worse by it.
+    """Average the weights of some epochs; from the best one on, add each one that does not worsen the mean.
 
     Wortsman et al. 2022, "Model soups", recipe 1.
 
@@ -43,7 +44,7 @@ def greedy_soup(candidates: Sequence[tuple[float, Values]], evaluate: Callable[[
     candidates : sequence of (validation loss, values)
         At least one.
     evaluate : callable
-        From values to the validation loss.
+        From weights to their validation loss.
     """
     ordered = sorted(candidates, key=lambda candidate: candidate[0])
     lowest, inside = ordered[0][0], [ordered[0][1]]
@@ -60,20 +61,20 @@ def mean_of(several: Sequence[Values]) -> Values:
 
 
 def copied(values: Values) -> Values:
-    """Copy values, so that they stay what they are."""
+    """Copy values."""
     return {name: value.detach().clone() for name, value in values.items()}
 
 
 @torch.no_grad()
 def put(values: Values, into: Values) -> None:
-    """Write values over others in place."""
+    """Overwrite values in place."""
     for name, value in into.items():
         value.copy_(values[name])
 
 
 @contextmanager
 def holding(values: Values, parameters: Values) -> Iterator[None]:
-    """Let parameters have other values for a while."""
+    """Give parameters other values inside the block."""
     before = copied(parameters)
     put(values, parameters)
     try:

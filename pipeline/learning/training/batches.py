@@ -1,4 +1,4 @@
-"""The batches of an epoch: which cases, which views of them, and how they are blended; the same in every process."""
+"""Draw the batches of an epoch: cases, views and mixing, the same in every process."""
 
 from collections.abc import Iterator, Sequence
 
@@ -22,24 +22,24 @@ def batches(
     Parameters
     ----------
     seeds : sequence of int
-        Of the training, and the number of the epoch: all draws come from them and the rows of the cases.
+        Seed of the training and number of the epoch. All draws depend on them and on the rows of the cases only.
     process, processes : int
-        A batch is assigned to so many processes, of which this is one.
+        Number of this process, and how many processes share a batch.
 
     Yields
     ------
     rows : (B,) int64
-        Of the whole batch.
+        Rows of the whole batch.
     batch : maps and pooled
-        This process's share of it, a random view of each case.
+        The share of this process: a random view of each case.
     targets : (b, n_classes)
-        Of that share.
+        Targets of that share.
     """
     rng, mine = np.random.default_rng(seeds), slice(process, None, processes)
     order = _order(cases, task, recipe, rng)
     of_views = rng.integers(2**32, size=len(order), dtype=np.uint32)
     for rows in order.split(recipe.batch_size):
-        drawn = rows if recipe.mix != "none" else rows[mine]  # what is blended may lie with another process
+        drawn = rows if recipe.mix != "none" else rows[mine]  # a case may be mixed with one of another process
         maps, pooled = cases.drawn(drawn, of_views[drawn.numpy()])
         targets = task.smoothed(cases.targets[rows], recipe.label_smoothing)
         if recipe.mix != "none":
@@ -51,7 +51,7 @@ def batches(
 
 
 def _order(cases: Cases, task: Task, recipe: Recipe, rng: np.random.Generator) -> Tensor:
-    """Shuffle the cases; where classes are to be seen as often as each other, draw as many with repetition."""
+    """Shuffle the cases; with `class_weights` "sampling", draw as many with replacement, classes equally often."""
     count = len(cases.targets)
     if recipe.class_weights != "sampling":
         return torch.from_numpy(rng.permutation(count))

@@ -1,7 +1,7 @@
-"""Labelled cases as a training meets them: their activations at the freeze boundary, or the images themselves."""
+"""Labelled cases as inputs of a training: activations at the freeze boundary, or the images themselves."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,12 +15,12 @@ Seeds = NDArray[np.uint32]
 
 
 class Cases(Protocol):
-    """Labelled cases, of which a training takes batches (B, S, C, h, w) of maps and (B, S, w) of pooled features.
+    """Labelled cases that give batches of maps (B, S, C, h, w) and pooled features (B, S, w).
 
     Attributes
     ----------
     targets : (n, n_classes) float32
-        As `tasks` describes them.
+        As described in `tasks`.
     first : int
         The stage of the encoder that takes the maps.
     """
@@ -32,22 +32,22 @@ class Cases(Protocol):
     def first(self) -> int: ...  # noqa: D102
 
     def drawn(self, rows: Tensor, seeds: Seeds) -> Batch:
-        """Give a random view of each of these cases, every one from its own seed."""
+        """Return a random view of each of these cases, each drawn from its own seed."""
 
     def plain(self, rows: Tensor) -> Batch:
-        """Give these cases as they are."""
+        """Return these cases without augmentation."""
 
 
 @dataclass(frozen=True)
 class FrozenCases:
-    """Cases whose first stages have been run, once for each of a few views.
+    """Cases for which the frozen stages were run once for each of a few views.
 
     Attributes
     ----------
     maps : (V, n, S, C, h, w) float16
-        Of an inflated encoder (V, n, 1, C, D, h, w). View 0 is the case as it is.
+        With an inflated encoder (V, n, 1, C, D, h, w). View 0 is the case without augmentation.
     pooled : (V, n, S, w) float16
-        What the pooled stages before the boundary gave.
+        Means of the pooled stages before the boundary.
     """
 
     maps: Tensor
@@ -61,26 +61,26 @@ class FrozenCases:
         return self.maps[views, rows], self.pooled[views, rows]
 
     def plain(self, rows: Tensor) -> Batch:
-        """Give view 0."""
+        """Return view 0."""
         return self.maps[0, rows], self.pooled[0, rows]
 
     def some(self, rows: Rows) -> "FrozenCases":
-        """Take some of the cases."""
+        """Select some of the cases."""
         return FrozenCases(self.maps[:, rows], self.pooled[:, rows], self.targets[rows], self.first)
 
 
 @dataclass(frozen=True)
 class WholeCases:
-    """Cases as images, for an encoder that is trained from its first stage.
+    """Cases as images, for an encoder that is trained from its first stage on.
 
     Attributes
     ----------
     load : callable
-        From rows (B,) to channels (B, P, H, W) uint8, resident on the device or read from the disk.
+        From rows (B,) to channels (B, P, H, W) uint8, held on the device or read from disk.
     prepare : callable
-        From channels (B, P, H, W) to what the encoder takes, (B, S, C, H, W); `Classifier.activations` with last=0.
+        From channels (B, P, H, W) to encoder inputs (B, S, C, H, W): `Classifier.activations` with last=0.
     augment : callable
-        From channels (B, P, H, W) uint8 and a seed of each to random views of them, on the same device.
+        From channels (B, P, H, W) uint8 and one seed per case to random views, on the same device.
     """
 
     load: Callable[[Tensor], Tensor]
@@ -94,20 +94,20 @@ class WholeCases:
         return self.prepare(self.augment(self.load(rows), seeds))
 
     def plain(self, rows: Tensor) -> Batch:
-        """Give the images as they are."""
+        """Return the images without augmentation."""
         return self.prepare(self.load(rows))
 
     def some(self, rows: Rows) -> "WholeCases":
-        """Take some of the cases."""
+        """Select some of the cases."""
         chosen = torch.as_tensor(rows)
 
-        def load(validation: Tensor) -> Tensor:
-            return self.load(chosen[validation])
+        def load(part: Tensor) -> Tensor:
+            return self.load(chosen[part])
 
-        return WholeCases(load, self.prepare, self.augment, self.targets[chosen], self.first)
+        return replace(self, load=load, targets=self.targets[chosen])
 
 
 def in_order(cases: Cases, size: int) -> Iterator[tuple[Tensor, Batch]]:
-    """Go through the cases as they are, in their order: rows and what they are, `size` at a time."""
+    """Iterate over the cases in order and without augmentation: rows and their batch, `size` cases at a time."""
     for rows in torch.arange(len(cases.targets)).split(size):
         yield rows, cases.plain(rows)

@@ -1,4 +1,4 @@
-"""What a killed run needs to go on as if it had not been: one file, whole or not there."""
+"""Save and load the state of a training, so that a killed run continues with the same bits."""
 
 import hashlib
 import json
@@ -18,15 +18,15 @@ PROGRESS = "progress.json"
 
 @dataclass
 class Checkpoint:
-    """Where one training puts down how far it came.
+    """The checkpoint file of one training.
 
     Attributes
     ----------
     file : Path
     key : str
-        Of all that the training depends on; what another one left is not taken up.
+        Identifies everything that the training depends on; a file with another key is ignored.
     every : float
-        Seconds between two writings at least. What is computed does not depend on it, only what a kill costs.
+        Minimum number of seconds between two writes. Results do not depend on it.
     """
 
     file: Path
@@ -35,10 +35,10 @@ class Checkpoint:
     written: float = field(default_factory=time.monotonic)
 
     def offer(self, state: dict[str, Any], epoch: int, last: bool = False) -> None:
-        """Write the state of an epoch, and `progress.json` beside it, if it is time or the last one.
+        """Write the state of an epoch and `progress.json` if `every` seconds have passed or the epoch is the last.
 
         `progress.json` names the training and the epoch, so that they can be read without torch. The trainings of a
-        folder share it: it tells of the checkpoint that was written last.
+        folder share it; it describes the checkpoint that was written last.
         """
         if last or time.monotonic() - self.written >= self.every:
             save(state | {"key": self.key}, self.file)
@@ -48,32 +48,32 @@ class Checkpoint:
 
     @property
     def progress(self) -> Path:
-        """The file that tells how far the latest training of this folder came."""
+        """The file with the progress of the latest training in this folder."""
         return self.file.with_name(PROGRESS)
 
     def remove(self) -> None:
-        """Delete what this training left, which is done."""
+        """Delete the files of this training, which has ended."""
         for file in (self.file, self.progress):
             file.unlink(missing_ok=True)
 
     def state(self) -> dict[str, Any] | None:
-        """Read what this training left, if it did."""
+        """Read the state of this training; None if there is none."""
         return load(self.file, self.key)
 
     def of(self, name: str) -> "Checkpoint":
-        """Name the checkpoint of a part of the work."""
+        """Return the checkpoint of a part of the training."""
         return Checkpoint(self.file.with_name(f"{self.file.stem}-{name}{self.file.suffix}"), self.key, self.every)
 
 
 def save(state: dict[str, Any], file: Path) -> None:
-    """Write a state of tensors and plain values, all of it or nothing."""
+    """Write a state of tensors and plain values atomically."""
     with written_whole(file) as stream:
         torch.save(state, stream)
 
 
 @contextmanager
 def written_whole(file: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing; after a kill or a power cut it is the old one or the new one."""
+    """Open a file for atomic writing: after a kill or a power cut the file is either the old or the new one."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.partial")
     with partial.open("wb") as stream:
@@ -83,13 +83,13 @@ def written_whole(file: Path) -> Iterator[BinaryIO]:
     partial.replace(file)
     folder = os.open(file.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the new name is on the disk, too
+        os.fsync(folder)  # writes the new name to disk as well
     finally:
         os.close(folder)
 
 
 def load(file: Path, key: str) -> dict[str, Any] | None:
-    """Read the state of the run whose key this is; None where there is none, or it is another run's."""
+    """Read a state; None if there is no file or its key differs."""
     if not file.exists():
         return None
     state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
@@ -97,7 +97,7 @@ def load(file: Path, key: str) -> dict[str, Any] | None:
 
 
 def fingerprint(text: str, tensors: Iterable[Tensor]) -> str:
-    """Hash what a run starts from, so that a run of other settings or images is never taken for it."""
+    """Hash the settings (as text) and tensors that a run starts from."""
     digest = hashlib.sha256(text.encode())
     for tensor in tensors:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -1,4 +1,4 @@
-"""One model: a strategy and its cases in, a network trained from the probe out; the same for a fold and within one."""
+"""Train a network by one strategy, starting from a linear probe; for a fold, and for the search within a fold."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
@@ -25,21 +25,21 @@ from pipeline.learning.training.loop import EVALUATED_AT_ONCE, fit
 from pipeline.learning.training.recipe import Epoch, Recipe, first_trained_stage
 from pipeline.learning.training.strategies import Strategy
 
-PARTS = 3  # of the training patients, where recipes are compared
+PARTS = 3  # number of parts of the training patients when recipes are compared
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """The cases of a training, by what is known of them.
+    """The cases of a training.
 
     Attributes
     ----------
     train, validation : FrozenCases
-        At one freeze boundary; no patient in both.
+        At the same freeze boundary; no patient is in both.
     patients : (n,) str
-        Of the training cases.
+        Patient of each training case.
     whole : callable
-        Gives training and validation cases as images, for a strategy that trains every stage.
+        Returns training and validation cases as images, for a strategy that trains every stage.
     """
 
     train: FrozenCases
@@ -47,19 +47,19 @@ class Labelled:
     patients: NDArray[np.str_]
     whole: Callable[[], tuple[WholeCases, WholeCases]]
 
-    def without(self, rows: NDArray[np.int64]) -> "Labelled":
-        """Leave only these training cases."""
+    def only(self, rows: NDArray[np.int64]) -> "Labelled":
+        """Select training cases; the validation cases stay."""
 
         def fewer() -> tuple[WholeCases, WholeCases]:
             train, validation = self.whole()
             return train.some(rows), validation
 
-        return Labelled(self.train.some(rows), self.validation, self.patients[rows], fewer)
+        return replace(self, train=self.train.some(rows), patients=self.patients[rows], whole=fewer)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How models are trained, whatever the strategy."""
+    """How models are trained, independent of the strategy."""
 
     task: Name
     recipe: Recipe
@@ -69,13 +69,13 @@ class Setting:
 
     @property
     def asked(self) -> Task:
-        """The task itself."""
+        """The task, by its name."""
         return task_of(self.task)
 
 
 @dataclass
 class Trained:
-    """What a training left behind, beside the network.
+    """The results of a training, besides the network.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class Trained:
         The argument `head` of `Classifier` that rebuilds the head.
     curve : list of Epoch
     chosen : dict
-        The hyper-parameter of the start: the probe's C, or the number of neighbours.
+        The chosen hyperparameter of the start: the probe's C, or the number of neighbours.
     """
 
     head: dict[str, Any]
@@ -101,16 +101,16 @@ def train(
     tell: Callable[[Epoch], None] = lambda epoch: None,
     checkpoint: Checkpoint | None = None,
 ) -> Trained:
-    """Train a network in place by one strategy; its logits then speak of the training cases' own prevalence.
+    """Train a network in place by one strategy; its logits then reflect the prevalence of the training cases.
 
     Parameters
     ----------
     network : Classifier
-        The adapted encoder with an untrained head, which may be replaced.
+        The adapted encoder with an untrained head, which is replaced.
     alignment : callable
-        From the recipe to the term that draws sites together, if there is one. Set up once the probe is in place.
+        From the recipe to the alignment of the training, or None; called after the probe was fitted.
     checkpoint : Checkpoint, optional
-        Of this training; see `loop.fit`.
+        Checkpoint of this training; see `loop.fit`.
     """
     recipe = strategy.recipe(setting.recipe, len(network.encoder.stages))
     if strategy.neighbours:
@@ -137,31 +137,36 @@ def train(
 
 
 def out_of_fold_losses(
-    network: Classifier, strategy: Strategy, cases: Labelled, setting: Setting, checkpoint: Checkpoint | None = None
+    network: Classifier, strategy: Strategy, cases: Labelled, setting: Setting, *, checkpoint: Checkpoint | None = None
 ) -> tuple[NDArray[np.float64], int]:
-    """Train by one strategy without each part of the patients in turn; give every training case's log-loss (n,).
+    """Cross-validate a strategy on the training cases by patient.
 
-    Each training stops on the validation cases, which are never evaluated here. The second value counts the epochs of
-    all.
+    Each training stops on the validation cases, whose loss is not reported.
+
+    Returns
+    -------
+    losses : (n,) float64
+        Log-loss of each training case, in nats, by the model that was not trained on its patient.
+    epochs : int
+        Epochs of all trainings together.
 
     Raises
     ------
     ValueError
-        If a class has a single patient, so that no part can be left out.
+        If a class has fewer than two patients.
     """
     targets = cases.train.targets
     assigned = parts(targets.numpy(), cases.patients, most=PARTS, seed=setting.seed, task=setting.task)
     if not assigned:
-        raise ValueError("a class has fewer than two patients, so that no part of them can be left out")
+        raise ValueError("a class has fewer than two patients, so that strategies cannot be cross-validated")
     recipe = strategy.recipe(setting.recipe, len(network.encoder.stages))
-    evaluated = (
-        cases.whole()[0] if _trains_below(network, recipe, cases) else cases.train
-    )  # what was frozen no longer is
+    # Stages below the freeze boundary change if they are trained, so that their stored activations no longer hold.
+    evaluated = cases.whole()[0] if _trains_below(network, recipe, cases) else cases.train
     losses, epochs = np.zeros(len(targets)), 0
     for number, (rest, held) in enumerate(assigned):
         copied = copy.deepcopy(network)
         part = checkpoint.of(str(number)) if checkpoint else None
-        trained = train(copied, strategy, cases.without(rest), setting, checkpoint=part)
+        trained = train(copied, strategy, cases.only(rest), setting, checkpoint=part)
         epochs += len(trained.curve) - 1
         logits = prediction(copied, evaluated.some(held))
         losses[held] = setting.asked.case_losses(logits, targets[held]).double().numpy()
@@ -170,19 +175,19 @@ def out_of_fold_losses(
 
 @torch.inference_mode()
 def prediction(network: Classifier, cases: FrozenCases | WholeCases) -> Tensor:
-    """Give the logits (n, n_classes) of the cases as they are, in float32 on the processor."""
+    """Predict the logits (n, n_classes) of the cases without augmentation, in float32 on the CPU."""
     top, device = TrainableTop(network, cases.first), network.device
     batches = (batch for _, batch in in_order(cases, EVALUATED_AT_ONCE))
     return torch.cat([top(*(part.to(device).float() for part in batch)) for batch in batches]).float().cpu()
 
 
 def _trains_below(network: Classifier, recipe: Recipe, cases: Labelled) -> bool:
-    """Tell whether stages before the freeze boundary are trained, so that only the images themselves will do."""
+    """Tell whether stages before the freeze boundary are trained, which requires the images themselves."""
     return recipe.epochs > 0 and first_trained_stage(network, recipe) < cases.train.first
 
 
 def _start_from_probe(network: Classifier, cases: Labelled, setting: Setting) -> float:
-    """Fit the linear probe on the mean features of every view."""
+    """Fit the linear probe on the mean features of every view, and return its C."""
     frozen = cases.train
     views = zip(frozen.maps, frozen.pooled, strict=True)
     features = np.concatenate([mean_features(network, maps, pooled, frozen.first) for maps, pooled in views])
@@ -200,13 +205,13 @@ def _start_from_probe(network: Classifier, cases: Labelled, setting: Setting) ->
 
 
 def _neighbours(network: Classifier, cases: Labelled, setting: Setting) -> Trained:
-    """Let the training cases as they are vote."""
+    """Fit a nearest-neighbour head on the training cases without augmentation."""
     head = _new_head(network, "neighbours", setting, len(cases.train.targets))
     frozen = cases.train
-    network.compose_standardisation(
-        *standardisation(mean_features(network, frozen.maps[0], frozen.pooled[0], frozen.first))
-    )
-    features = torch.from_numpy(mean_features(network, frozen.maps[0], frozen.pooled[0], frozen.first)).float()
+    maps, pooled = frozen.maps[0], frozen.pooled[0]
+    mean, scale = standardisation(mean_features(network, maps, pooled, frozen.first))
+    network.compose_standardisation(mean, scale)
+    features = torch.from_numpy(mean_features(network, maps, pooled, frozen.first)).float()
     votes = fit_neighbours(network.head, features, frozen.targets, cases.patients, task=setting.task, seed=setting.seed)
     recipe = replace(setting.recipe, epochs=0, trainable_stages=0, rank=0)
     curve = fit(

@@ -1,4 +1,4 @@
-"""The frozen stages of a network, run once for every case and view; what is trained starts from there."""
+"""Run the frozen stages of a network once for every case and view; training starts from their activations."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -19,12 +19,15 @@ Allocate = Callable[[tuple[int, ...]], Tensor]
 
 
 class Case(NamedTuple):
-    """A case whose views are to be run: a name that changes with them, its site, and how to draw them.
+    """A case whose views are to be run.
 
     Attributes
     ----------
+    name : str
+        Identifies the case and its views in the cache.
+    site : str
     draw : callable
-        Gives the views (V, P, H, W) uint8; not called where what they became was kept.
+        Returns the views (V, P, H, W) uint8; not called if the activations are in the cache.
     """
 
     name: str
@@ -33,7 +36,7 @@ class Case(NamedTuple):
 
 
 def compute(name: str, function: Callable[[], Parts]) -> Parts:
-    """Keep nothing."""
+    """Compute without a cache."""
     return function()
 
 
@@ -59,20 +62,20 @@ def frozen_views(
         Each case is run with the values of its site. If values differ between sites, the features are standardised
         at once; the values for unknown sites, with which they are read later, leave them as they are.
     cases : sequence of Case
-        Every case with as many views.
+        All cases have the same number of views.
     first : int
-        The stage at the freeze boundary; the number of stages where all are frozen.
+        The stage at the freeze boundary; equal to the number of stages if all are frozen.
     keep : callable
-        keep(name, function) gives what function() gave for that name before, or gives now.
+        keep(name, function) returns the cached result of function() for that name, or computes and caches it.
     allocate : callable
-        From a shape to an empty float16 Tensor, in memory or on the disk.
+        From a shape to an empty float16 Tensor, in memory or on disk.
     progress : callable
-        Goes through the cases and shows how far it is.
+        Iterates over the cases and shows the progress.
 
     Returns
     -------
     maps : (V, n, S, C, h, w) float16
-        Without channels where nothing is left to run.
+        With zero channels if all stages are frozen.
     pooled : (V, n, S, w) float16
     """
     maps, pooled = torch.empty(0), torch.empty(0)
@@ -97,7 +100,7 @@ def _run(network: Classifier, case: Case, first: int) -> Parts:
 
 
 def prefix_fingerprint(network: Classifier, first: int) -> str:
-    """Hash all of a network that comes before stage `first`: equal ones make the same of a case."""
+    """Hash everything that determines the activations before stage `first`."""
     own = len(network.site_values.sites) > 0
     later = tuple(f"encoder.stages.{number}." for number in range(first, len(network.encoder.stages)))
     skipped = (*later, "attention.", "head.", *(() if own else ("encoder.norm.", *FEATURES)))

@@ -1,4 +1,4 @@
-"""Train from a probe onwards until the validation loss stops falling; every recipe is a setting of this loop."""
+"""Train a network from its probe on until the validation loss stops falling; every recipe is a setting of this loop."""
 
 import logging
 import math
@@ -33,15 +33,17 @@ from pipeline.learning.training.validators import information_maximisation
 
 log = logging.getLogger(__name__)
 
-NEW_LAYERS = 10  # how much faster a term's own layers learn, which start from nothing (as in Long et al. 2015, DAN)
+# Learning-rate factor of an alignment loss's own layers, which start untrained (as in Long et al. 2015, DAN).
+NEW_LAYERS = 10
+
 EVALUATED_AT_ONCE = 32
 
 
 def make_accelerator(device: str | None) -> Accelerator:
-    """Choose the device (None: CUDA where there is one) and its precision: bfloat16 on CUDA, else float32."""
+    """Choose the device (None: CUDA if available) and its precision: bfloat16 on CUDA, else float32."""
     on_cuda = torch.cuda.is_available() and device != "cpu"
     torch.use_deterministic_algorithms(True, warn_only=True)
-    several = DistributedDataParallelKwargs(find_unused_parameters=True)  # of a single instance, attention has no part
+    several = DistributedDataParallelKwargs(find_unused_parameters=True)  # attention is unused with a single instance
     return Accelerator(mixed_precision="bf16" if on_cuda else "no", cpu=not on_cuda, kwargs_handlers=[several])
 
 
@@ -59,32 +61,32 @@ def fit(
     checkpoint: Checkpoint | None = None,
     prefetch: Callable[[Iterable[Any]], Iterator[Any]] = iter,
 ) -> list[Epoch]:
-    """Train the last stages, the attention and the head of `network` in place, and leave the best epoch in it.
+    """Train the last stages, the attention and the head of `network` in place; leave the best epoch's weights in it.
 
-    Normalisation statistics stay as adaptation left them, so a step does not depend on the batch it is in, unless the
-    recipe has them learned. The best epoch is the one of the lowest validation log-loss; epoch 0, the network as it
-    came, takes part. Where sites are aligned, that loss alone would never see what is gained at the target: there the
-    information of the predictions for it (Shi, Sha 2012; see `validators`) counts as much, in nats.
+    Normalisation statistics stay as adaptation left them, unless the recipe learns them; the output for a case then
+    does not depend on the rest of its batch. The best epoch has the lowest validation log-loss; epoch 0, the untrained
+    network, takes part. With an alignment loss, the information of the predictions for the target, in nats, is
+    subtracted from that loss (Shi, Sha 2012; see `validators`), because the loss alone does not measure the target.
 
-    Every draw of an epoch comes from (seed, number of the epoch, row of the case), so that a training that goes on
-    after a kill, or in several processes, draws the same.
+    Every draw of an epoch is determined by (seed, number of the epoch, row of the case), so that a training that
+    continues after a kill, or runs in several processes, draws the same.
 
     Parameters
     ----------
     network : Classifier
-        With the probe in its head.
+        Its head holds the probe.
     train, validation : Cases
         No patient in both.
     seed : int
-        Of the order of the cases and the choice of views.
+        Seed of the order of the cases and of their views.
     tell : callable
         Called after each epoch.
     alignment : Alignment, optional
-        What is added to the loss of each step to draw sites together; the losses reported stay without it.
+        Adds an alignment loss to each step; reported losses do not include it.
     task : Task, optional
-        One class of several if not given.
+        `Multiclass` by default.
     checkpoint : Checkpoint, optional
-        A training that was killed goes on from it and, on a processor, ends with the same bits. The caller deletes it.
+        A killed training continues from it and, on the CPU, ends with the same bits. The caller deletes it.
     prefetch : callable
         Iterates over batches and prepares the next one in the background, for cases that are read from the disk.
 
@@ -126,7 +128,7 @@ def fit(
 
 
 class _Training:
-    """A training on its way: what changes in it, and how to go on."""
+    """The state of a training, and its steps."""
 
     def __init__(
         self,
@@ -142,9 +144,9 @@ class _Training:
         prefetch: Callable[[Iterable[Any]], Iterator[Any]],
     ) -> None:
         if alignment is not None and accelerator.num_processes > 1:
-            raise ValueError("sites are drawn together in one process only; start the fold without torchrun")
+            raise ValueError("alignment losses need a single process; start the fold without torchrun")
         if recipe.batch_statistics and accelerator.num_processes > 1:
-            raise ValueError("statistics of the batch are learned in one process only; start without torchrun")
+            raise ValueError("batch statistics are learned in a single process only; start the fold without torchrun")
         self.train, self.validation, self.recipe, self.accelerator = train, validation, recipe, accelerator
         self.seed, self.alignment, self.task, self.prefetch = seed, alignment, task, prefetch
         self.plain = TrainableTop(network, train.first, first_trained_stage(network, recipe), bool(recipe.rank)).eval()
@@ -172,16 +174,16 @@ class _Training:
 
     @property
     def settled(self) -> int:
-        """The epoch from which every stage is being trained."""
+        """The epoch from which on all trainable stages are trained."""
         return self.recipe.wait(self.recipe.trainable_stages)
 
     def is_over(self) -> bool:
-        """Tell whether all epochs are done, or patience has ended."""
+        """Tell whether all epochs are done or the patience is exhausted."""
         last, best = self.curve[-1].epoch, max(epoch.epoch for epoch in self.curve if epoch.best)
         return last >= self.recipe.epochs or last - max(best, self.settled) >= self.recipe.patience
 
     def evaluate_start(self) -> Epoch:
-        """Put down epoch 0, the network as it came."""
+        """Evaluate epoch 0, the untrained network."""
         train, validation = self._loss(self.train), self._loss(self.validation)
         self.curve = [
             Epoch(
@@ -197,7 +199,7 @@ class _Training:
         return self.curve[0]
 
     def advance(self) -> Epoch:
-        """Run one epoch, evaluate it, and keep it if it is the best."""
+        """Run one epoch, evaluate it, and keep its weights if it is the best."""
         number, rate = self.curve[-1].epoch + 1, float(self.optimizer.param_groups[0]["lr"])
         train_loss = self._one_epoch(number)
         values = self.average.values if self.average else self.trained
@@ -216,14 +218,14 @@ class _Training:
         return self.curve[-1]
 
     def finish(self) -> None:
-        """Leave the best epoch in the network, or the mean of good ones."""
+        """Write the weights of the best epoch, or the soup of good epochs, into the network."""
         if self.recipe.average == "soup":
             self.best = greedy_soup(self.good, self._loss_with)
         put(self.best, self.trained)
         self.accelerator.free_memory()
 
     def state(self) -> dict[str, Any]:
-        """Give all that changes."""
+        """Return the state for a checkpoint."""
         state: dict[str, Any] = {
             "trained": copied(self.trained),
             "best": self.best,
@@ -237,7 +239,7 @@ class _Training:
         return state | ({"alignment": self.alignment.state()} if self.alignment else {})
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from the state of a checkpoint."""
         put(state["trained"], self.trained)
         put(state["best"], self.best)
         self.good = [(loss, copied(values)) for loss, values in state["good"]]
@@ -268,17 +270,18 @@ class _Training:
         )
 
     def _step(self, rows: Tensor, batch: tuple[Tensor, Tensor], targets: Tensor) -> tuple[float, float]:
-        """Descend the loss of one batch, of which this process has a share; give its sum and weight in all of them."""
+        """Take a step on this process's share of a batch; return the loss sum and the weight over all processes."""
         device = self.accelerator.device
         inputs = [part.to(device).float() for part in batch]
-        with self.accelerator.autocast(), of_the_batch(self.norms if len(rows) > 1 else []):  # one case has no spread
+        with self.accelerator.autocast(), of_the_batch(self.norms if len(rows) > 1 else []):  # one case has no variance
             if self.alignment is None:
                 features, logits = None, self.top(*inputs)
             else:
                 features, logits = self.plain.features_and_logits(*inputs)
         loss, share = self.task.losses(logits.float(), targets.to(device), self.weights)
         weight = self.accelerator.reduce(share.detach())
-        objective = loss * self.accelerator.num_processes / weight.clamp(min=1e-12)  # gradients will be averaged
+        # Gradients are averaged over processes, hence the factor.
+        objective = loss * self.accelerator.num_processes / weight.clamp(min=1e-12)
         if self.alignment is not None and features is not None:
             objective = objective + self.alignment(self.plain, features, logits, rows)
         if not torch.isfinite(objective):
@@ -293,7 +296,7 @@ class _Training:
 
     @torch.no_grad()
     def _loss(self, cases: Cases) -> float:
-        """Compute the class-weighted log-loss of the cases as they are."""
+        """Compute the class-weighted log-loss of the cases without augmentation."""
         totals = torch.zeros(2, dtype=torch.float64)
         for rows, batch in in_order(cases, EVALUATED_AT_ONCE):
             targets = cases.targets[rows].to(self.accelerator.device)
@@ -317,7 +320,7 @@ class _Training:
         return information_maximisation(logits.double().cpu().numpy())
 
     def _remember(self, values: Values) -> None:
-        """Keep the weights of an epoch that is the best, or among the best few where they are to be averaged."""
+        """Keep the weights if the last epoch is the best, or among the best few for a soup."""
         last = self.curve[-1]
         if last.best:
             self.best = copied(values)

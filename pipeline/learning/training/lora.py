@@ -1,7 +1,7 @@
-"""Low-rank updates of a transformer's weights: W + (a / r) B A, so that a few thousand numbers are trained.
+"""Train low-rank updates of a transformer's weights, W + (a / r) B A, instead of the weights.
 
-Hu et al. 2022, "LoRA: low-rank adaptation of large language models", section 4.1. Afterwards the update is added to W
-for good: what is stored and released is a plain network.
+Hu et al. 2022, "LoRA: low-rank adaptation of large language models", section 4.1. After training the update is added
+to W, so that a plain network is stored and released.
 """
 
 import math
@@ -16,7 +16,7 @@ SCALE = 2.0  # a / r
 
 
 class LowRank(nn.Module):
-    """W -> W + SCALE B A, with A random and B zero at first, so that nothing changes before the first step."""
+    """Parametrisation W -> W + SCALE B A; B starts at zero, so that the network is unchanged before the first step."""
 
     def __init__(self, weight: Tensor, rank: int) -> None:
         super().__init__()
@@ -32,21 +32,21 @@ class LowRank(nn.Module):
 
 @contextmanager
 def low_rank(stages: Iterable[nn.Module], rank: int, seed: int) -> Iterator[None]:
-    """Replace, for a training, the weights of every linear layer of some stages by themselves plus an update.
+    """Add trainable low-rank updates to every linear layer of some stages inside the block.
 
-    All else in the stages is frozen. At the end the updates are added to the weights.
+    All other parameters of the stages are frozen. At the end the updates are added to the weights.
 
     Parameters
     ----------
     rank : int
-        Of the updates; 0 leaves the stages alone.
+        Rank of the updates; 0 leaves the stages unchanged.
     seed : int
-        Of their first values; the global generator is left as it is.
+        Seed of the initial values; the state of the global generator is restored.
 
     Raises
     ------
     ValueError
-        If there is no linear layer inside a transformer's attention: convolutions are not updated this way.
+        If the stages have no attention: convolutions are not updated this way.
     """
     layers = [layer for stage in stages for layer in stage.modules() if isinstance(layer, nn.Linear)] if rank else []
     if rank and not any("attn" in name for stage in stages for name, _ in stage.named_modules()):

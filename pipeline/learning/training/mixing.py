@@ -1,4 +1,4 @@
-"""Batches whose cases are blended with each other, targets alike: mixup and CutMix, on images or on feature maps."""
+"""Mix the cases of a batch and their targets: mixup and CutMix, on images or on feature maps."""
 
 from typing import Literal
 
@@ -12,26 +12,27 @@ Mixing = Literal["none", "mixup", "cutmix"]
 def mixed(
     maps: Tensor, pooled: Tensor, targets: Tensor, *, how: Mixing, alpha: float, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Blend each case of a batch with another one of it, by a share drawn from Beta(alpha, alpha).
+    """Mix each case of a batch with another one by a share drawn from Beta(alpha, alpha).
 
     mixup: x = a x_i + (1 - a) x_j (Zhang, Cisse, Dauphin, Lopez-Paz 2018, equation 1); on maps behind frozen stages
-    it is manifold mixup (Verma et al. 2019, section 3). cutmix: a box of x_j, of the share 1 - a of the area, in x_i
-    (Yun et al. 2019, equations 1 and 2). Targets, and what the pooled stages before the maps gave, are blended.
+    it is manifold mixup (Verma et al. 2019, section 3). cutmix: a box of x_j, with the share 1 - a of the area,
+    replaces that part of x_i (Yun et al. 2019, equations 1 and 2). Targets and pooled features are mixed by the same
+    share.
 
     Parameters
     ----------
     maps : (B, S, C, h, w)
-        Or (B, 1, C, D, h, w), whose slices get the same box.
+        Or (B, 1, C, D, h, w); all slices get the same box.
     pooled : (B, S, w)
     targets : (B, n_classes)
-        What is unknown of either case is unknown of the blend.
+        A target that is unknown (NaN) for either case is unknown for the mixture.
     alpha : float
-        Above 0; small values leave most cases nearly as they are.
+        Above 0; small values leave most cases almost unchanged.
 
     Raises
     ------
     ValueError
-        If a box is to be cut from tokens, which have no rows and columns.
+        If `how` is "cutmix" and the maps are tokens, which have no rows and columns.
     """
     if how == "none":
         return maps, pooled, targets
@@ -40,7 +41,7 @@ def mixed(
         blended = share * maps + (1 - share) * maps[others]
     else:
         if maps.shape[-1] == 1:
-            raise ValueError("cutmix cuts boxes, and the tokens of a ViT are no image; take mixup")
+            raise ValueError("finetune.mix: cutmix needs images, and a vision transformer has tokens; take mixup")
         box = _box(maps.shape[-2], maps.shape[-1], 1 - share, rng)
         blended = maps.clone()
         blended[..., box[0], box[1]] = maps[others][..., box[0], box[1]]
@@ -53,7 +54,7 @@ def mixed(
 
 
 def _box(height: int, width: int, area: float, rng: np.random.Generator) -> tuple[slice, slice]:
-    """Draw a box of about this share of the area; what falls over the border is cut off."""
+    """Draw a box with about this share of the area, clipped at the border."""
     centre = rng.integers(height), rng.integers(width)
     half = np.sqrt(area) / 2
     rows, columns = (

@@ -1,4 +1,4 @@
-"""What a training does with a network, in numbers: how many stages, how fast each, for how long; and its curve."""
+"""Hyperparameters of a training, and its training curve."""
 
 import math
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from pipeline.learning.training.mixing import Mixing
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long, how fast and on what to train; the fields are explained in params.yaml under `finetune`.
+    """Hyperparameters of a training; params.yaml explains the fields under `finetune`.
 
     Attributes
     ----------
     batch_statistics : bool
-        Whether normalisation layers learn their statistics from the batches, as from random weights they must.
+        Whether normalisation layers learn their statistics from the batches, as training from random weights requires.
     """
 
     trainable_stages: int
@@ -40,14 +40,14 @@ class Recipe:
     batch_statistics: bool = False
 
     def wait(self, depth: int) -> int:
-        """Epochs before a stage is unfrozen, of depth 1 for the last: half of all epochs, one stage after the other."""
+        """Count the epochs before a stage is unfrozen (depth 1 is the last stage), spread over half of all epochs."""
         above = max(depth - 1, 0) if self.gradual else 0
         return self.epochs * above // (2 * max(self.trainable_stages - 1, 1))
 
     def share_of(self, depth: int, steps: int) -> Callable[[int], float]:
-        """Give the share of its full rate that a stage has at each step, of so many an epoch.
+        """Return the learning-rate factor of a stage as a function of the step, with `steps` steps per epoch.
 
-        Half a cosine; nothing before the stage is unfrozen (Howard, Ruder 2018, section 3.3).
+        The factor follows half a cosine; it is 0 before the stage is unfrozen (Howard, Ruder 2018, section 3.3).
         """
         begin, end = self.wait(depth) * steps, max(self.epochs * steps, 1)
         return lambda step: 0.5 * (1 + math.cos(math.pi * min(step, end) / end)) if step >= begin else 0.0
@@ -62,9 +62,9 @@ class Epoch:
     train_loss, validation_loss : float
         Class-weighted log-losses in nats.
     information : float
-        `information_maximisation` of the predictions for unlabelled cases that are to be aligned; 0 without any.
+        `information_maximisation` of the predictions for the unlabelled cases; 0 without alignment.
     best : bool
-        Whether validation_loss - information was lower than ever before.
+        Whether validation_loss - information is lower than in all epochs before.
     """
 
     epoch: int
@@ -76,7 +76,7 @@ class Epoch:
 
     @property
     def criterion(self) -> float:
-        """What the best epoch has least of."""
+        """The criterion that the best epoch minimises."""
         return self.validation_loss - self.information
 
 
@@ -86,7 +86,7 @@ def first_trained_stage(network: Classifier, recipe: Recipe) -> int:
 
 
 def parameter_groups(network: Classifier, recipe: Recipe) -> list[dict[str, Any]]:
-    """Give the head the full rate and each stage below it `rate_decay` of the one above."""
+    """Group the parameters: the head at the full learning rate, each stage below at `rate_decay` of the one above."""
     first = first_trained_stage(network, recipe)
     chain: list[nn.Module] = [nn.ModuleList([network.encoder.norm, network.attention, network.head])]
     chain += reversed(network.encoder.stages[first:])

@@ -1,11 +1,11 @@
-"""Choosing a recipe on the training cases alone: from the cheap end upwards, as long as the next one pays.
+"""Choose a recipe on the training cases alone: from cheap to expensive, as long as the next one is better.
 
-Each recipe is evaluated by inner cross-validation: trained without a part of the patients, whom it then predictions.
-What the choice cost in optimism is measured by the outer folds, which never see it: that makes the validation nested.
+Each recipe is evaluated by inner cross-validation: it is trained without a part of the patients and then predicts
+them. The outer folds take no part in the choice, so that they measure its optimism (nested cross-validation).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +15,16 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Tried:
-    """One recipe as the record keeps it; losses in nats, the difference to the best one before it.
+    """The result of one recipe; losses are in nats, differences are to the best recipe before it.
 
     Attributes
     ----------
     loss : float, optional
-        Mean log-loss of the training cases, each prediction by a model that saw nobody of the patient's.
+        Mean log-loss of the training cases, each predicted by a model that saw no case of the patient.
     difference, standard_error : float, optional
-        Paired by case, with the patient as the unit.
+        Of the loss, paired by case; the standard error takes the patient as the unit.
     passes : float
-        What was spent on it, in images through the whole encoder.
+        Cost, in passes of an image through the whole encoder.
     """
 
     strategy: str
@@ -40,44 +40,45 @@ def choose(
     names: Sequence[str],
     fewest_passes: Callable[[str], float],
     attempt: Callable[[str], tuple[Floats, float]],
+    *,
     patients: NDArray[np.str_],
     passes: float,
     tell: Callable[[Tried], None] = lambda tried: None,
 ) -> list[Tried]:
-    """Try recipes in their order; the last one kept is the choice.
+    """Try recipes in their order; the last one that is kept is the choice.
 
-    The second is kept where its loss is lower, as it costs no more than the first. Every later one must lower the
-    loss by more than the standard error of that difference, and the first that does not ends the search.
+    The second recipe is kept if its loss is lower, because it costs no more than the first. Every later one must lower
+    the loss by more than the standard error of the difference; the first one that does not ends the search.
 
     Parameters
     ----------
     names : sequence of str
-        From cheap to dear; the first two cost nothing to speak of.
+        From cheap to expensive; the cost of the first two is negligible.
     fewest_passes : callable
-        The least that a recipe can cost; one that does not fit into what is left is not begun.
+        From a name to the minimum cost of the recipe; a recipe that exceeds the remaining passes is not started.
     attempt : callable
-        From a name to the log-losses (n,) of the cases, each prediction by a model that did not see its patient, and
-        the passes that this took. A ValueError leaves the recipe out and says why.
+        From a name to the log-losses (n,) of the cases, each predicted by a model that did not see its patient, and
+        the passes that this took. A ValueError skips the recipe and gives the reason.
     patients : (n,)
     passes : float
-        What may be spent.
+        Budget.
     """
     steps: list[Tried] = []
     best: Floats | None = None
     for number, name in enumerate(names):
         if fewest_passes(name) > passes:
             why = f"left out: {fewest_passes(name):.0f} image passes at least, and {max(passes, 0):.0f} are left"
-            steps.append(Tried(name, None, None, None, 0.0, kept=False, why=why))
+            steps.append(_skipped(name, why))
             tell(steps[-1])
             break
         try:
             losses, spent = attempt(name)
         except ValueError as error:
-            steps.append(Tried(name, None, None, None, 0.0, kept=False, why=f"left out: {error}"))
+            steps.append(_skipped(name, f"left out: {error}"))
             tell(steps[-1])
             continue
         passes -= spent
-        steps.append(_evaluated(name, losses, best, patients, spent, free=number < 2))
+        steps.append(_compared(name, losses, best, patients, spent=spent, free=number < 2))
         best = losses if steps[-1].kept else best
         tell(steps[-1])
         if number > 1 and not steps[-1].kept:
@@ -85,21 +86,35 @@ def choose(
     return steps
 
 
-def _evaluated(
-    name: str, losses: Floats, best: Floats | None, patients: NDArray[np.str_], spent: float, free: bool
+def _skipped(name: str, why: str) -> Tried:
+    return Tried(name, loss=None, difference=None, standard_error=None, passes=0.0, kept=False, why=why)
+
+
+def _compared(
+    name: str, losses: Floats, best: Floats | None, patients: NDArray[np.str_], *, spent: float, free: bool
 ) -> Tried:
+    """Compare a recipe with the best one before it; `free` needs no significant gain."""
+    first = Tried(
+        name,
+        loss=float(losses.mean()),
+        difference=None,
+        standard_error=None,
+        passes=spent,
+        kept=True,
+        why="the start",
+    )
     if best is None:
-        return Tried(name, float(losses.mean()), None, None, spent, kept=True, why="the start")
+        return first
     difference, error = paired(losses - best, patients)
     kept = difference < (0 if free else -error)
     why = "the loss falls" if difference < 0 else "the loss does not fall"
     if difference < 0 and not free:
         why += " by more than its standard error" if kept else ", but not by more than its standard error"
-    return Tried(name, float(losses.mean()), difference, error, spent, kept, why)
+    return replace(first, difference=difference, standard_error=error, kept=kept, why=why)
 
 
 def paired(differences: Floats, patients: NDArray[np.str_]) -> tuple[float, float]:
-    """Mean of paired differences (n,) and its standard error, with patients as the unit (sandwich of cluster sums)."""
+    """Compute the mean of paired differences (n,) and its standard error by patient (sandwich of cluster sums)."""
     _, number = np.unique(patients, return_inverse=True)
     mean = differences.mean()
     sums = np.bincount(number, differences - mean)

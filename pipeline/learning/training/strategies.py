@@ -1,7 +1,7 @@
-"""The recipes of fine-tuning, from cheap to dear: what is put into the head, and what is trained from there.
+"""Fine-tuning strategies from cheap to expensive: the initial head, and which stages are trained.
 
-All but `knn` begin with the linear probe, since a head of random weights would corrupt the features below it before it
-knows anything (Kumar, Raghunathan, Jones, Ma, Liang 2022, "Fine-tuning can distort pretrained features", section 3).
+All but `knn` start from a linear probe, because the gradients of a random head would distort the features below it
+(Kumar, Raghunathan, Jones, Ma, Liang 2022, "Fine-tuning can distort pretrained features", section 3).
 """
 
 from dataclasses import dataclass, replace
@@ -13,14 +13,14 @@ EVERYTHING = 10_000
 
 @dataclass(frozen=True)
 class Strategy:
-    """What is trained of a network.
+    """Which parts of a network are trained.
 
     Attributes
     ----------
     stages : int, optional
-        How many of the encoder's last stages; None takes `finetune.trainable_stages`, 0 trains nothing.
+        How many of the encoder's last stages are trained; None takes `finetune.trainable_stages`, 0 trains nothing.
     neighbours : bool
-        Whether the nearest training cases vote instead of a linear head.
+        Use a nearest-neighbour head instead of a linear one.
     gradual : bool
         Unfreeze one stage after the other (Howard, Ruder 2018, section 3.3).
     low_rank : bool
@@ -38,7 +38,7 @@ class Strategy:
         return self.stages != 0
 
     def recipe(self, recipe: Recipe, n_stages: int) -> Recipe:
-        """Fit a recipe to this strategy, of a network with so many stages."""
+        """Adapt a recipe to this strategy, for a network with `n_stages` stages."""
         stages = min(recipe.trainable_stages if self.stages is None else self.stages, n_stages)
         rank = recipe.rank if self.low_rank else 0
         epochs = recipe.epochs if self.trains else 0
@@ -54,11 +54,11 @@ STRATEGIES: dict[str, Strategy] = {
     "lora": Strategy(low_rank=True),
     "full": Strategy(stages=EVERYTHING),
 }
-SEARCH = ("knn", "probe", "last_stage", "lp_ft", "full")  # what `auto` tries
+SEARCH = ("knn", "probe", "last_stage", "lp_ft", "full")  # tried by `auto`
 
 
 def search_of(recipe: Recipe, n_stages: int, frozen: bool) -> list[str]:
-    """List what `auto` tries of a network; what would be the same training as one before is left out.
+    """List the strategies that `auto` tries; one that trains the same stages as an earlier one is left out.
 
     Parameters
     ----------

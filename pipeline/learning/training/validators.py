@@ -1,4 +1,4 @@
-"""Scores that choose among models without a label of the target site.
+"""Score models without labels of the target site.
 
 ============================ ========= ==========================================================================
 score                        better is looks at
@@ -9,7 +9,7 @@ deep_embedded_validation     lower     losses of labelled source cases, weighted
 source_loss                  lower     losses of labelled source cases as they are
 ============================ ========= ==========================================================================
 
-None of them sees a label of the target; each has a failure of its own, which its description names.
+None of them uses labels of the target; each description names the way in which the score can fail.
 """
 
 import warnings
@@ -30,26 +30,26 @@ LARGEST_LOG_RATIO = 20.0
 
 
 def log_losses(logits: Array, labels: NDArray[np.integer]) -> Array:
-    """Log-loss in nats (n,) of each case: -ln p(label)."""
+    """Compute the log-loss (n,) of each case in nats: -ln p(label)."""
     losses: Array = -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
     return losses
 
 
 def source_loss(logits: Array, labels: NDArray[np.integer]) -> float:
-    """Mean log-loss in nats of held-out labelled source cases, logits (n, k) and labels (n,); lower is better.
+    """Compute the mean log-loss in nats of held-out source cases, logits (n, k) and labels (n,); lower is better.
 
-    The oldest choice, and blind to everything that is different at the target.
+    The score ignores every difference between source and target.
     """
     return float(log_losses(logits, labels).mean())
 
 
 def information_maximisation(logits: Array) -> float:
-    """Mutual information in nats of case and prediction, from target logits (n, k); higher is better.
+    """Compute the mutual information in nats of case and prediction from target logits (n, k); higher is better.
 
     IM = H(mean_i p_i) - mean_i H(p_i), in [0, ln k] (Shi, Sha 2012, "Information-theoretical learning of
-    discriminative clusters for unsupervised domain adaptation", section 3): 0 both for a model that is sure of one
-    class for everybody and for one that is never sure. It prefers equally frequent classes and does not see whether a
-    confident prediction is right.
+    discriminative clusters for unsupervised domain adaptation", section 3): 0 both for a model that is certain of one
+    class for every case and for one that is never certain. The score prefers equally frequent classes, and does not
+    measure whether a confident prediction is correct.
     """
     logs = log_softmax(logits, axis=1)
     marginal = logsumexp(logs, axis=0) - np.log(len(logs))
@@ -57,12 +57,13 @@ def information_maximisation(logits: Array) -> float:
 
 
 def soft_neighbourhood_density(logits: Array, temperature: float = 0.05) -> float:
-    """Mean entropy in nats of each case's similarity to the others, from target logits (n, k); higher is better.
+    """Compute the mean entropy in nats of each case's similarity to the others from target logits; higher is better.
 
     With f_i = p_i / ||p_i||: P_ij = exp(f_i' f_j / t) / sum_{l != i} exp(f_i' f_l / t), SND = mean_i H(P_i), at most
     ln(n - 1) (Saito, Kim, Teterwak, Sclaroff, Darrell, Saenko 2021, "Tune it the right way: unsupervised validation
     of domain adaptation via soft neighborhood density", section 3; t = 0.05 there). Compare models on the same cases
-    only. A model that predicts one thing for everybody reaches the maximum: use it beside a score that sees collapse.
+    only. A model that predicts the same for every case reaches the maximum, so combine it with a score that penalises
+    such a collapse.
     """
     shares = softmax(logits, axis=1)
     unit = shares / np.linalg.norm(shares, axis=1, keepdims=True)
@@ -78,15 +79,16 @@ def deep_embedded_validation(
 
     R = mean(w l) + eta mean(w) - eta, eta = -Cov(w l, w) / Var(w), with w of `density_ratio`: importance weighting
     with the control variate w, whose mean is 1 (You, Wang, Long, Jordan 2019, "Towards accurate model selection in
-    deep unsupervised domain adaptation", section 4, algorithm 1). It trusts that the label given the features is the
-    same at both sites, and that the sites overlap: watch `effective_sample_size`. The estimate may fall below 0.
+    deep unsupervised domain adaptation", section 4, algorithm 1). It assumes that the label given the features has the
+    same distribution at both sites, and that the sites overlap: check `effective_sample_size`. The estimate may be
+    negative.
 
     Parameters
     ----------
     train_features, target_features : (n_s, w), (n_t, w)
-        Of the model's training cases and of the target: what the weights are learned from.
+        Features of the model's training cases and of the target, from which the weights are estimated.
     source_features, losses : (n, w), (n,)
-        Of held-out labelled source cases, as `log_losses` gives them.
+        Features and `log_losses` of held-out labelled source cases.
     """
     weights = density_ratio(train_features, source_features, target_features, seed)
     variance = weights.var(ddof=1)
@@ -97,10 +99,10 @@ def deep_embedded_validation(
 
 
 def density_ratio(train_features: Array, features: Array, target_features: Array, seed: int = 0) -> Array:
-    """Weigh cases (n, w) by how much denser the target is than the source where they lie: (n,), about 1 on average.
+    """Estimate the density ratio of target to source at cases (n, w): (n,), about 1 on average.
 
     w(x) = n_s / n_t * p(target | x) / p(source | x) (You et al. 2019, equation 5), p by a logistic regression on
-    standardised features, its C by cross-validated log-loss. Without a shift the lowest C wins and w is about 1.
+    standardised features, its C by cross-validated log-loss. Without a shift the lowest C is chosen and w is about 1.
     """
     both = np.vstack([train_features, target_features]).astype(np.float64)
     is_target = np.repeat([0, 1], [len(train_features), len(target_features)])
@@ -113,7 +115,7 @@ def density_ratio(train_features: Array, features: Array, target_features: Array
 
 
 def effective_sample_size(weights: Array) -> float:
-    """Kish's count of cases that weights (n,) leave: (sum w)^2 / sum w^2, from 1 to n."""
+    """Compute Kish's effective sample size of weights (n,): (sum w)^2 / sum w^2, from 1 to n."""
     return float(weights.sum() ** 2 / np.square(weights).sum())
 
 
@@ -132,7 +134,7 @@ def _domain_classifier(scaled: Array, is_target: NDArray[np.integer], seed: int)
 
 
 def _entropies(logs: Array) -> Array:
-    """Entropy (n,) in nats of the distributions whose logarithms are the rows (n, k); exp(-inf) counts nothing."""
+    """Compute the entropy (n,) in nats of distributions given by log-probabilities (n, k); exp(-inf) contributes 0."""
     shares = np.exp(logs)
     entropies: Array = -np.sum(shares * np.where(shares > 0, logs, 0.0), axis=1)
     return entropies

@@ -44,7 +44,13 @@ def run(params: Params, fold: str) -> None:
         accelerator = make_accelerator(runtime.device())
         network.to(accelerator.device)
         seed = seed_for(params.seed, "finetune", fold)
-        setting = Setting(facts["task"], recipe_of(params.finetune), accelerator, seed, runtime.prefetch)
+        setting = Setting(
+            task=facts["task"],
+            recipe=recipe_of(params.finetune),
+            accelerator=accelerator,
+            seed=seed,
+            prefetch=runtime.prefetch,
+        )
         views = AugmentedViews(stored, partial(seed_for, params.seed), geometry, network.encoder.volumetric)
         every = runtime.number("MEDADAPT_CHECKPOINT_SECONDS", 5)
         checkpoint = Checkpoint(paths.checkpoints("finetune", fold) / "training.pt", fingerprint(params, fold), every)
@@ -111,14 +117,16 @@ def strategy_of(
         )
 
     def attempt(name: str) -> tuple[NDArray[np.float64], float]:
-        losses, epochs = out_of_fold_losses(network, STRATEGIES[name], labelled, setting, checkpoint.of(name))
+        losses, epochs = out_of_fold_losses(
+            network, STRATEGIES[name], labelled, setting, checkpoint=checkpoint.of(name)
+        )
         return losses, passes(name, epochs)
 
     allowed = params.finetune.budget / (geometry.image_size / REFERENCE_SIZE) ** 2
     fewest = partial(passes, epochs=PARTS * min(params.finetune.patience, params.finetune.epochs))
     tell = partial(tell_tried, fold)
     names = search_of(setting.recipe, len(shares), frozen)
-    tried = choose(names, fewest, attempt, labelled.patients, allowed, tell)
+    tried = choose(names, fewest, attempt, patients=labelled.patients, passes=allowed, tell=tell)
     return next((one.strategy for one in reversed(tried) if one.kept), "probe"), tried
 
 

@@ -169,7 +169,7 @@ def test_a_model_whose_first_stages_were_trained_is_evaluated_on_images_and_not_
     assert epochs > 0
     for rest, held in parts(one_hot(28).numpy(), own.patients, most=PARTS, seed=how.seed, task="multiclass"):
         alone = copy.deepcopy(model)
-        train(alone, STRATEGIES["full"], own.without(rest), how)
+        train(alone, STRATEGIES["full"], own.only(rest), how)
         with torch.inference_mode():
             expected = torch.nn.functional.cross_entropy(
                 alone(channels[held].float()), one_hot()[held].argmax(dim=1), reduction="none"

@@ -16,7 +16,7 @@ def searched(means, costs=None, passes=100.0):
             raise ValueError("it does not fit")
         return means[name] + NOISE * len(tried), (costs or {}).get(name, 0.0)
 
-    steps = choose(list(means), lambda name: (costs or {}).get(name, 0.0), attempt, PATIENTS, passes)
+    steps = choose(list(means), lambda name: (costs or {}).get(name, 0.0), attempt, patients=PATIENTS, passes=passes)
     return [step.strategy for step in steps if step.kept], steps, tried
 
 

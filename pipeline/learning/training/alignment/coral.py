@@ -1,4 +1,4 @@
-"""Deep CORAL: the covariances of the features of two sites are drawn together."""
+"""Deep CORAL: align the covariances of the features of two sites."""
 
 from itertools import combinations
 
@@ -9,18 +9,18 @@ from pipeline.learning.training.alignment.base import by_domain
 
 
 class Coral(nn.Module):
-    """Squared distance of covariances, averaged over the pairs of domains in the batch.
+    """Alignment loss: squared distance of covariances, averaged over the pairs of domains in the batch.
 
     L = ||C_S - C_T||_F^2 / (4 d^2),  C = (D'D - (1'D)'(1'D) / n) / (n - 1)
     for the (n, d) features D of a domain (Sun, Saenko 2016, "Deep CORAL", equations 1 to 3). Means are not compared.
-    Of d standardised features without any shift, n and m cases give about (1/n + 1/m) / 4 by chance alone, which
+    For d standardised features without any shift, n and m cases give about (1/n + 1/m) / 4 by chance alone, which
     training can lower only by shrinking the features.
 
     Parameters
     ----------
     shrinkage : float
-        s in [0, 1]: C becomes (1 - s) C + s diag(C), which takes the chance out of covariances of few cases; 0 is
-        the paper, 1 compares variances only.
+        s in [0, 1]: C becomes (1 - s) C + s diag(C), which reduces the noise of covariances of few cases; 0 is the
+        paper's loss, 1 compares variances only.
     """
 
     def __init__(self, shrinkage: float = 0.0) -> None:
@@ -40,7 +40,7 @@ class Coral(nn.Module):
         Returns
         -------
         Tensor
-            Scalar, at least 0; 0 where fewer than two domains have two cases.
+            Scalar, at least 0; 0 if fewer than two domains have two cases.
         """
         covariances = [self.covariance(part) for part in by_domain(features, domains, fewest=2)]
         scale = 4 * features.shape[1] ** 2

@@ -1,4 +1,4 @@
-"""DANN: a classifier of sites learns from the features, and the features learn to give it nothing."""
+"""DANN: train the features against a classifier of sites (domain-adversarial training)."""
 
 import math
 from typing import Any
@@ -8,31 +8,31 @@ from torch import Tensor, nn
 
 
 class Dann(nn.Module):
-    """Log-loss of a domain classifier behind a gradient reversal.
+    """Alignment loss: log-loss of a domain classifier behind a gradient reversal.
 
     R(x) = x,  dR/dx = -lambda I,  E = L_y(theta_f, theta_y) + L_d(R(theta_f), theta_d)
-    (Ganin et al. 2016, "Domain-adversarial training of neural networks", equations 16 to 18): the classifier of this
-    term descends the domain log-loss, what is below the features ascends it, lambda times as fast. Lambda grows from
-    0 towards 1 as section 5.2.2 says, so that the first, noisy domain classifier does no harm.
+    (Ganin et al. 2016, "Domain-adversarial training of neural networks", equations 16 to 18): the domain
+    classifier descends the domain log-loss, and the layers below the features ascend it, lambda times as fast. Lambda
+    grows from 0 towards 1 (section 5.2.2), so that the untrained domain classifier does no harm.
 
-    Warning: it asks the features to have ONE distribution over sites. Where sites differ in the share of classes
-    (label shift: the usual thing in hospitals), that is right only for features that have lost the class, and strong
-    weights lead there. Such a collapse does not show in the domain loss; watch the recall of each class.
+    Warning: the loss demands the same feature distribution at all sites. If sites differ in class prevalence (label
+    shift, usual between hospitals), only features without information on the class satisfy it, and strong weights
+    lead there. The domain loss does not show such a collapse; check the recall of each class.
 
     Parameters
     ----------
     width : int
-        Of the features.
+        Width of the features.
     n_domains : int
-        Sites, numbered from 0.
+        Number of sites, which are numbered from 0.
     steps : int
-        Calls over which lambda runs its course; the training steps.
+        Number of training steps, over which lambda grows.
     hidden : int
-        Units of the classifier's one hidden layer.
+        Units of the classifier's hidden layer.
     gamma : float
-        Steepness of the course of lambda; 10 in the paper.
+        Steepness of the schedule of lambda; 10 in the paper.
     seed : int
-        Of the classifier's first weights; the global generator is left as it is.
+        Seed of the classifier's initial weights; the state of the global generator is restored.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Dann(nn.Module):
         self.calls = 0
 
     def forward(self, features: Tensor, domains: Tensor, labelled: Tensor, logits: Tensor) -> Tensor:
-        """Tell the domains of a batch apart; every call with two of them moves lambda on.
+        """Compute the domain log-loss of a batch; every call with two domains advances lambda.
 
         Parameters
         ----------
@@ -60,7 +60,7 @@ class Dann(nn.Module):
         Returns
         -------
         Tensor
-            Scalar in nats; 0 where the batch holds one domain only.
+            Scalar in nats; 0 if the batch holds one domain only.
         """
         if len(domains.unique()) < 2:
             return 0 * features.sum()
@@ -71,20 +71,20 @@ class Dann(nn.Module):
 
 
 def reversal(progress: float, gamma: float = 10.0) -> float:
-    """Lambda at a share of the training: 2 / (1 + exp(-gamma p)) - 1, from 0 at p = 0 towards 1 (section 5.2.2)."""
+    """Compute lambda = 2 / (1 + exp(-gamma p)) - 1 at progress p in [0, 1] of the training (section 5.2.2)."""
     return 2 / (1 + math.exp(-gamma * min(progress, 1.0))) - 1
 
 
 class Reversed(torch.autograd.Function):
-    """The identity, whose gradient is turned round and scaled."""
+    """Identity with a negated and scaled gradient."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, strength: float) -> Tensor:
-        """Pass the values through."""
+        """Return the values."""
         ctx.strength = strength
         return values.view_as(values)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """Turn the gradient round."""
+        """Negate and scale the gradient."""
         return -ctx.strength * gradients[0], None

@@ -1,4 +1,4 @@
-"""A term on the unlabelled cases' predictions: minimum class confusion."""
+"""Minimum class confusion: an alignment loss on the predictions for the unlabelled cases."""
 
 import torch
 from torch import Tensor, nn
@@ -7,14 +7,15 @@ from pipeline.learning.models.entropy import entropy
 
 
 class Mcc(nn.Module):
-    """How often two classes are confused in the predictions for the unlabelled cases.
+    """Alignment loss: how often two classes are confused in the predictions for the unlabelled cases.
 
     With logits Z (B, k) of the unlabelled cases (Jin, Wang, Long, Wang 2020, "Minimum class confusion for versatile
     domain adaptation", section 3.2, in its four steps)
     Y = softmax(Z / T);  W_i = B (1 + exp(-H(Y_i))) / sum_j (1 + exp(-H(Y_j)));  C = Y' W Y;  C_c = C_c / sum_c' C_cc';
     L = sum_{c != c'} C_cc' / k.
-    Rows, not their joint distribution, are asked to be sure, and classes are not asked to be equally frequent, so it
-    bears label shift better than alignment. H is in nats, and W a constant for the gradient, as in the authors' code.
+    The loss favours certain predictions for each case and does not favour equally frequent classes, so that it
+    tolerates label shift better than losses on features. H is in nats, and W is a constant for the gradient, as in the
+    authors' code.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ class Mcc(nn.Module):
         Returns
         -------
         Tensor
-            Scalar in [0, (k - 1) / k]; 0 where the batch holds one domain only, or no unlabelled case.
+            Scalar in [0, (k - 1) / k]; 0 if the batch holds one domain only, or no unlabelled case.
         """
         if len(domains.unique()) < 2 or bool(labelled.all()):
             return 0 * logits.sum()

@@ -1,4 +1,4 @@
-"""Maximum mean discrepancy: the features of two sites are drawn together as whole distributions."""
+"""Maximum mean discrepancy: align the distributions of the features of two sites."""
 
 from itertools import combinations
 
@@ -11,16 +11,16 @@ FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # bandwidths in medians
 
 
 class Mmd(nn.Module):
-    """Unbiased squared MMD under a mean of Gaussian kernels, averaged over the pairs of domains in the batch.
+    """Alignment loss: unbiased squared MMD under a mean of Gaussian kernels, averaged over pairs of domains.
 
     MMD^2 = sum_{i != j} k(x_i, x_j) / (m (m - 1)) + sum_{i != j} k(y_i, y_j) / (n (n - 1)) - 2 mean_{ij} k(x_i, y_j)
     (Gretton et al. 2012, "A kernel two-sample test", equation 3), with k(x, y) the mean over the factors f of
     exp(-||x - y||^2 / (f g)): the multi-kernel of Long et al. 2015, "Learning transferable features with deep
     adaptation networks", section 3, its weights equal. g is the median of the squared distances of different cases
-    in the batch, taken as a constant: no gradient widens the kernel in place of aligning the domains.
+    in the batch; it is a constant for the gradient, which therefore aligns the domains instead of widening the kernel.
 
-    The unbiased estimate is 0 on average where the domains are equal, so it asks nothing of features that agree
-    already; of one batch it may fall a little below 0.
+    The unbiased estimate is 0 on average if the domains are equal, so that aligned features are not changed; for a
+    single batch it may be slightly negative.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Mmd(nn.Module):
         Returns
         -------
         Tensor
-            Scalar in about [0, 2]; 0 where fewer than two domains have two cases.
+            Scalar in about [0, 2]; 0 if fewer than two domains have two cases.
         """
         parts = by_domain(features, domains, fewest=2)
         if len(parts) < 2:
@@ -62,7 +62,7 @@ class Mmd(nn.Module):
 
     def kernel(self, features: Tensor) -> Tensor:
         """Compute k (B, B) between features (B, width), B at least 2."""
-        centred = features - features.mean(dim=0).detach()  # k does not see it; the products below round less
+        centred = features - features.mean(dim=0).detach()  # k is invariant; this reduces rounding
         squares = centred.square().sum(dim=1)
         distances = (squares[:, None] + squares[None] - 2 * centred @ centred.T).clamp(min=0)
         apart = ~torch.eye(len(features), dtype=torch.bool, device=features.device)

@@ -205,7 +205,13 @@ class Trainings:
         labelled = labelled_cases(network, split.cases, arms.views, arms.facts, settings, f"{arm}, {split.name}")
         evaluated = self._evaluated(network, split, labelled, recipe, arm)
         seed = seed_for(arms.params.seed, "finetune", split.name)
-        setting = Setting(arms.facts["task"], recipe, arms.accelerator, seed, runtime.prefetch)
+        setting = Setting(
+            task=arms.facts["task"],
+            recipe=recipe,
+            accelerator=arms.accelerator,
+            seed=seed,
+            prefetch=runtime.prefetch,
+        )
         term = partial(alignment_of, network, split.cases, arms.views, setting.task, arms.params, split.name)
         return watch(network, strategy, labelled, evaluated, setting, *([term] if arm == ADAPTED else []))
 
