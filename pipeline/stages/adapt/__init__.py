@@ -1,1 +1,1 @@
-"""adapt: adapt the pretrained encoder to the domain of one fold."""
+"""Adapt the pretrained encoder to the domain of one fold."""

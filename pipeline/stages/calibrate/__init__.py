@@ -1,1 +1,1 @@
-"""calibrate: fit calibrators and evaluate the predictions."""
+"""Fit calibrators and evaluate the predictions."""

@@ -1,1 +1,1 @@
-"""cohort: read the cohort, audit every file, replace names by pseudonyms."""
+"""Read the cohort, audit every file and replace names with pseudonyms."""

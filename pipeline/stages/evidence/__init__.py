@@ -1,1 +1,1 @@
-"""evidence: measure whether transfer and adaptation paid."""
+"""Measure whether transfer and adaptation improve the model."""

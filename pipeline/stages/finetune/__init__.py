@@ -1,1 +1,1 @@
-"""finetune: train one fold and predict its held-out cases."""
+"""Train one fold and predict its held-out cases."""

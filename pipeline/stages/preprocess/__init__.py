@@ -1,1 +1,1 @@
-"""preprocess: prepare each scan by itself."""
+"""Preprocess each scan independently, to a common grid and intensity scale."""

@@ -1,1 +1,1 @@
-"""release: check the gates and write the bundle."""
+"""Check the gates and write the bundle."""

@@ -1,1 +1,1 @@
-"""report: write one page about the whole run."""
+"""Write one self-contained page about the whole run."""

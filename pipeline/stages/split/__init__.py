@@ -1,1 +1,1 @@
-"""split: reserve the test set and assign patients to folds."""
+"""Reserve the test set and assign patients to folds."""
