@@ -13,7 +13,7 @@ def test_each_point_has_the_percentiles_of_its_own_replicates():
     np.testing.assert_allclose(found["risk_upper"], [95, -5])
 
 
-def test_a_point_without_a_value_is_empty_and_one_of_few_replicates_has_no_interval():
+def test_band_is_empty_without_a_value_or_with_few_replicates():
     values = np.ones((11, 2))
     values[0, 0] = np.nan
     values[1:8, 1] = np.nan

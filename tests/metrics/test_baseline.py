@@ -56,7 +56,7 @@ def test_the_site_alone_predictions_about_the_shares_of_its_training_cases():
     np.testing.assert_allclose(prediction.sum(axis=1), 1)
 
 
-def test_a_label_that_follows_age_is_prediction_from_age_in_cases_that_were_never_seen():
+def test_a_label_that_depends_on_age_is_predicted_from_age_in_new_cases():
     (train, labels), (evaluated, truth) = cohort(600), cohort(600, seed=1)
     found = {name: auc(non_image_prediction(train[some], labels, evaluated[some], 2), truth)
              for name, some in baselines_of(["age", "sex"]).items()}  # fmt: skip
@@ -64,7 +64,7 @@ def test_a_label_that_follows_age_is_prediction_from_age_in_cases_that_were_neve
     assert found["age, sex"] > 0.8 and found["site, age, sex"] == pytest.approx(found["age, sex"], abs=0.02)
 
 
-def test_the_regression_is_scikit_learns_on_indicators_and_standardised_numbers():
+def test_the_baseline_equals_scikit_learn_on_one_hot_and_scaled_columns():
     train, labels = cohort(300)
     age = train["column_age"].astype(float)
     scaled = (age - age.mean()) / age.std(ddof=0)
@@ -74,7 +74,7 @@ def test_the_regression_is_scikit_learns_on_indicators_and_standardised_numbers(
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_a_missing_age_that_tells_the_label_is_used_and_one_that_appears_later_is_the_median():
+def test_an_informative_missing_age_is_used_and_a_new_one_is_the_median():
     train, labels = cohort(400)
     missing = np.arange(400) % 4 == 0
     labels[missing] = 1
@@ -87,7 +87,7 @@ def test_a_missing_age_that_tells_the_label_is_used_and_one_that_appears_later_i
     np.testing.assert_allclose(late[[0, 2, 3]], late[[1, 1, 1]])
 
 
-def test_the_prediction_of_a_case_does_not_depend_on_the_other_cases_evaluated():
+def test_a_baseline_prediction_does_not_depend_on_other_evaluated_cases():
     (train, labels), (evaluated, _) = cohort(200), cohort(50, seed=1)
     whole = non_image_prediction(train, labels, evaluated, 2)
     alone = non_image_prediction(train, labels, evaluated[:1].assign(column_age="61"), 2)
@@ -96,7 +96,7 @@ def test_the_prediction_of_a_case_does_not_depend_on_the_other_cases_evaluated()
     np.testing.assert_allclose(non_image_prediction(train, labels, evaluated[7:8], 2)[0], whole[7])
 
 
-def test_several_classes_sum_to_one_and_a_class_that_training_lacks_gets_nothing():
+def test_classes_sum_to_one_and_a_class_without_training_cases_gets_zero():
     train, labels = cohort(300)
     labels = labels + 2 * (train["site"] == "north").to_numpy()
     prediction = non_image_prediction(train, labels, train, 5)
@@ -105,7 +105,7 @@ def test_several_classes_sum_to_one_and_a_class_that_training_lacks_gets_nothing
     np.testing.assert_array_equal(non_image_prediction(train, np.ones(300, dtype=int), train, 3)[0], [0, 1, 0])
 
 
-def test_labels_that_stand_by_themselves_are_prediction_where_they_are_known():
+def test_multilabel_baselines_are_fitted_on_known_labels():
     train, ill = cohort(400)
     south = (train["site"] == "south").to_numpy(dtype=float)
     half = np.where(np.arange(400) % 2 == 0, ill, np.nan)
@@ -119,7 +119,7 @@ def test_labels_that_stand_by_themselves_are_prediction_where_they_are_known():
     assert table["difference"].item() == 0
 
 
-def test_a_planted_shortcut_is_found_a_model_that_knows_the_site_alone_does_not_beat_it():
+def test_a_model_that_uses_the_site_alone_does_not_beat_the_site_baseline():
     rng = np.random.default_rng(0)
     (train, _), (evaluated, _) = cohort(400), cohort(400, seed=1)
     labels, truth = ((rng.random(400) < 0.85) == (cases["site"] == "south") for cases in (train, evaluated))
@@ -131,7 +131,7 @@ def test_a_planted_shortcut_is_found_a_model_that_knows_the_site_alone_does_not_
     assert row["difference_upper"] < 0.05 and row["difference_lower"] < 0
 
 
-def test_a_model_that_adds_nothing_to_age_has_an_interval_that_holds_zero_and_one_that_sees_more_has_not():
+def test_the_difference_excludes_zero_only_if_the_model_adds_to_age():
     (train, labels), (evaluated, truth) = cohort(500), cohort(500, seed=1)
     rng = np.random.default_rng(2)
     age = evaluated["column_age"].astype(float).to_numpy()
@@ -143,7 +143,7 @@ def test_a_model_that_adds_nothing_to_age_has_an_interval_that_holds_zero_and_on
     assert rows[1]["difference_lower"] > 0
 
 
-def test_the_least_detectable_difference_is_what_four_of_five_studies_would_find():
+def test_four_of_five_studies_find_the_minimum_detectable_difference():
     _, truth = cohort(300)
     rng = np.random.default_rng(3)
     predictions = [binary(np.clip(0.25 + 0.5 * truth + rng.normal(0, 0.3, 300), 0, 1)) for _ in range(2)]
@@ -154,7 +154,7 @@ def test_the_least_detectable_difference_is_what_four_of_five_studies_would_find
     assert list(row.index) == BASELINES
 
 
-def test_a_useless_site_falls_below_one_half_when_folds_are_pooled_and_not_within_them():
+def test_an_uninformative_site_is_below_half_pooled_but_not_within_folds():
     """Labels tossed within one site: a fold with more events leaves fewer for its training (E5)."""
     pooled, within = [], []
     for seed in range(20):

@@ -8,7 +8,7 @@ def mean_of(values):
     return lambda weights: (weights @ values) / weights.sum(axis=1)
 
 
-def test_the_first_row_is_the_sample_and_images_of_a_patient_are_drawn_together():
+def test_the_first_row_is_the_sample_and_images_are_drawn_by_patient():
     weights = cluster_weights(np.array(["a", "a", "b", "c"]), 200, 0)
     assert weights.shape == (201, 4) and (weights[0] == 1).all()
     assert (weights[:, 0] == weights[:, 1]).all() and (weights[1:, 0] != weights[1:, 2]).any()
@@ -51,7 +51,7 @@ def test_a_metric_that_does_not_exist_says_so():
     assert estimate(rarely, weights, 0.95) == Estimate(1.0, None, None)
 
 
-def test_values_by_blocks_of_replicates_are_those_of_all_replicates_at_once_in_their_order():
+def test_in_blocks_equals_all_replicates_at_once():
     weights, seen = np.random.default_rng(0).random((2 * BLOCK + 3, 7)), []
 
     def curve(some):

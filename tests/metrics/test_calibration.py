@@ -100,7 +100,7 @@ def test_certainty_belongs_to_the_last_bin():
     assert evaluate.calibration_error(p, events, np.ones((1, 5)), 15)[0] == pytest.approx(0.188)
 
 
-def test_bins_of_equal_mass_hold_the_same_number_of_cases_unless_that_would_part_ties():
+def test_bins_of_equal_mass_have_equal_counts_except_for_ties():
     p, _ = drawn(103, seed=1)
     assert set(np.bincount(evaluate.bin_of(p, 10, mass=True))) == {10, 11}
     tied = np.array([0.1, 0.1, 0.1, 0.1, 0.1, 0.2, 0.3, 0.9])
@@ -108,7 +108,7 @@ def test_bins_of_equal_mass_hold_the_same_number_of_cases_unless_that_would_part
 
 
 @pytest.mark.parametrize(("n", "expected"), [(100, 0.122), (500, 0.054), (1000, 0.039)])
-def test_perfect_predictions_of_a_small_sample_have_a_calibration_error_all_the_same(n, expected):
+def test_perfect_predictions_of_a_small_sample_have_a_calibration_error(n, expected):
     predictions = [np.random.default_rng(seed).random(n) for seed in range(12)]
     draws = [
         evaluate.calibration_error_if_perfect(p, bins=15, replicates=60, seed=99 + k, patients=ALONE[:n])
@@ -118,7 +118,7 @@ def test_perfect_predictions_of_a_small_sample_have_a_calibration_error_all_the_
     assert np.mean(draws) == pytest.approx(np.sqrt(np.pi * 15 / (32 * n)), rel=0.06)
 
 
-def test_images_of_a_patient_go_together_and_perfect_calibration_allows_a_larger_error_for_it():
+def test_the_null_of_the_calibration_error_widens_with_correlated_images():
     p = np.repeat(np.random.default_rng(0).random(100), 5)
     alone = evaluate.calibration_error_if_perfect(p, bins=10, replicates=2000, seed=1, patients=ALONE[:500])
     together = evaluate.calibration_error_if_perfect(
@@ -131,7 +131,7 @@ def test_images_of_a_patient_go_together_and_perfect_calibration_allows_a_larger
     assert (truth <= np.quantile(together, 0.95)).mean() == pytest.approx(0.95, abs=0.02)
 
 
-def test_chance_adds_to_the_squared_error_what_theory_says_and_debiasing_takes_it_off():
+def test_squared_error_has_the_bias_of_theory_and_debiasing_removes_it():
     p, _ = drawn(500, seed=2)
     plain, debiased = (
         evaluate.if_perfect(
@@ -144,7 +144,7 @@ def test_chance_adds_to_the_squared_error_what_theory_says_and_debiasing_takes_i
     assert evaluate.squared_error_debiased(OVERCONFIDENT, Y, 1000 * ONE, 100)[0] == pytest.approx(0.011431, abs=3e-4)
 
 
-def test_where_a_bin_has_one_prediction_debiasing_is_that_of_kumar_liang_and_ma():
+def test_debiasing_equals_kumar_liang_ma_for_one_prediction_per_bin():
     p, events = drawn(200, seed=3, ties=True)
     total = 0.0
     for value in np.unique(p):
@@ -171,7 +171,7 @@ def test_the_parts_of_the_brier_score_make_it_up_whatever_the_weights():
     np.testing.assert_allclose(parts.miscalibration, np.subtract(brier, left), atol=1e-7)  # theirs is single precision
 
 
-def test_isotonic_predictions_evaluated_on_the_cases_they_were_fitted_on_give_themselves_away():
+def test_isotonic_predictions_on_their_own_cases_have_no_miscalibration():
     p, events = drawn(250, seed=6)
     fitted = IsotonicRegression().fit_transform(p**2, events)
     fresh = drawn(250, seed=7)[1]
@@ -189,7 +189,7 @@ def test_the_intercept_makes_as_many_events_expected_as_happened():
 
 
 @pytest.mark.parametrize("size", [1, 8, 40])
-def test_the_slope_of_predictions_however_overconfident_is_logistic_regressions(size):
+def test_calibration_slope_equals_logistic_regression_at_any_confidence(size):
     draws = np.random.default_rng(0)
     events = draws.random(60) < 0.5
     scores = size * (0.8 * (2 * events - 1) + draws.normal(size=60) + 0.4)
@@ -221,7 +221,7 @@ def test_a_weight_is_a_repetition(name):
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_a_metric_does_not_depend_on_the_order_of_cases_and_is_no_other_for_the_data_set_twice(name):
+def test_metrics_are_invariant_to_order_and_to_duplication(name):
     p, events = drawn(90, seed=12)
     order = np.random.default_rng(5).permutation(90)
     found = METRICS[name](p, events, np.ones((1, 90)))
@@ -239,7 +239,7 @@ def test_each_weighting_may_have_events_of_its_own(name):
     np.testing.assert_allclose(together, [METRICS[name](p, one, np.ones((1, 70)))[0] for one in draws], rtol=1e-7)
 
 
-def test_separated_predictions_have_no_slope_and_a_weighting_of_nothing_no_metric_at_all():
+def test_separated_predictions_have_no_slope_and_zero_weights_no_metric():
     p, events = np.array([0.1, 0.2, 0.3, 0.7, 0.8, 0.9]), np.arange(6) > 2
     assert np.isnan(evaluate.calibration_slope(p, events, np.ones((1, 6)))[0])
     nothing = np.zeros((1, 6))
@@ -247,7 +247,7 @@ def test_separated_predictions_have_no_slope_and_a_weighting_of_nothing_no_metri
         assert np.isnan(METRICS[name](p, events, nothing)[0])
 
 
-def test_the_interval_of_a_distance_holds_the_truth_where_percentiles_do_not():
+def test_distance_estimate_covers_the_truth_where_percentiles_do_not():
     inside = np.zeros((60, 2))
     for repetition in range(60):
         p, events = drawn(100, seed=100 + repetition)

@@ -37,7 +37,7 @@ def by_metric(found):
     return {one.metric: one for one in found}
 
 
-def test_a_run_that_predictions_better_is_better_by_a_positive_number_in_every_metric():
+def test_a_better_run_has_positive_differences_in_every_metric():
     good, bad = drawn(400, 0.8, 1.6), drawn(400, 0.3, 5)
     found = by_metric(paired(bad, good, SETTINGS))
     assert list(found) == list(METRICS)
@@ -48,7 +48,7 @@ def test_a_run_that_predictions_better_is_better_by_a_positive_number_in_every_m
         assert turned[name].verdict == "worse"
 
 
-def test_a_difference_is_that_of_the_two_metrics_and_of_the_slope_that_of_the_distances_from_one():
+def test_a_difference_is_of_metrics_and_for_slopes_of_distances_from_one():
     found = by_metric(paired(drawn(scale=3), drawn(signal=0.8, scale=0.5), SETTINGS))
     for name in ("log_loss", "brier", "ece"):
         assert found[name].better_by.value == pytest.approx(found[name].reference.value - found[name].run.value)
@@ -68,7 +68,7 @@ def test_pairing_takes_off_what_is_hard_for_both():
     assert all(one.better_by is None and one.verdict == "not compared" for one in alone.values())
 
 
-def test_a_run_is_the_same_as_itself_and_a_map_that_keeps_the_order_keeps_the_auc():
+def test_a_run_equals_itself_and_monotone_predictions_keep_the_auc():
     once = drawn()
     assert {one.verdict for one in paired(once, once, SETTINGS)} == {"the same"}
     found = by_metric(paired(once, drawn(scale=8), SETTINGS))
@@ -89,7 +89,7 @@ def test_intervals_draw_patients_not_images():
     assert (double.lower, double.upper) == pytest.approx((single.lower, single.upper))
 
 
-def test_only_cases_that_both_evaluated_with_one_label_are_compared_in_one_order():
+def test_in_common_selects_and_aligns_cases_with_equal_labels():
     first, second = drawn(), drawn(signal=0.5)
     relabelled = second.labels.copy()
     relabelled[5] = 1 - relabelled[5]
@@ -103,7 +103,7 @@ def test_only_cases_that_both_evaluated_with_one_label_are_compared_in_one_order
     np.testing.assert_array_equal(after.probabilities, drawn(signal=0.5).probabilities[rows])
 
 
-def test_of_labels_that_stand_each_by_itself_a_case_is_kept_where_the_same_are_known():
+def test_in_common_keeps_multilabel_cases_with_equal_known_labels():
     first, second = of_labels(), of_labels(noise=2)
     known = first.labels.copy()
     known[7] = [1, np.nan, 0]

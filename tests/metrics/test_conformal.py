@@ -58,7 +58,7 @@ def test_a_patient_counts_once_by_its_worst_image():
     assert once.groups["all"].n == 9
 
 
-def test_all_images_of_a_new_patient_are_covered_together_as_often_as_promised():
+def test_all_images_of_a_new_patient_are_covered_as_often_as_guaranteed():
     rng = np.random.default_rng(2)
     hits = []
     for _ in range(400):
@@ -70,7 +70,7 @@ def test_all_images_of_a_new_patient_are_covered_together_as_often_as_promised()
     assert np.mean(hits) == pytest.approx(0.8, abs=0.06)
 
 
-def test_thresholds_by_class_keep_the_promise_to_a_rare_class_where_one_for_all_breaks_it():
+def test_thresholds_by_class_cover_a_rare_class_and_a_common_one_does_not():
     rng = np.random.default_rng(3)
     labels = (np.arange(4000) % 10 == 0).astype(np.int64)
     risk = 1 / (1 + np.exp(-(rng.normal(size=4000) + 2 * labels - 3)))
@@ -114,7 +114,7 @@ def test_the_sets_of_an_unknown_site_are_full():
     assert not sets[::2].all()
 
 
-def test_permuting_cases_changes_nothing_and_permuting_classes_permutes_the_sets():
+def test_thresholds_follow_permutations_of_cases_and_classes():
     probabilities, labels, patients = drawn(50)
     order, classes = np.random.default_rng(4).permutation(50), np.array([2, 0, 1])
     for by in (None, "class"):

@@ -96,7 +96,7 @@ def test_average_precision_is_scikit_learns(ties):
     np.testing.assert_allclose(discrimination.average_precision(scores, events, weights), expected)
 
 
-def test_average_precision_of_a_constant_is_the_prevalence_and_without_events_there_is_none():
+def test_average_precision_of_a_constant_score_is_the_prevalence():
     events = np.arange(10) < 3
     weights = np.vstack([np.ones(10), ~events]).astype(float)
     of_constant, without = discrimination.average_precision(np.full(10, 0.4), events, weights)
@@ -144,7 +144,7 @@ def test_kappa_of_grades_is_scikit_learns(n_classes):
     assert discrimination.quadratic_kappa(p, y, counts[None].astype(float))[0] == pytest.approx(weighted)
 
 
-def test_kappa_is_one_where_every_grade_is_right_and_none_where_there_is_one_grade():
+def test_kappa_is_one_for_perfect_grades_and_nan_for_a_single_grade():
     y = np.array([0, 1, 2, 1])
     one = np.ones((1, 4))
     assert discrimination.quadratic_kappa(np.eye(3)[y], y, one)[0] == 1

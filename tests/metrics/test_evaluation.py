@@ -58,7 +58,7 @@ def test_the_folds_hold_every_case_once_with_its_own_prediction():
         assert (part.patients == part.cases["patient"]).all()
 
 
-def test_the_mean_of_the_folds_and_the_site_alone_stand_beside_the_pooled_auc():
+def test_auc_of_folds_gives_the_mean_of_folds_and_the_auc_of_the_site():
     one = evaluated()
     found = auc_of_folds(one, one.calibrated, Bootstrap(200, 0.95, 0))
     mean = np.mean([roc_auc_score(part.labels, part.calibrated[:, 1]) for part in by_fold(one).values()])
@@ -82,7 +82,7 @@ def test_the_table_of_predictions_leaves_the_cases_as_they_were():
     np.testing.assert_array_equal(table["probability_1"], one.calibrated[:, 1])
 
 
-def test_folds_whose_scores_are_offset_are_called_so_and_equal_ones_are_not():
+def test_pooled_is_off_only_if_the_scores_of_folds_are_offset():
     rng = np.random.default_rng(0)
     one = evaluated(600)
     evidence = one.cases["logit_1"] + one.cases["fold"].astype(int) * 3
@@ -114,7 +114,7 @@ def test_every_row_names_the_map_that_evaluated_it():
         np.testing.assert_array_equal(pooled.calibrated[rows], calibrator.apply(logits))
 
 
-def test_the_members_of_an_ensemble_are_averaged_case_by_case_whatever_their_order():
+def test_mean_of_tables_averages_by_case_in_any_order():
     first = evaluated(6).cases.assign(model_sha256="a")
     second = first.assign(logit_1=first["logit_1"] + 1, model_sha256="b").iloc[::-1]
     joined = mean_of_tables([first, second]).set_index("case")

@@ -22,7 +22,7 @@ def sample(n=150, n_labels=3, unknown=0.2, seed=0):
     return p, labels, np.array([f"p{i // 2}" for i in range(n)])
 
 
-def test_each_mean_is_that_of_scikit_learns_metric_of_each_label_on_the_cases_where_it_is_known():
+def test_macro_metrics_equal_scikit_learns_on_known_cases_of_each_label():
     p, labels, patients = sample()
     found = summarise_labels(p, labels, patients, NAMES, **SETTINGS)
     oracles = {"auc": oracle.roc_auc_score, "log_loss": oracle.log_loss, "brier": oracle.brier_score_loss}
@@ -42,7 +42,7 @@ def test_one_label_that_is_always_known_has_the_metrics_of_two_classes():
     assert [alone[name] for name in ("n", "patients", "events")] == [both[name] for name in ("n", "patients", "events")]
 
 
-def test_what_was_prediction_for_a_pair_that_is_not_known_changes_no_metric():
+def test_predictions_for_unknown_pairs_change_no_metric():
     p, labels, patients = sample()
     other = np.where(np.isnan(labels), 0.123, p)
     assert not np.array_equal(p, other)
@@ -51,7 +51,7 @@ def test_what_was_prediction_for_a_pair_that_is_not_known_changes_no_metric():
     )
 
 
-def test_a_label_of_one_kind_is_left_out_of_the_mean_and_the_number_that_is_left_is_said():
+def test_a_label_without_events_is_left_out_of_the_mean_and_counted():
     p, labels, patients = sample()
     labels[:, 1] = np.where(np.isnan(labels[:, 1]), np.nan, 0)
     found = summarise_labels(p, labels, patients, NAMES, **SETTINGS)
@@ -81,7 +81,7 @@ def test_a_case_of_which_nothing_is_known_is_not_counted():
     assert found["pairs"] == np.isfinite(labels).sum() and found["events"] == (labels == 1).sum()
 
 
-def test_patients_are_drawn_so_that_a_second_copy_of_every_image_narrows_no_interval():
+def test_duplicated_images_narrow_no_multilabel_interval():
     p, labels, patients = sample()
     once = summarise_labels(p, labels, patients, NAMES, **SETTINGS)
     twice = summarise_labels(np.tile(p, (2, 1)), np.tile(labels, (2, 1)), np.tile(patients, 2), NAMES, **SETTINGS)
@@ -89,7 +89,7 @@ def test_patients_are_drawn_so_that_a_second_copy_of_every_image_narrows_no_inte
         assert twice[name] == pytest.approx(once[name], abs=2e-6), name
 
 
-def test_the_calibration_error_of_true_probabilities_is_what_chance_explains_and_that_of_false_ones_more():
+def test_multilabel_ece_exceeds_its_null_only_if_miscalibrated():
     true, perfect, false = [], [], []
     for seed in range(5):
         p, labels, patients = sample(200, seed=seed)

@@ -67,7 +67,7 @@ def test_cut_axes_keep_the_whole_variance():
     assert total == pytest.approx((residuals**2).sum(axis=1).mean(), rel=1e-4)
 
 
-def test_the_units_of_a_feature_do_not_matter_and_one_that_never_varies_does_no_harm():
+def test_distances_ignore_the_units_of_features_and_constant_features():
     features, classes, _ = drawn()
     units = np.array([2, 3, 1, 0.5, 100])
     expected = fit_gaussians(features, classes).distances(features)
@@ -85,7 +85,7 @@ def test_a_scan_is_nearest_to_the_site_that_its_features_come_from():
     assert (nearest == sites).mean() > 0.85
 
 
-def test_no_feature_of_a_case_is_shipped_and_what_is_shipped_measures_the_same():
+def test_the_json_holds_no_feature_of_a_case_and_gives_the_same_distances():
     features, classes, _ = drawn(n=40)
     gaussian = fit_gaussians(features, classes)
     text = json.dumps(gaussian.as_json())
@@ -94,7 +94,7 @@ def test_no_feature_of_a_case_is_shipped_and_what_is_shipped_measures_the_same()
     assert not any(f"{value:.5g}" in text for row in features for value in row if abs(value) > 0.01)
 
 
-def test_energy_is_high_where_no_class_speaks_up_and_does_not_see_a_single_label_in_many_as_two_classes():
+def test_energy_is_high_without_a_large_logit_and_sums_over_labels():
     quiet, loud = np.array([[0.0, 0.0]]), np.array([[8.0, -8.0]])
     assert energy(quiet)[0] == pytest.approx(-np.log(2)) and energy(loud)[0] == pytest.approx(-8, abs=1e-6)
     assert energy(quiet, several=True)[0] == pytest.approx(-2 * np.log(2))

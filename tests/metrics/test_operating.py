@@ -40,7 +40,7 @@ def test_a_threshold_reaches_its_level_and_no_more_extreme_one_is_needed(level, 
     assert found == max(t for t in everywhere if reached(scores, events, t)["sensitivity"] >= level - 1e-12)
 
 
-def test_a_level_that_falls_on_a_whole_number_of_cases_needs_no_further_case():
+def test_needed_is_exact_if_the_level_is_a_whole_number_of_cases():
     scores, events = np.arange(200.0), np.arange(200) >= 100
     assert reached(scores, events, threshold_for(scores, events, "specificity", 0.55))["specificity"] == 0.55
     assert reached(scores, events, threshold_for(scores, events, "sensitivity", 0.55))["sensitivity"] == 0.55
@@ -52,7 +52,7 @@ def test_equal_scores_fall_on_one_side_together():
     assert threshold_for(scores, events, "sensitivity", 0.5) == 0.5
 
 
-def test_perfect_specificity_is_reached_even_where_a_non_event_scores_highest():
+def test_perfect_specificity_is_reached_if_a_non_event_scores_highest():
     scores, events = np.array([0.2, 1.0, 1.0]), np.array([0, 0, 1]) == 1
     threshold = threshold_for(scores, events, "specificity", 1.0)
     assert reached(scores, events, threshold) == {"sensitivity": 0, "specificity": 1}
@@ -94,7 +94,7 @@ def test_new_cases_reach_k_of_n_plus_one():
     assert np.mean(thresholds) == pytest.approx(27 / 31, abs=0.003)
 
 
-def test_a_threshold_chosen_on_the_evaluated_cases_flatters_and_a_cross_fitted_one_does_not():
+def test_a_threshold_chosen_on_the_evaluated_cases_is_optimistic():
     """30 non-events uniform on (0, 1), specificity 0.9: theory says 27/30 told for 27/31 true; 22/25 in five folds."""
     folds, nobody = (np.arange(30) % 5).astype(str), np.zeros(30, dtype=bool)
     told, true, cross_told, cross_true = [], [], [], []

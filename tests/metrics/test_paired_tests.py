@@ -66,7 +66,7 @@ def test_identical_curves_differ_by_nothing():
         assert (found.z, found.p) == (0, 1)
 
 
-def test_any_rising_map_and_any_order_of_cases_leave_the_comparison_as_it_is():
+def test_delong_is_invariant_to_monotone_scores_and_to_the_order_of_cases():
     a, b, events = drawn()
     order = np.random.default_rng(1).permutation(80)
     patients = np.arange(80).astype(str)
@@ -90,7 +90,7 @@ def test_clusters_of_one_case_are_delongs():
     assert delong(a, b, events, np.arange(80).astype(str)) == delong(a, b, events)
 
 
-def test_the_standard_error_of_clusters_is_what_many_samples_show_and_that_of_images_is_too_small():
+def test_clustered_standard_error_matches_simulation_unlike_that_by_image():
     areas, clustered, naive = [], [], []
     for seed in range(300):
         scores, events, patients = of_patients(seed=seed)
@@ -108,7 +108,7 @@ def test_the_cluster_bootstrap_agrees_with_the_standard_error_of_clusters():
     assert area_and_error(scores, events, patients)[1] == pytest.approx(drawn_areas.std(), rel=0.07)
 
 
-def test_doubling_the_images_of_every_patient_does_not_shrink_the_standard_error():
+def test_duplicated_images_do_not_shrink_the_clustered_standard_error():
     scores, events, patients = of_patients()
     twice = [np.tile(one, 2) for one in (scores, events, patients)]
     assert area_and_error(*twice) == pytest.approx(area_and_error(scores, events, patients))

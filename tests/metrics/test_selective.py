@@ -117,7 +117,7 @@ def test_perfect_uniform_predictions_have_the_metrics_of_theory():
     assert accuracy_at(*known, 0.8)[0] == pytest.approx(0.8, abs=1e-3)
 
 
-def test_doubling_every_answer_or_a_rising_map_of_the_confidence_changes_nothing():
+def test_aurc_is_invariant_to_duplication_and_monotone_confidence():
     confidence, wrong, weights = small()
     doubled = aurc(np.tile(confidence, 2), np.tile(wrong, 2), np.tile(weights, 2))
     np.testing.assert_allclose(doubled, aurc(confidence, wrong, weights))

@@ -39,7 +39,7 @@ def test_ages_are_cut_at_declared_edges_and_an_edge_belongs_to_the_older():
     assert banded(ages) == banded(map(str, ages)) == [*told, *["80 and over"] * 2]
 
 
-def test_other_numbers_fall_into_thirds_at_edges_that_are_no_patients_value():
+def test_numbers_fall_into_thirds_at_edges_that_are_no_patients_value():
     dose = np.linspace(1.23456, 9.87654, 30)
     found = banded(dose, "column_dose")
     assert found == ["under 4.12"] * 10 + ["4.12 to under 7"] * 10 + ["7 and over"] * 10
@@ -59,7 +59,7 @@ def test_what_is_missing_is_a_group_of_its_own():
     assert banded(["F", ""], "column_sex") == ["F", NOT_GIVEN]
 
 
-def test_the_site_is_always_a_column_and_so_is_every_further_one_of_the_cohort():
+def test_groups_of_has_the_site_and_every_additional_column():
     cases = pd.DataFrame({"case": ["a", "b"], "site": ["north", ""], "column_sex": ["F", "M"], "covariate_age": [1, 2]})
     groups = groups_of(cases)
     assert list(groups) == ["site", "sex"] and groups["site"].tolist() == ["north", NOT_GIVEN]
@@ -82,7 +82,7 @@ def test_each_group_is_evaluated_by_itself_and_against_all_others():
         assert women[f"{metric}_lower"] < women[metric] < women[f"{metric}_upper"]
 
 
-def test_a_group_that_the_classifier_fails_is_found_among_many_and_the_others_are_not():
+def test_the_group_on_which_the_classifier_fails_is_found_and_no_other():
     prediction, events, patients = sample(1200)
     rng = np.random.default_rng(1)
     site = np.array([f"s{number}" for number in range(1200)], dtype="<U2")
@@ -96,7 +96,7 @@ def test_a_group_that_the_classifier_fails_is_found_among_many_and_the_others_ar
     assert set(table["comparisons"]) == {6 + 1}  # both sexes are one comparison
 
 
-def test_of_many_groups_that_do_not_differ_one_in_twenty_tables_calls_any_different():
+def test_one_in_twenty_tables_of_equal_groups_has_a_significant_one():
     """Without adjustment for the twelve comparisons about half of the tables would."""
     called, alone = [], []
     for seed in range(50):
@@ -126,7 +126,7 @@ def test_many_images_of_few_patients_are_too_few():
     assert table_of({"x": np.full(300, "all")}, prediction, events, patients)["too_few"].all()
 
 
-def test_a_group_whose_rest_is_too_small_has_metrics_but_is_compared_with_nothing():
+def test_a_group_whose_complement_is_too_small_is_not_compared():
     prediction, events, patients = sample(200)
     group = np.array(["all but two"] * 198 + ["two"] * 2)
     table = table_of({"x": group, "y": np.full(200, "all")}, prediction, events, patients).set_index("value")
@@ -135,7 +135,7 @@ def test_a_group_whose_rest_is_too_small_has_metrics_but_is_compared_with_nothin
     assert set(table["comparisons"]) == {0}
 
 
-def test_bands_stand_in_the_order_of_their_edges_and_what_is_not_given_last():
+def test_bands_are_ordered_by_their_edges_and_missing_values_come_last():
     prediction, events, patients = sample(400)
     ages = np.where(np.arange(400) % 5 == 0, "", (np.arange(400) % 97).astype(str))
     groups = {"age": bands(pd.Series(ages, name="age"))}

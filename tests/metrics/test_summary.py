@@ -28,7 +28,7 @@ def sample(n=120, n_classes=2, seed=0):
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_every_metric_has_a_value_inside_its_interval_and_the_counts_are_told(n_classes):
+def test_summarise_gives_every_metric_inside_its_interval_and_the_counts(n_classes):
     found = summarise(*sample(n_classes=n_classes), bins=10, bootstrap=Bootstrap(200, 0.95, 0))
     for name in METRICS:
         if name == "calibration_intercept" and n_classes > 2:
@@ -37,7 +37,7 @@ def test_every_metric_has_a_value_inside_its_interval_and_the_counts_are_told(n_
     assert (found["n"], found["patients"]) == (120, 60)
 
 
-def test_the_calibration_error_of_true_probabilities_is_no_larger_than_chance_explains():
+def test_calibration_error_of_true_probabilities_is_within_its_null():
     found = summarise(*sample(500), bins=10, bootstrap=BOOTSTRAP)
     assert found["ece"]["value"] <= found["ece_if_perfect"]["upper"]
 
@@ -73,7 +73,7 @@ def test_each_class_has_its_own_row():
         assert table.loc[number, "sensitivity"] == pytest.approx((p.argmax(axis=1)[truth] == number).mean())
 
 
-def test_a_class_of_which_no_case_is_found_is_a_collapse_and_an_absent_class_is_none():
+def test_a_class_with_recall_zero_is_a_collapse_and_an_absent_class_is_not():
     p = np.array([[0.6, 0.3, 0.1]] * 5 + [[0.1, 0.8, 0.1]])
     labels = np.array([0, 0, 0, 1, 1, 0])
     np.testing.assert_array_equal(recalls(p, labels), [0.75, 0, np.nan])
@@ -92,7 +92,7 @@ def test_the_row_of_a_site_holds_its_metrics_and_its_lowest_recall():
     assert (row["n"], row["log_loss_lower"]) == (90, found["log_loss"]["lower"])
 
 
-def test_grades_have_two_metrics_more_than_classes_and_the_others_are_the_same():
+def test_grades_add_two_metrics_to_those_of_classes():
     p, labels, patients = sample(90, 4)
     classes = summarise(p, labels, patients, bins=10, bootstrap=BOOTSTRAP)
     grades = summarise(p, labels, patients, bins=10, bootstrap=BOOTSTRAP, ordinal=True)
@@ -111,7 +111,7 @@ def test_a_repetition_is_told_by_its_auc_and_its_log_loss():
     }
 
 
-def test_labels_that_stand_by_themselves_have_no_most_probable_class_to_be_recalled():
+def test_multilabel_tasks_have_no_recall():
     p, labels = np.array([[0.1, 0.9], [0.2, 0.3]]), np.array([[1, 0], [np.nan, 1.0]])
     assert collapses(p, labels, ["a", "b"]).empty
     metric = {"value": 0.5, "lower": 0.4, "upper": 0.6}

@@ -132,7 +132,7 @@ def test_the_identity_changes_nothing():
     assert_array_equal(identity_for(np.full((20, 3), np.nan)).apply(logits), expit(logits))
 
 
-def test_doubled_logits_of_two_classes_have_temperature_two_slope_one_half_and_beta_one_half():
+def test_doubled_logits_have_temperature_two_and_slope_one_half():
     logits, labels = overconfident_of_two(20_000)
     assert fit("temperature", logits, labels).value == pytest.approx(2, rel=0.05)
     platt, beta = fit("platt", logits, labels), fit("beta", logits, labels)
@@ -168,7 +168,7 @@ def test_platt_of_two_classes_is_that_of_scikit_learn(n):
     assert_allclose([ours.weights[0], ours.intercepts[1]], [-oracle.a_, -oracle.b_], atol=1e-5)
 
 
-def test_beta_is_the_logistic_regression_on_the_logarithms_of_both_probabilities():
+def test_beta_equals_logistic_regression_on_both_log_probabilities():
     logits, labels = overconfident_of_two(500)
     both = log_softmax(logits, axis=1) * [-1, 1]
     oracle = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(both, labels)
@@ -176,7 +176,7 @@ def test_beta_is_the_logistic_regression_on_the_logarithms_of_both_probabilities
     assert_allclose([*ours.weights, ours.intercepts[1]], [*oracle.coef_[0], oracle.intercept_[0]], atol=1e-4)
 
 
-def test_dirichlet_without_its_penalty_is_multinomial_logistic_regression_on_log_probabilities(monkeypatch):
+def test_dirichlet_without_penalty_equals_multinomial_regression(monkeypatch):
     monkeypatch.setattr(fitting, "SPREAD_OFF_DIAGONAL", 1e6)
     monkeypatch.setattr(fitting, "SPREAD_OF_INTERCEPTS", 1e6)
     logits, labels = overconfident(2000, 2.0)
@@ -202,7 +202,7 @@ def test_dirichlet_has_the_lowest_log_loss_with_the_penalty_of_kull():
     assert all(penalised(weights + step[:, :k], intercepts + step[:, k]) > best for step in steps)
 
 
-def test_isotonic_is_that_of_scikit_learn_kept_off_zero_and_one_and_level_beyond_its_ends():
+def test_isotonic_equals_scikit_learn_and_is_constant_beyond_its_knots():
     logits, labels = overconfident_of_two(1500)
     oracle = IsotonicRegression().fit(logits[:, 1], labels).predict(logits[:, 1])
     found = fit("isotonic", logits, labels)
@@ -230,7 +230,7 @@ def test_a_logit_of_a_pair_that_is_not_known_moves_no_map(method):
 
 
 @pytest.mark.parametrize(("task", "method"), EVERY_MAP)
-def test_classes_in_another_order_have_the_same_probabilities_in_that_order(task, method):
+def test_permuted_classes_have_permuted_probabilities(task, method):
     logits, labels = cases_of(task)
     order = np.array([1, 0] if task == "two" else [2, 0, 1])
     renamed = labels[:, order] if task == "labels" else np.argsort(order)[labels]
@@ -326,7 +326,7 @@ def test_monai_applies_a_map_to_the_tensor_of_one_case(task, method):
         ((5, True, 1000), ("none", *OF_TWO)),
     ],
 )
-def test_the_methods_that_suit_a_task_come_in_the_order_of_their_parameters(case, expected):
+def test_suitable_lists_methods_in_ascending_number_of_parameters(case, expected):
     assert suitable(*case) == expected
 
 

@@ -30,7 +30,7 @@ def curve(known, sizes=SIZES, draws=8, classes=("no", "yes"), seed=0):
     return recalibration_curve(probabilities, labels, patients, list(classes), sizes=sizes, draws=draws, seed=seed)
 
 
-def test_updates_of_two_classes_are_the_calibration_intercept_and_logistic_regression():
+def test_updates_of_two_classes_equal_logistic_recalibration():
     probabilities, labels, _ = drawn(400, -1, 0.5)
     in_the_large = fit_recalibration(probabilities, labels, "intercept", 1e-9)
     expected = calibration.calibration_in_the_large(probabilities[:, 1], labels == 1, np.ones((1, 400)))[0]
@@ -56,7 +56,7 @@ def test_the_slope_alone_is_a_temperature():
     )
 
 
-def test_of_several_classes_the_shares_and_the_confidence_that_were_lost_come_back():
+def test_recalibration_of_several_classes_recovers_intercepts_and_slope():
     rng = np.random.default_rng(1)
     truth = Recalibration((1.0, -1.0, 0.0), 0.5)
     probabilities = rng.dirichlet(np.full(3, 0.4), 20000)
@@ -75,7 +75,7 @@ def test_permuting_the_classes_permutes_the_update():
     assert renamed.slope == pytest.approx(found.slope)
 
 
-def test_ten_cases_of_one_class_with_sure_predictions_give_a_moderate_update():
+def test_ten_confident_cases_of_one_class_give_a_moderate_update():
     probabilities = both_ways(np.full(10, 1 - 1e-12))
     for truth in (0, 1):
         for update in updating.UPDATES:
@@ -137,7 +137,7 @@ def test_the_gain_is_paired_and_the_columns_are_as_declared():
     assert set(table["evaluated"]) == {180}
 
 
-def test_the_same_seed_gives_the_same_curve_and_the_order_of_patients_names_alone_matters():
+def test_the_curve_depends_on_the_seed_and_on_the_order_of_patient_names():
     known = drawn(100)
     assert curve(known, [20]).equals(curve(known, [20]))
     assert not curve(known, [20]).equals(curve(known, [20], seed=1))

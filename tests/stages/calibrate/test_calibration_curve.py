@@ -69,7 +69,7 @@ def test_nothing_is_said_of_predictions_that_few_cases_have():
     assert known[0].tolist() == [True, False, False]
 
 
-def test_a_curve_does_not_depend_on_other_weightings_and_a_weight_is_a_repetition():
+def test_a_curve_ignores_other_weightings_and_a_weight_is_a_repetition():
     prediction, events = drawn(200, seed=1, value=0.5)
     prediction = prediction.round(2)
     counts = 1.0 + np.random.default_rng(3).integers(0, 3, 200)
@@ -88,7 +88,7 @@ def test_a_curve_does_not_depend_on_other_weightings_and_a_weight_is_a_repetitio
 
 
 @pytest.mark.parametrize("certain", [0.0, 1.0])
-def test_certain_predictions_and_events_all_alike_have_a_curve_where_something_is_known(certain):
+def test_certain_predictions_and_equal_events_have_a_curve(certain):
     prediction = np.concatenate([np.full(30, certain), np.linspace(0.2, 0.8, 30)])
     alike, once = np.full(60, bool(certain)), np.ones((1, 60))
     found = calibration_curve.smooth_curve(prediction, alike, once, np.array([0.5, certain]))[0]
@@ -133,7 +133,7 @@ def test_the_intervals_of_the_curve_hold_the_truth_as_often_as_they_say():
     assert np.mean(inside) == pytest.approx(0.9, abs=0.05)
 
 
-def test_the_table_of_the_curve_has_only_points_of_which_something_is_known():
+def test_the_curve_table_has_only_informative_points():
     prediction, events = drawn(60, seed=4)
     table = calibration_curve.curve_table(prediction, events, cluster_weights(np.arange(60).astype(str), 50, 0), 0.95)
     assert (table["prediction"].min() < 0.2, table["prediction"].max() > 0.8) == (True, True)
@@ -153,7 +153,7 @@ def test_the_distribution_counts_every_case_once_in_its_bin():
     assert table["upper"].tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
 
 
-def test_a_row_has_every_metric_with_its_interval_and_what_chance_alone_gives():
+def test_calibration_row_has_every_metric_with_interval_and_null():
     prediction, events = drawn(300, seed=21, value=0.5)
     weights = cluster_weights(np.arange(300).astype(str), 200, seed=1)
     row = calibration_curve.calibration_row(
@@ -187,7 +187,7 @@ def test_perfect_predictions_seldom_leave_the_band_of_perfect_calibration():
 
 
 @pytest.mark.parametrize("events", [np.zeros(60, dtype=bool), np.arange(60) >= 30])
-def test_a_row_leaves_empty_what_no_event_or_separated_predictions_do_not_tell(events):
+def test_calibration_row_is_empty_where_metrics_do_not_exist(events):
     prediction = np.linspace(0.01, 0.99, 60)
     weights = cluster_weights(np.arange(60).astype(str), 50, seed=1)
     row = calibration_curve.calibration_row(

@@ -44,7 +44,7 @@ def row_of(table, candidate):
     return table.set_index("candidate").loc[candidate]
 
 
-def test_each_candidate_has_the_metrics_of_its_own_logits_whatever_the_order_of_the_rows():
+def test_candidates_have_the_metrics_of_their_logits_in_any_row_order():
     rows = predictions()
     table = evaluate_candidates(rows.sample(frac=1, random_state=3), {"0": "adabn", "1": "coral"}, BOOTSTRAP)
     assert table.columns.tolist() == CANDIDATES and set(table["candidate"]) == {*SKILL, "auto"}
@@ -81,7 +81,7 @@ def test_the_regret_is_the_oracles_log_loss_minus_that_of_the_choice():
     assert auto["regret_lower"] < auto["regret"] < auto["regret_upper"] < 0
 
 
-def test_a_choice_that_is_the_oracles_has_no_regret_and_pairing_leaves_no_doubt_of_it():
+def test_the_choice_of_the_oracle_has_no_regret_and_no_width():
     auto = row_of(evaluate_candidates(predictions(), {"0": "adabn", "1": "adabn"}, BOOTSTRAP), "auto")
     assert auto["regret"] == auto["regret_lower"] == auto["regret_upper"] == 0
 
@@ -103,7 +103,7 @@ def test_images_of_a_patient_are_drawn_together():
     assert more["regret_upper"] - more["regret_lower"] == pytest.approx(once["regret_upper"] - once["regret_lower"])
 
 
-def test_a_candidate_that_lacks_a_case_is_left_out_but_may_not_be_the_choice():
+def test_a_candidate_that_lacks_a_case_is_left_out_and_cannot_be_chosen():
     rows = predictions()
     partly = rows[(rows["candidate"] != "adabn") | (rows["fold"] == "1")]
     table = evaluate_candidates(partly, {"0": "coral", "1": "adabn"}, BOOTSTRAP)
@@ -112,7 +112,7 @@ def test_a_candidate_that_lacks_a_case_is_left_out_but_may_not_be_the_choice():
         evaluate_candidates(partly, {"0": "adabn", "1": "adabn"}, BOOTSTRAP)
 
 
-def test_a_score_that_orders_the_candidates_as_the_labels_do_has_a_tau_of_one_whichever_way_it_points():
+def test_a_validator_that_ranks_like_the_labels_has_tau_one():
     rows = predictions()
     searches = {}
     for fold in ("0", "1"):

@@ -139,7 +139,7 @@ def test_images_that_only_repeat_a_patient_do_not_shrink_an_interval():
     assert width[2] == pytest.approx(width[4])
 
 
-def test_coverage_without_a_miss_is_not_told_as_certain_and_counts_patients():
+def test_coverage_without_a_miss_has_wilsons_interval_on_patients():
     table = tabulated(np.ones((100, 2)), np.zeros(100, dtype=int), patients=np.repeat(np.arange(50), 2).astype(str))
     row = table.loc[("marginal", "all")]
     assert row["coverage_lower"] == pytest.approx(1 - 0.0713, abs=1e-4)  # Wilson for 0 misses of 50
@@ -166,7 +166,7 @@ def test_each_fold_is_evaluated_by_the_thresholds_of_the_others():
     assert set(found.n_calibration) == {80}
 
 
-def test_a_fold_is_evaluated_by_the_predictions_of_its_own_calibrator_and_not_by_its_labels():
+def test_a_fold_uses_its_own_calibrator_and_not_its_own_labels():
     known = probabilities, labels, *rest = drawn()
     sharper = probabilities**2 / (probabilities**2).sum(axis=1, keepdims=True)
     cases, elsewhere = in_three_folds(*known)

@@ -29,7 +29,7 @@ def cases(n=60, seed=3):
     return scores, events, cluster_weights(rng.integers(0, n // 2, n).astype(str), 20, seed)
 
 
-def test_the_area_under_each_curve_is_that_of_scikit_learn_for_every_weighting():
+def test_areas_under_the_curves_equal_scikit_learn_for_every_weighting():
     scores, events, weights = cases()
     roc, pr = sensitivity_at(scores, events, weights, FINE), precision_at(scores, events, weights, FINE)
     for row, of_roc, of_pr in zip(weights, roc, pr, strict=True):
@@ -61,7 +61,7 @@ def test_predictions_of_theory_have_the_curves_of_theory():
     )
 
 
-def test_scores_that_say_nothing_lie_on_the_diagonal_and_on_the_share_of_events():
+def test_random_scores_lie_on_the_diagonal_and_on_the_prevalence():
     scores, events, weights = np.full(10, 0.5), np.arange(10) < 3, np.ones((1, 10))
     np.testing.assert_allclose(sensitivity_at(scores, events, weights, RATES)[0], RATES, atol=1e-12)
     np.testing.assert_allclose(precision_at(scores, events, weights, RATES[1:])[0], 0.3)
@@ -77,7 +77,7 @@ def test_a_rate_or_a_recall_that_is_just_reached_counts_as_reached():
     np.testing.assert_allclose(precision, [found / (2 * found - 1) for found in range(1, 11)], atol=1e-12)
 
 
-def test_a_weighting_without_events_has_no_curve_and_the_band_is_of_the_others():
+def test_a_weighting_without_events_is_left_out_of_the_band():
     scores, events = np.array([0.9, 0.8, 0.2, 0.1]), np.array([True, False, True, False])
     weights = np.array([[1.0, 1, 1, 1], [0, 1, 0, 1], [1, 1, 1, 1], [1, 1, 1, 1]])
     assert np.isnan(sensitivity_at(scores, events, weights, RATES)[1]).all()
@@ -98,7 +98,7 @@ def test_a_second_image_of_every_patient_makes_no_band_narrower(table_of, name):
     assert (validation[f"{name}_upper"] - validation[f"{name}_lower"]).mean() > 0.05
 
 
-def test_each_fold_has_the_corners_of_its_own_cases_and_a_fold_of_one_kind_has_none():
+def test_roc_of_folds_has_the_corners_of_folds_with_both_kinds_of_cases():
     scores, events, _ = cases()
     folds = np.repeat(["0", "1", "2"], 20)
     events = events & (folds != "2")

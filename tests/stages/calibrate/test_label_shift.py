@@ -21,7 +21,7 @@ def ones(n):
     return np.ones((3, n))  # the sample, and two replicates that drew it again
 
 
-def test_predictions_and_weights_become_those_of_a_sample_of_that_prevalence():
+def test_at_prevalence_equals_a_sample_of_that_prevalence():
     prediction, events = drawn(60000, 0.5)
     there, really = drawn(60000, 0.1, seed=1)
     table = (
@@ -98,7 +98,7 @@ def test_a_replicate_without_a_class_has_no_metric():
     assert np.isnan(discrimination.log_loss(probabilities, np.array([0, 0, 1, 1]), shares)[1])
 
 
-def test_a_share_that_is_none_is_refused_and_one_kind_of_cases_has_no_table():
+def test_an_invalid_prevalence_is_an_error_and_no_events_give_no_table():
     prediction, events = drawn(50, 0.4)
     for prevalence in (0.0, 1.0, 1.2):
         with pytest.raises(ValueError, match="a share above 0"):

@@ -66,7 +66,7 @@ def roles(fold):
 
 
 @pytest.mark.parametrize("names", [["without-next-door"], NAMES])
-def test_a_site_that_is_named_is_left_out_and_every_other_training_stays_as_it_was(sites, project, names):
+def test_leaving_out_a_site_changes_no_other_fold(sites, project, names):
     sites()
     before = {fold: paths.split(str(fold)).read_bytes() for fold in FOLDS}
     assert not paths.split(names[0]).exists()
@@ -83,7 +83,7 @@ def test_a_site_that_is_named_is_left_out_and_every_other_training_stays_as_it_w
     assert ((table["role"] == "test") == (final["role"] == "test")).all()
 
 
-def test_blind_differs_from_without_in_the_unlabelled_cases_of_the_site_alone(sites):
+def test_blind_differs_from_without_only_in_unlabelled_cases_of_the_site(sites):
     sites(split__folds=FOLDS + NAMES)
     seen, blind = map(roles, NAMES)
     differs = seen["role"] != blind["role"]
@@ -98,7 +98,7 @@ def test_blind_differs_from_without_in_the_unlabelled_cases_of_the_site_alone(si
         ("blind-outside", "no development case is of a site called 'outside'"),
     ],
 )
-def test_a_site_that_is_not_developed_on_is_refused_with_the_names_there_are(sites, project, capsys, name, said):
+def test_a_site_without_development_cases_is_an_error_listing_the_sites(sites, project, capsys, name, said):
     sites()
     project(split__folds=[*FOLDS, name])
     assert re.search(said, refusal(capsys, "split"))
@@ -107,7 +107,7 @@ def test_a_site_that_is_not_developed_on_is_refused_with_the_names_there_are(sit
 @pytest.mark.parametrize(
     "name", ["with-north", "without-", "blind-a b", "blind-z\u00fcrich", "without_north", "3", "all"]
 )
-def test_any_other_word_among_the_folds_is_refused_with_what_may_stand_there(project, name):
+def test_an_unknown_fold_is_an_error_listing_the_allowed_names(project, name):
     project(split__folds=[*FOLDS, name])
     with pytest.raises(
         UserError, match=f"split.folds names '{name}', but .* 0, 1, 2, final, without-SITE and blind-SITE"
@@ -156,7 +156,7 @@ def evaluated_out_of_fold(folds=(0, 1, 2)):
     return cases, (cases["label"] == "ill").to_numpy().astype(int)
 
 
-def test_a_site_left_out_is_evaluated_by_its_own_cases_calibrated_on_all_other_patients(sites):
+def test_a_left_out_site_is_calibrated_on_all_other_patients(sites):
     sites(split__folds=FOLDS + NAMES)
     train_by_hand(FOLDS + NAMES, skill=0.3)
     run("calibrate")
@@ -176,7 +176,7 @@ def test_a_site_left_out_is_evaluated_by_its_own_cases_calibrated_on_all_other_p
     assert row["log_loss_lower"] < row["log_loss"] < row["log_loss_upper"]
 
 
-def test_no_prediction_for_a_patient_of_the_site_left_out_takes_part_in_its_calibration(sites):
+def test_no_patient_of_a_left_out_site_takes_part_in_its_calibration(sites):
     folds = [*FOLDS, "without-next-door"]
     root = sites(split__folds=folds)
     table = pd.read_csv(root / "data/raw/clinic/cohort.csv", keep_default_na=False)
@@ -204,7 +204,7 @@ def test_no_prediction_for_a_patient_of_the_site_left_out_takes_part_in_its_cali
     assert pd.read_csv(paths.LEFT_OUT)["log_loss"].tolist() != before["log_loss"].tolist()
 
 
-def test_a_site_left_out_stays_uncalibrated_where_the_map_does_not_suit_the_cases_of_the_others(sites, monkeypatch):
+def test_a_left_out_site_stays_uncalibrated_if_the_method_is_unsuitable(sites, monkeypatch):
     sites(split__folds=FOLDS + NAMES)
     train_by_hand(FOLDS + NAMES)
 
@@ -219,7 +219,7 @@ def test_a_site_left_out_stays_uncalibrated_where_the_map_does_not_suit_the_case
     assert row["log_loss"] == pytest.approx(losses.mean(), abs=1e-6) and row["state"] == "uncalibrated"
 
 
-def test_the_table_says_whether_the_unlabelled_images_were_seen_or_are_there_at_all(sites):
+def test_the_table_says_whether_unlabelled_images_were_seen_or_exist(sites):
     sites(split__folds=[*FOLDS, *NAMES, "without-inside"])
     train_by_hand([*FOLDS, *NAMES, "without-inside"])
     run("calibrate")
@@ -229,7 +229,7 @@ def test_the_table_says_whether_the_unlabelled_images_were_seen_or_are_there_at_
     assert pd.read_csv(paths.LEFT_OUT)["unlabelled"].tolist() == ["unseen", "unseen", "none there"]
 
 
-def test_a_class_of_which_no_case_is_found_is_named_with_the_set_where_it_happened(sites):
+def test_a_class_with_recall_zero_is_listed_with_its_scope(sites):
     sites(split__folds=FOLDS + NAMES)
     train_by_hand(FOLDS + NAMES, skill=20.0)
     run("calibrate")
@@ -254,7 +254,7 @@ def test_without_a_search_its_tables_have_a_header_only(sites):
         assert table.empty and table.columns[0] == "scope" and column in table
 
 
-def test_the_search_is_evaluated_on_the_folds_and_on_the_test_set_once_that_is_open(sites, project):
+def test_the_search_is_evaluated_on_the_folds_and_on_an_open_test_set(sites, project):
     sites(calibrate__test="closed")
     train_by_hand(FOLDS)
     search_by_hand(FOLDS, chosen="none")
@@ -287,6 +287,6 @@ def test_a_search_of_other_cases_than_the_folds_is_refused(sites, capsys):
     assert "run adapt --fold 1 again" in refusal(capsys, "calibrate")
 
 
-def test_a_calibrator_needs_two_numbered_folds_however_many_sites_are_left_out(sites, capsys):
+def test_a_calibrator_needs_two_numbered_folds_beside_left_out_sites(sites, capsys):
     sites(split__folds=[0, "final", *NAMES])
     assert "split.folds: name at least two numbered ones" in refusal(capsys, "calibrate")

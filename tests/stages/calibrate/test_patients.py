@@ -22,7 +22,7 @@ def images(patients=PATIENTS, labels=("ill", "well", "ill", "well", "ill"), logi
     return evaluated_by(Temperature(2.0, activation), cases, numbers)
 
 
-def test_mean_takes_the_mean_of_the_logits_and_calibrates_it_as_the_images_were():
+def test_mean_averages_logits_and_applies_the_calibrator_of_the_images():
     found = of_patients(images(), "mean", TWO)
     joined = np.array([[1, -0.5], [0, 2], [1, 1.5]])  # of p, q and r
     np.testing.assert_allclose(found.uncalibrated, softmax(joined, axis=1))
@@ -30,13 +30,13 @@ def test_mean_takes_the_mean_of_the_logits_and_calibrates_it_as_the_images_were(
     assert found.patients.tolist() == ["p", "q", "r"] and found.labels.tolist() == [0, 1, 1]
 
 
-def test_max_takes_the_image_of_the_highest_prediction_for_the_last_of_two_classes():
+def test_max_takes_the_image_with_the_highest_prediction_of_the_last_class():
     found = of_patients(images(), "max", TWO)
     np.testing.assert_allclose(found.uncalibrated, softmax([[0, -1], [0, 3], [1, 1.5]], axis=1))
 
 
 @pytest.mark.parametrize("rule", ["mean", "max"])
-def test_a_temperature_before_or_after_the_images_are_put_together_is_the_same(rule):
+def test_temperature_before_or_after_aggregation_is_the_same(rule):
     warm = images()
     cases = warm.cases.copy()
     cases[["logit_0", "logit_1"]] /= 2
@@ -67,7 +67,7 @@ def test_patients_with_images_of_different_labels_are_refused_by_pseudonym():
 
 
 @pytest.mark.parametrize("spec", [TaskSpec(["a", "b", "c"]), TaskSpec(["low", "high"], "ordinal")])
-def test_the_highest_prediction_of_more_classes_or_of_grades_is_refused_with_the_cure(spec):
+def test_max_of_several_classes_or_of_grades_is_an_error_with_a_cure(spec):
     logits = np.zeros((2, len(spec.classes)))
     evaluated = images(["p", "p"], [spec.classes[0]] * 2, logits, spec)
     with pytest.raises(ValueError, match=f"{spec.task}.*mean takes any number"):
@@ -75,7 +75,7 @@ def test_the_highest_prediction_of_more_classes_or_of_grades_is_refused_with_the
     assert len(of_patients(evaluated, "mean", spec).labels) == 1
 
 
-def test_only_what_all_images_of_a_patient_have_in_common_stands_beside_the_patient():
+def test_a_patient_keeps_only_columns_that_all_images_share():
     cases = of_patients(images(), "mean", TWO).cases.set_index("patient")
     assert cases["images"].to_dict() == {"p": 2, "q": 2, "r": 1}
     assert cases["site"].to_dict() == {"p": "x", "q": "", "r": "y"}

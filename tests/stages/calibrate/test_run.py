@@ -59,7 +59,7 @@ def test_every_table_is_written_with_internal_and_external_kept_apart(cohort):
     assert row["enough_for"] == "neither"
 
 
-def test_a_column_that_predictions_the_label_is_found_beside_the_model_and_only_where_it_was_named(cohort):
+def test_a_column_that_predicts_the_label_is_a_baseline_only_if_declared(cohort):
     cohort(calibrate__baseline=["age"])
     run("calibrate")
     rows = table("baselines", scope="internal", over="all cases together").set_index("baseline")
@@ -92,7 +92,7 @@ def test_auto_evaluates_patients_first_where_some_have_several_images(cohort):
     assert paths.read_json(paths.STAMPS)["per_patient"] == "mean"
 
 
-def test_auto_evaluates_images_alone_where_those_of_a_test_patient_contradict(cohort):
+def test_auto_evaluates_only_images_if_a_test_patients_labels_contradict(cohort):
     cohort(calibrate__per_patient="auto")
     scored = pd.read_csv(paths.predictions("final"), keep_default_na=False)
     twice = scored[(scored["role"] == "test") & scored["patient"].duplicated()].index[0]
@@ -103,7 +103,7 @@ def test_auto_evaluates_images_alone_where_those_of_a_test_patient_contradict(co
 
 
 @pytest.mark.parametrize("method", ["auto", "platt", "beta"])
-def test_the_map_is_fitted_on_what_the_folds_held_out_and_each_fold_is_evaluated_by_the_others(cohort, method):
+def test_calibrators_are_fitted_on_held_out_cases_of_other_folds(cohort, method):
     cohort(calibrate__method=method)
     run("calibrate")
     record = paths.read_json(paths.CALIBRATOR)
@@ -125,13 +125,13 @@ def test_the_map_is_fitted_on_what_the_folds_held_out_and_each_fold_is_evaluated
         assert digest_of(again) == values["sha256"]
 
 
-def test_a_method_that_does_not_suit_is_refused_with_the_parameter_and_the_cure(cohort, capsys):
+def test_an_unsuitable_method_is_an_error_with_parameter_and_cure(cohort, capsys):
     cohort(calibrate__method="isotonic")
     message = refusal(capsys, "calibrate")
     assert "calibrate.method is isotonic" in message and "1000" in message
 
 
-def test_an_ensemble_is_calibrated_on_cases_that_no_member_saw_and_evaluated_as_one(cohort):
+def test_an_ensemble_is_calibrated_on_cases_that_no_member_saw(cohort):
     cohort(folds=FOLDS[:3], calibration=6, calibrate__form="ensemble")
     run("calibrate")
     record = paths.read_json(paths.CALIBRATOR)

@@ -93,7 +93,7 @@ def test_the_table_holds_curve_intervals_and_counts():
     assert (table["gain"] <= table["net_benefit"]).all()
 
 
-def test_without_events_the_benefit_is_harm_and_at_a_given_prevalence_unknown():
+def test_net_benefit_without_events_is_negative_and_nan_at_a_prevalence():
     nobody, weights = np.zeros(3, dtype=bool), np.ones((2, 3))
     assert net_benefit(np.ones(3), nobody, weights, np.array([0.5]))[0, 0] == -1
     assert np.isnan(net_benefit(np.ones(3), nobody, weights, np.array([0.5]), prevalence=0.1)).all()
