@@ -195,7 +195,7 @@ def test_outside_a_project_the_top_folder_is_asked_for(tmp_path, monkeypatch, ca
 
 
 @pytest.mark.parametrize("name", ["predict bundle scan", "monitor bundle results.csv", "compare a b", "encoders"])
-def test_where_a_result_cannot_be_written_is_said_before_anything_is_computed(tmp_path, monkeypatch, capsys, name):
+def test_an_unwritable_out_file_is_reported_before_any_computation(tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
     for place, why in {"file/results.csv": "exists", ".": "directory"}.items():

@@ -61,7 +61,7 @@ def test_the_first_sentence_says_what_the_interval_allows(verdict, said):
     assert said in page(sections=[section(verdict=verdict)])
 
 
-def test_runs_that_are_not_paired_stand_beside_each_other_without_a_difference():
+def test_unpaired_runs_are_shown_without_a_difference():
     alone = section()
     alone["metrics"] = [one | {"better_by": None, "verdict": "not compared"} for one in alone["metrics"]]
     written = page(sections=[alone])
@@ -86,7 +86,7 @@ def test_what_was_different_is_listed_or_said_not_to_be_known():
     assert "All parameters are the same." in page() and "unknown, because a run has no" in page(files={"new": None})
 
 
-def test_patients_come_with_their_images_beside_and_all_runs_of_a_set_together():
+def test_all_runs_of_a_set_stand_together_patients_before_images():
     made = [section(run, scope) for run in "ab" for scope in ("internal_patients", "internal", "external")]
     found = sets_of(made)
     assert [one["heading"] for one in found] == [
@@ -101,7 +101,7 @@ def places(svg):
     return [float(re.search(rf'{name}="([-0-9.]+)"', svg.split(tag)[1])[1]) for tag, name in (("<circle", "cx"),)]
 
 
-def test_a_difference_is_drawn_right_of_the_middle_where_the_run_is_better_and_within_the_drawing():
+def test_an_improvement_is_drawn_right_of_the_middle_inside_the_chart():
     (better,), (worse,) = (places(difference(row(value=sign * 0.04), 0.07)) for sign in (1, -1))
     assert better > WIDTH / 2 > worse and better - WIDTH / 2 == pytest.approx(WIDTH / 2 - worse, abs=0.11)
     assert WIDTH / 2 < better < WIDTH

@@ -144,7 +144,7 @@ def test_metrics_and_intervals_are_those_of_the_runs_own_reports(folders, capsys
     assert "Brier score {value:.3f} ({lower:.3f} to {upper:.3f})".format(**report) in re.sub(" +", " ", printed)
 
 
-def test_revision_experiment_and_workspace_are_read_without_touching_the_workspace(repository, capsys):
+def test_revision_experiment_and_workspace_leave_the_workspace_unchanged(repository, capsys):
     before = {file: file.read_bytes() for file in repository.rglob("*") if file.is_file() and ".dvc" not in file.parts}
     assert main(["compare", "ten", "thirty", "workspace"]) == 0
     printed = capsys.readouterr().out
@@ -178,7 +178,7 @@ def test_code_that_differs_is_named(repository, capsys):
     assert "code and cohort, workspace against ten: pipeline/evaluate.py" in capsys.readouterr().out
 
 
-def test_a_revision_whose_outs_are_not_in_the_cache_is_refused_with_the_cure(repository, capsys):
+def test_a_revision_without_outputs_in_the_cache_is_refused_with_the_cure(repository, capsys):
     cache = repository / ".dvc" / "cache"
     cache.rename(repository / "elsewhere")
     try:

@@ -119,9 +119,7 @@ def test_what_is_missing_is_named_with_the_stage_that_writes_it(prepared, capsys
         ("test_resnet=hub:timm/test_resnet@abc", "encoder test_resnet=hub:.*on the command line, append #SHA256"),
     ],
 )
-def test_an_encoder_that_cannot_be_built_is_refused_by_its_name_before_any_compute(
-    prepared, capsys, monkeypatch, words, said
-):
+def test_an_invalid_encoder_is_refused_by_name_before_any_computation(prepared, capsys, monkeypatch, words, said):
     monkeypatch.setattr(
         "pipeline.commands.encoders.run.frozen_features", lambda *_: pytest.fail("something was computed")
     )

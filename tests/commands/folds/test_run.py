@@ -51,7 +51,7 @@ def log_lines(fold):
     return (Path("data/scratch/folds") / f"{fold}.log").read_text().splitlines()
 
 
-def test_dummy_prints_every_command_with_its_gpu_and_threads_and_runs_nothing(
+def test_dummy_prints_commands_with_gpu_and_threads_and_runs_nothing(
     project,  # noqa: F811
     monkeypatch,
     capsys,
@@ -97,7 +97,7 @@ def test_the_front_door_knows_every_launcher_and_every_stage_of_a_fold():
     assert tuple(run.OUTPUT) == PER_FOLD == tuple(build_parser().parse_args(["folds"]).stages)
 
 
-def test_without_a_gpu_one_fold_runs_at_a_time_as_under_repro_and_more_share_the_cores(here, monkeypatch):
+def test_without_a_gpu_one_fold_has_all_cores_and_several_share_them(here, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert run.places_for(5, None) == [{}]
     assert run.places_for(5, 3) == [{"OMP_NUM_THREADS": "2"}] * 3
@@ -122,7 +122,7 @@ def test_gpus_carry_the_names_that_the_user_made_visible(monkeypatch):
     assert runtime.cuda_devices() == []
 
 
-def test_two_folds_really_run_at_the_same_time_and_never_share_a_place_that_is_taken(here, no_dvc, monkeypatch):
+def test_two_folds_run_at_the_same_time_in_separate_places(here, no_dvc, monkeypatch):
     monkeypatch.setattr(runtime, "cuda_devices", lambda: ["0", "1"])
     both, taken, clashes = threading.Barrier(2, timeout=10), set(), []
 
@@ -150,7 +150,7 @@ def test_one_job_at_a_time_never_meets_another(here, no_dvc):
     assert len(run.local(["0", "1", "2"], STAGES, None, runner)) == 3
 
 
-def test_stages_of_a_fold_run_in_order_in_their_place_and_speak_into_its_log(here):
+def test_stages_of_a_fold_run_in_order_and_write_to_its_log(here):
     (here / "greet.py").write_text("import os, sys; print('hello', sys.argv[1], os.environ['OMP_NUM_THREADS'])")
     outcome = run.run_job(Job("0", {"adapt": ["greet", "a"], "finetune": ["greet", "b"]}), {"OMP_NUM_THREADS": "3"})
     assert (outcome.done, outcome.failed, str(outcome)) == (STAGES, None, "ok") and outcome.seconds > 0
@@ -291,7 +291,7 @@ def test_a_fold_is_run_from_its_first_changed_stage_on(monkeypatch):
     assert run.bare(["2"], STAGES)[0].commands == {"finetune": ["pipeline", "finetune", "--fold", "2"]}
 
 
-def test_what_the_stages_go_by_differs_after_a_change_of_their_parameters_code_or_cases_only(here):
+def test_recipe_changes_with_parameters_code_or_cases_only(here):
     (here / "params.yaml").write_text(params_text := (ROOT / "params.yaml").read_text())
     (here / "dvc.yaml").write_text(
         "stages:\n  adapt: {params: [adapt], deps: [code.py, cases, 'data/split/${item.fold}.csv']}"
@@ -349,7 +349,7 @@ def results(root):
 
 
 @pytest.mark.slow
-def test_folds_side_by_side_and_as_jobs_give_the_bytes_of_one_after_another_and_leave_dvc_clean(
+def test_parallel_folds_and_jobs_give_the_bytes_of_repro_and_a_clean_dvc(
     project,  # noqa: F811
     tmp_path,
     monkeypatch,

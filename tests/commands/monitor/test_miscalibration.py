@@ -57,7 +57,7 @@ def test_labels_that_go_together_raise_no_more_false_alarms_than_one():
     assert np.mean(alarms) < 0.05 + 2 * 0.0126
 
 
-def test_one_wrong_label_among_three_is_found_and_never_later_than_by_a_limit_for_each():
+def test_one_wrong_label_of_three_is_found_no_later_than_by_bonferroni():
     for seed in range(20):
         parts = several(seed, 400, shift=(0, 1.2, 0))
         together, apart = mean_wealth(parts) >= np.log(20), np.max(parts, axis=0) >= np.log(60)

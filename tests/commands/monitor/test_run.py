@@ -227,7 +227,7 @@ def test_the_limit_does_not_depend_on_which_labels_are_known(of_labels, tmp_path
         assert "alarm at evidence 180; " in capsys.readouterr().out
 
 
-def test_dates_and_losses_of_a_label_are_those_of_the_scans_of_which_it_is_known(of_labels, tmp_path, capsys):
+def test_dates_and_losses_of_a_label_use_only_scans_with_a_known_value(of_labels, tmp_path, capsys):
     results, labels = labels_in_use(tmp_path, seed=5, n=120)
     table, known = pd.read_csv(results), pd.read_csv(labels)
     table["date"] = pd.date_range("2026-01-01", periods=120).astype(str)

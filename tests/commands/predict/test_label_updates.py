@@ -42,7 +42,7 @@ def test_each_label_is_updated_by_its_own_shift_and_slope(found):
     assert abs(edema.after["calibration in the large"]["value"]) < 0.15
 
 
-def test_a_label_is_updated_as_two_classes_would_be_by_the_patients_of_whom_it_is_known(site, found):
+def test_a_label_is_updated_like_two_classes_on_its_known_patients(site, found):
     predictions, labels, patients = (one[np.isfinite(site[1][:, 1])] for one in site)
     pair, events = both_ways(predictions[:, 1]), labels[:, 1].astype(int)
     assert found["mass"] == update_site(pair, events, patients, ["no mass", "mass"])
@@ -57,7 +57,7 @@ def test_a_label_that_nobody_has_stays_bit_for_bit_as_it_was(site, found):
     assert np.abs(updated[:, :2] - site[0][:, :2]).max(axis=0).min() > 0.05
 
 
-def test_changes_survive_json_and_are_put_to_the_label_whose_name_they_bear(site, found):
+def test_updates_survive_json_and_are_matched_to_labels_by_name(site, found):
     values = json.loads(json.dumps(written(found)))
     changes = changes_from(dict(reversed(values.items())), CLASSES)
     assert changes.changes == (found["edema"].change, found["mass"].change, None)

@@ -37,7 +37,7 @@ def test_a_scan_is_given_one_probability_for_each_class_or_label(tmp_path, asymm
     assert np.ptp(row) > 0.01
 
 
-def test_a_release_from_before_there_were_other_maps_is_opened_and_evaluates_as_it_did(tmp_path, asymmetric):
+def test_an_early_release_with_a_temperature_predicts_as_before(tmp_path, asymmetric):
     folder = written(tmp_path / "model")
     old = {"method": "temperature", "temperature": CALIBRATOR["temperature"]}
     rewrite(folder, METADATA, lambda values: [values.pop("released"), values.update(calibration=old)])
@@ -106,9 +106,7 @@ def predicted(tmp_path, *words):
     return pd.read_csv(tmp_path / "found.csv", keep_default_na=False).set_index("scan")
 
 
-def test_a_folder_gives_a_line_for_every_file_with_its_answer_or_the_reason_why_there_is_none(
-    limited, tmp_path, asymmetric, capsys
-):
+def test_a_folder_gives_a_line_per_file_with_prediction_or_reason(limited, tmp_path, asymmetric, capsys):
     folder, scans, limits = limited
     inbox = tmp_path / "inbox"
     shutil.copytree(scans, inbox / "usual")
@@ -135,7 +133,7 @@ def test_a_folder_gives_a_line_for_every_file_with_its_answer_or_the_reason_why_
     assert "scans: 27" in (printed := capsys.readouterr().out) and "bad image: unknown format" in printed
 
 
-def test_a_table_of_scans_keeps_its_names_and_gives_what_their_files_give_by_themselves(limited, tmp_path):
+def test_a_table_of_scans_keeps_names_and_predicts_as_single_files(limited, tmp_path):
     folder, scans, _ = limited
     rows = {"image": ["3.nii.gz", "1.nii.gz", "gone.nii.gz"], "case_id": ["c", "a", "g"], "patient_id": ["p"] * 3}
     pd.DataFrame(rows).to_csv(scans.parent / "list.csv", index=False)
@@ -148,7 +146,7 @@ def test_a_table_of_scans_keeps_its_names_and_gives_what_their_files_give_by_the
     pd.testing.assert_frame_equal(found.loc[alone.index, columns].astype(str), alone[columns].astype(str))
 
 
-def test_saliency_is_written_on_the_grid_of_each_scan_and_none_overwrites_another(limited, tmp_path, asymmetric):
+def test_saliency_maps_have_the_grid_of_their_scan_and_unique_names(limited, tmp_path, asymmetric):
     folder, _, _ = limited
     for side in "ab":
         save_nifti(tmp_path / "in" / side / "scan.nii.gz", asymmetric + ord(side), "PSR", (1, 1.5, 2))
@@ -206,7 +204,7 @@ def test_a_calibration_of_another_release_or_a_broken_one_is_refused(limited, tm
     assert told in (message := capsys.readouterr().err) and "--site-recalibrate" in message
 
 
-def test_labels_that_the_model_does_not_know_or_lack_a_class_are_refused_by_the_scan(limited, tmp_path, capsys):
+def test_unknown_labels_and_a_missing_class_are_refused_with_the_scan(limited, tmp_path, capsys):
     folder, scans, _ = limited
     file = labelled(scans)
     words = ["predict", str(folder), "--site-recalibrate", str(file), "--out", str(tmp_path / "s.json")]

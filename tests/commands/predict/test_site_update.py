@@ -18,7 +18,7 @@ def site(n=600, shift=1.2, slope=0.5, seed=0):
     return np.stack([1 - prediction, prediction], axis=1), labels, np.arange(n).astype(str)
 
 
-def test_the_shift_and_the_slope_of_a_simulated_hospital_are_found_within_their_intervals():
+def test_intervals_contain_the_shift_and_slope_of_a_simulated_hospital():
     found = update_site(*site(), CLASSES)
     assert found.update == "intercept and slope"
     shift, slope = found.intervals["intercept of ill against well"], found.intervals["slope"]
@@ -45,7 +45,7 @@ def test_no_patient_is_evaluated_by_an_update_that_saw_him():
     np.testing.assert_array_equal(cross_fitted(probabilities, labels, patients, "intercept")[part], expected)
 
 
-def test_where_nothing_differs_the_update_says_nothing_but_noise_and_the_interval_holds_zero():
+def test_without_a_shift_the_interval_of_the_update_contains_zero():
     shift = update_site(*site(200, shift=0, slope=1), CLASSES).intervals["intercept of ill against well"]
     assert shift["lower"] < 0 < shift["upper"]
 
@@ -59,7 +59,7 @@ def test_where_nothing_differs_the_update_says_nothing_but_noise_and_the_interva
         ([30] * 3, "intercept and slope"),
     ],
 )
-def test_the_slope_is_fitted_with_ten_patients_of_the_rarest_class_for_each_number(counts, update):
+def test_the_slope_needs_ten_patients_of_the_rarest_class_per_parameter(counts, update):
     assert update_for(counts) == update
 
 
@@ -77,7 +77,7 @@ def test_a_class_that_nobody_has_is_refused_by_its_name():
         update_site(probabilities, 0 * labels, patients, CLASSES)
 
 
-def test_a_change_survives_json_and_one_of_other_classes_or_numbers_is_refused():
+def test_an_update_survives_json_and_invalid_ones_are_refused():
     found = update_site(*site(), CLASSES)
     values = json.loads(json.dumps(found.as_json()))
     assert change_from(values, 2) == found.change

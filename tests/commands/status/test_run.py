@@ -93,7 +93,7 @@ def test_what_was_run_to_its_end_is_done_in_the_order_of_the_stages(project):
     assert set(states().values()) == {"done"}
 
 
-def test_a_changed_parameter_makes_its_stage_stale_and_leaves_later_ones_behind(project):
+def test_a_changed_parameter_makes_its_stage_stale_and_later_ones_behind(project):
     set_params(finetune=2)
     assert states() == {"split": "done", "finetune@0": "stale", "finetune@1": "stale", "calibrate": "behind"}
     assert why("finetune", "0") == "parameters: finetune"
@@ -133,7 +133,7 @@ def wait_until(true, seconds=30):
         time.sleep(0.1)
 
 
-def test_what_dvc_is_running_is_running_and_what_reads_its_output_is_not_known(project):
+def test_a_stage_run_by_dvc_is_running_and_its_readers_are_not_known(project):
     set_params(wait=60)
     running = subprocess.Popen([sys.executable, "-m", "dvc", "repro", "-q", "-s", "finetune@0"], start_new_session=True)
     try:
@@ -148,7 +148,7 @@ def test_what_dvc_is_running_is_running_and_what_reads_its_output_is_not_known(p
     assert states()["finetune@0"] == "missing"
 
 
-def test_a_stage_that_was_started_without_dvc_is_running_with_its_time_and_epoch(project):
+def test_a_stage_started_without_dvc_is_running_with_time_and_epoch(project):
     Path("pipeline/__main__.py").write_text("import time; time.sleep(60)")
     put_down("1", "training-lp_ft", 4)
     running = subprocess.Popen([sys.executable, "-m", "pipeline", "finetune", "--fold", "1"])
@@ -165,7 +165,7 @@ def test_a_stage_that_was_started_without_dvc_is_running_with_its_time_and_epoch
     assert states()["finetune@1"] == "stopped"
 
 
-def test_while_another_command_holds_dvcs_lock_nothing_is_said_of_what_changed(project, monkeypatch):
+def test_while_dvc_is_locked_the_states_are_not_known(project, monkeypatch):
     from dvc.lock import Lock, LockError
 
     def refuse(self):
@@ -175,7 +175,7 @@ def test_while_another_command_holds_dvcs_lock_nothing_is_said_of_what_changed(p
     assert set(states().values()) == {"not known"}
 
 
-def test_a_checkpoint_that_nobody_goes_on_from_is_stopped_and_the_newest_one_tells_how_far(project):
+def test_an_abandoned_checkpoint_is_stopped_with_its_newest_progress(project):
     put_down("0", "training-lp_ft", 9)
     put_down("0", "training-last_stage-1", 3)
     assert states()["finetune@0"] == "stopped"

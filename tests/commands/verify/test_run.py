@@ -82,7 +82,7 @@ def test_a_bundle_as_it_was_released_passes_every_check_and_both_commands(bundle
 
 
 @pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
-def test_who_signed_is_told_and_whom_nobody_trusts_is_refused_before_anything_is_opened(bundle, tmp_path, capsys):
+def test_the_signer_is_named_and_an_untrusted_one_refused_unopened(bundle, tmp_path, capsys):
     key, allowed = new_key(tmp_path / "key"), tmp_path / "allowed"
     allowed.write_text(f"someone@clinic {key.with_suffix('.pub').read_text()}")
     asked = ["verify", str(bundle), "--allowed-signers", str(allowed)]
@@ -99,9 +99,7 @@ def test_who_signed_is_told_and_whom_nobody_trusts_is_refused_before_anything_is
     assert "a trusted signer; it was not opened" in printed.err and printed.out.count("configuration") == 1
 
 
-def test_a_changed_byte_anywhere_is_refused_by_verify_and_predict_before_anything_is_opened(
-    bundle, tmp_path, asymmetric, capsys, monkeypatch
-):
+def test_a_changed_byte_is_refused_by_verify_and_predict_unopened(bundle, tmp_path, asymmetric, capsys, monkeypatch):
     scan = save_nifti(tmp_path / "scan.nii.gz", asymmetric)
     files = sorted(file for file in bundle.rglob("*") if file.is_file())
     draw = random.Random(0)
@@ -232,7 +230,7 @@ def test_the_distance_of_two_outcomes_is_that_of_their_furthest_logit():
     assert run.distance({"refused": "a"}, {"refused": "b"}) == np.inf
 
 
-def test_the_code_is_named_by_its_files_and_their_names_and_by_nothing_outside_of_git(tmp_path):
+def test_the_hash_of_the_code_covers_files_and_names_and_needs_no_git(tmp_path):
     package = tmp_path / "package"
     (package / "__pycache__").mkdir(parents=True)
     (package / "a.py").write_text("1")
@@ -267,9 +265,7 @@ def hostile_weights(kind, mark):
 
 
 @pytest.mark.parametrize("kind", ["pickle", "pickle in a zip", "oversized header", "of another network"])
-def test_weights_that_are_none_are_refused_though_every_hash_holds_and_run_nothing(
-    bundle, tmp_path, asymmetric, capsys, kind
-):
+def test_malicious_weights_with_valid_hashes_are_refused_and_run_nothing(bundle, tmp_path, asymmetric, capsys, kind):
     (bundle / WEIGHTS).write_bytes(hostile_weights(kind, tmp_path / "mark"))
     write_manifest(bundle, {})
     scan = save_nifti(tmp_path / "scan.nii.gz", asymmetric)
