@@ -1,1 +1,1 @@
-"""Encoders, heads and what else a network is made of."""
+"""Encoders, heads and the other parts of a network."""

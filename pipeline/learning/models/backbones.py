@@ -1,4 +1,4 @@
-"""An encoder by the name of its timm backbone: cut into stages, its weights fitted to channels and depth."""
+"""Build encoders from timm backbones: cut into stages, with weights fitted to channels and depth."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from pipeline.learning.models.encoder import LAST, Encoder
 from pipeline.learning.models.families import NotInflatable, UnknownEncoder, cutter_of, options_of
 from pipeline.learning.models.inflation import inflate
 
-OURS = "encoder."  # what the names of an encoder's weights begin with in a classifier's; timm has no such names
+OURS = "encoder."  # prefix of an encoder's weights in the state of a classifier; timm has no such names
 
 
 def build_encoder(
@@ -29,20 +29,20 @@ def build_encoder(
     name : str
         A timm model of the families EfficientNet, ResNet, ConvNeXt, DenseNet, VGG or ViT.
     in_channels : int
-        Channels of an image; weights for another number of them are fitted to it (see `fit_channels`).
+        Channels of an image; weights for another number are fitted to it (see `fit_channels`).
     state : mapping, optional
-        Pretrained weights, under timm's names or under a classifier's of ours ("encoder.stages..."); whatever
-        comes after the features is left out. Those with kernels of two dimensions are loaded before the encoder is
-        inflated, those of an inflated one after. Random without.
+        Pretrained weights under the names of timm or of a `Classifier` ("encoder.stages..."); weights after the
+        features are ignored. Two-dimensional kernels are loaded before the encoder is inflated, those of an inflated
+        encoder afterwards. Without it the weights are random.
     pooled_stages : int
-        How many of the last stages give features; 1 is what timm's own classifier sees.
+        How many of the last stages give features; 1 gives the features of timm's own classifier.
     filter_depth : int
-        Slices that a filter sees, odd: 1 looks at images, more at volumes (see `inflation.inflate`).
+        Depth of the filters in slices, odd: 1 for images, more for volumes (see `inflation.inflate`).
 
     Raises
     ------
     UnknownEncoder
-        If the name or its family is unknown; NotInflatable, its kind, if it cannot see `filter_depth` slices.
+        If the name or its family is unknown; the subclass NotInflatable if filters cannot be `filter_depth` deep.
     ValueError
         If the weights do not fit the network; the message names them.
     """
@@ -65,10 +65,10 @@ def build_encoder(
 
 
 def fit_channels(kernel: Tensor, in_channels: int) -> Tensor:
-    """Make the first layer's weights fit another number of channels, the response to a grey image being the same.
+    """Fit the first layer's weights to another number of channels; its response to a grey image stays the same.
 
-    They are repeated where the number is a multiple, as from colours to three slices of colours, and divided by how
-    often; else every channel gets an equal share of their sum, since no channel of ours is the red one.
+    If the number is a multiple, as from colours to three slices of colours, the weights are repeated and divided by
+    the number of repeats. Otherwise every channel gets an equal share of their sum, because no channel is red.
 
     Parameters
     ----------
@@ -90,9 +90,9 @@ def fit_channels(kernel: Tensor, in_channels: int) -> Tensor:
 
 
 def preprocessing_of(name: str, colour: bool = True) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Look up the mean and standard deviation, of channels in [0, 1], that timm's weights were trained with.
+    """Look up the mean and standard deviation of channels in [0, 1] with which timm's weights were trained.
 
-    Three of each for images in colour; grey channels, however many, share one.
+    Colour images have three of each; grey channels share one.
     """
     config: Any = timm.get_pretrained_cfg(name)
     mean, std = (config.mean, config.std) if config else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -121,12 +121,12 @@ def _inflated(encoder: Encoder, filter_depth: int, name: str) -> Encoder:
     try:
         return inflate(encoder, filter_depth)
     except NotInflatable as error:
-        cure = "set it to 1, or take another adapt.encoder"
+        cure = "set it to 1, or choose another adapt.encoder"
         raise NotInflatable(f"adapt.filter_depth: {name} cannot be inflated: {error}; {cure}") from error
 
 
 def _load(network: nn.Module, place: str, state: dict[str, Tensor], name: str) -> None:
-    """Put weights into a network, those of its first layer, at `place`, fitted to the channels that it takes."""
+    """Load weights into a network; those of its first layer, at `place`, are fitted to its channels."""
     key, layer = f"{place}.weight", network.get_submodule(place)
     if key in state and state[key].ndim in LAST and isinstance(layer, nn.Conv2d | nn.Conv3d):
         state = state | {key: fit_channels(state[key], layer.in_channels)}

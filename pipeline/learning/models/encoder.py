@@ -1,4 +1,4 @@
-"""A backbone as a chain of stages, so that any prefix of it can be frozen and computed once."""
+"""Represent a backbone as a chain of stages, so that any prefix can be frozen and computed once."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 @dataclass(frozen=True)
 class Begun:
-    """Images on their way: what the stages before `first` made of them, maps (N, C, H, W) and pooled (N, w)."""
+    """Output of the stages before `first` for some images: maps (N, C, H, W) and pooled means (N, w)."""
 
     maps: Tensor
     pooled: Tensor
@@ -25,17 +25,17 @@ class Begun:
 class Encoder(nn.Module):
     """A backbone whose features are pooled from several of its last stages.
 
-    The deepest stage knows objects, the ones before it know texture and edges; on small medical cohorts their means
-    side by side separate better than the deepest alone ("hypercolumns", Hariharan et al. 2015, section 3).
+    The deepest stage represents objects, earlier ones texture and edges; on small medical cohorts the concatenated
+    means of several stages separate better than the deepest alone ("hypercolumns", Hariharan et al. 2015, section 3).
 
     Attributes
     ----------
     stages : nn.ModuleList
-        Composed in order they are the backbone's `forward_features`.
+        In order they compose the backbone's `forward_features`.
     widths : list of int
-        Features of each pooled stage.
+        Number of features of each pooled stage.
     width : int
-        Length of a feature vector: their sum.
+        Length of a feature vector: the sum of `widths`.
     volumetric : bool
         Whether the encoder takes volumes (N, C, D, H, W) instead of images (N, C, H, W).
     """
@@ -52,12 +52,12 @@ class Encoder(nn.Module):
         self.width = sum(self.widths)
 
     def run(self, maps: Tensor, pooled: Tensor, first: int = 0, last: int | None = None) -> tuple[Tensor, Tensor]:
-        """Run stages `first` to before `last`, and add the mean of each pooled stage to what was pooled before.
+        """Run the stages from `first` up to, not including, `last`; append the mean of each pooled stage to `pooled`.
 
         Parameters
         ----------
         maps : (N, C, H, W)
-            Tokens are kept as maps of one column, (N, C, tokens, 1); an inflated encoder's are (N, C, D, H, W).
+            Tokens are maps with one column, (N, C, tokens, 1); maps of an inflated encoder are (N, C, D, H, W).
         pooled : (N, w)
             w = 0 before the first stage.
 
@@ -79,7 +79,7 @@ class Encoder(nn.Module):
         return Begun(*self.run(images, images.new_zeros(len(images), 0), last=first), first)
 
     def forward(self, images: Tensor | Begun) -> Tensor:
-        """Turn images (N, C, H, W), volumes (N, C, D, H, W) where inflated, or begun ones, into features (N, width)."""
+        """Compute features (N, width) of images (N, C, H, W), volumes (N, C, D, H, W) if inflated, or `Begun` ones."""
         if isinstance(images, Begun):
             return self.run(images.maps, images.pooled, images.first)[1]
         return self.run(images, images.new_zeros(len(images), 0))[1]
@@ -87,7 +87,7 @@ class Encoder(nn.Module):
 
 @torch.no_grad()
 def _widths(stages: list[nn.Module], in_channels: int) -> list[int]:
-    """Find the channels that leave each stage by running a blank image through them."""
+    """Find the number of output channels of each stage by running a blank image."""
     chain = nn.Sequential(*stages)
     training = chain.training
     chain.eval()
@@ -115,8 +115,8 @@ def channels_last(maps: Tensor) -> Tensor:
 
 
 def kernels_last(module: nn.Module) -> nn.Module:
-    """Lay out every kernel with its channels last; `Module.to` cannot where some have two dimensions, others three."""
+    """Lay out every kernel with its channels last; `Module.to` cannot if kernels have both two and three dimensions."""
     for value in (*module.parameters(), *module.buffers()):
-        if value.ndim in LAST:  # not `channels_last`: it leaves kernels of one place as they are, and oneDNN slow
+        if value.ndim in LAST:  # `channels_last` would skip 1x1 kernels, which slows oneDNN down
             value.data = value.data.to(memory_format=LAST[value.ndim])
     return module

@@ -1,8 +1,8 @@
-"""Cuts timm's networks into stages that can be run one by one; the only file that knows how they are put together.
+"""Cut timm's networks into stages that can be run one by one; no other file depends on their architecture.
 
 A convolutional stage maps (N, C, H, W) to (N, C', H', W'). A stage of a vision transformer does the same to its
-tokens, kept as maps of one column, (N, C, tokens, 1): class and register tokens first, then the patches row by row.
-In memory that is, channels last, the (N, tokens, C) that a transformer works on, so that nothing is copied.
+tokens, which are maps with one column, (N, C, tokens, 1): class and register tokens first, then the patches row by
+row. With channels last, their memory layout is the transformer's (N, tokens, C), so that nothing is copied.
 """
 
 from collections.abc import Callable
@@ -25,25 +25,25 @@ VIT_FILES = ["vision_transformer", "vision_transformer_hybrid", "deit"]
 
 
 class UnknownEncoder(ValueError):
-    """A name that timm does not know, or a family that is not cut into stages here."""
+    """A name that timm does not know, or an architecture that cannot be cut into stages here."""
 
 
 class NotInflatable(UnknownEncoder):
-    """An encoder with layers whose three-dimensional counterpart is not known here; the message names the reason."""
+    """An encoder with layers that have no three-dimensional counterpart here; the message names the reason."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A backbone in pieces.
+    """The stages of a backbone.
 
     Attributes
     ----------
     stages : list of nn.Module
-        Composed in order they are the backbone's `forward_features`.
+        In order they compose the backbone's `forward_features`.
     norm : nn.Module
-        What timm applies to the mean (N, C, 1, 1) of the last stage.
+        The layer that timm applies to the mean (N, C, 1, 1) of the last stage.
     pooled : slice
-        The rows of a map over which the mean is taken; all but for tokens.
+        The rows of a map over which the mean is taken; a part of them for tokens only.
     """
 
     stages: list[nn.Module]
@@ -52,10 +52,10 @@ class Cut:
 
 
 def options_of(name: str) -> dict[str, Any]:
-    """List what timm must be told to build a network that takes images of any size.
+    """List the timm options that make a network accept images of any size.
 
-    A vision transformer then interpolates its position embeddings (bicubic, antialiased), and fills the last patches
-    with zeros where the patch does not divide the image.
+    A vision transformer then interpolates its position embeddings (bicubic, antialiased), and pads the image with
+    zeros to whole patches.
     """
     if is_model_in_modules(name, VIT_FILES):
         return {"dynamic_img_size": True, "dynamic_img_pad": True}
@@ -63,12 +63,12 @@ def options_of(name: str) -> dict[str, Any]:
 
 
 def cutter_of(model: nn.Module, name: str) -> Callable[[Any], Cut]:
-    """Choose how a timm network without a classifier is taken apart; its layers will be shared, not copied.
+    """Choose the function that cuts a timm network without a classifier; layers are shared, not copied.
 
     Raises
     ------
     UnknownEncoder
-        If its family is not one of `FAMILIES`, or it pools in a way that no mean over tokens gives.
+        If its family is not one of `FAMILIES`, or its pooling is not a mean over tokens.
     """
     cut = next((cut for family, cut in FAMILIES.items() if isinstance(model, family)), None)
     if cut is None:
@@ -112,7 +112,7 @@ def _cut_before(chain: nn.Module, starts: Callable[[str, nn.Module], bool]) -> l
 
 
 class Embedding(nn.Module):
-    """Patches, class and register tokens with their positions: what is left of a ViT without blocks and norms."""
+    """Patch embedding of a ViT, with class and register tokens and positions, without blocks and norms."""
 
     def __init__(self, rest: Any) -> None:
         super().__init__()
@@ -124,10 +124,10 @@ class Embedding(nn.Module):
 
 
 class Blocks(nn.Sequential):
-    """Some blocks of a ViT in a row, from tokens (N, C, tokens, 1) to the same."""
+    """Consecutive blocks of a ViT, from tokens (N, C, tokens, 1) to the same shape."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Run the blocks on the layout that they expect."""
+        """Run the blocks in the layout that they expect."""
         return _as_maps(super().forward(maps.squeeze(3).transpose(1, 2)))
 
 
@@ -138,8 +138,8 @@ def _as_maps(tokens: Tensor) -> Tensor:
 def _vit(model: Any) -> Cut:
     """Cut into the embedding and groups of blocks, the last with the final norm.
 
-    Pooled is what timm pools: the class token where `global_pool` is 'token' (its mean with the distillation token
-    in a distilled DeiT), the mean of the patches where it is 'avg', which some models normalise afterwards.
+    The pooled tokens are those that timm pools: the class token if `global_pool` is 'token' (in a distilled DeiT its
+    mean with the distillation token), the mean of the patches if it is 'avg', which some models normalise afterwards.
     """
     prefix = 0 if model.pool_include_prefix else model.num_prefix_tokens
     pooled = slice(prefix, None) if model.global_pool == "avg" else slice(0, 1)

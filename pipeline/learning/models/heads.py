@@ -1,4 +1,4 @@
-"""The last layer: from the features of a case to its logits; one way for each kind of question."""
+"""Heads: the last layer, from the features of a case to its logits."""
 
 from typing import Literal
 
@@ -12,25 +12,25 @@ Kind = Literal["linear", "ordinal", "neighbours"]
 
 
 class LinearHead(nn.Linear):
-    """One weighted sum of the features for each class or finding."""
+    """Linear layer with one output for each class or finding."""
 
     @torch.no_grad()
     def take(self, probe: Probe) -> None:
-        """Take the weights of a linear probe."""
+        """Copy the weights of a linear probe."""
         self.weight.copy_(torch.from_numpy(probe.weight))
         self.bias.copy_(torch.from_numpy(probe.bias))
 
     @torch.no_grad()
     def lower(self, amounts: Tensor) -> None:
-        """Take amounts (C,) off the logits."""
+        """Subtract amounts (C,) from the logits."""
         self.bias.sub_(amounts.to(self.bias))
 
 
 class OrdinalHead(nn.Module):
-    """Grades in their order: P(y <= k) = sigmoid(b_k - w'x), the proportional odds of McCullagh 1980 (equation 2.2).
+    """Ordinal head: P(y <= k) = sigmoid(b_k - w'x), the proportional odds of McCullagh 1980 (equation 2.2).
 
-    Its logits are the log-probabilities of the grades, so that a softmax gives these back. The thresholds stay in
-    their order whatever a training does to them: b_k = b_0 + sum_{j <= k} softplus(g_j).
+    Its logits are the log-probabilities of the grades, so that a softmax returns the probabilities. The
+    parametrisation keeps the thresholds in ascending order during training: b_k = b_0 + sum_{j <= k} softplus(g_j).
     """
 
     prior: Tensor
@@ -44,11 +44,11 @@ class OrdinalHead(nn.Module):
 
     @property
     def thresholds(self) -> Tensor:
-        """The C - 1 places (C - 1,) on the scale of w'x where one grade becomes the next."""
+        """The thresholds (C - 1,) between successive grades, on the scale of w'x."""
         return torch.cat([self.first, self.first + softplus(self.gaps).cumsum(0)])
 
     def forward(self, features: Tensor) -> Tensor:
-        """Turn features (B, width) into log-probabilities (B, C)."""
+        """Compute log-probabilities (B, C) from features (B, width)."""
         places = self.thresholds - features @ self.weight.T
         # ln(sigmoid(b) - sigmoid(a)) = ln sigmoid(b) + ln sigmoid(-a) + ln(1 - e^(a - b)), which never cancels.
         width = torch.log(-torch.expm1(-softplus(self.gaps)))
@@ -58,7 +58,7 @@ class OrdinalHead(nn.Module):
 
     @torch.no_grad()
     def take(self, probe: Probe) -> None:
-        """Take weights (1, width) and thresholds (C - 1,), in `bias`, of an ordinal probe."""
+        """Copy the weights (1, width) and thresholds (C - 1,), in `bias`, of an ordinal probe."""
         self.weight.copy_(torch.from_numpy(probe.weight))
         thresholds = torch.from_numpy(probe.bias)
         self.first.copy_(thresholds[:1])
@@ -66,17 +66,17 @@ class OrdinalHead(nn.Module):
 
     @torch.no_grad()
     def lower(self, amounts: Tensor) -> None:
-        """Take amounts (C,) off the log-probabilities, which are normalised again."""
+        """Subtract amounts (C,) from the log-probabilities, which are then normalised again."""
         self.prior.add_(amounts.to(self.prior))
 
 
 class NeighboursHead(nn.Module):
-    """The k most similar training cases vote, by cosine similarity; there is nothing to train.
+    """Nearest-neighbour head: the k most similar training cases vote, by cosine similarity; it has no parameters.
 
     p = (m sum_i s_i t_i + t_mean) / (m + 1), s = softmax_i(cos_i / 0.07) over the k nearest (Wu et al. 2018,
     "Unsupervised feature learning via non-parametric instance discrimination", section 3.4), m = 1 / sum_i s_i^2 the
-    number of votes that these weights are worth (Kish 1965), and the mean of all training cases as one more, so that
-    no probability is 0 or 1. The features of the training cases are part of the network and are released with it.
+    effective number of votes (Kish 1965), and t_mean, the mean of all training cases, as one more vote, so that no
+    probability is 0 or 1. The features of the training cases are part of the network and are released with it.
     """
 
     TEMPERATURE = 0.07
@@ -92,13 +92,13 @@ class NeighboursHead(nn.Module):
         self.register_buffer("neighbours", torch.ones((), dtype=torch.long))
 
     def remember(self, features: Tensor, targets: Tensor, neighbours: int) -> None:
-        """Keep the features (n, width) and targets (n, C) of the training cases, and how many of them vote."""
+        """Store the features (n, width) and targets (n, C) of the training cases, and the number of votes."""
         self.bank.copy_(normalize(features))
         self.targets.copy_(targets)
         self.neighbours.fill_(neighbours)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Turn features (B, width) into log-probabilities (B, C), of findings into log-odds."""
+        """Compute log-probabilities (B, C) from features (B, width); log-odds for findings."""
         count = min(int(self.neighbours), len(self.bank))
         similarity, nearest = (normalize(features) @ self.bank.T).topk(count, dim=1)
         votes = (similarity / self.TEMPERATURE).softmax(dim=1).unsqueeze(-1)
@@ -111,7 +111,7 @@ class NeighboursHead(nn.Module):
         return share.logit(eps=1e-6) if self.findings else share.log()
 
     def lower(self, amounts: Tensor) -> None:
-        """Leave the votes as they are: they were not weighted, so there is nothing to put back."""
+        """Do nothing: votes are not class-weighted, so that there is no weighting to undo."""
 
 
 def build_head(

@@ -1,11 +1,11 @@
-"""Turns a convolutional encoder of images into one of volumes that starts where the images' one ended.
+"""Inflate a convolutional encoder of images into an encoder of volumes with the same features.
 
 "Inflation" (Carreira & Zisserman 2017, "Quo vadis, action recognition?", section 2.4, there I3D): a filter is
 repeated along the new axis and divided by the number of repeats, so that a stack of equal slices gives the features
 of its slice. Differences from the paper: the axis is depth, not time; it has stride 1 throughout, since a volume has
-few slices and they are far apart, so every stage keeps all of them; filters are `depth` slices deep however wide they
-are, and those that cut a image into patches (even widths) one slice deep; beyond its ends a volume repeats its
-outer slices, for zeros there would not look like equal slices; pooling stays within a slice until the last mean.
+few slices and they are far apart, so every stage keeps all of them; filters are `depth` slices deep whatever their
+width, and those that cut an image into patches (even widths) one slice deep; the volume is padded by its outer slices,
+because zeros would not look like equal slices; pooling stays within a slice until the last mean.
 """
 
 import copy
@@ -28,12 +28,12 @@ TOLERANCE = 1e-3
 
 
 class DepthConv(nn.Conv3d):
-    """A convolution over slices and within them, with the padding of the one in a channel that it came from.
+    """A three-dimensional convolution with the in-plane padding of the two-dimensional one that it came from.
 
     weight[o, i, z, y, x] = weight2d[o, i, y, x] / depth.
 
-    On a processor torch convolves in three dimensions well with channels last only, and kernels one slice deep, which
-    are most of the multiplications, several times slower than in two: those run slice by slice, as one batch.
+    On the CPU, torch is fast in three dimensions with channels last only, and runs kernels one slice deep, which make
+    most of the multiplications, several times slower than in two. Those therefore run as a batch of slices.
     """
 
     def __init__(self, flat: Any, depth: int) -> None:
@@ -70,7 +70,7 @@ class DepthConv(nn.Conv3d):
 
 
 def _as_slices(volumes: Tensor) -> Tensor:
-    """Turn volumes (N, C, D, H, W) into a batch of images (N D, C, H, W); with channels last nothing is copied."""
+    """Reshape volumes (N, C, D, H, W) to a batch of images (N D, C, H, W); with channels last nothing is copied."""
     return volumes.transpose(1, 2).flatten(0, 1)
 
 
@@ -80,7 +80,7 @@ def _as_volumes(slices: Tensor, batch: int) -> Tensor:
 
 
 class Within(nn.Module):
-    """A pooling of a channel, within every slice: the slices pass for images of a batch."""
+    """In-plane pooling: the slices are treated as a batch of images."""
 
     def __init__(self, flat: nn.Module) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class Within(nn.Module):
 
 
 class Across(nn.Module):
-    """A layer that knows points and the mean of all, no neighbours: the slices pass for rows of one tall image."""
+    """A layer of pointwise operations and global means: the slices are treated as rows of one tall image."""
 
     def __init__(self, flat: nn.Module) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Across(nn.Module):
 
 
 class DepthConvNeXtBlock(nn.Module):
-    """timm's ConvNeXt block around a convolution over slices; everything else in it is pointwise."""
+    """timm's ConvNeXt block around a three-dimensional convolution; its other layers are pointwise."""
 
     def __init__(self, flat: Any, depth: int) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class Inflated(Encoder):
     Attributes
     ----------
     stages : nn.ModuleList
-        From volumes (N, C, D, H, W) to (N, C', D, H', W'), one after the other.
+        Each maps volumes (N, C, D, H, W) to (N, C', D, H', W').
     width : int
         Length of a feature vector.
     """
@@ -148,10 +148,10 @@ class Inflated(Encoder):
         self.width = width
 
     def run(self, maps: Tensor, pooled: Tensor, first: int = 0, last: int | None = None) -> tuple[Tensor, Tensor]:
-        """Run stages `first` to before `last` as `Encoder.run`, on maps (N, C, D, H, W) in any layout.
+        """Run stages as `Encoder.run` does, on maps (N, C, D, H, W) in any layout.
 
-        With channels last, as each stage leaves them, a run that was stored on its way gives the bits of one that was
-        not.
+        Maps are brought to channels last, the layout that each stage returns, so that a run that continues from stored
+        activations gives the same bits.
         """
         if maps.ndim != 5:
             raise ValueError(f"an inflated encoder takes volumes (N, C, D, H, W), not {tuple(maps.shape)}")
@@ -159,19 +159,19 @@ class Inflated(Encoder):
 
 
 def inflate(encoder: Encoder, depth: int = 3) -> Inflated:
-    """Copy a convolutional encoder into three dimensions, and prove on equal slices that its features are the same.
+    """Inflate a copy of a convolutional encoder, and check on equal slices that its features are the same.
 
     Parameters
     ----------
     encoder : Encoder
-        Of the families EfficientNet, ResNet, ConvNeXt, DenseNet or VGG; it stays as it is.
+        Of the families EfficientNet, ResNet, ConvNeXt, DenseNet or VGG; it is not changed.
     depth : int
-        Slices that a filter sees, odd; the paper takes as many as its rows. The cost grows with it.
+        Depth of the filters in slices, odd; the paper takes the number of rows. The cost grows with it.
 
     Raises
     ------
     NotInflatable
-        If a layer cannot be inflated (a vision transformer's, a blurred pooling), or the proof fails.
+        If a layer cannot be inflated (a vision transformer's, a blurred pooling), or the features differ.
     """
     if depth < 1 or depth % 2 == 0:
         raise NotInflatable(f"the depth of a filter must be odd, to have a middle; it is {depth}")
@@ -191,7 +191,7 @@ def inflate(encoder: Encoder, depth: int = 3) -> Inflated:
 
 
 def _inflated(module: nn.Module, depth: int) -> nn.Module:
-    """Find the counterpart of a layer; of a layer made of layers, change those inside it, in place."""
+    """Return the three-dimensional counterpart of a layer; layers inside it are replaced in place."""
     if isinstance(module, Embedding | Blocks):
         raise NotInflatable("a vision transformer has no filters that could see more slices")
     if isinstance(module, ConvNeXtBlock):
@@ -212,7 +212,7 @@ def _inflated(module: nn.Module, depth: int) -> nn.Module:
 
 
 def _batch_norm(flat: Any) -> nn.Module:
-    """Normalise over slices too; timm's layer also holds the activation that follows."""
+    """Normalise over slices as well; timm's layer also contains the activation that follows."""
     norm = nn.BatchNorm3d(flat.num_features, flat.eps, flat.momentum, flat.affine, flat.track_running_stats)
     norm.to(flat.weight).load_state_dict(flat.state_dict())
     following = [getattr(flat, name) for name in ("drop", "act") if hasattr(flat, name)]
@@ -221,7 +221,7 @@ def _batch_norm(flat: Any) -> nn.Module:
 
 @torch.no_grad()
 def _difference(flat: Encoder, inflated: Inflated) -> float:
-    """Measure the largest difference of features of equal slices, relative to the largest feature."""
+    """Compute the largest difference of features on equal slices, relative to the largest feature."""
     channels = next(layer.in_channels for layer in flat.modules() if isinstance(layer, nn.Conv2d))
     like = next(flat.parameters())
     image = torch.randn(1, channels, 64, 64, generator=torch.Generator().manual_seed(0)).to(like)

@@ -1,4 +1,4 @@
-"""Nearest neighbours in a network's features: how many of them vote is chosen on patients who do not."""
+"""Fit a nearest-neighbour head, with the number of neighbours chosen by cross-validation."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,26 +14,26 @@ COUNTS = (1, 3, 5, 10, 20, 50)
 def fit_neighbours(
     head: NeighboursHead, features: Tensor, targets: Tensor, patients: NDArray[np.str_], *, task: Name, seed: int
 ) -> int:
-    """Let a head remember the training cases, the number of votes being chosen by patient-grouped cross-validation.
+    """Store the training cases in a head, and choose the number of neighbours by patient-grouped cross-validation.
 
     Parameters
     ----------
     features : (n, width)
-        Standardised, one row a case.
+        Standardised, one row per case.
     targets : (n, n_classes)
     patients : (n,)
 
     Returns
     -------
     int
-        The number of neighbours that vote, of `COUNTS`: that of the lowest log-loss.
+        The number of neighbours, from `COUNTS`, with the lowest log-loss.
     """
-    losses, chances = np.zeros(len(COUNTS)), task_of(task)
+    losses, scored = np.zeros(len(COUNTS)), task_of(task)
     for train, test in parts(targets.numpy(), patients, most=MAX_PARTS, seed=seed, task=task):
-        evaluate = NeighboursHead(features.shape[1], targets.shape[1], len(train), head.findings)
+        candidate = NeighboursHead(features.shape[1], targets.shape[1], len(train), head.findings)
         for number, count in enumerate(COUNTS):
-            evaluate.remember(features[train], targets[train], count)
-            losses[number] += float(chances.case_losses(evaluate(features[test]), targets[test]).sum())
+            candidate.remember(features[train], targets[train], count)
+            losses[number] += float(scored.case_losses(candidate(features[test]), targets[test]).sum())
     best = COUNTS[int(losses.argmin())]
     head.remember(features.to(head.bank), targets.to(head.targets), best)
     return best

@@ -1,4 +1,4 @@
-"""Grades in their order: logistic regression with proportional odds, P(y <= k) = sigmoid(b_k - w'x).
+"""Ordinal logistic regression with proportional odds, P(y <= k) = sigmoid(b_k - w'x).
 
 McCullagh 1980, "Regression models for ordinal data", equation 2.2; the penalty is scikit-learn's.
 """
@@ -9,11 +9,11 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 Floats = NDArray[np.float64]
-CLOSEST = 1e-6  # two thresholds
+CLOSEST = 1e-6  # least distance of two thresholds
 
 
 def ordinal_logits(scores: Floats, thresholds: Floats) -> Floats:
-    """Turn scores w'x (n, 1) and thresholds b (C - 1,) into log-probabilities of the grades (n, C)."""
+    """Compute log-probabilities (n, C) of the grades from scores w'x (n, 1) and thresholds b (C - 1,)."""
     places = thresholds - scores
     # ln(sigmoid(b) - sigmoid(a)) = ln sigmoid(b) + ln sigmoid(-a) + ln(1 - e^(a - b)), which never cancels.
     between = log_expit(places[:, 1:]) + log_expit(-places[:, :-1]) + np.log(-np.expm1(-np.diff(thresholds)))
@@ -28,11 +28,11 @@ def fit_ordinal(features: Floats, targets: NDArray[np.floating], c: float, balan
     features : (n, width)
         Standardised.
     targets : (n, C)
-        One-hot, in the order of the grades; every grade present.
+        One-hot, in the order of the grades; every grade is present.
     c : float
         C, as scikit-learn's `LogisticRegression` takes it.
     balanced : bool
-        Give every grade the same total weight.
+        Whether every grade has the same total weight.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def fit_ordinal(features: Floats, targets: NDArray[np.floating], c: float, balan
 def _loss(
     scores: Floats, thresholds: Floats, grades: NDArray[np.int64], weights: Floats
 ) -> tuple[float, Floats, Floats]:
-    """Give the weighted log-loss, and its gradients by the scores (n,) and the thresholds (C - 1,)."""
+    """Compute the weighted log-loss and its gradients with respect to scores (n,) and thresholds (C - 1,)."""
     logits = ordinal_logits(scores[:, None], thresholds)
     rows = np.arange(len(grades))
     places = expit(thresholds - scores[:, None])
@@ -80,7 +80,7 @@ def _loss(
 
 
 def _thresholds_of(values: Floats) -> Floats:
-    """Ascending thresholds (C - 1,) from the first one and the logarithms of what each is above the one before."""
+    """Compute ascending thresholds (C - 1,) from the first one and the logarithms of the gaps."""
     return np.cumsum(np.concatenate([values[:1], np.exp(values[1:]) + CLOSEST]))
 
 
@@ -89,5 +89,5 @@ def _gaps_of(thresholds: Floats) -> Floats:
 
 
 def _through_gaps(of_thresholds: Floats) -> Floats:
-    """Sum the gradient by each threshold over those above it, which move along."""
+    """Sum the gradient of each threshold over those above it, which move with it."""
     return np.cumsum(of_thresholds[::-1])[::-1]

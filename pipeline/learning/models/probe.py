@@ -1,4 +1,4 @@
-"""The cheapest honest classifier: logistic regression on frozen features, its C chosen by validation validation."""
+"""Linear probe: logistic regression on frozen features, its C chosen by cross-validation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 from pipeline.learning.models.ordinal import fit_ordinal, ordinal_logits
 from pipeline.learning.models.tasks import Name
 
-CS = tuple(10.0**power for power in (-4, -3.5, -3, -2.5, -2, -1.5, -1, 0))  # C of scikit-learn, to choose from
+CS = tuple(10.0**power for power in (-4, -3.5, -3, -2.5, -2, -1.5, -1, 0))  # candidate values of scikit-learn's C
 MAX_PARTS = 5
-FLOOR = 0.1  # least scale of a feature, as a share of the median one
+FLOOR = 0.1  # least scale of a feature, as a share of the median standard deviation
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -26,13 +26,13 @@ class Probe:
     Attributes
     ----------
     weight : (n_classes, width) float64
-        Of grades (1, width).
+        (1, width) for ordinal grades.
     bias : (n_classes,) float64
-        Of grades their thresholds (n_classes - 1,), see `heads.OrdinalHead`.
+        For ordinal grades the thresholds (n_classes - 1,), see `heads.OrdinalHead`.
     mean, scale : (width,) float64
-        Of each feature over the training cases, see `standardisation`.
+        Mean and scale of each feature over the training cases, see `standardisation`.
     c : float
-        The inverse regularisation strength that won, scikit-learn's C.
+        The chosen inverse regularisation strength, scikit-learn's C.
     """
 
     weight: Floats
@@ -56,15 +56,15 @@ def fit_probe(
     Parameters
     ----------
     features : (n, width)
-        Several rows of one case (augmented views) are fine: they share its patient.
+        A case may have several rows (augmented views), which share its patient.
     targets : (n, n_classes)
-        As `tasks` describes them; every class present, of every finding both kinds.
+        As described in `tasks`; every class is present, of every finding both values.
     patients : (n,)
-        The unit of the inner folds.
+        Patient of each row, the unit of the inner folds.
     balanced : bool
-        Give every class the same total weight, of every finding both kinds.
+        Whether every class, or both values of every finding, have the same total weight.
     task : str
-        Grades are fitted by proportional odds, findings one by one, with one C for all of them.
+        "ordinal" fits proportional odds; "multilabel" fits one regression per finding, with a common C.
     """
     mean, scale = standardisation(np.asarray(features, dtype=np.float64))
     coordinates, axes = _in_their_span((features - mean) / scale)
@@ -74,10 +74,10 @@ def fit_probe(
 
 
 def standardisation(features: Floats) -> tuple[Floats, Floats]:
-    """Find the location and scale of features (n, width): s_f = sqrt(var_f + (FLOOR median_g sd_g)^2).
+    """Compute the mean and scale of features (n, width): s_f = sqrt(var_f + (FLOOR median_g sd_g)^2).
 
-    A feature that hardly varies over the training cases would otherwise be blown up by hundreds at a site where it
-    does, and decide alone.
+    Without the floor, a feature that hardly varies over the training cases would be scaled up so much that it could
+    dominate the prediction at a site where it does vary.
     """
     deviation = features.std(axis=0)
     scale = np.hypot(deviation, FLOOR * np.median(deviation))
@@ -93,17 +93,17 @@ def out_of_fold_logits(
     balanced: bool,
     seed: int,
 ) -> Floats:
-    """Let each case be evaluated by a probe that saw no row of its patient, nor chose its C by one.
+    """Predict each case by a probe whose weights and C were fitted without its patient.
 
-    Where the classes were balanced their prevalence in the training part is put back: subtracting ln w_c undoes the
-    weight w_c (Saerens, Latinne, Decaestecker 2002, equation 4), as `finetune` does.
+    If classes are balanced, the prevalence of the training part is restored: subtracting ln w_c undoes the weight w_c
+    (Saerens, Latinne, Decaestecker 2002, equation 4), as `finetune` does.
 
     Parameters
     ----------
     labels : (n,) int
-        In [0, n_classes); every class present.
+        In [0, n_classes); every class is present.
     features, patients, balanced, seed
-        As `fit_probe` takes them.
+        As in `fit_probe`.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def out_of_fold_logits(
     Raises
     ------
     ValueError
-        If a class has too few patients to be in every training part; the message gives its number.
+        If a class has too few patients to be in every training part; the message names the class.
     """
     patients_of = [len(set(patients[labels == label])) for label in range(n_classes)]
     if min(patients_of) < 2:
@@ -132,15 +132,15 @@ def out_of_fold_logits(
 def parts(
     targets: NDArray[np.floating], patients: NDArray[np.str_], *, most: int, seed: int, task: Name
 ) -> list[tuple[Ints, Ints]]:
-    """Assign cases to parts by patient, kinds of cases spread evenly; yield training and evaluated rows.
+    """Split cases into parts by patient, stratified by `strata`; return the training and evaluated rows of each part.
 
-    There are as many parts as the rarest kind has patients, `most` at most; none where it has a single one. A case
-    with several findings counts for the rarest.
+    The number of parts is that of the patients of the rarest stratum, but at most `most`. There are no parts if the
+    rarest stratum has a single patient.
     """
     kinds = strata(targets, task)
     fewest = min(len(set(patients[kinds == kind])) for kind in np.unique(kinds))
     if task == "multilabel":
-        fewest = min(len(set(patients)), int(np.bincount(kinds).max()))  # one kind at least is in every part
+        fewest = min(len(set(patients)), int(np.bincount(kinds).max()))  # at least one stratum is in every part
     if fewest < 2:
         return []
     splitter = StratifiedGroupKFold(min(most, fewest), shuffle=True, random_state=seed)
@@ -148,7 +148,7 @@ def parts(
 
 
 def strata(targets: NDArray[np.floating], task: Name) -> Ints:
-    """Give each case (n,) the number of its class; of findings that of its rarest, 0 where there is none."""
+    """Find the stratum of each case (n,): its class; for findings 1 + the rarest present one, 0 if none is present."""
     if task != "multilabel":
         return np.asarray(targets.argmax(axis=1))
     there = np.nan_to_num(targets)
@@ -157,10 +157,10 @@ def strata(targets: NDArray[np.floating], task: Name) -> Ints:
 
 
 def _in_their_span(scaled: Floats) -> tuple[Floats, Floats]:
-    """Turn few rows (n, width) into the space that they span: coordinates (n, r) and its axes (r, width), r <= n.
+    """Express rows (n, width) in the space that they span: coordinates (n, r) and axes (r, width), r <= n.
 
-    A ridge penalty does not see a rotation, and of what is orthogonal to all rows the weights are zero anyway, so the
-    fit is the same, in a fraction of the time (Hastie, Tibshirani, Friedman 2009, section 18.3.5).
+    A ridge penalty is invariant under rotation, and the weights orthogonal to all rows are zero, so the fit is the
+    same in a fraction of the time (Hastie, Tibshirani, Friedman 2009, section 18.3.5).
     """
     if len(scaled) >= scaled.shape[1]:
         return scaled, np.eye(scaled.shape[1])
@@ -204,7 +204,7 @@ def _findings(
     for column in targets.T:
         known = ~np.isnan(column)
         there = column[known].astype(int)
-        if len(set(there)) < 2:  # one kind only in this part: its share, with a case of each kind added
+        if len(set(there)) < 2:  # one value only in this part: its share, with a case of each value added
             share = (there.sum() + 1) / (len(there) + 2)
             yield np.zeros((1, scaled.shape[1])), np.array([np.log(share / (1 - share))])
         else:
@@ -213,7 +213,7 @@ def _findings(
 
 
 def _one_regression(scaled: Floats, labels: Ints, c: float, *, n_classes: int, balanced: bool) -> tuple[Floats, Floats]:
-    """Fit scikit-learn's model; the two-class one, which it keeps as one row, as two rows of opposite sign."""
+    """Fit scikit-learn's model; the single row of a two-class model becomes two rows of opposite sign."""
     model = LogisticRegression(C=c, class_weight="balanced" if balanced else None, max_iter=2000)
     model.fit(scaled, labels)
     if n_classes == 2:
@@ -224,7 +224,7 @@ def _one_regression(scaled: Floats, labels: Ints, c: float, *, n_classes: int, b
 
 
 def _log_losses(scores: Floats, bias: Floats, targets: NDArray[np.floating], task: Name) -> float:
-    """Sum the log-losses (nats) of cases (n, n_classes), of findings over all that is known."""
+    """Sum the log-losses (nats) of cases (n, n_classes), for findings over all known values."""
     if task == "multilabel":
         signs = np.where(targets == 1, 1.0, -1.0)
         return float(-log_expit(signs * (scores + bias))[~np.isnan(targets)].sum())

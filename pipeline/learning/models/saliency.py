@@ -1,4 +1,4 @@
-"""Where a network looks: maps of what spoke for a class, by MONAI's GradCAM or by hiding parts of the image."""
+"""Saliency maps: image regions that support a class, by MONAI's GradCAM or by occlusion."""
 
 import warnings
 from collections.abc import Iterator
@@ -18,23 +18,23 @@ from pipeline.learning.models.classifier import Classifier
 Floats = NDArray[np.float32]
 Method = Literal["gradcam", "occlusion"]
 
-PATCH = 1 / 6  # of an image's side, hidden at a time; half of it is the step
+PATCH = 1 / 6  # side of an occluded patch relative to the image; the step is half of it
 NO_MAP = "none"
 
 
 @dataclass(frozen=True)
 class Saliency:
-    """What spoke for a class, and how it was found.
+    """Saliency maps of a case for one class.
 
     Attributes
     ----------
     maps : (S, H, W) float32
-        Of each instance, 0 (did not speak for it) to 1 (most of the case); all 0 if `method` is "none". A volume
-        that is seen whole has one for each slice.
+        Of each instance, from 0 (no support for the class) to 1 (the maximum of the case); all 0 if `method` is
+        "none". A volume that forms one instance has one map per slice.
     method : {"gradcam", "occlusion", "none"}
-        "none" where nothing spoke for the class, be it by gradients or by hiding.
+        The method used; "none" if neither found any support for the class.
     attention : (S,) float32
-        How much each instance counted; sums to one. Of a volume that is seen whole, how much of the map is in it.
+        Attention of each instance; sums to one. For a volume that forms one instance, each slice's share of the map.
     """
 
     maps: Floats
@@ -42,21 +42,21 @@ class Saliency:
     attention: Floats
 
 
-class _Evaluating(nn.Module):
+class _PlainLogits(nn.Module):
     """From channels to logits, without test-time augmentation and without adaptation to the case."""
 
     def __init__(self, network: Classifier, site: str | None) -> None:
         super().__init__()
         self.network = network
         self.site = site
-        self.train(network.training)  # MONAI puts back the mode that it finds here, through and through
+        self.train(network.training)  # MONAI restores the mode that it finds here, for all modules
 
     def forward(self, channels: Tensor) -> Tensor:
         return self.network.plain_logits(channels, self.site)
 
 
 class _OneInstance(nn.Module):
-    """One instance of a case, as images (N, C, H, W), to logits (N, C'); the other instances stay what they are."""
+    """From variants (N, C, H, W) of one instance of a case to logits (N, C'); the other instances are fixed."""
 
     def __init__(self, network: Classifier, channels: Tensor, number: int, site: str | None) -> None:
         super().__init__()
@@ -79,10 +79,10 @@ class _OneInstance(nn.Module):
 def saliency(
     network: Classifier, channels: Tensor, asked: int, method: Method = "gradcam", *, site: str | None = None
 ) -> Saliency:
-    """Find what spoke for a class in a case.
+    """Find the regions of a case that support a class.
 
-    GradCAM whose map is zero everywhere (nothing with a positive gradient was active) gives way to occlusion, as it
-    does where a network's tokens are no image; a case where occlusion shows nothing either has no map.
+    Occlusion replaces GradCAM if its map is zero everywhere (no active unit has a positive gradient), and for networks
+    whose maps are tokens. If occlusion finds no support either, there is no map.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def saliency(
         In evaluation mode, with gradients.
     channels : (1, P, H, W) uint8
     asked : int
-        The logit that is asked.
+        Number of the class whose logit is explained.
     method : {"gradcam", "occlusion"}
     site : str, optional
         Site of the case.
@@ -112,49 +112,49 @@ def saliency(
 def _gradcam(network: Classifier, channels: Tensor, asked: int, site: str | None) -> Floats | None:
     """Weight the maps of the first pooled stage by their mean gradients (Selvaraju et al. 2017, equations 1 and 2).
 
-    Of all that the head sees, that stage's maps are the last through which everything passes. The deepest ones alone
-    would not do: where several stages are pooled, most of the evidence may go around them.
+    All features that the head sees pass through the maps of that stage. The deepest maps alone do not suffice: if
+    several stages are pooled, most of the evidence may bypass them.
     """
-    from monai.visualize import GradCAM  # here and below: it takes seconds
+    from monai.visualize import GradCAM  # imported here and below because it takes seconds
 
     encoder = network.encoder
     if encoder.pooled != slice(None) or _is_column(network, channels):
         return None
-    copy = deepcopy(network)  # MONAI never takes its hooks off again
-    found = GradCAM(_Evaluating(copy, site), f"network.encoder.stages.{encoder.first_pooled}")
+    copy = deepcopy(network)  # MONAI does not remove its hooks
+    found = GradCAM(_PlainLogits(copy, site), f"network.encoder.stages.{encoder.first_pooled}")
     with _quiet():
         raw: Tensor = found.compute_map(channels, class_idx=asked).detach()
     size = tuple(channels.shape[2:])
-    if raw.ndim == 5:  # a volume that is seen whole: (1, 1, D, h, w)
+    if raw.ndim == 5:  # a volume that forms one instance: (1, 1, D, h, w)
         depth = channels.shape[1] // network.instances.channels
         return interpolate(raw, size=(depth, *size), mode="trilinear")[0, 0].numpy()
     return interpolate(raw, size=size, mode="bilinear")[:, 0].numpy()
 
 
 def _is_column(network: Classifier, channels: Tensor) -> bool:
-    """Tell whether the maps are tokens in one column, without a place in the image."""
+    """Tell whether the maps are tokens in one column, without a position in the image."""
     with torch.no_grad():
         maps = network.activations(channels[..., :64, :64], last=network.encoder.first_pooled + 1).maps
     return maps.shape[-1] == 1 and maps.shape[-2] > 1
 
 
 def _occlusion(network: Classifier, channels: Tensor, asked: int, site: str | None, *, instances: int) -> Floats:
-    """Hide one patch after the other of the instance that says most (Zeiler and Fergus 2014, section 2.1).
+    """Occlude one patch after another of the most important instance (Zeiler and Fergus 2014, section 2.1).
 
-    What the logit loses is what the patch said for it. Of a volume that is seen whole, patches go through all slices.
+    The decrease of the logit is the support by the patch. In a volume that forms one instance, patches span all slices.
     """
     from monai.visualize import OcclusionSensitivity
 
     images = channels.reshape(instances, -1, *channels.shape[2:]).float()
     with torch.no_grad(), _quiet():
-        evaluates = [_instance_model(network, channels, number, site) for number in range(len(images))]
-        before = float(evaluates[0](images[:1])[0, asked])
+        models = [_instance_model(network, channels, number, site) for number in range(len(images))]
+        before = float(models[0](images[:1])[0, asked])
         hidden = images.mean(dim=(1, 2, 3), keepdim=True).expand_as(images)
-        without = [float(evaluate(one[None])[0, asked]) for evaluate, one in zip(evaluates, hidden, strict=True)]
+        without = [float(model(one[None])[0, asked]) for model, one in zip(models, hidden, strict=True)]
         number = int(np.argmin(without))
-        evaluate, image = evaluates[number], images[number : number + 1]
+        model, image = models[number], images[number : number + 1]
         hide: Any = OcclusionSensitivity(
-            evaluate,
+            model,
             mask_size=max(round(channels.shape[-1] * PATCH), 2),
             n_batch=16,
             verbose=False,
@@ -170,7 +170,7 @@ def _occlusion(network: Classifier, channels: Tensor, asked: int, site: str | No
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what torch says about how MONAI 1.6 indexes and hooks."""
+    """Silence torch's warnings about the indexing and hooks of MONAI 1.6."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield
@@ -178,4 +178,4 @@ def _quiet() -> Iterator[None]:
 
 def _instance_model(network: Classifier, channels: Tensor, number: int, site: str | None) -> nn.Module:
     one = network.encoder.volumetric or channels.shape[1] == network.instances.channels
-    return _Evaluating(network, site) if one else _OneInstance(network, channels, number, site)
+    return _PlainLogits(network, site) if one else _OneInstance(network, channels, number, site)

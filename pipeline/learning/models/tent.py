@@ -1,4 +1,4 @@
-"""TENT: before a case is evaluated, the network's normalisation is moved to where it is surer of this one case."""
+"""TENT: adapt the normalisation layers to a single case by entropy minimisation before it is predicted."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,17 +14,17 @@ NORMALISATIONS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 def tent(network: nn.Module, steps: int, learning_rate: float) -> Callable[[Tensor], Tensor]:
-    """Make a evaluate of single cases that adapts to each and forgets it: views (V, ...) to logits (V, n_classes).
+    """Make a function that adapts to each case and predicts it: views (V, ...) to logits (V, n_classes).
 
-    Arguments as for `adapted`; with steps = 0 it is the network in evaluation mode, to the bit.
+    Arguments as in `adapted`; with steps = 0 the function is the network in evaluation mode, bit for bit.
     """
 
-    def evaluate(views: Tensor) -> Tensor:
+    def predict(views: Tensor) -> Tensor:
         with adapted(network, views, steps=steps, learning_rate=learning_rate), torch.inference_mode():
             logits: Tensor = network(views)
         return logits
 
-    return evaluate
+    return predict
 
 
 @contextmanager
@@ -36,28 +36,28 @@ def adapted(
     learning_rate: float,
     logits_of: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[nn.Module]:
-    """Hold the network adapted to one case, in evaluation mode; afterwards it is what it was, bit for bit.
+    """Adapt the network to one case inside the block, in evaluation mode; restore it afterwards, bit for bit.
 
     Each step is one of Adam on the scale and shift of every normalisation layer against
     L = mean over the views of H(y) = - sum_c p(y_c) ln p(y_c)
     (Wang, Shelhamer, Liu, Olshausen, Darrell 2021, "Tent: fully test-time adaptation by entropy minimization",
     section 3.1 and 3.2), in its episodic form: reset after every case. Unlike there, batch normalisation keeps the
-    STORED mean and variance: the statistics of one case are those of its anatomy, not of its scanner.
+    STORED mean and variance: the statistics of one case reflect its anatomy, not its scanner.
 
-    Entropy falls whether the network is right or wrong; on one case a few small steps is all that it bears.
+    Entropy falls whether the prediction is right or wrong; use only a few small steps per case.
 
     Parameters
     ----------
     network : nn.Module
-        Called on the views; gives logits (V, n_classes).
+        Maps the views to logits (V, n_classes).
     views : (V, ...) Tensor
-        The one case as the network takes it, as it is and augmented; V = 1 will do. A volume's instances are inside.
+        The case as network input, and augmented views of it; V = 1 is allowed. A view holds all instances of a case.
     steps : int
-        0 leaves the network alone.
+        0 leaves the network unchanged.
     learning_rate : float
-        About how far a scale or shift moves in a step.
+        About the size of a step of each scale and shift.
     logits_of : callable, optional
-        From views to the network's logits, where that is not `network(views)`.
+        From views to the network's logits; `network(views)` by default.
     """
     training = [(module, module.training) for module in network.modules()]
     affine = affine_parameters(network) if steps > 0 else []
@@ -92,7 +92,7 @@ def _descend(
     steps: int,
     learning_rate: float,
 ) -> None:
-    views = views.clone()  # made in inference mode it could not enter a graph
+    views = views.clone()  # tensors made in inference mode cannot enter a graph
     for value in affine:
         value.requires_grad_(True)
     optimizer = torch.optim.Adam(affine, lr=learning_rate)

