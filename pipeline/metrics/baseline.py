@@ -43,8 +43,8 @@ def baselines_of(names: Sequence[str]) -> dict[str, list[str]]:
     further = [f"{COLUMN}{name}" for name in names]
     if not further:
         return {"site": ["site"]}
-    told = ", ".join(names)
-    return {"site": ["site"], told: further, f"site, {told}": ["site", *further]}
+    joined = ", ".join(names)
+    return {"site": ["site"], joined: further, f"site, {joined}": ["site", *further]}
 
 
 def non_image_prediction(train: pd.DataFrame, train_labels: Labels, evaluated: pd.DataFrame, n_classes: int) -> Floats:

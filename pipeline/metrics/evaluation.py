@@ -112,10 +112,12 @@ def evaluated_across(cases: pd.DataFrame, labels: Labels, method: str) -> Evalua
         As in `calibrators.selection.cross_fitted`.
     """
     logits, folds = logits_of(cases), cases["fold"].to_numpy(dtype=str)
-    calibrated, maps = cross_fitted(method, logits, labels, folds=folds, patients=cases["patient"].to_numpy(dtype=str))
-    digests = {fold: digest_of(one) for fold, one in maps.items()}
+    calibrated, calibrators = cross_fitted(
+        method, logits, labels, folds=folds, patients=cases["patient"].to_numpy(dtype=str)
+    )
+    digests = {fold: digest_of(one) for fold, one in calibrators.items()}
     evaluated = cases.assign(calibrator=cases["fold"].map(digests))
-    by_digest = {digests[fold]: one for fold, one in maps.items()}
+    by_digest = {digests[fold]: one for fold, one in calibrators.items()}
     return EvaluatedCases(evaluated, labels, identity_for(labels).apply(logits), calibrated, calibrators=by_digest)
 
 
@@ -130,8 +132,8 @@ def other_folds(pooled: EvaluatedCases) -> dict[str, EvaluatedCases]:
 
     That calibrator was not fitted on the fold.
     """
-    maps = calibrators_of_folds(pooled)
-    return {fold: pooled.part(pooled.folds != fold).by(one) for fold, one in maps.items()}
+    calibrators = calibrators_of_folds(pooled)
+    return {fold: pooled.part(pooled.folds != fold).by(one) for fold, one in calibrators.items()}
 
 
 def logits_of(cases: pd.DataFrame) -> Floats:

@@ -134,8 +134,10 @@ def _refuse_shared(folds: Names, patients: Names) -> None:
     pairs = pd.DataFrame({"patient": patients, "fold": folds}).drop_duplicates()
     shared = sorted(pairs.loc[pairs["patient"].duplicated(), "patient"].unique())
     if shared:
-        told = ", ".join(shared[:5])
-        raise ValueError(f"cross-fitting needs each patient in one fold, but {len(shared)} are in several, e.g. {told}")
+        named = ", ".join(shared[:5])
+        raise ValueError(
+            f"cross-fitting needs each patient in one fold, but {len(shared)} are in several, e.g. {named}"
+        )
 
 
 def _folds_of(groups: Names, labels: Labels) -> Names:

@@ -31,7 +31,7 @@ def scored(fold: str, role: Role) -> pd.DataFrame:
     except MissingCases as error:
         raise UserError(f"{paths.predictions(fold)}: {error}; run finetune --fold {fold} again") from error
     if not np.isfinite(logits_of(cases)).all():
-        raise UserError(f"{paths.predictions(fold)} has logits that are not finite; look at {paths.history(fold)}")
+        raise UserError(f"{paths.predictions(fold)} has logits that are not finite; check {paths.history(fold)}")
     return cases.assign(fold=fold, model_sha256=digest).merge(columns_of_cases(), on="case", how="left")
 
 

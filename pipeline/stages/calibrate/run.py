@@ -193,8 +193,12 @@ def write_repetitions(repetitions: Scopes, spec: TaskSpec, params: Params) -> No
 
 def write_calibrator(released: Released, held_out: EvaluatedCases, params: Params) -> None:
     """Write the released calibrator, and the calibrators by which the folds were evaluated."""
-    maps = {fold: one.as_json() | {"sha256": digest_of(one)} for fold, one in calibrators_of_folds(held_out).items()}
-    paths.write_json(released.as_json() | {"form": params.calibrate.form, "cross_fitted": maps}, paths.CALIBRATOR)
+    cross_fitted = {
+        fold: one.as_json() | {"sha256": digest_of(one)} for fold, one in calibrators_of_folds(held_out).items()
+    }
+    paths.write_json(
+        released.as_json() | {"form": params.calibrate.form, "cross_fitted": cross_fitted}, paths.CALIBRATOR
+    )
 
 
 def write_left_out(left_out: Scopes, spec: TaskSpec, params: Params) -> None:

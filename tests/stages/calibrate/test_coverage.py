@@ -34,14 +34,14 @@ def drawn(n=240, seed=0, images=1):
 
 
 def of(known, folds=None):
-    """A prediction of the cases that `drawn` gives."""
+    """Build labelled cases from what `drawn` gives."""
     probabilities, labels, patients, sites = known
     folds = np.full(len(labels), "0") if folds is None else folds
     return LabelledCases(probabilities, labels, patients=patients, sites=sites, folds=folds)
 
 
 def in_three_folds(probabilities, labels, patients, sites, of_fold=None):
-    """The cases assigned to three folds, and the others of each, prediction by the calibrator of that fold."""
+    """Assign the cases to three folds; give them, and for each fold the other cases as its calibrator predicts them."""
     folds = np.array(["0", "1", "2"])[np.arange(len(labels)) % 3]
     elsewhere = {}
     for fold in "012":
