@@ -91,7 +91,7 @@ def wrong(internal: Runs, domains: Runs, seed: int, coupling: Callable[..., floa
 def verdicts_on(internal: Runs, domains: Runs, seed: int) -> pd.DataFrame:
     """Give the verdicts on one cohort."""
     drawn = stratified.resample([internal, domains], Bootstrap(REPLICATES, LEVEL, seed + APART))
-    scopes = differences.scopes_of(internal, domains, differences.EXTERNAL, *drawn)
+    scopes = differences.scopes_of(internal, domains, differences.EXTERNAL, drawn)
     tables = {
         "curve_differences": learning_curves.curve_differences(internal, drawn[0]),
         "differences": differences.difference_table(scopes, BINS, ["auc"]),
@@ -128,7 +128,7 @@ def gaps(cohorts: int) -> Iterator[str]:
 def gaps_of(internal: Runs, domains: Runs, seed: int) -> pd.DataFrame:
     """Estimate the gap of one arm on one site."""
     drawn = stratified.resample([internal, domains], Bootstrap(REPLICATES, LEVEL, seed + APART))
-    scopes = differences.scopes_of(internal, domains, differences.EXTERNAL, *drawn)
+    scopes = differences.scopes_of(internal, domains, differences.EXTERNAL, drawn)
     return differences.domain_table(scopes).iloc[:1]
 
 

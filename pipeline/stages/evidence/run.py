@@ -1,4 +1,4 @@
-"""evidence: tell whether transfer and adaptation paid, on these data, folds and budget."""
+"""evidence: measure whether transfer and adaptation helped on these data."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from pipeline.stages.evidence.experiments.embeddings import embeddings
 from pipeline.stages.evidence.experiments.few_labels import few_shot, zero_shot
 from pipeline.stages.evidence.experiments.networks import ADAPTED, IMAGENET, SCRATCH, Arms, NotMeasured
 from pipeline.stages.evidence.experiments.predictions import Gathered, probe, train
-from pipeline.stages.evidence.experiments.splits import folds_of, sites_left_out, test
+from pipeline.stages.evidence.experiments.splits import Split, folds_of, sites_left_out, test
 from pipeline.stages.evidence.experiments.trainings import Trainings
 from pipeline.stages.evidence.statistics import episodes
 from pipeline.stages.evidence.statistics.differences import difference_table, domain_table, final_table, scopes_of
@@ -37,37 +37,37 @@ Tables = dict[str, pd.DataFrame]
 def run(params: Params) -> None:
     """Write the tables of data/evidence and the verdicts."""
     facts = paths.read_json(paths.COHORT_FACTS)
-    labelling, arms = TaskSpec(facts["classes"], facts["task"]), Arms(params)
-    folds, others = Gathered(folds_of(params), labelling), Gathered(elsewhere(params), labelling)
-    names = probed(arms, folds, others)
-    probe(arms, folds, names, params.evidence.fractions, params.evidence.draws)
-    probe(arms, others, names, (), 0)
-    trainings = trained(arms, folds, others)
+    task, arms = TaskSpec(facts["classes"], facts["task"]), Arms(params)
+    folds, others = Gathered(folds_of(params), task), Gathered(other_splits(params), task)
+    names = probed_arms(arms, folds, others)
+    probe(arms, folds, names, fractions=params.evidence.fractions, draws=params.evidence.draws)
+    probe(arms, others, names, fractions=(), draws=0)
+    trainings = train_arms(arms, folds, others)
     tables = evaluate(folds, others, params)
     tables |= with_few_labels(arms, folds, names, params)
     tables["challenges"] = challenges(arms, folds.splits, names, tables["final"])
     tables |= embeddings(arms, names, params.calibrate)
-    tables["verdicts"] = told(verdicts(tables), others.why_not | folds.why_not)
+    tables["verdicts"] = with_reasons(verdicts(tables), others.why_not | folds.why_not)
     write(tables, record_of(arms, trainings, params))
 
 
-def elsewhere(params: Params) -> list[Any]:
-    """Leave out every site in turn; evaluate the test cases where they may be looked at."""
-    behind = test() if params.calibrate.test == "open" else None
-    return [*sites_left_out(), *([behind] if behind else [])]
+def other_splits(params: Params) -> list[Split]:
+    """List the splits that leave out one site each, and the test set if it is open."""
+    reserved = test() if params.calibrate.test == "open" else None
+    return [*sites_left_out(), *([reserved] if reserved else [])]
 
 
-def probed(arms: Arms, *several: Gathered) -> list[str]:
+def probed_arms(arms: Arms, *several: Gathered) -> list[str]:
     """Name the arms whose frozen features can be probed."""
     if not arms.same_features():
         return [IMAGENET, ADAPTED]
     for gathered in several:
-        gathered.why_not[PROBE, ADAPTED] = f"adapt.method {arms.method[0]} leaves frozen features as they are"
+        gathered.why_not[PROBE, ADAPTED] = f"adapt.method {arms.method[0]} does not change frozen features"
     return [IMAGENET]
 
 
-def trained(arms: Arms, folds: Gathered, others: Gathered) -> Trainings | None:
-    """Train the arms, as far as the budget goes."""
+def train_arms(arms: Arms, folds: Gathered, others: Gathered) -> Trainings | None:
+    """Train the arms as far as the budget allows."""
     settings = arms.params.evidence
     if settings.budget:
         trainings = Trainings(arms, settings.budget)
@@ -75,20 +75,20 @@ def trained(arms: Arms, folds: Gathered, others: Gathered) -> Trainings | None:
         return trainings
     for gathered in (folds, others):
         for arm in (SCRATCH, IMAGENET, ADAPTED):
-            gathered.why_not[TRAINED, arm] = "nothing was trained: set evidence.budget"
+            gathered.why_not[TRAINED, arm] = "nothing was trained; set evidence.budget above 0"
     return None
 
 
 def evaluate(folds: Gathered, others: Gathered, params: Params) -> Tables:
-    """Compute every metric of what was predicted."""
+    """Compute every metric of the predictions."""
     settings, runs = params.calibrate, folds.runs()
     seed = seed_for(params.seed, "bootstrap", "evidence")
     bootstrap = Bootstrap(settings.n_bootstrap, settings.confidence, seed)
     domains = others.runs()
-    resampled, of_domains = resample([runs, domains], bootstrap)
-    scopes = scopes_of(runs, domains, name_of_test_set(), resampled, of_domains)
+    drawn = resample([runs, domains], bootstrap)
+    scopes, resampled = scopes_of(runs, domains, name_of_test_set(), drawn), drawn[0]
     return {
-        "learning_curve": learning_curve(runs, folds.labelling.classes, resampled),
+        "learning_curve": learning_curve(runs, folds.task.classes, resampled),
         "curve_differences": curve_differences(runs, resampled),
         "label_efficiency": label_efficiency(runs, resampled),
         "extrapolation": extrapolation(runs, params.evidence.auc_goal, resampled),
@@ -100,7 +100,7 @@ def evaluate(folds: Gathered, others: Gathered, params: Params) -> Tables:
 
 
 def of_trainings(trajectories: Sequence[Trajectory], bootstrap: Bootstrap) -> Tables:
-    """Compare how the trainings went: how soon they were good, and how far they overfitted."""
+    """Compare the trainings: how fast they became good, and how much they overfitted."""
     times = [time_to_quality(trajectories, arm, reference, bootstrap) for arm, reference in COMPARISONS.values()]
     gaps = [overfitting(trajectories, arm, reference, bootstrap) for arm, reference in COMPARISONS.values()]
     return {
@@ -111,7 +111,7 @@ def of_trainings(trajectories: Sequence[Trajectory], bootstrap: Bootstrap) -> Ta
 
 
 def with_few_labels(arms: Arms, folds: Gathered, names: Sequence[str], params: Params) -> Tables:
-    """Tabulate what a handful of labels is worth, and what none."""
+    """Tabulate few-shot and zero-shot results."""
     found, confidence = few_shot(arms, folds.splits, names, params.evidence), params.calibrate.confidence
     return {
         "few_shot": episodes.few_shot(found, len(folds.cases), confidence),
@@ -121,9 +121,9 @@ def with_few_labels(arms: Arms, folds: Gathered, names: Sequence[str], params: P
 
 
 def zero_shot_table(arms: Arms, folds: Gathered, params: Params) -> pd.DataFrame:
-    """Tabulate the metrics of a vision-language model that saw no label, or say why there are none."""
+    """Tabulate the metrics of a vision-language model that saw no labels, or the reason why there are none."""
     given = params.evidence.vision_language or ""
-    model = given if given.startswith("hub:") else Path(given).name  # no page tells where a folder lies
+    model = given if given.startswith("hub:") else Path(given).name  # the report must not show local paths
     try:
         probabilities = zero_shot(arms, folds, params.evidence)
     except NotMeasured as error:
@@ -131,14 +131,14 @@ def zero_shot_table(arms: Arms, folds: Gathered, params: Params) -> pd.DataFrame
     evaluated = folds.evaluated(probabilities)
     settings, seed = params.calibrate, seed_for(params.seed, "bootstrap", "zero-shot")
     bootstrap = Bootstrap(settings.n_bootstrap, settings.confidence, seed)
-    metrics = summary_of(evaluated, probabilities, folds.labelling, bins=settings.bins, bootstrap=bootstrap)
+    metrics = summary_of(evaluated, probabilities, folds.task, bins=settings.bins, bootstrap=bootstrap)
     known = {"state": "measured", "model": model, "scope": "internal", "n": metrics["n"], "words": ""}
     rows = [known | {"metric": name} | metrics[name] for name in ("auc", "log_loss", "accuracy")]
     return pd.DataFrame(rows, columns=ZERO_SHOT)
 
 
-def told(table: pd.DataFrame, why_not: Mapping[tuple[str, str], str]) -> pd.DataFrame:
-    """Say of each verdict that is missing what kept its arms from being trained or probed."""
+def with_reasons(table: pd.DataFrame, why_not: Mapping[tuple[str, str], str]) -> pd.DataFrame:
+    """Explain each missing verdict by the reason why its arms were not trained or probed."""
     for number, row in table[table["verdict"] == NOT_MEASURED].iterrows():
         arms, comparison = COMPARISONS[row["comparison"]], row["comparison"]
         recipes = (TRAINED,) if comparison == "transfer" or row["promise"] in (2, 3) else (PROBE, TRAINED)
@@ -148,7 +148,7 @@ def told(table: pd.DataFrame, why_not: Mapping[tuple[str, str], str]) -> pd.Data
 
 
 def record_of(arms: Arms, trainings: Trainings | None, params: Params) -> dict[str, Any]:
-    """Put down how the arms were compared."""
+    """Record how the arms were compared."""
     settings = params.evidence
     spent = settings.budget - trainings.left if trainings else 0
     return {
@@ -161,7 +161,7 @@ def record_of(arms: Arms, trainings: Trainings | None, params: Params) -> dict[s
 
 
 def write(tables: Tables, record: dict[str, Any]) -> None:
-    """Write the tables; seconds, which differ from run to run, stand with the other costs."""
+    """Write the tables; seconds vary between runs, so they are stored with the other costs."""
     times = tables["time_to_quality"]
     seconds = times["unit"] == "seconds"
     paths.write_table(times[seconds], paths.COST / "evidence_time.csv")

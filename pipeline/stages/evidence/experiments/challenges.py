@@ -1,4 +1,4 @@
-"""Three challenges of transfer: does the architecture fit, does the encoder know enough, is there enough data."""
+"""Describe three challenges of transfer: the fit of the architecture, the encoder's features, the amount of data."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,12 +15,12 @@ Row = tuple[str, str, str, float | None, str]
 
 
 def challenges(arms: Arms, folds: Sequence[Split], names: Sequence[str], final: pd.DataFrame) -> pd.DataFrame:
-    """Table `COLUMNS`: what was changed for these images, and what the features of each arm are worth unadorned.
+    """Tabulate what was changed for these images, and how useful the frozen features of each arm are; `COLUMNS`.
 
     Parameters
     ----------
     final : pandas.DataFrame
-        The metrics after all training patients, of which those of probes tell how far a channel parts the classes.
+        The metrics of arms trained on all patients; those of the probes measure linear separability.
     """
     rows = [*architecture(arms), *separability(final), *transferability(arms, folds, names)]
     rows += [*similarity(arms, folds[0], names), *amounts(arms, folds)]
@@ -28,38 +28,32 @@ def challenges(arms: Arms, folds: Sequence[Split], names: Sequence[str], final: 
 
 
 def architecture(arms: Arms) -> Iterator[Row]:
-    """Say what was done to the encoder so that it takes these images."""
-    geometry, made_of = arms.geometry, arms.made_of
-    channels = geometry.windows if made_of["filter_depth"] > 1 else geometry.channels
-    changed = "as it was trained" if channels == 3 else "filters of the first layer repeated, their response kept"
-    yield "architecture", "input channels", "", float(channels), f"the encoder was made for 3; {changed}"
-    yield (
-        "architecture",
-        "image size",
-        "",
-        float(geometry.image_size),
-        "pixels a side; any size fits, as features are pooled",
-    )
+    """Describe how the encoder was changed for these images."""
+    geometry, depth = arms.geometry, arms.made_of["filter_depth"]
+    channels = geometry.windows if depth > 1 else geometry.channels
+    changed = "unchanged" if channels == 3 else "filters of the first layer repeated, with the same response"
+    yield "architecture", "input channels", "", float(channels), f"the encoder was trained with 3; {changed}"
+    words = "pixels per side; any size fits, because features are pooled"
+    yield "architecture", "image size", "", float(geometry.image_size), words
     if geometry.kind == "image":
         yield "architecture", "dimensions", "", 2.0, "images"
-    elif made_of["filter_depth"] > 1:
-        words = f"filters inflated to {made_of['filter_depth']} slices"
-        yield "architecture", "dimensions", "", 3.0, words
+    elif depth > 1:
+        yield "architecture", "dimensions", "", 3.0, f"filters inflated to {depth} slices"
     else:
-        words = f"each volume is a bag of {geometry.slices} instances, which attention weighs"
+        words = f"each volume is a bag of {geometry.slices} instances, weighted by attention"
         yield "architecture", "dimensions", "", 2.0, words
 
 
 def separability(final: pd.DataFrame) -> Iterator[Row]:
-    """Take the AUC of a linear probe on all labelled cases, out of fold."""
+    """Read the out-of-fold AUC of a linear probe on all labelled cases."""
     probes = final[(final["recipe"] == "probe") & (final["scope"] == "internal") & (final["metric"] == "auc")]
     for row in probes.to_dict("records"):
-        words = f"AUC of a probe out of fold, {row['lower']:.2f} to {row['upper']:.2f}"
+        words = f"out-of-fold AUC of a linear probe, {row['lower']:.2f} to {row['upper']:.2f}"
         yield "knowledge", "linear separability", row["arm"], row["value"], words
 
 
 def transferability(arms: Arms, folds: Sequence[Split], names: Sequence[str]) -> Iterator[Row]:
-    """Score the features of the labelled cases, mean over the folds; nothing is trained."""
+    """Score the features of the labelled cases without training, averaged over the folds."""
     if arms.facts["task"] == "multilabel":
         return
     for arm in names:
@@ -70,7 +64,8 @@ def transferability(arms: Arms, folds: Sequence[Split], names: Sequence[str]) ->
             centred = features - features.mean(axis=0)
             scores.append((log_me(centred, labels), h_score(features, labels)))
         logme, h = np.mean(scores, axis=0)
-        yield "knowledge", "LogME", arm, float(logme), "evidence per case that features say the labels; higher is more"
+        words = "evidence per case that the features predict the labels; higher is better"
+        yield "knowledge", "LogME", arm, float(logme), words
         yield "knowledge", "H-score", arm, float(h), "variance between the classes; 0 is none"
 
 
@@ -81,15 +76,15 @@ def similarity(arms: Arms, split: Split, names: Sequence[str]) -> Iterator[Row]:
     adapted, imagenet = (arms.features(arm, split, split.labelled) for arm in (ADAPTED, IMAGENET))
     encoder = arms.start().encoder
     for number, value in enumerate(by_stage(adapted, imagenet, encoder.widths), encoder.first_pooled + 1):
-        words = f"stage {number} of {len(encoder.stages)}; 1 is the same as ImageNet's"
+        words = f"stage {number} of {len(encoder.stages)}; 1 means the same as ImageNet's"
         yield "knowledge", f"CKA, stage {number}", ADAPTED, value, words
 
 
 def amounts(arms: Arms, folds: Sequence[Split]) -> Iterator[Row]:
-    """Count the labelled patients of each class in training, mean over the folds."""
+    """Count the labelled training patients of each class, averaged over the folds."""
     for number, name in enumerate(arms.facts["classes"]):
         counts = [
             split.labelled.loc[(arms.targets(split.labelled)[:, number] == 1).numpy(), "patient"].nunique()
             for split in folds
         ]
-        yield "data", f"patients with {name}", "", float(np.mean(counts)), "to learn from, mean over the folds"
+        yield "data", f"patients with {name}", "", float(np.mean(counts)), "for training, mean over the folds"

@@ -1,4 +1,4 @@
-"""The features of every development and test case, as the arms see them: where they lie, and how far apart sites."""
+"""Embed every development and test case by the features of each arm, and measure the distances between sites."""
 
 from collections.abc import Sequence
 
@@ -17,12 +17,12 @@ SHOWN = (Role.TRAIN, Role.VALIDATION, Role.HELD_OUT, Role.TEST)
 
 
 def embeddings(arms: Arms, names: Sequence[str], settings: Calibrate) -> dict[str, pd.DataFrame]:
-    """Table the places of the cases, and the distances between sites; no label takes part in either.
+    """Tabulate the positions of the cases and the distances between sites, both computed without labels.
 
-    The adapted encoder is that of the released model, else of the first fold. Labels of a closed test set are not
-    written.
+    The adapted encoder is that of the released model, or of the first fold if there is none. Labels of a closed test
+    set are not written.
     """
-    split = told(arms.params)
+    split = shown_split(arms.params)
     cases = split.cases[split.cases["role"].isin(SHOWN)].reset_index(drop=True)
     features = {arm: arms.features(arm, split, cases) for arm in names}
     seed = seed_for(arms.params.seed, "embedding")
@@ -44,7 +44,7 @@ def embeddings(arms: Arms, names: Sequence[str], settings: Calibrate) -> dict[st
     }
 
 
-def told(params: Params) -> Split:
-    """Take the fold whose encoder is shown."""
+def shown_split(params: Params) -> Split:
+    """Choose the fold whose encoder is shown."""
     fold = FINAL if paths.adapted_encoder(FINAL).exists() else params.split.folds[0]
     return Split(fold, paths.read_table(paths.split(fold)))

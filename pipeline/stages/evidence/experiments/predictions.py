@@ -1,4 +1,4 @@
-"""What every arm of `evidence` predictions, gathered: by probes always, by trainings as far as the budget goes."""
+"""Gather the predictions of every experimental arm: by probes always, by trainings as far as the budget allows."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -24,23 +24,29 @@ log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 WHOLE = 1.0
-OF_ARMS = (SCRATCH, IMAGENET, ADAPTED)
+ALL_ARMS = (SCRATCH, IMAGENET, ADAPTED)
 
 
 @dataclass
 class Gathered:
-    """Predictions of the cases that some splits evaluate, as they come in.
+    """Predictions of the evaluated cases of several splits, added one by one.
 
     Attributes
     ----------
     splits : sequence of Split
-        No case is evaluated by two of them.
+        Each case is evaluated by one split at most.
+    task : TaskSpec
+    predictions : dict
+        From key to probabilities (n, C) of all evaluated cases; NaN where a split was not run.
+    patients : dict
+        From key to the number of labelled training patients of each split.
+    trajectories : list of Trajectory
     why_not : dict
-        By recipe and arm: why a prediction is missing.
+        From recipe and arm to the reason why a prediction is missing.
     """
 
     splits: Sequence[Split]
-    labelling: TaskSpec
+    task: TaskSpec
     predictions: dict[Key, Floats] = field(default_factory=dict)
     patients: dict[Key, list[int]] = field(default_factory=dict)
     trajectories: list[Trajectory] = field(default_factory=list)
@@ -52,73 +58,73 @@ class Gathered:
         self.cases = pd.concat([pd.DataFrame(columns=columns, dtype=str), *evaluated], ignore_index=True)
 
     def add(self, key: Key, split: Split, logits: Floats, patients: int) -> None:
-        """Put down what a model of one split predictions, and how many labelled patients it had."""
-        shape = (len(self.cases), len(self.labelling.classes))
+        """Add the logits of one split's model, and the number of its labelled training patients."""
+        shape = (len(self.cases), len(self.task.classes))
         here = (self.cases["fold"] == split.name).to_numpy()
-        self.predictions.setdefault(key, np.full(shape, np.nan))[here] = as_probabilities(logits, self.labelling)
+        self.predictions.setdefault(key, np.full(shape, np.nan))[here] = as_probabilities(logits, self.task)
         self.patients.setdefault(key, []).append(patients)
 
     def runs(self) -> Runs:
-        """Give all of them side by side."""
-        cases, patients, folds, sites = (
-            self.cases[name].to_numpy(dtype=str) for name in ("case", "patient", "fold", "site")
+        """Collect all predictions for the statistics."""
+        return Runs(
+            cases=self.cases["case"].to_numpy(dtype=str),
+            patients=self.cases["patient"].to_numpy(dtype=str),
+            folds=self.cases["fold"].to_numpy(dtype=str),
+            labels=labels_of(self.cases, self.task),
+            sites=self.cases["site"].to_numpy(dtype=str),
+            probabilities=self.predictions,
+            labelled={key: float(np.mean(counts)) for key, counts in self.patients.items()},
         )
-        labelled = {key: float(np.mean(counts)) for key, counts in self.patients.items()}
-        labels = labels_of(self.cases, self.labelling)
-        return Runs(cases, patients, folds, labels, sites, self.predictions, labelled)
 
     def evaluated(self, probabilities: Floats) -> EvaluatedCases:
-        """Give the cases with predictions (n, C) of another kind."""
-        return EvaluatedCases(
-            self.cases, labels_of(self.cases, self.labelling), probabilities, probabilities, calibrators={}
-        )
+        """Combine the evaluated cases with other predictions (n, C)."""
+        labels = labels_of(self.cases, self.task)
+        return EvaluatedCases(self.cases, labels, probabilities, probabilities, calibrators={})
 
 
-def as_probabilities(logits: Floats, labelling: TaskSpec) -> Floats:
+def as_probabilities(logits: Floats, task: TaskSpec) -> Floats:
     """Turn logits (n, C) into probabilities."""
-    found: Floats = expit(logits) if labelling.task == "multilabel" else softmax(logits, axis=1)
+    found: Floats = expit(logits) if task.task == "multilabel" else softmax(logits, axis=1)
     return found
 
 
-def probe(arms: Arms, gathered: Gathered, names: Sequence[str], fractions: Sequence[float], draws: int) -> None:
+def probe(arms: Arms, gathered: Gathered, names: Sequence[str], *, fractions: Sequence[float], draws: int) -> None:
     """Probe the frozen features of the pretrained arms, on nested shares of the training patients."""
     for arm in names:
         for split in runtime.progress(gathered.splits, f"probe {arm}"):
             try:
-                for key, rows in subsets(arms, split, PROBE, arm, fractions, draws):
-                    seed = seed_for(arms.params.seed, "evidence", split.name, key.draw)
+                for fraction, draw, rows in subsets(arms, split, fractions, draws):
+                    seed = seed_for(arms.params.seed, "evidence", split.name, draw)
                     patients = split.labelled["patient"].iloc[rows].nunique()
-                    gathered.add(key, split, arms.probed(arm, split, rows, seed), patients)
+                    gathered.add(Key(PROBE, arm, fraction, draw), split, arms.probed(arm, split, rows, seed), patients)
             except NotMeasured as error:
                 gathered.why_not[PROBE, arm] = str(error)
                 break
 
 
-def subsets(
-    arms: Arms, split: Split, recipe: str, arm: str, fractions: Sequence[float], draws: int
-) -> Iterable[tuple[Key, Rows]]:
-    """Name the shares of the labelled cases (m,) to learn from: several draws of the small ones, one of all."""
+def subsets(arms: Arms, split: Split, fractions: Sequence[float], draws: int) -> Iterable[tuple[float, int, Rows]]:
+    """Yield fraction, draw and rows of the labelled cases to train on: all of them, then draws of smaller fractions."""
     targets, patients = arms.targets(split.labelled).numpy(), split.labelled["patient"].to_numpy(dtype=str)
-    yield Key(recipe, arm, WHOLE, 0), np.arange(len(patients))
+    yield WHOLE, 0, np.arange(len(patients))
     for draw in range(draws):
         seed = seed_for(arms.params.seed, "evidence", split.name, draw)
         for fraction, rows in nested(targets, patients, fractions, seed).items():
-            yield Key(recipe, arm, fraction, draw), rows
+            yield fraction, draw, rows
 
 
-def train(school: Trainings, folds: Gathered, others: Gathered, fractions: Sequence[float]) -> None:
-    """Train every arm as far as the budget goes: on all cases of each fold, elsewhere, then on smaller shares.
+def train(trainings: Trainings, folds: Gathered, others: Gathered, fractions: Sequence[float]) -> None:
+    """Train every arm within the budget: on all cases of each fold, on the other splits, then on smaller fractions.
 
-    What is left is shared evenly among the trainings from scratch that are still to come in each of these parts.
+    In each of these parts the remaining budget is shared evenly among the remaining trainings from scratch.
     """
-    train_all(school, folds, OF_ARMS, WHOLE)
-    train_all(school, others, (SCRATCH, IMAGENET), WHOLE)
+    train_all(trainings, folds, ALL_ARMS, WHOLE)
+    train_all(trainings, others, (SCRATCH, IMAGENET), WHOLE)
     for fraction in sorted(fractions):
-        train_all(school, folds, OF_ARMS, fraction)
+        train_all(trainings, folds, ALL_ARMS, fraction)
 
 
 def train_all(trainings: Trainings, gathered: Gathered, names: Sequence[str], fraction: float) -> None:
-    """Train arms on one share of the labelled patients of every split."""
+    """Train arms on one fraction of the labelled patients of every split."""
     for number, split in enumerate(runtime.progress(gathered.splits, f"train on {fraction:.0%}")):
         for arm in names:
             try:
@@ -134,7 +140,7 @@ def train_all(trainings: Trainings, gathered: Gathered, names: Sequence[str], fr
 
 
 def trajectory(arm: str, split: Split, trained: Trained) -> Trajectory:
-    """Give a training as it is evaluated."""
+    """Convert a training to the form that the statistics use."""
     watched = trained.watched
     return Trajectory(
         arm=arm,

@@ -1,4 +1,4 @@
-"""Who learns and who is evaluated in each comparison of `evidence`: the folds, every site left out, the test set."""
+"""List the training and evaluated cases of each comparison: the folds, every site left out, the test set."""
 
 import re
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from pipeline.schema import FINAL, Params
 
 @dataclass(frozen=True)
 class Split:
-    """Who does what in one comparison.
+    """The role of each case in one comparison.
 
     Attributes
     ----------
     name : str
         A fold, "without-SITE", or "final".
     cases : pandas.DataFrame
-        Columns case, patient, site, label, role; those that are evaluated are held out.
+        Columns case, patient, site, label, role; the evaluated cases have the role `held_out`.
     """
 
     name: str
@@ -28,30 +28,29 @@ class Split:
 
     @property
     def labelled(self) -> pd.DataFrame:
-        """The cases to learn from."""
+        """The labelled training and validation cases."""
         return self.cases[self.cases["role"].isin([Role.TRAIN, Role.VALIDATION])]
 
     @property
     def evaluated(self) -> pd.DataFrame:
-        """The cases that are predicted."""
+        """The evaluated cases."""
         return self.cases[self.cases["role"] == Role.HELD_OUT]
 
     def only(self, kept: Sequence[str], validation: Sequence[str]) -> "Split":
-        """Learn from these cases alone, of which the `validation` ones stop the training."""
-        role = self.cases["role"].where(~self.cases["case"].isin(self.labelled["case"]), Role.EXCLUDED)
-        role = role.mask(self.cases["case"].isin(kept), Role.TRAIN).mask(
-            self.cases["case"].isin(validation), Role.VALIDATION
-        )
+        """Restrict training to the cases in `kept`, of which those in `validation` stop the training."""
+        case = self.cases["case"]
+        role = self.cases["role"].where(~case.isin(self.labelled["case"]), Role.EXCLUDED)
+        role = role.mask(case.isin(kept), Role.TRAIN).mask(case.isin(validation), Role.VALIDATION)
         return Split(self.name, self.cases.assign(role=role))
 
 
 def folds_of(params: Params) -> list[Split]:
-    """Give the folds of the partition."""
+    """Read the folds of the partition."""
     return [Split(fold, paths.read_table(paths.split(fold))) for fold in params.split.numbered]
 
 
 def sites_left_out() -> list[Split]:
-    """Leave each development site out in turn, of whose images nothing is then seen, neither labelled nor not."""
+    """Leave each development site out in turn; its images are then not seen at all, even without their labels."""
     cases = paths.read_table(paths.split(FINAL))
     developed = cases["role"].isin([Role.TRAIN, Role.VALIDATION])
     found, sites = [], sorted(set(cases.loc[developed, "site"]))
@@ -63,12 +62,12 @@ def sites_left_out() -> list[Split]:
 
 
 def test() -> Split | None:
-    """Evaluate the test cases by what learned from all development cases; None where there are none."""
+    """Train on all development cases and evaluate the test cases; None without a test set."""
     cases = paths.read_table(paths.split(FINAL))
     role = cases["role"].mask(cases["role"] == Role.TEST, Role.HELD_OUT)
     return Split(FINAL, cases.assign(role=role)) if (role == Role.HELD_OUT).any() else None
 
 
 def slug(site: str) -> str:
-    """Write a site as the names of folds do."""
+    """Write a site as it appears in the names of folds."""
     return re.sub(r"[^A-Za-z0-9_]", "-", site)

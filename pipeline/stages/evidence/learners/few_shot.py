@@ -1,6 +1,6 @@
-"""Few-shot episodes: what a handful of labelled patients of each class is worth with frozen features."""
+"""Run few-shot episodes: classify with frozen features from a few labelled patients of each class."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,13 +18,13 @@ Ints = NDArray[np.int64]
 Scores = dict[tuple[Method, int], Floats]
 
 VOTERS = 20  # at most (Caron et al. 2021, "Emerging properties in self-supervised vision transformers", section 3.2)
-C = 1e-2  # as in scikit-learn, of features standardised to one; what `fit_probe` takes where nothing can be chosen
+C = 1e-2  # scikit-learn's, for standardised features; `fit_probe` uses it where C cannot be selected
 TINY = 1e-10
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Cases as an encoder sees them.
+    """The features of cases, with their labels and patients.
 
     Attributes
     ----------
@@ -39,82 +39,86 @@ class Pool:
     patients: NDArray[np.str_]
 
 
-def episode_scores(
-    support: Pool, query: Pool, n_classes: int, shots: Sequence[int], n_episodes: int, seed: int
-) -> Scores:
-    """Learn from k labelled patients of each class, again and again, and evaluate the same cases each time.
+@dataclass(frozen=True)
+class Episodes:
+    """Which episodes to draw.
 
-    An episode draws k patients of each class and one case of each. Who is drawn depends on labels, patients, seed, k
-    and the episode's number only, so that two encoders are compared on the same episodes, and neither another k nor
-    more episodes change one. Three methods, none with anything to choose, as one shot leaves nothing to choose by:
+    Attributes
+    ----------
+    n_classes : int
+    shots : sequence of int
+        Labelled patients per class, k; a k is left out if a class has fewer patients.
+    count : int
+        Episodes for each k.
+    seed : int
+    """
+
+    n_classes: int
+    shots: Sequence[int]
+    count: int
+    seed: int
+
+
+def episode_scores(support: Pool, query: Pool, episodes: Episodes) -> Scores:
+    """Train on k labelled patients of each class in every episode, and evaluate the same cases each time.
+
+    An episode draws k patients of each class and one case of each. The draw depends only on labels, patients, seed, k
+    and the number of the episode, so that two encoders are compared on the same episodes, and other values of k or
+    more episodes do not change it. The three methods have no hyper-parameters, because one shot leaves no data for
+    selecting them:
 
     - prototype: softmax of -d^2 / width, d the Euclidean distance to the mean of a class (Snell, Swersky, Zemel 2017,
       "Prototypical networks for few-shot learning", equations 1 and 2). The width keeps the softmax from saturating.
-    - knn: the 20 nearest vote (all, where there are fewer), weighted by exp(cos / 0.07) as `NeighboursHead` does
+    - knn: the 20 nearest cases (or all, if there are fewer) vote, weighted by exp(cos / 0.07) as in `NeighboursHead`
       (Wu et al. 2018, section 3.4).
     - probe: logistic regression with C = 0.01.
 
-    Features are standardised by the whole support pool (`probe.standardisation`), which needs no label: that the
-    images of the training patients are at hand, and only labels are few, is the situation that is told about.
+    Features are standardised by the whole support pool (`probe.standardisation`), which needs no labels: the setting
+    is that all images of the training patients are available and only labels are scarce.
 
     Parameters
     ----------
     support : Pool
         The training cases of a fold.
     query : Pool
-        The cases that are evaluated, of other patients; their labels are not looked at.
-    n_classes : int
-    shots : sequence of int
-        k; left out where a class has fewer patients.
-    n_episodes, seed : int
+        The evaluated cases, of other patients; their labels are not used.
+    episodes : Episodes
 
     Returns
     -------
-    dict of (method, k) to (n_episodes, queries, n_classes) float64
-        Rows sum to one. They rank cases; as probabilities they are not calibrated.
+    dict of (method, k) to (count, queries, n_classes) float64
+        Rows sum to one. They rank cases, but are not calibrated probabilities.
 
     Raises
     ------
     ValueError
-        If a patient is on both sides, or a case can have several findings.
+        If a patient is in both pools, or cases have several labels.
     """
     _check(support, query)
     mean, scale = standardisation(np.asarray(support.features, dtype=np.float64))
     known, asked = ((pool.features - mean) / scale for pool in (support, query))
-    validation, across, lengths = known @ known.T, asked @ known.T, np.square(asked).sum(axis=1)
-    rows_of = [_rows_by_patient(support, label) for label in range(n_classes)]
+    inner, across, lengths = known @ known.T, asked @ known.T, np.square(asked).sum(axis=1)
+    rows_of = [_rows_by_patient(support, label) for label in range(episodes.n_classes)]
     scores: Scores = {}
-    for k in sorted(k for k in set(shots) if k <= min(map(len, rows_of))):
-        episodes = [
-            _evaluate(validation[np.ix_(rows, rows)], across[:, rows], lengths, n_classes, known.shape[1])
-            for rows in draws(rows_of, k, n_episodes, seed)
-        ]
-        for method in episodes[0]:
-            scores[method, k] = np.stack([episode[method] for episode in episodes])
+    for k in sorted(k for k in set(episodes.shots) if k <= min(map(len, rows_of))):
+        member = np.repeat(np.eye(episodes.n_classes), k, axis=0)
+        found: dict[Method, list[Floats]] = {"prototype": [], "knn": [], "probe": []}
+        for rows in draws(rows_of, k, episodes.count, episodes.seed):
+            own, other = inner[np.ix_(rows, rows)], across[:, rows]
+            found["prototype"].append(_by_prototype(own, other, member, width=known.shape[1]))
+            found["knn"].append(_by_neighbours(own, other, member, lengths=lengths))
+            found["probe"].append(_by_probe(own, other, member))
+        scores |= {(method, k): np.stack(of_method) for method, of_method in found.items()}
     return scores
 
 
-def episodes(
-    support: Pool,
-    query: Pool,
-    n_classes: int,
-    shots: Sequence[int],
-    n_episodes: int,
-    seed: int,
-    metric: Callable[[Floats], float],
-) -> dict[tuple[Method, int], Floats]:
-    """Give a metric of each episode (n_episodes,); `metric` takes scores (queries, n_classes), e.g. to their AUC."""
-    scores = episode_scores(support, query, n_classes, shots, n_episodes, seed)
-    return {key: np.array([metric(episode) for episode in of_key]) for key, of_key in scores.items()}
-
-
 def draws(rows_of: Sequence[Sequence[Ints]], k: int, n_episodes: int, seed: int) -> Iterator[Ints]:
-    """Draw k patients of each class and one case of each: (n_classes k,) rows, class by class, for every episode.
+    """Draw k patients of each class and one case of each for every episode: (n_classes k,) rows, class by class.
 
     Parameters
     ----------
     rows_of : sequence of sequence of (m,) int64
-        Of each class the rows of each of its patients.
+        For each class, the rows of each of its patients.
     """
     for episode in range(n_episodes):
         rng = np.random.default_rng([seed, k, episode])
@@ -124,57 +128,41 @@ def draws(rows_of: Sequence[Sequence[Ints]], k: int, n_episodes: int, seed: int)
 
 def _check(support: Pool, query: Pool) -> None:
     if support.labels.ndim != 1 or query.labels.ndim != 1:
-        raise ValueError("few-shot episodes need one class a case; of several findings they are not measured")
+        raise ValueError("few-shot episodes need one class per case, but cases have several labels")
     both = sorted(set(support.patients) & set(query.patients))
     if both:
-        raise ValueError(f"{len(both)} patient(s) are to be learned from and evaluated, {both[0]} among them")
+        raise ValueError(f"{len(both)} patient(s) are both trained on and evaluated, for example {both[0]}")
 
 
 def _rows_by_patient(pool: Pool, label: int) -> list[Ints]:
-    """Give the rows of a class, patient by patient."""
+    """List the rows of a class, patient by patient."""
     rows = np.flatnonzero(pool.labels == label)
     return [rows[pool.patients[rows] == patient] for patient in np.unique(pool.patients[rows])]
 
 
-def _evaluate(validation: Floats, across: Floats, lengths: Floats, n_classes: int, width: int) -> dict[Method, Floats]:
-    """Evaluate by all three methods, which need no more than validation products.
-
-    Parameters
-    ----------
-    validation : (m, m)
-        Of the drawn cases, as many of each class, class by class.
-    across : (t, m)
-        Of the evaluated with the drawn ones.
-    lengths : (t,)
-        Of the evaluated ones with themselves.
-    """
-    member = np.repeat(np.eye(n_classes), len(validation) // n_classes, axis=0)
-    return {
-        "prototype": _by_prototype(validation, across, member, width),
-        "knn": _by_neighbours(validation, across, lengths, member),
-        "probe": _by_probe(validation, across, member),
-    }
+# The three methods need inner products only: inner (m, m) of the drawn cases, across (t, m) of the evaluated with the
+# drawn ones, lengths (t,) of the evaluated ones with themselves; member (m, C) marks the class of each drawn case.
 
 
-def _by_prototype(validation: Floats, across: Floats, member: Floats, width: int) -> Floats:
-    """||x - c||^2 = x'x - 2 x'c + c'c; the first is the same for all classes."""
+def _by_prototype(inner: Floats, across: Floats, member: Floats, width: int) -> Floats:
+    """Score by ||x - c||^2 = x'x - 2 x'c + c'c; the first term is the same for all classes."""
     share = member / member.sum(axis=0)
-    return np.asarray(softmax((2 * across @ share - np.diag(share.T @ validation @ share)) / width, axis=1))
+    return np.asarray(softmax((2 * across @ share - np.diag(share.T @ inner @ share)) / width, axis=1))
 
 
-def _by_neighbours(validation: Floats, across: Floats, lengths: Floats, member: Floats) -> Floats:
-    cosine = across / np.maximum(np.sqrt(np.outer(lengths, np.diag(validation))), TINY)
-    last = np.sort(cosine, axis=1)[:, -min(VOTERS, len(validation)), None]
+def _by_neighbours(inner: Floats, across: Floats, member: Floats, lengths: Floats) -> Floats:
+    cosine = across / np.maximum(np.sqrt(np.outer(lengths, np.diag(inner))), TINY)
+    last = np.sort(cosine, axis=1)[:, -min(VOTERS, len(inner)), None]
     votes = softmax(np.where(cosine >= last, cosine, -np.inf) / NeighboursHead.TEMPERATURE, axis=1)
     return np.asarray(votes @ member)
 
 
-def _by_probe(validation: Floats, across: Floats, member: Floats) -> Floats:
-    """Fit in the space that the drawn cases span, where a ridge penalty leaves the weights anyway."""
-    squares, axes = np.linalg.eigh(validation)
+def _by_probe(inner: Floats, across: Floats, member: Floats) -> Floats:
+    """Fit in the space spanned by the drawn cases; a ridge penalty keeps the weights in it anyway."""
+    squares, axes = np.linalg.eigh(inner)
     kept = squares > TINY * squares[-1]
     axes = axes[:, kept] / np.sqrt(squares[kept])
-    if not kept.any():  # nothing tells the cases apart
+    if not kept.any():  # all cases are the same
         return np.full((len(across), member.shape[1]), 1 / member.shape[1])
-    model = LogisticRegression(C=C, max_iter=2000).fit(validation @ axes, member.argmax(axis=1))
+    model = LogisticRegression(C=C, max_iter=2000).fit(inner @ axes, member.argmax(axis=1))
     return np.asarray(model.predict_proba(across @ axes))

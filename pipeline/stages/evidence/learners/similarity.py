@@ -1,4 +1,4 @@
-"""How alike two networks see the same cases: centred kernel alignment of their features."""
+"""Compare the features of two networks by centred kernel alignment (CKA)."""
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
@@ -8,40 +8,39 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-FEWEST = 4  # cases, of the debiased form
+FEWEST = 4  # cases that the debiased form needs
 
 
 def linear_cka(a: NDArray[np.floating], b: NDArray[np.floating], debiased: bool = True) -> float:
-    """Centred kernel alignment, linear: HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)), K = A A', L = B B'.
+    """Compute linear CKA: HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)), K = A A', L = B B'.
 
-    1 where one is the other rotated, shifted or scaled as a whole (Kornblith, Norouzi, Lee, Hinton 2019, "Similarity of
-    neural network representations revisited", section 3). The plain form, in [0, 1], takes HSIC = tr(K H L H), H the
-    centring, and nears 1 for any two networks where there are fewer cases than features. The debiased form, at most 1
-    and 0 in expectation for independent features, takes the unbiased estimate of HSIC (Nguyen, Raghu, Kornblith 2021,
-    "Do wide and deep networks learn the same things?", equation 3; Song et al. 2012, "Feature selection via dependence
-    maximization", section 3).
+    It is 1 if one set of features is the other, rotated, shifted or scaled isotropically (Kornblith, Norouzi, Lee,
+    Hinton 2019, "Similarity of neural network representations revisited", section 3). The plain form, in [0, 1], uses
+    HSIC = tr(K H L H) with the centring matrix H, and approaches 1 for any two networks with fewer cases than
+    features. The debiased form, at most 1 and 0 in expectation for independent features, uses the unbiased estimate of
+    HSIC (Nguyen, Raghu, Kornblith 2021, "Do wide and deep networks learn the same things?", equation 3; Song et al.
+    2012, "Feature selection via dependence maximization", section 3).
 
     Parameters
     ----------
     a, b : (n, d1), (n, d2)
-        Features of the same cases in the same order; for the debiased form these should be independent of each other,
-        so one case of a patient.
+        Features of the same cases in the same order; the debiased form assumes independent cases, so one per patient.
     debiased : bool
 
     Returns
     -------
     float
-        NaN where the features of one do not differ between the cases.
+        NaN if the features of one network are constant.
 
     Raises
     ------
     ValueError
-        If the cases are not as many, or for the debiased form fewer than four.
+        If the numbers of cases differ, or are below four for the debiased form.
     """
     if len(a) != len(b):
-        raise ValueError(f"the features are of {len(a)} and of {len(b)} cases; similarity needs the same cases")
+        raise ValueError(f"the features are of {len(a)} and {len(b)} cases; CKA needs the same cases")
     if debiased and len(a) < FEWEST:
-        raise ValueError(f"the debiased similarity needs {FEWEST} cases at least, and there are {len(a)}")
+        raise ValueError(f"debiased CKA needs at least {FEWEST} cases, but there are {len(a)}")
     first, second = _centred_kernel(a, debiased), _centred_kernel(b, debiased)
     own, other = float((first * first).sum()), float((second * second).sum())
     return float((first * second).sum() / np.sqrt(own * other)) if min(own, other) > 0 else float("nan")
@@ -50,14 +49,14 @@ def linear_cka(a: NDArray[np.floating], b: NDArray[np.floating], debiased: bool 
 def by_stage(
     a: NDArray[np.floating], b: NDArray[np.floating], widths: Sequence[int], debiased: bool = True
 ) -> list[float]:
-    """Compare two networks of one build stage by stage.
+    """Compare two networks of the same architecture stage by stage.
 
     Parameters
     ----------
     a, b : (n, sum of widths)
-        The pooled features of the stages side by side, as `Encoder` gives them.
+        The concatenated pooled features of the stages, from `Encoder`.
     widths : sequence of int
-        Features of each stage, in their order.
+        Number of features of each stage, in order.
 
     Raises
     ------
@@ -65,19 +64,19 @@ def by_stage(
         If the widths do not sum to the features of both; and as `linear_cka` does.
     """
     if {a.shape[1], b.shape[1]} != {sum(widths)}:
-        raise ValueError(f"stages of {sum(widths)} features in all, but there are {a.shape[1]} and {b.shape[1]}")
+        raise ValueError(f"the stages have {sum(widths)} features, but the arrays have {a.shape[1]} and {b.shape[1]}")
     edges = pairwise(accumulate(widths, initial=0))
     return [linear_cka(a[:, low:high], b[:, low:high], debiased) for low, high in edges]
 
 
 def _centred_kernel(features: NDArray[np.floating], debiased: bool) -> Floats:
-    """Give K (n, n) centred such that sum_ij K_ij L_ij is HSIC(K, L), but for a factor that cancels.
+    """Compute K (n, n), centred such that sum_ij K_ij L_ij is HSIC(K, L) up to a factor that cancels.
 
-    Debiased: the U-centring of Szekely and Rizzo 2014, "Partial distance correlation with methods for dissimilarities",
-    definition 2, whose validation product is the unbiased estimate, term by term.
+    The debiased form uses the U-centring of Szekely and Rizzo 2014, "Partial distance correlation with methods for
+    dissimilarities", definition 2, whose inner product is the unbiased estimate.
     """
     centred = np.asarray(features, dtype=np.float64) - np.mean(features, axis=0, dtype=np.float64)
-    centred[:, np.ptp(features, axis=0) == 0] = 0  # what rounding left of them would be a direction like any other
+    centred[:, np.ptp(features, axis=0) == 0] = 0  # constant features must not leave rounding errors
     kernel, n = centred @ centred.T, len(centred)
     if not debiased:
         return kernel

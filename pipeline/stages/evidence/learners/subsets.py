@@ -1,4 +1,4 @@
-"""Fewer labels: nested subsets of the training patients."""
+"""Draw nested subsets of the training patients, for training with fewer labels."""
 
 from collections.abc import Sequence
 
@@ -7,69 +7,73 @@ from numpy.typing import NDArray
 
 from pipeline.learning.models.probe import strata
 
-LEAST = 2  # patients of a kind: one to learn from, one to choose C by
+LEAST = 2  # patients of each kind: one to train on, one to select C
 Ints = NDArray[np.int64]
 
 
 def nested(
     targets: NDArray[np.floating], patients: NDArray[np.str_], fractions: Sequence[float], seed: int
 ) -> dict[float, Ints]:
-    """Draw a share of the patients, classes spread as in all of them; a smaller share is part of every larger one.
+    """Draw nested fractions of the patients, each with the class distribution of all patients.
 
-    The patients are shuffled once; of each class a share f takes the first round(f n) of its n. A patient of several
-    classes or findings counts for the rarest. Where that leaves a kind (a class; a finding there, or not there) fewer
-    than two patients, its first ones are added, so that a small share may hold more patients than it says: count them.
-    No subset depends on which other shares are asked for.
+    The patients are shuffled once; a fraction f takes the first round(f n) of the n patients of each class, so that a
+    smaller fraction is part of every larger one. A patient with several classes or labels counts for the rarest. If a
+    kind (a class; a label present or absent) is left with fewer than two patients, its first ones are added, so a small
+    fraction may hold more patients than it says. No subset depends on the other requested fractions.
 
     Parameters
     ----------
     targets : (n, n_classes)
-        As `tasks` describes them.
+        As described in `tasks`.
     patients : (n,)
-        All rows of a patient go together.
+        All rows of a patient stay together.
     fractions : sequence of float
-        In (0, 1]; 1 is all of them.
+        In (0, 1].
     seed : int
-        Of the draw, at least 0; another one gives another draw.
+        Of the draw, at least 0.
 
     Returns
     -------
     dict of float to (m,) int64
-        Rows of each share, ascending.
+        Rows of each fraction, ascending.
 
     Raises
     ------
     ValueError
-        If a share is not in (0, 1].
+        If a fraction is not in (0, 1].
     """
     wrong = [fraction for fraction in fractions if not 0 < fraction <= 1]
     if wrong:
-        raise ValueError(f"a fraction of the training patients lies above 0 and up to 1; {wrong[0]} does not")
+        raise ValueError(f"the fraction {wrong[0]} of the training patients is not above 0 and at most 1")
     _, patient_of = np.unique(patients, return_inverse=True)
     kinds = _kinds_of(targets, patient_of)
     order = np.random.default_rng(seed).permutation(len(kinds))
-    standing, least = _standing(strata(kinds[:, : targets.shape[1]], "multilabel"), order), _least(kinds, order)
-    return {fraction: np.flatnonzero(((standing <= fraction) | least)[patient_of]) for fraction in fractions}
+    quantile = _quantile_in_class(strata(kinds[:, : targets.shape[1]], "multilabel"), order)
+    needed = _first_of_each_kind(kinds, order)
+    return {fraction: np.flatnonzero(((quantile <= fraction) | needed)[patient_of]) for fraction in fractions}
 
 
 def _kinds_of(targets: NDArray[np.floating], patient_of: Ints) -> NDArray[np.float64]:
-    """Say which classes are there in a case of each patient, and which are known not to be: (patients, 2 C) of 0, 1."""
+    """Mark the classes that are present in a case of each patient, then those known to be absent: (patients, 2 C)."""
     kinds = np.zeros((patient_of.max(initial=-1) + 1, 2 * targets.shape[1]))
     np.maximum.at(kinds, patient_of, np.hstack([targets == 1, targets == 0]).astype(float))
     return kinds
 
 
-def _standing(classes: Ints, order: Ints) -> NDArray[np.float64]:
-    """Place the j-th of the n patients of a class, from 0, at (j + 1/2) / n: up to f there are round(f n)."""
-    standing = np.empty(len(classes))
+def _quantile_in_class(classes: Ints, order: Ints) -> NDArray[np.float64]:
+    """Give each patient its quantile within its class, in this order.
+
+    The j-th of n patients, j from 0, is at (j + 1/2) / n, so that round(f n) patients are at or below a fraction f.
+    """
+    quantile = np.empty(len(classes))
     for number in np.unique(classes):
         own = order[classes[order] == number]
-        standing[own] = (np.arange(len(own)) + 0.5) / len(own)
-    return standing
+        quantile[own] = (np.arange(len(own)) + 0.5) / len(own)
+    return quantile
 
 
-def _least(kinds: NDArray[np.float64], order: Ints) -> NDArray[np.bool_]:
-    """Choose the first patients, in this order, that give every kind `LEAST` of them, as far as there are."""
+def _first_of_each_kind(kinds: NDArray[np.float64], order: Ints) -> NDArray[np.bool_]:
+    """Mark the first patients, in this order, that give every kind `LEAST` patients, if it has as many."""
     chosen, counts = np.zeros(len(kinds), dtype=bool), np.zeros(kinds.shape[1])
     for patient in order:
         if (kinds[patient] * (counts < LEAST)).any():

@@ -1,6 +1,6 @@
-"""How good each arm is after all training patients, how far two arms are apart, and what a new domain costs."""
+"""Compare experimental arms trained on all patients: metrics, differences, and the loss of AUC on a new domain."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -33,15 +33,15 @@ DIFFERENCES = [
 DOMAINS = ["recipe", "arm", "kind", "site", "n", "events", *limits_of("auc"), "internal_auc", *limits_of("gap")]
 INTERNAL, LEFT_OUT, EXTERNAL = "internal", "left out", "external"
 SITE = "site "
-WITHOUT, TEST = "without-", "final"  # how `domains` names its folds
+WITHOUT, TEST = "without-", "final"  # names of folds in `domains`
 METRICS = ("auc", "log_loss", "brier", "calibration_slope", "ece")
-OF_SITES = ("auc", "log_loss")  # the metrics of sites that were left out: too few cases for calibration
-FEW = 5  # patients of each kind, below whom a site does not count in the mean over sites
+OF_SITES = ("auc", "log_loss")  # metrics of left-out sites, which have too few cases for calibration
+FEW = 5  # least number of patients with and without each class for a site to enter the mean over sites
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Cases on which the arms are evaluated.
+    """A set of cases on which the arms are evaluated.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Scope:
     runs : Runs
     resampled : Resampled
     parts : list of (n,) bool
-        Whose metrics are averaged, all counting the same: all cases at once, or each site that was left out.
+        Parts whose metrics are averaged with equal weight: all cases together, or one part per left-out site.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Scope:
     parts: list[Marks]
 
     def evaluated(self, keys: Iterable[Key]) -> Marks:
-        """Mark the cases (n,) of this scope that every one of these trainings prediction."""
+        """Mark the cases (n,) of this scope that all of these trainings predict."""
         return np.asarray(self.runs.evaluated(keys) & np.logical_or.reduce(self.parts))
 
     def replicates(self, metric: Metric, key: Key, among: Marks) -> Floats:
@@ -66,32 +66,32 @@ class Scope:
         runs, found = self.runs, []
         for rows in (part & among for part in self.parts):
             if rows.any():
-                known = runs.probabilities[key][rows], runs.labels[rows], runs.folds[rows]
-                found.append(in_blocks(partial(metric, *known), self.resampled.weights[:, rows]))
+                of_part = partial(metric, runs.probabilities[key][rows], runs.labels[rows], runs.folds[rows])
+                found.append(in_blocks(of_part, self.resampled.weights[:, rows]))
         everyone = np.logical_or.reduce(self.parts)
         return widened(mean_of_parts(np.stack(found)), coupling(runs.folds[everyone], among[everyone]))
 
 
-def scopes_of(
-    internal: Runs, domains: Runs, test: str, resampled: Resampled, of_domains: Resampled
-) -> dict[str, Scope]:
-    """Name the sets of cases on which the arms are evaluated.
+def scopes_of(internal: Runs, domains: Runs, test: str, resampled: Sequence[Resampled]) -> dict[str, Scope]:
+    """List the sets of cases on which the arms are evaluated.
 
     Parameters
     ----------
     internal, domains : Runs
-        The predictions out of fold; those of sites left out (fold "without-SITE") and of test cases (fold "final").
+        The out-of-fold predictions; and those of left-out sites (fold "without-SITE") and test cases (fold "final").
     test : str
-        What the test cases are: "external" or "test".
-    resampled, of_domains : Resampled
-        Of the two, drawn together: see `stratified.resample`.
+        The kind of test set: "external" or "test".
+    resampled : two Resampled
+        Joint draws of the patients of both, from `stratified.resample`.
 
     Returns
     -------
     dict
-        "internal"; `test`; "left out", the sites left out with enough patients; "site NAME", each site left out.
+        By name: "internal"; `test`; "left out", the left-out sites with enough patients; "site NAME", each left-out
+        site.
     """
-    scopes = [Scope(INTERNAL, internal, resampled, [np.ones(len(internal.cases), dtype=np.bool_)])]
+    of_internal, of_domains = resampled
+    scopes = [Scope(INTERNAL, internal, of_internal, [np.ones(len(internal.cases), dtype=np.bool_)])]
     parts = {str(fold): domains.folds == fold for fold in np.unique(domains.folds)}
     if TEST in parts:
         scopes.append(Scope(test, domains, of_domains, [parts.pop(TEST)]))
@@ -103,7 +103,7 @@ def scopes_of(
 
 
 def enough(runs: Runs, part: Marks) -> bool:
-    """Say whether some cases (n,) have `FEW` patients of both kinds of every class; of one label that is known."""
+    """Tell whether some cases (n,) have `FEW` patients with and without every class, or any label if multilabel."""
     prediction = next(iter(runs.probabilities.values()), None)
     if prediction is None:
         return False
@@ -116,31 +116,31 @@ def enough(runs: Runs, part: Marks) -> bool:
 
 
 def mean_of_parts(values: Floats) -> Floats:
-    """Average parts (P, 1 + R), less those that do not exist on the sample, or in a replicate."""
+    """Average parts (P, 1 + R), without those that are undefined on the sample or in a replicate."""
     there = np.isfinite(values) & np.isfinite(values[:, :1])
     return ratio(np.where(there, values, 0).sum(axis=0), there.sum(axis=0).astype(np.float64))
 
 
 def final_metrics(bins: int) -> dict[str, Metric]:
-    """Name the metrics of predictions after all training patients."""
+    """List the metrics of predictions by models trained on all patients."""
     others = {name: partial(pooled, name, bins) for name in METRICS[2:]}
     return {"auc": auc, "log_loss": log_loss, **others}
 
 
 def pooled(name: str, bins: int, probabilities: Floats, labels: Labels, folds: Names, weights: Floats) -> Floats:
-    """Compute a metric (R,) of all folds at once, as `calibrate` does."""
+    """Compute a metric (R,) over the pooled folds, as `calibrate` does."""
     if labels.ndim == 2:
         return multilabel.macro(multilabel.metrics_of_label(bins)[name], probabilities, labels, weights)
     return metrics_of(probabilities, labels, bins)[name](weights)
 
 
 def final_table(scopes: Mapping[str, Scope], bins: int) -> pd.DataFrame:
-    """Tabulate the metrics of each arm after all training patients, out of fold and on the test cases.
+    """Tabulate the metrics of each arm trained on all patients, out of fold and on the test cases.
 
     Parameters
     ----------
     scopes : mapping
-        As `scopes_of` gives it.
+        From `scopes_of`.
     bins : int
         Of the calibration error.
 
@@ -162,32 +162,32 @@ def final_table(scopes: Mapping[str, Scope], bins: int) -> pd.DataFrame:
 
 
 def of_sites(scope: Scope) -> bool:
-    """Say whether these are cases of sites that were left out."""
+    """Tell whether the scope consists of left-out sites."""
     return scope.name == LEFT_OUT or scope.name.startswith(SITE)
 
 
 def after_all(scope: Scope) -> list[Key]:
-    """Name the trainings on all patients that prediction cases of this scope."""
+    """List the trainings on all patients that predict cases of this scope."""
     return [key for key in scope.runs.probabilities if key.fraction == 1 and scope.evaluated([key]).any()]
 
 
 def difference_table(scopes: Mapping[str, Scope], bins: int, of: Collection[str] = METRICS) -> pd.DataFrame:
-    """Compare the arms after all training patients, on the same cases and the same draws of patients.
+    """Compare the arms trained on all patients, on the same cases and the same draws of patients.
 
     Parameters
     ----------
     scopes : mapping
-        As `scopes_of` gives it.
+        From `scopes_of`.
     bins : int
         Of the calibration error.
     of : collection of str
-        The metrics that are compared, of `METRICS`; on sites that were left out only those of `OF_SITES`.
+        The compared metrics, a subset of `METRICS`; on left-out sites only those in `OF_SITES`.
 
     Returns
     -------
     pandas.DataFrame
-        Columns `DIFFERENCES`; positive where the arm is better than its reference. The `calibration_slope` is compared
-        by its distance from 1. `folds` counts the folds, or the sites, that both arms prediction.
+        Columns `DIFFERENCES`; positive if the arm is better than its reference. `calibration_slope` is compared by
+        its distance from 1. `folds` counts the folds, or the sites, that both arms predict.
     """
     rows = []
     for scope in scopes.values():
@@ -205,25 +205,25 @@ def difference_table(scopes: Mapping[str, Scope], bins: int, of: Collection[str]
 
 
 def goodness(name: str, values: Floats) -> Floats:
-    """Turn a metric so that more is better."""
+    """Transform a metric so that a higher value is better."""
     if name == "calibration_slope":
         return -np.abs(values - 1)
     return values if name == "auc" else -values
 
 
 def domain_table(scopes: Mapping[str, Scope]) -> pd.DataFrame:
-    """Tabulate the AUC of each arm on each site that was left out, and what it falls short of the AUC out of fold.
+    """Tabulate the AUC of each arm on each new domain, and its gap to the out-of-fold AUC.
 
     Parameters
     ----------
     scopes : mapping
-        As `scopes_of` gives it; test cases count if they are "external".
+        From `scopes_of`; the domains are the left-out sites and the test cases if these are "external".
 
     Returns
     -------
     pandas.DataFrame
-        Columns `DOMAINS`. `site` of the external cases is empty unless they are of one site. Of labels that stand each
-        by itself the AUC out of fold is of those that the site has.
+        Columns `DOMAINS`. `site` of the external cases is empty unless they come from one site. In a multilabel task
+        the out-of-fold AUC uses the labels for which the domain has both answers.
     """
     rows = []
     for scope in scopes.values():
@@ -233,7 +233,7 @@ def domain_table(scopes: Mapping[str, Scope]) -> pd.DataFrame:
 
 
 def gap_of(internal: Scope, domain: Scope, key: Key) -> Iterator[dict[str, object]]:
-    """Compare an arm's AUC out of fold with that on one domain; nothing where it has no predictions out of fold."""
+    """Compare an arm's AUC on one domain with its out-of-fold AUC; yield nothing without out-of-fold predictions."""
     if key not in internal.runs.probabilities or not internal.evaluated([key]).any():
         return
     among = domain.evaluated([key])
@@ -260,7 +260,7 @@ def gap_of(internal: Scope, domain: Scope, key: Key) -> Iterator[dict[str, objec
 
 
 def known_to(labels: Labels, others: Labels) -> Labels:
-    """Forget of other cases (m, C) the labels of which some cases (n, C) do not have both kinds."""
+    """Set the labels of other cases (m, C) to NaN where some cases (n, C) do not have both answers."""
     if labels.ndim == 1:
         return others
     both = (labels == 1).any(axis=0) & (labels == 0).any(axis=0)

@@ -1,4 +1,4 @@
-"""Features seen from outside: their two widest directions, and how far apart the sites lie in them."""
+"""Describe features: their first two principal components, and the distances between sites."""
 
 from collections.abc import Callable, Mapping
 
@@ -19,18 +19,18 @@ Metric = Callable[[Floats], Floats]  # weights (R, n) to values (R,)
 
 FOLDS = 5
 DISTANCE = ["site", "measure", "arm", "n", "patients", "value", "lower", "upper"]
-CHANGE = "change"  # what stands in the column `arm` where two are compared
+CHANGE = "change"  # in the column `arm`, for the difference of two arms
 
 
 def principal_plane(features: Floats) -> tuple[Floats, Floats]:
     """Project standardised features on their first two principal components.
 
-    Signs are fixed: of each component the loading that is largest in size is positive.
+    The largest loading in absolute value of each component is made positive, which fixes the signs.
 
     Parameters
     ----------
     features : (n, w)
-        At least two cases; a feature that is the same in all of them counts for nothing.
+        At least two cases; constant features have no effect.
 
     Returns
     -------
@@ -48,19 +48,19 @@ def principal_plane(features: Floats) -> tuple[Floats, Floats]:
 def domain_distances(
     features: Mapping[str, Floats], patients: Names, sites: Names, bootstrap: Bootstrap
 ) -> pd.DataFrame:
-    """Tell how far each site lies from all others, by two measures; no label takes part, only their patients' sites.
+    """Measure the distance of each site from all others, by two measures that use no labels.
 
-    mmd : squared maximum mean discrepancy, linear kernel, per standardised feature: the mean squared difference of
-        the features' means in standard deviations. Unbiased: the mean over pairs of different patients (Gretton et
-        al. 2012, "A kernel two-sample test", equation 3); 0 on average where nothing differs, below 4.
-    a_distance : proxy A-distance 2 (1 - 2 e), e the error of a linear classifier that tells held-out patients of the
-        site from all others, both sides counting half (Ben-David, Blitzer, Crammer, Pereira 2007, "Analysis of
-        representations for domain adaptation", section 4); 0 is chance, 2 a site that is always recognised.
+    mmd : squared maximum mean discrepancy with a linear kernel, per standardised feature: the mean squared difference
+        of the features' means in standard deviations. Unbiased, because it averages over pairs of different patients
+        (Gretton et al. 2012, "A kernel two-sample test", equation 3); 0 on average without a difference, below 4.
+    a_distance : proxy A-distance 2 (1 - 2 e), where e is the error of a linear classifier that separates held-out
+        patients of the site from all others, with equal weight of both sides (Ben-David, Blitzer, Crammer, Pereira
+        2007, "Analysis of representations for domain adaptation", section 4); 0 is chance, 2 perfect separation.
 
     Parameters
     ----------
     features : mapping
-        Arm to its features (n, w) of the same cases; of two, the second less the first is a row of its own.
+        From arm to its features (n, w) of the same cases. With two arms, the second minus the first is a further row.
     patients, sites : (n,)
     bootstrap : Bootstrap
         The intervals draw patients and leave the classifiers as they are. The seed also splits the patients into folds.
@@ -68,7 +68,7 @@ def domain_distances(
     Returns
     -------
     pandas.DataFrame
-        Columns `DISTANCE`; no row for a site that has, or leaves, fewer than five patients.
+        Columns `DISTANCE`; no row for a site if it, or the rest, has fewer than five patients.
     """
     weights = bootstrap.weights(patients)
     standardised = {arm: StandardScaler().fit_transform(found) for arm, found in features.items()}
@@ -87,7 +87,7 @@ def domain_distances(
 
 
 def _changes(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
-    """Subtract the first of two metrics from the second, on the same draws; of one there is no change."""
+    """Subtract the first of two metrics from the second, on the same draws; return nothing for a single metric."""
     if len(metrics) != 2:
         return {}
     before, after = metrics.values()

@@ -1,4 +1,4 @@
-"""Metrics of few-shot episodes: in each, a few patients per class are drawn anew, and all held-out cases evaluated."""
+"""Summarise few-shot episodes; each draws a few patients per class and evaluates all held-out cases."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ DIFFERENCES = ["method", "shots", "value", "lower", "upper", "episodes"]
 
 
 class Shots(NamedTuple):
-    """Which episodes: `shots` labelled patients per class; `method` is prototype, knn or probe."""
+    """Identify episodes: `shots` labelled patients per class; `method` is prototype, knn or probe."""
 
     arm: str
     method: str
@@ -23,30 +23,29 @@ class Shots(NamedTuple):
 
 
 def few_shot(aucs: Mapping[Shots, Floats], n: int, confidence: float) -> pd.DataFrame:
-    """Table `FEW_SHOT`: the mean over episodes of each arm, method and number of shots.
+    """Tabulate the mean AUC over episodes of each arm, method and number of shots; columns `FEW_SHOT`.
 
     Parameters
     ----------
     aucs : mapping
-        To the AUC of each episode (E,); where several folds are evaluated, the mean over folds of the e-th episodes.
-        NaN where an episode has none.
+        To the AUC of each episode (E,), averaged over folds; NaN where an episode has none.
     n : int
-        Cases that are evaluated.
+        Number of evaluated cases.
     confidence : float
-        Of Student's interval over episodes, as the field reports it (Snell, Swersky, Zemel 2017, table 2). It speaks of
-        the draw of the labelled patients, not of the patients evaluated, who are the same in every episode.
+        Of Student's interval over episodes, which the literature reports (Snell, Swersky, Zemel 2017, table 2). It
+        covers the draw of the labelled patients, not the evaluated patients, who are the same in every episode.
     """
     rows = [(*shots, *_interval(found, confidence, (0, 1)), n) for shots, found in sorted(aucs.items())]
     return pd.DataFrame(rows, columns=FEW_SHOT)
 
 
 def few_shot_differences(aucs: Mapping[Shots, Floats], confidence: float) -> pd.DataFrame:
-    """Table `DIFFERENCES`: adapted - imagenet, paired by episode, with an interval that speaks as that of `few_shot`.
+    """Tabulate adapted minus ImageNet, paired by episode, with the interval of `few_shot`; columns `DIFFERENCES`.
 
     Raises
     ------
     ValueError
-        If the arms have other numbers of episodes.
+        If the arms have different numbers of episodes.
     """
     arm, reference = COMPARISONS["adaptation"]
     kinds = sorted({shots[1:] for shots in aucs if shots.arm == arm} & {s[1:] for s in aucs if s.arm == reference})
@@ -54,13 +53,13 @@ def few_shot_differences(aucs: Mapping[Shots, Floats], confidence: float) -> pd.
     for method, shots in kinds:
         a, b = aucs[Shots(arm, method, shots)], aucs[Shots(reference, method, shots)]
         if len(a) != len(b):
-            raise ValueError(f"{method}, {shots} shots: {len(a)} and {len(b)} episodes; draw the same for both arms")
+            raise ValueError(f"{method}, {shots} shots: {len(a)} and {len(b)} episodes; draw as many for both arms")
         rows.append((method, shots, *_interval(a - b, confidence, (-1, 1))))
     return pd.DataFrame(rows, columns=DIFFERENCES)
 
 
 def _interval(values: Floats, confidence: float, within: tuple[float, float]) -> tuple[Any, ...]:
-    """Give the mean, the limits of Student's interval, cut, and the number of episodes that have a value."""
+    """Compute the mean, the clipped limits of Student's interval, and the number of episodes with a value."""
     known = values[np.isfinite(values)]
     mean = float(known.mean()) if len(known) else None
     if mean is None or len(known) < 2:

@@ -1,4 +1,4 @@
-"""Learning curves: how good an arm is after a share of the training patients, and how far two arms are apart."""
+"""Compute learning curves over the number of training patients, and the differences between experimental arms."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,14 +32,14 @@ CURVE_DIFFERENCES = [
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric of one arm against the number of patients that it was trained on.
+    """A metric of one arm as a function of the number of training patients.
 
     Attributes
     ----------
     fractions, patients : (F,)
-        Of the training patients, and how many with labels that is; the smallest first.
+        Fractions of the training patients, ascending, and the number of labelled patients at each.
     draws : (F,) int
-        Random orders of the training patients that were averaged.
+        Number of random orders of the training patients that were averaged.
     values : (1 + R, F)
         On the sample, then on every replicate.
     """
@@ -50,18 +50,19 @@ class Curve:
     values: Floats
 
 
-def curve_of(runs: Runs, recipe: str, arm: str, metric: Metric, resampled: Resampled, among: Marks) -> Curve:
-    """Average a metric of some cases (n,) over the draws of each fraction.
+def curve_of(runs: Runs, recipe: str, arm: str, *, metric: Metric = auc, resampled: Resampled, among: Marks) -> Curve:
+    """Average a metric of some cases (n,) over the draws at each fraction.
 
-    Cases and draws are both drawn again. Draws of the same number are drawn alike at every fraction and of every arm,
-    because a draw is the same order of the same patients throughout.
+    Both cases and draws are resampled. A draw is one order of the training patients, so the same draws are resampled
+    at every fraction and for every arm.
     """
     keys = runs.keys_of(recipe, arm)
     fractions = sorted({key.fraction for key in keys})
     points, patients, draws = [], [], []
     for fraction in fractions:
         own = [key for key in keys if key.fraction == fraction]
-        found = np.stack([replicated(runs, key, metric, resampled.weights, among) for key in own], axis=1)
+        each = [replicated(runs, key, metric=metric, weights=resampled.weights, among=among) for key in own]
+        found = np.stack(each, axis=1)
         points.append((found * resampled.shares(len(own))).sum(axis=1))
         patients.append(float(np.mean([runs.labelled[key] for key in own])))
         draws.append(len(own))
@@ -69,12 +70,12 @@ def curve_of(runs: Runs, recipe: str, arm: str, metric: Metric, resampled: Resam
 
 
 def learning_curve(runs: Runs, classes: Sequence[str], resampled: Resampled) -> pd.DataFrame:
-    """Tabulate AUC and log-loss of each arm after each fraction; the AUC of each class against the rest as well.
+    """Tabulate AUC and log-loss of each arm at each fraction, and the one-versus-rest AUC of each class.
 
     Parameters
     ----------
     runs : Runs
-        The predictions out of fold.
+        The out-of-fold predictions.
     classes : sequence of str
         In the order of the columns of `probabilities`.
     resampled : Resampled
@@ -82,8 +83,8 @@ def learning_curve(runs: Runs, classes: Sequence[str], resampled: Resampled) -> 
     Returns
     -------
     pandas.DataFrame
-        Columns `LEARNING_CURVE`. All points of an arm are of the same `n` cases: those that every one of its trainings
-        prediction. An arm whose trainings have no fold in common has no row.
+        Columns `LEARNING_CURVE`. All points of an arm use the same `n` cases, those that all its trainings predict.
+        An arm whose trainings have no fold in common has no row.
     """
     by_class = len(classes) > 2 or runs.labels.ndim == 2
     metrics = {("", name): metric for name, metric in METRICS.items()}
@@ -92,7 +93,7 @@ def learning_curve(runs: Runs, classes: Sequence[str], resampled: Resampled) -> 
     for recipe, arm in runs.arms():
         among = runs.evaluated(runs.keys_of(recipe, arm))
         for (of, name), metric in metrics.items() if among.any() else ():
-            curve = curve_of(runs, recipe, arm, metric, resampled, among)
+            curve = curve_of(runs, recipe, arm, metric=metric, resampled=resampled, among=among)
             for column, point in enumerate(zip(curve.fractions, curve.patients.round(1), curve.draws, strict=True)):
                 found = within_range(estimate_of(curve.values[:, column], resampled.confidence), name)
                 rows.append((recipe, arm, of, name, *point, *found.as_json().values(), int(among.sum())))
@@ -106,19 +107,19 @@ def auc_of_class(number: int, probabilities: Floats, labels: Labels, folds: Name
 
 
 def curve_differences(runs: Runs, resampled: Resampled) -> pd.DataFrame:
-    """Compare arms by the mean, over the fractions below 1, of the difference of their AUCs, paired by case and draw.
+    """Compare arms by the difference of their AUCs, averaged over the fractions below 1, paired by case and draw.
 
     Parameters
     ----------
     runs : Runs
-        The predictions out of fold.
+        The out-of-fold predictions.
     resampled : Resampled
 
     Returns
     -------
     pandas.DataFrame
-        Columns `CURVE_DIFFERENCES`, a row for each recipe and comparison of which both arms were trained on a smaller
-        fraction of the same folds; positive where the arm is better. `folds` counts them.
+        Columns `CURVE_DIFFERENCES`, one row for each recipe and comparison whose arms were both trained on a common
+        fraction below 1 in the same folds; positive if the arm is better. `folds` counts these folds.
     """
     rows = []
     for recipe, comparison, (arm, reference) in compared(runs):
@@ -127,7 +128,7 @@ def curve_differences(runs: Runs, resampled: Resampled) -> pd.DataFrame:
         among = runs.evaluated([key for own in keys for key in own])
         if not both or not among.any():
             continue
-        curves = [curve_of(runs, recipe, who, auc, resampled, among) for who in (arm, reference)]
+        curves = [curve_of(runs, recipe, who, resampled=resampled, among=among) for who in (arm, reference)]
         means = [curve.values[:, np.isin(curve.fractions, both)].mean(axis=1) for curve in curves]
         found = difference_of(means[0] - means[1], resampled.confidence)
         rows.append((recipe, comparison, len(both), *found, *runs.counts(among)))
@@ -135,7 +136,7 @@ def curve_differences(runs: Runs, resampled: Resampled) -> pd.DataFrame:
 
 
 def compared(runs: Runs) -> list[tuple[str, str, tuple[str, str]]]:
-    """Name each recipe and comparison of which both arms made predictions, with its arm and its reference."""
+    """List each recipe and comparison with predictions of both arms: recipe, comparison, (arm, reference)."""
     there = runs.arms()
     recipes = dict.fromkeys(recipe for recipe, _ in there)
     return [

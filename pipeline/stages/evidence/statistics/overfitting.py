@@ -1,8 +1,9 @@
-"""Whether one training overfits less than another: test losses where both fit their training cases equally well.
+"""Compare the overfitting of two arms by their test losses at an equal training loss.
 
-At the end of training the arms differ in how far they have fitted; at an equal training loss they do not. So the
-comparison depends on no rule of stopping. A fold in which one arm begins below all that the other ever reaches has no
-equal training loss, and is left out: there a low test loss would tell of a better fit, not of less overfitting.
+At the end of training the arms differ in how well they fit the training cases; at an equal training loss they do not,
+and the comparison is independent of the stopping rule. A fold in which one arm starts below every training loss of the
+other has no equal training loss and is left out, because a lower test loss would then mean a better fit, not less
+overfitting.
 """
 
 from collections.abc import Sequence
@@ -33,20 +34,20 @@ OVERFITTING = [
 
 
 class Gaps(NamedTuple):
-    """Of a fold, in nats; first row: the sample, then its replicates.
+    """Gaps between test and training loss of one fold in nats, on the sample and then on each replicate.
 
     Attributes
     ----------
     level : (1 + R,)
         The lowest mean training loss that both arms reach.
     arm, reference : (1 + R,)
-        Mean test loss less the level, when it is first reached.
+        Mean test loss minus the level, when the level is first reached.
     patients : (1 + R,)
-        Held out, as drawn.
+        Number of held-out patients, as drawn.
     n : int
-        Cases held out.
+        Held-out cases.
     exist : bool
-        Whether both arms begin at the level or above it.
+        Whether both arms start at or above the level.
     """
 
     level: Floats
@@ -63,21 +64,21 @@ def overfitting(trajectories: Sequence[Trajectory], arm: str, reference: str, bo
     Parameters
     ----------
     trajectories : sequence
-        Of any arms and folds; folds that both arms trained are compared.
+        Of any arms and folds; the folds trained by both arms are compared.
     bootstrap : Bootstrap
         Draws training patients and test patients alike (`trajectories.over_folds`).
 
     Returns
     -------
     DataFrame
-        `OVERFITTING` in one row, none without a fold in common: means over folds, weighted by patients held out;
-        difference = reference_gap - arm_gap, above 0 where the arm overfits less; n is the cases held out; `folds` are
-        those with an equal training loss, and without one there are only words.
+        Columns `OVERFITTING`, one row, or none without a common fold. Means over folds are weighted by held-out
+        patients; difference = reference_gap - arm_gap is above 0 if the arm overfits less; `n` counts held-out cases;
+        `folds` counts the folds with an equal training loss. Without such a fold only `words` is given.
 
     Raises
     ------
     ValueError
-        If the arms of a fold hold out other cases.
+        If the arms of a fold hold out different cases.
     """
     paired = pairs(trajectories, arm, reference)
     if not paired:
@@ -92,21 +93,24 @@ def overfitting(trajectories: Sequence[Trajectory], arm: str, reference: str, bo
 
 
 def gaps_of(pair: Pair, drawn: Drawn) -> Gaps:
-    """Take both arms' test losses where the mean training loss first is the higher of their lowest ones."""
-    train = [mean_losses(one.train_losses, drawn.of(one.train_patients)) for one in pair[1:]]
-    test = [mean_losses(one.test_losses, drawn.of(one.test_patients)) for one in pair[1:]]
-    level = np.maximum(*(curves.min(axis=1) for curves in train))
-    arm, reference = (
-        at(held_out, reached(fitted, level)) - level for fitted, held_out in zip(train, test, strict=True)
+    """Compute both arms' gaps at the lowest mean training loss that both reach."""
+    arm_train, reference_train = (mean_losses(one.train_losses, drawn.of(one.train_patients)) for one in pair.both)
+    arm_test, reference_test = (mean_losses(one.test_losses, drawn.of(one.test_patients)) for one in pair.both)
+    level = np.maximum(arm_train.min(axis=1), reference_train.min(axis=1))
+    return Gaps(
+        level=level,
+        arm=at(arm_test, reached(arm_train, level)) - level,
+        reference=at(reference_test, reached(reference_train, level)) - level,
+        patients=drawn.of(np.unique(pair.arm.test_patients)).sum(axis=1),
+        n=len(pair.arm.test_patients),
+        exist=bool(arm_train[0, 0] >= level[0] and reference_train[0, 0] >= level[0]),
     )
-    patients = drawn.of(np.unique(pair.arm.test_patients)).sum(axis=1)
-    exist = all(bool(curves[0, 0] >= level[0]) for curves in train)
-    return Gaps(level, arm, reference, patients, len(pair.arm.test_patients), exist)
 
 
 def _means(found: Sequence[Gaps], confidence: float) -> list[float | None]:
-    """Compute the mean level and gaps over folds, and the difference of gaps with its limits."""
-    level, arm, reference, patients = (np.stack(one) for one in list(zip(*found, strict=True))[:4])
+    """Average level and gaps over folds, and estimate the difference of the gaps with its limits."""
+    level, arm = np.stack([one.level for one in found]), np.stack([one.arm for one in found])
+    reference, patients = np.stack([one.reference for one in found]), np.stack([one.patients for one in found])
     means = [np.average(one[:, 0], weights=patients[:, 0]) for one in (level, arm, reference)]
     apart = over_folds(reference - arm, patients, confidence)
     numbers = [*means, apart.value, apart.lower, apart.upper, apart.minimum_detectable]

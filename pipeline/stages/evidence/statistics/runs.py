@@ -1,4 +1,4 @@
-"""Predictions of the same cases by several arms, each trained on several shares of the training patients."""
+"""Hold the predictions of the same cases by several experimental arms, each trained on several shares of patients."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ COMPARISONS = {"adaptation": (ADAPTED, IMAGENET), "transfer": (IMAGENET, SCRATCH
 
 
 class Key(NamedTuple):
-    """Which training made a prediction: `fraction` of the training patients, in its `draw`-th random order."""
+    """Identify a training: it used the first `fraction` of the training patients in their `draw`-th random order."""
 
     recipe: str
     arm: str
@@ -34,11 +34,11 @@ class Runs:
     Attributes
     ----------
     cases, patients, folds, sites : (n,) str
-    labels : (n,) int, or (n, C) with NaN for what is not known
+    labels : (n,) int, or (n, C) with NaN where a label is not known
     probabilities : mapping
-        Key to (n, K), or (n, C) of labels that stand each by itself; rows are NaN where a fold was not run.
+        From key to (n, K), or (n, C) for a multilabel task; rows are NaN where a fold was not run.
     labelled : mapping
-        Key to the training patients with labels, mean over folds.
+        From key to the number of labelled training patients, averaged over folds.
     """
 
     cases: Names
@@ -50,17 +50,17 @@ class Runs:
     labelled: Mapping[Key, float]
 
     def keys_of(self, recipe: str, arm: str) -> list[Key]:
-        """Name the trainings of an arm of which any fold was run, the smallest fraction first."""
+        """List the trainings of an arm with at least one completed fold, the smallest fraction first."""
         own = [key for key in self.probabilities if (key.recipe, key.arm) == (recipe, arm)]
         return sorted(key for key in own if np.isfinite(self.probabilities[key]).any())
 
     def arms(self) -> list[tuple[str, str]]:
-        """Name each recipe and arm that made a prediction, in the order in which they came."""
+        """List each recipe and arm with a prediction, in the order of their first prediction."""
         named = dict.fromkeys((key.recipe, key.arm) for key in self.probabilities)
-        return [pair for pair in named if self.keys_of(*pair)]
+        return [(recipe, arm) for recipe, arm in named if self.keys_of(recipe, arm)]
 
     def evaluated(self, keys: Iterable[Key]) -> Marks:
-        """Mark the cases (n,) that every one of these trainings prediction."""
+        """Mark the cases (n,) that all of these trainings predict."""
         each = [np.isfinite(self.probabilities[key]).all(axis=1) for key in keys]
         return np.logical_and.reduce(each) if each else np.zeros(len(self.cases), dtype=np.bool_)
 
@@ -72,19 +72,19 @@ class Runs:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """How a training went, epoch by epoch; epoch 0 is the probe that it begins with.
+    """The course of a training, epoch by epoch; epoch 0 is the linear probe that it starts from.
 
     Attributes
     ----------
     arm, fold : str
     passes : (E,)
-        Images through the whole encoder so far, forward and backward.
+        Images passed through the whole encoder so far, forward and backward.
     seconds, validation_loss : (E,)
     train_losses : (E, m)
-        Log-loss, in nats, of each training case as it is, without augmentation.
+        Log-loss in nats of each training case without augmentation.
     train_patients : (m,) str
     test_losses : (E, t)
-        Of each case held out.
+        Log-loss of each held-out case.
     test_patients : (t,) str
     """
 

@@ -1,4 +1,4 @@
-"""Metrics of predictions that several models made, one a fold, and how far they vary when patients are drawn again."""
+"""Compute metrics of pooled predictions of several models, one per fold, and their bootstrap replicates."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,15 +20,16 @@ Metric = Callable[[Floats, Labels, Names, Floats], Floats]  # probabilities, lab
 
 @dataclass(frozen=True)
 class Resampled:
-    """How often each patient was drawn, the same for every arm.
+    """Bootstrap weights of the cases, shared by all experimental arms.
 
     Attributes
     ----------
     weights : (1 + R, n)
-        Of each case; the first row is the sample itself, all ones.
+        How often the patient of each case was drawn; the first row is the sample itself, all ones.
     confidence : float
         Level of every interval, e.g. 0.95.
     seed : int
+        Of the draws in `shares`.
     """
 
     weights: Floats
@@ -36,7 +37,7 @@ class Resampled:
     seed: int
 
     def shares(self, draws: int) -> Floats:
-        """Draw the random orders of the training patients again as well: the share (1 + R, draws) of each of them."""
+        """Resample the random orders of the training patients; give the share (1 + R, draws) of each order."""
         if draws == 1:
             return np.ones((len(self.weights), 1))
         rng = np.random.default_rng([self.seed, draws])
@@ -45,7 +46,7 @@ class Resampled:
 
 
 def resample(several: Iterable[Runs], bootstrap: Bootstrap) -> list[Resampled]:
-    """Draw the patients of several sets of cases together: one who is in two of them is drawn as often in both."""
+    """Resample the patients of several sets of cases jointly; a patient in two sets has the same weight in both."""
     patients = [runs.patients for runs in several]
     weights = bootstrap.weights(np.concatenate(patients))
     parts = np.split(weights, np.cumsum([len(names) for names in patients])[:-1], axis=1)
@@ -53,24 +54,24 @@ def resample(several: Iterable[Runs], bootstrap: Bootstrap) -> list[Resampled]:
 
 
 def auc(probabilities: Floats, labels: Labels, folds: Names, weights: Floats) -> Floats:
-    """Compute the area under the ROC curve from pairs of the same fold.
+    """Compute the area under the ROC curve from pairs of cases of the same fold.
 
-    Scores of two folds are of two models and not on one scale, so only an event and a non-event of one fold are
-    compared (Airola et al. 2011, "An experimental comparison of cross-validation techniques for estimating the area
-    under the ROC curve"; there each fold counts the same).
+    The models of two folds score on different scales, so an event is only compared with non-events of its own fold
+    (Airola et al. 2011, "An experimental comparison of cross-validation techniques for estimating the area under the
+    ROC curve"; there all folds have equal weight).
 
     Parameters
     ----------
     probabilities : (n, K)
-    labels : (n,) int, or (n, K) with NaN for what is not known
+    labels : (n,) int, or (n, K) with NaN where a label is not known
     folds : (n,) str
     weights : (R, n)
 
     Returns
     -------
     (R,)
-        Of the last of two classes, the mean of one-versus-rest AUCs for more, NaN where one does not exist. Of labels
-        that stand each by itself the mean over those of which a fold has both kinds.
+        For two classes the AUC of the last one; for more classes the mean of the one-versus-rest AUCs, NaN if one of
+        them does not exist; for a multilabel task the mean over the labels that have both answers in some fold.
     """
     found = [auc_of(question, folds, weights) for question in questions(probabilities, labels)]
     if labels.ndim == 1:
@@ -84,29 +85,34 @@ def auc(probabilities: Floats, labels: Labels, folds: Names, weights: Floats) ->
 def auc_of(question: Question, folds: Names, weights: Floats) -> Floats:
     """Compute the AUC (R,) of one yes/no question from pairs of the same fold; NaN where there is no such pair.
 
-    As `metrics.roc_auc`, the folds one after the other on one scale; what lies below is counted from where each begins.
+    As in `discrimination.roc_auc`, each event counts the weight of non-events with a lower score, and half of those
+    with the same score. Here all folds share one ranking in which every score of a fold ranks above all scores of the
+    folds before it, and the non-events of earlier folds are subtracted.
     """
     n, some = len(question.rows), weights[:, question.rows]
-    score, fold = (np.unique(values, return_inverse=True)[1] for values in (question.prediction, folds[question.rows]))
-    to_rank, fold_of = discrimination.ranks_of((fold * n + score).astype(np.float64)), np.unique(fold * n + score) // n
+    _, score = np.unique(question.prediction, return_inverse=True)
+    _, fold = np.unique(folds[question.rows], return_inverse=True)
+    key = fold * n + score  # sorts by fold, then by score
+    to_rank = discrimination.ranks_of(key.astype(np.float64))
+    fold_of_rank = np.unique(key) // n
     positive, negative = (some * question.events) @ to_rank, (some * ~question.events) @ to_rank
     below = np.cumsum(negative, axis=1) - negative
-    below -= below[:, np.searchsorted(fold_of, fold_of)]
-    begins = np.searchsorted(fold_of, np.unique(fold_of))
-    pairs = np.add.reduceat(positive, begins, axis=1) * np.add.reduceat(negative, begins, axis=1)
+    below -= below[:, np.searchsorted(fold_of_rank, fold_of_rank)]
+    first_ranks = np.searchsorted(fold_of_rank, np.unique(fold_of_rank))
+    pairs = np.add.reduceat(positive, first_ranks, axis=1) * np.add.reduceat(negative, first_ranks, axis=1)
     return ratio((positive * (below + negative / 2)).sum(axis=1), pairs.sum(axis=1))
 
 
 def questions(probabilities: Floats, labels: Labels) -> list[Question]:
-    """Ask for the last of two classes, for each of more, or for each label; a question is named by its number."""
+    """List the yes/no questions: the last of two classes, each of more classes, or each label, named by its number."""
     names = [str(number) for number in range(probabilities.shape[1])]
     return [question for question in questions_of(probabilities, labels, names) if question.name != TOP_LABEL]
 
 
 def log_loss(probabilities: Floats, labels: Labels, folds: Names, weights: Floats) -> Floats:
-    """Mean of -ln p(what is true), in nats, over cases; over known pairs of case and label where each stands by itself.
+    """Compute the log-loss, the mean of -ln p(true class) in nats, over cases; for multilabel, over all known labels.
 
-    Parameters and result as of `auc`.
+    Parameters and return value are those of `auc`.
     """
     if labels.ndim == 1:
         return discrimination.log_loss(probabilities, labels, weights)
@@ -114,35 +120,34 @@ def log_loss(probabilities: Floats, labels: Labels, folds: Names, weights: Float
     return ratio(weights @ losses, weights @ known)
 
 
-def replicated(runs: Runs, key: Key, metric: Metric, weights: Floats, among: Marks) -> Floats:
+def replicated(runs: Runs, key: Key, *, metric: Metric, weights: Floats, among: Marks) -> Floats:
     """Compute a metric of some cases (n,) on the sample and on every replicate, widened by `coupling`: (1 + R,)."""
-    known = runs.probabilities[key][among], runs.labels[among], runs.folds[among]
-    values = in_blocks(partial(metric, *known), weights[:, among])
-    return widened(values, coupling(runs.folds, among, key.fraction))
+    of_cases = partial(metric, runs.probabilities[key][among], runs.labels[among], runs.folds[among])
+    return widened(in_blocks(of_cases, weights[:, among]), coupling(runs.folds, among, key.fraction))
 
 
 def coupling(folds: Names, among: Marks, fraction: float = 1.0) -> float:
-    """Say by how much the variance of a mean over folds exceeds what drawing the evaluated patients again shows.
+    """Compute the factor by which the variance of a mean over folds exceeds its bootstrap over evaluated patients.
 
-    Patient i is evaluated by a model that learnt from j, and j by one that learnt from i. What the two have in common
-    by chance counts twice, so that the errors of folds go together: with a correlation of 1 / (K - 1) of K folds where
-    all that was learnt is chance, and less where it is not. That bound is taken here, times the fraction of patients
-    from whom a model learns: F folds vary by 1 + fraction (F - 1) / (K - 1) more than if they were independent, which
-    is 2 where all folds and all patients were used. (Nadeau and Bengio 2003, "Inference for the generalization error",
-    take test / (test + training) for the correlation; Bates, Hastie, Tibshirani 2023, "Cross-validation: what does it
-    estimate and how well does it do it?", show what is lost without it. `benchmarks/evidence.py` counts.)
+    Patient i is evaluated by a model trained on j, and j by one trained on i. Chance that the two share therefore
+    enters twice, and the errors of folds are correlated: by 1 / (K - 1) for K folds if the models learned only chance,
+    and by less otherwise. This function takes that bound, times the fraction of patients that a model is trained on:
+    the variance over F folds is 1 + fraction (F - 1) / (K - 1) times that of independent folds, which is 2 with all
+    folds and all patients. (Nadeau and Bengio 2003, "Inference for the generalization error", use
+    test / (test + training) as the correlation; Bates, Hastie, Tibshirani 2023, "Cross-validation: what does it
+    estimate and how well does it do it?", show the effect of ignoring it. `benchmarks/evidence.py` measures coverage.)
     """
     n_folds, n_run = len(np.unique(folds)), len(np.unique(folds[among]))
     return 1 + fraction * (n_run - 1) / (n_folds - 1) if n_folds > 1 else 1.0
 
 
 def widened(values: Floats, factor: float) -> Floats:
-    """Multiply the variance of replicates about the sample, which is the first row."""
+    """Multiply the variance of the replicates around the sample value, which is the first row, by a factor."""
     return np.asarray(values[:1] + np.sqrt(factor) * (values - values[:1]))
 
 
 def within_range(found: Estimate, metric: str) -> Estimate:
-    """Cut an interval, which `widened` may have pushed over the edge, to the values that a metric can have."""
+    """Clip an interval, which `widened` may have extended too far, to the range of the metric."""
     if found.lower is None or found.upper is None or metric not in RANGES:
         return found
     low, high = RANGES[metric]
@@ -150,13 +155,13 @@ def within_range(found: Estimate, metric: str) -> Estimate:
 
 
 def difference_of(values: Floats, confidence: float) -> tuple[float | None, float | None, float | None, float | None]:
-    """Give a difference (1 + R,) with its interval, and the least one that these cases could have shown.
+    """Estimate a difference (1 + R,) with its interval and the smallest difference that these cases could detect.
 
     Returns
     -------
     value, lower, upper, minimum_detectable
-        Rounded to six digits; the last one of a test at 1 - `confidence` with a power of 80 %. None where a number
-        does not exist.
+        Rounded to six digits; None where a number does not exist. The minimum detectable difference is that of a test
+        at level 1 - `confidence` with 80 % power.
     """
     found = estimate_of(values, confidence)
     if found.lower is None:

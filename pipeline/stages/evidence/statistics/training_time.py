@@ -1,9 +1,9 @@
-"""How long a training takes to become as good as another: in epochs, in images through the encoder, in seconds.
+"""Compare how long two arms train until they are equally good: in epochs, in images through the encoder, in seconds.
 
-Both arms' time is taken to the lowest mean test loss that both reach. Where the arm reaches the reference's best, as it
-does where it is better, that is the reference's best. Where it does not, it is the arm's own best, so that exchanging
-the arms inverts the ratio. Taking the arm's whole training for its time instead would let arms that differ by chance
-alone come out slower: in simulations in which training ends in overfitting, in 32 to 58 of 100 cohorts.
+The time of both arms is measured to the lowest mean test loss that both reach. If the arm reaches the reference's best
+loss, that is the level; if not, the level is the arm's own best, so that exchanging the arms inverts the ratio. Using
+the arm's whole training time instead would make arms that differ only by chance look slower: in simulations of
+trainings that end in overfitting, in 32 to 58 of 100 cohorts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,16 +35,16 @@ UNITS = ("epochs", "passes", "seconds")
 
 
 class Times(NamedTuple):
-    """When both arms of a fold first are as good as both become; first row: the sample, then its replicates.
+    """When both arms of a fold first reach the level, on the sample and then on each replicate.
 
     Attributes
     ----------
     arm, reference : (1 + R,)
-        In epochs from 0, the probe.
+        In epochs; epoch 0 is the linear probe.
     reached : bool
-        Whether the arm comes down to the reference's lowest loss.
+        Whether the arm reaches the reference's lowest loss.
     at_start : bool
-        Whether the reference is best at epoch 0: training never improved it.
+        Whether the reference is best at epoch 0, so that training never improved it.
     """
 
     arm: Floats
@@ -54,7 +54,7 @@ class Times(NamedTuple):
 
 
 def trajectories_table(trajectories: Sequence[Trajectory]) -> pd.DataFrame:
-    """Table `TRAJECTORIES`: mean losses over cases, in nats, one row per training and epoch."""
+    """Tabulate mean losses over cases in nats, one row per training and epoch; columns `TRAJECTORIES`."""
     rows = [
         (one.arm, one.fold, epoch, *map(as_number, numbers))
         for one in trajectories
@@ -69,22 +69,22 @@ def time_to_quality(trajectories: Sequence[Trajectory], arm: str, reference: str
     Parameters
     ----------
     trajectories : sequence
-        Of any arms and folds; folds that both arms trained are compared. Patience that ends a training is part of it.
+        Of any arms and folds; the folds trained by both arms are compared. Epochs spent on patience count.
     bootstrap : Bootstrap
         Draws patients (`trajectories.over_folds`); a patient has one weight in all folds.
 
     Returns
     -------
     DataFrame
-        `TIME_TO_QUALITY`, a row per unit; none without a fold in common. Values and ratio (reference / arm: 3 is three
-        times faster) are geometric means over folds; an epoch counts from 1, the probe. `lower` is empty unless the arm
-        reaches the reference's best in every fold (`reached`): no speed-up can be claimed. `minimum_detectable` is the
-        least ratio that would have been found with 80 % power.
+        Columns `TIME_TO_QUALITY`, one row per unit; none without a common fold. Values and ratio (reference / arm; 3
+        means three times faster) are geometric means over folds; epochs count from 1, the probe. `lower` is empty
+        unless the arm reaches the reference's best in every fold (`reached`), because no speed-up can be claimed then.
+        `minimum_detectable` is the smallest ratio that would be detected with 80 % power.
 
     Raises
     ------
     ValueError
-        If passes or seconds do not begin above 0 or fall, or the arms of a fold hold out other cases.
+        If passes or seconds do not start above 0, or decrease, or the arms of a fold hold out different cases.
     """
     paired = pairs(trajectories, arm, reference)
     if not paired:
@@ -97,11 +97,14 @@ def time_to_quality(trajectories: Sequence[Trajectory], arm: str, reference: str
 
 def times_of(pair: Pair, drawn: Drawn) -> Times:
     """Find when the arms of a fold first reach the higher of their lowest test losses."""
-    arm, reference = (mean_losses(one.test_losses, drawn.of(one.test_patients)) for one in pair[1:])
-    best_arm, best = arm.min(axis=1), reference.min(axis=1)
-    level = np.maximum(best_arm, best)
+    arm, reference = (mean_losses(one.test_losses, drawn.of(one.test_patients)) for one in pair.both)
+    arm_best, reference_best = arm.min(axis=1), reference.min(axis=1)
+    level = np.maximum(arm_best, reference_best)
     return Times(
-        reached(arm, level), reached(reference, level), bool(best_arm[0] <= best[0]), bool(reference[0].argmin() == 0)
+        arm=reached(arm, level),
+        reference=reached(reference, level),
+        reached=bool(arm_best[0] <= reference_best[0]),
+        at_start=bool(reference[0].argmin() == 0),
     )
 
 
@@ -118,26 +121,26 @@ def _row(paired: Sequence[Pair], times: Sequence[Times], unit: str, confidence: 
 
 
 def _cost(one: Trajectory, epochs: Floats, unit: str) -> Floats:
-    """Read what a training has cost at fractional epochs (1 + R,)."""
+    """Interpolate the cost of a training at fractional epochs (1 + R,)."""
     numbers = np.arange(len(one.passes))
     costs = {"epochs": numbers + 1.0, "passes": one.passes, "seconds": one.seconds}[unit]
     if not (costs[0] > 0 and (np.diff(costs) >= 0).all()):
-        raise ValueError(f"fold {one.fold}, {one.arm}: {unit} must begin above 0, with the probe's own, and never fall")
+        raise ValueError(f"fold {one.fold}, {one.arm}: {unit} must start above 0 and must not decrease")
     spent: Floats = np.interp(epochs, numbers, costs)
     return spent
 
 
 def _words(times: Sequence[Times]) -> str:
-    """Say where the ratio is not the time to a reference's best that training brought about."""
-    short, at_start = (sum(marks) for marks in zip(*((not one.reached, one.at_start) for one in times), strict=True))
+    """Explain where the ratio does not compare the time to the best loss of a trained reference."""
+    short, at_start = sum(not one.reached for one in times), sum(one.at_start for one in times)
     words = []
     if short:
         words.append(
-            f"the arm does not reach the reference's best in {short} of {len(times)} folds,"
-            " where the time is that to the arm's own best; no speed-up is claimed"
+            f"in {short} of {len(times)} folds the arm does not reach the reference's best loss; "
+            "the time there is that to the arm's own best, and no speed-up is claimed"
         )
     if at_start:
-        words.append(f"the reference is best before any training in {at_start} of {len(times)} folds")
+        words.append(f"in {at_start} of {len(times)} folds the reference is best before any training")
     return "; ".join(words)
 
 

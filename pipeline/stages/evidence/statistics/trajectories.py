@@ -1,9 +1,10 @@
-"""Two arms' trainings on the same folds, side by side: patients drawn anew, mean losses, and when a level is reached.
+"""Compare the trainings of two arms on the same folds: bootstrap draws, mean losses, when a level is reached.
 
-An interval over folds has two sources. Patients are drawn anew, one weight each wherever the patient stands, training
-or test. But a training has chance of its own (first weights, order of batches), which no drawing of patients shows: in
-simulations in which two arms differed by nothing else, drawing patients alone claimed a difference in up to two cohorts
-of three. So the interval is that of the patients, widened where needed to Student's over the folds.
+An interval over folds has two sources of variation. The bootstrap draws patients, with one weight per patient in
+training and test alike. A training also varies by chance (initial weights, order of batches), which the bootstrap does
+not show: in simulations of two arms that differed by nothing else, the bootstrap alone claimed a difference in up to
+two of three cohorts. The interval is therefore that of the bootstrap, widened to Student's interval over the folds
+where that is wider.
 """
 
 from collections.abc import Sequence
@@ -24,9 +25,14 @@ class Pair(NamedTuple):
     arm: Trajectory
     reference: Trajectory
 
+    @property
+    def both(self) -> tuple[Trajectory, Trajectory]:
+        """The training of the arm, then that of the reference."""
+        return self.arm, self.reference
+
 
 class Drawn(NamedTuple):
-    """How often each patient was drawn; row 0 is the sample itself.
+    """Bootstrap weights of the patients; row 0 is the sample itself.
 
     Attributes
     ----------
@@ -39,32 +45,34 @@ class Drawn(NamedTuple):
     weights: Floats
 
     def of(self, patients: Names) -> Floats:
-        """Give each case the weight of its patient: (1 + R, n)."""
+        """Look up the weight of each case's patient: (1 + R, n)."""
         weights: Floats = self.weights[:, np.searchsorted(self.patients, patients)]
         return weights
 
 
 def pairs(trajectories: Sequence[Trajectory], arm: str, reference: str) -> list[Pair]:
-    """Put together what both arms trained, by fold in order of names; a fold that only one has is left out.
+    """Pair the trainings of both arms by fold, sorted by name; folds of only one arm are left out.
 
     Raises
     ------
     ValueError
-        If the arms of a fold hold out other cases.
+        If the arms of a fold hold out different cases.
     """
     by_arm = {(one.arm, one.fold): one for one in trajectories}
     folds = sorted({fold for _, fold in by_arm if (arm, fold) in by_arm and (reference, fold) in by_arm})
     found = [Pair(fold, by_arm[arm, fold], by_arm[reference, fold]) for fold in folds]
     for pair in found:
         if not np.array_equal(np.sort(pair.arm.test_patients), np.sort(pair.reference.test_patients)):
-            raise ValueError(f"fold {pair.fold}: {arm} and {reference} hold out other cases; train both on one split")
+            raise ValueError(
+                f"fold {pair.fold}: {arm} and {reference} hold out different cases; train both on the same split"
+            )
     return found
 
 
 def draw(paired: Sequence[Pair], bootstrap: Bootstrap) -> Drawn:
     """Draw the patients of all folds with replacement, as `bootstrap.cluster_weights` does."""
-    of_all = [one.test_patients for pair in paired for one in pair[1:]]
-    of_all += [one.train_patients for pair in paired for one in pair[1:]]
+    of_all = [one.test_patients for pair in paired for one in pair.both]
+    of_all += [one.train_patients for pair in paired for one in pair.both]
     patients = np.unique(np.concatenate(of_all))
     return Drawn(patients, bootstrap.weights(patients))
 
@@ -75,7 +83,7 @@ def mean_losses(losses: Floats, weights: Floats) -> Floats:
     Parameters
     ----------
     losses : (E, n)
-        NaN where a case's label is not known; the case is left out.
+        Cases with NaN, whose label is not known, are left out.
     weights : (1 + R, n)
 
     Returns
@@ -96,7 +104,7 @@ def plain_mean(losses: Floats) -> Floats:
 
 
 def reached(curves: Floats, levels: Floats) -> Floats:
-    """Find when curves first come down to a level, on straight lines between epochs.
+    """Find when curves first fall to a level, by linear interpolation between epochs.
 
     Parameters
     ----------
@@ -107,7 +115,7 @@ def reached(curves: Floats, levels: Floats) -> Floats:
     Returns
     -------
     (R,)
-        In epochs, 0..E - 1; NaN where a curve stays above.
+        In epochs, 0..E - 1; NaN where a curve stays above the level.
     """
     below = curves <= levels[:, None]
     last, rows = below.argmax(axis=1), np.arange(len(curves))
@@ -119,7 +127,7 @@ def reached(curves: Floats, levels: Floats) -> Floats:
 
 
 def at(curves: Floats, epochs: Floats) -> Floats:
-    """Read curves (R, E) at fractional epochs (R,); NaN where the epoch is."""
+    """Interpolate curves (R, E) at fractional epochs (R,); NaN where the epoch is NaN."""
     known, rows = np.nan_to_num(epochs), np.arange(len(curves))
     before = np.floor(known).astype(int)
     after, share = np.ceil(known).astype(int), known - before
@@ -127,25 +135,25 @@ def at(curves: Floats, epochs: Floats) -> Floats:
 
 
 def over_folds(values: Floats, shares: Floats, confidence: float, power: float = 0.8) -> Difference:
-    """Estimate the mean over folds, by patients and by folds; see the top of this file.
+    """Estimate the mean over folds, with the variation of patients and of trainings; see the top of this file.
 
-    Student's interval takes folds for independent. Their training patients overlap, so that it is somewhat too narrow
-    where the chance of the trainings outweighs that of the patients (Bengio and Grandvalet 2004, "No
-    unbiased estimator of the variance of K-fold cross-validation").
+    Student's interval assumes independent folds. Their training patients overlap, so the interval is somewhat too
+    narrow where the variation of trainings exceeds that of patients (Bengio and Grandvalet 2004, "No unbiased
+    estimator of the variance of K-fold cross-validation").
 
     Parameters
     ----------
     values : (K, 1 + R)
-        Of each fold, first on the sample, then on its replicates.
+        Of each fold, on the sample and then on each replicate.
     shares : (K, 1 + R)
         Weights of the folds.
     confidence : float
-        Of the interval; the least detectable difference is that of a test at 1 - confidence.
+        Of the interval; the minimum detectable difference is that of a test at level 1 - confidence.
 
     Returns
     -------
     Difference
-        Without limits where there is one fold only: the chance of a training cannot be seen in it.
+        Without limits if there is only one fold, which cannot show how much trainings vary.
     """
     with np.errstate(invalid="ignore"):
         share = shares / shares.sum(axis=0)

@@ -1,4 +1,4 @@
-"""Five promises of pretraining and of adaptation, each with a word on whether it held on these patients."""
+"""Give a verdict on each of five promises of pretraining and of adaptation."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,28 +15,28 @@ VERDICTS = [
 HELPED, NO_EVIDENCE, HURT, NOT_MEASURED = "helped", "no evidence", "hurt", "not measured"
 SPOKEN = {ADAPTED: "adapted", IMAGENET: "ImageNet", SCRATCH: "scratch"}
 NUMBERS = ("value", "lower", "upper", "minimum_detectable", "n", "patients")
-RATIOS = ("ratio of passes",)  # metrics that are 1, not 0, where nothing differs
-UNTRAINED = "no two trainings of these arms to compare: evidence.budget above 0 makes them"
+RATIOS = ("ratio of passes",)  # metrics that are 1, not 0, without a difference
+UNTRAINED = "no trainings of both arms to compare: set evidence.budget above 0"
 
 Tables = Mapping[str, pd.DataFrame]
 Row = dict[str, Any]
 
 
 def verdicts(tables: Tables) -> pd.DataFrame:
-    """Give the word on each promise of each comparison.
+    """Tabulate the verdict on each promise of each comparison.
 
     Parameters
     ----------
     tables : mapping
-        `curve_differences`, `label_efficiency`, `differences`, `time_to_quality` and `overfitting`, as the functions
-        of these names give them; one that is not there was not measured.
+        `curve_differences`, `label_efficiency`, `differences`, `time_to_quality` and `overfitting`, from the functions
+        of these names; a missing table was not measured.
 
     Returns
     -------
     pandas.DataFrame
         Columns `VERDICTS`, ten rows. "helped": the whole interval is above 0, or above 1 for a ratio; "hurt": the
-        whole of it is below; "no evidence": neither, and `minimum_detectable` tells what could have been shown. `why`
-        says on what it rests, or why nothing was measured. No allowance is made for there being ten of them.
+        whole interval is below; "no evidence": neither, and `minimum_detectable` is the difference that could have
+        been detected. `why` gives the basis, or why nothing was measured. There is no correction for multiple testing.
     """
     rows = [
         {"promise": number, "name": name, "comparison": comparison, **evaluated(tables, comparison, find)}
@@ -47,10 +47,10 @@ def verdicts(tables: Tables) -> pd.DataFrame:
 
 
 def evaluated(tables: Tables, comparison: str, find: Callable[[Tables, str, str], Row | str]) -> Row:
-    """Look for the metric of a promise by each recipe that may tell of it, the first choice first.
+    """Evaluate a promise by the first recipe that measures it.
 
-    Frozen features of a network that begins with random weights are no fair reference, so that transfer is evaluated by
-    training; adaptation by the probe, which depends on no chance of training, where it can be.
+    Frozen features of a randomly initialised network are not a fair reference, so transfer is evaluated by training
+    only. Adaptation is evaluated by the probe where possible, because a probe has no random training.
     """
     why = UNTRAINED
     for recipe in (PROBE, TRAINED) if comparison == "adaptation" else (TRAINED,):
@@ -64,12 +64,12 @@ def evaluated(tables: Tables, comparison: str, find: Callable[[Tables, str, str]
 
 
 def unmeasured(why: str) -> Row:
-    """Say why there is no verdict."""
+    """Make the row of a promise that was not measured."""
     return {"verdict": NOT_MEASURED, "why": why}
 
 
 def word_of(lower: float | None, upper: float | None, nothing: float) -> str:
-    """Compare an interval with where nothing differs; one that is open on a side tells by the other."""
+    """Compare an interval, which may be open on one side, with the value of no difference."""
     if lower is None and upper is None:
         return NOT_MEASURED
     if lower is not None and lower > nothing:
@@ -78,11 +78,11 @@ def word_of(lower: float | None, upper: float | None, nothing: float) -> str:
 
 
 def fewer_labels(tables: Tables, comparison: str, recipe: str) -> Row | str:
-    """Find the mean difference of AUCs on less than all training patients."""
+    """Read the mean difference of AUCs at fractions below 1 of the training patients."""
     row = row_of(tables, "curve_differences", recipe=recipe, comparison=comparison)
     if row is None:
-        cure = "; evidence.fractions and evidence.budget make them" if recipe == TRAINED else ""
-        return f"no predictions of both arms after less than all training patients{cure}"
+        cure = "; set evidence.fractions and evidence.budget" if recipe == TRAINED else ""
+        return f"no predictions of both arms trained on a part of the patients{cure}"
     arm, reference = COMPARISONS[comparison]
     ratio = row_of(tables, "label_efficiency", recipe=recipe, arm=arm, reference=reference)
     words = f"; {ratio['words']}" if ratio else ""
@@ -92,7 +92,7 @@ def fewer_labels(tables: Tables, comparison: str, recipe: str) -> Row | str:
 
 
 def shorter_training(tables: Tables, comparison: str, recipe: str) -> Row | str:
-    """Find the ratio of the passes that both arms take to be equally good."""
+    """Read the ratio of the passes that both arms need to be equally good."""
     arm, reference = COMPARISONS[comparison]
     row = row_of(tables, "time_to_quality", arm=arm, reference=reference, unit="passes")
     if row is None or recipe != TRAINED:
@@ -102,7 +102,7 @@ def shorter_training(tables: Tables, comparison: str, recipe: str) -> Row | str:
 
 
 def less_overfitting(tables: Tables, comparison: str, recipe: str) -> Row | str:
-    """Find the difference of the gaps between test and training loss."""
+    """Read the difference of the gaps between test and training loss."""
     arm, reference = COMPARISONS[comparison]
     row = row_of(tables, "overfitting", arm=arm, reference=reference)
     if row is None or recipe != TRAINED:
@@ -114,7 +114,7 @@ def less_overfitting(tables: Tables, comparison: str, recipe: str) -> Row | str:
 
 
 def new_domains(tables: Tables, comparison: str, recipe: str) -> Row | str:
-    """Find the mean difference of AUCs over the sites left out, or that on the external cases."""
+    """Read the mean difference of AUCs over the left-out sites, or that on the external cases."""
     wanted = {"recipe": recipe, "comparison": comparison, "metric": "auc"}
     left_out, external = (row_of(tables, "differences", scope=scope, **wanted) for scope in (LEFT_OUT, EXTERNAL))
     if left_out is not None and left_out["value"] is not None:
@@ -123,16 +123,16 @@ def new_domains(tables: Tables, comparison: str, recipe: str) -> Row | str:
             why += f"; external cases: {in_words(external)}"
         return taken(left_out, "auc", why)
     if external is not None and external["value"] is not None:
-        return taken(external, "auc", "no site could be left out: the external cases")
-    return "no predictions of both arms on a site that was left out of training, nor on external cases"
+        return taken(external, "auc", "external cases, because no site could be left out")
+    return "no predictions of both arms on a left-out site or on external cases"
 
 
 def better_result(tables: Tables, comparison: str, recipe: str) -> Row | str:
-    """Find the difference of AUCs out of fold after all training patients."""
+    """Read the difference of out-of-fold AUCs of arms trained on all patients."""
     wanted = {"recipe": recipe, "comparison": comparison, "metric": "auc"}
     row = row_of(tables, "differences", scope=INTERNAL, **wanted)
     if row is None:
-        return UNTRAINED if recipe == TRAINED else "no predictions of both arms out of fold"
+        return UNTRAINED if recipe == TRAINED else "no out-of-fold predictions of both arms"
     return taken(row, "auc", f"all training patients, {row['folds']} folds")
 
 
@@ -146,26 +146,26 @@ PROMISES: dict[str, Callable[[Tables, str, str], Row | str]] = {
 
 
 def taken(row: Row, metric: str, why: str) -> Row:
-    """Take the numbers of a verdict from a row of another table."""
+    """Copy the numbers of a verdict from a row of another table."""
     if row["value"] is not None and row["lower"] is None and row["upper"] is None:
-        why += "; too little for an interval"
+        why += "; too few data for an interval"
     return {"metric": metric, **{name: row.get(name) for name in NUMBERS}, "why": why}
 
 
 def with_words(why: str, row: Row) -> str:
-    """Add what another table says of its row, if anything."""
+    """Append the remark of a table's row, if there is one."""
     return f"{why}; {row['words']}" if row.get("words") else why
 
 
 def in_words(row: Row) -> str:
-    """Print a difference with its interval."""
+    """Format a difference with its interval."""
     if row["lower"] is None:
         return f"{row['value']:+.3f}"
     return f"{row['value']:+.3f} ({row['lower']:+.3f} to {row['upper']:+.3f})"
 
 
 def row_of(tables: Tables, name: str, **wanted: str) -> Row | None:
-    """Find the row of a table by what stands in its columns, None for an empty cell; None where there is none."""
+    """Find a row of a table by the values of its columns, with None for empty cells; None if there is no such row."""
     table = tables.get(name)
     if table is None or table.empty:
         return None

@@ -89,5 +89,5 @@ def test_other_or_too_few_cases_are_refused(rows, said):
 
 
 def test_stages_of_other_widths_are_refused():
-    with pytest.raises(ValueError, match="7 features in all"):
+    with pytest.raises(ValueError, match="7 features"):
         by_stage(*pair(other=8), [3, 4])

@@ -105,5 +105,5 @@ def test_a_patient_of_two_classes_counts_for_the_rarer():
 
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.2, float("nan")])
 def test_a_share_beyond_all_is_refused(fraction):
-    with pytest.raises(ValueError, match="above 0 and up to 1"):
+    with pytest.raises(ValueError, match="above 0 and at most 1"):
         nested(*cohort(), [0.5, fraction], 0)

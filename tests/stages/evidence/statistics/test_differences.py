@@ -25,7 +25,7 @@ BINS = 10
 
 
 def scopes(internal, domains, replicates=200, test="external", seed=0):
-    return scopes_of(internal, domains, test, *resample([internal, domains], Bootstrap(replicates, 0.95, seed)))
+    return scopes_of(internal, domains, test, resample([internal, domains], Bootstrap(replicates, 0.95, seed)))
 
 
 def row_of(table, **wanted):

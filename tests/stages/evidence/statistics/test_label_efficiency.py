@@ -72,7 +72,7 @@ def test_what_the_smallest_fraction_does_already_is_a_bound():
 
 def test_a_reference_no_better_than_chance_gives_no_ratio():
     row = found([0.6, 0.65, 0.7, 0.8], [0.49, 0.5, 0.51, 0.5])
-    assert row["ratio"] is None and row["words"] == "imagenet is not shown to be better than chance with all patients"
+    assert row["ratio"] is None and row["words"] == "no evidence that imagenet is better than chance with all patients"
     short = efficiency_of(sure([0.8], PATIENTS[-1:]), sure([0.7], PATIENTS[-1:]), "imagenet", 0.95)
     assert short[0] is None and "evidence.fractions" in short[-1]
 

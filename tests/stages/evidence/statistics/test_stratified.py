@@ -134,7 +134,7 @@ def test_replicates_are_widened_about_the_sample():
     (key,) = runs.probabilities
     (drawn,) = resample([runs], Bootstrap(200, 0.95, 0))
     plain = auc(runs.probabilities[key], runs.labels, folds, drawn.weights)
-    found = replicated(runs, key, auc, drawn.weights, np.ones(40, dtype=bool))
+    found = replicated(runs, key, metric=auc, weights=drawn.weights, among=np.ones(40, dtype=bool))
     assert found[0] == plain[0]
     np.testing.assert_allclose(found - plain[0], np.sqrt(1.5) * (plain - plain[0]))
     assert widened(plain, 4.0).var() > 3 * plain.var()

@@ -69,7 +69,7 @@ def test_an_arm_that_does_not_reach_the_best_in_every_fold_is_not_called_faster(
     trainings[0] = training("adapted", "0", 0.4 + 0.4 * np.exp(-9 * PASSES / 800))
     found = compared(trainings).loc["passes"]
     assert found["reached"] == 2 and found["lower"] is None and found["upper"] > found["ratio"] > 1
-    assert "not reach the reference's best in 1 of 3 folds" in found["words"]
+    assert "in 1 of 3 folds the arm does not reach the reference's best" in found["words"]
 
 
 def test_a_slow_arm_is_found_slow_though_it_never_becomes_as_good():
@@ -83,7 +83,7 @@ def test_a_reference_that_training_never_improved_is_said_to_be_best_at_its_star
     found = compared(both(np.linspace(0.8, 0.3, EPOCHS), rising)).loc["epochs"]
     assert found["reference_value"] == 1
     assert found["arm_value"] == pytest.approx(1 + 0.1 / 0.5 * (EPOCHS - 1), abs=1e-5)
-    assert "the reference is best before any training in 3 of 3 folds" in found["words"]
+    assert "in 3 of 3 folds the reference is best before any training" in found["words"]
 
 
 def test_trainings_that_patience_ended_early_are_compared_all_the_same():
@@ -135,13 +135,13 @@ def test_only_folds_that_both_arms_trained_are_compared():
 def test_a_probe_that_is_said_to_cost_nothing_is_refused_by_name():
     trainings = both(FALLING, FALLING)
     trainings[2] = replace(trainings[2], passes=PASSES - 100)
-    with pytest.raises(ValueError, match="fold 1, adapted: passes must begin above 0"):
+    with pytest.raises(ValueError, match="fold 1, adapted: passes must start above 0"):
         compared(trainings)
 
 
 def test_arms_that_hold_out_other_cases_are_refused():
     other = training("imagenet", "0", FALLING, names=np.array([f"x{k}" for k in range(20)]))
-    with pytest.raises(ValueError, match="fold 0: adapted and imagenet hold out other cases"):
+    with pytest.raises(ValueError, match="fold 0: adapted and imagenet hold out different cases"):
         compared([training("adapted", "0", FALLING), other])
 
 
