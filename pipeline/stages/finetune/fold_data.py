@@ -1,4 +1,4 @@
-"""A fold's network and cases as a training meets them; `finetune` and `evidence` train by the same."""
+"""Prepare the network and the cases of a fold for training, for `finetune` and `evidence` alike."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -36,7 +35,15 @@ ALIGNED = {"unlabelled": (Role.UNLABELLED,), "evaluated": (Role.UNLABELLED, Role
 
 
 def load_adapted(fold: str, geometry: Geometry, n_classes: int) -> tuple[Classifier, dict[str, Any]]:
-    """Rebuild the adapted encoder inside a network with an untrained head, and all that adaptation put around it."""
+    """Build a network from the adapted encoder and the arguments that adaptation added; its head is untrained.
+
+    Returns
+    -------
+    network : Classifier
+        In evaluation mode.
+    arguments : dict
+        The arguments of `Classifier` that rebuild it.
+    """
     arguments = network_arguments(paths.read_json(paths.adaptation(fold)), geometry, n_classes)
     torch.manual_seed(0)  # of the attention's hidden layer
     network = Classifier(**arguments)
@@ -67,7 +74,7 @@ def network_arguments(record: Mapping[str, Any], geometry: Geometry, n_classes: 
 
 
 def recipe_of(settings: Finetune) -> Recipe:
-    """Keep what the training loop needs."""
+    """Select the settings of the training loop."""
     return Recipe(**{name: getattr(settings, name) for name in Recipe.__dataclass_fields__ if hasattr(settings, name)})
 
 
@@ -75,31 +82,48 @@ def labelled_cases(
     network: Classifier,
     cases: pd.DataFrame,
     views: AugmentedViews,
+    *,
     facts: dict[str, Any],
     settings: Finetune,
-    fold: str,
+    label: str,
 ) -> Labelled:
-    """Run the frozen stages on the training cases with their views, and on the validation cases as they are."""
+    """Run the frozen stages on the training cases with augmented views, and on the validation cases without.
+
+    Parameters
+    ----------
+    cases : pandas.DataFrame
+        Columns case, patient, site, label, role.
+    facts : dict
+        The classes and the task, from cohort.json.
+    label : str
+        For the progress bar.
+    """
+    training, validation = cases[cases["role"] == Role.TRAIN], cases[cases["role"] == Role.VALIDATION]
     first = boundary_of(network, settings)
-    training, validation = (cases[cases["role"] == role] for role in (Role.TRAIN, Role.VALIDATION))
-    targets = [
-        torch.from_numpy(targets_of(some["label"], facts["classes"], facts["task"])) for some in (training, validation)
-    ]
-    frozen, stopping = (
-        FrozenCases(*frozen_stages(network, some, views, first, count, fold), of_some, first)
-        for some, of_some, count in zip((training, validation), targets, (settings.views, 0), strict=True)
+
+    def targets(some: pd.DataFrame) -> Tensor:
+        return torch.from_numpy(targets_of(some["label"], facts["classes"], facts["task"]))
+
+    def frozen(some: pd.DataFrame, count: int) -> FrozenCases:
+        maps, pooled = frozen_stages(network, some, views, first=first, count=count, label=label)
+        return FrozenCases(maps, pooled, targets(some), first)
+
+    def whole(some: pd.DataFrame) -> WholeCases:
+        return whole_cases(network, some, targets(some), views.geometry)
+
+    return Labelled(
+        train=frozen(training, settings.views),
+        validation=frozen(validation, 0),
+        patients=training["patient"].to_numpy(dtype=str),
+        whole=lambda: (whole(training), whole(validation)),
     )
-
-    def whole() -> tuple[WholeCases, WholeCases]:
-        both = zip((training, validation), targets, strict=True)
-        one, two = (whole_cases(network, some, of_some, views.geometry) for some, of_some in both)
-        return one, two
-
-    return Labelled(frozen, stopping, training["patient"].to_numpy(dtype=str), whole)
 
 
 def boundary_of(network: Classifier, settings: Finetune) -> int:
-    """Find the stage from which on activations may change; what trains every stage needs them for its probe alone."""
+    """Find the freeze boundary, the first stage whose activations can change during training.
+
+    A strategy that trains every stage freezes all of them here, because it uses cached activations for its probe only.
+    """
     n_stages = len(network.encoder.stages)
     strategy = STRATEGIES["lp_ft" if settings.strategy == "auto" else settings.strategy]
     trained = strategy.recipe(recipe_of(settings), n_stages).trainable_stages
@@ -107,35 +131,47 @@ def boundary_of(network: Classifier, settings: Finetune) -> int:
 
 
 def frozen_stages(
-    network: Classifier, cases: pd.DataFrame, views: AugmentedViews, first: int, count: int, fold: str
+    network: Classifier, cases: pd.DataFrame, views: AugmentedViews, *, first: int, count: int, label: str
 ) -> tuple[Tensor, Tensor]:
-    """Run the stages before `first` on views of cases; what another fold or run has made of the same is found again.
+    """Run the stages before `first` on cases and their augmented views, or read the result from the activation cache.
 
-    The cache belongs to `finetune`, whose code makes its files; `evidence` reads and writes it by the same key.
+    Activations of the same stages on the same views are shared by folds and runs, and by `finetune` and `evidence`;
+    the key of the cache covers the code of `finetune`.
+
+    Parameters
+    ----------
+    count : int
+        Augmented views of each case, besides the case itself.
+    label : str
+        For the progress bar.
+
+    Returns
+    -------
+    maps, pooled : Tensor
+        As from `frozen_views`.
     """
 
     def draw(case: str) -> Tensor:
         return torch.from_numpy(views.augmented(case, count))
 
     key = hashlib.sha256((prefix_fingerprint(network, first) + cache.code_of("finetune")).encode()).hexdigest()
-    activations = activation_cache.ActivationCache(
-        paths.ACTIVATIONS, key[:32], runtime.number("MEDADAPT_CACHE_GIB", 20) * 2**30
-    )
+    limit = runtime.number("MEDADAPT_CACHE_GIB", 20) * 2**30
+    activations = activation_cache.ActivationCache(paths.ACTIVATIONS, key[:32], limit)
     todo = [
         Case(f"{views.name(case, count)}{site if network.site_values.sites else ''}", site, partial(draw, case))
         for case, site in zip(cases["case"], cases["site"], strict=True)
     ]
-    progress = partial(runtime.progress, doing=f"frozen stages of {fold}")
+    progress = partial(runtime.progress, doing=f"frozen stages of {label}")
     return frozen_views(network, todo, first, keep=activations, allocate=activation_cache.allocate, progress=progress)
 
 
 def whole_cases(network: Classifier, cases: pd.DataFrame, targets: Tensor, geometry: Geometry) -> WholeCases:
-    """Keep the cases as images on the device where they fit, else read them batch by batch."""
+    """Load the cases as images onto the device if they fit, else read them batch by batch."""
     names = cases["case"].to_numpy(dtype=str)
     augment = partial(batched_views, strengths=TRAINING[geometry.kind], windows=geometry.windows)
 
     def load(rows: Tensor) -> Tensor:
-        return torch.from_numpy(np.stack([stored(names[row]) for row in rows])).to(network.device)
+        return torch.from_numpy(np.stack([paths.read_channels(names[row]) for row in rows])).to(network.device)
 
     def prepare(channels: Tensor) -> tuple[Tensor, Tensor]:
         found = network.activations(channels, last=0)
@@ -147,46 +183,47 @@ def whole_cases(network: Classifier, cases: pd.DataFrame, targets: Tensor, geome
     return WholeCases(load, prepare, augment, targets)
 
 
-def stored(case: str) -> NDArray[np.uint8]:
-    """Read the channels of a case."""
-    channels: NDArray[np.uint8] = np.load(paths.prepared_case(case), mmap_mode="r")
-    return channels
-
-
 def alignment_of(
     network: Classifier,
     cases: pd.DataFrame,
     views: AugmentedViews,
+    recipe: Recipe,
+    *,
     task: str,
     params: Params,
     fold: str,
-    recipe: Recipe,
 ) -> Alignment | None:
-    """Set up the loss term that `adapt@k` chose, with sites as domains; None where it chose none."""
+    """Set up the alignment loss that `adapt@k` chose, with sites as domains; None if it chose none.
+
+    Raises
+    ------
+    UserError
+        If the task is multilabel, or there are no unlabelled cases or fewer than two sites.
+    """
     record = paths.read_json(paths.adaptation(fold))
     method, weight = record["method"], record["strength"]
     if method not in ALIGNMENT_LOSSES or weight == 0:
         return None
     if task == "multilabel":
-        raise UserError(f"adapt.method: {method} is for one class a case, and these have several; take adabn or combat")
+        raise UserError(
+            f"adapt.method: {method} needs one class per case, but cases have several labels; choose adabn or combat"
+        )
     training = cases[cases["role"] == Role.TRAIN]
     others = cases[cases["role"].isin(ALIGNED.get(record["target"], ()))]
     sites = sorted({*training["site"], *others["site"]})
     if others.empty or len(sites) < 2:
         raise UserError(
-            f"adapt.method: {method} draws sites together, but there are {len(others)} unlabelled cases and "
-            f"{len(sites)} site(s) to train on; mark cases as unlabelled, set adapt.target, or choose another method"
+            f"adapt.method: {method} aligns sites, but there are {len(others)} unlabelled cases and "
+            f"{len(sites)} site(s) for training; mark cases as unlabelled, set adapt.target, or choose another method"
         )
     first = first_trained_stage(network, recipe)
-    unlabelled = frozen_stages(network, others, views, first, params.finetune.views, fold)
-    domains, of_target = (torch.tensor([sites.index(site) for site in some["site"]]) for some in (training, others))
-    seed = seed_for(params.seed, "align", fold)
+    maps, pooled = frozen_stages(network, others, views, first=first, count=params.finetune.views, label=fold)
     return build_alignment(
         method,
         network,
         weight=weight,
-        target=Target(*unlabelled, of_target),
-        domains=domains,
+        target=Target(maps, pooled, torch.tensor([sites.index(site) for site in others["site"]])),
+        domains=torch.tensor([sites.index(site) for site in training["site"]]),
         recipe=recipe,
-        seed=seed,
+        seed=seed_for(params.seed, "align", fold),
     )

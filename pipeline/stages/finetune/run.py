@@ -1,4 +1,4 @@
-"""finetune@k: from the linear probe upwards, by one recipe; score what was held out. No metrics are made here."""
+"""finetune@k: train one fold, starting from a linear probe, and predict its held-out cases; no metrics are computed."""
 
 import logging
 import shutil
@@ -30,13 +30,13 @@ from pipeline.learning.training.strategies import STRATEGIES, search_of
 from pipeline.paths import Role
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
-from pipeline.stages.finetune.fold_data import alignment_of, labelled_cases, load_adapted, recipe_of, stored
+from pipeline.stages.finetune.fold_data import alignment_of, labelled_cases, load_adapted, recipe_of
 
 log = logging.getLogger(__name__)
 
 
 def run(params: Params, fold: str) -> None:
-    """Write the trained model of one fold, its curve, and its logits for the cases it did not train on."""
+    """Write the trained model of one fold, its training curve, and its logits of the cases it was not trained on."""
     with runtime.metered(paths.cost("finetune", fold)):
         geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
         facts, cases = paths.read_json(paths.COHORT_FACTS), paths.read_table(paths.split(fold))
@@ -51,22 +51,21 @@ def run(params: Params, fold: str) -> None:
             seed=seed,
             prefetch=runtime.prefetch,
         )
-        views = AugmentedViews(stored, partial(seed_for, params.seed), geometry, network.encoder.volumetric)
+        seed_of, whole = partial(seed_for, params.seed), network.encoder.volumetric
+        views = AugmentedViews(paths.read_channels, seed_of, geometry, whole)
         every = runtime.number("MEDADAPT_CHECKPOINT_SECONDS", 5)
         checkpoint = Checkpoint(paths.checkpoints("finetune", fold) / "training.pt", fingerprint(params, fold), every)
         try:
-            labelled = labelled_cases(network, cases, views, facts, params.finetune, fold)
-            name, tried = strategy_of(network, labelled, setting, geometry, params, fold, checkpoint)
-            aligned = partial(alignment_of, network, cases, views, setting.task, params, fold)
-            told = live.watched(partial(tell_epoch, fold), "finetune", fold)
-            tell = told if accelerator.is_main_process else lambda epoch: None
+            labelled = labelled_cases(network, cases, views, facts=facts, settings=params.finetune, label=fold)
+            name, tried = strategy_of(network, labelled, setting, params, fold=fold, checkpoint=checkpoint)
+            log_and_draw = live.watched(partial(log_epoch, fold), "finetune", fold)
             trained = train_one(
                 network,
                 STRATEGIES[name],
                 labelled,
                 setting,
-                alignment=aligned,
-                tell=tell,
+                alignment=partial(alignment_of, network, cases, views, task=setting.task, params=params, fold=fold),
+                tell=log_and_draw if accelerator.is_main_process else lambda epoch: None,
                 checkpoint=checkpoint.of(name),
             )
         except (FloatingPointError, ValueError) as error:
@@ -78,24 +77,24 @@ def run(params: Params, fold: str) -> None:
         save(network, arguments, trained, fold)
         record = {"asked": params.finetune.strategy, "strategy": name, **trained.chosen}
         paths.write_json(record | {"tried": [asdict(one) for one in tried]}, paths.recipe(fold))
-        inference(network)  # here, since what is made inside inference mode could not adapt at test time
+        inference(network)  # before `score`: tensors created in inference mode could not adapt at test time
         score(network, cases[cases["role"].isin([Role.HELD_OUT, Role.TEST, Role.CALIBRATION])], fold)
         shutil.rmtree(paths.checkpoints("finetune", fold), ignore_errors=True)
 
 
 def strategy_of(
-    network: Classifier,
-    labelled: Labelled,
-    setting: Setting,
-    geometry: Geometry,
-    params: Params,
-    fold: str,
-    checkpoint: Checkpoint,
+    network: Classifier, labelled: Labelled, setting: Setting, params: Params, *, fold: str, checkpoint: Checkpoint
 ) -> tuple[str, list[Tried]]:
-    """Take the strategy as asked for, or choose one on the training cases alone.
+    """Return the configured strategy, or choose one on the training cases alone (`finetune.strategy: auto`).
 
-    Where every site has values of its own, estimated on the encoder as adaptation left it, all of it stays frozen;
-    and a term that draws sites together is there to be trained with.
+    Methods with per-site statistics freeze the encoder, because these were estimated on the adapted encoder. With an
+    alignment loss the choice is always lp_ft, because the loss acts only in training.
+
+    Returns
+    -------
+    name : str
+    tried : list of Tried
+        The strategies in the order in which they were tried; empty without a search.
     """
     asked, frozen = params.finetune.strategy, bool(network.site_values.sites)
     if asked != "auto":
@@ -103,17 +102,19 @@ def strategy_of(
     adapted = paths.read_json(paths.adaptation(fold))
     if adapted["method"] in ALIGNMENT_LOSSES and adapted["strength"]:
         return "lp_ft", []
+    geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
     shares = shares_of(network.encoder, network.instances.channels)
-    counts = [len(part.targets) * geometry.slices for part in (labelled.train, labelled.validation)]
 
     def passes(name: str, epochs: int) -> float:
         recipe = STRATEGIES[name].recipe(setting.recipe, len(shares))
-        first = min(labelled.train.first, first_trained_stage(network, recipe))
-        rest = round(counts[0] * (PARTS - 1) / PARTS)
         if not recipe.epochs:
             return 0
         return epochs * passes_of_epoch(
-            shares, first=first, trained=recipe.trainable_stages, train=rest, validation=counts[1]
+            shares,
+            first=min(labelled.train.first, first_trained_stage(network, recipe)),
+            trained=recipe.trainable_stages,
+            train=round(len(labelled.train.targets) * geometry.slices * (PARTS - 1) / PARTS),
+            validation=len(labelled.validation.targets) * geometry.slices,
         )
 
     def attempt(name: str) -> tuple[NDArray[np.float64], float]:
@@ -122,38 +123,34 @@ def strategy_of(
         )
         return losses, passes(name, epochs)
 
-    allowed = params.finetune.budget / (geometry.image_size / REFERENCE_SIZE) ** 2
-    fewest = partial(passes, epochs=PARTS * min(params.finetune.patience, params.finetune.epochs))
-    tell = partial(tell_tried, fold)
-    names = search_of(setting.recipe, len(shares), frozen)
-    tried = choose(names, fewest, attempt, patients=labelled.patients, passes=allowed, tell=tell)
+    tried = choose(
+        search_of(setting.recipe, len(shares), frozen),
+        fewest_passes=partial(passes, epochs=PARTS * min(params.finetune.patience, params.finetune.epochs)),
+        attempt=attempt,
+        patients=labelled.patients,
+        passes=params.finetune.budget / (geometry.image_size / REFERENCE_SIZE) ** 2,
+        tell=partial(log_tried, fold),
+    )
     return next((one.strategy for one in reversed(tried) if one.kept), "probe"), tried
 
 
 def fingerprint(params: Params, fold: str) -> str:
-    """Hash all that a training depends on: parameters, code, and the files it reads."""
+    """Hash everything that a training depends on: parameters, code and input files."""
     of_fold = (paths.split, paths.adapted_encoder, paths.adapted_sites, paths.adaptation)
     files = (*(name(fold) for name in of_fold), paths.COHORT_FACTS, paths.GEOMETRY, paths.INDEX)
     settings = (params.seed, params.finetune, torch.__version__)
     return cache.fingerprint(cache.code_of("finetune"), files, *settings)
 
 
-def tell_epoch(fold: str, epoch: Epoch) -> None:
-    """Write one log line."""
-    kept = " *" if epoch.best else ""
-    log.info(
-        "fold %s epoch %2d: train %.4f validation %.4f%s",
-        fold,
-        epoch.epoch,
-        epoch.train_loss,
-        epoch.validation_loss,
-        kept,
-    )
+def log_epoch(fold: str, epoch: Epoch) -> None:
+    """Log the losses of one epoch."""
+    losses = f"train {epoch.train_loss:.4f} validation {epoch.validation_loss:.4f}"
+    log.info("fold %s epoch %2d: %s%s", fold, epoch.epoch, losses, " *" if epoch.best else "")
 
 
-def tell_tried(fold: str, tried: Tried) -> None:
-    """Write one log line."""
-    loss = "" if tried.loss is None else f"inner cross-validated loss {tried.loss:.4f}; "
+def log_tried(fold: str, tried: Tried) -> None:
+    """Log one tried strategy."""
+    loss = "" if tried.loss is None else f"cross-validated loss on the training cases {tried.loss:.4f}; "
     log.info("fold %s, %s: %s%s%s", fold, tried.strategy, loss, tried.why, " *" if tried.kept else "")
 
 
@@ -168,9 +165,9 @@ def save(network: Classifier, arguments: dict[str, Any], trained: Trained, fold:
 
 @torch.inference_mode()
 def score(network: Classifier, cases: pd.DataFrame, fold: str) -> None:
-    """Write logits, pooled features and attention, one case per forward, from the channels as stored.
+    """Write logits, pooled features and attention, one case per forward pass, from the stored channels.
 
-    On the processor and in float32, as the released model is run, so that neither batch nor device changes a score.
+    Runs on the CPU in float32, like the released model, so that neither batch nor device changes a score.
     """
     logits, features, attention = [], [], []
     for case, site in zip(runtime.progress(cases["case"], f"score {fold}"), cases["site"], strict=True):
@@ -178,7 +175,7 @@ def score(network: Classifier, cases: pd.DataFrame, fold: str) -> None:
         logits.append(found.logits[0].numpy())
         features.append(found.features[0].numpy())
         attention.append(found.attention[0].numpy())
-    # As float64, so that a text file holds every bit of them.
+    # As float64, so that the text file is exact.
     columns = pd.DataFrame(
         np.array(logits, dtype=np.float64).reshape(-1, network.n_classes),
         columns=[f"logit_{number}" for number in range(network.n_classes)],

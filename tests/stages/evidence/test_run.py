@@ -118,7 +118,7 @@ def test_in_full_every_arm_is_trained_once_and_a_second_run_trains_nothing(proje
     adapted()
     trained = []
     watch = trainings.watch
-    monkeypatch.setattr(trainings, "watch", lambda *given: trained.append(1) or watch(*given))
+    monkeypatch.setattr(trainings, "watch", lambda *given, **more: trained.append(1) or watch(*given, **more))
     run("evidence")
     first, spent = table("verdicts"), paths.read_json(paths.EVIDENCE / "record.json")["passes_spent"]
     curves = table("learning_curve").query("recipe == 'trained' and metric == 'auc'")

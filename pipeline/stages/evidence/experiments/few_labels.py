@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from pipeline import runtime
+from pipeline import paths, runtime
 from pipeline.errors import UserError
 from pipeline.learning.models.weights import BadWeights
 from pipeline.metrics.discrimination import macro_auc
@@ -24,7 +24,6 @@ from pipeline.stages.evidence.learners.zero_shot import (
     zero_shot_logits,
 )
 from pipeline.stages.evidence.statistics.episodes import Shots
-from pipeline.stages.finetune.fold_data import stored
 
 Floats = NDArray[np.float64]
 
@@ -76,7 +75,7 @@ def zero_shot(arms: Arms, gathered: Gathered, settings: Evidence) -> Floats:
     try:
         prompts = prompts_for(arms.facts["classes"], settings.prompts)
         model = load_vision_language(settings.vision_language, settings.vision_language_sha256, device)
-        cases = (np.array(stored(case)) for case in runtime.progress(gathered.cases["case"], "zero-shot"))
+        cases = (np.array(paths.read_channels(case)) for case in runtime.progress(gathered.cases["case"], "zero-shot"))
         channels = arms.geometry.channels
         colour = arms.geometry.kind == "image" and channels == 3
         logits = zero_shot_logits(model, cases, prompts, channels=channels, colour=colour)

@@ -1,4 +1,4 @@
-"""The arms that `evidence` compares: the same cases, seen by an encoder from scratch, from ImageNet, or adapted."""
+"""Build the networks of the experimental arms: an encoder from random weights, from ImageNet, or adapted."""
 
 from collections.abc import Iterator
 from functools import cached_property, partial
@@ -26,34 +26,34 @@ from pipeline.stages.adapt.methods.adabn import adabn
 from pipeline.stages.adapt.setup import make_plan, pretrained
 from pipeline.stages.evidence.experiments.splits import Split
 from pipeline.stages.evidence.learners.probing import probe_predictions
-from pipeline.stages.finetune.fold_data import frozen_stages, load_adapted, stored
+from pipeline.stages.evidence.statistics.runs import ADAPTED, IMAGENET
+from pipeline.stages.finetune.fold_data import frozen_stages, load_adapted
 
 Floats = NDArray[np.float64]
-ADAPTED, IMAGENET, SCRATCH = "adapted", "imagenet", "scratch"
-STATISTICS = (  # a change in them trains nothing again (decision 10)
+STATISTICS = (  # a change in them retrains nothing (decision 10)
     "pipeline/metrics",
     "pipeline/stages/calibrate",
     "pipeline/stages/evidence/statistics",
 )
-CASES_A_BATCH = 16  # of the statistics that a network of random weights begins with
+CASES_A_BATCH = 16  # for the initial normalisation statistics of a network with random weights
 
 
 class NotMeasured(ValueError):
-    """What cannot be measured here; the message says why."""
+    """An experiment is not possible here; the message gives the reason."""
 
 
 def training_code() -> str:
-    """Hash the code of `evidence` that trainings of arms depend on: all of it but that of metrics."""
+    """Hash the code that trainings of arms depend on: that of `evidence` without metrics and statistics."""
     return cache.code_of("evidence", without=STATISTICS)
 
 
 class Arms:
-    """Networks of each arm for a split, what they make of cases, and trainings of them.
+    """The networks of each arm, and the features and probes computed with them.
 
     Parameters
     ----------
     params : Params
-        The sections seed, adapt and finetune.
+        Uses the sections seed, adapt and finetune.
     """
 
     def __init__(self, params: Params) -> None:
@@ -66,47 +66,47 @@ class Arms:
 
     @property
     def n_classes(self) -> int:
-        """Classes, or labels that stand each by itself."""
+        """Number of classes, or of labels in a multilabel task."""
         return len(self.facts["classes"])
 
     @cached_property
     def method(self) -> tuple[str, float]:
-        """Give the method by which the encoder was adapted, and its strength."""
+        """The method by which the encoder was adapted, and its strength."""
         fold = FINAL if paths.adaptation(FINAL).exists() else self.params.split.numbered[0]
         record = paths.read_json(paths.adaptation(fold))
         return record["method"], record["strength"]
 
     def same_features(self) -> bool:
-        """Tell whether adaptation leaves frozen features what they were, as no method and terms of a loss do."""
+        """Tell whether adaptation leaves the frozen features unchanged, as alignment losses and no method do."""
         method, strength = self.method
         return method == "none" or strength == 0 or method in ALIGNMENT_LOSSES
 
     @cached_property
     def views(self) -> AugmentedViews:
-        """What draws the views of a case."""
+        """Reads cases and draws augmented views of them."""
         seed_of = partial(seed_for, self.params.seed)
-        return AugmentedViews(stored, seed_of, self.geometry, self.params.adapt.filter_depth > 1)
+        return AugmentedViews(paths.read_channels, seed_of, self.geometry, self.params.adapt.filter_depth > 1)
 
     def targets(self, cases: pd.DataFrame) -> torch.Tensor:
-        """Read labels (n, C) as training takes them."""
+        """Encode the labels as training targets (n, C)."""
         return torch.from_numpy(targets_of(cases["label"], self.facts["classes"], self.facts["task"]))
 
     def network(self, arm: str, split: Split) -> Classifier:
         """Build the network of an arm, with an untrained head."""
         if arm == ADAPTED:
             there = paths.adapted_encoder(split.name).exists()
-            network = load_adapted(split.name, self.geometry, self.n_classes)[0] if there else self.anew(split)
+            network = load_adapted(split.name, self.geometry, self.n_classes)[0] if there else self.adapt_anew(split)
         elif arm == IMAGENET:
             network = self.start(n_classes=self.n_classes)
         else:
             network = self.from_random_weights(split)
         return network.to(self.accelerator.device).eval()
 
-    def anew(self, split: Split) -> Classifier:
-        """Adapt the encoder without a site, by the method that all development cases got."""
+    def adapt_anew(self, split: Split) -> Classifier:
+        """Adapt the encoder without a site, by the method that was used on all development cases."""
         method, strength = self.method
         if method in OBJECTIVES and not self.params.evidence.budget:
-            raise NotMeasured(f"{method} would have to be trained anew without each site: set evidence.budget")
+            raise NotMeasured(f"{method} must be retrained without each site; set evidence.budget above 0")
         seen = split.cases[split.cases["role"] != Role.HELD_OUT]
         settings, seed = self.params.adapt, self.params.seed
         files = (paths.CASES, paths.COHORT_FACTS, paths.GEOMETRY, paths.INDEX)
@@ -128,7 +128,7 @@ class Arms:
         return network
 
     def from_random_weights(self, split: Split) -> Classifier:
-        """Draw weights, and begin with the normalisation statistics of the training images."""
+        """Initialise random weights, and estimate the normalisation statistics from the training images."""
         random = self.params.adapt.model_copy(update={"weights": "none", "weights_sha256": None})
         start, _ = pretrained(random, self.geometry, self.params.finetune.pooled_stages)
         torch.manual_seed(seed_for(self.params.seed, "scratch", split.name))
@@ -137,33 +137,33 @@ class Arms:
         def batches() -> Iterator[Tensor]:
             names = split.labelled["case"].to_numpy()
             for some in np.array_split(names, max(len(names) // CASES_A_BATCH, 1)):
-                channels = np.stack([stored(case) for case in some])
+                channels = np.stack([paths.read_channels(case) for case in some])
                 yield network.instances(torch.from_numpy(channels).to(network.device))
 
         adabn(network.encoder, batches())
         return network
 
     def features(self, arm: str, split: Split, cases: pd.DataFrame) -> Floats:
-        """Compute the frozen features (n, w) of cases, mean over their instances."""
+        """Compute the frozen features (n, w) of cases, averaged over their instances."""
         kept = self.features_kept.setdefault((arm, "" if arm == IMAGENET else split.name), {})
         new = cases[~cases["case"].isin(kept)]
         if len(new):
             network = self.network(arm, split)
             first = len(network.encoder.stages)
-            maps, pooled = frozen_stages(network, new, self.views, first, 0, f"{arm}, {split.name}")
+            maps, pooled = frozen_stages(network, new, self.views, first=first, count=0, label=f"{arm}, {split.name}")
             found = mean_features(network, maps[0], pooled[0], first)
             kept |= dict(zip(new["case"], found, strict=True))
         return np.stack([kept[case] for case in cases["case"]])
 
     def probed(self, arm: str, split: Split, rows: NDArray[np.int64] | slice, seed: int) -> Floats:
-        """Fit a probe on some of the labelled cases, and let it prediction the evaluated ones: logits (t, C)."""
+        """Fit a probe on some of the labelled cases, and predict the logits (t, C) of the evaluated ones."""
         some = split.labelled.iloc[rows]
         return probe_predictions(
             self.features(arm, split, some),
             self.targets(some),
             some["patient"].to_numpy(dtype=str),
-            self.features(arm, split, split.evaluated),
-            self.params.finetune.class_weights,
-            seed,
-            self.facts["task"],
+            evaluated=self.features(arm, split, split.evaluated),
+            balance=self.params.finetune.class_weights,
+            seed=seed,
+            task=self.facts["task"],
         )

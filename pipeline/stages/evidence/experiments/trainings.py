@@ -1,4 +1,4 @@
-"""Trainings of the arms of `evidence`, within a budget; each is kept, so that a changed metric trains nothing again."""
+"""Train the experimental arms within a budget, and store each training so that a changed metric retrains nothing."""
 
 import json
 import logging
@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 
 from pipeline import cache, paths, runtime
 from pipeline.imaging.geometry import REFERENCE_SIZE
-from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.probe import parts
 from pipeline.learning.training.cases import FrozenCases, WholeCases
 from pipeline.learning.training.costs import passes_of_epoch, shares_of
-from pipeline.learning.training.finetuning import Labelled, Setting
+from pipeline.learning.training.finetuning import Setting
 from pipeline.learning.training.recipe import Recipe
 from pipeline.learning.training.strategies import STRATEGIES
 from pipeline.paths import Role
 from pipeline.seeds import seed_for
-from pipeline.stages.evidence.experiments.networks import ADAPTED, SCRATCH, Arms, NotMeasured, training_code
+from pipeline.stages.evidence.experiments.networks import Arms, NotMeasured, training_code
 from pipeline.stages.evidence.experiments.splits import Split
 from pipeline.stages.evidence.learners.from_scratch import (
     LONGER,
@@ -33,28 +32,30 @@ from pipeline.stages.evidence.learners.from_scratch import (
 )
 from pipeline.stages.evidence.learners.subsets import nested
 from pipeline.stages.evidence.learners.watching import Watched, watch
+from pipeline.stages.evidence.statistics.runs import ADAPTED, SCRATCH
 from pipeline.stages.finetune.fold_data import alignment_of, frozen_stages, labelled_cases, recipe_of, whole_cases
 
 log = logging.getLogger(__name__)
 
-INNER_PARTS = 5  # of the patients of a smaller share, one part stops the training
+VALIDATION_PARTS = 5  # one of five parts of the patients of a smaller fraction stops the training
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training gave, and how it went.
+    """The result of a training.
 
     Attributes
     ----------
     watched : Watched
     passes : (E,)
-        Reference images through the whole encoder until the end of each epoch, from the probe on.
+        Reference images passed through the whole encoder until the end of each epoch, including the probe.
     patients : int
-        With labels: those that were learned from and those that stopped the training.
+        Labelled training and validation patients.
     train_patients : (n,) str
-        Of the cases that were learned from.
+        Patient of each training case.
     rate : float
+        The learning rate.
     """
 
     watched: Watched
@@ -65,13 +66,13 @@ class Trained:
 
 
 class Trainings:
-    """Trains arms on splits, and counts what that costs.
+    """Trains arms on splits and counts the cost.
 
     Parameters
     ----------
     arms : Arms
     budget : float
-        Passes of a reference image through the encoder that may be spent.
+        Available passes of a reference image through the encoder.
     """
 
     def __init__(self, arms: Arms, budget: float) -> None:
@@ -81,18 +82,18 @@ class Trainings:
         self.rates: dict[str, float] = {}
 
     def trained(self, arm: str, split: Split, allowed: float) -> Trained:
-        """Train an arm on all labelled cases of a split.
+        """Train an arm on all labelled cases of a split, or read the stored training.
 
         Parameters
         ----------
         allowed : float
-            Passes that a training from scratch may take, the search for its rate included. The other arms take a
-            fraction of that, and what their recipe says.
+            Passes that a training from scratch may take, including the search for its rate. The other arms follow
+            their recipe, which takes a fraction of that.
 
         Raises
         ------
         NotMeasured
-            If the budget does not allow as many epochs from scratch as the other arms may take, or is spent.
+            If the budget is spent, or does not allow as many epochs from scratch as the other arms may take.
         """
         epochs = self.epochs_of(arm, split, allowed)
         file = self.kept(arm, split, epochs)
@@ -106,7 +107,7 @@ class Trainings:
         return found
 
     def epochs_of(self, arm: str, split: Split, allowed: float) -> int:
-        """Say how many epochs a training may take."""
+        """Compute the number of epochs that a training may take."""
         if arm != SCRATCH:
             self.refuse(self.passes(arm, split, self.recipe.patience)[-1])
             return self.recipe.epochs
@@ -115,15 +116,15 @@ class Trainings:
         if epochs < self.recipe.epochs:
             raise NotMeasured(
                 f"evidence.budget allows {max(epochs, 0)} epochs from scratch in {split.name}, fewer than the "
-                f"{self.recipe.epochs} of the other arms"
+                f"{self.recipe.epochs} of the other arms; raise evidence.budget"
             )
         return min(epochs, LONGER * self.recipe.epochs)
 
     def refuse(self, least: float) -> None:
-        """Do not begin what cannot be finished."""
+        """Refuse a training that the remaining budget cannot finish."""
         if least > self.left:
             raise NotMeasured(
-                f"evidence.budget has {max(self.left, 0):.0f} image passes left, and it takes {least:.0f}"
+                f"evidence.budget has {max(self.left, 0):.0f} image passes left, but the training needs {least:.0f}"
             )
 
     def epoch(self, arm: str, split: Split) -> float:
@@ -135,7 +136,7 @@ class Trainings:
         )
 
     def passes(self, arm: str, split: Split, epochs: int) -> Floats:
-        """Count the passes until the end of each epoch (1 + epochs,); the probe needs every view once."""
+        """Count the passes until the end of each epoch (1 + epochs,); the probe runs every view once."""
         train, validation = self.counts(split)
         views = 1 if arm == SCRATCH else 1 + self.settings.views
         statistics = train + validation if arm == SCRATCH else 0
@@ -143,26 +144,26 @@ class Trainings:
         return np.asarray(start + self.epoch(arm, split) * np.arange(epochs + 1), dtype=np.float64)
 
     def counts(self, split: Split) -> tuple[int, int]:
-        """Count the images to learn from, and those that stop the training."""
+        """Count the training images and the validation images."""
         role, instances = split.cases["role"], self.arms.geometry.slices
         return int((role == Role.TRAIN).sum()) * instances, int((role == Role.VALIDATION).sum()) * instances
 
     @property
     def scale(self) -> float:
-        """Passes of the reference image that one of these images is worth."""
+        """Cost of one of these images, in passes of the reference image."""
         return (self.arms.geometry.image_size / REFERENCE_SIZE) ** 2
 
     @property
     def trained_stages(self) -> int:
-        """Stages that are trained where the encoder was pretrained."""
+        """Number of stages that are trained in a pretrained encoder."""
         return STRATEGIES["lp_ft"].recipe(self.recipe, len(self.shares)).trainable_stages
 
     def cost_of_search(self, split: Split) -> float:
-        """Count the passes of the choice of a rate; one that was made costs nothing more."""
+        """Count the passes of the search for a rate; 0 if the rate is already known."""
         return 0.0 if split.name in self.rates else passes_of_search(self.epoch(SCRATCH, split))
 
     def rate(self, split: Split) -> float:
-        """Choose the rate from scratch, on the labelled cases of the split alone, unless that was done."""
+        """Choose the learning rate from scratch on the labelled cases of the split alone, or read the stored choice."""
         if split.name in self.rates:
             return self.rates[split.name]
         file = self.kept("rate", split, TRIAL_EPOCHS).with_suffix(".json")
@@ -198,35 +199,30 @@ class Trainings:
         arms = self.arms
         network = arms.network(arm, split)
         if network.site_values.sites:
-            raise NotMeasured("each site has values of its own, so that the encoder is not trained on")
+            raise NotMeasured("the encoder is not fine-tuned, because adaptation gave each site its own statistics")
         strategy = STRATEGIES["full" if arm == SCRATCH else "lp_ft"]
         change = {"strategy": "full", "views": 0} if arm == SCRATCH else {"strategy": "lp_ft"}
         settings = self.settings.model_copy(update=change)
-        labelled = labelled_cases(network, split.cases, arms.views, arms.facts, settings, f"{arm}, {split.name}")
-        evaluated = self._evaluated(network, split, labelled, recipe, arm)
-        seed = seed_for(arms.params.seed, "finetune", split.name)
-        setting = Setting(
-            task=arms.facts["task"],
-            recipe=recipe,
-            accelerator=arms.accelerator,
-            seed=seed,
-            prefetch=runtime.prefetch,
-        )
-        term = partial(alignment_of, network, split.cases, arms.views, setting.task, arms.params, split.name)
-        return watch(network, strategy, labelled, evaluated, setting, *([term] if arm == ADAPTED else []))
-
-    def _evaluated(
-        self, network: Classifier, split: Split, labelled: Labelled, recipe: Recipe, arm: str
-    ) -> FrozenCases | WholeCases:
-        targets = self.arms.targets(split.evaluated)
+        label, task = f"{arm}, {split.name}", arms.facts["task"]
+        labelled = labelled_cases(network, split.cases, arms.views, facts=arms.facts, settings=settings, label=label)
+        targets = arms.targets(split.evaluated)
+        evaluated: FrozenCases | WholeCases
         if arm == SCRATCH:
-            return whole_cases(network, split.evaluated, targets, self.arms.geometry)
-        first = labelled.train.first
-        views = frozen_stages(network, split.evaluated, self.arms.views, first, 0, f"{arm}, {split.name}")
-        return FrozenCases(*views, targets, first)
+            evaluated = whole_cases(network, split.evaluated, targets, arms.geometry)
+        else:
+            first = labelled.train.first
+            maps, pooled = frozen_stages(network, split.evaluated, arms.views, first=first, count=0, label=label)
+            evaluated = FrozenCases(maps, pooled, targets, first)
+        seed = seed_for(arms.params.seed, "finetune", split.name)
+        setting = Setting(task=task, recipe=recipe, accelerator=arms.accelerator, seed=seed, prefetch=runtime.prefetch)
+        alignment = partial(
+            alignment_of, network, split.cases, arms.views, task=task, params=arms.params, fold=split.name
+        )
+        aligned = alignment if arm == ADAPTED else None
+        return watch(network, strategy, labelled, setting, evaluated=evaluated, alignment=aligned)
 
     def kept(self, arm: str, split: Split, epochs: int) -> Path:
-        """Name the file of a training by all that it depends on; metrics are none of it."""
+        """Name the file of a training by everything that it depends on; metrics are not included."""
         params = self.arms.params
         of_fold = (paths.adapted_encoder, paths.adapted_sites, paths.adaptation) if arm == ADAPTED else ()
         files = (paths.COHORT_FACTS, paths.GEOMETRY, paths.INDEX, *(name(split.name) for name in of_fold))
@@ -236,7 +232,7 @@ class Trainings:
 
 
 def smaller(arms: Arms, split: Split, share: float, draw: int) -> Split:
-    """Learn from a share of the patients; anew, a part of them stops the training.
+    """Restrict a split to a fraction of its labelled patients, with a new choice of validation patients.
 
     Raises
     ------
@@ -247,15 +243,17 @@ def smaller(arms: Arms, split: Split, share: float, draw: int) -> Split:
     targets, patients = arms.targets(labelled).numpy(), labelled["patient"].to_numpy(dtype=str)
     task, seed = arms.facts["task"], seed_for(arms.params.seed, "evidence", split.name, draw)
     rows = nested(targets, patients, [share], seed)[share]
-    assigned = parts(targets[rows], patients[rows], most=INNER_PARTS, seed=seed, task=task)
+    assigned = parts(targets[rows], patients[rows], most=VALIDATION_PARTS, seed=seed, task=task)
     if not assigned:
-        raise NotMeasured(f"in {split.name} {share:.0%} of the patients are too few of a class to train and to stop")
+        raise NotMeasured(
+            f"in {split.name}, {share:.0%} of the patients are too few of some class for training and validation"
+        )
     names = labelled["case"].to_numpy()[rows]
     return split.only(names, names[assigned[0][1]])
 
 
 def write(trained: Trained, file: Path) -> None:
-    """Write a training, all of it or nothing."""
+    """Write a training atomically."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial_file = file.with_suffix(".partial.npz")
     watched: dict[str, Any] = {name: np.array(value) for name, value in asdict(trained.watched).items()}
@@ -266,7 +264,7 @@ def write(trained: Trained, file: Path) -> None:
 
 
 def read(file: Path) -> Trained:
-    """Read a training that was kept."""
+    """Read a stored training."""
     with np.load(file) as kept:
         parts_of = {name: kept[name] for name in Watched.__dataclass_fields__}
         facts: dict[str, Any] = json.loads(str(kept["facts"]))

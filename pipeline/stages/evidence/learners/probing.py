@@ -1,4 +1,4 @@
-"""A linear probe on frozen features: what an encoder knows, told in a second."""
+"""Fit a linear probe on frozen features and predict other cases."""
 
 from typing import Any
 
@@ -15,21 +15,22 @@ def probe_predictions(
     features: Floats,
     targets: Tensor,
     patients: NDArray[Any],
+    *,
     evaluated: Floats,
     balance: Balance,
     seed: int,
     task: Name,
 ) -> Floats:
-    """Fit a probe on the features (n, w) of labelled cases, and let it prediction others (t, w).
+    """Fit a probe on the features (n, w) of labelled cases, and predict others (t, w).
 
     Parameters
     ----------
     targets : (n, C) float32
-        As `tasks` describes them; every class present.
+        As described in `tasks`; every class is present.
     patients : (n,)
-        Of the labelled cases: the unit of the validation choice of C.
+        Of the labelled cases; the unit of the cross-validation that selects C.
     balance : str
-        As in training; the logits speak of the labelled cases' own prevalence whatever it is.
+        As in training; the logits always refer to the prevalence of the labelled cases.
 
     Returns
     -------

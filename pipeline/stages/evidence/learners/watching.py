@@ -1,4 +1,4 @@
-"""A training that is watched: what it predictions after every epoch, for the cases it learns from and for others."""
+"""Train a network and record its losses after every epoch, for the training cases and for held-out cases."""
 
 import time
 from collections.abc import Callable
@@ -19,16 +19,16 @@ Floats = NDArray[np.float64]
 
 @dataclass
 class Watched:
-    """How a training went; epoch 0 is the probe it began with.
+    """The course of a training; epoch 0 is the linear probe that it starts from.
 
     Attributes
     ----------
     logits : (t, C)
-        Of the evaluated cases, by the epoch that was kept.
+        Of the evaluated cases, by the selected epoch.
     validation_loss, seconds : (E,)
-        The validation log-loss of each epoch, and the time from the start, less what the watching took.
+        The validation log-loss of each epoch, and the time since the start without the time of the recording.
     train_losses, test_losses : (E, n) and (E, t)
-        Log-loss of each case as it is, in nats; the training cases' own prevalence is in the predictions.
+        Log-loss of each case without augmentation in nats; the predictions have the prevalence of the training cases.
     """
 
     logits: Floats = field(default_factory=lambda: np.zeros((0, 0)))
@@ -42,18 +42,21 @@ def watch(
     network: Classifier,
     strategy: Strategy,
     cases: Labelled,
-    evaluated: FrozenCases | WholeCases,
     setting: Setting,
-    alignment: Callable[[Recipe], Alignment | None] = lambda recipe: None,
+    *,
+    evaluated: FrozenCases | WholeCases,
+    alignment: Callable[[Recipe], Alignment | None] | None = None,
 ) -> Watched:
-    """Train a network in place as `finetuning.train` does, and look at it after every epoch.
+    """Train a network in place with `finetuning.train`, and record its losses after every epoch.
 
-    Nothing is chosen by the evaluated cases: the epoch that is kept is that of the lowest validation loss.
+    The evaluated cases influence nothing; the selected epoch is that of the lowest validation loss.
 
     Parameters
     ----------
     evaluated : FrozenCases or WholeCases
-        At the boundary of the training; images where the stages before it are trained, too.
+        Cases at the freeze boundary of the training, or images if every stage is trained.
+    alignment : callable, optional
+        Builds the alignment loss, as for `finetuning.train`.
     """
     learned = cases.whole()[0] if isinstance(evaluated, WholeCases) else cases.train
     prior = setting.asked.prior(cases.train.targets, setting.recipe.class_weights)
@@ -70,13 +73,13 @@ def watch(
         found.test_losses.append(losses(evaluated))
         clock.go()
 
-    train(network, strategy, cases, setting, alignment=alignment, tell=tell)
+    train(network, strategy, cases, setting, alignment=alignment or (lambda recipe: None), tell=tell)
     found.logits = prediction(network, evaluated).double().numpy()
     return found
 
 
 class _Clock:
-    """Seconds, less those while it was stopped."""
+    """A stopwatch that can be paused."""
 
     def __init__(self) -> None:
         self.total = 0.0

@@ -17,7 +17,7 @@ def test_predictions_are_those_of_the_probe_with_the_prevalence_put_back():
     x, targets, labels = features()
     new, _, _ = features(seed=1)
     patients = np.arange(len(x)).astype(str)
-    found = probe_predictions(x, targets, patients, new, "balanced", 0, "multiclass")
+    found = probe_predictions(x, targets, patients, evaluated=new, balance="balanced", seed=0, task="multiclass")
     probe = fit_probe(x, targets.numpy(), patients, balanced=True, seed=0)
     counts = np.bincount(labels)
     expected = (new - probe.mean) / probe.scale @ probe.weight.T + probe.bias + np.log(counts / counts.sum())
@@ -28,15 +28,17 @@ def test_predictions_are_those_of_the_probe_with_the_prevalence_put_back():
 def test_the_mean_prediction_is_the_prevalence_however_the_classes_were_weighed(balance):
     x, targets, labels = features(n=3000)
     new, _, _ = features(n=3000, seed=1)
-    found = probe_predictions(x, targets, np.arange(len(x)).astype(str), new, balance, 0, "multiclass")
+    found = probe_predictions(
+        x, targets, np.arange(len(x)).astype(str), evaluated=new, balance=balance, seed=0, task="multiclass"
+    )
     assert softmax(found, axis=1)[:, 1].mean() == pytest.approx(labels.mean(), abs=0.03)
 
 
 def test_grades_and_findings_are_prediction_as_their_tasks_ask():
     x, targets, labels = features(n=300, n_classes=3)
     patients = np.arange(len(x)).astype(str)
-    grades = probe_predictions(x, targets, patients, x, "none", 0, "ordinal")
+    grades = probe_predictions(x, targets, patients, evaluated=x, balance="none", seed=0, task="ordinal")
     assert np.allclose(np.exp(grades).sum(axis=1), 1) and (grades.argmax(axis=1) == labels).mean() > 0.7
     findings = torch.stack([targets[:, 0], targets[:, 1] + targets[:, 2]], dim=1)
-    logits = probe_predictions(x, findings, patients, x, "none", 0, "multilabel")
+    logits = probe_predictions(x, findings, patients, evaluated=x, balance="none", seed=0, task="multilabel")
     assert np.allclose(logits[:, 0], -logits[:, 1], atol=1e-4)  # one finding is there where the other is not

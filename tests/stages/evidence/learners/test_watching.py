@@ -24,7 +24,13 @@ def watched(evaluated=None, **changes):
     return (
         model,
         cases,
-        watch(model, LP_FT, cases, others(model) if evaluated is None else evaluated(model), setting(**changes)),
+        watch(
+            model,
+            LP_FT,
+            cases,
+            setting(**changes),
+            evaluated=others(model) if evaluated is None else evaluated(model),
+        ),
     )
 
 
@@ -61,7 +67,7 @@ def test_a_training_of_every_stage_is_watched_on_the_images():
     cases = labelled(model, first=len(model.encoder.stages))
     whole = cases.whole()[1]
     assert isinstance(whole, WholeCases) and isinstance(cases.train, FrozenCases)
-    found = watch(model, STRATEGIES["full"], cases, whole, setting(epochs=2, batch_statistics=True))
+    found = watch(model, STRATEGIES["full"], cases, setting(epochs=2, batch_statistics=True), evaluated=whole)
     logits = prediction(model, whole)
     kept = int(np.argmin(found.validation_loss))
     assert torch.equal(logits, torch.from_numpy(found.logits).float())
