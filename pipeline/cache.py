@@ -1,6 +1,6 @@
-"""What was computed once for a file is kept: a case is computed again only if it, or what is done to it, changed.
+"""Cache results by case: a case is computed again only if its file, the code or the settings changed.
 
-Lives in data/scratch, outside of what DVC tracks, and may be deleted at any time.
+The cache is in data/scratch, which DVC does not track, and may be deleted at any time.
 """
 
 import hashlib
@@ -22,17 +22,17 @@ PACKAGE = Path(__file__).parent
 def map_cases_once(
     function: Callable[[Item, Path], dict[str, Any]], items: Sequence[Item], keys: Sequence[str], doing: str
 ) -> list[tuple[dict[str, Any], Path]]:
-    """Apply `function` to the items whose key is new, and remember its results; forget keys that are gone.
+    """Apply a function to the items with a new key, and read the results of the others; delete all other entries.
 
     Parameters
     ----------
     function : callable
-        Takes an item and an empty folder of its own, in which it may leave files; returns plain values.
+        Takes an item and an empty folder in which it may store files; returns plain values.
     items : sequence
     keys : sequence of str
-        One per item, from `key_of`: all that the result depends on.
+        One per item, from `key_of`: identifies everything that the result depends on.
     doing : str
-        The words beside the progress bar, and the name of the folder.
+        Label of the progress bar, and name of the folder.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def map_cases_once(
 
 
 def _compute(job: tuple[str, Item], function: Callable[[Item, Path], dict[str, Any]], folder: Path) -> None:
-    """Compute into a folder that gets its name only when it is complete."""
+    """Compute an entry in a partial folder, which is renamed when it is complete."""
     key, item = job
     partial_folder = folder / f"{key}.partial"
     shutil.rmtree(partial_folder, ignore_errors=True)
@@ -60,14 +60,14 @@ def _compute(job: tuple[str, Item], function: Callable[[Item, Path], dict[str, A
 
 
 def key_of(file: Path, code: str, *settings: Any) -> str:
-    """Name a computation by the state of a file or folder (sizes and times of change), code and settings.
+    """Identify a computation by the state of a file or folder (sizes and modification times), code and settings.
 
     Parameters
     ----------
     code : str
         From `code_of`, of the stage whose function is cached.
     *settings : plain values
-        All else that the result depends on.
+        Everything else that the result depends on.
     """
     files = sorted(path for path in file.rglob("*") if path.is_file()) if file.is_dir() else [file]
     if file.suffix.lower() in (".hdr", ".img", ".mhd", ".nhdr"):
@@ -77,16 +77,16 @@ def key_of(file: Path, code: str, *settings: Any) -> str:
 
 
 def fingerprint(code: str, files: Iterable[Path], *settings: Any) -> str:
-    """Identify a training by all that it depends on.
+    """Identify a training by everything that it depends on.
 
     Parameters
     ----------
     code : str
         From `code_of`, of the stage that trains.
     files : iterable of Path
-        What the training reads, hashed by name and content.
+        The input files, hashed by name and content.
     *settings : values
-        Parameters, the seed and the versions of libraries, hashed by their `repr`.
+        Parameters, the seed and versions of libraries, hashed by their `repr`.
 
     Returns
     -------
@@ -101,17 +101,17 @@ def fingerprint(code: str, files: Iterable[Path], *settings: Any) -> str:
 
 @cache
 def code_of(stage: str, without: tuple[str, ...] = ()) -> str:
-    """Hash the code that a stage lists under `deps` in dvc.yaml, so that DVC and every cache go by one list.
+    """Hash the code that a stage lists under `deps` in dvc.yaml, so that DVC and every cache use the same list.
 
-    dvc.yaml is that of the current folder, as for `params.for_stage`; the code is that of the package which runs.
-    Files below `__pycache__` are left out. The hash is computed once in a process.
+    dvc.yaml is read from the current folder, as in `params.for_stage`; the code is that of the running package.
+    Files in `__pycache__` are left out. The hash is computed once per process.
 
     Parameters
     ----------
     stage : str
-        The name in dvc.yaml; of a matrix stage without the fold, e.g. "adapt".
+        The name in dvc.yaml; without the fold for a matrix stage, e.g. "adapt".
     without : tuple of str
-        Files or folders of that list which the cached result does not depend on, e.g. "pipeline/assessing".
+        Files or folders of that list on which the cached result does not depend, e.g. "pipeline/metrics".
 
     Returns
     -------
@@ -121,7 +121,7 @@ def code_of(stage: str, without: tuple[str, ...] = ()) -> str:
     Raises
     ------
     UserError
-        If dvc.yaml lists a file or folder that is not there.
+        If dvc.yaml lists a file or folder that does not exist.
     """
     digest = hashlib.sha256()
     for file in code_files(stage):
@@ -132,12 +132,12 @@ def code_of(stage: str, without: tuple[str, ...] = ()) -> str:
 
 
 def code_files(stage: str) -> list[Path]:
-    """List the files of the code that a stage declares, sorted, each once."""
+    """List the code files that a stage declares, sorted and without repetition."""
     files: set[Path] = set()
     for entry in declared_code(stage):
         path = PACKAGE.parent / entry
         if not path.exists():
-            raise UserError(f"dvc.yaml: the stage {stage} depends on {entry}, which is not there")
+            raise UserError(f"dvc.yaml: the stage {stage} depends on {entry}, which does not exist; correct its deps")
         below = path.rglob("*") if path.is_dir() else [path]
         files |= {file for file in below if file.is_file() and "__pycache__" not in file.parts}
     return sorted(files)

@@ -1,8 +1,8 @@
-"""Curves while a training runs, for whoever wants to watch; no result depends on them.
+"""Write training curves while a training runs; no result depends on them.
 
-MEDADAPT_LIVE   tensorboard or dvclive (their packages are the extra `live`); without it nothing is written
+MEDADAPT_LIVE   tensorboard or dvclive (their packages are the extra `live`); if unset, nothing is written
 
-The files lie in data/scratch/live/<stage>/<fold>: `tensorboard --logdir data/scratch/live` shows them as they grow.
+The files are in data/scratch/live/<stage>/<fold>; `tensorboard --logdir data/scratch/live` shows them during training.
 """
 
 import os
@@ -26,21 +26,21 @@ LIVE = paths.SCRATCH / "live"
 
 
 def watched(tell: Callable[[Epoch], None], stage: str, fold: str) -> Callable[[Epoch], None]:
-    """Give a function that tells an epoch as `tell` does, and draws it where MEDADAPT_LIVE asks for that.
+    """Extend a function that reports an epoch by a live curve, if MEDADAPT_LIVE asks for one.
 
-    A training that goes on from a checkpoint tells its epochs again from the first, so the folder is emptied before.
+    A training that continues from a checkpoint reports its epochs again from the first, so the folder is emptied.
 
     Parameters
     ----------
     tell : callable
-        Takes a row of a training curve: a dataclass with a whole number `epoch`, and numbers.
+        Takes a row of a training curve: a dataclass with an integer `epoch`, and numbers.
     stage, fold : str
-        Where the files lie.
+        Name the folder of the files.
 
     Raises
     ------
     UserError
-        If MEDADAPT_LIVE is no name of a sink, or its package is not installed.
+        If MEDADAPT_LIVE is not a known name, or its package is not installed.
     """
     name = os.environ.get("MEDADAPT_LIVE", "")
     if not name:
@@ -62,7 +62,7 @@ def watched(tell: Callable[[Epoch], None], stage: str, fold: str) -> Callable[[E
 
 
 def scalars_of(epoch: Any) -> tuple[int, Scalars]:
-    """Take the number of an epoch and all else in it that is a number and no mark."""
+    """Split an epoch into its number and its other numeric fields."""
     row = asdict(epoch)
     step = int(row.pop("epoch"))
     return step, {
@@ -73,7 +73,7 @@ def scalars_of(epoch: Any) -> tuple[int, Scalars]:
 
 
 def to_tensorboard(folder: Path) -> Sink:
-    """Write event files of TensorBoard."""
+    """Open event files of TensorBoard."""
     from torch.utils.tensorboard import SummaryWriter
 
     writer = SummaryWriter(str(folder))
@@ -81,13 +81,13 @@ def to_tensorboard(folder: Path) -> Sink:
     def draw(step: int, scalars: Scalars) -> None:
         for name, value in scalars.items():
             writer.add_scalar(name, value, step)
-        writer.flush()  # whoever watches sees the epoch now, and a kill loses none
+        writer.flush()  # the epoch is visible at once, and a killed run loses none
 
     return draw
 
 
 def to_dvclive(folder: Path) -> Sink:
-    """Write the tables of DVCLive, and nothing of its own to git, dvc.yaml or the network."""
+    """Open the tables of DVCLive; it writes nothing to git, dvc.yaml or the network."""
     from dvclive import Live
 
     live = Live(dir=str(folder), dvcyaml=None, report=None, save_dvc_exp=False, monitor_system=False)

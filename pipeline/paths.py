@@ -1,4 +1,4 @@
-"""Every file and folder under data/, one constant or function each, in the order of the stages."""
+"""Name every file and folder under data/, by one constant or function each, in the order of the stages."""
 
 import json
 from enum import StrEnum
@@ -16,7 +16,7 @@ STATEMENTS = Path("card.yaml")  # what people say of the model, in the project's
 
 
 class Role(StrEnum):
-    """What a case does in one training: the words of the column `role` in data/split/<k>.csv."""
+    """The role of a case in one training, as in the column `role` of data/split/<k>.csv."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -111,17 +111,17 @@ def adapted_encoder(fold: str) -> Path:
 
 
 def adapted_sites(fold: str) -> Path:
-    """Name what differs between sites in that encoder's network; empty where nothing does."""
+    """Name the per-site values of that encoder's network; the file is empty for methods without them."""
     return ADAPTED / fold / "sites.safetensors"
 
 
 def adaptation(fold: str) -> Path:
-    """Name the record of how that encoder came to be."""
+    """Name the record of the adaptation of that encoder."""
     return ADAPTED / fold / "adaptation.json"
 
 
 def search(fold: str) -> Path:
-    """Name the logits that each method on the search of `adapt.method: auto` gave the evaluated cases."""
+    """Name the logits of the evaluated cases by each method in the search of `adapt.method: auto`."""
     return ADAPTED / fold / "search.csv"
 
 
@@ -136,12 +136,12 @@ def network(fold: str) -> Path:
 
 
 def recipe(fold: str) -> Path:
-    """Name the record of how a fold was trained, and what else was tried."""
+    """Name the record of how a fold was trained, including the strategies that were tried."""
     return FOLDS / fold / "recipe.json"
 
 
 def predictions(fold: str) -> Path:
-    """Name the logits of the cases that a fold did not train on."""
+    """Name the logits of the cases on which a fold was not trained."""
     return FOLDS / fold / "predictions.csv"
 
 
@@ -156,17 +156,17 @@ def history(fold: str) -> Path:
 
 
 def checkpoints(stage: str, fold: str) -> Path:
-    """Name the folder where the trainings of a stage put down how far a fold came; gone when the fold is done."""
+    """Name the folder of the checkpoints of a stage and fold; it is deleted when the fold is done."""
     return SCRATCH / stage / fold
 
 
 def progress(stage: str, fold: str) -> Path:
-    """Name the epoch that the latest checkpoint of a stage and fold holds, as plain values beside it."""
+    """Name the file beside the latest checkpoint of a stage and fold that holds its epoch as plain values."""
     return checkpoints(stage, fold) / "progress.json"
 
 
 def cost(stage: str, fold: str = "") -> Path:
-    """Name the seconds and the peak memory of a stage; no metric depends on it, the report alone shows it."""
+    """Name the record of a stage's seconds and peak memory; only the report reads it."""
     return COST / (f"{stage}_{fold}.json" if fold else f"{stage}.json")
 
 
@@ -181,7 +181,7 @@ def pooled_metrics(scope: str) -> Path:
 
 
 def assessed(table: str) -> Path:
-    """Name a table of `assessing.assessment`, with a row for each scope and more, e.g. "decision_curve"."""
+    """Name a further table of the stage `calibrate`, with rows for each scope, e.g. "decision_curve"."""
     return ASSESSED / f"{table}.csv"
 
 
@@ -196,7 +196,7 @@ def bundle(name: str) -> Path:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table of cases; text stays text, nothing becomes "missing".
+    """Read a table of cases; text stays text, and no text is read as a missing value.
 
     Raises
     ------
@@ -207,7 +207,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table; floats with all their digits, so that equal runs give equal bytes."""
+    """Write a table with all digits of floats, so that equal runs give equal bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(path, index=False, lineterminator="\n")
 
@@ -218,7 +218,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(values: Any, path: Path) -> None:
-    """Write plain values; NaN and infinity are errors."""
+    """Write plain values; NaN and infinity raise ValueError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
 

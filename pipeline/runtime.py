@@ -1,14 +1,14 @@
-"""Where work runs. Read from the environment only, so that a machine's facts never invalidate a result.
+"""Decide where work runs, from environment variables only, so that facts of a machine never invalidate a result.
 
 MEDADAPT_WORKERS   processes for work that is done case by case (default: the cores of this machine)
 MEDADAPT_BACKEND   where they run: loky (default), threading, dask or ray (their packages are the extras of that
                    name); dask and ray join the cluster of DASK_SCHEDULER_ADDRESS or RAY_ADDRESS, or start one here
 MEDADAPT_DEVICE    cpu forbids the GPU (default: CUDA where there is one; CUDA_VISIBLE_DEVICES says which)
 MEDADAPT_SLURM_*   what each fold asks SLURM for: PARTITION, TIME (minutes, default: a day), GPUS, CPUS, MEMORY (GB);
-                   all else is said by SBATCH_*, which sbatch reads itself; CLUSTER=local runs the jobs on this machine
-MEDADAPT_MEMORY_GIB  what a training may hold in memory (default: 8); the rest stays on the disk
-MEDADAPT_CACHE_GIB   what is kept of frozen stages on the disk, of all runs together (default: 20)
-MEDADAPT_CHECKPOINT_SECONDS  between two writings of how far a training came, at least (default: 5)
+                   sbatch reads further options from SBATCH_*; CLUSTER=local runs the jobs on this machine
+MEDADAPT_MEMORY_GIB  memory for the cases of a training (default: 8); further cases stay on disk
+MEDADAPT_CACHE_GIB   size of the activation cache on disk, for all runs together (default: 20)
+MEDADAPT_CHECKPOINT_SECONDS  least time between two checkpoints of a training (default: 5)
 MEDADAPT_LIVE      tensorboard or dvclive: curves while a training runs (see live.py)
 MEDADAPT_KEYS      private folder of salts and names (default: ~/.medadapt)
 """
@@ -42,7 +42,7 @@ ASKED_OF_SLURM = {"TIME": "timeout_min", "GPUS": "gpus_per_node", "CPUS": "cpus_
 
 
 def workers() -> int:
-    """Count the processes that work case by case may use."""
+    """Count the processes for work that is done case by case."""
     given = os.environ.get("MEDADAPT_WORKERS", "0")
     if not given.isdigit():
         raise UserError(f"the environment variable MEDADAPT_WORKERS is '{given}'; it takes a number of processes")
@@ -50,7 +50,7 @@ def workers() -> int:
 
 
 def map_cases(function: Callable[[Item], Result], items: Iterable[Item], doing: str) -> list[Result]:
-    """Apply `function` to each item, side by side, and return the results in the order of the items.
+    """Apply a function to each item in parallel, and return the results in the order of the items.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def map_cases(function: Callable[[Item], Result], items: Iterable[Item], doing: 
     items : iterable
         One entry per case.
     doing : str
-        The words beside the progress bar.
+        Label of the progress bar.
     """
     todo = list(items)
     jobs = (delayed(function)(item) for item in todo)
@@ -70,7 +70,7 @@ def map_cases(function: Callable[[Item], Result], items: Iterable[Item], doing: 
 
 @contextmanager
 def backend(name: str) -> Iterator[bool]:
-    """Choose joblib's backend, and tell whether it hands out results one by one.
+    """Choose joblib's backend, and yield whether it returns results one by one.
 
     Raises
     ------
@@ -121,14 +121,14 @@ def ray_cluster() -> Iterator[None]:
 
 
 def slurm_executor(folder: Path, at_a_time: int) -> "AutoExecutor":
-    """Prepare to queue jobs on SLURM, with what the variables MEDADAPT_SLURM_* ask for.
+    """Prepare to queue jobs on SLURM with the resources of the variables MEDADAPT_SLURM_*.
 
     Parameters
     ----------
     folder : path
-        On a disk that all nodes share: jobs, results and SLURM's logs.
+        For jobs, results and SLURM's logs, on a disk that all nodes share.
     at_a_time : int
-        How many jobs run side by side.
+        How many jobs run in parallel.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def slurm_executor(folder: Path, at_a_time: int) -> "AutoExecutor":
         executor = AutoExecutor(folder, cluster=cluster)
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"no SLURM that could be used ({error}): go to its login node, or take --launcher local"
+            f"SLURM is not available ({error}); log in to its login node, or use --launcher local"
         ) from error
     partition = os.environ.get("MEDADAPT_SLURM_PARTITION")
     asked = {words: _asked_of_slurm(name) for name, words in ASKED_OF_SLURM.items()}
@@ -166,26 +166,26 @@ def submitted(executor: "AutoExecutor", function: Callable[[Item], Result], item
     Raises
     ------
     UserError
-        If SLURM does not take the jobs.
+        If SLURM rejects the jobs.
     """
     try:
         return executor.map_array(function, items) if items else []
     except RuntimeError as error:
-        raise UserError(f"SLURM does not take the jobs, see the variables MEDADAPT_SLURM_*: {error}") from error
+        raise UserError(f"SLURM rejects the jobs; correct the variables MEDADAPT_SLURM_*: {error}") from error
 
 
 def progress(items: Iterable[Item], doing: str, total: int | None = None) -> Iterable[Item]:
-    """Show a progress bar with the time left; only on a terminal, so that logs stay readable."""
+    """Show a progress bar with the remaining time, only on a terminal, so that logs stay readable."""
     return tqdm(items, desc=doing, total=total, disable=None, leave=False)
 
 
 def keys_folder() -> Path:
-    """Name the private folder that holds salts and original names; never inside the project's tracked folders."""
+    """Name the private folder of salts and original names, which is outside the project's tracked folders."""
     return Path(os.environ.get("MEDADAPT_KEYS", Path.home() / ".medadapt"))
 
 
 def cuda_devices() -> list[str]:
-    """Name the GPUs that may be used, as CUDA_VISIBLE_DEVICES would; none where MEDADAPT_DEVICE is cpu."""
+    """List the usable GPUs in the notation of CUDA_VISIBLE_DEVICES; none if MEDADAPT_DEVICE is cpu."""
     if device() == "cpu":
         return []
     import torch
@@ -201,21 +201,21 @@ def device() -> str | None:
 
 
 def dvc(*words: str, to_terminal: bool = False) -> str:
-    """Run a command of DVC and return what it printed, unless that goes to the terminal."""
+    """Run a command of DVC and return its output; an empty text if the output goes to the terminal."""
     target = None if to_terminal else subprocess.PIPE
     ran = subprocess.run([sys.executable, "-m", "dvc", *words], env=surroundings({}), stdout=target, text=True)
     if ran.returncode:
-        raise UserError(f"`dvc {' '.join(words)}` failed; its message stands above")
+        raise UserError(f"`dvc {' '.join(words)}` failed; see its message above")
     return ran.stdout or ""
 
 
 def surroundings(place: dict[str, str]) -> dict[str, str]:
-    """Add to this process's environment; the `python` that DVC starts is then ours, even if no venv is active."""
+    """Extend this process's environment, with this Python first in PATH, so that DVC starts it without a venv."""
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}", **place}
 
 
 def number(variable: str, usual: float) -> float:
-    """Read a number that only this machine knows, e.g. MEDADAPT_CACHE_GIB or MEDADAPT_CHECKPOINT_SECONDS."""
+    """Read a number from an environment variable, e.g. MEDADAPT_CACHE_GIB or MEDADAPT_CHECKPOINT_SECONDS."""
     given = os.environ.get(variable, str(usual))
     try:
         return float(given)
@@ -225,7 +225,7 @@ def number(variable: str, usual: float) -> float:
 
 @contextmanager
 def metered(record: Path) -> Iterator[None]:
-    """Write the seconds and the peak memory (MiB) of a block to `record`, which nothing hashed depends on."""
+    """Write the seconds and the peak memory (MiB) of a block to `record`, which enters no hash."""
     start = time.perf_counter()
     yield
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -234,7 +234,7 @@ def metered(record: Path) -> Iterator[None]:
 
 
 def prefetch(items: Iterable[Item]) -> Iterator[Item]:
-    """Draw the next item in the background while the present one is used; order and errors stay what they are."""
+    """Draw the next item in the background while the current one is used; order and errors do not change."""
     source = iter(items)
     with ThreadPoolExecutor(1) as worker:
         coming = worker.submit(lambda: list(islice(source, 1)))
@@ -244,17 +244,17 @@ def prefetch(items: Iterable[Item]) -> Iterator[Item]:
 
 
 def prefetch_passes(draw: Callable[[int], Iterable[Item]]) -> Callable[[int], Iterator[Item]]:
-    """Draw pass after pass as `prefetch` draws items; also the first item of a pass, while the one before it ends.
+    """Prefetch the items of successive passes, including the first item of a pass while the previous one ends.
 
     Parameters
     ----------
     draw : callable
-        draw(n) gives the items of pass n; there is no last pass.
+        draw(n) yields the items of pass n; there is no last pass.
 
     Returns
     -------
     callable
-        The same items by the number of their pass; those that follow one another gain.
+        Yields the same items by the number of the pass; only consecutive passes are prefetched.
     """
     end = object()
     stream: Iterator[Item | object] = iter(())
@@ -264,7 +264,7 @@ def prefetch_passes(draw: Callable[[int], Iterable[Item]]) -> Callable[[int], It
         nonlocal stream, coming
         if number != coming:
             stream = prefetch(item for one in count(number) for item in chain(draw(one), [end]))
-        coming = None  # a pass that is left before its end is no beginning of the next
+        coming = None  # a pass that is abandoned before its end does not lead to the next one
         yield from takewhile(lambda item: item is not end, stream)
         coming = number + 1
 

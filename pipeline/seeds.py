@@ -7,14 +7,14 @@ import hashlib
 
 
 def seed_for(seed: int, *names: object) -> int:
-    """Derive the seed of one named thing, so that adding a thing never shifts another's draws.
+    """Derive the seed of one named draw, so that adding a draw never changes another.
 
     Parameters
     ----------
     seed : int
         The project's seed.
     *names : object
-        What the draws are for, e.g. ``"view", fold, case, 3``.
+        The name of the draw, e.g. ``"view", fold, case, 3``.
 
     Returns
     -------

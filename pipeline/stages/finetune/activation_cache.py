@@ -1,6 +1,6 @@
-"""Where what the frozen stages made of cases is kept: on the disk for the next run, in memory where it fits.
+"""Cache the activations of frozen stages: on disk for the next run, in memory where they fit.
 
-Lives in data/scratch, outside of what DVC tracks, and may be deleted at any time.
+The cache is in data/scratch, which DVC does not track, and may be deleted at any time.
 """
 
 import contextlib
@@ -22,16 +22,16 @@ Parts = dict[str, Tensor]
 
 
 class ActivationCache:
-    """What frozen stages made of cases, one file each; whoever starts with the same stages finds it there.
+    """Activations of frozen stages, one file per case, shared by all trainings with the same frozen stages.
 
     Parameters
     ----------
     folder : Path
-        Of all shelves; this one's is named by `key` in it.
+        Contains one folder per key.
     key : str
-        Of what made the files.
+        Identifies the stages and the code that computed the files.
     limit : float
-        Bytes of all shelves together; those that were used longest ago go first.
+        Bytes of all keys together; the least recently used keys are deleted first.
     """
 
     def __init__(self, folder: Path, key: str, limit: float) -> None:
@@ -41,13 +41,13 @@ class ActivationCache:
         self._trim(folder, limit)
 
     def __call__(self, name: str, function: Callable[[], Parts]) -> Parts:
-        """Give what is kept under a name, or what the function gives, and keep that."""
+        """Return the stored entry of a name; compute and store it with the function if there is none."""
         file = self.folder / f"{name}.safetensors"
         with contextlib.suppress(FileNotFoundError, SafetensorError):  # the latter after a power cut
             kept: Parts = load_file(file)
             return kept
         found = function()
-        with contextlib.suppress(OSError, SafetensorError):  # a full disk, or another fold that took the entry away
+        with contextlib.suppress(OSError, SafetensorError):  # a full disk, or another fold deleted the folder
             self._keep(found, file)
         return found
 
@@ -72,12 +72,12 @@ class ActivationCache:
 def _last_used(entry: Path) -> float:
     try:
         return entry.stat().st_mtime
-    except FileNotFoundError:  # folds run side by side, and another one has just removed it
+    except FileNotFoundError:  # folds run in parallel, and another one has just deleted it
         return 0.0
 
 
 def _bytes_on(entry: Path) -> int:
-    """Count what a entry holds; meanwhile other folds may add, rename and remove files."""
+    """Sum the file sizes of an entry, while other folds may add, rename and remove files."""
     total = 0
     with contextlib.suppress(FileNotFoundError):
         for file in entry.iterdir():
@@ -87,7 +87,7 @@ def _bytes_on(entry: Path) -> int:
 
 
 def allocate(shape: tuple[int, ...]) -> Tensor:
-    """Allocate half-precision numbers: in memory, or in a temporary file if they do not fit."""
+    """Allocate a float16 tensor in memory, or in a temporary file if it does not fit."""
     if fits_in_memory(2 * int(np.prod(shape))):
         return torch.empty(shape, dtype=torch.float16)
     paths.SCRATCH.mkdir(parents=True, exist_ok=True)
@@ -96,5 +96,5 @@ def allocate(shape: tuple[int, ...]) -> Tensor:
 
 
 def fits_in_memory(size: int) -> bool:
-    """Tell whether so many bytes may be held at once: MEDADAPT_MEMORY_GIB, 8 if it is not set."""
+    """Tell whether this many bytes may be held in memory: at most MEDADAPT_MEMORY_GIB, 8 by default."""
     return size <= runtime.number("MEDADAPT_MEMORY_GIB", 8) * 2**30

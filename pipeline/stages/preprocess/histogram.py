@@ -1,7 +1,7 @@
-"""Histograms of grey values whose bins fit together, so that those of many cases can be summed.
+"""Compute histograms of grey values with aligned bins, so that the histograms of many cases can be summed.
 
-A bin is as wide as a power of two and begins at a multiple of its width: two neighbours make a bin of the next width
-exactly, and no range has to be known before the first scan is read.
+The width of a bin is a power of two and its lower edge a multiple of the width. Two neighbouring bins therefore form
+one bin of the next width exactly, and no range has to be known in advance.
 """
 
 from collections.abc import Sequence
@@ -14,20 +14,19 @@ from numpy.typing import NDArray
 from pipeline.imaging.preparation.intensity import percentiles
 
 BINS = 64
-MIDDLE, WHOLE = (0.5, 99.5), (0.0, 100.0)  # percentiles; what lies outside is counted at the ends
-PIECE = 1 << 20  # voxels at a time
+MIDDLE, WHOLE = (0.5, 99.5), (0.0, 100.0)  # percentiles; values outside are counted in the end bins
+PIECE = 1 << 20  # voxels processed at a time
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many voxels have which grey value.
+    """Voxel counts by grey value.
 
     Attributes
     ----------
-    exponent : int
-        Bin i holds the values from (first + i) * 2^exponent to before (first + i + 1) * 2^exponent; the first and the
-        last bin hold what lies below and above as well.
-    first : int
+    exponent, first : int
+        Bin i holds the values in [(first + i) * 2^exponent, (first + i + 1) * 2^exponent). The first and the last bin
+        also hold all lower and higher values.
     counts : tuple of int
         At most `BINS`.
     """
@@ -38,16 +37,16 @@ class Histogram:
 
     @property
     def edges(self) -> tuple[float, float]:
-        """Give the lower end of the first bin and the upper end of the last one."""
+        """The lower edge of the first bin and the upper edge of the last one."""
         width = 2.0**self.exponent
         return self.first * width, (self.first + len(self.counts)) * width
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain values."""
+        """Convert to plain values."""
         return asdict(self)
 
     def coarser(self, exponent: int) -> "Histogram":
-        """Join bins until they are as wide as asked."""
+        """Merge bins until their width is 2^exponent."""
         steps = exponent - self.exponent
         places = (self.first + np.arange(len(self.counts))) >> steps
         counts = np.bincount(places - places[0], weights=self.counts).astype(int)
@@ -62,12 +61,12 @@ def histogram_of(values: NDArray[Any], within: tuple[float, float] = MIDDLE) -> 
     values : array
         Finite, in any unit and shape.
     within : (low, high)
-        Percentiles in [0, 100]; a scan's few brightest voxels would else leave one bin to all others.
+        Percentiles in [0, 100]; otherwise a few very bright voxels would leave a single bin for all others.
     """
     low, high = percentiles(values, within)
     exponent = int(np.ceil(np.log2((high - low) / BINS))) if high > low else 0
     first, last = _bin_of(low, exponent), _bin_of(high, exponent)
-    if last - first >= BINS:  # the range lies across one bin more than it is wide
+    if last - first >= BINS:  # the range touches one bin more than its width
         exponent += 1
         first, last = first >> 1, last >> 1
     flat, counts = values.ravel(order="K"), np.zeros(last - first + 1, dtype=np.int64)
@@ -79,7 +78,7 @@ def histogram_of(values: NDArray[Any], within: tuple[float, float] = MIDDLE) -> 
 
 
 def summed(histograms: Sequence[Histogram]) -> Histogram:
-    """Add histograms up, in the narrowest bins of which `BINS` hold them all.
+    """Sum histograms, with the narrowest bins for which `BINS` bins cover all of them.
 
     Parameters
     ----------

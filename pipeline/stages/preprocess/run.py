@@ -1,4 +1,4 @@
-"""preprocess: every case on its own, from the scan as sent to channels of one size and scale."""
+"""preprocess: convert each scan by itself to channels of a common size and intensity scale."""
 
 import shutil
 from dataclasses import asdict
@@ -32,7 +32,7 @@ STATES = ("before", "after")
 
 
 def run(params: Params) -> None:
-    """Write the prepared cases, their index, and how they were made to data/prepared."""
+    """Write the prepared cases, their index, and the settings that produced them to data/prepared."""
     cases = paths.read_table(paths.CASES)
     steps = resolve(params, headers_of(cases))
     files = original_files(params.cohort)
@@ -47,7 +47,7 @@ def run(params: Params) -> None:
             continue
         shutil.copyfile(kept / CHANNELS, paths.prepared_case(case))
         rows.append(values)
-    tell_refused(refused, len(rows))
+    print_refused(refused, len(rows))
     paths.write_table(findings_table([case for case, _ in refused], [[one] for _, one in refused]), paths.UNPREPARED)
     index = pd.DataFrame(rows)
     paths.write_table(index.drop(columns=[f"histogram_{state}" for state in STATES]), paths.INDEX)
@@ -67,7 +67,7 @@ def resolve(params: Params, headers: list[Header]) -> Preprocessor:
 
 
 def headers_of(cases: pd.DataFrame) -> list[Header]:
-    """Rebuild the headers that the audit wrote down."""
+    """Rebuild the headers from the table that the audit wrote."""
     return [
         Header(
             shape=tuple(int(size) for size in row.shape.split("x")),
@@ -104,22 +104,28 @@ def prepare_case(job: tuple[str, Path], folder: Path, steps: Preprocessor) -> di
 
 
 def histograms(cases: pd.DataFrame) -> pd.DataFrame:
-    """Sum the histograms of each site's cases, before in the scans' own units and after in stored grey values."""
+    """Sum the histograms of each site, before preprocessing in the units of the scans and after it in grey values."""
     rows = []
     for site, group in cases.groupby("site"):
         for state in STATES:
             total = summed([Histogram(**one) for one in group[f"histogram_{state}"]])
             low, high = total.edges
             edges = np.linspace(low, high, len(total.counts) + 1)
-            known = {"site": site, "state": state, "cases": len(group)}
-            ends = zip(edges[:-1], edges[1:], total.counts, strict=True)
-            rows += [known | {"low": start, "high": end, "count": count} for start, end, count in ends]
+            of_site = {"site": site, "state": state, "cases": len(group)}
+            bins = zip(edges[:-1], edges[1:], total.counts, strict=True)
+            rows += [of_site | {"low": low, "high": high, "count": count} for low, high, count in bins]
     return pd.DataFrame(rows)
 
 
-def tell_refused(refused: list[tuple[str, Finding]], prepared: int) -> None:
-    """Name the cases that passed the audit but cannot be prepared; stop if none is left."""
+def print_refused(refused: list[tuple[str, Finding]], prepared: int) -> None:
+    """Print the cases that passed the audit but cannot be prepared.
+
+    Raises
+    ------
+    UserError
+        If no case could be prepared.
+    """
     for case, finding in refused:
         print(f"refused  {case}  {finding}  (`medadapt whois {case}` tells which file it is)")
     if not prepared:
-        raise UserError("no case could be prepared; the reasons stand above")
+        raise UserError("no case could be prepared; see the reasons above")

@@ -1,4 +1,4 @@
-"""Resolves the `auto` values of preprocessing from the cohort's headers and the budget, once, for all stages."""
+"""Resolve the `auto` values of preprocessing from the headers of the cohort and the budget."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ OF_DICOM = {  # PS3.3, C.7.3.1.1.1
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """What the user asks of preprocessing; "auto" leaves it to the scans and the budget."""
+    """The user's settings of preprocessing; "auto" values depend on the scans and the budget."""
 
     modality: Modality = "auto"
     image_size: int | Literal["auto"] = "auto"
@@ -40,9 +40,9 @@ class PreprocessConfig:
 
 
 def resolve_geometry(headers: Sequence[Header], budget: int, config: PreprocessConfig) -> Geometry:
-    """Choose the finest grid that the scans can fill and the budget can pay.
+    """Choose the finest grid that the resolution of the scans justifies and the budget allows.
 
-    The median scan decides; labels and voxels are not looked at.
+    The median scan decides; labels and voxels are not used.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def resolve_geometry(headers: Sequence[Header], budget: int, config: PreprocessC
     Raises
     ------
     ValueError
-        If the cohort mixes volumes and images, or modalities that are scaled differently.
+        If the cohort mixes volumes and images, or modalities with different intensity scales.
     """
     dimensions = {len(header.shape) for header in headers}
     if len(dimensions) != 1:
@@ -65,23 +65,29 @@ def resolve_geometry(headers: Sequence[Header], budget: int, config: PreprocessC
 
 
 def resolve_intensity(headers: Sequence[Header], config: PreprocessConfig) -> Intensity:
-    """Take the given rule, else the modality's, else what the depth of the files suggests."""
+    """Choose the intensity rule: the configured one, or that of the modality, or one that fits the bit depth."""
     if config.intensity != "auto":
         return config.intensity
     if all(header.bits == 8 for header in headers) and len(headers[0].shape) == 2:
-        return "keep"  # somebody has chosen a window already
+        return "keep"  # an intensity window was already applied
     modality = modality_of(headers) if config.modality == "auto" else config.modality
     rule: Intensity = PRESETS.get(modality, "percentile")
     return "percentile" if rule == "keep" else rule
 
 
 def modality_of(headers: Sequence[Header]) -> str:
-    """Name the modality that the DICOM headers state; "" where they state none."""
+    """Find the most common modality in the DICOM headers; "" if they state none.
+
+    Raises
+    ------
+    ValueError
+        If CT is mixed with other or unknown modalities.
+    """
     found = Counter(OF_DICOM.get(header.modality, "") for header in headers)
     if found["ct"] and len(found) > 1:
         raise ValueError(
-            "the cohort mixes CT, whose values are Hounsfield units, with other modalities or with files that do "
-            "not state theirs; set preprocess.modality"
+            "the cohort mixes CT, whose values are Hounsfield units, with other or unknown modalities; "
+            "set preprocess.modality"
         )
     return found.most_common(1)[0][0]
 
@@ -125,6 +131,6 @@ def _finest(n_cases: int, budget: int, grids: Sequence[tuple[int, int]]) -> tupl
 
 
 def _up_to(candidates: Sequence[int], native: float) -> list[int]:
-    """Keep the candidates up to the first that holds all that the scan has."""
+    """Keep the candidates up to the first one that is at least the native resolution."""
     enough = next((value for value in candidates if value >= native), candidates[-1])
     return [value for value in candidates if value <= enough]

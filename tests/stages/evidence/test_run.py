@@ -185,14 +185,14 @@ def test_a_site_left_out_is_seen_by_no_network_that_is_evaluated_there(project, 
     seen = {}
 
     def remember(self, split):
-        network = anew(self, split)
+        network = adapt_anew(self, split)
         seen[split.name] = set(
             site_of[split.cases.loc[split.cases["role"].isin([Role.TRAIN, Role.UNLABELLED]), "case"]]
         )
         return network
 
-    anew = Arms.anew
-    monkeypatch.setattr(Arms, "anew", remember)
+    adapt_anew = Arms.adapt_anew
+    monkeypatch.setattr(Arms, "adapt_anew", remember)
     run("evidence")
     assert set(seen) == {"without-inside", "without-next-door"}
     assert "inside" not in seen["without-inside"] and "next door" not in seen["without-next-door"]
@@ -249,4 +249,4 @@ def test_words_for_a_class_that_is_not_there_are_refused_with_the_parameter(proj
     model = {"evidence__vision_language": str(folder), "evidence__vision_language_sha256": sha_of(folder)}
     project(**SMALL | model, evidence__prompts={"mad": ["a blob"]})
     adapted()
-    assert "evidence.prompts: mad is no class" in refusal(capsys, "evidence")
+    assert "evidence.prompts: mad is not a class" in refusal(capsys, "evidence")

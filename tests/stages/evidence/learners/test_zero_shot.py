@@ -135,9 +135,14 @@ def test_another_size_is_resized_as_open_clip_does_up_to_its_rounding_to_whole_g
 
 def test_a_score_does_not_depend_on_the_cases_beside_it(folder):
     model, channels = load_vision_language(str(folder), sha_of(folder)), random_cases(5)
-    together = zero_shot_logits(model, channels, PROMPTS, 3, True)
-    np.testing.assert_array_equal(together[3:4], zero_shot_logits(model, channels[3:4], PROMPTS, 3, True))
-    assert together.dtype == np.float64 and zero_shot_logits(model, [], PROMPTS, 3, True).shape == (0, 2)
+    together = zero_shot_logits(model, channels, PROMPTS, channels=3, colour=True)
+    np.testing.assert_array_equal(
+        together[3:4], zero_shot_logits(model, channels[3:4], PROMPTS, channels=3, colour=True)
+    )
+    assert together.dtype == np.float64 and zero_shot_logits(model, [], PROMPTS, channels=3, colour=True).shape == (
+        0,
+        2,
+    )
 
 
 def test_a_changed_byte_is_refused_before_the_file_is_opened(folder, monkeypatch):
@@ -151,7 +156,7 @@ def test_a_changed_byte_is_refused_before_the_file_is_opened(folder, monkeypatch
 
 
 def test_a_model_without_a_hash_is_refused_and_its_hash_told(folder):
-    with pytest.raises(BadWeights, match=f"vision_language_sha256: it is null.*{sha_of(folder)}"):
+    with pytest.raises(BadWeights, match=f"vision_language_sha256 is null.*{sha_of(folder)}"):
         load_vision_language(str(folder), None)
 
 
@@ -203,7 +208,7 @@ def test_an_unreachable_hub_is_named_with_the_cure(monkeypatch):
         raise OSError("no route")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
-    with pytest.raises(BadWeights, match="no route.*name the folder"):
+    with pytest.raises(BadWeights, match="no route.*set its folder"):
         load_vision_language("hub:somebody/model@abc", "0" * 64)
 
 
@@ -233,7 +238,7 @@ def test_a_model_of_the_hub_is_fetched_at_its_revision_and_checked_like_any_othe
     model = load_vision_language("hub:a/b@abc", file_sha256(hub / "open_clip_pytorch_model.bin"))
     assert asked[-1] == ("a/b", "open_clip_pytorch_model.bin", "abc") and len(asked) == 3
     assert model.provenance.source == "hub:a/b@abc"
-    assert zero_shot_logits(model, random_cases(2), PROMPTS, 3, True).shape == (2, 2)
+    assert zero_shot_logits(model, random_cases(2), PROMPTS, channels=3, colour=True).shape == (2, 2)
 
 
 def test_provenance_names_the_folder_without_where_it_lies(folder):
@@ -299,7 +304,7 @@ def test_a_text_encoder_of_transformers_is_built_from_the_folder_alone(tmp_path)
         expected = normalize(oracle.encode_text(tokens)[0], dim=0)
     torch.testing.assert_close(zero_shot._embedded(model, ["a brain with a lesion"]), expected, atol=1e-5, rtol=0)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(BadWeights, match=r"a/bert; put that model's config\.json"):
+    with pytest.raises(BadWeights, match=r"a/bert; copy the config\.json"):
         load_vision_language(str(tmp_path), file_sha256(weights))
 
 
@@ -310,7 +315,9 @@ def test_prompts_are_made_of_the_names_in_the_order_of_the_classes():
     }
 
 
-@pytest.mark.parametrize(("given", "said"), [({"tumour": ["x"]}, "tumour is no class"), ({"b": []}, "give b one text")])
+@pytest.mark.parametrize(
+    ("given", "said"), [({"tumour": ["x"]}, "tumour is not a class"), ({"b": []}, "b has no text")]
+)
 def test_prompts_for_no_class_or_without_words_are_refused(given, said):
     with pytest.raises(ValueError, match=f"evidence.prompts: {said}"):
         prompts_for(["a", "b"], given)
@@ -319,4 +326,4 @@ def test_prompts_for_no_class_or_without_words_are_refused(given, said):
 def test_channels_that_are_no_whole_number_of_instances_are_refused(folder):
     model = load_vision_language(str(folder), sha_of(folder))
     with pytest.raises(ValueError, match="5 channels"):
-        zero_shot_logits(model, random_cases(1, channels=5), PROMPTS, 3, False)
+        zero_shot_logits(model, random_cases(1, channels=5), PROMPTS, channels=3, colour=False)
