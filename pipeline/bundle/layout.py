@@ -33,6 +33,21 @@ EXPECTED = Path("phantoms/expected.json")
 LIMITS = Path("configs/operating_limits.json")
 REFERENCE = Path("monitoring/reference.json")
 
+HANDLERS = [
+    {
+        "_target_": "CheckpointLoader",
+        "load_path": str(STATE_DICT),
+        "load_dict": {"model": "@network_def"},
+        "strict": True,
+    },
+    {
+        "_target_": "ClassificationSaver",
+        "output_dir": "@output_dir",
+        "filename": "predictions.csv",
+        "output_transform": {"_target_": "monai.handlers.from_engine", "keys": "pred"},
+    },
+]
+
 Config = dict[str, Any]
 Activation = Literal["softmax", "sigmoid"]
 
@@ -84,7 +99,6 @@ class BundleFacts:
 
 def metadata_config(facts: BundleFacts) -> Config:
     """Write configs/metadata.json by the schema meta_schema_20240725, with some keys of our own."""
-    by_itself = " is present" if activation_of(facts.calibration) == "sigmoid" else ""
     return {
         "schema": SCHEMA_URL,
         "version": facts.version,
@@ -109,33 +123,33 @@ def metadata_config(facts: BundleFacts) -> Config:
         "provenance": facts.provenance,
         "classes": list(facts.classes),
         "kind": facts.kind,
-        "network_data_format": {
-            "inputs": {
-                "image": {
-                    "type": "image",
-                    "format": "magnitude",
-                    "num_channels": facts.channels,
-                    "spatial_shape": [facts.image_size, facts.image_size],
-                    "dtype": "float32",
-                    "value_range": [0, 255],
-                    "is_patch_data": False,
-                    "channel_def": {str(number): f"channel {number}" for number in range(facts.channels)},
-                }
-            },
-            "outputs": {
-                "pred": {
-                    "type": "probabilities",
-                    "format": "classes",
-                    "num_channels": len(facts.classes),
-                    "spatial_shape": [],
-                    "dtype": "float32",
-                    "value_range": [0, 1],
-                    "is_patch_data": False,
-                    "channel_def": {str(number): f"{label}{by_itself}" for number, label in enumerate(facts.classes)},
-                }
-            },
-        },
+        "network_data_format": _network_data_format(facts),
     }
+
+
+def _network_data_format(facts: BundleFacts) -> Config:
+    present = " is present" if activation_of(facts.calibration) == "sigmoid" else ""
+    image = {
+        "type": "image",
+        "format": "magnitude",
+        "num_channels": facts.channels,
+        "spatial_shape": [facts.image_size, facts.image_size],
+        "dtype": "float32",
+        "value_range": [0, 255],
+        "is_patch_data": False,
+        "channel_def": {str(number): f"channel {number}" for number in range(facts.channels)},
+    }
+    prediction = {
+        "type": "probabilities",
+        "format": "classes",
+        "num_channels": len(facts.classes),
+        "spatial_shape": [],
+        "dtype": "float32",
+        "value_range": [0, 1],
+        "is_patch_data": False,
+        "channel_def": {str(number): f"{label}{present}" for number, label in enumerate(facts.classes)},
+    }
+    return {"inputs": {"image": image}, "outputs": {"pred": prediction}}
 
 
 def inference_config(preparation: Config, network: Config, calibrator: Config) -> Config:
@@ -158,20 +172,7 @@ def inference_config(preparation: Config, network: Config, calibrator: Config) -
         "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": 0},
         "network_def": {"_target_": target_of(network), **network},
         "inferer": {"_target_": "SimpleInferer"},
-        "handlers": [
-            {
-                "_target_": "CheckpointLoader",
-                "load_path": str(STATE_DICT),
-                "load_dict": {"model": "@network_def"},
-                "strict": True,
-            },
-            {
-                "_target_": "ClassificationSaver",
-                "output_dir": "@output_dir",
-                "filename": "predictions.csv",
-                "output_transform": {"_target_": "monai.handlers.from_engine", "keys": "pred"},
-            },
-        ],
+        "handlers": HANDLERS,
         "evaluator": {
             "_target_": "SupervisedEvaluator",
             "device": "@device",

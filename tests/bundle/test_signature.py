@@ -89,7 +89,7 @@ def test_a_key_that_is_absent_test_or_in_the_project_does_not_sign(bundle, tmp_p
 
 def test_a_version_is_kept_once_and_never_written_over(bundle, tmp_path):
     archive = tmp_path / "archive"
-    assert keep(bundle, archive, "model", "1.0.0").endswith("1.0.0: kept")
+    assert keep(bundle, archive, "model", "1.0.0").endswith("1.0.0: archived")
     verify_manifest(archive / "model" / "1.0.0")
     assert "the same" in keep(bundle, archive, "model", "1.0.0")
     (bundle / "models" / "weights").write_text("better numbers")

@@ -1,4 +1,4 @@
-"""Where released versions are kept: a folder for each, written once."""
+"""Archive released versions: one folder for each, which is never overwritten."""
 
 import os
 import shutil
@@ -8,30 +8,30 @@ from pipeline.bundle.manifest import MANIFEST
 
 
 class AlreadyKept(ValueError):
-    """A version that is there, and is another one; the message says what to do."""
+    """Another bundle of the same version is in the archive; the message says what to do."""
 
 
 def keep(bundle: Path, archive: Path, name: str, version: str) -> str:
-    """Copy a bundle to `archive/name/version`, whole or not at all, and say what was done.
+    """Copy a bundle to `archive/name/version` atomically, and return a message.
 
     Raises
     ------
     AlreadyKept
-        If that version is there and is not this very bundle.
+        If the archive holds another bundle of this version.
     """
     place = archive / name / version
     if place.exists():
         if _manifest(place) == _manifest(bundle):
-            return f"{place}: kept before, the same"
-        raise AlreadyKept(f"release.keep: {place} holds another {name} {version}, which stays; raise release.version")
+            return f"{place}: already archived, unchanged"
+        raise AlreadyKept(f"release.keep: {place} holds another {name} {version}; increase release.version")
     half = place.with_name(f".{version}.{os.getpid()}")
     shutil.copytree(bundle, half)
     try:
         half.rename(place)  # fails where another process was faster
     except OSError as error:
         shutil.rmtree(half)
-        raise AlreadyKept(f"release.keep: {place} appeared meanwhile; look what it is") from error
-    return f"{place}: kept"
+        raise AlreadyKept(f"release.keep: {place} was written by another process; check it") from error
+    return f"{place}: archived"
 
 
 def _manifest(bundle: Path) -> bytes | None:

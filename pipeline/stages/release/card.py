@@ -1,4 +1,4 @@
-"""The model card, filled in by the run; what only a person can say is visibly left open."""
+"""Write the model card from the results of the run and the texts of card.yaml; empty texts are marked."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -10,16 +10,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline.stages.release.checklist import answers
 from pipeline.stages.release.statements import FIELDS
 
-OPEN = "**Not filled in**"  # where only a person can answer, and none has
+OPEN = "**Not filled in**"  # in place of an empty text of card.yaml
 _SECTION = re.compile(r"^## (.+)$\n((?:(?!^## ).*\n?)*)", re.MULTILINE)
 TEMPLATE = Path(__file__).with_name("card.md")
-SHOWN = 8  # numbers of a calibrator; more are read better in metadata.json
+SHOWN = 8  # numbers of a calibrator; a card with more refers to metadata.json
 
 
 def write_card(values: Mapping[str, Any]) -> str:
-    """Fill the template; a value that is missing is an error, never an empty line.
+    """Fill the template.
 
-    `values["statements"]` holds all of `statements.FIELDS`; where one is empty the card says so, visibly.
+    `values["statements"]` holds all of `statements.FIELDS`; the card marks those that are empty. A missing value raises
+    `jinja2.UndefinedError`.
     """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE.parent),
@@ -39,7 +40,7 @@ def _of_people(statements: Mapping[str, str]) -> dict[str, Any]:
 
 
 def missing_sections(card: str) -> list[str]:
-    """Name the sections of the template that a card does not have, or has without a word."""
+    """List the sections of the template that are missing or empty in a card."""
     written = dict(_SECTION.findall(card))
     return [title for title, _ in _SECTION.findall(TEMPLATE.read_text()) if not written.get(title, "").strip()]
 
@@ -54,7 +55,7 @@ def show_metric(metric: Mapping[str, Any] | None) -> str:
 
 
 def as_cell(text: Any) -> str:
-    r"""Keep a text from the cohort within its cell of a table, and from being taken for markup.
+    r"""Escape a text from the cohort for a cell of a Markdown table.
 
     >>> as_cell("a|b <i>")
     'a\\|b &lt;i>'
@@ -63,7 +64,7 @@ def as_cell(text: Any) -> str:
 
 
 def show_map(calibrator: Mapping[str, Any]) -> str:
-    """Write a calibrator by its numbers, or, where they are many, by how many they are.
+    """Write a calibrator with its numbers, or with their count if there are many.
 
     >>> show_map({"method": "temperature", "activation": "softmax", "temperature": 1.5})
     'temperature (temperature 1.5000)'

@@ -17,13 +17,13 @@ SIDES = dict.fromkeys((Role.TRAIN, Role.VALIDATION, Role.HELD_OUT, Role.CALIBRAT
 SIDES |= {Role.TEST: "test", Role.UNLABELLED: "unlabelled"}
 
 
-def characteristics(member: str, labelling: TaskSpec) -> list[dict[str, Any]]:
-    """Count patients and cases of each class and group, as they were assigned to a member of the released model.
+def characteristics(member: str, task_spec: TaskSpec) -> list[dict[str, Any]]:
+    """Count patients and cases of each class and group in the split of a member of the released model.
 
     Returns
     -------
     list of dict
-        `who`, and `sides`: of development, test and unlabelled, as far as there are any, (patients, cases).
+        `who`, and `sides`: (patients, cases) of development, test and unlabelled, as far as there are any.
     """
     cases = paths.read_table(paths.split(member)).merge(columns_of_cases(), on="case")
     cases = cases[cases["role"].isin(SIDES)].reset_index(drop=True)
@@ -31,15 +31,15 @@ def characteristics(member: str, labelling: TaskSpec) -> list[dict[str, Any]]:
     sides = [name for name in dict.fromkeys(SIDES.values()) if (side == name).any()]
     return [
         {"who": who, "sides": {name: counted(cases[among & (side == name).to_numpy()]) for name in sides}}
-        for who, among in everybody(cases, labelling).items()
+        for who, among in groups_of(cases, task_spec).items()
     ]
 
 
-def everybody(cases: pd.DataFrame, labelling: TaskSpec) -> dict[str, NDArray[np.bool_]]:
-    """Tell (n,) who belongs to each class and group; a case without a label belongs to no class."""
-    task: Any = labelling.task
-    targets = targets_of(cases["label"].tolist(), labelling.classes, task)
-    found = {f"class {name}": targets[:, number] == 1 for number, name in enumerate(labelling.classes)}
+def groups_of(cases: pd.DataFrame, task_spec: TaskSpec) -> dict[str, NDArray[np.bool_]]:
+    """Mark the cases (n,) of each class and group; a case without a label belongs to no class."""
+    task: Any = task_spec.task
+    targets = targets_of(cases["label"].tolist(), task_spec.classes, task)
+    found = {f"class {name}": targets[:, number] == 1 for number, name in enumerate(task_spec.classes)}
     for column in cases.filter(regex="^group_"):
         for group in sorted(cases[column].unique()):
             found[f"{column.removeprefix('group_')} {group}"] = (cases[column] == group).to_numpy()

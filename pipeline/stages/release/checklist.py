@@ -31,29 +31,57 @@ class Item:
     asks: str
     topic: str
     section: str
-    by_run: bool
+    by_run: bool = True
     fields: tuple[str, ...] = ()
 
 
 ITEMS = (
-    Item("1", "what is predicted, and for whom", "title", "Intended use", True, ("intended_use",)),
-    Item("2", "a summary", "abstract", "Performance", True),
-    Item("3a 3c", "context, known inequalities in care", "background", "Intended use", False, ("background",)),
-    Item("3b 4", "population, users, aim", "intended use", "Intended use", False, ("intended_use", "out_of_scope")),
-    Item("5a 5b 6a 6b 6c", "sources, dates, setting, eligibility", "data sources", "Data", False, ("data_sources",)),
-    Item("7", "preprocessing of the data", "preprocessing", "How to use it", True),
-    Item("8a 8b 8c", "the outcome and who assessed it", "reference standard", "Data", False, ("reference_standard",)),
-    Item("9a 9b 9c 12b", "predictors: the image alone, and its steps", "image acquisition", "How to use it", True),
-    Item("10", "sample size", "sample size", "Gates", True),
-    Item("11", "missing data and refused scans", "missing data", "Data", True),
-    Item("", "de-identification", "de-identification", "Data", True, ("deidentification",)),
-    Item("12a", "training and evaluation cases", "partitions and their unit", "Data", True),
-    Item("12c 22", "the model, its initial weights, its training", "model, training, ensembling", "Model", True),
-    Item("12d 14", "differences between sites and groups", "robustness, fairness", "Subgroups", True),
-    Item("12e", "measures", "metrics and their uncertainty", "Performance", True),
-    Item("12f 24", "updating for other sites", "", "Calibration", True),
-    Item("12g 15", "how a prediction is made, and its form", "model output", "How to use it", True),
-    Item("13", "class imbalance", "", "Data", True),
+    Item("1", "what is predicted, and for whom", "title", "Intended use", fields=("intended_use",)),
+    Item("2", "a summary", "abstract", "Performance"),
+    Item(
+        "3a 3c",
+        "context, known inequalities in care",
+        "background",
+        "Intended use",
+        by_run=False,
+        fields=("background",),
+    ),
+    Item(
+        "3b 4",
+        "population, users, aim",
+        "intended use",
+        "Intended use",
+        by_run=False,
+        fields=("intended_use", "out_of_scope"),
+    ),
+    Item(
+        "5a 5b 6a 6b 6c",
+        "sources, dates, setting, eligibility",
+        "data sources",
+        "Data",
+        by_run=False,
+        fields=("data_sources",),
+    ),
+    Item("7", "preprocessing of the data", "preprocessing", "How to use it"),
+    Item(
+        "8a 8b 8c",
+        "the outcome and who assessed it",
+        "reference standard",
+        "Data",
+        by_run=False,
+        fields=("reference_standard",),
+    ),
+    Item("9a 9b 9c 12b", "predictors: the image alone, and its steps", "image acquisition", "How to use it"),
+    Item("10", "sample size", "sample size", "Gates"),
+    Item("11", "missing data and refused scans", "missing data", "Data"),
+    Item("", "de-identification", "de-identification", "Data", fields=("deidentification",)),
+    Item("12a", "training and evaluation cases", "partitions and their unit", "Data"),
+    Item("12c 22", "the model, its initial weights, its training", "model, training, ensembling", "Model"),
+    Item("12d 14", "differences between sites and groups", "robustness, fairness", "Subgroups"),
+    Item("12e", "measures", "metrics and their uncertainty", "Performance"),
+    Item("12f 24", "updating for other sites", "", "Calibration"),
+    Item("12g 15", "how a prediction is made, and its form", "model output", "How to use it"),
+    Item("13", "class imbalance", "", "Data"),
     Item(
         "16 26",
         "limitations; differences between training and use",
@@ -62,19 +90,28 @@ ITEMS = (
         True,
         ("limitations",),
     ),
-    Item("17", "ethics", "ethics approval", "People and terms", False, ("ethics",)),
-    Item("18a 18b", "funding, conflicts of interest", "funding", "People and terms", False, ("funding",)),
-    Item("18c 18d", "protocol, registration", "registration, protocol", "People and terms", False, ("protocol",)),
-    Item("18e", "sharing of data", "availability", "People and terms", False, ("data_licence", "contact")),
-    Item("18f", "sharing of code and model", "availability", "Integrity", True, ("model_licence",)),
-    Item("19", "patient and public involvement", "", "People and terms", False, ("patient_involvement",)),
-    Item("20a 20c 21", "flow, counts, events", "patients excluded", "Data", True),
-    Item("20b", "characteristics", "demographics of partitions", "Data", True),
-    Item("23a", "performance with intervals", "performance, precision", "Performance", True),
-    Item("23b", "performance by site and group", "internal and external testing", "Subgroups", True),
-    Item("25 27c", "interpretation, next steps", "implications", "Limits", False, ("limitations",)),
+    Item("17", "ethics", "ethics approval", "People and terms", by_run=False, fields=("ethics",)),
+    Item("18a 18b", "funding, conflicts of interest", "funding", "People and terms", by_run=False, fields=("funding",)),
     Item(
-        "27a 27b", "poor images, and what users must know", "use in practice", "When it abstains", True, ("oversight",)
+        "18c 18d",
+        "protocol, registration",
+        "registration, protocol",
+        "People and terms",
+        by_run=False,
+        fields=("protocol",),
+    ),
+    Item(
+        "18e", "sharing of data", "availability", "People and terms", by_run=False, fields=("data_licence", "contact")
+    ),
+    Item("18f", "sharing of code and model", "availability", "Integrity", fields=("model_licence",)),
+    Item("19", "patient and public involvement", "", "People and terms", by_run=False, fields=("patient_involvement",)),
+    Item("20a 20c 21", "flow, counts, events", "patients excluded", "Data"),
+    Item("20b", "characteristics", "demographics of partitions", "Data"),
+    Item("23a", "performance with intervals", "performance, precision", "Performance"),
+    Item("23b", "performance by site and group", "internal and external testing", "Subgroups"),
+    Item("25 27c", "interpretation, next steps", "implications", "Limits", by_run=False, fields=("limitations",)),
+    Item(
+        "27a 27b", "poor images, and what users must know", "use in practice", "When it abstains", fields=("oversight",)
     ),
 )
 

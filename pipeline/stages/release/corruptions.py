@@ -1,4 +1,4 @@
-"""Corrupt scans of the cohort, to try out-of-distribution detection on them."""
+"""Corrupt scans of the cohort, to test out-of-distribution detection on them."""
 
 from collections.abc import Callable, Mapping
 
@@ -12,27 +12,27 @@ TILES = 4  # along each side
 
 
 def blank(channels: Channels, rng: np.random.Generator) -> Channels:
-    """Leave air alone: nothing but the faint noise of a scanner."""
+    """Show only air: the faint noise of a scanner."""
     return rng.integers(0, 6, channels.shape, dtype=np.uint8)
 
 
 def noise(channels: Channels, rng: np.random.Generator) -> Channels:
-    """Replace every grey value by one drawn at random."""
+    """Replace every grey value by a random one."""
     return rng.integers(0, 256, channels.shape, dtype=np.uint8)
 
 
 def inverted(channels: Channels, rng: np.random.Generator) -> Channels:
-    """Turn white into black."""
+    """Invert the grey values."""
     return 255 - channels
 
 
 def turned(channels: Channels, rng: np.random.Generator) -> Channels:
-    """Turn every channel by a right angle."""
+    """Rotate every channel by 90 degrees."""
     return np.ascontiguousarray(np.rot90(channels, axes=(1, 2)))
 
 
 def shuffled(channels: Channels, rng: np.random.Generator) -> Channels:
-    """Cut every channel into tiles and put them together in another order, the same for all channels."""
+    """Shuffle the tiles of every channel, in the same order for all channels."""
     count, side = len(channels), channels.shape[1] // TILES
     whole = channels[:, : side * TILES, : side * TILES]
     tiles = whole.reshape(count, TILES, side, TILES, side).swapaxes(2, 3).reshape(count, TILES**2, side, side)
@@ -43,7 +43,7 @@ def shuffled(channels: Channels, rng: np.random.Generator) -> Channels:
 
 
 def chest(channels: Channels, rng: np.random.Generator) -> Channels:
-    """Draw slices through a chest: a body with two dark lungs and a bright spine, of another size each time."""
+    """Simulate slices of a chest: a body of random size with two dark lungs and a bright spine."""
     size = channels.shape[1]
     rows, columns = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     stretch = rng.uniform(0.85, 1.1, 2)

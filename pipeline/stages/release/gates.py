@@ -192,10 +192,10 @@ def _features(shown: GateInputs) -> Gate:
 def _gate(name: str, short_by: float | None, detail: str, unit: str = "") -> Gate:
     """Make the verdict from the shortfall; a yes-or-no condition has no unit."""
     if short_by is None or pd.isna(short_by):
-        return Gate(name, False, "FAILED: not evaluated", detail, None)
+        return Gate(name, passed=False, verdict="FAILED: not evaluated", detail=detail, short_by=None)
     missed = round(max(float(short_by), 0.0), 6)
     verdict = "passed" if missed == 0 else f"FAILED by {missed:.3g} {unit}" if unit else "FAILED"
-    return Gate(name, missed == 0, verdict, detail, missed)
+    return Gate(name, passed=missed == 0, verdict=verdict, detail=detail, short_by=missed)
 
 
 def _less(floor: float, value: float | None) -> float | None:

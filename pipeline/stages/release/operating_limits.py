@@ -116,7 +116,11 @@ def limits_of(params: Params, model: ReleasedModel) -> Config:
     }
     counts |= flagged_in_test_set(limits, gaussians, model) | flagged_when_corrupted(parts, limits)
     reference = reference_of(known, labels, task.classes, scans=facts["cases_in"], refused=facts["cases_refused"])
-    return {"limits": limits.as_json(), "tested": [counted(*row) for row in counts.items()], "reference": reference}
+    return {
+        "limits": limits.as_json(),
+        "tested": [counted(what, pair) for what, pair in counts.items()],
+        "reference": reference,
+    }
 
 
 def development_of(params: Params, model: ReleasedModel, task: TaskSpec) -> list[Part]:

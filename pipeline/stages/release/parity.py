@@ -1,4 +1,4 @@
-"""Whether the bundle's own transforms make of each scan what the network was trained on."""
+"""Compare the preprocessing of the bundle with the channels that the network was trained on."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -16,21 +16,21 @@ WHITE = 255.0
 
 
 def preparation_parity(preparation: Config, files: Mapping[str, Path], cases: Sequence[str]) -> Config:
-    """Run the preprocessing of inference.json, read as MONAI reads it, on original scans, beside what is stored.
+    """Run the preprocessing of inference.json on original scans, as MONAI does, and compare it with stored channels.
 
     Parameters
     ----------
     preparation : dict
         The one transform of the bundle's preprocessing.
     files : mapping
-        Case to its scan as sent.
+        Original scan by case.
     cases : sequence of str
 
     Returns
     -------
     dict
-        `cases` compared, those `absent` because their scan is no longer there, and the `largest_difference` in grey
-        values of 255, None if there was nothing to compare.
+        Number of `cases` that were compared, of cases that are `absent` because their scan no longer exists, and the
+        `largest_difference` in grey values of 255; None if no case was compared.
     """
     jobs = [(files[case], paths.prepared_case(case)) for case in cases if case in files and files[case].exists()]
     found = runtime.map_cases(partial(difference, preparation=preparation), jobs, "parity of preprocessing")
@@ -38,7 +38,7 @@ def preparation_parity(preparation: Config, files: Mapping[str, Path], cases: Se
 
 
 def difference(job: tuple[Path, Path], preparation: Config) -> float:
-    """Tell by how many grey values a scan's channels differ from stored ones; all of them where one is refused."""
+    """Compute the largest difference from stored channels in grey values; 255 if the scan is refused."""
     file, stored = job
     parser = ConfigParser({"preprocessing": {"_target_": "Compose", "transforms": [preparation]}})
     try:

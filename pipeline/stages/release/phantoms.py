@@ -1,4 +1,4 @@
-"""Scans of nobody, by which a released model is tried where it arrives: two simulated heads, one with lesions."""
+"""Simulate the phantoms that `verify` scores: two heads, one of them with lesions."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ SCANNER = Site(
     patients={},
     lesion_share=0.5,
     voxel_mm=(3.0, 3.0, 5.0),  # a few hundred kilobytes
-    orientation="LPS",  # not the one that the network is shown, so that turning a scan is tried as well
+    orientation="LPS",  # not the orientation of prepared scans, so that reorientation is tested, too
     tilt_deg=5,
     csf=0.3,
     grey=0.7,
@@ -39,12 +39,12 @@ LESIONS = {"phantom_1": False, "phantom_2": True}
 
 
 def write_phantoms(folder: Path, kind: Literal["volume", "image"]) -> list[Path]:
-    """Draw the phantoms as files of a kind that the model takes; every call writes the same bytes.
+    """Write the phantoms as files of the kind that the model takes; every call writes the same bytes.
 
     Parameters
     ----------
     folder : Path
-        Is there already.
+        An existing folder.
     kind : {"volume", "image"}
         NIfTI heads, or the middle slice of each as an RGB image of 8 bits.
 
@@ -54,7 +54,9 @@ def write_phantoms(folder: Path, kind: Literal["volume", "image"]) -> list[Path]
     """
     files = []
     for number, (name, lesion) in enumerate(LESIONS.items()):
-        head = simulate(Job(RECIPE, "phantom", number, 1, lesion, "", name))
+        head = simulate(
+            Job(recipe=RECIPE, site="phantom", patient=number, session=1, lesion=lesion, split="", file=name)
+        )
         if kind == "volume":
             files.append(folder / f"{name}.nii.gz")
             nib.save(head, files[-1])
@@ -65,7 +67,7 @@ def write_phantoms(folder: Path, kind: Literal["volume", "image"]) -> list[Path]
 
 
 def as_image(voxels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Take the three slices (X, Y, Z) around the middle for red, green and blue: (Y, X, 3) from 0 to 255."""
+    """Make an RGB image (Y, X, 3), 0 to 255, of three neighbouring slices in the middle of a volume (X, Y, Z)."""
     middle = voxels.shape[2] // 2
     slices = voxels[:, :, middle - 1 : middle + 2].astype(np.float64)
     return np.asarray((slices / slices.max() * 255).swapaxes(0, 1).round(), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""A network as other programs can hold it: what is looked up or learned for each case anew cannot travel with it."""
+"""Make a network exportable: an export has no parameters of sites, and cannot adapt to single cases."""
 
 from collections.abc import Iterator
 
@@ -11,16 +11,16 @@ from pipeline.learning.models.sites import SiteValues
 
 
 class NotPortable(ValueError):
-    """A network that no other program can run; the message says why."""
+    """A network that cannot be exported; the message says why."""
 
 
 def portable(network: Classifier | Ensemble) -> nn.Module:
-    """Settle a network, in place, on the values of a site that nobody has seen, and forget those of the known ones.
+    """Remove, in place, the values of the known sites; those for unknown sites stay.
 
     Raises
     ------
     NotPortable
-        If the network adapts itself to every case (TENT): that takes gradients, of which an export has none.
+        If the network adapts itself to every case (TENT), because an export has no gradients.
     """
     for one in _classifiers(network):
         if one.test_time.tent_steps:

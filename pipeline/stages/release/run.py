@@ -170,7 +170,7 @@ def write_limits(params: Params, model: ReleasedModel, status: str) -> None:
         status=status,
     )
     scans = held_back(predictor, steps["geometry"]["kind"])
-    values["tested"] += [counted(*row) for row in scans.items()]
+    values["tested"] += [counted(what, pair) for what, pair in scans.items()]
     paths.write_json(values | {"kinds_of_ood_scans": len(scans)}, bundle / LIMITS)
 
 

@@ -1,4 +1,4 @@
-"""What only a person can say of a model: the fields of card.yaml, in the order of the card."""
+"""Read card.yaml, the texts of the model card that only people can write."""
 
 from pathlib import Path
 from typing import Any
@@ -6,30 +6,30 @@ from typing import Any
 import yaml
 
 FIELDS = {
-    "intended_use": "For which patients, on which scans, by whom, and for which decision",
-    "out_of_scope": "For whom or what it must not be used",
-    "background": "What is done today, known inequalities in care, and why a model",
-    "contact": "Who answers questions and takes reports of errors",
-    "data_sources": "Hospitals, dates, scanners and protocols; who was eligible, and who was left out",
-    "reference_standard": "Who set the labels, how, with what experience and agreement",
-    "deidentification": "How, and by whom, images were freed of what names a patient",
-    "data_licence": "Under which terms the images may be used",
-    "model_licence": "Under which licence this model is handed over",
-    "ethics": "Approval, committee, number, consent",
-    "funding": "Who paid, and who might gain",
-    "protocol": "Protocol and registration, or that there is none",
-    "patient_involvement": "How patients or the public took part",
-    "limitations": "What is known to go wrong, on whom, and what was not tried",
-    "oversight": "What a user must know and check, and what to do with scans that are refused",
+    "intended_use": "For which patients, scans, users and decisions the model is meant",
+    "out_of_scope": "For which patients, scans or decisions it must not be used",
+    "background": "Current practice, known inequalities in care, and the reason for a model",
+    "contact": "Who answers questions and receives reports of errors",
+    "data_sources": "Hospitals, dates, scanners and protocols; eligibility and exclusions",
+    "reference_standard": "Who set the labels, how, with which experience and agreement",
+    "deidentification": "How, and by whom, images were de-identified",
+    "data_licence": "Terms under which the images may be used",
+    "model_licence": "Licence under which this model is released",
+    "ethics": "Ethics approval: committee, number, consent",
+    "funding": "Funding and conflicts of interest",
+    "protocol": "Protocol and registration, or a statement that there is none",
+    "patient_involvement": "How patients or the public were involved",
+    "limitations": "Known failures, the patients concerned, and what was not tested",
+    "oversight": "What users must know and check, and what to do with refused scans",
 }
 
 
 class BadStatements(ValueError):
-    """A card.yaml that is not understood; the message says what is wrong."""
+    """A card.yaml that cannot be used; the message says why."""
 
 
 def read_statements(file: Path) -> dict[str, str]:
-    """Read card.yaml; a field that is absent, like a file that is, says nothing.
+    """Read card.yaml; a missing field or file gives empty texts.
 
     Returns
     -------
@@ -39,17 +39,17 @@ def read_statements(file: Path) -> dict[str, str]:
     Raises
     ------
     BadStatements
-        If the file is no mapping, or holds an unknown field or something other than text.
+        If the file is not a mapping, or has an unknown field or a value that is not text.
     """
     try:
         given: Any = (yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadStatements(f"{file} is not valid YAML: {error}") from error
     if not isinstance(given, dict):
-        raise BadStatements(f"{file} is not a list of fields and texts")
+        raise BadStatements(f"{file} is not a mapping of fields to texts; see the card.yaml of the project")
     for field, text in given.items():
         if field not in FIELDS:
             raise BadStatements(f"{file}: unknown field '{field}'; the known ones are {', '.join(FIELDS)}")
         if not isinstance(text, str | None):
-            raise BadStatements(f"{file}: {field} is not a text; put it in quotes")
+            raise BadStatements(f"{file}: {field} is not text; put it in quotes")
     return {field: (given.get(field) or "").strip() for field in FIELDS}

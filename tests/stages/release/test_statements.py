@@ -20,9 +20,9 @@ def test_without_the_file_nothing_is_said(tmp_path):
     ("text", "told"),
     [
         ("ethic: Number 5", "unknown field 'ethic'"),
-        ("ethics: 5", "ethics is not a text"),
-        ("ethics: [a, b]", "ethics is not a text"),
-        ("- ethics", "not a list of fields"),
+        ("ethics: 5", "ethics is not text"),
+        ("ethics: [a, b]", "ethics is not text"),
+        ("- ethics", "not a mapping of fields"),
         ("ethics: {", "not valid YAML"),
     ],
 )
