@@ -17,7 +17,7 @@ def predictions(n=300, seed=0):
     return np.stack([1 - yes, yes], axis=1), truth, np.arange(n).astype(str)
 
 
-def test_sets_are_those_of_the_evaluated_conformal_recipe_and_hold_the_truth_as_promised_in_each_class():
+def test_sets_are_those_of_conformal_and_cover_each_class_as_promised():
     [rule] = fit_rules(*predictions(), ["well", "ill"], coverage=0.9, answered=0.9)
     new, truth, _ = predictions(4000, seed=1)
     held = np.array([["well", "ill"][label] in rule.members(one) for one, label in zip(new, truth, strict=True)])
@@ -35,7 +35,7 @@ def test_a_class_of_too_few_patients_is_evaluated_with_the_others():
     assert rule.sets.by is None and rule.sets.groups["all"].n == len(kept)
 
 
-def test_as_many_answers_are_given_as_was_asked_for():
+def test_the_requested_share_of_cases_is_answered():
     probabilities, truth, patients = predictions()
     [rule] = fit_rules(probabilities, truth, patients, ["well", "ill"], coverage=0.9, answered=0.8)
     unsure = [bool(decide([rule], one, ["well", "ill"])[1]) for one in probabilities]
@@ -43,7 +43,7 @@ def test_as_many_answers_are_given_as_was_asked_for():
     assert all(one.max() < rule.min_confidence for one, low in zip(probabilities, unsure, strict=True) if low)
 
 
-def test_labels_that_stand_by_themselves_have_a_set_and_a_limit_each():
+def test_each_label_of_a_multilabel_task_has_a_set_and_a_limit():
     (first, one, patients), (second, two, _) = predictions(), predictions(seed=2)
     labels = np.stack([one, two], axis=1).astype(float)
     labels[:10, 1] = np.nan
@@ -85,13 +85,13 @@ def evaluated(limits, features, probability, logits=(3.0, -3.0), appearances=(0.
     return limits.decide(output, prediction, ["well", "ill"])
 
 
-def test_a_scan_like_the_others_with_a_sure_answer_is_answered(limits):
+def test_a_usual_scan_with_a_confident_prediction_is_answered(limits):
     decision = evaluated(limits, [0, 0, 0, 8, 0, 0], 0.99)
     assert (decision.set, decision.abstains, decision.reason, decision.nearest_site) == ("ill", (), "", "south")
     assert evaluated(limits, [0, 0, 0, 0, 0, 0], 0.01).nearest_site == "north"
 
 
-def test_every_reason_to_abstain_is_named_with_its_metrics(limits):
+def test_every_reason_for_abstaining_is_named_with_its_numbers(limits):
     assert evaluated(limits, [0] * 6, 0.5).abstains == (LOW_CONFIDENCE,)
     assert evaluated(limits, [0, 90, 0, 0, 0, 0], 0.99).abstains == (OUT_OF_DISTRIBUTION,)
     assert evaluated(limits, [0, 0, 0, 8, 0, 0], 0.99, appearances=(0, 90, 0, 0)).abstains == (OUT_OF_DISTRIBUTION,)

@@ -126,7 +126,7 @@ def rewrite(bundle, file, change):
     write_manifest(bundle, {})
 
 
-def test_monai_accepts_the_metadata_and_refuses_them_without_a_required_key(bundle, monkeypatch):
+def test_monai_accepts_the_metadata_unless_a_required_key_is_missing(bundle, monkeypatch):
     monkeypatch.chdir(bundle)
     verify_metadata(**METADATA_AND_SCHEMA)
     values = json.loads((bundle / METADATA).read_text())
@@ -168,7 +168,7 @@ EVERY = [(method, "softmax") for method in METHODS] + [(method, "sigmoid") for m
 
 
 @pytest.mark.parametrize(("method", "activation"), EVERY)
-def test_every_calibrator_gives_as_a_monai_transform_the_probabilities_of_one_case(method, activation):
+def test_every_calibrator_gives_equal_probabilities_as_a_transform(method, activation):
     n_classes = 2 if activation == "softmax" and method in ("beta", "isotonic") else 3
     calibrator = fitted(method, activation, n_classes)
     steps = {"steps": {"_target_": "Compose", "transforms": calibration_steps(calibrator)}}
@@ -201,7 +201,7 @@ def test_an_opened_ensemble_has_its_members_and_the_map_of_their_mean(tmp_path):
     assert opened.network == {"members": [ARGUMENTS, ARGUMENTS]} and opened.calibrator == fitted("platt")
 
 
-def test_each_channel_of_labels_that_stand_by_themselves_is_defined_as_such(tmp_path, monkeypatch):
+def test_metadata_define_each_label_of_a_multilabel_task(tmp_path, monkeypatch):
     folder = written(tmp_path / "model", CALIBRATOR | {"activation": "sigmoid"})
     [pred] = json.loads((folder / METADATA).read_text())["network_data_format"]["outputs"].values()
     assert pred["channel_def"] == {"0": "a is present", "1": "b is present", "2": "c is present"}
@@ -210,7 +210,7 @@ def test_each_channel_of_labels_that_stand_by_themselves_is_defined_as_such(tmp_
     verify_metadata(**METADATA_AND_SCHEMA)
 
 
-def test_an_activation_that_is_not_named_is_softmax_and_an_unknown_one_is_refused(bundle):
+def test_a_missing_activation_is_softmax_and_an_unknown_one_is_refused(bundle):
     old = {"method": "temperature", "temperature": TEMPERATURE}
     rewrite(bundle, METADATA, lambda values: values.update(calibration=old))
     assert open_bundle(bundle).calibrator == CALIBRATOR
@@ -283,7 +283,7 @@ def test_metadata_that_would_run_code_are_refused(bundle, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["configs/logging.conf", "scripts/run.py", "models/model.pkl", "hubconf.py"])
-def test_a_file_of_a_kind_that_no_bundle_holds_is_refused_though_its_hash_holds(bundle, name):
+def test_an_unknown_file_is_refused_even_if_its_hash_matches(bundle, name):
     (bundle / name).parent.mkdir(exist_ok=True)
     (bundle / name).write_text("[loggers]")
     write_manifest(bundle, {})
@@ -320,7 +320,7 @@ def test_a_bundle_from_before_the_public_names_is_refused_with_what_to_do(bundle
         open_bundle(bundle)
 
 
-def test_public_names_of_a_bundle_are_importable_and_import_torch_only_when_used():
+def test_public_names_are_imported_on_first_use():
     assert all(getattr(public, name).__name__ == name for name in public.PUBLIC) and set(public.PUBLIC) <= set(
         dir(public)
     )

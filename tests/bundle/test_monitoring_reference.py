@@ -14,7 +14,7 @@ def predictions(**columns):
     return table.assign(probability_0=[0.9, 0.2, 0.5, 0.6], ood_score=[3.0, 1.0, 9.0, 2.0], **columns)
 
 
-def test_one_scan_of_each_patient_is_kept_in_an_order_that_tells_nothing_of_rows():
+def test_one_scan_of_each_patient_is_kept_in_sorted_order():
     known = reference_of(predictions(probability_1=[0.1, 0.8, 0.5, 0.4]), LABELS, ["x", "y"], scans=5, refused=1)
     assert known["patients"] == 3 and (known["scans"], known["refused"]) == (5, 1)
     assert known["predictions"] == {"y": [0.1, 0.4, 0.8]}
@@ -27,7 +27,7 @@ def test_every_class_of_more_than_two_is_watched():
     assert list(reference_of(table, LABELS, ["x", "y", "z"], 4, 0)["predictions"]) == ["x", "y", "z"]
 
 
-def test_labels_that_stand_each_by_itself_are_all_watched_and_have_a_loss_each_where_they_are_known():
+def test_every_label_of_a_multilabel_task_has_losses_where_it_is_known():
     table = predictions(probability_1=[0.1, 0.8, 0.5, 0.4])
     labels = np.array([[1, np.nan], [0, 1], [0, 0], [1, 0]])  # the third is a second scan of patient b
     known = reference_of(table, labels, ["x", "y"], 4, 0)

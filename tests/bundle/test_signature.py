@@ -91,10 +91,10 @@ def test_a_version_is_kept_once_and_never_written_over(bundle, tmp_path):
     archive = tmp_path / "archive"
     assert keep(bundle, archive, "model", "1.0.0").endswith("1.0.0: archived")
     verify_manifest(archive / "model" / "1.0.0")
-    assert "the same" in keep(bundle, archive, "model", "1.0.0")
+    assert "already archived" in keep(bundle, archive, "model", "1.0.0")
     (bundle / "models" / "weights").write_text("better numbers")
     write_manifest(bundle, {})
-    with pytest.raises(AlreadyKept, match=r"another model 1\.0\.0, which stays; raise release\.version"):
+    with pytest.raises(AlreadyKept, match=r"another model 1\.0\.0; increase release\.version"):
         keep(bundle, archive, "model", "1.0.0")
     assert (archive / "model" / "1.0.0" / "models" / "weights").read_text() == "numbers"
     keep(bundle, archive, "model", "1.0.1")

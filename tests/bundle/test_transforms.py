@@ -13,7 +13,7 @@ from tests.imaging.phantoms import save_series
 STEPS = Preprocessor(Geometry("volume", 32, 4, 3, (1.0, 1.0, 1.0), "pad", "percentile"))
 
 
-def test_monai_builds_the_transform_from_plain_json_and_it_prepares_what_we_prepare(tmp_path, asymmetric):
+def test_monai_builds_the_transform_from_json_with_equal_channels(tmp_path, asymmetric):
     file = save_nifti(tmp_path / "a.nii.gz", asymmetric, "PSR", (1, 1.5, 2))
     config = json.loads(json.dumps(preparation_config(STEPS)))
     prepared = ConfigParser({"step": config}).get_parsed_content("step")({"image": str(file), "other": 1})

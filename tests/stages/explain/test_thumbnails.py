@@ -36,7 +36,7 @@ def test_a_map_of_zero_only_dims_the_image_and_one_makes_it_bright():
     assert (found != 120).any(axis=-1).sum() == 1
 
 
-def test_the_more_spoke_for_a_class_the_brighter_is_the_map_on_black_and_on_white():
+def test_higher_saliency_is_brighter_on_black_and_on_white():
     maps = np.linspace(0, 1, 6, dtype=np.float32)[None, None]
     luma = overlaid(np.zeros((1, 1, 6, 3), dtype=np.uint8), maps) @ np.array([0.299, 0.587, 0.114])
     assert (np.diff(luma[0, 0]) > 5).all()
@@ -54,7 +54,7 @@ def test_a_thumbnail_has_its_frames_side_by_side_and_is_small():
 
 
 @pytest.mark.parametrize(("count", "most", "always"), [(5, 24, 2), (100, 24, 41), (100, 24, 0), (24, 24, 23)])
-def test_instances_are_chosen_evenly_and_the_one_that_matters_is_among_them(count, most, always):
+def test_instances_are_chosen_evenly_and_include_the_required_one(count, most, always):
     chosen = evenly(count, most, always)
     assert len(chosen) == min(count, most) and always in chosen and (np.diff(chosen) > 0).all()
     assert chosen[0] == 0 or always < count / most

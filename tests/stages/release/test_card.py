@@ -17,7 +17,7 @@ def test_every_item_of_tripod_ai_has_its_answer_once():
     assert sorted(number for item in ITEMS for number in item.numbers.split()) == sorted(TRIPOD)
 
 
-def test_an_item_points_to_a_section_and_a_field_stands_in_the_section_that_the_items_name():
+def test_items_name_the_section_that_holds_their_fields():
     sections = dict(re.findall(r"^## (.+)\n((?:(?!## ).*\n)*)", CARD, re.MULTILINE))
     for item in ITEMS:
         assert item.section in {"", *sections}

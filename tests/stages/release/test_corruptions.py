@@ -10,7 +10,7 @@ def channels():
 
 
 @pytest.mark.parametrize("kind", CORRUPTED)
-def test_a_corrupted_case_has_the_same_channels_by_size_and_type_but_not_by_content_and_the_case_stays(channels, kind):
+def test_a_corruption_keeps_shape_and_type_and_leaves_the_case_unchanged(channels, kind):
     before = channels.copy()
     corrupted = CORRUPTED[kind](channels, np.random.default_rng(1))
     assert corrupted.shape == channels.shape and corrupted.dtype == np.uint8

@@ -54,7 +54,7 @@ def written_off_by(amount):
     return write
 
 
-def test_exports_that_equal_the_network_on_every_case_are_shipped_with_what_was_found(export):
+def test_exports_equal_to_the_network_are_shipped_with_the_differences(export):
     told, there = export()
     assert there == set(KINDS) == set(told)
     for kind in KINDS:
@@ -62,7 +62,7 @@ def test_exports_that_equal_the_network_on_every_case_are_shipped_with_what_was_
         assert 0 <= told[kind]["largest_difference"]["probability"] <= 1e-5 == told[kind]["allowed"]["probability"]
 
 
-def test_an_export_that_is_not_equal_in_one_case_is_not_shipped_and_the_other_is(export, monkeypatch):
+def test_an_export_that_differs_in_one_case_is_not_shipped(export, monkeypatch):
     monkeypatch.setitem(exporting.WRITERS, "onnx", written_off_by(1.2e-5))
     monkeypatch.setitem(exporting.WRITERS, "torchscript", written_off_by(0.8e-5))
     told, there = export()
@@ -72,7 +72,7 @@ def test_an_export_that_is_not_equal_in_one_case_is_not_shipped_and_the_other_is
     assert export()[1] == set() and ALLOWED[0] == 1e-5
 
 
-def test_an_encoder_that_cannot_be_exported_is_named_and_no_file_and_no_path_is_left(export, monkeypatch):
+def test_an_encoder_that_cannot_be_exported_is_named_without_a_path(export, monkeypatch):
     class Stubborn(torch.nn.Module):
         def forward(self, maps):
             return maps if maps.sum().item() > 0 else -maps

@@ -79,7 +79,7 @@ def test_an_ensemble_that_looks_twice_is_equal_in_both_formats(tmp_path):
     assert all((one <= ALLOWED).all() for one in worst.values()), worst
 
 
-def test_a_network_of_several_sites_is_settled_on_a_site_that_nobody_has_seen():
+def test_an_export_has_the_values_for_unknown_sites():
     network = inference(network_of(ARGUMENTS | VARYING))
     known, unknown = network(channels, "b"), network(channels)
     assert (known - unknown).abs().max() > 1e-4
@@ -121,7 +121,7 @@ def test_maps_travel_in_both_formats(method, tmp_path):
     assert all((one <= ALLOWED).all() for one in worst.values()), worst
 
 
-def test_onnx_names_its_ends_takes_any_batch_and_holds_what_the_release_says(tmp_path):
+def test_onnx_has_named_outputs_any_batch_size_and_the_facts(tmp_path):
     network = inference(network_from(ARGUMENTS))
     facts = {"calibration": PLATT, "classes": ["a", "b"]}
     write_onnx(Exportable(network, PLATT, channels[:1], facts), tmp_path / "model.onnx")
@@ -136,7 +136,7 @@ def test_onnx_names_its_ends_takes_any_batch_and_holds_what_the_release_says(tmp
     assert json.loads(known["calibration"]) == PLATT and json.loads(known["classes"]) == ["a", "b"]
 
 
-def test_torchscript_gives_logits_as_monai_expects_and_probabilities_by_name(tmp_path):
+def test_torchscript_gives_logits_and_by_name_probabilities(tmp_path):
     network = inference(network_of(ARGUMENTS))
     write_torchscript(Exportable(network, CALIBRATOR, channels[:1]), tmp_path / "model.ts")
     loaded = torch.jit.load(tmp_path / "model.ts")
@@ -145,7 +145,7 @@ def test_torchscript_gives_logits_as_monai_expects_and_probabilities_by_name(tmp
     torch.testing.assert_close(loaded.probabilities(channels), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_exports_name_no_file_of_this_machine_and_onnx_is_the_same_when_written_again(tmp_path):
+def test_exports_hold_no_path_and_onnx_is_reproducible(tmp_path):
     class Some(torch.nn.Module):
         def forward(self, channels):
             return channels.mean(dim=(2, 3))[:, :3]
@@ -163,7 +163,7 @@ def test_exports_name_no_file_of_this_machine_and_onnx_is_the_same_when_written_
         assert not [folder for folder in here if str(folder).encode() in content], kind
 
 
-def test_the_largest_difference_is_found_in_whichever_case_batch_or_output_it_is():
+def test_the_largest_difference_is_found_in_any_case_batch_or_output():
     def evaluate(some, add=0.0, where=None, size=None):
         found = some.mean(dim=(1, 2, 3)).numpy()[:, None] + np.zeros(3)
         hit = where is None or (some == channels[where]).flatten(1).all(dim=1).numpy()[:, None]

@@ -9,7 +9,7 @@ from pipeline import paths
 from pipeline.bundle.layout import METADATA
 from pipeline.stages.release.card import OPEN
 from pipeline.stages.release.statements import FIELDS
-from tests.stages.release.test_run import NAME, calibrated, evaluate_by_hand, train  # noqa: F401
+from tests.stages.release.test_run import NAME, evaluate_by_hand, train
 from tests.stages.test_stages import refusal, run
 
 MET = {"min_auc_lower": 0.7, "slope": [0.5, 2.0], "min_events": 9, "card": ["intended_use"]}
@@ -28,8 +28,8 @@ def told(gates):
     return status, {gate["name"]: gate["verdict"] for gate in metadata["gates"]}, card
 
 
-def test_a_model_is_validated_if_it_meets_what_was_asked_and_else_a_candidate_wherever_it_is_named(
-    calibrated,  # noqa: F811
+def test_status_metadata_and_card_agree_on_validated_or_candidate(
+    calibrated,
     capsys,
 ):
     calibrated(split__folds=[0, 1, 2], release__gates=ASKED)

@@ -11,7 +11,7 @@ def rows():
     return rows_with(SETS, "operating_points", ("threshold", "sensitivity"))
 
 
-def test_metrics_of_patients_are_read_where_there_are_some_and_one_that_does_not_exist_is_told(tmp_path, monkeypatch):
+def test_metrics_of_patients_are_preferred_and_missing_ones_are_shown(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert rows() == []  # a task without such a table
     table = pd.DataFrame(

@@ -49,7 +49,7 @@ def far_by_name(file, site):
     return ScanOutput(np.zeros(2), [np.array([float(file.stem), 0.0])], np.zeros(28), BLANK)
 
 
-def test_scans_are_held_back_by_the_alarm_or_by_the_reader_and_each_kind_is_counted(project):
+def test_flagged_and_refused_scans_of_each_kind_are_counted(project):
     put("knee_mri", "1.png", "5.png", "7.png", "broken.png")
     put("near", "0.png", "2.png")
     assert held_back(predictor(np.log(3)), "image") == {
@@ -58,7 +58,7 @@ def test_scans_are_held_back_by_the_alarm_or_by_the_reader_and_each_kind_is_coun
     }
 
 
-def test_of_many_scans_some_from_all_over_the_folder_are_tried(project):
+def test_of_many_scans_some_from_the_whole_folder_are_tested(project):
     put("many", *(f"{number:04d}.png" for number in range(2 * MOST + 1)))
     [(_, tried)] = held_back(predictor(np.log(3)), "image").values()
     seen = []
@@ -67,7 +67,7 @@ def test_of_many_scans_some_from_all_over_the_folder_are_tried(project):
     assert tried == len(seen) <= MOST and max(seen) > 1.9 * MOST
 
 
-def test_without_an_alarm_or_without_folders_nothing_is_tried(project):
+def test_without_a_threshold_or_folders_nothing_is_tested(project):
     assert held_back(predictor(np.log(3)), "image") == {}
     put("knee_mri", "1.png")
     assert held_back(predictor(None), "image") == {}
@@ -84,7 +84,7 @@ def test_without_an_alarm_or_without_folders_nothing_is_tried(project):
         (lambda: put("empty"), "empty holds no file; .*or remove the folder"),
     ],
 )
-def test_what_lies_wrong_in_the_folder_is_named_with_its_cure(project, lay_out, message):
+def test_a_wrong_folder_is_named_with_its_cure(project, lay_out, message):
     lay_out()
     with pytest.raises(UserError, match=message):
         folders()

@@ -20,7 +20,7 @@ from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import inference
 from pipeline.metrics.ood import fit_gaussians
 from pipeline.stages.release.corruptions import CORRUPTED
-from tests.stages.release.test_run import NAME, calibrated, evaluate_by_hand, train  # noqa: F401
+from tests.stages.release.test_run import NAME, evaluate_by_hand, train
 from tests.stages.test_stages import run
 
 NUMBERED = ["0", "1", "2"]
@@ -86,8 +86,8 @@ def gives_its_own_scores(raw, calibrator, private_keys):
         assert {name: found[name] for name in expected} == expected
 
 
-def test_limits_of_a_refit_are_set_out_of_fold_and_the_released_model_gives_test_scans_its_own_scores(
-    calibrated,  # noqa: F811
+def test_limits_of_a_refit_are_set_out_of_fold(
+    calibrated,
     private_keys,
 ):
     root = calibrated(release__ood_rate=0.15, calibrate__set_coverage=0.7)
@@ -148,8 +148,8 @@ def test_limits_of_a_refit_are_set_out_of_fold_and_the_released_model_gives_test
     assert main(["monitor", str(paths.bundle(NAME)), "0.csv"]) == 0  # eight patients are too few for an alarm
 
 
-def test_limits_of_an_ensemble_are_set_on_the_cases_of_its_map_and_too_few_flag_nothing_and_say_so(
-    calibrated,  # noqa: F811
+def test_limits_of_an_ensemble_are_set_on_its_calibration_cases(
+    calibrated,
 ):
     root = calibrated(split__folds=[0, 1, 2])
     train(*NUMBERED)

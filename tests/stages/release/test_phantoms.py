@@ -17,7 +17,7 @@ def test_phantoms_are_the_same_bytes_every_time_and_differ_from_each_other(tmp_p
         assert sum(map(len, written[0])) < 500_000
 
 
-def test_a_volume_states_its_grid_and_a_image_has_three_channels_of_eight_bits(tmp_path):
+def test_a_volume_has_a_grid_and_an_image_three_channels_of_eight_bits(tmp_path):
     [head, _], [drawn, _] = (write_phantoms(tmp_path, kind) for kind in ("volume", "image"))
     image = nib.load(head)
     assert nib.aff2axcodes(image.affine) == ("L", "P", "S") and image.header["descrip"] == b""

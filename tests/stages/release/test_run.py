@@ -26,26 +26,6 @@ SCOPE = "internal_calibrated"
 METRIC = {"value": 0.8, "lower": 0.7, "upper": 0.9}
 
 
-@pytest.fixture
-def calibrated(project):
-    """Two images in five of the development sites are there to calibrate on."""
-
-    def write(**changes):
-        root = project(**{"finetune__strategy": "probe"} | changes)
-        if not (root / "marked").exists():
-            cohort(root, marked)
-            (root / "marked").touch()
-        return root
-
-    return write
-
-
-def marked(table):
-    number = table["patient_id"].str.split().str[-1].astype(int)
-    some = (table["split"] == "") & number.isin([0, 1, 3, 4, 6, 7])
-    return table.assign(split=table["split"].where(~some, "calibration"))
-
-
 def roles(fold):
     return pd.read_csv(paths.split(fold), keep_default_na=False)
 
@@ -88,7 +68,7 @@ def mean_logits(folds, role):
     return cases, cases[LOGITS].to_numpy().astype(np.float32).astype(np.float64)
 
 
-def test_calibration_cases_are_scored_by_every_model_and_counted_by_the_split(calibrated):
+def test_every_model_scores_the_calibration_cases(calibrated):
     calibrated()
     train("0", "final")
     summary = paths.read_json(paths.SPLIT_SUMMARY)
@@ -103,7 +83,7 @@ def test_calibration_cases_are_scored_by_every_model_and_counted_by_the_split(ca
         assert set(np.load(paths.features(fold))["case"]) == set(scored["case"])
 
 
-def test_neither_adaptation_nor_training_sees_a_calibration_case_even_where_evaluated_images_may_be_seen(calibrated):
+def test_neither_adaptation_nor_training_sees_a_calibration_case(calibrated):
     calibrated(adapt__target="evaluated")
     train("0")
     before = [paths.adapted_encoder("0").read_bytes(), paths.model("0").read_bytes()]
@@ -114,9 +94,7 @@ def test_neither_adaptation_nor_training_sees_a_calibration_case_even_where_eval
     assert [paths.adapted_encoder("0").read_bytes(), paths.model("0").read_bytes()] == before
 
 
-def test_a_patient_in_calibration_and_development_is_refused_and_once_acknowledged_calibrates_nothing(
-    calibrated, capsys
-):
+def test_a_patient_in_calibration_and_development_is_refused(calibrated, capsys):
     root = calibrated()
     cohort(root, lambda table: table.assign(split=table["split"].where(table["case_id"] != "Doe_04_0.png", "")))
     run("cohort", "preprocess")
@@ -145,7 +123,7 @@ def test_a_test_set_is_external_only_if_nothing_was_calibrated_at_its_site(calib
 
 
 @pytest.mark.parametrize(("form", "members"), [("refit", ["final"]), ("ensemble", ["0", "1", "2"])])
-def test_what_is_released_gives_a_test_case_the_probability_that_was_evaluated(calibrated, private_keys, form, members):
+def test_the_released_model_gives_the_evaluated_probabilities(calibrated, private_keys, form, members):
     root = calibrated(split__folds=[0, 1, 2] + (["final"] if form == "refit" else []))
     train("0", "1", "2", *(["final"] if form == "refit" else []))
     calibrator = evaluate_by_hand(form, members)
@@ -173,7 +151,7 @@ def by_monai(bundle, root, files):
     return {row[0]: float(row[2]) for row in csv.reader((bundle / "eval" / "predictions.csv").open())}
 
 
-def test_metadata_card_and_manifest_say_what_was_released_and_where_its_map_was_fitted(calibrated):
+def test_metadata_card_and_manifest_describe_the_released_model(calibrated):
     calibrated(split__folds=[0, 1, 2], finetune__strategy="knn")
     train("0", "1", "2")
     calibrator = evaluate_by_hand("ensemble", ["0", "2"])
@@ -201,7 +179,7 @@ def test_metadata_card_and_manifest_say_what_was_released_and_where_its_map_was_
     assert "| features of cases | passed |" in (bundle / "docs" / "README.md").read_text()
 
 
-def test_the_weights_of_a_refit_are_those_of_the_final_model_byte_for_byte_and_its_card_says_so(calibrated):
+def test_a_refit_has_the_weights_of_the_final_model(calibrated):
     calibrated()
     train("0", "1", "2", "final")
     evaluate_by_hand("refit", ["final"])
@@ -214,7 +192,7 @@ def test_the_weights_of_a_refit_are_those_of_the_final_model_byte_for_byte_and_i
     assert "- final: adaptation adabn" in card and "features of the training cases" not in card
 
 
-def test_evidence_of_a_release_is_what_was_evaluated_and_no_file_of_it_names_a_patient_or_a_folder(calibrated, capsys):
+def test_evidence_equals_the_evaluation_and_names_no_patient_or_folder(calibrated, capsys):
     root = calibrated()
     train("0", "1", "2", "final")
     calibrator = evaluate_by_hand("refit", ["final"])

@@ -44,6 +44,6 @@ def test_nearly_every_package_has_a_licence_and_known_ones_have_theirs():
     assert len(without) <= 3, without
 
 
-def test_two_bills_of_one_environment_are_the_same_and_what_is_absent_is_left_out():
+def test_equal_environments_give_equal_bills_without_absent_packages():
     assert sbom.bill_of_materials("model", "1.2.3") == TEXT
     assert "components" not in json.loads(sbom.bill_of_materials("model", "1", ["no-such-package-here"]))

@@ -32,6 +32,6 @@ def test_a_file_that_is_not_understood_is_refused_with_the_reason(tmp_path, text
         read_statements(tmp_path / "card.yaml")
 
 
-def test_the_tracked_file_names_every_field_and_fills_in_the_purpose_of_the_demo_alone():
+def test_the_tracked_card_has_every_field_and_only_the_demos_purpose():
     assert list(yaml.safe_load((ROOT / "card.yaml").read_text())) == list(FIELDS)
     assert [field for field, text in read_statements(ROOT / "card.yaml").items() if text] == ["intended_use"]
