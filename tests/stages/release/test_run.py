@@ -228,9 +228,9 @@ def test_evidence_equals_the_evaluation_and_names_no_patient_or_folder(calibrate
     assert f"by at most 7.0 of 255 grey values, on {known['cases']} development cases." in card
     assert (root.parent / "archive" / NAME / "2.0.0" / METADATA).read_text().count('"version": "2.0.0"') == 1
     calibrated(release__description="another")
-    assert "raise release.version" in refusal(capsys, "release")
+    assert "increase release.version" in refusal(capsys, "release")
     calibrated(release__keep=None, release__signing_key="key")
-    assert "release.signing_key: key lies in the project" in refusal(capsys, "release")
+    assert "release.signing_key: key is inside the project" in refusal(capsys, "release")
     for file in paths.bundle(NAME).rglob("*"):
         content = file.read_bytes() if file.is_file() else b""
         assert not [word for word in (b"Doe", b"Jane", str(root).encode()) if word in content], file
