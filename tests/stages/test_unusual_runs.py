@@ -51,7 +51,7 @@ def test_without_a_test_set_the_page_says_that_the_released_model_was_never_eval
     assigned(lambda table: table.assign(split=""), split__test="none")
     markup = page()
     said = first_screen(markup)
-    assert "No test set has been opened: the released model itself was never evaluated." in said
+    assert "The test set is closed or absent: the released model itself was never evaluated." in said
     assert "(test)" not in said and "external" not in text_of(section(markup, "calibration"))
     assert "test set" not in text_of(section(markup, "cohort"))
 
@@ -89,7 +89,7 @@ def test_twelve_classes_begin_with_the_mean_over_them_and_stay_small_and_foldabl
     evaluated = pd.read_csv(paths.PREDICTIONS, keep_default_na=False).query("scope == 'internal'")
     predictions = evaluated.filter(like="probability_").to_numpy(dtype=float).argmax(axis=1)
     counts = pd.crosstab(evaluated["label"], predictions).reindex(index=names, columns=range(12), fill_value=0)
-    shown = rows_of(classes, "Which was taken for which, internal validation")
+    shown = rows_of(classes, "Confusion matrix, internal validation")
     assert shown[0][0] == f"{len(evaluated)} images: truly"
     assert [[int(cell) for cell in row[1:-1]] for row in shown[1:]] == counts.to_numpy().tolist()
     longest = max(map(len, re.findall("<summary>(.*?)</summary>", markup)))
@@ -104,11 +104,11 @@ def test_a_failing_fold_is_named_on_the_first_screen_and_no_other(assigned):
 
     said = first_screen(page(surely, failing="1"))
     assert (
-        re.search(r"Look at the folds\. Fold 1 stands out with an AUC of 0\.\d\d\. See Folds", said)
-        and said.count("stands out") == 1
+        re.search(r"Look at the folds\. Fold 1 differs from the others: AUC 0\.\d\d\. See Folds", said)
+        and said.count("differs from the others") == 1
     )
     assert "Gates that are not passed: events (failed by 88 cases)." in said
-    assert "stands out" not in text_of(page(surely))
+    assert "differs from the others" not in text_of(page(surely))
 
 
 def test_a_fold_of_one_class_has_words_instead_of_metrics(assigned):
@@ -128,7 +128,7 @@ def test_a_class_that_the_test_set_lacks_is_counted_as_none_and_its_metrics_are_
     assigned(lambda table: table[(table["split"] != "test") | (table["label"] == "well")])
     markup = page()
     assert "On the test external site, the released model reaches not computable" in first_screen(markup)
-    rows = rows_of(section(markup, "classes"), "Which was taken for which, external validation")
+    rows = rows_of(section(markup, "classes"), "Confusion matrix, external validation")
     assert rows[2][0] == "ill" and rows[2][1:] == ["0", "0", "0"]
     assert "nan" not in text_of(markup) and "None " not in text_of(markup).replace("None: ", "")
 

@@ -9,19 +9,19 @@ from pipeline.stages.report.numbers import metric_of
 Row = Mapping[str, Any]
 
 METHODS = {
-    "none": "the encoder was used as it came",
-    "adabn": "the normalisation statistics of these images took the place of the encoder's own (AdaBN)",
-    "adabn_per_site": "the normalisation statistics of each site took the place of the encoder's own (AdaBN per site)",
+    "none": "the encoder was not changed",
+    "adabn": "the encoder's normalisation statistics were replaced by those of these images (AdaBN)",
+    "adabn_per_site": "the encoder's normalisation statistics were replaced by those of each site (AdaBN per site)",
     "nyul": "the grey values of every image were mapped to one standard scale (Nyúl)",
     "histogram": "the histogram of every image was matched to the mean one of the training images",
-    "combat": "each site's own shift and scale were taken out of every feature (ComBat)",
-    "simclr": "the encoder learned on without labels, to tell two views of one image from other images (SimCLR)",
-    "vicreg": "the encoder learned on without labels, to see two views of one image alike, in varied features (VICReg)",
-    "byol": "the encoder learned on without labels, to foretell one view of an image from another (BYOL)",
-    "masked": "the encoder learned on without labels, to fill in hidden parts of an image (masked image modelling)",
-    "coral": "fine-tuning also drew the covariances of the sites' features together (CORAL)",
-    "mmd": "fine-tuning also drew the distributions of the sites' features together (MMD)",
-    "dann": "fine-tuning also made the sites hard to tell apart for a second classifier (DANN)",
+    "combat": "shift and scale of each site were removed from every feature (ComBat)",
+    "simclr": "pretraining continued without labels: two views of an image are matched against other images (SimCLR)",
+    "vicreg": "pretraining continued without labels: two views of an image get similar, varied features (VICReg)",
+    "byol": "pretraining continued without labels: one view of an image predicts another (BYOL)",
+    "masked": "pretraining continued without labels: hidden image parts are reconstructed (masked image modelling)",
+    "coral": "fine-tuning also aligned the feature covariances of the sites (CORAL)",
+    "mmd": "fine-tuning also aligned the feature distributions of the sites (MMD)",
+    "dann": "fine-tuning also made the sites indistinguishable to a second classifier (DANN)",
     "mcc": "fine-tuning also made the predictions for unlabelled images confuse classes less (MCC)",
 }
 TERMS = ("coral", "mmd", "dann", "mcc")

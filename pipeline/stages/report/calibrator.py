@@ -7,13 +7,13 @@ from typing import Any
 Row = Mapping[str, Any]
 
 MAPS = {
-    "none": "none: the logits are taken as they came",
+    "none": "none: the logits are not changed",
     "temperature": "temperature scaling: one number divides all logits",
     "platt": "Platt scaling: one slope and an intercept for each class",
     "beta": "beta calibration: a slope for each of two classes, and an intercept",
     "vector": "vector scaling: a slope and an intercept for each class",
     "dirichlet": "Dirichlet calibration: a matrix of slopes, and an intercept for each class",
-    "isotonic": "isotonic regression: the rising curve of steps that fits best",
+    "isotonic": "isotonic regression: the best-fitting non-decreasing step function",
 }
 
 

@@ -8,8 +8,8 @@ Row = Mapping[str, Any]
 
 AVERAGES = {
     "none": "",
-    "ema": "What an epoch was evaluated by, and what was kept of it, is the moving average of the weights (ema).",
-    "soup": "What was kept is the mean of good epochs, beginning with the best one, which is named here (soup).",
+    "ema": "Epochs are evaluated and kept with the moving average of the weights (ema).",
+    "soup": "The kept weights are the mean of good epochs, starting with the best one, which is named here (soup).",
 }
 
 
@@ -63,12 +63,12 @@ def why_of(record: Row) -> str:
     asked, strategy, tried = record["asked"], record["strategy"], record["tried"]
     if tried:
         count = len(evaluated(tried))
-        return f"chosen among {count} tried" if count else "none could be tried, so the probe"
+        return f"chosen among {count} tried" if count else "the probe, since no recipe fitted into the budget"
     if asked == strategy:
         return "as asked"
     if asked == "auto":
-        return "not chosen: the term that adaptation added to the loss is there to be trained with"
-    return f"instead of {asked}: with values of its own for every site, the encoder stays frozen"
+        return "not selected: the alignment loss of adaptation needs fine-tuning"
+    return f"instead of {asked}: the encoder stays frozen, since it has parameters for each site"
 
 
 def evaluated(tried: Sequence[Row]) -> list[Row]:

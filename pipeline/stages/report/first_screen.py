@@ -57,7 +57,7 @@ def doubts_about(folds: Mapping[str, Row], outlying: Iterable[str], binary: bool
     """
     lacking = [fold for fold, metrics in folds.items() if metrics["auc"]["value"] is None]
     said = [f"Fold {fold} has no AUC: {why_without_auc(folds[fold], binary)}." for fold in lacking]
-    return said + [f"Fold {fold} stands out with an AUC of {folds[fold]['auc']['value']:.2f}." for fold in outlying]
+    return said + [f"Fold {fold} differs from the others: AUC {folds[fold]['auc']['value']:.2f}." for fold in outlying]
 
 
 def why_without_auc(metrics: Row, binary: bool) -> str:

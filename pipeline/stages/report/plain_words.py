@@ -74,7 +74,7 @@ def of_a_threshold(points: Sequence[Row], question: str, unit: str) -> list[str]
         As `of_hundred` takes them.
     """
     return [
-        f"Acting from a prediction of {100 * row['threshold']:.0f} % upwards, chosen on other patients, finds "
+        f"Acting from a probability of {100 * row['threshold']:.0f} %, chosen on other patients, finds "
         f"{hundred(row, 'sensitivity')} of 100 {unit} with “{question}”, "
         f"and spares {hundred(row, 'specificity')} of 100 without."
         for row in points
@@ -88,7 +88,7 @@ def hundred(row: Row, name: str) -> str:
 
 
 def of_pairs(auc: Mapping[str, Any] | None, question: str, unit: str) -> list[str]:
-    """Say what the AUC of a class means: how often one who has it is ranked above one who has not."""
+    """Say what the AUC of a class means: how often a case with it is ranked above a case without."""
     if auc is None or question == TOP_LABEL:
         return []
     share = of_hundred_cases(*auc.values())

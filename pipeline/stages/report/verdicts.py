@@ -10,8 +10,8 @@ from pipeline.stages.report.blocks import Row
 COMPARISONS = {"adaptation": "adapted against ImageNet", "transfer": "ImageNet against from scratch"}
 PROMISES = {  # by number: in plain words, and what was measured
     1: ("As good with fewer labelled patients", "AUC at smaller shares of the patients, mean difference:"),
-    2: ("As good after a shorter training", "Times as fast, in image passes:"),
-    3: ("Learns less by heart", "Gap from training to held-out log-loss, smaller by:"),
+    2: ("As good after a shorter training", "Speed-up, in image passes:"),
+    3: ("Less overfitting", "Gap from training to held-out log-loss, smaller by:"),
     4: ("Better at sites that it was not trained on", "AUC at new sites, mean difference:"),
     5: ("Better in the end, with all patients", "AUC with all patients, difference:"),
 }
@@ -63,7 +63,7 @@ def promises(verdicts: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def verdict_cell(row: Row) -> dict[str, Any]:
-    """Word one verdict: what was measured, its metric with the interval, and the least that could have been shown."""
+    """Describe one verdict: the measure, its value with the interval, and the smallest detectable difference."""
     of_speed = row["promise"] == SPEED
     style = ".2f" if of_speed else "+.3f"
     detectable = row["minimum_detectable"]

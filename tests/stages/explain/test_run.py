@@ -96,7 +96,7 @@ def test_the_page_shows_them_escaped_and_without_a_name_and_says_what_has_not_ru
     page = paths.REPORT.read_text()
     assert ODD not in page and "&lt;script&gt;alert(1)" in page
     assert "Doe_" not in page and "Jane" not in page and str(root) not in page
-    assert 'id="errors"' in page and "Where the cases lie in the features" in page
+    assert 'id="errors"' in page and "Features of the cases" in page
     for case in table(paths.MISTAKES)["case"]:
         assert case in page
     images = re.findall(r"<img [^>]*>", page)

@@ -52,8 +52,8 @@ def test_patients_stand_first_and_images_are_folded_away(reported):
     )
     said = text_of(markup)
     assert f"an AUC of {internal['auc']['value']:.2f} " in said
-    assert f"on {internal['n']} patients, whose images were put together" in said
-    assert f"on {test['n']} patients, whose images were put together" in said
+    assert f"on {internal['n']} patients, whose images were combined" in said
+    assert f"on {test['n']} patients, whose images were combined" in said
     calibration = section(markup, "calibration")
     assert "one prediction each, the mean of the logits of a patient's images" in text_of(calibration)
     first, folded = calibration.split("<summary>image by image</summary>")
@@ -93,7 +93,7 @@ def test_the_map_is_told_with_its_method_and_how_it_was_chosen(reported):
     markup = section(page(), "calibration")
     said = text_of(markup)
     assert f"{calibrator['fitted_on']['cases']} images of {calibrator['fitted_on']['patients']} patients" in said
-    rows = rows_of(markup, "How the map was chosen")[1:]
+    rows = rows_of(markup, "How the calibrator was selected")[1:]
     assert [row[0].removesuffix(" (chosen)") for row in rows] == [one["method"] for one in calibrator["choice"]]
     chosen = (
         "none" if calibrator.get("temperature") == 1 else calibrator["method"]
@@ -105,7 +105,7 @@ def test_a_map_that_was_given_was_not_chosen(project):
     prediction_two_classes(project, FOLDS, calibrate__method="platt", calibrate__per_patient="none")
     run("calibrate")
     said = text_of(section(page(), "calibration"))
-    assert "Platt scaling" in said and "How the map was chosen" not in said and "image by image" not in said
+    assert "Platt scaling" in said and "How the calibrator was selected" not in said and "image by image" not in said
 
 
 def test_folds_that_are_offset_are_warned_of(reported):

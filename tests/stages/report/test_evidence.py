@@ -76,7 +76,7 @@ def test_a_verdict_stands_with_its_metric_its_interval_and_what_was_detectable(n
     said = text_of(markup)
     assert "difference: +0.031 (-0.094 to +0.156)" in said and "Detectable: 0.062. Training, n = 40 cases of 30" in said
     assert "1. Fewer labels As good with fewer" in said and "2. Shorter training" in said
-    assert "Times as fast, in image passes: 2.50 (1.50 to 3.50)" in said and "as it came" in said
+    assert "Speed-up, in image passes: 2.50 (1.50 to 3.50)" in said and "as it came" in said
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_few_shot_methods_are_drawn_apart_with_their_paired_differences(all_of_i
     titles = re.findall("<title>Few-shot curve, (.*?)</title>", markup)
     assert titles == ["nearest neighbours", "nearest class mean"]
     table = rows_of(markup[markup.index("Few shots") :], "As a table")
-    assert ["nearest neighbours", "adapted less ImageNet", "1", "+0.062 (+0.052 to +0.072)", "100"] in table
+    assert ["nearest neighbours", "adapted minus ImageNet", "1", "+0.062 (+0.052 to +0.072)", "100"] in table
 
 
 def test_every_term_is_explained_in_the_list_too(all_of_it):

@@ -52,9 +52,9 @@ def test_the_head_is_told_by_its_c_or_by_its_votes(chosen, said):
 def test_how_a_fold_came_to_its_recipe_is_told_for_every_way_there_is():
     left_out = tried("full", loss=None)
     assert why_of(record(tried=tried("knn", "probe") + left_out)) == "chosen among 2 tried"
-    assert why_of(record(tried=left_out)) == "none could be tried, so the probe"
+    assert why_of(record(tried=left_out)) == "the probe, since no recipe fitted into the budget"
     assert why_of(record("lora", asked="lora", tried=[])) == "as asked"
-    assert why_of(record("lp_ft", tried=[])).startswith("not chosen: the term")
+    assert why_of(record("lp_ft", tried=[])).startswith("not selected: the alignment loss")
     assert why_of(record("probe", asked="full", tried=[])).startswith("instead of full: with values of its own")
 
 
