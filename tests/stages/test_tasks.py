@@ -110,7 +110,7 @@ def test_the_page_says_how_several_labels_were_averaged_and_what_was_left_out(mu
     run("calibrate")
     told = page()
     assert "a mean AUC over labels of" in told and "AUC, mean over labels" in told
-    assert "the mean is of fewer labels: 2 of 3 (AUC" in told
+    assert "mean covers fewer labels: 2 of 3 (AUC" in told
     assert "all known pairs of case and label in one (micro)" in told
     assert "Known (events)" in told and "Labels that are never found are not warned of" in told
     assert "top label" not in told and "Class never recognised" not in told
@@ -128,7 +128,7 @@ def test_a_site_left_out_and_a_search_do_not_trip_over_several_labels(multilabel
     metrics = paths.read_json(paths.fold_metrics("without-inside"))
     assert (row["n"], row["auc"]) == (metrics["n"], metrics["auc"]["value"]) and np.isnan(row["worst_recall"])
     assert pd.read_csv(paths.SEARCH).empty and pd.read_csv(paths.VALIDATORS).empty
-    assert "The candidates were not evaluated afterwards" in page()
+    assert "The candidates are not evaluated afterwards" in page()
 
 
 def test_grades_have_their_kappa_and_the_error_of_the_median_with_intervals(project):
@@ -153,7 +153,7 @@ def test_grades_have_their_kappa_and_the_error_of_the_median_with_intervals(proj
     assert metrics["quadratic_kappa"]["value"] == pytest.approx(kappa, abs=1e-6)
     assert metrics["grade_error"]["value"] == pytest.approx(np.abs(truth - median).mean(), abs=1e-6)
     assert metrics["grade_error"]["lower"] < metrics["grade_error"]["value"] < metrics["grade_error"]["upper"]
-    assert "Kappa, quadratic-weighted, is of the most probable grade" in page()
+    assert "Quadratic-weighted kappa of the most probable grade" in page()
 
 
 def of_two_classes(cases, draws):
@@ -229,7 +229,7 @@ def test_patients_are_evaluated_besides_their_images_which_stay_what_they_were(p
     assert metrics["auc"]["value"] == pytest.approx(oracle.roc_auc_score(truth, patients["probability_1"]), abs=1e-6)
     assert paths.pooled_metrics("external_patients_uncalibrated").exists()
     told = page()
-    assert "image by image" in told and "predict prediction image by image" in told
+    assert "image by image" in told and "predict predict each image" in told
 
 
 def test_a_rule_for_patients_that_does_not_suit_is_refused_with_the_parameter_and_the_cure(multilabel, capsys):

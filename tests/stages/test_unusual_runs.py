@@ -90,7 +90,7 @@ def test_twelve_classes_begin_with_the_mean_over_them_and_stay_small_and_foldabl
     predictions = evaluated.filter(like="probability_").to_numpy(dtype=float).argmax(axis=1)
     counts = pd.crosstab(evaluated["label"], predictions).reindex(index=names, columns=range(12), fill_value=0)
     shown = rows_of(classes, "Confusion matrix, internal validation")
-    assert shown[0][0] == f"{len(evaluated)} images: truly"
+    assert shown[0][0] == f"{len(evaluated)} images: true class"
     assert [[int(cell) for cell in row[1:-1]] for row in shown[1:]] == counts.to_numpy().tolist()
     longest = max(map(len, re.findall("<summary>(.*?)</summary>", markup)))
     assert longest < 120  # a list of all classes is no name
@@ -127,7 +127,7 @@ def test_a_fold_of_one_class_has_words_instead_of_metrics(assigned):
 def test_a_class_that_the_test_set_lacks_is_counted_as_none_and_its_metrics_are_not_computable(assigned):
     assigned(lambda table: table[(table["split"] != "test") | (table["label"] == "well")])
     markup = page()
-    assert "On the test external site, the released model reaches not computable" in first_screen(markup)
+    assert "On the external test set, the released model reaches not computable" in first_screen(markup)
     rows = rows_of(section(markup, "classes"), "Confusion matrix, external validation")
     assert rows[2][0] == "ill" and rows[2][1:] == ["0", "0", "0"]
     assert "nan" not in text_of(markup) and "None " not in text_of(markup).replace("None: ", "")

@@ -105,7 +105,10 @@ def test_what_was_done_stands_there_in_words_with_the_images_that_were_seen(repo
         "Method of the released model: adabn: the encoder's normalisation statistics" in said
         and "50% of the way" in said
     )
-    assert f"it saw {training + unlabelled} images: {training} of training cases, {unlabelled} marked" in said
+    assert (
+        f"Adaptation saw {training + unlabelled} images without their labels: {training} of training cases, {unlabelled} marked"
+        in said
+    )
     assert "(site outside)" in said and "Target: unlabelled; evaluated images were not seen" in said
     assert "Site seen unlabelled:" in said
 
@@ -170,7 +173,10 @@ def test_the_search_tells_the_choices_and_hides_each_fold_in_details(reported):
         record(fold, asked="auto", method="none" if fold == "1" else "adabn", search=searched(why="<b>surer</b>"))
     markup = reported()
     assert "Requested: auto; selected for the released model: adabn" in text_of(markup)
-    assert rows_of(markup, "The search")[1:] == [["none", "1 of 3", "1"], ["adabn", "2 of 3", "0, final"]]
+    assert rows_of(markup, "How the method was selected")[1:] == [
+        ["none", "1 of 3", "1"],
+        ["adabn", "2 of 3", "0, final"],
+    ]
     assert markup.count("<summary>Search of fold") == 3 and "<details open" not in markup
     rows = rows_of(markup, "Search of fold 1")
     assert rows[1][:4] == ["none", "0", "0.500", "0.500 (0.500)"]
@@ -198,7 +204,7 @@ def test_the_oracles_choice_and_the_regret_stand_beside_the_search_for_every_set
     assert "regret of auto is not computable" in said
     evaluated = rows_of(markup, "Every candidate on the internal cases")
     assert evaluated[2] == ["adabn (oracle)", "2", "20 (9)", "0.75 (0.50 to 0.90)", "0.600 (0.400 to 0.800)"]
-    header, *orders = rows_of(markup, "An oracle is chosen by the labels")
+    header, *orders = rows_of(markup, "An oracle is selected by the labels")
     assert header[1:] == ["Kendall's tau, internal (candidates)", "Kendall's tau, external (candidates)"]
     assert orders[0] == ["source loss", "0.50 (2)", "0.50 (2)"]
     assert orders[1] == ["embedded validation", "not computable (1)", "not computable (1)"]
@@ -235,7 +241,7 @@ def test_a_class_that_is_never_recognised_is_a_warning_and_a_known_failure_of_da
     for fold in FOLDS:
         record(fold, method="dann", strength=1.0)
     said = text_of(reported())
-    assert "at work in every fold" in said and "with weight 1 in the loss" in said
+    assert "dann was used in every fold" in said and "with weight 1 in the loss" in said
 
 
 def test_what_calibrate_writes_of_a_search_and_of_sites_left_out_is_what_the_page_reads(reported, project):

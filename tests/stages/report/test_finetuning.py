@@ -55,7 +55,7 @@ def test_how_a_fold_came_to_its_recipe_is_told_for_every_way_there_is():
     assert why_of(record(tried=left_out)) == "the probe, since no recipe fitted into the budget"
     assert why_of(record("lora", asked="lora", tried=[])) == "as asked"
     assert why_of(record("lp_ft", tried=[])).startswith("not selected: the alignment loss")
-    assert why_of(record("probe", asked="full", tried=[])).startswith("instead of full: with values of its own")
+    assert why_of(record("probe", asked="full", tried=[])).startswith("instead of full: the encoder stays frozen")
 
 
 def test_only_folds_in_which_several_were_tried_have_a_table_of_them():
