@@ -5,7 +5,7 @@ each: an image is one instance of its colour channels, a volume is a bag of inst
 encoder computes the features of each instance, attention pools them over the instances, and the head gives logits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +77,8 @@ class Classifier(nn.Module):
         `build_head`.
     sites : mapping, optional
         `names` of the sites that have values of their own, and `per_site` ("normalisation" or "features"), which says
-        of what; by default all sites share all values.
+        of what; by default all sites share all values. `default` is the site that `forward` assumes if it is given
+        none, for programs that call the network with channels only (MONAI: `--network_def#sites#default SITE`).
     test_time : mapping, optional
         `tta`, `tent_steps` and `tent_rate`: arguments of `TestTime`; by default a case is run once as it is.
 
@@ -112,10 +113,13 @@ class Classifier(nn.Module):
         self.test_time = TestTime(**(test_time or {}))
         self.register_buffer("feature_mean", torch.zeros(encoder.width))
         self.register_buffer("feature_scale", torch.ones(encoder.width))
-        self.site_values = self._site_values(**(sites or {}))
+        self._set_sites(**(sites or {}))
 
-    def _site_values(self, names: list[str] | tuple[str, ...] = (), per_site: PerSite | None = None) -> SiteValues:
-        return SiteValues(names, varying(self, per_site) if per_site else {})
+    def _set_sites(
+        self, names: Sequence[str] = (), per_site: PerSite | None = None, default: str | None = None
+    ) -> None:
+        self.default_site = default
+        self.site_values = SiteValues(names, varying(self, per_site) if per_site else {})
 
     @property
     def device(self) -> torch.device:
@@ -124,7 +128,7 @@ class Classifier(nn.Module):
 
     def forward(self, channels: Tensor, site: str | None = None) -> Tensor:
         """Compute logits (B, n_classes) of channels (B, P, H, W) with grey values from 0 to 255; see `outputs`."""
-        return self.outputs(channels, site).logits
+        return self.outputs(channels, self.default_site if site is None else site).logits
 
     def outputs(self, channels: Tensor, site: str | None = None) -> ModelOutput:
         """Compute logits, features and attention of cases.

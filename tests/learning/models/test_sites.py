@@ -69,6 +69,14 @@ def test_a_site_with_its_own_values_adapts_at_test_time_with_all_views(per_site)
     assert torch.equal(one, model(channels(), "b")) and not torch.allclose(one, other)
 
 
+def test_the_default_site_is_assumed_where_none_is_given():
+    sites = {"names": ("a", "b"), "per_site": "features", "default": "b"}
+    model = inference(classifier(pooled_stages=3, sites=sites))
+    shifted(model, "b", 0.5)
+    assert torch.equal(model(channels()), model(channels(), "b"))
+    assert not torch.allclose(model(channels()), model(channels(), "a"))
+
+
 def test_a_network_that_is_the_same_everywhere_saves_nothing_for_sites():
     assert not [name for name in classifier().state_dict() if name.startswith("site_values")]
 
