@@ -100,7 +100,7 @@ def test_a_patient_in_calibration_and_development_is_refused(calibrated, capsys)
     run("cohort", "preprocess")
     message = refusal(capsys, "split")
     assert "1 patient(s) appear in more than one of development, calibration and the test set" in message
-    assert "calibrat" in message and "Doe" not in message
+    assert "the calibrator is then not fitted on them" in message and "Doe" not in message
     patient = message.splitlines()[1].strip()
     calibrated(split__allow_leaks=[patient])
     run("split")
