@@ -101,7 +101,14 @@ def one_round(encoder: Encoder, draw: Draw, stages: int, now: Now) -> dict[str, 
         settings = Settings(epochs=1, head_epochs=1, trainable_stages=stages)
         moving = copy.deepcopy(encoder)
         held_out = [(resident[0][0][:4], resident[0][1][:4])]
-        continue_pretraining(moving, SimClr(moving), clock.passes, held_out, settings, make_accelerator(device()))
+        continue_pretraining(
+            moving,
+            SimClr(moving),
+            pairs=clock.passes,
+            held_out=held_out,
+            settings=settings,
+            accelerator=make_accelerator(device()),
+        )
         seconds[name] = clock.seconds[1]
     return seconds | {"drawing": drawn.waited[1], "waiting": coming.waited[1]}
 

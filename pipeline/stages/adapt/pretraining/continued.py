@@ -1,9 +1,10 @@
-"""Continued pretraining without labels: the one loop behind SimCLR, VICReg, BYOL and masked image modelling."""
+"""Continue pretraining without labels: the common loop of SimCLR, VICReg, BYOL and masked image modelling."""
 
 import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,35 +13,36 @@ from torch import Tensor, nn
 
 from pipeline.learning.models.encoder import Encoder, channels_last
 from pipeline.learning.training.checkpoint import Checkpoint, fingerprint
-from pipeline.stages.adapt.pretraining.learner import Arm, Pair
+from pipeline.stages.adapt.pretraining.learner import Learner, Pair
 from pipeline.stages.adapt.pretraining.objective import Objective
 
 Images = tuple[Tensor, Tensor]  # two views (B, C, H, W) of each
 WARM_UP = 0.1  # share of the epochs
-COLLAPSED = 0.5  # share of its first effective rank
+COLLAPSED = 0.5  # fraction of the initial effective rank
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How far and how fast to train.
+    """Length and rates of the training.
 
     Attributes
     ----------
     epochs : int
-        Passes over the images that move the encoder; 0 leaves it as it is.
+        Passes over the images that train the encoder; 0 leaves it unchanged.
     head_epochs : int
-        Passes before them, at least 1, that train the objective's head on the encoder as it came: gradients through a
-        random head would corrupt the encoder first.
+        Earlier passes, at least 1, that train the objective's head on the frozen encoder, because gradients through a
+        random head would damage the encoder.
     patience : int
-        Epochs without a better one after which training stops.
+        Training stops after this many epochs without improvement.
     learning_rate, weight_decay : float
-        AdamW's, of the encoder; heads learn ten times as fast. Linear warm-up over a tenth of the epochs, then cosine.
+        AdamW's for the encoder; the rate of heads is ten times higher. Linear warm-up over a tenth of the epochs, then
+        cosine decay.
     trainable_stages : int
-        How many of the encoder's last stages move.
+        Number of last stages of the encoder that are trained.
     strength : float
-        s in [0, 1], how far the encoder moves towards what was learned; at 0 nothing is run.
+        s in [0, 1], the interpolation between the initial and the trained weights; at 0 nothing is run.
     seed : int
-        Of what an objective draws (masks). Views are drawn by the caller.
+        Of the draws of an objective (masks). The caller draws the views.
     """
 
     epochs: int = 30
@@ -55,16 +57,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of the curve; epoch 0 is the encoder as it came.
+    """One row of the training curve; epoch 0 is the initial encoder.
 
     Attributes
     ----------
     train_loss, held_out_loss : float
-        Of the encoder that moves, as the objective counts.
+        The objective with the trained encoder.
     control_loss : float
-        On the held-out pairs, of the encoder as it came with a head that learned as long.
+        The objective on the held-out pairs with the initial encoder and a head that was trained as long.
     rank : float
-        Effective rank of the moving encoder's features of the held-out images.
+        Effective rank of the trained encoder's features of the held-out images.
     learning_rate : float
         Of the encoder.
     """
@@ -80,6 +82,7 @@ class Epoch:
 def continue_pretraining(
     encoder: Encoder,
     objective: Objective,
+    *,
     pairs: Callable[[int], Iterable[Images]],
     held_out: Sequence[Images],
     settings: Settings,
@@ -87,42 +90,43 @@ def continue_pretraining(
     checkpoint: Checkpoint | None = None,
     tell: Callable[[Epoch], None] = lambda epoch: None,
 ) -> list[Epoch]:
-    """Train the encoder's last stages on an objective without labels, in place, and leave the best epoch in it.
+    """Train the encoder's last stages on an objective without labels, in place, and keep the best epoch.
 
     The weights become theta = (1 - s) theta_0 + s theta_best (WiSE-FT: Wortsman et al. 2022, "Robust fine-tuning of
-    zero-shot models", section 3). Earlier stages, and the statistics of every batch normalisation, stay
-    bit for bit what they were, so that a step does not depend on the batch it is in (run `adabn` first, if at all).
+    zero-shot models", section 3). Earlier stages and the statistics of batch normalisation stay bit for bit the same,
+    so that a step does not depend on the other cases of its batch (run `adabn` before, if at all).
 
-    The best epoch is the one of the lowest objective on `held_out`. Beside it a second head learns, from the same
-    batches, on the encoder as it came: heads get better whatever the encoder does, so an epoch is kept only where it
-    beats all that this control ever reached, and a method that does not help leaves the encoder untouched. Nor is an
-    epoch kept whose features of the held-out images lost half of their effective rank: they have collapsed. STILL
-    THIS PROVES LITTLE: a lower objective is no better classifier. Only labels of patients never seen tell whether
-    adaptation helped; compare with strength 0.
+    The best epoch has the lowest objective on `held_out`. As a control, a second head is trained from the same batches
+    on the initial encoder. Heads improve even if the encoder does not, so an epoch is kept only if it beats every loss
+    of the control; a method that does not help leaves the encoder unchanged. An epoch whose features of the held-out
+    images lost half of their effective rank has collapsed and is not kept either. This is weak evidence: a lower
+    objective does not imply a better classifier. Only labels of unseen patients show whether adaptation helped;
+    compare with strength 0.
 
     Parameters
     ----------
     encoder : Encoder
-        Pretrained. Comes back in evaluation mode, on the device it was on, channels last.
+        Pretrained. Returned in evaluation mode, on its original device, channels last.
     objective : Objective
-        Freshly made for this encoder.
+        Newly built for this encoder.
     pairs : callable
-        pairs(n) gives pass n over the images, from 0, as batches of two views (B, C, H, W), as the encoder takes
-        them: B at least 2, about equal, and the same whenever n is the same.
+        pairs(n) yields pass n over the images, from 0, as batches of two views (B, C, H, W), as encoder inputs. B is
+        at least 2 and about equal; the same n gives the same batches.
     held_out : sequence of pairs
-        Batches of views of images that are in no `pairs`, and whose patients are not either.
+        Batches of views of images whose patients are not in `pairs`.
+    settings : Settings
+    accelerator : Accelerator
     checkpoint : Checkpoint, optional
-        Offered the state after each pass. Its key must stand for all that is not seen here: code, versions and what
-        `pairs` draws from. A run of that key that starts from the same encoder, objective, held-out images and
-        settings goes on from it and, on a processor, ends with the same bits; any other begins anew. The caller
-        deletes it.
+        Receives the state after each pass. Its key must identify everything that is not visible here: code, versions
+        and the data behind `pairs`. A run with that key and the same encoder, objective, held-out images and settings
+        continues from it and, on a CPU, ends with the same bits; any other run starts anew. The caller deletes it.
     tell : callable
         Called after each epoch.
 
     Returns
     -------
     list of Epoch
-        From epoch 0 to the last one run; empty at strength 0.
+        From epoch 0 to the last one; empty at strength 0.
     """
     if settings.strength == 0:
         return []
@@ -141,7 +145,7 @@ def continue_pretraining(
 
 
 def kept(curve: Sequence[Epoch]) -> Epoch:
-    """Find the epoch whose encoder was left in place; epoch 0 where none beats the control."""
+    """Find the epoch whose encoder was kept; epoch 0 if none beats the control."""
     best = _lowest(curve)
     return best if best.held_out_loss < min(row.control_loss for row in curve) else curve[0]
 
@@ -152,7 +156,7 @@ def _lowest(curve: Sequence[Epoch]) -> Epoch:
 
 
 class _Run:
-    """Both arms, what was found so far, and how to go on from there."""
+    """The state of a training: the moving encoder, the still control, and the curve so far."""
 
     def __init__(
         self,
@@ -166,9 +170,15 @@ class _Run:
         parts = [*encoder.state_dict().values(), *objective.state_dict().values(), *(v for p in held_out for v in p)]
         self.key = fingerprint(f"{settings} {objective}", parts)
         self.home = next(encoder.parameters()).device
-        how = (accelerator, settings.trainable_stages, settings.learning_rate, settings.weight_decay)
-        self.still = Arm(copy.deepcopy(encoder), copy.deepcopy(objective), *how, moves=False)
-        self.moving = Arm(encoder, objective, *how, moves=True)
+        build = partial(
+            Learner,
+            accelerator=accelerator,
+            trainable_stages=settings.trainable_stages,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+        )
+        self.still = build(copy.deepcopy(encoder), copy.deepcopy(objective), moves=False)
+        self.moving = build(encoder, objective, moves=True)
         self.best = _copy(encoder)
         self.passes = 0
         self.curve: list[Epoch] = []
@@ -191,7 +201,7 @@ class _Run:
         return last >= self.settings.epochs or last - _lowest(self.curve).epoch >= self.settings.patience
 
     def advance(self, pairs: Callable[[int], Iterable[Images]]) -> None:
-        """Make one pass: of the still arm, from whose head both start after the head's epochs, then of both."""
+        """Make one pass: at first with the control alone, whose trained head both start from, then with both."""
         number = self.passes + 1 - self.settings.head_epochs
         share = rate(number, self.settings.epochs)
         losses = self._learn(pairs(self.passes), [self.still, self.moving] if number > 0 else [self.still], share)
@@ -207,7 +217,7 @@ class _Run:
                 self.best = _copy(self.moving.encoder)
 
     def finish(self) -> None:
-        """Leave what was kept, as strong as wanted, in the caller's encoder."""
+        """Load the kept epoch, interpolated by the strength, into the caller's encoder."""
         start = self.still.encoder.state_dict()
         best = self.best if kept(self.curve).epoch else start
         blend = {
@@ -217,12 +227,12 @@ class _Run:
         self.moving.encoder.load_state_dict(blend)
         self.moving.encoder.requires_grad_(True).to(self.home)
 
-    def _learn(self, batches: Iterable[Images], arms: Sequence[Arm], share: float) -> list[float]:
-        draws = [self._draws(self.passes + 1) for _ in arms]  # the same for each arm
-        totals, count = [0.0] * len(arms), 0
+    def _learn(self, batches: Iterable[Images], learners: Sequence[Learner], share: float) -> list[float]:
+        draws = [self._draws(self.passes + 1) for _ in learners]  # the same for both
+        totals, count = [0.0] * len(learners), 0
         for pair in map(self._placed, batches):
-            for number, arm in enumerate(arms):
-                totals[number] += arm.learn(pair, share, draws[number]) * len(pair[0])
+            for number, learner in enumerate(learners):
+                totals[number] += learner.learn(pair, share, draws[number]) * len(pair[0])
             count += len(pair[0])
         return [total / count for total in totals]
 
@@ -231,7 +241,7 @@ class _Run:
 
     @torch.no_grad()
     def _placed(self, pair: Images) -> Pair:
-        """Bring a pair to the device, through the stages that are frozen, and so the same, in both arms."""
+        """Move a pair to the device and run the frozen stages, which are the same for both learners."""
         first, second = (channels_last(view.to(self.accelerator.device)) for view in pair)
         if self.moving.objective.needs_images:
             return first, second
@@ -242,7 +252,7 @@ class _Run:
 
 
 def rate(epoch: int, epochs: int) -> float:
-    """Give an epoch's share of the full learning rate: 1 up to epoch 0, then linear warm-up, then half a cosine."""
+    """Compute an epoch's share of the full learning rate: 1 up to epoch 0, then linear warm-up, then cosine decay."""
     if epoch <= 0:
         return 1.0
     warm = max(round(WARM_UP * epochs), 1)

@@ -1,4 +1,4 @@
-"""One encoder with the head of an objective and its optimizer: what learns, and what it is evaluated by."""
+"""Train and evaluate one encoder with the head of an objective."""
 
 import copy
 from collections.abc import Iterable
@@ -12,26 +12,27 @@ from pipeline.learning.models.encoder import Encoder, kernels_last
 from pipeline.stages.adapt.pretraining.objective import Objective, View
 
 Pair = tuple[View, View]
-HEAD_RATE = 10  # heads start from random numbers, the encoder does not
+HEAD_RATE = 10  # heads start from random weights, the encoder does not
 
 
-class Arm:
-    """An encoder, moving or not, and an objective whose head learns on it.
+class Learner:
+    """An encoder, trained or frozen, an objective whose head is trained on it, and their optimizer.
 
     Parameters
     ----------
     trainable_stages : int
-        How many of the encoder's last stages are trained where it moves; nothing else of it gets a gradient.
+        Number of last stages of the encoder that are trained if it moves; nothing else of it gets a gradient.
     learning_rate, weight_decay : float
-        AdamW's, of the encoder; heads learn ten times as fast.
+        AdamW's for the encoder; the rate of heads is ten times higher.
     moves : bool
-        False holds the encoder and lets the head learn alone.
+        If False, the encoder is frozen and only the head is trained.
     """
 
     def __init__(
         self,
         encoder: Encoder,
         objective: Objective,
+        *,
         accelerator: Accelerator,
         trainable_stages: int,
         learning_rate: float,
@@ -52,7 +53,7 @@ class Arm:
         self.optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay, fused=fused)
 
     def state(self) -> dict[str, Any]:
-        """Give all that changes in training, not copied."""
+        """Collect everything that changes in training, without copying."""
         return {
             "encoder": self.encoder.state_dict(),
             "objective": self.objective.state_dict(),
@@ -60,13 +61,13 @@ class Arm:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state, which stays its owner's."""
+        """Load a state; the state itself is not changed later."""
         self.encoder.load_state_dict(state["encoder"])
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
 
     def learn(self, pair: Pair, share: float, draws: torch.Generator) -> float:
-        """Make one step, at a share of the full rates."""
+        """Make one optimizer step at a share of the full rates; return the loss."""
         for group, full in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = full * share
         with self.accelerator.autocast():
@@ -81,7 +82,7 @@ class Arm:
 
     @torch.no_grad()
     def evaluate(self, held_out: Iterable[Pair], draws: torch.Generator) -> tuple[float, float]:
-        """Give the mean loss of pairs, and the effective rank of the first views' features."""
+        """Compute the mean loss of pairs, and the effective rank of the first views' features."""
         total, features = 0.0, []
         for first, second in held_out:
             with self.accelerator.autocast():
@@ -91,10 +92,10 @@ class Arm:
 
 
 def effective_rank(features: Tensor) -> float:
-    """Count the directions that features (n, width) fill: exp of the entropy of their singular values' shares.
+    """Compute the effective rank of features (n, width), the exponential entropy of their normalised singular values.
 
-    exp(- sum_k p_k ln p_k), p_k = sigma_k / sum sigma (Roy, Vetterli 2007; for features without labels: Garrido et
-    al. 2023, "RankMe", equation 1). Between 1 and min(n, width); constant features have 1.
+    exp(- sum_k p_k ln p_k), p_k = sigma_k / sum sigma (Roy, Vetterli 2007; for self-supervised features: Garrido et
+    al. 2023, "RankMe", equation 1). Between 1 and min(n, width); 1 for constant features.
     """
     values = torch.linalg.svdvals(features.detach().double())
     return float(torch.special.entr(values / values.sum().clamp(min=1e-300)).sum().exp())

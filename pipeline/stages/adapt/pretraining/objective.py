@@ -1,4 +1,4 @@
-"""What a method without labels has to offer to the one loop, and the head that most of them put on the encoder."""
+"""Define the interface of self-supervised objectives, and the head that most of them put on the encoder."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,38 +13,38 @@ View = Tensor | Begun
 
 
 class Objective(nn.Module, ABC):
-    """What is to be minimised, with trainable heads of its own; it sees images and no label.
+    """A loss of images without labels, with its own trainable heads.
 
-    Heads are made of what behaves the same in training and scoring: nothing here is ever put into training mode.
+    Heads consist of layers that behave the same in training and evaluation; nothing is ever put into training mode.
 
     Attributes
     ----------
     needs_images : bool
-        Whether views have to come as images; else they come begun by the frozen stages, which are run once for all.
+        Whether views must be images; otherwise they are the output of the frozen stages, which run once for all.
     """
 
     needs_images = False
 
     @abstractmethod
     def forward(self, encoder: Encoder, first: View, second: View, draws: torch.Generator) -> Tensor:
-        """Compare two views (B, C, H, W) of the same images, or begun ones; return a scalar in float32.
+        """Compute the loss of two views (B, C, H, W) of the same images, or of begun views: a scalar in float32.
 
-        `draws`, on the processor, is the only source of chance.
+        `draws`, a generator on the CPU, is the only source of randomness.
         """
 
     def score(self, encoder: Encoder, first: View, second: View, draws: torch.Generator) -> Tensor:
-        """Evaluate held-out pairs: by the objective itself, unless that changes its meaning in training."""
+        """Evaluate held-out pairs: by the loss itself, unless its meaning changes during training."""
         loss: Tensor = self(encoder, first, second, draws)
         return loss
 
     def after_step(self, encoder: Encoder) -> None:
-        """Follow the encoder after each step of the optimizer, where an objective has something that follows it."""
+        """Update what follows the encoder, after each step of the optimizer."""
 
 
 def mlp(widths: Sequence[int], seed: int) -> nn.Sequential:
-    """Make a head: linear layers (of `widths`, first to last), batch normalisation and ReLU between them.
+    """Build a head: linear layers of `widths`, first to last, with batch normalisation and ReLU in between.
 
-    Each batch is normalised by its own mean and variance, in scoring, too; there are no running ones.
+    Each batch is normalised by its own mean and variance, also in evaluation; there are no running statistics.
     """
     layers: list[nn.Module] = []
     with torch.random.fork_rng(devices=[]):

@@ -71,7 +71,9 @@ def test_projections_of_random_images_keep_their_spread_in_training():
         return [(image, image + 0.3 * torch.randn(image.shape, generator=draws))]
 
     settings = dataclasses.replace(SETTINGS, epochs=25, patience=25, learning_rate=1e-3)
-    continue_pretraining(encoder, objective, noise, noise(1000), settings, make_accelerator("cpu"))
+    continue_pretraining(
+        encoder, objective, pairs=noise, held_out=noise(1000), settings=settings, accelerator=make_accelerator("cpu")
+    )
     projected = nn.functional.normalize(objective.head(encoder(noise(2000)[0][0])), dim=1)
     spread = (
         projected.std(dim=0).mean() * projected.shape[1] ** 0.5

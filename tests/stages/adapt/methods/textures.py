@@ -60,7 +60,15 @@ def run(objective_of, settings=SETTINGS, encoder=None, held_out=HELD_OUT, passes
     """Train a copy of the encoder; return it and the curve."""
     encoder = copy.deepcopy(encoder or tiny())
     objective = objective_of(encoder)
-    curve = continue_pretraining(encoder, objective, passes, held_out, settings, make_accelerator("cpu"), **others)
+    curve = continue_pretraining(
+        encoder,
+        objective,
+        pairs=passes,
+        held_out=held_out,
+        settings=settings,
+        accelerator=make_accelerator("cpu"),
+        **others,
+    )
     return encoder, curve
 
 

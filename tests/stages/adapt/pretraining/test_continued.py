@@ -122,7 +122,13 @@ def test_early_stages_and_normalisation_statistics_stay_bit_for_bit_and_get_no_g
             moved.update([] if same else [stage])
 
     continue_pretraining(
-        encoder, OBJECTIVES[name](encoder), pairs, HELD_OUT, settings, make_accelerator("cpu"), tell=look
+        encoder,
+        OBJECTIVES[name](encoder),
+        pairs=pairs,
+        held_out=HELD_OUT,
+        settings=settings,
+        accelerator=make_accelerator("cpu"),
+        tell=look,
     )
     assert moved == set(range(boundary, len(start.stages)))
 
@@ -380,7 +386,12 @@ def test_the_settings_defaults_are_what_params_may_take_over():
 def test_the_accelerator_of_the_other_loop_serves():
     start = copy.deepcopy(tiny())
     assert continue_pretraining(
-        start, SimClr(start), pairs, HELD_OUT, dataclasses.replace(SETTINGS, epochs=0), make_accelerator("cpu")
+        start,
+        SimClr(start),
+        pairs=pairs,
+        held_out=HELD_OUT,
+        settings=dataclasses.replace(SETTINGS, epochs=0),
+        accelerator=make_accelerator("cpu"),
     )
 
 
