@@ -24,9 +24,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline.metrics.bootstrap import Bootstrap
+from pipeline.stages.evidence.arms import ADAPTED, IMAGENET
 from pipeline.stages.evidence.statistics import differences, label_efficiency, learning_curves, stratified, verdicts
 from pipeline.stages.evidence.statistics.overfitting import overfitting
-from pipeline.stages.evidence.statistics.runs import ADAPTED, IMAGENET, Runs
+from pipeline.stages.evidence.statistics.runs import Runs
 from pipeline.stages.evidence.statistics.training_time import time_to_quality
 from tests.stages.evidence.statistics.cohorts import planted, probed, trained, with_gap
 

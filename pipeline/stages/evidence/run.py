@@ -12,6 +12,7 @@ from pipeline.metrics.evaluation import TaskSpec, summary_of
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
 from pipeline.stages.calibrate.predictions import name_of_test_set
+from pipeline.stages.evidence.arms import ADAPTED, IMAGENET, SCRATCH
 from pipeline.stages.evidence.experiments.challenges import challenges
 from pipeline.stages.evidence.experiments.embeddings import embeddings
 from pipeline.stages.evidence.experiments.few_labels import few_shot, zero_shot
@@ -25,7 +26,7 @@ from pipeline.stages.evidence.statistics.extrapolation import extrapolation
 from pipeline.stages.evidence.statistics.label_efficiency import label_efficiency
 from pipeline.stages.evidence.statistics.learning_curves import curve_differences, learning_curve
 from pipeline.stages.evidence.statistics.overfitting import overfitting
-from pipeline.stages.evidence.statistics.runs import ADAPTED, COMPARISONS, IMAGENET, PROBE, SCRATCH, TRAINED, Trajectory
+from pipeline.stages.evidence.statistics.runs import COMPARISONS, PROBE, TRAINED, Trajectory
 from pipeline.stages.evidence.statistics.stratified import resample
 from pipeline.stages.evidence.statistics.training_time import time_to_quality, trajectories_table
 from pipeline.stages.evidence.statistics.verdicts import NOT_MEASURED, verdicts

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline.learning.training.transferability import h_score, log_me
+from pipeline.stages.evidence.arms import ADAPTED, IMAGENET
 from pipeline.stages.evidence.experiments.networks import Arms
 from pipeline.stages.evidence.experiments.splits import Split
 from pipeline.stages.evidence.learners.similarity import by_stage
-from pipeline.stages.evidence.statistics.runs import ADAPTED, IMAGENET
 
 COLUMNS = ["challenge", "name", "arm", "value", "words"]
 Row = tuple[str, str, str, float | None, str]

@@ -24,9 +24,9 @@ from pipeline.stages.adapt.adapting import adapt
 from pipeline.stages.adapt.catalogue import OBJECTIVES
 from pipeline.stages.adapt.methods.adabn import adabn
 from pipeline.stages.adapt.setup import make_plan, pretrained
+from pipeline.stages.evidence.arms import ADAPTED, IMAGENET
 from pipeline.stages.evidence.experiments.splits import Split
 from pipeline.stages.evidence.learners.probing import probe_predictions
-from pipeline.stages.evidence.statistics.runs import ADAPTED, IMAGENET
 from pipeline.stages.finetune.fold_data import frozen_stages, load_adapted
 
 Floats = NDArray[np.float64]

@@ -13,11 +13,12 @@ from pipeline import runtime
 from pipeline.metrics.evaluation import EvaluatedCases, TaskSpec
 from pipeline.seeds import seed_for
 from pipeline.stages.calibrate.predictions import labels_of
+from pipeline.stages.evidence.arms import ADAPTED, IMAGENET, SCRATCH
 from pipeline.stages.evidence.experiments.networks import Arms, NotMeasured
 from pipeline.stages.evidence.experiments.splits import Split
 from pipeline.stages.evidence.experiments.trainings import Trained, Trainings, smaller
 from pipeline.stages.evidence.learners.subsets import nested
-from pipeline.stages.evidence.statistics.runs import ADAPTED, IMAGENET, PROBE, SCRATCH, TRAINED, Key, Runs, Trajectory
+from pipeline.stages.evidence.statistics.runs import PROBE, TRAINED, Key, Runs, Trajectory
 
 log = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from pipeline.learning.training.recipe import Recipe
 from pipeline.learning.training.strategies import STRATEGIES
 from pipeline.paths import Role
 from pipeline.seeds import seed_for
+from pipeline.stages.evidence.arms import ADAPTED, SCRATCH
 from pipeline.stages.evidence.experiments.networks import Arms, NotMeasured, training_code
 from pipeline.stages.evidence.experiments.splits import Split
 from pipeline.stages.evidence.learners.from_scratch import (
@@ -32,7 +33,6 @@ from pipeline.stages.evidence.learners.from_scratch import (
 )
 from pipeline.stages.evidence.learners.subsets import nested
 from pipeline.stages.evidence.learners.watching import Watched, watch
-from pipeline.stages.evidence.statistics.runs import ADAPTED, SCRATCH
 from pipeline.stages.finetune.fold_data import alignment_of, frozen_stages, labelled_cases, recipe_of, whole_cases
 
 log = logging.getLogger(__name__)

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.metrics.discrimination import Labels
+from pipeline.stages.evidence.arms import ADAPTED, IMAGENET, SCRATCH
 
 Floats = NDArray[np.float64]
 Marks = NDArray[np.bool_]
 Names = NDArray[np.str_]
 
-ADAPTED, IMAGENET, SCRATCH = "adapted", "imagenet", "scratch"
 PROBE, TRAINED = "probe", "trained"
 COMPARISONS = {"adaptation": (ADAPTED, IMAGENET), "transfer": (IMAGENET, SCRATCH)}  # the arm, and its reference
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.stages.evidence.arms import ADAPTED, IMAGENET, SCRATCH
 from pipeline.stages.evidence.statistics.differences import EXTERNAL, INTERNAL, LEFT_OUT
-from pipeline.stages.evidence.statistics.runs import ADAPTED, COMPARISONS, IMAGENET, PROBE, SCRATCH, TRAINED
+from pipeline.stages.evidence.statistics.runs import COMPARISONS, PROBE, TRAINED
 
 VERDICTS = [
     *("promise", "name", "comparison", "recipe", "metric", "value", "lower", "upper", "minimum_detectable"),

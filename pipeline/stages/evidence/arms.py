@@ -1,0 +1,3 @@
+"""Name the experimental arms that `evidence` compares."""
+
+ADAPTED, IMAGENET, SCRATCH = "adapted", "imagenet", "scratch"
