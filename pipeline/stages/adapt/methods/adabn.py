@@ -1,4 +1,4 @@
-"""AdaBN: the normalisation statistics of the new domain in place of the old one's."""
+"""AdaBN: replace the normalisation statistics of the source domain by those of the new domain."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
@@ -67,7 +67,7 @@ def adabn_per_site(
     Returns
     -------
     dict of str to dict of str to Tensor
-        For each site the mean (C,) and variance (C,) of every batch normalisation, under the names of `state_dict`.
+        For each site the mean (C,) and variance (C,) of every batch normalisation, named as in `state_dict`.
     """
     source = normalisation_statistics(network)
     found = {}

@@ -1,4 +1,4 @@
-"""BYOL: the encoder predicts, from one view, what a slow average of itself says of the other."""
+"""BYOL: predict, from one view, the projection of the other view by a moving average of the encoder."""
 
 import copy
 

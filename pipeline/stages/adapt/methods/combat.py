@@ -1,4 +1,4 @@
-"""ComBat: each site's shift and scale of every feature, estimated by empirical Bayes, is taken out."""
+"""ComBat: remove each site's shift and scale of every feature, estimated by empirical Bayes."""
 
 from dataclasses import dataclass, replace
 
@@ -9,7 +9,7 @@ Array = NDArray[np.float64]
 
 
 class UnseenSite(ValueError):
-    """Features of a site whose shift and scale nobody estimated."""
+    """The features are of a site whose shift and scale were not estimated."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,16 @@ def fit_combat(features: Array, sites: NDArray[np.str_], covariates: Array | Non
     z = (features - grand_mean - (extra - means) @ slopes) / np.where(varies, spread, 1.0)
     effects = [_site_effect(z[rows == row], varies, name) for row, name in enumerate(names)]
     shift, scale = (np.array(parts) for parts in zip(*effects, strict=True))
-    return Combat(names, grand_mean, spread, slopes, means, shift, scale, strength)
+    return Combat(
+        sites=names,
+        grand_mean=grand_mean,
+        spread=spread,
+        slopes=slopes,
+        covariate_means=means,
+        shift=shift,
+        scale=scale,
+        strength=strength,
+    )
 
 
 def _site_effect(z: Array, varies: NDArray[np.bool_], site: str) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""Masked image modelling: patches are painted over, and the encoder's maps have to say what was there."""
+"""Masked image modelling: hide patches of an image, and predict their pixels from the encoder's maps."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""SimCLR: two views of one image are told from all other images of the batch."""
+"""SimCLR: distinguish two views of one image from all other images of the batch."""
 
 import torch
 from monai.losses import ContrastiveLoss

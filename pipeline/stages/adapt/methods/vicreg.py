@@ -1,4 +1,4 @@
-"""VICReg: two views give the same embedding, whose dimensions vary and do not repeat each other."""
+"""VICReg: make the embeddings of two views equal, with dimensions that vary and are not redundant."""
 
 import torch
 from torch import Tensor
