@@ -20,8 +20,9 @@ from pipeline.learning.models.trainable_top import TrainableTop
 from pipeline.learning.training.alignment.base import Alignment
 from pipeline.learning.training.cases import FrozenCases, WholeCases, in_order
 from pipeline.learning.training.checkpoint import Checkpoint
+from pipeline.learning.training.evaluation import EVALUATED_AT_ONCE
 from pipeline.learning.training.frozen import mean_features
-from pipeline.learning.training.loop import EVALUATED_AT_ONCE, fit
+from pipeline.learning.training.loop import fit
 from pipeline.learning.training.recipe import Epoch, Recipe, first_trained_stage
 from pipeline.learning.training.strategies import Strategy
 

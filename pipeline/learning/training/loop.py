@@ -25,18 +25,16 @@ from pipeline.learning.training.averaging import (
 )
 from pipeline.learning.training.batch_statistics import norms_of, of_the_batch, statistics_of
 from pipeline.learning.training.batches import Drawn, batches
-from pipeline.learning.training.cases import Cases, in_order
+from pipeline.learning.training.cases import Cases
 from pipeline.learning.training.checkpoint import Checkpoint
+from pipeline.learning.training.evaluation import Evaluator
 from pipeline.learning.training.lora import low_rank
 from pipeline.learning.training.recipe import Epoch, Recipe, first_trained_stage, parameter_groups
-from pipeline.learning.training.validators import information_maximisation
 
 log = logging.getLogger(__name__)
 
 # Learning-rate factor of an alignment loss's own layers, which start untrained (as in Long et al. 2015, DAN).
 NEW_LAYERS = 10
-
-EVALUATED_AT_ONCE = 32
 
 
 def make_accelerator(device: str | None) -> Accelerator:
@@ -166,7 +164,7 @@ class _Training:
         )
         self.weights = task.weights(train.targets, recipe.class_weights).to(accelerator.device)
         evaluated_by = task.weights(train.targets, "none" if recipe.class_weights == "none" else "balanced")
-        self.evaluated_by = evaluated_by.to(accelerator.device)
+        self.evaluator = Evaluator(self.plain, task, evaluated_by.to(accelerator.device), accelerator)
         self.average = MovingAverage(self.trained) if recipe.average == "ema" else None
         self.best = copied(self.trained)
         self.good: list[tuple[float, Values]] = []
@@ -184,17 +182,7 @@ class _Training:
 
     def evaluate_start(self) -> Epoch:
         """Evaluate epoch 0, the untrained network."""
-        train, validation = self._loss(self.train), self._loss(self.validation)
-        self.curve = [
-            Epoch(
-                epoch=0,
-                train_loss=train,
-                validation_loss=validation,
-                information=self._information(),
-                learning_rate=0.0,
-                best=True,
-            )
-        ]
+        self.curve = [replace(self._evaluated(0, self.evaluator.loss(self.train), rate=0.0), best=True)]
         self._remember(self.trained)
         return self.curve[0]
 
@@ -204,18 +192,21 @@ class _Training:
         train_loss = self._one_epoch(number)
         values = self.average.values if self.average else self.trained
         with holding(copied(values), self.trained):
-            found = Epoch(
-                epoch=number,
-                train_loss=train_loss,
-                validation_loss=self._loss(self.validation),
-                information=self._information(),
-                learning_rate=rate,
-                best=False,
-            )
+            found = self._evaluated(number, train_loss, rate)
             best = found.criterion < min(epoch.criterion for epoch in self.curve)
             self.curve.append(replace(found, best=best))
             self._remember(self.trained)
         return self.curve[-1]
+
+    def _evaluated(self, number: int, train_loss: float, rate: float) -> Epoch:
+        return Epoch(
+            epoch=number,
+            train_loss=train_loss,
+            validation_loss=self.evaluator.loss(self.validation),
+            information=self.evaluator.information(self.alignment),
+            learning_rate=rate,
+            best=False,
+        )
 
     def finish(self) -> None:
         """Write the weights of the best epoch, or the soup of good epochs, into the network."""
@@ -294,31 +285,6 @@ class _Training:
             self.average.after_step(self.trained)
         return float(self.accelerator.reduce(loss.detach())), float(weight)
 
-    @torch.no_grad()
-    def _loss(self, cases: Cases) -> float:
-        """Compute the class-weighted log-loss of the cases without augmentation."""
-        totals = torch.zeros(2, dtype=torch.float64)
-        for rows, batch in in_order(cases, EVALUATED_AT_ONCE):
-            targets = cases.targets[rows].to(self.accelerator.device)
-            found = self.task.losses(self._logits(*batch), targets, self.evaluated_by)
-            totals += torch.tensor([float(value) for value in found], dtype=torch.float64)
-        return float(totals[0] / totals[1])
-
-    @torch.no_grad()
-    def _logits(self, maps: Tensor, pooled: Tensor) -> Tensor:
-        device = self.accelerator.device
-        with self.accelerator.autocast():
-            logits: Tensor = self.plain(maps.to(device).float(), pooled.to(device).float())
-        return logits.float()
-
-    def _information(self) -> float:
-        if self.alignment is None or self.alignment.weight == 0:
-            return 0.0
-        target = self.alignment.target
-        parts = zip(target.maps[0].split(EVALUATED_AT_ONCE), target.pooled[0].split(EVALUATED_AT_ONCE), strict=True)
-        logits = torch.cat([self._logits(*part) for part in parts])
-        return information_maximisation(logits.double().cpu().numpy())
-
     def _remember(self, values: Values) -> None:
         """Keep the weights if the last epoch is the best, or among the best few for a soup."""
         last = self.curve[-1]
@@ -329,4 +295,4 @@ class _Training:
 
     def _loss_with(self, values: Values) -> float:
         with holding(values, self.trained):
-            return self._loss(self.validation) - self._information()
+            return self.evaluator.loss(self.validation) - self.evaluator.information(self.alignment)

@@ -24,7 +24,7 @@ METHODS = {
     "dann": "fine-tuning also made the sites indistinguishable to a second classifier (DANN)",
     "mcc": "fine-tuning also made the predictions for unlabelled images confuse classes less (MCC)",
 }
-TERMS = ("coral", "mmd", "dann", "mcc")
+ALIGNMENT_LOSSES = ("coral", "mmd", "dann", "mcc")
 SCORES = {  # of a candidate, without labels of the target, by the words that the page has for them
     "information_maximisation": "information maximisation",
     "soft_neighbourhood_density": "neighbourhood density",
@@ -83,7 +83,7 @@ def in_words(record: Row) -> dict[str, Any]:
     return {
         "asked": record.get("asked", method),
         "method": method,
-        "is_term": method in TERMS,
+        "is_term": method in ALIGNMENT_LOSSES,
         "what": METHODS[method],
         "how_far": how_far(method, record["strength"]),
         **{name: on_top[name] for name in ("filter_depth", "test_time_steps", "test_time_rate")},
@@ -96,7 +96,7 @@ def how_far(method: str, strength: float) -> str:
         return ""
     if strength == 0:
         return "at strength 0, which changes nothing"
-    return f"with weight {strength:g} in the loss" if method in TERMS else f"{strength:.0%} of the way"
+    return f"with weight {strength:g} in the loss" if method in ALIGNMENT_LOSSES else f"{strength:.0%} of the way"
 
 
 def costs(records: Mapping[str, Row], metered: Mapping[str, Row | None]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pipeline.stages.adapt import adapting
 from tests.stages.test_stages import refusal, run
 
 WITHOUT_LABELS = ("simclr", "vicreg", "byol", "masked")
-TERMS = ("coral", "mmd", "dann", "mcc")
+ALIGNMENT_LOSSES = ("coral", "mmd", "dann", "mcc")
 FITTED = ("adabn", "adabn_per_site", "nyul", "histogram", "combat")
 SEARCH = ["adabn", "nyul", "combat", "coral", "simclr"]
 
@@ -58,7 +58,7 @@ def plant_markers(*roles, fold="0"):
         np.save(paths.prepared_case(case), np.full_like(np.load(paths.prepared_case(case)), 255))
 
 
-@pytest.mark.parametrize("method", [*FITTED, *WITHOUT_LABELS, *TERMS])
+@pytest.mark.parametrize("method", [*FITTED, *WITHOUT_LABELS, *ALIGNMENT_LOSSES])
 def test_every_method_at_strength_zero_is_no_adaptation_to_the_bit(sites, method):
     sites(adapt__method="none")
     run("cohort", "preprocess", "split")
@@ -135,7 +135,7 @@ def test_a_stopped_adaptation_tells_how_far_it_came_and_goes_on_to_the_same_bits
     assert artefacts() == straight and training_of("adapt", "0") == ""
 
 
-@pytest.mark.parametrize("method", TERMS)
+@pytest.mark.parametrize("method", ALIGNMENT_LOSSES)
 def test_a_term_changes_the_training_by_the_unlabelled_cases_alone(sites, method):
     changes = dict(finetune__epochs=3, finetune__learning_rate=0.003, finetune__patience=3)
     sites(adapt__method="none", **changes)
