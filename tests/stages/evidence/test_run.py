@@ -99,7 +99,7 @@ def test_a_method_that_acts_in_training_alone_is_not_probed_and_says_so(project)
     run("evidence")
     verdicts = table("verdicts").query("comparison == 'adaptation'")
     assert set(verdicts["verdict"]) == {"not measured"}
-    assert verdicts.query("promise in (1, 4, 5)")["why"].str.contains("adapt.method none leaves").all()
+    assert verdicts.query("promise in (1, 4, 5)")["why"].str.contains("adapt.method none does not change").all()
     assert set(table("learning_curve")["arm"]) == {"imagenet"}
 
 
