@@ -285,3 +285,25 @@ def test_files_and_functions_stay_small_enough_to_read() -> None:
                 document = ast.get_docstring(node, clean=False)
                 lines = body - (document.count("\n") + 1 if document else 0)
                 assert lines <= 60 if node.name.endswith("_config") else lines <= 45, f"{file}: {node.name}"
+
+
+def signatures() -> dict[str, bool]:
+    """Callables that the package defines, by name: whether none of that name takes any number of arguments."""
+    found: dict[str, bool] = {}
+    for file in modules():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                found[node.name] = found.get(node.name, True) and node.args.vararg is None
+            elif isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, True)
+    return found
+
+
+def test_no_call_of_ours_has_more_than_four_positional_arguments() -> None:
+    ours = signatures()
+    for file in modules():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call):
+                name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+                given = [argument for argument in node.args if not isinstance(argument, ast.Starred)]
+                assert len(given) <= 4 or not ours.get(name, False), f"{file}:{node.lineno}: {name}"

@@ -94,7 +94,18 @@ def search(
 
 def _left_out(method: str, strength: float, why: str) -> Step:
     none = float("nan")
-    return Step(method, strength, none, none, none, none, none, none, kept=False, why=f"left out: {why}")
+    return Step(
+        method,
+        strength,
+        none,
+        none,
+        standard_error=none,
+        information_maximisation=none,
+        soft_neighbourhood_density=none,
+        deep_embedded_validation=none,
+        kept=False,
+        why=f"left out: {why}",
+    )
 
 
 def _compare(

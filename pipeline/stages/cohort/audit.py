@@ -97,7 +97,7 @@ def _findings_of_labels(table: pd.DataFrame, classes: Sequence[str], n_folds: in
     for findings, split, target in zip(found, table["split"], targets, strict=True):
         if not findings and np.isnan(target).all() and split in ("development", "test", "calibration"):
             findings.append(Finding("label missing", f"counted as unlabelled, though it is in {split}", "warned"))
-    rare = _rare_classes(table, targets, classes, n_folds, task)
+    rare = _rare_classes(table, targets, classes, n_folds, task=task)
     return [findings + warned for findings, warned in zip(found, rare, strict=True)]
 
 

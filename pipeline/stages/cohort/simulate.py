@@ -114,7 +114,7 @@ def plan_scans(recipe: Recipe) -> list[Job]:
                 number += 1
                 for session in range(1, 2 + int(again)):
                     file = f"{name}/sub-{number:03d}/ses-{session}/{name}_sub-{number:03d}_ses-{session}_T1w.nii.gz"
-                    jobs.append(Job(recipe, name, number, session, bool(lesion), split, file))
+                    jobs.append(Job(recipe, name, number, session, lesion=bool(lesion), split=split, file=file))
     return jobs
 
 

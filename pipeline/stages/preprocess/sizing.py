@@ -99,7 +99,7 @@ def _of_images(headers: Sequence[Header], budget: int, config: PreprocessConfig,
     channels = (3 if any(h.channels >= 3 for h in headers) else 1) if config.channels == "auto" else config.channels
     if isinstance(intensity, tuple) and len(intensity) > 1:
         channels = len(intensity)
-    return Geometry("image", size, 1, channels, None, config.fit, intensity)
+    return Geometry("image", size, 1, channels, spacing=None, fit=config.fit, intensity=intensity)
 
 
 def _of_volumes(headers: Sequence[Header], budget: int, config: PreprocessConfig, intensity: Intensity) -> Geometry:
@@ -122,7 +122,16 @@ def _of_volumes(headers: Sequence[Header], budget: int, config: PreprocessConfig
     pixel = round(across / size, 4)
     depth = pixel if instances == "isotropic" else round(extent[2] / (count * together), 4)
     spacing = (pixel, pixel, depth) if config.spacing == "auto" else config.spacing
-    return Geometry("volume", size, count, together * windows, spacing, config.fit, intensity, config.crop)
+    return Geometry(
+        "volume",
+        size,
+        count,
+        together * windows,
+        spacing=spacing,
+        fit=config.fit,
+        intensity=intensity,
+        crop=config.crop,
+    )
 
 
 def _finest(n_cases: int, budget: int, grids: Sequence[tuple[int, int]]) -> tuple[int, int]:

@@ -82,7 +82,7 @@ def assessed(tables: Tables, bins: Sequence[Row], units: Mapping[str, str], seve
     return {
         "tables": parted,
         "calibration_charts": [
-            [charts_of(block, scope, tables, [] if several else bins, units) for scope in block.sets]
+            [charts_of(block, scope, tables, [] if several else bins, units=units) for scope in block.sets]
             for block in parted["calibration"]
         ],
         "discrimination_charts": discrimination,
@@ -126,7 +126,7 @@ def charts_of(
         [row for row in tables[name] if row["scope"] == scope and question_of(row) == block.question]
         for name in ("calibration_curve", "distribution")
     )
-    return calibration_chart(scope, curve, counts, own, units[scope])
+    return calibration_chart(scope, curve, counts, own, unit=units[scope])
 
 
 def discrimination_of(block: Block, tables: Tables, units: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -141,7 +141,7 @@ def discrimination_of(block: Block, tables: Tables, units: Mapping[str, str]) ->
             next((metric_of(row, name) for row in metrics if row["state"] == "calibrated"), None)
             for name in ("auc", "average_precision")
         )
-        charts.append(roc_chart(scope, rows, folds, auc, units[scope]))
+        charts.append(roc_chart(scope, rows, folds, auc, unit=units[scope]))
         charts.append(pr_chart(scope, precisions, precision, units[scope]))
     return charts
 

@@ -70,12 +70,12 @@ def _curve(title: str, colour: int, curve: Sequence[Row], bins: Sequence[Row]) -
     ]
     bars = [Bar(row["prediction"], row["lower"], row["upper"], colour) for row in bins]
     axes = Axes("prediction", "observed share", diagonal=True)
-    return chart(title, axes, lines, bars, [band_of(after, "prediction", "observed", colour)])
+    return chart(title, axes, lines, bars, areas=[band_of(after, "prediction", "observed", colour)])
 
 
 def _histogram(title: str, colour: int, counts: Sequence[Row], unit: str) -> Markup:
-    upwards = [Column(row["lower"], row["upper"], 0, row["events"], colour) for row in counts]
-    downwards = [Column(row["lower"], row["upper"], -row["others"], 0, OTHERS) for row in counts]
+    upwards = [Column(row["lower"], row["upper"], 0, row["events"], colour=colour) for row in counts]
+    downwards = [Column(row["lower"], row["upper"], -row["others"], 0, colour=OTHERS) for row in counts]
     highest = max((row[name] for row in counts for name in ("events", "others")), default=0) or 1
     highest *= 1.05
     axes = Axes(

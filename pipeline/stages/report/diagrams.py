@@ -22,7 +22,7 @@ def training_curve(fold: str, table: pd.DataFrame) -> dict[str, Any]:
         Line("training", _points(table, "train_loss"), 1),
         Line("validation", _points(table, "validation_loss"), 2),
     ]
-    svg = _of_epochs(f"Training curve of fold {fold}", "epoch (0 is the probe)", "weighted log-loss", lines, kept)
+    svg = _of_epochs(f"Training curve of fold {fold}", "epoch (0 is the probe)", "weighted log-loss", lines, kept=kept)
     return {"svg": svg, "fold": fold, "caption": f"Fold {fold}: epoch {kept} kept of {last} run"}
 
 
@@ -41,7 +41,7 @@ def unlabelled_curve(fold: str, rows: Sequence[Mapping[str, Any]], kept: int) ->
         Line("control", _points(table, "control_loss"), 4, dashed=True),
     ]
     title = f"Learning without labels, fold {fold}"
-    svg = _of_epochs(title, "epoch (0 is the encoder as it came)", "loss without labels", lines, kept)
+    svg = _of_epochs(title, "epoch (0 is the encoder as it came)", "loss without labels", lines, kept=kept)
     what = f"epoch {kept} kept" if kept else "none beat the control, so the encoder stayed as it came,"
     caption = f"Fold {fold}: {what} of {int(table['epoch'].max())} run"
     return {"svg": svg, "fold": fold, "caption": caption, "rows": rows, "kept": kept}

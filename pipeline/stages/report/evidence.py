@@ -114,7 +114,7 @@ def learning_curves(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def learning_chart(recipe: str, of: str, rows: Sequence[Row]) -> dict[str, Any]:
     """Draw one learning curve of every arm."""
     title = f"{recipe_name(recipe)}{f', {of} against the rest' if of else ''}"
-    svg = banded(f"Learning curve, {title}", rows, "patients", "labelled patients", "AUC")
+    svg = banded(f"Learning curve, {title}", rows, "patients", "labelled patients", y_name="AUC")
     draws = max(row["draws"] for row in rows)
     cases = f"n = {rows[0]['n']:.0f} cases; smaller shares: mean of {draws:.0f} draw{'' if draws == 1 else 's'}"
     return {"svg": svg, "caption": f"{title[0].upper()}{title[1:]}, {cases}"}
@@ -237,7 +237,7 @@ def few_shot(rows: Sequence[Row], differences: Sequence[Row]) -> list[dict[str, 
     found = []
     for method, own in _parted(rows, "method"):
         name = METHODS.get(method, method)
-        svg = banded(f"Few-shot curve, {name}", own, "shots", "labelled patients per class", "AUC")
+        svg = banded(f"Few-shot curve, {name}", own, "shots", "labelled patients per class", y_name="AUC")
         caption = f"{name.capitalize()}, n = {own[0]['n']:.0f} cases evaluated, {own[0]['episodes']:.0f} episodes"
         paired = [row for row in differences if row["method"] == method]
         found.append({"svg": svg, "caption": caption, "name": name, "rows": own, "differences": paired})

@@ -33,7 +33,7 @@ def log_chart(
     title: str, axes: LogAxes, lines: Sequence[Line], bars: Sequence[Bar] = (), areas: Sequence[Area] = ()
 ) -> Markup:
     """Draw over a logarithmic x: every x, also that of `axes.x_range`, is a decimal logarithm."""
-    svg = str(chart(title, axes, lines, bars, areas))
+    svg = str(chart(title, axes, lines, bars, areas=areas))
     return Markup(svg.replace("</title>", f"</title>{_log_ticks(axes)}", 1))  # below the curves; the title is escaped
 
 
@@ -85,7 +85,7 @@ def banded(title: str, rows: Sequence[Row], x: str, x_name: str, y_name: str) ->
         for row in own
         if len(own) == 1 and row["lower"] is not None
     ]
-    return log_chart(title, axes, lines, bars, [_band(arm, own, x) for arm, own in curves if len(own) > 1])
+    return log_chart(title, axes, lines, bars, areas=[_band(arm, own, x) for arm, own in curves if len(own) > 1])
 
 
 def time_chart(rows: Sequence[Row]) -> Markup:
@@ -159,7 +159,7 @@ def forest(rows: Sequence[Row]) -> dict[str, Any]:
         drawn, one image for each row, and axis, the scale below them.
     """
     whiskers = [
-        Whisker(row["auc"], row["auc_lower"], row["auc_upper"], row["internal_auc"], _colour(row["arm"]))
+        Whisker(row["auc"], row["auc_lower"], row["auc_upper"], row["internal_auc"], colour=_colour(row["arm"]))
         for row in rows
     ]
     return forest_of(whiskers)

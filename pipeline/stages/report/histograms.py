@@ -38,7 +38,7 @@ def site_histograms(rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
     charts: dict[str, list[dict[str, Any]]] = {}
     for (site, state), bins in parts.items():
         top = stored if state == "after" else _height(shares[site, state])
-        charts.setdefault(site, []).append(_histogram(site, state, bins, shares[site, state], top))
+        charts.setdefault(site, []).append(_histogram(site, state, bins, shares[site, state], top=top))
     return charts
 
 
@@ -57,7 +57,7 @@ def _histogram(site: str, state: str, bins: Sequence[Row], shares: Sequence[floa
     limits = (0.0, 256.0) if state == "after" else (float(bins[0]["low"]), float(bins[-1]["high"]))
     axes = Axes("grey value", "% of voxels", limits, (0.0, 100 * top), height=HEIGHT, legend=False)
     columns = [
-        Column(float(row["low"]), float(row["high"]), 0.0, 100 * min(share, top), colour)
+        Column(float(row["low"]), float(row["high"]), 0.0, 100 * min(share, top), colour=colour)
         for row, share in zip(bins, shares, strict=True)
     ]
     cut = [share for share in shares if share > top]

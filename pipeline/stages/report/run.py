@@ -121,7 +121,7 @@ def tables(classes: list[str], task: Task) -> dict[str, Any]:
     index = paths.read_table(paths.INDEX)[["case", "thumbnail"]]
     cases = paths.read_table(paths.split(FINAL)).merge(index, on="case")
     cases["side"] = cases["role"].replace({"train": "development", "validation": "development"})
-    flow = [flow_row(site, side, group, classes, task) for (site, side), group in cases.groupby(["site", "side"])]
+    flow = [flow_row(site, side, group, classes, task=task) for (site, side), group in cases.groupby(["site", "side"])]
     sheets = [{"name": site, "images": sample(group)} for site, group in cases.groupby("site")]
     return {
         "flow": flow,
@@ -185,9 +185,9 @@ def first_screen(params: Params, facts: dict[str, Any], unit: str) -> dict[str, 
     folds = {fold: paths.read_json(paths.fold_metrics(fold)) for fold in params.split.numbered}
     found = outlying_folds({fold: metrics["auc"] for fold, metrics in folds.items()}, params.calibrate.confidence)
     record = paths.read_json(paths.adaptation(told_of(params)))
-    counts = cases["patient"].nunique(), len(cases)
+    model = {"provenance": record["provenance"], "method": record["method"]}
     return {
-        "about": about(*counts, cases["site"], facts["classes"], unit, record["provenance"], record["method"]),
+        "about": about(cases["patient"].nunique(), len(cases), cases["site"], facts["classes"], unit=unit, **model),
         "several_sites": cases["site"].nunique() > 1,
         "doubts": doubts_about(folds, found, facts["task"] != "multilabel" and len(facts["classes"]) == 2),
         "outlying_somewhere": bool(found),

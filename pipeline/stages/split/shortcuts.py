@@ -70,9 +70,9 @@ def site_predicts_label(cases: pd.DataFrame, seed: int = 0) -> Guess | None:
     once = rows.drop_duplicates(["patient", "site", "label"])
     v = cramers_v(pd.crosstab(once["site"], once["label"]).to_numpy())
     if len(classes) == 2:
-        return Guess("AUC", float(roc_auc_score(truth, scores[:, 1])), 0.5, len(rows), v)
+        return Guess("AUC", float(roc_auc_score(truth, scores[:, 1])), 0.5, len(rows), cramers_v=v)
     value = float(balanced_accuracy_score(truth, scores.argmax(axis=1)))
-    return Guess("balanced accuracy", value, 1 / len(classes), len(rows), v)
+    return Guess("balanced accuracy", value, 1 / len(classes), len(rows), cramers_v=v)
 
 
 def site_predicts_labels(cases: pd.DataFrame, targets: pd.DataFrame, seed: int = 0) -> dict[str, Guess | None]:

@@ -130,7 +130,7 @@ def continue_pretraining(
     """
     if settings.strength == 0:
         return []
-    run = _Run(encoder, objective, held_out, settings, accelerator)
+    run = _Run(encoder, objective, held_out, settings, accelerator=accelerator)
     own = replace(checkpoint, key=f"{checkpoint.key} {run.key}") if checkpoint is not None else None
     if own is not None and (state := own.state()) is not None:
         run.restore(state)
@@ -212,7 +212,7 @@ class _Run:
             control, _ = self.still.evaluate(self.held_out, self._draws(0))
             loss, rank = self.moving.evaluate(self.held_out, self._draws(0))
             moved = self.settings.learning_rate * share if number else 0.0
-            self.curve.append(Epoch(number, losses[-1], loss, control, rank, moved))
+            self.curve.append(Epoch(number, losses[-1], loss, control, rank=rank, learning_rate=moved))
             if _lowest(self.curve).epoch == number:
                 self.best = _copy(self.moving.encoder)
 

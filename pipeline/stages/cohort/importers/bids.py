@@ -78,7 +78,7 @@ def find_in_bids(root: Path, wanted: Wanted) -> Import:
         else:
             facts = subjects[subject] | sessions.get((subject, _session_of(name)), {})
             label, place, split = (facts.get(column or "", "") for column in used.values())
-            row = row_of(case, str(name), wanted.rename.get(label, label), subject, place)
+            row = row_of(case, str(name), wanted.rename.get(label, label), subject, site=place)
             found.take(file, row | {"split": split_of(split, root / PARTICIPANTS)})
     _refuse_twice(found)
     imaged = {file.relative_to(root).parts[0] for file in images if _suffix_of(file) == suffix}

@@ -58,7 +58,7 @@ def _row(fields: Mapping[str, Any], label: str, split: str) -> dict[str, str]:
     image = os.path.normpath(fields["image"])
     patient = next((str(fields[name]) for name in PATIENT_KEYS if name in fields), "")
     more = {"fold": str(fields["fold"])} if "fold" in fields else {}
-    return row_of(image, image, label, patient, str(fields.get("site", "")), split, **more)
+    return row_of(image, image, label, patient, site=str(fields.get("site", "")), split=split, **more)
 
 
 def _json(file: Path) -> dict[str, Any]:

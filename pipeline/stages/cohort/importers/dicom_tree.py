@@ -110,7 +110,7 @@ def find_in_dicom_tree(folder: Path, choices: Choices, name: Name, watch: Watch 
         image = Path(*(name(kind, facts[kind]).rsplit("-", 1)[-1] for kind in ("patient", "series")))
         more = {column: facts[column] for column in COLUMNS}
         site = _site(facts, choices, name, found)
-        row = row_of(uid, str(image), label, facts["patient"], site, "" if label else "unlabelled", **more)
+        row = row_of(uid, str(image), label, facts["patient"], site=site, split="" if label else "unlabelled", **more)
         found.cases.append(Case(row, _parts(series, image, None if choices.link else partial(name, "patient"))))
     found.notes += _notes(list(gathered.values()), choices)
     keys = {series.facts[choices.key] for series in gathered.values()}

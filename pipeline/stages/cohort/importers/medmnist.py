@@ -75,7 +75,7 @@ def find_in_medmnist(file: Path, rename: Mapping[str, str]) -> Import:
         members = {Path(name).stem for name in archive.namelist()}
         splits = [split for split in SPLITS if {f"{split}_images", f"{split}_labels"} <= members]
         for split in splits:
-            _take_split(archive, split, _class_names(file.stem), rename, found)
+            _take_split(archive, split, _class_names(file.stem), rename, found=found)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
         raise BadSource(f"{file} is no MedMNIST file, or is damaged; download it again ({error})") from error
     if not splits:

@@ -46,7 +46,7 @@ def find_in_csv(table: Path, columns: Mapping[str, str | None], rename: Mapping[
             found.left_out.append((f"a row of {table.name}", "it names no image"))
             continue
         split = split_of(given["split"], table)
-        row = row_of(image, image, rename.get(label, label), given["patient"], given["site"], split)
+        row = row_of(image, image, rename.get(label, label), given["patient"], site=given["site"], split=split)
         row |= {name: cells[name] for name in further}
         found.take(table.parent / image, row)
     _refuse_twice(found, table)

@@ -193,7 +193,13 @@ class Trainings:
             len(passes) - 1,
             min(watched.validation_loss),
         )
-        return Trained(watched, passes, split.labelled["patient"].nunique(), learned, recipe.learning_rate)
+        return Trained(
+            watched=watched,
+            passes=passes,
+            patients=split.labelled["patient"].nunique(),
+            train_patients=learned,
+            rate=recipe.learning_rate,
+        )
 
     def _watch(self, arm: str, split: Split, recipe: Recipe) -> Watched:
         arms = self.arms
@@ -268,4 +274,10 @@ def read(file: Path) -> Trained:
     with np.load(file) as kept:
         parts_of = {name: kept[name] for name in Watched.__dataclass_fields__}
         facts: dict[str, Any] = json.loads(str(kept["facts"]))
-        return Trained(Watched(**parts_of), kept["passes"], facts["patients"], kept["train_patients"], facts["rate"])
+        return Trained(
+            watched=Watched(**parts_of),
+            passes=kept["passes"],
+            patients=facts["patients"],
+            train_patients=kept["train_patients"],
+            rate=facts["rate"],
+        )
