@@ -74,7 +74,21 @@ def rate(arguments: argparse.Namespace, stages: int, how: Callable[[Classifier, 
 
 
 def recipe(stages: int, epochs: int) -> Recipe:
-    return Recipe(stages, epochs, epochs, BATCH, 1e-4, 0.5, 0.01, "none")
+    return Recipe(
+        trainable_stages=stages,
+        epochs=epochs,
+        patience=epochs,
+        batch_size=BATCH,
+        learning_rate=1e-4,
+        rate_decay=0.5,
+        weight_decay=0.01,
+        class_weights="none",
+        label_smoothing=0.0,
+        mix="none",
+        mix_alpha=0.2,
+        average="none",
+        rank=0,
+    )
 
 
 def in_loop(network: Classifier, cases: Cases, stages: int) -> float:

@@ -98,7 +98,9 @@ def one_round(encoder: Encoder, draw: Draw, stages: int, now: Now) -> dict[str, 
     coming = Clock(prefetch_passes(draw), now)
     seconds = {"bare loop": bare(encoder, resident, stages, now)}
     for name, clock in (("resident batches", ready), ("views drawn", drawn), ("views drawn ahead", coming)):
-        settings = Settings(epochs=1, head_epochs=1, trainable_stages=stages)
+        settings = Settings(
+            epochs=1, head_epochs=1, patience=6, learning_rate=1e-4, trainable_stages=stages, strength=1.0, seed=0
+        )
         moving = copy.deepcopy(encoder)
         held_out = [(resident[0][0][:4], resident[0][1][:4])]
         continue_pretraining(

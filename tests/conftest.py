@@ -19,6 +19,14 @@ from pipeline.imaging.tables.pseudonyms import write_private
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("MEDADAPT_TEST_DATA", ROOT.parent / "shared" / "data"))
 TINY_ENCODER = "test_efficientnet"  # timm's own doll-size network
+PLAIN = {  # what a training recipe needs and most tests do not care about
+    "class_weights": "balanced",
+    "label_smoothing": 0.0,
+    "mix": "none",
+    "mix_alpha": 0.2,
+    "average": "none",
+    "rank": 0,
+}
 
 
 def classifier(

@@ -67,6 +67,8 @@ def may_import(file: str, other: str) -> bool:
         return there in (*LIBRARIES, "top") or (there == "stages" and earlier <= position)
     if here == "commands":
         return there != "commands" or Path(file).parts[2] == Path(other).parts[2] or len(Path(other).parts) == 3
+    if Path(file).parts[1] == "schema":  # it takes the defaults of reading from the library
+        return there in ("top", "imaging")
     return there == "top" or Path(file).name == "__main__.py"
 
 

@@ -11,10 +11,11 @@ from pydantic import Field, model_validator
 from pipeline.schema.data import Cohort, Preprocess, Reading, Split
 from pipeline.schema.evaluation import Calibrate, Evidence, Explain
 from pipeline.schema.release import Gates, Release, Report
-from pipeline.schema.training import Adapt, Finetune
+from pipeline.schema.training import ALIGNMENT_LOSSES, Adapt, Finetune
 from pipeline.schema.types import FINAL, Section
 
 __all__ = [
+    "ALIGNMENT_LOSSES",
     "FINAL",
     "OF_COHORT",
     "Adapt",

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.imaging.reading.scan import STRICT
 from pipeline.schema.types import FINAL, Auto, Column, FoldName, Fraction, Interval, Millimetres, Section, Windows
 
 
@@ -12,34 +13,36 @@ class Reading(Section):
     """How a scan that is not quite right is read. The audit names the key that decided about each finding."""
 
     frames: Literal["refuse", "first", "mean"] = Field(
-        default="refuse",
+        default=STRICT.frames,
         description="A file with several volumes (4D) or several images: refuse it, or take the first or their mean.",
     )
     affine_conflict: Literal["refuse", "sform", "qform"] = Field(
-        default="refuse",
+        default=STRICT.affine_conflict,
         description="A NIfTI file whose sform and qform differ in orientation or voxel size: refuse it, or take one of "
         "the two.",
     )
     unknown_orientation: Literal["refuse", "assume"] = Field(
-        default="refuse",
+        default=STRICT.unknown_orientation,
         description="A NIfTI file without any affine, so that left and right are unknown: refuse it, or assume NIfTI's "
         "fallback, in which left and right may be exchanged.",
     )
     missing_slices: Literal["refuse", "interpolate"] = Field(
-        default="refuse",
+        default=STRICT.missing_slices,
         description="A DICOM series with gaps or uneven distances: refuse it, or interpolate between neighbouring "
         "slices.",
     )
     not_finite: Literal["refuse", "darken"] = Field(
-        default="refuse",
+        default=STRICT.not_finite,
         description="NaN and infinite voxels: refuse the scan, or set them to the lowest finite value.",
     )
     max_voxels: int = Field(
-        default=2**28,
+        default=STRICT.max_voxels,
         ge=1,
         description="Larger scans are refused before any memory is allocated (268435456 is 512 x 512 x 1024).",
     )
-    spacing_mm: Interval = Field(default=(0.01, 50.0), description="Range of plausible voxel sizes in millimetres.")
+    spacing_mm: Interval = Field(
+        default=STRICT.spacing_mm, description="Range of plausible voxel sizes in millimetres."
+    )
 
 
 class Cohort(Section):

@@ -25,7 +25,7 @@ from pipeline.schema import Cohort, Params
 from pipeline.stages.adapt.catalogue import PER_SITE
 from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, scan_shape
 from pipeline.stages.finetune.fold_data import recipe_of
-from pipeline.stages.preprocess.sizing import PreprocessConfig, resolve_geometry
+from pipeline.stages.preprocess.sizing import resolve_geometry
 
 BYTES_OF_NETWORK = 20e6
 BYTES_OF_SIMULATED_SCAN = 7e5
@@ -36,8 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
     params = load()
     headers = cohort_headers(params.cohort)
     try:
-        config = PreprocessConfig(**params.preprocess.model_dump(exclude={"deface"}))
-        geometry = resolve_geometry(headers, params.budget, config)
+        geometry = resolve_geometry(headers, params.budget, params.preprocess)
     except ValueError as error:
         raise UserError(f"cohort.path: {error}") from error
     changed, following = stages_to_run()

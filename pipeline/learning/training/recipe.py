@@ -30,12 +30,12 @@ class Recipe:
     learning_rate: float
     rate_decay: float
     weight_decay: float
-    class_weights: Balance = "balanced"
-    label_smoothing: float = 0.0
-    mix: Mixing = "none"
-    mix_alpha: float = 0.2
-    average: Averaging = "none"
-    rank: int = 0
+    class_weights: Balance
+    label_smoothing: float
+    mix: Mixing
+    mix_alpha: float
+    average: Averaging
+    rank: int
     gradual: bool = False
     batch_statistics: bool = False
 

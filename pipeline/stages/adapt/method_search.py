@@ -29,7 +29,10 @@ log = logging.getLogger(__name__)
 NOBODY = torch.zeros(0, dtype=torch.long)
 # How the search trains an alignment loss: its weight, augmented views of each case, and the defaults of finetune.
 LOSS_WEIGHT, LOSS_VIEWS = 1.0, 2
-LOSS_RECIPE = {"batch_size": 16, "learning_rate": 1e-4, "rate_decay": 0.5, "weight_decay": 0.01}
+LOSS_RECIPE = {
+    **{"batch_size": 16, "learning_rate": 1e-4, "rate_decay": 0.5, "weight_decay": 0.01, "rank": 0},
+    **{"label_smoothing": 0.0, "mix": "none", "mix_alpha": 0.2, "average": "none"},
+}
 
 
 @dataclass(frozen=True)

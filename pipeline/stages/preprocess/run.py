@@ -25,7 +25,7 @@ from pipeline.imaging.tables.cohort_table import findings_table
 from pipeline.schema import Params
 from pipeline.stages.cohort.originals import original_files
 from pipeline.stages.preprocess.histogram import WHOLE, Histogram, histogram_of, summed
-from pipeline.stages.preprocess.sizing import PreprocessConfig, resolve_geometry
+from pipeline.stages.preprocess.sizing import resolve_geometry
 
 CHANNELS = "channels.npy"
 STATES = ("before", "after")
@@ -59,8 +59,7 @@ def run(params: Params) -> None:
 def resolve(params: Params, headers: list[Header]) -> Preprocessor:
     """Resolve the `auto` values of params.preprocess for these scans."""
     try:
-        config = PreprocessConfig(**params.preprocess.model_dump(exclude={"deface"}))
-        geometry = resolve_geometry(headers, params.budget, config)
+        geometry = resolve_geometry(headers, params.budget, params.preprocess)
     except ValueError as error:
         raise UserError(f"cohort.path: {error}") from error
     return Preprocessor(geometry, Policy(**params.cohort.reading.model_dump()), params.preprocess.deface)

@@ -2,17 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from statistics import median
-from typing import Literal
 
-from pipeline.imaging.geometry import Geometry, Instances, Intensity, reference_passes
+from pipeline.imaging.geometry import Geometry, Intensity, reference_passes
 from pipeline.imaging.preparation.intensity import PRESETS
 from pipeline.imaging.reading.scan import Header
-
-Modality = Literal["auto", "ct", "mr", "xray", "us", "rgb"]
-Spacing = tuple[float, float, float]
+from pipeline.schema import Preprocess
 
 SIZES = (64, 96, 112, 128, 160, 192, 224)
 SLICES = (4, 8, 12, 16, 24, 32)
@@ -24,22 +20,7 @@ OF_DICOM = {  # PS3.3, C.7.3.1.1.1
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class PreprocessConfig:
-    """The user's settings of preprocessing; "auto" values depend on the scans and the budget."""
-
-    modality: Modality = "auto"
-    image_size: int | Literal["auto"] = "auto"
-    slices: int | Literal["auto"] = "auto"
-    spacing: Spacing | Literal["auto"] = "auto"
-    instances: Instances | Literal["auto"] = "auto"
-    channels: int | Literal["auto"] = "auto"
-    fit: Literal["pad", "stretch"] = "pad"
-    intensity: Intensity | Literal["auto"] = "auto"
-    crop: Literal["none", "foreground"] = "none"
-
-
-def resolve_geometry(headers: Sequence[Header], budget: int, config: PreprocessConfig) -> Geometry:
+def resolve_geometry(headers: Sequence[Header], budget: int, config: Preprocess) -> Geometry:
     """Choose the finest grid that the resolution of the scans justifies and the budget allows.
 
     The median scan decides; labels and voxels are not used.
@@ -50,7 +31,8 @@ def resolve_geometry(headers: Sequence[Header], budget: int, config: PreprocessC
         One per case; all volumes or all images.
     budget : int
         Passes of one 128 x 128 image through the encoder that a full run may cost.
-    config : PreprocessConfig
+    config : Preprocess
+        Section `preprocess` of params.yaml; "auto" leaves a value to the scans and the budget.
 
     Raises
     ------
@@ -64,7 +46,7 @@ def resolve_geometry(headers: Sequence[Header], budget: int, config: PreprocessC
     return (_of_images if dimensions == {2} else _of_volumes)(headers, budget, config, intensity)
 
 
-def resolve_intensity(headers: Sequence[Header], config: PreprocessConfig) -> Intensity:
+def resolve_intensity(headers: Sequence[Header], config: Preprocess) -> Intensity:
     """Choose the intensity rule: the configured one, or that of the modality, or one that fits the bit depth."""
     if config.intensity != "auto":
         return config.intensity
@@ -92,17 +74,17 @@ def modality_of(headers: Sequence[Header]) -> str:
     return found.most_common(1)[0][0]
 
 
-def _of_images(headers: Sequence[Header], budget: int, config: PreprocessConfig, intensity: Intensity) -> Geometry:
+def _of_images(headers: Sequence[Header], budget: int, config: Preprocess, intensity: Intensity) -> Geometry:
     native = median(max(header.shape) for header in headers)
     sizes = _up_to(SIZES, native) if config.image_size == "auto" else [config.image_size]
     size, _ = _finest(len(headers), budget, [(size, 1) for size in sizes])
-    channels = (3 if any(h.channels >= 3 for h in headers) else 1) if config.channels == "auto" else config.channels
+    channels: int = (3 if any(h.channels >= 3 for h in headers) else 1) if config.channels == "auto" else config.channels
     if isinstance(intensity, tuple) and len(intensity) > 1:
         channels = len(intensity)
     return Geometry("image", size, 1, channels, spacing=None, fit=config.fit, intensity=intensity)
 
 
-def _of_volumes(headers: Sequence[Header], budget: int, config: PreprocessConfig, intensity: Intensity) -> Geometry:
+def _of_volumes(headers: Sequence[Header], budget: int, config: Preprocess, intensity: Intensity) -> Geometry:
     windows = len(intensity) if isinstance(intensity, tuple) else 1
     instances = ("slab" if windows == 1 else "slice") if config.instances == "auto" else config.instances
     together = NEIGHBOURS[instances]

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from pipeline.schema import ALIGNMENT_LOSSES
 from pipeline.stages.report.numbers import metric_of
 
 Row = Mapping[str, Any]
@@ -24,7 +25,6 @@ METHODS = {
     "dann": "fine-tuning also made the sites indistinguishable to a second classifier (DANN)",
     "mcc": "fine-tuning also made the predictions for unlabelled images confuse classes less (MCC)",
 }
-ALIGNMENT_LOSSES = ("coral", "mmd", "dann", "mcc")
 SCORES = {  # of a candidate, without labels of the target, by the words that the page has for them
     "information_maximisation": "information maximisation",
     "soft_neighbourhood_density": "neighbourhood density",

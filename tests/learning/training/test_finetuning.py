@@ -14,9 +14,11 @@ from pipeline.learning.training.loop import make_accelerator
 from pipeline.learning.training.recipe import Recipe
 from pipeline.learning.training.strategies import SEARCH, STRATEGIES, search_of
 from pipeline.stages.finetune.activation_cache import ActivationCache
-from tests.conftest import TINY_ENCODER, classifier
+from tests.conftest import PLAIN, TINY_ENCODER, classifier
 
-RECIPE = Recipe(1, epochs=3, patience=3, batch_size=8, learning_rate=1e-3, rate_decay=0.5, weight_decay=0.0, rank=2)
+RECIPE = Recipe(
+    1, epochs=3, patience=3, batch_size=8, learning_rate=1e-3, rate_decay=0.5, weight_decay=0.0, **PLAIN | {"rank": 2}
+)
 N = 36
 
 

@@ -13,9 +13,9 @@ from pipeline.learning.training.cases import FrozenCases, WholeCases
 from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.training.loop import fit, make_accelerator
 from pipeline.learning.training.recipe import Recipe, parameter_groups
-from tests.conftest import ROOT, classifier
+from tests.conftest import PLAIN, ROOT, classifier
 
-RECIPE = Recipe(2, epochs=6, patience=6, batch_size=8, learning_rate=1e-2, rate_decay=0.5, weight_decay=0.0)
+RECIPE = Recipe(2, epochs=6, patience=6, batch_size=8, learning_rate=1e-2, rate_decay=0.5, weight_decay=0.0, **PLAIN)
 
 
 def task(n=24, seed=0):
@@ -153,14 +153,23 @@ def test_where_no_epoch_beats_the_probe_the_probe_stays():
 def test_no_epochs_is_the_probe_alone():
     network, cases = task()
     start = copy.deepcopy(network.state_dict())
-    curve = fit(network, cases, cases, Recipe(2, 0, 1, 8, 1e-2, 0.5, 0.0), accelerator=make_accelerator("cpu"), seed=0)
+    curve = fit(
+        network,
+        cases,
+        cases,
+        dataclasses.replace(RECIPE, epochs=0, patience=1),
+        accelerator=make_accelerator("cpu"),
+        seed=0,
+    )
     assert len(curve) == 1 and all(torch.equal(value, start[name]) for name, value in network.state_dict().items())
 
 
 def test_training_stops_when_patience_ends():
     network, cases = task()
     wrong = dataclasses.replace(cases, targets=1 - cases.targets)
-    recipe = Recipe(2, epochs=50, patience=2, batch_size=8, learning_rate=1e-2, rate_decay=0.5, weight_decay=0.0)
+    recipe = Recipe(
+        2, epochs=50, patience=2, batch_size=8, learning_rate=1e-2, rate_decay=0.5, weight_decay=0.0, **PLAIN
+    )
     curve = fit(network, wrong, cases, recipe, accelerator=make_accelerator("cpu"), seed=0)
     kept = [epoch.epoch for epoch in curve if epoch.best][-1]
     assert curve[-1].epoch == kept + 2

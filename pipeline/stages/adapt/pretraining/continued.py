@@ -21,7 +21,7 @@ WARM_UP = 0.1  # share of the epochs
 COLLAPSED = 0.5  # fraction of the initial effective rank
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Length and rates of the training.
 
@@ -45,14 +45,14 @@ class Settings:
         Of the draws of an objective (masks). The caller draws the views.
     """
 
-    epochs: int = 30
+    epochs: int
     head_epochs: int = 5
-    patience: int = 6
-    learning_rate: float = 1e-4
+    patience: int
+    learning_rate: float
     weight_decay: float = 0.01
-    trainable_stages: int = 2
-    strength: float = 1.0
-    seed: int = 0
+    trainable_stages: int
+    strength: float
+    seed: int
 
 
 @dataclass(frozen=True)

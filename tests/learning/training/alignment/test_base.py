@@ -10,7 +10,7 @@ from pipeline.learning.training.alignment.mmd import Mmd
 from pipeline.learning.training.cases import FrozenCases
 from pipeline.learning.training.loop import fit, make_accelerator
 from pipeline.learning.training.recipe import Recipe
-from tests.conftest import classifier
+from tests.conftest import PLAIN, classifier
 
 
 class Recorder(nn.Module):
@@ -158,7 +158,9 @@ def test_a_batch_is_split_by_domain_and_small_domains_are_left_out():
 
 
 def test_fit_with_a_term_of_no_weight_is_fit_without_one_to_the_bit_and_a_weight_makes_a_difference():
-    recipe = Recipe(2, epochs=2, patience=2, batch_size=6, learning_rate=1e-2, rate_decay=0.5, weight_decay=0.0)
+    recipe = Recipe(
+        2, epochs=2, patience=2, batch_size=6, learning_rate=1e-2, rate_decay=0.5, weight_decay=0.0, **PLAIN
+    )
     labels = torch.arange(12) % 2
 
     def trained(loss, weight):

@@ -14,7 +14,7 @@ from pipeline.stages.adapt.pretraining.continued import Settings, continue_pretr
 from tests.conftest import TINY_ENCODER
 
 SIZE = 32
-SETTINGS = Settings(epochs=3, head_epochs=2, patience=9, learning_rate=1e-3, trainable_stages=4, seed=0)
+SETTINGS = Settings(epochs=3, head_epochs=2, patience=9, learning_rate=1e-3, trainable_stages=4, strength=1.0, seed=0)
 
 
 def views(n, seed):

@@ -19,7 +19,7 @@ from pipeline.stages.adapt.methods.byol import Byol
 from pipeline.stages.adapt.methods.masked import Masked
 from pipeline.stages.adapt.methods.simclr import SimClr
 from pipeline.stages.adapt.methods.vicreg import VicReg
-from pipeline.stages.adapt.pretraining.continued import Settings, continue_pretraining, kept, rate
+from pipeline.stages.adapt.pretraining.continued import continue_pretraining, kept, rate
 from pipeline.stages.adapt.pretraining.learner import effective_rank
 from pipeline.stages.adapt.pretraining.objective import Objective, mlp
 from tests.stages.adapt.methods.textures import (
@@ -377,10 +377,6 @@ def test_a_head_says_the_same_in_training_and_in_scoring_and_keeps_no_running_st
     assert not list(head.buffers())
     other = mlp((6, 5, 4), seed=1)
     assert all(torch.equal(one, two) for one, two in zip(head.parameters(), other.parameters(), strict=True))
-
-
-def test_the_settings_defaults_are_what_params_may_take_over():
-    assert Settings() == Settings(30, 5, 6, 1e-4, 0.01, 2, 1.0, 0)
 
 
 def test_the_accelerator_of_the_other_loop_serves():

@@ -8,8 +8,9 @@ from pipeline.stages.evidence.learners.from_scratch import (
     passes_of_search,
     recipe_from_scratch,
 )
+from tests.conftest import PLAIN
 
-RECIPE = Recipe(2, epochs=30, patience=6, batch_size=16, learning_rate=1e-4, rate_decay=0.5, weight_decay=0.01)
+RECIPE = Recipe(2, epochs=30, patience=6, batch_size=16, learning_rate=1e-4, rate_decay=0.5, weight_decay=0.01, **PLAIN)
 
 
 @pytest.mark.parametrize("best", RATES)
