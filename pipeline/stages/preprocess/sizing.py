@@ -78,7 +78,8 @@ def _of_images(headers: Sequence[Header], budget: int, config: Preprocess, inten
     native = median(max(header.shape) for header in headers)
     sizes = _up_to(SIZES, native) if config.image_size == "auto" else [config.image_size]
     size, _ = _finest(len(headers), budget, [(size, 1) for size in sizes])
-    channels: int = (3 if any(h.channels >= 3 for h in headers) else 1) if config.channels == "auto" else config.channels
+    found = 3 if any(header.channels >= 3 for header in headers) else 1
+    channels: int = found if config.channels == "auto" else config.channels
     if isinstance(intensity, tuple) and len(intensity) > 1:
         channels = len(intensity)
     return Geometry("image", size, 1, channels, spacing=None, fit=config.fit, intensity=intensity)
