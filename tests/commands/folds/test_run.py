@@ -190,7 +190,7 @@ def test_folds_are_not_begun_when_the_stages_before_them_fail(project, capfd):  
 
 def test_slurm_without_its_package_or_without_slurm_says_what_to_do(here, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(UserError, match="login node, or take --launcher local"):
+    with pytest.raises(UserError, match="login node, or use --launcher local"):
         runtime.slurm_executor(here, 1)
     monkeypatch.setenv("MEDADAPT_SLURM_CLUSTER", "local")
     monkeypatch.setenv("MEDADAPT_SLURM_TIME", "2:00:00")
