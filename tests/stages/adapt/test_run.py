@@ -68,7 +68,7 @@ def test_every_method_at_strength_zero_is_no_adaptation_to_the_bit(sites, method
 
 
 @pytest.mark.parametrize("method", WITHOUT_LABELS)
-def test_learning_without_labels_moves_the_encoder_the_same_way_twice_and_never_by_what_is_evaluated(sites, method):
+def test_pretraining_is_deterministic_and_ignores_the_evaluated_cases(sites, method):
     sites(adapt__method=method, adapt__learning_rate=0.01, adapt__epochs=2)
     run("cohort", "preprocess", "split", "adapt --fold 0")
     record, before = paths.read_json(paths.adaptation("0")), paths.adapted_encoder("0").read_bytes()
@@ -92,7 +92,7 @@ def stopped_key(monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["batch_size", "stage", "shared code", "method's code", "seed", "torch", "index"])
-def test_the_checkpoint_of_adaptation_is_of_its_settings_code_versions_and_files(sites, code, monkeypatch, change):
+def test_checkpoint_depends_on_settings_code_versions_and_files(sites, code, monkeypatch, change):
     settings = dict(adapt__method="simclr", adapt__epochs=2)
     sites(**settings)
     run("cohort", "preprocess", "split")
@@ -117,7 +117,7 @@ def test_the_checkpoint_of_adaptation_is_of_its_settings_code_versions_and_files
     assert stopped_key(monkeypatch) != key
 
 
-def test_a_stopped_adaptation_tells_how_far_it_came_and_goes_on_to_the_same_bits(sites, monkeypatch):
+def test_stopped_adaptation_reports_progress_and_resumes_to_the_same_bits(sites, monkeypatch):
     sites(adapt__method="simclr", adapt__epochs=3, adapt__patience=3)
     run("cohort", "preprocess", "split", "adapt --fold 0")
     straight = artefacts()
@@ -197,7 +197,7 @@ def test_a_marker_in_every_evaluated_image_changes_nothing_that_is_fitted(sites,
         assert artefacts() != before
 
 
-def test_the_search_is_searched_and_every_candidate_predictions_what_is_evaluated(sites):
+def test_search_compares_all_candidates_and_each_predicts_every_case(sites):
     sites(adapt__method="auto", adapt__candidates=SEARCH)
     run("cohort", "preprocess", "split", "adapt --fold 0", "finetune --fold 0")
     record = paths.read_json(paths.adaptation("0"))
@@ -232,9 +232,7 @@ def test_without_a_target_the_search_looks_at_the_source_alone(sites):
         ({"adapt__method": "none", "adapt__test_time_steps": 2, "adapt__test_time_rate": 0.05}, None),
     ],
 )
-def test_the_released_model_carries_all_that_adaptation_put_around_the_encoder(
-    sites, change, site, capsys, monkeypatch
-):
+def test_released_model_holds_all_that_adaptation_added_to_the_encoder(sites, change, site, capsys, monkeypatch):
     monkeypatch.setattr(fitting, "LIMITS", (1.0, 100.0))  # so easy a task would make every probability 1
     settled = {"finetune__strategy": "probe", "calibrate__method": "temperature"}  # votes hide a change
     root = sites(**settled, **change)

@@ -28,11 +28,11 @@ def choice(candidates):
     return [step.method for step in steps if step.kept][-1], {step.method: step for step in steps}
 
 
-def test_a_candidate_that_helps_the_target_and_does_not_hurt_the_source_is_kept():
+def test_candidate_that_helps_the_target_at_no_cost_is_selected():
     assert choice({"none": candidate(2, 0.3), "adabn": candidate(2, 3)})[0] == "adabn"
 
 
-def test_a_candidate_that_hurts_the_labelled_source_is_not_kept_however_sure_it_is_of_the_target():
+def test_candidate_that_hurts_the_labelled_source_is_not_selected():
     chosen, steps = choice({"none": candidate(3, 0.3), "adabn": candidate(0.2, 5)})
     assert chosen == "none" and steps["adabn"].why == "the source loss rises by more than its standard error"
 
@@ -76,7 +76,7 @@ def test_the_error_of_a_paired_difference_counts_patients_not_cases():
     assert error == pytest.approx(of_patient.std() / np.sqrt(50))
 
 
-def test_probes_prediction_every_source_case_without_having_seen_its_patient():
+def test_probes_predict_every_source_case_without_its_patient():
     cohort, rng = source(), np.random.default_rng(0)
     noise = rng.normal(size=(60, 3))
     patients = np.unique(cohort.patients, return_inverse=True)[1]

@@ -32,7 +32,7 @@ def test_voxels_that_would_corrupt_training_are_found(tmp_path, asymmetric, corr
     assert audit_file(file).refused.check == check
 
 
-def test_a_spacing_of_a_kilometre_is_found_with_the_parameter_that_allows_it(tmp_path, asymmetric):
+def test_spacing_of_a_kilometre_is_reported_with_its_parameter(tmp_path, asymmetric):
     file = save_nifti(tmp_path / "a.nii", asymmetric, spacing=(1, 1, 1e6))
     assert audit_file(file).refused.parameter == "cohort.reading.spacing_mm"
     assert audit_file(file, Policy(spacing_mm=(0.01, 2e6))).refused is None

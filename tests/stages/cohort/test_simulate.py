@@ -16,7 +16,7 @@ def first(site, lesion):
     return next(job for job in JOBS if job.site == site and job.lesion == lesion)
 
 
-def test_the_demo_has_three_sites_some_patients_twice_and_labels_assigned_evenly():
+def test_demo_has_three_sites_repeated_patients_and_even_labels():
     patients = {(job.site, job.patient) for job in JOBS}
     assert 85 <= len(patients) <= 100 and len(JOBS) > len(patients)
     assert {job.site for job in JOBS} == {"north", "south", "harbour"}
@@ -60,7 +60,7 @@ def test_the_same_job_gives_the_same_scan_and_another_visit_another():
     assert (np.asarray(simulate(dataclasses.replace(job, session=2)).dataobj) != scan).any()
 
 
-def test_patients_with_lesions_are_somewhat_older_and_a_patient_keeps_sex_and_age():
+def test_patients_with_lesions_are_older_and_visits_agree_on_sex_and_age():
     seen = {}
     for job in JOBS:
         row = job.row

@@ -37,7 +37,7 @@ def probed(project):
     run("evidence")
 
 
-def test_without_a_budget_adaptation_is_probed_and_what_needs_training_has_no_verdict(probed):
+def test_verdicts_without_a_budget_come_from_probes_alone(probed):
     found = table("verdicts").set_index(["comparison", "promise"])
     assert len(found) == 10
     measured = found.loc["adaptation"].loc[[1, 4, 5]]
@@ -103,7 +103,7 @@ def test_a_method_that_acts_in_training_alone_is_not_probed_and_says_so(project)
     assert set(table("learning_curve")["arm"]) == {"imagenet"}
 
 
-def test_a_closed_test_set_is_not_prediction_and_its_labels_are_told_nowhere(project):
+def test_closed_test_set_is_not_predicted_and_its_labels_stay_hidden(project):
     project(**SMALL, calibrate__test="closed")
     adapted()
     test = set(paths.read_table(paths.split("final")).query("role == 'test'")["case"])
@@ -135,7 +135,7 @@ def test_in_full_every_arm_is_trained_once_and_a_second_run_trains_nothing(proje
     assert len(trained) == once + 1 and table("verdicts").equals(first)
 
 
-def test_trainings_are_kept_for_their_code_and_starting_weights_and_changed_metrics_train_nothing(project, code):
+def test_trainings_are_reused_for_equal_code_and_starting_weights(project, code):
     project(**SMALL | IN_FULL)
     adapted()
     split = Split("0", paths.read_table(paths.split("0")))
@@ -233,7 +233,7 @@ def test_every_task_has_its_verdicts_and_a_curve_for_each_class(project, task, c
     assert table("zero_shot").loc[0, "state"] == "not available"
 
 
-def test_a_vision_language_model_predictions_without_a_label_and_no_table_tells_where_it_lies(project, folder):  # noqa: F811
+def test_vision_language_model_predicts_and_no_table_holds_its_path(project, folder):  # noqa: F811
     model = {"evidence__vision_language": str(folder), "evidence__vision_language_sha256": sha_of(folder)}
     project(**SMALL | model, evidence__prompts={"ill": ["a bright blob"]})
     adapted()
@@ -245,7 +245,7 @@ def test_a_vision_language_model_predictions_without_a_label_and_no_table_tells_
     assert not [file for file in paths.EVIDENCE.iterdir() if str(folder.parent) in file.read_text()]
 
 
-def test_words_for_a_class_that_is_not_there_are_refused_with_the_parameter(project, folder, capsys):  # noqa: F811
+def test_prompts_for_an_unknown_class_are_refused_with_the_parameter(project, folder, capsys):  # noqa: F811
     model = {"evidence__vision_language": str(folder), "evidence__vision_language_sha256": sha_of(folder)}
     project(**SMALL | model, evidence__prompts={"mad": ["a blob"]})
     adapted()

@@ -79,7 +79,7 @@ def test_lora_on_a_network_without_attention_is_refused_with_the_parameter(proje
     assert "finetune.strategy lora" in refusal(capsys, "finetune --fold 0")
 
 
-def test_what_frozen_stages_made_is_found_again_by_another_fold_and_another_run(project, monkeypatch):
+def test_activation_cache_is_shared_between_folds_and_runs(project, monkeypatch):
     """With no adaptation the encoder is the same in every fold; a case that one fold ran is not run by another."""
     runs = []
     original = frozen._run
@@ -146,7 +146,7 @@ def test_the_oldest_cache_goes_when_there_is_no_more_room(tmp_path):
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["four", "one", "three"]
 
 
-def test_a_file_that_another_fold_takes_away_while_shelves_are_counted_stops_nobody(tmp_path):
+def test_cache_ignores_a_file_that_another_fold_removes_while_counting(tmp_path):
     cache = activation_cache.ActivationCache(tmp_path, "one", 10**9)
     cache("a", lambda: {"maps": torch.zeros(1000)})
     (tmp_path / "one" / "b.safetensors").symlink_to(tmp_path / "renamed meanwhile")  # is listed, and is not there
@@ -155,7 +155,7 @@ def test_a_file_that_another_fold_takes_away_while_shelves_are_counted_stops_nob
     assert cache("a", lambda: {}).keys() == {"maps"}
 
 
-def test_where_nothing_can_be_kept_what_was_computed_is_given_all_the_same(tmp_path):
+def test_cache_that_cannot_be_written_still_returns_the_activations(tmp_path):
     cache = activation_cache.ActivationCache(tmp_path, "one", 10**9)
     shutil.rmtree(tmp_path / "one")  # by another fold, to make room
     assert torch.equal(cache("a", lambda: {"maps": torch.ones(3)})["maps"], torch.ones(3))
@@ -204,7 +204,7 @@ def test_activations_of_other_code_are_made_anew(project, code):
     assert before and {cache.name for cache in paths.ACTIVATIONS.iterdir()} - before
 
 
-def test_a_run_with_another_rate_does_not_go_on_from_the_old_ones_checkpoint(project, monkeypatch):
+def test_run_with_another_rate_does_not_resume_the_old_checkpoint(project, monkeypatch):
     project(finetune__strategy="last_stage", finetune__epochs=4, finetune__patience=4)
     until_adapted("0")
     monkeypatch.setenv("MEDADAPT_CHECKPOINT_SECONDS", "0")

@@ -14,7 +14,7 @@ def counted(histogram, values):
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 700.0])
 @pytest.mark.parametrize("shift", [-3.0, 0.0, 50.0])
-def test_every_value_is_counted_in_its_bin_and_what_lies_outside_at_the_ends(scale, shift):
+def test_values_are_counted_in_their_bins_and_outside_at_the_ends(scale, shift):
     values = scale * (np.random.default_rng(0).normal(size=(30, 40, 5)) + shift)
     found = histogram_of(values)
     assert sum(found.counts) == values.size and BINS / 2 - 1 <= len(found.counts) <= BINS

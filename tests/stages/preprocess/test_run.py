@@ -72,7 +72,7 @@ def test_a_new_case_costs_one_case_and_a_changed_parameter_all(project):
         ("imaging/augmentation/per_case.py", set()),
     ],
 )
-def test_changed_code_of_a_stage_computes_its_cases_anew_and_other_code_none(project, code, file, anew):
+def test_changed_code_recomputes_the_cases_of_its_stage_alone(project, code, file, anew):
     project()
     run("cohort", "preprocess")
     before = {name: {folder.name for folder in (paths.SCRATCH / name).iterdir()} for name in ("audit", "preprocess")}
@@ -85,7 +85,7 @@ def test_changed_code_of_a_stage_computes_its_cases_anew_and_other_code_none(pro
     assert all(before[name] == after[name] for name in before if name not in anew)
 
 
-def test_a_changed_file_is_prepared_anew_and_gives_what_a_run_from_nothing_gives(project):
+def test_changed_file_is_prepared_again_as_in_a_fresh_run(project):
     root = project()
     run("cohort", "preprocess")
     Image.fromarray(np.asarray(Image.open(root / RAW / "Doe_00_0.png"))[:, ::-1]).save(root / RAW / "Doe_00_0.png")
@@ -115,7 +115,7 @@ def test_an_unknown_backend_is_refused_with_the_known_ones(project, monkeypatch,
     assert "loky, threading, dask or ray" in refusal(capsys, "cohort")
 
 
-def test_every_finding_stands_in_one_table_and_cases_in_are_prepared_plus_refused(project, capsys):
+def test_findings_are_in_one_table_and_every_case_is_prepared_or_refused(project, capsys):
     root = project()
     (root / RAW / "Doe_04_0.png").write_bytes(b"broken")
     Image.fromarray(np.full((40, 48), 7, dtype=np.uint8)).save(root / RAW / "Doe_05_0.png")
@@ -134,7 +134,7 @@ def test_every_finding_stands_in_one_table_and_cases_in_are_prepared_plus_refuse
     assert facts["cases_in"] == 6 + len(pd.read_csv(paths.INDEX)) == 6 + len(pd.read_csv(paths.split("final")))
 
 
-def test_a_duplicate_across_the_test_boundary_fails_the_build_until_it_is_acknowledged(project, capsys):
+def test_duplicate_across_the_test_boundary_fails_until_acknowledged(project, capsys):
     root = project()
     pixels = Image.open(root / RAW / "Doe_00_0.png")
     pixels.save(root / RAW / "again.tif")  # another container, the same pixels
@@ -257,7 +257,7 @@ def test_no_text_of_a_scan_reaches_anything_that_leaves_the_cohort(project, writ
         assert CANARY.encode() not in file.read_bytes() and CANARY not in str(file), file
 
 
-def test_columns_to_be_evaluated_by_go_into_a_table_of_their_own_and_others_nowhere(project):
+def test_subgroup_columns_go_into_their_own_table_and_others_nowhere(project):
     root = project(calibrate__subgroups=["sex", "age"], calibrate__baseline=["age"])
     sexes, ages = ["F", "M", ""], [str(20 + 3 * n) for n in range(20)]
     cohort(root, lambda table: table.assign(
@@ -273,7 +273,7 @@ def test_columns_to_be_evaluated_by_go_into_a_table_of_their_own_and_others_nowh
 
 
 @pytest.mark.parametrize("key", ["calibrate__subgroups", "calibrate__baseline"])
-def test_a_column_that_tells_who_somebody_is_stops_the_stage_and_none_of_its_values_is_written(project, capsys, key):
+def test_identifying_column_stops_the_stage_and_is_not_written(project, capsys, key):
     root = project(**{key: ["referral"]})
     cohort(root, lambda table: table.assign(referral=[f"{CANARY} {n}" for n in range(len(table))]))
     message = refusal(capsys, "cohort")
@@ -302,7 +302,7 @@ def test_neither_dvc_nor_git_learns_a_name(project):
         assert CANARY.encode() not in file.read_bytes(), file
 
 
-def test_a_case_that_passes_the_audit_but_cannot_be_prepared_is_refused_and_counted(project):
+def test_case_that_cannot_be_prepared_is_refused_and_counted(project):
     """Defacing needs a head; these volumes are none, except that nothing else is wrong with them."""
     root = project(split__test="none", preprocess__slices=2, preprocess__deface=True)
     write_canary_volumes(root)

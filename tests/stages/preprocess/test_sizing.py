@@ -38,7 +38,7 @@ def test_what_the_user_gives_is_taken():
     assert (geometry.spacing, geometry.crop) == ((1.0, 1.0, 2.0), "foreground")
 
 
-def test_one_colour_image_makes_a_colour_cohort_and_one_deep_image_a_rescaled_one():
+def test_colour_or_deep_images_make_the_cohort_colour_or_rescaled():
     assert resolve_geometry([IMAGE, Header((9, 9), 4, (1.0, 1.0), 8)], 10**6, Preprocess()).channels == 3
     assert resolve_geometry([IMAGE], 10**6, Preprocess()).intensity == "keep"
     assert resolve_geometry([IMAGE, Header((9, 9), 1, (1.0, 1.0), 16)], 10**6, Preprocess()).intensity == "percentile"

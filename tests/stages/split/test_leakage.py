@@ -51,14 +51,14 @@ def pair(**columns):
 # --- copies
 
 
-def test_every_two_of_three_exact_copies_are_a_pair_in_whatever_order_they_stand():
+def test_exact_duplicates_pair_every_two_of_three_in_any_order():
     hashes = {"voxel_hash": ["x", "y", "x", "z", "x"]}
     cases = pd.DataFrame({"case": ["e", "d", "c", "b", "a"], **hashes})
     assert pairs(exact_duplicates(cases)) == {("a", "c"), ("a", "e"), ("c", "e")}
 
 
 @pytest.mark.parametrize("n", [5, 15, 30, 60])
-def test_a_brighter_copy_is_found_although_all_share_their_anatomy_and_nobody_else_is(n):
+def test_brighter_duplicate_is_found_despite_shared_anatomy(n):
     images = heads(n)
     copy = (images[2] * 0.8 + 50).astype(np.uint8)
     cases, signatures = cohort([*images, copy])
@@ -139,7 +139,7 @@ def test_signatures_that_cannot_be_compared_are_refused(broken):
 # --- findings
 
 
-def test_neighbouring_slices_are_left_out_and_exact_copies_within_a_patient_are_not():
+def test_exact_duplicates_within_a_patient_are_found_unlike_neighbours():
     images = heads(30)
     brighter = images[0] + np.uint8(10)
     patients = [f"p{n:03d}" for n in range(30)] + ["p000", "p001"]
@@ -189,7 +189,7 @@ def test_the_labels_of_a_pair_agree_or_contradict_or_one_is_unknown(labels, said
         (("development", "development"), "aa", "one patient"),
     ],
 )
-def test_the_test_boundary_lies_between_what_is_evaluated_and_what_trains_or_calibrates(sides, patients, said):
+def test_test_boundary_parts_test_cases_from_training_and_calibration(sides, patients, said):
     assert findings(*pair(side=sides, patients=patients))["across"].tolist() == [said]
 
 
@@ -226,7 +226,7 @@ def test_a_leak_is_closed_by_naming_either_case_or_either_patient(name):
     ("side", "label", "is_open"),
     [("development", "y", False), ("test", "x", False), ("test", "y", True)],
 )
-def test_a_near_copy_is_a_leak_only_where_it_crosses_the_door_and_contradicts(side, label, is_open):
+def test_near_duplicate_is_a_leak_only_across_the_boundary_with_conflict(side, label, is_open):
     images = heads(30)
     sides = ["development"] * 30 + [side]
     found = findings(*cohort([*images, images[0] + np.uint8(9)], label=["x"] * 30 + [label], side=sides))
@@ -237,7 +237,7 @@ def test_a_near_copy_is_a_leak_only_where_it_crosses_the_door_and_contradicts(si
 # --- groups
 
 
-def test_patients_linked_through_others_are_one_group_named_after_the_smallest():
+def test_patients_linked_through_others_are_one_group():
     cases = pd.DataFrame({"patient": ["e", "d", "c", "b", "a", "e", "f"]})
     found = pd.DataFrame({"patient": ["e", "b"], "other_patient": ["b", "d"]})
     assert joined_patients(cases, found) == ["b", "b", "c", "b", "a", "b", "f"]
@@ -294,7 +294,7 @@ def test_disguised_copies_of_lungs_are_found(lungs, disguise):
     assert set(found["check"]) <= {"near duplicate", "exact duplicate"}
 
 
-def test_the_metrics_that_stand_in_both_classes_of_covid_ct_are_found():
+def test_images_in_both_classes_of_covid_ct_are_found():
     folder = shared("covid_ct")
     table = pd.read_csv(folder / "labels.csv", dtype=str)
     images = [letterboxed(Image.open(folder / file)) for file in table["file"]]

@@ -54,7 +54,7 @@ def test_a_larger_fraction_only_adds_patients():
     assert all(b for a, b in zip(small, large, strict=True) if a)
 
 
-def test_a_patient_on_both_sides_is_refused_by_pseudonym_unless_acknowledged():
+def test_patient_on_both_sides_is_refused_unless_acknowledged():
     sides = ["test", "development", "test", "development", "test"]
     cases = pd.DataFrame({"patient": ["c", "c", "b", "a", "a"], "side": sides})
     with pytest.raises(Leak) as leak:
@@ -65,7 +65,7 @@ def test_a_patient_on_both_sides_is_refused_by_pseudonym_unless_acknowledged():
 
 
 @pytest.mark.parametrize(("other", "stamped"), [("development", []), ("test", ["a"])])
-def test_a_calibration_patient_anywhere_else_is_refused_and_stamps_the_test_set_only_from_there(other, stamped):
+def test_calibration_patient_with_another_role_is_refused(other, stamped):
     cases = pd.DataFrame({"patient": ["a", "a", "b"], "side": ["calibration", other, "calibration"]})
     with pytest.raises(Leak, match="1 patient.s. appear in more than one of development, calibration") as leak:
         refuse_leaks(cases, allowed=["b"])
@@ -73,7 +73,7 @@ def test_a_calibration_patient_anywhere_else_is_refused_and_stamps_the_test_set_
     assert refuse_leaks(cases, allowed=["a"]) == stamped
 
 
-def test_the_validation_set_shares_no_patient_with_training_and_holds_every_class():
+def test_validation_set_has_every_class_and_no_training_patient():
     cases = cohort()
     validation = early_stopping_set(cases, 0.2, 0)
     assert not set(cases.loc[validation, "patient"]) & set(cases.loc[~validation, "patient"])
@@ -100,7 +100,7 @@ def test_roles_keep_evaluated_patients_out_of_everything_that_is_fitted():
         assert (roles == "held_out").sum() == (0 if fold is None else (fold_of_case == fold).sum())
 
 
-def test_calibration_cases_keep_their_role_in_every_training_and_their_patients_are_seen_in_no_other():
+def test_calibration_patients_have_that_role_alone_in_every_training():
     cases = cohort()
     cases.loc[cases["patient"].isin(["p38", "p39"]), "side"] = "calibration"
     more = [
@@ -144,7 +144,7 @@ def cohort_of_sites():
     return pd.concat([cases, pd.DataFrame(more, columns=["patient", "label", "side", "site"])], ignore_index=True)
 
 
-def test_a_site_left_out_is_held_out_as_a_whole_and_its_patients_are_nowhere_else():
+def test_site_left_out_is_held_out_whole_and_without_shared_patients():
     cases = cohort_of_sites()
     held_out = cases_of_site(cases, "St-Mary")
     roles = pd.Series(roles_in_fold(cases, held_out, 0.2, 0))
@@ -179,12 +179,12 @@ def test_a_site_of_an_awkward_name_is_called_by_letters_digits_and_dashes():
         ({"side": "test"}, "north", "the cohort names no site"),
     ],
 )
-def test_a_site_that_cannot_be_left_out_is_refused_with_the_names_there_are(change, name, said):
+def test_site_that_cannot_be_left_out_is_refused_with_the_known_names(change, name, said):
     with pytest.raises(ValueError, match=said):
         cases_of_site(cohort_of_sites().assign(**change), name)
 
 
-def test_a_site_is_not_left_out_where_a_class_would_have_no_two_patients_to_train_on():
+def test_site_is_not_left_out_if_a_class_then_lacks_two_patients():
     cases = cohort_of_sites()
     cases.loc[(cases["site"] == "north") & (cases["patient"] != "p21"), "label"] = "well"
     with pytest.raises(ValueError, match=r"1 patient\(s\) of class 'ill' remain .* are: St-Mary, north"):
@@ -234,7 +234,7 @@ def test_every_label_is_spread_evenly_over_folds_far_better_than_by_chance(unkno
         assert (ranges(present, folds) <= most).all()
 
 
-def test_the_rarest_answer_never_differs_between_parts_by_more_than_one_patient_has():
+def test_rarest_label_differs_between_parts_by_at_most_one_patient():
     for seed in range(50):
         rng = np.random.default_rng(seed)
         patients = rng.integers(0, 30, 200).astype(str)
@@ -252,7 +252,7 @@ def test_patients_of_whom_nothing_is_known_even_out_the_sizes():
     assert parts.tolist() != assign_evenly(patients, np.zeros((50, 2), dtype=bool), 5, 1).tolist()
 
 
-def test_several_labels_are_assigned_the_same_whatever_the_order_of_rows_and_otherwise_by_another_seed():
+def test_split_of_several_labels_depends_on_the_seed_and_not_on_row_order():
     cases = cohort_of_labels()
     order = np.random.default_rng(1).permutation(len(cases))
     assert (grouped_folds(cases.iloc[order], 5, 0) == grouped_folds(cases, 5, 0)[order]).all()
@@ -261,7 +261,7 @@ def test_several_labels_are_assigned_the_same_whatever_the_order_of_rows_and_oth
 
 
 @pytest.mark.parametrize(("value", "word"), [(1, "present"), (0, "absent")])
-def test_a_label_that_too_few_patients_have_or_are_known_to_be_without_is_refused_by_name(value, word):
+def test_label_with_too_few_patients_for_an_answer_is_refused_by_name(value, word):
     cases = cohort_of_labels(unknown=0).reset_index(drop=True)
     cases["target_middle"] = np.where(cases["patient"] < "p003", value, 1 - value)
     assert sorted(set(grouped_folds(cases, 3, 0))) == [0, 1, 2]
@@ -272,7 +272,7 @@ def test_a_label_that_too_few_patients_have_or_are_known_to_be_without_is_refuse
         grouped_folds(cases, 2, 0)
 
 
-def test_the_validation_set_of_several_labels_shares_no_patient_and_has_its_share_of_every_answer():
+def test_validation_set_of_several_labels_has_its_share_of_each_answer():
     for seed in range(10):
         cases = cohort_of_labels(seed=seed)
         validation = early_stopping_set(cases, 0.2, seed)
@@ -282,7 +282,7 @@ def test_the_validation_set_of_several_labels_shares_no_patient_and_has_its_shar
         assert shares.between(0.1, 0.3).all() and validation.mean() == pytest.approx(0.2, abs=0.03)
 
 
-def test_a_site_is_not_left_out_where_a_label_would_have_no_two_patients_to_train_on():
+def test_site_is_not_left_out_if_a_label_then_lacks_two_patients():
     cases = cohort_of_labels(unknown=0)
     cases["site"] = np.where(cases["patient"] < "p060", "south", "north")
     assert cases_of_site(cases, "south").sum() == (cases["site"] == "south").sum()

@@ -41,7 +41,7 @@ def test_a_site_of_one_patient_predicts_nothing_about_another():
     assert guess.cramers_v is None
 
 
-def test_only_labelled_development_cases_of_known_site_and_common_class_are_asked():
+def test_shortcut_uses_only_labelled_development_cases_of_known_sites():
     used = labelled(list("ab") * 20, list("xy") * 20)
     test = labelled(list("ab") * 20, list("yx") * 20, [f"q{n}" for n in range(40)], side="test")
     unknown = labelled(["a"] * 9 + ["", "a"], [""] * 9 + ["x", "rare"], [f"r{n}" for n in range(11)])
@@ -108,7 +108,7 @@ def test_recognising_a_patient_is_not_recognising_a_site():
     assert intensity_predicts_site(alone, own_look).value == 1
 
 
-def test_a_site_with_few_patients_is_left_out_and_a_single_one_has_no_answer():
+def test_site_with_few_patients_is_left_out_and_one_site_has_no_answer():
     cases = labelled(["a"] * 10 + ["b"] * 5 + ["c"] * 4, "")
     levels = np.arange(19.0)[:, None]
     assert intensity_predicts_site(cases, levels).n == 15

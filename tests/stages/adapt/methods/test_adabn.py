@@ -57,7 +57,7 @@ def test_a_network_without_normalisation_statistics_is_left_alone():
     assert adabn(network, [torch.randn(2, 4)]) is network
 
 
-def test_the_statistics_of_one_site_are_those_of_all_images_and_load_where_they_belong():
+def test_site_statistics_of_a_single_site_are_those_of_all_images():
     images = [torch.randn(8, 3, 32, 32) + 2 for _ in range(3)]
     encoder = build_encoder(TINY_ENCODER, 3).eval()
     pooled = adabn(copy.deepcopy(encoder), images, strength=0.7)
@@ -82,7 +82,7 @@ def test_equal_slices_give_an_inflated_encoder_the_statistics_of_one_slice():
         torch.testing.assert_close(other.running_var, one.running_var, rtol=0.05, atol=1e-3)  # n / (n - 1) differs
 
 
-def test_each_site_gets_its_own_statistics_and_the_network_stays_as_it_came():
+def test_each_site_gets_its_own_statistics_and_the_network_is_unchanged():
     network = nn.Sequential(nn.BatchNorm2d(2)).eval()
     adabn(network, [torch.randn(16, 2, 4, 4) + 1])
     before = copy.deepcopy(network.state_dict())

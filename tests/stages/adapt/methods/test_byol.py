@@ -31,7 +31,7 @@ def test_the_target_follows_by_one_minus_the_momentum():
         torch.testing.assert_close(new, old + 0.1)
 
 
-def test_no_gradient_reaches_the_target_and_all_of_the_online_side_gets_one():
+def test_gradient_reaches_the_whole_online_side_and_not_the_target():
     encoder = tiny()
     objective = Byol(encoder)
     first, second = views(6, 0)

@@ -80,7 +80,7 @@ def test_the_effect_of_covariates_stays():
     assert np.corrcoef(found[0], slopes[0])[0, 1] > 0.98
 
 
-def test_a_covariate_that_sites_share_unequally_is_taken_away_unless_it_is_named():
+def test_covariate_unequal_between_sites_is_removed_unless_named():
     """Site b has older cases, and the feature is age."""
     rng = np.random.default_rng(0)
     sites = np.repeat(["a", "b"], 100)
@@ -128,7 +128,7 @@ def test_an_unseen_site_is_refused_until_its_own_cases_are_given():
     assert np.all((ratio > 0.75) & (ratio < 1.35))
 
 
-def test_adding_a_site_changes_nothing_for_the_others_and_estimating_one_anew_gives_the_same():
+def test_adding_or_estimating_a_site_again_changes_no_other_site():
     features, sites, covariates, _ = cohort()
     model = fit_combat(features, sites, covariates, 1.0)
     again = model.extended(features[sites == "b"], "b", covariates[sites == "b"])

@@ -22,7 +22,7 @@ def hidden_pixels(images, patch, ratio, seed=0):
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.6, 0.9])
-def test_every_image_has_the_same_number_of_patches_hidden_and_not_the_same_patches(ratio):
+def test_every_image_has_equally_many_but_different_hidden_patches(ratio):
     masks = random_masks(50, (4, 8), ratio, seeded())
     assert set(masks.flatten(1).sum(dim=1).tolist()) == {round(ratio * 32)}
     assert len({tuple(mask.flatten().tolist()) for mask in masks}) > 20
@@ -30,7 +30,7 @@ def test_every_image_has_the_same_number_of_patches_hidden_and_not_the_same_patc
     assert often.max() - often.min() < 0.5
 
 
-def test_a_head_that_predicts_zero_costs_the_mean_size_of_the_hidden_pixels():
+def test_head_that_predicts_zero_costs_the_mean_size_of_hidden_pixels():
     encoder, (first, second) = maps_of_patches(), views(5, 0)
     images = torch.cat([first, second])
     loss = Masked(encoder, 3, SIZE)(encoder, first, second, seeded())
@@ -93,7 +93,7 @@ def test_maps_and_tokens_are_laid_over_the_image_whatever_the_family(name, size,
 
 
 @torch.no_grad()
-def test_the_patches_of_a_vision_transformer_come_in_their_rows_and_columns():
+def test_vision_transformer_patches_come_in_their_rows_and_columns():
     encoder = tiny("test_vit")
     encoder.stages = encoder.stages[:1]  # the embedding alone: a patch tells of itself
     layout, image = layout_of(encoder, 3, 64), torch.zeros(1, 3, 64, 64)

@@ -19,7 +19,7 @@ def nt_xent(one, other, temperature):
 
 @pytest.mark.parametrize("temperature", [LOWEST_TEMPERATURE, 0.2, 0.5, 1.0])
 @pytest.mark.parametrize("batch", [2, 3, 16])
-def test_the_loss_of_monai_is_equation_1_value_and_gradient_at_every_temperature_and_batch(temperature, batch):
+def test_monai_loss_and_its_gradient_equal_equation_1(temperature, batch):
     one, other = (torch.randn(batch, 8, requires_grad=True) for _ in range(2))
     theirs, ours = ContrastiveLoss(temperature)(one, other), nt_xent(one, other, temperature)
     torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-5)
@@ -37,13 +37,13 @@ def test_the_loss_of_monai_overflows_at_the_temperatures_that_are_refused():
         SimClr(tiny(), temperature=0.01)
 
 
-def test_equal_pairs_that_are_orthogonal_to_all_others_cost_what_the_formula_says():
+def test_equal_pairs_orthogonal_to_all_others_cost_the_formula():
     views_of = torch.eye(4)
     expected = -2 + math.log(math.exp(2) + 6)
     assert float(ContrastiveLoss(0.5)(views_of, views_of)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_an_encoder_that_tells_nothing_costs_the_log_of_the_number_of_others():
+def test_constant_encoder_costs_the_log_of_the_number_of_other_views():
     encoder = tiny()
     objective = SimClr(encoder)
     for value in objective.head[-1].parameters():

@@ -27,7 +27,7 @@ def test_the_gradient_of_the_variance_is_finite_where_everything_collapsed():
     assert torch.isfinite(collapsed.grad).all()
 
 
-def test_covariance_agrees_with_torch_cov_and_is_zero_for_uncorrelated_dimensions():
+def test_covariance_agrees_with_torch_and_is_zero_without_correlation():
     embedded = torch.randn(20, 6) @ torch.randn(6, 6)
     matrix = torch.cov(embedded.T)
     expected = (matrix.square().sum() - matrix.diagonal().square().sum()) / 6

@@ -95,7 +95,7 @@ def right(encoder, few=16):
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_training_on_textures_beats_the_head_alone_and_lets_a_probe_tell_the_textures_better(name):
+def test_training_on_textures_beats_the_head_alone_and_helps_a_probe(name):
     start = PARTS[name]()
     settings = dataclasses.replace(SETTINGS, epochs=15, head_epochs=3, patience=15)
     encoder, curve = run(OBJECTIVES[name], settings, start, passes=lambda number: pairs(number, 96, 24))
@@ -108,7 +108,7 @@ def test_training_on_textures_beats_the_head_alone_and_lets_a_probe_tell_the_tex
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_early_stages_and_normalisation_statistics_stay_bit_for_bit_and_get_no_gradient(name):
+def test_early_stages_and_normalisation_statistics_do_not_change(name):
     start, settings = PARTS[name](), dataclasses.replace(SETTINGS, trainable_stages=2)
     encoder, moved = copy.deepcopy(start), set()
     boundary = len(start.stages) - settings.trainable_stages
@@ -141,7 +141,7 @@ def test_strength_zero_leaves_every_byte_and_runs_nothing(name):
     assert curve == [] and same_bits(encoder, start)
 
 
-def test_half_the_strength_is_half_the_way_and_the_whole_is_the_best_epoch_itself():
+def test_half_strength_is_half_the_way_to_the_best_epoch():
     start = tiny()
     found = []
     full, curve = run(lambda encoder: Shrinks(), encoder=start, tell=lambda _: found.append(1))
@@ -174,7 +174,7 @@ def opened(file):
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_the_same_seed_gives_the_same_bits_whatever_the_global_generator_did(name, tmp_path):
+def test_same_seed_gives_the_same_bits_for_any_global_generator_state(name, tmp_path):
     start = PARTS[name]()
     one, curve = run(OBJECTIVES[name], encoder=start, checkpoint=at(tmp_path / "one.pt"))
     torch.manual_seed(99)
@@ -262,7 +262,7 @@ def test_the_checkpoint_opens_without_running_code(tmp_path):
     assert set(state["moving"]) == {"encoder", "objective", "optimizer"}
 
 
-def test_a_method_that_does_not_help_leaves_the_encoder_as_it_came_and_stops_when_patience_ends():
+def test_method_that_does_not_help_stops_and_leaves_the_encoder_unchanged():
     start = tiny()
     encoder, curve = run(lambda encoder: Misleads(), dataclasses.replace(SETTINGS, epochs=9, patience=2), start)
     assert curve[-1].held_out_loss > curve[0].held_out_loss
@@ -278,7 +278,7 @@ def test_a_head_that_gets_better_is_no_reason_to_keep_an_encoder():
     assert kept(curve) == curve[0] and same_bits(encoder, start)
 
 
-def test_the_control_is_the_encoder_as_it_came_with_a_head_that_learned_as_long():
+def test_control_is_the_unchanged_encoder_with_an_equally_trained_head():
     start = tiny()
     _, curve = run(SimClr, dataclasses.replace(SETTINGS, learning_rate=1e-3), start)
     still, objective = copy.deepcopy(start).requires_grad_(False), SimClr(start)
@@ -312,7 +312,7 @@ def test_no_epochs_train_a_head_and_leave_the_encoder():
     assert len(curve) == 1 and curve[0].learning_rate == 0 and kept(curve) == curve[0] and same_bits(encoder, start)
 
 
-def test_head_epochs_move_the_head_alone_so_that_epoch_0_is_evaluated_with_a_head_that_had_its_chance():
+def test_head_epochs_train_the_head_alone_before_epoch_0_is_evaluated():
     start = tiny()
     losses = []
     for passes in (1, 8):
@@ -364,14 +364,14 @@ def test_the_rate_warms_up_and_falls_like_half_a_cosine():
         middle.step()
 
 
-def test_the_effective_rank_counts_equal_directions_and_is_one_for_constant_features():
+def test_effective_rank_counts_directions_and_is_one_for_constants():
     assert effective_rank(torch.eye(5).repeat(3, 1)) == pytest.approx(5)
     assert effective_rank(torch.ones(7, 4)) == pytest.approx(1)
     assert effective_rank(torch.zeros(7, 4)) == pytest.approx(1)
     assert effective_rank(torch.diag(torch.tensor([3.0, 1.0]))) == pytest.approx(4 / 3**0.75)
 
 
-def test_a_head_says_the_same_in_training_and_in_scoring_and_keeps_no_running_statistics():
+def test_head_gives_the_same_output_in_training_and_in_scoring():
     head, batch = mlp((6, 5, 4), seed=1), torch.randn(8, 6)
     torch.testing.assert_close(head.train()(batch), head.eval()(batch), rtol=0, atol=0)
     assert not list(head.buffers())

@@ -50,7 +50,7 @@ def test_folders_called_like_splits_are_splits(tmp_path):
     assert found.left_out == [("Test/d.png", "it lies beside the class folders, not in one")]
 
 
-def test_slices_of_one_series_are_one_image_and_images_of_several_are_several(tmp_path):
+def test_slices_of_one_series_are_one_image(tmp_path):
     dicom_series(tmp_path / "ill" / "scan")
     for number in (1, 2):
         save(dicom_image(number, SeriesInstanceUID=f"1.2.{number}"), tmp_path / "well" / f"x{number}.dcm")
@@ -80,7 +80,7 @@ def test_the_second_file_of_an_image_is_no_image_of_its_own(tmp_path):
     assert found.left_out == []
 
 
-def test_a_single_class_folder_and_a_pattern_that_does_not_match_are_refused(tmp_path):
+def test_single_class_folder_and_a_pattern_without_match_are_refused(tmp_path):
     write_image(tmp_path / "src" / "ill" / "x.png")
     with pytest.raises(BadSource, match="1 class folders"):
         find_in_class_folders(tmp_path / "src", None, {})

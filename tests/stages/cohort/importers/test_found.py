@@ -28,14 +28,14 @@ def found_of(tmp_path, *names):
     return found
 
 
-def test_a_reason_that_holds_for_many_is_told_in_one_line_with_a_count_and_examples():
+def test_shared_reason_is_one_line_with_a_count_and_examples():
     few = told_left_out([(f"{n}.txt", "not an image") for n in range(10)])
     many = told_left_out([(f"{n}.txt", "not an image") for n in range(11)] + [("a.png", "the file is not there")])
     assert len(few) == 10 and few[3] == "  3.txt: not an image"
     assert many == ["  not an image: 11, e.g. 0.txt, 1.txt, 2.txt", "  a.png: the file is not there"]
 
 
-def test_what_was_taken_is_told_by_split_and_class_with_sites_notes_and_patients():
+def test_summary_lists_splits_classes_sites_notes_and_patients():
     cases = [Case(row_of(f"{n}", f"{n}", "ill" if n else "", "p", "site-1", "test" if n else ""), {}) for n in range(3)]
     told = describe(Import(cases, [], ["mind this"], {"site-1": "St Mary"}))
     assert "taken: 3 images of 1 patients" in told

@@ -51,7 +51,7 @@ def test_images_come_out_as_they_went_in_with_official_splits_and_names(tmp_path
     assert np.array_equal(np.stack(images), expected)
 
 
-def test_volumes_come_out_as_they_went_in_and_their_axes_are_told_to_be_unknown(tmp_path, known):
+def test_volumes_come_out_as_they_went_in_with_unknown_axes(tmp_path, known):
     made = arrays((28, 28, 28))
     np.savez(tmp_path / "newmnist3d.npz", **made)
     found, cohort, images = written(tmp_path / "newmnist3d.npz", tmp_path / "raw")
@@ -61,7 +61,7 @@ def test_volumes_come_out_as_they_went_in_and_their_axes_are_told_to_be_unknown(
     assert "does not say what the axes" in describe(found)
 
 
-def test_several_findings_are_joined_and_a_image_without_any_is_named_no_finding(tmp_path, known):
+def test_several_findings_are_joined_and_none_is_named_no_finding(tmp_path, known):
     def findings(n):
         return np.array([[0, 0, 0], [1, 0, 1], [0, 1, 0]])[:n]
 
@@ -112,7 +112,7 @@ def test_arrays_that_are_no_split_are_told(tmp_path):
     assert find_in_medmnist(tmp_path / "x.npz", {}).left_out == [("weights", "it is no array of images with labels")]
 
 
-def test_a_damaged_file_is_refused_at_its_checksum_though_every_image_can_be_read(tmp_path):
+def test_damaged_file_with_readable_images_is_refused_by_checksum(tmp_path):
     made = arrays((64, 64, 3))
     np.savez(tmp_path / "x.npz", **made)
     raw = bytearray((tmp_path / "x.npz").read_bytes())

@@ -38,7 +38,7 @@ def test_what_was_left_out_is_told_with_the_reason(table):
     assert "a row of t.csv: it names no image" in told
 
 
-def test_an_image_may_be_of_any_kind_that_is_read_and_names_in_dicom_headers_are_told(tmp_path):
+def test_image_of_any_kind_is_read_and_dicom_names_are_reported(tmp_path):
     volume(tmp_path / "v.nii.gz")
     dicom_series(tmp_path / "series")
     save(dicom_image(), tmp_path / "IM0001")
@@ -65,7 +65,7 @@ def test_an_image_that_stands_twice_is_refused(table):
         find_in_csv(table, COLUMNS, {})
 
 
-def test_a_table_as_excel_saves_it_is_read_and_what_is_no_table_is_refused_by_name(table, tmp_path):
+def test_excel_table_is_read_and_another_file_is_refused_by_name(table, tmp_path):
     table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
     assert len(find_in_csv(table, COLUMNS, {}).cases) == 3
     table.write_bytes(b"")

@@ -36,7 +36,7 @@ def roles(split):
     return dict(zip(split.cases["case"], split.cases["role"], strict=True))
 
 
-def test_a_site_is_left_out_with_all_of_its_images_and_the_test_cases_stay_test(assigned):
+def test_site_left_out_takes_all_its_images_and_test_cases_stay_unused(assigned):
     north, south = sites_left_out()
     assert (north.name, south.name) == ("without-north", "without-south-st-")
     assert list(north.evaluated["case"]) == ["a", "b"] and list(south.evaluated["case"]) == ["c"]

@@ -57,7 +57,7 @@ def directly(support, query, rows, n_classes):
 
 
 @pytest.mark.parametrize(("n_classes", "width"), [(2, 30), (2, 500), (3, 8)])
-def test_each_method_is_what_its_definition_says_of_the_features_themselves(n_classes, width):
+def test_each_method_agrees_with_its_definition_on_the_features(n_classes, width):
     support, query = pools(n=180, width=width, n_classes=n_classes)
     found = episode_scores(support, query, Episodes(n_classes, [1, 5, 12], 3, 4))
     assert set(found) == {(method, k) for method in METHODS for k in (1, 5, 12)}
@@ -106,7 +106,7 @@ def test_two_encoders_meet_the_same_episodes():
         np.testing.assert_allclose(scores, second[key], atol=1e-6)
 
 
-def test_neither_another_k_nor_more_episodes_nor_other_evaluated_cases_change_an_episode():
+def test_episode_ignores_other_k_more_episodes_and_evaluated_cases():
     support, query = pools()
     some = Pool(query.features[:20], query.labels[:20], query.patients[:20])
     few = episode_scores(support, some, Episodes(2, [5], 3, 0))

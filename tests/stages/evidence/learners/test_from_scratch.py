@@ -18,7 +18,7 @@ def test_the_best_rate_wins_wherever_it_stands(best):
     assert best_rate(lambda rate, share: abs(rate - best)) == best
 
 
-def test_rates_that_fall_behind_are_not_tried_again_and_the_last_share_decides():
+def test_rates_that_fall_behind_are_dropped_and_the_last_share_decides():
     tried = []
 
     def attempt(rate, share):
@@ -36,7 +36,7 @@ def test_the_cost_of_the_search_is_that_of_what_it_tries():
     assert passes_of_search(7.0) == pytest.approx(sum(spent))
 
 
-def test_from_scratch_every_stage_learns_at_the_full_rate_for_longer_and_from_its_own_statistics():
+def test_training_from_scratch_uses_the_full_rate_in_every_stage():
     recipe = recipe_from_scratch(RECIPE, 1e-3, epochs=90)
     assert recipe.batch_statistics and recipe.rate_decay == 1 and recipe.learning_rate == 1e-3
     assert (recipe.epochs, recipe.patience) == (90, 18)

@@ -25,7 +25,7 @@ def test_predictions_are_those_of_the_probe_with_the_prevalence_put_back():
 
 
 @pytest.mark.parametrize("balance", ["balanced", "sampling", "none"])
-def test_the_mean_prediction_is_the_prevalence_however_the_classes_were_weighed(balance):
+def test_mean_prediction_is_the_prevalence_for_any_class_weights(balance):
     x, targets, labels = features(n=3000)
     new, _, _ = features(n=3000, seed=1)
     found = probe_predictions(
@@ -34,7 +34,7 @@ def test_the_mean_prediction_is_the_prevalence_however_the_classes_were_weighed(
     assert softmax(found, axis=1)[:, 1].mean() == pytest.approx(labels.mean(), abs=0.03)
 
 
-def test_grades_and_findings_are_prediction_as_their_tasks_ask():
+def test_grades_and_findings_are_predicted_as_their_tasks_ask():
     x, targets, labels = features(n=300, n_classes=3)
     patients = np.arange(len(x)).astype(str)
     grades = probe_predictions(x, targets, patients, evaluated=x, balance="none", seed=0, task="ordinal")

@@ -43,7 +43,7 @@ def test_of_single_features_the_plain_form_is_their_squared_correlation():
 
 
 @pytest.mark.parametrize("debiased", [True, False])
-def test_a_rotation_a_shift_a_scale_and_more_columns_of_zeros_change_nothing(debiased):
+def test_similarity_ignores_rotation_shift_scale_and_columns_of_zeros(debiased):
     a, b = pair()
     moved = np.hstack([3 * a @ rotation(8) + 100, np.zeros((60, 5))])
     assert linear_cka(a, moved, debiased) == pytest.approx(1, abs=1e-9)
@@ -56,7 +56,7 @@ def test_another_weight_of_a_feature_does_change_it():
     assert linear_cka(a, a * np.array([100, *[1] * 7])) < 0.9
 
 
-def test_independent_features_give_zero_in_the_mean_where_the_plain_form_gives_nearly_one():
+def test_similarity_of_independent_features_is_zero_in_the_mean():
     rng = np.random.default_rng(0)
     pairs = [(rng.normal(size=(30, 400)), rng.normal(size=(30, 300))) for _ in range(200)]
     debiased = np.array([linear_cka(a, b) for a, b in pairs])

@@ -34,7 +34,7 @@ def watched(evaluated=None, **changes):
     )
 
 
-def test_every_epoch_is_looked_at_from_the_probe_on_and_time_never_runs_back():
+def test_every_epoch_is_recorded_from_the_probe_on_in_order_of_time():
     _, cases, found = watched()
     epochs = len(found.validation_loss)
     assert epochs == 1 + setting().recipe.epochs
@@ -43,7 +43,7 @@ def test_every_epoch_is_looked_at_from_the_probe_on_and_time_never_runs_back():
     assert found.seconds == sorted(found.seconds) and found.seconds[0] > 0
 
 
-def test_the_losses_of_the_kept_epoch_are_those_of_the_network_that_is_left():
+def test_losses_of_the_best_epoch_are_those_of_the_returned_network():
     model, cases, found = watched()
     kept = int(np.argmin(found.validation_loss))
     for losses, some in ((found.train_losses, cases.train), (found.test_losses, others(model))):

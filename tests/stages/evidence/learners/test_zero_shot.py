@@ -122,7 +122,7 @@ def test_a_grey_image_is_shown_in_three_equal_colours(folder):
 
 
 @pytest.mark.parametrize("size", [20, 77])
-def test_another_size_is_resized_as_open_clip_does_up_to_its_rounding_to_whole_grey_values(folder, size):
+def test_image_of_another_size_is_resized_as_in_open_clip(folder, size):
     rows, columns = np.mgrid[:size, :size] / size
     smooth = np.stack([rows, columns, rows * columns])
     image = (40 + 170 * smooth).astype(np.uint8)
@@ -160,7 +160,7 @@ def test_a_model_without_a_hash_is_refused_and_its_hash_told(folder):
         load_vision_language(str(folder), None)
 
 
-def test_an_older_file_of_tensors_is_read_and_one_that_would_run_code_is_not(folder, oracle):
+def test_older_file_of_tensors_is_read_and_one_with_code_is_refused(folder, oracle):
     (folder / "open_clip_model.safetensors").unlink()
     older = folder / "open_clip_pytorch_model.bin"
     torch.save(oracle.state_dict(), older)
@@ -212,9 +212,7 @@ def test_an_unreachable_hub_is_named_with_the_cure(monkeypatch):
         load_vision_language("hub:somebody/model@abc", "0" * 64)
 
 
-def test_a_model_of_the_hub_is_fetched_at_its_revision_and_checked_like_any_other(
-    folder, oracle, tmp_path, monkeypatch
-):
+def test_hub_model_is_fetched_at_its_revision_and_checked(folder, oracle, tmp_path, monkeypatch):
     """The hub here holds the older file only, as many do."""
     from huggingface_hub.errors import EntryNotFoundError
 

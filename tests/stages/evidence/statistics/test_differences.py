@@ -83,7 +83,7 @@ def test_every_difference_is_positive_where_the_arm_is_better():
         assert row_of(table, scope="external", metric=name)["value"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_interval_of_folds_is_wider_by_their_coupling_and_that_of_one_site_is_not():
+def test_interval_of_folds_is_wider_by_their_coupling():
     internal, domains = probed(0, signal=0.5)
     found = difference_table(scopes(internal, domains, 1000), BINS, ["auc"])
     drawn, _ = resample([internal, domains], Bootstrap(1000, 0.95, 0))
@@ -139,7 +139,7 @@ def test_a_fold_that_one_arm_lacks_is_left_out_for_both():
     assert row_of(final, scope="internal", arm="imagenet", metric="auc")["n"] == 100
 
 
-def test_the_gap_is_what_a_domain_falls_short_of_and_test_cases_of_known_sites_are_no_domain():
+def test_gap_of_a_domain_excludes_test_cases_of_known_sites():
     internal, domains = probed(0, signal=0.8)
     table = domain_table(scopes(internal, domains))
     assert list(table.columns) == DOMAINS and len(table) == 2 * (3 + 1)

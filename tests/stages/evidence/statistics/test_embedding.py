@@ -44,7 +44,7 @@ def test_sites_that_do_not_differ_lie_at_a_distance_of_zero_on_average():
         assert np.mean(several) == pytest.approx(0, abs=3 * np.std(several) / np.sqrt(30))
 
 
-def test_the_discrepancy_is_the_squared_difference_of_means_in_standard_deviations():
+def test_discrepancy_is_the_squared_standardised_difference_of_means():
     features, *who = two_sites(2.0, patients=4000)
     found = distances({"a": features}, *who, 9)["value"]
     assert found["mmd", "north", "a"] == pytest.approx(2.0**2 / (1 + 2.0**2 / 4), abs=0.06)
@@ -52,13 +52,13 @@ def test_the_discrepancy_is_the_squared_difference_of_means_in_standard_deviatio
     assert distances({"a": features}, *who, 9)["value"]["a_distance", "north", "a"] == 2
 
 
-def test_further_images_of_the_same_patients_change_neither_distance_nor_interval():
+def test_more_images_of_the_same_patients_change_no_distance_or_interval():
     one, two = (distances({"a": features}, *who) for features, *who in (two_sites(0.7), two_sites(0.7, images=4)))
     for name in ("value", "lower", "upper"):
         assert one.loc[("mmd", "north", "a"), name] == pytest.approx(two.loc[("mmd", "north", "a"), name], abs=0.05)
 
 
-def test_a_change_is_paired_and_below_zero_where_adaptation_brought_the_sites_together():
+def test_change_is_paired_and_negative_where_sites_came_closer():
     before, *who = two_sites(1.5)
     after = before - 1.2 * (who[1] == "north")[:, None]
     found = distances({"imagenet": before, "adapted": after}, *who)

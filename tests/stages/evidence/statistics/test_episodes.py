@@ -39,7 +39,7 @@ def test_the_difference_is_paired_by_episode_and_so_more_exact():
     assert found["upper"] - found["lower"] < (alone["upper"] - alone["lower"]) / 1.5
 
 
-def test_an_episode_that_one_arm_could_not_be_evaluated_in_counts_for_neither():
+def test_episode_that_one_arm_lacks_counts_for_neither_arm():
     aucs = drawn()
     aucs[Shots("adapted", "probe", 5)][:3] = np.nan
     a, b = list(aucs.values())[:2]

@@ -70,7 +70,7 @@ def test_draws_that_differ_widen_the_interval():
     assert widths[0] != pytest.approx(widths[1], rel=0.01)
 
 
-def test_all_points_of_an_arm_are_of_the_folds_that_all_its_trainings_came_to():
+def test_points_of_an_arm_use_only_the_folds_of_all_its_trainings():
     runs = planted(0, n=100)
     key = Key("probe", "adapted", 1.0, 0)
     part = without(runs, key, "2")
@@ -116,7 +116,7 @@ def test_a_difference_is_the_mean_over_the_fractions_below_one():
     )
 
 
-def test_an_arm_that_is_its_reference_differs_by_nothing_and_exchanged_arms_by_the_opposite():
+def test_difference_is_zero_for_equal_arms_and_negated_by_exchange():
     runs = planted(0, n=100)
     mine, other = ("adapted", "imagenet")
     same = {key: runs.probabilities[key._replace(arm=other)] for key in runs.probabilities}

@@ -54,7 +54,7 @@ def test_a_planted_gap_lies_in_its_interval_and_is_told_from_none():
     assert sum(found["lower"] > 0 for found in cohorts) > 50
 
 
-def test_where_folds_agree_the_width_is_that_of_a_mean_over_patients_and_what_arms_share_cancels():
+def test_interval_is_over_patients_where_folds_agree_and_arms_are_paired():
     """What a patient adds to both arms' losses is no reason for doubt, what is added to one of them is."""
     rng, trainings, shared = np.random.default_rng(0), planted(0.1, 0.3), planted(0.1, 0.3)
     noise = rng.normal(size=20)
@@ -102,7 +102,7 @@ def test_an_arm_that_stopped_early_is_evaluated_where_it_stopped():
     assert found["difference"] == pytest.approx(0.05 * 5 - 0.2, abs=1e-6)
 
 
-def test_the_chance_of_training_is_seldom_taken_for_less_overfitting_or_its_contrary():
+def test_random_training_differences_are_seldom_called_overfitting():
     """Arms of one kind, with another gap in every training; drawing patients alone claims far more."""
     cohorts, claims = 150, np.zeros(2)
     for seed in range(cohorts):

@@ -119,7 +119,7 @@ def test_folds_are_coupled_by_as_much_as_was_run_and_learnt_from():
     assert coupling(np.full(50, "final"), folds >= 0) == 1
 
 
-def test_the_errors_of_folds_that_learnt_random_labels_vary_twice_as_much_as_if_they_were_apart():
+def test_coupling_of_folds_is_the_variance_ratio_under_random_labels():
     """Sum over folds of S_k (S - S_k), S_k being the mean of noise in fold k: the nearest-mean classifier by hand."""
     noise = np.random.default_rng(0).normal(size=(20000, 5))
     each = noise * (noise.sum(axis=1, keepdims=True) - noise)
@@ -140,7 +140,7 @@ def test_replicates_are_widened_about_the_sample():
     assert widened(plain, 4.0).var() > 3 * plain.var()
 
 
-def test_a_difference_comes_with_its_interval_and_what_could_have_been_shown():
+def test_difference_has_an_interval_and_a_minimum_detectable_difference():
     values = np.r_[0.1, np.random.default_rng(0).normal(0.1, 0.02, 5000)]
     value, lower, upper, least = difference_of(values, 0.95)
     assert (value, lower, upper) == pytest.approx((0.1, 0.1 - 1.96 * 0.02, 0.1 + 1.96 * 0.02), abs=0.003)

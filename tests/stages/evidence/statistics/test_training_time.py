@@ -64,7 +64,7 @@ def test_exchanging_the_arms_inverts_the_ratio_and_its_limit():
     assert there["upper"] == pytest.approx(1 / back["lower"], rel=1e-5)
 
 
-def test_an_arm_that_does_not_reach_the_best_in_every_fold_is_not_called_faster():
+def test_arm_that_misses_the_best_in_some_fold_is_not_called_faster():
     trainings = both(0.3 + 0.4 * np.exp(-3 * PASSES / 800), FALLING)
     trainings[0] = training("adapted", "0", 0.4 + 0.4 * np.exp(-9 * PASSES / 800))
     found = compared(trainings).loc["passes"]
@@ -78,7 +78,7 @@ def test_a_slow_arm_is_found_slow_though_it_never_becomes_as_good():
     assert found["ratio"] == pytest.approx(1 / 3, rel=0.03)
 
 
-def test_a_reference_that_training_never_improved_is_said_to_be_best_at_its_start():
+def test_reference_that_never_improves_is_best_before_training():
     rising = np.linspace(0.7, 0.9, EPOCHS)
     found = compared(both(np.linspace(0.8, 0.3, EPOCHS), rising)).loc["epochs"]
     assert found["reference_value"] == 1
@@ -91,7 +91,7 @@ def test_trainings_that_patience_ended_early_are_compared_all_the_same():
     assert found["reached"] == 0 and found["ratio"] == pytest.approx(1)
 
 
-def test_the_chance_of_training_is_seldom_taken_for_a_speed_up_or_its_contrary():
+def test_random_training_differences_are_seldom_called_a_speed_up():
     """Arms of one kind, with another curve in every training; drawing patients alone claims 30 of 100."""
     cohorts, claims = 150, np.zeros(2)
     for seed in range(cohorts):
@@ -145,7 +145,7 @@ def test_arms_that_hold_out_other_cases_are_refused():
         compared([training("adapted", "0", FALLING), other])
 
 
-def test_the_table_of_trajectories_has_means_over_cases_whose_labels_are_known():
+def test_trajectories_are_means_over_cases_with_known_labels():
     one = training("adapted", "0", [0.5, 0.25], n=2)
     one = replace(
         one, test_losses=np.array([[0.2, 0.4, np.nan], [0.1, 0.5, np.nan]]), validation_loss=np.array([0.6, 0.7])

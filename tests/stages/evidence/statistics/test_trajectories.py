@@ -25,7 +25,7 @@ def test_curves_are_read_between_epochs_as_numpy_does():
     assert np.isnan(at(curves[:1], np.array([np.nan]))[0])
 
 
-def test_a_patient_drawn_twice_counts_twice_and_a_case_of_unknown_label_not_at_all():
+def test_patient_drawn_twice_counts_twice_and_unknown_labels_do_not():
     drawn = Drawn(np.array(["a", "b"]), np.array([[1.0, 1.0], [2.0, 0.0]]))
     losses = np.array([[0.1, 0.4, 0.7, np.nan], [0.2, 0.2, 0.8, 0.5]])
     found = mean_losses(losses, drawn.of(np.array(["a", "b", "b", "a"])))

@@ -73,7 +73,7 @@ def test_adaptation_is_evaluated_by_the_probe_and_transfer_by_training():
     assert (only["recipe"], only["verdict"]) == ("trained", "hurt")
 
 
-def test_new_domains_are_the_sites_left_out_and_external_cases_where_there_are_none():
+def test_new_domains_are_the_sites_left_out_or_else_external_cases():
     external = difference("external", value=-0.02, lower=-0.06, upper=-0.01, folds=1)
     both = verdict(verdicts(tables(difference("left out", folds=3), external)), 4)
     assert both["verdict"] == "helped"
@@ -142,7 +142,7 @@ def on_cohort(seed, **settings):
     )
 
 
-def test_random_labels_are_said_to_help_or_hurt_no_more_often_than_the_intervals_promise():
+def test_verdicts_on_random_labels_err_no_more_than_intervals_promise():
     """Probes of two arms learn random labels; without the coupling of folds about one in ten would be wrong."""
     words = {promise: [] for promise in (1, 4, 5)}
     for seed in range(300):
