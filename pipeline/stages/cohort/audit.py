@@ -1,4 +1,4 @@
-"""Looks at every file before any compute, and says what is wrong with it instead of failing later."""
+"""Audit every file and every table row before any compute, and report each fault instead of failing later."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,23 +17,23 @@ from pipeline.imaging.reading.volumes import read_header, read_scan
 
 @dataclass(frozen=True)
 class Audited:
-    """A file's header (None where it cannot be read) and all that was found in it."""
+    """Hold the header of a file (None if unreadable) and the findings of its audit."""
 
     header: Header | None
     findings: tuple[Finding, ...] = ()
 
     @property
     def refused(self) -> Finding | None:
-        """The finding for which the file is refused, if any."""
+        """Return the finding that refuses the file, or None."""
         return next((finding for finding in self.findings if finding.action == "refused"), None)
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain values."""
+        """Convert the result to plain values for JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Audited":
-        """Rebuild from plain values."""
+        """Rebuild the result from the plain values of `as_json`."""
         findings = tuple(Finding(**finding) for finding in values["findings"])
         if values["header"] is None:
             return cls(None, findings)
@@ -44,7 +44,7 @@ class Audited:
 
 
 def audit_file(path: Path, policy: Policy = STRICT) -> Audited:
-    """Read a scan whole, as preprocessing will, and say what was refused, repaired or is merely odd."""
+    """Read a whole scan, as preprocessing does, and return its header and its refusals, repairs and warnings."""
     header = None
     try:
         header = read_header(path, policy)
@@ -57,23 +57,24 @@ def audit_file(path: Path, policy: Policy = STRICT) -> Audited:
 def audit_table(
     table: pd.DataFrame, classes: Sequence[str], n_folds: int, task: Task = "multiclass"
 ) -> list[list[Finding]]:
-    """Check what the cohort table says of each case, and whether each class has enough patients.
+    """Check the entries of each case in the cohort table, and the number of patients of each class.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        As `read_cohort_table` returns it.
+        Cohort table, as `read_cohort_table` returns it.
     classes : sequence of str
+        Declared or found classes.
     n_folds : int
-        A class with fewer patients than that cannot be assigned to the folds; where the task is multilabel, neither can
-        one with fewer patients in whom it is known to be absent.
+        Number of folds. A class with fewer patients cannot be assigned to all folds. In a multilabel task, the same
+        holds for a finding with fewer patients without it.
     task : {"multiclass", "ordinal", "multilabel"}
-        How the labels are read, see `pipeline.imaging.labels`.
+        Interpretation of the labels, see `pipeline.imaging.labels`.
 
     Returns
     -------
     list of list of Finding
-        One list per row.
+        Findings, one list per row of the table.
     """
     found: list[list[Finding]] = [[] for _ in range(len(table))]
     twice = Counter(table["case_id"])
@@ -112,7 +113,7 @@ def _refused_label(label: str, classes: Sequence[str], task: Task) -> list[Findi
 def _rare_classes(
     table: pd.DataFrame, targets: NDArray[np.float32], classes: Sequence[str], n_folds: int, task: Task
 ) -> list[list[Finding]]:
-    """Warn of each case with a label, or, of several, without one, that too few patients share."""
+    """Warn of each case with a class that fewer than `n_folds` patients have, or, if multilabel, lack."""
     found: list[list[Finding]] = [[] for _ in range(len(table))]
     assigned = ~table["split"].isin(["test", "unlabelled"]).to_numpy()
     told = {1: "has {} patients"} | ({0: "is known to be absent in {} patients"} if task == "multilabel" else {})

@@ -1,4 +1,4 @@
-"""The scans behind the pseudonyms; no file of the pipeline holds their paths."""
+"""Find the original scan of each pseudonym; no output of the pipeline stores these paths."""
 
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,12 @@ from pipeline.stages.cohort.simulate import is_recipe
 
 
 def original_files(cohort: Cohort) -> dict[str, Path]:
-    """Find the scan behind each pseudonym.
+    """Find the path of the original scan of each pseudonym.
 
     Raises
     ------
     UserError
-        If the table of the cohort is no longer there, or no longer one.
+        If the table of the cohort no longer exists or is no longer valid.
     """
     source = Path(cohort.path)
     if is_recipe(source):

@@ -1,4 +1,4 @@
-"""Proposals for the settings of a cohort: what `medadapt import` writes into its cohort.yaml, with the reasons."""
+"""Propose the settings of a cohort, with reasons, for the cohort.yaml of `medadapt import`."""
 
 import re
 from collections import Counter
@@ -14,7 +14,7 @@ from pipeline.params import COHORT_FILE
 from pipeline.schema.reference import as_yaml
 
 HEADING = "# Proposed by `medadapt import`; check each value. params.yaml takes a value from here where it says `auto`."
-# Names of classes that mean the absence of a disease
+# class names for the absence of a disease
 NEGATIVE = re.compile(
     r"0|no|none|false|negative|neg|normal|healthy|well|control|controls|benign|absent|(no|non|not)[ _-]?\w+", re.I
 )
@@ -24,7 +24,7 @@ Proposal = tuple[Any, str]  # a value, and the reason for it
 
 
 def proposed_test_set(splits: list[str]) -> Proposal:
-    """Propose how the test set is reserved: as the table says, else a fifth of the patients.
+    """Propose the test set: the test cases of the column split, else a share of the patients.
 
     >>> proposed_test_set(["", "test"])[0], proposed_test_set(["", ""])[0]
     ('given', 'patients')
@@ -35,7 +35,7 @@ def proposed_test_set(splits: list[str]) -> Proposal:
 
 
 def proposed_positive(labels: list[str], classes: list[str]) -> Proposal:
-    """Propose which of two classes is positive: the one whose name does not mean absence, else the rarer one.
+    """Propose the positive class: if exactly one of two names means absence, the other class, else the rarer one.
 
     >>> proposed_positive(["ill", "well"], ["ill", "well"])
     ('ill', "The name 'well' means the absence of a finding.")
@@ -51,7 +51,7 @@ def proposed_positive(labels: list[str], classes: list[str]) -> Proposal:
 
 
 def columns_about_patients(table: pd.DataFrame) -> list[str]:
-    """List the columns with age and sex that can tell groups of patients apart without telling who somebody is."""
+    """List the columns with age and sex that divide patients into groups without identifying a patient."""
     patients = table["patient_id"].where(table["patient_id"] != "", table["case_id"])
     found = []
     for name in further_columns(table):
@@ -64,19 +64,19 @@ def columns_about_patients(table: pd.DataFrame) -> list[str]:
 
 
 def further_columns(table: pd.DataFrame) -> list[str]:
-    """List the columns beside those that every cohort table has."""
+    """List the columns that are neither required nor optional columns of a cohort table."""
     return [name for name in table if name not in (*REQUIRED, *OPTIONAL)]
 
 
 def proposed_settings(table: pd.DataFrame, name: str) -> str:
-    """Write the text of a cohort.yaml, each value with its reason as a comment.
+    """Compose the text of a cohort.yaml, with the reason for each value as a comment.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        The rows of cohort.csv as text, columns `case_id, patient_id, label, site, split` and further ones.
+        Rows of cohort.csv as text, with columns `case_id, patient_id, label, site, split` and further ones.
     name : str
-        The name of the cohort's folder, from which the names of release and report follow.
+        Name of the cohort's folder, the source of the release name and the report title.
     """
     lines = [HEADING]
     for section, proposals in sections_of(table, name):
@@ -87,7 +87,7 @@ def proposed_settings(table: pd.DataFrame, name: str) -> str:
 
 
 def sections_of(table: pd.DataFrame, name: str) -> Iterator[tuple[str, dict[str, Proposal]]]:
-    """Propose values for each section of cohort.yaml; `cohort.public` is never among them."""
+    """Propose values for each section of cohort.yaml, and never for `cohort.public`."""
     labels = [label for label in table["label"] if label]
     task = task_of(labels)
     classes = classes_in(labels, task)
@@ -118,5 +118,5 @@ def sections_of(table: pd.DataFrame, name: str) -> Iterator[tuple[str, dict[str,
 
 
 def write_proposal(table: pd.DataFrame, folder: Path) -> None:
-    """Write the proposed settings beside the table."""
+    """Write the proposed settings to cohort.yaml in `folder`, next to the table."""
     (folder / COHORT_FILE).write_text(proposed_settings(table, folder.resolve().name))

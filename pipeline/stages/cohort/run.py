@@ -1,4 +1,4 @@
-"""cohort: read the table, audit every file, pseudonymise, and write the table that the others use."""
+"""Read the table, audit every file, pseudonymise, and write the cohort table of the later stages."""
 
 import logging
 from functools import partial
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 def run(params: Params) -> None:
-    """Write the checked cohort to data/cohort."""
+    """Audit and pseudonymise the cohort, and write it to data/cohort."""
     source = Path(params.cohort.path)
     paths.SIMULATED.mkdir(parents=True, exist_ok=True)
     simulated = is_recipe(source)
@@ -55,7 +55,7 @@ def run(params: Params) -> None:
         raise UserError(f"none of the {len(table)} images of {params.cohort.path} can be used; see the findings above")
     further = [column for column in cases if column.startswith("column_")]
     paths.write_table(cases.drop(columns=further), paths.CASES)
-    paths.write_table(cases[["case", *further]], paths.COLUMNS)  # apart, so that naming one trains nothing anew
+    paths.write_table(cases[["case", *further]], paths.COLUMNS)  # separate, so that naming one causes no retraining
     facts = {
         "task": task,
         "classes": classes,
@@ -70,16 +70,16 @@ def run(params: Params) -> None:
 
 
 def simulate_cohort(folder: Path) -> None:
-    """Write the scans of the recipe in `folder`, as hospitals would send them."""
+    """Simulate the scans of the recipe in `folder`, and write them with their cohort table."""
     jobs = plan_scans(read_recipe(folder))
     runtime.map_cases(partial(write_scan, folder=paths.SIMULATED), jobs, "simulate")
     write_cohort_table(pd.DataFrame([job.row for job in jobs]), paths.SIMULATED)
 
 
 def write_settings(folder: Path, table: pd.DataFrame) -> None:
-    """Write what cohort.yaml says, a file per section, so that a stage reruns only if its own sections change.
+    """Write the settings of cohort.yaml, one file per section, so that a stage reruns only if its sections change.
 
-    Without `split.test` in cohort.yaml, the test set is proposed from the column split.
+    If cohort.yaml has no `split.test`, the column split determines the proposed test set.
     """
     settings = cohort_settings(folder)
     settings["split"] = {"test": proposed_test_set(table["split"].tolist())[0]} | settings.get("split", {})
@@ -88,7 +88,7 @@ def write_settings(folder: Path, table: pd.DataFrame) -> None:
 
 
 def read_table(source: Path, cohort: Cohort, evaluated_by: list[str]) -> pd.DataFrame:
-    """Read cohort.csv with the columns that tell groups apart, and leave out those that it lacks, with a warning."""
+    """Read cohort.csv with covariates and the columns in `evaluated_by`; warn of missing ones of the latter."""
     if not source.is_dir():
         raise UserError(f"cohort.path: the folder {cohort.path} is not there")
     asked, known = list(dict.fromkeys(evaluated_by)), columns_in(source)
@@ -102,7 +102,7 @@ def read_table(source: Path, cohort: Cohort, evaluated_by: list[str]) -> pd.Data
 
 
 def class_order(cohort: Cohort, task: Task, labels: list[str]) -> list[str]:
-    """Take the classes as declared, else as found in alphabetical order; the positive class comes last of two."""
+    """Return the declared classes, else the found ones in alphabetical order; of two, the positive class is last."""
     classes = list(cohort.classes) or classes_in(labels, task)
     if task == "multilabel":
         return label_order(cohort, classes)
@@ -116,7 +116,7 @@ def class_order(cohort: Cohort, task: Task, labels: list[str]) -> list[str]:
 
 
 def label_order(cohort: Cohort, classes: list[str]) -> list[str]:
-    """Check the labels of a multilabel cohort, of which each is there or not whatever the others are."""
+    """Check the findings of a multilabel cohort, each of them independent of the others."""
     if cohort.positive is not None:
         raise UserError(
             f"cohort.positive is '{cohort.positive}', but the labels of {cohort.path} hold ';' or '?', so a case has "
@@ -130,7 +130,7 @@ def label_order(cohort: Cohort, classes: list[str]) -> list[str]:
 
 
 def audit(table: pd.DataFrame, source: Path, cohort: Cohort) -> list[Audited]:
-    """Read every file whole; those that have not changed since the last time are not read again."""
+    """Audit every file, and reuse the cached result of files unchanged since the last run."""
     policy = Policy(**cohort.reading.model_dump())
     files = [source / image for image in table["image"]]
     code = cache.code_of("cohort")
@@ -140,19 +140,19 @@ def audit(table: pd.DataFrame, source: Path, cohort: Cohort) -> list[Audited]:
 
 
 def audit_case(file: Path, _: Path, policy: Policy) -> dict[str, Any]:
-    """Audit one file and give plain values."""
+    """Audit one file and return plain values."""
     return audit_file(file, policy).as_json()
 
 
 def tell(images: list[str], findings: list[list[Finding]]) -> None:
-    """Print all findings as one table, on the terminal only: the one place where an original name is shown."""
+    """Print all findings as one table; the stage shows original names only here, on the terminal."""
     rows = [(one.action, image, str(one)) for image, found in zip(images, findings, strict=True) for one in found]
     for action, image, what in sorted(rows, key=lambda row: ("refused", "repaired", "warned").index(row[0])):
         print(f"{action:8}  {image}  {what}")
 
 
 def header_columns(audited: list[Audited]) -> dict[str, list[str]]:
-    """Spread shape, channels, spacing, bit depth and modality over columns; sizes as `93x114x38`."""
+    """Convert shape, channels, spacing, bit depth and modality to text columns, with sizes as `93x114x38`."""
     headers = [found.header for found in audited]
     return {
         "shape": ["x".join(map(str, header.shape)) if header else "" for header in headers],
@@ -164,7 +164,7 @@ def header_columns(audited: list[Audited]) -> dict[str, list[str]]:
 
 
 def pseudonymise(table: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
-    """Rename cases and patients, and keep the way back in the private key folder."""
+    """Replace case and patient ids by pseudonyms, and store the original names in the private key folder."""
     folder = runtime.keys_folder() / Path(cohort.path).name
     salt = salt_of(folder, cohort.public)
     names = [("case", name) for name in table["case_id"]] + [("patient", name) for name in table["patient_id"]]

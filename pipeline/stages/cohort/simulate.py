@@ -1,8 +1,8 @@
-"""Simulates a multi-site cohort of head MRI on real anatomy, written like hospitals would send it.
+"""Simulate a multi-site cohort of head MRI from an anatomical template, in the file formats of hospitals.
 
-Anatomy: the MNI152 T1, grey- and white-matter maps (ICBM 2009a nonlinear symmetric, Fonov et al. 2011) that
-ship inside nilearn. A patient is a smooth random warp of it; a site is a contrast, a shading, a noise level, a
-voxel size and an orientation; lesions are dark, soft-edged patches in the white matter.
+The template is the set of MNI152 T1, grey- and white-matter maps (ICBM 2009a nonlinear symmetric, Fonov et al. 2011)
+in nilearn. Each patient is a smooth random deformation of the template. Each site has its own contrast, bias field,
+noise level, voxel size and orientation. Lesions are hypointense, soft-edged patches in the white matter.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 
 class Site(BaseModel):
-    """One hospital's scanner; the keys are explained in data/demo/recipe.yaml."""
+    """Describe the scanner of one hospital; data/demo/recipe.yaml explains the keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     patients: dict[Literal["development", "test", "unlabelled"], int]
@@ -44,7 +44,7 @@ class Site(BaseModel):
 
 
 class Recipe(BaseModel):
-    """A cohort to be simulated."""
+    """Describe a cohort to simulate."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     seed: int
@@ -59,7 +59,7 @@ class Recipe(BaseModel):
 
 @dataclass(frozen=True)
 class Job:
-    """One scan to be simulated: who, where, what, and the file it goes to."""
+    """Describe one scan to simulate: site, patient, session, lesion, split and file."""
 
     recipe: Recipe
     site: str
@@ -71,7 +71,7 @@ class Job:
 
     @property
     def row(self) -> dict[str, str]:
-        """Give the scan's row of cohort.csv."""
+        """Return the row of the scan in cohort.csv."""
         sex, age = sex_and_age(self)
         return {
             "case_id": Path(self.file).name.removesuffix(".nii.gz"),
@@ -86,7 +86,7 @@ class Job:
 
 
 def is_recipe(folder: Path) -> bool:
-    """Tell whether a cohort folder holds a recipe instead of scans."""
+    """Return whether a cohort folder holds a recipe instead of scans."""
     return (folder / RECIPE).is_file()
 
 
@@ -96,13 +96,13 @@ def read_recipe(folder: Path) -> Recipe:
     Raises
     ------
     pydantic.ValidationError
-        If a key is unknown or a value is out of place.
+        If a key is unknown or a value is invalid.
     """
     return Recipe.model_validate(yaml.safe_load((folder / RECIPE).read_text()))
 
 
 def plan_scans(recipe: Recipe) -> list[Job]:
-    """List the scans of a recipe; each site's labels are assigned evenly within each split."""
+    """List the scans of a recipe, with the site's share of lesions in each split."""
     jobs = []
     for name, site in recipe.sites.items():
         number = 0
@@ -119,7 +119,7 @@ def plan_scans(recipe: Recipe) -> list[Job]:
 
 
 def sex_and_age(job: Job) -> tuple[str, str]:
-    """Draw a patient's sex, and the age in whole years that patients of this class have, within 18 to 89."""
+    """Draw a patient's sex, and the age in whole years from the distribution of the class, clipped to 18 to 89."""
     rng = np.random.default_rng(_seed(job.recipe.seed, job.site, "sex and age", job.patient))
     sex = rng.choice(["F", "M"])
     age = np.clip(rng.normal(*job.recipe.age_years[job.lesion]), 18, 89)
@@ -127,17 +127,17 @@ def sex_and_age(job: Job) -> tuple[str, str]:
 
 
 def scan_shape(site: Site) -> tuple[int, ...]:
-    """Count a site's voxels from left to right, back to front and feet to head."""
+    """Compute the number of voxels of a site from left to right, back to front and feet to head."""
     return tuple(round(extent / size) for extent, size in zip(FIELD_OF_VIEW_MM, site.voxel_mm, strict=True))
 
 
 def simulate(job: Job) -> Any:
-    """Draw one scan; the same job gives the same voxels.
+    """Simulate one scan; equal jobs give equal voxels.
 
     Returns
     -------
     nibabel.Nifti1Image
-        In the site's voxel size, orientation and number format.
+        Scan in the voxel size, orientation and number format of the site.
     """
     site = job.recipe.sites[job.site]
     person = np.random.default_rng(_seed(job.recipe.seed, job.site, "person", job.patient))
@@ -193,7 +193,7 @@ def _world(shape: tuple[int, ...], affine: Floats) -> Floats:
 
 
 def _to_atlas(world_mm: Floats, person: np.random.Generator) -> Floats:
-    """Map the person's millimetres to the atlas: another head size, turn and smooth shape for each person."""
+    """Map world coordinates (mm) to the atlas with a random scaling, rotation and smooth warp per person."""
     matrix = _rotation(person.normal(0, 0.03, 3)) @ np.diag(1 + person.normal(0, 0.04, 3))
     bumps = person.normal(0, 4.0, (3, 6, 6, 6))
     relative = (world_mm + 110) / 220 * 5
@@ -214,7 +214,7 @@ def _tissue_signal(atlas_mm: Floats, site: Site) -> Floats:
 
 
 def _lesions(atlas_mm: Floats, recipe: Recipe, person: np.random.Generator) -> Floats:
-    """Draw soft ellipsoids that take part of the signal away, centred in deep white matter."""
+    """Draw the fraction of signal that soft-edged ellipsoids centred in deep white matter remove."""
     maps, inverse = _atlas()
     deep = np.argwhere(maps[2][:, :, 60:130] > 0.9) + np.array([0, 0, 60])
     taken = np.zeros(atlas_mm.shape[1:])
@@ -228,7 +228,7 @@ def _lesions(atlas_mm: Floats, recipe: Recipe, person: np.random.Generator) -> F
 
 
 def _shading(shape: tuple[int, ...], strength: float, visit: np.random.Generator) -> Floats:
-    """Draw a smooth positive field: the exponential of a random quadratic, as coils leave it."""
+    """Draw a smooth positive bias field, as of receive coils: the exponential of a random quadratic polynomial."""
     axes = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij")
     terms = [*axes, *(a * b for i, a in enumerate(axes) for b in axes[i:])]
     weights = visit.normal(0, strength / 2, len(terms))

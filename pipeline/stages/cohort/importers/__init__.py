@@ -1,1 +1,1 @@
-"""Importers: one file per source format, all write one cohort table."""
+"""Import cohorts: one module per source format; all write the same cohort table."""

@@ -1,4 +1,4 @@
-"""bids: a Brain Imaging Data Structure, labels from participants.tsv or from the sessions files."""
+"""Import a Brain Imaging Data Structure (BIDS), with labels from participants.tsv or the sessions files."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -24,20 +24,20 @@ NOT_GIVEN = ("n/a", "N/A")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is taken from a data set.
+    """Select columns and images of a BIDS data set.
 
     Attributes
     ----------
     label : str or None
-        Column with the class, of participants.tsv or of the sessions files; None takes all images as unlabelled.
+        Column of participants.tsv or the sessions files with the class; None imports all images as unlabelled.
     site : str or None
-        Column with the site; None takes "site" or "center" if there is one.
+        Column with the site; None selects "site" or "center" if present.
     split : str or None
-        Column with the split.
+        Column with the split, or None.
     suffix : str or None
-        Kind of image, e.g. "T1w"; None takes the only one there is.
+        Kind of image, e.g. "T1w"; None selects the only kind in the data set.
     rename : mapping
-        Labels to be renamed.
+        New name of each label to rename.
     """
 
     label: str | None
@@ -48,16 +48,16 @@ class Wanted:
 
 
 def find_in_bids(root: Path, wanted: Wanted) -> Import:
-    """Read `root/sub-*/[ses-*/]{anat,…}/sub-*_SUFFIX.nii.gz`, one case per image.
+    """Read `root/sub-*/[ses-*/]{anat,…}/sub-*_SUFFIX.nii.gz` and make one case of each image.
 
-    The case is called like the file without its suffix (`sub-01_ses-2_run-1`), the patient is the subject.
-    What a sessions file says of a session goes before what participants.tsv says of the subject.
+    The case id is the file name without its suffix (`sub-01_ses-2_run-1`); the patient is the subject.
+    Values of a sessions file take precedence over values of participants.tsv.
 
     Raises
     ------
     BadSource
-        If participants.tsv or a column is missing, a split is unknown, or several kinds of image are there and none
-        is named.
+        If participants.tsv or a column is missing, a split is unknown, or the data set holds several kinds of image
+        and `wanted.suffix` is None.
     """
     subjects, columns = _participants(root)
     sessions = dict(_sessions(root))
@@ -95,7 +95,7 @@ def _refuse_unknown(used: Mapping[str, str | None], columns: list[str], table: P
 
 
 def _participants(root: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Read participants.tsv, by subject, and its columns."""
+    """Read participants.tsv and return its rows by subject and its columns."""
     file = root / PARTICIPANTS
     table = read_rows(file, "\t")
     if "participant_id" not in table:
@@ -109,7 +109,7 @@ def _participants(root: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
 
 
 def _sessions(root: Path) -> Iterator[tuple[tuple[str, str], dict[str, str]]]:
-    """Read every sub-*_sessions.tsv, by subject and session; what is not given there says nothing."""
+    """Read every sub-*_sessions.tsv and yield its values by subject and session, without the empty ones."""
     for file in sorted(root.glob("sub-*/sub-*_sessions.tsv")):
         table = read_rows(file, "\t")
         if "session_id" not in table:
@@ -125,7 +125,7 @@ def _given(row: Mapping[str, str]) -> dict[str, str]:
 
 
 def _images(root: Path, found: Import) -> list[Path]:
-    """List the images of the subjects, and leave out all else."""
+    """List the images of the subjects, and record all other files as left out."""
     images = []
     for child in sorted(root.iterdir()):
         if child.is_dir() and not child.name.startswith("sub-"):

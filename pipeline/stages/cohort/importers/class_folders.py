@@ -1,4 +1,4 @@
-"""folder: one folder per class, or per split and class."""
+"""Import images from one folder per class, or per split and class."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -20,24 +20,24 @@ from pipeline.stages.cohort.importers.table import NOT_DICOM, names_stay
 
 
 def find_in_class_folders(folder: Path, patient_pattern: str | None, rename: Mapping[str, str]) -> Import:
-    """Read a folder that holds one folder per class.
+    """Read a folder with one subfolder per class, and make one case of each image.
 
-    A folder of DICOM files that are one series is one image.
+    DICOM files of one series in one folder form one image.
 
     Parameters
     ----------
     folder : Path
-        `folder/CLASS/…/image`; images may lie deeper. Where all its folders are called like splits ("train", "test"),
-        `folder/SPLIT/CLASS/…/image`.
+        Layout `folder/CLASS/…/image`, at any depth below the class. If all subfolders have names of splits ("train",
+        "test"), the layout is `folder/SPLIT/CLASS/…/image`.
     patient_pattern : str or None
-        Regular expression; its first group, found in the path below `folder`, is the patient.
+        Regular expression; its first group, matched in the path below `folder`, is the patient.
     rename : mapping
-        Labels to be renamed.
+        New name of each label to rename.
 
     Raises
     ------
     BadSource
-        If there are fewer than two class folders, or the pattern does not match an image.
+        If `folder` has fewer than two class folders, or the pattern is invalid, has no group or misses an image.
     """
     folders = _folders_in(folder)
     has_splits = bool(folders) and all(child.name.lower() in SPLIT_NAMES for child in folders)
@@ -62,7 +62,7 @@ def _folders_in(folder: Path) -> list[Path]:
 
 
 def _images(folder: Path, depth: int, found: Import) -> list[Path]:
-    """List images more than `depth` folders deep, and leave out all else."""
+    """List the images at least `depth` folders below `folder`, and record all other files as left out."""
     images = []
     for file in files_below(folder):
         name = file.relative_to(folder)
@@ -80,12 +80,12 @@ def _images(folder: Path, depth: int, found: Import) -> list[Path]:
 def _beside(file: Path) -> list[str]:
     try:
         return companions_of(file)
-    except ValueError:  # `Import.take` tells it
+    except ValueError:  # `Import.take` reports it
         return []
 
 
 def _series_as_one(images: Iterable[Path], folder: Path, found: Import) -> list[Path]:
-    """Put a folder in the place of DICOM files in it that are one series."""
+    """Replace DICOM files of one series in one folder by the folder; leave out folders that mix series."""
     kept: list[Path] = []
     of_folder: dict[Path, dict[str, list[Path]]] = {}
     for file in images:
@@ -105,10 +105,10 @@ def _series_as_one(images: Iterable[Path], folder: Path, found: Import) -> list[
 
 
 def _series_of(file: Path) -> str:
-    """Name the series; a file that does not say is a series of its own."""
+    """Return the series UID, or the path for a file without one, which is then a series of its own."""
     try:
         return str(read_fields(file).get("SeriesInstanceUID", "")) or str(file)
-    except Exception:  # pydicom raises what it likes on a broken file; the audit says what is wrong with it
+    except Exception:  # pydicom raises any exception on a broken file; the audit reports the fault
         return str(file)
 
 

@@ -1,4 +1,4 @@
-"""datalist: the JSON lists of MONAI and of the Medical Segmentation Decathlon."""
+"""Import the JSON datalists of MONAI and of the Medical Segmentation Decathlon."""
 
 import json
 import os
@@ -14,24 +14,25 @@ PATIENT_KEYS = ("patient", "patient_id", "subject")
 
 
 def find_in_datalist(file: Path, unlabelled: bool, rename: Mapping[str, str]) -> Import:
-    """Read the lists "training", "validation" and "test" of a JSON file.
+    """Read the lists "training", "validation" and "test" of a JSON file, and make one case of each entry.
 
-    An entry is a path, relative to the file's folder, or `{"image": path, "label": …}` with, if given, "patient",
+    An entry is a path relative to the file's folder, or `{"image": path, "label": …}`, optionally with "patient",
     "patient_id" or "subject", "site" and "fold". A label is a class index, the name of a class, or a one-hot list;
-    the file's "labels" name the classes. What has no label goes to the split "unlabelled".
+    the key "labels" names the classes. Entries without a label get the split "unlabelled".
 
     Parameters
     ----------
     file : Path
+        JSON file, e.g. dataset.json.
     unlabelled : bool
-        Take all images without class, those with a segmentation as label, too.
+        Import all images without a class, including images with a segmentation as label.
     rename : mapping
-        Labels to be renamed.
+        New name of each label to rename.
 
     Raises
     ------
     BadSource
-        If the file is no such JSON.
+        If the file is missing, is not JSON, or holds none of the three lists.
     """
     content = _json(file)
     names = _class_names(content.get("labels"))
@@ -74,7 +75,7 @@ def _json(file: Path) -> dict[str, Any]:
 
 
 def _lists(content: dict[str, Any], file: Path, found: Import) -> dict[str, list[Any]]:
-    """Find the lists of images; leave out those whose name is no split."""
+    """Find the lists of images, and leave out lists without the name of a split."""
     lists = {key: entries for key, entries in content.items() if isinstance(entries, list) and key != "labels"}
     known = {key: entries for key, entries in lists.items() if SPLIT_NAMES.get(key.lower())}
     if not known:
@@ -85,7 +86,7 @@ def _lists(content: dict[str, Any], file: Path, found: Import) -> dict[str, list
 
 
 def _class_names(labels: Any) -> dict[int, str]:
-    """Read `{"0": "healthy"}`, `{"healthy": 0}` or `["healthy"]`."""
+    """Read the class names by index from `{"0": "healthy"}`, `{"healthy": 0}` or `["healthy"]`."""
     pairs = enumerate(labels) if isinstance(labels, list) else labels.items() if isinstance(labels, dict) else ()
     names: dict[int, str] = {}
     for one, other in pairs:
@@ -116,7 +117,7 @@ def _label(value: Any, names: Mapping[int, str]) -> str:
 
 
 def _index_of(values: list[Any]) -> Any:
-    """Read a one-hot list; a list of one is the label itself."""
+    """Return the class index of a one-hot list, or the only value of a list of length one."""
     if len(values) == 1:
         return values[0]
     if not all(value in (0, 1) for value in values) or values.count(1) != 1:

@@ -1,4 +1,4 @@
-"""What a DICOM header tells the cohort table: whom, where and how, before it is taken out of the copy."""
+"""Extract patient, site and acquisition for the cohort table from a DICOM header, before de-identification."""
 
 import re
 from datetime import datetime
@@ -19,7 +19,7 @@ YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / DAYS_A_YEAR, "D": 1 / DAYS_A_YEAR}
 
 
 def why_left_out(fields: Dataset) -> str:
-    """Say why a file makes no case, or nothing."""
+    """Return the reason to leave a file out of the cohort, or an empty string."""
     modality = text_of(fields, "Modality")
     if "DirectoryRecordSequence" in fields:
         return "a DICOMDIR, which only lists other files"
@@ -35,7 +35,7 @@ def why_left_out(fields: Dataset) -> str:
 
 
 def facts_of(fields: Dataset) -> dict[str, str]:
-    """Gather what is known of a series: ids, places, and what subgroups are made of; empty where it is not told."""
+    """Collect ids, sites and subgroup attributes of a series; missing values are empty strings."""
     manufacturer, model = text_of(fields, "Manufacturer"), text_of(fields, "ManufacturerModelName")
     return {
         "patient": patient_of(fields),
@@ -54,7 +54,7 @@ def facts_of(fields: Dataset) -> dict[str, str]:
 
 
 def age_of(fields: Dataset) -> str:
-    """Give the age in years, as stated or from the dates of birth and study, e.g. "45" or "0.5"."""
+    """Compute the age in years from PatientAge or the dates of birth and study ("45", "0.5"); empty if unknown."""
     stated = re.fullmatch(r"(\d{1,3})([DWMY])", text_of(fields, "PatientAge"))
     if stated:
         years = int(stated[1]) * YEARS[stated[2]]

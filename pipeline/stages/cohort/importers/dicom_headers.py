@@ -1,9 +1,9 @@
-"""DICOM headers without the person: keeps what is needed to read an image right, and nothing else.
+"""De-identify DICOM headers: keep only the attributes needed to read the image correctly.
 
-An allow-list, because a list of what to remove is never complete: private elements, and those that the standard will
-add. None of what is kept stands in Table E.1-1 of DICOM PS3.15 (Basic Application Level Confidentiality Profile), but
-UIDs, name and id of the patient, which are replaced as the table demands. Pixels are not changed: a face, or text
-burned into them, stays.
+The module uses an allow-list, because a list of attributes to remove is never complete: it misses private elements
+and future elements of the standard. Of the attributes in the output, only the UIDs and the patient's name and id are
+in Table E.1-1 of DICOM PS3.15 (Basic Application Level Confidentiality Profile); the module replaces their values as
+the table demands. It does not change pixels: faces and burned-in text remain.
 """
 
 import hashlib
@@ -28,19 +28,19 @@ OF_ITEMS = frozenset(
         *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
         *("PixelPaddingValue", "PixelPaddingRangeLimit", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
         *PIXELS,
-        # palettes
+        # colour palettes
         *(f"{colour}PaletteColorLookupTableDescriptor" for colour in COLOURS),
         *(f"{colour}PaletteColorLookupTableData" for colour in COLOURS),
         *(f"Segmented{colour}PaletteColorLookupTableData" for colour in COLOURS),
-        # from stored values to the scan's units
+        # conversion of stored values to the scan's units
         *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "LUTDescriptor", "LUTData"),
         "PixelValueTransformationSequence",
-        # where it lies
+        # position and orientation
         *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing"),
         *("SliceThickness", "SpacingBetweenSlices", "SliceLocation"),
         *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "DetectorInformationSequence"),
         *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "FrameContentSequence"),
-        # in which order it was taken
+        # order of acquisition
         *("InstanceNumber", "AcquisitionNumber", "EchoTime", "InStackPositionNumber"),
         *("TemporalPositionIdentifier", "TemporalPositionIndex", "NumberOfTemporalPositions"),
     )
@@ -52,27 +52,27 @@ FREE_TEXT = frozenset(("AE", "AS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM
 ITEM = (0xFFFE, 0xE000)
 CODESTREAMS = (b"\xff\xd8", b"\xff\x4f")  # JPEG and JPEG-LS, JPEG 2000
 CODED_DATA = (0xDA, 0x90)
-# comments, and application data but JFIF (0), HP's colour transform of JPEG-LS (8) and Adobe's of JPEG (14)
+# comments and application data, except JFIF (0) and the colour transforms of HP (JPEG-LS, 8) and Adobe (JPEG, 14)
 REMARKS = frozenset((0xFE, 0x64, *range(0xE1, 0xF0))) - {0xE8, 0xEE}
 
 Rename = Callable[[str], str]
 
 
 def text_of(fields: Dataset, keyword: str) -> str:
-    """Give an attribute as text without blanks around it; empty where it is missing."""
+    """Return an attribute as text without surrounding blanks, or an empty string if it is missing."""
     value = fields.get(keyword)
     return "" if value is None else str(value).strip()
 
 
 def patient_of(fields: Dataset) -> str:
-    """Name the patient: by id, else by name and date of birth, else by the study."""
+    """Identify the patient by id, else by name and date of birth, else by the study UID."""
     by_name = f"{text_of(fields, 'PatientName')} {text_of(fields, 'PatientBirthDate')}".strip()
     known = by_name if text_of(fields, "PatientName") else text_of(fields, "StudyInstanceUID")
     return text_of(fields, "PatientID") or known
 
 
 def why_not_copied(fields: Dataset) -> str:
-    """Say why an image cannot be had without its header as it is, or nothing."""
+    """Return the reason why the image cannot be copied with a de-identified header, or an empty string."""
     if "MOSAIC" in list(fields.get("ImageType") or []):
         return "only its private header takes a Siemens mosaic apart: use --link, or convert it with dcm2niix"
     for group in range(0x6000, 0x6020, 2):
@@ -84,19 +84,19 @@ def why_not_copied(fields: Dataset) -> str:
 
 
 def deidentified(fields: Dataset, rename: Rename) -> Dataset:
-    """Make a data set that reads as the same image and says nothing about whom it shows, when and where.
+    """Build a data set with the same image and without patient identity, date and place.
 
     Parameters
     ----------
     fields : pydicom.Dataset
-        A file's data set with its pixels; it is not changed.
+        Data set of a file, with its pixels. The function does not change it.
     rename : callable
-        Gives the pseudonym of an original name, under a secret.
+        Function from an original name to its pseudonym under a secret.
 
     Returns
     -------
     pydicom.Dataset
-        With file meta information of its own, ready to be saved; compressed pixels stay compressed.
+        Data set with new file meta information, ready to save; compressed pixels stay compressed.
     """
     kept = _allowed(fields, KEPT)
     for keyword in REPLACED_UIDS:
@@ -116,7 +116,7 @@ def deidentified(fields: Dataset, rename: Rename) -> Dataset:
 
 
 def _allowed(fields: Dataset, keywords: Iterable[str]) -> Dataset:
-    """Take over what is listed, in sequences what is listed for their items."""
+    """Copy the listed attributes, and in sequences the attributes in `OF_ITEMS`."""
     allowed = Dataset()
     for keyword in keywords:
         element = copy(fields[keyword]) if keyword in fields else None
@@ -129,14 +129,14 @@ def _allowed(fields: Dataset, keywords: Iterable[str]) -> Dataset:
 
 
 def renamed_uid(uid: str, rename: Rename) -> str:
-    """Replace a UID by one that only the holder of the secret can connect with it (PS3.5, B.2)."""
-    # one pseudonym is too short to keep millions of images apart
+    """Replace a UID by a UUID-derived one (PS3.5, B.2); only the holder of the secret can link the two."""
+    # one pseudonym is too short to be unique among millions of images
     drawn = "".join(rename(f"uid/{part}/{uid}") for part in range(3))
     return f"2.25.{uuid.UUID(bytes=hashlib.sha256(drawn.encode()).digest()[:16], version=5).int}"
 
 
 def _transfer_syntax(fields: Dataset) -> UID:
-    """Find how the data set is encoded; a file without meta information shows it by the way it was read."""
+    """Return the stated transfer syntax, else infer it from the encoding in which pydicom read the data set."""
     stated = getattr(fields, "file_meta", Dataset()).get("TransferSyntaxUID")
     if stated:
         return UID(stated)
@@ -145,14 +145,14 @@ def _transfer_syntax(fields: Dataset) -> UID:
 
 
 def without_remarks(pixels: bytes) -> bytes:
-    """Blank the comments and application data in front of compressed frames.
+    """Overwrite the comments and application data before compressed frames with zeros.
 
-    They are overwritten, not removed, so that tables of offsets stay right.
+    The function overwrites them instead of removing them, so that offset tables stay correct.
 
     Parameters
     ----------
     pixels : bytes
-        Encapsulated pixel data: items of a tag, a length and a fragment (PS3.5, A.4).
+        Encapsulated pixel data: items with a tag, a length and a fragment (PS3.5, A.4).
     """
     blanked = bytearray(pixels)
     at = 0
@@ -166,7 +166,7 @@ def without_remarks(pixels: bytes) -> bytes:
 
 
 def _blank_remarks(stream: bytearray, at: int, end: int) -> None:
-    """Walk the marker segments of one fragment up to its coded data."""
+    """Blank the comments and application data in the marker segments of one fragment before its coded data."""
     if bytes(stream[at : at + 2]) not in CODESTREAMS:
         return
     at += 2

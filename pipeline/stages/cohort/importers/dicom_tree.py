@@ -1,4 +1,4 @@
-"""dicom: a tree of DICOM files in any order, one case per series; copies lose the person from their headers."""
+"""Import a tree of DICOM files in any order, one case per series; copies get de-identified headers."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -40,20 +40,20 @@ SITE_DIGITS = 6
 
 @dataclass(frozen=True)
 class Choices:
-    """How series become rows.
+    """Define the conversion of series to table rows.
 
     Attributes
     ----------
     site : {"institution", "station", "scanner", "none"}
-        What of the header is the site; without it, manufacturer and model.
+        Header attribute for the site; if it is empty, manufacturer and model.
     labels : mapping or None
-        From a key to the class; None takes all as unlabelled.
+        Class of each key; None imports all series as unlabelled.
     key : {"patient", "study", "series", "accession"}
-        What the labels are given for.
+        Level of the labels.
     rename : mapping
-        Sites that are called as named here, not by a pseudonym.
+        Names of sites, to use instead of pseudonyms.
     link : bool
-        Link to the files as they are, instead of copying them without the person.
+        Link to the original files instead of writing de-identified copies.
     """
 
     site: Site = "institution"
@@ -65,16 +65,16 @@ class Choices:
 
 @dataclass
 class Series:
-    """The images of one series.
+    """Hold the images of one series.
 
     Attributes
     ----------
     facts : dict
-        From the first file, as `facts_of` gives them.
+        Attributes of the first file, as `facts_of` returns them.
     is_marked : bool
-        Whether text is said to be burned into the pixels.
+        Whether the header declares burned-in text (BurnedInAnnotation).
     files : dict
-        By SOPInstanceUID.
+        Paths by SOPInstanceUID.
     """
 
     facts: dict[str, str]
@@ -83,22 +83,23 @@ class Series:
 
 
 def find_in_dicom_tree(folder: Path, choices: Choices, name: Name, watch: Watch = unwatched) -> Import:
-    """Read every header below `folder` and make one case of each series that has pixels.
+    """Read every header below `folder` and make one case of each series with pixels.
 
     Parameters
     ----------
     folder : Path
-        Files may be called and lie as they like.
+        Folder with DICOM files of any name at any depth.
     choices : Choices
+        Conversion of series to table rows.
     name : callable
-        ``name(kind, original)`` gives the pseudonym of a "site", a "patient" or a "series", as `kind-0123456789ab`.
+        ``name(kind, original)`` returns the pseudonym of a "site", "patient" or "series", as `kind-0123456789ab`.
     watch : callable
-        Shows progress.
+        Progress display.
 
     Raises
     ------
     BadSource
-        If the folder is not there.
+        If the folder does not exist, or two sites share a pseudonym.
     """
     if not folder.is_dir():
         raise BadSource(f"{folder} is no folder; name the one that holds the DICOM files")
@@ -120,12 +121,12 @@ def find_in_dicom_tree(folder: Path, choices: Choices, name: Name, watch: Watch 
 
 
 def read_labels(table: Path, key: Key, column: str, rename: Mapping[str, str]) -> dict[str, str]:
-    """Read a table of labels, a row for each patient, study, series or accession number.
+    """Read a table of labels with one row per patient, study, series or accession number.
 
     Raises
     ------
     BadSource
-        If a column is missing, or two rows contradict each other.
+        If a column is missing, or two rows give different labels for one key.
     """
     rows = read_rows(table)
     keys = [name for name in KEY_COLUMNS[key] if name in rows]
@@ -142,7 +143,7 @@ def read_labels(table: Path, key: Key, column: str, rename: Mapping[str, str]) -
 
 
 def _gather(folder: Path, link: bool, found: Import, watch: Watch) -> dict[str, Series]:
-    """Sort the files by series, in the order of their paths, and leave out the others."""
+    """Group the DICOM files by series, in order of path, and record all other files as left out."""
     gathered: dict[str, Series] = {}
     for file in watch(files_below(folder), "read headers"):
         name = file.relative_to(folder)
@@ -154,10 +155,10 @@ def _gather(folder: Path, link: bool, found: Import, watch: Watch) -> dict[str, 
 
 
 def _add(file: Path, link: bool, gathered: dict[str, Series]) -> str:
-    """Add a file to its series, or say why not."""
+    """Add a file to its series, or return the reason to leave it out."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom warns of odd values by quoting them
+            warnings.simplefilter("ignore")  # warnings of pydicom quote header values
             fields = read_fields(file)
             reason = why_left_out(fields) or ("" if link else why_not_copied(fields))
             if reason:
@@ -168,7 +169,7 @@ def _add(file: Path, link: bool, gathered: dict[str, Series]) -> str:
             if uid not in gathered:
                 gathered[uid] = Series(facts_of(fields), text_of(fields, "BurnedInAnnotation") == "YES")
             instance = text_of(fields, "SOPInstanceUID") or str(file)
-    except Exception as error:  # pydicom raises what it likes on a broken file
+    except Exception as error:  # pydicom raises any exception on a broken file
         return f"it cannot be read ({type(error).__name__})"
     if gathered[uid].files.setdefault(instance, file) != file:
         return "another file holds the same image (SOPInstanceUID)"
@@ -176,7 +177,7 @@ def _add(file: Path, link: bool, gathered: dict[str, Series]) -> str:
 
 
 def _parts(series: Series, image: Path, rename: Rename | None) -> Mapping[Path, Path | Write]:
-    """Name the files by their order; without a renaming they are taken as they are."""
+    """Map numbered targets to the files, or to writers of de-identified copies if `rename` is given."""
     targets = [image / f"{number:05d}.dcm" for number in range(1, len(series.files) + 1)]
     files = series.files.values()
     if rename is None:
@@ -213,7 +214,7 @@ def _site(facts: Mapping[str, str], choices: Choices, name: Name, found: Import)
 
 
 def _notes(gathered: list[Series], choices: Choices) -> list[str]:
-    """Say what the table alone does not show."""
+    """List the facts about the import that the table does not show."""
     by_study = sum(series.facts["patient"] == series.facts["study"] for series in gathered)
     marked = sum(series.is_marked for series in gathered)
     without = sum(series.facts[choices.key] not in (choices.labels or {}) for series in gathered)

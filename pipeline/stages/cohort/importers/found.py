@@ -1,4 +1,4 @@
-"""What every importer gives: cases with the files they are made of, how they are written, and how they are told."""
+"""Define the result of every importer (cases and their files), write it and describe it."""
 
 import os
 import shutil
@@ -40,24 +40,24 @@ Watch = Callable[[Iterable[Any], str], Iterable[Any]]
 
 
 class BadSource(ValueError):
-    """A source that cannot be imported; the message names the file or the option and the cure."""
+    """Report a source that cannot be imported; the message names the file or the option and the cure."""
 
 
 class BadCase(ValueError):
-    """An image that cannot be taken; the message is the reason."""
+    """Report an image that cannot be imported; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One image of a cohort.
+    """Hold one case of a cohort.
 
     Attributes
     ----------
     row : dict
-        Columns of `cohort.csv`; `image` is the path below `images/`, of a file or of a folder.
+        Columns of `cohort.csv`; `image` is the path of a file or folder below `images/`.
     parts : mapping
-        From each file to be written, as a path below `images/`, to the file that is copied or linked there,
-        or to a function that writes it, or raises `BadCase`.
+        Source of each file to write, by its path below `images/`: a file to copy or link, or a function. The function
+        writes the file or raises `BadCase`.
     """
 
     row: dict[str, str]
@@ -66,16 +66,18 @@ class Case:
 
 @dataclass
 class Import:
-    """What was found in a source.
+    """Collect the cases of a source and the files left out.
 
     Attributes
     ----------
     cases : list of Case
+        Imported cases.
     left_out : list of (name, reason)
+        Names of files or entries without a case.
     notes : list of str
-        What else the user should know.
+        Further messages for the user.
     sites : dict
-        From the pseudonym of a site to its name.
+        Original name of each site, by pseudonym.
     """
 
     cases: list[Case] = field(default_factory=list)
@@ -84,7 +86,7 @@ class Import:
     sites: dict[str, str] = field(default_factory=dict)
 
     def take(self, path: Path, row: dict[str, str]) -> None:
-        """Add the image at `path`, a file or a folder with one DICOM series, or leave it out with the reason."""
+        """Add the image at `path` (a file, or a folder with one DICOM series), or leave it out with the reason."""
         try:
             self.cases.append(Case(row, parts_of(path, Path(os.path.normpath(row["image"])))))
         except BadCase as reason:
@@ -94,18 +96,18 @@ class Import:
 def row_of(
     case_id: str, image: str, label: str = "", patient: str = "", site: str = "", split: str = "", **more: str
 ) -> dict[str, str]:
-    """Make a row of the cohort table."""
+    """Build a row of the cohort table."""
     known = {"case_id": case_id, "patient_id": patient, "image": image, "label": label, "site": site, "split": split}
     return known | more
 
 
 def parts_of(path: Path, image: Path) -> Mapping[Path, Path | Write]:
-    """List the files that an image is made of, by where they go below `images/`.
+    """Map the target path below `images/` of each file of an image to its source.
 
     Raises
     ------
     BadCase
-        If it is missing, incomplete or of a kind that is not read.
+        If the image is missing, incomplete or of an unsupported kind.
     """
     if path.is_dir():
         series = files_in(path)
@@ -124,38 +126,38 @@ def parts_of(path: Path, image: Path) -> Mapping[Path, Path | Write]:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """List all files, and the links that lead nowhere or to a folder, which are not followed."""
+    """List all files, broken links and links to folders below `folder`, without following the links."""
     return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
 
 
 def is_noise(name: Path) -> bool:
-    """Tell what operating systems leave between the images: hidden files, and what a Mac puts into archives."""
+    """Return whether a path belongs to the operating system: hidden files, or `__MACOSX` of archives from macOS."""
     return any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
 
 
 def read_rows(table: Path, separator: str = ",") -> pd.DataFrame:
-    """Read a table as text; nothing becomes "missing".
+    """Read a table as text; no value becomes missing (NaN).
 
     Raises
     ------
     BadSource
-        If it is not there, or no table.
+        If the file does not exist, or is not a table in UTF-8.
     """
     if not table.is_file():
         raise BadSource(f"{table} is not there")
     try:
         return pd.read_csv(table, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except ValueError as error:  # pandas' own errors and those of the encoding are ValueErrors
+    except ValueError as error:  # pandas' errors and encoding errors are ValueErrors
         raise BadSource(f"{table} cannot be read as a table in UTF-8; save it as such ({error})") from error
 
 
 def split_of(name: str, table: Path) -> str:
-    """Turn what a table calls a split into what the cohort table calls it.
+    """Convert the name of a split in a source table to its name in the cohort table.
 
     Raises
     ------
     BadSource
-        If it is unknown.
+        If the name is unknown.
     """
     if name.lower() not in SPLIT_NAMES:
         known = ", ".join(filter(None, SPLIT_NAMES))
@@ -164,22 +166,23 @@ def split_of(name: str, table: Path) -> str:
 
 
 def unwatched(items: Iterable[Any], _: str) -> Iterable[Any]:
-    """Show no progress."""
+    """Return the items unchanged, without a progress display."""
     return items
 
 
 def write_import(found: Import, into: Path, link: bool, watch: Watch = unwatched) -> list[tuple[str, str]]:
-    """Write the images below `into/images`, copied or linked, `into/cohort.csv`, and a proposed `into/cohort.yaml`.
+    """Copy or link the images below `into/images`, and write `into/cohort.csv` and a proposed `into/cohort.yaml`.
 
     Returns
     -------
     list of (name, reason)
-        Cases that could not be written after all, and are not in the table.
+        Cases with a failed write; the table does not contain them.
 
     Raises
     ------
     BadSource
-        If nothing was taken, `into` is in use already, or an image lies outside its source's folder.
+        If there is no case to write, `into` already holds a cohort, or an image is outside its source's folder or a
+        duplicate.
     """
     if not found.cases:
         raise BadSource("no image was taken; see what was left out above")
@@ -215,7 +218,7 @@ def _check_targets(found: Import) -> None:
 
 
 def _write_case(case: Case, images: Path, link: bool) -> None:
-    """Write all files of a case or none."""
+    """Write all files of a case, or none if one raises `BadCase`."""
     try:
         for relative, source in case.parts.items():
             target = images / relative
@@ -233,7 +236,7 @@ def _write_case(case: Case, images: Path, link: bool) -> None:
 
 
 def describe(found: Import) -> str:
-    """Say what was taken, by split and class, how sites are called, and what was left out and why."""
+    """Describe the cases by split and class, the names of sites, and the files left out with the reasons."""
     rows = [case.row for case in found.cases]
     patients = {row["patient_id"] or row["case_id"] for row in rows}
     lines = [f"taken: {len(rows)} images of {len(patients)} patients"]
@@ -249,7 +252,7 @@ def describe(found: Import) -> str:
 
 
 def told_left_out(left_out: Sequence[tuple[str, str]]) -> list[str]:
-    """Name what was left out, a line each; where a reason holds for many, one line with examples."""
+    """List the files left out, one per line, or one line with examples if a reason has over `TOLD_SINGLY` files."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in left_out:
         by_reason.setdefault(reason, []).append(name)
@@ -263,7 +266,7 @@ def told_left_out(left_out: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def parse_renames(pairs: Sequence[str]) -> dict[str, str]:
-    """Turn `["0=healthy"]` into `{"0": "healthy"}`."""
+    """Convert `["0=healthy"]` to `{"0": "healthy"}`."""
     bad = [pair for pair in pairs if "=" not in pair]
     if bad:
         raise BadSource(f"--rename takes OLD=NEW, not '{bad[0]}'")

@@ -1,4 +1,4 @@
-"""medmnist: the .npz files of MedMNIST, images and volumes."""
+"""Import the .npz files of MedMNIST, images and volumes."""
 
 import importlib
 import re
@@ -26,7 +26,7 @@ AXES_UNKNOWN = (
 
 
 class Frames:
-    """The images or volumes of an array inside a .npz, read one by one, because some files exceed the memory."""
+    """Read the images or volumes of an array in a .npz one by one, because some files exceed the memory."""
 
     def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
         self._stream = archive.open(f"{name}.npy")
@@ -40,7 +40,7 @@ class Frames:
     def __getitem__(self, index: int) -> NDArray[Any]:
         size = int(np.prod(self.shape[1:])) * self.dtype.itemsize
         try:
-            if self._stream.tell() != self._start + index * size:  # from Python 3.12, a seek ends the check of the sum
+            if self._stream.tell() != self._start + index * size:  # since Python 3.12, a seek disables the CRC check
                 self._stream.seek(self._start + index * size)
             values = np.frombuffer(self._stream.read(size), self.dtype)
             return values.reshape(self.shape[1:])
@@ -49,23 +49,23 @@ class Frames:
 
 
 def find_in_medmnist(file: Path, rename: Mapping[str, str]) -> Import:
-    """Read `train`, `val` and `test` images with their labels; train and val become "development".
+    """Read the `train`, `val` and `test` images with their labels; train and val become "development".
 
-    Labels get their names from the package medmnist if it is installed and knows the file's name, else they stay
-    the index as text. An image with several findings (ChestMNIST) gets all their names, separated by semicolons,
-    and "no finding" if it has none. Images are written as PNG, volumes as NIfTI.
+    If the package medmnist is installed and knows the file name, it gives the names of the labels; otherwise a label
+    is the index as text. A multilabel image (ChestMNIST) gets the names of all its findings, separated by semicolons,
+    or "no finding". Images are written as PNG, volumes as NIfTI.
 
     Parameters
     ----------
     file : Path
-        As downloaded, e.g. `pneumoniamnist.npz` or `organmnist3d_64.npz`.
+        Downloaded file, e.g. `pneumoniamnist.npz` or `organmnist3d_64.npz`.
     rename : mapping
-        Labels to be renamed.
+        New name of each label to rename.
 
     Raises
     ------
     BadSource
-        If the file is no .npz of this kind, is damaged, or holds Python objects, which could run code.
+        If the file is not a MedMNIST .npz, is damaged, or holds Python objects (loading them could run code).
     """
     if not file.is_file():
         raise BadSource(f"{file} is not there; name the .npz file")
@@ -104,7 +104,7 @@ def _take_split(
 
 
 def _writer(frames: Frames) -> tuple[str, Any]:
-    """Choose the format by the shape of an array of images."""
+    """Choose file ending and writer by the shape of the array: PNG for images, NIfTI for volumes."""
     if len(frames.shape) == 3 or (len(frames.shape) == 4 and frames.shape[-1] == 3):
         if frames.dtype != np.uint8:
             raise ValueError(f"its images are {frames.dtype}, not 8 bits")
@@ -128,7 +128,7 @@ def _label(values: NDArray[np.int_], names: Mapping[str, str]) -> str:
 
 
 def _class_names(stem: str) -> dict[str, str]:
-    """Look up the names of the classes by the file's name, less its size ("breastmnist_224")."""
+    """Look up the class names by the file name without its size ("breastmnist_224")."""
     try:
         known = importlib.import_module("medmnist.info").INFO
     except ImportError:

@@ -1,4 +1,4 @@
-"""csv: a table with one image per row."""
+"""Import a csv table with one image per row."""
 
 import contextlib
 import re
@@ -16,21 +16,21 @@ NOT_DICOM = tuple(ending for ending in READABLE if ending not in dicom.ENDINGS)
 
 
 def find_in_csv(table: Path, columns: Mapping[str, str | None], rename: Mapping[str, str]) -> Import:
-    """Read a table with one image per row.
+    """Read a table with one image per row, and make one case of each row.
 
     Parameters
     ----------
     table : Path
-        A csv file; image paths in it are relative to its folder, and name a file or a folder with one DICOM series.
+        Csv file. Its image paths are relative to its folder, and name a file or a folder with one DICOM series.
     columns : mapping
-        From "image", "label", "patient", "site", "split" to the name of the column, or None where there is none.
+        Name of the column for "image", "label", "patient", "site" and "split", or None if the table has none.
     rename : mapping
-        Labels to be renamed.
+        New name of each label to rename.
 
     Raises
     ------
     BadSource
-        If the file or a column is missing, a split is unknown, or an image stands twice.
+        If the file or a column is missing, a split is unknown, or two rows name one image.
     """
     rows = read_rows(table)
     for option, column in columns.items():
@@ -55,7 +55,7 @@ def find_in_csv(table: Path, columns: Mapping[str, str | None], rename: Mapping[
 
 
 def columns_to_keep(rows: pd.DataFrame, columns: Mapping[str, str | None]) -> list[str]:
-    """List the further columns with which patients can be told apart in groups, but not one by one."""
+    """List the further columns that divide patients into groups without identifying a patient."""
     patients = rows[columns["patient"]] if columns["patient"] else pd.Series(map(str, rows.index), rows.index)
     kept = []
     for name in rows:
@@ -68,7 +68,7 @@ def columns_to_keep(rows: pd.DataFrame, columns: Mapping[str, str | None]) -> li
 
 
 def names_stay(found: Import) -> list[str]:
-    """Say that DICOM files are taken as they are, where there are any."""
+    """Return a note that DICOM headers are not de-identified, if the import has DICOM files."""
     sources = [source for case in found.cases for source in case.parts.values() if isinstance(source, Path)]
     if any(dicom.is_dicom(source) for source in sources if not source.name.lower().endswith(NOT_DICOM)):
         return ["DICOM files are taken as they are, with all names in their headers; `import dicom` removes them"]
