@@ -101,7 +101,7 @@ def test_predict_refuses_what_it_cannot_evaluate_with_the_reason_and_goes_on(fin
     assert main(["predict", str(bundle), broken, good, "absent.nii.gz"]) == 0
     printed = capsys.readouterr().out
     assert "unreadable" in printed and "missing" in printed and "model status" in printed
-    assert "no scan could be scored" in refusal(capsys, f"predict {bundle} {broken}")
+    assert "no scan could be read" in refusal(capsys, f"predict {bundle} {broken}")
     weights = bundle / "models" / "model.safetensors"
     weights.chmod(0o644)
     content = bytearray(weights.read_bytes())

@@ -112,7 +112,7 @@ def test_the_page_says_how_several_labels_were_averaged_and_what_was_left_out(mu
     assert "a mean AUC over labels of" in told and "AUC, mean over labels" in told
     assert "mean covers fewer labels: 2 of 3 (AUC" in told
     assert "all known pairs of case and label in one (micro)" in told
-    assert "Known (events)" in told and "Labels that are never found are not warned of" in told
+    assert "Known (events)" in told and "There is no warning for labels that are never found" in told
     assert "top label" not in told and "Class never recognised" not in told
 
 
@@ -237,7 +237,7 @@ def test_a_rule_for_patients_that_does_not_suit_is_refused_with_the_parameter_an
     run("calibrate")
     facts = paths.read_json(paths.COHORT_FACTS)
     paths.write_json(facts | {"patients_known": False}, paths.COHORT_FACTS)
-    assert "cohort.csv names no patients" in refusal(capsys, "calibrate")
+    assert "cohort.csv has no column patient_id" in refusal(capsys, "calibrate")
     paths.write_json(facts, paths.COHORT_FACTS)
     cases = pd.read_csv(paths.predictions("0"), keep_default_na=False)
     twice = cases[cases["role"] == "held_out"].groupby("patient").filter(lambda images: len(images) > 1)

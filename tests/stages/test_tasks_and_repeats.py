@@ -85,7 +85,7 @@ def test_a_label_too_rare_for_the_folds_is_warned_of_by_cohort_and_refused_by_sp
     assert "rare class: 'hernia' has 1 patients for 3 folds" in capsys.readouterr().out
     message = refusal(capsys, "split")
     assert "label 'hernia' (known present) has 1 patient(s), fewer than split.n_folds = 3" in message
-    assert "lower split.n_folds, or take the label out of the column label" in message
+    assert "lower split.n_folds, or remove the label from the" in message
 
 
 @pytest.mark.parametrize(

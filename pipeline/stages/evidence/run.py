@@ -18,7 +18,7 @@ from pipeline.stages.evidence.experiments.embeddings import embeddings
 from pipeline.stages.evidence.experiments.few_labels import few_shot, zero_shot
 from pipeline.stages.evidence.experiments.networks import Arms, NotMeasured
 from pipeline.stages.evidence.experiments.predictions import Gathered, probe, train
-from pipeline.stages.evidence.experiments.splits import Split, folds_of, sites_left_out, test
+from pipeline.stages.evidence.experiments.splits import Split, folds_of, on_test_set, sites_left_out
 from pipeline.stages.evidence.experiments.trainings import Trainings
 from pipeline.stages.evidence.statistics import episodes
 from pipeline.stages.evidence.statistics.differences import difference_table, domain_table, final_table, scopes_of
@@ -54,7 +54,7 @@ def run(params: Params) -> None:
 
 def other_splits(params: Params) -> list[Split]:
     """List the splits that leave out one site each, and the test set if it is open."""
-    reserved = test() if params.calibrate.test == "open" else None
+    reserved = on_test_set() if params.calibrate.test == "open" else None
     return [*sites_left_out(), *([reserved] if reserved else [])]
 
 

@@ -60,7 +60,7 @@ def test_the_scores_are_those_of_the_pretrained_encoders_mean_features(prepared)
     cases = cases[cases["role"].isin(DEVELOPMENT)]
     labels = (cases["label"] == "ill").to_numpy().astype(int)
     state = torch.load("weights.pt", weights_only=True)
-    encoder = build_encoder(TINY_ENCODER, 1, state, params.load().finetune.pooled_stages).eval()
+    encoder = build_encoder(TINY_ENCODER, 1, state, pooled_stages=params.load().finetune.pooled_stages).eval()
     mean, std = (np.mean(values) for values in preprocessing_of(TINY_ENCODER))
     channels = np.stack([np.load(paths.prepared_case(case)) for case in cases["case"]])
     with torch.inference_mode():

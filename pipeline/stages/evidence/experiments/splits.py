@@ -61,7 +61,7 @@ def sites_left_out() -> list[Split]:
     return found
 
 
-def test() -> Split | None:
+def on_test_set() -> Split | None:
     """Train on all development cases and evaluate the test cases; None without a test set."""
     cases = paths.read_table(paths.split(FINAL))
     role = cases["role"].mask(cases["role"] == Role.TEST, Role.HELD_OUT)

@@ -57,6 +57,7 @@ def test_nothing_is_written_over_and_no_link_is_written_through(tmp_path, left):
     found = found_of(tmp_path, "a.png")
     write_import(found, tmp_path / "raw", link=True)
     (tmp_path / "raw" / {"cohort.csv": "images", "images": "cohort.csv"}[left]).rename(tmp_path / "gone")
+    (tmp_path / "raw" / "cohort.yaml").unlink()
     with pytest.raises(BadSource, match=f"{left} is there already; name another folder, or remove it"):
         write_import(found, tmp_path / "raw", link=False)
 

@@ -3,7 +3,7 @@ import pytest
 
 from pipeline import paths
 from pipeline.paths import Role
-from pipeline.stages.evidence.experiments.splits import Split, sites_left_out, test
+from pipeline.stages.evidence.experiments.splits import Split, on_test_set, sites_left_out
 
 ROLES = {
     "a": ("north", Role.TRAIN),
@@ -53,14 +53,14 @@ def test_a_single_site_cannot_be_left_out(assigned):
 
 
 def test_test_cases_are_evaluated_by_what_learned_from_all_others(assigned):
-    split = test()
+    split = on_test_set()
     assert (
         split.name == "final"
         and list(split.evaluated["case"]) == ["f"]
         and list(split.labelled["case"]) == ["a", "b", "c"]
     )
     assigned({case: known for case, known in ROLES.items() if known[1] != Role.TEST})
-    assert test() is None
+    assert on_test_set() is None
 
 
 def test_fewer_labels_leave_evaluated_and_unlabelled_cases_what_they_were(assigned):
