@@ -184,7 +184,7 @@ def test_the_report_says_what_was_found_and_what_a_shortcut_would_give(project):
     page = paths.REPORT.read_text()
     facts = paths.read_json(paths.COHORT_FACTS)
     assert f"{facts['cases_in']} images = {facts['cases_in'] - 1} prepared + 1 refused" in page
-    assert "From grey values alone" in page and "From the site alone" in page
+    assert "sees only grey values" in page and "sees only the site" in page
     assert "none: repair the file" in page
 
 
