@@ -67,7 +67,7 @@ def finished(finished_run, monkeypatch):
     return keys
 
 
-def test_a_private_cohort_goes_through_all_stages_and_no_name_leaves_the_key_folder(finished, capsys):
+def test_private_cohort_leaves_no_name_outside_the_key_folder(finished, capsys):
     files = [file for file in Path("data").rglob("*") if file.is_file() and "raw" not in file.parts]
     assert len(files) > 40
     for file in files:
@@ -83,7 +83,7 @@ def test_a_private_cohort_goes_through_all_stages_and_no_name_leaves_the_key_fol
     assert "not among" in refusal(capsys, "whois case-000000000000")
 
 
-def test_predict_gives_a_test_case_the_probability_that_was_evaluated_to_the_bit(finished, tmp_path):
+def test_predict_gives_a_test_case_exactly_its_evaluated_probability(finished, tmp_path):
     evaluated = pd.read_csv(paths.PREDICTIONS)
     evaluated = evaluated[evaluated["scope"] == "external"]
     names = pd.read_csv(finished / "clinic" / "names.csv").set_index("pseudonym")["name"]
@@ -94,7 +94,7 @@ def test_predict_gives_a_test_case_the_probability_that_was_evaluated_to_the_bit
     np.testing.assert_array_equal(results["ill"].to_numpy(), evaluated["probability_1"].to_numpy())
 
 
-def test_predict_refuses_what_it_cannot_evaluate_with_the_reason_and_goes_on(finished, tmp_path, capsys):
+def test_predict_refuses_a_bad_scan_with_the_reason_and_goes_on(finished, tmp_path, capsys):
     (tmp_path / "broken.png").write_bytes(b"no image")
     broken, good = str(tmp_path / "broken.png"), "data/raw/clinic/Doe_00_0.png"
     bundle = shutil.copytree(paths.bundle("demo_lesion_classification"), tmp_path / "bundle")
@@ -119,7 +119,7 @@ def test_the_bundles_state_dict_and_its_safetensors_are_the_same_weights(finishe
     assert "models/model.pt" in manifest["files"] and manifest["environment"]["packages"]["torch"]
 
 
-def test_the_card_tells_how_each_threshold_does_on_patients_that_it_was_not_chosen_on(finished):
+def test_card_evaluates_each_threshold_on_patients_not_used_to_choose_it(finished):
     points = pd.read_csv(paths.assessed("operating_points"))
     assert set(points["scope"]) == {"internal", "external"} and len(points) == 4
     card = (paths.bundle("demo_lesion_classification") / "docs" / "README.md").read_text()
@@ -226,7 +226,7 @@ def test_text_of_the_cohort_stays_text_in_the_report(project):
     assert "<script>alert" not in page and "&lt;script&gt;" in page
 
 
-def test_a_broken_file_is_refused_named_on_the_terminal_and_counted_in_the_report(project, capsys):
+def test_broken_file_is_refused_by_name_and_counted_in_the_report(project, capsys):
     root = project()
     (root / "data/raw/clinic/Doe_04_0.png").write_bytes(b"broken")
     run("cohort")
@@ -238,7 +238,7 @@ def test_a_broken_file_is_refused_named_on_the_terminal_and_counted_in_the_repor
     assert len(pd.read_csv(paths.CASES)) == facts["cases_in"] - 1
 
 
-def test_a_patient_on_both_sides_is_refused_by_pseudonym_and_stamped_once_acknowledged(project, capsys):
+def test_patient_on_both_sides_is_refused_unless_acknowledged(project, capsys):
     root = project()
     table = pd.read_csv(root / "data/raw/clinic/cohort.csv", keep_default_na=False)
     table.loc[table["patient_id"] == "Jane Doe 0", "split"] = ["test", ""]

@@ -82,7 +82,7 @@ def held_out():
     return pd.concat([part[part["role"] == "held_out"].assign(fold=str(k)) for k, part in enumerate(parts)])
 
 
-def test_several_labels_are_calibrated_by_the_other_folds_over_known_pairs_and_evaluated_one_by_one(multilabel):
+def test_labels_are_calibrated_by_other_folds_and_evaluated_one_by_one(multilabel):
     run("calibrate")
     cases = held_out()
     logits = cases.filter(like="logit_").to_numpy()
@@ -106,7 +106,7 @@ def test_several_labels_are_calibrated_by_the_other_folds_over_known_pairs_and_e
     assert pd.read_csv(paths.COLLAPSES).empty and pd.read_csv(paths.RELIABILITY)["n"].sum() > len(cases)
 
 
-def test_the_page_says_how_several_labels_were_averaged_and_what_was_left_out(multilabel):
+def test_page_says_how_labels_were_averaged_and_what_was_left_out(multilabel):
     run("calibrate")
     told = page()
     assert "a mean AUC over labels of" in told and "AUC, mean over labels" in told
@@ -131,7 +131,7 @@ def test_a_site_left_out_and_a_search_do_not_trip_over_several_labels(multilabel
     assert "The candidates are not evaluated afterwards" in page()
 
 
-def test_grades_have_their_kappa_and_the_error_of_the_median_with_intervals(project):
+def test_grades_have_kappa_and_median_error_with_intervals(project):
     grades = ["none", "mild", "severe"]
     project(adapt__method="none")
     run("cohort", "preprocess", "split")
@@ -168,7 +168,7 @@ def prediction_two_classes(project, folds, **changes):
         prediction(fold, of_two_classes, 2)
 
 
-def test_every_repetition_is_calibrated_within_itself_and_the_first_stays_what_it_was(project):
+def test_every_repetition_is_calibrated_within_itself(project):
     prediction_two_classes(project, FOLDS)
     run("calibrate")
     kept = [
@@ -209,7 +209,7 @@ def test_a_repetition_of_one_fold_is_refused_with_the_cure(project, capsys):
 
 
 @pytest.mark.parametrize("rule", ["mean", "max"])
-def test_patients_are_evaluated_besides_their_images_which_stay_what_they_were(project, rule):
+def test_patients_are_evaluated_besides_their_unchanged_images(project, rule):
     prediction_two_classes(project, FOLDS)
     run("calibrate")
     before = paths.pooled_metrics("internal_calibrated").read_bytes()
@@ -232,7 +232,7 @@ def test_patients_are_evaluated_besides_their_images_which_stay_what_they_were(p
     assert "image by image" in told and "predict predict each image" in told
 
 
-def test_a_rule_for_patients_that_does_not_suit_is_refused_with_the_parameter_and_the_cure(multilabel, capsys):
+def test_unsuitable_patient_rule_is_refused_with_parameter_and_cure(multilabel, capsys):
     multilabel(calibrate__per_patient="max")
     run("calibrate")
     facts = paths.read_json(paths.COHORT_FACTS)

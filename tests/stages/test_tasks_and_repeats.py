@@ -51,7 +51,7 @@ def roles(fold):
     return pd.read_csv(paths.split(fold), keep_default_na=False).set_index("case")
 
 
-def test_several_labels_are_recognised_and_assigned_with_what_is_known_alone(findings):
+def test_several_labels_are_recognised_and_assigned_by_known_values(findings):
     findings()
     run("cohort", "preprocess", "split")
     facts = paths.read_json(paths.COHORT_FACTS)
@@ -78,7 +78,7 @@ def test_the_site_is_asked_about_every_label_by_itself(findings):
     assert summary["site_predicts_label"]["measure"] == f"AUC (mean of {len(known)} of 2 labels)"
 
 
-def test_a_label_too_rare_for_the_folds_is_warned_of_by_cohort_and_refused_by_split_with_the_cure(findings, capsys):
+def test_label_too_rare_for_the_folds_is_warned_of_and_then_refused(findings, capsys):
     root = findings()
     cohort(root, lambda table: table.assign(label=table["label"].where(table["case_id"] != "Doe_01_0.png", "hernia")))
     run("cohort", "preprocess")
@@ -119,7 +119,7 @@ def test_what_makes_no_sense_for_the_task_is_refused_with_the_cure(findings, cap
     assert said in refusal(capsys, "cohort")
 
 
-def test_one_label_is_enough_where_it_may_be_absent_and_two_classes_are_needed_else(project, capsys):
+def test_one_label_is_enough_if_it_may_be_absent_else_two_classes(project, capsys):
     root = project(cohort__classes=[], cohort__positive=None, cohort__task="multilabel")
     cohort(root, lambda table: table.assign(label=table["label"].map({"ill": "edema", "well": "no finding"})))
     run("cohort")
@@ -187,7 +187,7 @@ def views_of(case):
     return np.concatenate([views.augmented(case, 2), views.moved(case)[None], *(p[None] for p in views.pair(case))])
 
 
-def test_seed_by_name_a_further_case_shifts_no_view_of_another_and_nobody_out_of_the_test_set(project, private_keys):
+def test_further_case_with_seed_by_name_changes_no_other_case(project, private_keys):
     """At a given geometry. What a further case may move is the splitting of the folds and of the validation sets."""
     root = project(split__test="patients", split__folds=[*NAMES, "without-next-door"])
     run("cohort", "preprocess", "split")

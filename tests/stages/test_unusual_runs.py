@@ -47,7 +47,7 @@ def first_screen(markup):
     return text_of(markup[markup.index("<header>") : markup.index("</header>")])
 
 
-def test_without_a_test_set_the_page_says_that_the_released_model_was_never_evaluated(assigned):
+def test_page_without_a_test_set_says_the_model_was_never_evaluated(assigned):
     assigned(lambda table: table.assign(split=""), split__test="none")
     markup = page()
     said = first_screen(markup)
@@ -73,7 +73,7 @@ def test_with_nothing_but_images_and_labels_the_unit_is_the_image(assigned):
     assert "because the table names no patients" in said
 
 
-def test_twelve_classes_begin_with_the_mean_over_them_and_stay_small_and_foldable(assigned):
+def test_twelve_classes_begin_with_their_mean_and_stay_small(assigned):
     names = [f"class {chr(65 + number)}" for number in range(12)]
     assigned(split__test="none", calibrate__per_patient="none")
     relabel("multiclass", names, lambda table: {p: names[i % 12] for i, p in enumerate(sorted(set(table["patient"])))})
@@ -124,7 +124,7 @@ def test_a_fold_of_one_class_has_words_instead_of_metrics(assigned):
     assert rows_of(markup, '<h2 id="folds">')[2][:4] == ["1", str(left), "0", "not computable"]
 
 
-def test_a_class_that_the_test_set_lacks_is_counted_as_none_and_its_metrics_are_not_computable(assigned):
+def test_class_missing_from_the_test_set_has_no_computable_metrics(assigned):
     assigned(lambda table: table[(table["split"] != "test") | (table["label"] == "well")])
     markup = page()
     assert "On the external test set, the released model reaches not computable" in first_screen(markup)
@@ -139,7 +139,7 @@ def names_that_attack(table):
     return renamed.assign(sex=np.where(renamed.index % 2, "<u>f</u>", "m & m"))
 
 
-def test_names_from_the_cohort_stay_text_and_those_of_patients_and_files_are_nowhere(assigned):
+def test_cohort_names_stay_text_and_patient_and_file_names_are_absent(assigned):
     parameters = {"cohort__classes": LABELS, "cohort__positive": LABELS[1], "calibrate__subgroups": ["sex"]}
     assigned(names_that_attack, calibrate__prevalences=[0.1], **parameters)
 

@@ -58,7 +58,7 @@ def test_1_a_fold_is_not_evaluated_by_a_calibrator_that_saw_it():
         refuse_leakage(cases, {fold: set(patients) for fold in "0123"})
 
 
-def test_2_more_images_of_the_same_patients_do_not_make_an_interval_narrower():
+def test_more_images_of_a_patient_do_not_narrow_an_interval():
     width = {}
     for images in (1, 5):
         cases, labels = cohort(images=images)
@@ -71,7 +71,7 @@ def test_2_more_images_of_the_same_patients_do_not_make_an_interval_narrower():
     assert width[5] == pytest.approx(width[1])
 
 
-def test_3_members_are_averaged_and_then_calibrated_for_calibrated_members_are_timid_together():
+def test_members_are_averaged_before_calibration():
     rng, n = np.random.default_rng(0), 20_000
     truth = rng.normal(0, 1.5, n)
     labels = (rng.random(n) < expit(truth)).astype(int)
@@ -92,7 +92,7 @@ def test_4_an_isotonic_map_of_eighty_cases_is_refused():
         fit("isotonic", cases[["logit_0", "logit_1"]].to_numpy(), labels)
 
 
-def test_5_no_calibration_error_stands_without_what_perfect_predictions_would_show():
+def test_calibration_error_comes_with_that_of_perfect_predictions():
     cases, labels = cohort()
     found = tables(cases, labels)["calibration"]
     for name in ("ece_width", "ece_mass", "squared_error_debiased", "mcb", "ici"):
@@ -122,7 +122,7 @@ def test_7_a_probability_that_is_none_is_an_error_and_is_not_left_out(corrupted)
         )
 
 
-def test_8_logits_or_scores_that_do_not_sum_to_one_are_not_taken_for_probabilities():
+def test_logits_and_scores_that_do_not_sum_to_one_are_no_probabilities():
     with pytest.raises(BadProbabilities, match="sum to one"):
         summarise(
             np.array([[0.4, 0.8], [0.9, 0.3]]),
@@ -192,7 +192,7 @@ def test_14_every_row_names_the_model_and_the_map_that_evaluated_it():
     assert cluster_weights(pooled.patients, 10, 0).shape == (11, 120)
 
 
-def test_15_predictions_are_corrected_from_the_prevalence_they_were_calibrated_at_and_not_from_that_of_the_evaluated():
+def test_prediction_is_corrected_from_the_prevalence_of_its_calibration():
     cases, labels = cohort(400)
     pooled = evaluated_across(cases, labels, "temperature")
     here = (pooled.folds == "2") & ((labels == 0) | (np.arange(400) % 12 == 2))  # few of the ill are left

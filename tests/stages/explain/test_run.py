@@ -43,7 +43,7 @@ def test_histograms_count_every_voxel_of_a_site_before_and_after(project):
     assert mean["outside"] + 20 < mean["inside"]  # it is darker, by 30
 
 
-def test_the_most_confident_mistakes_are_shown_with_what_was_prediction_by_the_model_that_did(project):
+def test_most_confident_errors_show_the_prediction_of_their_model(project):
     project(explain__errors=3)
     until_calibrated()
     run("explain")
@@ -73,7 +73,7 @@ def test_a_closed_test_set_is_neither_shown_nor_labelled(project):
     assert test.any() and (places.loc[test, "label"] == "").all() and (places.loc[~test, "label"] != "").all()
 
 
-def test_places_and_distances_are_of_both_encoders_and_of_every_development_and_test_case(project):
+def test_embedding_holds_both_encoders_and_all_cases(project):
     project()
     until_calibrated()
     run("evidence")
@@ -86,7 +86,7 @@ def test_places_and_distances_are_of_both_encoders_and_of_every_development_and_
     assert (distances["lower"] <= distances["value"]).all() and (distances["value"] <= distances["upper"]).all()
 
 
-def test_the_page_shows_them_escaped_and_without_a_name_and_says_what_has_not_run(project):
+def test_page_escapes_them_without_names_and_says_what_has_not_run(project):
     root = project()
     with_odd_site(root)
     until_calibrated()

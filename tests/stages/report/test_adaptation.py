@@ -68,7 +68,7 @@ def test_a_total_counts_only_the_folds_that_recorded_their_cost():
     assert costs(records, {"a": None, "b": None})["recorded"] == 0
 
 
-def test_candidates_keep_the_order_of_the_search_and_folds_without_one_are_passed_over():
+def test_candidates_have_the_order_of_the_search():
     steps = [{"method": name} for name in ("none", "nyul", "adabn")]
     records = {
         "0": {"method": "adabn", "search": steps},
@@ -97,7 +97,7 @@ def test_the_two_rows_of_a_site_stand_together_wherever_they_stood():
 
 
 @pytest.mark.parametrize(("template", "record"), [("adaptation.html", Step), ("finetuning.html", Tried)])
-def test_a_table_of_a_choice_asks_for_nothing_that_its_record_does_not_hold(template, record):
+def test_table_of_a_choice_needs_only_what_its_record_holds(template, record):
     asked = set(re.findall(r"\bstep\.(\w+)", (HERE / template).read_text()))
     assert {"why", "kept"} <= asked <= {field.name for field in fields(record)}
 
@@ -116,7 +116,7 @@ def test_an_empty_field_is_no_metric(empty):
     assert "not computable" in show_number(None)
 
 
-def test_a_term_is_explained_on_hover_and_escaped_and_an_unknown_one_is_an_error():
+def test_term_is_explained_and_escaped_and_an_unknown_one_is_an_error():
     shown = explain("candidate", "<b>")
     assert shown == f'<abbr title="{TERMS["candidate"]}">&lt;b&gt;</abbr>'
     with pytest.raises(KeyError):
@@ -132,7 +132,7 @@ def mark_and_ticks(svg):
 
 
 @pytest.mark.parametrize(("last", "kept"), [(6, 3), (7, 7), (12, 0)])
-def test_the_mark_stands_at_the_epoch_that_was_kept_and_ticks_are_whole_epochs(last, kept):
+def test_mark_is_at_the_selected_epoch_and_ticks_are_whole_epochs(last, kept):
     losses = {"train_loss": 2.0, "held_out_loss": 3.0, "control_loss": 4.0, "rank": 5.0}
     drawn = unlabelled_curve("0", [{"epoch": epoch, **losses} for epoch in range(last + 1)], kept)
     place, ticks = mark_and_ticks(drawn["svg"])

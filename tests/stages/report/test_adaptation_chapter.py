@@ -95,7 +95,7 @@ def candidate(scope, name, n=20, **rest):
     return counts | metrics | {"oracle": False} | limits("regret", None, None, None) | rest
 
 
-def test_what_was_done_stands_there_in_words_with_the_images_that_were_seen(reported):
+def test_adaptation_is_described_with_the_images_that_it_saw(reported):
     said = text_of(reported())
     roles = pd.read_csv(paths.split("final"))["role"]
     training, unlabelled = (roles == "train").sum(), (roles == "unlabelled").sum()
@@ -125,7 +125,7 @@ def test_what_is_not_there_leaves_no_heading_behind(reported):
     assert "never recognised" not in markup and "Test-time" not in markup and "Three-dimensional" not in markup
 
 
-def test_test_time_adaptation_and_inflated_filters_are_told_where_they_are_on(reported):
+def test_test_time_adaptation_and_inflated_filters_are_described(reported):
     record("final", test_time_steps=3, test_time_rate=0.001, filter_depth=5)
     said = text_of(reported())
     assert "3 steps (rate 0.001)" in said and "depth of 5 slices" in said
@@ -155,7 +155,7 @@ def epoch(number, held_out, rank=8.0):
     [([2.5, 1.5, 1.75], 1), ([2.5, 2.25, 2.125], 0)],
     ids=["one that beats the control", "none that does"],
 )
-def test_the_curve_of_learning_without_labels_marks_the_epoch_that_was_kept(reported, losses, kept):
+def test_curve_of_learning_without_labels_marks_the_selected_epoch(reported, losses, kept):
     curve = [epoch(*row) for row in zip(range(3), losses, strict=True)]
     record("1", method="simclr", curve=curve, kept_epoch=kept, encoder_moved=kept > 0)
     markup = reported()
@@ -182,7 +182,7 @@ def test_the_search_tells_the_choices_and_hides_each_fold_in_details(reported):
     assert rows[2][6:] == ["not computable", "yes", "<b>surer</b>"] and "<b>surer" not in markup
 
 
-def test_the_oracles_choice_and_the_regret_stand_beside_the_search_for_every_set(reported):
+def test_oracle_choice_and_regret_are_beside_the_search_for_every_set(reported):
     record("final", asked="auto", search=searched())
     auto = candidate("internal", "auto", **limits("regret", -0.0625, -0.125, 0.0))
     outer = candidate("external", "auto", n=8, **limits("regret", None, None, None))
@@ -226,7 +226,7 @@ def test_each_site_left_out_stands_with_its_images_seen_and_unseen(reported):
     assert rows[2] == ["west", "none there", "12 (6)", "9", "not computable", *rest]
 
 
-def test_a_class_that_is_never_recognised_is_a_warning_and_a_known_failure_of_dann(reported):
+def test_class_that_is_never_recognised_is_a_warning(reported):
     write([{"scope": "fold_0", "class": "ill", "n": 12, "recall": 0.0}], paths.COLLAPSES)
     markup = reported()
     assert 'class="banner"' in markup
@@ -242,7 +242,7 @@ def test_a_class_that_is_never_recognised_is_a_warning_and_a_known_failure_of_da
     assert "dann was used in every fold" in said and "with weight 1 in the loss" in said
 
 
-def test_what_calibrate_writes_of_a_search_and_of_sites_left_out_is_what_the_page_reads(reported, project):
+def test_page_reads_what_calibrate_writes_of_a_search_and_of_sites(reported, project):
     names = ["without-inside", "blind-inside"]
     project(split__folds=[*FOLDS, *names])
     run("split")

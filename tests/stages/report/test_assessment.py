@@ -23,7 +23,7 @@ def curve(*points, state="calibrated"):
     return [{"state": state, "prediction": p, **limits("observed", q, q and q - 0.1, q and q + 0.1)} for p, q in points]
 
 
-def test_the_calibration_curve_has_a_band_bins_and_the_predictions_of_both_kinds_of_cases():
+def test_calibration_curve_has_a_band_bins_and_predictions_of_both_kinds():
     counts = [
         {"lower": 0.0, "upper": 0.5, "events": 1, "others": 7},
         {"lower": 0.5, "upper": 1.0, "events": 4, "others": 2},
@@ -45,7 +45,7 @@ def decision(threshold, benefit, gain, lower):
     )
 
 
-def test_thresholds_at_which_the_gain_is_beyond_chance_are_told_and_no_others():
+def test_only_thresholds_with_a_gain_beyond_chance_are_named():
     rows = [decision(0.1, 0.25, 0.05, -0.01), decision(0.2, 0.2, 0.1, 0.02), decision(0.3, 0.2, 0.2, 0.1)]
     assert where_it_pays(rows).endswith("at thresholds from 0.20 to 0.30")
     assert where_it_pays(rows[:1]).startswith("at no threshold")
@@ -106,7 +106,7 @@ def update(size, gain, error=0.01, name="slope"):
         ((0.03, 0.03, 0.03, 0.019), "does not pay with up to 40 patients"),
     ],
 )
-def test_an_update_pays_from_where_it_gains_at_every_larger_number_of_patients(gains, said):
+def test_update_pays_from_where_it_gains_at_every_larger_number(gains, said):
     rows = [update(float(size), gain) for size, gain in zip((5, 10, 20, 40), gains, strict=True)]
     (found,) = when_it_pays([update(0.0, 0.0, name="none"), *rows])
     assert found["said"] == [f"updating the slope {said}"] and found["before"]["update"] == "none"
@@ -148,7 +148,7 @@ def test_an_ensemble_and_maps_that_differ_between_folds_are_told_as_such():
     assert calibrator_in_words(each, "patient")["what"].endswith("(of each label by itself)")
 
 
-def test_rows_are_patients_where_each_has_one_and_images_where_some_have_several():
+def test_rows_are_patients_or_images_where_patients_have_several():
     metrics = {"internal_patients": (5, 5), "internal": (7, 5), "external": (3, 3)}
     pooled = {f"{scope}_calibrated": {"n": n, "patients": k} for scope, (n, k) in metrics.items()}
     assert units_of(pooled, "patient") == {
@@ -159,7 +159,7 @@ def test_rows_are_patients_where_each_has_one_and_images_where_some_have_several
     assert units_of({"test_calibrated": {"n": 3, "patients": 3}}, "image") == {"test": "images"}
 
 
-def test_promises_to_everyone_to_each_class_and_to_each_site_are_kept_apart():
+def test_promises_overall_by_class_and_by_site_are_separate():
     rows = [{"scope": "internal", "by": by, "kind": kind} for by in ("all", "class") for kind in ("marginal", "class")]
     apart = promises(Block("", "", rows))
     assert [(one.question, len(one.rows)) for one in apart] == [("all", 2), ("class", 2)]

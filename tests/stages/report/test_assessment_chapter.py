@@ -80,7 +80,7 @@ def test_the_table_of_calibration_says_what_the_metrics_say(reported):
     assert "are too few for anything but a rough look" in text_of(table)
 
 
-def test_every_chart_has_its_curve_and_its_histogram_for_each_set_and_level(reported):
+def test_every_chart_has_its_curve_and_histogram_for_each_set_and_level(reported):
     markup = page()
     names = "Calibration curve|Predictions|ROC curve|Precision-recall curve|Decision curve|Risk-coverage curve"
     titles = re.findall(f"<title>({names})", markup)
@@ -117,7 +117,7 @@ def test_folds_that_are_offset_are_warned_of(reported):
     assert "Folds are offset." not in page()
 
 
-def test_groups_and_promises_with_too_few_patients_have_words_instead_of_numbers(reported):
+def test_groups_with_too_few_patients_have_words_instead_of_numbers(reported):
     table = assessed("subgroups")
     assert table["too_few"].any()
     markup = page()

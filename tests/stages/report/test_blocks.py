@@ -22,7 +22,7 @@ def test_patients_come_before_images_and_the_top_label_before_the_classes():
     assert list(found[1].sets) == ["internal", "external"]
 
 
-def test_one_question_has_no_heading_and_images_alone_are_not_beside_anything():
+def test_one_question_has_no_heading():
     (block,) = blocks(rows(("internal", "ill"), ("external", "ill"), ("external", "ill")))
     assert block.heading == "" and block.question == "ill"
     assert [len(some) for some in block.sets.values()] == [1, 2]
@@ -35,7 +35,7 @@ def test_no_row_of_a_table_is_lost_or_shown_twice():
     assert blocks([]) == []
 
 
-def test_a_table_without_questions_is_one_block_and_another_column_may_name_them():
+def test_table_without_questions_is_one_block():
     assert [block.question for block in blocks([{"scope": "internal"}])] == [""]
     table = [{"scope": "external", "class": name} for name in ("edema", "mass")]
     assert [block.heading for block in blocks(table, "class")] == ["edema", "mass"]

@@ -186,7 +186,7 @@ def test_a_telephone_needs_no_scrolling_sideways(opened, everything):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_without_a_script_every_threshold_and_every_curve_can_still_be_read(opened):
+def test_thresholds_and_curves_can_be_read_without_a_script(opened):
     page = opened(java_script_enabled=False)
     assert not page.locator(".slider").first.is_visible() and page.locator("th button").count() == 0
     page.get_by_text("Every threshold, as a table").first.click()

@@ -62,14 +62,14 @@ def test_verdicts_are_counted_in_one_sentence():
     assert summary(rows, "transfer") == "Transfer: not measured."
 
 
-def test_each_promise_has_both_comparisons_side_by_side_in_whatever_order_they_came():
+def test_each_promise_has_both_comparisons_in_any_order():
     rows = [verdict(number, comparison) for comparison in ("transfer", "adaptation") for number in (5, 1, 4, 2, 3)]
     found = promises(rows)
     assert [promise["number"] for promise in found] == [1, 2, 3, 4, 5]
     assert {tuple(cell["comparison"] for cell in promise["cells"]) for promise in found} == {("adaptation", "transfer")}
 
 
-def test_a_verdict_stands_with_its_metric_its_interval_and_what_was_detectable(nothing):
+def test_verdict_comes_with_metric_interval_and_detectable_difference(nothing):
     rows = [measured(1, "adaptation", "no evidence", 0.03125, 0.125), measured(2, "adaptation", "helped", 2.5, 1.0)]
     markup = drawn(nothing | {"verdicts": rows})
     assert '<span class="badge no-evidence">no evidence</span>' in markup
@@ -127,13 +127,13 @@ def test_the_external_site_comes_last_and_a_site_without_an_auc_has_words(nothin
     assert "Worst site: b for adapted (AUC 0.60)." in text_of(markup)
 
 
-def test_cases_of_several_external_sites_are_not_called_a_site_without_a_name(nothing):
+def test_cases_of_several_external_sites_are_not_called_one_site(nothing):
     rows = [domain(None, "adapted", 0.7, kind="external"), domain(None, "adapted", 0.6)]
     table = rows_of(drawn(nothing | {"domains": rows}), "New domains")
     assert [row[0] for row in table[1:3]] == ["(none)", "all external cases test, external"]
 
 
-def test_times_of_two_arms_stand_together_and_what_is_said_of_all_is_said_once(nothing):
+def test_times_of_two_arms_are_together_and_common_words_appear_once(nothing):
     rows = [speed(unit, 2.0, lower=None, words="not reached in 1 of 4") for unit in ("epochs", "passes")]
     rows += [speed("epochs", 4.0, arm="imagenet", reference="scratch")]
     rows += [speed("seconds", 5.0) | {"reached": 4}]  # of another file, so it comes last
@@ -160,7 +160,7 @@ def test_amounts_are_written_with_as_many_digits_as_they_need(value, said):
     assert amount(value) == said
 
 
-def test_metrics_of_an_arm_stand_in_one_row_and_one_that_is_missing_leaves_its_cell_empty(nothing):
+def test_metrics_of_an_arm_share_a_row_and_a_missing_one_is_empty(nothing):
     rows = [
         final("internal", "imagenet", "ece", 0.5),
         final("internal", "adapted", "ece", 0.25),

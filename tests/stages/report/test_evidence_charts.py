@@ -21,7 +21,7 @@ def test_arms_stand_in_one_order_and_an_unknown_one_comes_last():
     assert [arm for arm, _ in of_arms(rows)] == ["adapted", "scratch", "other"]
 
 
-def test_equal_ratios_of_patients_are_equally_far_apart_and_ticks_stand_where_they_say():
+def test_equal_ratios_of_patients_are_equally_far_apart():
     rows = [point("adapted", patients, 0.6) for patients in (100, 1, 10)]  # in any order
     svg = banded("t", rows, "patients", "patients", "AUC")
     places = [float(x) for x in re.findall(r'class="dot c1" cx="([\d.]+)"', svg)]

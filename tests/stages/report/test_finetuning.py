@@ -71,7 +71,7 @@ def test_recipes_that_agree_need_no_note_and_one_that_differs_is_counted():
     assert list(found["counts"]) == ["probe", "knn"]
 
 
-def test_a_released_model_by_a_recipe_that_no_fold_got_is_told_from_one_that_is_not_there():
+def test_released_recipe_that_no_fold_got_differs_from_a_missing_model():
     assert difference({"0": "knn", "final": "full"}, "final")["alike"] == 0
     found = difference({"0": "knn", "1": "full"}, "final")
     assert found["released"] == "" and found["folds"] == 2

@@ -28,7 +28,7 @@ def test_air_does_not_flatten_the_histogram_and_what_is_cut_is_said():
     assert sum(row["share"] for row in chart["rows"]) == pytest.approx(1)
 
 
-def test_stored_grey_values_have_one_scale_for_all_sites_and_own_units_have_not():
+def test_stored_grey_values_share_one_scale_across_sites():
     low, high = (900, 0, 0, 0, 0, 10, 0, 0, 0, 90), (900, 0, 0, 0, 0, 50, 0, 0, 0, 50)
     rows = [*bins("a", "before", low), *bins("a", "after", low), *bins("b", "before", high), *bins("b", "after", high)]
     found = site_histograms(rows)
@@ -51,7 +51,7 @@ def places(sites, arms=("imagenet", "adapted"), labels=("well", "ill")):
     ]
 
 
-def test_every_case_has_a_mark_in_every_chart_and_groups_differ_in_shape_as_well_as_colour():
+def test_every_case_has_a_mark_and_groups_differ_in_shape_and_colour():
     found = embedding_section(places(["a", "b", "b", None]), [])
     assert [len(view["plots"]) for view in found["views"]] == [2, 2] and found["n"] == 4
     marks = re.findall(r'class="dot place c(\d)" d="M[-\d.]+,[-\d.]+(\w[^"]*)"', found["views"][0]["plots"][0]["svg"])
@@ -65,7 +65,7 @@ def test_beyond_six_sites_the_smaller_ones_share_a_mark_and_none_is_lost():
     assert len(key) == MOST and key[-1]["name"] == OTHERS and sum(group["n"] for group in key) == len(sites)
 
 
-def test_where_adaptation_leaves_features_alone_there_is_one_encoder_and_no_change():
+def test_unchanged_features_show_one_encoder_and_no_change():
     rows = [{"site": "a", "measure": m, "arm": "imagenet", "n": 9, "patients": 8} for m in ("mmd", "a_distance")]
     rows = [row | {"value": 0.5, "lower": 0.1, "upper": 0.9} for row in rows]
     found = embedding_section(places(["a", "b"], arms=("imagenet",)), rows)

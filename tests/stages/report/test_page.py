@@ -66,7 +66,7 @@ def test_a_band_goes_along_its_lower_edge_and_back_along_the_upper_one():
     assert heights[0] > heights[1] > heights[2] and heights[3] == heights[1]
 
 
-def test_columns_grow_from_zero_in_both_directions_and_their_ticks_have_no_sign():
+def test_columns_grow_from_zero_both_ways_and_ticks_have_no_sign():
     axes = Axes("", "cases", y_range=(-10, 10), y_whole=True, unsigned=True)
     svg = chart("t", axes, [], columns=[Column(0, 0.5, 0, 10, 1), Column(0, 0.5, -5, 0, 5)])
     (up, tall), (down, small) = [

@@ -50,7 +50,7 @@ def reported(project):
     return page
 
 
-def test_a_recipe_that_was_asked_for_stands_there_without_a_word_on_choosing(reported):
+def test_requested_recipe_is_shown_without_a_word_on_choosing(reported):
     markup = reported()
     header, *rows = rows_of(markup, 'id="recipes"')
     assert header[:3] == ["Fold", "Recipe", "C (inverse regularisation strength), or neighbours"]
@@ -59,7 +59,7 @@ def test_a_recipe_that_was_asked_for_stands_there_without_a_word_on_choosing(rep
     assert AUTO not in said and "Not the same recipe" not in said and "chosen among" not in said
 
 
-def test_what_auto_tried_stands_in_details_with_its_loss_its_difference_and_what_it_cost(reported):
+def test_candidates_of_auto_have_loss_difference_and_cost_in_details(reported):
     tried = [
         step("knn"),
         step("probe", 0.375, -0.125, why="the loss falls"),
@@ -83,7 +83,7 @@ def test_what_auto_tried_stands_in_details_with_its_loss_its_difference_and_what
     ]
 
 
-def test_transductive_adaptation_is_not_told_as_if_no_evaluated_case_had_taken_part(reported):
+def test_transductive_adaptation_says_that_evaluated_cases_took_part(reported):
     stamps = paths.read_json(paths.STAMPS)
     paths.write_json(stamps | {"evaluated_images_seen": True}, paths.STAMPS)
     chosen("0", "knn", step("knn"), neighbours=3)
@@ -91,7 +91,7 @@ def test_transductive_adaptation_is_not_told_as_if_no_evaluated_case_had_taken_p
     assert "No label of a held-out or test case took part" in said and "No held-out and" not in said
 
 
-def test_folds_that_chose_differently_are_counted_beside_the_released_model(reported):
+def test_folds_that_chose_differently_are_counted(reported):
     chosen("0", "knn", step("knn"), neighbours=5)
     untrained("0")
     markup = reported()
@@ -140,7 +140,7 @@ def test_what_finetune_writes_is_what_the_page_reads(reported, project):
     assert [cells[1] for cells in rows] == [f"{one['loss']:.3f}" for one in record["tried"]]
 
 
-def test_recipes_need_no_script_and_every_term_in_them_is_explained_in_a_list_too(reported):
+def test_recipes_need_no_script_and_every_term_is_explained(reported):
     markup = reported()
     markup = markup[markup.index('id="recipes"') :]
     assert "<script" not in markup and not re.search(r"<[^>]+\son\w+=", markup)

@@ -34,7 +34,7 @@ def repetition(name, auc, log_loss):
     return {"repetition": name, "n": 9, "events": 4, "auc": auc, "log_loss": log_loss, **limits}
 
 
-def test_one_repetition_has_no_spread_and_several_have_the_lowest_and_the_highest_metric():
+def test_one_repetition_has_no_spread_and_several_have_their_range():
     assert repetitions([repetition("r1", 0.8, 0.4)])["rows"] == []
     found = repetitions([repetition("r1", 0.8, 0.4), repetition("r2", 0.7, 0.5), repetition("r3", None, 0.6)])
     assert found["spread"] == {"auc": (0.7, 0.8), "log_loss": (0.4, 0.6)}
