@@ -10,7 +10,7 @@ import torch
 
 from pipeline.bundle import Prediction, Predictor
 from pipeline.bundle.manifest import BrokenBundle
-from tests.bundle.test_layout import CALIBRATOR, CLASSES, expected, written
+from tests.bundle.bundles import CALIBRATOR, CLASSES, expected, written
 from tests.conftest import ROOT, save_nifti
 
 PAGE = ROOT / "docs" / "reference" / "python-api.md"

@@ -10,7 +10,7 @@ import pytest
 from pipeline.bundle.manifest import BrokenBundle
 from pipeline.bundle.opening import open_bundle
 from pipeline.bundle.zipped import MOST_FILES, unpacked
-from tests.bundle.test_layout import CLASSES, written
+from tests.bundle.bundles import CLASSES, written
 
 
 @pytest.fixture(scope="module")

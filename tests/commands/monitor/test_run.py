@@ -10,7 +10,7 @@ from pipeline.__main__ import main
 from pipeline.bundle.layout import METADATA, REFERENCE
 from pipeline.bundle.manifest import write_manifest
 from pipeline.bundle.monitoring_reference import reference_of
-from tests.bundle.test_layout import fitted, written
+from tests.bundle.bundles import fitted, written
 
 CLASSES = ["control", "lesion"]
 LABELS = ["edema", "mass", "<cyst>"]

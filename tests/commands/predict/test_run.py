@@ -17,7 +17,7 @@ from pipeline.bundle.scoring import Scorer
 from pipeline.metrics.calibrators.calibrator import calibrator_from
 from pipeline.metrics.calibrators.updating import Recalibration
 from pipeline.metrics.ood import energy, fit_gaussians, fit_ood_detector, scores_of
-from tests.bundle.test_layout import CALIBRATOR, CLASSES, expected, fitted, rewrite, written
+from tests.bundle.bundles import CALIBRATOR, CLASSES, expected, fitted, rewrite, written
 from tests.conftest import save_nifti
 
 

@@ -23,7 +23,7 @@ from pipeline.bundle.signature import sign
 from pipeline.commands.verify import run
 from pipeline.stages.release.card import OPEN, TEMPLATE, missing_sections
 from pipeline.stages.release.phantoms import write_phantoms
-from tests.bundle.test_layout import written
+from tests.bundle.bundles import written
 from tests.bundle.test_signature import new_key
 from tests.conftest import save_nifti
 

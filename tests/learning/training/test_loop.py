@@ -1,71 +1,15 @@
 import copy
 import dataclasses
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
 
-from pipeline.learning.training.alignment.base import Target
-from pipeline.learning.training.alignment.losses import build_alignment
-from pipeline.learning.training.cases import FrozenCases, WholeCases
-from pipeline.learning.training.checkpoint import Checkpoint
+from pipeline.learning.training.cases import WholeCases
 from pipeline.learning.training.loop import fit, make_accelerator
 from pipeline.learning.training.recipe import Recipe, parameter_groups
-from tests.conftest import PLAIN, ROOT, classifier
-
-RECIPE = Recipe(2, epochs=6, patience=6, batch_size=8, learning_rate=1e-2, rate_decay=0.5, weight_decay=0.0, **PLAIN)
-
-
-def task(n=24, seed=0):
-    """Bright squares against dark ones, seen through the frozen stages."""
-    labels, channels = torch.arange(n) % 2, unfrozen(n, seed)
-    torch.manual_seed(1)
-    network = classifier().eval()
-    with torch.no_grad():
-        frozen = network.activations(channels, last=len(network.encoder.stages) - 2)
-    maps, pooled = frozen.maps.half(), frozen.pooled.half()
-    first = len(network.encoder.stages) - 2
-    return network, FrozenCases(torch.stack([maps, maps]), torch.stack([pooled, pooled]), torch.eye(2)[labels], first)
-
-
-def deep_task(n=12):
-    """Bright volumes against dark ones, seen through the frozen stages of an inflated encoder."""
-    labels = torch.arange(n) % 2
-    channels = torch.rand(n, 5, 32, 32, generator=torch.Generator().manual_seed(0)) * 60
-    torch.manual_seed(1)
-    network = classifier(1, filter_depth=3).eval()
-    with torch.no_grad():
-        frozen = network.activations(channels + 120 * labels.view(-1, 1, 1, 1), last=len(network.encoder.stages) - 2)
-    first = len(network.encoder.stages) - 2
-    return network, FrozenCases(frozen.maps.half()[None], frozen.pooled.half()[None], torch.eye(2)[labels], first)
-
-
-def unfrozen(n=24, seed=0):
-    """The squares of `task` themselves."""
-    draws = torch.Generator().manual_seed(seed)
-    return torch.rand(n, 3, 32, 32, generator=draws) * 60 + 120 * (torch.arange(n) % 2).view(-1, 1, 1, 1)
-
-
-class Watching:
-    """Cases that write down which of them are drawn with which seeds."""
-
-    def __init__(self, cases, drawn):
-        self.cases, self.seen, self.targets, self.first = cases, drawn, cases.targets, cases.first
-
-    def drawn(self, rows, seeds):
-        self.seen.append((rows.tolist(), seeds.tolist()))
-        return self.cases.drawn(rows, seeds)
-
-    def plain(self, rows):
-        return self.cases.plain(rows)
-
-
-def trained(recipe=RECIPE, seed=0):
-    network, cases = task()
-    curve = fit(network, cases, cases, recipe, accelerator=make_accelerator("cpu"), seed=seed)
-    return network, curve
+from tests.conftest import PLAIN
+from tests.learning.training.trainings import RECIPE, Watching, deep_task, task, trained, unfrozen
 
 
 def test_training_lowers_the_validation_loss_and_keeps_the_best_epoch():
@@ -188,112 +132,6 @@ def test_a_loss_that_is_not_finite_stops_the_training_with_the_parameter():
         fit(network, corrupted, cases, RECIPE, accelerator=make_accelerator("cpu"), seed=0)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"average": "ema"},
-        {"average": "soup"},
-        {"mix": "mixup", "mix_alpha": 1.0, "label_smoothing": 0.1},
-        {"mix": "cutmix", "mix_alpha": 1.0},
-        {"class_weights": "sampling"},
-        {"gradual": True},
-        {"batch_statistics": True},
-    ],
-    ids=str,
-)
-def test_a_training_that_was_cut_off_after_any_epoch_ends_with_the_bits_of_one_that_was_not(tmp_path, changes):
-    recipe = dataclasses.replace(RECIPE, epochs=4, **changes)
-
-    def run(folder, stop_after=None):
-        network, cases = task()
-
-        def tell(epoch):
-            if epoch.epoch == stop_after:
-                raise KeyboardInterrupt
-
-        checkpoint = Checkpoint(folder / "training.pt", "key", every=0)
-        curve = fit(
-            network, cases, cases, recipe, accelerator=make_accelerator("cpu"), seed=0, tell=tell, checkpoint=checkpoint
-        )
-        return network.state_dict(), curve
-
-    straight, curve = run(tmp_path / "straight")
-    for stop_after in (1, 2, 3):
-        folder = tmp_path / str(stop_after)
-        with pytest.raises(KeyboardInterrupt):
-            run(folder, stop_after + 1)  # what epoch `stop_after` left is on the disk, the next one is lost
-        gone_on, same = run(folder)
-        assert same == curve
-        assert all(torch.equal(value, gone_on[name]) for name, value in straight.items())
-
-
-def test_a_training_goes_on_from_nothing_but_its_own_checkpoint(tmp_path):
-    network, cases = task()
-    start = copy.deepcopy(network.state_dict())
-    told = []
-    for key in ("one", "another", "another"):
-        network.load_state_dict(start)
-        checkpoint = Checkpoint(tmp_path / "training.pt", key, every=0)
-        told.append([])
-        fit(
-            network,
-            cases,
-            cases,
-            RECIPE,
-            accelerator=make_accelerator("cpu"),
-            seed=0,
-            tell=told[-1].append,
-            checkpoint=checkpoint,
-        )
-    assert len(told[0]) == len(told[1]) == len(told[2]) == RECIPE.epochs + 1  # a finished one is told again, not run
-    before = copy.deepcopy(network.state_dict())
-    fit(
-        network,
-        cases,
-        cases,
-        RECIPE,
-        accelerator=make_accelerator("cpu"),
-        seed=0,
-        checkpoint=Checkpoint(tmp_path / "training.pt", "new"),
-    )
-    assert any(not torch.equal(value, before[name]) for name, value in network.state_dict().items())
-
-
-def test_alignment_losses_that_learn_are_part_of_the_checkpoint(tmp_path):
-    recipe = dataclasses.replace(RECIPE, epochs=4, batch_size=6)
-
-    def run(folder, stop_after=None):
-        network, cases = task()
-        target = Target(cases.maps, cases.pooled, torch.ones(24, dtype=torch.long))
-        domains = torch.zeros(24, dtype=torch.long)
-        aligned = build_alignment("dann", network, weight=1.0, target=target, domains=domains, recipe=recipe, seed=5)
-
-        def tell(epoch):
-            if epoch.epoch == stop_after:
-                raise KeyboardInterrupt
-
-        checkpoint = Checkpoint(folder / "training.pt", "key", every=0)
-        curve = fit(
-            network,
-            cases,
-            cases,
-            recipe,
-            accelerator=make_accelerator("cpu"),
-            seed=0,
-            tell=tell,
-            alignment=aligned,
-            checkpoint=checkpoint,
-        )
-        return network.state_dict(), curve
-
-    straight, curve = run(tmp_path / "straight")
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", 3)
-    gone_on, same = run(tmp_path / "cut")
-    assert same == curve and all(torch.equal(value, gone_on[name]) for name, value in straight.items())
-
-
 def test_the_draws_of_an_epoch_depend_on_its_number_and_the_row_alone():
     """With all else equal a training of two epochs is the beginning of one of four, but for the schedule's length."""
     network, cases = task()
@@ -391,34 +229,3 @@ def test_an_encoder_trained_from_its_first_stage_takes_images_and_new_views_of_t
     assert not torch.equal(stem, next(network.encoder.stages[0].parameters()))
     assert min(epoch.validation_loss for epoch in curve) < curve[0].validation_loss
     assert len(set(seeds)) > 60  # every case of every epoch has a view of its own
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, {"mix": "mixup", "mix_alpha": 1.0}], ids=str)
-def test_two_processes_train_as_one_does(tmp_path, changes):
-    """Over gloo; the classes are unequal, so that the parts of a batch weigh differently."""
-    script = tmp_path / "train.py"
-    script.write_text(
-        "import dataclasses, sys, torch\n"
-        f"sys.path.insert(0, {str(ROOT)!r})\n"
-        "from tests.learning.training.test_loop import RECIPE, task\n"
-        "from pipeline.learning.training.loop import fit, make_accelerator\n"
-        "network, cases = task()\n"
-        "cases = dataclasses.replace(cases, targets=torch.eye(2)[(torch.arange(24) < 7).long()])\n"
-        f"recipe = dataclasses.replace(RECIPE, epochs=3, batch_size=7, **{changes!r})\n"
-        "accelerator = make_accelerator('cpu')\n"
-        "fit(network, cases, cases, recipe, accelerator=accelerator, seed=0)\n"
-        "print(accelerator.num_processes)\n"
-        "accelerator.is_main_process and torch.save(network.state_dict(), sys.argv[1])\n"
-    )
-    states = []
-    for processes in (1, 2):
-        target = tmp_path / f"{processes}.pt"
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        done = subprocess.run(
-            [*command, str(script), str(target)], capture_output=True, text=True, check=True, timeout=300
-        )
-        assert done.stdout.split() == [str(processes)] * processes
-        states.append(torch.load(target))
-    for name, value in states[0].items():
-        torch.testing.assert_close(states[1][name], value, rtol=1e-5, atol=1e-6, msg=name)

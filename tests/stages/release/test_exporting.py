@@ -9,7 +9,7 @@ from pipeline.bundle.layout import WEIGHTS
 from pipeline.learning.models.ensemble import network_from
 from pipeline.stages.release import exporting
 from pipeline.stages.release.exports import ALLOWED, FILES
-from tests.bundle.test_layout import ARGUMENTS, CALIBRATOR
+from tests.bundle.bundles import ARGUMENTS, CALIBRATOR
 from tests.conftest import TINY_ENCODER
 
 KINDS = ("torchscript", "onnx")

@@ -24,7 +24,7 @@ from pipeline.stages.release.exports import (
     write_torchscript,
 )
 from pipeline.stages.release.portable import NotPortable, portable
-from tests.bundle.test_layout import ARGUMENTS, CALIBRATOR, EVERY, fitted
+from tests.bundle.bundles import ARGUMENTS, CALIBRATOR, EVERY, fitted
 from tests.conftest import ROOT, TINY_ENCODER
 
 PLATT = fitted("platt")
