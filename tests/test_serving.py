@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from pipeline.__main__ import main
-from tests.commands.verify.test_run import released
+from tests.bundle.releases import released
 from tests.conftest import ROOT
 
 USER = "clinic"

@@ -7,7 +7,7 @@ import tomllib
 
 from packaging.requirements import Requirement
 
-from tests.commands.verify.test_run import bundle  # noqa: F401
+from tests.bundle.releases import released
 from tests.conftest import ROOT, save_nifti
 
 WITHOUT = """
@@ -33,11 +33,8 @@ def absent():
     return [name.replace("-", "_") for name in names]
 
 
-def test_predict_and_verify_run_where_nothing_that_only_training_needs_can_be_imported(
-    bundle,  # noqa: F811
-    tmp_path,
-    asymmetric,
-):
+def test_predict_and_verify_run_without_packages_of_training(tmp_path, asymmetric):
+    bundle = released(tmp_path / "model")
     blocked = absent()
     assert {"dvc", "albumentations", "accelerate", "pydantic", "onnx", "onnxruntime"} <= set(blocked)
     scan = save_nifti(tmp_path / "scan.nii.gz", asymmetric)
@@ -52,7 +49,7 @@ def test_predict_and_verify_run_where_nothing_that_only_training_needs_can_be_im
     )
 
 
-def test_the_container_runs_predict_as_a_user_without_rights_and_fetches_nothing_when_it_runs():
+def test_the_container_predicts_without_root_and_without_downloads():
     lines = (ROOT / "Containerfile").read_text().splitlines()
     said = dict(line.split(" ", 1) for line in lines if line and not line.startswith((" ", "#", "RUN", "ENV", "COPY")))
     assert said["ENTRYPOINT"] == '["python", "-m", "pipeline", "predict"]'

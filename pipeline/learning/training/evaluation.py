@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipeline.learning.models.tasks import Task
 from pipeline.learning.models.trainable_top import TrainableTop
-from pipeline.learning.training.alignment.base import Alignment
+from pipeline.learning.training.alignment.loss_term import Alignment
 from pipeline.learning.training.cases import Cases, in_order
 from pipeline.learning.training.validators import information_maximisation
 

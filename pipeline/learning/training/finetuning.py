@@ -17,7 +17,7 @@ from pipeline.learning.models.neighbours import fit_neighbours
 from pipeline.learning.models.probe import fit_probe, parts, standardisation
 from pipeline.learning.models.tasks import Name, Task, task_of
 from pipeline.learning.models.trainable_top import TrainableTop
-from pipeline.learning.training.alignment.base import Alignment
+from pipeline.learning.training.alignment.loss_term import Alignment
 from pipeline.learning.training.cases import FrozenCases, WholeCases, in_order
 from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.training.evaluation import EVALUATED_AT_ONCE

@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.tasks import Multiclass, Task
 from pipeline.learning.models.trainable_top import TrainableTop
-from pipeline.learning.training.alignment.base import Alignment
+from pipeline.learning.training.alignment.loss_term import Alignment
 from pipeline.learning.training.averaging import (
     INGREDIENTS,
     MovingAverage,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.learning.models.classifier import Activations, Classifier
 from pipeline.learning.models.probe import Probe, fit_probe
-from pipeline.learning.training.alignment.base import Target
+from pipeline.learning.training.alignment.loss_term import Target
 from pipeline.learning.training.alignment.losses import build_alignment
 from pipeline.learning.training.cases import FrozenCases, in_order
 from pipeline.learning.training.frozen import mean_features

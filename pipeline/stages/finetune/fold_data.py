@@ -19,7 +19,7 @@ from pipeline.imaging.augmentation.strengths import TRAINING
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.labels import targets_of
 from pipeline.learning.models.classifier import Classifier
-from pipeline.learning.training.alignment.base import Alignment, Target
+from pipeline.learning.training.alignment.loss_term import Alignment, Target
 from pipeline.learning.training.alignment.losses import ALIGNMENT_LOSSES, build_alignment
 from pipeline.learning.training.cases import FrozenCases, WholeCases
 from pipeline.learning.training.finetuning import Labelled

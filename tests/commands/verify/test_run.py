@@ -17,38 +17,12 @@ from safetensors.torch import load_file, save_file
 from pipeline.__main__ import main
 from pipeline.bundle.layout import CARD, EXPECTED, INFERENCE, METADATA, STATUS, WEIGHTS
 from pipeline.bundle.manifest import MANIFEST, SEAL, code_in, sha256_of, write_manifest
-from pipeline.bundle.opening import open_bundle
-from pipeline.bundle.scoring import Scorer, outcomes, processor
 from pipeline.bundle.signature import sign
 from pipeline.commands.verify import run
-from pipeline.stages.release.card import OPEN, TEMPLATE, missing_sections
-from pipeline.stages.release.phantoms import write_phantoms
-from tests.bundle.bundles import written
+from pipeline.stages.release.card import missing_sections
+from tests.bundle.releases import GATES, TITLES, released
 from tests.bundle.test_signature import new_key
 from tests.conftest import save_nifti
-
-GATES = [{"name": "events", "passed": False}, {"name": "no leak", "passed": True}]
-TITLES = [line[3:] for line in TEMPLATE.read_text().splitlines() if line.startswith("## ")]
-
-
-def released(folder):
-    """A bundle with all that a release has."""
-    written(folder)
-    metadata = json.loads((folder / METADATA).read_text()) | {"gates": GATES}
-    (folder / METADATA).write_text(json.dumps(metadata))
-    (folder / STATUS).write_text("\n".join(["candidate", *map(json.dumps, GATES)]) + "\n")
-    (folder / CARD).parent.mkdir()
-    sections = "".join(f"## {title}\n\nwords\n\n" for title in TITLES)
-    (folder / CARD).write_text(f"# model\n\n**Status: candidate.**\n{OPEN}\n\n{sections}")
-    write_manifest(folder, {})
-    opened = open_bundle(folder)
-    (folder / EXPECTED).parent.mkdir()
-    files = write_phantoms((folder / EXPECTED).parent, "volume")
-    found = outcomes(Scorer(opened.network, opened.weights, opened.preparation), files)
-    expected = {"scans": found, "computed_on": processor(), "tolerance": 1e-3}
-    (folder / EXPECTED).write_text(json.dumps(expected))
-    write_manifest(folder, {})
-    return folder
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from pipeline.learning.training.alignment.base import Target
+from pipeline.learning.training.alignment.loss_term import Target
 from pipeline.learning.training.alignment.losses import build_alignment
 from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.training.loop import fit, make_accelerator

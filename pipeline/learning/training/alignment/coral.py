@@ -5,7 +5,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from pipeline.learning.training.alignment.base import by_domain
+from pipeline.learning.training.alignment.loss_term import by_domain
 
 
 class Coral(nn.Module):

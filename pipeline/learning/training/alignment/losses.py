@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.learning.models.classifier import Classifier
-from pipeline.learning.training.alignment.base import Alignment, Target
 from pipeline.learning.training.alignment.coral import Coral
 from pipeline.learning.training.alignment.dann import Dann
+from pipeline.learning.training.alignment.loss_term import Alignment, Target
 from pipeline.learning.training.alignment.mcc import Mcc
 from pipeline.learning.training.alignment.mmd import Mmd
 from pipeline.learning.training.recipe import Recipe

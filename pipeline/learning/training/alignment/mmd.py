@@ -5,7 +5,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from pipeline.learning.training.alignment.base import by_domain
+from pipeline.learning.training.alignment.loss_term import by_domain
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # bandwidths in medians
 

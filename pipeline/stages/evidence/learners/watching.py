@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.learning.models.classifier import Classifier
-from pipeline.learning.training.alignment.base import Alignment
+from pipeline.learning.training.alignment.loss_term import Alignment
 from pipeline.learning.training.cases import FrozenCases, WholeCases
 from pipeline.learning.training.finetuning import Labelled, Setting, prediction, train
 from pipeline.learning.training.recipe import Epoch, Recipe

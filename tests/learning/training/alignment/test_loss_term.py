@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pipeline.learning.models.trainable_top import TrainableTop
-from pipeline.learning.training.alignment.base import Alignment, Target, by_domain, draw
+from pipeline.learning.training.alignment.loss_term import Alignment, Target, by_domain, draw
 from pipeline.learning.training.alignment.mmd import Mmd
 from pipeline.learning.training.cases import FrozenCases
 from pipeline.learning.training.loop import fit, make_accelerator
