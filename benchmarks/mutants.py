@@ -2,15 +2,13 @@
 
     python benchmarks/mutants.py sample --out mutants.json --n 200 --seed 0
     OMP_NUM_THREADS=1 python benchmarks/mutants.py run mutants.json --out results.json
-    OMP_NUM_THREADS=1 python benchmarks/mutants.py run mutants.json --out after.json --moved moved.json
 
 benchmarks/mutants.json holds the 200 mutants of the state before the tree was rebuilt, by their places now, and
 benchmarks/mutants_before.json what became of each then: 135 killed.
 
 `sample` draws mutants, as many from each area, and describes each so that it can be found again after a refactoring.
 `run` plants one at a time, in memory only, and runs the fast tests that import the module: killed, if one fails or all
-take too long; survived; or not_found. It writes after every mutant, and goes on where it was stopped. `moved.json` maps
-a module's (or a test's) old path to the new one or a list of them.
+take too long; survived; or not_found. It writes after every mutant, and goes on where it was stopped.
 
 Libraries are imported once; each mutant is a fork of that process, whose import of the mutated file is intercepted.
 Tests that start a process of their own see the code as it is on the disk.
@@ -28,19 +26,19 @@ import math
 import operator
 import os
 import random
-import re
 import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mutations import Site, sites_of
 
 TRAINING, SPLIT = "pipeline/learning/training", "pipeline/stages/split"
 AREAS = {
@@ -67,56 +65,24 @@ SECONDS = 90  # of the clock, for all tests of a mutant at least, and PATIENCE t
 PATIENCE = 8
 ALIKE = 0.6  # of a line and the one that it became
 
-SWAPS: dict[type, type] = {ast.Lt: ast.LtE, ast.Gt: ast.GtE, ast.Eq: ast.NotEq, ast.Add: ast.Sub, ast.Mult: ast.Div}
-SWAPS |= {new: old for old, new in SWAPS.items()} | {ast.And: ast.Or, ast.Or: ast.And}
-A_PATH = re.compile(r"folder|file\b|bundle|scratch|package", re.IGNORECASE)  # joined by /, not divided
-SKIPPED = {"annotation", "returns", "decorator_list"}  # fields of nodes
 OK, FAILED, NOT_LOADED, NO_TESTS = 0, 1, 3, 5  # exit codes; 0, 1 and 5 are pytest's
-
-
-@dataclass(frozen=True)
-class Site:
-    """A place that can be mutated in one way.
-
-    Attributes
-    ----------
-    module, function : str
-        Path, and qualified name ("" outside of functions and classes).
-    kind : str
-    ordinal : int
-        Among the sites of this kind in the module.
-    line, node : str
-        Text of the line, and of the node that changes.
-    number : int
-        Of the line.
-    """
-
-    module: str
-    function: str
-    kind: str
-    ordinal: int
-    line: str
-    node: str
-    number: int
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    doors = parser.add_subparsers(dest="what", required=True, metavar="sample or run")
-    sampling, running = doors.add_parser("sample"), doors.add_parser("run")
+    names = parser.add_subparsers(dest="what", required=True, metavar="sample or run")
+    sampling, running = names.add_parser("sample"), names.add_parser("run")
     sampling.add_argument("--n", type=int, default=200)
     sampling.add_argument("--seed", type=int, default=0)
     running.add_argument("mutants", type=Path)
-    running.add_argument("--moved", type=Path)
-    for door in (sampling, running):
-        door.add_argument("--out", type=Path, required=True)
+    for one in (sampling, running):
+        one.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     if arguments.what == "sample":
         drawn = sample(arguments.n, arguments.seed)
         arguments.out.write_text(json.dumps(drawn, indent=1) + "\n")
     else:
-        moved = json.loads(arguments.moved.read_text()) if arguments.moved else {}
-        run(json.loads(arguments.mutants.read_text()), arguments.out, moved)
+        run(json.loads(arguments.mutants.read_text()), arguments.out)
 
 
 def sample(n: int, seed: int) -> list[dict[str, Any]]:
@@ -131,86 +97,13 @@ def sample(n: int, seed: int) -> list[dict[str, Any]]:
     return drawn
 
 
-def sites_of(module: str) -> tuple[ast.Module, list[tuple[Site, Callable[[], None]]]]:
-    """Parse a module and find its sites, each with the function that mutates the tree in place."""
-    text = Path(module).read_text()
-    tree, lines, counts, found = ast.parse(text), text.splitlines(), Counter[str](), []
-    for kind, node, function, change in walk(tree, [], returns=False):
-        line = lines[node.lineno - 1].strip()
-        site = Site(module, function, kind, counts[kind], line, ast.unparse(node), node.lineno)
-        found.append((site, change))
-        counts[kind] += 1
-    return tree, found
-
-
-Mutation = tuple[str, Any, str, Callable[[], None]]
-
-
-def walk(node: ast.AST, names: list[str], returns: bool) -> Iterator[Mutation]:
-    """Go through a tree in the order of its fields; `returns` says whether the function around gives a value."""
-    if isinstance(node, ast.JoinedStr):
-        return
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        names = [*names, node.name]
-        returns = isinstance(node, ast.FunctionDef) and ast.unparse(node.returns or ast.Constant("")) != "None"
-    for kind, change in mutations(node, returns):
-        yield kind, node, ".".join(names), change
-    for name, value in ast.iter_fields(node):
-        for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and name not in SKIPPED:
-                yield from walk(child, names, returns)
-
-
-def mutations(node: Any, returns: bool) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Give the kinds of mutation that a node allows, each with what carries it out."""
-
-    def put(field: str, value: Any) -> Callable[[], None]:
-        return lambda: setattr(node, field, value)
-
-    match node:
-        case ast.Compare():
-            for place, sign in enumerate(node.ops):
-                if new := SWAPS.get(type(sign)):
-                    yield "compare", put("ops", [*node.ops[:place], new(), *node.ops[place + 1 :]])
-        case ast.BinOp() | ast.AugAssign() if type(node.op) in SWAPS and not joins(node):
-            yield "arithmetic", put("op", SWAPS[type(node.op)]())
-        case ast.BoolOp():
-            yield "boolean", put("op", SWAPS[type(node.op)]())
-        case ast.UnaryOp(op=ast.Not()):
-            yield "boolean", put("operand", ast.UnaryOp(ast.Not(), node.operand))  # twice not is as good as none
-        case ast.Constant(value=bool()):
-            yield "truth", put("value", not node.value)
-        case ast.Constant(value=int() | float()):
-            yield "constant", put("value", {0: 1, 1: 0}.get(node.value, node.value + 1))
-        case ast.Return(value=ast.expr()) if returns and ast.unparse(node.value) != "None":
-            yield "return", put("value", ast.Constant(None))
-        case ast.Expr(value=ast.Call()) if not re.match(r"print\(|log\.", ast.unparse(node)):
-            yield "call", put("value", ast.Constant(None))
-        case ast.Slice():
-            for end in ("lower", "upper"):
-                if getattr(node, end) is not None:
-                    yield "slice", put(end, None)
-
-
-def joins(node: Any) -> bool:
-    """Tell whether an operator works on texts, lists or paths, where another one can only raise an error."""
-    ends = [node.left, node.right] if isinstance(node, ast.BinOp) else [node.value]
-    if any(isinstance(end, ast.JoinedStr | ast.List | ast.Tuple) or is_text(end) for end in ends):
-        return True
-    return isinstance(node.op, ast.Div) and bool(A_PATH.search(ast.unparse(node)))
-
-
-def is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
-
-
-def run(mutants: Sequence[dict[str, Any]], out: Path, moved: dict[str, str | list[str]]) -> None:
+def run(mutants: Sequence[dict[str, Any]], out: Path) -> None:
     """Try every mutant that `out` does not know yet."""
     sys.path.insert(0, str(Path.cwd()))
     import_libraries()
     done: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {"tests": {}, "mutants": {}}
-    places = matched(mutants, moved)
-    imports = {str(file): imported_by(file) for room in ("pipeline", "tests") for file in Path(room).rglob("*.py")}
+    places = matched(mutants)
+    imports = {str(file): imported_by(file) for folder in ("pipeline", "tests") for file in Path(folder).rglob("*.py")}
     chosen: dict[str, list[str]] = {}
     for number, mutant in enumerate(mutants):
         if str(number) in done["mutants"]:
@@ -220,7 +113,7 @@ def run(mutants: Sequence[dict[str, Any]], out: Path, moved: dict[str, str | lis
         if place is not None:
             module, begin = place.module, time.monotonic()
             if module not in chosen:
-                chosen[module] = checked(tests_of(module, mutant["module"], imports, moved), done["tests"])
+                chosen[module] = checked(tests_of(module, imports), done["tests"])
                 out.write_text(json.dumps(done, indent=1) + "\n")
             expected = sum(done["tests"][file]["seconds"] for file in chosen[module])
             without = [test for file in chosen[module] for test in done["tests"][file]["without"]]
@@ -266,9 +159,7 @@ def imported_by(file: Path, at_the_top: bool = False) -> set[str]:
     return names
 
 
-def tests_of(
-    module: str, before: str, imports: dict[str, set[str]], moved: dict[str, str | list[str]]
-) -> Collection[str]:
+def tests_of(module: str, imports: dict[str, set[str]]) -> Collection[str]:
     """Choose the files of tests that matter: of the module itself and the named ones, or of modules that import it."""
 
     def importing(file: str) -> set[str]:
@@ -280,13 +171,8 @@ def tests_of(
         return {test for test in found if test in imports and not set(LEFT_OUT) & {*Path(test).parts, Path(test).stem}}
 
     users = {user for user in importing(module) if user.startswith("pipeline/")}
-    named = {new for test in NAMED.get(before, []) for new in paths_after(test, moved) if new in imports}
+    named = {test for test in NAMED.get(module, []) if test in imports}
     return of(module) | named or set().union(*map(of, users))
-
-
-def paths_after(path: str, moved: dict[str, str | list[str]]) -> list[str]:
-    new = moved.get(path, path)
-    return [new] if isinstance(new, str) else new
 
 
 def checked(files: Collection[str], known: dict[str, Any]) -> list[str]:
@@ -301,14 +187,13 @@ def checked(files: Collection[str], known: dict[str, Any]) -> list[str]:
     return sorted((file for file in files if known[file]["use"]), key=lambda file: (known[file]["seconds"], file))
 
 
-def matched(mutants: Sequence[dict[str, Any]], moved: dict[str, str | list[str]]) -> dict[int, tuple[Site, float]]:
+def matched(mutants: Sequence[dict[str, Any]]) -> dict[int, tuple[Site, float]]:
     """Find for each mutant the site that is most like it, none for two, and how like their lines are."""
     pairs = []
     for number, mutant in enumerate(mutants):
-        for module in filter(os.path.exists, paths_after(mutant["module"], moved)):
-            for site, _ in sites_of(module)[1]:
-                if site.kind == mutant["kind"]:
-                    pairs.append((*likeness(mutant, site), number, site))
+        for site, _ in sites_of(mutant["module"])[1] if Path(mutant["module"]).exists() else ():
+            if site.kind == mutant["kind"]:
+                pairs.append((*likeness(mutant, site), number, site))
     found: dict[int, tuple[Site, float]] = {}
     taken = set()
     for _, alike, number, site in sorted(pairs, key=operator.itemgetter(0), reverse=True):
@@ -361,8 +246,8 @@ def in_a_fork(
         code = os.waitstatus_to_exitcode(status)
     else:
         used = os.wait4(child, 0)[2]
-    told = folder / "calls.json"
-    calls = json.loads(told.read_text()) if told.exists() else {}
+    record = folder / "calls.json"
+    calls = json.loads(record.read_text()) if record.exists() else {}
     shutil.rmtree(folder, ignore_errors=True)
     return code, used.ru_utime + used.ru_stime, calls
 
