@@ -1,8 +1,4 @@
-"""Calibration against closed forms (prediction p uniform on (0, 1), y drawn from it) and against scikit-learn.
-
-The closed forms need no random draw: each prediction p stands once as an event of weight p and once as a non-event of
-weight 1 - p.
-"""
+"""Calibration against closed forms (prediction p uniform on (0, 1), y drawn from it) and against scikit-learn."""
 
 import numpy as np
 import pytest
@@ -14,12 +10,8 @@ from sklearn.metrics import brier_score_loss
 
 from pipeline.metrics import calibration as evaluate
 from pipeline.metrics.bootstrap import Estimate, cluster_weights, distance_estimate, estimate
+from tests.metrics.closed_form import ONE, OVERCONFIDENT, P, Y
 
-GRID = (np.arange(4000) + 0.5) / 4000
-P = np.tile(GRID, 2)
-Y = np.arange(8000) < 4000
-ONE = np.concatenate([GRID, 1 - GRID])[None]
-OVERCONFIDENT = P**2 / (P**2 + (1 - P) ** 2)  # the same predictions at temperature 1/2
 TRUE_ERROR = np.log(2) / 2 - 1 / 4  # of the overconfident ones
 METRICS = {
     "observed_expected": evaluate.observed_expected,

@@ -1,21 +1,13 @@
-"""Metrics against closed forms (prediction p uniform on (0, 1), y drawn from it) and against scikit-learn.
-
-The closed forms need no random draw: each prediction p stands once as an event of weight p and once as a non-event of
-weight 1 - p.
-"""
+"""Metrics against closed forms (prediction p uniform on (0, 1), y drawn from it) and against scikit-learn."""
 
 import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
 from pipeline.metrics import discrimination
+from tests.metrics.closed_form import ONE, OVERCONFIDENT, P, Y
 
-GRID = (np.arange(4000) + 0.5) / 4000
-P = np.tile(GRID, 2)
-Y = np.arange(8000) < 4000
-ONE = np.concatenate([GRID, 1 - GRID])[None]
 TWO_CLASS = np.stack([1 - P, P], axis=1)
-OVERCONFIDENT = P**2 / (P**2 + (1 - P) ** 2)  # the same predictions at temperature 1/2
 LABELS = Y.astype(np.int64)
 
 

@@ -9,11 +9,8 @@ import pytest
 
 from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.stages.calibrate.utility import decision_curve, gain, net_benefit, treat_all
+from tests.metrics.closed_form import ONE, P, Y
 
-GRID = (np.arange(4000) + 0.5) / 4000
-P = np.tile(GRID, 2)
-Y = np.arange(8000) < 4000
-ONE = np.concatenate([GRID, 1 - GRID])[None]
 T = np.array([0.05, 0.1, 0.2, 0.5, 0.8])
 
 
