@@ -1,13 +1,12 @@
-"""Every adaptation method on a cohort whose external site is test, over several seeds, beside no adaptation.
+"""Every adaptation method on a cohort whose external site is the test set, over several seeds, beside no adaptation.
 
     python benchmarks/adaptation.py demo --into /tmp/demo
     python benchmarks/adaptation.py wbc --into /tmp/wbc --methods none adabn coral oracle --seeds 0 1 2
 
 Trains the final model only (`adapt --fold final`, `finetune --fold final`) and evaluates it on the external site,
 without calibration. `oracle` is trained with labels of that site, see `cohorts`; what a method has of its gain over
-`none` in
-AUC is the gap that it closes. Rows are written to INTO/results.csv as they come, and what stands there is not run
-again. A method that fails is named and passed over.
+`none` in AUC is the gap that it closes. Rows are written to INTO/results.csv as they come, and what stands there is
+not run again. A method that fails is named and passed over.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The cohorts on which methods of adaptation are compared, each with an external site that is test and evaluated.
+"""The cohorts on which methods of adaptation are compared, each with an external site as the test set.
 
 A cohort is arranged in one or more ways; together they evaluate each labelled case of the external site once. In a
 further arrangement, the oracle's, those cases are assigned to five patient-grouped folds together with the development
@@ -52,7 +52,7 @@ LEFT_OUT = "basophil"
 def wbc() -> Cohort:
     """Give the white blood cells of two laboratories; dataset2 is external.
 
-    One half of it stands there unlabelled while the other is test and evaluated; then they change places. So each cell
+    One half of it stands there unlabelled while the other is the test set; then they change places. So each cell
     of it is evaluated once, by a model that never saw it.
     """
     cohort = {"path": "data/raw/wbc", "public": True, "positive": None}

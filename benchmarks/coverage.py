@@ -11,7 +11,7 @@ cohorts is printed with its Monte-Carlo standard error.
 `intervals`: 200 patients with five images each, once identical, once with a patient effect on prediction and outcome;
 percentile intervals by drawing patients, and by drawing images as if each were a patient of its own, both from 500
 replicates; "width needed" is that of estimate ± 1.96 standard deviations over cohorts. `sets`: conformal sets at a
-promised 90 %, beside the law k / (n + 1); two sites, of which one predictions more sharply. `bands`: how many cohorts
+promised 90 %, beside the law k / (n + 1); two sites, of which one predicts more sharply. `bands`: how many cohorts
 stay below the 95th percentile of the calibration error (10 bins) under perfect calibration, which all of them have.
 """
 

@@ -1,14 +1,14 @@
 """COVID-CT through the whole pipeline, in a clone of its own; or methods compared on its development cases alone.
 
-    python benchmarks/covid_ct.py official --into /tmp/official           # the official split, test
-    python benchmarks/covid_ct.py grouped  --into /tmp/grouped            # an honest one: test by patient
+    python benchmarks/covid_ct.py official --into /tmp/official           # the official split and test set
+    python benchmarks/covid_ct.py grouped  --into /tmp/grouped            # an honest one: test set by patient
     python benchmarks/covid_ct.py official --into /tmp/official --open    # now look at the test set, and count it
     python benchmarks/covid_ct.py grouped  --into /tmp/luna --pool luna --method simclr --epochs 12
     python benchmarks/covid_ct.py validation    --into /tmp/validation --pool luna --method none adabn simclr
     python benchmarks/covid_ct.py arms     --into /tmp/arms  --pool luna --method none adabn simclr --open
 
 The images are not ours to ship: they are looked for in ../shared/data, or where MEDADAPT_TEST_DATA says.
-The official split puts 13 patients of its test set into development too, and two metrics of it stand there under the
+The official split puts 13 patients of its test set into development too, and two images of it stand there under the
 other label; it runs only because they are named here, and every metric of the test set is stamped with it.
 
 `validation` leaves the official test set out of the cohort, so that nothing of it is read, and compares methods by
@@ -48,7 +48,7 @@ LEAKS = [
     "c342a72af54e",
     "db115e6ad3b3",
 ]
-DUPLICATES = ["case-cd82f9b41a71", "case-12bc43200eb9"]  # non-COVID in train, the same metrics COVID in the test set
+DUPLICATES = ["case-cd82f9b41a71", "case-12bc43200eb9"]  # non-COVID in train, the same images COVID in the test set
 COHORT: dict[str, object] = {
     "path": "data/raw/covid_ct",
     "public": True,

@@ -1,10 +1,9 @@
 """Recipes of fine-tuning side by side, and the one that was chosen on images that took no part in the choice.
 
-    python benchmarks/finetune.py validation    --into /tmp/validation                    # which recipe? COVID-CT, no
-    test set python benchmarks/finetune.py official --into /tmp/official --open          # its official test set, three
-    seeds python benchmarks/finetune.py grouped  --into /tmp/grouped                  # all of COVID-CT, 5 folds by
-    patient python benchmarks/finetune.py wbc      --into /tmp/wbc                      # blood cells of dataset1, 5
-    folds
+    python benchmarks/finetune.py validation --into /tmp/validation        # which recipe? COVID-CT, no test set
+    python benchmarks/finetune.py official   --into /tmp/official --open   # its official test set, three seeds
+    python benchmarks/finetune.py grouped    --into /tmp/grouped           # all of COVID-CT, 5 folds by patient
+    python benchmarks/finetune.py wbc        --into /tmp/wbc               # blood cells of dataset1, 5 folds
 
 `validation` leaves the official test set out of the cohort, so that nothing of it is read, and compares recipes on the
 patient-grouped folds of the rest. `official` trains RECIPE on all development cases, once for each seed, and looks at

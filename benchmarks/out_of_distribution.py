@@ -47,9 +47,9 @@ def middle_of(file: Path) -> np.ndarray:
     """Give the middle slice along the shortest axis, from black to white."""
     voxels = np.asanyarray(nibabel.load(file).dataobj).astype(float)
     axis = int(np.argmin(voxels.shape[:3]))
-    channel = voxels.take(voxels.shape[axis] // 2, axis)
-    low, high = np.percentile(channel, [0.5, 99.5])
-    return (255 * (channel - low) / max(high - low, 1)).clip(0, 255).astype(np.uint8)
+    middle = voxels.take(voxels.shape[axis] // 2, axis)
+    low, high = np.percentile(middle, [0.5, 99.5])
+    return (255 * (middle - low) / max(high - low, 1)).clip(0, 255).astype(np.uint8)
 
 
 def write(image: np.ndarray, file: Path) -> None:

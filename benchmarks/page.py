@@ -3,7 +3,7 @@
     python benchmarks/page.py --into /tmp/page            # 500 cases, minutes to set up, then seconds
     python benchmarks/page.py --into /tmp/page --profile  # and where the time goes
 
-Half of the images hold a bright square; there are three sites, one of which is test. The stages train timm's
+Half of the images hold a bright square; there are three sites, one of which is the test set. The stages train timm's
 doll-size network, so that the tables are those of real stages; the page is then built three times in one process.
 """
 
@@ -31,7 +31,7 @@ CHANGES = {
     "split": {"n_folds": 3, "folds": FOLDS, "test": "sites", "test_sites": ["west"]},
     "adapt": {"encoder": "test_efficientnet", "weights": "none"},
     "finetune": {"strategy": "probe", "views": 1},
-    "calibrate": {"subgroups": ["sex"], "baseline": [], "prevalences": [0.1]},
+    "calibrate": {"test": "open", "subgroups": ["sex"], "baseline": [], "prevalences": [0.1]},
     "evidence": {"fractions": [0.5], "draws": 1, "shots": [1], "episodes": 5},
     "release": {"name": "drawn_squares"},
 }

@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     start_logging(arguments)
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # our systems are small: more threads mostly wait
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the equations solved here are small: more threads mostly wait
     log = logging.getLogger("pipeline")
     log.debug("%s begins, medadapt %s", arguments.name, __version__)
     try:
@@ -120,7 +120,6 @@ def build_parser() -> argparse.ArgumentParser:
         package = importlib.import_module(_package(name))
         summary, _, rest = inspect.cleandoc(package.__doc__ or "").partition("\n")
         kind = "stage" if name in STAGES else "command"
-        summary = summary.removeprefix(f"{name}: ")
         one = names.add_parser(
             name,
             help=f"{kind}: {summary[0].lower()}{summary[1:].rstrip('.')}",

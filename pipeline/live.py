@@ -26,7 +26,7 @@ LIVE = paths.SCRATCH / "live"
 
 
 def watched(tell: Callable[[Epoch], None], stage: str, fold: str) -> Callable[[Epoch], None]:
-    """Extend a function that reports an epoch by a live curve, if MEDADAPT_LIVE asks for one.
+    """Let a function that reports an epoch also draw it in a live curve, if MEDADAPT_LIVE asks for that.
 
     A training that continues from a checkpoint reports its epochs again from the first, so the folder is emptied.
 

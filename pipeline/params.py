@@ -123,14 +123,20 @@ def _checked(path: Path, given: Any, of_cohort: Settings) -> Params:
         raise UserError("\n".join(lines)) from error
 
 
-def _source(path: Path, given: Any, of_cohort: Settings, where: tuple[Any, ...]) -> Path:
-    """Tell from which of the two files a value at `(section, key, ...)` comes."""
+def _source(path: Path, given: Any, of_cohort: Settings, where: tuple[Any, ...]) -> str:
+    """Name the file of a value at `(section, key, ...)`, or both files if the fault is of a whole section."""
     section, key = (*where, "", "")[:2]
-    from_cohort = key in of_cohort.get(section, {}) and given[section].get(key, AUTO) == AUTO
-    return _cohort_folder(path, given) / COHORT_FILE if from_cohort else path
+    values = given.get(section) if isinstance(given, dict) else None
+    if not isinstance(values, dict):
+        return str(path)
+    taken = [name for name in of_cohort.get(section, {}) if values.get(name, AUTO) == AUTO]
+    file = _cohort_folder(path, given) / COHORT_FILE
+    if key in taken:
+        return str(file)
+    return f"{path} and {file}" if taken and not key else str(path)
 
 
-def _explain(path: Path, found: Any) -> str:
+def _explain(path: str, found: Any) -> str:
     where = ".".join(str(part) for part in found["loc"] if not str(part).startswith(("literal", "constrained")))
     if found["type"] != "extra_forbidden":
         return f"{path}: {where or 'the file'}: {found['msg'].removeprefix('Value error, ')}"

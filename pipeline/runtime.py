@@ -171,7 +171,7 @@ def submitted(executor: "AutoExecutor", function: Callable[[Item], Result], item
     try:
         return executor.map_array(function, items) if items else []
     except RuntimeError as error:
-        raise UserError(f"SLURM rejects the jobs; correct the variables MEDADAPT_SLURM_*: {error}") from error
+        raise UserError(f"SLURM rejects the jobs ({error}); correct the variables MEDADAPT_SLURM_*") from error
 
 
 def progress(items: Iterable[Item], doing: str, total: int | None = None) -> Iterable[Item]:

@@ -114,7 +114,7 @@ def test_a_second_repro_runs_nothing(first_run):
     print(f"a second repro took {time.perf_counter() - start:.1f} s")
 
 
-def test_git_would_take_metrics_and_curves_but_no_image_and_no_table_of_cases(first_run):
+def test_git_takes_metrics_and_curves_but_no_image_or_table_of_cases(first_run):
     folder, *_ = first_run
     status = ["git", "status", "--porcelain", "-uall"]
     new = [line[3:] for line in subprocess.run(status, cwd=folder, capture_output=True, text=True).stdout.splitlines()]
@@ -123,7 +123,7 @@ def test_git_would_take_metrics_and_curves_but_no_image_and_no_table_of_cases(fi
     assert all(name.endswith("history.csv") for name in new if name.startswith("data/folds/"))
 
 
-def test_dvc_shows_one_short_set_of_metrics_with_the_same_keys_and_the_rest_stands_in_files(first_run):
+def test_dvc_shows_one_short_set_of_metrics_with_equal_keys(first_run):
     folder, *_ = first_run
     shown = json.loads(dvc(folder, "metrics", "show", "--json"))[""]["data"]
     assert [Path(name).name for name in shown] == ["summary.json"]
@@ -158,7 +158,7 @@ def test_a_second_run_from_nothing_in_one_process_gives_the_same_bits(first_run,
     assert outs_of(other) == outs and len(outs) > 40
 
 
-def test_a_change_in_calibration_or_in_assessing_retrains_nothing(first_run):
+def test_a_change_in_calibration_or_in_metrics_retrains_nothing(first_run):
     folder, *_ = first_run
     code = folder / "pipeline/metrics/discrimination.py"
     before = (code.read_text(), (folder / "params.yaml").read_text())
@@ -177,7 +177,7 @@ def test_a_new_name_in_the_list_of_folds_trains_that_one_only(first_run):
     assert changed_stages(folder) <= EVALUATING
 
 
-def test_the_report_asks_nothing_of_any_network_and_reads_well_in_a_browser(first_run, tmp_path):
+def test_report_uses_no_network_and_reads_well_in_a_browser(first_run, tmp_path):
     folder, *_ = first_run
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:

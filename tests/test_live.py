@@ -46,7 +46,7 @@ def test_nothing_is_written_unless_asked_for():
 
 
 @pytest.mark.parametrize("name", live.SINKS)
-def test_every_epoch_is_told_and_drawn_at_once_and_a_resumed_training_draws_none_twice(name, monkeypatch):
+def test_every_epoch_is_drawn_at_once_and_never_twice_after_a_resume(name, monkeypatch):
     pytest.importorskip(name, reason="the extra `live` is not installed")
     monkeypatch.setenv("MEDADAPT_LIVE", name)
     told = []

@@ -96,7 +96,7 @@ def test_the_seed_of_a_thing_depends_on_its_name_and_on_nothing_else():
     assert seed_for(0, "view") != seed_for(1, "view")
 
 
-OF_THE_DEMO = {  # what data/demo/cohort.yaml sets; whoever deletes any other line of params.yaml gets the same value
+OF_THE_DEMO = {  # set by data/demo/cohort.yaml; without its line in params.yaml, every other key has the same value
     *("cohort.path", "cohort.public", "cohort.classes", "cohort.positive", "split.test", "split.test_sites"),
     *("calibrate.test", "calibrate.subgroups", "calibrate.baseline"),
     *("release.name", "release.description", "report.title"),
@@ -155,6 +155,7 @@ def test_without_cohort_yaml_auto_is_the_default_of_the_schema(tmp_path) -> None
         ("cohort", "does not hold sections with keys"),
         ("cohort: {", "is not valid YAML"),
         ("split: {test: sometimes}", "cohort.yaml: split.test"),
+        ("split: {test: sites}", "cohort.yaml: split: split.test is 'sites'"),
     ],
 )
 def test_a_bad_cohort_yaml_is_refused_by_its_name_and_key(tmp_path, text, said) -> None:

@@ -95,7 +95,7 @@ def test_the_augmentation_library_is_the_one_with_the_free_licence() -> None:
     assert "albumentationsx" not in installed
 
 
-def test_test_requirements_name_hashes_and_no_address() -> None:
+def test_pinned_requirements_name_hashes_and_no_address() -> None:
     text = (ROOT / "requirements.txt").read_text()
     assert "--hash=sha256:" in text
     assert "://" not in text and "index-url" not in text

@@ -56,7 +56,7 @@ def test_the_next_item_is_drawn_while_the_present_one_is_used():
         assert item == 2 or drawn.wait(10)
 
 
-def test_passes_drawn_ahead_hold_what_each_draws_in_any_order_and_after_one_that_was_left():
+def test_prefetched_passes_are_right_in_any_order_and_after_a_break():
     give = runtime.prefetch_passes(lambda number: [(number, item) for item in range(number)])
     for number in (2, 3, 0, 1, 2, 5, 2):
         assert list(give(number)) == [(number, item) for item in range(number)]

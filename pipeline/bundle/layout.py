@@ -231,4 +231,4 @@ def schema_error(metadata: Config) -> str | None:
 def activation_of(calibration: Config) -> Activation:
     """Read the activation that turns logits into probabilities."""
     known: tuple[Activation, ...] = get_args(Activation)
-    return known[known.index(calibration.get("activation", "softmax"))]
+    return known[known.index(calibration["activation"])]

@@ -51,7 +51,7 @@ class Decision:
     reason : str
         The reasons for abstaining with their numbers.
     ood_score : float or None
-        Distance of the scan from the development scans: 0 is their median, and 5 % of them reach 1.
+        Distance of the scan from the development scans: 0 is typical, and 5 % of them reach 1 in each of three scores.
     nearest_site : str
         The development site whose scans are nearest; empty if sites are not known.
     site_share : float or None

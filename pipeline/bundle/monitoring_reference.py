@@ -46,13 +46,13 @@ def reference_of(
         "patients": len(first),
         "scans": scans,
         "refused": refused,
-        "predictions": {name: in_order(values[:, classes.index(name)]) for name in evaluated_classes(classes, several)},
+        "predictions": {name: in_order(values[:, classes.index(name)]) for name in monitored_classes(classes, several)},
         "ood_score": in_order(first["ood_score"]),
         "log_loss": losses if several else losses[""],
     }
 
 
-def evaluated_classes(classes: Sequence[str], several: bool) -> Sequence[str]:
+def monitored_classes(classes: Sequence[str], several: bool) -> Sequence[str]:
     """Name the classes whose predictions are monitored; of two exclusive classes, the second is enough."""
     return classes[1:] if len(classes) == 2 and not several else classes
 

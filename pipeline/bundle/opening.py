@@ -65,7 +65,7 @@ def open_bundle(folder: Path) -> Opened:
     Raises
     ------
     BrokenBundle
-        If a file changed or does not belong into a bundle, or the configuration names code that is not on the
+        If a file changed or does not belong in a bundle, or the configuration names code that is not on the
         allow-list.
     """
     if not folder.is_dir():
@@ -123,9 +123,9 @@ def reference_in(folder: Path) -> Config:
 
 
 def calibrator_in(calibration: Config) -> Config:
-    """Read the arguments of the calibrator; early releases name no activation and mean softmax."""
-    values = {"activation": activation_of(calibration), **calibration}
-    return {name: value for name, value in values.items() if name != "sha256"}
+    """Read the arguments of the calibrator, whose activation must be a known one."""
+    activation_of(calibration)
+    return {name: value for name, value in calibration.items() if name != "sha256"}
 
 
 def refuse_code(opened: Opened, preparation: Any, network: Any) -> None:

@@ -33,7 +33,7 @@ class SiteCalibration(Protocol):
 class Prediction(Decision):
     """The prediction of one scan.
 
-    Beside the attributes of `Decision`, of which `abstains` is (`BAD_IMAGE`,) for a scan that cannot be read:
+    It also has the attributes of `Decision`; `abstains` is (`BAD_IMAGE`,) if the scan cannot be read.
 
     Attributes
     ----------
@@ -59,9 +59,9 @@ class Predictor:
     calibrator : Calibrator
         From logits to probabilities.
     limits : OperatingLimits or None
-        None for a release without them: nothing is abstained from, and sets are empty.
+        None for a release without them: the model never abstains, and sets are empty.
     sites : tuple of str
-        Sites for which the model has values of their own.
+        Sites for which the model has values of its own.
     status : str
         "validated" or "candidate".
     site_calibration : SiteCalibration or None
@@ -164,6 +164,6 @@ def _limits_in(folder: Path) -> OperatingLimits | None:
         return OperatingLimits.from_json(json.loads(file.read_text())["limits"])
     except (KeyError, TypeError, ValueError) as error:
         raise BrokenBundle(
-            f"{file} has another format than this version of medadapt writes ({error}); use that in MANIFEST.json, "
-            "release the model again, or get the bundle from its source again"
+            f"{file} has another format than this version of medadapt writes ({error}); use the version that "
+            "MANIFEST.json names, release the model again, or get the bundle from its source again"
         ) from error

@@ -32,7 +32,7 @@ class Scorer:
     Parameters
     ----------
     network, preparation : mapping
-        As `pipeline.bundle.layout.Opened` holds them. They must have been checked: both are turned into code.
+        As `pipeline.bundle.opening.Opened` holds them. They must have been checked: both are turned into code.
     weights : Path
         A safetensors file.
 

@@ -17,7 +17,7 @@ def flaw_in(label: str, classes: Sequence[str], several: bool) -> str:
     classes : sequence of str
         Classes of the model.
     several : bool
-        Whether a label may name any number of classes (a multi-label model).
+        Whether a label may name any number of classes (a multilabel model).
 
     >>> flaw_in("edema;cyst", ["edema", "mass"], True)
     "'cyst' is no class of this model"
@@ -30,7 +30,7 @@ def flaw_in(label: str, classes: Sequence[str], several: bool) -> str:
 
 
 def numbers_of(labels: Sequence[str], classes: Sequence[str], several: bool) -> Labels:
-    """Convert valid labels to class indices (n,), or, if multi-label, to 1, 0 and NaN for unknown (n, C)."""
+    """Convert valid labels to class indices (n,), or, if multilabel, to 1, 0 and NaN for unknown (n, C)."""
     if several:
         return targets_of(labels, classes, "multilabel").astype(np.float64)
     return np.array([classes.index(label) for label in labels], dtype=np.int64)

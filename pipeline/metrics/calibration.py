@@ -219,9 +219,9 @@ def squared_error_debiased(
     """Compute the debiased squared calibration error: 0 on average under perfect calibration.
 
     (mean r)^2 of a bin, r = y - p, is reduced by the variance of r over n_b. Where a bin has one prediction that is
-    mean y (1 - mean y) / (n_b - 1), as in Broecker 2012 ("Estimating reliability and resolution of probability
-    predictions through decomposition of the empirical score") and Kumar, Liang, Ma 2019 ("Verified uncertainty
-    calibration", section 5); if predictions differ within a bin, theirs would also subtract the variance of p.
+    mean y (1 - mean y) / (n_b - 1), as in Broecker 2012 (Climate Dynamics 39) and Kumar, Liang, Ma 2019
+    ("Verified uncertainty calibration", section 5); if predictions differ within a bin, theirs would also subtract
+    the variance of p.
     Cases count as independent: correlated images of a patient leave some bias.
 
     Returns

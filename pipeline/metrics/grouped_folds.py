@@ -22,7 +22,7 @@ def assign_evenly(patients: Sequence[str], given: Marks, parts: int, seed: int) 
     patients : sequence of str
         One per case, in any order.
     given : (n, n_answers) bool array
-        Answers to stratify by, see `answers`; an unknown answer is in no column.
+        One column per answer to stratify by; an unknown answer is in no column.
     parts : int
     seed : int
 

@@ -41,7 +41,7 @@ def refuse_leakage(
     cases : pandas.DataFrame
         Columns `case`, `patient`, and `fold`, which selects the calibrator.
     fitted_on : mapping
-        Fold to the patients on whom its calibrator was fitted.
+        Fold to the patients that its calibrator was fitted on.
     acknowledged : collection of str
         Cases and patients that are allowed on both sides; the report marks every metric with them.
 

@@ -126,7 +126,7 @@ class OODDetector:
     rate : float
         Share of new patients from the development sites that may be flagged.
     patients : int
-        Number of patients on whom the threshold was set, each by the highest score of their scans.
+        Number of patients that set the threshold, each by the highest score of their scans.
     quantiles : (GRID,)
         Quantiles of the OOD scores of these patients.
     """

@@ -106,7 +106,7 @@ def subgroup_table(
     Parameters
     ----------
     groups : mapping of (n,) str
-        As `groups_of` gives them, for the n cases of one view.
+        As `groups_of` gives them, for the n cases of one question.
     prediction, events : (n,)
         See `questions.Question`.
     patients : (n,) str

@@ -67,7 +67,8 @@ class Params(Section):
     def _a_blind_fold_is_blind(self) -> "Params":
         if self.adapt.target == "evaluated" and any(name.startswith("blind-") for name in self.split.folds):
             raise ValueError(
-                "split.folds names a blind- fold, but adapt.target: evaluated shows it the evaluated images"
+                "split.folds names a blind- fold, but with adapt.target: evaluated adaptation sees the images of that "
+                "site; set adapt.target to unlabelled or none"
             )
         return self
 

@@ -148,11 +148,11 @@ class Split(Section):
         default=5,
         ge=2,
         le=20,
-        description="Number of patient-grouped, class-stratified folds; it determines who is held out.",
+        description="Number of folds, grouped by patient and stratified by class.",
     )
     folds: tuple[FoldName, ...] = Field(
         default=("0", "1", "2", "3", "4", FINAL),
-        description="Which of them are trained. A name that is added trains that one only.\n"
+        description="Folds and further models to train. Adding a name trains only that one.\n"
         "final: the model that is released; the same recipe on all development cases.\n"
         "without-SITE: hold out all development cases of a site and train on those of the others. In SITE, '-' stands "
         "for any character other than a letter, a digit or '_'.\n"
@@ -188,9 +188,9 @@ class Split(Section):
         for name in self.folds:
             if name not in [*known, *repeats, *self.left_out]:
                 raise ValueError(
-                    f"split.folds names '{name}', but what may stand there is {', '.join(known)}, without-SITE and "
-                    "blind-SITE, where SITE is a site of letters, digits, '-' and '_' ('-' for all else in its name), "
-                    f"and r2-0 to r2-{self.n_folds - 1}, r3-0 to r3-{self.n_folds - 1} and so on, of further partitions"
+                    f"split.folds names '{name}', which is no fold; choose from {', '.join(known)}, without-SITE and "
+                    "blind-SITE (SITE is the name of a site, with '-' for all but letters, digits and '_'), and, for "
+                    f"further partitions, r2-0 to r2-{self.n_folds - 1}, r3-0 to r3-{self.n_folds - 1} and so on"
                 )
         if len(set(self.folds)) < len(self.folds):
             raise ValueError("split.folds names a fold twice")

@@ -56,17 +56,17 @@ class Calibrate(Section):
     )
     subgroups: tuple[Column, ...] = Field(
         default=(),
-        description="Columns of cohort.csv by which metrics are split into subgroups, e.g. [sex, age, scanner]; the "
-        "site always is one. Columns that the cohort lacks are left out.",
+        description="Columns of cohort.csv that define subgroups, besides the site, e.g. [sex, age, scanner]. Columns "
+        "that the cohort lacks are left out.",
     )
     baseline: tuple[Column, ...] = Field(
         default=(),
-        description="Columns of cohort.csv from which alone the label is predicted, beside the site, e.g. [age, sex]: "
-        "the images must beat them. Columns that the cohort lacks are left out.",
+        description="Columns of cohort.csv for a baseline without images, besides the site, e.g. [age, sex]: the model "
+        "must predict the label better. Columns that the cohort lacks are left out.",
     )
     prevalences: tuple[Fraction, ...] = Field(
         default=(),
-        description="Prevalences of the positive class at which the metrics would be used, e.g. [0.01, 0.1].",
+        description="Further prevalences of the positive class for which metrics are estimated, e.g. [0.01, 0.1].",
     )
 
 
@@ -110,7 +110,7 @@ class Explain(Section):
     """Most confident errors, and saliency maps."""
 
     errors: int = Field(
-        default=6, ge=0, description="Number of the most confident errors that the report shows of each set."
+        default=6, ge=0, description="Number of the most confident errors that the report shows for each set of cases."
     )
     method: Literal["gradcam", "occlusion"] = Field(
         default="gradcam",

@@ -55,8 +55,8 @@ class Release(Section):
         default=0.9,
         gt=0,
         le=1,
-        description="Share of the development cases that the model would answer; below their confidence `predict` "
-        "abstains.",
+        description="Share of the development cases that the model answers. `predict` abstains if its confidence is "
+        "below the threshold that gives this share.",
     )
     ood_rate: Fraction = Field(
         default=0.05,

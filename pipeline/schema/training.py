@@ -73,11 +73,14 @@ class Adapt(Section):
         default=30,
         ge=1,
         le=10_000,
-        description="Maximum number of passes over the patients, for continued pretraining and for alignment losses "
-        "among the candidates; so are the next four keys.",
+        description="Maximum number of passes over the patients. This key and the next four apply to continued "
+        "pretraining, and to alignment losses among the `candidates`.",
     )
     patience: int = Field(
-        default=6, ge=1, le=10_000, description="Epochs without progress on patients set aside that end the training."
+        default=6,
+        ge=1,
+        le=10_000,
+        description="Training stops after this many epochs without progress on patients that are set aside.",
     )
     batch_size: int = Field(default=32, ge=4, le=4096, description="Patients per step.")
     learning_rate: float = Field(default=1e-4, gt=0, le=1, description="Learning rate.")
@@ -96,9 +99,9 @@ class Adapt(Section):
     @model_validator(mode="after")
     def _fits_the_method(self) -> "Adapt":
         if self.strength > 1 and self.method not in ALIGNMENT_LOSSES:
-            raise ValueError(f"adapt.strength is {self.strength}, but of {self.method} it is a share between 0 and 1")
+            raise ValueError(f"adapt.strength is {self.strength}, but for {self.method} it must be from 0 to 1")
         if self.target == "none" and self.method in ALIGNMENT_LOSSES:
-            raise ValueError(f"adapt.method {self.method} draws sites together, which needs an adapt.target")
+            raise ValueError(f"adapt.method {self.method} aligns sites; set adapt.target to unlabelled")
         if self.filter_depth % 2 == 0:
             raise ValueError(
                 f"adapt.filter_depth is {self.filter_depth}, but a filter needs a middle slice: 1, 3, 5 ..."
@@ -106,7 +109,9 @@ class Adapt(Section):
         if self.filter_depth > 1 and "masked" in (self.method, *self.candidates):
             raise ValueError("adapt.method masked paints images over; with filter_depth above 1 take simclr or byol")
         if "none" in self.candidates or len(set(self.candidates)) < len(self.candidates):
-            raise ValueError("adapt.candidates names a method twice, or none, where every search begins anyway")
+            raise ValueError(
+                "adapt.candidates names a method twice, or none, with which every search begins; remove it"
+            )
         return self
 
 
@@ -149,7 +154,10 @@ class Finetune(Section):
     views: int = Field(default=4, ge=0, le=64, description="Augmented views of each training case, drawn once.")
     epochs: int = Field(default=30, ge=1, le=1000, description="Maximum number of passes over the training cases.")
     patience: int = Field(
-        default=6, ge=1, le=1000, description="Epochs without a better validation log-loss that end the training."
+        default=6,
+        ge=1,
+        le=1000,
+        description="Training stops after this many epochs without a better validation log-loss.",
     )
     batch_size: int = Field(default=16, ge=2, le=1024, description="Cases per step.")
     learning_rate: float = Field(

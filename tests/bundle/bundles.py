@@ -91,7 +91,7 @@ def written(folder, calibrator=CALIBRATOR, members=0, classes=tuple(CLASSES)):
 
 @torch.inference_mode()
 def expected(bundle, scan, calibrator):
-    """Evaluate a scan the long way: each member by itself, the mean of their logits, then the map."""
+    """Predict a scan step by step: each member, the mean of their logits, then the calibrator."""
     state, channels = (
         load_file(bundle / WEIGHTS),
         torch.from_numpy(Preprocessor(GEOMETRY).prepare_file(scan).channels)[None],

@@ -27,7 +27,7 @@ def test_sets_are_those_of_conformal_and_cover_each_class_as_promised():
         assert rule.members(one) == [name for name, mark in zip(["well", "ill"], marks, strict=True) if mark]
 
 
-def test_a_class_of_too_few_patients_is_evaluated_with_the_others():
+def test_a_class_of_too_few_patients_shares_its_threshold_with_the_others():
     probabilities, truth, patients = predictions(60)
     few = np.flatnonzero(truth == 1)[:8]
     kept = np.sort(np.append(np.flatnonzero(truth == 0), few))

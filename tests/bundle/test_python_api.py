@@ -33,7 +33,7 @@ def test_every_example_of_the_page_runs(tmp_path, monkeypatch, asymmetric):
     assert found.failed == 0 and found.attempted > 20
 
 
-def test_a_scan_is_predicted_as_network_and_calibrator_evaluate_it(bundle, tmp_path, asymmetric):
+def test_a_scan_is_predicted_as_network_and_calibrator_compute_it(bundle, tmp_path, asymmetric):
     scan = save_nifti(tmp_path / "scan.nii.gz", asymmetric)
     predictor = Predictor.from_bundle(bundle)
     found = predictor(str(scan))

@@ -77,13 +77,13 @@ def test_what_is_unsigned_or_asked_without_signers_is_refused(bundle, keys, tmp_
 
 
 @needs_ssh
-def test_a_key_that_is_absent_test_or_in_the_project_does_not_sign(bundle, tmp_path):
+def test_a_key_that_is_absent_encrypted_or_in_the_project_does_not_sign(bundle, tmp_path):
     with pytest.raises(CannotSign, match="nowhere does not exist"):
         sign(bundle, tmp_path / "nowhere", bundle)
-    with pytest.raises(CannotSign, match="test cannot sign"):
-        sign(bundle, new_key(tmp_path / "test", "a phrase"), bundle)
+    with pytest.raises(CannotSign, match="encrypted cannot sign"):
+        sign(bundle, new_key(tmp_path / "encrypted", "a phrase"), bundle)
     with pytest.raises(CannotSign, match="is inside the project; move it out"):
-        sign(bundle, tmp_path / "test", tmp_path)
+        sign(bundle, tmp_path / "encrypted", tmp_path)
     assert not (bundle / SIGNATURE).exists()
 
 

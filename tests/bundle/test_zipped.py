@@ -54,7 +54,7 @@ def entry(name, mode=0, flags=0):
     ],
 )
 def test_what_no_bundle_holds_is_refused_before_anything_is_written(tmp_path, entries, told):
-    file = tmp_path / "validation" / "model.zip"
+    file = tmp_path / "inner" / "model.zip"
     file.parent.mkdir()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for info, content in entries:

@@ -45,7 +45,7 @@ def test_without_further_columns_the_site_is_the_only_baseline():
     assert list(baselines_of(["age"])) == ["site", "age", "site, age"]
 
 
-def test_the_site_alone_predictions_about_the_shares_of_its_training_cases():
+def test_the_site_alone_predicts_about_the_shares_of_its_training_cases():
     train = pd.DataFrame({"site": ["north"] * 200 + ["south"] * 200})
     labels = np.array(([1] * 160 + [0] * 40) + ([1] * 40 + [0] * 160))
     evaluated = pd.DataFrame({"site": ["north", "south", "unheard of"]})

@@ -52,8 +52,8 @@ def test_more_features_than_cases_are_measured_as_by_the_whole_covariance(monkey
     means = np.stack([features[classes == name].mean(axis=0) for name in classes])
     scales = (features - means).std(axis=0)
     precision = np.linalg.inv(LedoitWolf(assume_centered=True).fit((features - means) / scales).covariance_)
-    medians = [features[classes == name].mean(axis=0) / scales for name in CENTRES]
-    expected = [min(mahalanobis(row, centre, precision) for centre in medians) for row in features * 2 / scales]
+    centres = [features[classes == name].mean(axis=0) / scales for name in CENTRES]
+    expected = [min(mahalanobis(row, centre, precision) for centre in centres) for row in features * 2 / scales]
     np.testing.assert_allclose(gaussian.distances(features * 2).min(axis=1), expected, rtol=1e-4)
 
 
@@ -116,8 +116,8 @@ def test_of_new_patients_like_these_about_the_promised_share_is_flagged():
 
 
 def test_false_alarms_are_counted_in_patients_the_detector_was_not_set_on():
-    candidate, evaluated = false_alarms(*scores(), rate=0.1)
-    assert evaluated == 200 and 5 <= candidate <= 40
+    flagged, evaluated = false_alarms(*scores(), rate=0.1)
+    assert evaluated == 200 and 5 <= flagged <= 40
     assert false_alarms(*scores(20), rate=0.1) == (0, 0)  # ten patients: eight are too few to set a threshold
 
 

@@ -11,7 +11,7 @@ LEVELS = [("specificity", 0.9), ("sensitivity", 0.8)]
 
 
 def cohort(n=300, seed=0):
-    """Two images per patient, patients assigned over five folds; predictions that are right."""
+    """Two images per patient, patients assigned to five folds; predictions that are right."""
     rng = np.random.default_rng(seed)
     patients = np.repeat(np.arange(n // 2), 2)
     prediction = rng.random(n).round(2)
@@ -95,7 +95,7 @@ def test_new_cases_reach_k_of_n_plus_one():
 
 
 def test_a_threshold_chosen_on_the_evaluated_cases_is_optimistic():
-    """30 non-events uniform on (0, 1), specificity 0.9: theory says 27/30 told for 27/31 true; 22/25 in five folds."""
+    """30 non-events uniform on (0, 1), specificity 0.9: theory says 27/30 for 27/31 true; 22/25 in five folds."""
     folds, nobody = (np.arange(30) % 5).astype(str), np.zeros(30, dtype=bool)
     told, true, cross_told, cross_true = [], [], [], []
     for seed in range(3000):

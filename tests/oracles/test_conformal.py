@@ -17,7 +17,7 @@ def drawn(n, seed):
 
 
 class AsGiven(ClassifierMixin, BaseEstimator):
-    """Predictions what it is asked about."""
+    """Return the given probabilities as its predictions."""
 
     def __init__(self):
         self.classes_ = NUMBERS

@@ -31,7 +31,7 @@ def refusal(capsys, stage):
     capsys.readouterr()
     assert main(stage.split()) == 1
     message = capsys.readouterr().err
-    assert "error: " in message and "Traceback" not in message
+    assert re.search(r"^error: ", message, re.MULTILINE) and "Traceback" not in message
     return message
 
 

@@ -20,7 +20,7 @@ FOLDS = ("0", "1", "2", "final")
 LABELS = ["blob", "edema", "rare"]
 
 
-def prediction(fold, logits_of, width):
+def write_predictions(fold, logits_of, width):
     """Write a fold's predictions, its curve and what adaptation did, as adapt and finetune would."""
     cases = pd.read_csv(paths.split(fold), keep_default_na=False)
     cases = cases[cases["role"].isin(["held_out", "test", "calibration"])]
@@ -66,7 +66,7 @@ def multilabel(project):
     run("cohort", "preprocess", "split")
     relabel("multilabel", LABELS, labels_of_patients)
     for fold in FOLDS:
-        prediction(fold, right_more_often_than_not, 3)
+        write_predictions(fold, right_more_often_than_not, 3)
     return project
 
 
@@ -121,7 +121,7 @@ def test_a_site_left_out_and_a_search_do_not_trip_over_several_labels(multilabel
     run("cohort", "preprocess", "split")
     relabel("multilabel", LABELS, labels_of_patients)
     for fold in (*FOLDS, "without-inside"):
-        prediction(fold, right_more_often_than_not, 3)
+        write_predictions(fold, right_more_often_than_not, 3)
         record(fold, unlabelled_sites=[], search=searched(), asked="auto")
     run("calibrate")
     (row,) = pd.read_csv(paths.LEFT_OUT).to_dict("records")
@@ -142,7 +142,7 @@ def test_grades_have_kappa_and_median_error_with_intervals(project):
         return -((np.arange(3) - truth[:, None] - draws.normal(0, 0.7, (len(cases), 1))) ** 2)
 
     for fold in FOLDS:
-        prediction(fold, near, 3)
+        write_predictions(fold, near, 3)
     run("calibrate")
     metrics = paths.read_json(paths.pooled_metrics("internal_calibrated"))
     table = pd.read_csv(paths.PREDICTIONS, keep_default_na=False).query("scope == 'internal'")
@@ -161,15 +161,15 @@ def of_two_classes(cases, draws):
     return np.stack([-logit, logit], axis=1)
 
 
-def prediction_two_classes(project, folds, **changes):
+def predict_two_classes(project, folds, **changes):
     project(adapt__method="none", split__folds=list(folds), **changes)
     run("cohort", "preprocess", "split")
     for fold in folds:
-        prediction(fold, of_two_classes, 2)
+        write_predictions(fold, of_two_classes, 2)
 
 
 def test_every_repetition_is_calibrated_within_itself(project):
-    prediction_two_classes(project, FOLDS)
+    predict_two_classes(project, FOLDS)
     run("calibrate")
     kept = [
         paths.CALIBRATOR,
@@ -182,7 +182,7 @@ def test_every_repetition_is_calibrated_within_itself(project):
     assert pd.read_csv(paths.REPEATS)["repetition"].tolist() == ["r1"]
     assert "Repetitions" not in page()
     repeated = ("r2-0", "r2-1", "r2-2")
-    prediction_two_classes(project, (*FOLDS, *repeated))
+    predict_two_classes(project, (*FOLDS, *repeated))
     run("calibrate")
     assert [file.read_bytes() for file in kept] == before
     cases = pd.concat([pd.read_csv(paths.predictions(fold)).assign(fold=fold) for fold in repeated], ignore_index=True)
@@ -204,13 +204,13 @@ def test_every_repetition_is_calibrated_within_itself(project):
 
 
 def test_a_repetition_of_one_fold_is_refused_with_the_cure(project, capsys):
-    prediction_two_classes(project, (*FOLDS, "r2-1"))
+    predict_two_classes(project, (*FOLDS, "r2-1"))
     assert "split.folds: name at least two folds of r2" in refusal(capsys, "calibrate")
 
 
 @pytest.mark.parametrize("rule", ["mean", "max"])
 def test_patients_are_evaluated_besides_their_unchanged_images(project, rule):
-    prediction_two_classes(project, FOLDS)
+    predict_two_classes(project, FOLDS)
     run("calibrate")
     before = paths.pooled_metrics("internal_calibrated").read_bytes()
     project(calibrate__per_patient=rule)
@@ -229,7 +229,7 @@ def test_patients_are_evaluated_besides_their_unchanged_images(project, rule):
     assert metrics["auc"]["value"] == pytest.approx(oracle.roc_auc_score(truth, patients["probability_1"]), abs=1e-6)
     assert paths.pooled_metrics("external_patients_uncalibrated").exists()
     told = page()
-    assert "image by image" in told and "predict predict each image" in told
+    assert "image by image" in told and "predict work image by image" in told
 
 
 def test_unsuitable_patient_rule_is_refused_with_parameter_and_cure(multilabel, capsys):

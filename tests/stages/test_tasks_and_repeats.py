@@ -92,7 +92,7 @@ def test_label_too_rare_for_the_folds_is_warned_of_and_then_refused(findings, ca
     ("label", "harmful"),
     [("edema;mass", False), ("edema;?mass", False), ("?edema;?mass", False), ("mass;?edema", False), ("mass", True)],
 )
-def test_copies_contradict_by_what_is_known_of_both_alone(findings, capsys, label, harmful):
+def test_duplicates_contradict_only_by_labels_known_of_both(findings, capsys, label, harmful):
     root = findings()  # patient 0 has edema and mass
     Image.open(root / RAW / "Doe_00_0.png").save(root / RAW / "again.png", compress_level=1)
     with_copy(root, "Doe_00_0.png", "again.png", patient_id="somebody else", label=label)
@@ -176,7 +176,7 @@ def test_repeated_folds_are_told_from_numbered_ones_and_kept_in_order(project):
 def test_a_repetition_that_is_none_is_refused_with_what_may_stand_there(project, capsys, name):
     project(split__folds=[*NAMES, name])
     message = refusal(capsys, "split")
-    assert f"split.folds names '{name}', but what may stand there is 0, 1, 2, final" in message
+    assert f"split.folds names '{name}', which is no fold; choose from 0, 1, 2, final" in message
     assert "r2-0 to r2-2, r3-0 to r3-2 and so on" in message
 
 

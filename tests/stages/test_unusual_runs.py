@@ -10,7 +10,7 @@ from pipeline import paths
 from tests.stages.conftest import write_status
 from tests.stages.report.test_adaptation_chapter import rows_of, text_of
 from tests.stages.test_stages import FOLDS, run
-from tests.stages.test_tasks import of_two_classes, prediction, relabel
+from tests.stages.test_tasks import of_two_classes, relabel, write_predictions
 
 COHORT = "data/raw/clinic/cohort.csv"
 EVIL = ["<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "{{ 7 * 7 }}"]
@@ -30,9 +30,9 @@ def assigned(project):
 
 
 def page(logits=of_two_classes, width=2, failing=None):
-    """Prediction, evaluate and show; returns the markup."""
+    """Predict, evaluate and show; return the markup."""
     for fold in FOLDS:
-        prediction(fold, logits if fold != failing else lambda *given: -logits(*given), width)
+        write_predictions(fold, logits if fold != failing else lambda *given: -logits(*given), width)
     run("calibrate")
     write_status()
     run("report")

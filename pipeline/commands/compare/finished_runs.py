@@ -47,7 +47,7 @@ class Run:
     """
 
     name: str
-    labelling: TaskSpec
+    task_spec: TaskSpec
     simulated: bool
     sets: Mapping[str, Predictions]
     params: Mapping[str, Any]
@@ -68,13 +68,13 @@ def read_run(name: str) -> Run:
         table = pd.read_csv(BytesIO(source.read(paths.PREDICTIONS)), dtype={"label": str}, keep_default_na=False)
     except FileNotFoundError as error:
         raise UserError(f"{source.name}: {error}; {source.cure}") from error
-    labelling = TaskSpec(facts["classes"], facts["task"])
+    task_spec = TaskSpec(facts["classes"], facts["task"])
     sets = {
-        str(scope): predictions_of(str(scope), rows, labelling) for scope, rows in table.groupby("scope", sort=False)
+        str(scope): predictions_of(str(scope), rows, task_spec) for scope, rows in table.groupby("scope", sort=False)
     }
     known, inputs = params_and_inputs(source.read)
     return Run(
-        name=source.name, labelling=labelling, simulated=facts["simulated"], sets=sets, params=known, inputs=inputs
+        name=source.name, task_spec=task_spec, simulated=facts["simulated"], sets=sets, params=known, inputs=inputs
     )
 
 
@@ -104,12 +104,12 @@ def revision_reader(revision: str) -> Callable[[Path], bytes]:
     return lambda file: bytes(files.read_bytes(file.as_posix()))
 
 
-def predictions_of(scope: str, rows: pd.DataFrame, labelling: TaskSpec) -> Predictions:
+def predictions_of(scope: str, rows: pd.DataFrame, task_spec: TaskSpec) -> Predictions:
     """Select the calibrated predictions of one scope; the unit of a per-patient scope is the patient."""
     units = rows["patient" if scope.endswith(PATIENTS) else "case"].to_numpy(dtype=str)
-    columns = [f"probability_{number}" for number in range(len(labelling.classes))]
+    columns = [f"probability_{number}" for number in range(len(task_spec.classes))]
     probabilities = rows[columns].to_numpy(dtype=np.float64)
-    return Predictions(units, rows["patient"].to_numpy(dtype=str), labels_of(rows, labelling), probabilities)
+    return Predictions(units, rows["patient"].to_numpy(dtype=str), labels_of(rows, task_spec), probabilities)
 
 
 def params_and_inputs(read: Callable[[Path], bytes]) -> tuple[dict[str, Any], dict[str, str]]:

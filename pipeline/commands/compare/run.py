@@ -95,7 +95,7 @@ def sections_of(reference: Run, other: Run, settings: Callable[[str], Settings])
     shared = [scope for scope in reference.sets if scope in other.sets]
     if not shared:
         evaluated = "; ".join(f"{one.name} evaluated {', '.join(one.sets)}" for one in (reference, other))
-        raise UserError(f"these runs evaluated no set of cases in common: {evaluated}")
+        raise UserError(f"these runs have no set of cases in common ({evaluated}); compare runs of the same cohort")
     return [section_of(scope, reference, other, settings(scope)) for scope in shared]
 
 
@@ -103,7 +103,7 @@ def section_of(scope: str, reference: Run, other: Run, settings: Settings) -> Se
     """Compare two runs on the cases that both evaluated; without such cases, or if classes differ, unpaired."""
     before, after = reference.sets[scope], other.sets[scope]
     try:
-        shared = in_common(before, after) if reference.labelling == other.labelling else None
+        shared = in_common(before, after) if reference.task_spec == other.task_spec else None
     except ValueError as error:
         raise UserError(f"{paths.PREDICTIONS} of {reference.name} or {other.name}, {scope}: {error}") from error
     names = reference.name, other.name

@@ -94,8 +94,8 @@ def development_cases(params: Params) -> Development:
     for name in classes:
         if table.loc[table["label"] == name, "patient"].nunique() < 2:
             raise UserError(
-                f"{paths.split(fold)}: class '{name}' has fewer than two training patients, too few to compare "
-                "encoders; list only the other classes in cohort.classes"
+                f"{paths.split(fold)}: class '{name}' has fewer than two patients to train or validate on, too few "
+                "to compare encoders; list only the other classes in cohort.classes"
             )
     labels = np.array([classes.index(label) for label in table["label"]])
     return Development(

@@ -132,10 +132,10 @@ def slurm(folds: Sequence[str], stages: Sequence[str], at_a_time: int | None) ->
     executor = runtime.slurm_executor(LOGS / "slurm", at_a_time or len(folds))
     repro("split")
     todo = [job for job in bare(folds, stages) if job.commands]
-    before, start = recipe(stages), time.perf_counter()
+    before, start = snapshot(stages), time.perf_counter()
     queued = runtime.submitted(executor, run_bare, todo)
     outcomes = {job.fold: outcome_of(job, handle, start) for job, handle in zip(todo, queued, strict=True)}
-    commit(outcomes.values(), unchanged=recipe(stages) == before)
+    commit(outcomes.values(), unchanged=snapshot(stages) == before)
     return [outcomes.get(fold, unchanged_outcome(fold)) for fold in folds]
 
 
@@ -243,7 +243,7 @@ def commit(outcomes: Iterable[Outcome], unchanged: bool) -> None:
         runtime.dvc("commit", "-f", *finished)
 
 
-def recipe(stages: Sequence[str]) -> list[Any]:
+def snapshot(stages: Sequence[str]) -> list[Any]:
     """Collect parameters, code and cases of the stages, to detect a change between two moments."""
     declared = yaml.safe_load(DVC_FILE.read_text())["stages"]
     files = [Path(dep) for stage in stages for dep in declared[stage]["deps"] if "${" not in dep]

@@ -19,8 +19,8 @@ from pipeline.stages.cohort.importers.found import (
     BadSource,
     Import,
     describe,
+    left_out_lines,
     parse_renames,
-    told_left_out,
     write_import,
 )
 from pipeline.stages.cohort.importers.medmnist import find_in_medmnist
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
     except OSError as error:
         raise UserError(f"{error.filename or into}: {error.strerror or error}") from error
     if broken:
-        print("\n".join([f"left out while writing: {len(broken)}", *told_left_out(broken)]))
+        print("\n".join([f"left out while writing: {len(broken)}", *left_out_lines(broken)]))
     print(f"wrote {into}/cohort.csv, and {into}/{COHORT_FILE} with settings to check")
     print(f"next: set `cohort.path: {into}` in params.yaml, then run `dvc repro`")
 

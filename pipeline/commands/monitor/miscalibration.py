@@ -22,8 +22,8 @@ def miscalibration(confidence: Floats, events: NDArray[np.bool_]) -> Floats:
 
     The alternatives are logit P(y) = a + b logit p (Cox 1958) for each pair of `INTERCEPTS` and `SLOPES`; each
     component of the martingale is the likelihood ratio of one pair, which has mean 1 if every event has its predicted
-    probability, whatever came before (Arnold, Henzi, Ziegel 2023, Annals of
-    Applied Statistics 17(3)). The pair (0, 1) is the null hypothesis; its component keeps its wealth for later changes.
+    probability, whatever came before (Arnold, Henzi, Ziegel 2023, Annals of Applied Statistics 17(3)). The pair (0, 1)
+    is the null hypothesis; its component keeps its wealth for later changes.
 
     Parameters
     ----------

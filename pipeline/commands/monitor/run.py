@@ -15,7 +15,7 @@ from pipeline.bundle.zipped import unpacked
 from pipeline.commands.monitor.evidence_chart import FALSE_ALARMS, Chart, limit_for
 from pipeline.commands.monitor.exchangeability import drift
 from pipeline.commands.monitor.miscalibration import carried_forward, mean_wealth, miscalibration
-from pipeline.commands.monitor.page import write_monitoring
+from pipeline.commands.monitor.page import METRICS, write_monitoring
 from pipeline.commands.monitor.scans import Monitored, read_monitored
 from pipeline.commands.monitor.windows import windows
 from pipeline.errors import CheckFailed, UserError
@@ -25,8 +25,6 @@ from pipeline.seeds import seed_for
 Config = dict[str, Any]
 Floats = NDArray[np.float64]
 Tests = dict[str, tuple[Floats, pd.DataFrame]]
-
-METRICS = ("auc", "observed_expected", "calibration_intercept", "calibration_slope")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -77,9 +75,8 @@ def charts_of(monitored: Monitored, reference: Config) -> list[tuple[Chart, pd.D
 
 def number_of_charts(monitored: Monitored, reference: Config) -> int:
     """Count the charts once all labels are known, so that the limit does not depend on the labels known so far."""
-    losses = reference["log_loss"] or {}
     of_scans, of_calibration = len(reference["predictions"]) + 2, 1  # with the OOD score and the unreadable scans
-    return of_scans + (len(losses) if monitored.several else 1) + of_calibration
+    return of_scans + (len(reference["log_loss"]) if monitored.several else 1) + of_calibration
 
 
 def scan_tests(monitored: Monitored, reference: Config) -> Tests:
@@ -115,7 +112,7 @@ def loss_tests(monitored: Monitored, reference: Config) -> Tests:
             labelled.iloc[rows],
         )
         for name, (loss, rows) in losses.items()
-        if known and name in known  # early releases store no losses of labels
+        if name in known  # a label that is known of no development case has no losses
     }
 
 
@@ -157,7 +154,7 @@ def windows_on(question: Question, scans: pd.DataFrame, monitored: Monitored, si
 
 def facts_of(monitored: Monitored, reference: Config) -> Config:
     """Collect the numbers of scans and patients, and what the page says about them."""
-    order = "by date" if monitored.dated else "by row of the table (no dates given)"
+    order = "by date" if monitored.dated else "as in the table (no dates given)"
     return {
         "scans": len(monitored.scans),
         "patients": len(monitored.patients),
@@ -226,8 +223,6 @@ def print_monitoring(
         f"compared with {reference['patients']} development patients; alarm at evidence {charts[0][0].limit:.0f}; "
         f"probability of any false alarm, ever: at most {FALSE_ALARMS:.0%}"
     )
-    if reference["log_loss"] is None and facts["labelled"]:
-        print("the bundle stores no losses of labels, so these are not monitored; release the model again to add them")
     for chart, scans in charts:
         print(f"  {chart.name:<34} largest evidence {chart.largest:>9.3g}   {describe(chart, scans)}")
     for row in table.to_dict("records"):

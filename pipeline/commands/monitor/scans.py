@@ -28,7 +28,7 @@ class Monitored:
         and `date` if known.
     classes : list of str
     several : bool
-        Whether a label may name any number of classes (a multi-label model).
+        Whether a label may name any number of classes (a multilabel model).
     dated : bool
         Whether dates determine the order.
     """
@@ -122,10 +122,10 @@ def with_labels(scans: pd.DataFrame, file: Path, classes: list[str], several: bo
     labels = table_of(file, ["scan", "label"])[["scan", "label"]].dropna()
     for table, source in ((labels, file), (scans, "the results")):
         if (twice := table["scan"][table["scan"].duplicated()]).any():
-            raise UserError(f"{source}: scan '{twice.iloc[0]}' is listed twice, so that its label is ambiguous")
+            raise UserError(f"{source}: scan '{twice.iloc[0]}' is listed twice; keep one row of it")
     for scan, label in zip(labels["scan"], labels["label"], strict=True):
         if what := flaw_in(label, classes, several):
             raise UserError(f"{file}: {scan}: {what}; {written_as(classes, several)}")
     if unknown := sorted(set(labels["scan"]) - set(scans["scan"])):
-        raise UserError(f"{file}: scan '{unknown[0]}' is not in the results")
+        raise UserError(f"{file}: scan '{unknown[0]}' is not in the results; correct its name or remove the row")
     return scans.merge(labels, on="scan", how="left", validate="one_to_one")

@@ -19,7 +19,7 @@ from pipeline.learning.models.backbones import build_encoder
 from pipeline.learning.models.encoder import Encoder, inference
 from pipeline.learning.models.families import UnknownEncoder
 from pipeline.learning.training.alignment.losses import ALIGNMENT_LOSSES
-from pipeline.learning.training.strategies import STRATEGIES, search_of
+from pipeline.learning.training.strategies import STRATEGIES, candidates_of
 from pipeline.params import load
 from pipeline.schema import Cohort, Params
 from pipeline.stages.adapt.catalogue import PER_SITE
@@ -106,7 +106,7 @@ def recipes_of(params: Params, n_stages: int) -> list[str]:
         return ["probe" if frozen and STRATEGIES[asked].trains else asked]
     if method in ALIGNMENT_LOSSES and params.adapt.strength:
         return ["lp_ft"]
-    return search_of(recipe_of(params.finetune), n_stages, frozen)
+    return candidates_of(recipe_of(params.finetune), n_stages, frozen)
 
 
 def describe_recipes(recipes: list[str], params: Params) -> str:
@@ -115,10 +115,9 @@ def describe_recipes(recipes: list[str], params: Params) -> str:
         return recipes[0]
     if len(recipes) == 1:
         return f"{recipes[0]} (auto, because adapt.method is {params.adapt.method})"
-    terms = (
-        [name for name in params.adapt.candidates if name in ALIGNMENT_LOSSES] if params.adapt.method == "auto" else []
-    )
-    unless = f" (but lp_ft if adapt.method: auto chooses {' or '.join(terms)})" if terms else ""
+    candidates = params.adapt.candidates if params.adapt.method == "auto" else ()
+    losses = [name for name in candidates if name in ALIGNMENT_LOSSES]
+    unless = f" (but lp_ft if adapt.method: auto chooses {' or '.join(losses)})" if losses else ""
     budget = f"finetune.budget: {params.finetune.budget} passes in each fold"
     return f"auto, one of {', '.join(recipes)}, within {budget}{unless}"
 

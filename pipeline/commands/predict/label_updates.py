@@ -1,4 +1,4 @@
-"""Recalibrate a multi-label model for a new site: each label is updated like a two-class model."""
+"""Recalibrate a multilabel model for a new site: each label is updated like a two-class model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -62,7 +62,7 @@ def check_site(site: str | None, known: Sequence[str]) -> None:
     if site and not known:
         raise UserError(f"--site {site}: the model has no separate parameters for sites; leave --site out")
     if known and not site:
-        print(f"no --site given: scans without a known site ({', '.join(known)}) are treated as from an unknown site")
+        print(f"no --site given: scans whose site is not one of {', '.join(known)} use the values for unknown sites")
 
 
 def listed(paths: list[str], bundle: Opened, site: str | None) -> list[Listed]:

@@ -18,6 +18,7 @@ from pipeline.commands.predict.site_update import SiteUpdate, change_from, updat
 from pipeline.errors import UserError
 from pipeline.imaging.tables.scan_list import Listed
 from pipeline.metrics.calibrators.updating import Recalibration
+from pipeline.stages.release.card import show_metric
 
 Change = Recalibration | LabelChanges
 Found = SiteUpdate | dict[str, SiteUpdate | None]
@@ -68,7 +69,7 @@ def check_labels(scans: Sequence[Listed], classes: Sequence[str], several: bool)
 
 
 def as_json(found: Found) -> dict[str, Any]:
-    """Return plain values; those of a multi-label model under `labels`, null for a label that stays unchanged."""
+    """Return plain values; those of a multilabel model under `labels`, null for a label that stays unchanged."""
     if isinstance(found, SiteUpdate):
         return found.as_json()
     return {"labels": {name: one.as_json() if one else None for name, one in found.items()}}
@@ -84,7 +85,7 @@ def print_updates(found: Found, scans: int, unit: str) -> None:
         if one:
             print_update(one, f"{name}; {unit}")
         else:
-            print(f"{name}: unchanged, because scans with it or without it are missing")
+            print(f"{name}: unchanged; it needs labelled scans with it and labelled scans without it")
 
 
 def print_update(found: SiteUpdate, title: str) -> None:
@@ -95,12 +96,12 @@ def print_update(found: SiteUpdate, title: str) -> None:
         + ("" if "slope" in found.update else " (too few patients of a class to fit the slope)")
     )
     for name, metric in found.intervals.items():
-        print(f"  {name}: {_shown(metric)}")
+        print(f"  {name}: {show_metric(metric)}")
     print(
-        "on these scans, before and after (cross-fitted: each patient is evaluated by an update fitted on the others):"
+        "on these scans, before and after (cross-fitted: each patient is predicted by an update fitted on the others):"
     )
     for name, metric in found.before.items():
-        print(f"  {name}: {_shown(metric)} -> {_shown(found.after[name])}")
+        print(f"  {name}: {show_metric(metric)} -> {show_metric(found.after[name])}")
 
 
 def recalibration_in(file: Path, bundle: Path, classes: Sequence[str], several: bool) -> Change:
@@ -121,10 +122,3 @@ def recalibration_in(file: Path, bundle: Path, classes: Sequence[str], several: 
     if made_for != sha256_of(bundle / MANIFEST):
         raise UserError(f"--calibration: {file} was fitted to another release than {bundle}; {again}")
     return change
-
-
-def _shown(metric: dict[str, Any]) -> str:
-    if metric["value"] is None:
-        return "not computable"
-    interval = "" if metric["lower"] is None else f" ({metric['lower']:.3f} to {metric['upper']:.3f})"
-    return f"{metric['value']:.3f}{interval}"

@@ -33,7 +33,7 @@ class SiteUpdate:
     intervals : dict
         `value`, `lower`, `upper` of each intercept relative to the first class, and of the slope if it was fitted.
     before, after : dict
-        Metrics on the labelled scans. `after` is cross-fitted: each patient is evaluated by a fit on the others.
+        Metrics on the labelled scans. `after` is cross-fitted: each patient is predicted with a fit on the others.
     patients : dict
         Number of patients of each class.
     """

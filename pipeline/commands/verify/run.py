@@ -14,7 +14,7 @@ from pipeline.bundle.opening import open_bundle
 from pipeline.bundle.scoring import Scorer, outcomes, processor
 from pipeline.bundle.signature import signer_of
 from pipeline.bundle.zipped import unpacked
-from pipeline.errors import CheckFailed
+from pipeline.errors import CheckFailed, UserError
 from pipeline.stages.release.card import OPEN, missing_sections
 
 Config = dict[str, Any]
@@ -30,7 +30,12 @@ def run(arguments: argparse.Namespace) -> None:
     ------
     CheckFailed
         If any check fails.
+    UserError
+        If the bundle or the file of allowed signers does not exist.
     """
+    for option, path in (("", arguments.bundle), ("--allowed-signers: ", arguments.allowed_signers)):
+        if path and not Path(path).exists():
+            raise UserError(f"{option}{path} does not exist; check the path")
     try:
         with unpacked(Path(arguments.bundle)) as folder:
             verify(folder, arguments.bundle, arguments.allowed_signers)

@@ -79,7 +79,9 @@ def batched_views(channels: Tensor, seeds: Sequence[int], strengths: Strengths, 
         If the channels are not uint8, or the number of seeds is not the number of cases.
     """
     if channels.dtype != torch.uint8 or len(seeds) != len(channels):
-        raise ValueError(f"{len(channels)} cases of {channels.dtype} and {len(seeds)} seeds; give uint8, a seed a case")
+        raise ValueError(
+            f"{len(channels)} cases of {channels.dtype} and {len(seeds)} seeds; give uint8 and a seed per case"
+        )
     views = torch.empty(channels.shape, device=channels.device)
     step = max(len(channels), 1)
     if channels.device.type == "cpu" and channels.numel():
@@ -94,7 +96,7 @@ def contrastive_pair(channels: Channels, seed: int, kind: Kind, windows: int = 1
 
     Each view is a random part of the case (half of it to all of it) at full size, rotated and mirrored left to right,
     with changed brightness, contrast, shading, noise and sharpness; in a volume, neighbouring slices count as the same.
-    Views are never mirrored top to bottom, since anatomy has an upright. The encoder learns to ignore what differs:
+    Views are never mirrored top to bottom, since scans are stored upright. The encoder learns to ignore what differs:
     where brightness itself is the finding (calibrated units, density), use `adaptation_view` twice.
 
     Parameters

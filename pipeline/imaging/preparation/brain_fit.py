@@ -12,7 +12,7 @@ import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 from scipy import ndimage
 
-RIM_MM = 5.0  # around the brain that the fit compares: the skull without the scalp
+RIM_MM = 5.0  # width of the rim around the brain that enters the fit: the skull without the scalp
 COARSE_MM, FINE_MM = 8.0, 4.0
 # Limits of a plausible fit. Ten real T1 heads gave .40 to .52 nats, volume ratios .60 to .76 and scale factors .78 to
 # 1.05; a ball gave .30 nats, an abdomen .21, spines up to .21; slabs and crops cover less than half of a brain.

@@ -11,7 +11,7 @@ from scipy import ndimage
 from pipeline.imaging.preparation.brain_fit import Floats, brain_template, fit_brain, refuse_implausible
 
 MARGIN_MM = 8.0  # around the brain, for errors of the fit
-# The face is bounded in MNI space by one plane each:
+# Limits of the face in MNI space:
 BROW_MM = 0.0  # z; below the brows
 BACK_MM = 4.0  # y; in front of the brain stem and the spine
 CHIN_MM = -220.0  # z; above the lower end of the chin

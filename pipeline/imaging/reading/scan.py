@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -157,6 +156,8 @@ def volume_header(
     Unreadable
         If the affine is not finite or singular, the voxel size implausible, or the volume empty or too large.
     """
+    import nibabel as nib  # here, because the schema imports this module, and with it every command
+
     if not np.isfinite(affine).all():
         raise Unreadable("affine", "the affine is not finite: it has NaN or infinite entries")
     if abs(np.linalg.det(affine[:3, :3])) < SINGULAR:

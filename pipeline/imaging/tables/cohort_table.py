@@ -122,6 +122,15 @@ def as_groups(column: "pd.Series[str]", patients: "pd.Series[str]", where: str) 
     return text
 
 
+def defines_groups(column: "pd.Series[str]", patients: "pd.Series[str]") -> bool:
+    """Tell whether a column passes the check of `as_groups`."""
+    try:
+        as_groups(column, patients, "")
+    except BadTable:
+        return False
+    return True
+
+
 def flaw_of(given: "pd.Series[str]", patients: int) -> str:
     """Explain, without a value, how a column identifies patients; return "" if it does not."""
     numbers, kinds = pd.to_numeric(given, errors="coerce"), given.nunique()
@@ -147,9 +156,8 @@ def is_numbering(numbers: "pd.Series[float]", patients: int) -> bool:
     if (numbers.abs() >= 1e4).all():
         return bool(kinds > patients / 2)
     long_or_dense = (numbers.abs() >= 1e3).all() or numbers.max() - numbers.min() < 2 * kinds
-    return bool(
-        patients >= 20 and kinds > 0.9 * patients and long_or_dense
-    )  # the ages of fewer patients may all differ
+    # the ages of fewer than 20 patients may all differ
+    return bool(patients >= 20 and kinds > 0.9 * patients and long_or_dense)
 
 
 def columns_in(folder: Path) -> list[str]:

@@ -76,8 +76,9 @@ class Classifier(nn.Module):
         `n_classes`, and optionally `kind` ("linear", "ordinal", "neighbours"), `n_cases` and `findings`: arguments of
         `build_head`.
     sites : mapping, optional
-        `names` of the sites that have values of their own, and `per_site` ("normalisation" or "features"), which says
-        of what; by default all sites share all values. `default` is the site that `forward` assumes if it is given
+        `names` of the sites that have values of their own, and `per_site`: "normalisation" gives each site its own
+        batch normalisation statistics, "features" its own mean and scale of the features. By default all sites share
+        all values. `default` is the site that `forward` assumes if it is given
         none, for programs that call the network with channels only (MONAI: `--network_def#sites#default SITE`).
     test_time : mapping, optional
         `tta`, `tent_steps` and `tent_rate`: arguments of `TestTime`; by default a case is run once as it is.

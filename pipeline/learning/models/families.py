@@ -43,7 +43,7 @@ class Cut:
     norm : nn.Module
         The layer that timm applies to the mean (N, C, 1, 1) of the last stage.
     pooled : slice
-        The rows of a map over which the mean is taken; a part of them for tokens only.
+        The rows of a map over which the mean is taken: all rows, or some of the tokens of a vision transformer.
     """
 
     stages: list[nn.Module]

@@ -28,12 +28,12 @@ def fit_neighbours(
     int
         The number of neighbours, from `COUNTS`, with the lowest log-loss.
     """
-    losses, scored = np.zeros(len(COUNTS)), task_of(task)
+    losses, case_losses = np.zeros(len(COUNTS)), task_of(task).case_losses
     for train, test in parts(targets.numpy(), patients, most=MAX_PARTS, seed=seed, task=task):
         candidate = NeighboursHead(features.shape[1], targets.shape[1], len(train), head.findings)
         for number, count in enumerate(COUNTS):
             candidate.remember(features[train], targets[train], count)
-            losses[number] += float(scored.case_losses(candidate(features[test]), targets[test]).sum())
+            losses[number] += float(case_losses(candidate(features[test]), targets[test]).sum())
     best = COUNTS[int(losses.argmin())]
     head.remember(features.to(head.bank), targets.to(head.targets), best)
     return best

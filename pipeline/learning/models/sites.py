@@ -15,7 +15,7 @@ FEATURES = ("feature_mean", "feature_scale")  # buffers of a classifier that sta
 class SiteValues(nn.Module):
     """Hold the values of some buffers for each known site, and one more set for unknown sites.
 
-    The values are buffers themselves, so that they are saved and loaded with the network. None is a parameter.
+    The values are buffers themselves, so that they are saved and loaded with the network, and not trained.
 
     Parameters
     ----------

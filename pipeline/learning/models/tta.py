@@ -1,4 +1,4 @@
-"""What is done with each case when it is evaluated: test-time augmentation, and adaptation to the case."""
+"""Predict a case from several views (test-time augmentation), and set up the adaptation to single cases."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ CROP = 7 / 8  # of the rows and columns; the centre and the four corners (Krizhe
 
 @dataclass(frozen=True)
 class TestTime:
-    """What is done with each case when it is evaluated.
+    """Settings of the prediction of a case.
 
     Attributes
     ----------
     tta : sequence of {"mirror", "crops"}
         Test-time augmentation: views of a case whose logits are averaged with those of the case itself.
     tent_steps : int
-        Steps of the adaptation to every single case before it is evaluated (`tent.adapted`); 0 is none.
+        Steps of the adaptation to every single case before it is predicted (`tent.adapted`); 0 is none.
     tent_rate : float
         Learning rate of these steps.
     """

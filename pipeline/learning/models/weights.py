@@ -254,7 +254,13 @@ def _read_release(folder: Path) -> Provenance:
     metadata, inference = (json.loads((folder / file).read_bytes()) for file in (METADATA, INFERENCE))
     if "members" in inference["network_def"]:
         raise BadWeights(f"adapt.weights: {folder} is an ensemble of several encoders; start from a refit release")
-    encoder = str(inference["network_def"]["encoder"]["name"])
+    held = inference["network_def"]["encoder"]
+    if isinstance(held, str):
+        raise BadWeights(
+            f"adapt.weights: {folder} was released by an earlier version of medadapt; "
+            "release the model again with this version"
+        )
+    encoder = str(held["name"])
     release = f"release {metadata['name']} {metadata['version']}"
     start = metadata.get("provenance") or {}
     licence = f"{start.get('licence', 'unknown: see its docs/README.md')}; the release's own: see its LICENSE"

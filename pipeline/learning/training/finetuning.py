@@ -169,13 +169,13 @@ def out_of_fold_losses(
         part = checkpoint.of(str(number)) if checkpoint else None
         trained = train(copied, strategy, cases.only(rest), setting, checkpoint=part)
         epochs += len(trained.curve) - 1
-        logits = prediction(copied, evaluated.some(held))
+        logits = predict_logits(copied, evaluated.some(held))
         losses[held] = setting.asked.case_losses(logits, targets[held]).double().numpy()
     return losses, epochs
 
 
 @torch.inference_mode()
-def prediction(network: Classifier, cases: FrozenCases | WholeCases) -> Tensor:
+def predict_logits(network: Classifier, cases: FrozenCases | WholeCases) -> Tensor:
     """Predict the logits (n, n_classes) of the cases without augmentation, in float32 on the CPU."""
     top, device = TrainableTop(network, cases.first), network.device
     batches = (batch for _, batch in in_order(cases, EVALUATED_AT_ONCE))

@@ -60,7 +60,7 @@ def frozen_views(
     ----------
     network : Classifier
         Each case is run with the values of its site. If values differ between sites, the features are standardised
-        at once; the values for unknown sites, with which they are read later, leave them as they are.
+        here, by the values of the site. Later code uses the values for unknown sites, which change nothing.
     cases : sequence of Case
         All cases have the same number of views.
     first : int

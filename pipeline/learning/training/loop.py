@@ -61,9 +61,9 @@ def fit(
 ) -> list[Epoch]:
     """Train the last stages, the attention and the head of `network` in place; leave the best epoch's weights in it.
 
-    Normalisation statistics stay as adaptation left them, unless the recipe learns them; the output for a case then
-    does not depend on the rest of its batch. The best epoch has the lowest validation log-loss; epoch 0, the untrained
-    network, takes part. With an alignment loss, the information of the predictions for the target, in nats, is
+    Unless the recipe learns them, normalisation statistics stay as adaptation left them, so that the output for a case
+    does not depend on the rest of its batch. The best epoch has the lowest validation log-loss; epoch 0, the network
+    before training, takes part. With an alignment loss, the information of the predictions for the target, in nats, is
     subtracted from that loss (Shi, Sha 2012; see `validators`), because the loss alone does not measure the target.
 
     Every draw of an epoch is determined by (seed, number of the epoch, row of the case), so that a training that
@@ -181,7 +181,7 @@ class _Training:
         return last >= self.recipe.epochs or last - max(best, self.settled) >= self.recipe.patience
 
     def evaluate_start(self) -> Epoch:
-        """Evaluate epoch 0, the untrained network."""
+        """Evaluate epoch 0, the network before training."""
         self.curve = [replace(self._evaluated(0, self.evaluator.loss(self.train), rate=0.0), best=True)]
         self._remember(self.trained)
         return self.curve[0]

@@ -54,10 +54,10 @@ STRATEGIES: dict[str, Strategy] = {
     "lora": Strategy(low_rank=True),
     "full": Strategy(stages=EVERYTHING),
 }
-SEARCH = ("knn", "probe", "last_stage", "lp_ft", "full")  # tried by `auto`
+CANDIDATES = ("knn", "probe", "last_stage", "lp_ft", "full")  # tried by `auto`
 
 
-def search_of(recipe: Recipe, n_stages: int, frozen: bool) -> list[str]:
+def candidates_of(recipe: Recipe, n_stages: int, frozen: bool) -> list[str]:
     """List the strategies that `auto` tries; one that trains the same stages as an earlier one is left out.
 
     Parameters
@@ -66,7 +66,7 @@ def search_of(recipe: Recipe, n_stages: int, frozen: bool) -> list[str]:
         Whether no stage may be trained.
     """
     candidates: dict[tuple[bool, int], str] = {}
-    for name in SEARCH:
+    for name in CANDIDATES:
         trained = STRATEGIES[name].recipe(recipe, n_stages).trainable_stages
         candidates.setdefault((STRATEGIES[name].neighbours, trained), name)
     return [name for (_, trained), name in candidates.items() if not (frozen and trained)]

@@ -1,9 +1,9 @@
 """Score models without labels of the target site.
 
 ============================ ========= ==========================================================================
-score                        better is looks at
+score                        better is uses
 ============================ ========= ==========================================================================
-information_maximisation     higher    predictions for the target: sure of each case, and of different classes
+information_maximisation     higher    predictions for the target: certain for each case, of different classes
 soft_neighbourhood_density   higher    predictions for the target: every case among many like it
 deep_embedded_validation     lower     losses of labelled source cases, weighted to look like the target
 source_loss                  lower     losses of labelled source cases as they are

@@ -156,7 +156,7 @@ def _weighed(kept: str, differences: Floats, counts: Floats, patients: Names) ->
         return {"why": "the fewest parameters"}, True
     mean, error = _mean_and_error(differences, counts, patients)
     better = mean < -error
-    why = f"{'' if better else 'not '}below {kept} by more than one standard error"
+    why = f"log-loss {'' if better else 'not '}below that of {kept} by more than one standard error"
     return {"difference": mean, "standard_error": error, "why": why}, better
 
 

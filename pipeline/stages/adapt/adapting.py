@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 CHANNELS_A_BATCH = 192  # when normalisation statistics are estimated
 WATCHED = 5  # one patient in five is held out of pretraining, to measure its progress
 FEWEST = 3  # images of a site with its own statistics; a site with fewer is treated as unknown
-PAIRS = 4  # pairs of views of each held-out case
+PAIRS = 4  # pairs of views of each held-out patient
 Pair = tuple[Tensor, Tensor]
 Channels = NDArray[np.uint8]
 

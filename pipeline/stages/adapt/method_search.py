@@ -26,12 +26,19 @@ from pipeline.stages.adapt.setup import images_of
 
 log = logging.getLogger(__name__)
 
-NOBODY = torch.zeros(0, dtype=torch.long)
-# How the search trains an alignment loss: its weight, augmented views of each case, and the defaults of finetune.
+NO_ROWS = torch.zeros(0, dtype=torch.long)
+# How the search trains an alignment loss: its weight, and the augmented views of each case.
 LOSS_WEIGHT, LOSS_VIEWS = 1.0, 2
-LOSS_RECIPE = {
-    **{"batch_size": 16, "learning_rate": 1e-4, "rate_decay": 0.5, "weight_decay": 0.01, "rank": 0},
-    **{"label_smoothing": 0.0, "mix": "none", "mix_alpha": 0.2, "average": "none"},
+LOSS_RECIPE = {  # constant, so that a changed default of finetune does not change the adapted encoder
+    "batch_size": 16,
+    "learning_rate": 1e-4,
+    "rate_decay": 0.5,
+    "weight_decay": 0.01,
+    "label_smoothing": 0.0,
+    "mix": "none",
+    "mix_alpha": 0.2,
+    "average": "none",
+    "rank": 0,
 }
 
 
@@ -103,7 +110,8 @@ def choose(
     steps, measured = search([("none", 0.0), *candidates], measure, source, partial(log_step, plan.fold))
     if not steps[0].kept:
         raise UserError(
-            f"params.yaml: adapt.method is auto, but fold {plan.fold} without adaptation was {steps[0].why}"
+            f"params.yaml: adapt.method is auto, which compares methods with no adaptation, but in fold {plan.fold} "
+            f"no adaptation was {steps[0].why}; name a method instead"
         )
     tables = [predictions_of(evaluated, method, found) for method, found in measured.items()]
     return steps, pd.concat(tables, ignore_index=True)
@@ -134,7 +142,7 @@ def measure_loss(plan: AdaptationPlan, images: Sets, source: Source, settings: A
     targets = torch.eye(source.n_classes)[torch.from_numpy(source.labels)]
     labelled = frozen_cases(network, images.training, plan, first=first, views=LOSS_VIEWS, targets=targets)
     target = frozen_cases(network, images.target, plan, first=first, views=LOSS_VIEWS)
-    evaluated = labelled.some(NOBODY)
+    evaluated = labelled.some(NO_ROWS)
     if len(images.evaluated):
         evaluated = frozen_cases(network, images.evaluated, plan, first=first, views=0)
     training = TopTraining(

@@ -78,7 +78,8 @@ def run(params: Params, fold: str) -> None:
 def fingerprint(params: Params, fold: str) -> str:
     """Hash everything that a training depends on: parameters, code and input files; the loop adds the weights."""
     files = (paths.split(fold), paths.CASES, paths.COHORT_FACTS, paths.GEOMETRY, paths.INDEX)
-    settings = (params.seed, params.adapt, params.finetune, torch.__version__)
+    used = (params.finetune.pooled_stages, params.finetune.class_weights)  # as in dvc.yaml
+    settings = (params.seed, params.adapt, used, torch.__version__)
     return cache.fingerprint(cache.code_of("adapt"), files, *settings)
 
 

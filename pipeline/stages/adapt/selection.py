@@ -92,22 +92,6 @@ def search(
     return steps, measured
 
 
-def _left_out(method: str, strength: float, why: str) -> Step:
-    none = float("nan")
-    return Step(
-        method,
-        strength,
-        none,
-        none,
-        standard_error=none,
-        information_maximisation=none,
-        soft_neighbourhood_density=none,
-        deep_embedded_validation=none,
-        kept=False,
-        why=f"left out: {why}",
-    )
-
-
 def _compare(
     found: Measured, best: Measured, earlier: Sequence[Measured], source: Source
 ) -> tuple[bool, str, dict[str, float]]:

@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 Tables = Iterator[pd.DataFrame]
 
 DECISIONS = 19  # thresholds of the decision curve
-SIZES = (5, 10, 20, 40, 80)  # numbers of patients of a new site on whom its calibration is updated
+SIZES = (5, 10, 20, 40, 80)  # numbers of labelled patients of a new site that update its calibration
 DRAWS = 50
 STATES = ("uncalibrated", "calibrated")
 

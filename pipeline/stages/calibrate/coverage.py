@@ -1,4 +1,4 @@
-"""Coverage of conformal sets, evaluated on other patients than those on whom the thresholds were set."""
+"""Coverage of conformal sets, evaluated on patients whose cases did not set the thresholds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ COVERAGE = [
 
 
 @dataclass(frozen=True)
-class EvaluatedSets:
+class ConformalSets:
     """Conformal sets of labelled cases.
 
     Attributes
@@ -47,7 +47,7 @@ class EvaluatedSets:
     members : (n, K) bool
         Whether a class is in the set of a case.
     n_calibration : (n,) int
-        Number of patients on whom the threshold for the true class of a case was set.
+        Number of calibration patients behind the threshold for the true class of a case.
     alpha : float
     by : {None, "class", "site"}
     """
@@ -58,13 +58,13 @@ class EvaluatedSets:
     by: By
 
 
-def evaluated_sets(
+def conformal_sets_of(
     probabilities: Floats, labels: Ints, thresholds: Thresholds, sites: Names | None = None
-) -> EvaluatedSets:
-    """Give the sets of labelled cases with the number of patients on whom each threshold was set."""
+) -> ConformalSets:
+    """Give the sets of labelled cases with the number of calibration patients behind each threshold."""
     n = np.reshape([one.n for one in thresholds_for(probabilities, thresholds, sites)], probabilities.shape)
     members = sets_of(probabilities, thresholds, sites)
-    return EvaluatedSets(members, n[np.arange(len(labels)), labels], thresholds.alpha, thresholds.by)
+    return ConformalSets(members, n[np.arange(len(labels)), labels], thresholds.alpha, thresholds.by)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def labelled_cases(evaluated: EvaluatedCases, spec: TaskSpec) -> dict[str, tuple
 
 def sets_elsewhere(
     evaluated: LabelledCases, elsewhere: Mapping[str, LabelledCases], alpha: float, by: By = None
-) -> EvaluatedSets:
+) -> ConformalSets:
     """Evaluate each fold by thresholds that were set on development cases of other patients.
 
     Parameters
@@ -128,19 +128,19 @@ def sets_elsewhere(
     for fold, there in elsewhere.items():
         here = evaluated.folds == fold
         found = conformal_thresholds(there.probabilities, there.labels, there.patients, alpha, by=by, sites=there.sites)
-        sets = evaluated_sets(evaluated.probabilities[here], evaluated.labels[here], found, evaluated.sites[here])
+        sets = conformal_sets_of(evaluated.probabilities[here], evaluated.labels[here], found, evaluated.sites[here])
         members[here], n[here] = sets.members, sets.n_calibration
-    return EvaluatedSets(members, n, alpha, by)
+    return ConformalSets(members, n, alpha, by)
 
 
 def coverage_table(
-    sets: EvaluatedSets, evaluated: LabelledCases, classes: Sequence[str], *, weights: Floats, confidence: float
+    sets: ConformalSets, evaluated: LabelledCases, classes: Sequence[str], *, weights: Floats, confidence: float
 ) -> pd.DataFrame:
     """Tabulate how often the sets contain the true class: over all cases, per class, per site, and per set size.
 
     Parameters
     ----------
-    sets : EvaluatedSets
+    sets : ConformalSets
         Sets of n cases with K classes.
     evaluated : LabelledCases
         The same cases.
@@ -178,7 +178,7 @@ def coverage_table(
 
 
 def _coverage(
-    sets: EvaluatedSets, mask: Marks, cases: LabelledCases, *, weights: Floats, confidence: float
+    sets: ConformalSets, mask: Marks, cases: LabelledCases, *, weights: Floats, confidence: float
 ) -> dict[str, Any]:
     """Compute one row from the cases that a mask (n,) selects."""
     labels, patients = cases.labels, cases.patients

@@ -44,7 +44,7 @@ def of_patients(evaluated: EvaluatedCases, rule: Rule, spec: TaskSpec) -> Evalua
     classes, task = spec.classes, spec.task
     if rule == "max" and task != "multilabel" and (len(classes) != 2 or task == "ordinal"):
         raise ValueError(
-            f"max needs one class to look for, which {len(classes)} classes ({task}) do not have; mean takes any number"
+            f"max needs two classes without an order, but there are {len(classes)} ({task}); mean takes any number"
         )
     rows = list(evaluated.cases.reset_index(drop=True).groupby("patient", sort=True).indices.values())
     labels = np.stack([np.fmax.reduce(evaluated.labels[some]) for some in rows])  # fmax and fmin ignore NaN

@@ -67,7 +67,7 @@ def without_images(fold: str, evaluated: pd.DataFrame, spec: TaskSpec, names: Se
     cases = paths.read_table(paths.split(fold))
     training = cases[cases["role"].isin([Role.TRAIN, Role.VALIDATION])].merge(columns_of_cases(), on="case")
     labels, n_classes = labels_of(training, spec), len(spec.classes)
-    names = [name for name in names if f"column_{name}" in training]  # optional columns that the cohort lacks
+    names = [name for name in names if f"column_{name}" in training]  # without optional columns that the cohort lacks
     return {
         name: non_image_prediction(training[columns], labels, evaluated[columns], n_classes)
         for name, columns in baselines_of(names).items()

@@ -77,10 +77,8 @@ def run(params: Params) -> None:
     write_repetitions(found.repetitions, spec, params)
     write_left_out(found.left_out, spec, params)
     write_collapses(scopes, found.left_out, spec.classes)
-    if spec.task == "multilabel":
-        write_searches({}, spec.classes, params)
-    else:
-        write_searches(searched_scopes(found.released, shown, params), spec.classes, params)
+    searched = {} if spec.task == "multilabel" else searched_scopes(found.released, shown, params)
+    write_searches(searched, spec.classes, params)
     paths.write_table(pd.concat(prediction_table(one, scope) for scope, one in scopes.items()), paths.PREDICTIONS)
     if shown:
         count_opening(shown)
@@ -101,7 +99,7 @@ def searched_scopes(
 def refuse_settings(params: Params, patients_known: bool) -> None:
     """Check that calibrators can be cross-fitted, and that patients are known if they are to be evaluated."""
     repeated = {f"folds of {name}": folds for name, folds in params.split.repeated.items()}
-    for what, folds in {"numbered ones": params.split.numbered, **repeated}.items():
+    for what, folds in {"numbered folds": params.split.numbered, **repeated}.items():
         if len(folds) < 2:
             raise UserError(
                 f"split.folds: name at least two {what}, so that no case is evaluated by a calibrator fitted on it"

@@ -38,9 +38,9 @@ class Audited:
         if values["header"] is None:
             return cls(None, findings)
         plain = values["header"]
-        validation = tuple(Finding(**finding) for finding in plain["findings"])
+        of_header = tuple(Finding(**finding) for finding in plain["findings"])
         shape, spacing = tuple(plain["shape"]), tuple(plain["spacing"])
-        return cls(Header(**{**plain, "shape": shape, "spacing": spacing, "findings": validation}), findings)
+        return cls(Header(**{**plain, "shape": shape, "spacing": spacing, "findings": of_header}), findings)
 
 
 def audit_file(path: Path, policy: Policy = STRICT) -> Audited:
@@ -116,8 +116,8 @@ def _rare_classes(
     """Warn of each case with a class that fewer than `n_folds` patients have, or, if multilabel, lack."""
     found: list[list[Finding]] = [[] for _ in range(len(table))]
     assigned = ~table["split"].isin(["test", "unlabelled"]).to_numpy()
-    told = {1: "has {} patients"} | ({0: "is known to be absent in {} patients"} if task == "multilabel" else {})
-    for value, words in told.items():
+    details = {1: "has {} patients"} | ({0: "is known to be absent in {} patients"} if task == "multilabel" else {})
+    for value, words in details.items():
         for name, target in zip(classes, targets.T, strict=True):
             patients = table.loc[assigned & (target == value), "patient_id"].nunique()
             if 0 < patients < n_folds:

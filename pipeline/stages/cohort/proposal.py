@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.imaging.labels import classes_in, task_of
-from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, BadTable, as_groups
+from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, defines_groups
 from pipeline.params import COHORT_FILE
 from pipeline.schema.reference import as_yaml
 
@@ -53,14 +53,8 @@ def proposed_positive(labels: list[str], classes: list[str]) -> Proposal:
 def columns_about_patients(table: pd.DataFrame) -> list[str]:
     """List the columns with age and sex that divide patients into groups without identifying a patient."""
     patients = table["patient_id"].where(table["patient_id"] != "", table["case_id"])
-    found = []
-    for name in further_columns(table):
-        try:
-            as_groups(table[name], patients, name)
-        except BadTable:
-            continue
-        found += [name] if name.lower().startswith(ABOUT_PATIENTS) else []
-    return found
+    about = [name for name in further_columns(table) if name.lower().startswith(ABOUT_PATIENTS)]
+    return [name for name in about if defines_groups(table[name], patients)]
 
 
 def further_columns(table: pd.DataFrame) -> list[str]:

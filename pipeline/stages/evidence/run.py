@@ -38,8 +38,8 @@ Tables = dict[str, pd.DataFrame]
 def run(params: Params) -> None:
     """Write the tables of data/evidence and the verdicts."""
     facts = paths.read_json(paths.COHORT_FACTS)
-    task, arms = TaskSpec(facts["classes"], facts["task"]), Arms(params)
-    folds, others = Gathered(folds_of(params), task), Gathered(other_splits(params), task)
+    spec, arms = TaskSpec(facts["classes"], facts["task"]), Arms(params)
+    folds, others = Gathered(folds_of(params), spec), Gathered(other_splits(params), spec)
     names = probed_arms(arms, folds, others)
     probe(arms, folds, names, fractions=params.evidence.fractions, draws=params.evidence.draws)
     probe(arms, others, names, fractions=(), draws=0)
@@ -89,7 +89,7 @@ def evaluate(folds: Gathered, others: Gathered, params: Params) -> Tables:
     drawn = resample([runs, domains], bootstrap)
     scopes, resampled = scopes_of(runs, domains, name_of_test_set(), drawn), drawn[0]
     return {
-        "learning_curve": learning_curve(runs, folds.task.classes, resampled),
+        "learning_curve": learning_curve(runs, folds.spec.classes, resampled),
         "curve_differences": curve_differences(runs, resampled),
         "label_efficiency": label_efficiency(runs, resampled),
         "extrapolation": extrapolation(runs, params.evidence.auc_goal, resampled),
@@ -132,7 +132,7 @@ def zero_shot_table(arms: Arms, folds: Gathered, params: Params) -> pd.DataFrame
     evaluated = folds.evaluated(probabilities)
     settings, seed = params.calibrate, seed_for(params.seed, "bootstrap", "zero-shot")
     bootstrap = Bootstrap(settings.n_bootstrap, settings.confidence, seed)
-    metrics = summary_of(evaluated, probabilities, folds.task, bins=settings.bins, bootstrap=bootstrap)
+    metrics = summary_of(evaluated, probabilities, folds.spec, bins=settings.bins, bootstrap=bootstrap)
     known = {"state": "measured", "model": model, "scope": "internal", "n": metrics["n"], "words": ""}
     rows = [known | {"metric": name} | metrics[name] for name in ("auc", "log_loss", "accuracy")]
     return pd.DataFrame(rows, columns=ZERO_SHOT)

@@ -1,1 +1,1 @@
-"""explain: write the most confident errors with saliency maps."""
+"""Write the most confident errors with saliency maps."""

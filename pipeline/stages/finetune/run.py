@@ -26,7 +26,7 @@ from pipeline.learning.training.finetuning import train as train_one
 from pipeline.learning.training.loop import make_accelerator
 from pipeline.learning.training.recipe import Epoch, first_trained_stage
 from pipeline.learning.training.selection import Tried, choose
-from pipeline.learning.training.strategies import STRATEGIES, search_of
+from pipeline.learning.training.strategies import STRATEGIES, candidates_of
 from pipeline.paths import Role
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
@@ -43,21 +43,25 @@ def run(params: Params, fold: str) -> None:
         network, arguments = load_adapted(fold, geometry, len(facts["classes"]))
         accelerator = make_accelerator(runtime.device())
         network.to(accelerator.device)
-        seed = seed_for(params.seed, "finetune", fold)
         setting = Setting(
             task=facts["task"],
             recipe=recipe_of(params.finetune),
             accelerator=accelerator,
-            seed=seed,
+            seed=seed_for(params.seed, "finetune", fold),
             prefetch=runtime.prefetch,
         )
-        seed_of, whole = partial(seed_for, params.seed), network.encoder.volumetric
-        views = AugmentedViews(paths.read_channels, seed_of, geometry, whole)
-        every = runtime.number("MEDADAPT_CHECKPOINT_SECONDS", 5)
-        checkpoint = Checkpoint(paths.checkpoints("finetune", fold) / "training.pt", fingerprint(params, fold), every)
+        seed_of = partial(seed_for, params.seed)
+        views = AugmentedViews(paths.read_channels, seed_of, geometry, network.encoder.volumetric)
+        file, every = (
+            paths.checkpoints("finetune", fold) / "training.pt",
+            runtime.number("MEDADAPT_CHECKPOINT_SECONDS", 5),
+        )
+        checkpoint = Checkpoint(file, fingerprint(params, fold), every)
         try:
             labelled = labelled_cases(network, cases, views, facts=facts, settings=params.finetune, label=fold)
-            name, tried = strategy_of(network, labelled, setting, params, fold=fold, checkpoint=checkpoint)
+            name, tried = strategy_of(
+                network, labelled, setting, params, geometry=geometry, fold=fold, checkpoint=checkpoint
+            )
             log_and_draw = live.watched(partial(log_epoch, fold), "finetune", fold)
             trained = train_one(
                 network,
@@ -83,7 +87,14 @@ def run(params: Params, fold: str) -> None:
 
 
 def strategy_of(
-    network: Classifier, labelled: Labelled, setting: Setting, params: Params, *, fold: str, checkpoint: Checkpoint
+    network: Classifier,
+    labelled: Labelled,
+    setting: Setting,
+    params: Params,
+    *,
+    geometry: Geometry,
+    fold: str,
+    checkpoint: Checkpoint,
 ) -> tuple[str, list[Tried]]:
     """Return the configured strategy, or choose one on the training cases alone (`finetune.strategy: auto`).
 
@@ -102,7 +113,6 @@ def strategy_of(
     adapted = paths.read_json(paths.adaptation(fold))
     if adapted["method"] in ALIGNMENT_LOSSES and adapted["strength"]:
         return "lp_ft", []
-    geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
     shares = shares_of(network.encoder, network.instances.channels)
 
     def passes(name: str, epochs: int) -> float:
@@ -124,7 +134,7 @@ def strategy_of(
         return losses, passes(name, epochs)
 
     tried = choose(
-        search_of(setting.recipe, len(shares), frozen),
+        candidates_of(setting.recipe, len(shares), frozen),
         fewest_passes=partial(passes, epochs=PARTS * min(params.finetune.patience, params.finetune.epochs)),
         attempt=attempt,
         patients=labelled.patients,

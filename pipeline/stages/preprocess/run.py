@@ -125,6 +125,6 @@ def print_refused(refused: list[tuple[str, Finding]], prepared: int) -> None:
         If no case could be prepared.
     """
     for case, finding in refused:
-        print(f"refused  {case}  {finding}  (`medadapt whois {case}` tells which file it is)")
+        print(f"refused  {case}  {finding}  (`medadapt whois {case}` names the file)")
     if not prepared:
         raise UserError("no case could be prepared; see the reasons above")

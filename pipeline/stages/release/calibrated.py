@@ -24,15 +24,15 @@ class Calibrated(nn.Module):
     def __init__(self, network: nn.Module, calibrator: Mapping[str, Any]) -> None:
         super().__init__()
         self.network = network
-        self.map = CalibrationMap(calibrator)
+        self.map = TorchCalibrator(calibrator)
 
     def forward(self, channels: Tensor) -> tuple[Tensor, Tensor]:
-        """Evaluate channels (B, P, H, W)."""
+        """Compute probabilities and logits of channels (B, P, H, W)."""
         logits = self.network(channels)
         return self.map(logits), logits
 
 
-class CalibrationMap(nn.Module):
+class TorchCalibrator(nn.Module):
     """Turn logits (B, K) into probabilities (B, K) float32."""
 
     def __init__(self, calibrator: Mapping[str, Any]) -> None:

@@ -30,7 +30,7 @@ def write_card(values: Mapping[str, Any]) -> str:
         autoescape=False,  # noqa: S701 - a text file, read as text
     )
     environment.filters["metric"] = show_metric
-    environment.filters["map"] = show_map
+    environment.filters["calibrator"] = show_calibrator
     environment.filters["cell"] = as_cell
     return environment.get_template(TEMPLATE.name).render(**values, **_of_people(values["statements"]))
 
@@ -63,10 +63,10 @@ def as_cell(text: Any) -> str:
     return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())
 
 
-def show_map(calibrator: Mapping[str, Any]) -> str:
+def show_calibrator(calibrator: Mapping[str, Any]) -> str:
     """Write a calibrator with its numbers, or with their count if there are many.
 
-    >>> show_map({"method": "temperature", "activation": "softmax", "temperature": 1.5})
+    >>> show_calibrator({"method": "temperature", "activation": "softmax", "temperature": 1.5})
     'temperature (temperature 1.5000)'
     """
     numbers = {name: list(_numbers_in(value)) for name, value in calibrator.items()}

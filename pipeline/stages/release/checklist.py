@@ -71,7 +71,7 @@ ITEMS = (
         by_run=False,
         fields=("reference_standard",),
     ),
-    Item("9a 9b 9c 12b", "predictors: the image alone, and its steps", "image acquisition", "How to use it"),
+    Item("9a 9b 9c 12b", "predictors: the image alone, and its preprocessing", "image acquisition", "How to use it"),
     Item("10", "sample size", "sample size", "Gates"),
     Item("11", "missing data and refused scans", "missing data", "Data"),
     Item("", "de-identification", "de-identification", "Data", fields=("deidentification",)),

@@ -22,9 +22,9 @@ from pipeline.stages.release.exports import (
     BATCHES,
     FILES,
     WRITERS,
-    Evaluate,
     Exportable,
     Outcome,
+    Predict,
     largest_differences,
 )
 from pipeline.stages.release.portable import NotPortable, portable
@@ -79,29 +79,29 @@ def export(
     with one_thread():
         [first] = channels_of(cases[:1])
         example = Exportable(settled, calibrator, first[None], facts)
-        evaluates = {kind: _written(kind, example, bundle) for kind in kinds}
-        shipped = {kind: evaluate for kind, evaluate in evaluates.items() if callable(evaluate)}
-        reference = evaluate_by(settled, calibrator_from(calibrator))
+        predictors = {kind: _written(kind, example, bundle) for kind in kinds}
+        shipped = {kind: predict for kind, predict in predictors.items() if callable(predict)}
+        reference = predict_by(settled, calibrator_from(calibrator))
         channels = channels_of(runtime.progress(list(cases), "parity of exports"))
         count, worst = largest_differences(reference, shipped, channels) if shipped else (0, {})
     names = encoders_of(network)
     return {
         kind: _parity(bundle / FILES[kind], count, worst[kind])
         if kind in worst
-        else {"not_shipped": f"{evaluate}: {names}"}
-        for kind, evaluate in evaluates.items()
+        else {"not_shipped": f"{predict}: {names}"}
+        for kind, predict in predictors.items()
     }
 
 
-def evaluate_by(network: torch.nn.Module, calibrator: Calibrator) -> Evaluate:
-    """Evaluate as `predict` does: with the network itself, and the calibrator in numpy."""
+def predict_by(network: torch.nn.Module, calibrator: Calibrator) -> Predict:
+    """Predict as the command `predict` does: with the network itself, and the calibrator in numpy."""
 
     @torch.inference_mode()
-    def evaluate(channels: Tensor) -> Outcome:
+    def predict(channels: Tensor) -> Outcome:
         logits = network(channels).double().numpy()
         return calibrator.apply(logits), logits
 
-    return evaluate
+    return predict
 
 
 def encoders_of(network: Config) -> str:

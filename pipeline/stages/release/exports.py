@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.stages.release.calibrated import Calibrated, CalibrationMap
+from pipeline.stages.release.calibrated import Calibrated, TorchCalibrator
 
 FILES = {"torchscript": Path("models/model.ts"), "onnx": Path("models/model.onnx")}
 ALLOWED = np.array([1e-5, 1e-4])  # of a probability; of a logit, or of the logit's size where that is above 1
@@ -23,7 +23,7 @@ BATCHES = (1, 5)
 
 Config = dict[str, Any]
 Outcome = tuple[NDArray[Any], NDArray[Any]]  # probabilities and logits of a batch, (B, K) each
-Evaluate = Callable[[Tensor], Outcome]
+Predict = Callable[[Tensor], Outcome]
 
 
 @dataclass(frozen=True)
@@ -67,26 +67,26 @@ class CaseByCase(nn.Module):
         return found
 
 
-def write_torchscript(source: Exportable, file: Path) -> Evaluate:
+def write_torchscript(source: Exportable, file: Path) -> Predict:
     """Export a network as TorchScript, and return the function that runs the written file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch deprecates TorchScript, but MONAI's clients still ask for it
         flat = torch.export.export(source.network, (source.case,)).module()
         traced = torch.jit.trace(flat, source.case, check_trace=False)
         logits = source.network(source.case)
-        calibration = torch.jit.trace(CalibrationMap(source.calibrator), logits, check_trace=False)
+        calibration = torch.jit.trace(TorchCalibrator(source.calibrator), logits, check_trace=False)
         torch.jit.script(CaseByCase(traced, calibration)).save(str(file))
         _forget_sources_of_script(file)
         loaded: Any = torch.jit.load(file)
 
     @torch.inference_mode()
-    def evaluate(channels: Tensor) -> Outcome:
+    def predict(channels: Tensor) -> Outcome:
         return loaded.probabilities(channels).numpy(), loaded(channels).numpy()
 
-    return evaluate
+    return predict
 
 
-def write_onnx(source: Exportable, file: Path) -> Evaluate:
+def write_onnx(source: Exportable, file: Path) -> Predict:
     """Export a network with its calibrator as ONNX for batches of any size, and return the function that runs it.
 
     `InferenceSession.get_modelmeta()` of onnxruntime gives the facts.
@@ -114,17 +114,17 @@ def write_onnx(source: Exportable, file: Path) -> Evaluate:
     return open_onnx(file)
 
 
-def open_onnx(file: Path) -> Evaluate:
+def open_onnx(file: Path) -> Predict:
     """Open an ONNX file with onnxruntime on the CPU."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
-    def evaluate(channels: Tensor) -> Outcome:
+    def predict(channels: Tensor) -> Outcome:
         probabilities, logits = session.run(["pred", "logits"], {"image": channels.numpy()})
         return probabilities, logits
 
-    return evaluate
+    return predict
 
 
 def _forget_sources_of_script(file: Path) -> None:
@@ -151,16 +151,16 @@ WRITERS = {"torchscript": write_torchscript, "onnx": write_onnx}
 
 
 def largest_differences(
-    network: Evaluate, exports: Mapping[str, Evaluate], cases: Iterable[Tensor]
+    network: Predict, exports: Mapping[str, Predict], cases: Iterable[Tensor]
 ) -> tuple[int, dict[str, NDArray[np.float64]]]:
     """Compare exports with the network on every case, alone and in batches of five.
 
     Parameters
     ----------
     network : callable
-        Evaluates a batch of one.
+        Predicts a batch of one.
     exports : mapping
-        By name, a function that evaluates a batch of any size.
+        By name, a function that predicts a batch of any size.
     cases : iterable of (P, H, W) float32 Tensor
 
     Returns
@@ -175,8 +175,8 @@ def largest_differences(
     for channels in _batches(cases, max(BATCHES)):
         count += len(channels)
         expected = _joined(map(network, channels.split(1)))
-        for name, evaluate in exports.items():
-            found = [_joined(map(evaluate, channels.split(size))) for size in BATCHES]
+        for name, predict in exports.items():
+            found = [_joined(map(predict, channels.split(size))) for size in BATCHES]
             worst[name] = np.max([worst[name], *(_differences(expected, one) for one in found)], axis=0)
     return count, worst
 

@@ -1,6 +1,6 @@
 """Evaluate the gates: the conditions of the status "validated".
 
-A gate evaluates the bound that is conservative in small cohorts: the lower one of the AUC, both of the slope. A gate
+A gate uses the bound that is conservative in small cohorts: the lower one of the AUC, both of the slope. A gate
 that cannot be evaluated is not passed.
 """
 

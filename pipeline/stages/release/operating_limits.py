@@ -62,7 +62,7 @@ class MemberGaussians:
 
 @dataclass(frozen=True)
 class Part:
-    """Cases (n), and the models that evaluated them without having been trained on them."""
+    """Cases (n), and the models that predicted them without having been trained on them."""
 
     models: list[Classifier]
     gaussians: MemberGaussians
@@ -79,7 +79,7 @@ def limits_of(params: Params, model: ReleasedModel) -> Config:
     """Set the limits of a release.
 
     For a refit, thresholds are set as its calibrator was: the model of each fold, with the distributions of its own
-    training cases, evaluates the held-out cases, and all folds are pooled. For an ensemble, all members evaluate the
+    training cases, predicts the held-out cases, and all folds are pooled. For an ensemble, all members predict the
     calibration cases. The distributions that are released are those of the released model's training cases.
 
     Returns
@@ -179,14 +179,14 @@ def trained_features(member: str, cases: pd.DataFrame) -> Floats:
     """Compute the features (n, p) of cases that a member was trained on; of the others they are stored."""
     network, rows = ready(member), list(zip(cases["case"], cases["site"], strict=True))
     features = [
-        evaluate_case(network, np.load(paths.prepared_case(case)), site)[1]
+        output_of_case(network, np.load(paths.prepared_case(case)), site)[1]
         for case, site in runtime.progress(rows, f"features {member}")
     ]
     return np.array(features)
 
 
 @torch.inference_mode()
-def evaluate_case(network: Classifier, channels: NDArray[np.uint8], site: str | None) -> tuple[torch.Tensor, Floats]:
+def output_of_case(network: Classifier, channels: NDArray[np.uint8], site: str | None) -> tuple[torch.Tensor, Floats]:
     """Compute logits (1, K) and features (p,) of one case."""
     found = network.outputs(torch.from_numpy(channels)[None], site)
     return found.logits, found.features[0].double().numpy()
@@ -234,7 +234,7 @@ def score_corrupted(part: Part, case: Mapping[Any, Any], kind: str, limits: Oper
     """Corrupt the channels of a case and compute its out-of-distribution score."""
     rng = np.random.default_rng(seed_for(0, "spoilt", kind, case["case"]))
     channels = CORRUPTED[kind](np.load(paths.prepared_case(case["case"])), rng)
-    outputs = [evaluate_case(model, channels, case["site"]) for model in part.models]
+    outputs = [output_of_case(model, channels, case["site"]) for model in part.models]
     logits = mean_of([one for one, _ in outputs]).double().numpy()
     features = [one[None] for _, one in outputs]
     scores = part.gaussians.scores(logits, features, appearance(channels)[None], limits.several)

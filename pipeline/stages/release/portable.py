@@ -24,7 +24,7 @@ def portable(network: Classifier | Ensemble) -> nn.Module:
     """
     for one in _classifiers(network):
         if one.test_time.tent_steps:
-            raise NotPortable("it adapts itself to every case (adapt.test_time_steps), and an export cannot learn")
+            raise NotPortable("it adapts itself to every case (adapt.test_time_steps), which an export cannot do")
         one.site_values.write_unknown(one)
         one.site_values = SiteValues((), {})
         if isinstance(one.head, NeighboursHead):

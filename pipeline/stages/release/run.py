@@ -45,13 +45,13 @@ from pipeline.stages.release.archive import AlreadyKept, keep
 from pipeline.stages.release.card import write_card
 from pipeline.stages.release.evidence_folder import write_evidence
 from pipeline.stages.release.exporting import development_cases, export
-from pipeline.stages.release.findings import Findings, card_values
 from pipeline.stages.release.gating import assess
 from pipeline.stages.release.model import ReleasedModel, read_released
 from pipeline.stages.release.ood_scans import held_back
 from pipeline.stages.release.operating_limits import counted, limits_of
 from pipeline.stages.release.parity import preparation_parity
 from pipeline.stages.release.phantoms import write_phantoms
+from pipeline.stages.release.results import Results, card_values
 from pipeline.stages.release.sbom import SBOM, bill_of_materials
 
 Config = dict[str, Any]
@@ -71,10 +71,10 @@ def run(params: Params) -> None:
     write_models(bundle, model)
     exports = write_exports(params, model)
     parity = preparation_parity(preparation(), original_files(params.cohort), development_cases(model.members))
-    findings = Findings(assessment, exports, parity)
-    write_configs(params, model, findings)
+    results = Results(assessment, exports, parity)
+    write_configs(params, model, results)
     write_limits(params, model, assessment.status)
-    write_documents(params, model, findings)
+    write_documents(params, model, results)
     write_evidence(bundle, members=model.members, assessment=assessment, settings=settings_of(params))
     score_phantoms(bundle)
     for gate in assessment.gates:
@@ -129,9 +129,9 @@ def write_exports(params: Params, model: ReleasedModel) -> Config:
     return exports
 
 
-def write_configs(params: Params, model: ReleasedModel, findings: Findings) -> None:
+def write_configs(params: Params, model: ReleasedModel, results: Results) -> None:
     """Write the metadata, their schema, and the inference configuration."""
-    bundle, assessment = paths.bundle(params.release.name), findings.assessment
+    bundle, assessment = paths.bundle(params.release.name), results.assessment
     geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
     bundle_facts = BundleFacts(
         name=params.release.name,
@@ -148,8 +148,8 @@ def write_configs(params: Params, model: ReleasedModel, findings: Findings) -> N
         eval_metrics=assessment.metrics,
         provenance=model.provenance,
         released={"form": model.form, "members": model.members, "fitted_on": model.fitted_on},
-        exports=findings.exports,
-        preparation_parity=findings.preparation_parity,
+        exports=results.exports,
+        preparation_parity=results.preparation_parity,
     )
     paths.write_json(metadata_config(bundle_facts), bundle / METADATA)
     inference = inference_config(preparation(), model.network, model.calibrator.as_json())
@@ -189,11 +189,11 @@ def preparation() -> Config:
     return preparation_config(Preprocessor.from_json(steps))
 
 
-def write_documents(params: Params, model: ReleasedModel, findings: Findings) -> None:
+def write_documents(params: Params, model: ReleasedModel, results: Results) -> None:
     """Write the model card, the bill of materials, the licence and the status."""
-    bundle, assessment = paths.bundle(params.release.name), findings.assessment
+    bundle, assessment = paths.bundle(params.release.name), results.assessment
     (bundle / CARD).parent.mkdir()
-    (bundle / CARD).write_text(write_card(card_values(params, model, findings)))
+    (bundle / CARD).write_text(write_card(card_values(params, model, results)))
     (bundle / SBOM).write_text(bill_of_materials(params.release.name, params.release.version))
     lines = [assessment.status, *(json.dumps(asdict(gate)) for gate in assessment.gates)]
     (bundle / STATUS).write_text("\n".join(lines) + "\n")

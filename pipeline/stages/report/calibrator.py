@@ -66,7 +66,7 @@ def fitted_in_words(record: Row, unit: str) -> str:
             f"The mean of the logits of folds {names} is released; its map was fitted on {whom} that none of them saw"
         )
     folds = ", ".join(known["folds"])
-    return f"One model ({names}) is released; its map was fitted on what folds {folds} prediction out of fold: {whom}"
+    return f"One model ({names}) is released; its map was fitted on out-of-fold predictions of folds {folds}: {whom}"
 
 
 def folds_in_words(maps: Mapping[str, Row], released: str) -> str:

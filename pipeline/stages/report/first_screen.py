@@ -51,7 +51,7 @@ def doubts_about(folds: Mapping[str, Row], outlying: Iterable[str], binary: bool
     folds : mapping
         Fold to its metrics; `auc` with value None could not be computed.
     outlying : iterable of str
-        The folds whose AUC stands out. (Log-loss would not do: one failing fold corrupts the maps of all others.)
+        The folds whose AUC stands out. (Log-loss would not do: a failing fold distorts the calibrators of the others.)
     binary : bool
         Whether there are two classes.
     """

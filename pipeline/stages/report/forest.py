@@ -59,7 +59,7 @@ class _Scale:
         return round(MARGIN + (value - low) / (high - low) * (self.width - 2 * MARGIN), 1)
 
     def opened(self, height: int) -> str:
-        """Begin a image that screen readers pass over: the row of the table says the same."""
+        """Begin an image that screen readers pass over: the row of the table says the same."""
         size = f'viewBox="0 0 {self.width} {height}" width="{self.width}" height="{height}"'
         return f'<svg {size} class="whisker" aria-hidden="true">'
 

@@ -40,7 +40,7 @@ OF_ASSESSMENT = {
     **{name: OF_ADAPTATION[name] for name in ("AUC", "log-loss", "calibration slope", "standard error")},
     "Brier score": "Mean squared error of the probability; lower is better, 0 perfect. It is MCB - DSC + UNC.",
     "MCB": "Miscalibration: what recalibrating these very cases would take off the Brier score; 0 is best.",
-    "DSC": "Discrimination: what discrimination takes off the Brier score; higher is better.",
+    "DSC": "Discrimination: by how much telling cases apart lowers the Brier score; higher is better.",
     "UNC": "Uncertainty: the Brier score of predicting the share of events for every case.",
     "O:E": "Events observed over events expected; above 1 the model predicts too few, below 1 too many.",
     "intercept": "Calibration in the large, in logits; 0 is right, above 0 the predictions are too low.",

@@ -1,4 +1,4 @@
-"""report: one page of all the above."""
+"""report: write one self-contained page about the whole run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -129,7 +129,7 @@ def tables(classes: list[str], task: Task) -> dict[str, Any]:
         "findings": audit_findings(pd.concat(map(paths.read_table, (paths.AUDIT, paths.UNPREPARED)))),
         "refused_later": len(paths.read_table(paths.UNPREPARED)),
         "prepared": len(index),
-        "copies": pairs_of_duplicates(
+        "duplicates": pairs_of_duplicates(
             paths.read_table(paths.DUPLICATES).to_dict("records"), index.set_index("case")["thumbnail"]
         ),
     }

@@ -44,7 +44,7 @@ def reserved_by_hash(patients: Sequence[str], fraction: float, seed: int) -> lis
     seed : int
         Another seed reserves other patients.
     """
-    draws = [hashlib.sha256(f"{seed}/test/{patient}".encode()).digest() for patient in patients]
+    draws = [hashlib.sha256(f"{seed}/locked/{patient}".encode()).digest() for patient in patients]
     return [int.from_bytes(draw[:8], "big") / 2**64 < fraction for draw in draws]
 
 

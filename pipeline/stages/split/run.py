@@ -199,8 +199,8 @@ def check_duplicates(duplicates: pd.DataFrame, split: Split) -> list[str]:
     leaks = open_leaks(duplicates, split.allow_leaks)
     if len(leaks):
         lines = [
-            f"duplicate image: {row.case} ({row.side}) and {row.other} ({row.other_side}) are the same image "
-            f"({row.check}, labels {row.labels}, {row.across})"
+            f"{row.check}: {row.case} ({row.side}) and {row.other} ({row.other_side}); "
+            f"labels {row.labels}, {row.across}"
             for row in leaks.itertuples()
         ]
         raise UserError(

@@ -146,7 +146,7 @@ def test_a_class_of_one_patient_is_refused_by_its_name(prepared, capsys):
     one = table.loc[ill, "patient"].iloc[0]
     paths.write_table(table[~ill | (table["patient"] == one)], paths.split("0"))
     assert main(["encoders"]) == 1
-    assert "class 'ill' has fewer than two training patients" in capsys.readouterr().err
+    assert "class 'ill' has fewer than two patients to train or validate on" in capsys.readouterr().err
 
 
 def test_weights_with_nan_are_refused_by_the_encoders_name(prepared, capsys):

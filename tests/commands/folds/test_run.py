@@ -62,7 +62,7 @@ def test_unknown_folds_and_no_jobs_are_refused_before_anything_runs(project, no_
     assert no_dvc == []
 
 
-def test_the_front_door_knows_every_launcher_and_every_stage_of_a_fold():
+def test_the_command_line_knows_every_launcher_and_stage_of_a_fold():
     assert set(LAUNCHERS) == set(run.LAUNCHERS)
     assert tuple(run.OUTPUT) == PER_FOLD == tuple(build_parser().parse_args(["folds"]).stages)
 

@@ -57,9 +57,9 @@ def test_a_fold_may_take_a_day_unless_the_environment_says_otherwise(here, monke
     assert "#SBATCH --time=1440" in (here / "script.sh").read_text()
 
 
-def test_a_job_that_slurm_does_not_take_is_told_with_its_reason(here, monkeypatch):
+def test_a_job_that_slurm_rejects_is_an_error_with_its_reason(here, monkeypatch):
     pretend_slurm(here, monkeypatch, "echo 'invalid partition' >&2; exit 1")
-    with pytest.raises(UserError, match="MEDADAPT_SLURM_.*invalid partition"):
+    with pytest.raises(UserError, match="(?s)invalid partition.*MEDADAPT_SLURM_"):
         runtime.submitted(runtime.slurm_executor(here / "slurm", 1), run.run_bare, [Job("0", {})])
 
 
@@ -71,7 +71,7 @@ def local_cluster(here, no_dvc, monkeypatch):
     (here / "die.py").write_text("import os, signal; os.kill(os.getppid(), signal.SIGKILL)")
     for file in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / file, here)
-    monkeypatch.setattr(run, "recipe", lambda stages: (here / "params.yaml").read_text())
+    monkeypatch.setattr(run, "snapshot", lambda stages: (here / "params.yaml").read_text())
     return no_dvc
 
 
@@ -80,7 +80,7 @@ def queue_of(monkeypatch, **commands):
     monkeypatch.setattr(run, "bare", lambda *_: [Job(fold[1:], words) for fold, words in commands.items()])
 
 
-def test_the_books_of_dvc_get_what_succeeded_and_nothing_else(local_cluster, monkeypatch):
+def test_dvc_records_what_succeeded_and_nothing_else(local_cluster, monkeypatch):
     queue_of(
         monkeypatch,
         k0={"adapt": ["greet"], "finetune": ["greet"]},
@@ -94,7 +94,7 @@ def test_the_books_of_dvc_get_what_succeeded_and_nothing_else(local_cluster, mon
     assert outcomes[2].log.exists() and log_lines("1") == ["hello", "no such lesion"]
 
 
-def test_results_of_what_was_edited_meanwhile_do_not_enter_the_books(local_cluster, here, monkeypatch):
+def test_results_are_not_recorded_if_parameters_changed_while_jobs_ran(local_cluster, here, monkeypatch):
     (here / "edit.py").write_text("open('params.yaml', 'a').write('# edited')")
     queue_of(monkeypatch, k0={"adapt": ["edit"]})
     with pytest.raises(UserError, match="changed while the jobs ran.*dvc commit -f adapt@0"):
@@ -120,25 +120,25 @@ def test_a_fold_is_run_from_its_first_changed_stage_on(monkeypatch):
     assert run.bare(["2"], STAGES)[0].commands == {"finetune": ["pipeline", "finetune", "--fold", "2"]}
 
 
-def test_recipe_changes_with_parameters_code_or_cases_only(here):
+def test_snapshot_changes_with_parameters_code_or_cases_only(here):
     (here / "params.yaml").write_text(params_text := (ROOT / "params.yaml").read_text())
     (here / "dvc.yaml").write_text(
         "stages:\n  adapt: {params: [adapt], deps: [code.py, cases, 'data/split/${item.fold}.csv']}"
     )
     (here / "code.py").write_text("a = 1")
     (here / "cases").mkdir()
-    before = run.recipe(["adapt"])
+    before = run.snapshot(["adapt"])
     (here / "params.yaml").write_text(params_text.replace("bins: 10", "bins: 11"))
     (here / "code.py").write_text("a = 1")
-    assert params.load().calibrate.bins == 11 and run.recipe(["adapt"]) == before
+    assert params.load().calibrate.bins == 11 and run.snapshot(["adapt"]) == before
     (here / "cases" / "new.npy").touch()
-    assert run.recipe(["adapt"]) != before
-    before = run.recipe(["adapt"])
+    assert run.snapshot(["adapt"]) != before
+    before = run.snapshot(["adapt"])
     (here / "code.py").write_text("a = 2")
-    assert run.recipe(["adapt"]) != before
-    before = run.recipe(["adapt"])
+    assert run.snapshot(["adapt"]) != before
+    before = run.snapshot(["adapt"])
     (here / "params.yaml").write_text(params_text.replace("strength: 0.5", "strength: 0.6"))
-    assert run.recipe(["adapt"]) != before
+    assert run.snapshot(["adapt"]) != before
 
 
 def test_a_bare_stage_does_not_write_through_a_hard_link_into_the_cache(here):

@@ -1,5 +1,4 @@
 import json
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -240,17 +239,6 @@ def test_dates_and_losses_of_a_label_use_only_scans_with_a_known_value(of_labels
     assert text.count("2026-03-02 to 2026-04-30") == 1 and text.count("2026-01-01 to 2026-04-30") == 2
     [told] = [line for line in capsys.readouterr().out.splitlines() if "loss of edema" in line]
     assert "(2026-03-" in told.partition("ALARM")[2].partition("the change")[0]
-
-
-def test_without_stored_losses_of_labels_calibration_is_still_monitored(of_labels, tmp_path, capsys):
-    old = tmp_path / "old"
-    shutil.copytree(of_labels, old)
-    known = json.loads((old / REFERENCE).read_text()) | {"log_loss": None}
-    (old / REFERENCE).write_text(json.dumps(known))
-    write_manifest(old, {})
-    assert monitored(old, *labels_in_use(tmp_path, seed=1)) == 0
-    printed = capsys.readouterr().out
-    assert "loss of" not in printed and "  calibration" in printed and "release the model again" in printed
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pipeline.bundle.scoring import Scorer
 from pipeline.metrics.calibrators.calibrator import calibrator_from
 from pipeline.metrics.calibrators.updating import Recalibration
 from pipeline.metrics.ood import energy, fit_gaussians, fit_ood_detector, scores_of
-from tests.bundle.bundles import CALIBRATOR, CLASSES, expected, fitted, rewrite, written
+from tests.bundle.bundles import CLASSES, expected, fitted, rewrite, written
 from tests.conftest import save_nifti
 
 
@@ -35,16 +35,6 @@ def test_a_scan_is_given_one_probability_for_each_class_or_label(tmp_path, asymm
     assert found["model_status"].tolist() == ["candidate"]
     np.testing.assert_array_equal(row, expected(folder, scan, calibrator))
     assert np.ptp(row) > 0.01
-
-
-def test_an_early_release_with_a_temperature_predicts_as_before(tmp_path, asymmetric):
-    folder = written(tmp_path / "model")
-    old = {"method": "temperature", "temperature": CALIBRATOR["temperature"]}
-    rewrite(folder, METADATA, lambda values: [values.pop("released"), values.update(calibration=old)])
-    scan = save_nifti(tmp_path / "scan.nii.gz", asymmetric)
-    assert main(["predict", str(folder), str(scan), "--out", str(tmp_path / "found.csv")]) == 0
-    [row] = pd.read_csv(tmp_path / "found.csv")[CLASSES].to_numpy()
-    np.testing.assert_array_equal(row, expected(folder, scan, CALIBRATOR))
 
 
 def test_a_map_that_this_version_does_not_know_is_refused_with_the_cure(tmp_path, asymmetric, capsys):
@@ -89,7 +79,7 @@ def with_limits(folder, share=0.05):
         calibrator_from(bundle.calibrator).apply(logits), labels, patients, CLASSES, coverage=0.9, answered=0.9
     )
     limits = OperatingLimits(rules, [gaussian], [sites], [appearances], detector, detector.quantiles, False)
-    (folder / LIMITS).write_text(json.dumps({"limits": limits.as_json(), "tried": []}))
+    (folder / LIMITS).write_text(json.dumps({"limits": limits.as_json(), "tested": []}))
     write_manifest(folder, {})
     return scans, limits
 

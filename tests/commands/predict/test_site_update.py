@@ -35,7 +35,7 @@ def test_before_and_after_are_told_and_what_is_after_is_right_again():
     assert after["log-loss"]["value"] < found.before["log-loss"]["value"]
 
 
-def test_no_patient_is_evaluated_by_an_update_that_saw_him():
+def test_no_patient_is_predicted_with_an_update_fitted_on_that_patient():
     probabilities, labels, patients = site(80)
     found = cross_fitted(probabilities, labels, patients, "intercept")
     part = np.unique(patients, return_inverse=True)[1] % 10 == 3

@@ -273,7 +273,7 @@ def test_what_changed_is_said_by_kind_and_shortened():
         ([], None),
     ],
 )
-def test_a_stage_is_known_by_the_describe_changes_its_process(words, job):
+def test_a_stage_is_known_by_the_words_of_its_process(words, job):
     assert job_of(words) == job
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -101,12 +103,14 @@ def test_a_case_stays_as_it_is_when_contrastive_views_are_drawn():
     np.testing.assert_array_equal(channels, CASES["volume"])
 
 
-def test_every_step_of_a_contrastive_view_is_drawn_by_itself():
+def test_steps_of_a_contrastive_view_are_drawn_independently():
     drawn = _draw(range(600), CONTRASTIVE["image"], (600, 3, 8, 8))
+    scaled = _draw(range(600), replace(CONTRASTIVE["image"], colour_chance=0.0), (600, 3, 8, 8))
     done = np.stack(
         [
             np.linalg.det(drawn.lead) < 0,
             drawn.gamma != 1,
+            scaled.factor[:, 0] != 1,
             np.ptp(drawn.factor, axis=1) > 0,
             drawn.bias.any(axis=(1, 2)),
             drawn.kernel.max(axis=1) < 1,
@@ -116,7 +120,7 @@ def test_every_step_of_a_contrastive_view_is_drawn_by_itself():
     )
     together = np.corrcoef(done.astype(float), rowvar=False)
     assert np.abs(together - np.eye(len(together))).max() < 0.15
-    assert np.abs(done.mean(axis=0) - [0.5, 0.8, 0.8, 0.5, 0.5, 0.5]).max() < 0.07
+    assert np.abs(done.mean(axis=0) - [0.5, 0.8, 0.8, 0.8, 0.5, 0.5, 0.5]).max() < 0.07
 
 
 @pytest.mark.parametrize("kind", CONTRASTIVE)

@@ -266,7 +266,7 @@ def test_every_scan_of_the_real_sets_is_prepared(name):
         assert channels.shape == (geometry.stored_channels, 32, 32) and channels.max() > channels.min()
 
 
-def test_every_file_of_the_reader_zoo_is_prepared_or_refused_with_the_reason():
+def test_every_file_of_the_reader_zoo_is_prepared_or_refused():
     zoo = shared("reader_zoo")
     files = [*zoo.rglob("*.*"), *(folder for folder in zoo.rglob("*") if any(folder.glob("*.dcm")))]
     reasons = {"frames": 0, "not finite": 0, "unknown format": 0, "no image": 0, "prepared": 0}

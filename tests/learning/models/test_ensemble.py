@@ -26,7 +26,7 @@ def ensemble_of(members, **more):
 
 
 @torch.inference_mode()
-def test_the_logits_of_an_ensemble_are_the_mean_of_its_members_logits_rounded_once():
+def test_ensemble_logits_are_the_mean_of_its_members_rounded_once():
     members = trained(3)
     logits = torch.stack([member(CHANNELS) for member in members])
     found = ensemble_of(members)(CHANNELS)
@@ -68,6 +68,6 @@ def test_a_network_is_an_ensemble_where_members_are_named():
 
 
 @pytest.mark.parametrize("members", [[], [ONE, ONE | {"head": {"n_classes": 2}}]])
-def test_an_ensemble_of_nobody_or_of_other_classes_is_refused(members):
+def test_ensemble_without_members_or_of_unequal_classes_is_refused(members):
     with pytest.raises(ValueError, match="needs members, all of the same classes"):
         Ensemble(members)

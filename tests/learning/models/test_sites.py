@@ -44,7 +44,7 @@ def test_a_site_takes_its_own_values_and_any_other_those_of_the_unknown():
 
 
 @pytest.mark.parametrize(("per_site", "by"), [("features", 0.5), ("normalisation", 0.3)])
-def test_the_logits_follow_the_site_whatever_was_evaluated_before(per_site, by):
+def test_logits_follow_the_site_whatever_was_predicted_before(per_site, by):
     model = network(per_site)
     shifted(model, "b", by)
     plain = network(per_site)(channels())

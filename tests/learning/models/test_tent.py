@@ -76,10 +76,10 @@ def test_a_failure_within_leaves_the_network_as_it_was_too():
 
 def test_a_case_does_not_see_the_case_before_it():
     model = network()
-    evaluate = tent(model, 3, 1e-2)
-    alone = evaluate(case(1))
-    evaluate(case(0))
-    assert torch.equal(evaluate(case(1)), alone)
+    predict = tent(model, 3, 1e-2)
+    alone = predict(case(1))
+    predict(case(0))
+    assert torch.equal(predict(case(1)), alone)
 
 
 def test_only_scales_and_shifts_of_normalisation_move_and_stored_statistics_stay():

@@ -40,7 +40,7 @@ def release(tmp_path):
         classes=["a", "b"],
         channels=3,
         image_size=32,
-        kind="cat",
+        kind="image",
         calibration=calibrator,
         status="validated",
     )

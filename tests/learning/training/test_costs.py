@@ -16,7 +16,7 @@ def test_an_inflated_encoder_is_counted_too():
     assert sum(shares_of(build_encoder(TINY_ENCODER, 1, filter_depth=3), 1)) == pytest.approx(1)
 
 
-def test_an_epoch_of_everything_is_three_passes_and_one_of_the_tail_is_what_the_tail_costs():
+def test_epoch_costs_three_passes_for_all_stages_and_less_for_the_top():
     assert passes_of_epoch([0.5, 0.3, 0.2], first=0, trained=3, train=100, validation=10) == pytest.approx(310)
     assert passes_of_epoch([0.5, 0.3, 0.2], first=1, trained=1, train=100, validation=10) == pytest.approx(
         100 * (0.5 + 0.4) + 5

@@ -8,11 +8,11 @@ import torch
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.probe import parts
 from pipeline.learning.training.cases import FrozenCases, WholeCases
-from pipeline.learning.training.finetuning import PARTS, Labelled, Setting, out_of_fold_losses, prediction, train
+from pipeline.learning.training.finetuning import PARTS, Labelled, Setting, out_of_fold_losses, predict_logits, train
 from pipeline.learning.training.frozen import Case, frozen_views, prefix_fingerprint
 from pipeline.learning.training.loop import make_accelerator
 from pipeline.learning.training.recipe import Recipe
-from pipeline.learning.training.strategies import SEARCH, STRATEGIES, search_of
+from pipeline.learning.training.strategies import CANDIDATES, STRATEGIES, candidates_of
 from pipeline.stages.finetune.activation_cache import ActivationCache
 from tests.conftest import PLAIN, TINY_ENCODER, classifier
 
@@ -63,11 +63,11 @@ def setting(**changes):
 
 
 def accuracy(model, cases):
-    return float((prediction(model, cases).argmax(dim=1) == cases.targets.argmax(dim=1)).float().mean())
+    return float((predict_logits(model, cases).argmax(dim=1) == cases.targets.argmax(dim=1)).float().mean())
 
 
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "lora"])
-def test_every_strategy_learns_what_is_easy_and_its_network_comes_back_from_its_arguments(name):
+def test_every_strategy_learns_and_its_arguments_rebuild_the_network(name):
     model = network()
     cases = labelled(model)
     trained = train(model, STRATEGIES[name], cases, setting())
@@ -105,7 +105,7 @@ def brightness_of(amount):
     return images(brightness=amount)
 
 
-def test_a_transformer_learns_by_low_rank_updates_and_a_convolutional_network_is_refused():
+def test_lora_trains_a_transformer_and_refuses_a_convolutional_network():
     model = network("test_vit")
     weight = model.encoder.stages[-1][0].attn.qkv.weight.detach().clone()
     recipe = setting(learning_rate=1e-2, epochs=6, patience=6)
@@ -125,7 +125,7 @@ def test_logits_speak_of_the_prevalence_of_the_training_cases():
         model = network()
         cases = labelled(model, channels, targets)
         train(model, STRATEGIES["probe"], cases, setting(class_weights=balance))
-        share = float(prediction(model, cases.train).softmax(dim=1)[:, 1].mean())
+        share = float(predict_logits(model, cases.train).softmax(dim=1)[:, 1].mean())
         assert share == pytest.approx(0.1, abs=0.05), balance
 
 
@@ -137,7 +137,7 @@ def test_grades_and_findings_are_learned_too():
     cases = labelled(model, channels[order], torch.eye(3)[levels[order]])
     trained = train(model, STRATEGIES["lp_ft"], cases, setting(task="ordinal"))
     assert trained.head["kind"] == "ordinal" and accuracy(model, cases.validation) > 0.8
-    torch.testing.assert_close(prediction(model, cases.validation).exp().sum(dim=1), torch.ones(8))
+    torch.testing.assert_close(predict_logits(model, cases.validation).exp().sum(dim=1), torch.ones(8))
 
     findings = torch.stack([(levels > 0).float(), (levels > 1).float(), torch.arange(90) % 2], dim=1)[order]
     findings[::3, 0] = float("nan")
@@ -145,7 +145,7 @@ def test_grades_and_findings_are_learned_too():
     cases = labelled(model, channels[order], findings)
     train(model, STRATEGIES["lp_ft"], cases, setting(task="multilabel"))
     known = ~cases.validation.targets[:, :2].isnan()
-    right = (prediction(model, cases.validation)[:, :2] > 0).float() == cases.validation.targets[:, :2]
+    right = (predict_logits(model, cases.validation)[:, :2] > 0).float() == cases.validation.targets[:, :2]
     assert right[known].float().mean() > 0.8
 
 
@@ -161,7 +161,7 @@ def test_losses_out_of_fold_are_those_of_models_that_did_not_see_the_patient():
     assert leaking.mean() < 0.5 < np.log(2) - 0.1 < honest.mean()
 
 
-def test_a_model_whose_first_stages_were_trained_is_evaluated_on_images_and_not_on_what_these_stages_made_before():
+def test_model_with_trained_first_stages_is_evaluated_on_images():
     model = network()
     channels = brightness_of(5.0)
     cases = labelled(model, channels)
@@ -186,23 +186,28 @@ def test_the_network_that_recipes_are_tried_on_stays_what_it_is():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_the_search_leaves_out_what_would_be_the_same_training_and_what_may_not_be_trained():
-    assert search_of(RECIPE, 5, frozen=False) == ["knn", "probe", "last_stage", "full"]  # one stage: lp_ft is the same
-    assert search_of(dataclasses.replace(RECIPE, trainable_stages=5), 5, False) == [
+def test_auto_leaves_out_repeated_trainings_and_frozen_stages():
+    assert candidates_of(RECIPE, 5, frozen=False) == [
+        "knn",
+        "probe",
+        "last_stage",
+        "full",
+    ]  # one stage: lp_ft is the same
+    assert candidates_of(dataclasses.replace(RECIPE, trainable_stages=5), 5, False) == [
         "knn",
         "probe",
         "last_stage",
         "lp_ft",
     ]
-    assert search_of(RECIPE, 5, frozen=True) == ["knn", "probe"]
+    assert candidates_of(RECIPE, 5, frozen=True) == ["knn", "probe"]
 
 
-def test_the_search_is_made_of_strategies_from_cheap_to_dear():
-    stages = [STRATEGIES[name].recipe(RECIPE, 5).trainable_stages for name in SEARCH]
-    assert stages == sorted(stages) and SEARCH[0] == "knn"
+def test_auto_tries_strategies_from_cheap_to_expensive():
+    stages = [STRATEGIES[name].recipe(RECIPE, 5).trainable_stages for name in CANDIDATES]
+    assert stages == sorted(stages) and CANDIDATES[0] == "knn"
 
 
-def test_what_comes_before_the_boundary_has_a_name_and_what_comes_after_does_not_change_it():
+def test_prefix_fingerprint_depends_on_the_frozen_stages_alone():
     model = network()
     last = len(model.encoder.stages) - 1
     name = prefix_fingerprint(model, last)

@@ -188,7 +188,7 @@ def test_classes_are_drawn_as_often_as_each_other_where_sampling_is_asked_for():
     assert abs(float((rows < 4).float().mean()) - 0.5) < 0.1
 
 
-def test_the_average_of_the_last_steps_is_evaluated_and_kept_where_it_is_asked_for():
+def test_moving_average_is_evaluated_and_kept_with_average_ema():
     plain, _ = trained()
     averaged, curve = trained(dataclasses.replace(RECIPE, average="ema"))
     assert any(

@@ -30,7 +30,7 @@ from tests.learning.training.trainings import RECIPE, task
     ],
     ids=str,
 )
-def test_a_training_that_was_cut_off_after_any_epoch_ends_with_the_bits_of_one_that_was_not(tmp_path, changes):
+def test_training_stopped_after_any_epoch_resumes_to_the_same_bits(tmp_path, changes):
     recipe = dataclasses.replace(RECIPE, epochs=4, **changes)
 
     def run(folder, stop_after=None):

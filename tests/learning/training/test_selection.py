@@ -39,7 +39,7 @@ def test_a_gain_within_its_standard_error_does_not_pay():
     assert searched({"knn": 0.9, "probe": 0.7, "last_stage": 0.7 - 3 * error})[0][-1] == "last_stage"
 
 
-def test_the_probe_need_only_be_better_than_the_neighbours_and_a_worse_one_does_not_end_the_search():
+def test_worse_probe_is_not_kept_and_does_not_end_the_search():
     kept, _, tried = searched({"knn": 0.5, "probe": 0.8, "last_stage": 0.3})
     assert tried == ["knn", "probe", "last_stage"] and kept == ["knn", "last_stage"]
 

@@ -154,8 +154,8 @@ def test_the_table_says_what_each_method_was_worth():
     assert table.loc["platt", "difference"] == pytest.approx(gained.mean())
     assert table.loc["platt", "standard_error"] == pytest.approx(gained.std(ddof=1) / 30)
     assert table.loc["beta", "difference"] == pytest.approx((losses["beta"] - losses["platt"]).mean())
-    assert table.loc["platt", "why"] == "below temperature by more than one standard error"
-    assert table.loc["beta", "why"] == "not below platt by more than one standard error"
+    assert table.loc["platt", "why"] == "log-loss below that of temperature by more than one standard error"
+    assert table.loc["beta", "why"] == "log-loss not below that of platt by more than one standard error"
     assert table.loc["isotonic", "why"].startswith("isotonic needs 1000 cases") and not table.loc["isotonic", "kept"]
     assert table["n_parameters"].dropna().tolist() == [0, 1, 2, 3]
 

@@ -20,7 +20,7 @@ from tests.stages.test_stages import refusal, run
 WITHOUT_LABELS = ("simclr", "vicreg", "byol", "masked")
 ALIGNMENT_LOSSES = ("coral", "mmd", "dann", "mcc")
 FITTED = ("adabn", "adabn_per_site", "nyul", "histogram", "combat")
-SEARCH = ["adabn", "nyul", "combat", "coral", "simclr"]
+CANDIDATES = ["adabn", "nyul", "combat", "coral", "simclr"]
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_stopped_adaptation_reports_progress_and_resumes_to_the_same_bits(sites,
 
 
 @pytest.mark.parametrize("method", ALIGNMENT_LOSSES)
-def test_a_term_changes_the_training_by_the_unlabelled_cases_alone(sites, method):
+def test_alignment_loss_changes_the_training_and_not_the_encoder_before(sites, method):
     changes = dict(finetune__epochs=3, finetune__learning_rate=0.003, finetune__patience=3)
     sites(adapt__method="none", **changes)
     run("cohort", "preprocess", "split")
@@ -149,7 +149,7 @@ def test_a_term_changes_the_training_by_the_unlabelled_cases_alone(sites, method
     assert not curve.equals(pd.read_csv(paths.history("0")))
 
 
-def test_a_term_never_sees_what_is_evaluated_unless_told_to(sites):
+def test_alignment_loss_sees_no_evaluated_case_unless_target_is_evaluated(sites):
     changes = dict(adapt__method="coral", adapt__strength=50.0, finetune__epochs=2, finetune__learning_rate=0.003)
     sites(**changes)
     run("cohort", "preprocess", "split", "adapt --fold 0", "finetune --fold 0")
@@ -175,7 +175,7 @@ def test_settings_that_contradict_each_other_are_refused(sites, capsys, change, 
     assert said in refusal(capsys, "adapt --fold 0")
 
 
-def test_a_term_without_unlabelled_cases_is_refused_with_the_cure(project, capsys):
+def test_alignment_loss_without_unlabelled_cases_is_refused(project, capsys):
     project(adapt__method="mmd")
     run("cohort", "preprocess", "split", "adapt --fold 0")
     assert "mark cases as unlabelled" in refusal(capsys, "finetune --fold 0")
@@ -183,7 +183,7 @@ def test_a_term_without_unlabelled_cases_is_refused_with_the_cure(project, capsy
 
 @pytest.mark.parametrize("method", [*FITTED, "auto"])
 def test_a_marker_in_every_evaluated_image_changes_nothing_that_is_fitted(sites, method):
-    sites(adapt__method=method, adapt__candidates=SEARCH)
+    sites(adapt__method=method, adapt__candidates=CANDIDATES)
     run("cohort", "preprocess", "split", "adapt --fold 0")
     before = artefacts()
     plant_markers("held_out", "test", "validation")
@@ -198,11 +198,11 @@ def test_a_marker_in_every_evaluated_image_changes_nothing_that_is_fitted(sites,
 
 
 def test_search_compares_all_candidates_and_each_predicts_every_case(sites):
-    sites(adapt__method="auto", adapt__candidates=SEARCH)
+    sites(adapt__method="auto", adapt__candidates=CANDIDATES)
     run("cohort", "preprocess", "split", "adapt --fold 0", "finetune --fold 0")
     record = paths.read_json(paths.adaptation("0"))
     steps = record["search"]
-    assert [step["method"] for step in steps] == ["none", *SEARCH]
+    assert [step["method"] for step in steps] == ["none", *CANDIDATES]
     assert record["asked"] == "auto" and record["method"] == [step["method"] for step in steps if step["kept"]][-1]
     assert all(step["why"].startswith("left out") or step["source_loss"] > 0 for step in steps)
     table = pd.read_csv(paths.search("0"))

@@ -37,7 +37,7 @@ def test_candidate_that_hurts_the_labelled_source_is_not_selected():
     assert chosen == "none" and steps["adabn"].why == "the source loss rises by more than its standard error"
 
 
-def test_a_dear_candidate_has_to_beat_every_cheaper_one_not_only_the_best():
+def test_expensive_candidate_has_to_beat_every_cheaper_one():
     chosen, _ = choice({"none": candidate(3, 0.3), "adabn": candidate(0.2, 5), "coral": candidate(3, 2)})
     assert chosen == "none"
 

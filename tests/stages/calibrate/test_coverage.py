@@ -9,10 +9,10 @@ from pipeline.metrics.conformal import conformal_thresholds, sets_of
 from pipeline.metrics.summary import wilson
 from pipeline.stages.calibrate.coverage import (
     COVERAGE,
-    EvaluatedSets,
+    ConformalSets,
     LabelledCases,
+    conformal_sets_of,
     coverage_table,
-    evaluated_sets,
     sets_elsewhere,
 )
 
@@ -56,7 +56,7 @@ def in_three_folds(probabilities, labels, patients, sites, of_fold=None):
 def tabulated(members, labels, patients=None, sites=None, n_calibration=50, alpha=0.1, by=None, confidence=0.95):
     n = len(labels)
     patients = np.arange(n).astype(str) if patients is None else patients
-    sets = EvaluatedSets(np.array(members, dtype=bool), np.full(n, 1) * n_calibration, alpha, by)
+    sets = ConformalSets(np.array(members, dtype=bool), np.full(n, 1) * n_calibration, alpha, by)
     weights = cluster_weights(patients, 500, 0)
     sites = np.full(n, "x") if sites is None else sites
     evaluated = LabelledCases(
@@ -87,7 +87,7 @@ def test_every_case_is_counted_once_in_every_kind_of_row():
     probabilities, labels, patients, sites = drawn()
     rare = np.where((labels == 2) & (np.arange(240) > 20), 1, labels)
     found = conformal_thresholds(probabilities, rare, patients, 0.1, by="class")
-    sets = evaluated_sets(probabilities, rare, found)
+    sets = conformal_sets_of(probabilities, rare, found)
     table = coverage_table(
         sets,
         of((probabilities, rare, patients, sites)),
@@ -122,7 +122,7 @@ def test_images_that_only_repeat_a_patient_do_not_shrink_an_interval():
     width = {}
     for images in (2, 4):
         probabilities, labels, patients, sites = drawn(images=images)
-        sets = evaluated_sets(probabilities, labels, conformal_thresholds(probabilities, labels, patients, 0.1))
+        sets = conformal_sets_of(probabilities, labels, conformal_thresholds(probabilities, labels, patients, 0.1))
         table = coverage_table(
             sets,
             of((probabilities, labels, patients, sites)),

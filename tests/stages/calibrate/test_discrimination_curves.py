@@ -94,8 +94,8 @@ def test_a_second_image_of_every_patient_makes_no_band_narrower(table_of, name):
     double = table_of(np.tile(scores, 2), np.tile(events, 2), cluster_weights(np.tile(patients, 2), 200, 0), 0.95)
     np.testing.assert_allclose(double.drop(columns=["n", "events"]), single.drop(columns=["n", "events"]), atol=1e-12)
     assert set(double["n"]) == {120} and set(double["events"]) == {2 * events.sum()}
-    validation = single.iloc[1:-1]
-    assert (validation[f"{name}_upper"] - validation[f"{name}_lower"]).mean() > 0.05
+    inside = single.iloc[1:-1]
+    assert (inside[f"{name}_upper"] - inside[f"{name}_lower"]).mean() > 0.05
 
 
 def test_roc_of_folds_has_the_corners_of_folds_with_both_kinds_of_cases():

@@ -289,4 +289,4 @@ def test_a_search_of_other_cases_than_the_folds_is_refused(sites, capsys):
 
 def test_a_calibrator_needs_two_numbered_folds_beside_left_out_sites(sites, capsys):
     sites(split__folds=[0, "final", *NAMES])
-    assert "split.folds: name at least two numbered ones" in refusal(capsys, "calibrate")
+    assert "split.folds: name at least two numbered folds" in refusal(capsys, "calibrate")

@@ -18,7 +18,7 @@ from pipeline.metrics.summary import BadProbabilities, summarise
 from pipeline.stages.calibrate.assessment import Settings, assess
 from pipeline.stages.calibrate.released import to_release
 
-LABELLING = TaskSpec(["well", "ill"])
+SPEC = TaskSpec(["well", "ill"])
 SETTINGS = Settings(10, (0.05, 0.5), 0.9, 0.9, 0.9, (), 200, 0.95)
 
 
@@ -44,10 +44,10 @@ def cohort(patients=120, images=1, folds=4, seed=0, signal=1.5):
 
 def tables(cases, labels):
     pooled = evaluated_across(cases, labels, "temperature")
-    return assess(pooled, other_folds(pooled), LABELLING, SETTINGS, seed=0)
+    return assess(pooled, other_folds(pooled), SPEC, SETTINGS, seed=0)
 
 
-def test_1_a_fold_is_not_evaluated_by_a_calibrator_that_saw_it():
+def test_a_fold_is_not_evaluated_by_a_calibrator_that_saw_it():
     cases, labels = cohort()
     folds, patients = cases["fold"].to_numpy(dtype=str), cases["patient"].to_numpy(dtype=str)
     logits, inside = cases[["logit_0", "logit_1"]].to_numpy(), cases["fold"].to_numpy() == "2"
@@ -86,7 +86,7 @@ def test_members_are_averaged_before_calibration():
     assert calibration_slope(np.mean(each, axis=0), labels == 1, weights)[0] > 1.2
 
 
-def test_4_an_isotonic_map_of_eighty_cases_is_refused():
+def test_an_isotonic_map_of_eighty_cases_is_refused():
     cases, labels = cohort(80)
     with pytest.raises(Unsuitable, match="1000"):
         fit("isotonic", cases[["logit_0", "logit_1"]].to_numpy(), labels)
@@ -100,13 +100,13 @@ def test_calibration_error_comes_with_that_of_perfect_predictions():
     assert (found["ece_width_null"] > 0).all()
 
 
-def test_6_a_threshold_is_not_chosen_on_the_cases_that_it_is_evaluated_on():
+def test_a_threshold_is_not_chosen_on_the_cases_that_it_is_evaluated_on():
     cases, labels = cohort()
     inside = cases["fold"].to_numpy() == "2"
     pooled = evaluated_across(cases, labels, "temperature")
     other = evaluated_across(cases, np.where(inside, 1 - labels, labels), "temperature")
     one, two = (
-        assess(some.part(inside), {"2": other_folds(some)["2"]}, LABELLING, SETTINGS, seed=0)["operating_points"]
+        assess(some.part(inside), {"2": other_folds(some)["2"]}, SPEC, SETTINGS, seed=0)["operating_points"]
         for some in (pooled, other)
     )
     assert one["threshold"].tolist() == two["threshold"].tolist()
@@ -114,7 +114,7 @@ def test_6_a_threshold_is_not_chosen_on_the_cases_that_it_is_evaluated_on():
 
 
 @pytest.mark.parametrize("corrupted", [np.nan, np.inf])
-def test_7_a_probability_that_is_none_is_an_error_and_is_not_left_out(corrupted):
+def test_a_probability_that_is_none_is_an_error_and_is_not_left_out(corrupted):
     prediction = np.array([[0.5, 0.5], [0.2, 0.8], [0.5, corrupted]])
     with pytest.raises(BadProbabilities, match="1 cases"):
         summarise(
@@ -133,27 +133,27 @@ def test_logits_and_scores_that_do_not_sum_to_one_are_no_probabilities():
         )
 
 
-def test_9_a_case_that_was_lost_or_counted_twice_is_found():
+def test_a_case_that_was_lost_or_counted_twice_is_found():
     with pytest.raises(MissingCases, match="missing"):
         refuse_missing_cases(["a", "b"], ["a"])
     with pytest.raises(MissingCases, match="twice"):
         refuse_missing_cases(["a", "b"], ["a", "b", "b"])
 
 
-def test_10_a_patient_in_two_folds_is_refused():
+def test_a_patient_in_two_folds_is_refused():
     cases, labels = cohort(images=2)
     cases["fold"] = (np.arange(len(cases)) % 4).astype(str)
     with pytest.raises(ValueError, match="each patient in one fold"):
         evaluated_across(cases, labels, "temperature")
 
 
-def test_11_a_promise_of_coverage_that_too_few_patients_back_is_not_made():
+def test_a_promise_of_coverage_that_too_few_patients_back_is_not_made():
     prediction = np.tile([0.3, 0.7], (8, 1))
     found = conformal_thresholds(prediction, np.ones(8, dtype=int), np.arange(8).astype(str), 0.1)
     assert found.groups["all"].value is None and found.groups["all"].n == 8
 
 
-def test_12_a_subgroup_of_a_few_patients_has_no_metric():
+def test_a_subgroup_of_a_few_patients_has_no_metric():
     cases, labels = cohort(40)
     cases["group_site"] = np.where(np.arange(40) < 4, "tiny", "large")
     found = tables(cases, labels)["subgroups"].set_index("value")
@@ -161,7 +161,7 @@ def test_12_a_subgroup_of_a_few_patients_has_no_metric():
     assert not found.loc["large", "too_few"] and found.loc["large", "auc"] > 0.5
 
 
-def test_13_in_sample_calibration_is_told_from_cross_fitted_calibration():
+def test_in_sample_calibration_is_told_from_cross_fitted_calibration():
     """On one cohort by another the cross-fitted log-loss is above the one in sample, and near that of new cases."""
     in_sample, crossed, new = [], [], []
     for seed in range(40):
@@ -183,7 +183,7 @@ def test_13_in_sample_calibration_is_told_from_cross_fitted_calibration():
     assert np.mean(crossed) == pytest.approx(np.mean(new), abs=2.5 * np.std(crossed) / np.sqrt(40))
 
 
-def test_14_every_row_names_the_model_and_the_map_that_evaluated_it():
+def test_every_row_names_the_model_and_the_map_that_evaluated_it():
     cases, labels = cohort()
     calibrator = fit("temperature", cases[["logit_0", "logit_1"]].to_numpy(), labels)
     assert set(evaluated_by(calibrator, cases, labels).cases["calibrator"]).isdisjoint({"", None})
@@ -198,8 +198,6 @@ def test_prediction_is_corrected_from_the_prevalence_of_its_calibration():
     here = (pooled.folds == "2") & ((labels == 0) | (np.arange(400) % 12 == 2))  # few of the ill are left
     elsewhere = other_folds(pooled)["2"]
     settings = replace(SETTINGS, prevalences=(float((elsewhere.labels == 1).mean()),))
-    found = assess(pooled.part(here), {"2": elsewhere}, LABELLING, settings, seed=0)["prevalence"].set_index(
-        "corrected"
-    )
+    found = assess(pooled.part(here), {"2": elsewhere}, SPEC, settings, seed=0)["prevalence"].set_index("corrected")
     assert pooled.labels[here].mean() < 0.35
     assert found.loc[True, "log_loss"] == pytest.approx(found.loc[False, "log_loss"], abs=1e-6)

@@ -10,7 +10,7 @@ from pipeline.metrics.calibrators.calibrator import calibrator_from, digest_of
 from pipeline.metrics.calibrators.fitting import fit
 from pipeline.stages.calibrate.assessment import TABLES
 from tests.stages.test_stages import refusal, run
-from tests.stages.test_tasks import FOLDS, of_two_classes, prediction
+from tests.stages.test_tasks import FOLDS, of_two_classes, write_predictions
 
 CLINIC = "data/raw/clinic/cohort.csv"
 
@@ -31,7 +31,7 @@ def cohort(project):
         table.to_csv(root / CLINIC, index=False)
         run("cohort", "preprocess", "split")
         for fold in folds:
-            prediction(fold, of_two_classes, 2)
+            write_predictions(fold, of_two_classes, 2)
 
     return write
 

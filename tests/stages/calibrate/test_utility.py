@@ -1,7 +1,6 @@
 """Net benefit against closed forms (p uniform on (0, 1), y drawn from it) and loops; dcurves: `tests/oracles`.
 
-As in `test_metrics`, the closed forms need no draw: each prediction stands as an event of weight p and as a non-event
-of weight 1 - p.
+The closed forms need no random draw, see `tests/metrics/closed_form.py`.
 """
 
 import numpy as np

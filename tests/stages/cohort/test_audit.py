@@ -27,7 +27,7 @@ def test_a_sound_scan_has_no_finding(tmp_path, asymmetric):
         (lambda v: np.zeros_like(v), "constant"),
     ],
 )
-def test_voxels_that_would_corrupt_training_are_found(tmp_path, asymmetric, corrupt, check):
+def test_scans_with_unusable_voxels_are_refused(tmp_path, asymmetric, corrupt, check):
     file = save_nifti(tmp_path / "a.nii.gz", corrupt(asymmetric).astype(np.float32))
     assert audit_file(file).refused.check == check
 
@@ -39,13 +39,13 @@ def test_spacing_of_a_kilometre_is_reported_with_its_parameter(tmp_path, asymmet
 
 
 def test_a_missing_a_broken_and_a_black_file_are_found(tmp_path):
-    (tmp_path / "b.png").write_bytes(b"not a image")
+    (tmp_path / "b.png").write_bytes(b"not an image")
     Image.fromarray(np.zeros((4, 4), dtype=np.uint8)).save(tmp_path / "c.png")
     checks = [audit_file(tmp_path / name).refused.check for name in ("a.nii", "b.png", "c.png")]
     assert checks == ["missing", "unreadable", "constant"]
 
 
-def test_what_was_repaired_is_told_and_not_refused(tmp_path, asymmetric):
+def test_repairs_are_reported_and_not_refused(tmp_path, asymmetric):
     file = save_nifti(tmp_path / "a.nii.gz", np.where(asymmetric == 100, np.nan, asymmetric))
     audited = audit_file(file, Policy(not_finite="darken"))
     assert audited.refused is None
@@ -101,7 +101,7 @@ def test_each_label_of_several_is_checked_and_counted_both_ways():
     ]
 
 
-def test_images_without_any_patient_are_not_told_one_by_one():
+def test_images_without_any_patient_are_not_reported_one_by_one():
     rows = [(name, name, f"{name}.png", label, "", "") for name, label in ("ax", "by", "cx", "dy")]
     assert audit_table(pd.DataFrame(rows, columns=COLUMNS), ["x", "y"], n_folds=2) == [[], [], [], []]
 

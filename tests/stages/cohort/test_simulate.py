@@ -76,3 +76,8 @@ def test_a_recipe_with_an_unknown_key_is_refused(tmp_path):
     (tmp_path / "recipe.yaml").write_text(text + "\ncolour: blue\n")
     with pytest.raises(ValueError, match="colour"):
         read_recipe(tmp_path)
+
+
+def test_case_ids_of_the_demo_are_unique():
+    names = [job.row["case_id"] for job in JOBS]
+    assert len(set(names)) == len(names)

@@ -20,7 +20,7 @@ def test_of_an_instance_the_channel_in_its_middle_is_shown():
     assert frames(channels, windows)[:, 0, 0, 0].tolist() == [2, 8]  # first window of the middle slice
 
 
-def test_a_image_keeps_its_colours_and_grey_stays_grey():
+def test_an_image_keeps_its_colours_and_grey_stays_grey():
     channels = np.zeros((3, 16, 16), dtype=np.uint8)
     channels[0] = 200
     assert frames(channels, geometry("image", 1, 3))[0, 5, 5].tolist() == [200, 0, 0]

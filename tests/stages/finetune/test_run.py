@@ -239,7 +239,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_bits_of_one_that_was_not(proje
     run("finetune --fold 0")
     expected = outs()
     draws, kills = random.Random(0), 0
-    for _ in range(2):
+    for _ in range(3):
         shutil.rmtree(paths.FOLDS)
         shutil.rmtree(paths.SCRATCH / "activations", ignore_errors=True)
         (root / "dvc.lock").unlink(missing_ok=True)
@@ -257,5 +257,5 @@ def test_a_run_killed_at_any_moment_ends_with_the_bits_of_one_that_was_not(proje
         again.communicate(timeout=600)
         assert again.returncode == 0
         assert outs() == expected
-    assert kills  # otherwise nothing was killed in the middle
+    assert kills >= 2  # otherwise nothing was killed in the middle
     assert json.loads(expected["recipe.json"])["tried"] and load_file(paths.model("0"))

@@ -76,8 +76,8 @@ def test_changed_code_recomputes_the_cases_of_its_stage_alone(project, code, fil
     project()
     run("cohort", "preprocess")
     before = {name: {folder.name for folder in (paths.SCRATCH / name).iterdir()} for name in ("audit", "preprocess")}
-    with (code / "pipeline" / file).open("a") as source:
-        source.write("# changed\n")
+    source = code / "pipeline" / file
+    source.write_text(source.read_text() + "# changed\n")
     cache.code_of.cache_clear()
     run("cohort", "preprocess")
     after = {name: {folder.name for folder in (paths.SCRATCH / name).iterdir()} for name in before}
@@ -153,13 +153,13 @@ def test_duplicate_across_the_test_boundary_fails_until_acknowledged(project, ca
     assert "Leaky test set" in page and "exact duplicate" in page
 
 
-def test_a_copy_with_another_label_fails_the_build_and_names_both_cases(project, capsys):
+def test_duplicate_with_another_label_fails_and_names_both_cases(project, capsys):
     root = project()
     Image.open(root / RAW / "Doe_00_0.png").save(root / RAW / "flipped.png", compress_level=1)
     with_copy(root, "Doe_00_0.png", "flipped.png", patient_id="somebody else", label="ill")  # the first is well
     run("cohort", "preprocess")
     message = refusal(capsys, "split")
-    assert "labels contradict" in message and "are the same image" in message
+    assert "labels contradict" in message and len(set(re.findall(r"case-\w+", message))) >= 2
 
 
 def test_people_who_share_an_image_are_assigned_to_the_same_fold(project):

@@ -42,14 +42,14 @@ def written_off_by(amount):
 
     def write(source, file):
         file.write_text("an export")
-        right = exporting.evaluate_by(source.network, exporting.calibrator_from(source.calibrator))
+        right = exporting.predict_by(source.network, exporting.calibrator_from(source.calibrator))
         last = next(exporting.channels_of(CASES[-1:]))
 
-        def evaluate(channels):
+        def predict(channels):
             probabilities, logits = right(channels)
             return probabilities + amount * (channels == last).flatten(1).all(dim=1).numpy()[:, None], logits
 
-        return evaluate
+        return predict
 
     return write
 

@@ -14,7 +14,7 @@ from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.ensemble import network_from
 from pipeline.metrics.calibrators.calibrator import calibrator_from
 from pipeline.stages.release.calibrated import mapped
-from pipeline.stages.release.exporting import encoders_of, evaluate_by
+from pipeline.stages.release.exporting import encoders_of, predict_by
 from pipeline.stages.release.exports import (
     ALLOWED,
     WRITERS,
@@ -53,7 +53,7 @@ def network_of(arguments):
         if name.endswith("targets"):
             value.copy_(torch.eye(3).repeat(3, 1))
         if "site_values.values" in name:
-            value += torch.arange(len(value)).view(-1, *[1] * (value.ndim - 1)) / 3
+            value += torch.arange(1, len(value) + 1).view(-1, *[1] * (value.ndim - 1)) / 3
         if name.endswith("neighbours"):
             value.fill_(4)
     return network
@@ -61,8 +61,8 @@ def network_of(arguments):
 
 def off(kinds, network, calibrator, folder):
     """How far each written file is from the network, on all channels."""
-    evaluates = {kind: WRITERS[kind](Exportable(network, calibrator, channels[:1]), folder / kind) for kind in kinds}
-    return largest_differences(evaluate_by(network, calibrator_from(calibrator)), evaluates, channels)
+    predictors = {kind: WRITERS[kind](Exportable(network, calibrator, channels[:1]), folder / kind) for kind in kinds}
+    return largest_differences(predict_by(network, calibrator_from(calibrator)), predictors, channels)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -73,7 +73,7 @@ def test_every_form_of_network_is_equal_in_both_formats(form, tmp_path):
     assert all((one <= ALLOWED).all() for one in worst.values()), worst
 
 
-def test_an_ensemble_that_looks_twice_is_equal_in_both_formats(tmp_path):
+def test_an_ensemble_with_test_time_augmentation_is_equal_in_both_formats(tmp_path):
     members = [ARGUMENTS | {"test_time": {"tta": ["mirror"]}}, ARGUMENTS | COMBAT]
     _, worst = off(WRITERS, inference(portable(network_of({"members": members}))), PLATT, tmp_path)
     assert all((one <= ALLOWED).all() for one in worst.values()), worst
@@ -164,22 +164,20 @@ def test_exports_hold_no_path_and_onnx_is_reproducible(tmp_path):
 
 
 def test_the_largest_difference_is_found_in_any_case_batch_or_output():
-    def evaluate(some, add=0.0, where=None, size=None):
+    def predict(some, add=0.0, where=None, size=None):
         found = some.mean(dim=(1, 2, 3)).numpy()[:, None] + np.zeros(3)
         hit = where is None or (some == channels[where]).flatten(1).all(dim=1).numpy()[:, None]
         hit = hit & (size is None or len(some) == size)
         return found * 0 + 0.5 + add * hit, found + 0 * hit
 
     def apart(**change):
-        return largest_differences(evaluate, {"export": lambda some: evaluate(some, **change)}, channels)[1]["export"][
-            0
-        ]
+        return largest_differences(predict, {"export": lambda some: predict(some, **change)}, channels)[1]["export"][0]
 
     assert apart() == 0
     assert apart(add=0.25) == apart(add=0.25, where=6) == apart(add=0.25, size=5) == apart(add=0.25, size=1) == 0.25
     assert np.isnan(apart(add=np.nan, where=3))
     _, worst = largest_differences(
-        evaluate, {"export": lambda some: (evaluate(some)[0], evaluate(some)[1] * 1.5)}, channels
+        predict, {"export": lambda some: (predict(some)[0], predict(some)[1] * 1.5)}, channels
     )
     np.testing.assert_allclose(worst["export"], [0, 0.5])  # of their size: they are far above 1
 

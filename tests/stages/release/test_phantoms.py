@@ -26,7 +26,7 @@ def test_a_volume_has_a_grid_and_an_image_three_channels_of_eight_bits(tmp_path)
     assert pixels.shape == (image.shape[1], image.shape[0], 3) and pixels.dtype == np.uint8 and pixels.max() == 255
 
 
-def test_a_image_is_the_slices_around_the_middle():
+def test_an_image_is_the_slices_around_the_middle():
     voxels = np.zeros((2, 3, 5))
     voxels[1, 2, 1:4] = [10, 20, 40]
     assert as_image(voxels).shape == (3, 2, 3) and as_image(voxels)[2, 1].tolist() == [64, 128, 255]

@@ -186,8 +186,8 @@ def test_oracle_choice_and_regret_are_beside_the_search_for_every_set(reported):
     record("final", asked="auto", search=searched())
     auto = candidate("internal", "auto", **limits("regret", -0.0625, -0.125, 0.0))
     outer = candidate("external", "auto", n=8, **limits("regret", None, None, None))
-    validation = [candidate("internal", "none"), candidate("internal", "adabn", oracle=True), auto]
-    write([*validation, candidate("external", "none", n=8, oracle=True), outer], paths.SEARCH)
+    internal = [candidate("internal", "none"), candidate("internal", "adabn", oracle=True), auto]
+    write([*internal, candidate("external", "none", n=8, oracle=True), outer], paths.SEARCH)
     scores = [("source_loss", 0.5, 2), ("deep_embedded_validation", None, 1)]
     rows = [(scope, *score) for scope in ("internal", "external") for score in scores]
     write(

@@ -129,7 +129,7 @@ def test_the_map_is_told_with_its_number_and_on_whom_it_was_fitted():
     assert (
         told["what"].startswith("temperature scaling") and told["numbers"] == "temperature 1.250, over-confident before"
     )
-    assert told["fitted"].endswith("folds 0, 1 prediction out of fold: 71 images of 64 patients")
+    assert told["fitted"].endswith("out-of-fold predictions of folds 0, 1: 71 images of 64 patients")
     assert told["folds"] == "temperatures 1.100 to 1.500"
     assert calibrator_in_words(CALIBRATOR, "image")["fitted"].endswith(": 71 images")
     as_they_came = calibrator_in_words(CALIBRATOR | {"temperature": 1.0}, "patient")

@@ -15,10 +15,10 @@ from tests.stages.test_stages import FOLDS, run
 from tests.stages.test_tasks import (
     LABELS,
     labels_of_patients,
-    prediction,
-    prediction_two_classes,
+    predict_two_classes,
     relabel,
     right_more_often_than_not,
+    write_predictions,
 )
 
 AUTO = {"calibrate__per_patient": "auto", "calibrate__method": "auto"}
@@ -41,7 +41,7 @@ def assessed(table):
 @pytest.fixture
 def reported(project):
     """A project of two classes, some patients with two images, that was calibrated with declared prevalences."""
-    prediction_two_classes(project, FOLDS, **AUTO, calibrate__prevalences=[0.1])
+    predict_two_classes(project, FOLDS, **AUTO, calibrate__prevalences=[0.1])
     run("calibrate")
 
 
@@ -102,7 +102,7 @@ def test_the_map_is_told_with_its_method_and_how_it_was_chosen(reported):
 
 
 def test_a_map_that_was_given_was_not_chosen(project):
-    prediction_two_classes(project, FOLDS, calibrate__method="platt", calibrate__per_patient="none")
+    predict_two_classes(project, FOLDS, calibrate__method="platt", calibrate__per_patient="none")
     run("calibrate")
     said = text_of(section(page(), "calibration"))
     assert "Platt scaling" in said and "How the calibrator was selected" not in said and "image by image" not in said
@@ -144,7 +144,7 @@ def test_several_labels_are_asked_one_by_one_and_the_first_stands_open(project):
     run("cohort", "preprocess", "split")
     relabel("multilabel", LABELS, labels_of_patients)
     for fold in FOLDS:
-        prediction(fold, right_more_often_than_not, 3)
+        write_predictions(fold, right_more_often_than_not, 3)
     run("calibrate")
     markup = page()
     calibration = section(markup, "calibration")
@@ -167,7 +167,7 @@ def test_several_classes_open_with_the_top_label_and_its_bins(project):
         return 4 * np.eye(3)[truth] + draws.normal(0, 1, (len(cases), 3))
 
     for fold in FOLDS:
-        prediction(fold, near, 3)
+        write_predictions(fold, near, 3)
     run("calibrate")
     markup = page()
     calibration = section(markup, "calibration")
@@ -184,7 +184,7 @@ def test_names_from_the_cohort_stay_text_in_every_table_and_chart(project):
     table = pd.read_csv("data/raw/clinic/cohort.csv")
     table["site"] = table["site"].replace("inside", "<b>inside</b>")
     table.to_csv("data/raw/clinic/cohort.csv", index=False)
-    prediction_two_classes(project, FOLDS)
+    predict_two_classes(project, FOLDS)
     run("calibrate")
     markup = page()
     assert "<b>inside" not in markup and "site &lt;b&gt;inside&lt;/b&gt;" in section(markup, "subgroups")

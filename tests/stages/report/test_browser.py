@@ -10,13 +10,13 @@ import pytest
 from pipeline import paths
 from tests.stages.conftest import lay_out, write_status
 from tests.stages.test_stages import FOLDS, run
-from tests.stages.test_tasks import prediction_two_classes
+from tests.stages.test_tasks import predict_two_classes
 
 EVIL = "<script>alert(1)</script>"
 AXE = "axe.run({resultTypes: ['violations']})"
 GRAVE = ("serious", "critical")
 OPEN_ALL = "document.querySelectorAll('details').forEach(one => { one.open = true })"
-MARK_METRICS = """document.querySelectorAll('figure:has(svg)').forEach((one, number) => {
+MARK_PLOTS = """document.querySelectorAll('figure:has(svg)').forEach((one, number) => {
     one.insertAdjacentHTML('afterbegin', `<small>TOP${number}.</small>`);
     one.insertAdjacentHTML('beforeend', `<small>END${number}.</small>`);
 })"""
@@ -30,7 +30,7 @@ def report(tmp_path_factory):
         project = lay_out(tmp_path_factory.mktemp("browser") / "project", patch, patients=72)
         table = pd.read_csv("data/raw/clinic/cohort.csv").replace({"site": {"inside": EVIL}})
         table.to_csv("data/raw/clinic/cohort.csv", index=False)
-        prediction_two_classes(project, FOLDS, calibrate__per_patient="auto")
+        predict_two_classes(project, FOLDS, calibrate__per_patient="auto")
         run("calibrate")
         write_status()
         run("report")
@@ -171,7 +171,7 @@ def test_a_fold_is_switched_off_in_its_charts_and_in_no_others(opened):
     training, roc = page.locator(".switched").nth(0), page.locator(".switched").nth(1)
     assert training.locator("figure").count() == len(FOLDS)
     training.get_by_label("1", exact=True).uncheck()
-    shown = [metric.is_visible() for metric in training.locator("figure").all()]
+    shown = [plot.is_visible() for plot in training.locator("figure").all()]
     assert shown == [True, False, *[True] * (len(FOLDS) - 2)]
     assert all(curve.is_visible() for curve in roc.locator("polyline.f1").all())
     roc.get_by_label("0", exact=True).press("Space")
@@ -198,14 +198,14 @@ def test_thresholds_and_curves_can_be_read_without_a_script(opened):
 def test_no_plot_is_cut_by_the_edge_of_a_printed_page(opened):
     pypdf = pytest.importorskip("pypdf")
     page = opened()
-    page.evaluate(MARK_METRICS)
+    page.evaluate(MARK_PLOTS)
     printed = page.pdf(format="A4", margin=dict.fromkeys(("top", "bottom", "left", "right"), "12mm"))
     sheets = [sheet.extract_text() for sheet in pypdf.PdfReader(io.BytesIO(printed)).pages]
     places = {mark: number for number, text in enumerate(sheets) for mark in re.findall(r"(?:TOP|END)\d+(?=\.)", text)}
-    metrics = page.locator("figure:has(svg)").count()
-    assert metrics > 10 and len(sheets) > 5
-    assert len(places) == 2 * metrics  # those that are folded away on the screen are printed, too
-    assert {n for n in range(metrics) if places[f"TOP{n}"] != places[f"END{n}"]} == set()
+    plots = page.locator("figure:has(svg)").count()
+    assert plots > 10 and len(sheets) > 5
+    assert len(places) == 2 * plots  # those that are folded away on the screen are printed, too
+    assert {n for n in range(plots) if places[f"TOP{n}"] != places[f"END{n}"]} == set()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (390, "dark")])

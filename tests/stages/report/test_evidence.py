@@ -122,7 +122,7 @@ def test_the_external_site_comes_last_and_a_site_without_an_auc_has_words(nothin
     rows += [domain("c", "adapted", 0.5) | dict.fromkeys(("auc", "auc_lower", "auc_upper", "gap"))]
     markup = drawn(nothing | {"domains": rows})
     table = rows_of(markup, "New domains")
-    assert [row[0] for row in table[1:4]] == ["b", "c", "a test, external"]
+    assert [row[0] for row in table[1:4]] == ["b", "c", "a external test set"]
     assert table[2].count("not computable") == 2 and markup.count('class="whisker"') == 2 + 1
     assert "Worst site: b for adapted (AUC 0.60)." in text_of(markup)
 
@@ -130,7 +130,7 @@ def test_the_external_site_comes_last_and_a_site_without_an_auc_has_words(nothin
 def test_cases_of_several_external_sites_are_not_called_one_site(nothing):
     rows = [domain(None, "adapted", 0.7, kind="external"), domain(None, "adapted", 0.6)]
     table = rows_of(drawn(nothing | {"domains": rows}), "New domains")
-    assert [row[0] for row in table[1:3]] == ["(none)", "all external cases test, external"]
+    assert [row[0] for row in table[1:3]] == ["(none)", "all external cases external test set"]
 
 
 def test_times_of_two_arms_are_together_and_common_words_appear_once(nothing):

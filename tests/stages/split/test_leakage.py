@@ -189,7 +189,7 @@ def test_the_labels_of_a_pair_agree_or_contradict_or_one_is_unknown(labels, said
         (("development", "development"), "aa", "one patient"),
     ],
 )
-def test_test_boundary_parts_test_cases_from_training_and_calibration(sides, patients, said):
+def test_boundary_separates_test_cases_from_training_and_calibration(sides, patients, said):
     assert findings(*pair(side=sides, patients=patients))["across"].tolist() == [said]
 
 

@@ -39,7 +39,12 @@ def test_a_class_of_fewer_patients_than_folds_is_refused_by_name():
         grouped_folds(cases, 2, 0)
 
 
-def test_who_is_test_stays_test_when_the_cohort_grows():
+def test_reserved_by_hash_draws_the_same_patients_in_every_version():
+    names = [f"patient-{n}" for n in range(40)]
+    assert [n for n, inside in enumerate(reserved_by_hash(names, 0.2, 0)) if inside] == [15, 18]
+
+
+def test_test_patients_stay_in_the_test_set_when_the_cohort_grows():
     before = [f"patient-{n}" for n in range(200)]
     after = [f"patient-{n}" for n in range(-300, 600)]
     test = dict(zip(before, reserved_by_hash(before, 0.2, 0), strict=True))
@@ -95,7 +100,7 @@ def test_roles_keep_evaluated_patients_out_of_everything_that_is_fitted():
         evaluated = set(cases.loc[roles.isin(["held_out", "test"]), "patient"])
         fitted = set(cases.loc[roles.isin(["train", "validation", "unlabelled"]), "patient"])
         assert not evaluated & fitted
-        assert roles.iloc[-3] == "excluded"  # its patient is test
+        assert roles.iloc[-3] == "excluded"  # its patient is in the test set
         assert roles.iloc[-1] == "unlabelled"
         assert (roles == "held_out").sum() == (0 if fold is None else (fold_of_case == fold).sum())
 

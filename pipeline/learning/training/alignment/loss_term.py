@@ -44,7 +44,7 @@ class Alignment:
         Its weight beside the class-weighted log-loss. At 0 no unlabelled case is drawn and the training loss is
         unchanged.
     target : Target
-        The unlabelled cases; they may lie in the memory of the processor.
+        The unlabelled cases; their tensors may be on the CPU.
     domains : (n,) int64
         Site of each training case.
     batch_size : int

@@ -134,6 +134,8 @@ def continue_pretraining(
     own = replace(checkpoint, key=f"{checkpoint.key} {run.key}") if checkpoint is not None else None
     if own is not None and (state := own.state()) is not None:
         run.restore(state)
+        for row in run.curve:
+            tell(row)
     while not run.is_over():
         run.advance(pairs)
         if own is not None:
@@ -185,8 +187,8 @@ class _Run:
         self.held_out = [self._placed(pair) for pair in held_out]
 
     def state(self) -> dict[str, Any]:
-        curve, arms = [asdict(row) for row in self.curve], {"still": self.still.state(), "moving": self.moving.state()}
-        return {"passes": self.passes, "best": self.best, "curve": curve, **arms}
+        learners = {"still": self.still.state(), "moving": self.moving.state()}
+        return {"passes": self.passes, "best": self.best, "curve": [asdict(row) for row in self.curve], **learners}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.still.restore(state["still"])

@@ -99,7 +99,7 @@ def _series_as_one(images: Iterable[Path], folder: Path, found: Import) -> list[
         elif len(series) == 1:
             kept.append(parent)
         else:
-            reason = f"its folder mixes {len(series)} DICOM series; `import dicom --labels` takes them apart"
+            reason = f"its folder mixes {len(series)} DICOM series; `medadapt import dicom --labels` separates them"
             found.left_out += [(str(file.relative_to(folder)), reason) for files in series.values() for file in files]
     return sorted(kept)
 

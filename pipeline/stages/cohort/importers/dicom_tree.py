@@ -204,8 +204,8 @@ def _site(facts: Mapping[str, str], choices: Choices, name: Name, found: Import)
     if not original:
         return ""
     if original in choices.rename:
-        told = f"site {choices.rename[original]} is {original}"
-        found.notes += [told] if told not in found.notes else []
+        note = f"site {choices.rename[original]} is {original}"
+        found.notes += [note] if note not in found.notes else []
         return choices.rename[original]
     short = name("site", original)[: len("site-") + SITE_DIGITS]
     if found.sites.setdefault(short, original) != original:

@@ -32,7 +32,7 @@ SPLIT_NAMES = {
     "unlabelled": "unlabelled",
     "unlabeled": "unlabelled",
 }
-TOLD_SINGLY = 10
+LISTED_SINGLY = 10
 NOT_AN_IMAGE = "not an image"
 
 Write = Callable[[Path], None]
@@ -213,7 +213,7 @@ def _check_targets(found: Import) -> None:
             if target.is_absolute() or ".." in Path(os.path.normpath(target)).parts:
                 raise BadSource(f"{case.row['image']} lies outside its source's folder; move the images below it")
             if target in seen:
-                raise BadSource(f"the image {case.row['image']} stands twice; each image makes one case")
+                raise BadSource(f"the image {case.row['image']} is named twice; each image makes one case, so keep one")
             seen.add(target)
 
 
@@ -248,17 +248,17 @@ def describe(found: Import) -> str:
         lines += [f"  {site}: {name} ({of_site[site]} images)" for site, name in sorted(found.sites.items())]
     lines += [f"note: {note}" for note in found.notes]
     lines.append(f"left out: {len(found.left_out)}")
-    return "\n".join(lines + told_left_out(found.left_out))
+    return "\n".join(lines + left_out_lines(found.left_out))
 
 
-def told_left_out(left_out: Sequence[tuple[str, str]]) -> list[str]:
-    """List the files left out, one per line, or one line with examples if a reason has over `TOLD_SINGLY` files."""
+def left_out_lines(left_out: Sequence[tuple[str, str]]) -> list[str]:
+    """List the files left out, one per line, or one line with examples if a reason has over `LISTED_SINGLY` files."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in left_out:
         by_reason.setdefault(reason, []).append(name)
     lines = []
     for reason, names in by_reason.items():
-        if len(names) > TOLD_SINGLY:
+        if len(names) > LISTED_SINGLY:
             lines.append(f"  {reason}: {len(names)}, e.g. {', '.join(names[:3])}")
         else:
             lines += [f"  {name}: {reason}" for name in names]

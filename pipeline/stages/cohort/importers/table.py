@@ -1,6 +1,5 @@
 """Import a csv table with one image per row."""
 
-import contextlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +8,7 @@ import pandas as pd
 
 from pipeline.imaging.reading import dicom
 from pipeline.imaging.reading.volumes import READABLE
-from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, BadTable, as_groups
+from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, defines_groups
 from pipeline.stages.cohort.importers.found import BadSource, Import, read_rows, row_of, split_of
 
 NOT_DICOM = tuple(ending for ending in READABLE if ending not in dicom.ENDINGS)
@@ -57,21 +56,18 @@ def find_in_csv(table: Path, columns: Mapping[str, str | None], rename: Mapping[
 def columns_to_keep(rows: pd.DataFrame, columns: Mapping[str, str | None]) -> list[str]:
     """List the further columns that divide patients into groups without identifying a patient."""
     patients = rows[columns["patient"]] if columns["patient"] else pd.Series(map(str, rows.index), rows.index)
-    kept = []
-    for name in rows:
-        if name in columns.values() or name in (*REQUIRED, *OPTIONAL) or not re.fullmatch(r"\w+", name):
-            continue
-        with contextlib.suppress(BadTable):
-            as_groups(rows[name], patients, name)
-            kept.append(name)
-    return kept
+    used = (*columns.values(), *REQUIRED, *OPTIONAL)
+    further = [name for name in rows if name not in used and re.fullmatch(r"\w+", name)]
+    return [name for name in further if defines_groups(rows[name], patients)]
 
 
 def names_stay(found: Import) -> list[str]:
     """Return a note that DICOM headers are not de-identified, if the import has DICOM files."""
     sources = [source for case in found.cases for source in case.parts.values() if isinstance(source, Path)]
     if any(dicom.is_dicom(source) for source in sources if not source.name.lower().endswith(NOT_DICOM)):
-        return ["DICOM files are taken as they are, with all names in their headers; `import dicom` removes them"]
+        return [
+            "DICOM files are taken as they are, with all names in their headers; `medadapt import dicom` removes them"
+        ]
     return []
 
 
@@ -79,5 +75,5 @@ def _refuse_twice(found: Import, table: Path) -> None:
     seen: set[str] = set()
     for case in found.cases:
         if case.row["case_id"] in seen:
-            raise BadSource(f"{table}: the image {case.row['case_id']} stands twice")
+            raise BadSource(f"{table}: two rows name the image {case.row['case_id']}; keep one")
         seen.add(case.row["case_id"])

@@ -79,7 +79,7 @@ def zero_shot(arms: Arms, gathered: Gathered, settings: Evidence) -> Floats:
         channels = arms.geometry.channels
         colour = arms.geometry.kind == "image" and channels == 3
         logits = zero_shot_logits(model, cases, prompts, channels=channels, colour=colour)
-        return as_probabilities(logits, gathered.task)
+        return as_probabilities(logits, gathered.spec)
     except NotAvailable as error:
         raise NotMeasured(str(error)) from error
     except (BadWeights, ValueError) as error:

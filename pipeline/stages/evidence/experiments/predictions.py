@@ -36,7 +36,7 @@ class Gathered:
     ----------
     splits : sequence of Split
         Each case is evaluated by one split at most.
-    task : TaskSpec
+    spec : TaskSpec
     predictions : dict
         From key to probabilities (n, C) of all evaluated cases; NaN where a split was not run.
     patients : dict
@@ -47,7 +47,7 @@ class Gathered:
     """
 
     splits: Sequence[Split]
-    task: TaskSpec
+    spec: TaskSpec
     predictions: dict[Key, Floats] = field(default_factory=dict)
     patients: dict[Key, list[int]] = field(default_factory=dict)
     trajectories: list[Trajectory] = field(default_factory=list)
@@ -60,9 +60,9 @@ class Gathered:
 
     def add(self, key: Key, split: Split, logits: Floats, patients: int) -> None:
         """Add the logits of one split's model, and the number of its labelled training patients."""
-        shape = (len(self.cases), len(self.task.classes))
+        shape = (len(self.cases), len(self.spec.classes))
         here = (self.cases["fold"] == split.name).to_numpy()
-        self.predictions.setdefault(key, np.full(shape, np.nan))[here] = as_probabilities(logits, self.task)
+        self.predictions.setdefault(key, np.full(shape, np.nan))[here] = as_probabilities(logits, self.spec)
         self.patients.setdefault(key, []).append(patients)
 
     def runs(self) -> Runs:
@@ -71,7 +71,7 @@ class Gathered:
             cases=self.cases["case"].to_numpy(dtype=str),
             patients=self.cases["patient"].to_numpy(dtype=str),
             folds=self.cases["fold"].to_numpy(dtype=str),
-            labels=labels_of(self.cases, self.task),
+            labels=labels_of(self.cases, self.spec),
             sites=self.cases["site"].to_numpy(dtype=str),
             probabilities=self.predictions,
             labelled={key: float(np.mean(counts)) for key, counts in self.patients.items()},
@@ -79,13 +79,13 @@ class Gathered:
 
     def evaluated(self, probabilities: Floats) -> EvaluatedCases:
         """Combine the evaluated cases with other predictions (n, C)."""
-        labels = labels_of(self.cases, self.task)
+        labels = labels_of(self.cases, self.spec)
         return EvaluatedCases(self.cases, labels, probabilities, probabilities, calibrators={})
 
 
-def as_probabilities(logits: Floats, task: TaskSpec) -> Floats:
+def as_probabilities(logits: Floats, spec: TaskSpec) -> Floats:
     """Turn logits (n, C) into probabilities."""
-    found: Floats = expit(logits) if task.task == "multilabel" else softmax(logits, axis=1)
+    found: Floats = expit(logits) if spec.task == "multilabel" else softmax(logits, axis=1)
     return found
 
 

@@ -252,7 +252,7 @@ def smaller(arms: Arms, split: Split, share: float, draw: int) -> Split:
     assigned = parts(targets[rows], patients[rows], most=VALIDATION_PARTS, seed=seed, task=task)
     if not assigned:
         raise NotMeasured(
-            f"in {split.name}, {share:.0%} of the patients are too few of some class for training and validation"
+            f"in {split.name}, {share:.0%} of the patients leave some class with too few for training and validation"
         )
     names = labelled["case"].to_numpy()[rows]
     return split.only(names, names[assigned[0][1]])

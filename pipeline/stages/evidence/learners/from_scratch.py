@@ -11,7 +11,7 @@ from dataclasses import replace
 from pipeline.learning.training.recipe import Recipe
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
-CANDIDATES = (0.25, 0.5)  # fractions of the training patients on which rates are tried
+SHARES = (0.25, 0.5)  # fractions of the training patients on which rates are tried
 TRIAL_EPOCHS = 10
 LONGER = 3  # times the epochs of the other arms
 
@@ -26,7 +26,7 @@ def recipe_from_scratch(recipe: Recipe, rate: float, epochs: int) -> Recipe:
 def passes_of_search(passes_of_epoch: float) -> float:
     """Count the passes that the search for a rate costs, given those of an epoch over all training cases."""
     tried, total = len(RATES), 0.0
-    for share in CANDIDATES:
+    for share in SHARES:
         total += tried * share * TRIAL_EPOCHS * passes_of_epoch
         tried = max(tried // 2, 1)
     return total
@@ -44,7 +44,7 @@ def best_rate(attempt: Callable[[float, float], float], rates: Sequence[float] =
         attempt(rate, share) gives the lowest validation loss of a short training on that fraction of patients.
     """
     left = list(rates)
-    for share in CANDIDATES:
+    for share in SHARES:
         losses = {rate: attempt(rate, share) for rate in left}
         left = sorted(left, key=losses.__getitem__)[: max(len(left) // 2, 1)]
     return left[0]

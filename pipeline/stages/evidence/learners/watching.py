@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.training.alignment.loss_term import Alignment
 from pipeline.learning.training.cases import FrozenCases, WholeCases
-from pipeline.learning.training.finetuning import Labelled, Setting, prediction, train
+from pipeline.learning.training.finetuning import Labelled, Setting, predict_logits, train
 from pipeline.learning.training.recipe import Epoch, Recipe
 from pipeline.learning.training.strategies import Strategy
 
@@ -63,7 +63,7 @@ def watch(
     found, clock = Watched(), _Clock()
 
     def losses(some: FrozenCases | WholeCases) -> Floats:
-        logits = prediction(network, some) - prior
+        logits = predict_logits(network, some) - prior
         return setting.asked.case_losses(logits, some.targets).double().numpy()
 
     def tell(epoch: Epoch) -> None:
@@ -74,7 +74,7 @@ def watch(
         clock.go()
 
     train(network, strategy, cases, setting, alignment=alignment or (lambda recipe: None), tell=tell)
-    found.logits = prediction(network, evaluated).double().numpy()
+    found.logits = predict_logits(network, evaluated).double().numpy()
     return found
 
 

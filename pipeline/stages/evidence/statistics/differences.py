@@ -109,8 +109,8 @@ def enough(runs: Runs, part: Marks) -> bool:
         return False
     patients = runs.patients[part]
     each = [
-        min(len(np.unique(patients[view.rows][kind])) for kind in (view.events, ~view.events)) >= FEW
-        for view in questions(prediction[part], runs.labels[part])
+        min(len(np.unique(patients[question.rows][kind])) for kind in (question.events, ~question.events)) >= FEW
+        for question in questions(prediction[part], runs.labels[part])
     ]
     return all(each) if runs.labels.ndim == 1 else any(each)
 

@@ -68,7 +68,7 @@ def more_for(curve: Curve, goal: float, confidence: float) -> tuple[object, ...]
     value, lower, upper = (round(float(end)) if end <= FAR * have else None for end in (max(more[0], 0.0), *ends))
     target = f"an AUC of {goal:g}"
     if np.isinf(more[0]):
-        least = f"; at best it needs {lower} more patients" if lower is not None else ""
+        least = f"; at the lower limit it would need {lower} more patients" if lower is not None else ""
         return value, lower, upper, f"the curve levels off below {target}{least}"
     if value is None:
         return value, lower, upper, f"{target} would need more than {FAR} times the available patients: not estimable"

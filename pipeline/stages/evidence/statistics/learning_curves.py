@@ -102,7 +102,7 @@ def learning_curve(runs: Runs, classes: Sequence[str], resampled: Resampled) -> 
 
 def auc_of_class(number: int, probabilities: Floats, labels: Labels, folds: Names, weights: Floats) -> Floats:
     """Compute the AUC (R,) of one class against the rest, or of one label; NaN where it is not known of any case."""
-    asked = [view for view in questions(probabilities, labels) if view.name == str(number)]
+    asked = [one for one in questions(probabilities, labels) if one.name == str(number)]
     return auc_of(asked[0], folds, weights) if asked else np.full(len(weights), np.nan)
 
 

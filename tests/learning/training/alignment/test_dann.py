@@ -12,27 +12,27 @@ def batch(n=12, width=5, seed=0):
     return torch.randn(n, width, generator=draws), torch.arange(n) % 3
 
 
-def told(term, features, domains):
-    return term(features, domains, torch.ones(len(domains), dtype=torch.bool), torch.zeros(len(domains), 2))
+def domain_loss(loss, features, domains):
+    return loss(features, domains, torch.ones(len(domains), dtype=torch.bool), torch.zeros(len(domains), 2))
 
 
 def test_the_value_is_the_log_loss_of_the_domain_classifier():
     features, domains = batch()
-    term = Dann(5, 3, steps=10)
-    expected = nn.functional.cross_entropy(term.classifier(features), domains)
-    assert told(term, features, domains).item() == expected.item()
+    loss = Dann(5, 3, steps=10)
+    expected = nn.functional.cross_entropy(loss.classifier(features), domains)
+    assert domain_loss(loss, features, domains).item() == expected.item()
 
 
 @pytest.mark.parametrize("calls", [0, 3, 10, 25])
 def test_the_classifier_descends_the_loss_and_the_features_ascend_it_lambda_times_as_fast(calls):
     features, domains = batch()
-    term = Dann(5, 3, steps=10)
-    term.calls = calls
+    loss = Dann(5, 3, steps=10)
+    loss.calls = calls
     leaf, plain = features.clone().requires_grad_(), features.clone().requires_grad_()
-    learned = list(term.parameters())
-    turned, *ours = torch.autograd.grad(told(term, leaf, domains), [leaf, *learned])
+    learned = list(loss.parameters())
+    turned, *ours = torch.autograd.grad(domain_loss(loss, leaf, domains), [leaf, *learned])
     straight, *theirs = torch.autograd.grad(
-        nn.functional.cross_entropy(term.classifier(plain), domains), [plain, *learned]
+        nn.functional.cross_entropy(loss.classifier(plain), domains), [plain, *learned]
     )
     torch.testing.assert_close(turned, -reversal(calls / 10) * straight)
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
@@ -48,14 +48,14 @@ def test_lambda_runs_from_zero_to_almost_one_as_in_the_paper():
 
 def test_each_call_with_two_domains_moves_lambda_on_and_one_domain_gives_zero():
     features, domains = batch()
-    term = Dann(5, 3, steps=10)
+    loss = Dann(5, 3, steps=10)
     features.requires_grad_()
-    value = told(term, features, torch.ones_like(domains))
+    value = domain_loss(loss, features, torch.ones_like(domains))
     value.backward()
-    assert value.item() == 0 and not features.grad.any() and term.calls == 0
-    assert all(parameter.grad is None for parameter in term.parameters())
-    told(term, features, domains)
-    assert term.calls == 1
+    assert value.item() == 0 and not features.grad.any() and loss.calls == 0
+    assert all(parameter.grad is None for parameter in loss.parameters())
+    domain_loss(loss, features, domains)
+    assert loss.calls == 1
 
 
 def test_the_same_seed_gives_the_same_classifier_and_the_global_generator_stays():
@@ -70,8 +70,10 @@ def test_the_order_of_cases_means_nothing_and_two_cases_are_enough():
     features, domains = batch()
     order = torch.randperm(12)
     one, other = Dann(5, 3, 10), Dann(5, 3, 10)
-    assert told(one, features[order], domains[order]).item() == pytest.approx(told(other, features, domains).item())
-    assert math.isfinite(told(one, features[:2], domains[:2]).item())
+    assert domain_loss(one, features[order], domains[order]).item() == pytest.approx(
+        domain_loss(other, features, domains).item()
+    )
+    assert math.isfinite(domain_loss(one, features[:2], domains[:2]).item())
 
 
 def test_features_that_may_move_lose_what_tells_their_domain():
@@ -79,10 +81,10 @@ def test_features_that_may_move_lose_what_tells_their_domain():
     draws = torch.Generator().manual_seed(0)
     gaussian, domains = torch.randn(64, 2, generator=draws), torch.arange(64) % 2
     offset = torch.tensor([3.0, 0.0], requires_grad=True)
-    term = Dann(2, 2, steps=200)
-    optimizer = torch.optim.Adam([{"params": [offset], "lr": 0.02}, {"params": term.parameters(), "lr": 0.02}])
+    loss = Dann(2, 2, steps=200)
+    optimizer = torch.optim.Adam([{"params": [offset], "lr": 0.02}, {"params": loss.parameters(), "lr": 0.02}])
     for _ in range(400):
         optimizer.zero_grad()
-        told(term, gaussian + domains[:, None] * offset, domains).backward()
+        domain_loss(loss, gaussian + domains[:, None] * offset, domains).backward()
         optimizer.step()
     assert offset.norm() < 1

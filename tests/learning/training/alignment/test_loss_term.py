@@ -51,14 +51,14 @@ def alignment(loss, target, weight=1.0, size=5, seed=0):
     )
 
 
-def test_what_the_head_sees_gives_the_logits_of_the_tail_to_the_bit():
+def test_features_and_logits_agree_with_the_trainable_top_bit_for_bit():
     top, cases, _ = task()
     features, logits = top.features_and_logits(*cases)
     assert features.shape == (12, top.network.encoder.width)
     assert torch.equal(logits, top(*cases)) and torch.equal(logits, top.network.head(features))
 
 
-def test_the_term_sees_the_labelled_batch_first_and_unlabelled_cases_behind_it():
+def test_loss_receives_labelled_cases_first_and_unlabelled_ones_after():
     top, (maps, pooled), target = task()
     rows, loss = torch.tensor([7, 2, 4]), Recorder()
     features, logits = top.features_and_logits(maps[rows], pooled[rows])
@@ -71,7 +71,7 @@ def test_the_term_sees_the_labelled_batch_first_and_unlabelled_cases_behind_it()
     assert value.item() == pytest.approx(0.25 * seen[3:].square().mean().item())
 
 
-def test_unlabelled_cases_move_the_stages_and_the_labelled_batch_stays_in_the_graph():
+def test_gradients_reach_the_stages_and_the_labelled_features():
     top, cases, target = task()
     features, logits = top.features_and_logits(*cases)
     features.retain_grad()
@@ -83,7 +83,7 @@ def test_unlabelled_cases_move_the_stages_and_the_labelled_batch_stays_in_the_gr
     assert torch.equal(features.grad, torch.ones_like(features))
 
 
-def test_without_weight_nothing_is_drawn_or_run_and_training_stays_what_it_is_to_the_bit():
+def test_loss_of_weight_zero_draws_nothing_and_changes_no_bit():
     def steps(weighted):
         top, (maps, pooled), target = task()
         extra = alignment(Never(), target, weight=0.0)
@@ -114,7 +114,7 @@ def test_drawing_leaves_the_global_generator_alone():
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_a_draw_repeats_no_case_takes_one_view_of_each_and_is_the_same_for_the_same_seed():
+def test_draw_takes_distinct_cases_one_view_each_and_follows_its_seed():
     maps = torch.arange(2 * 9).reshape(2, 9, 1, 1, 1, 1).half()
     target = Target(maps, torch.zeros(2, 9, 1, 0), torch.arange(9))
     some, _, domains = draw(target, 6, torch.Generator().manual_seed(0))
@@ -142,7 +142,7 @@ def test_the_term_is_computed_in_single_precision_whatever_is_around_it():
     assert value.dtype == torch.float32
 
 
-def test_what_a_term_learns_goes_to_the_optimizer_unless_it_has_no_weight():
+def test_parameters_of_a_loss_reach_the_optimizer_unless_weight_is_zero():
     _, _, target = task()
     loss = nn.Linear(3, 2)
     (group,) = alignment(loss, target).parameter_groups(0.1)
@@ -157,7 +157,7 @@ def test_a_batch_is_split_by_domain_and_small_domains_are_left_out():
     assert [part.flatten().tolist() for part in parts] == [[1, 4], [0, 2, 5]]
 
 
-def test_fit_with_a_term_of_no_weight_is_fit_without_one_to_the_bit_and_a_weight_makes_a_difference():
+def test_fit_differs_from_fit_without_alignment_only_if_it_has_weight():
     recipe = Recipe(
         2, epochs=2, patience=2, batch_size=6, learning_rate=1e-2, rate_decay=0.5, weight_decay=0.0, **PLAIN
     )

@@ -16,9 +16,9 @@ def batch(n=8, k=3, seed=0):
     return logits, torch.arange(n) % 2
 
 
-def value(term, logits, domains, labelled=None):
+def value(loss, logits, domains, labelled=None):
     labelled = domains == 0 if labelled is None else labelled
-    return term(torch.zeros(len(domains), 2), domains, labelled, logits)
+    return loss(torch.zeros(len(domains), 2), domains, labelled, logits)
 
 
 def unlabelled_only(logits):
@@ -65,16 +65,16 @@ def test_the_weight_of_a_case_is_a_constant_for_the_gradient():
 
 
 def test_labelled_cases_numbers_of_domains_and_order_mean_nothing():
-    term = Mcc()
+    loss = Mcc()
     logits, domains = batch()
     labelled = domains == 0
     others = logits.clone()
     others[labelled] = 7.0
     order = torch.randperm(8)
-    expected = value(term, logits, domains).item()
-    assert value(term, others, domains).item() == expected
-    assert value(term, logits, 5 - 2 * domains, labelled).item() == expected
-    assert value(term, logits[order], domains[order]).item() == pytest.approx(expected)
+    expected = value(loss, logits, domains).item()
+    assert value(loss, others, domains).item() == expected
+    assert value(loss, logits, 5 - 2 * domains, labelled).item() == expected
+    assert value(loss, logits[order], domains[order]).item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("domains", "labelled"), [([1, 1], [True, False]), ([0, 1], [True, True])])

@@ -60,7 +60,7 @@ def test_several_kinds_of_image_are_listed_and_one_is_asked_for(root):
     assert dict(found.left_out)["sub-01/anat/sub-01_T1w.nii.gz"] == "its suffix is not T2w"
 
 
-def test_all_that_is_no_image_of_a_known_subject_is_left_out_and_told(root):
+def test_all_that_is_no_image_of_a_known_subject_is_left_out_and_reported(root):
     volume(root / "derivatives" / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
     volume(root / "sub-03" / "anat" / "sub-03_T1w.nii.gz")
     (root / "README").write_text("x")

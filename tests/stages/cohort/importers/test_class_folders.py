@@ -21,7 +21,7 @@ def test_class_folders_become_a_cohort_with_the_patient_in_the_name(tmp_path):
     assert (tmp_path / "raw" / cohort["image"][2]).is_symlink()
 
 
-def test_noise_is_left_out_and_told_and_makes_no_class(tmp_path):
+def test_noise_is_reported_as_left_out_and_makes_no_class(tmp_path):
     for name in ("ill/a.png", "well/b.png", "c.png", "ill/._a.png", "__MACOSX/ill/a.png", ".git/x.png"):
         write_image(tmp_path / name)
     (tmp_path / "well" / "notes.txt").write_text("x")
@@ -65,7 +65,7 @@ def test_series_mixed_in_a_folder_are_left_out_with_the_cure(tmp_path):
     write_image(tmp_path / "well" / "a.png")
     found = find_in_class_folders(tmp_path, None, {})
     assert rows(found) == [("well/a.png", "well", "")] and len(found.left_out) == 5
-    assert "mixes 2 DICOM series; `import dicom --labels` takes them apart" in found.left_out[0][1]
+    assert "mixes 2 DICOM series; `medadapt import dicom --labels` separates them" in found.left_out[0][1]
 
 
 def test_the_second_file_of_an_image_is_no_image_of_its_own(tmp_path):

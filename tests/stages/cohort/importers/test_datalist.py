@@ -76,7 +76,7 @@ def test_images_with_segmentations_are_taken_without_class_if_asked(tmp_path):
     assert (row["label"], row["split"]) == ("", "unlabelled")
 
 
-def test_entries_and_lists_that_are_not_understood_are_told(tmp_path):
+def test_entries_and_lists_that_are_not_understood_are_reported(tmp_path):
     file = datalist(tmp_path, training=[{"image": "a.png", "label": 1}], extras=["b.png"])
     content = json.loads(file.read_text())
     content["training"] += [{"image": ["t1.nii", "t2.nii"], "label": 1}, 7, {"image": "gone.png", "label": 1}]

@@ -53,7 +53,7 @@ def all_elements(fields):
 
 
 @pytest.mark.parametrize("edition", ["2023", "2024b", "2026c"])
-def test_nothing_that_stands_in_the_table_of_the_standard_is_kept(edition):
+def test_no_attribute_in_the_table_of_the_standard_is_kept(edition):
     name = f"dicomanonymizer.dicom_anonymization_databases.dicomfields_{edition}"
     database = pytest.importorskip("dicomanonymizer") and importlib.import_module(name)
     table = {tag[0] << 16 | tag[1] for tag in database.ALL_TAGS if len(tag) == 2}

@@ -211,7 +211,7 @@ def test_a_patient_without_id_is_known_by_the_study_and_it_is_said(tmp_path):
     assert "1 series name no patient; each of their studies counts as one" in found.notes
 
 
-def test_burned_in_text_and_what_is_not_cleaned_are_told(tmp_path):
+def test_burned_in_text_and_uncleaned_parts_are_reported(tmp_path):
     dicom_series(tmp_path, BurnedInAnnotation="YES")
     assert "1 series are marked as having text burned into the pixels, maybe names" in found_in(tmp_path).notes
     assert any("pixels are not changed" in note for note in found_in(tmp_path).notes)

@@ -12,10 +12,10 @@ from pipeline.stages.cohort.importers.found import (
     Case,
     Import,
     describe,
+    left_out_lines,
     parse_renames,
     parts_of,
     row_of,
-    told_left_out,
     write_import,
 )
 from tests.stages.cohort.importers.conftest import dicom_series, write_image
@@ -29,8 +29,8 @@ def found_of(tmp_path, *names):
 
 
 def test_shared_reason_is_one_line_with_a_count_and_examples():
-    few = told_left_out([(f"{n}.txt", "not an image") for n in range(10)])
-    many = told_left_out([(f"{n}.txt", "not an image") for n in range(11)] + [("a.png", "the file is not there")])
+    few = left_out_lines([(f"{n}.txt", "not an image") for n in range(10)])
+    many = left_out_lines([(f"{n}.txt", "not an image") for n in range(11)] + [("a.png", "the file is not there")])
     assert len(few) == 10 and few[3] == "  3.txt: not an image"
     assert many == ["  not an image: 11, e.g. 0.txt, 1.txt, 2.txt", "  a.png: the file is not there"]
 
@@ -52,12 +52,12 @@ def test_copies_equal_the_images_and_links_lead_to_them(tmp_path):
         assert file.read_bytes() == (tmp_path / "source" / "deep" / "a.png").read_bytes()
 
 
-@pytest.mark.parametrize("left", ["cohort.csv", "images"])
+@pytest.mark.parametrize("left", ["cohort.csv", "cohort.yaml", "images"])
 def test_nothing_is_written_over_and_no_link_is_written_through(tmp_path, left):
     found = found_of(tmp_path, "a.png")
     write_import(found, tmp_path / "raw", link=True)
-    (tmp_path / "raw" / {"cohort.csv": "images", "images": "cohort.csv"}[left]).rename(tmp_path / "gone")
-    (tmp_path / "raw" / "cohort.yaml").unlink()
+    for name in {"cohort.csv", "cohort.yaml", "images"} - {left}:
+        (tmp_path / "raw" / name).rename(tmp_path / name)
     with pytest.raises(BadSource, match=f"{left} is there already; name another folder, or remove it"):
         write_import(found, tmp_path / "raw", link=False)
 
@@ -73,7 +73,7 @@ def test_an_image_outside_its_source_is_refused_before_anything_is_written(tmp_p
 
 def test_two_names_of_one_image_are_refused(tmp_path):
     found = found_of(tmp_path, "a.png", "deep/../a.png")
-    with pytest.raises(BadSource, match="stands twice"):
+    with pytest.raises(BadSource, match="is named twice"):
         write_import(found, tmp_path / "raw", link=False)
 
 

@@ -107,7 +107,7 @@ def test_a_file_of_another_kind_is_refused_by_name(tmp_path):
             find_in_medmnist(tmp_path / "x.npz", {})
 
 
-def test_arrays_that_are_no_split_are_told(tmp_path):
+def test_arrays_that_are_no_split_are_reported(tmp_path):
     np.savez(tmp_path / "x.npz", **arrays((28, 28)), weights=np.zeros(3))
     assert find_in_medmnist(tmp_path / "x.npz", {}).left_out == [("weights", "it is no array of images with labels")]
 

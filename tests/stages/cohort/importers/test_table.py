@@ -31,7 +31,7 @@ def test_a_table_becomes_a_cohort_that_the_pipeline_reads(table, tmp_path):
     assert all((tmp_path / "raw" / image).is_file() for image in cohort["image"])
 
 
-def test_what_was_left_out_is_told_with_the_reason(table):
+def test_files_left_out_are_reported_with_the_reason(table):
     told = describe(find_in_csv(table, COLUMNS, {}))
     assert "taken: 3 images of 3 patients" in told and "left out: 3" in told
     assert "scans/d.gif: the ending is none of" in told and "scans/e.png: the file is not there" in told
@@ -59,9 +59,9 @@ def test_a_wrong_column_is_refused_with_its_option(table, change, said):
         find_in_csv(table, COLUMNS | change, {})
 
 
-def test_an_image_that_stands_twice_is_refused(table):
+def test_two_rows_with_one_image_are_refused(table):
     table.write_text(f"{HEAD}scans/a.png,0,p1,train\nscans/a.png,1,p1,train\n")
-    with pytest.raises(BadSource, match="stands twice"):
+    with pytest.raises(BadSource, match="two rows name the image"):
         find_in_csv(table, COLUMNS, {})
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from pipeline.learning.training.cases import FrozenCases, WholeCases
-from pipeline.learning.training.finetuning import prediction
+from pipeline.learning.training.finetuning import predict_logits
 from pipeline.learning.training.strategies import STRATEGIES
 from pipeline.stages.evidence.learners.watching import watch
 from tests.learning.training.test_finetuning import labelled, network, one_hot, setting
@@ -47,9 +47,9 @@ def test_losses_of_the_best_epoch_are_those_of_the_returned_network():
     model, cases, found = watched()
     kept = int(np.argmin(found.validation_loss))
     for losses, some in ((found.train_losses, cases.train), (found.test_losses, others(model))):
-        logits = prediction(model, some)
+        logits = predict_logits(model, some)
         assert np.allclose(losses[kept], setting().asked.case_losses(logits, some.targets).numpy(), atol=1e-5)
-    assert np.allclose(found.logits, prediction(model, others(model)), atol=1e-6)
+    assert np.allclose(found.logits, predict_logits(model, others(model)), atol=1e-6)
 
 
 def test_what_is_evaluated_chooses_nothing():
@@ -68,7 +68,7 @@ def test_a_training_of_every_stage_is_watched_on_the_images():
     whole = cases.whole()[1]
     assert isinstance(whole, WholeCases) and isinstance(cases.train, FrozenCases)
     found = watch(model, STRATEGIES["full"], cases, setting(epochs=2, batch_statistics=True), evaluated=whole)
-    logits = prediction(model, whole)
+    logits = predict_logits(model, whole)
     kept = int(np.argmin(found.validation_loss))
     assert torch.equal(logits, torch.from_numpy(found.logits).float())
     assert np.allclose(found.test_losses[kept], setting().asked.case_losses(logits, one_hot(8)).numpy(), atol=1e-5)

@@ -65,7 +65,7 @@ def random_cases(n=3, size=SIZE, channels=3):
 
 
 def as_open_clip_sees(image, size=SIZE):
-    """A image (H, W, 3) through open_clip's own transform."""
+    """An image (H, W, 3) through open_clip's own transform."""
     constants = CONFIG["preprocess_cfg"]
     transform = open_clip.image_transform(size, is_train=False, mean=constants["mean"], std=constants["std"])
     return transform(Image.fromarray(image))
@@ -78,27 +78,27 @@ def own_logits(oracle, images, texts):
 
 
 def test_predictions_are_those_of_open_clips_own_forward(folder, oracle):
-    channels = random_cases()
-    images = torch.stack([as_open_clip_sees(case.transpose(1, 2, 0)) for case in channels])
+    cases = random_cases()
+    images = torch.stack([as_open_clip_sees(case.transpose(1, 2, 0)) for case in cases])
     texts = [PROMPTS["healthy"][0], PROMPTS["lesion"][0]]
     model = load_vision_language(f"local-dir:{folder}", sha_of(folder))
-    logits = zero_shot_logits(model, channels, {"healthy": texts[:1], "lesion": texts[1:]}, channels=3, colour=True)
+    logits = zero_shot_logits(model, cases, {"healthy": texts[:1], "lesion": texts[1:]}, channels=3, colour=True)
     np.testing.assert_allclose(logits, own_logits(oracle, images, texts), atol=1e-5)
     assert np.ptp(logits) > 0.1
 
 
 def test_several_texts_of_a_class_are_open_clips_zero_shot_classifier(folder, oracle):
-    channels = random_cases()
+    cases = random_cases()
     model = load_vision_language(str(folder), sha_of(folder))
     texts = ["one of {}", "a scan of {}, from the side"]
     prompts = {name: [text.format(name) for text in texts] for name in ("a cat", "a tumour", "nothing")}
     weights = open_clip.build_zero_shot_classifier(
         oracle, open_clip.SimpleTokenizer(context_length=24), list(prompts), texts
     )
-    images = torch.stack([as_open_clip_sees(case.transpose(1, 2, 0)) for case in channels])
+    images = torch.stack([as_open_clip_sees(case.transpose(1, 2, 0)) for case in cases])
     with torch.no_grad():
         expected = oracle.logit_scale.exp() * oracle.encode_image(images, normalize=True) @ weights
-    found = zero_shot_logits(model, channels, prompts, channels=3, colour=True)
+    found = zero_shot_logits(model, cases, prompts, channels=3, colour=True)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
 
 
@@ -134,11 +134,9 @@ def test_image_of_another_size_is_resized_as_in_open_clip(folder, size):
 
 
 def test_a_score_does_not_depend_on_the_cases_beside_it(folder):
-    model, channels = load_vision_language(str(folder), sha_of(folder)), random_cases(5)
-    together = zero_shot_logits(model, channels, PROMPTS, channels=3, colour=True)
-    np.testing.assert_array_equal(
-        together[3:4], zero_shot_logits(model, channels[3:4], PROMPTS, channels=3, colour=True)
-    )
+    model, cases = load_vision_language(str(folder), sha_of(folder)), random_cases(5)
+    together = zero_shot_logits(model, cases, PROMPTS, channels=3, colour=True)
+    np.testing.assert_array_equal(together[3:4], zero_shot_logits(model, cases[3:4], PROMPTS, channels=3, colour=True))
     assert together.dtype == np.float64 and zero_shot_logits(model, [], PROMPTS, channels=3, colour=True).shape == (
         0,
         2,

@@ -19,7 +19,7 @@ def distances(features, patients, sites, replicates=200):
     return found.set_index(["measure", "site", "arm"])
 
 
-def test_the_channel_holds_the_widest_directions_and_its_signs_are_fixed():
+def test_the_plane_holds_the_widest_directions_and_its_signs_are_fixed():
     rng = np.random.default_rng(0)
     hidden = rng.normal(size=(200, 2))
     features = np.column_stack([hidden[:, 0]] * 5 + [hidden[:, 1]] * 3) + 0.05 * rng.normal(size=(200, 8))

@@ -123,7 +123,7 @@ def test_the_chance_of_the_patients_alone_is_seldom_taken_for_a_difference():
     assert missed <= binom.ppf(0.999, 150, 0.05)
 
 
-def test_a_fold_without_an_equal_training_loss_is_left_out_and_told():
+def test_a_fold_without_an_equal_training_loss_is_left_out_and_reported():
     apart = [training("adapted", 0, FITTED / 9, FITTED / 9 + 0.5), training("imagenet", 0, FITTED, FITTED + 0.3)]
     found = compared([*apart, *planted(0.1, 0.3)[2:]])
     assert (found["folds"], found["n"]) == (4, 80)

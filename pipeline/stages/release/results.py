@@ -21,7 +21,7 @@ METRICS_OF_A_DECISION = ("threshold", "sensitivity", "specificity", "ppv", "npv"
 
 
 @dataclass(frozen=True)
-class Findings:
+class Results:
     """What is measured before a bundle is written, for its metadata and its card.
 
     Attributes
@@ -38,9 +38,9 @@ class Findings:
     preparation_parity: Config
 
 
-def card_values(params: Params, model: ReleasedModel, findings: Findings) -> Config:
+def card_values(params: Params, model: ReleasedModel, results: Results) -> Config:
     """Collect what the model card shows."""
-    bundle, assessment = paths.bundle(params.release.name), findings.assessment
+    bundle, assessment = paths.bundle(params.release.name), results.assessment
     metrics, stamps = assessment.metrics, paths.read_json(paths.STAMPS)
     return {
         **params.release.model_dump(include={"name", "version", "description", "answered"}),
@@ -60,8 +60,8 @@ def card_values(params: Params, model: ReleasedModel, findings: Findings) -> Con
         "members": [member(name) for name in model.members],
         "provenance": model.provenance,
         "parameters": f"{sum(value.numel() for value in load_file(bundle / WEIGHTS).values()):,}",
-        "exports": findings.exports,
-        "preparation_parity": findings.preparation_parity,
+        "exports": results.exports,
+        "preparation_parity": results.preparation_parity,
         "signed": params.release.signing_key is not None,
         "sites": sorted(sites_of(model.network)),
         "calibrator": model.calibrator.as_json(),
