@@ -311,3 +311,16 @@ def test_no_call_of_ours_has_more_than_four_positional_arguments() -> None:
                 name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
                 given = [argument for argument in node.args if not isinstance(argument, ast.Starred)]
                 assert len(given) <= 4 or not ours.get(name, False), f"{file}:{node.lineno}: {name}"
+
+
+def test_tests_import_nothing_from_test_modules_and_have_short_names() -> None:
+    """What tests share stands in conftest.py or in a module without tests; names have at most 70 characters."""
+    for file in (ROOT / "tests").rglob("*.py"):
+        modules, names = set(), []
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                modules |= {node.module.rpartition(".")[2], *(alias.name for alias in node.names)}
+            elif isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                names.append(node.name)
+        assert not {name for name in modules if name.startswith("test_")}, file
+        assert not [name for name in names if len(name) > 70], file

@@ -11,7 +11,7 @@ from pipeline.bundle.layout import (
     WEIGHTS,
     calibration_steps,
 )
-from pipeline.bundle.manifest import BrokenBundle, write_manifest
+from pipeline.bundle.manifest import LARGEST, MANIFEST, BrokenBundle, write_manifest
 from pipeline.bundle.opening import open_bundle
 from pipeline.bundle.transforms import PrepareScand
 from pipeline.imaging.preparation.preprocessor import Preprocessor
@@ -139,4 +139,11 @@ def test_a_bundle_from_before_the_public_names_is_refused_with_what_to_do(bundle
     (bundle / "configs" / "limits_of_use.json").write_text("{}")  # every release of those versions has it
     rewrite(bundle, INFERENCE, lambda values: values["network_def"].update(_target_=old))
     with pytest.raises(BrokenBundle, match="earlier version of medadapt.*Release the model again"):
+        open_bundle(bundle)
+
+
+def test_a_manifest_of_absurd_size_is_refused_before_it_is_read(bundle):
+    with (bundle / MANIFEST).open("r+b") as file:
+        file.truncate(LARGEST + 1)
+    with pytest.raises(BrokenBundle, match="missing or unreadable"):
         open_bundle(bundle)

@@ -10,7 +10,7 @@ from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.overlays import on_slices, write_overlay
 from pipeline.imaging.preparation.preprocessor import Preprocessor
 from pipeline.learning.models.saliency import saliency
-from tests.learning.models.test_saliency import blob_network
+from tests.learning.models.blob import blob_network
 
 VOLUME = Geometry(
     "volume", image_size=48, slices=24, channels=1, spacing=(2.0, 2.0, 2.5), fit="pad", intensity=((0.0, 1000.0),)

@@ -127,7 +127,8 @@ def test_curves_are_of_all_known_pairs_in_one():
 
 
 @pytest.mark.parametrize(
-    ("corrupt", "said"), [(np.nan, "not finite"), (np.inf, "not finite"), (1.2, "between 0 and 1")]
+    ("corrupt", "said"),
+    [(np.nan, "not finite"), (np.inf, "not finite"), (1.2, "between 0 and 1"), (-0.2, "between 0 and 1")],
 )
 def test_probabilities_that_are_none_are_an_error(corrupt, said):
     p, labels, patients = sample()

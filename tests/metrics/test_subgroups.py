@@ -158,3 +158,9 @@ def test_the_adjusted_p_is_the_largest_difference_that_chance_gives():
     by_hand = [(1 + sum(highest >= abs(found) / one)) / 7 for found, one in zip(drawn[0], error, strict=True)]
     np.testing.assert_allclose(simultaneous_p(drawn), by_hand)
     assert np.isnan(simultaneous_p(np.array([[0.1], [0.1], [0.1]]))).all()  # no spread, no scale
+
+
+@pytest.mark.parametrize(("oldest", "in_years"), [(120, True), (121, False)])
+def test_ages_beyond_120_are_not_years_and_are_cut_into_thirds(oldest, in_years):
+    ages = pd.Series([1, 20, 30, 50, 70, 90, 100, oldest], name="column_age")
+    assert ("80 and over" in bands(ages)) == in_years

@@ -12,51 +12,18 @@ from sklearn import metrics as oracle
 from pipeline import paths
 from pipeline.imaging.labels import targets_of
 from pipeline.metrics.calibrators.fitting import fit_temperature
+from tests.stages.by_hand import (
+    LABELS,
+    labels_of_patients,
+    predict_two_classes,
+    record,
+    relabel,
+    right_more_often_than_not,
+    searched,
+    write_predictions,
+)
 from tests.stages.conftest import write_status
-from tests.stages.report.test_adaptation_chapter import record, searched
-from tests.stages.test_stages import refusal, run
-
-FOLDS = ("0", "1", "2", "final")
-LABELS = ["blob", "edema", "rare"]
-
-
-def write_predictions(fold, logits_of, width):
-    """Write a fold's predictions, its curve and what adaptation did, as adapt and finetune would."""
-    cases = pd.read_csv(paths.split(fold), keep_default_na=False)
-    cases = cases[cases["role"].isin(["held_out", "test", "calibration"])]
-    draws = np.random.default_rng(sum(map(ord, fold)))
-    logits = pd.DataFrame(logits_of(cases, draws), columns=[f"logit_{c}" for c in range(width)], index=cases.index)
-    paths.write_table(cases.join(logits), paths.predictions(fold))
-    paths.model(fold).write_bytes(b"weights of " + fold.encode())
-    curve = {"epoch": [0, 1], "train_loss": [0.7, 0.5], "validation_loss": [0.7, 0.6], "best": [False, True]}
-    paths.write_table(pd.DataFrame(curve), paths.history(fold))
-    record(fold, unlabelled_sites=[])
-
-
-def relabel(task, classes, label_of):
-    """Put other labels, one for each patient, into what cohort and split wrote."""
-    facts = paths.read_json(paths.COHORT_FACTS)
-    paths.write_json(facts | {"task": task, "classes": classes, "positive": None}, paths.COHORT_FACTS)
-    for file in paths.SPLIT.glob("*.csv"):
-        table = pd.read_csv(file, keep_default_na=False)
-        if "role" in table:
-            paths.write_table(table.assign(label=table["patient"].map(label_of(table))), file)
-
-
-def labels_of_patients(table):
-    """Edema by the number of the patient, the blob as before; rare in one alone; something not known in a third."""
-    names = sorted(set(table["patient"]))
-    ill = table.drop_duplicates("patient").set_index("patient")["label"] == "ill"
-    said = {}
-    for number, name in enumerate(names):
-        there = ["blob"] * bool(ill[name]) + ["edema"] * (number % 2) + ["?rare"] * (number % 3 == 0)
-        said[name] = ";".join(there) or "no finding"
-    return said
-
-
-def right_more_often_than_not(cases, draws):
-    targets = targets_of(cases["label"].tolist(), LABELS, "multilabel")
-    return 2 * np.nan_to_num(targets) - 1 + draws.normal(0, 1.5, targets.shape)
+from tests.stages.running import FOLDS, refusal, run
 
 
 @pytest.fixture
@@ -154,18 +121,6 @@ def test_grades_have_kappa_and_median_error_with_intervals(project):
     assert metrics["grade_error"]["value"] == pytest.approx(np.abs(truth - median).mean(), abs=1e-6)
     assert metrics["grade_error"]["lower"] < metrics["grade_error"]["value"] < metrics["grade_error"]["upper"]
     assert "Quadratic-weighted kappa of the most probable grade" in page()
-
-
-def of_two_classes(cases, draws):
-    logit = np.where(cases["label"] == "ill", 1.0, -1.0) + draws.normal(0, 2, len(cases))
-    return np.stack([-logit, logit], axis=1)
-
-
-def predict_two_classes(project, folds, **changes):
-    project(adapt__method="none", split__folds=list(folds), **changes)
-    run("cohort", "preprocess", "split")
-    for fold in folds:
-        write_predictions(fold, of_two_classes, 2)
 
 
 def test_every_repetition_is_calibrated_within_itself(project):

@@ -12,8 +12,8 @@ from pipeline.imaging.augmentation.augmented_views import AugmentedViews
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.tables.pseudonyms import pseudonym, salt_of
 from pipeline.seeds import seed_for
-from tests.stages.preprocess.test_run import RAW, cohort, with_copy
-from tests.stages.test_stages import FOLDS, refusal, run
+from tests.stages.clinic import RAW, cohort, with_copy
+from tests.stages.running import FOLDS, refusal, run
 
 NAMES = [*map(int, FOLDS[:3]), "final"]
 REPEATS = [f"r2-{number}" for number in range(3)]

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from pipeline import paths
+from tests.stages.by_hand import of_two_classes, relabel, write_predictions
 from tests.stages.conftest import write_status
-from tests.stages.report.test_adaptation_chapter import rows_of, text_of
-from tests.stages.test_stages import FOLDS, run
-from tests.stages.test_tasks import of_two_classes, relabel, write_predictions
+from tests.stages.report.page import rows_of, text_of
+from tests.stages.running import FOLDS, run
 
 COHORT = "data/raw/clinic/cohort.csv"
 EVIL = ["<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "{{ 7 * 7 }}"]

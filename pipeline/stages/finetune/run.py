@@ -52,11 +52,8 @@ def run(params: Params, fold: str) -> None:
         )
         seed_of = partial(seed_for, params.seed)
         views = AugmentedViews(paths.read_channels, seed_of, geometry, network.encoder.volumetric)
-        file, every = (
-            paths.checkpoints("finetune", fold) / "training.pt",
-            runtime.number("MEDADAPT_CHECKPOINT_SECONDS", 5),
-        )
-        checkpoint = Checkpoint(file, fingerprint(params, fold), every)
+        file = paths.checkpoints("finetune", fold) / "training.pt"
+        checkpoint = Checkpoint(file, fingerprint(params, fold), runtime.number("MEDADAPT_CHECKPOINT_SECONDS", 5))
         try:
             labelled = labelled_cases(network, cases, views, facts=facts, settings=params.finetune, label=fold)
             name, tried = strategy_of(

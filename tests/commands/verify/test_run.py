@@ -20,8 +20,8 @@ from pipeline.bundle.manifest import MANIFEST, SEAL, code_in, sha256_of, write_m
 from pipeline.bundle.signature import sign
 from pipeline.commands.verify import run
 from pipeline.stages.release.card import missing_sections
+from tests.bundle.bundles import new_key
 from tests.bundle.releases import GATES, TITLES, released
-from tests.bundle.test_signature import new_key
 from tests.conftest import save_nifti
 
 

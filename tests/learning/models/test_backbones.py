@@ -38,7 +38,7 @@ def test_weights_of_an_inflated_encoder_fit_no_other_depth():
 
 @torch.no_grad()
 @pytest.mark.parametrize("channels", [3, 1, 2, 9])
-def test_weights_of_ours_start_an_inflated_encoder_in_any_number_of_channels(channels):
+def test_our_weights_start_an_inflated_encoder_of_any_number_of_channels(channels):
     grey = torch.randn(2, 1, 5, 48, 48)
     for depth in (1, 3):
         trained = build_encoder("test_resnet", 3, pooled_stages=2, filter_depth=depth)
@@ -127,7 +127,7 @@ def test_a_vision_transformer_pools_the_tokens_that_timm_pools(name):
 
 
 @torch.no_grad()
-def test_a_vision_transformer_at_its_own_size_is_timms_without_any_interpolation():
+def test_a_vision_transformer_at_its_own_size_is_timms():
     model = timm.create_model("test_vit", num_classes=0).eval()
     images = torch.randn(1, 3, 160, 160)
     encoder = build_encoder("test_vit", 3, model.state_dict()).eval()
@@ -165,7 +165,7 @@ def test_a_classifier_stores_tokens_as_it_stores_maps():
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
 @pytest.mark.parametrize("channels", [3, 1, 2, 9])
-def test_the_weights_of_a_classifier_of_ours_start_another_in_any_number_of_channels(name, channels):
+def test_weights_of_our_classifier_start_another_of_any_channels(name, channels):
     trained = classifier(3, 4, encoder=name, pooled_stages=2).eval()
     encoder = build_encoder(name, channels, trained.state_dict(), pooled_stages=2).eval()
     grey = torch.randn(2, 1, 48, 48)

@@ -42,7 +42,7 @@ def through(harmoniser, channels):
 
 @settings(max_examples=60, deadline=None)
 @given(CHANNELS, st.sampled_from(METHODS), st.sampled_from([1, 3]))
-def test_landmarks_are_numpys_percentiles_of_what_is_above_the_lowest_value(channels, method, groups):
+def test_landmarks_are_numpys_percentiles_above_the_lowest_value(channels, method, groups):
     for case in channels:
         found = landmarks(case, PERCENTILES[method], groups)
         for group, marks in enumerate(found):
@@ -65,7 +65,7 @@ def test_nyul_is_torchios_but_for_the_range():
         np.testing.assert_allclose(through(harmoniser, case), np.where(case > 0, oracle, 0), rtol=0, atol=1e-3)
 
 
-def test_histogram_matching_is_scikit_images_within_what_a_percentile_resolves():
+def test_histogram_matching_is_scikit_images_within_a_percentile():
     source, reference = heads(6)[1], heads(6)[5]
     theirs = match_histograms(source[source > 0], reference[reference > 0])
     ours, before = through(fitted("histogram", [reference]), source)[source > 0], source[source > 0]
@@ -121,7 +121,7 @@ def test_order_never_changes_whatever_the_case(training, channels, method, group
             np.testing.assert_array_equal(result[values == values.min()], values.min())
 
 
-def test_no_strength_rounds_white_to_more_than_white_or_grey_to_less_than_the_background():
+def test_no_strength_leaves_the_range_from_background_to_white():
     case = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
     bright = case // 2 + np.uint8(100)
     for strength in np.random.default_rng(0).random(200):
@@ -154,7 +154,7 @@ def test_a_case_gets_the_same_to_the_bit_in_any_batch_and_type(method):
         assert torch.equal(harmoniser(batch), together)
 
 
-def test_without_strength_nothing_changes_to_the_bit_and_half_of_it_goes_half_the_way():
+def test_strength_zero_changes_no_bit_and_one_half_goes_half_the_way():
     cases = heads()
     channels = torch.tensor(cases[0])[None]
     fractions = channels + 0.3
@@ -180,7 +180,7 @@ def test_landmarks_that_coincide_take_the_last_of_the_standard_ones():
     assert set(through(harmoniser, case).ravel()) == {0, 5, 100, 200}
 
 
-def test_beyond_the_outer_landmarks_the_outer_pieces_go_on_to_black_and_white():
+def test_beyond_the_outer_landmarks_the_outer_pieces_reach_black_and_white():
     case = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
     low, middle, high = landmarks(case, (10, 50, 90))[0]
     grey = np.arange(256)
@@ -193,7 +193,7 @@ def test_beyond_the_outer_landmarks_the_outer_pieces_go_on_to_black_and_white():
     assert expected[1] == 0 and upper[255] > 255
 
 
-def test_it_comes_from_json_leaves_no_trace_in_the_weights_and_reads_what_is_mapped_from_disk(tmp_path):
+def test_it_is_read_from_json_and_leaves_no_trace_in_the_weights(tmp_path):
     cases = heads()
     harmoniser = fitted("histogram", cases)
     arguments = json.loads(
@@ -210,7 +210,7 @@ def test_it_comes_from_json_leaves_no_trace_in_the_weights_and_reads_what_is_map
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_cases_without_width_do_not_count_and_without_any_other_there_is_no_standard(method):
+def test_constant_cases_do_not_count_and_alone_give_no_standard(method):
     marks = [landmarks(case, PERCENTILES[method]) for case in heads()]
     blank = landmarks(np.full((3, 4, 4), 200, dtype=np.uint8), PERCENTILES[method])
     np.testing.assert_array_equal(standard_scale([*marks, blank], method), standard_scale(marks, method))

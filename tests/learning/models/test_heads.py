@@ -28,7 +28,7 @@ def test_two_grades_are_logistic_regression():
     np.testing.assert_allclose(-thresholds, oracle.intercept_, atol=1e-3)
 
 
-def test_the_ordinal_fit_is_the_one_of_a_search_that_knows_only_the_formula():
+def test_the_ordinal_fit_is_the_optimum_of_its_formula():
     features, grades = graded(80)
 
     def objective(values):

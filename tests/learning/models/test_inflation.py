@@ -33,7 +33,7 @@ def lively(name, pooled_stages=2):
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", NAMES)
-def test_equal_slices_have_the_features_of_one_and_unequal_slices_more_than_their_mean(name):
+def test_equal_slices_have_the_features_of_one(name):
     encoder = lively(name)
     inflated = inflate(encoder)
     images = random(2, 3, 64, 64)
@@ -48,7 +48,7 @@ def test_equal_slices_have_the_features_of_one_and_unequal_slices_more_than_thei
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", NAMES)
-def test_single_precision_and_deeper_filters_keep_the_features_of_equal_slices_too(name):
+def test_single_precision_and_deep_filters_keep_features_of_equal_slices(name):
     encoder = build_encoder(name, 3).eval()
     image = torch.randn(1, 3, 48, 48)
     for depth, slices in ((3, 8), (5, 1)):
@@ -65,7 +65,7 @@ def test_the_order_of_the_slices_matters_and_a_mirrored_stack_does_not():
 
 
 @torch.no_grad()
-def test_an_inflated_convolution_is_the_mean_of_the_neighbours_convolutions():
+def test_an_inflated_convolution_is_the_mean_over_neighbours():
     flat = nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2)
     stack = torch.randn(2, 4, 5, 9, 9)
     by_slice = torch.stack([flat(stack[:, :, number]) for number in range(5)], dim=2)

@@ -20,7 +20,7 @@ def blobs(n, width, n_classes, distance, seed=0):
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
-def test_the_probe_is_scikit_learns_logistic_regression_on_standardised_features(n_classes):
+def test_the_probe_is_scikit_learns_logistic_regression(n_classes):
     features, labels = blobs(120, 6, n_classes, 2.0)
     features = features * 7 + 3
     probe = fit_probe(features, labels, np.arange(120).astype(str), n_classes, balanced=False, seed=0)
@@ -31,7 +31,7 @@ def test_the_probe_is_scikit_learns_logistic_regression_on_standardised_features
     np.testing.assert_allclose(ours / ours.sum(axis=1, keepdims=True), oracle, atol=1e-3)
 
 
-def test_few_cases_of_many_features_get_the_weights_that_a_fit_in_all_of_these_features_gives():
+def test_few_cases_of_many_features_get_the_weights_of_the_full_fit():
     rng = np.random.default_rng(0)
     labels = rng.integers(2, size=40)
     features = rng.normal(size=(40, 300)) + 0.5 * labels[:, None]
@@ -42,7 +42,7 @@ def test_few_cases_of_many_features_get_the_weights_that_a_fit_in_all_of_these_f
     assert np.linalg.matrix_rank(probe.weight) == 1 and probe.weight.shape == (2, 300)
 
 
-def test_a_feature_that_hardly_varied_in_training_does_not_decide_alone_at_another_site():
+def test_a_feature_that_hardly_varied_does_not_decide_at_another_site():
     features, labels = blobs(60, 20, 2, 3.0)
     features[:, 7] = 0.5 + 1e-5 * np.random.default_rng(1).normal(size=60)
     probe = fit_probe(features, labels, np.arange(60).astype(str), 2, False, 0)
@@ -83,7 +83,7 @@ def test_balanced_classes_move_the_bias_towards_the_rare_class():
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
-def test_cases_out_of_fold_are_told_apart_where_the_features_tell_them_apart(n_classes):
+def test_cases_out_of_fold_are_separated_where_features_are(n_classes):
     features, labels = blobs(160, 6, n_classes, 6.0)
     logits = out_of_fold_logits(features, labels, np.arange(160).astype(str), n_classes, balanced=False, seed=0)
     assert logits.shape == (160, n_classes)
@@ -99,7 +99,7 @@ def test_no_case_out_of_fold_was_seen_in_another_image_of_its_patient():
     assert log_loss(labels, softmax(logits, axis=1)) > 0.65
 
 
-def test_balanced_classes_leave_the_prevalence_in_the_predictions_out_of_fold():
+def test_balanced_classes_leave_the_prevalence_in_predictions():
     features, labels = blobs(300, 5, 2, 1.0)
     keep = np.flatnonzero((labels == 0) | (np.arange(300) < 60))
     logits = out_of_fold_logits(features[keep], labels[keep], keep.astype(str), 2, balanced=True, seed=0)

@@ -78,7 +78,7 @@ def test_the_gradient_reaches_the_first_stage_of_every_network(trio):
 
 @torch.no_grad()
 @pytest.mark.parametrize("channels", [1, 2, 5, 9])
-def test_every_network_responds_alike_to_the_same_grey_image_in_any_number_of_channels(trio, channels):
+def test_every_network_responds_alike_to_grey_in_any_number_of_channels(trio, channels):
     model, encoder, images = trio
     grey = images[:, :1]
     other = build_encoder(model.pretrained_cfg["architecture"], channels, model.state_dict()).eval().double()
@@ -107,7 +107,7 @@ def test_every_inflated_network_can_be_split_anywhere_to_the_bit(inflated):
 
 
 @torch.no_grad()
-def test_every_inflated_network_is_the_same_to_the_bit_after_its_weights_were_stored(inflated):
+def test_every_inflated_network_is_the_same_after_storing_its_weights(inflated):
     name, deep, volumes = inflated
     fresh = build_encoder(name, 3, pooled_stages=3, filter_depth=3).eval()
     assert not torch.equal(fresh(volumes), deep(volumes))

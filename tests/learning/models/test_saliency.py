@@ -3,30 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from pipeline.learning.models.classifier import Classifier
-from pipeline.learning.models.encoder import Encoder
-from pipeline.learning.models.families import Cut
 from pipeline.learning.models.saliency import saliency
 from tests.conftest import classifier
+from tests.learning.models.blob import blob_network
 
 BLOB = (slice(8, 20), slice(28, 40))
-
-
-def blob_network(deepest=0.0):
-    """Logit 1 rises with what is bright in the first stage, logit 0 falls; the second stage adds `deepest` to both."""
-    first, second = nn.Conv2d(1, 1, 4, stride=4), nn.Conv2d(1, 1, 1)
-    with torch.no_grad():
-        first.weight.fill_(1 / 16), first.bias.fill_(-0.5)
-        second.weight.fill_(-1.0), second.bias.fill_(1.0)
-    stages = [nn.Sequential(first, nn.ReLU()), nn.Sequential(second, nn.ReLU())]
-    network = Classifier(
-        Encoder(Cut(stages), 1, 2), {"channels": 1, "mean": (0.0,), "std": (1.0,)}, {"n_classes": 2}
-    ).eval()
-    with torch.no_grad():
-        network.head.weight.copy_(torch.tensor([[-10.0, deepest], [10.0, deepest]]))
-    return network
 
 
 def volume(slices=5, place=3):
@@ -59,7 +41,7 @@ def test_where_nothing_speaks_for_a_class_the_map_is_zero_and_says_so():
     assert found.attention.sum() == pytest.approx(1)
 
 
-def test_tokens_have_no_place_in_the_image_so_parts_of_it_are_hidden_instead():
+def test_tokens_have_no_place_so_parts_of_the_image_are_hidden_instead():
     network = classifier(encoder="vit_tiny_patch16_224").eval()
     channels = torch.randint(0, 255, (1, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
@@ -89,7 +71,7 @@ def test_looking_leaves_the_network_as_it_was():
 
 
 @pytest.mark.parametrize("slices", [1, 5])
-def test_hiding_parts_leaves_the_network_in_evaluation_with_the_statistics_that_it_had(slices):
+def test_hiding_parts_leaves_the_network_and_its_statistics_unchanged(slices):
     network = classifier(1).eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     saliency(network, volume(slices, 0), asked=1, method="occlusion")

@@ -31,7 +31,7 @@ def test_smoothed_targets_give_torchs_label_smoothing():
     torch.testing.assert_close(loss / share, nn.CrossEntropyLoss(label_smoothing=0.2)(logits, labels))
 
 
-def test_balanced_weights_are_scikit_learns_and_drawing_by_them_evens_out_the_classes():
+def test_balanced_weights_are_scikit_learns_and_even_out_the_classes():
     _, labels = classes()
     targets, task = torch.eye(3)[labels], Multiclass()
     oracle = compute_class_weight("balanced", classes=np.arange(3), y=labels.numpy())
@@ -42,7 +42,7 @@ def test_balanced_weights_are_scikit_learns_and_drawing_by_them_evens_out_the_cl
 
 
 @pytest.mark.parametrize("balance", ["balanced", "sampling"])
-def test_the_prior_turns_even_odds_into_the_prevalence_of_the_training_cases(balance):
+def test_the_prior_turns_even_odds_into_the_training_prevalence(balance):
     targets = torch.eye(2)[torch.tensor([0] * 30 + [1] * 10)]
     logits = torch.zeros(1, 2) - Multiclass().prior(targets, balance)
     torch.testing.assert_close(logits.softmax(dim=1), torch.tensor([[0.75, 0.25]]))
@@ -63,7 +63,7 @@ def test_what_is_not_known_of_a_finding_weighs_nothing():
     assert torch.equal(changed, loss)
 
 
-def test_both_kinds_of_a_finding_weigh_the_same_among_the_cases_where_it_is_known():
+def test_presence_and_absence_weigh_the_same_among_known_cases():
     column = torch.tensor([1.0] * 5 + [0.0] * 20 + [NAN] * 10)
     weights = Multilabel().weights(column[:, None], "balanced")
     assert float(weights[1, 0] * 5) == pytest.approx(float(weights[0, 0] * 20)) == 12.5

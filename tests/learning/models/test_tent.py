@@ -82,7 +82,7 @@ def test_a_case_does_not_see_the_case_before_it():
     assert torch.equal(predict(case(1)), alone)
 
 
-def test_only_scales_and_shifts_of_normalisation_move_and_stored_statistics_stay():
+def test_only_scales_and_shifts_move_and_stored_statistics_stay():
     model = network()
     before = state(model)
     with adapted(model, case(), steps=1, learning_rate=1e-2) as moved:

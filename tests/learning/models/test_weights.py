@@ -138,7 +138,7 @@ def test_a_pretrained_network_scales_its_input_as_its_weights_were_trained(tmp_p
 
 
 @torch.no_grad()
-def test_a_pretrained_network_with_deep_filters_sees_a_volume_as_one_instance():
+def test_a_network_with_deep_filters_sees_a_volume_as_one_instance():
     network, _ = pretrained_network(
         "test_resnet", "none", None, in_channels=1, colour=False, pooled_stages=2, filter_depth=3
     )
@@ -147,7 +147,7 @@ def test_a_pretrained_network_with_deep_filters_sees_a_volume_as_one_instance():
     assert network.features(network.activations(channels)).shape == (2, 1, network.encoder.width)
 
 
-def test_a_pretrained_network_of_no_encoder_or_of_anothers_weights_is_refused(tmp_path):
+def test_weights_of_no_encoder_or_of_another_are_refused(tmp_path):
     torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "w.pt")
     with pytest.raises(BadWeights, match="^adapt.weights: the weights do not fit test_efficientnet"):
         pretrained_network("test_efficientnet", str(tmp_path / "w.pt"), None, in_channels=1, colour=False)

@@ -88,7 +88,7 @@ def test_a_release_says_what_it_started_from(release):
 
 
 @pytest.mark.parametrize("file", [WEIGHTS, METADATA, INFERENCE], ids=str)
-def test_a_release_with_a_changed_or_missing_file_is_refused_by_the_files_name(release, file):
+def test_a_release_with_a_changed_or_missing_file_is_refused_by_name(release, file):
     promised = file_sha256(release / WEIGHTS)
     content = bytearray((release / file).read_bytes())
     content[-2] ^= 1

@@ -13,7 +13,7 @@ def progress(folder):
     return json.loads((folder / "progress.json").read_text())
 
 
-def test_progress_names_the_training_and_the_epoch_of_the_latest_checkpoint(tmp_path):
+def test_progress_names_the_training_and_epoch_of_the_last_checkpoint(tmp_path):
     first = Checkpoint(tmp_path / "training.pt", "key", every=0)
     first.offer({"epoch": 4}, 4)
     first.of("lp_ft").offer({"epoch": 1}, 1)
@@ -63,3 +63,14 @@ def test_a_training_that_is_done_leaves_nothing(tmp_path):
     one.remove()
     assert not list(tmp_path.iterdir()) and one.state() is None
     assert checkpoints.load(one.file, "key") is None
+
+
+def test_a_checkpoint_is_written_again_once_the_seconds_have_passed(tmp_path, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now)
+    one = Checkpoint(tmp_path / "training.pt", "key", every=5, written=1000.0)
+    kept = []
+    for epoch, now in enumerate([1001, 1004.9, 1005, 1009.9, 1010]):  # noqa: B007 - the clock
+        one.offer({"epoch": epoch}, epoch)
+        kept.append((one.state() or {}).get("epoch"))
+    assert kept == [None, None, 2, 2, 4]

@@ -178,7 +178,7 @@ def test_stages_are_unfrozen_one_after_the_other():
         assert changed == moved, (epoch, name_of)
 
 
-def test_classes_are_drawn_as_often_as_each_other_where_sampling_is_asked_for():
+def test_balanced_sampling_draws_all_classes_equally_often():
     network, cases = task(n=40)
     rare = dataclasses.replace(cases, targets=torch.eye(2)[(torch.arange(40) < 4).long()])
     drawn = []
@@ -202,14 +202,14 @@ def test_moving_average_is_evaluated_and_kept_with_average_ema():
     )
 
 
-def test_a_soup_is_at_least_as_good_on_the_validation_cases_as_its_best_epoch():
+def test_a_soup_is_as_good_on_validation_cases_as_its_best_epoch():
     network, curve = trained(dataclasses.replace(RECIPE, average="soup"))
     labels = torch.arange(24) % 2
     loss = float(torch.nn.functional.cross_entropy(network(unfrozen()).detach(), labels))
     assert loss <= min(epoch.validation_loss for epoch in curve) + 2e-3
 
 
-def test_an_encoder_trained_from_its_first_stage_takes_images_and_new_views_of_them():
+def test_training_from_the_first_stage_takes_new_views_of_images():
     network, _ = task()
     channels, labels = unfrozen().byte(), torch.arange(24) % 2
     seeds = []

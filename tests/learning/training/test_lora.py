@@ -9,7 +9,7 @@ def blocks():
     return timm.create_model("test_vit").blocks[-1:].eval()
 
 
-def test_an_update_starts_at_nothing_and_stays_in_the_weights_when_it_is_done():
+def test_an_update_starts_at_zero_and_is_merged_into_the_weights():
     stage, tokens = blocks(), torch.randn(2, 5, 64)
     before, shapes = stage(tokens), {name: value.shape for name, value in stage.state_dict().items()}
     with low_rank([stage], 2, seed=0):

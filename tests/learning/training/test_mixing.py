@@ -56,3 +56,22 @@ def test_tokens_are_no_image_to_cut_boxes_from():
             alpha=1.0,
             rng=np.random.default_rng(0),
         )
+
+
+class Draws:
+    """A generator that swaps two cases, keeps three quarters of the first, and centres the box."""
+
+    def permutation(self, n):
+        return np.array([1, 0])
+
+    def beta(self, a, b):
+        return 0.75
+
+    def integers(self, length):
+        return length // 2
+
+
+def test_the_box_of_cutmix_is_as_large_as_the_share_of_the_other_case():
+    maps = torch.arange(2.0).view(2, 1, 1, 1, 1).expand(2, 1, 1, 16, 16)
+    cut, _, targets = mixed(maps, torch.zeros(2, 1, 0), torch.eye(2), how="cutmix", alpha=1.0, rng=Draws())
+    assert cut[0].sum() == 64 and cut[0, 0, 0, 4:12, 4:12].all() and targets[0].tolist() == [0.75, 0.25]

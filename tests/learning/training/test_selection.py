@@ -52,6 +52,6 @@ def test_what_does_not_fit_into_the_budget_is_not_begun():
     assert "60 image passes at least, and 50 are left" in steps[-1].why
 
 
-def test_a_recipe_that_does_not_fit_the_network_is_left_out_with_the_reason():
+def test_a_recipe_that_does_not_fit_the_network_is_left_out_and_says_why():
     kept, steps, _ = searched({"knn": None, "probe": 0.7, "last_stage": 0.3})
     assert kept == ["probe", "last_stage"] and steps[0].why == "left out: it does not fit"

@@ -39,7 +39,7 @@ def test_log_me_is_the_maximum_of_the_dense_evidence(n, width, n_classes):
 
 @pytest.mark.parametrize("score", [log_me, h_score])
 @pytest.mark.parametrize(("n", "width"), [(200, 20), (60, 500)])
-def test_informative_features_rank_above_weak_ones_and_those_above_random_ones(score, n, width):
+def test_informative_features_rank_above_weak_and_weak_above_random(score, n, width):
     strong, weak, random = (score(*task(n, width, distance)) for distance in (8.0, 3.0, 0.0))
     assert strong > weak > random
 

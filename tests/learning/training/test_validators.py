@@ -45,7 +45,7 @@ def test_information_is_that_of_the_table_of_cases_and_predictions():
     assert information_maximisation(sure_of(classes, 4)) == pytest.approx(mutual_info_score(classes, classes))
 
 
-def test_collapse_to_one_class_and_knowing_nothing_are_worst_by_information():
+def test_collapsing_and_knowing_nothing_are_worst_by_information():
     useful = 2 * np.eye(3)[np.arange(30) % 3]
     collapsed, ignorant = sure_of([1] * 30, 3), np.zeros((30, 3))
     assert information_maximisation(collapsed) == pytest.approx(0, abs=1e-12)
@@ -96,7 +96,7 @@ def test_without_a_shift_the_embedded_risk_is_the_source_risk():
     assert same == pytest.approx(losses.mean(), rel=1e-3)
 
 
-def test_under_a_shift_the_embedded_risk_is_nearer_the_targets_than_the_source_risk():
+def test_under_shift_embedded_risk_is_nearer_the_target_than_source_risk():
     """The loss grows along the first feature, and the target lies further along it."""
     rng = np.random.default_rng(0)
     train, held_out, target = rng.normal(size=(2000, 2)), rng.normal(size=(1000, 2)), rng.normal(size=(2000, 2))

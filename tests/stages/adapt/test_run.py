@@ -15,7 +15,7 @@ from pipeline.__main__ import main
 from pipeline.commands.status.running import training_of
 from pipeline.metrics.calibrators import fitting
 from pipeline.stages.adapt import adapting
-from tests.stages.test_stages import refusal, run
+from tests.stages.running import refusal, run
 
 WITHOUT_LABELS = ("simclr", "vicreg", "byol", "masked")
 ALIGNMENT_LOSSES = ("coral", "mmd", "dann", "mcc")

@@ -10,7 +10,7 @@ from pipeline import params, paths
 from pipeline.errors import UserError
 from pipeline.metrics.calibrators.fitting import Unsuitable, fit_temperature
 from pipeline.stages.calibrate import evaluated_sets
-from tests.stages.test_stages import refusal, run, run_all
+from tests.stages.running import refusal, run, run_all
 
 FOLDS = [0, 1, 2, "final"]
 NAMES = ["without-next-door", "blind-next-door"]

@@ -9,8 +9,8 @@ from pipeline import paths
 from pipeline.metrics.calibrators.calibrator import calibrator_from, digest_of
 from pipeline.metrics.calibrators.fitting import fit
 from pipeline.stages.calibrate.assessment import TABLES
-from tests.stages.test_stages import refusal, run
-from tests.stages.test_tasks import FOLDS, of_two_classes, write_predictions
+from tests.stages.by_hand import of_two_classes, write_predictions
+from tests.stages.running import FOLDS, refusal, run
 
 CLINIC = "data/raw/clinic/cohort.csv"
 

@@ -12,9 +12,9 @@ from pipeline.paths import Role
 from pipeline.stages.evidence.experiments import predictions, trainings
 from pipeline.stages.evidence.experiments.networks import Arms
 from pipeline.stages.evidence.experiments.splits import Split
-from tests.stages.evidence.learners.test_zero_shot import folder, oracle, sha_of  # noqa: F401 - a model of the open_clip kind
-from tests.stages.test_stages import refusal, run
-from tests.stages.test_tasks import relabel
+from tests.stages.by_hand import relabel
+from tests.stages.evidence.conftest import sha_of
+from tests.stages.running import refusal, run
 
 FOLDS = ("0", "1", "2")
 SMALL = {"evidence__fractions": [0.5], "evidence__draws": 2, "evidence__episodes": 4, "evidence__shots": [1, 3]}
@@ -233,7 +233,7 @@ def test_every_task_has_its_verdicts_and_a_curve_for_each_class(project, task, c
     assert table("zero_shot").loc[0, "state"] == "not available"
 
 
-def test_vision_language_model_predicts_and_no_table_holds_its_path(project, folder):  # noqa: F811
+def test_vision_language_model_predicts_and_no_table_holds_its_path(project, folder):
     model = {"evidence__vision_language": str(folder), "evidence__vision_language_sha256": sha_of(folder)}
     project(**SMALL | model, evidence__prompts={"ill": ["a bright blob"]})
     adapted()
@@ -245,7 +245,7 @@ def test_vision_language_model_predicts_and_no_table_holds_its_path(project, fol
     assert not [file for file in paths.EVIDENCE.iterdir() if str(folder.parent) in file.read_text()]
 
 
-def test_prompts_for_an_unknown_class_are_refused_with_the_parameter(project, folder, capsys):  # noqa: F811
+def test_prompts_for_an_unknown_class_are_refused_with_the_parameter(project, folder, capsys):
     model = {"evidence__vision_language": str(folder), "evidence__vision_language_sha256": sha_of(folder)}
     project(**SMALL | model, evidence__prompts={"mad": ["a blob"]})
     adapted()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline import paths
-from tests.stages.test_stages import run, until_calibrated
+from tests.stages.running import run, until_calibrated
 
 ODD = "<script>alert(1)</script>"
 

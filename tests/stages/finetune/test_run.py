@@ -24,7 +24,7 @@ from pipeline.learning.training import frozen
 from pipeline.stages.finetune import activation_cache
 from pipeline.stages.finetune import run as finetune
 from tests.conftest import ROOT
-from tests.stages.test_stages import refusal, run
+from tests.stages.running import refusal, run
 
 OUTS = ("model.safetensors", "predictions.csv", "history.csv", "network.json", "recipe.json")
 
@@ -259,3 +259,11 @@ def test_a_run_killed_at_any_moment_ends_with_the_bits_of_one_that_was_not(proje
         assert outs() == expected
     assert kills >= 2  # otherwise nothing was killed in the middle
     assert json.loads(expected["recipe.json"])["tried"] and load_file(paths.model("0"))
+
+
+@pytest.mark.parametrize(("gib", "most"), [(None, 8 * 2**30), ("0.5", 2**29)])
+def test_what_may_be_held_in_memory_is_told_in_gib(monkeypatch, gib, most):
+    monkeypatch.delenv("MEDADAPT_MEMORY_GIB", raising=False)
+    if gib:
+        monkeypatch.setenv("MEDADAPT_MEMORY_GIB", gib)
+    assert activation_cache.fits_in_memory(most) and not activation_cache.fits_in_memory(most + 1)

@@ -19,26 +19,10 @@ from pipeline import cache, paths
 from pipeline.__main__ import main
 from tests.conftest import ROOT
 from tests.imaging.phantoms import save_series
-from tests.stages.test_stages import FOLDS, refusal, run, run_all
+from tests.stages.clinic import RAW, cohort, with_copy
+from tests.stages.running import FOLDS, refusal, run, run_all
 
-RAW = "data/raw/clinic"
 CANARY = "CANARY"
-
-
-def cohort(root, change):
-    """Rewrite the project's cohort.csv."""
-    table = pd.read_csv(root / RAW / "cohort.csv", keep_default_na=False, dtype=str)
-    change(table).to_csv(root / RAW / "cohort.csv", index=False)
-
-
-def with_copy(root, of, name, **changes):
-    """Add a row for `name`, a copy of the case `of`."""
-
-    def change(table):
-        row = {**table[table["case_id"] == of].iloc[0].to_dict(), "case_id": name, "image": name, **changes}
-        return pd.concat([table, pd.DataFrame([row])])
-
-    cohort(root, change)
 
 
 def test_a_new_case_costs_one_case_and_a_changed_parameter_all(project):

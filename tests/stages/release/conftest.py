@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.stages.preprocess.test_run import cohort
+from tests.stages.clinic import cohort
 
 
 @pytest.fixture

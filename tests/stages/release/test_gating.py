@@ -9,8 +9,8 @@ from pipeline import paths
 from pipeline.bundle.layout import METADATA
 from pipeline.stages.release.card import OPEN
 from pipeline.stages.release.statements import FIELDS
-from tests.stages.release.test_run import NAME, evaluate_by_hand, train
-from tests.stages.test_stages import refusal, run
+from tests.stages.release.by_hand import NAME, evaluate_by_hand, train
+from tests.stages.running import refusal, run
 
 MET = {"min_auc_lower": 0.7, "slope": [0.5, 2.0], "min_events": 9, "card": ["intended_use"]}
 ASKED = MET | {"max_external_drop": None, "min_subgroup_auc": None}

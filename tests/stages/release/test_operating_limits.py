@@ -20,8 +20,8 @@ from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import inference
 from pipeline.metrics.ood import fit_gaussians
 from pipeline.stages.release.corruptions import CORRUPTED
-from tests.stages.release.test_run import NAME, evaluate_by_hand, train
-from tests.stages.test_stages import run
+from tests.stages.release.by_hand import NAME, evaluate_by_hand, train
+from tests.stages.running import run
 
 NUMBERED = ["0", "1", "2"]
 WHAT = ("logits", "features")

@@ -15,57 +15,16 @@ from pipeline import paths
 from pipeline.__main__ import main
 from pipeline.bundle.layout import INFERENCE, METADATA, WEIGHTS
 from pipeline.bundle.opening import open_bundle
-from pipeline.metrics.calibrators.fitting import calibrator_from, digest_of, fit
-from pipeline.metrics.summary import in_columns
-from tests.stages.preprocess.test_run import RAW, cohort
-from tests.stages.test_stages import refusal, run
+from pipeline.metrics.calibrators.fitting import calibrator_from, digest_of
+from tests.stages.clinic import RAW, cohort
+from tests.stages.release.by_hand import NAME, evaluate_by_hand, mean_logits, train
+from tests.stages.running import refusal, run
 
-NAME = "demo_lesion_classification"
-LOGITS = ["logit_0", "logit_1"]
 SCOPE = "internal_calibrated"
-METRIC = {"value": 0.8, "lower": 0.7, "upper": 0.9}
 
 
 def roles(fold):
     return pd.read_csv(paths.split(fold), keep_default_na=False)
-
-
-def train(*folds):
-    run(
-        "cohort",
-        "preprocess",
-        "split",
-        *(f"{stage} --fold {fold}" for fold in folds for stage in ("adapt", "finetune")),
-    )
-
-
-def evaluate_by_hand(form, members):
-    """Write what calibrate would: a map of the members' mean logits, and metrics that pass some gate."""
-    role = "calibration" if form == "ensemble" else "held_out"
-    cases, logits = mean_logits(members if form == "ensemble" else ["0", "1", "2"], role)
-    calibrator = fit("platt", logits, (cases["label"] == "ill").to_numpy().astype(int))
-    known = {"form": form, "members": members, "fitted_on": {"cases": len(cases)}}
-    paths.write_json(known | calibrator.as_json(), paths.CALIBRATOR)
-    names = ["auc", "log_loss", "brier", "calibration_slope", "ece", "ece_if_perfect"]
-    metrics = {"n": 20, "events": 9} | dict.fromkeys(names, METRIC)
-    paths.write_json(metrics, paths.pooled_metrics("internal_calibrated"))
-    classes = pd.DataFrame({"class": ["well", "ill"], "n": [11, 9], "scope": "internal"})
-    paths.write_table(classes, paths.PER_CLASS)
-    group = {"column": "site", "value": "inside", "too_few": True, "of": "ill", "scope": "internal"}
-    group |= {"n": 20, "events": 9}
-    paths.write_table(pd.DataFrame([group | in_columns({"auc": METRIC})]), paths.assessed("subgroups"))
-    test = {"scope": "external", "shown": False, "acknowledged_leaks": []}
-    stamps = {"simulated": False, "evaluated_images_seen": False, "unit_of_intervals": "patient"}
-    stamps |= {"scopes": ["internal"], "per_patient": "none"}
-    paths.write_json(stamps | {"test_set": test, "sites_seen_unlabelled": []}, paths.STAMPS)
-    return calibrator
-
-
-def mean_logits(folds, role):
-    """Pool the logits of what each fold scored in a role; where folds scored the same cases, their mean."""
-    table = pd.concat([pd.read_csv(paths.predictions(fold)) for fold in folds]).query(f"role == '{role}'")
-    cases = table.groupby("case", sort=False).agg({"label": "first"} | dict.fromkeys(LOGITS, "mean"))
-    return cases, cases[LOGITS].to_numpy().astype(np.float32).astype(np.float64)
 
 
 def test_every_model_scores_the_calibration_cases(calibrated):

@@ -2,9 +2,11 @@
 
 import re
 
+import pandas as pd
 import pytest
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from pipeline import paths
 from pipeline.stages.evidence.statistics import (
     differences,
     episodes,
@@ -18,6 +20,9 @@ from pipeline.stages.evidence.statistics import (
 from pipeline.stages.report.evidence import TABLES, evidence_section
 from pipeline.stages.report.numbers import metric_of, show_interval, show_number
 from pipeline.stages.report.page import HERE
+from tests.stages.by_hand import record, trained_by_hand
+from tests.stages.conftest import write_status
+from tests.stages.running import FOLDS, run
 
 NAMES = ("fewer labels", "shorter training", "less overfitting", "new domains", "better result")
 RECORD = {
@@ -158,3 +163,25 @@ def headings(markup):
 
 def ticks(svg):
     return [(float(x), text) for x, text in re.findall(r'class="tick" x="([\d.]+)" y="\d+" [^>]*middle">([^<]+)<', svg)]
+
+
+@pytest.fixture
+def reported(project):
+    """A project that was calibrated; returns a function that writes the page and gives its section on adaptation."""
+    root = project(adapt__method="adabn")
+    table = pd.read_csv(root / "data/raw/clinic/cohort.csv", keep_default_na=False)
+    outside = (table["site"] == "outside") & (table["patient_id"].str.split().str[-1].astype(int) < 12)
+    table.loc[outside, ["label", "split"]] = ["", "unlabelled"]
+    table.to_csv(root / "data/raw/clinic/cohort.csv", index=False)
+    run("cohort", "preprocess", "split")
+    for fold in FOLDS:
+        record(fold)
+        trained_by_hand(fold)
+    run("calibrate")
+    write_status()
+
+    def page():
+        run("report")
+        return re.search(r'<h2 id="adaptation">.*?(?=<h2 id="folds">)', paths.REPORT.read_text(), re.S)[0]
+
+    return page

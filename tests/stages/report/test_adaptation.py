@@ -1,6 +1,5 @@
 import re
 from dataclasses import fields
-from typing import get_args
 
 import pandas as pd
 import pytest
@@ -24,12 +23,7 @@ from pipeline.stages.report.diagrams import training_curve, unlabelled_curve
 from pipeline.stages.report.glossary import TERMS, explain
 from pipeline.stages.report.numbers import metric_of, show_number
 from pipeline.stages.report.page import HERE
-
-
-def values_of(kind):
-    """Collect the values of a Literal, or of a union of them."""
-    parts = get_args(kind)
-    return set().union(*map(values_of, parts)) if parts else {kind}
+from tests.stages.report.literals import values_of
 
 
 def test_every_method_that_can_be_asked_for_has_words():

@@ -1,74 +1,17 @@
 """The report's section on adaptation, from records and metrics that are written by hand instead of trained."""
 
-import html
 import json
 import re
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline import paths
-from tests.stages.conftest import write_status
-from tests.stages.test_stages import FOLDS, run
+from tests.stages.by_hand import record, searched, trained_by_hand
+from tests.stages.report.page import rows_of, text_of
+from tests.stages.running import FOLDS, run
 
-PROVENANCE = {"encoder": "tiny", "source": "a file", "licence": "Apache-2.0", "sha256": None, "pretraining": "ImageNet"}
 LIMITS = ("", "_lower", "_upper")
-
-
-def record(fold, **changes):
-    """Write down an adaptation by adabn that saw the training cases and the unlabelled ones."""
-    roles = pd.read_csv(paths.split(fold))["role"]
-    values = {"provenance": PROVENANCE, "method": "adabn", "strength": 0.5, "target": "unlabelled"}
-    values |= {"images_seen": int(roles.isin(["train", "unlabelled"]).sum()), "unlabelled_sites": ["outside"]}
-    paths.write_json(values | {"evaluated_seen": False} | changes, paths.adaptation(fold))
-
-
-def trained_by_hand(fold, seed=0):
-    """Write predictions that are right more often than not, as finetune would."""
-    draws = np.random.default_rng(seed)
-    cases = pd.read_csv(paths.split(fold), keep_default_na=False)
-    cases = cases[cases["role"].isin(["held_out", "test"])]
-    logit = np.where(cases["label"] == "ill", 1.0, -1.0) + draws.normal(0, 1, len(cases))
-    paths.write_table(cases.assign(logit_0=-logit, logit_1=logit), paths.predictions(fold))
-    paths.model(fold).write_bytes(b"weights")
-    curve = {"epoch": [0, 1], "train_loss": [0.7, 0.5], "validation_loss": [0.7, 0.6], "best": [False, True]}
-    paths.write_table(pd.DataFrame(curve), paths.history(fold))
-
-
-@pytest.fixture
-def reported(project):
-    """A project that was calibrated; returns a function that writes the page and gives its section on adaptation."""
-    root = project(adapt__method="adabn")
-    table = pd.read_csv(root / "data/raw/clinic/cohort.csv", keep_default_na=False)
-    outside = (table["site"] == "outside") & (table["patient_id"].str.split().str[-1].astype(int) < 12)
-    table.loc[outside, ["label", "split"]] = ["", "unlabelled"]
-    table.to_csv(root / "data/raw/clinic/cohort.csv", index=False)
-    run("cohort", "preprocess", "split")
-    for fold in FOLDS:
-        record(fold)
-        trained_by_hand(fold)
-    run("calibrate")
-    write_status()
-
-    def page():
-        run("report")
-        return re.search(r'<h2 id="adaptation">.*?(?=<h2 id="folds">)', paths.REPORT.read_text(), re.S)[0]
-
-    return page
-
-
-def text_of(markup):
-    """Read as a browser shows it: only blocks are set apart."""
-    inline = re.sub(r"</?(strong|em|small|code|abbr|span|a)\b[^>]*>", "", markup)
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", inline)).split())
-
-
-def rows_of(markup, heading):
-    """Read the cells of the first table behind a heading, row by row."""
-    table = re.search(r"<table>(.*?)</table>", markup[markup.index(heading) :], re.S)[1]
-    rows = re.findall(r"<tr.*?</tr>", table, re.S)
-    return [[text_of(cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.S)] for row in rows]
 
 
 def limits(name, value, lower, upper):
@@ -78,15 +21,6 @@ def limits(name, value, lower, upper):
 def write(rows, file):
     """Put rows below the header that calibrate wrote, which is all there is without a search or a site left out."""
     paths.write_table(pd.DataFrame(rows), file)
-
-
-def searched(**why):
-    """Write a search of two candidates: the start, and adabn."""
-    scores = ["source_loss", "difference", "standard_error", "information_maximisation"]
-    scores += ["soft_neighbourhood_density", "deep_embedded_validation"]
-    none = dict.fromkeys(scores, 0.5) | {"method": "none", "strength": 0.0, "kept": True, "why": "the start"}
-    adabn = dict.fromkeys(scores, 0.25) | {"method": "adabn", "strength": 0.5, "kept": True, "why": "surer"}
-    return [none, adabn | {"difference": -0.125, "standard_error": 0.0625, "deep_embedded_validation": None} | why]
 
 
 def candidate(scope, name, n=20, **rest):

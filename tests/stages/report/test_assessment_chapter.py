@@ -9,10 +9,7 @@ import pytest
 from pipeline import paths
 from pipeline.stages.calibrate.assessment import TABLES
 from pipeline.stages.report.run import ASSESSED
-from tests.stages.conftest import write_status
-from tests.stages.report.test_adaptation_chapter import rows_of, text_of
-from tests.stages.test_stages import FOLDS, run
-from tests.stages.test_tasks import (
+from tests.stages.by_hand import (
     LABELS,
     labels_of_patients,
     predict_two_classes,
@@ -20,6 +17,9 @@ from tests.stages.test_tasks import (
     right_more_often_than_not,
     write_predictions,
 )
+from tests.stages.conftest import write_status
+from tests.stages.report.page import rows_of, text_of
+from tests.stages.running import FOLDS, run
 
 AUTO = {"calibrate__per_patient": "auto", "calibrate__method": "auto"}
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from pipeline import paths
+from tests.stages.by_hand import predict_two_classes
 from tests.stages.conftest import lay_out, write_status
-from tests.stages.test_stages import FOLDS, run
-from tests.stages.test_tasks import predict_two_classes
+from tests.stages.running import FOLDS, run
 
 EVIL = "<script>alert(1)</script>"
 AXE = "axe.run({resultTypes: ['violations']})"

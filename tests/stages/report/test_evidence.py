@@ -27,8 +27,8 @@ from tests.stages.report.conftest import (
     speed,
     verdict,
 )
-from tests.stages.report.test_adaptation_chapter import reported, rows_of, text_of  # noqa: F401
-from tests.stages.test_stages import run
+from tests.stages.report.page import rows_of, text_of
+from tests.stages.running import run
 
 
 def test_what_was_not_measured_has_ten_badges_no_metric_and_no_heading(nothing):
@@ -253,7 +253,7 @@ def write(tables):
     paths.write_json(RECORD, paths.EVIDENCE / "record.json")
 
 
-def test_the_page_reads_what_the_stage_wrote(reported, all_of_it):  # noqa: F811
+def test_the_page_reads_what_the_stage_wrote(reported, all_of_it):
     reported()
     assert "the stage has not run" in paths.REPORT.read_text()
     all_of_it["domains"] += [domain("NA", arm, 0.6) for arm in ARMS[:2]]
@@ -268,7 +268,7 @@ def test_the_page_reads_what_the_stage_wrote(reported, all_of_it):  # noqa: F811
     assert "Adaptation: helped with 5 of 5 promises" in said and "None" not in said and "nan" not in said
 
 
-def test_the_page_is_drawn_from_headers_alone(reported, nothing):  # noqa: F811
+def test_the_page_is_drawn_from_headers_alone(reported, nothing):
     write(nothing)
     assert json.loads((paths.EVIDENCE / "record.json").read_text())["budget"] == 0
     reported()

@@ -5,7 +5,7 @@ import pytest
 from pipeline.schema import Finetune
 from pipeline.stages.report.finetuning import AVERAGES, difference, epochs, head_of, recipes, searches, why_of
 from pipeline.stages.report.glossary import OF_RECIPES
-from tests.stages.report.test_adaptation import values_of
+from tests.stages.report.literals import values_of
 
 STEP = {"loss": 0.5, "difference": None, "standard_error": None, "passes": 0, "kept": True, "why": "the start"}
 

@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 
 from pipeline import paths
+from tests.stages.by_hand import record as adapted_by_hand
+from tests.stages.by_hand import trained_by_hand
 from tests.stages.conftest import write_status
-from tests.stages.report.test_adaptation_chapter import record as adapted_by_hand
-from tests.stages.report.test_adaptation_chapter import rows_of, text_of, trained_by_hand
-from tests.stages.test_stages import FOLDS, run
+from tests.stages.report.page import rows_of, text_of
+from tests.stages.running import FOLDS, run
 
 AUTO = "auto tried recipes"
 

@@ -34,7 +34,7 @@ def test_numbers_of_domains_and_the_order_of_cases_mean_nothing():
     assert distance(features[order], renamed[order]).item() == pytest.approx(distance(features, domains).item())
 
 
-def test_equal_domains_and_domains_that_differ_in_their_mean_only_have_no_distance():
+def test_domains_that_are_equal_or_differ_in_mean_only_have_no_distance():
     features, _ = batch([8])
     domains = torch.repeat_interleave(torch.arange(2), 8)
     assert distance(torch.cat([features, features]), domains).item() == 0
@@ -43,7 +43,7 @@ def test_equal_domains_and_domains_that_differ_in_their_mean_only_have_no_distan
 
 
 @pytest.mark.parametrize("sizes", [[8], [5, 1], [1, 1], [1]])
-def test_without_two_domains_of_two_cases_it_is_zero_with_a_gradient_of_zero(sizes):
+def test_without_two_domains_of_two_cases_it_and_its_gradient_are_zero(sizes):
     features, domains = batch(sizes)
     features.requires_grad_()
     value = distance(features, domains)

@@ -24,7 +24,7 @@ def test_the_value_is_the_log_loss_of_the_domain_classifier():
 
 
 @pytest.mark.parametrize("calls", [0, 3, 10, 25])
-def test_the_classifier_descends_the_loss_and_the_features_ascend_it_lambda_times_as_fast(calls):
+def test_classifier_descends_the_loss_and_features_ascend_it_times_lambda(calls):
     features, domains = batch()
     loss = Dann(5, 3, steps=10)
     loss.calls = calls
@@ -46,7 +46,7 @@ def test_lambda_runs_from_zero_to_almost_one_as_in_the_paper():
     assert reversal(0.1, gamma=2) < reversal(0.1) < reversal(0.2)
 
 
-def test_each_call_with_two_domains_moves_lambda_on_and_one_domain_gives_zero():
+def test_each_call_with_two_domains_moves_lambda_and_one_domain_is_zero():
     features, domains = batch()
     loss = Dann(5, 3, steps=10)
     features.requires_grad_()
@@ -58,7 +58,7 @@ def test_each_call_with_two_domains_moves_lambda_on_and_one_domain_gives_zero():
     assert loss.calls == 1
 
 
-def test_the_same_seed_gives_the_same_classifier_and_the_global_generator_stays():
+def test_a_seed_gives_one_classifier_and_leaves_the_global_generator():
     before = torch.get_rng_state()
     one, same, other = Dann(5, 3, 10, seed=1), Dann(5, 3, 10, seed=1), Dann(5, 3, 10, seed=2)
     assert torch.equal(before, torch.get_rng_state())

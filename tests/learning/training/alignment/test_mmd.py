@@ -40,7 +40,7 @@ def test_it_is_the_unbiased_estimate_of_the_paper():
     assert discrepancy(features, domains).item() == pytest.approx(slow(features, domains), rel=1e-9)
 
 
-def test_of_equal_distributions_it_is_zero_on_average_and_of_others_it_is_not():
+def test_it_is_zero_on_average_for_equal_distributions_only():
     draws = [batch([6, 6], seed=seed) for seed in range(300)]
     equal = torch.stack([discrepancy(*draw) for draw in draws])
     assert abs(equal.mean()) < 3 * equal.std() / math.sqrt(300)
@@ -104,7 +104,7 @@ def test_following_the_gradient_brings_the_domains_together():
 
 
 @pytest.mark.parametrize("sizes", [[8], [5, 1], [1, 1], [1]])
-def test_without_two_domains_of_two_cases_it_is_zero_with_a_gradient_of_zero(sizes):
+def test_without_two_domains_of_two_cases_it_and_its_gradient_are_zero(sizes):
     features, domains = batch(sizes)
     features.requires_grad_()
     value = discrepancy(features, domains)
@@ -112,7 +112,7 @@ def test_without_two_domains_of_two_cases_it_is_zero_with_a_gradient_of_zero(siz
     assert value.item() == 0 and not features.grad.any()
 
 
-def test_features_that_have_collapsed_to_a_point_give_zero_and_finite_gradients():
+def test_features_collapsed_to_a_point_give_zero_and_finite_gradients():
     features = torch.full((8, 5), 0.3, requires_grad=True)
     value = discrepancy(features, torch.arange(8) % 2)
     value.backward()

@@ -7,7 +7,7 @@ from pipeline.learning.training.cases import FrozenCases, WholeCases
 from pipeline.learning.training.finetuning import predict_logits
 from pipeline.learning.training.strategies import STRATEGIES
 from pipeline.stages.evidence.learners.watching import watch
-from tests.learning.training.test_finetuning import labelled, network, one_hot, setting
+from tests.learning.training.labelled import labelled, network, one_hot, setting
 
 LP_FT = STRATEGIES["lp_ft"]
 
