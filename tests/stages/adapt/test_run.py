@@ -166,8 +166,8 @@ def test_alignment_loss_sees_no_evaluated_case_unless_target_is_evaluated(sites)
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"adapt__method": "simclr", "adapt__strength": 2.0}, "share between 0 and 1"),
-        ({"adapt__method": "coral", "adapt__target": "none"}, "needs an adapt.target"),
+        ({"adapt__method": "simclr", "adapt__strength": 2.0}, "must be from 0 to 1"),
+        ({"adapt__method": "coral", "adapt__target": "none"}, "set adapt.target to unlabelled"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(sites, capsys, change, said):
