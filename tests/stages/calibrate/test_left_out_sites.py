@@ -109,9 +109,7 @@ def test_a_site_without_development_cases_is_an_error_listing_the_sites(sites, p
 )
 def test_an_unknown_fold_is_an_error_listing_the_allowed_names(project, name):
     project(split__folds=[*FOLDS, name])
-    with pytest.raises(
-        UserError, match=f"split.folds names '{name}', .* 0, 1, 2, final, without-SITE and blind-SITE"
-    ):
+    with pytest.raises(UserError, match=f"split.folds names '{name}', .* 0, 1, 2, final, without-SITE and blind-SITE"):
         params.load()
 
 
