@@ -202,7 +202,9 @@ def configure(file: Path, arguments: argparse.Namespace) -> None:
     values["release"].update(RELEASE)
     values["report"]["title"] = f"COVID-CT, {arguments.split} split"
     file.write_text(yaml.safe_dump(values, sort_keys=False))
-    shutil.copy(CARD, file.with_name("card.yaml"))
+    card = file.parent / str(COHORT["path"]) / "card.yaml"
+    card.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(CARD, card)
 
 
 def environment(folder: Path) -> dict[str, str]:

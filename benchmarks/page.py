@@ -59,8 +59,7 @@ def main() -> None:
 def set_up(folder: Path, cases: int) -> None:
     """Draw the images and run every stage once."""
     draw(folder / "data/raw/drawn", cases)
-    for name in ("dvc.yaml", "card.yaml"):
-        (folder / name).write_text((ROOT / name).read_text())
+    (folder / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values = {
         name: value | CHANGES.get(name, {}) if isinstance(value, dict) else value for name, value in values.items()

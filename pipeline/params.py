@@ -19,6 +19,7 @@ from pipeline.schema import OF_COHORT, Params
 PARAMS_FILE = Path("params.yaml")
 DVC_FILE = Path("dvc.yaml")
 COHORT_FILE = "cohort.yaml"  # in the folder of the cohort, beside cohort.csv or recipe.yaml
+CARD_FILE = "card.yaml"  # beside it, with the texts of the model card
 AUTO = "auto"
 
 Settings = dict[str, dict[str, Any]]  # values by section and key
@@ -33,7 +34,9 @@ def load(path: Path = PARAMS_FILE) -> Params:
         If a file is missing or unreadable, or a key or value is not in the schema. Each line names one key.
     """
     given = _read(path)
-    return _checked(path, given, cohort_settings(_cohort_folder(path, given)))
+    source = _cohort_folder(path, given)
+    _refuse_former_card(path.parent, source)
+    return _checked(path, given, cohort_settings(source))
 
 
 def for_stage(stage: str, path: Path = PARAMS_FILE, dvc_file: Path = DVC_FILE) -> Params:
@@ -44,6 +47,7 @@ def for_stage(stage: str, path: Path = PARAMS_FILE, dvc_file: Path = DVC_FILE) -
     """
     given, handed = _read(path), dict[str, Any]()
     source = _cohort_folder(path, given)
+    _refuse_former_card(path.parent, source)
     whole = _checked(path, given, cohort_settings(source) if stage == "cohort" else _written_settings(path.parent))
     for name in declared_sections(stage, dvc_file):
         section, _, key = name.partition(".")
@@ -102,6 +106,13 @@ def _cohort_folder(path: Path, given: Any) -> Path:
     """Find the folder of the cohort, or a folder without cohort.yaml if params.yaml does not name one."""
     section = given.get("cohort") if isinstance(given, dict) else None
     return path.parent / str((section if isinstance(section, dict) else {}).get("path", ""))
+
+
+def _refuse_former_card(project: Path, source: Path) -> None:
+    """Refuse a card.yaml in the project's top folder, where earlier versions read it."""
+    former = project / CARD_FILE
+    if former.exists() and source.resolve() != project.resolve():
+        raise UserError(f"{former} is not read: its texts belong to the cohort; move it to {source / CARD_FILE}")
 
 
 def _written_settings(project: Path) -> Settings:

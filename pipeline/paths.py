@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from pipeline.errors import UserError
 
 DATA = Path("data")
-STATEMENTS = Path("card.yaml")  # what people say of the model, in the project's top folder
 
 
 class Role(StrEnum):
@@ -34,6 +33,7 @@ AUDIT = COHORT / "audit.csv"
 COHORT_FACTS = COHORT / "cohort.json"
 SIMULATED = COHORT / "simulated"
 SETTINGS = COHORT / "settings"
+STATEMENTS = SETTINGS / "card.json"  # the texts of card.yaml
 
 PREPARED = DATA / "prepared"
 PREPARED_CASES = PREPARED / "cases"

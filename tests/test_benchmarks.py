@@ -7,7 +7,7 @@ from argparse import Namespace
 import pytest
 
 from pipeline.params import load
-from pipeline.stages.release.statements import read_statements
+from pipeline.stages.cohort.statements import read_statements
 from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -56,4 +56,4 @@ def test_covid_ct_runs_with_parameters_and_a_card_that_are_accepted(tmp_path, sp
     covid_ct.configure(tmp_path / "params.yaml", asked)
     found = loaded(tmp_path)
     assert (found.seed, found.adapt.method, found.adapt.epochs, found.calibrate.test) == (3, "simclr", 12, "open")
-    assert read_statements(tmp_path / "card.yaml")["data_licence"].endswith("research use only.")
+    assert read_statements(tmp_path / found.cohort.path / "card.yaml")["data_licence"].endswith("research use only.")

@@ -166,6 +166,13 @@ def test_a_bad_cohort_yaml_is_refused_by_its_name_and_key(tmp_path, text, said) 
         params.load(file)
 
 
+def test_card_in_the_top_folder_is_refused_with_its_new_place(tmp_path) -> None:
+    file = written(tmp_path, cohort__path="mine")
+    (tmp_path / "card.yaml").write_text("ethics: Number 5.")
+    with pytest.raises(UserError, match=r"card\.yaml is not read: .* move it to .*mine/card\.yaml$"):
+        params.load(file)
+
+
 @pytest.mark.parametrize("stage", list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]))
 def test_a_stage_depends_on_the_settings_of_the_sections_that_it_declares(stage) -> None:
     """DVC watches params.yaml alone, so a value of cohort.yaml must come from a file that the stage depends on."""

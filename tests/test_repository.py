@@ -44,6 +44,7 @@ def test_git_ignores_every_image_table_of_cases_and_weight(file: str) -> None:
     "file",
     [
         "data/demo/cohort.yaml",
+        "data/demo/card.yaml",
         "data/metrics/folds/0.json",
         "data/metrics/summary.json",
         "data/metrics/verdicts.csv",

@@ -37,7 +37,7 @@ class Gates(Section):
     )
     card: tuple[str, ...] | None = Field(
         default=("intended_use", "out_of_scope", "contact", "data_licence", "ethics", "limitations"),
-        description="Fields of card.yaml that a person must have filled in.",
+        description="Fields of the cohort's card.yaml that a person must have filled in.",
     )
 
 

@@ -45,8 +45,7 @@ def project(tmp_path, monkeypatch):
 def lay_out(root, monkeypatch, patients=24):
     (root / "data" / "raw" / "clinic").mkdir(parents=True)
     write_images(root / "data" / "raw" / "clinic", patients)
-    for file in ("dvc.yaml", "card.yaml"):
-        shutil.copy(ROOT / file, root)
+    shutil.copy(ROOT / "dvc.yaml", root)
     torch.manual_seed(0)
     torch.save(timm.create_model(TINY_ENCODER).state_dict(), root / "weights.pt")
     values = yaml.safe_load((ROOT / "params.yaml").read_text())

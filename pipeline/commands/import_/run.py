@@ -10,7 +10,7 @@ import pandas as pd
 from pipeline import runtime
 from pipeline.errors import UserError
 from pipeline.imaging.tables.pseudonyms import pseudonym, read_names, remember_names, salt_of, write_private
-from pipeline.params import COHORT_FILE
+from pipeline.params import CARD_FILE, COHORT_FILE
 from pipeline.stages.cohort.importers.bids import Wanted, find_in_bids
 from pipeline.stages.cohort.importers.class_folders import find_in_class_folders
 from pipeline.stages.cohort.importers.datalist import find_in_datalist
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"{error.filename or into}: {error.strerror or error}") from error
     if broken:
         print("\n".join([f"left out while writing: {len(broken)}", *left_out_lines(broken)]))
-    print(f"wrote {into}/cohort.csv, and {into}/{COHORT_FILE} with settings to check")
+    print(f"wrote {into}/cohort.csv, {COHORT_FILE} with settings to check, and {CARD_FILE} for texts of the model card")
     print(f"next: set `cohort.path: {into}` in params.yaml, then run `dvc repro`")
 
 

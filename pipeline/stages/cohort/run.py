@@ -21,11 +21,12 @@ from pipeline.imaging.tables.cohort_table import (
     write_cohort_table,
 )
 from pipeline.imaging.tables.pseudonyms import pseudonym, remember_names, salt_of
-from pipeline.params import cohort_settings
+from pipeline.params import CARD_FILE, cohort_settings
 from pipeline.schema import OF_COHORT, Cohort, Params
 from pipeline.stages.cohort.audit import Audited, audit_file, audit_table
 from pipeline.stages.cohort.proposal import proposed_test_set
 from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan
+from pipeline.stages.cohort.statements import BadStatements, read_statements
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ def run(params: Params) -> None:
         source = paths.SIMULATED
     table = read_table(source, params.cohort, [*params.calibrate.subgroups, *params.calibrate.baseline])
     write_settings(Path(params.cohort.path), table)
+    write_statements(Path(params.cohort.path))
     labels = table["label"].tolist()
     task = task_of(labels) if params.cohort.task == "auto" else params.cohort.task
     classes = class_order(params.cohort, task, labels)
@@ -85,6 +87,17 @@ def write_settings(folder: Path, table: pd.DataFrame) -> None:
     settings["split"] = {"test": proposed_test_set(table["split"].tolist())[0]} | settings.get("split", {})
     for section in OF_COHORT:
         paths.write_json(settings.get(section, {}), paths.settings(section))
+
+
+def write_statements(folder: Path) -> None:
+    """Check card.yaml and write its texts for `release`, so that a new text retrains nothing."""
+    try:
+        statements = read_statements(folder / CARD_FILE)
+    except BadStatements as error:
+        raise UserError(str(error)) from error
+    if not any(statements.values()):
+        log.warning("%s has no text, so the model card says that people filled nothing in", folder / CARD_FILE)
+    paths.write_json(statements, paths.STATEMENTS)
 
 
 def read_table(source: Path, cohort: Cohort, evaluated_by: list[str]) -> pd.DataFrame:

@@ -7,8 +7,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipeline.stages.cohort.statements import FIELDS
 from pipeline.stages.release.checklist import answers
-from pipeline.stages.release.statements import FIELDS
 
 OPEN = "**Not filled in**"  # in place of an empty text of card.yaml
 _SECTION = re.compile(r"^## (.+)$\n((?:(?!^## ).*\n?)*)", re.MULTILINE)

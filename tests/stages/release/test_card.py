@@ -2,9 +2,9 @@ import re
 
 import pytest
 
+from pipeline.stages.cohort.statements import FIELDS
 from pipeline.stages.release.card import TEMPLATE, as_cell
 from pipeline.stages.release.checklist import ITEMS, answers
-from pipeline.stages.release.statements import FIELDS
 
 LETTERS = {3: "abc", 5: "ab", 6: "abc", 8: "abc", 9: "abc", 12: "abcdefg", 18: "abcdef", 20: "abc", 23: "ab", 27: "abc"}
 TRIPOD = [f"{number}{letter}" for number in range(1, 28) for letter in LETTERS.get(number, [""])]

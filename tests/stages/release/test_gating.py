@@ -3,12 +3,11 @@
 import json
 
 import pandas as pd
-import yaml
 
 from pipeline import paths
 from pipeline.bundle.layout import METADATA
+from pipeline.stages.cohort.statements import FIELDS
 from pipeline.stages.release.card import OPEN
-from pipeline.stages.release.statements import FIELDS
 from tests.stages.release.by_hand import NAME, evaluate_by_hand, train
 from tests.stages.running import refusal, run
 
@@ -35,6 +34,8 @@ def test_status_metadata_and_card_agree_on_validated_or_candidate(
     calibrated(split__folds=[0, 1, 2], release__gates=ASKED)
     train("0", "1", "2")
     evaluate_by_hand("ensemble", ["0", "1", "2"])
+    texts = dict.fromkeys(FIELDS, "") | {"intended_use": "On <adults> & others."}
+    paths.write_json(texts, paths.STATEMENTS)
     run("release")
     status, gates, card = told(ASKED)
     assert status == "validated" and set(gates.values()) == {"passed"} and len(gates) == 8
@@ -58,10 +59,8 @@ def test_status_metadata_and_card_agree_on_validated_or_candidate(
     status, gates, _ = told(ASKED)
     assert {name for name, verdict in gates.items() if verdict != "passed"} == {"no leak"}  # events are internal ones
 
-    paths.STATEMENTS.write_text(yaml.safe_dump({"intended_use": "On <adults> & others.", "contact": ""}))
-    run("release")
-    assert "On <adults> & others." in told(ASKED)[2]
-    paths.STATEMENTS.write_text(yaml.safe_dump({field: f"About {field}." for field in FIELDS}))
+    assert texts["intended_use"] in told(ASKED)[2]
+    paths.write_json({field: f"About {field}." for field in FIELDS}, paths.STATEMENTS)
     group = {
         "column": "site",
         "value": "A|B <i>",
@@ -78,8 +77,6 @@ def test_status_metadata_and_card_agree_on_validated_or_candidate(
     assert OPEN not in card and "open:" not in card and all(f"About {field}." in card for field in FIELDS)
     assert "| internal | site A\\|B &lt;i> | ill | 4 (1) | too few | too few |" in card
     assert "| internal | site inside | ill | 20 (9) | 0.800 (0.700 to 0.900) | too few |" in card
-    paths.STATEMENTS.write_text("intention: none")
-    assert "unknown field 'intention'" in refusal(capsys, "release")
     calibrated(split__folds=[0, 1, 2], release__gates=MET | {"card": ["intention"]})
     assert "release.gates.card names 'intention'" in refusal(capsys, "release")
     calibrated(split__folds=[0, 1, 2], release__gates={"min_auc": 0.5})

@@ -14,8 +14,9 @@ from pipeline.imaging.reading.companions import companions_of
 from pipeline.imaging.reading.dicom import files_in
 from pipeline.imaging.reading.volumes import READABLE, is_readable
 from pipeline.imaging.tables.cohort_table import TABLE, write_cohort_table
-from pipeline.params import COHORT_FILE
+from pipeline.params import CARD_FILE, COHORT_FILE
 from pipeline.stages.cohort.proposal import write_proposal
+from pipeline.stages.cohort.statements import template
 
 SPLIT_NAMES = {
     "": "",
@@ -171,7 +172,9 @@ def unwatched(items: Iterable[Any], _: str) -> Iterable[Any]:
 
 
 def write_import(found: Import, into: Path, link: bool, watch: Watch = unwatched) -> list[tuple[str, str]]:
-    """Copy or link the images below `into/images`, and write `into/cohort.csv` and a proposed `into/cohort.yaml`.
+    """Copy or link the images below `into/images`, and write cohort.csv, a proposed cohort.yaml and an empty card.yaml.
+
+    A card.yaml that `into` already holds stays as it is.
 
     Returns
     -------
@@ -203,6 +206,8 @@ def write_import(found: Import, into: Path, link: bool, watch: Watch = unwatched
     table = pd.DataFrame(rows).fillna("")
     write_cohort_table(table, into)
     write_proposal(table, into)
+    if not (into / CARD_FILE).exists():
+        (into / CARD_FILE).write_text(template(), encoding="utf-8")
     return broken
 
 

@@ -18,6 +18,7 @@ from pipeline.stages.cohort.importers.found import (
     row_of,
     write_import,
 )
+from pipeline.stages.cohort.statements import template
 from tests.stages.cohort.importers.conftest import dicom_series, write_image
 
 
@@ -50,6 +51,16 @@ def test_copies_equal_the_images_and_links_lead_to_them(tmp_path):
         file = into / read_cohort_table(into)["image"][0]
         assert file.is_symlink() == link
         assert file.read_bytes() == (tmp_path / "source" / "deep" / "a.png").read_bytes()
+
+
+def test_a_card_to_fill_in_is_written_and_one_that_is_there_stays(tmp_path):
+    for text in ("", "ethics: Number 5.\n"):
+        into = tmp_path / f"raw{len(text)}"
+        into.mkdir()
+        if text:
+            (into / "card.yaml").write_text(text)
+        write_import(found_of(tmp_path, "a.png"), into, link=True)
+        assert (into / "card.yaml").read_text() == (text or template())
 
 
 @pytest.mark.parametrize("left", ["cohort.csv", "cohort.yaml", "images"])

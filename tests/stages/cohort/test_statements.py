@@ -1,7 +1,6 @@
 import pytest
-import yaml
 
-from pipeline.stages.release.statements import FIELDS, BadStatements, read_statements
+from pipeline.stages.cohort.statements import FIELDS, BadStatements, read_statements, template
 from tests.conftest import ROOT
 
 
@@ -32,6 +31,12 @@ def test_a_file_that_is_not_understood_is_refused_with_the_reason(tmp_path, text
         read_statements(tmp_path / "card.yaml")
 
 
-def test_the_tracked_card_has_every_field_and_only_the_demos_purpose():
-    assert list(yaml.safe_load((ROOT / "card.yaml").read_text())) == list(FIELDS)
-    assert [field for field, text in read_statements(ROOT / "card.yaml").items() if text] == ["intended_use"]
+def test_the_card_of_the_demo_is_the_template_with_one_text():
+    card = ROOT / "data" / "demo" / "card.yaml"
+    purpose = read_statements(card)["intended_use"]
+    assert purpose and card.read_text() == template().replace("intended_use:", f"intended_use: {purpose}")
+
+
+def test_a_template_is_a_card_without_texts(tmp_path):
+    (tmp_path / "card.yaml").write_text(template())
+    assert read_statements(tmp_path / "card.yaml") == dict.fromkeys(FIELDS, "")

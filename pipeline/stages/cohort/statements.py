@@ -1,10 +1,16 @@
 """Read card.yaml, the texts of the model card that only people can write."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+HEADING = (
+    "Texts of the model card that only people can write. The card marks empty fields. Those that `release.gates.card` "
+    "names must be filled in before a model is called validated. Write plain sentences, and nothing that identifies a "
+    "patient: the texts are released with the model."
+)
 FIELDS = {
     "intended_use": "For which patients, scans, users and decisions the model is meant",
     "out_of_scope": "For which patients, scans or decisions it must not be used",
@@ -46,10 +52,16 @@ def read_statements(file: Path) -> dict[str, str]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadStatements(f"{file} is not valid YAML: {error}") from error
     if not isinstance(given, dict):
-        raise BadStatements(f"{file} is not a mapping of fields to texts; see the card.yaml of the project")
+        raise BadStatements(f"{file} is not a mapping of fields to texts; see data/demo/card.yaml")
     for field, text in given.items():
         if field not in FIELDS:
             raise BadStatements(f"{file}: unknown field '{field}'; the known ones are {', '.join(FIELDS)}")
         if not isinstance(text, str | None):
             raise BadStatements(f"{file}: {field} is not text; put it in quotes")
     return {field: (given.get(field) or "").strip() for field in FIELDS}
+
+
+def template() -> str:
+    """Compose a card.yaml without texts, with the meaning of each field as a comment."""
+    comments = textwrap.wrap(HEADING, 120, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+    return "\n".join([*comments, "", *(f"# {meaning}.\n{field}:" for field, meaning in FIELDS.items())]) + "\n"
