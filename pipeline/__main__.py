@@ -205,8 +205,9 @@ def check_writable(out: str | None) -> None:
     """
     if out is None:
         return
-    file, new = Path(out), not Path(out).exists()
+    file = Path(out)
     try:
+        new = not file.exists()
         file.parent.mkdir(parents=True, exist_ok=True)
         file.open("a").close()
     except OSError as error:

@@ -7,11 +7,16 @@ They do not detect forgery; only a signature does.
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from pipeline.imaging.reading.access import access_error
 
 MANIFEST = "MANIFEST.json"
 SEAL = "MANIFEST.json.sha256"  # in the format of `sha256sum -c`
@@ -22,6 +27,19 @@ LARGEST = 2**24  # bytes of a manifest
 
 class BrokenBundle(ValueError):
     """A bundle that is missing, incomplete, changed or not readable; the message names the file."""
+
+
+class UnreadableBundle(BrokenBundle):
+    """A bundle that the system does not let this user read; this says nothing about its contents."""
+
+
+@contextmanager
+def readable(bundle: Path) -> Iterator[None]:
+    """Turn an error of the system, such as a missing permission, into an UnreadableBundle within the context."""
+    try:
+        yield
+    except OSError as error:
+        raise UnreadableBundle(access_error(Path(error.filename or bundle), error)) from error
 
 
 def sha256_of(file: Path) -> str:
@@ -45,8 +63,15 @@ def verify_manifest(bundle: Path) -> dict[str, Any]:
     BrokenBundle
         If the manifest is absent, unreadable or not the one that was sealed, or a file is missing, changed or not
         listed.
+    UnreadableBundle
+        If a file or folder cannot be read.
     """
-    manifest = read_manifest(bundle)
+    with readable(bundle):
+        return compared(bundle, read_manifest(bundle))
+
+
+def compared(bundle: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Compare every file of a bundle with its hash in the manifest; return the manifest."""
     listed, present = manifest["files"], {str(file.relative_to(bundle)) for file in files_of(bundle)}
     for name in sorted(present | set(listed)):
         if name not in present:
@@ -75,9 +100,17 @@ def read_manifest(bundle: Path) -> dict[str, Any]:
 
 
 def files_of(bundle: Path) -> list[Path]:
-    """List every file and link except the manifest, its hash and signature, and results of runs."""
+    """List every file and link except the manifest, its hash and signature, and results of runs.
+
+    Raises
+    ------
+    OSError
+        If a folder cannot be listed; its files would look as if they were missing.
+    """
     known = [bundle / name for name in (MANIFEST, SEAL, SIGNATURE)]
-    files = (file for file in bundle.rglob("*") if (file.is_symlink() or not file.is_dir()) and file not in known)
+    walk = os.walk(bundle, onerror=_throw)
+    found = (Path(root) / name for root, folders, files in walk for name in (*folders, *files))
+    files = (file for file in found if (file.is_symlink() or not file.is_dir()) and file not in known)
     return sorted(file for file in files if file.relative_to(bundle).parts[0] != RESULTS)
 
 
@@ -102,6 +135,10 @@ def environment() -> dict[str, Any]:
     found = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
     packages = dict(sorted((name.lower(), version) for name, version in found.items() if name))
     return {"python": platform.python_version(), "system": sys.platform, "packages": packages}
+
+
+def _throw(error: OSError) -> None:
+    raise error
 
 
 def _git(folder: Path, *words: str) -> str | None:

@@ -17,7 +17,7 @@ from pipeline.bundle.layout import (
     sites_of,
     target_of,
 )
-from pipeline.bundle.manifest import BrokenBundle, verify_manifest
+from pipeline.bundle.manifest import BrokenBundle, readable, verify_manifest
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,17 @@ def open_bundle(folder: Path) -> Opened:
     BrokenBundle
         If a file changed or does not belong in a bundle, or the configuration names code that is not on the
         allow-list.
+    UnreadableBundle
+        If the system does not let this user read it.
     """
-    if not folder.is_dir():
-        raise BrokenBundle(f"there is no bundle at {folder}; check the path")
+    with readable(folder):
+        if not folder.is_dir():
+            raise BrokenBundle(f"there is no bundle at {folder}; check the path")
     if unknown := unknown_file(verify_manifest(folder)["files"]):
         raise BrokenBundle(f"{folder / unknown} is not one of the files that a bundle may hold")
     try:
-        metadata, inference = (json.loads((folder / file).read_text()) for file in (METADATA, INFERENCE))
+        with readable(folder):
+            metadata, inference = (json.loads((folder / file).read_text()) for file in (METADATA, INFERENCE))
         [preparation] = inference["preprocessing"]["transforms"]
         network = dict(inference["network_def"])
         calibrator = calibrator_in(metadata["calibration"])
@@ -88,7 +92,7 @@ def open_bundle(folder: Path) -> Opened:
             kind=str(metadata["kind"]),
             status=str(metadata["status"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, IndexError, ZeroDivisionError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, ZeroDivisionError) as error:
         raise BrokenBundle(f"{folder}: its configuration was not written by medadapt: {error}") from error
     for file, values in ((METADATA, metadata), (INFERENCE, inference)):
         if code := unknown_code(values):

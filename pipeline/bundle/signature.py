@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from pipeline.bundle.manifest import MANIFEST, SIGNATURE, BrokenBundle
+from pipeline.bundle.manifest import MANIFEST, SIGNATURE, BrokenBundle, readable
 
 NAMESPACE = "medadapt"
 SECONDS = 60
@@ -50,11 +50,13 @@ def signer_of(bundle: Path, allowed: Path) -> str:
     ------
     BrokenBundle
         If there is no signature, or it is not by an allowed signer, or not of this manifest.
+    UnreadableBundle
+        If the file of allowed signers cannot be read.
     """
     if not (bundle / SIGNATURE).is_file():
         raise BrokenBundle("unsigned: the signer is unknown; ask its source for a signed release")
-    if not allowed.is_file():
-        raise BrokenBundle(f"--allowed-signers: {allowed} does not exist; check the path")
+    with readable(allowed):
+        allowed.open("rb").close()
     signature, signers = str(bundle.absolute() / SIGNATURE), str(allowed.absolute())
     found = _ssh_keygen(["-Y", "find-principals", "-f", signers, "-s", signature], bundle)
     if found is None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from pipeline.bundle.manifest import MANIFEST, BrokenBundle
+from pipeline.bundle.manifest import MANIFEST, BrokenBundle, readable
 
 MOST_FILES = 1000
 MOST_BYTES = 8 << 30  # of all files together, unpacked
@@ -29,9 +29,15 @@ def unpacked(bundle: Path) -> Iterator[Path]:
     Raises
     ------
     BrokenBundle
-        If the zip cannot be read, or an entry is not allowed.
+        If the zip is broken, or an entry is not allowed.
+    UnreadableBundle
+        If the system does not let this user read it.
     """
-    if not bundle.is_file():
+    with readable(bundle):
+        is_zip = bundle.is_file()
+        if is_zip:
+            bundle.open("rb").close()
+    if not is_zip:
         yield bundle
         return
     with tempfile.TemporaryDirectory(prefix="medadapt-") as folder:

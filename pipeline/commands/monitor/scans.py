@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.commands.files import check_readable
 from pipeline.commands.labels import flaw_in, numbers_of, written_as
 from pipeline.errors import UserError
 from pipeline.metrics.discrimination import Labels
@@ -90,9 +91,10 @@ def read_monitored(results: Path, labels: str | None, classes: list[str], severa
 
 def table_of(file: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read a table as text, and check its columns."""
+    check_readable(file)
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise UserError(f"{file}: not a readable csv file ({error})") from error
     if missing := [name for name in columns if name not in table]:
         raise UserError(f"{file}: column '{missing[0]}' is missing; the table needs {', '.join(columns)}")

@@ -1,6 +1,7 @@
 """Write saliency maps of the most probable class, on the grid of each scan."""
 
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,15 +35,16 @@ class Overlays:
     Raises
     ------
     UserError
-        If the folder cannot be created.
+        If the folder cannot be created or written to.
     """
 
     def __init__(self, bundle: Opened, folder: Path, scans: Sequence[Listed]) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             raise UserError(
-                f"--saliency: {folder} cannot be created ({error.strerror}); name another folder"
+                f"--saliency: {folder} cannot be written to ({error.strerror}); name another folder"
             ) from error
         self.network = network_from(bundle.network)
         self.network.load_state_dict(load_file(bundle.weights))

@@ -12,6 +12,7 @@ from pipeline import runtime
 from pipeline.bundle.layout import METADATA
 from pipeline.bundle.manifest import MANIFEST, sha256_of
 from pipeline.bundle.predictor import Predictor
+from pipeline.commands.files import check_readable
 from pipeline.commands.labels import flaw_in, numbers_of, written_as
 from pipeline.commands.predict.label_updates import LabelChanges, changes_from, update_labels
 from pipeline.commands.predict.site_update import SiteUpdate, change_from, update_site
@@ -113,6 +114,7 @@ def recalibration_in(file: Path, bundle: Path, classes: Sequence[str], several: 
         If the file is missing, has another format, or belongs to another release.
     """
     again = f"create it with `medadapt predict {bundle} --site-recalibrate labels.csv --out {file}`"
+    check_readable(file, "--calibration")
     try:
         values = json.loads(file.read_text())
         made_for = values["bundle"]["manifest"]

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.bundle.layout import CARD, EXPECTED, METADATA, STATUS, schema_error
-from pipeline.bundle.manifest import MANIFEST, SEAL, SIGNATURE, BrokenBundle, verify_manifest
+from pipeline.bundle.manifest import MANIFEST, SEAL, SIGNATURE, BrokenBundle, UnreadableBundle, verify_manifest
 from pipeline.bundle.opening import open_bundle
 from pipeline.bundle.scoring import Scorer, outcomes, processor
 from pipeline.bundle.signature import signer_of
 from pipeline.bundle.zipped import unpacked
+from pipeline.commands.files import check_readable
 from pipeline.errors import CheckFailed, UserError
 from pipeline.stages.release.card import OPEN, missing_sections
 
@@ -31,14 +32,16 @@ def run(arguments: argparse.Namespace) -> None:
     CheckFailed
         If any check fails.
     UserError
-        If the bundle or the file of allowed signers does not exist.
+        If the bundle or the file of allowed signers does not exist or cannot be read.
     """
-    for option, path in (("", arguments.bundle), ("--allowed-signers: ", arguments.allowed_signers)):
-        if path and not Path(path).exists():
-            raise UserError(f"{option}{path} does not exist; check the path")
+    check_readable(arguments.bundle)
+    if arguments.allowed_signers:
+        check_readable(arguments.allowed_signers, "--allowed-signers")
     try:
         with unpacked(Path(arguments.bundle)) as folder:
             verify(folder, arguments.bundle, arguments.allowed_signers)
+    except UnreadableBundle as error:
+        raise UserError(str(error)) from error
     except BrokenBundle as error:
         raise CheckFailed(str(error)) from error
 
@@ -63,6 +66,8 @@ def passes(name: str, check: Callable[[Path], str], folder: Path) -> bool:
     """Run a check, which returns its finding or raises, and print the verdict."""
     try:
         print(f"passed: {name}: {check(folder)}")
+    except UnreadableBundle:  # it says nothing about the contents
+        raise
     except (BrokenBundle, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         print(f"FAILED: {name}: {error}")
         return False

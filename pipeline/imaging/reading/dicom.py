@@ -51,7 +51,12 @@ def is_dicom(path: Path) -> bool:
 
 def files_in(folder: Path) -> list[Path]:
     """List the DICOM files of a folder, recognised by preamble or ending."""
-    return sorted(file for file in folder.iterdir() if is_dicom(file) or file.name.lower().endswith(ENDINGS))
+    return sorted(filter(counts_as_dicom, folder.iterdir()))
+
+
+def counts_as_dicom(file: Path) -> bool:
+    """Tell whether a file is DICOM by its preamble or its ending."""
+    return is_dicom(file) or file.name.lower().endswith(ENDINGS)
 
 
 def read_fields(path: Path, *, pixels: bool = False) -> Any:

@@ -64,6 +64,10 @@ def _guarded(path: Path, read: Callable[[ModuleType], Any]) -> Any:
         return read(_reader_of(path))
     except Unreadable:
         raise
+    except PermissionError as error:
+        raise Unreadable(
+            "permission", "it cannot be read (permission denied); ask its owner for read access"
+        ) from error
     except MemoryError as error:
         raise Unreadable("too large", "the scan does not fit into memory", "cohort.reading.max_voxels") from error
     except Exception as error:  # libraries raise errors of any type on a broken file

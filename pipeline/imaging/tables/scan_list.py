@@ -7,8 +7,9 @@ from typing import Literal
 
 import pandas as pd
 
+from pipeline.imaging.reading.access import access_error
 from pipeline.imaging.reading.companions import companions_of
-from pipeline.imaging.reading.dicom import files_in, is_dicom
+from pipeline.imaging.reading.dicom import counts_as_dicom, is_dicom
 from pipeline.imaging.reading.volumes import is_readable
 from pipeline.imaging.tables.cohort_table import TABLE, BadTable
 
@@ -50,12 +51,20 @@ def list_scans(path: Path, kind: Kind) -> list[Listed]:
     Raises
     ------
     BadTable
-        If a table has no column `image` or no rows, or a folder has no file.
+        If a table has no column `image` or no rows, a folder has no file, or the path cannot be read.
     """
+    try:
+        return _listed(path, kind)
+    except OSError as error:
+        raise BadTable(access_error(Path(error.filename or path), error)) from error
+
+
+def _listed(path: Path, kind: Kind) -> list[Listed]:
     if path.suffix.lower() == ".csv":
         return read_list(path)
     if not path.is_dir():
         return [Listed(path.name, path)]
+    next(path.iterdir(), None)  # raises where the folder cannot be listed
     if (path / TABLE).is_file():
         return read_list(path / TABLE)
     found = [Listed(_name(scan, path), scan) for scan in _scans_in(path, kind)]
@@ -86,15 +95,16 @@ def read_list(file: Path) -> list[Listed]:
 
 def _scans_in(folder: Path, kind: Kind) -> Iterator[Path]:
     """Yield the scans of a folder: a DICOM series is one scan, and so is every other file, readable or not."""
-    series = files_in(folder)
+    entries = [entry for entry in sorted(folder.iterdir()) if not _is_noise(entry)]
+    locked = {entry for entry in entries if _is_locked(entry)}
+    series = [entry for entry in entries if entry not in locked and counts_as_dicom(entry)]
     if series and kind == "volume":
         yield folder
-    beside: set[Path] = set()
-    entries = [entry for entry in sorted(folder.iterdir()) if not _is_noise(entry)]
+    beside = set[Path]().union(*(_companions(entry) for entry in entries if entry not in locked))
     for entry in entries:
-        beside |= _companions(entry)
-    for entry in entries:
-        if entry.is_dir():
+        if entry in locked:
+            yield entry
+        elif entry.is_dir():
             yield from _scans_in(entry, kind)
         elif entry not in beside and not (kind == "volume" and entry in series):
             yield entry
@@ -108,6 +118,18 @@ def _companions(file: Path) -> set[Path]:
         return {file.parent / name for name in companions_of(file)}
     except ValueError:  # the reader reports the missing file
         return set()
+
+
+def _is_locked(entry: Path) -> bool:
+    """Tell whether this user may not read a file or list a folder; it is then listed, and the reader says so."""
+    try:
+        if entry.is_dir():
+            next(entry.iterdir(), None)
+        else:
+            entry.open("rb").close()
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return False
 
 
 def _is_noise(entry: Path) -> bool:

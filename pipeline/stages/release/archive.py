@@ -11,6 +11,13 @@ class AlreadyKept(ValueError):
     """Another bundle of the same version is in the archive; the message says what to do."""
 
 
+def let_others_read(bundle: Path) -> None:
+    """Set the modes of a bundle to 0644 for files and 0755 for folders, whatever wrote them and whatever the umask."""
+    bundle.chmod(0o755)
+    for path in bundle.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
 def keep(bundle: Path, archive: Path, name: str, version: str) -> str:
     """Copy a bundle to `archive/name/version` atomically, and return a message.
 

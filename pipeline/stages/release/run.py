@@ -41,7 +41,7 @@ from pipeline.metrics.calibrators.calibrator import digest_of
 from pipeline.params import PARAMS_FILE
 from pipeline.schema import FINAL, Params
 from pipeline.stages.cohort.originals import original_files
-from pipeline.stages.release.archive import AlreadyKept, keep
+from pipeline.stages.release.archive import AlreadyKept, keep, let_others_read
 from pipeline.stages.release.card import write_card
 from pipeline.stages.release.evidence_folder import write_evidence
 from pipeline.stages.release.exporting import development_cases, export
@@ -95,10 +95,11 @@ def settings_of(params: Params) -> Config:
 
 
 def sign_and_keep(params: Params, bundle: Path) -> None:
-    """Sign the bundle and copy it into the archive of versions, if params.yaml asks for it."""
+    """Sign the bundle, let others read it, and copy it into the archive of versions, if params.yaml asks for it."""
     try:
         if params.release.signing_key:
             sign(bundle, Path(params.release.signing_key).expanduser(), Path.cwd())
+        let_others_read(bundle)
         if params.release.keep:
             print(keep(bundle, Path(params.release.keep).expanduser(), params.release.name, params.release.version))
     except (CannotSign, AlreadyKept) as error:

@@ -1,0 +1,15 @@
+"""Say in one sentence why a path cannot be read."""
+
+from pathlib import Path
+
+
+def access_error(path: Path, error: OSError) -> str:
+    """Name a path, why it cannot be read, and the cure.
+
+    >>> access_error(Path("a.csv"), PermissionError(13, "Permission denied"))
+    'a.csv cannot be read (permission denied); ask its owner for read access'
+    """
+    if isinstance(error, FileNotFoundError):
+        return f"{path} does not exist; check the path"
+    cure = "ask its owner for read access" if isinstance(error, PermissionError) else "check the path and the disk"
+    return f"{path} cannot be read ({(error.strerror or type(error).__name__).lower()}); {cure}"
