@@ -16,7 +16,7 @@ $(VENV)/.installed: requirements.txt
 	touch $@
 
 repro: env   ## the cohort of params.yaml through all stages
-	$(BIN)/dvc repro
+	$(BIN)/medadapt run
 
 test: env    ## the test suite, on all cores; each of its processes takes one
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder

@@ -40,9 +40,11 @@ PER_FOLD = ("adapt", "finetune")
 COMMANDS = (
     "import",
     "plan",
+    "run",
     "encoders",
     "folds",
     "status",
+    "show",
     "compare",
     "predict",
     "verify",

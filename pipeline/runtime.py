@@ -200,13 +200,22 @@ def device() -> str | None:
     return os.environ.get("MEDADAPT_DEVICE")
 
 
-def dvc(*words: str, to_terminal: bool = False) -> str:
-    """Run a command of DVC and return its output; an empty text if the output goes to the terminal."""
+def dvc(*words: str, to_terminal: bool = False, summary_later: bool = False) -> str:
+    """Run a command of DVC and return its output; an empty text if the output goes to the terminal.
+
+    With `summary_later` the caller prints the summary of the run, so that the stage `report` does not.
+    """
     target = None if to_terminal else subprocess.PIPE
-    ran = subprocess.run([sys.executable, "-m", "dvc", *words], env=surroundings({}), stdout=target, text=True)
+    environment = surroundings({"MEDADAPT_SUMMARY": "later"} if summary_later else {})
+    ran = subprocess.run([sys.executable, "-m", "dvc", *words], env=environment, stdout=target, text=True)
     if ran.returncode:
         raise UserError(f"`dvc {' '.join(words)}` failed; see its message above")
     return ran.stdout or ""
+
+
+def summarised_later() -> bool:
+    """Tell whether the command that runs this stage prints the summary of the run."""
+    return os.environ.get("MEDADAPT_SUMMARY") == "later"
 
 
 def surroundings(place: dict[str, str]) -> dict[str, str]:

@@ -91,3 +91,22 @@ def predict_two_classes(project, folds, **changes):
     run("cohort", "preprocess", "split")
     for fold in folds:
         write_predictions(fold, of_two_classes, 2)
+
+
+def interval_of(value, half=0.05):
+    """Write a metric with its interval as a file of metrics holds it."""
+    ends = (None, None) if value is None else (value - half, value + half)
+    return {"value": value, "lower": ends[0], "upper": ends[1]}
+
+
+def evaluated_by_hand():
+    """Write the metrics of two sets and two folds, as calibrate would."""
+    internal = {"auc": {"value": 0.95412, "lower": 0.899, "upper": 0.998}, "patients": 64, "n": 64, "events": 32}
+    internal |= {name: interval_of(0.25) for name in ("log_loss", "brier", "ece", "calibration_intercept")}
+    internal |= {"calibration_slope": interval_of(1.25)}
+    sets = {"internal_patients": internal, "internal": internal | {"n": 71}, "external": internal | {"patients": 24}}
+    for scope, metrics in sets.items():
+        paths.write_json(metrics, paths.pooled_metrics(f"{scope}_calibrated"))
+    for fold in ("10", "2", "without-north"):
+        paths.write_json(internal | {"patients": int(fold) if fold.isdigit() else 7}, paths.fold_metrics(fold))
+    paths.write_json({"scopes": list(sets), "test_set": {"shown": True}}, paths.STAMPS)

@@ -16,6 +16,7 @@ from pipeline.metrics.comparison import Compared, Predictions, Settings, in_comm
 from pipeline.params import PARAMS_FILE
 from pipeline.seeds import seed_for
 from pipeline.stages.calibrate.patients import PATIENTS
+from pipeline.stages.report.run_summary import padded
 
 Pair = tuple[Predictions, Predictions]
 
@@ -157,14 +158,14 @@ def print_comparison(
 ) -> None:
     """Print the parameters and files that differ, then a table for each set of cases."""
     print(f"parameters that differ: {len(changed) or 'none'}")
-    for row in in_columns([["", *names], *([key, *values] for key, values in changed.items())] if changed else []):
+    for row in padded([["", *names], *([key, *values] for key, values in changed.items())] if changed else []):
         print(f"  {row}")
     for name, differ in files.items():
         print(f"code and cohort, {name} against {names[0]}: {describe_files(differ)}")
     for section in sections:
         print(f"\n{section.scope.replace('_', ', ')}, {section.run} against {names[0]}: {section.words}")
         head = ["", names[0], section.run, "improvement", "detectable", ""]
-        for row in in_columns([head, *map(cells_of, section.metrics)]):
+        for row in padded([head, *map(cells_of, section.metrics)]):
             print(f"  {row}")
     if any(not section.scope.startswith("internal") for section in sections):
         print("\nChoose between runs by internal metrics: choosing by a test set makes its metrics too optimistic.")
@@ -192,9 +193,3 @@ def interval(metric: Estimate, signed: bool = False) -> str:
         return "-"
     value = f"{metric.value:+.3f}" if signed else f"{metric.value:.3f}"
     return value if metric.lower is None else f"{value} ({metric.lower:.3f} to {metric.upper:.3f})"
-
-
-def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Pad the cells of rows to the width of their columns."""
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from pipeline import paths
+from pipeline import paths, runtime
 from pipeline.imaging.labels import Task, targets_of
 from pipeline.paths import Role
 from pipeline.schema import FINAL, Params
@@ -30,6 +30,7 @@ from pipeline.stages.report.mistakes import mistakes_section
 from pipeline.stages.report.outlying_folds import outlying_folds
 from pipeline.stages.report.page import write_page
 from pipeline.stages.report.provenance import provenance_of
+from pipeline.stages.report.run_summary import run_summary
 from pipeline.stages.report.tasks import labels_left_out, repetitions, words_of
 
 STATES = ("uncalibrated", "calibrated")
@@ -56,7 +57,7 @@ NAMES = ("scope", "site", "fold", "of", "name")  # of the tables of evidence, wh
 
 
 def run(params: Params) -> None:
-    """Write data/report/index.html."""
+    """Write data/report/index.html, and print the summary with which `dvc repro` ends."""
     facts, stamps = paths.read_json(paths.COHORT_FACTS), paths.read_json(paths.STAMPS)
     scope = stamps["test_set"]["scope"]
     task, rule = facts["task"], stamps["per_patient"]
@@ -98,6 +99,8 @@ def run(params: Params) -> None:
     )
     paths.REPORT.parent.mkdir(parents=True, exist_ok=True)
     paths.REPORT.write_text(page)
+    if not runtime.summarised_later():
+        print("\n".join(run_summary(paths.bundle(params.release.name), page_is_new=True)))
 
 
 def pooled_metrics(scope: str, rule: str) -> dict[str, Any]:

@@ -1,0 +1,21 @@
+"""Run the stages up to a target with `dvc repro`, then print the metrics, the gates and where the results are.
+
+Targets: `data` ends with the split, `metrics` with the evaluated model, `model` with the released bundle; `all` (the
+default) adds evidence, saliency maps and the report. For a sweep of parameters `metrics` is enough: it leaves out
+evidence, explain, release and report, which take as long as the training. Stages that are up to date do not run.
+"""
+
+import argparse
+
+TARGETS = {"data": ["split"], "metrics": ["calibrate"], "model": ["release"], "all": []}  # of `dvc repro`
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "target",
+        nargs="?",
+        choices=tuple(TARGETS),
+        default="all",
+        help="where to stop (default: all)",
+    )
