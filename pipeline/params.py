@@ -4,7 +4,10 @@ A stage is handed only what it declares in dvc.yaml, so a parameter that DVC doe
 """
 
 import difflib
+import hashlib
 import json
+import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +23,9 @@ PARAMS_FILE = Path("params.yaml")
 DVC_FILE = Path("dvc.yaml")
 COHORT_FILE = "cohort.yaml"  # in the folder of the cohort, beside cohort.csv or recipe.yaml
 CARD_FILE = "card.yaml"  # beside it, with the texts of the model card
+DEMO = Path("data/demo")
 AUTO = "auto"
+TEXTS = (("release", "name"), ("release", "description"), ("report", "title"))  # each about one cohort
 
 Settings = dict[str, dict[str, Any]]  # values by section and key
 
@@ -62,6 +67,8 @@ def for_stage(stage: str, path: Path = PARAMS_FILE, dvc_file: Path = DVC_FILE) -
 def cohort_settings(folder: Path) -> Settings:
     """Read what `folder/cohort.yaml` says about its cohort, by section; nothing if there is no such file.
 
+    A key that says `auto` is left out, as in params.yaml.
+
     Raises
     ------
     UserError
@@ -78,7 +85,28 @@ def cohort_settings(folder: Path) -> Settings:
                 raise UserError(
                     f"{file}: '{section}.{key}' cannot be set here, only in params.yaml; allowed: {allowed}"
                 )
-    return found
+    return {
+        section: {key: value for key, value in values.items() if value != AUTO} for section, values in found.items()
+    }
+
+
+def cohort_name(path: str | Path) -> str:
+    """Name a cohort after its folder."""
+    return Path(os.path.abspath(path)).name
+
+
+def cohort_digest(path: str | Path) -> str:
+    """Identify a cohort by 12 hexadecimal digits of the hash of its name, for what leaves the project."""
+    return hashlib.sha256(cohort_name(path).encode()).hexdigest()[:12]
+
+
+def release_name(path: str | Path) -> str:
+    """Derive the default of `release.name` from the cohort's folder.
+
+    >>> release_name("data/raw/My clinic, 2024")
+    'My_clinic_2024'
+    """
+    return re.sub(r"[^A-Za-z0-9-]+", "_", cohort_name(path)).strip("_-") or f"cohort_{cohort_digest(path)}"
 
 
 def declared_sections(stage: str, dvc_file: Path = DVC_FILE) -> list[str]:
@@ -127,11 +155,29 @@ def _checked(path: Path, given: Any, of_cohort: Settings) -> Params:
         if isinstance(values := given.get(section), dict):
             chosen = {key: value for key, value in values.items() if key not in keys or value != AUTO}
             merged[section] = of_cohort.get(section, {}) | chosen
+    if isinstance(release := merged.get("release"), dict) and release.get("name", AUTO) == AUTO:
+        merged["release"] = release | {"name": release_name(_cohort_folder(path, given))}
     try:
-        return Params.model_validate(merged)
+        found = Params.model_validate(merged)
     except ValidationError as error:
         lines = [_explain(_source(path, given, of_cohort, found["loc"]), found) for found in error.errors()]
         raise UserError("\n".join(lines)) from error
+    _refuse_texts_of_demo(path, given, found, of_cohort=of_cohort)
+    return found
+
+
+def _refuse_texts_of_demo(path: Path, given: Any, found: Params, *, of_cohort: Settings) -> None:
+    """Refuse the name, description and title of the demo for another cohort."""
+    demo, source = path.parent / DEMO, _cohort_folder(path, given)
+    texts = {} if demo.resolve() == source.resolve() else cohort_settings(demo)
+    for section, key in TEXTS:
+        text = texts.get(section, {}).get(key)
+        if text is not None and text == getattr(getattr(found, section), key):
+            file = _source(path, given, of_cohort, (section, key))
+            raise UserError(
+                f"{file}: {section}.{key} is '{text}', the text of the demo, but cohort.path is {found.cohort.path}; "
+                "remove the line (the default names your cohort) or write a text of your own"
+            )
 
 
 def _source(path: Path, given: Any, of_cohort: Settings, where: tuple[Any, ...]) -> str:

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -163,6 +164,35 @@ def test_a_bad_cohort_yaml_is_refused_by_its_name_and_key(tmp_path, text, said) 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "cohort.yaml").write_text(text)
     with pytest.raises(UserError, match=said):
+        params.load(file)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("data/raw/mine", "mine"),
+        ("My clinic (2024)/", "My_clinic_2024"),
+        ("--", "cohort_"),
+        ("Klinik-Süd", "Klinik-S_d"),
+    ],
+)
+def test_release_is_named_after_the_folder_of_the_cohort(tmp_path, folder, name) -> None:
+    assert params.load(written(tmp_path, cohort__path=folder)).release.name.startswith(name)
+
+
+@pytest.mark.parametrize(("section", "key"), [("release", "name"), ("release", "description"), ("report", "title")])
+def test_text_of_the_demo_is_refused_for_another_cohort(tmp_path, section, key) -> None:
+    text = yaml.safe_load((ROOT / "data/demo/cohort.yaml").read_text())[section][key]
+    file = written(tmp_path, cohort__path="mine", **{f"{section}__{key}": text})
+    with pytest.raises(UserError, match=rf"params.yaml: {section}.{key} is '{re.escape(text)}', the text of the demo"):
+        params.load(file)
+
+
+def test_text_of_the_demo_in_a_copied_cohort_yaml_is_refused(tmp_path) -> None:
+    file = written(tmp_path, cohort__path="mine")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "cohort.yaml").write_text((ROOT / "data/demo/cohort.yaml").read_text())
+    with pytest.raises(UserError, match=r"mine/cohort.yaml: release.name is .*remove the line"):
         params.load(file)
 
 

@@ -44,13 +44,19 @@ class Gates(Section):
 class Release(Section):
     """Name and contents of the released model, and its gates."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = Field(
-        default="classifier", description="Folder of the bundle below data/released."
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = Field(
+        default="auto",
+        description="Folder of the bundle below data/released.\n"
+        "auto: the value in cohort.yaml, else the name of the cohort's folder.",
     )
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = Field(
         default="0.1.0", description="Version of the bundle."
     )
-    description: str = Field(default="", description="One sentence about the model, for its card and metadata.")
+    description: str = Field(
+        default="auto",
+        description="One sentence about the model, for its card and metadata.\n"
+        "auto: the value in cohort.yaml, else a sentence with the task, the classes and the numbers of the cohort.",
+    )
     answered: float = Field(
         default=0.9,
         gt=0,
@@ -87,4 +93,8 @@ class Release(Section):
 class Report(Section):
     """The report page."""
 
-    title: str = Field(default="medadapt", description="Title of the page.")
+    title: str = Field(
+        default="auto",
+        description="Title of the page.\n"
+        "auto: the value in cohort.yaml, else the classes and the name of the cohort's folder.",
+    )

@@ -14,6 +14,9 @@ from pipeline.params import COHORT_FILE
 from pipeline.schema.reference import as_yaml
 
 HEADING = "# Proposed by `medadapt import`; check each value. params.yaml takes a value from here where it says `auto`."
+ENDING = (
+    "# By default, release.name, release.description and report.title name this folder and its classes; set them here."
+)
 # class names for the absence of a disease
 NEGATIVE = re.compile(
     r"0|no|none|false|negative|neg|normal|healthy|well|control|controls|benign|absent|(no|non|not)[ _-]?\w+", re.I
@@ -62,25 +65,23 @@ def further_columns(table: pd.DataFrame) -> list[str]:
     return [name for name in table if name not in (*REQUIRED, *OPTIONAL)]
 
 
-def proposed_settings(table: pd.DataFrame, name: str) -> str:
+def proposed_settings(table: pd.DataFrame) -> str:
     """Compose the text of a cohort.yaml, with the reason for each value as a comment.
 
     Parameters
     ----------
     table : pandas.DataFrame
         Rows of cohort.csv as text, with columns `case_id, patient_id, label, site, split` and further ones.
-    name : str
-        Name of the cohort's folder, the source of the release name and the report title.
     """
     lines = [HEADING]
-    for section, proposals in sections_of(table, name):
+    for section, proposals in sections_of(table):
         lines.append(f"{section}:")
         for key, (value, reason) in proposals.items():
             lines += [f"  # {reason}", f"  {key}: {as_yaml(value)}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, ENDING]) + "\n"
 
 
-def sections_of(table: pd.DataFrame, name: str) -> Iterator[tuple[str, dict[str, Proposal]]]:
+def sections_of(table: pd.DataFrame) -> Iterator[tuple[str, dict[str, Proposal]]]:
     """Propose values for each section of cohort.yaml, and never for `cohort.public`."""
     labels = [label for label in table["label"] if label]
     task = task_of(labels)
@@ -106,11 +107,8 @@ def sections_of(table: pd.DataFrame, name: str) -> Iterator[tuple[str, dict[str,
             "baseline": (about, "The images must predict the label better than these columns alone."),
         },
     )
-    released = re.sub(r"[^a-z0-9_]+", "_", name.lower()).strip("_") or "classifier"
-    yield "release", {"name": (released, "Folder of the released model, below data/released.")}
-    yield "report", {"title": (name, "Title of the report.")}
 
 
 def write_proposal(table: pd.DataFrame, folder: Path) -> None:
     """Write the proposed settings to cohort.yaml in `folder`, next to the table."""
-    (folder / COHORT_FILE).write_text(proposed_settings(table, folder.resolve().name))
+    (folder / COHORT_FILE).write_text(proposed_settings(table))

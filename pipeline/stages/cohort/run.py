@@ -21,9 +21,10 @@ from pipeline.imaging.tables.cohort_table import (
     write_cohort_table,
 )
 from pipeline.imaging.tables.pseudonyms import pseudonym, remember_names, salt_of
-from pipeline.params import CARD_FILE, cohort_settings
+from pipeline.params import CARD_FILE, DEMO, cohort_name, cohort_settings
 from pipeline.schema import OF_COHORT, Cohort, Params
 from pipeline.stages.cohort.audit import Audited, audit_file, audit_table
+from pipeline.stages.cohort.default_texts import description_of, title_of
 from pipeline.stages.cohort.proposal import proposed_test_set
 from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan
 from pipeline.stages.cohort.statements import BadStatements, read_statements
@@ -40,7 +41,6 @@ def run(params: Params) -> None:
         simulate_cohort(source)
         source = paths.SIMULATED
     table = read_table(source, params.cohort, [*params.calibrate.subgroups, *params.calibrate.baseline])
-    write_settings(Path(params.cohort.path), table)
     write_statements(Path(params.cohort.path))
     labels = table["label"].tolist()
     task = task_of(labels) if params.cohort.task == "auto" else params.cohort.task
@@ -69,6 +69,7 @@ def run(params: Params) -> None:
         "cases_refused": int(table["refused"].sum()),
     }
     paths.write_json(facts, paths.COHORT_FACTS)
+    write_settings(params, table["split"].tolist(), facts, cases)
 
 
 def simulate_cohort(folder: Path) -> None:
@@ -78,23 +79,32 @@ def simulate_cohort(folder: Path) -> None:
     write_cohort_table(pd.DataFrame([job.row for job in jobs]), paths.SIMULATED)
 
 
-def write_settings(folder: Path, table: pd.DataFrame) -> None:
+def write_settings(params: Params, splits: list[str], facts: dict[str, Any], cases: pd.DataFrame) -> None:
     """Write the settings of cohort.yaml, one file per section, so that a stage reruns only if its sections change.
 
-    If cohort.yaml has no `split.test`, the column split determines the proposed test set.
+    What cohort.yaml leaves out gets a default of this cohort: the test set that the column split proposes, the
+    description of the model and the title of the report.
     """
-    settings = cohort_settings(folder)
-    settings["split"] = {"test": proposed_test_set(table["split"].tolist())[0]} | settings.get("split", {})
+    settings, name = cohort_settings(Path(params.cohort.path)), cohort_name(params.cohort.path)
+    defaults = {
+        "split": {"test": proposed_test_set(splits)[0]},
+        "release": {"description": description_of(facts, cases, name, params.preprocess.modality)},
+        "report": {"title": title_of(facts["classes"], name)},
+    }
     for section in OF_COHORT:
-        paths.write_json(settings.get(section, {}), paths.settings(section))
+        paths.write_json(defaults.get(section, {}) | settings.get(section, {}), paths.settings(section))
 
 
 def write_statements(folder: Path) -> None:
     """Check card.yaml and write its texts for `release`, so that a new text retrains nothing."""
     try:
         statements = read_statements(folder / CARD_FILE)
+        of_demo = {} if folder.resolve() == DEMO.resolve() else read_statements(DEMO / CARD_FILE)
     except BadStatements as error:
         raise UserError(str(error)) from error
+    copied = [field for field, text in statements.items() if text and text == of_demo.get(field)]
+    if copied:
+        raise UserError(f"{folder / CARD_FILE}: {copied[0]} is the text of the demo; write your own, or leave it empty")
     if not any(statements.values()):
         log.warning("%s has no text, so the model card says that people filled nothing in", folder / CARD_FILE)
     paths.write_json(statements, paths.STATEMENTS)

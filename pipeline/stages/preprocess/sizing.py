@@ -7,17 +7,13 @@ from statistics import median
 
 from pipeline.imaging.geometry import Geometry, Intensity, reference_passes
 from pipeline.imaging.preparation.intensity import PRESETS
+from pipeline.imaging.reading.modalities import OF_DICOM
 from pipeline.imaging.reading.scan import Header
 from pipeline.schema import Preprocess
 
 SIZES = (64, 96, 112, 128, 160, 192, 224)
 SLICES = (4, 8, 12, 16, 24, 32)
 NEIGHBOURS = {"slab": 3, "slice": 1, "isotropic": 1}  # slices of an instance
-OF_DICOM = {  # PS3.3, C.7.3.1.1.1
-    "CT": "ct", "PT": "mr", "MR": "mr", "NM": "mr", "CR": "xray", "DX": "xray", "MG": "xray", "RF": "xray",
-    "XA": "xray", "RG": "xray", "IO": "xray", "PX": "xray", "US": "us", "IVUS": "us", "ES": "rgb", "GM": "rgb",
-    "SM": "rgb", "OP": "rgb", "XC": "rgb",
-}  # fmt: skip
 
 
 def resolve_geometry(headers: Sequence[Header], budget: int, config: Preprocess) -> Geometry:

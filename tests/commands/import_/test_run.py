@@ -135,8 +135,6 @@ def test_import_proposes_settings_with_reasons(source, tmp_path, capsys):
         "cohort": {"task": "multiclass", "classes": ["benign", "malignant"], "positive": "malignant"},
         "split": {"test": "patients"},
         "calibrate": {"subgroups": ["age", "sex"], "baseline": ["age", "sex"]},
-        "release": {"name": "my_clinic"},
-        "report": {"title": "My clinic"},
     }
     assert "# The name 'benign' means the absence of a finding." in text
     assert "hospital_number" not in pd.read_csv(tmp_path / "My clinic" / "cohort.csv")

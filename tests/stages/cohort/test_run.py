@@ -2,7 +2,7 @@
 
 import yaml
 
-from pipeline import paths
+from pipeline import params, paths
 from pipeline.stages.cohort.statements import FIELDS
 from tests.stages.clinic import RAW
 from tests.stages.running import refusal, run
@@ -24,3 +24,30 @@ def test_a_bad_card_is_refused_by_its_file_and_field(project, capsys):
     root = project()
     (root / RAW / "card.yaml").write_text(yaml.safe_dump({"ethic": "Number 5."}))
     assert f"{RAW}/card.yaml: unknown field 'ethic'" in refusal(capsys, "cohort")
+
+
+def test_release_and_report_are_named_after_the_cohort(project):
+    root = project(release__name="auto", release__description="auto", report__title="auto")
+    run("cohort")
+    handed = params.for_stage("report")
+    assert handed.release.name == "clinic" and handed.report.title == "well or ill: clinic"
+    said = "Classifies images as well or ill; cohort clinic, 30 images of 24 patients."
+    assert handed.release.description == said
+    (root / RAW / "cohort.yaml").write_text("release: {description: Finds blobs.}\nreport: {title: auto}\n")
+    run("cohort")
+    handed = params.for_stage("report")
+    assert (handed.release.description, handed.report.title) == ("Finds blobs.", "well or ill: clinic")
+
+
+def test_texts_of_the_demo_are_refused_for_another_cohort(project, capsys):
+    root = project(release__name="auto")
+    (root / "data" / "demo").mkdir()
+    (root / "data" / "demo" / "cohort.yaml").write_text("release: {description: Ill or well.}")
+    said = refusal(capsys, "cohort")
+    assert "params.yaml: release.description is 'Ill or well.', the text of the demo, but cohort.path is" in said
+    project(release__description="auto")
+    for folder in (root / "data" / "demo", root / RAW):
+        (folder / "card.yaml").write_text("ethics: Nobody was asked.\n")
+    assert f"{RAW}/card.yaml: ethics is the text of the demo; write your own" in refusal(capsys, "cohort")
+    (root / RAW / "card.yaml").unlink()
+    run("cohort")
