@@ -70,6 +70,8 @@ class BundleFacts:
         "validated" or "candidate".
     gates : sequence of dict
         From which `status` follows.
+    know_before_use : sequence of str
+        The most serious facts about the model, one sentence each.
     eval_metrics, provenance : dict
     released : dict
         `form` ("refit" or "ensemble"), `members`, and on what the calibrator was fitted (`fitted_on`).
@@ -90,6 +92,7 @@ class BundleFacts:
     calibration: Config
     status: str
     gates: Sequence[Config] = ()
+    know_before_use: Sequence[str] = ()
     eval_metrics: Config = field(default_factory=dict)
     provenance: Config = field(default_factory=dict)
     released: Config = field(default_factory=dict)
@@ -116,6 +119,7 @@ def metadata_config(facts: BundleFacts) -> Config:
         "eval_metrics": facts.eval_metrics,
         "status": facts.status,
         "gates": list(facts.gates),
+        "know_before_use": list(facts.know_before_use),
         "calibration": facts.calibration,
         "released": facts.released,
         "exports": facts.exports,

@@ -122,7 +122,7 @@ def type_of(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         return ", or ".join(type_of(one) for one in schema["anyOf"])
     if "enum" in schema or "const" in schema:
-        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+        return ", ".join(f"`{as_yaml(value)}`" for value in schema.get("enum", [schema.get("const")]))
     kind: str = schema.get("type", "any")
     if "prefixItems" in schema:
         return f"[{'; '.join(type_of(one) for one in schema['prefixItems'])}]"

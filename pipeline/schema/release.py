@@ -10,9 +10,10 @@ from pipeline.schema.types import Fraction, Interval, Section
 class Gates(Section):
     """Requirements that a validated model must meet; null drops a requirement.
 
-    A model that misses one is a candidate. It can be inspected all the same; STATUS, card and metadata name the gate
-    and the distance to it. Four more gates have no limit: no leak through the train/test boundary, no adaptation to
-    evaluated images, real patients, and no features of cases in the release unless that is agreed.
+    A model that misses one is a candidate. A failed gate does not block its use for research; STATUS, card and metadata
+    name the gate, the number that decides and the limit. Four more gates have no limit: no leak through the train/test
+    boundary, no adaptation to evaluated images, real patients, and no features of cases in the release unless that is
+    agreed.
     """
 
     min_auc_lower: Annotated[float, Field(ge=0, le=1)] | None = Field(
@@ -34,6 +35,29 @@ class Gates(Section):
         default=0.6,
         description="Minimum AUC of every subgroup of `calibrate.subgroups` and of every site; groups that are too "
         "small do not count.",
+    )
+    min_baseline_gain: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=0.0,
+        description="Minimum of the lower confidence bound of the gain in AUC on the test set over each prediction "
+        "without images: by site, and by the columns in `calibrate.baseline`.",
+    )
+    max_coverage_shortfall: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=0.0,
+        description="By how much the upper confidence bound of the coverage of prediction sets may lie below "
+        "`calibrate.set_coverage`, on the folds and on the test set.",
+    )
+    min_answered: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=0.5,
+        description="Minimum of the lower confidence bound of the share of test patients for whom the model gives an "
+        "answer to at least one scan.",
+    )
+    recipe_evaluated: Literal[True] | None = Field(
+        default=True,
+        description="More than half of the evaluated folds must have the training, adaptation and encoder of the "
+        "released model.",
+    )
+    patients_known: Literal[True] | None = Field(
+        default=True, description="The cohort must name the patient of each case."
     )
     card: tuple[str, ...] | None = Field(
         default=("intended_use", "out_of_scope", "contact", "data_licence", "ethics", "limitations"),

@@ -228,7 +228,9 @@ def test_patient_on_both_sides_is_refused_unless_acknowledged(project, capsys):
     run("calibrate", "evidence", "release", "report")
     assert paths.read_json(paths.CALIBRATED / "stamps.json")["test_set"]["acknowledged_leaks"] == [patient]
     assert "Leaky test set" in paths.REPORT.read_text()
-    assert "| no leak | FAILED by 1 " in (paths.bundle("demo_lesion_classification") / "docs" / "README.md").read_text()
+    assert (
+        "| no leak | Failed: 1 leak" in (paths.bundle("demo_lesion_classification") / "docs" / "README.md").read_text()
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.stages.cohort.statements import FIELDS
 from pipeline.stages.release.checklist import answers
+from pipeline.stages.release.metric_tables import metric_in
 
 OPEN = "**Not filled in**"  # in place of an empty text of card.yaml
 _SECTION = re.compile(r"^## (.+)$\n((?:(?!^## ).*\n?)*)", re.MULTILINE)
@@ -32,6 +33,7 @@ def write_card(values: Mapping[str, Any]) -> str:
     environment.filters["metric"] = show_metric
     environment.filters["calibrator"] = show_calibrator
     environment.filters["cell"] = as_cell
+    environment.filters["of_row"] = metric_in
     return environment.get_template(TEMPLATE.name).render(**values, **_of_people(values["statements"]))
 
 
@@ -64,11 +66,13 @@ def as_cell(text: Any) -> str:
 
 
 def show_calibrator(calibrator: Mapping[str, Any]) -> str:
-    """Write a calibrator with its numbers, or with their count if there are many.
+    """Write a calibrator with its numbers, or with their count if there are many; "none" if it changes nothing.
 
     >>> show_calibrator({"method": "temperature", "activation": "softmax", "temperature": 1.5})
     'temperature (temperature 1.5000)'
     """
+    if calibrator.get("temperature") == 1:
+        return "none: no recalibration was needed"
     numbers = {name: list(_numbers_in(value)) for name, value in calibrator.items()}
     shown = (f"{name} {_show_some(some)}" for name, some in numbers.items() if some)
     return f"{calibrator['method']} ({'; '.join(shown)})"

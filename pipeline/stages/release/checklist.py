@@ -37,7 +37,7 @@ class Item:
 
 ITEMS = (
     Item("1", "what is predicted, and for whom", "title", "Intended use", fields=("intended_use",)),
-    Item("2", "a summary", "abstract", "Performance"),
+    Item("2", "a summary", "abstract", "Summary"),
     Item(
         "3a 3c",
         "context, known inequalities in care",

@@ -25,7 +25,7 @@ ROLES = ["case", "patient", "role"]  # pseudonyms; labels are not needed to see 
 
 
 def write_evidence(bundle: Path, members: Sequence[str], assessment: Assessment, settings: Config) -> None:
-    """Write metrics with intervals, tables, the split in pseudonyms, the gates, and how the model was trained.
+    """Write metrics with intervals, tables, the split in pseudonyms, gates, key facts, and how the model was trained.
 
     Parameters
     ----------
@@ -38,6 +38,7 @@ def write_evidence(bundle: Path, members: Sequence[str], assessment: Assessment,
     folder = bundle / FOLDER
     paths.write_json(assessment.metrics, folder / "metrics.json")
     paths.write_json([asdict(gate) for gate in assessment.gates], folder / "gates.json")
+    paths.write_json([asdict(fact) for fact in assessment.facts], folder / "key_facts.json")
     paths.write_json(settings, folder / "settings.json")
     for name in members:
         paths.write_table(paths.read_table(paths.split(name))[ROLES], folder / "split" / f"{name}.csv")

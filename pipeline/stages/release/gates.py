@@ -1,7 +1,9 @@
 """Evaluate the gates: the conditions of the status "validated".
 
-A gate uses the bound that is conservative in small cohorts: the lower one of the AUC, both of the slope. A gate
-that cannot be evaluated is not passed.
+A gate uses the bound that is conservative in small cohorts: the lower one of the AUC, both of the slope, the lower one
+of the gain over a baseline and of the share of patients who get an answer. Prediction sets are the exception: no
+interval of a coverage lies above what was promised, so the promise counts as kept unless the whole interval lies below
+it. A gate that cannot be evaluated is not passed.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,8 +14,17 @@ import pandas as pd
 
 from pipeline.metrics.questions import TOP_LABEL
 from pipeline.metrics.subgroups import NOT_GIVEN
+from pipeline.stages.release.measured import (
+    Measured,
+    folds_alike,
+    hardest_baseline,
+    rarest_outcome,
+    recipes_in_words,
+    worst_coverage,
+)
 
 Metric = Mapping[str, Any]
+NEVER_OPENED = "no test set was opened, so the released model itself was never evaluated"
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,7 @@ class Gate:
     name : str
     passed : bool
     verdict : str
-        "passed", "FAILED by ..." with the unit, or "FAILED: not evaluated".
+        "Passed: ..." or "Failed: ..." with the number that decides and its limit, or "Failed: not evaluated".
     detail : str
         The metrics behind the verdict, in a sentence.
     short_by : float or None
@@ -40,131 +51,90 @@ class Gate:
     short_by: float | None
 
 
-@dataclass(frozen=True)
-class GateInputs:
-    """What the gates evaluate, by patient, or by image if patients are not known.
-
-    Attributes
-    ----------
-    internal : mapping
-        Metrics as `summary.summarise` returns them, calibrated and cross-fitted.
-    test : mapping or None
-        The same for the test set; None if there is none or it is closed.
-    stamps : mapping
-        `evaluated_images_seen`, `simulated`.
-    leaks, duplicates : int
-        Acknowledged patients or images on both sides of the train/test boundary, and pairs of duplicate images across
-        it.
-    classes : pandas.DataFrame
-        Internal counts of each class: `class, n`; for a multilabel task `class, n_known, events`.
-    subgroups : pandas.DataFrame
-        Tables of `subgroups.subgroup_table` for all scopes, with `of` and `scope`.
-    statements : mapping
-        Texts of card.yaml by field; "" if empty.
-    neighbours : int
-        Number of training cases whose features are part of a nearest-neighbour model; 0 for other models.
-    features_agreed : bool
-        Whether release.include_features allows them in the bundle.
-    """
-
-    internal: Mapping[str, Any]
-    test: Mapping[str, Any] | None
-    stamps: Mapping[str, Any]
-    leaks: int
-    duplicates: int
-    classes: pd.DataFrame
-    subgroups: pd.DataFrame
-    statements: Mapping[str, str]
-    neighbours: int
-    features_agreed: bool
-
-
-def check_gates(shown: GateInputs, limits: Mapping[str, Any]) -> list[Gate]:
+def check_gates(shown: Measured, limits: Mapping[str, Any]) -> list[Gate]:
     """Evaluate every gate that has a limit.
 
     Parameters
     ----------
-    shown : GateInputs
+    shown : Measured
     limits : mapping
         `min_auc_lower` (AUC), `slope` (lowest, highest), `max_external_drop` (AUC), `min_events` (cases of the rarest
-        class), `min_subgroup_auc` (AUC), `card` (names of fields). A gate whose limit is None is off.
+        class), `min_subgroup_auc` (AUC), `min_baseline_gain` (AUC), `max_coverage_shortfall` and `min_answered`
+        (shares), `patients_known` and `recipe_evaluated` (true), `card` (names of fields). A gate whose limit is None
+        is off.
 
     Returns
     -------
     list of Gate
         The last four have no limit, so they cannot be switched off.
     """
-    asked: dict[str, Callable[[GateInputs, Any], Gate]] = {
+    asked: dict[str, Callable[[Measured, Any], Gate]] = {
         "min_auc_lower": _discrimination,
         "slope": _slope,
         "max_external_drop": _external_drop,
         "min_events": _events,
         "min_subgroup_auc": _worst_subgroup,
+        "min_baseline_gain": _baseline,
+        "max_coverage_shortfall": _coverage,
+        "min_answered": _answered,
+        "recipe_evaluated": _recipe,
+        "patients_known": _patients,
         "card": _card,
     }
     found = [gate(shown, limits[name]) for name, gate in asked.items() if limits[name] is not None]
-    seen, simulated = (bool(shown.stamps[name]) for name in ("evaluated_images_seen", "simulated"))
-    leaks = f"acknowledged on both sides of the train/test boundary: {shown.leaks}"
-    leaks += f"; pairs of duplicate images across it: {shown.duplicates}"
-    return [
-        *found,
-        _gate("no leak", shown.leaks + shown.duplicates, leaks, "findings"),
-        _gate("evaluated images unseen", seen, "adaptation must not use the images that are evaluated"),
-        _gate("real patients", simulated, "a model trained on simulated scans is never validated"),
-        _features(shown),
-    ]
+    return [*found, _leak(shown), _unseen(shown), _real(shown), _features(shown)]
 
 
-def _discrimination(shown: GateInputs, floor: float) -> Gate:
+def _discrimination(shown: Measured, floor: float) -> Gate:
     auc = shown.internal["auc"]
-    detail = f"internal AUC {_show(auc)}; the lower bound must be at least {floor:g}"
-    return _gate("discrimination", _less(floor, auc["lower"]), detail, "of AUC")
+    return _at_least("discrimination", auc["lower"], floor, ("lower limit", f"internal AUC {_show(auc)}"))
 
 
-def _slope(shown: GateInputs, limits: tuple[float, float]) -> Gate:
+def _slope(shown: Measured, limits: tuple[float, float]) -> Gate:
     slope, (low, high) = shown.internal["calibration_slope"], limits
-    detail = f"internal slope {_show(slope)}; its interval must lie within {low:g} to {high:g}"
-    outside = None if slope["lower"] is None else max(low - slope["lower"], slope["upper"] - high)
-    return _gate("calibration slope", outside, detail, "of slope")
+    detail = f"internal calibration slope {_show(slope)}; its interval must lie within {low:g} to {high:g}"
+    if slope["lower"] is None:
+        return _gate("calibration slope", None, "", detail)
+    below, above = low - slope["lower"], slope["upper"] - high
+    said = f"{slope['lower']:.2f} to {slope['upper']:.2f} lies within {low:g} to {high:g}"
+    if max(below, above) > 0:
+        said = f"upper limit {slope['upper']:.2f}, allowed {high:.1f}"
+        said = f"lower limit {slope['lower']:.2f}, required {low:.1f}" if below > above else said
+    return _gate("calibration slope", max(below, above), said, detail)
 
 
-def _external_drop(shown: GateInputs, most: float) -> Gate:
+def _external_drop(shown: Measured, most: float) -> Gate:
     if shown.test is None:
-        return _gate("external drop", None, "no test set was opened, so the released model itself was never evaluated")
+        return _gate("external drop", None, "", NEVER_OPENED)
     internal, test = shown.internal["auc"], shown.test["auc"]
+    detail = f"AUC {_show(internal)} internally, {_show(test)} on the test set"
     if None in (internal["value"], test["value"]):
-        return _gate("external drop", None, f"internal AUC {_show(internal)}, test set {_show(test)}")
+        return _gate("external drop", None, "", detail)
     drop = internal["value"] - test["value"]
-    detail = f"AUC {_show(internal)} internally, {_show(test)} on the test set: a drop of {drop:.3f}; at most {most:g}"
-    return _gate("external drop", drop - most, detail, "of AUC")
+    return _gate("external drop", drop - most, f"drop of the AUC {drop:.3f}, allowed {most:g}", detail)
 
 
-def _events(shown: GateInputs, least: int) -> Gate:
-    table = shown.classes
-    if "events" in table:  # each label is a question of two classes: present or absent
-        events = table[["events"]].assign(absent=table["n_known"] - table["events"]).min(axis=1)
-    else:
-        events = table["n"]
-    rarest = int(events.min())
-    detail = f"{rarest} cases of the rarest outcome, '{table['class'][events.idxmin()]}'; at least {least}"
-    return _gate("events", least - rarest, detail, "events")
+def _events(shown: Measured, least: int) -> Gate:
+    rarest, name = rarest_outcome(shown.classes)
+    said = f"{rarest} events, {least} required"
+    return _gate("events", least - rarest, said, f"events are cases of the rarest outcome, '{name}'")
 
 
-def _worst_subgroup(shown: GateInputs, floor: float) -> Gate:
+def _worst_subgroup(shown: Measured, floor: float) -> Gate:
     table = _with_groups(shown.subgroups)
     if table.empty:
         why = "there are no groups; name columns in calibrate.subgroups, or give the site of each case"
-        return _gate("worst subgroup", None, why)
+        return _gate("worst subgroup", None, "", why)
     too_few = table["too_few"].astype(bool)
     evaluated = table[(table["of"] != TOP_LABEL) & ~too_few & table["auc"].notna()]
     few = f"{too_few.sum()} too small to evaluate"
     if evaluated.empty:
-        return _gate("worst subgroup", None, f"no group is large enough; {few}")
+        return _gate("worst subgroup", None, "", f"no group is large enough; {few}")
     worst = evaluated.loc[evaluated["auc"].idxmin()]
     metric = {"value": worst["auc"], "lower": worst["auc_lower"], "upper": worst["auc_upper"]}
     where = f"{worst['column']} {worst['value']}, {worst['scope'].replace('_', ' ')}"
-    detail = f"lowest AUC {_show(metric)} ({where}), at least {floor:g}; {len(evaluated)} groups evaluated, {few}"
-    return _gate("worst subgroup", floor - worst["auc"], detail, "of AUC")
+    detail = f"AUC {_show(metric)} ({where}); {len(evaluated)} groups evaluated, {few}"
+    return _at_least("worst subgroup", worst["auc"], floor, ("lowest AUC", detail))
 
 
 def _with_groups(table: pd.DataFrame) -> pd.DataFrame:
@@ -172,37 +142,117 @@ def _with_groups(table: pd.DataFrame) -> pd.DataFrame:
     return table[(table["value"] != NOT_GIVEN).groupby(table["column"]).transform("any")]
 
 
-def _card(shown: GateInputs, fields: tuple[str, ...]) -> Gate:
+def _baseline(shown: Measured, least: float) -> Gate:
+    name = "better than without images"
+    if shown.test is None:
+        return _gate(name, None, "", NEVER_OPENED)
+    row = hardest_baseline(shown.baselines, shown.scopes[1])
+    if row is None:
+        return _gate(name, None, "", "no AUC of a prediction without images could be computed")
+    gain = {end: row[column] for end, column in _ends("difference").items()}
+    detail = f"AUC {row['model_auc']:.3f} against {row['auc']:.3f} of {row['baseline']} alone: {_show(gain)}, paired"
+    return _at_least(name, row["difference_lower"], least, ("lower limit of the gain", detail))
+
+
+def _coverage(shown: Measured, most: float) -> Gate:
+    rows = [worst_coverage(shown.coverage, scope) for scope in shown.shown_scopes]
+    known = [row for row in rows if row is not None]
+    if len(known) < len(rows):
+        return _gate("prediction sets", None, "", "too few patients for the promise, or it was not evaluated")
+    worst = min(known, key=lambda row: row["coverage_of_patients_upper"] - row["promised"])
+    covered = {end: worst[column] for end, column in _ends("coverage_of_patients").items()}
+    where = worst["scope"].replace("_", " ")
+    detail = f"the set contains the true answer for a share of {_show(covered)} ({where}, the lower of all sets)"
+    said = f"upper limit {covered['upper']:.2f}, promised {worst['promised']:.2f}"
+    return _gate("prediction sets", worst["promised"] - covered["upper"] - most, said, detail)
+
+
+def _answered(shown: Measured, least: float) -> Gate:
+    found = shown.answered
+    if found is None:
+        return _gate("answered", None, "", NEVER_OPENED)
+    detail = f"{found['answered']} of {found['scans']} scans of the test set, "
+    detail += f"{found['patients_answered']} of {found['patients']} patients"
+    return _at_least("answered", found["lower"], least, ("lower limit of the share of patients", detail))
+
+
+def _recipe(shown: Measured, _: bool) -> Gate:
+    counts = folds_alike(shown.recipes, shown.members)
+    if counts is None:
+        return _gate("recipe evaluated", None, "", "no record of the recipe of the released model")
+    alike, folds = counts
+    detail = "more than half of the evaluated folds must have the recipe of the released model"
+    if alike < folds:
+        released, others = recipes_in_words(shown.recipes, shown.members[0])
+        detail += f"; it is {released}, theirs {others}"
+    said = f"{alike} of {folds} evaluated folds have the released recipe"
+    return _gate("recipe evaluated", 0 if 2 * alike > folds else folds // 2 + 1 - alike, said, detail)
+
+
+def _patients(shown: Measured, _: bool) -> Gate:
+    said = "patients are known" if shown.patients_known else "patients are not known"
+    return _gate("patients known", not shown.patients_known, said, "without patients, each image counts as one")
+
+
+def _card(shown: Measured, fields: tuple[str, ...]) -> Gate:
     empty = [field for field in fields if not shown.statements[field]]
-    detail = f"empty in card.yaml: {', '.join(empty)}" if empty else f"filled in: {', '.join(fields)}"
-    return _gate("card", len(empty), detail, "fields")
+    said = f"{len(empty)} of {len(fields)} required fields are empty" if empty else "all required fields are filled in"
+    return _gate("card", len(empty), said, f"card.yaml: {', '.join(empty or fields)}")
 
 
-def _features(shown: GateInputs) -> Gate:
+def _leak(shown: Measured) -> Gate:
+    count = shown.leaks + shown.duplicates
+    detail = f"acknowledged on both sides of the train/test boundary: {shown.leaks}"
+    detail += f"; pairs of duplicate images across it: {shown.duplicates}"
+    return _gate("no leak", count, f"{count} leaks, none allowed" if count else "no leak was found", detail)
+
+
+def _unseen(shown: Measured) -> Gate:
+    seen = bool(shown.stamps["evaluated_images_seen"])
+    said = "adaptation used evaluated images" if seen else "adaptation used no evaluated image"
+    return _gate("evaluated images unseen", seen, said, "images that are evaluated must not be used, even unlabelled")
+
+
+def _real(shown: Measured) -> Gate:
+    simulated = bool(shown.stamps["simulated"])
+    said = "the scans are simulated" if simulated else "no scan is simulated"
+    return _gate("real patients", simulated, said, "a model of simulated scans stays a candidate")
+
+
+def _features(shown: Measured) -> Gate:
     """Require consent if features of single patients are part of the model."""
-    if not shown.neighbours:
-        return _gate("features of cases", 0, "no features of cases are part of the model")
-    held = f"the features of {shown.neighbours} training cases are part of this nearest-neighbour model"
+    name, count = "features of cases", shown.neighbours
+    if not count:
+        return _gate(name, 0, "no features of cases are part of the model", "nearest neighbours would need consent")
+    detail = f"the features of {count} training cases are part of this nearest-neighbour model"
     if shown.features_agreed:
-        return _gate("features of cases", 0, f"{held}; release.include_features allows that")
+        return _gate(name, 0, "release.include_features allows it", detail)
     cure = "set release.include_features to true if they may be released, or finetune.strategy to probe"
-    return _gate("features of cases", shown.neighbours, f"{held}; {cure}", "cases")
+    return _gate(name, count, f"features of {count} cases, without consent", f"{detail}; {cure}")
 
 
-def _gate(name: str, short_by: float | None, detail: str, unit: str = "") -> Gate:
-    """Make the verdict from the shortfall; a yes-or-no condition has no unit."""
+def _at_least(name: str, value: float | None, floor: float, words: tuple[str, str]) -> Gate:
+    """Require a minimum; `words` names the number, and gives the metrics behind it."""
+    what, detail = words
+    if value is None:
+        return _gate(name, None, "", detail)
+    return _gate(name, floor - value, f"{what} {value:.3f}, required {floor:g}", detail)
+
+
+def _gate(name: str, short_by: float | None, said: str, detail: str) -> Gate:
+    """Make the verdict from the shortfall."""
     if short_by is None or pd.isna(short_by):
-        return Gate(name, passed=False, verdict="FAILED: not evaluated", detail=detail, short_by=None)
+        return Gate(name, passed=False, verdict="Failed: not evaluated", detail=detail, short_by=None)
     missed = round(max(float(short_by), 0.0), 6)
-    verdict = "passed" if missed == 0 else f"FAILED by {missed:.3g} {unit}" if unit else "FAILED"
-    return Gate(name, passed=missed == 0, verdict=verdict, detail=detail, short_by=missed)
+    verdict = f"{'Failed' if missed else 'Passed'}: {said}"
+    return Gate(name, passed=not missed, verdict=verdict, detail=detail, short_by=missed)
 
 
-def _less(floor: float, value: float | None) -> float | None:
-    return None if value is None else floor - value
+def _ends(name: str) -> dict[str, str]:
+    return {"value": name, "lower": f"{name}_lower", "upper": f"{name}_upper"}
 
 
 def _show(metric: Metric) -> str:
     if metric["lower"] is None:
         return "not computable"
-    return f"{metric['value']:.3f} ({metric['lower']:.3f} to {metric['upper']:.3f})"
+    return f"{metric['value']:z.3f} ({metric['lower']:z.3f} to {metric['upper']:z.3f})"

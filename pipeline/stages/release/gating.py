@@ -1,6 +1,6 @@
-"""Evaluate the gates on the metrics, the stamps and card.yaml."""
+"""Evaluate the gates and find the key facts in what earlier stages wrote and in card.yaml."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +8,13 @@ from safetensors import safe_open
 
 from pipeline import paths
 from pipeline.errors import UserError
-from pipeline.schema import Release
+from pipeline.schema import Params
 from pipeline.stages.cohort.statements import FIELDS
-from pipeline.stages.release.gates import Gate, GateInputs, check_gates
-from pipeline.stages.release.metric_tables import read_metrics
+from pipeline.stages.release.gates import Gate, check_gates
+from pipeline.stages.release.key_facts import Fact, key_facts
+from pipeline.stages.release.measured import PATIENTS, Measured
+from pipeline.stages.release.metric_tables import plain_rows, read_metrics
+from pipeline.stages.release.model import ReleasedModel
 
 Config = dict[str, Any]
 
@@ -20,10 +23,11 @@ BANK = "head.bank"  # the weights of a nearest-neighbour head
 
 @dataclass(frozen=True)
 class Assessment:
-    """The gates, the names of those that are `off`, the metrics by scope, and the texts of card.yaml."""
+    """The gates and the names of those that are `off`, the key facts, the metrics by scope, the texts of card.yaml."""
 
     gates: list[Gate]
     off: list[str]
+    facts: list[Fact]
     metrics: dict[str, Config]
     statements: dict[str, str]
 
@@ -33,21 +37,38 @@ class Assessment:
         return "validated" if all(gate.passed for gate in self.gates) else "candidate"
 
 
-def assess(release: Release, members: Sequence[str]) -> Assessment:
-    """Evaluate the gates; a gate that fails does not stop the release."""
-    limits, stamps = release.gates, paths.read_json(paths.STAMPS)
+def assess(params: Params, model: ReleasedModel, statements: dict[str, str], limits: Config) -> Assessment:
+    """Evaluate the gates and find the key facts; a gate that fails does not stop the release.
+
+    Parameters
+    ----------
+    params : Params
+    model : ReleasedModel
+    statements : dict
+        Texts of card.yaml by field.
+    limits : dict
+        As `operating_limits.limits_of` returns them.
+    """
+    stamps, values = paths.read_json(paths.STAMPS), params.release.gates.model_dump()
     metrics = {scope: paths.read_json(paths.pooled_metrics(f"{scope}_calibrated")) for scope in stamps["scopes"]}
-    statements = statements_for(limits.card)
-    inputs = gate_inputs(
-        metrics,
-        stamps,
-        statements,
-        neighbours=sum(map(neighbours_in, members)),
-        features_agreed=release.include_features,
+    measured = Measured(
+        **evaluated(metrics, stamps),
+        **tables(metrics, stamps, limits["limits"]["rules"]),
+        **of_cohort(stamps),
+        answered=limits["answered"],
+        recipes={fold: recipe_of(fold) for fold in [*params.split.numbered, *model.members]},
+        members=model.members,
+        statements=statements,
+        neighbours=sum(map(neighbours_in, model.members)),
+        features_agreed=params.release.include_features,
     )
-    gates = check_gates(inputs, limits.model_dump())
-    off = [name for name, limit in limits.model_dump().items() if limit is None]
-    return Assessment(gates, off, metrics, statements)
+    return Assessment(
+        gates=check_gates(measured, values),
+        off=[name for name, limit in values.items() if limit is None],
+        facts=key_facts(measured, values),
+        metrics=metrics,
+        statements=statements,
+    )
 
 
 def statements_for(required: tuple[str, ...] | None) -> dict[str, str]:
@@ -64,22 +85,54 @@ def neighbours_in(member: str) -> int:
         return int(weights.get_slice(BANK).get_shape()[0]) if BANK in weights.keys() else 0  # noqa: SIM118 - no mapping
 
 
-def gate_inputs(
-    metrics: dict[str, Config], stamps: Config, statements: dict[str, str], *, neighbours: int, features_agreed: bool
-) -> GateInputs:
-    """Collect what the gates evaluate: metrics of patients if there are any, else of images."""
-    level = "_patients" if "internal_patients" in metrics else ""
-    test = f"{stamps['test_set']['scope']}{level}"
+def recipe_of(fold: str) -> Config:
+    """Read by which training, adaptation and encoder the model of a fold was made."""
+    adaptation = paths.read_json(paths.adaptation(fold))
+    return {
+        "training": paths.read_json(paths.recipe(fold))["strategy"],
+        "adaptation": adaptation["method"],
+        "encoder": adaptation["provenance"]["encoder"],
+    }
+
+
+def evaluated(metrics: Mapping[str, Config], stamps: Config) -> Config:
+    """Choose the metrics of patients if there are any, else of images."""
+    internal, test = scopes = scopes_of(metrics, stamps)
+    return {"scopes": scopes, "internal": metrics[internal], "test": metrics.get(test), "stamps": stamps}
+
+
+def scopes_of(metrics: Mapping[str, Config], stamps: Config) -> tuple[str, str]:
+    """Name the internal set and the test set."""
+    level = PATIENTS if f"internal{PATIENTS}" in metrics else ""
+    return f"internal{level}", f"{stamps['test_set']['scope']}{level}"
+
+
+def tables(metrics: Mapping[str, Config], stamps: Config, rules: Sequence[Config]) -> Config:
+    """Read the tables of the evaluated sets; a table that does not apply, or was not measured, is empty.
+
+    Of conformal sets those are read that are made like the released ones: for all patients, or for each class.
+    """
+    scopes = scopes_of(metrics, stamps)
     classes, subgroups = (read_metrics(file) for file in (paths.PER_CLASS, paths.assessed("subgroups")))
-    return GateInputs(
-        internal=metrics[f"internal{level}"],
-        test=metrics.get(test),
-        stamps=stamps,
-        leaks=len(stamps["test_set"]["acknowledged_leaks"]),
-        duplicates=paths.read_json(paths.SPLIT_SUMMARY)["duplicates_across_test_boundary"],
-        classes=classes[classes["scope"] == f"internal{level}"],
-        subgroups=subgroups[subgroups["scope"].isin([f"internal{level}", test])],
-        statements=statements,
-        neighbours=neighbours,
-        features_agreed=features_agreed,
-    )
+    by = "class" if any(rule["sets"]["by"] == "class" for rule in rules) else "all"
+    sets = [row for row in plain_rows(paths.assessed("conformal")) if (row["kind"], row["by"]) == ("marginal", by)]
+    return {
+        "classes": classes[classes["scope"] == scopes[0]],
+        "subgroups": subgroups[subgroups["scope"].isin(scopes)],
+        "baselines": plain_rows(paths.assessed("baselines")),
+        "decisions": plain_rows(paths.assessed("decision_curve")),
+        "coverage": sets,
+        "differences": plain_rows(paths.evidence("differences")),
+    }
+
+
+def of_cohort(stamps: Config) -> Config:
+    """Read what the cohort and its split say."""
+    facts, split = paths.read_json(paths.COHORT_FACTS), paths.read_json(paths.SPLIT_SUMMARY)
+    return {
+        "patients_known": facts["patients_known"],
+        "binary": len(facts["classes"]) == 2 and facts["task"] != "multilabel",
+        "test_cases": split["cases"].get("test", 0),
+        "leaks": len(stamps["test_set"]["acknowledged_leaks"]),
+        "duplicates": split["duplicates_across_test_boundary"],
+    }

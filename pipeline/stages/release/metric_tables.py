@@ -15,6 +15,15 @@ def read_metrics(file: Path) -> pd.DataFrame:
     return pd.read_csv(file, dtype={"class": str, "of": str, "value": str}, keep_default_na=False, na_values=[""])
 
 
+def plain_rows(file: Path) -> list[Config]:
+    """Read the rows of a table of metrics with None for an empty cell; none if the table was not written."""
+    if not file.exists():
+        return []
+    table = pd.read_csv(file, dtype={"of": str, "group": str}, keep_default_na=False, na_values=[""])
+    rows: list[Config] = table.astype(object).where(table.notna(), None).to_dict("records")
+    return rows
+
+
 def rows_with(metrics: dict[str, Config], name: str, columns: tuple[str, ...]) -> list[Config]:
     """Read the rows of a table whose scope is in `metrics`: of patients if they have their own, else of images.
 

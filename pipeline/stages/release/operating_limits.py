@@ -10,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import paths, runtime
-from pipeline.bundle.decision import fit_rules
+from pipeline.bundle.decision import decide, fit_rules
 from pipeline.bundle.limits import OperatingLimits, mean_distances
 from pipeline.bundle.monitoring_reference import reference_of
 from pipeline.imaging.appearance import appearance
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.ensemble import mean_of
+from pipeline.metrics.calibrators.calibrator import Calibrator
 from pipeline.metrics.evaluation import TaskSpec, logits_of
 from pipeline.metrics.ood import (
     ClassGaussians,
@@ -75,6 +76,15 @@ class Part:
         return self.gaussians.scores(logits_of(self.cases), self.features, appearances, several)
 
 
+@dataclass(frozen=True)
+class ScoredTestSet:
+    """Cases (n) of the test set with their out-of-distribution scores (n, 3) by the released model."""
+
+    scope: str
+    cases: pd.DataFrame
+    scores: Floats
+
+
 def limits_of(params: Params, model: ReleasedModel) -> Config:
     """Set the limits of a release.
 
@@ -85,7 +95,8 @@ def limits_of(params: Params, model: ReleasedModel) -> Config:
     Returns
     -------
     dict
-        `limits`; `tested`, how often they flag; and the `reference` of monitoring.
+        `limits`; `tested`, how often they flag; `answered`, see `answered_in_test_set`; and the `reference` of
+        monitoring.
     """
     facts = paths.read_json(paths.COHORT_FACTS)
     task = TaskSpec(facts["classes"], facts["task"])
@@ -114,11 +125,13 @@ def limits_of(params: Params, model: ReleasedModel) -> Config:
             scores, patients, detector.rate
         )
     }
-    counts |= flagged_in_test_set(limits, gaussians, model) | flagged_when_corrupted(parts, limits)
+    tested = test_set_of(model, gaussians, several)
+    counts |= flagged_in_test_set(limits, tested) | flagged_when_corrupted(parts, limits)
     reference = reference_of(known, labels, task.classes, scans=facts["cases_in"], refused=facts["cases_refused"])
     return {
         "limits": limits.as_json(),
         "tested": [counted(what, pair) for what, pair in counts.items()],
+        "answered": answered_in_test_set(limits, tested, model.calibrator, task.classes),
         "reference": reference,
     }
 
@@ -202,16 +215,46 @@ def usual_site(parts: Sequence[Part]) -> tuple[float, ...]:
     return quantiles_of(highest_scores(np.concatenate(nearest), patients))
 
 
-def flagged_in_test_set(limits: OperatingLimits, gaussians: MemberGaussians, model: ReleasedModel) -> Counts:
-    """Count the test patients whom the released model flags; none while the test set is closed."""
+def test_set_of(model: ReleasedModel, gaussians: MemberGaussians, several: bool) -> ScoredTestSet | None:
+    """Score the test set by the released model; None while it is closed."""
     shown = paths.read_json(paths.STAMPS)["test_set"]
-    if not shown["shown"] or limits.detector.threshold is None:
-        return {}
+    if not shown["shown"]:
+        return None
     cases = mean_of_members(model.members, Role.TEST)
     features = [features_of(member, cases["case"].tolist()) for member in model.members]
-    scores = gaussians.scores(logits_of(cases), features, appearances_of(cases["case"].tolist()), limits.several)
-    flagged = set(cases["patient"][limits.detector.is_ood(limits.detector.ood_score(scores))])
-    return {f"patients of the test set ({shown['scope']})": (len(flagged), cases["patient"].nunique())}
+    appearances = appearances_of(cases["case"].tolist())
+    return ScoredTestSet(shown["scope"], cases, gaussians.scores(logits_of(cases), features, appearances, several))
+
+
+def flagged_in_test_set(limits: OperatingLimits, tested: ScoredTestSet | None) -> Counts:
+    """Count the test patients whom the released model flags; none while the test set is closed."""
+    if tested is None or limits.detector.threshold is None:
+        return {}
+    flagged = set(tested.cases["patient"][limits.detector.is_ood(limits.detector.ood_score(tested.scores))])
+    return {f"patients of the test set ({tested.scope})": (len(flagged), tested.cases["patient"].nunique())}
+
+
+def answered_in_test_set(
+    limits: OperatingLimits, tested: ScoredTestSet | None, calibrator: Calibrator, classes: Sequence[str]
+) -> Config | None:
+    """Count the scans of the test set that the released model answers: in distribution and confident enough.
+
+    Returns
+    -------
+    dict or None
+        `scans` and how many are `answered`; `patients` and those with an answer (`patients_answered`), with the
+        `lower` and `upper` Wilson limit of their share. None while the test set is closed.
+    """
+    if tested is None:
+        return None
+    withheld = limits.detector.is_ood(limits.detector.ood_score(tested.scores))
+    unsure = [bool(decide(limits.rules, one, classes)[1]) for one in calibrator.apply(logits_of(tested.cases))]
+    answered = ~(withheld | np.array(unsure))
+    patients = tested.cases["patient"]
+    counts = (patients[answered].nunique(), patients.nunique())
+    lower, upper = wilson(*counts)
+    of_scans = {"scans": len(answered), "answered": int(answered.sum())}
+    return of_scans | {"patients": counts[1], "patients_answered": counts[0], "lower": lower, "upper": upper}
 
 
 def flagged_when_corrupted(parts: Sequence[Part], limits: OperatingLimits) -> Counts:

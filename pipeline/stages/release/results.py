@@ -1,6 +1,7 @@
 """Collect what the model card shows."""
 
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from safetensors.torch import load_file
@@ -11,9 +12,11 @@ from pipeline.metrics.calibrators.calibrator import digest_of
 from pipeline.metrics.evaluation import TaskSpec
 from pipeline.schema import Params
 from pipeline.stages.release.characteristics import characteristics
-from pipeline.stages.release.gating import Assessment
-from pipeline.stages.release.metric_tables import rows_with
+from pipeline.stages.release.gating import Assessment, scopes_of
+from pipeline.stages.release.key_facts import to_know
+from pipeline.stages.release.metric_tables import plain_rows, rows_with
 from pipeline.stages.release.model import ReleasedModel
+from pipeline.stages.release.thresholds import thresholds_to_use
 
 Config = dict[str, Any]
 
@@ -51,6 +54,10 @@ def card_values(params: Params, model: ReleasedModel, results: Results) -> Confi
         "statements": assessment.statements,
         "subgroups": rows_with(metrics, "subgroups", ("auc", "calibration_slope")),
         "operating_points": rows_with(metrics, "operating_points", METRICS_OF_A_DECISION),
+        "thresholds": thresholds_to_use(plain_rows(paths.assessed("operating_points")), scopes_of(metrics, stamps)),
+        "headlines": {scope: metrics[scope] for scope in scopes_of(metrics, stamps) if scope in metrics},
+        "know_before_use": to_know(assessment.facts),
+        "released_on": datetime.now(UTC).date().isoformat(),
         "class_weights": params.finetune.class_weights,
         **data_of(model.members[0]),
         "geometry": paths.read_json(paths.GEOMETRY),

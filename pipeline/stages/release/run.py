@@ -45,7 +45,8 @@ from pipeline.stages.release.archive import AlreadyKept, keep, let_others_read
 from pipeline.stages.release.card import write_card
 from pipeline.stages.release.evidence_folder import write_evidence
 from pipeline.stages.release.exporting import development_cases, export
-from pipeline.stages.release.gating import assess
+from pipeline.stages.release.gating import assess, statements_for
+from pipeline.stages.release.key_facts import to_know
 from pipeline.stages.release.model import ReleasedModel, read_released
 from pipeline.stages.release.ood_scans import held_back
 from pipeline.stages.release.operating_limits import counted, limits_of
@@ -67,13 +68,15 @@ def run(params: Params) -> None:
         raise UserError(f"split.folds: add '{FINAL}', the model that is released, or set calibrate.form to ensemble")
     bundle = paths.bundle(params.release.name)
     shutil.rmtree(bundle, ignore_errors=True)
-    assessment = assess(params.release, model.members)
+    statements = statements_for(params.release.gates.card)
+    limits = limits_of(params, model)
+    assessment = assess(params, model, statements, limits)
     write_models(bundle, model)
     exports = write_exports(params, model)
     parity = preparation_parity(preparation(), original_files(params.cohort), development_cases(model.members))
     results = Results(assessment, exports, parity)
     write_configs(params, model, results)
-    write_limits(params, model, assessment.status)
+    write_limits(params, model, limits, assessment.status)
     write_documents(params, model, results)
     write_evidence(bundle, members=model.members, assessment=assessment, settings=settings_of(params))
     score_phantoms(bundle)
@@ -146,6 +149,7 @@ def write_configs(params: Params, model: ReleasedModel, results: Results) -> Non
         calibration=model.calibrator.as_json() | {"sha256": digest_of(model.calibrator)},
         status=assessment.status,
         gates=[asdict(gate) for gate in assessment.gates],
+        know_before_use=to_know(assessment.facts),
         eval_metrics=assessment.metrics,
         provenance=model.provenance,
         released={"form": model.form, "members": model.members, "fitted_on": model.fitted_on},
@@ -158,10 +162,10 @@ def write_configs(params: Params, model: ReleasedModel, results: Results) -> Non
     shutil.copyfile(SCHEMA_FILE, bundle / SCHEMA)
 
 
-def write_limits(params: Params, model: ReleasedModel, status: str) -> None:
+def write_limits(params: Params, model: ReleasedModel, values: Config, status: str) -> None:
     """Write the operating limits with the results of their tests, and the reference of monitoring."""
-    bundle, values = paths.bundle(params.release.name), limits_of(params, model)
-    paths.write_json(values.pop("reference"), bundle / REFERENCE)
+    bundle = paths.bundle(params.release.name)
+    paths.write_json(values["reference"], bundle / REFERENCE)
     network, steps = configured(bundle)
     predictor = Predictor(
         classes=paths.read_json(paths.COHORT_FACTS)["classes"],
@@ -171,8 +175,9 @@ def write_limits(params: Params, model: ReleasedModel, status: str) -> None:
         status=status,
     )
     scans = held_back(predictor, steps["geometry"]["kind"])
-    values["tested"] += [counted(what, pair) for what, pair in scans.items()]
-    paths.write_json(values | {"kinds_of_ood_scans": len(scans)}, bundle / LIMITS)
+    tested = values["tested"] + [counted(what, pair) for what, pair in scans.items()]
+    known = {name: values[name] for name in ("limits", "answered")}
+    paths.write_json(known | {"tested": tested, "kinds_of_ood_scans": len(scans)}, bundle / LIMITS)
 
 
 def configured(bundle: Path) -> tuple[Config, Config]:

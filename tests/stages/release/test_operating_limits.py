@@ -86,6 +86,18 @@ def gives_its_own_scores(raw, calibrator, private_keys):
         assert {name: found[name] for name in expected} == expected
 
 
+def counts_what_predict_answers(private_keys):
+    """Hold the count of answered test scans against what predict writes of them."""
+    names = pd.read_csv(private_keys / "clinic" / "names.csv").set_index("name")["pseudonym"]
+    found = pd.read_csv("0.csv", keep_default_na=False)
+    answered = names[found["scan"][found["abstains"] == ""]]
+    patients = paths.read_table(paths.split("final")).set_index("case")["patient"]
+    counts = paths.read_json(paths.bundle(NAME) / LIMITS)["answered"]
+    assert (counts["scans"], counts["answered"]) == (len(found), len(answered)) == (10, len(answered))
+    assert counts["patients_answered"] == patients[answered].nunique() and counts["patients"] == 8
+    assert counts["lower"] <= counts["patients_answered"] / 8 < counts["upper"]
+
+
 def test_limits_of_a_refit_are_set_out_of_fold(
     calibrated,
     private_keys,
@@ -142,6 +154,7 @@ def test_limits_of_a_refit_are_set_out_of_fold(
     manifest = json.loads((paths.bundle(NAME) / "MANIFEST.json").read_text())
     assert str(LIMITS) in manifest["files"]
     gives_its_own_scores(root / "data" / "raw" / "clinic", calibrator, private_keys)
+    counts_what_predict_answers(private_keys)
     reference = paths.read_json(paths.bundle(NAME) / REFERENCE)
     first = pd.DataFrame({"patient": patients, "ill": np.array(probabilities)[:, 1]}).drop_duplicates("patient")
     assert reference["predictions"]["ill"] == pytest.approx(sorted(first["ill"]), abs=1e-6)
@@ -155,6 +168,7 @@ def test_limits_of_an_ensemble_are_set_on_its_calibration_cases(
     train(*NUMBERED)
     evaluate_by_hand("ensemble", NUMBERED)
     limits, tried = released()
+    assert paths.read_json(paths.bundle(NAME) / LIMITS)["answered"] is None
     assert len(limits.gaussians) == 3 and limits.detector.threshold is None and limits.detector.patients == 6
     assert list(tried) == ["development patients, flagged by a detector that was set on the others"]
     card = (paths.bundle(NAME) / "docs" / "README.md").read_text()
