@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from pipeline.stages.report.blocks import SETS, Row
 from pipeline.stages.report.evidence_charts import arm_name, banded, forest, of_arms, overfitting_chart, time_chart
-from pipeline.stages.report.glossary import OF_ADAPTATION, OF_ASSESSMENT, OF_RECIPES
+from pipeline.stages.report.glossary import link
 from pipeline.stages.report.verdicts import COMPARISONS, promises, recipe_name, shown, summary
 
 Tables = Mapping[str, Sequence[Row]]
@@ -31,19 +31,6 @@ CHALLENGES = {
     "architecture": "Does the architecture fit?",
     "knowledge": "Does the encoder know enough?",
     "data": "Are there enough data?",
-}
-OF_EVIDENCE = {
-    "from scratch": "The same network from random weights: same loop, a learning rate of its own, a longer schedule.",
-    "ImageNet": "The network as it came, trained on photographs.",
-    "adapted": "The network after adaptation to these images, as the released model has it.",
-    "probe": OF_RECIPES["probe"],
-    "AUC": f"{OF_ADAPTATION['AUC']} Here cases are compared within a fold only.",
-    "log-loss": OF_ADAPTATION["log-loss"],
-    "detectable": OF_ASSESSMENT["detectable"],
-    "image passes": "Images through the whole encoder so far; the way back counts double.",
-    "gap": "Held-out less training log-loss, where both arms fit the training cases equally well; 0 is none.",
-    "gap to internal": "Internal AUC less that at the site: above 0 by what the site costs.",
-    "shots": "Labelled patients of each class that the model learned from; who they are was drawn anew many times.",
 }
 
 
@@ -81,11 +68,10 @@ def evidence_section(tables: Tables, record: Row) -> dict[str, Any]:
         "comparisons": COMPARISONS,
         "metrics": METRICS,
         "units": UNITS,
-        "terms": OF_EVIDENCE,
         "arm": arm_name,
         "amount": amount,
         "shown": shown,
-        "term": explained,
+        "term": link,
     }
 
 
@@ -265,11 +251,6 @@ def amount(value: float | None) -> str:
 def in_order(rows: Sequence[Row]) -> list[Row]:
     """Put the rows of the adapted arm first, then ImageNet's, then those from scratch."""
     return [row for _, own in of_arms(rows) for row in own]
-
-
-def explained(term: str, said: str | None = None) -> Markup:
-    """Write a term of this section with its explanation; a term that has none is a KeyError."""
-    return Markup('<abbr title="{}">{}</abbr>').format(OF_EVIDENCE[term], escape(said or term))
 
 
 def _who(row: Row) -> str:

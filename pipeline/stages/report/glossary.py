@@ -1,9 +1,12 @@
-"""Terms of the page in one sentence each, shown on hover and listed at the end of a section."""
+"""Terms of the page in one sentence each, shown on hover and listed in the glossary at its end."""
+
+import re
 
 from markupsafe import Markup, escape
 
 OF_ADAPTATION = {
-    "AUC": "Area under the ROC curve: how often a case is ranked above one of another class; 0.5 is chance, 1 perfect.",
+    "AUC": "Area under the ROC curve: how often a case is ranked above one of another class; 0.5 is chance, 1 perfect. "
+    "Evidence compares cases within a fold only.",
     "log-loss": "Mean of -ln of the probability given to the true class, in nats; lower is better, 0 perfect.",
     "calibration slope": "1 is right; below 1 the probabilities are too extreme, above 1 too timid.",
     "worst recall": "Of the class that is found least often, the share of cases that are found; 0 means never.",
@@ -34,7 +37,7 @@ OF_RECIPES = {
     "cross-validated loss": "Log-loss of the training cases, each predicted by a model that never saw its patient.",
     "paired difference": "Mean over these cases of the loss minus that of the last recipe kept; below 0 is better.",
     "standard error": OF_ADAPTATION["standard error"],
-    "image passes": "Cost of trying the recipe: images through the whole encoder; the backward pass counts double.",
+    "image passes": "Cost of a training: images through the whole encoder; the backward pass counts double.",
 }
 OF_ASSESSMENT = {
     **{name: OF_ADAPTATION[name] for name in ("AUC", "log-loss", "calibration slope", "standard error")},
@@ -70,14 +73,45 @@ OF_COLUMNS = {  # of tables of metrics, by the name of the column
     **{"calibration_slope": "calibration slope", "quadratic_kappa": "kappa", "grade_error": "grade error"},
     **{name: name for name in ("accuracy", "sensitivity", "specificity")},
 }
-TERMS = OF_ADAPTATION | OF_RECIPES | OF_ASSESSMENT
+OF_EVIDENCE = {
+    "from scratch": "The same network from random weights: same loop, a learning rate of its own, a longer schedule.",
+    "ImageNet": "The network as it came, trained on photographs.",
+    "adapted": "The network after adaptation to these images, as the released model has it.",
+    "gap": "Held-out minus training log-loss, where both arms fit the training cases equally well; 0 is none.",
+    "gap to internal": "Internal AUC minus that at the site: above 0 by what the site costs.",
+    "shots": "Labelled patients of each class that the model learned from; who they are was drawn anew many times.",
+}
+OF_IMAGES = {
+    "MMD²": "Squared distance of the mean features of a site from those of all other sites, in standard deviations and "
+    "per feature (linear kernel, unbiased); 0 is none.",
+    "A-distance": "Proxy A-distance: 0 if a classifier cannot tell the site from the others, 2 if it always does.",
+    "saliency": "Where the image supports the class that is named; not where a disease is.",
+    "outside of the body": "Dark background that touches the edge of the image: below Otsu's threshold.",
+}
+TERMS = OF_ADAPTATION | OF_RECIPES | OF_ASSESSMENT | OF_EVIDENCE | OF_IMAGES
+
+
+def glossary() -> list[tuple[str, str, str]]:
+    """List the terms in the order of the alphabet, each with the name of its place on the page and its meaning."""
+    return [(place_of(term), term, TERMS[term]) for term in sorted(TERMS, key=str.casefold)]
+
+
+def place_of(term: str) -> str:
+    """Name the place of a term on the page."""
+    return "term-" + re.sub(r"[^a-z0-9]+", "-", term.casefold().replace("²", "2")).strip("-")
+
+
+def link(term: str, shown: str | None = None) -> Markup:
+    """Write a term as a link to its entry in the glossary, with its explanation on hover."""
+    known = TERMS[term]
+    return Markup('<a class="term" href="#{}" title="{}">{}</a>').format(place_of(term), known, escape(shown or term))
+
+
+def link_column(column: str, shown: str) -> Markup:
+    """Write the head of a column of metrics as a link to the glossary."""
+    return link(OF_COLUMNS[column], shown)
 
 
 def explain(term: str, shown: str | None = None) -> Markup:
     """Write a term with its explanation; a term that has none is a KeyError."""
     return Markup('<abbr title="{}">{}</abbr>').format(TERMS[term], escape(shown or term))
-
-
-def explain_column(column: str, shown: str) -> Markup:
-    """Write the head of a column of metrics with its explanation."""
-    return explain(OF_COLUMNS[column], shown)

@@ -10,11 +10,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.stages.report.blocks import set_name
-from pipeline.stages.report.glossary import OF_ADAPTATION, OF_ASSESSMENT, OF_RECIPES, explain, explain_column
+from pipeline.stages.report.glossary import explain, glossary, link, link_column
 from pipeline.stages.report.numbers import metric_of, show_interval, show_number
 
 HERE = Path(__file__).parent
-OUR_FILES = ("page.css", "images.css", "page.js", "slices.js")
+STYLES = ("page.css", "layout.css", "images.css")
+SCRIPTS = ("contents.js", "tables.js", "slider.js", "slices.js")
 
 
 def templates(*folders: Path) -> Environment:
@@ -26,19 +27,18 @@ def templates(*folders: Path) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"interval": show_interval, "number": show_number, "term": explain, "explained": explain_column}
+    found.filters |= {"interval": show_interval, "number": show_number, "term": explain}
     found.filters |= {"metric": metric_of, "set_name": set_name}
     return found
 
 
 def write_page(values: Mapping[str, Any]) -> str:
     """Fill page.html; text from the cohort is escaped, a missing value is an error."""
-    style, images_style, script, slices = (Markup((HERE / name).read_text()) for name in OUR_FILES)
-    styles = {"style": style, "images_style": images_style}
-    scripts = {"script": script, "slices": slices}
-    digests = {f"{name}_digest": digest_of(text) for name, text in scripts.items()}
-    terms = {"terms": OF_ADAPTATION, "terms_of_recipes": OF_RECIPES, "terms_of_assessment": OF_ASSESSMENT}
-    return templates().get_template("page.html").render(**styles, **scripts, **digests, **terms, **values)
+    styles, scripts = ([Markup((HERE / name).read_text()) for name in names] for names in (STYLES, SCRIPTS))
+    environment = templates()
+    environment.filters |= {"term": link, "explained": link_column}
+    ours = {"styles": styles, "scripts": scripts, "digests": [digest_of(text) for text in scripts]}
+    return environment.get_template("page.html").render(**ours, glossary=glossary(), **values)
 
 
 def digest_of(script: str) -> str:

@@ -190,14 +190,13 @@ def test_names_from_the_cohort_stay_text_in_every_table_and_chart(project):
     assert "<b>inside" not in markup and "site &lt;b&gt;inside&lt;/b&gt;" in section(markup, "subgroups")
 
 
-def test_every_term_is_explained_in_a_list_too(reported):
+def test_every_term_leads_to_its_entry_and_every_link_to_a_place(reported):
     markup = page()
-    markup = "".join(
-        section(markup, name) for name in ("calibration", "decisions", "certainty", "subgroups", "elsewhere")
-    )
-    listed = dict(re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", markup, re.S))
-    hovered = set(re.findall('<abbr title="(.*?)">', markup))
-    assert len(hovered) > 15 and hovered <= set(listed.values())
+    listed = dict(re.findall('<dt id="(.*?)">.*?</dt><dd>(.*?)</dd>', markup, re.S))
+    linked = set(re.findall('<a class="term" href="#(.*?)" title="(.*?)">', markup))
+    assert len(linked) > 25 and linked <= set(listed.items()) and "<abbr" not in markup
+    places = re.findall(r'\sid="(.*?)"', markup)
+    assert len(places) == len(set(places)) and set(re.findall('href="#(.*?)"', markup)) <= set(places)
 
 
 def test_every_table_of_the_assessment_is_read():

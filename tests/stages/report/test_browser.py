@@ -4,8 +4,10 @@ import io
 import re
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from pipeline import paths
 from tests.stages.by_hand import predict_two_classes
@@ -125,8 +127,8 @@ def test_a_table_sorts_by_the_metric_and_not_by_its_text(opened):
     page.evaluate(OPEN_ALL)
     table = page.locator("table", has=page.get_by_role("button", name="Adjusted p")).first
     before = table.locator("tbody tr").all_inner_texts()
-    button = table.get_by_role("button", name="AUC", exact=True)
-    header = table.locator("th", has=page.get_by_role("button", name="AUC", exact=True))
+    button = table.get_by_role("button", name="Sort by AUC", exact=True)
+    header = table.locator("th", has=page.get_by_role("button", name="Sort by AUC", exact=True))
     button.click()
     assert header.get_attribute("aria-sort") == "ascending"
     rising = [float(text.split()[0]) for text in column(table, 5) if re.match(r"\d", text)]
@@ -154,7 +156,7 @@ def test_what_has_no_metric_stays_last_in_both_directions(opened):
     )
     table = page.locator("#own")
     for wanted in (["-3 (1 to 9)", "1,500", "20k", "too few"], ["20k", "1,500", "-3 (1 to 9)", "too few"]):
-        table.get_by_role("button", name="Needs").press("Space")
+        table.get_by_role("button", name="Sort by Needs").press("Space")
         assert table.locator("td").all_inner_texts() == wanted
     assert table.locator("tbody th").all_inner_texts() == ["a", "a", "c", "b"]
 
@@ -218,3 +220,82 @@ def test_axe_finds_nothing_that_shuts_a_reader_out(opened, scheme, width):
     assert found["testEngine"]["name"] == "axe-core"
     grave = [one for one in found["violations"] if one["impact"] in GRAVE]
     assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in grave] == []
+
+
+def in_view(locator):
+    return locator.evaluate(
+        "one => { const at = one.getBoundingClientRect(); return at.top >= 0 && at.bottom <= innerHeight }"
+    )
+
+
+def test_contents_stay_beside_the_page_and_mark_what_is_read(opened):
+    page = opened(1400)
+    contents = page.get_by_role("navigation", name="Contents")
+    contents.get_by_role("link", name="Calibration").click()
+    assert in_view(page.locator("#calibration")) and in_view(contents.get_by_role("link", name="Cohort"))
+    page.wait_for_function("document.querySelector('#contents [aria-current]')?.textContent === 'Calibration'")
+    contents.get_by_role("link", name="Back to top").click()
+    assert page.evaluate("scrollY") == 0
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_a_narrow_screen_has_a_menu_that_stays_in_view(opened, script):
+    page = opened(390, java_script_enabled=script)
+    contents = page.locator("#contents")
+    page.locator("#evidence").scroll_into_view_if_needed()
+    assert not contents.is_visible() and in_view(page.get_by_role("button", name="Contents"))
+    page.get_by_role("button", name="Contents").click()
+    contents.get_by_role("link", name="Folds").click()
+    assert contents.is_visible() != script  # without the script a tap beside the menu closes it
+    page.get_by_role("heading", name="Folds", exact=True).wait_for()
+    assert in_view(page.locator("#folds"))
+
+
+def test_a_table_that_goes_on_behind_the_edge_has_a_shade_there(opened):
+    page = opened(390)
+    table = page.locator("#folds + .wide")
+    assert table.evaluate("one => one.scrollWidth - one.clientWidth") > 50
+
+    def edge():
+        return np.asarray(Image.open(io.BytesIO(table.screenshot())))[4:16, -4:, :3].mean()
+
+    cut = edge()
+    table.evaluate("one => { one.scrollLeft = one.scrollWidth }")
+    assert cut < edge() - 15 and table.get_attribute("tabindex") == "0"
+
+
+def test_a_table_is_saved_with_its_limits_in_columns_of_their_own(opened, report, monkeypatch):
+    monkeypatch.chdir(report.parents[2])
+    page = opened()
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Save as CSV: Folds").first.click()
+    assert waiting.value.suggested_filename == "folds.csv"
+    table = pd.read_csv(waiting.value.path(), dtype={"Fold": str}).set_index("Fold")
+    known = paths.read_json(paths.fold_metrics("1"))
+    assert table.loc["1", "Cases"] == known["n"] and len(table) == len(FOLDS) - 1 + 2
+    limits = table.loc["1", ["AUC", "AUC, lower", "AUC, upper"]].astype(float).tolist()
+    assert limits == pytest.approx(list(known["auc"].values()), abs=0.005)
+
+
+def test_a_text_that_looks_like_a_formula_is_saved_as_text(opened):
+    page = opened()
+    page.evaluate(
+        """document.querySelector('main').insertAdjacentHTML('beforeend', `<table id="own"><thead>
+        <tr><th rowspan="2">Name</th><th colspan="2">Both</th></tr><tr><th>a</th><th>b</th></tr></thead>
+        <tbody><tr><th rowspan="2">=1+1</th><td>0.5 <small>(0.1 to 0.9)</small></td><td>-3</td></tr>
+        <tr><td>none</td><td>a, "b"</td></tr></tbody></table>`)"""
+    )
+    lines = page.evaluate("csvOf(document.querySelector('#own'))").split("\r\n")
+    assert lines == [
+        '"Name","Both a","Both a, lower","Both a, upper","Both b"',
+        '"\'=1+1","0.5","0.1","0.9","-3"',
+        '"\'=1+1","none","","","a, ""b"""',
+    ]
+
+
+def test_no_table_is_wider_than_a_printed_page(opened):
+    page = opened(703)  # A4 without its margins, in pixels
+    page.emulate_media(media="print")
+    page.evaluate(OPEN_ALL)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 703
+    assert not page.get_by_role("button", name="Contents").is_visible()
