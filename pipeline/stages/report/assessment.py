@@ -76,6 +76,7 @@ def assessed(tables: Tables, bins: Sequence[Row], units: Mapping[str, str], seve
         Under the name of each table its blocks, the first of which is to be read first; `charts` of the blocks of
         calibration_curve, decision_curve and risk_coverage; `words`, and what the template needs to name metrics.
     """
+    tables = {**tables, "conformal": [row for row in tables["conformal"] if not is_trivial(row)]}
     parted = {name: blocks(rows, ASKED_BY.get(name, "of")) for name, rows in tables.items()}
     parted["subgroups"], forests = forests_of(parted["subgroups"], tables["calibration"])
     discrimination = [discrimination_of(block, tables, units) for block in parted["roc_band"]]
@@ -114,6 +115,11 @@ def without_sites(tables: Tables) -> dict[str, list[Row]]:
         name: [row for row in rows if all(row[column] != "site" for column in by_site.get(name, ()))]
         for name, rows in tables.items()
     }
+
+
+def is_trivial(row: Row) -> bool:
+    """Tell whether a row of conformal sets holds only empty ones, always wrong, or only full ones, always right."""
+    return row["kind"] == "set size" and 1 in (row["share_empty"], row["share_full"])
 
 
 def charts_of(

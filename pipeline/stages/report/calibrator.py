@@ -1,4 +1,4 @@
-"""The released calibration map in words: what it is, on whom it was fitted, and how it was chosen."""
+"""The released calibrator in words: what it is, on what it was fitted, and how it was chosen."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -23,9 +23,9 @@ def calibrator_in_words(record: Row, unit: str) -> dict[str, Any]:
     Parameters
     ----------
     record : mapping
-        The released map (`method` and its numbers), `form`, `members`, `fitted_on` (cases, patients, folds), `choice`
-        (rows of method, n_parameters, log_loss, difference, standard_error, kept, why; none where the method was
-        given) and `cross_fitted`, the maps that evaluate the folds.
+        The released calibrator (`method` and its numbers), `form`, `members`, `fitted_on` (cases, patients, folds),
+        `choice` (rows of method, n_parameters, log_loss, difference, standard_error, kept, why; none where the method
+        was given) and `cross_fitted`, the calibrators that evaluate the folds.
     unit : str
         What `patients` counts: "patient", or "image" where no patients are known.
 
@@ -47,7 +47,7 @@ def calibrator_in_words(record: Row, unit: str) -> dict[str, Any]:
 
 
 def numbers_of(record: Row) -> str:
-    """Say what is worth knowing of a map's numbers: its temperature, or its slope."""
+    """Say what is worth knowing of the numbers of a calibrator: its temperature, or its slope."""
     if "temperature" in record:
         value = record["temperature"]
         return "" if value == 1 else f"temperature {value:.3f}, {'over' if value > 1 else 'under'}-confident before"
@@ -58,24 +58,28 @@ def numbers_of(record: Row) -> str:
 
 
 def fitted_in_words(record: Row, unit: str) -> str:
-    """Say on whom the released map was fitted, and of what it is the map."""
+    """Say on which predictions the released calibrator was fitted."""
     known, names = record["fitted_on"], ", ".join(record["members"])
     whom = f"{known['cases']} images" + (f" of {known['patients']} patients" if unit == "patient" else "")
     if record["form"] == "ensemble":
         return (
-            f"The mean of the logits of folds {names} is released; its map was fitted on {whom} that none of them saw"
+            f"The mean of the logits of folds {names} is released; its calibrator was fitted on {whom} that none of "
+            "them saw"
         )
     folds = ", ".join(known["folds"])
-    return f"One model ({names}) is released; its map was fitted on out-of-fold predictions of folds {folds}: {whom}"
+    return (
+        f"One model ({names}) is released; its calibrator was fitted on the out-of-fold predictions of folds {folds}: "
+        f"{whom}"
+    )
 
 
 def folds_in_words(maps: Mapping[str, Row], released: str) -> str:
-    """Say by which maps the folds were evaluated, where they differ from the released one."""
+    """Say by which calibrators the folds were evaluated, where they differ from the released one."""
     methods = Counter(one["method"] for one in maps.values())
     if set(methods) == {"temperature"}:
         values = [one["temperature"] for one in maps.values()]
         if set(values) == {1}:
-            return "all left the logits as they came"
+            return "none of them changes the logits"
         return f"temperatures {min(values):.3f} to {max(values):.3f}"
     if set(methods) == {released}:
         return f"all {released}"

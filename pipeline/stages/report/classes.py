@@ -6,12 +6,46 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from pipeline.stages.report.blocks import Row, is_beside, set_name
+from pipeline.stages.report.blocks import Row, is_beside, question_of, set_name
 from pipeline.stages.report.numbers import metric_of
 
+Metric = Mapping[str, Any] | None
 
-def by_class(rows: Sequence[Row], scopes: Iterable[str]) -> list[dict[str, Any]]:
+METRICS = ("auc", "sensitivity")
+SAME = 5e-6  # values in the files of metrics are rounded to six digits
+
+
+def shown_elsewhere(
+    pooled: Mapping[str, Row], calibration: Sequence[Row], classes: Sequence[str]
+) -> dict[tuple[str, str, str], Metric]:
+    """Collect the metrics of single classes that other tables of the page show, by scope, class and metric.
+
+    Parameters
+    ----------
+    pooled : mapping
+        Metrics by scope and state ("internal_calibrated"). Of two classes, they are those of the second one, and its
+        specificity is the sensitivity of the first.
+    calibration : sequence of mapping
+        Rows of the table of calibration: scope, state, of, and auc with its limits.
+    classes : sequence of str
+        The two classes of a binary task, otherwise none.
+    """
+    known = [row for row in calibration if row["state"] == "calibrated"]
+    found = {(row["scope"], question_of(row), "auc"): metric_of(row, "auc") for row in known}
+    for name, metrics in pooled.items():
+        scope, _, state = name.rpartition("_")
+        for label, recall in zip(classes, ("specificity", "sensitivity"), strict=False):
+            if state == "calibrated":
+                found |= {(scope, label, "auc"): metrics["auc"], (scope, label, "sensitivity"): metrics[recall]}
+    return found
+
+
+def by_class(
+    rows: Sequence[Row], scopes: Iterable[str], elsewhere: Mapping[tuple[str, str, str], Metric]
+) -> list[dict[str, Any]]:
     """Give the metrics of each class, set by set, patients before images.
+
+    A metric that the page shows elsewhere, too, gets the interval that it has there.
 
     Returns
     -------
@@ -23,13 +57,16 @@ def by_class(rows: Sequence[Row], scopes: Iterable[str]) -> list[dict[str, Any]]
         {
             "name": set_name(scope),
             "beside": is_beside({"scope": scope}, known),
-            "rows": [
-                {**row, "auc": metric_of(row, "auc"), "sensitivity": metric_of(row, "sensitivity")} for row in some
-            ],
+            "rows": [{**row, **{name: _agreed(row, name, elsewhere) for name in METRICS}} for row in some],
         }
         for scope, some in groupby(rows, key=lambda row: row["scope"])
     ]
     return sorted(sets, key=lambda one: bool(one["beside"]))
+
+
+def _agreed(row: Row, name: str, elsewhere: Mapping[tuple[str, str, str], Metric]) -> Metric:
+    own, other = metric_of(row, name), elsewhere.get((row["scope"], row["class"], name))
+    return other if own and other and abs(own["value"] - other["value"]) < SAME else own
 
 
 def confusions(cases: Sequence[Row], classes: Sequence[str], units: Mapping[str, str]) -> list[dict[str, Any]]:

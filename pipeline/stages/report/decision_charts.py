@@ -46,8 +46,8 @@ def where_it_pays(rows: Sequence[Row]) -> str:
     runs = [list(run) for pays, run in groupby(rows, key=_surely_pays) if pays]
     if not runs:
         return "at no threshold does the model do more good than acting on all or on none, beyond chance"
-    spans = " and ".join(f"from {run[0]['threshold']:.2f} to {run[-1]['threshold']:.2f}" for run in runs)
-    return f"beyond chance, the model does more good than acting on all or on none at thresholds {spans}"
+    spans = " and ".join(_span(run[0]["threshold"], run[-1]["threshold"]) for run in runs)
+    return f"beyond chance, the model does more good than acting on all or on none at {spans}"
 
 
 def risk_chart(scope: str, rows: Sequence[Row], unit: str) -> dict[str, Any]:
@@ -78,3 +78,7 @@ def risk_chart(scope: str, rows: Sequence[Row], unit: str) -> dict[str, Any]:
 
 def _surely_pays(row: Row) -> bool:
     return row["gain_lower"] is not None and row["gain_lower"] > 0
+
+
+def _span(first: float, last: float) -> str:
+    return f"{first:.2f}" if first == last else f"thresholds from {first:.2f} to {last:.2f}"

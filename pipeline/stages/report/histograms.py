@@ -61,7 +61,7 @@ def _histogram(site: str, state: str, bins: Sequence[Row], shares: Sequence[floa
         for row, share in zip(bins, shares, strict=True)
     ]
     cut = [share for share in shares if share > top]
-    told = f"; columns at the top are cut, they hold {100 * sum(cut):.0f} % of the voxels" if cut else ""
+    told = f"; the tallest bars are truncated, they contain {100 * sum(cut):.0f} % of the voxels" if cut else ""
     caption = f"{said}, {int(bins[0]['cases'])} cases{told}"
     table = [{"low": row["low"], "high": row["high"], "share": share} for row, share in zip(bins, shares, strict=True)]
     svg = chart(f"Grey values of {site or 'all cases'}. {caption}", axes, [], columns=columns)

@@ -5,6 +5,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+TOO_FEW = "too few events for an interval"
+ALIKE = "the same in every draw"
+ENDS = ("value", "lower", "upper")
+
 
 def metric_of(row: Mapping[str, Any], name: str) -> dict[str, Any] | None:
     """Rebuild a metric with its interval from three columns of a table; None where it is empty."""
@@ -12,23 +16,49 @@ def metric_of(row: Mapping[str, Any], name: str) -> dict[str, Any] | None:
     return None if found["value"] is None else found
 
 
-def show_interval(metric: Mapping[str, Any] | None, digits: int = 2) -> Markup:
-    """Write a metric and, in small print, its interval."""
-    if metric is None or metric["value"] is None:
+def show_interval(metric: Mapping[str, Any] | None, digits: int = 2, same: str = TOO_FEW) -> Markup:
+    """Write a metric and, in small print, its interval, as `estimate` does."""
+    return estimate(*(metric[end] for end in ENDS), f"z.{digits}f", same) if metric else estimate(None, None, None)
+
+
+def estimate(
+    value: float | None, lower: float | None, upper: float | None, style: str = ".2f", same: str = TOO_FEW
+) -> Markup:
+    """Write an estimate and, in small print, its interval; the one place where the page does.
+
+    Parameters
+    ----------
+    value, lower, upper : float or None
+        A value of None could not be computed; a limit of None is open, both mean that there is no interval.
+    style : str
+        As `format` takes it.
+    same : str
+        What is said in place of an interval without width.
+    """
+    if value is None:
         return Markup('<span class="none">not computable</span>')
-    shown = f"{metric['value']:z.{digits}f}"
-    if metric["lower"] is None:
-        return Markup(shown)
-    return Markup(f"{shown} <small>({metric['lower']:z.{digits}f} to {metric['upper']:z.{digits}f})</small>")
+    limits = interval_in_words(lower, upper, style, same)
+    return Markup("{} <small>({})</small>" if limits else "{}").format(f"{value:{style}}", limits)
+
+
+def interval_in_words(lower: float | None, upper: float | None, style: str = ".2f", same: str = TOO_FEW) -> str:
+    """Write an interval: "0.70 to 0.90", "from 0.70" or "up to 0.90"; empty where there is none.
+
+    An interval has no width where all draws agree, as where every case is right: then it says nothing about chance.
+    """
+    if lower is not None and lower == upper:
+        return same
+    low, high = ("" if end is None else f"{end:{style}}" for end in (lower, upper))
+    return f"{low} to {high}" if low and high else f"from {low}" if low else f"up to {high}" if high else ""
 
 
 def show_number(value: float | None, digits: int = 3) -> Markup:
     """Write a number that has no interval."""
-    return show_interval({"value": value, "lower": None, "upper": None}, digits)
+    return estimate(value, None, None, f"z.{digits}f")
 
 
 def _columns(name: str) -> list[tuple[str, str]]:
-    return [("value", name), ("lower", f"{name}_lower"), ("upper", f"{name}_upper")]
+    return list(zip(ENDS, (name, f"{name}_lower", f"{name}_upper"), strict=True))
 
 
 def _number(value: float | None) -> float | None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.stages.report.blocks import TOP_LABEL, Row
+from pipeline.stages.report.numbers import interval_in_words
 
 LIMITS = ("", "_lower", "_upper")
 WISHED = (0.2, 0.8)  # predictions that are told, if any were made near them
@@ -59,12 +60,12 @@ def of_hundred_cases(share: float | None, lower: float | None, upper: float | No
     """Write a share and its limits as so many of a hundred: "24 (18 to 31)"."""
     if share is None:
         return "an unknown number"
-    said = f"{100 * share:.0f}"
-    return said if lower is None or upper is None else f"{said} ({100 * lower:.0f} to {100 * upper:.0f})"
+    limits = interval_in_words(*(None if end is None else 100 * end for end in (lower, upper)), ".0f")
+    return f"{100 * share:.0f} ({limits})" if limits else f"{100 * share:.0f}"
 
 
 def of_a_threshold(points: Sequence[Row], question: str, unit: str) -> list[str]:
-    """Say what calling positive from a threshold upwards finds and spares.
+    """Say what calling positive from a threshold upwards detects and clears.
 
     Parameters
     ----------
@@ -74,9 +75,9 @@ def of_a_threshold(points: Sequence[Row], question: str, unit: str) -> list[str]
         As `of_hundred` takes them.
     """
     return [
-        f"Acting from a probability of {100 * row['threshold']:.0f} %, chosen on other patients, finds "
-        f"{hundred(row, 'sensitivity')} of 100 {unit} with “{question}”, "
-        f"and spares {hundred(row, 'specificity')} of 100 without."
+        f"Acting from a probability of {100 * row['threshold']:.0f} %, chosen on other patients, detects "
+        f"{hundred(row, 'sensitivity')} of 100 {unit} with “{question}” "
+        f"and correctly clears {hundred(row, 'specificity')} of 100 without."
         for row in points
         if row["sensitivity"] is not None and row["specificity"] is not None
     ]

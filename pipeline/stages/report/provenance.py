@@ -1,11 +1,29 @@
 """Where the released model comes from: encoder, weights, licence, code, environment and checksums."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+
+from pipeline import __version__
 
 Row = Mapping[str, Any]
 
 MAIN = ("torch", "torchvision", "monai", "timm", "scikit-learn", "numpy", "nibabel", "pydicom")
+
+
+def made(cohort: str, name: str, version: str) -> dict[str, str]:
+    """Say of which cohort and release a page is, and when and by which version of the pipeline it was written.
+
+    Parameters
+    ----------
+    cohort : str
+        The folder of the cohort, the last part of which is its name.
+    name, version : str
+        Of the release.
+    """
+    today = datetime.now(UTC).date().isoformat()
+    return {"cohort": Path(cohort).name, "release": f"{name} {version}", "version": __version__, "date": today}
 
 
 def provenance_of(encoder: Row, manifest: Row | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pipeline.stages.report.adaptation import section
 from pipeline.stages.report.assessment import assessed, units_of, without_sites
 from pipeline.stages.report.blocks import PATIENTS, Row
 from pipeline.stages.report.calibrator import calibrator_in_words
-from pipeline.stages.report.classes import by_class, confusions
+from pipeline.stages.report.classes import by_class, confusions, shown_elsewhere
 from pipeline.stages.report.cohort import audit_findings, pairs_of_duplicates, sample
 from pipeline.stages.report.diagrams import roc, training_curve, unlabelled_curve
 from pipeline.stages.report.embedding import embedding_section
@@ -29,7 +29,7 @@ from pipeline.stages.report.histograms import site_histograms
 from pipeline.stages.report.mistakes import mistakes_section
 from pipeline.stages.report.outlying_folds import outlying_folds
 from pipeline.stages.report.page import write_page
-from pipeline.stages.report.provenance import provenance_of
+from pipeline.stages.report.provenance import made, provenance_of
 from pipeline.stages.report.run_summary import run_summary
 from pipeline.stages.report.tasks import labels_left_out, repetitions, words_of
 
@@ -66,6 +66,7 @@ def run(params: Params) -> None:
     page = write_page(
         {
             "title": params.report.title,
+            "made": made(params.cohort.path, params.release.name, params.release.version),
             "facts": facts,
             "stamps": stamps,
             "unit": stamps["unit_of_intervals"],
@@ -88,7 +89,7 @@ def run(params: Params) -> None:
             **released(params),
             "parameters": yaml.safe_dump(parameters_of(params), sort_keys=False),
             **tables(facts["classes"], task),
-            **classes(facts["classes"], task, units_of(pooled, stamps["unit_of_intervals"])),
+            **classes(facts["classes"], task, pooled, stamps["unit_of_intervals"]),
             **first_screen(params, facts, stamps["unit_of_intervals"]),
             **adaptation(params),
             "recipes": finetuning(params),
@@ -173,11 +174,13 @@ def plots(params: Params) -> dict[str, Any]:
     }
 
 
-def classes(names: list[str], task: Task, units: dict[str, str]) -> dict[str, Any]:
+def classes(names: list[str], task: Task, pooled: dict[str, Any], unit: str) -> dict[str, Any]:
     """Collect the metrics of each class and, where a case has one class, which was taken for which."""
+    units, two = units_of(pooled, unit), names if len(names) == 2 and task != "multilabel" else []
+    elsewhere = shown_elsewhere(pooled, rows_of(paths.assessed("calibration")), two)
     evaluated = paths.read_table(paths.PREDICTIONS).to_dict("records") if task != "multilabel" else []
     return {
-        "per_class": by_class(rows_of(paths.PER_CLASS), units),
+        "per_class": by_class(rows_of(paths.PER_CLASS), units, elsewhere),
         "confusions": confusions(evaluated, names, units),
     }
 

@@ -6,6 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline.stages.report.blocks import Row
+from pipeline.stages.report.numbers import estimate
 
 COMPARISONS = {"adaptation": "adapted against ImageNet", "transfer": "ImageNet against from scratch"}
 PROMISES = {  # by number: in plain words, and what was measured
@@ -91,22 +92,12 @@ def shown(row: Row, style: str = "+.3f", name: str = "value") -> Markup:
     style : str
         As `format` takes it.
     """
-    if row[name] is None:
-        return Markup('<span class="none">not computable</span>')
-    lower, upper = ("" if row[end] is None else f"{row[end]:{style}}" for end in ("lower", "upper"))
-    said = Markup(f"{row[name]:{style}}")
-    return said + Markup(f" <small>({_limits(lower, upper)})</small>") if lower or upper else said  # numbers only
+    return estimate(row[name], row["lower"], row["upper"], style)
 
 
 def recipe_name(recipe: str) -> str:
     """Name a way of training as the page does."""
     return RECIPES.get(recipe, recipe)
-
-
-def _limits(lower: str, upper: str) -> str:
-    if lower and upper:
-        return f"{lower} to {upper}"
-    return f"from {lower}" if lower else f"up to {upper}"
 
 
 def _names(names: Sequence[str]) -> str:

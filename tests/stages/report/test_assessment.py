@@ -50,7 +50,8 @@ def test_only_thresholds_with_a_gain_beyond_chance_are_named():
     assert where_it_pays(rows).endswith("at thresholds from 0.20 to 0.30")
     assert where_it_pays(rows[:1]).startswith("at no threshold")
     again = [decision(0.4, 0.2, 0.0, -0.1), decision(0.5, 0.2, 0.2, 0.1)]
-    assert where_it_pays([*rows, *again]).endswith("from 0.20 to 0.30 and from 0.50 to 0.50")
+    assert where_it_pays([*rows, *again]).endswith("at thresholds from 0.20 to 0.30 and 0.50")
+    assert where_it_pays(again).endswith("at 0.50")
 
 
 def test_the_decision_curve_stands_against_acting_on_all_and_on_none():
@@ -86,8 +87,8 @@ def test_a_metric_that_does_not_exist_is_not_put_into_words():
     point = {"threshold": 0.42, **limits("sensitivity", 0.88, 0.76, 0.97), **limits("specificity", None, None, None)}
     assert of_a_threshold([point], "ill", "patients") == []
     (told,) = of_a_threshold([point | limits("specificity", 0.9, None, None)], "ill", "patients")
-    assert "from a probability of 42 %" in told and "finds 88 (76 to 97) of 100" in told
-    assert "spares 90 of 100 without" in told
+    assert "from a probability of 42 %" in told and "detects 88 (76 to 97) of 100" in told
+    assert "clears 90 of 100 without" in told
     assert (
         of_pairs(None, "ill", "patients") == [] == of_pairs({"value": 0.9, "lower": 0.8, "upper": 1}, "top label", "")
     )

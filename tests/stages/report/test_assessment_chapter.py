@@ -8,6 +8,7 @@ import pytest
 
 from pipeline import paths
 from pipeline.stages.calibrate.assessment import TABLES
+from pipeline.stages.report.numbers import show_interval
 from pipeline.stages.report.run import ASSESSED
 from tests.stages.by_hand import (
     LABELS,
@@ -21,6 +22,7 @@ from tests.stages.conftest import write_status
 from tests.stages.report.page import rows_of, text_of
 from tests.stages.running import FOLDS, run
 
+RANKED = ("auc", "sensitivity", "specificity")
 AUTO = {"calibrate__per_patient": "auto", "calibrate__method": "auto"}
 
 
@@ -197,6 +199,38 @@ def test_every_term_leads_to_its_entry_and_every_link_to_a_place(reported):
     assert len(linked) > 25 and linked <= set(listed.items()) and "<abbr" not in markup
     places = re.findall(r'\sid="(.*?)"', markup)
     assert len(places) == len(set(places)) and set(re.findall('href="#(.*?)"', markup)) <= set(places)
+
+
+def test_a_figure_that_is_shown_twice_has_the_same_text(reported):
+    markup = page()
+    for scope, name in (("internal_patients", "internal validation"), ("external_patients", "external validation")):
+        known = paths.read_json(paths.pooled_metrics(f"{scope}_calibrated"))
+        auc, sensitivity, specificity = (text_of(show_interval(known[key])) for key in RANKED)
+        classes = rows_of(section(markup, "classes"), f"<h3>{name.capitalize()}</h3>")[1:]
+        assert [row[2:] for row in classes] == [[auc, specificity], [auc, sensitivity]]
+        captions = text_of(section(markup, "discrimination"))
+        assert re.search(rf"ROC curve, {name}, n = {known['n']} patients, \d+ events; AUC {re.escape(auc)}", captions)
+        calibration = {row[0]: row for row in rows_of(section(markup, "calibration"), "<figcaption>")}
+        number = 2 if scope.startswith("internal") else 4
+        assert calibration["AUC"][number] == auc
+        for key, row in (("log_loss", "Log-loss"), ("brier", "Brier score")):
+            assert calibration[row][number] == text_of(show_interval(known[key], 3))
+        baselines = rows_of(markup, '<h3 id="baselines">')[1:]
+        mine = [row[-7:] for row in baselines if name in (row[0], baselines[0][0])]
+        assert auc in {row[-3] for row in mine if "all cases together" in row}
+        at_half = [row for row in re.findall(r'<tr data-at="50".*?</tr>', markup, re.S) if name in row]
+        assert f">{show_interval(known['sensitivity'])}<br>" in at_half[0]
+        assert f">{show_interval(known['specificity'])}<br>" in at_half[0]
+    internal = rows_of(markup, '<h2 id="folds">')[-1]
+    known = paths.read_json(paths.pooled_metrics("internal_patients_calibrated"))
+    assert [internal[3], *internal[5:7]] == [text_of(show_interval(known[key])) for key in RANKED]
+    assert f"an AUC of {internal[3]}" in text_of(markup)
+
+
+def test_the_values_of_the_site_alone_are_told_apart(reported):
+    said = text_of(page())
+    assert "the baseline site under Without the images is fitted and evaluated in the folds of this run" in said
+    assert "also called site alone on the first screen" in said
 
 
 def test_every_table_of_the_assessment_is_read():

@@ -43,8 +43,8 @@ def test_what_was_not_measured_has_ten_badges_no_metric_and_no_heading(nothing):
 def test_everything_that_was_measured_has_its_heading_and_its_charts(all_of_it):
     markup = drawn(all_of_it, budget=5000, passes_spent=4000, rates={"0": 0.01})
     assert headings(markup) == [
-        *("Fewer labels", "Shorter training, less overfitting", "New domains", "Better result", "Few shots"),
-        *("Zero shots", "Three challenges"),
+        *("Fewer labels", "Shorter training, less overfitting", "New domains", "Better result", "Few-shot"),
+        *("Zero-shot", "Three challenges"),
     ]
     assert "image passes (evidence.budget), of which 4,000 were spent" in text_of(markup)
     assert "0.01 (fold 0)" in markup and "None" not in text_of(markup)
@@ -222,7 +222,7 @@ def test_few_shot_methods_are_drawn_apart_with_their_paired_differences(all_of_i
     markup = drawn(all_of_it)
     titles = re.findall("<title>Few-shot curve, (.*?)</title>", markup)
     assert titles == ["nearest neighbours", "nearest class mean"]
-    table = rows_of(markup[markup.index("Few shots") :], "As a table")
+    table = rows_of(markup[markup.index("Few-shot") :], "As a table")
     assert ["nearest neighbours", "adapted minus ImageNet", "1", "+0.062 (+0.052 to +0.072)", "100"] in table
 
 

@@ -2,8 +2,11 @@ import re
 
 import pytest
 
-from pipeline.stages.report.numbers import show_interval
+from pipeline.stages.report.numbers import ALIKE, show_interval
+from pipeline.stages.report.plain_words import of_hundred_cases
 from pipeline.stages.report.plots import Area, Axes, Bar, Column, Line, chart, cut_below, nice_range, round_ticks
+from pipeline.stages.report.verdicts import shown
+from tests.stages.report.page import text_of
 
 
 def test_a_curve_lies_where_its_numbers_say():
@@ -23,6 +26,16 @@ def test_a_metric_is_shown_with_its_interval_or_as_not_computable():
     assert "not computable" in show_interval(None)
     assert show_interval({"value": 0.5, "lower": None, "upper": None}) == "0.50"
     assert show_interval({"value": -0.001, "lower": None, "upper": None}) == "0.00"  # no negative zero
+
+
+def test_an_interval_without_width_says_that_it_is_none():
+    perfect = {"value": 1.0, "lower": 1.0, "upper": 1.0}
+    assert text_of(show_interval(perfect)) == "1.00 (too few events for an interval)"
+    assert text_of(show_interval(perfect, 3, ALIKE)) == "1.000 (the same in every draw)"
+    assert of_hundred_cases(1.0, 1.0, 1.0) == "100 (too few events for an interval)"
+    assert of_hundred_cases(0.9, 0.8, 1.0) == "90 (80 to 100)"
+    assert text_of(shown({"value": 2.0, "lower": 2.0, "upper": 2.0})) == "+2.000 (too few events for an interval)"
+    assert text_of(shown({"value": 2.0, "lower": 1.0, "upper": None})) == "+2.000 (from +1.000)"
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, 1.0], [0.2, 5.0]])
