@@ -10,14 +10,13 @@ from pipeline.stages.report.blocks import Row, is_beside, question_of, set_name
 from pipeline.stages.report.numbers import metric_of
 
 Metric = Mapping[str, Any] | None
+Known = dict[tuple[str, str, str], Metric]
 
 METRICS = ("auc", "sensitivity")
 SAME = 5e-6  # values in the files of metrics are rounded to six digits
 
 
-def shown_elsewhere(
-    pooled: Mapping[str, Row], calibration: Sequence[Row], classes: Sequence[str]
-) -> dict[tuple[str, str, str], Metric]:
+def shown_elsewhere(pooled: Mapping[str, Row], calibration: Sequence[Row], classes: Sequence[str]) -> Known:
     """Collect the metrics of single classes that other tables of the page show, by scope, class and metric.
 
     Parameters
@@ -31,7 +30,7 @@ def shown_elsewhere(
         The two classes of a binary task, otherwise none.
     """
     known = [row for row in calibration if row["state"] == "calibrated"]
-    found = {(row["scope"], question_of(row), "auc"): metric_of(row, "auc") for row in known}
+    found: Known = {(row["scope"], question_of(row), "auc"): metric_of(row, "auc") for row in known}
     for name, metrics in pooled.items():
         scope, _, state = name.rpartition("_")
         for label, recall in zip(classes, ("specificity", "sensitivity"), strict=False):
@@ -40,9 +39,7 @@ def shown_elsewhere(
     return found
 
 
-def by_class(
-    rows: Sequence[Row], scopes: Iterable[str], elsewhere: Mapping[tuple[str, str, str], Metric]
-) -> list[dict[str, Any]]:
+def by_class(rows: Sequence[Row], scopes: Iterable[str], elsewhere: Known) -> list[dict[str, Any]]:
     """Give the metrics of each class, set by set, patients before images.
 
     A metric that the page shows elsewhere, too, gets the interval that it has there.
@@ -64,7 +61,7 @@ def by_class(
     return sorted(sets, key=lambda one: bool(one["beside"]))
 
 
-def _agreed(row: Row, name: str, elsewhere: Mapping[tuple[str, str, str], Metric]) -> Metric:
+def _agreed(row: Row, name: str, elsewhere: Known) -> Metric:
     own, other = metric_of(row, name), elsewhere.get((row["scope"], row["class"], name))
     return other if own and other and abs(own["value"] - other["value"]) < SAME else own
 

@@ -18,11 +18,12 @@ def metric_of(row: Mapping[str, Any], name: str) -> dict[str, Any] | None:
 
 def show_interval(metric: Mapping[str, Any] | None, digits: int = 2, same: str = TOO_FEW) -> Markup:
     """Write a metric and, in small print, its interval, as `estimate` does."""
-    return estimate(*(metric[end] for end in ENDS), f"z.{digits}f", same) if metric else estimate(None, None, None)
+    value, lower, upper = (metric[end] for end in ENDS) if metric else (None, None, None)
+    return estimate(value, lower, upper, style=f"z.{digits}f", same=same)
 
 
 def estimate(
-    value: float | None, lower: float | None, upper: float | None, style: str = ".2f", same: str = TOO_FEW
+    value: float | None, lower: float | None, upper: float | None, *, style: str = ".2f", same: str = TOO_FEW
 ) -> Markup:
     """Write an estimate and, in small print, its interval; the one place where the page does.
 
@@ -37,11 +38,11 @@ def estimate(
     """
     if value is None:
         return Markup('<span class="none">not computable</span>')
-    limits = interval_in_words(lower, upper, style, same)
+    limits = interval_in_words(lower, upper, style=style, same=same)
     return Markup("{} <small>({})</small>" if limits else "{}").format(f"{value:{style}}", limits)
 
 
-def interval_in_words(lower: float | None, upper: float | None, style: str = ".2f", same: str = TOO_FEW) -> str:
+def interval_in_words(lower: float | None, upper: float | None, *, style: str = ".2f", same: str = TOO_FEW) -> str:
     """Write an interval: "0.70 to 0.90", "from 0.70" or "up to 0.90"; empty where there is none.
 
     An interval has no width where all draws agree, as where every case is right: then it says nothing about chance.
@@ -54,7 +55,7 @@ def interval_in_words(lower: float | None, upper: float | None, style: str = ".2
 
 def show_number(value: float | None, digits: int = 3) -> Markup:
     """Write a number that has no interval."""
-    return estimate(value, None, None, f"z.{digits}f")
+    return estimate(value, None, None, style=f"z.{digits}f")
 
 
 def _columns(name: str) -> list[tuple[str, str]]:

@@ -60,7 +60,8 @@ def of_hundred_cases(share: float | None, lower: float | None, upper: float | No
     """Write a share and its limits as so many of a hundred: "24 (18 to 31)"."""
     if share is None:
         return "an unknown number"
-    limits = interval_in_words(*(None if end is None else 100 * end for end in (lower, upper)), ".0f")
+    low, high = (None if end is None else 100 * end for end in (lower, upper))
+    limits = interval_in_words(low, high, style=".0f")
     return f"{100 * share:.0f} ({limits})" if limits else f"{100 * share:.0f}"
 
 

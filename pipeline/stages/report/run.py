@@ -41,17 +41,8 @@ ASSESSED = (
 )
 TEXT = ("scope", "candidate", "validator", "site", "unlabelled", "fold", "class", "repetition", "of", "value", "group")
 CASES = (
-    "scope",
-    "site",
-    "label",
-    "prediction",
-    "spoke_for",
-    "model",
-    "slices",
-    "attention",
-    "thumbnail",
-    "overlay",
-    "state",
+    *("scope", "site", "label", "prediction", "spoke_for", "model", "slices"),
+    *("attention", "thumbnail", "overlay", "state"),
 )
 NAMES = ("scope", "site", "fold", "of", "name")  # of the tables of evidence, where a value is a metric
 

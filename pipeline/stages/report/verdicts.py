@@ -92,7 +92,7 @@ def shown(row: Row, style: str = "+.3f", name: str = "value") -> Markup:
     style : str
         As `format` takes it.
     """
-    return estimate(row[name], row["lower"], row["upper"], style)
+    return estimate(row[name], row["lower"], row["upper"], style=style)
 
 
 def recipe_name(recipe: str) -> str:
