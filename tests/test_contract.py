@@ -235,7 +235,12 @@ def test_metrics_and_plots_are_not_cached_and_outs_are() -> None:
     for stage in DVC.values():
         for entry in [*stage.get("metrics", []), *stage.get("plots", [])]:
             assert next(iter(entry.values()))["cache"] is False
-        assert all(isinstance(entry, str) for entry in stage["outs"])
+        assert all(isinstance(entry, str) or "cache" not in next(iter(entry.values())) for entry in stage["outs"])
+
+
+def test_only_bundles_outlive_the_start_of_their_stage() -> None:
+    persistent = [entry for stage in DVC.values() for entry in stage["outs"] if not isinstance(entry, str)]
+    assert persistent == [{"data/released": {"persist": True}}]
 
 
 def public_names(tree: ast.Module) -> list[tuple[str, set[int]]]:

@@ -59,6 +59,8 @@ class BundleFacts:
     Attributes
     ----------
     name, version, description, intended_use : str
+    cohort : str
+        Digest of the name of the cohort; it tells the bundles of two cohorts apart and names neither.
     classes : sequence of str
     channels, image_size : int
         Of the network's input, (channels, image_size, image_size).
@@ -85,6 +87,7 @@ class BundleFacts:
     version: str
     description: str = ""
     intended_use: str = ""
+    cohort: str = ""
     classes: Sequence[str]
     channels: int
     image_size: int
@@ -116,6 +119,7 @@ def metadata_config(facts: BundleFacts) -> Config:
         "authors": "to be filled in by the people who release it",
         "copyright": "to be filled in by the people who release it",
         "intended_use": f"{facts.intended_use} Research use only, not a medical device.".strip(),
+        "cohort": facts.cohort,
         "eval_metrics": facts.eval_metrics,
         "status": facts.status,
         "gates": list(facts.gates),

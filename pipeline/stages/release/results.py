@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
@@ -41,9 +42,9 @@ class Results:
     preparation_parity: Config
 
 
-def card_values(params: Params, model: ReleasedModel, results: Results) -> Config:
+def card_values(bundle: Path, params: Params, model: ReleasedModel, results: Results) -> Config:
     """Collect what the model card shows."""
-    bundle, assessment = paths.bundle(params.release.name), results.assessment
+    assessment = results.assessment
     metrics, stamps = assessment.metrics, paths.read_json(paths.STAMPS)
     return {
         **params.release.model_dump(include={"name", "version", "description", "answered"}),

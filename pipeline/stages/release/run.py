@@ -38,20 +38,21 @@ from pipeline.errors import UserError
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation.preprocessor import Preprocessor
 from pipeline.metrics.calibrators.calibrator import digest_of
-from pipeline.params import PARAMS_FILE
+from pipeline.params import PARAMS_FILE, cohort_digest
 from pipeline.schema import FINAL, Params
 from pipeline.stages.cohort.originals import original_files
 from pipeline.stages.release.archive import AlreadyKept, keep, let_others_read
 from pipeline.stages.release.card import write_card
 from pipeline.stages.release.evidence_folder import write_evidence
 from pipeline.stages.release.exporting import development_cases, export
-from pipeline.stages.release.gating import assess, statements_for
+from pipeline.stages.release.gating import Assessment, assess, statements_for
 from pipeline.stages.release.key_facts import to_know
 from pipeline.stages.release.model import ReleasedModel, read_released
 from pipeline.stages.release.ood_scans import held_back
 from pipeline.stages.release.operating_limits import counted, limits_of
 from pipeline.stages.release.parity import preparation_parity
 from pipeline.stages.release.phantoms import write_phantoms
+from pipeline.stages.release.placing import refuse_other_cohort, remove_former_names, written_whole
 from pipeline.stages.release.results import Results, card_values
 from pipeline.stages.release.sbom import SBOM, bill_of_materials
 
@@ -66,25 +67,39 @@ def run(params: Params) -> None:
     model = read_released()
     if model.form == "refit" and FINAL not in params.split.folds:
         raise UserError(f"split.folds: add '{FINAL}', the model that is released, or set calibrate.form to ensemble")
-    bundle = paths.bundle(params.release.name)
-    shutil.rmtree(bundle, ignore_errors=True)
+    place, cohort = paths.bundle(params.release.name), cohort_digest(params.cohort.path)
+    refuse_other_cohort(place, cohort)
     statements = statements_for(params.release.gates.card)
     limits = limits_of(params, model)
     assessment = assess(params, model, statements, limits)
-    write_models(bundle, model)
-    exports = write_exports(params, model)
-    parity = preparation_parity(preparation(), original_files(params.cohort), development_cases(model.members))
-    results = Results(assessment, exports, parity)
-    write_configs(params, model, results)
-    write_limits(params, model, limits, assessment.status)
-    write_documents(params, model, results)
-    write_evidence(bundle, members=model.members, assessment=assessment, settings=settings_of(params))
-    score_phantoms(bundle)
+    with written_whole(place) as bundle:
+        write_bundle(bundle, params, model, assessment, limits=limits)
+        sign_and_keep(params, bundle)
     for gate in assessment.gates:
         print(f"{gate.name}: {gate.verdict}; {gate.detail}")
-    print(f"{bundle}: {assessment.status}")
+    print(f"{place}: {assessment.status}")
+    for former in remove_former_names(place, cohort, keep=source_of(params.adapt.weights)):
+        print(f"removed {former}, the bundle of this cohort under its former release.name")
+
+
+def write_bundle(bundle: Path, params: Params, model: ReleasedModel, assessment: Assessment, *, limits: Config) -> None:
+    """Write every file of the bundle, the manifest last."""
+    write_models(bundle, model)
+    exports = write_exports(bundle, params, model)
+    parity = preparation_parity(preparation(), original_files(params.cohort), development_cases(model.members))
+    results = Results(assessment, exports, parity)
+    write_configs(bundle, params, model, results)
+    write_limits(bundle, model, limits, assessment.status)
+    write_documents(bundle, params, model, results)
+    write_evidence(bundle, members=model.members, assessment=assessment, settings=settings_of(params))
+    score_phantoms(bundle)
     write_manifest(bundle, facts(model.members))
-    sign_and_keep(params, bundle)
+
+
+def source_of(weights: str) -> Path | None:
+    """Name the bundle that `adapt.weights` starts from, if it is one."""
+    kind, _, folder = weights.partition(":")
+    return Path(folder) if kind == "bundle" else None
 
 
 def settings_of(params: Params) -> Config:
@@ -117,13 +132,13 @@ def write_models(bundle: Path, model: ReleasedModel) -> None:
     torch.save(state, bundle / STATE_DICT)
 
 
-def write_exports(params: Params, model: ReleasedModel) -> Config:
+def write_exports(bundle: Path, params: Params, model: ReleasedModel) -> Config:
     """Export the network, and tell how close each export is to it or why there is none."""
     calibrator, classes = model.calibrator.as_json(), paths.read_json(paths.COHORT_FACTS)["classes"]
     exports = export(
         params.release.exports,
         network=model.network,
-        weights=paths.bundle(params.release.name) / WEIGHTS,
+        weights=bundle / WEIGHTS,
         calibrator=calibrator,
         facts=params.release.model_dump(include={"name", "version"}) | {"classes": classes, "calibration": calibrator},
         cases=development_cases(model.members),
@@ -133,14 +148,15 @@ def write_exports(params: Params, model: ReleasedModel) -> Config:
     return exports
 
 
-def write_configs(params: Params, model: ReleasedModel, results: Results) -> None:
+def write_configs(bundle: Path, params: Params, model: ReleasedModel, results: Results) -> None:
     """Write the metadata, their schema, and the inference configuration."""
-    bundle, assessment = paths.bundle(params.release.name), results.assessment
+    assessment = results.assessment
     geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
     bundle_facts = BundleFacts(
         name=params.release.name,
         version=params.release.version,
         description=params.release.description,
+        cohort=cohort_digest(params.cohort.path),
         intended_use=assessment.statements["intended_use"],
         classes=paths.read_json(paths.COHORT_FACTS)["classes"],
         channels=geometry.stored_channels,
@@ -162,9 +178,8 @@ def write_configs(params: Params, model: ReleasedModel, results: Results) -> Non
     shutil.copyfile(SCHEMA_FILE, bundle / SCHEMA)
 
 
-def write_limits(params: Params, model: ReleasedModel, values: Config, status: str) -> None:
+def write_limits(bundle: Path, model: ReleasedModel, values: Config, status: str) -> None:
     """Write the operating limits with the results of their tests, and the reference of monitoring."""
-    bundle = paths.bundle(params.release.name)
     paths.write_json(values["reference"], bundle / REFERENCE)
     network, steps = configured(bundle)
     predictor = Predictor(
@@ -195,11 +210,11 @@ def preparation() -> Config:
     return preparation_config(Preprocessor.from_json(steps))
 
 
-def write_documents(params: Params, model: ReleasedModel, results: Results) -> None:
+def write_documents(bundle: Path, params: Params, model: ReleasedModel, results: Results) -> None:
     """Write the model card, the bill of materials, the licence and the status."""
-    bundle, assessment = paths.bundle(params.release.name), results.assessment
+    assessment = results.assessment
     (bundle / CARD).parent.mkdir()
-    (bundle / CARD).write_text(write_card(card_values(params, model, results)))
+    (bundle / CARD).write_text(write_card(card_values(bundle, params, model, results)))
     (bundle / SBOM).write_text(bill_of_materials(params.release.name, params.release.version))
     lines = [assessment.status, *(json.dumps(asdict(gate)) for gate in assessment.gates)]
     (bundle / STATUS).write_text("\n".join(lines) + "\n")

@@ -1,0 +1,80 @@
+"""Put a bundle in its place: whole, and never in that of another cohort's bundle."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline import paths
+from pipeline.bundle.layout import METADATA
+from pipeline.bundle.manifest import MANIFEST, sha256_of
+from pipeline.errors import UserError
+
+UNFINISHED = paths.bundle(".unfinished")  # of a run that is not at its end, or was killed
+
+
+@contextmanager
+def written_whole(place: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of `place` if nothing fails; otherwise `place` stays as it was."""
+    shutil.rmtree(UNFINISHED, ignore_errors=True)
+    UNFINISHED.mkdir(parents=True)
+    try:
+        yield UNFINISHED
+    except BaseException:
+        shutil.rmtree(UNFINISHED)
+        raise
+    if place.exists():
+        shutil.rmtree(place)
+    UNFINISHED.rename(place)
+
+
+def refuse_other_cohort(place: Path, cohort: str) -> None:
+    """Check that `place` is free or holds an earlier bundle of the same cohort.
+
+    Parameters
+    ----------
+    place : Path
+    cohort : str
+        The digest of the cohort's name.
+
+    Raises
+    ------
+    UserError
+        If it holds the bundle of another cohort.
+    """
+    if (place / METADATA).exists() and not is_of(place, cohort):
+        raise UserError(f"{place} holds the model of another cohort; choose another release.name, or move that folder")
+
+
+def remove_former_names(place: Path, cohort: str, keep: Path | None = None) -> list[Path]:
+    """Remove what `release` wrote for the cohort under other names, except `keep`, and return these folders."""
+    beside = [file.parent.parent for file in sorted(place.parent.glob(f"*/{METADATA}"))]
+    kept = {folder.resolve() for folder in (place, keep) if folder}
+    former = [
+        folder
+        for folder in beside
+        if folder.resolve() not in kept and values_in(folder / METADATA).get("name") == folder.name  # no copy
+        if is_of(folder, cohort)
+    ]
+    for folder in former:
+        shutil.rmtree(folder)
+    return former
+
+
+def is_of(folder: Path, cohort: str) -> bool:
+    """Tell whether a bundle is of the cohort, which one of an earlier version is if it was made of the same cases."""
+    metadata = values_in(folder / METADATA)
+    if "cohort" in metadata:
+        return bool(metadata["cohort"] == cohort)
+    return bool(values_in(folder / MANIFEST).get("data", {}).get("cases") == sha256_of(paths.CASES))
+
+
+def values_in(file: Path) -> dict[str, Any]:
+    """Read a mapping; nothing if the file is absent or holds none."""
+    try:
+        values = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -1,0 +1,71 @@
+"""Where a bundle goes, and which others stay."""
+
+import json
+
+import pytest
+
+from pipeline import paths
+from pipeline.bundle.layout import METADATA
+from pipeline.bundle.manifest import MANIFEST, sha256_of
+from pipeline.errors import UserError
+from pipeline.stages.release.placing import UNFINISHED, refuse_other_cohort, remove_former_names, written_whole
+
+
+@pytest.fixture(autouse=True)
+def in_project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths.CASES.parent.mkdir(parents=True)
+    paths.CASES.write_text("case\n")
+
+
+def bundle(folder, cases="", **metadata):
+    place = paths.bundle(folder)
+    (place / METADATA).parent.mkdir(parents=True)
+    (place / METADATA).write_text(json.dumps({"name": folder} | metadata))
+    (place / MANIFEST).write_text(json.dumps({"data": {"cases": cases}}))
+    return place
+
+
+def names():
+    return {folder.name for folder in paths.RELEASED.iterdir()}
+
+
+def test_bundle_of_another_cohort_is_refused_with_the_cure():
+    with pytest.raises(UserError, match="data/released/mine holds .* another cohort; choose another release.name"):
+        refuse_other_cohort(bundle("mine", cohort="b"), "a")
+
+
+def test_free_place_and_earlier_bundle_of_the_cohort_are_taken():
+    for place in (paths.bundle("free"), bundle("mine", cohort="a")):
+        refuse_other_cohort(place, "a")
+
+
+def test_bundle_without_a_cohort_is_known_by_its_cases():
+    refuse_other_cohort(bundle("old", cases=sha256_of(paths.CASES)), "a")
+    with pytest.raises(UserError, match="another cohort"):
+        refuse_other_cohort(bundle("older", cases="other"), "a")
+
+
+def test_former_names_go_and_other_cohorts_copies_and_sources_stay():
+    mine = bundle("mine", cohort="a")
+    former, source, other = (bundle(name, cohort="ab"[name == "other"]) for name in ("former", "source", "other"))
+    (bundle("copy", cohort="a") / METADATA).write_text(json.dumps({"name": "mine", "cohort": "a"}))
+    (bundle("broken") / METADATA).write_text("{")
+    assert remove_former_names(mine, "a", keep=source) == [former]
+    assert names() == {"mine", "source", other.name, "copy", "broken"}
+
+
+def test_bundle_that_fails_leaves_the_one_before():
+    place = bundle("mine", cohort="a")
+    with pytest.raises(RuntimeError), written_whole(place) as folder:
+        (folder / "half").touch()
+        raise RuntimeError
+    assert names() == {"mine"} and (place / METADATA).exists()
+
+
+def test_bundle_replaces_the_one_before_whole():
+    place = bundle("mine", cohort="a")
+    (UNFINISHED / "of a killed run").mkdir(parents=True)
+    with written_whole(place) as folder:
+        (folder / "new").touch()
+    assert names() == {"mine"} and [file.name for file in place.iterdir()] == ["new"]
