@@ -13,11 +13,9 @@ import importlib
 import inspect
 import logging
 import os
-import re
 import sys
 import traceback
 from collections.abc import Sequence
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import ModuleType
 
@@ -51,8 +49,7 @@ COMMANDS = (
     "monitor",
     "whois",
 )
-LOGS = Path("data/logs")
-LOG_BYTES = 2**20  # of one log file; three older ones are kept
+RUNNING_STAGES = ("run", "folds")
 DESCRIPTION = """Domain adaptation for medical imaging: from raw scans to a released, calibrated model.
 `dvc repro` runs all stages in order; `medadapt NAME --help` explains one stage or command."""
 
@@ -64,13 +61,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     The log file gets the type of an error, never its message, which may hold the name of a file or a patient.
     """
     arguments = build_parser().parse_args(argv)
-    start_logging(arguments)
+    from pipeline.logs import start_logging  # not above: `--help` answers at once
+
+    label = label_of(arguments)
+    start_logging(arguments, label)
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the equations solved here are small: more threads mostly wait
     log = logging.getLogger("pipeline")
     log.debug("%s begins, medadapt %s", arguments.name, __version__)
     try:
-        run(arguments)
+        run(arguments, label)
     except UserError as error:
         if arguments.verbose:
             traceback.print_exc()
@@ -84,22 +84,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Call the `run` of a stage or command."""
-    name = arguments.name
+def run(arguments: argparse.Namespace, label: str) -> None:
+    """Call the `run` of a stage or command, and report its progress."""
+    from pipeline.progress import reported
+
+    name, fold = arguments.name, getattr(arguments, "fold", "")
+    if name in RUNNING_STAGES:  # each of their stages reports itself
+        import_quietly(f"{_package(name)}.run").run(arguments)
+        return
     if name in COMMANDS:
         check_writable(getattr(arguments, "out", None))
-        import_quietly(f"{_package(name)}.run").run(arguments)
+        with reported(label):
+            import_quietly(f"{_package(name)}.run").run(arguments)
         return
     from pipeline import params, paths, runtime
 
-    stage = import_quietly(f"{_package(name)}.run")
-    declared = params.for_stage(name)
-    if name in PER_FOLD:
-        stage.run(declared, arguments.fold)
-    else:
-        with runtime.metered(paths.cost(name)):
-            stage.run(declared)
+    record = paths.cost(name, fold)
+    usual = paths.read_json(record)["seconds"] if record.exists() else None
+    with reported(label, paths.activity(name, fold), usual):
+        stage = import_quietly(f"{_package(name)}.run")
+        declared = params.for_stage(name)
+        with runtime.metered(record):
+            stage.run(declared, *([fold] if name in PER_FOLD else []))
+
+
+def label_of(arguments: argparse.Namespace) -> str:
+    """Name a command, or a stage with its position among the stages and folds of the run."""
+    name = arguments.name
+    if name in COMMANDS:
+        return str(name)
+    from pipeline import params, progress, runtime
+
+    try:
+        folds = params.fold_names()
+    except UserError:  # said later, when the stage reads its parameters
+        return str(name)
+    stages = runtime.stages_of_run() or STAGES
+    jobs = [(stage, fold) for stage in stages for fold in (folds if stage in PER_FOLD else ("",))]
+    return progress.position((name, getattr(arguments, "fold", "")), jobs)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -134,37 +156,6 @@ def build_parser() -> argparse.ArgumentParser:
         if name in COMMANDS:
             package.add_options(one)
     return parser
-
-
-def start_logging(arguments: argparse.Namespace) -> None:
-    """Log messages to the terminal and, inside a project, to data/logs/<stage>[_<fold>].log.
-
-    The command line is not logged, because its file names may hold names of patients. `whois` writes no log file.
-    """
-    terminal = logging.StreamHandler(sys.stderr)
-    terminal.setLevel(logging.DEBUG if arguments.verbose else logging.INFO)
-    terminal.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger("pipeline")
-    for old in logger.handlers[:]:
-        logger.removeHandler(old)
-        old.close()
-    for handler in (terminal, *log_file(arguments)):
-        logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-
-
-def log_file(arguments: argparse.Namespace) -> list[logging.Handler]:
-    """Open the log file of a run; return no handler outside a project, where it cannot be written, and for `whois`."""
-    if not Path("params.yaml").exists() or arguments.name == "whois":
-        return []
-    fold = "_" + re.sub(r"[^\w.-]", "_", arguments.fold) if arguments.name in PER_FOLD else ""
-    try:
-        LOGS.mkdir(parents=True, exist_ok=True)
-        handler = RotatingFileHandler(LOGS / f"{arguments.name}{fold}.log", maxBytes=LOG_BYTES, backupCount=3)
-    except OSError:
-        return []
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    return [handler]
 
 
 class PrintCompletion(argparse.Action):

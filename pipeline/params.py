@@ -64,6 +64,11 @@ def for_stage(stage: str, path: Path = PARAMS_FILE, dvc_file: Path = DVC_FILE) -
     return Params.model_construct(**handed)
 
 
+def fold_names(path: Path = PARAMS_FILE) -> tuple[str, ...]:
+    """Name the folds and further models of `split.folds`."""
+    return _checked(path, _read(path), _written_settings(path.parent)).split.folds
+
+
 def cohort_settings(folder: Path) -> Settings:
     """Read what `folder/cohort.yaml` says about its cohort, by section; nothing if there is no such file.
 

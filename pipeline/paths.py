@@ -165,6 +165,11 @@ def progress(stage: str, fold: str) -> Path:
     return checkpoints(stage, fold) / "progress.json"
 
 
+def activity(stage: str, fold: str) -> Path:
+    """Name the file that says what a stage does while it runs; `status` reads it."""
+    return SCRATCH / "now" / "_".join(filter(None, [stage, fold]))
+
+
 def cost(stage: str, fold: str = "") -> Path:
     """Name the record of a stage's seconds and peak memory; only the report reads it."""
     return COST / (f"{stage}_{fold}.json" if fold else f"{stage}.json")

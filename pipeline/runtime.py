@@ -19,7 +19,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain, count, islice, takewhile
@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from joblib import Parallel, delayed, parallel_config
-from tqdm import tqdm
 
 from pipeline.errors import UserError
+from pipeline.progress import progress
 
 if TYPE_CHECKING:
     from submitit import AutoExecutor, Job
@@ -174,11 +174,6 @@ def submitted(executor: "AutoExecutor", function: Callable[[Item], Result], item
         raise UserError(f"SLURM rejects the jobs ({error}); correct the variables MEDADAPT_SLURM_*") from error
 
 
-def progress(items: Iterable[Item], doing: str, total: int | None = None) -> Iterable[Item]:
-    """Show a progress bar with the remaining time, only on a terminal, so that logs stay readable."""
-    return tqdm(items, desc=doing, total=total, disable=None, leave=False)
-
-
 def keys_folder() -> Path:
     """Name the private folder of salts and original names, which is outside the project's tracked folders."""
     return Path(os.environ.get("MEDADAPT_KEYS", Path.home() / ".medadapt"))
@@ -200,22 +195,25 @@ def device() -> str | None:
     return os.environ.get("MEDADAPT_DEVICE")
 
 
-def dvc(*words: str, to_terminal: bool = False, summary_later: bool = False) -> str:
+def dvc(*words: str, to_terminal: bool = False, stages: Sequence[str] = ()) -> str:
     """Run a command of DVC and return its output; an empty text if the output goes to the terminal.
 
-    With `summary_later` the caller prints the summary of the run, so that the stage `report` does not.
+    Parameters
+    ----------
+    stages : sequence of str
+        The stages that the caller lets DVC run; the caller then prints the summary of the run.
     """
     target = None if to_terminal else subprocess.PIPE
-    environment = surroundings({"MEDADAPT_SUMMARY": "later"} if summary_later else {})
+    environment = surroundings({"MEDADAPT_STAGES": " ".join(stages)} if stages else {})
     ran = subprocess.run([sys.executable, "-m", "dvc", *words], env=environment, stdout=target, text=True)
     if ran.returncode:
         raise UserError(f"`dvc {' '.join(words)}` failed; see its message above")
     return ran.stdout or ""
 
 
-def summarised_later() -> bool:
-    """Tell whether the command that runs this stage prints the summary of the run."""
-    return os.environ.get("MEDADAPT_SUMMARY") == "later"
+def stages_of_run() -> list[str]:
+    """Name the stages up to the target of `medadapt run`, which prints the summary itself; none outside of it."""
+    return os.environ.get("MEDADAPT_STAGES", "").split()
 
 
 def surroundings(place: dict[str, str]) -> dict[str, str]:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import __version__, params
-from pipeline.__main__ import COMMANDS, LOGS, PER_FOLD, STAGES, main
+from pipeline.__main__ import COMMANDS, PER_FOLD, STAGES, main
 from pipeline.commands.status import run as status
+from pipeline.logs import LOGS
 from tests.conftest import ROOT
 from tests.stages.conftest import project  # noqa: F401 - a fixture
 

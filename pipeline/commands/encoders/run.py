@@ -28,6 +28,7 @@ from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics.discrimination import log_loss, macro_auc
 from pipeline.params import load
 from pipeline.paths import Role
+from pipeline.progress import progress
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
 
@@ -158,8 +159,8 @@ def frozen_features(network: Classifier, cases: list[str], encoder: str) -> Floa
     network.to(make_accelerator(runtime.device()).device)
     last = len(network.encoder.stages)
     stored = [Case(case, "", partial(stored_view, case)) for case in cases]
-    progress = partial(runtime.progress, doing=f"features of {encoder}")
-    maps, pooled = frozen_views(network, stored, last, progress=progress)
+    counted = partial(progress, doing=f"features of {encoder}")
+    maps, pooled = frozen_views(network, stored, last, progress=counted)
     features = mean_features(network, maps[0], pooled[0], last)
     network.cpu()
     if not np.isfinite(features).all():

@@ -11,6 +11,7 @@ from pipeline import runtime
 from pipeline.errors import UserError
 from pipeline.imaging.tables.pseudonyms import pseudonym, read_names, remember_names, salt_of, write_private
 from pipeline.params import CARD_FILE, COHORT_FILE
+from pipeline.progress import progress
 from pipeline.stages.cohort.importers.bids import Wanted, find_in_bids
 from pipeline.stages.cohort.importers.class_folders import find_in_class_folders
 from pipeline.stages.cohort.importers.datalist import find_in_datalist
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(describe(found))
         if arguments.kind == "dicom":
             remember(found, into)
-        broken = write_import(found, into, arguments.link, runtime.progress)
+        broken = write_import(found, into, arguments.link, progress)
     except BadSource as error:
         raise UserError(str(error)) from error
     except OSError as error:
@@ -83,7 +84,7 @@ def from_dicom(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
         labels = read_labels(Path(arguments.labels), arguments.key, arguments.label, rename)
     choices = Choices(site=arguments.site, labels=labels, key=arguments.key, rename=rename, link=arguments.link)
     name = partial(pseudonym, salt_of(keys_of(Path(arguments.into)), public=False))
-    return find_in_dicom_tree(Path(arguments.source), choices, name, runtime.progress)
+    return find_in_dicom_tree(Path(arguments.source), choices, name, progress)
 
 
 FINDERS: dict[str, Callable[[argparse.Namespace, dict[str, str]], Import]] = {

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import runtime
 from pipeline.bundle.manifest import BrokenBundle
 from pipeline.bundle.opening import Opened, open_bundle
 from pipeline.bundle.predictor import BAD_IMAGE, Predictor
@@ -18,6 +17,7 @@ from pipeline.commands.predict.site_calibration import recalibrate, recalibratio
 from pipeline.errors import UserError
 from pipeline.imaging.tables.cohort_table import BadTable
 from pipeline.imaging.tables.scan_list import Listed, list_scans
+from pipeline.progress import progress
 
 Row = dict[str, Any]
 
@@ -46,7 +46,7 @@ def predict(folder: Path, arguments: argparse.Namespace) -> None:
     if predictor.limits is None:
         print(f"{folder} has no operating limits: no prediction sets, and the model never abstains")
     overlays = Overlays(bundle, Path(arguments.saliency), scans) if arguments.saliency else None
-    rows = [row_of(scan, predictor, overlays) for scan in runtime.progress(scans, "predict")]
+    rows = [row_of(scan, predictor, overlays) for scan in progress(scans, "predict")]
     table = in_order(rows, bundle.classes)
     print_predictions(table, bundle)
     if arguments.out:

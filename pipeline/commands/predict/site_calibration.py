@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import runtime
 from pipeline.bundle.layout import METADATA
 from pipeline.bundle.manifest import MANIFEST, sha256_of
 from pipeline.bundle.predictor import Predictor
@@ -19,6 +18,7 @@ from pipeline.commands.predict.site_update import SiteUpdate, change_from, updat
 from pipeline.errors import UserError
 from pipeline.imaging.tables.scan_list import Listed
 from pipeline.metrics.calibrators.updating import Recalibration
+from pipeline.progress import progress
 from pipeline.stages.release.card import show_metric
 
 Change = Recalibration | LabelChanges
@@ -50,7 +50,7 @@ def recalibrate(bundle: Path, predictor: Predictor, scans: Sequence[Listed], out
 def scored(predictor: Predictor, scans: Sequence[Listed]) -> tuple[Floats, list[Listed]]:
     """Compute the logits (n, K) of the n scans that can be read; print why the others cannot."""
     logits, kept = [], []
-    for scan in runtime.progress(scans, "score"):
+    for scan in progress(scans, "score"):
         found = predictor(scan.file, scan.known.get("site"))
         if found.output is None:
             print(f"left out: {scan.name}: {found.reason}")

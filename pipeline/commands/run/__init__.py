@@ -7,7 +7,15 @@ evidence, explain, release and report, which take as long as the training. Stage
 
 import argparse
 
-TARGETS = {"data": ["split"], "metrics": ["calibrate"], "model": ["release"], "all": []}  # of `dvc repro`
+DATA = ("cohort", "preprocess", "split")
+METRICS = (*DATA, "adapt", "finetune", "calibrate")
+MODEL = (*METRICS, "release")
+TARGETS = {
+    "data": DATA,
+    "metrics": METRICS,
+    "model": MODEL,
+    "all": (*METRICS, "evidence", "explain", "release", "report"),
+}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

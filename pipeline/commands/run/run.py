@@ -11,7 +11,9 @@ from pipeline.stages.report.run_summary import run_summary
 def run(arguments: argparse.Namespace) -> None:
     """Call `dvc repro` and print the metrics, the gates and the places of page and bundle."""
     bundle = paths.bundle(load().release.name)
-    runtime.dvc("repro", *TARGETS[arguments.target], to_terminal=True, summary_later=True)
+    stages = TARGETS[arguments.target]
+    target = [] if arguments.target == "all" else [stages[-1]]
+    runtime.dvc("repro", *target, to_terminal=True, stages=stages)
     print()
     if arguments.target == "data":
         print(f"{paths.SPLIT} is up to date; next: `medadapt run metrics`")

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import paths
-from pipeline.commands.status.running import Job, being_written, duration, processes_here, training_of
+from pipeline.commands.status.running import Job, activity_of, being_written, processes_here, training_of
 from pipeline.errors import UserError
+from pipeline.progress import duration
 
 STATES = {
     "done": "outputs match the present parameters, code and inputs",
@@ -162,7 +163,7 @@ def line_of(
     finished = newest([*(Path(out.fs_path) for out in stage.outs), record])
     if began or writes(stage, busy):
         since = f"for {duration(time.time() - began)}" if began else "DVC is writing its files"
-        why = "; ".join(filter(None, [since, training]))
+        why = "; ".join(filter(None, [since, activity_of(name, fold) or training]))
         return Line(name, (fold,), "running", why, finished=None, took=None)
     ever = any(out.hash_info for out in stage.outs)
     state, why = state_of(ever, changes, training, before)

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 
 from pipeline import paths
+from pipeline.progress import duration
 
 Job = tuple[str, str]  # a stage and its fold; "" without a fold
 
@@ -65,10 +66,9 @@ def training_of(stage: str, fold: str) -> str:
     return f"{found['training']}, epoch {found['epoch']}, {duration(time.time() - written)} ago"
 
 
-def duration(seconds: float | None) -> str:
-    """Format seconds as hours, minutes and seconds."""
-    if seconds is None:
+def activity_of(stage: str, fold: str) -> str:
+    """Read what a running stage does now; "" if it has not said so yet."""
+    try:
+        return paths.activity(stage, fold).read_text()
+    except OSError:  # it has just begun or ended
         return ""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

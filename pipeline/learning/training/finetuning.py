@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -138,11 +139,22 @@ def train(
 
 
 def out_of_fold_losses(
-    network: Classifier, strategy: Strategy, cases: Labelled, setting: Setting, *, checkpoint: Checkpoint | None = None
+    network: Classifier,
+    strategy: Strategy,
+    cases: Labelled,
+    setting: Setting,
+    *,
+    checkpoint: Checkpoint | None = None,
+    tell: Callable[[int, Epoch], None] = lambda part, epoch: None,
 ) -> tuple[NDArray[np.float64], int]:
     """Cross-validate a strategy on the training cases by patient.
 
     Each training stops on the validation cases, whose loss is not reported.
+
+    Parameters
+    ----------
+    tell : callable
+        Called after each epoch with the number of the part, from 1 to `PARTS`, and the epoch.
 
     Returns
     -------
@@ -167,7 +179,7 @@ def out_of_fold_losses(
     for number, (rest, held) in enumerate(assigned):
         copied = copy.deepcopy(network)
         part = checkpoint.of(str(number)) if checkpoint else None
-        trained = train(copied, strategy, cases.only(rest), setting, checkpoint=part)
+        trained = train(copied, strategy, cases.only(rest), setting, checkpoint=part, tell=partial(tell, number + 1))
         epochs += len(trained.curve) - 1
         logits = predict_logits(copied, evaluated.some(held))
         losses[held] = setting.asked.case_losses(logits, targets[held]).double().numpy()

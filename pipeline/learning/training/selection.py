@@ -67,14 +67,15 @@ def choose(
     best: Floats | None = None
     for number, name in enumerate(names):
         if fewest_passes(name) > passes:
-            why = f"left out: {fewest_passes(name):.0f} image passes at least, and {max(passes, 0):.0f} are left"
+            left = f"{passes:,.0f} passes of the budget are left" if passes >= 1 else "the budget is used up"
+            why = f"skipped: needs at least {fewest_passes(name):,.0f} image passes, {left}"
             steps.append(_skipped(name, why))
             tell(steps[-1])
             break
         try:
             losses, spent = attempt(name)
         except ValueError as error:
-            steps.append(_skipped(name, f"left out: {error}"))
+            steps.append(_skipped(name, f"skipped: {error}"))
             tell(steps[-1])
             continue
         passes -= spent
@@ -101,7 +102,7 @@ def _compared(
         standard_error=None,
         passes=spent,
         kept=True,
-        why="the start",
+        why="the baseline",
     )
     if best is None:
         return first

@@ -21,6 +21,7 @@ from pipeline.learning.models.harmonise import PERCENTILES, landmarks, standard_
 from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.training.frozen import Case, frozen_views, mean_features
 from pipeline.learning.training.loop import make_accelerator
+from pipeline.progress import activity, progress
 from pipeline.seeds import seed_for
 from pipeline.stages.adapt.catalogue import HARMONISERS, OBJECTIVES, PER_SITE
 from pipeline.stages.adapt.methods.adabn import adabn, adabn_per_site
@@ -160,7 +161,7 @@ def extra_arguments(plan: AdaptationPlan) -> dict[str, Any]:
 def harmonisation(plan: AdaptationPlan) -> dict[str, Any]:
     """Fit the standard scale of grey values on the training cases; return the arguments of a `Harmoniser`."""
     percentiles = PERCENTILES[plan.method]
-    cases = runtime.progress(plan.training.cases, f"grey values of {plan.fold}")
+    cases = progress(plan.training.cases, f"grey values of {plan.fold}")
     marks = [landmarks(plan.views.stored(case), percentiles, plan.groups) for case in cases]
     standard = standard_scale(marks, plan.method)
     return {"percentiles": list(percentiles), "standard": standard.tolist(), "strength": plan.strength}
@@ -170,7 +171,7 @@ def batches_of(network: Classifier, images: Images, plan: AdaptationPlan) -> Ite
     """Yield a slightly moved view of each case, as instances (B * S, C, H, W), with the cases in random order."""
     order = plan.generator("order", plan.fold).permutation(sorted(images.cases))
     size = max(CHANNELS_A_BATCH // len(plan.views.stored(order[0])), 1)
-    for part in runtime.progress(np.array_split(order, max(round(len(order) / size), 1)), f"adapt {plan.fold}"):
+    for part in progress(np.array_split(order, max(round(len(order) / size), 1)), f"adapt {plan.fold}"):
         yield instances_of(network, [plan.views.moved(case) for case in part])
 
 
@@ -269,5 +270,6 @@ def instances_of(network: Classifier, views: Sequence[Channels]) -> Tensor:
 
 def log_epoch(fold: str, epoch: Epoch) -> None:
     """Log the losses of one epoch."""
+    activity(f"training without labels, epoch {epoch.epoch}")
     losses = f"train {epoch.train_loss:.4f}, held-out {epoch.held_out_loss:.4f}, control {epoch.control_loss:.4f}"
     log.info("adapt %s epoch %2d: %s", fold, epoch.epoch, losses)

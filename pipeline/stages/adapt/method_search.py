@@ -1,6 +1,7 @@
 """Choose the adaptation method of a fold by measuring every candidate (`adapt.method: auto`)."""
 
 import logging
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +18,7 @@ from pipeline.learning.training.cases import FrozenCases
 from pipeline.learning.training.frozen import frozen_views
 from pipeline.learning.training.recipe import Recipe, first_trained_stage
 from pipeline.paths import Role
+from pipeline.progress import activity
 from pipeline.schema import Adapt
 from pipeline.seeds import seed_for
 from pipeline.stages.adapt.adapting import AdaptationPlan, Images, adapt, features_of, views_of
@@ -93,6 +95,7 @@ def choose(
     )
 
     def measure(method: str, strength: float) -> Measured:
+        activity(f"candidate {method} ({tried.index(method) + 1} of {len(tried)})")
         candidate = plan.with_method(method, strength)
         if method in ALIGNMENT_LOSSES:
             return measure_loss(candidate, images, source, settings)
@@ -107,6 +110,7 @@ def choose(
     candidates = [
         (method, LOSS_WEIGHT if method in ALIGNMENT_LOSSES else settings.strength) for method in settings.candidates
     ]
+    tried = ["none", *settings.candidates]
     steps, measured = search([("none", 0.0), *candidates], measure, source, partial(log_step, plan.fold))
     if not steps[0].kept:
         raise UserError(
@@ -181,5 +185,8 @@ def predictions_of(evaluated: pd.DataFrame, method: str, found: Measured) -> pd.
 
 def log_step(fold: str, step: Step) -> None:
     """Log one candidate."""
-    kept = " *" if step.kept else ""
-    log.info("adapt %s, candidate %s: source loss %.4f; %s%s", fold, step.method, step.source_loss, step.why, kept)
+    if math.isnan(step.source_loss):
+        log.info("adapt %s, candidate %s: %s", fold, step.method, step.why)
+        return
+    loss, outcome = f"source loss {step.source_loss:.4f} ({step.why})", "kept" if step.kept else "not kept"
+    log.info("adapt %s, candidate %s: %s, %s", fold, step.method, loss, outcome)

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from pipeline import cache, paths, runtime
+from pipeline import cache, paths
 from pipeline.errors import UserError
 from pipeline.imaging.geometry import Geometry
 from pipeline.learning.models.classifier import Classifier
@@ -30,49 +30,48 @@ from pipeline.stages.adapt.setup import make_plan, pretrained
 def run(params: Params, fold: str) -> None:
     """Write the adapted encoder of one fold and the record of how it was adapted."""
     settings = params.adapt
-    with runtime.metered(paths.cost("adapt", fold)):
-        geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
-        cases = paths.read_table(paths.split(fold))
-        start, arguments = pretrained(settings, geometry, params.finetune.pooled_stages)
-        plan = make_plan(
-            cases,
-            start=start,
-            settings=settings,
-            geometry=geometry,
-            seed=params.seed,
-            stage="adapt",
-            fold=fold,
-            key=fingerprint(params, fold),
-        )
-        steps: list[Step] = []
-        predictions = pd.DataFrame(columns=["case", "role", "candidate"])
-        if settings.method == "auto":
-            steps, predictions = choose(plan, cases, settings, balanced=params.finetune.class_weights != "none")
-            selected = [step for step in steps if step.kept][-1]
-            plan = plan.with_method(selected.method, selected.strength)
-        try:
-            network, around, curve = adapt(plan)
-        except (FloatingPointError, ValueError) as error:
-            raise UserError(f"adapt.method {plan.method}, fold {fold}: {error}") from error
-        write(network, predictions, fold)
-        record = (
-            arguments
-            | around
-            | {
-                "asked": settings.method,
-                "method": plan.method,
-                "strength": plan.strength,
-                "encoder_moved": differs(network.encoder, start().encoder),
-                "kept_epoch": kept(curve).epoch if curve else None,
-                **images_used(cases, plan, settings),
-                "curve": [asdict(epoch) for epoch in curve],
-                "search": [as_plain(step) for step in steps],
-                "test_time_steps": settings.test_time_steps,
-                "test_time_rate": settings.test_time_rate,
-            }
-        )
-        paths.write_json(record, paths.adaptation(fold))
-        shutil.rmtree(paths.checkpoints("adapt", fold), ignore_errors=True)
+    geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
+    cases = paths.read_table(paths.split(fold))
+    start, arguments = pretrained(settings, geometry, params.finetune.pooled_stages)
+    plan = make_plan(
+        cases,
+        start=start,
+        settings=settings,
+        geometry=geometry,
+        seed=params.seed,
+        stage="adapt",
+        fold=fold,
+        key=fingerprint(params, fold),
+    )
+    steps: list[Step] = []
+    predictions = pd.DataFrame(columns=["case", "role", "candidate"])
+    if settings.method == "auto":
+        steps, predictions = choose(plan, cases, settings, balanced=params.finetune.class_weights != "none")
+        selected = [step for step in steps if step.kept][-1]
+        plan = plan.with_method(selected.method, selected.strength)
+    try:
+        network, around, curve = adapt(plan)
+    except (FloatingPointError, ValueError) as error:
+        raise UserError(f"adapt.method {plan.method}, fold {fold}: {error}") from error
+    write(network, predictions, fold)
+    record = (
+        arguments
+        | around
+        | {
+            "asked": settings.method,
+            "method": plan.method,
+            "strength": plan.strength,
+            "encoder_moved": differs(network.encoder, start().encoder),
+            "kept_epoch": kept(curve).epoch if curve else None,
+            **images_used(cases, plan, settings),
+            "curve": [asdict(epoch) for epoch in curve],
+            "search": [as_plain(step) for step in steps],
+            "test_time_steps": settings.test_time_steps,
+            "test_time_rate": settings.test_time_rate,
+        }
+    )
+    paths.write_json(record, paths.adaptation(fold))
+    shutil.rmtree(paths.checkpoints("adapt", fold), ignore_errors=True)
 
 
 def fingerprint(params: Params, fold: str) -> str:

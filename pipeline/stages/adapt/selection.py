@@ -80,7 +80,7 @@ def search(
         try:
             measured[method] = measure(method, strength)
         except ValueError as error:
-            steps.append(Step(method, strength, why=f"left out: {error}"))
+            steps.append(Step(method, strength, why=f"skipped: {error}"))
         else:
             earlier = [found for name, found in measured.items() if name != method]
             kept, why, numbers = _compare(measured[method], measured[best], earlier, source)
@@ -106,7 +106,7 @@ def _compare(
     losses = log_losses(found.logits, source.labels)
     difference, error = paired(losses - log_losses(best.logits, source.labels), source.patients)
     if found is best:
-        kept, why = True, "the start"
+        kept, why = True, "the baseline"
     elif not len(found.target):
         kept = difference < -error
         why = (

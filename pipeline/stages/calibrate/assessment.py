@@ -17,6 +17,7 @@ from pipeline.metrics.questions import Question
 from pipeline.metrics.selective import abstention_table, selective_metrics, selective_table
 from pipeline.metrics.subgroups import subgroup_table
 from pipeline.metrics.summary import in_columns
+from pipeline.progress import progress
 from pipeline.stages.calibrate.calibration_curve import calibration_row, curve_table, distribution
 from pipeline.stages.calibrate.coverage import coverage_table, labelled_cases, sets_elsewhere
 from pipeline.stages.calibrate.discrimination_curves import pr_band, roc_band, roc_of_folds, threshold_table
@@ -58,7 +59,10 @@ def assess(
     """
     weights = cluster_weights(evaluated.patients, settings.n_bootstrap, seed)
     subject = Subject(evaluated, elsewhere, spec, weights=weights, seed=seed)
-    return {name: pd.concat(list(rows(subject, settings)) or [pd.DataFrame()]) for name, rows in TABLES.items()}
+    return {
+        name: pd.concat(list(rows(subject, settings)) or [pd.DataFrame()])
+        for name, rows in progress(TABLES.items(), "table")
+    }
 
 
 def calibration_rows(subject: Subject, settings: Settings) -> Tables:

@@ -34,6 +34,7 @@ from pipeline.metrics.summary import (
     rows_of,
 )
 from pipeline.paths import Role
+from pipeline.progress import progress
 from pipeline.schema import FINAL, Params
 from pipeline.seeds import seed_for
 from pipeline.stages.calibrate.assessment import TABLES, Settings, assess
@@ -133,7 +134,7 @@ def by_patients(scopes: Scopes, elsewhere: Elsewhere, rule: Rule | None, spec: T
 def write_metrics(scopes: Scopes, repetitions: Scopes, spec: TaskSpec, params: Params) -> None:
     """Write the metrics, per fold and pooled, and the tables of the curves."""
     flat, short = [], dict[str, Any]()
-    for scope, evaluated in scopes.items():
+    for scope, evaluated in progress(scopes.items(), "metrics"):
         for state, probabilities in (("uncalibrated", evaluated.uncalibrated), ("calibrated", evaluated.calibrated)):
             metrics = metrics_of(evaluated, probabilities, spec, params, name=scope)
             if scope.startswith("internal"):
@@ -173,7 +174,7 @@ def write_assessment(scopes: Scopes, elsewhere: Elsewhere, spec: TaskSpec, param
     settings = Settings(**{name: getattr(params.calibrate, name) for name in Settings.__dataclass_fields__})
     found = {
         scope: assess(evaluated, elsewhere[scope], spec, settings, seed=seed_for(params.seed, "bootstrap", scope))
-        for scope, evaluated in scopes.items()
+        for scope, evaluated in progress(scopes.items(), "tables")
     }
     for name in TABLES:
         tables = [tables[name].assign(scope=scope) for scope, tables in found.items()]

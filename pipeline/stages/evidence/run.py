@@ -9,6 +9,7 @@ import pandas as pd
 from pipeline import paths
 from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.evaluation import TaskSpec, summary_of
+from pipeline.progress import activity
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
 from pipeline.stages.calibrate.predictions import name_of_test_set
@@ -41,11 +42,16 @@ def run(params: Params) -> None:
     spec, arms = TaskSpec(facts["classes"], facts["task"]), Arms(params)
     folds, others = Gathered(folds_of(params), spec), Gathered(other_splits(params), spec)
     names = probed_arms(arms, folds, others)
+    activity("probes on frozen features")
     probe(arms, folds, names, fractions=params.evidence.fractions, draws=params.evidence.draws)
     probe(arms, others, names, fractions=(), draws=0)
+    activity("trainings")
     trainings = train_arms(arms, folds, others)
+    activity("intervals")
     tables = evaluate(folds, others, params)
+    activity("few labels")
     tables |= with_few_labels(arms, folds, names, params)
+    activity("features")
     tables["challenges"] = challenges(arms, folds.splits, names, tables["final"])
     tables |= embeddings(arms, names, params.calibrate)
     tables["verdicts"] = with_reasons(verdicts(tables), others.why_not | folds.why_not)

@@ -7,11 +7,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from pipeline import paths, runtime
+from pipeline import paths
 from pipeline.imaging.geometry import Geometry
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.saliency import saliency
 from pipeline.metrics.evaluation import ENSEMBLE, TaskSpec
+from pipeline.progress import progress
 from pipeline.schema import Params
 from pipeline.stages.calibrate.predictions import labels_of
 from pipeline.stages.explain.errors import most_confident_errors
@@ -35,7 +36,7 @@ def run(params: Params) -> None:
     rows: list[dict[str, Any]] = []
     for model, cases in found.groupby("model"):
         network = trained(str(model))
-        for case in runtime.progress(cases.to_dict("records"), f"explain {model}"):
+        for case in progress(cases.to_dict("records"), f"explain {model}"):
             rows.append(case | images(network, case, geometry, params))
     table = pd.DataFrame(rows, columns=COLUMNS)
     paths.write_table(table.sort_values(["scope", "probability"], ascending=[False, False]), paths.MISTAKES)

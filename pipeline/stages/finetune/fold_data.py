@@ -27,6 +27,7 @@ from pipeline.learning.training.frozen import Case, frozen_views, prefix_fingerp
 from pipeline.learning.training.recipe import Recipe, first_trained_stage
 from pipeline.learning.training.strategies import STRATEGIES
 from pipeline.paths import Role
+from pipeline.progress import progress
 from pipeline.schema import Finetune, Params
 from pipeline.seeds import seed_for
 from pipeline.stages.finetune import activation_cache
@@ -161,8 +162,8 @@ def frozen_stages(
         Case(f"{views.name(case, count)}{site if network.site_values.sites else ''}", site, partial(draw, case))
         for case, site in zip(cases["case"], cases["site"], strict=True)
     ]
-    progress = partial(runtime.progress, doing=f"frozen stages of {label}")
-    return frozen_views(network, todo, first, keep=activations, allocate=activation_cache.allocate, progress=progress)
+    counted = partial(progress, doing=f"frozen stages of {label}")
+    return frozen_views(network, todo, first, keep=activations, allocate=activation_cache.allocate, progress=counted)
 
 
 def whole_cases(network: Classifier, cases: pd.DataFrame, targets: Tensor, geometry: Geometry) -> WholeCases:

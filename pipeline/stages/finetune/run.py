@@ -28,6 +28,7 @@ from pipeline.learning.training.recipe import Epoch, first_trained_stage
 from pipeline.learning.training.selection import Tried, choose
 from pipeline.learning.training.strategies import STRATEGIES, candidates_of
 from pipeline.paths import Role
+from pipeline.progress import activity, progress
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
 from pipeline.stages.finetune.fold_data import alignment_of, labelled_cases, load_adapted, recipe_of
@@ -37,50 +38,49 @@ log = logging.getLogger(__name__)
 
 def run(params: Params, fold: str) -> None:
     """Write the trained model of one fold, its training curve, and its logits of the cases it was not trained on."""
-    with runtime.metered(paths.cost("finetune", fold)):
-        geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
-        facts, cases = paths.read_json(paths.COHORT_FACTS), paths.read_table(paths.split(fold))
-        network, arguments = load_adapted(fold, geometry, len(facts["classes"]))
-        accelerator = make_accelerator(runtime.device())
-        network.to(accelerator.device)
-        setting = Setting(
-            task=facts["task"],
-            recipe=recipe_of(params.finetune),
-            accelerator=accelerator,
-            seed=seed_for(params.seed, "finetune", fold),
-            prefetch=runtime.prefetch,
+    geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
+    facts, cases = paths.read_json(paths.COHORT_FACTS), paths.read_table(paths.split(fold))
+    network, arguments = load_adapted(fold, geometry, len(facts["classes"]))
+    accelerator = make_accelerator(runtime.device())
+    network.to(accelerator.device)
+    setting = Setting(
+        task=facts["task"],
+        recipe=recipe_of(params.finetune),
+        accelerator=accelerator,
+        seed=seed_for(params.seed, "finetune", fold),
+        prefetch=runtime.prefetch,
+    )
+    seed_of = partial(seed_for, params.seed)
+    views = AugmentedViews(paths.read_channels, seed_of, geometry, network.encoder.volumetric)
+    file = paths.checkpoints("finetune", fold) / "training.pt"
+    checkpoint = Checkpoint(file, fingerprint(params, fold), runtime.number("MEDADAPT_CHECKPOINT_SECONDS", 5))
+    try:
+        labelled = labelled_cases(network, cases, views, facts=facts, settings=params.finetune, label=fold)
+        name, tried = strategy_of(
+            network, labelled, setting, params, geometry=geometry, fold=fold, checkpoint=checkpoint
         )
-        seed_of = partial(seed_for, params.seed)
-        views = AugmentedViews(paths.read_channels, seed_of, geometry, network.encoder.volumetric)
-        file = paths.checkpoints("finetune", fold) / "training.pt"
-        checkpoint = Checkpoint(file, fingerprint(params, fold), runtime.number("MEDADAPT_CHECKPOINT_SECONDS", 5))
-        try:
-            labelled = labelled_cases(network, cases, views, facts=facts, settings=params.finetune, label=fold)
-            name, tried = strategy_of(
-                network, labelled, setting, params, geometry=geometry, fold=fold, checkpoint=checkpoint
-            )
-            log_and_draw = live.watched(partial(log_epoch, fold), "finetune", fold)
-            trained = train_one(
-                network,
-                STRATEGIES[name],
-                labelled,
-                setting,
-                alignment=partial(alignment_of, network, cases, views, task=setting.task, params=params, fold=fold),
-                tell=log_and_draw if accelerator.is_main_process else lambda epoch: None,
-                checkpoint=checkpoint.of(name),
-            )
-        except (FloatingPointError, ValueError) as error:
-            raise UserError(f"finetune.strategy {params.finetune.strategy}, fold {fold}: {error}") from error
-        if not accelerator.is_main_process:
-            return
-        network.test_time = replace(network.test_time, tta=params.finetune.tta)
-        arguments |= {"head": trained.head, "test_time": asdict(network.test_time)}
-        save(network, arguments, trained, fold)
-        record = {"asked": params.finetune.strategy, "strategy": name, **trained.chosen}
-        paths.write_json(record | {"tried": [asdict(one) for one in tried]}, paths.recipe(fold))
-        inference(network)  # before `score`: tensors created in inference mode could not adapt at test time
-        score(network, cases[cases["role"].isin([Role.HELD_OUT, Role.TEST, Role.CALIBRATION])], fold)
-        shutil.rmtree(paths.checkpoints("finetune", fold), ignore_errors=True)
+        log_and_draw = live.watched(partial(log_epoch, fold), "finetune", fold)
+        trained = train_one(
+            network,
+            STRATEGIES[name],
+            labelled,
+            setting,
+            alignment=partial(alignment_of, network, cases, views, task=setting.task, params=params, fold=fold),
+            tell=log_and_draw if accelerator.is_main_process else lambda epoch: None,
+            checkpoint=checkpoint.of(name),
+        )
+    except (FloatingPointError, ValueError) as error:
+        raise UserError(f"finetune.strategy {params.finetune.strategy}, fold {fold}: {error}") from error
+    if not accelerator.is_main_process:
+        return
+    network.test_time = replace(network.test_time, tta=params.finetune.tta)
+    arguments |= {"head": trained.head, "test_time": asdict(network.test_time)}
+    save(network, arguments, trained, fold)
+    record = {"asked": params.finetune.strategy, "strategy": name, **trained.chosen}
+    paths.write_json(record | {"tried": [asdict(one) for one in tried]}, paths.recipe(fold))
+    inference(network)  # before `score`: tensors created in inference mode could not adapt at test time
+    score(network, cases[cases["role"].isin([Role.HELD_OUT, Role.TEST, Role.CALIBRATION])], fold)
+    shutil.rmtree(paths.checkpoints("finetune", fold), ignore_errors=True)
 
 
 def strategy_of(
@@ -124,14 +124,23 @@ def strategy_of(
             validation=len(labelled.validation.targets) * geometry.slices,
         )
 
+    candidates = candidates_of(setting.recipe, len(shares), frozen)
+
     def attempt(name: str) -> tuple[NDArray[np.float64], float]:
+        words = f"candidate {name} ({candidates.index(name) + 1} of {len(candidates)})"
+        activity(words)
         losses, epochs = out_of_fold_losses(
-            network, STRATEGIES[name], labelled, setting, checkpoint=checkpoint.of(name)
+            network,
+            STRATEGIES[name],
+            labelled,
+            setting,
+            checkpoint=checkpoint.of(name),
+            tell=lambda part, epoch: activity(f"{words}, part {part} of {PARTS}, epoch {epoch.epoch}"),
         )
         return losses, passes(name, epochs)
 
     tried = choose(
-        candidates_of(setting.recipe, len(shares), frozen),
+        candidates,
         fewest_passes=partial(passes, epochs=PARTS * min(params.finetune.patience, params.finetune.epochs)),
         attempt=attempt,
         patients=labelled.patients,
@@ -152,13 +161,16 @@ def fingerprint(params: Params, fold: str) -> str:
 def log_epoch(fold: str, epoch: Epoch) -> None:
     """Log the losses of one epoch."""
     losses = f"train {epoch.train_loss:.4f} validation {epoch.validation_loss:.4f}"
+    activity(f"training, epoch {epoch.epoch}")
     log.info("fold %s epoch %2d: %s%s", fold, epoch.epoch, losses, " *" if epoch.best else "")
 
 
 def log_tried(fold: str, tried: Tried) -> None:
     """Log one tried strategy."""
-    loss = "" if tried.loss is None else f"cross-validated loss on the training cases {tried.loss:.4f}; "
-    log.info("fold %s, %s: %s%s%s", fold, tried.strategy, loss, tried.why, " *" if tried.kept else "")
+    loss = "" if tried.loss is None else f"cross-validated log-loss {tried.loss:.4f} ({tried.why}), "
+    skipped = f"{tried.why} (finetune.budget)" if "budget" in tried.why else tried.why
+    outcome = "kept" if tried.kept else "not kept" if loss else skipped
+    log.info("fold %s, %s: %s%s", fold, tried.strategy, loss, outcome)
 
 
 def save(network: Classifier, arguments: dict[str, Any], trained: Trained, fold: str) -> None:
@@ -177,7 +189,7 @@ def score(network: Classifier, cases: pd.DataFrame, fold: str) -> None:
     Runs on the CPU in float32, like the released model, so that neither batch nor device changes a score.
     """
     logits, features, attention = [], [], []
-    for case, site in zip(runtime.progress(cases["case"], f"score {fold}"), cases["site"], strict=True):
+    for case, site in zip(progress(cases["case"], f"score {fold}"), cases["site"], strict=True):
         found = network.outputs(torch.from_numpy(np.load(paths.prepared_case(case)))[None], site)
         logits.append(found.logits[0].numpy())
         features.append(found.features[0].numpy())

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline import paths, runtime
+from pipeline import paths
 from pipeline.bundle.scoring import one_thread
 from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.ensemble import network_from
 from pipeline.metrics.calibrators.calibrator import Calibrator, calibrator_from
 from pipeline.paths import Role
+from pipeline.progress import progress
 from pipeline.stages.release.exports import (
     ALLOWED,
     BATCHES,
@@ -82,7 +83,7 @@ def export(
         predictors = {kind: _written(kind, example, bundle) for kind in kinds}
         shipped = {kind: predict for kind, predict in predictors.items() if callable(predict)}
         reference = predict_by(settled, calibrator_from(calibrator))
-        channels = channels_of(runtime.progress(list(cases), "parity of exports"))
+        channels = channels_of(progress(list(cases), "parity of exports"))
         count, worst = largest_differences(reference, shipped, channels) if shipped else (0, {})
     names = encoders_of(network)
     return {

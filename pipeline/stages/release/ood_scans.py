@@ -3,12 +3,13 @@
 import re
 from pathlib import Path
 
-from pipeline import paths, runtime
+from pipeline import paths
 from pipeline.bundle.limits import OUT_OF_DISTRIBUTION
 from pipeline.bundle.predictor import BAD_IMAGE, Predictor
 from pipeline.errors import UserError
 from pipeline.imaging.tables.cohort_table import BadTable
 from pipeline.imaging.tables.scan_list import Kind, list_scans
+from pipeline.progress import progress
 
 MOST = 100  # scans of each kind that are scored
 NAME = re.compile(r"[\w .,()+-]+", re.ASCII)  # it is written into the model card
@@ -38,8 +39,7 @@ def held_back(predictor: Predictor, kind: Kind) -> Counts:
     for folder in folders():
         scans = [scan.file for scan in list_scans(folder, kind)]
         tested = scans[:: -(-len(scans) // MOST)]
-        progress = runtime.progress(tested, f"out of distribution: {folder.name}")
-        reasons = [predictor(file).abstains for file in progress]
+        reasons = [predictor(file).abstains for file in progress(tested, f"out of distribution: {folder.name}")]
         refused = sum(BAD_IMAGE in reason for reason in reasons)
         flagged = sum(OUT_OF_DISTRIBUTION in reason for reason in reasons)
         how = f"; {refused} of them refused when read" if refused else ""

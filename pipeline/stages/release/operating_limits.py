@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from pipeline import paths, runtime
+from pipeline import paths
 from pipeline.bundle.decision import decide, fit_rules
 from pipeline.bundle.limits import OperatingLimits, mean_distances
 from pipeline.bundle.monitoring_reference import reference_of
@@ -31,6 +31,7 @@ from pipeline.metrics.ood import (
 )
 from pipeline.metrics.summary import wilson
 from pipeline.paths import Role
+from pipeline.progress import progress
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
 from pipeline.stages.calibrate.predictions import labels_of, mean_of_members, scored
@@ -193,7 +194,7 @@ def trained_features(member: str, cases: pd.DataFrame) -> Floats:
     network, rows = ready(member), list(zip(cases["case"], cases["site"], strict=True))
     features = [
         output_of_case(network, np.load(paths.prepared_case(case)), site)[1]
-        for case, site in runtime.progress(rows, f"features {member}")
+        for case, site in progress(rows, f"features {member}")
     ]
     return np.array(features)
 
@@ -264,7 +265,7 @@ def flagged_when_corrupted(parts: Sequence[Part], limits: OperatingLimits) -> Co
     one_each = [(part, row) for part in parts for row in part.cases.drop_duplicates("patient").to_dict("records")]
     chosen = sorted(one_each, key=lambda pair: str(pair[1]["patient"]))[:TESTED]
     found: Counts = {}
-    for kind in runtime.progress(CORRUPTED, "corrupted scans"):
+    for kind in progress(CORRUPTED, "corrupted scans"):
         scores = np.array([score_corrupted(part, row, kind, limits) for part, row in chosen])
         found[f"corrupted scans of development patients: {kind}"] = (
             int(limits.detector.is_ood(scores).sum()),

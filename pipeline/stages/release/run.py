@@ -39,6 +39,7 @@ from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation.preprocessor import Preprocessor
 from pipeline.metrics.calibrators.calibrator import digest_of
 from pipeline.params import PARAMS_FILE, cohort_digest
+from pipeline.progress import activity
 from pipeline.schema import FINAL, Params
 from pipeline.stages.cohort.originals import original_files
 from pipeline.stages.release.archive import AlreadyKept, keep, let_others_read
@@ -70,6 +71,7 @@ def run(params: Params) -> None:
     place, cohort = paths.bundle(params.release.name), cohort_digest(params.cohort.path)
     refuse_other_cohort(place, cohort)
     statements = statements_for(params.release.gates.card)
+    activity("operating limits")
     limits = limits_of(params, model)
     assessment = assess(params, model, statements, limits)
     with written_whole(place) as bundle:
@@ -85,13 +87,17 @@ def run(params: Params) -> None:
 def write_bundle(bundle: Path, params: Params, model: ReleasedModel, assessment: Assessment, *, limits: Config) -> None:
     """Write every file of the bundle, the manifest last."""
     write_models(bundle, model)
+    activity("exports")
     exports = write_exports(bundle, params, model)
+    activity("parity of preprocessing")
     parity = preparation_parity(preparation(), original_files(params.cohort), development_cases(model.members))
     results = Results(assessment, exports, parity)
     write_configs(bundle, params, model, results)
+    activity("tests of the limits, documents")
     write_limits(bundle, model, limits, assessment.status)
     write_documents(bundle, params, model, results)
     write_evidence(bundle, members=model.members, assessment=assessment, settings=settings_of(params))
+    activity("scores of simulated scans")
     score_phantoms(bundle)
     write_manifest(bundle, facts(model.members))
 

@@ -91,7 +91,7 @@ def run(params: Params) -> None:
     )
     paths.REPORT.parent.mkdir(parents=True, exist_ok=True)
     paths.REPORT.write_text(page)
-    if not runtime.summarised_later():
+    if not runtime.stages_of_run():
         print("\n".join(run_summary(paths.bundle(params.release.name), page_is_new=True)))
 
 

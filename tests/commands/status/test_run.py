@@ -17,8 +17,9 @@ from pipeline import paths
 from pipeline.__main__ import main
 from pipeline.commands.status import run
 from pipeline.commands.status.run import Line, cells_of, describe_changes, joined, survey
-from pipeline.commands.status.running import being_written, duration, job_of, processes_here, training_of
+from pipeline.commands.status.running import being_written, job_of, processes_here, training_of
 from pipeline.learning.training.checkpoint import Checkpoint
+from pipeline.progress import duration
 from tests.conftest import ROOT, dvc
 
 COPY = """
@@ -275,6 +276,15 @@ def test_what_changed_is_said_by_kind_and_shortened():
 )
 def test_a_stage_is_known_by_the_words_of_its_process(words, job):
     assert job_of(words) == job
+
+
+def test_a_running_stage_says_which_candidate_it_tries(project, monkeypatch):
+    monkeypatch.setattr(run, "processes_here", lambda: {("finetune", "0"): time.time() - 61})
+    assert why("finetune", "0") == "for 1 min 1 s"
+    file = paths.activity("finetune", "0")
+    file.parent.mkdir(parents=True)
+    file.write_text("candidate last_stage (3 of 5), part 1 of 3, epoch 4")
+    assert why("finetune", "0") == "for 1 min 1 s; candidate last_stage (3 of 5), part 1 of 3, epoch 4"
 
 
 def test_a_lock_of_a_process_that_is_gone_counts_for_nothing(tmp_path):

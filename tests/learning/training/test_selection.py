@@ -49,9 +49,9 @@ def test_what_does_not_fit_into_the_budget_is_not_begun():
         {"knn": 0.9, "probe": 0.7, "last_stage": 0.5, "lp_ft": 0.3}, {"lp_ft": 60.0, "last_stage": 50.0}
     )
     assert tried == ["knn", "probe", "last_stage"] and kept[-1] == "last_stage"
-    assert "60 image passes at least, and 50 are left" in steps[-1].why
+    assert steps[-1].why == "skipped: needs at least 60 image passes, 50 passes of the budget are left"
 
 
 def test_a_recipe_that_does_not_fit_the_network_is_left_out_and_says_why():
     kept, steps, _ = searched({"knn": None, "probe": 0.7, "last_stage": 0.3})
-    assert kept == ["probe", "last_stage"] and steps[0].why == "left out: it does not fit"
+    assert kept == ["probe", "last_stage"] and steps[0].why == "skipped: it does not fit"

@@ -204,10 +204,10 @@ def test_search_compares_all_candidates_and_each_predicts_every_case(sites):
     steps = record["search"]
     assert [step["method"] for step in steps] == ["none", *CANDIDATES]
     assert record["asked"] == "auto" and record["method"] == [step["method"] for step in steps if step["kept"]][-1]
-    assert all(step["why"].startswith("left out") or step["source_loss"] > 0 for step in steps)
+    assert all(step["why"].startswith("skipped") or step["source_loss"] > 0 for step in steps)
     table = pd.read_csv(paths.search("0"))
     evaluated = pd.read_csv(paths.split("0")).query("role in ['held_out', 'test']")
-    measured = [step["method"] for step in steps if not step["why"].startswith("left out")]
+    measured = [step["method"] for step in steps if not step["why"].startswith("skipped")]
     assert len(measured) >= 4
     for candidate in measured:
         assert sorted(table.loc[table["candidate"] == candidate, "case"]) == sorted(evaluated["case"])

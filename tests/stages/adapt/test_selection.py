@@ -64,7 +64,7 @@ def test_a_candidate_that_cannot_be_measured_is_left_out_with_the_reason():
         return candidate(2, 1)
 
     steps, measured = search([("none", 0.0), ("combat", 1.0)], measure, source())
-    assert steps[1].why == "left out: one site only" and not steps[1].kept and set(measured) == {"none"}
+    assert steps[1].why == "skipped: one site only" and not steps[1].kept and set(measured) == {"none"}
 
 
 def test_the_error_of_a_paired_difference_counts_patients_not_cases():

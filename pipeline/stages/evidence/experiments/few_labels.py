@@ -7,10 +7,11 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from pipeline import paths, runtime
+from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.learning.models.weights import BadWeights
 from pipeline.metrics.discrimination import macro_auc
+from pipeline.progress import progress
 from pipeline.schema import Evidence
 from pipeline.seeds import seed_for
 from pipeline.stages.evidence.experiments.networks import Arms, NotMeasured
@@ -34,7 +35,7 @@ def few_shot(arms: Arms, folds: Sequence[Split], names: Sequence[str], settings:
         return {}
     found: dict[Shots, list[Floats]] = {}
     for arm in names:
-        for split in runtime.progress(folds, f"few shots, {arm}"):
+        for split in progress(folds, f"few shots, {arm}"):
             query, support = pool(arms, arm, split, split.evaluated), pool(arms, arm, split, split.labelled)
             seed = seed_for(arms.params.seed, "few shots", split.name)
             plan = Episodes(arms.n_classes, shots=settings.shots, count=settings.episodes, seed=seed)
@@ -75,7 +76,7 @@ def zero_shot(arms: Arms, gathered: Gathered, settings: Evidence) -> Floats:
     try:
         prompts = prompts_for(arms.facts["classes"], settings.prompts)
         model = load_vision_language(settings.vision_language, settings.vision_language_sha256, device)
-        cases = (np.array(paths.read_channels(case)) for case in runtime.progress(gathered.cases["case"], "zero-shot"))
+        cases = (np.array(paths.read_channels(case)) for case in progress(gathered.cases["case"], "zero-shot"))
         channels = arms.geometry.channels
         colour = arms.geometry.kind == "image" and channels == 3
         logits = zero_shot_logits(model, cases, prompts, channels=channels, colour=colour)

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
-from pipeline import runtime
 from pipeline.metrics.evaluation import EvaluatedCases, TaskSpec
+from pipeline.progress import activity, progress
 from pipeline.seeds import seed_for
 from pipeline.stages.calibrate.predictions import labels_of
 from pipeline.stages.evidence.arms import ADAPTED, IMAGENET, SCRATCH
@@ -92,7 +92,7 @@ def as_probabilities(logits: Floats, spec: TaskSpec) -> Floats:
 def probe(arms: Arms, gathered: Gathered, names: Sequence[str], *, fractions: Sequence[float], draws: int) -> None:
     """Probe the frozen features of the pretrained arms, on nested shares of the training patients."""
     for arm in names:
-        for split in runtime.progress(gathered.splits, f"probe {arm}"):
+        for split in progress(gathered.splits, f"probe {arm}"):
             try:
                 for fraction, draw, rows in subsets(arms, split, fractions, draws):
                     seed = seed_for(arms.params.seed, "evidence", split.name, draw)
@@ -126,8 +126,9 @@ def train(trainings: Trainings, folds: Gathered, others: Gathered, fractions: Se
 
 def train_all(trainings: Trainings, gathered: Gathered, names: Sequence[str], fraction: float) -> None:
     """Train arms on one fraction of the labelled patients of every split."""
-    for number, split in enumerate(runtime.progress(gathered.splits, f"train on {fraction:.0%}")):
+    for number, split in enumerate(progress(gathered.splits, f"train on {fraction:.0%}")):
         for arm in names:
+            activity(f"training {arm} on {fraction:.0%} of {split.name}")
             try:
                 some = split if fraction == WHOLE else smaller(trainings.arms, split, fraction, draw=0)
                 trained = trainings.trained(arm, some, trainings.left / (len(gathered.splits) - number))
