@@ -110,7 +110,7 @@ def choose(
     candidates = [
         (method, LOSS_WEIGHT if method in ALIGNMENT_LOSSES else settings.strength) for method in settings.candidates
     ]
-    tried = ["none", *settings.candidates]
+    tried: list[str] = ["none", *settings.candidates]
     steps, measured = search([("none", 0.0), *candidates], measure, source, partial(log_step, plan.fold))
     if not steps[0].kept:
         raise UserError(
