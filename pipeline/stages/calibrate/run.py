@@ -1,6 +1,5 @@
 """calibrate: turn logits into probabilities and evaluate the folds and, if it is open, the test set."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +32,7 @@ from pipeline.metrics.summary import (
     of_a_site,
     rows_of,
 )
+from pipeline.params import cohort_name
 from pipeline.paths import Role
 from pipeline.progress import progress
 from pipeline.schema import FINAL, Params
@@ -40,6 +40,7 @@ from pipeline.seeds import seed_for
 from pipeline.stages.calibrate.assessment import TABLES, Settings, assess
 from pipeline.stages.calibrate.candidates import CANDIDATES, VALIDATORS, evaluate_candidates, evaluate_validators
 from pipeline.stages.calibrate.evaluated_sets import evaluate
+from pipeline.stages.calibrate.openings import count_opening
 from pipeline.stages.calibrate.patients import Rule, can_be_joined, patients_first
 from pipeline.stages.calibrate.predictions import (
     name_of_test_set,
@@ -82,7 +83,8 @@ def run(params: Params) -> None:
     write_searches(searched, spec.classes, params)
     paths.write_table(pd.concat(prediction_table(one, scope) for scope, one in scopes.items()), paths.PREDICTIONS)
     if shown:
-        count_opening(shown)
+        model = shown.cases["model_sha256"].iloc[0]
+        count_opening(paths.OPENINGS, cohort_name(params.cohort.path), model, shown.calibrated)
     write_calibrator(found.released, found.held_out, params)
     paths.write_json({"scopes": list(scopes)} | stamps(params, shown is not None, rule), paths.STAMPS)
 
@@ -239,14 +241,6 @@ def write_searches(scopes: dict[str, tuple[list[str], Role]], classes: list[str]
         validators.append(ranked.assign(scope=scope))
     paths.write_table(pd.concat(candidates), paths.SEARCH)
     paths.write_table(pd.concat(validators), paths.VALIDATORS)
-
-
-def count_opening(test: EvaluatedCases) -> None:
-    """Record that the test set was evaluated with these predictions, once for each different model."""
-    digest = hashlib.sha256(test.calibrated.tobytes()).hexdigest()
-    known = paths.OPENINGS.read_text() if paths.OPENINGS.exists() else "model_sha256,predictions_sha256,cases\n"
-    if digest not in known:
-        paths.OPENINGS.write_text(f"{known}{test.cases['model_sha256'].iloc[0]},{digest},{len(test.cases)}\n")
 
 
 def stamps(params: Params, shown: bool, rule: Rule | None) -> dict[str, Any]:

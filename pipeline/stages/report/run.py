@@ -11,8 +11,10 @@ import yaml
 
 from pipeline import paths, runtime
 from pipeline.imaging.labels import Task, targets_of
+from pipeline.params import cohort_name
 from pipeline.paths import Role
 from pipeline.schema import FINAL, Params
+from pipeline.stages.calibrate.openings import openings_of
 from pipeline.stages.report.adaptation import section
 from pipeline.stages.report.assessment import assessed, units_of, without_sites
 from pipeline.stages.report.blocks import PATIENTS, Row
@@ -143,11 +145,6 @@ def flow_row(site: str, side: str, group: pd.DataFrame, classes: list[str], task
     }
 
 
-def count_openings() -> int:
-    """Count the models whose predictions of the test set have been looked at."""
-    return len(paths.OPENINGS.read_text().splitlines()) - 1 if paths.OPENINGS.exists() else 0
-
-
 def parameters_of(params: Params) -> dict[str, Any]:
     """List the sections of params.yaml that this stage was handed."""
     return {
@@ -198,11 +195,13 @@ def released(params: Params) -> dict[str, Any]:
     status, *gates = (bundle / "STATUS").read_text().splitlines()
     manifest = bundle / "MANIFEST.json"
     encoder = paths.read_json(paths.adaptation(told_of(params)))["provenance"]
+    openings, unnamed = openings_of(paths.OPENINGS, cohort_name(params.cohort.path))
     return {
         "status": status,
         "gates": [json.loads(gate) for gate in gates],
         "bundle": str(bundle),
-        "openings": count_openings(),
+        "openings": openings,
+        "openings_of_no_cohort": unnamed,
         "origin": provenance_of(encoder, paths.read_json(manifest) if manifest.exists() else None),
     }
 
