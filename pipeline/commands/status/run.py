@@ -19,6 +19,7 @@ from pipeline import paths
 from pipeline.commands.status.running import Job, activity_of, being_written, processes_here, training_of
 from pipeline.errors import UserError
 from pipeline.progress import duration
+from pipeline.stages.split.former_folds import former_outputs
 
 STATES = {
     "done": "outputs match the present parameters, code and inputs",
@@ -74,6 +75,9 @@ def run(arguments: argparse.Namespace) -> None:
     for state in dict.fromkeys(line.state for line in lines):
         print(f"{state}: {STATES[state]}")
     print("finished: when a run, `dvc pull` or `dvc checkout` wrote the newest output")
+    if left := former_outputs({fold for line in lines for fold in line.folds}):
+        names = shortened([str(path) for path in left])
+        print(f"left from folds that split.folds no longer names: {names}; the stage split removes them when it runs")
 
 
 def survey() -> list[Line]:

@@ -14,6 +14,7 @@ from pipeline.imaging.preparation.fingerprint import read_signatures
 from pipeline.paths import Role
 from pipeline.schema import FINAL, Params, Split
 from pipeline.seeds import seed_for
+from pipeline.stages.split.former_folds import remove_former_outputs
 from pipeline.stages.split.leakage import BOUNDARY, findings, joined_patients, open_leaks
 from pipeline.stages.split.partition import (
     TARGET,
@@ -54,11 +55,14 @@ def run(params: Params) -> None:
         grouped = grouped.join(targets.add_prefix(TARGET))
     partitions = {repetition: assign(grouped, params, repetition) for repetition in ["", *split.repeated]}
     repeated = [name for names in split.repeated.values() for name in names]
-    for fold in [*map(str, range(split.n_folds)), FINAL, *split.left_out, *repeated]:
+    assigned = [*map(str, range(split.n_folds)), FINAL, *split.left_out, *repeated]
+    for fold in assigned:
         roles = [Role(role) for role in roles_of(fold, grouped, partitions, params)]
         paths.write_table(cases.assign(role=roles)[COLUMNS], paths.split(fold))
     facts = summary(cases, split, acknowledged, duplicates) | shortcuts(cases, targets)
     paths.write_json(facts, paths.SPLIT_SUMMARY)
+    if former := remove_former_outputs(split.folds, assigned):
+        print(f"removed outputs of folds that split.folds no longer names: {', '.join(former)}; DVC's cache keeps them")
 
 
 def targets_of_labels(cases: pd.DataFrame, facts: dict[str, Any]) -> pd.DataFrame | None:

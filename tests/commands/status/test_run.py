@@ -74,6 +74,14 @@ def project(done, tmp_path, monkeypatch):
     return root
 
 
+def test_outputs_of_former_folds_are_named(project, capsys):
+    for fold in ("7", "without-north"):
+        (project / "data" / "folds" / fold).mkdir()
+    assert main(["status"]) == 0
+    said = "left from folds that split.folds no longer names: data/folds/7, data/folds/without-north; the stage split"
+    assert said in capsys.readouterr().out
+
+
 def states():
     return {"@".join(filter(None, [line.stage, *line.folds])): line.state for line in survey()}
 
