@@ -70,7 +70,7 @@ def summarise(
     dict
         One entry of `value, lower, upper` per metric, the calibration error expected of perfect predictions
         (`ece_if_perfect`: mean, 5th and 95th percentile), and the counts `n`, `patients`, `events` (cases of the
-        last of two classes, else of the most frequent class).
+        last of two classes, else of the rarest class, as the gate of a release counts them).
 
     Raises
     ------
@@ -94,9 +94,9 @@ def summarise(
 
 
 def counts_of(labels: Ints, patients: NDArray[np.str_], n_classes: int) -> dict[str, int]:
-    """Count cases, patients, and events: cases of the last of two classes, else of the most frequent class."""
+    """Count cases, patients, and events: cases of the last of two classes, else of the rarest class."""
     counts = np.bincount(labels, minlength=n_classes)
-    events = counts[1] if n_classes == 2 else counts.max()
+    events = counts[1] if n_classes == 2 else counts.min()
     return {"n": len(labels), "patients": len(set(patients)), "events": int(events)}
 
 
@@ -121,9 +121,9 @@ def rows_of(metrics: Mapping[str, Any], scope: str) -> list[dict[str, Any]]:
     ]
 
 
-def in_short(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Select the counts and the metrics `IN_SHORT`, which a terminal shows; the keys are the same in every task."""
-    return {name: metrics[name] for name in ("n", "events", *IN_SHORT)}
+def in_short(metrics: Mapping[str, Any], with_events: bool) -> dict[str, Any]:
+    """Select the counts and the metrics `IN_SHORT`, which a terminal shows; one number of events suits two classes."""
+    return {name: metrics[name] for name in ("n", *(["events"] if with_events else []), *IN_SHORT)}
 
 
 def of_a_site(metrics: Mapping[str, Any], probabilities: Floats, labels: Labels) -> dict[str, Any]:

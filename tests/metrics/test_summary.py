@@ -8,6 +8,8 @@ from pipeline.metrics.summary import (
     BadProbabilities,
     check_probabilities,
     collapses,
+    counts_of,
+    in_short,
     of_a_repetition,
     of_a_site,
     per_class,
@@ -100,6 +102,18 @@ def test_grades_add_two_metrics_to_those_of_classes():
     assert set(grades) - set(classes) == set(OF_GRADES)
     for name in OF_GRADES:
         assert grades[name]["lower"] < grades[name]["value"] < grades[name]["upper"]
+
+
+@pytest.mark.parametrize(("n_classes", "events"), [(2, 4), (3, 1), (4, 0)])
+def test_events_are_the_positive_or_the_rarest_class(n_classes, events):
+    labels = np.array([0, 0, 1, 1, 1, 1, 2])[: 6 if n_classes == 2 else 7]
+    assert counts_of(labels, np.array(["p"] * len(labels)), n_classes)["events"] == events
+
+
+def test_summary_of_several_classes_has_no_events():
+    found = summarise(*sample(n_classes=3), bins=10, bootstrap=BOOTSTRAP)
+    assert "events" not in in_short(found, with_events=False)
+    assert in_short(found, with_events=True) == in_short(found, with_events=False) | {"events": found["events"]}
 
 
 def test_a_repetition_is_told_by_its_auc_and_its_log_loss():

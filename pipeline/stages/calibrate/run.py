@@ -136,6 +136,7 @@ def by_patients(scopes: Scopes, elsewhere: Elsewhere, rule: Rule | None, spec: T
 def write_metrics(scopes: Scopes, repetitions: Scopes, spec: TaskSpec, params: Params) -> None:
     """Write the metrics, per fold and pooled, and the tables of the curves."""
     flat, short = [], dict[str, Any]()
+    has_events = len(spec.classes) == 2 or spec.task == "multilabel"  # else per_class.csv counts the cases
     for scope, evaluated in progress(scopes.items(), "metrics"):
         for state, probabilities in (("uncalibrated", evaluated.uncalibrated), ("calibrated", evaluated.calibrated)):
             metrics = metrics_of(evaluated, probabilities, spec, params, name=scope)
@@ -143,7 +144,7 @@ def write_metrics(scopes: Scopes, repetitions: Scopes, spec: TaskSpec, params: P
                 metrics |= auc_of_folds(evaluated, probabilities, bootstrap_for(params, scope))
             paths.write_json(metrics, paths.pooled_metrics(f"{scope}_{state}"))
             flat += rows_of(metrics, f"{scope}_{state}")
-        short.setdefault("internal" if scope.startswith("internal") else "test", in_short(metrics))
+        short.setdefault("internal" if scope.startswith("internal") else "test", in_short(metrics, has_events))
     paths.write_json(short, paths.SUMMARY)
     for pooled in (scopes["internal"], *repetitions.values()):
         for fold, part in by_fold(pooled).items():
