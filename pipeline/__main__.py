@@ -93,7 +93,8 @@ def run(arguments: argparse.Namespace, label: str) -> None:
         import_quietly(f"{_package(name)}.run").run(arguments)
         return
     if name in COMMANDS:
-        check_writable(getattr(arguments, "out", None))
+        for option in ("out", "report"):
+            check_writable(getattr(arguments, option, None), f"--{option}")
         with reported(label):
             import_quietly(f"{_package(name)}.run").run(arguments)
         return
@@ -188,8 +189,8 @@ def import_quietly(name: str) -> ModuleType:
         gc.enable()
 
 
-def check_writable(out: str | None) -> None:
-    """Check that `--out` can be written before the result is computed.
+def check_writable(out: str | None, option: str = "--out") -> None:
+    """Check that the file of an option can be written before the result is computed.
 
     Raises
     ------
@@ -204,7 +205,7 @@ def check_writable(out: str | None) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.open("a").close()
     except OSError as error:
-        raise UserError(f"--out: {file} cannot be written ({error.strerror}); name another file") from error
+        raise UserError(f"{option}: {file} cannot be written ({error.strerror}); name another file") from error
     if new:
         file.unlink()
 

@@ -52,6 +52,7 @@ COST = DATA / "cost"
 
 CALIBRATED = DATA / "calibrated"
 CALIBRATOR = CALIBRATED / "calibrator.json"
+THRESHOLDS = CALIBRATED / "thresholds.json"
 STAMPS = CALIBRATED / "stamps.json"
 PREDICTIONS = CALIBRATED / "predictions.csv"
 

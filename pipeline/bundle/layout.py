@@ -79,6 +79,11 @@ class BundleFacts:
         `form` ("refit" or "ensemble"), `members`, and on what the calibrator was fitted (`fitted_on`).
     exports : dict
         By format, its largest differences from the network, or why it was not shipped.
+    operating_point : dict
+        `rule`, `kind`, `level`, and `points`: for each class and unit ("scan", "patient") its threshold, and
+        sensitivity and specificity on evaluated cases; see `operating_point.OperatingPoint`.
+    per_patient : str
+        How the logits of a patient's scans are joined: "mean", "max", or "none".
     preparation_parity : dict
         Largest difference between the bundle's preprocessing and the channels that the network was trained on.
     """
@@ -101,6 +106,8 @@ class BundleFacts:
     released: Config = field(default_factory=dict)
     exports: Config = field(default_factory=dict)
     preparation_parity: Config = field(default_factory=dict)
+    operating_point: Config = field(default_factory=dict)
+    per_patient: str = "none"
 
 
 def metadata_config(facts: BundleFacts) -> Config:
@@ -128,6 +135,8 @@ def metadata_config(facts: BundleFacts) -> Config:
         "released": facts.released,
         "exports": facts.exports,
         "preparation_parity": facts.preparation_parity,
+        "operating_point": facts.operating_point,
+        "per_patient": facts.per_patient,
         "provenance": facts.provenance,
         "classes": list(facts.classes),
         "kind": facts.kind,

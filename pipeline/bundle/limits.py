@@ -49,7 +49,7 @@ class Decision:
     abstains : tuple of str
         Names of the reasons for abstaining: `OUT_OF_DISTRIBUTION`, `LOW_CONFIDENCE`, both, or none.
     reason : str
-        The reasons for abstaining with their numbers.
+        The reasons for abstaining as a sentence with numbers.
     ood_score : float or None
         Distance of the scan from the development scans: 0 is typical, and 5 % of them reach 1 in each of three scores.
     nearest_site : str
@@ -100,10 +100,10 @@ class OperatingLimits:
         reasons = {}
         if self.detector.is_ood(score):
             reasons[OUT_OF_DISTRIBUTION] = (
-                f"{OUT_OF_DISTRIBUTION}: score {score[0]:.2f} is above {self.detector.threshold:.2f}"
+                f"it is unlike the development scans (score {score[0]:.2f}, limit {self.detector.threshold:.2f})"
             )
         if unsure:
-            reasons[LOW_CONFIDENCE] = f"{LOW_CONFIDENCE}: {', '.join(unsure)}"
+            reasons[LOW_CONFIDENCE] = f"the confidence is too low ({', '.join(unsure)})"
         nearest, share = self._nearest_site(output)
         return Decision(
             set=members,

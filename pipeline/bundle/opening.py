@@ -1,6 +1,7 @@
 """Open a bundle: check its files against an allow-list and read its configuration without executing any of it."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pipeline.bundle.layout import (
     target_of,
 )
 from pipeline.bundle.manifest import BrokenBundle, readable, verify_manifest
+from pipeline.bundle.operating_point import MOST_PROBABLE, OperatingPoint
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,12 @@ class Opened:
         "volume" or "image".
     status : str
         "validated" or "candidate".
+    operating_point : OperatingPoint or None
+        How probabilities become a decision; None for a bundle that was released without one.
+    per_patient : str
+        How the logits of a patient's scans are joined: "mean", "max", or "none".
+    know_before_use : list of str
+        What a user must know first, as sentences.
     """
 
     folder: Path
@@ -47,6 +55,9 @@ class Opened:
     classes: list[str]
     kind: str
     status: str
+    operating_point: OperatingPoint | None = None
+    per_patient: str = "none"
+    know_before_use: Sequence[str] = ()
 
     @property
     def weights(self) -> Path:
@@ -91,6 +102,9 @@ def open_bundle(folder: Path) -> Opened:
             classes=list(metadata["classes"]),
             kind=str(metadata["kind"]),
             status=str(metadata["status"]),
+            operating_point=operating_point_in(metadata),
+            per_patient=str(metadata.get("per_patient", "none")),
+            know_before_use=[str(one) for one in metadata.get("know_before_use", [])],
         )
     except (ValueError, KeyError, TypeError, IndexError, ZeroDivisionError) as error:
         raise BrokenBundle(f"{folder}: its configuration was not written by medadapt: {error}") from error
@@ -124,6 +138,15 @@ def reference_in(folder: Path) -> Config:
             f"{folder} has no {REFERENCE}; release the model again with this version of medadapt"
         ) from error
     return reference
+
+
+def operating_point_in(metadata: Config) -> OperatingPoint | None:
+    """Read the operating point; with more than two exclusive classes none is needed for a decision."""
+    multilabel = activation_of(metadata["calibration"]) == "sigmoid"
+    if values := metadata.get("operating_point"):
+        return OperatingPoint.from_json(values, multilabel)
+    exclusive = not multilabel and len(metadata["classes"]) > 2
+    return OperatingPoint(MOST_PROBABLE, {}) if exclusive else None
 
 
 def calibrator_in(calibration: Config) -> Config:

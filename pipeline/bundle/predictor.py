@@ -9,16 +9,19 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.bundle.cures import sentence_of
 from pipeline.bundle.layout import LIMITS, METADATA
 from pipeline.bundle.limits import Decision, OperatingLimits, ScanOutput
 from pipeline.bundle.manifest import BrokenBundle
 from pipeline.bundle.opening import Opened, open_bundle
+from pipeline.bundle.operating_point import OperatingPoint
 from pipeline.bundle.scoring import Scorer, ScoreScan
 from pipeline.bundle.zipped import unpacked
 from pipeline.imaging.reading.scan import Unreadable
 from pipeline.metrics.calibrators.calibrator import Calibrator, calibrator_from
 
 BAD_IMAGE = "bad image"
+WITHHELD = "withheld_"  # in tables, before the class of a probability that is no answer
 Floats = NDArray[np.float64]
 
 
@@ -31,19 +34,31 @@ class SiteCalibration(Protocol):
 
 @dataclass(frozen=True)
 class Prediction(Decision):
-    """The prediction of one scan.
+    """The prediction of one scan; without an answer if the model abstains.
 
-    It also has the attributes of `Decision`; `abstains` is (`BAD_IMAGE`,) if the scan cannot be read.
+    It also has the attributes of `Decision`; `abstains` is (`BAD_IMAGE`,) if the scan cannot be read, and `set` is
+    empty if the model abstains.
 
     Attributes
     ----------
     probabilities : dict of str to float, or None
-        Calibrated, by class; they sum to one unless the task is multilabel. None for a scan that cannot be read.
+        Calibrated, by class; they sum to one unless the task is multilabel. None if the model abstains.
+    decision : str
+        The decision at the bundle's operating point: a class, or labels joined by "; ". Empty if the model abstains,
+        or the bundle has no operating point.
+    withheld_probabilities : dict of str to float, or None
+        What `probabilities` would be if the model did not abstain; it is no answer. Monitoring needs it. None for a
+        scan that is answered or cannot be read.
+    withheld_set : str
+        What `set` would be if the model did not abstain.
     output : ScanOutput or None
         Logits, features and the channels that the network saw.
     """
 
     probabilities: dict[str, float] | None = None
+    decision: str = ""
+    withheld_probabilities: dict[str, float] | None = field(default=None, repr=False)
+    withheld_set: str = field(default="", repr=False)
     output: ScanOutput | None = field(default=None, repr=False, compare=False)
 
 
@@ -65,8 +80,10 @@ class Predictor:
     status : str
         "validated" or "candidate".
     site_calibration : SiteCalibration or None
-        Change of the probabilities that are returned. The limits are applied to the released probabilities, on which
-        they were set.
+        Change of the probabilities that are returned. Limits and operating point are applied to the released
+        probabilities, on which they were set.
+    operating_point : OperatingPoint or None
+        None for a release without one: `decision` is empty.
 
     Examples
     --------
@@ -82,6 +99,7 @@ class Predictor:
     sites: tuple[str, ...] = ()
     status: str = "candidate"
     site_calibration: SiteCalibration | None = None
+    operating_point: OperatingPoint | None = None
 
     @classmethod
     def from_bundle(cls, bundle: str | Path) -> "Predictor":
@@ -112,6 +130,7 @@ class Predictor:
             limits=_limits_in(bundle.folder),
             sites=bundle.sites,
             status=bundle.status,
+            operating_point=bundle.operating_point,
         )
 
     @property
@@ -127,7 +146,7 @@ class Predictor:
         """Predict a scan.
 
         A scan that cannot be read is no error, so that one of them does not end a loop over many: `probabilities` is
-        None, `abstains` is ("bad image",), and `reason` says what is wrong with the file.
+        None, `abstains` is ("bad image",), and `reason` says what is wrong with the file and what to do.
 
         Parameters
         ----------
@@ -139,12 +158,16 @@ class Predictor:
         try:
             output = self.score(Path(scan), site)
         except Unreadable as error:
-            return Prediction(abstains=(BAD_IMAGE,), reason=f"{error.finding.check}: {error.finding.detail}")
+            return Prediction(abstains=(BAD_IMAGE,), reason=sentence_of(error.finding))
         released = self.calibrator.apply(output.logits[None])
         shown = self.site_calibration.apply(released) if self.site_calibration else released
-        decision = self.limits.decide(output, released[0], self.classes) if self.limits else Decision()
+        found = self.limits.decide(output, released[0], self.classes) if self.limits else Decision()
         probabilities = dict(zip(self.classes, shown[0].tolist(), strict=True))
-        return Prediction(**vars(decision), probabilities=probabilities, output=output)
+        if found.abstains:
+            withheld = {"withheld_probabilities": probabilities, "withheld_set": found.set}
+            return Prediction(**vars(replace(found, set="")), **withheld, output=output)
+        decision = self.operating_point.decide(released[0], self.classes) if self.operating_point else ""
+        return Prediction(**vars(found), probabilities=probabilities, decision=decision, output=output)
 
 
 def _calibrator_of(bundle: Opened) -> Calibrator:

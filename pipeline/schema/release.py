@@ -97,6 +97,11 @@ class Release(Section):
         description="With nearest neighbours (`finetune.strategy: knn`) the features of the training cases are part of "
         "the model and leave with it. true: that is agreed. Otherwise such a model stays a candidate.",
     )
+    operating_point: Literal["specificity", "sensitivity"] = Field(
+        default="specificity",
+        description="Operating point at which `predict` decides: that of `calibrate.specificity` or that of "
+        "`calibrate.sensitivity`. With more than two classes the decision is the most probable class.",
+    )
     exports: tuple[Literal["torchscript", "onnx"], ...] = Field(
         default=("torchscript", "onnx"),
         description="Formats for programs without medadapt. Each is compared with the network on every development "

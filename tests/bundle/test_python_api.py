@@ -56,7 +56,7 @@ def test_a_zip_is_needed_only_while_it_is_loaded(bundle, tmp_path, asymmetric):
 
 def test_a_scan_that_cannot_be_read_is_a_prediction_with_a_reason(bundle, tmp_path):
     found = Predictor.from_bundle(bundle)(tmp_path / "gone.nii.gz")
-    assert found == Prediction(abstains=("bad image",), reason="missing: the file does not exist")
+    assert found == Prediction(abstains=("bad image",), reason="the file does not exist; check the path")
 
 
 def test_a_changed_bundle_raises(bundle):

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.bundle.predictor import BAD_IMAGE, WITHHELD
 from pipeline.commands.files import check_readable
-from pipeline.commands.labels import flaw_in, numbers_of, written_as
+from pipeline.commands.labels import flaw_in, numbers_of, scans_named, written_as
 from pipeline.errors import UserError
 from pipeline.metrics.discrimination import Labels
 from pipeline.metrics.questions import Question, questions_of
@@ -76,6 +77,7 @@ def read_monitored(results: Path, labels: str | None, classes: list[str], severa
     scans = table_of(results, ["scan", *classes])
     if "patient" not in scans:
         scans["patient"] = scans["scan"]
+    scans = with_withheld(scans, classes, results)
     for name in classes:
         scans[name] = probabilities_in(scans[name], results)
     if "ood_score" in scans:
@@ -87,6 +89,31 @@ def read_monitored(results: Path, labels: str | None, classes: list[str], severa
         scans["date"] = dates_of(scans["date"], results)
         scans = scans.sort_values("date", kind="stable")
     return Monitored(scans.reset_index(drop=True), classes, several, dated)
+
+
+def with_withheld(scans: pd.DataFrame, classes: Sequence[str], file: Path) -> pd.DataFrame:
+    """Fill in the probabilities of scans that were read but not answered, from the columns `withheld_<class>`.
+
+    The reference of monitoring holds all development cases, whether they would be answered or not. Without these scans
+    a model that answers less and less would look unchanged, and counted as unreadable they would raise an alarm.
+
+    Raises
+    ------
+    UserError
+        If such a scan has no probabilities.
+    """
+    for name in classes:
+        if WITHHELD + name in scans:
+            scans[name] = scans[name].fillna(scans[WITHHELD + name])
+    if "abstains" not in scans:
+        return scans
+    read = scans["abstains"].notna() & (scans["abstains"] != BAD_IMAGE)
+    if len(lost := scans.loc[read & scans[classes[0]].isna(), "scan"]):
+        raise UserError(
+            f"{file}: scan '{lost.iloc[0]}' was not answered, and the columns {WITHHELD}{classes[0]}, ... with its "
+            "probabilities are missing; monitoring needs them: keep all columns that `predict --out` writes"
+        )
+    return scans
 
 
 def table_of(file: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -119,15 +146,28 @@ def dates_of(column: "pd.Series[Any]", file: Path) -> "pd.Series[Any]":
     return values
 
 
+def as_predicted(names: "pd.Series[Any]", scans: "pd.Series[Any]", file: Path) -> list[str]:
+    """Name the scans of a table of labels as the results do; both may hold names or paths."""
+    try:
+        return scans_named(names.tolist(), scans.tolist())
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from error
+
+
+def refuse_twice(names: "pd.Series[Any]", source: Path | str) -> None:
+    """Refuse a table that lists a scan twice."""
+    if (twice := names[names.duplicated()]).any():
+        raise UserError(f"{source}: scan '{twice.iloc[0]}' is listed twice; keep one row of it")
+
+
 def with_labels(scans: pd.DataFrame, file: Path, classes: list[str], several: bool) -> pd.DataFrame:
     """Add the labels that became known."""
     labels = table_of(file, ["scan", "label"])[["scan", "label"]].dropna()
-    for table, source in ((labels, file), (scans, "the results")):
-        if (twice := table["scan"][table["scan"].duplicated()]).any():
-            raise UserError(f"{source}: scan '{twice.iloc[0]}' is listed twice; keep one row of it")
+    refuse_twice(labels["scan"], file)
+    refuse_twice(scans["scan"], "the results")
+    meant = labels.assign(scan=as_predicted(labels["scan"], scans["scan"], file))
+    refuse_twice(meant["scan"], file)
     for scan, label in zip(labels["scan"], labels["label"], strict=True):
         if what := flaw_in(label, classes, several):
             raise UserError(f"{file}: {scan}: {what}; {written_as(classes, several)}")
-    if unknown := sorted(set(labels["scan"]) - set(scans["scan"])):
-        raise UserError(f"{file}: scan '{unknown[0]}' is not in the results; correct its name or remove the row")
-    return scans.merge(labels, on="scan", how="left", validate="one_to_one")
+    return scans.merge(meant, on="scan", how="left", validate="one_to_one")

@@ -1,8 +1,16 @@
 """Predict new scans with a released model, or recalibrate it for a new site.
 
-Prints for each scan the calibrated probabilities, the prediction set, and the reason if the model abstains.
-With --site-recalibrate it fits a recalibration to labelled scans of a site; use it later with --calibration.
-The bundle itself never changes. Research use only, not a medical device.
+Prints for each scan the calibrated probabilities, the prediction set and the decision at the model's operating point.
+Where the model gives no answer these stay blank, and the reason is printed. With --site-recalibrate it fits a
+recalibration to labelled scans of a site; use it later with --calibration. The bundle itself never changes.
+Research use only, not a medical device.
+
+Examples
+--------
+  medadapt predict model.zip scan.nii.gz
+  medadapt predict model.zip inbox/ --out results.csv --report results.html
+  medadapt predict model.zip --site-recalibrate labels.csv --out ours.json
+  medadapt predict model.zip inbox/ --calibration ours.json --out results.csv
 """
 
 import argparse
@@ -23,14 +31,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="FILE", help="write the table (.csv) or the recalibration (.json) to this file"
     )
     parser.add_argument(
+        "--report", metavar="PAGE.html", help="write a page with each scan, its saliency map and its answer in words"
+    )
+    parser.add_argument(
         "--saliency",
         metavar="FOLDER",
-        help="write a saliency map of each scan, on its own grid, to this folder",
+        help="write a saliency map of each answered scan, on its own grid and as a PNG to look at, to this folder",
+    )
+    parser.add_argument(
+        "--show-withheld",
+        action="store_true",
+        help="print, in brackets, the probabilities and sets that are withheld where the model gives no answer",
     )
     parser.add_argument(
         "--site-recalibrate",
         metavar="LABELS.csv",
-        help="recalibrate for a new site with its labelled scans (columns scan, label and, if known, patient)",
+        help="recalibrate for a new site with its labelled scans: columns scan (name or path, relative to the table or "
+        "to the named scans), label and, if known, patient",
     )
     parser.add_argument(
         "--calibration", metavar="FILE.json", help="apply a recalibration that --site-recalibrate wrote"

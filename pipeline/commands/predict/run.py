@@ -1,29 +1,35 @@
-"""Predict scans with a released bundle: calibrated probabilities, prediction sets and reasons for abstaining."""
+"""Predict scans with a released bundle: probabilities, sets, decisions, and reasons for abstaining."""
 
 import argparse
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from pipeline.bundle.layout import METADATA
 from pipeline.bundle.manifest import BrokenBundle
 from pipeline.bundle.opening import Opened, open_bundle
 from pipeline.bundle.predictor import BAD_IMAGE, Predictor
 from pipeline.bundle.scoring import BadModel
 from pipeline.bundle.zipped import unpacked
-from pipeline.commands.predict.saliency_files import Overlays
+from pipeline.commands.labels import scans_named
+from pipeline.commands.predict.patients import Logits, patient_table
+from pipeline.commands.predict.printing import print_predictions
+from pipeline.commands.predict.report import scan_section, write_report
+from pipeline.commands.predict.results import Row, in_order, row_of
+from pipeline.commands.predict.saliency_files import Artist, SaliencyFolder
 from pipeline.commands.predict.site_calibration import recalibrate, recalibration_in
 from pipeline.errors import UserError
 from pipeline.imaging.tables.cohort_table import BadTable
-from pipeline.imaging.tables.scan_list import Listed, list_scans
+from pipeline.imaging.tables.scan_list import Listed, documents_in, list_scans
 from pipeline.progress import progress
-
-Row = dict[str, Any]
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Predict the scans, or recalibrate for a site; print the result and write it to --out."""
+    """Predict the scans, or recalibrate for a site; print the result and write it to --out and --report."""
     try:
         with unpacked(Path(arguments.bundle)) as folder:
             predict(folder, arguments)
@@ -35,8 +41,8 @@ def predict(folder: Path, arguments: argparse.Namespace) -> None:
     """Predict the scans with the bundle in a folder, or recalibrate it for a site."""
     bundle = open_bundle(folder)
     check_site(arguments.site, bundle.sites)
-    named = [arguments.site_recalibrate] if arguments.site_recalibrate else arguments.scans
-    scans, predictor = listed(named, bundle, arguments.site), Predictor.from_opened(bundle)
+    find = with_labels if arguments.site_recalibrate else named
+    scans, predictor = find(arguments, bundle), Predictor.from_opened(bundle)
     if arguments.site_recalibrate:
         recalibrate(folder, predictor, scans, arguments.out)
         return
@@ -45,14 +51,54 @@ def predict(folder: Path, arguments: argparse.Namespace) -> None:
         predictor = predictor.recalibrated(change)
     if predictor.limits is None:
         print(f"{folder} has no operating limits: no prediction sets, and the model never abstains")
-    overlays = Overlays(bundle, Path(arguments.saliency), scans) if arguments.saliency else None
-    rows = [row_of(scan, predictor, overlays) for scan in progress(scans, "predict")]
-    table = in_order(rows, bundle.classes)
-    print_predictions(table, bundle)
-    if arguments.out:
-        table.to_csv(arguments.out, index=False)
+    found = predict_all(scans, bundle, predictor, arguments)
+    table = in_order(found.rows, bundle.classes)
+    patients = patient_table(scans, found.logits, predictor, bundle.per_patient)
+    print_predictions(table, patients, bundle, show_withheld=arguments.show_withheld)
+    write_results(table, patients, arguments.out)
+    if arguments.report:
+        page = write_report(bundle, name_of(folder), found.sections, table=table, patients=patients)
+        Path(arguments.report).write_text(page)
     if (table["abstains"] == BAD_IMAGE).all():
         raise UserError("no scan could be read; see the reasons above")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The results of all scans: rows of the table, logits of the answered ones, and sections of the page."""
+
+    rows: list[Row] = field(default_factory=list)
+    logits: list[Logits] = field(default_factory=list)
+    sections: list[Row] = field(default_factory=list)
+
+
+def predict_all(scans: Sequence[Listed], bundle: Opened, predictor: Predictor, arguments: argparse.Namespace) -> Found:
+    """Predict and, for --saliency and --report, draw each scan."""
+    found = Found()
+    artist = Artist(bundle) if arguments.saliency or arguments.report else None
+    maps = SaliencyFolder(Path(arguments.saliency), scans, artist.geometry) if artist and arguments.saliency else None
+    for scan in progress(scans, "predict"):
+        one = predictor(scan.file, scan.known.get("site"))
+        answered, row = one.probabilities is not None, row_of(scan, one, predictor)
+        with_map = answered or arguments.show_withheld
+        drawing = artist.draw(scan, one.output, with_map) if artist and one.output else None
+        if maps:
+            row["saliency"] = maps.write(scan, drawing) if drawing else ""
+        found.rows.append(row)
+        found.logits.append(one.output.logits if one.output and answered else None)
+        if arguments.report:
+            found.sections.append(scan_section(scan, one, drawing, bundle.classes))
+    return found
+
+
+def write_results(table: pd.DataFrame, patients: pd.DataFrame | None, out: str | None) -> None:
+    """Write the table of scans, and beside it that of patients."""
+    if not out:
+        return
+    table.to_csv(out, index=False)
+    if patients is not None:
+        file = Path(out)
+        patients.to_csv(file.with_name(f"{file.stem}_patients{file.suffix}"), index=False)
 
 
 def check_site(site: str | None, known: Sequence[str]) -> None:
@@ -74,44 +120,32 @@ def listed(paths: list[str], bundle: Opened, site: str | None) -> list[Listed]:
         raise UserError(str(error)) from error
     if not scans:
         raise UserError("name a scan, a folder of scans, or a .csv file with the column image")
+    if documents := [name for path in paths for name in documents_in(Path(path))]:
+        some = ", ".join(documents[:3]) + (", …" if len(documents) > 3 else "")
+        print(f"left out, because they are documents, not images: {len(documents)} ({some})")
     default = {"site": site} if site else {}
     return [Listed(scan.name, scan.file, {**default, **scan.known}) for scan in scans]
 
 
-def row_of(scan: Listed, predictor: Predictor, overlays: Overlays | None) -> Row:
-    """Predict a scan and write its row of the table."""
-    found = predictor(scan.file, scan.known.get("site"))
-    row: Row = names_of(scan) | dict(found.probabilities or dict.fromkeys(predictor.classes))
-    row |= {"abstains": "; ".join(found.abstains), "reason": found.reason, "model_status": predictor.status}
-    if found.output is None:
-        return row
-    if predictor.limits is not None:
-        row |= {name: getattr(found, name) for name in ("set", "ood_score", "nearest_site", "site_share")}
-    return row | ({"saliency": overlays.write(scan, found.output)} if overlays else {})
+def named(arguments: argparse.Namespace, bundle: Opened) -> list[Listed]:
+    """List the scans that the user names."""
+    return listed(arguments.scans, bundle, arguments.site)
 
 
-def names_of(scan: Listed) -> Row:
-    """Name a scan as the user does."""
-    return {"scan": scan.name, **{name: scan.known[name] for name in ("case", "patient", "site") if name in scan.known}}
+def with_labels(arguments: argparse.Namespace, bundle: Opened) -> list[Listed]:
+    """List the scans of the table of --site-recalibrate: below its folder, or among the scans that are named."""
+    labels = listed([arguments.site_recalibrate], bundle, arguments.site)
+    if not arguments.scans:
+        return labels
+    files = {scan.name: scan.file for scan in named(arguments, bundle)}
+    try:
+        names = scans_named([one.name for one in labels], list(files))
+    except ValueError as error:
+        raise UserError(f"--site-recalibrate: {arguments.site_recalibrate}: {error}") from error
+    return [Listed(one.name, files[name], one.known) for one, name in zip(labels, names, strict=True)]
 
 
-def in_order(rows: list[Row], classes: list[str]) -> pd.DataFrame:
-    """Build a table whose column order does not depend on the order of the scans."""
-    order = ["scan", "case", "patient", "site", *classes, "set", "abstains", "reason", "ood_score", "nearest_site"]
-    order += ["site_share", "saliency", "model_status"]
-    table = pd.DataFrame(rows)
-    return table[[name for name in order if name in table]]
-
-
-def print_predictions(table: pd.DataFrame, bundle: Opened) -> None:
-    """Print the table, and for how many scans the model abstains and why."""
-    bad = table["abstains"] == BAD_IMAGE
-    why = table["reason"].mask(bad, BAD_IMAGE + ": " + table["reason"])
-    columns = [name for name in ("scan", *bundle.classes, "set") if name in table]
-    shown = table[columns].assign(**{"reason for abstaining": why})
-    print(shown.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep=""))
-    abstained = table["abstains"].value_counts().drop("", errors="ignore")
-    counts = [f"{n} {why}" for why, n in abstained.items()]
-    total = int(abstained.sum())
-    print(f"scans: {len(table)}, abstained: {total}" + (f" ({', '.join(counts)})" if counts else ""))
-    print(f"model status: {bundle.status}; research use only, not a medical device")
+def name_of(folder: Path) -> str:
+    """Read name and version of the model."""
+    metadata = json.loads((folder / METADATA).read_text())
+    return f"{metadata['name']} {metadata['version']}"

@@ -1,13 +1,16 @@
-"""Write saliency maps of the most probable class, on the grid of each scan."""
+"""Draw the slice or image of a scan with the saliency map of the most probable class, and write both to files."""
 
+import io
 import re
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors.torch import load_file
 
 from pipeline.bundle.limits import ScanOutput
@@ -15,22 +18,85 @@ from pipeline.bundle.opening import Opened
 from pipeline.errors import UserError
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.overlays import write_overlay
+from pipeline.imaging.preparation.placement import Placement
 from pipeline.imaging.tables.scan_list import Listed
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.ensemble import members_of, network_from
 from pipeline.learning.models.saliency import NO_MAP, saliency
+from pipeline.stages.explain.thumbnails import by_instance, frames, overlaid
+
+Floats = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
 
 
-class Overlays:
-    """Write saliency maps of scans into a folder.
+@dataclass(frozen=True)
+class Drawing:
+    """What a person looks at of a scan.
+
+    Attributes
+    ----------
+    image : (H, W, 3) uint8
+        The image, or the slice with the most saliency (the middle one without a map), as the network sees it.
+    slice_number : int
+        Number of the slice among the instances of a volume, from 1.
+    slices : int
+    maps : (S, H, W) or None
+        Saliency of the class `asked`; None if no location supports it, or the answer is withheld.
+    over : (H, W, 3) uint8 or None
+        `image` with its map.
+    asked : int
+        Index of the most probable class.
+    placement : Placement
+    """
+
+    image: Pixels
+    slice_number: int
+    slices: int
+    maps: Floats | None
+    over: Pixels | None
+    asked: int
+    placement: Placement
+
+
+class Artist:
+    """Draw scans; the network is loaded again, because saliency needs gradients."""
+
+    def __init__(self, bundle: Opened) -> None:
+        self.network = network_from(bundle.network)
+        self.network.load_state_dict(load_file(bundle.weights))
+        self.network.eval()
+        self.geometry = Geometry.from_json(bundle.preparation["geometry"])
+
+    def draw(self, scan: Listed, output: ScanOutput, with_map: bool) -> Drawing:
+        """Draw a scan, with or without the map of its most probable class, which would give away a withheld answer."""
+        asked, instances = int(output.logits.argmax()), frames(output.prepared.channels, self.geometry)
+        maps, peak, over = None, len(instances) // 2, None
+        if with_map:
+            maps = maps_of(members_of(self.network), output.prepared.channels, asked, scan.known.get("site"))
+        if maps is not None:
+            shown = by_instance(maps, len(instances))
+            peak = int(shown.sum(axis=(1, 2)).argmax())
+            over = overlaid(instances[peak : peak + 1], shown[peak : peak + 1])[0]
+        return Drawing(
+            image=instances[peak],
+            slice_number=peak + 1,
+            slices=len(instances),
+            maps=maps,
+            over=over,
+            asked=asked,
+            placement=output.prepared.placement,
+        )
+
+
+class SaliencyFolder:
+    """Write saliency maps into a folder.
 
     Parameters
     ----------
-    bundle : Opened
-        Its network is loaded again, because saliency needs gradients.
     folder : Path
     scans : sequence of Listed
         Each of them gets a file name of its own.
+    geometry : Geometry
 
     Raises
     ------
@@ -38,7 +104,7 @@ class Overlays:
         If the folder cannot be created or written to.
     """
 
-    def __init__(self, bundle: Opened, folder: Path, scans: Sequence[Listed]) -> None:
+    def __init__(self, folder: Path, scans: Sequence[Listed], geometry: Geometry) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
@@ -46,25 +112,25 @@ class Overlays:
             raise UserError(
                 f"--saliency: {folder} cannot be written to ({error.strerror}); name another folder"
             ) from error
-        self.network = network_from(bundle.network)
-        self.network.load_state_dict(load_file(bundle.weights))
-        self.network.eval()
-        self.geometry = Geometry.from_json(bundle.preparation["geometry"])
-        self.folder, self.stems = folder, stems_of(scans)
+        self.folder, self.stems, self.geometry = folder, stems_of(scans), geometry
 
-    def write(self, scan: Listed, output: ScanOutput) -> str:
-        """Write the map of the most probable class; return the file's name, or "" if no location supports the class."""
-        members, asked = members_of(self.network), int(output.logits.argmax())
-        maps = maps_of(members, output.prepared.channels, asked, scan.known.get("site"))
-        if maps is None:
+    def write(self, scan: Listed, drawing: Drawing) -> str:
+        """Write the map on the scan's own grid, and a PNG to look at; return the map's name, "" without a map."""
+        if drawing.maps is None or drawing.over is None:
             return ""
-        file = self.folder / self.stems[id(scan)]
-        return write_overlay(maps, output.prepared.placement, self.geometry, file).name
+        stem = self.stems[id(scan)]
+        (self.folder / f"{stem}_overlay.png").write_bytes(png_of(drawing.over))
+        return write_overlay(drawing.maps, drawing.placement, self.geometry, self.folder / f"{stem}_saliency").name
 
 
-def maps_of(
-    members: Sequence[Classifier], channels: NDArray[np.uint8], asked: int, site: str | None
-) -> NDArray[np.float32] | None:
+def png_of(image: Pixels) -> bytes:
+    """Encode an image (H, W, 3) as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def maps_of(members: Sequence[Classifier], channels: Pixels, asked: int, site: str | None) -> Floats | None:
     """Average the saliency maps (S, H, W) of the members for a class; None if no location supports it in any member."""
     found = [saliency(member, torch.from_numpy(channels)[None], asked, site=site) for member in members]
     if all(one.method == NO_MAP for one in found):
@@ -73,10 +139,10 @@ def maps_of(
 
 
 def stems_of(scans: Sequence[Listed]) -> dict[int, str]:
-    """Name the file of each scan by its position, which keeps names unique, and the name of the scan."""
+    """Name the files of each scan by its position, which keeps names unique, and the name of the scan."""
     width = len(str(len(scans)))
     return {
-        id(scan): f"{number:0{width}}_{re.sub(r'[^A-Za-z0-9-]+', '_', stem_of(scan.name))}_saliency"
+        id(scan): f"{number:0{width}}_{re.sub(r'[^A-Za-z0-9-]+', '_', stem_of(scan.name))}"
         for number, scan in enumerate(scans, 1)
     }
 

@@ -15,6 +15,9 @@ from pipeline.imaging.preparation.volumes import prepare_volume
 from pipeline.imaging.reading.scan import STRICT, Policy, Scan, Unreadable
 from pipeline.imaging.reading.volumes import read_scan
 
+NOT_A_VOLUME = "it is a 2D image; volumes are needed, such as NIfTI or a DICOM series"
+NOT_AN_IMAGE = "it is a volume; 2D images are needed, such as PNG, JPEG or a DICOM file with one slice"
+
 
 @dataclass(frozen=True)
 class Preprocessor:
@@ -47,8 +50,7 @@ class Preprocessor:
         """
         scan = read_scan(file, self.policy)
         if scan.header.is_volume != (self.geometry.kind == "volume"):
-            wanted = "a volume" if self.geometry.kind == "volume" else "an image"
-            raise Unreadable("kind", f"the file is not {wanted}")
+            raise Unreadable("kind", NOT_A_VOLUME if self.geometry.kind == "volume" else NOT_AN_IMAGE)
         return scan
 
     def prepare(self, scan: Scan) -> Prepared:

@@ -1,5 +1,7 @@
 """Read scans of every format: the result is a `Scan`, or `Unreadable` with the reason."""
 
+import codecs
+import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +15,7 @@ from pipeline.imaging.reading import dicom, images, metaimage, nifti
 from pipeline.imaging.reading.scan import STRICT, Finding, Header, Policy, Scan, Unreadable
 
 FORMATS = (nifti, metaimage, images, dicom)
+FORMAT_NAMES = "NIfTI, DICOM, NRRD, MetaImage, PNG, JPEG or TIFF"
 LONGEST_REASON = 400  # characters
 READABLE = tuple(ending for reader in FORMATS for ending in reader.ENDINGS)
 
@@ -79,12 +82,23 @@ def _reader_of(path: Path) -> ModuleType:
         raise Unreadable("missing", "the file does not exist")
     if path.is_dir():
         return dicom
+    if path.stat().st_size == 0:
+        raise Unreadable("empty file", "the file is empty")
     for reader in FORMATS:
         if path.name.lower().endswith(reader.ENDINGS):
             return reader
     if dicom.is_dicom(path):
         return dicom
-    raise Unreadable("unknown format", f"the file is not DICOM, and its ending is not one of {', '.join(READABLE)}")
+    if _is_text(path):
+        raise Unreadable("unknown format", f"it is a text file, not an image; give {FORMAT_NAMES}")
+    raise Unreadable("unknown format", f"it is not DICOM, and its ending is not one of {', '.join(READABLE)}")
+
+
+def _is_text(path: Path) -> bool:
+    with path.open("rb") as file, contextlib.suppress(UnicodeDecodeError):
+        begin = codecs.getincrementaldecoder("utf-8")().decode(file.read(1024))
+        return "\0" not in begin
+    return False
 
 
 def _without_names(error: Exception, path: Path) -> str:

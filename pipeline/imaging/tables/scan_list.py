@@ -18,6 +18,11 @@ IMAGE = ("image", "scan")  # column with the path: in cohort.csv, or in results 
 KNOWN = {"case": ("case_id", "case"), "patient": ("patient_id", "patient"), "site": ("site",)}
 
 
+DOCUMENTS = (".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".xml", ".html", ".htm", ".pdf", ".rtf", ".log", ".bval")
+DOCUMENTS += (".yaml", ".yml", ".ini", ".doc", ".docx", ".odt", ".xls", ".xlsx", ".ods", ".bvec", ".md5", ".sha256")
+PLAIN_NAMES = ("readme", "license", "changes")
+
+
 @dataclass(frozen=True)
 class Listed:
     """Hold a scan to predict, readable or not.
@@ -44,7 +49,8 @@ def list_scans(path: Path, kind: Kind) -> list[Listed]:
     ----------
     path : Path
         A file of any kind (the reader refuses unreadable ones later); a folder with a DICOM series; a folder of scans,
-        searched recursively; a folder with a cohort.csv, or any table (.csv) with a column `image`.
+        searched recursively and without documents (see `documents_in`); a folder with a cohort.csv, or any table
+        (.csv) with a column `image`.
     kind : {"volume", "image"}
         What the model takes; for a model of images, every DICOM file is a separate scan.
 
@@ -69,8 +75,18 @@ def _listed(path: Path, kind: Kind) -> list[Listed]:
         return read_list(path / TABLE)
     found = [Listed(_name(scan, path), scan) for scan in _scans_in(path, kind)]
     if not found:
-        raise BadTable(f"{path} holds no file; give a scan, a folder of scans, or a table with a column image")
+        documents = documents_in(path)
+        what = f"holds no image, only other files such as {documents[0]}" if documents else "is empty"
+        raise BadTable(f"{path} {what}; give a scan, a folder of scans, or a table with a column image")
     return found
+
+
+def documents_in(folder: Path) -> list[str]:
+    """Name the files of a folder that are documents, such as a readme or a table; they are not listed as scans."""
+    if not folder.is_dir() or (folder / TABLE).is_file():
+        return []
+    found = sorted(entry for entry in folder.rglob("*") if _is_document(entry))
+    return [entry.relative_to(folder).as_posix() for entry in found]
 
 
 def read_list(file: Path) -> list[Listed]:
@@ -102,6 +118,8 @@ def _scans_in(folder: Path, kind: Kind) -> Iterator[Path]:
         yield folder
     beside = set[Path]().union(*(_companions(entry) for entry in entries if entry not in locked))
     for entry in entries:
+        if _is_document(entry):
+            continue
         if entry in locked:
             yield entry
         elif entry.is_dir():
@@ -130,6 +148,11 @@ def _is_locked(entry: Path) -> bool:
     except OSError as error:
         return isinstance(error, PermissionError)
     return False
+
+
+def _is_document(entry: Path) -> bool:
+    known = entry.name.lower().endswith(DOCUMENTS) or entry.name.lower() in PLAIN_NAMES
+    return known and not entry.name.startswith(".") and not entry.is_dir()
 
 
 def _is_noise(entry: Path) -> bool:

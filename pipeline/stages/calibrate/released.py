@@ -1,6 +1,8 @@
 """The released model: members whose logits are averaged, and the calibrator fitted on cases that no member saw."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import pandas as pd
@@ -9,7 +11,9 @@ from pipeline.metrics.calibrators.calibrator import Calibrator, digest_of
 from pipeline.metrics.calibrators.fitting import fit
 from pipeline.metrics.calibrators.selection import AUTO, choose
 from pipeline.metrics.discrimination import Labels
-from pipeline.metrics.evaluation import ENSEMBLE, EvaluatedCases, evaluated_by, logits_of
+from pipeline.metrics.evaluation import ENSEMBLE, EvaluatedCases, TaskSpec, evaluated_by, logits_of
+from pipeline.metrics.operating import Kind, threshold_for
+from pipeline.metrics.questions import TOP_LABEL, questions_of
 
 
 @dataclass(frozen=True)
@@ -68,3 +72,25 @@ def to_release(method: str, members: list[str], cases: pd.DataFrame, labels: Lab
         choice = table.where(table.notna(), None).to_dict("records")
     calibrator = fit(method, logits_of(cases), labels)
     return Released(members, calibrator, evaluated_by(calibrator, cases, labels), choice)
+
+
+def thresholds_of(
+    development: EvaluatedCases, spec: TaskSpec, levels: Sequence[tuple[Kind, float]]
+) -> dict[str, dict[str, float | None]]:
+    """Choose the thresholds of the released model on its development cases, as for the test set.
+
+    Returns
+    -------
+    dict
+        By what is fixed ("sensitivity", "specificity"), by class; None if the cases do not determine a threshold.
+    """
+    questions = questions_of(development.calibrated, development.labels, spec.classes)
+    found: dict[str, dict[str, float | None]] = {}
+    for kind, level in levels:
+        chosen = {
+            one.name: threshold_for(one.prediction, one.events, kind, level)
+            for one in questions
+            if one.name != TOP_LABEL
+        }
+        found[kind] = {name: None if isnan(value) else value for name, value in chosen.items()}
+    return found

@@ -41,13 +41,13 @@ from pipeline.stages.calibrate.assessment import TABLES, Settings, assess
 from pipeline.stages.calibrate.candidates import CANDIDATES, VALIDATORS, evaluate_candidates, evaluate_validators
 from pipeline.stages.calibrate.evaluated_sets import evaluate
 from pipeline.stages.calibrate.openings import count_opening
-from pipeline.stages.calibrate.patients import Rule, can_be_joined, patients_first
+from pipeline.stages.calibrate.patients import Rule, can_be_joined, of_patients, patients_first
 from pipeline.stages.calibrate.predictions import (
     name_of_test_set,
     predictions_of_candidates,
     unlabelled_images,
 )
-from pipeline.stages.calibrate.released import Released
+from pipeline.stages.calibrate.released import Released, thresholds_of
 from pipeline.stages.calibrate.subject import bootstrap_for
 
 Floats = NDArray[np.float64]
@@ -86,6 +86,7 @@ def run(params: Params) -> None:
         model = shown.cases["model_sha256"].iloc[0]
         count_opening(paths.OPENINGS, cohort_name(params.cohort.path), model, shown.calibrated)
     write_calibrator(found.released, found.held_out, params)
+    write_thresholds(development, rule, spec, params)
     paths.write_json({"scopes": list(scopes)} | stamps(params, shown is not None, rule), paths.STAMPS)
 
 
@@ -174,7 +175,7 @@ def metrics_of(
 
 def write_assessment(scopes: Scopes, elsewhere: Elsewhere, spec: TaskSpec, params: Params) -> None:
     """Write every table of `assessment`, with the rows of all scopes."""
-    settings = Settings(**{name: getattr(params.calibrate, name) for name in Settings.__dataclass_fields__})
+    settings = settings_of(params)
     found = {
         scope: assess(evaluated, elsewhere[scope], spec, settings, seed=seed_for(params.seed, "bootstrap", scope))
         for scope, evaluated in progress(scopes.items(), "tables")
@@ -182,6 +183,11 @@ def write_assessment(scopes: Scopes, elsewhere: Elsewhere, spec: TaskSpec, param
     for name in TABLES:
         tables = [tables[name].assign(scope=scope) for scope, tables in found.items()]
         paths.write_table(pd.concat(tables), paths.assessed(name))
+
+
+def settings_of(params: Params) -> Settings:
+    """Select the settings that are declared before any case is evaluated."""
+    return Settings(**{name: getattr(params.calibrate, name) for name in Settings.__dataclass_fields__})
 
 
 def write_repetitions(repetitions: Scopes, spec: TaskSpec, params: Params) -> None:
@@ -201,6 +207,13 @@ def write_calibrator(released: Released, held_out: EvaluatedCases, params: Param
     paths.write_json(
         released.as_json() | {"form": params.calibrate.form, "cross_fitted": cross_fitted}, paths.CALIBRATOR
     )
+
+
+def write_thresholds(development: EvaluatedCases, rule: Rule | None, spec: TaskSpec, params: Params) -> None:
+    """Write the thresholds of the released model, chosen on its development cases: for scans, and for patients."""
+    units = {"scan": development} | ({"patient": of_patients(development, rule, spec)} if rule else {})
+    levels = settings_of(params).levels
+    paths.write_json({unit: thresholds_of(cases, spec, levels) for unit, cases in units.items()}, paths.THRESHOLDS)
 
 
 def write_left_out(left_out: Scopes, spec: TaskSpec, params: Params) -> None:

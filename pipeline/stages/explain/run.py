@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.imaging.geometry import Geometry
@@ -17,7 +16,7 @@ from pipeline.schema import Params
 from pipeline.stages.calibrate.predictions import labels_of
 from pipeline.stages.explain.errors import most_confident_errors
 from pipeline.stages.explain.models import trained
-from pipeline.stages.explain.thumbnails import evenly, frames, overlaid, thumbnail
+from pipeline.stages.explain.thumbnails import by_instance, evenly, frames, overlaid, thumbnail
 
 SCOPES = ("internal", "external", "test")  # of images, not of patients
 FRAMES = 24  # of a volume in the report
@@ -77,10 +76,3 @@ def images(network: Classifier, case: dict[str, Any], geometry: Geometry, params
         "thumbnail": thumbnail(instances[chosen]) if len(chosen) > 1 else "",
         "overlay": thumbnail(over[chosen]) if len(chosen) > 1 else "",
     }
-
-
-def by_instance(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """Resample maps or attention shares of slices, or of a whole volume, to the instances that are shown."""
-    if len(values) < count:
-        return np.repeat(values, count // len(values), axis=0)
-    return np.asarray(values.reshape(count, -1, *values.shape[1:]).mean(axis=1))

@@ -37,6 +37,13 @@ def frames(channels: NDArray[np.uint8], geometry: Geometry) -> Images:
     return np.repeat(instances[:, middle, ..., None], 3, axis=-1)
 
 
+def by_instance(values: Floats, count: int) -> Floats:
+    """Resample maps or attention shares of slices, or of a whole volume, to the instances that are shown."""
+    if len(values) < count:
+        return np.repeat(values, count // len(values), axis=0)
+    return np.asarray(values.reshape(count, -1, *values.shape[1:]).mean(axis=1))
+
+
 def overlaid(images: Images, maps: Floats) -> Images:
     """Overlay maps on dimmed images, from transparent (0) through violet and red to bright yellow (1).
 

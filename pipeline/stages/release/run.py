@@ -38,6 +38,7 @@ from pipeline.errors import UserError
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation.preprocessor import Preprocessor
 from pipeline.metrics.calibrators.calibrator import digest_of
+from pipeline.metrics.evaluation import TaskSpec
 from pipeline.params import PARAMS_FILE, cohort_digest
 from pipeline.progress import activity
 from pipeline.schema import FINAL, Params
@@ -51,6 +52,7 @@ from pipeline.stages.release.key_facts import to_know
 from pipeline.stages.release.model import ReleasedModel, read_released
 from pipeline.stages.release.ood_scans import held_back
 from pipeline.stages.release.operating_limits import counted, limits_of
+from pipeline.stages.release.operating_point import operating_point
 from pipeline.stages.release.parity import preparation_parity
 from pipeline.stages.release.phantoms import write_phantoms
 from pipeline.stages.release.placing import refuse_other_cohort, remove_former_names, written_whole
@@ -157,14 +159,14 @@ def write_exports(bundle: Path, params: Params, model: ReleasedModel) -> Config:
 def write_configs(bundle: Path, params: Params, model: ReleasedModel, results: Results) -> None:
     """Write the metadata, their schema, and the inference configuration."""
     assessment = results.assessment
-    geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
+    geometry, cohort = Geometry.from_json(paths.read_json(paths.GEOMETRY)), paths.read_json(paths.COHORT_FACTS)
     bundle_facts = BundleFacts(
         name=params.release.name,
         version=params.release.version,
         description=params.release.description,
         cohort=cohort_digest(params.cohort.path),
         intended_use=assessment.statements["intended_use"],
-        classes=paths.read_json(paths.COHORT_FACTS)["classes"],
+        classes=cohort["classes"],
         channels=geometry.stored_channels,
         image_size=geometry.image_size,
         kind=geometry.kind,
@@ -177,6 +179,8 @@ def write_configs(bundle: Path, params: Params, model: ReleasedModel, results: R
         released={"form": model.form, "members": model.members, "fitted_on": model.fitted_on},
         exports=results.exports,
         preparation_parity=results.preparation_parity,
+        operating_point=operating_point(params, TaskSpec(cohort["classes"], cohort["task"])),
+        per_patient=paths.read_json(paths.STAMPS)["per_patient"],
     )
     paths.write_json(metadata_config(bundle_facts), bundle / METADATA)
     inference = inference_config(preparation(), model.network, model.calibrator.as_json())

@@ -99,6 +99,33 @@ def test_miscalibration_raises_an_alarm_with_unchanged_predictions(bundle, tmp_p
     assert "calibration" in capsys.readouterr().err
 
 
+def test_withheld_answers_are_monitored_like_the_others(bundle, tmp_path, capsys):
+    """The reference holds all development cases, answered or not; so must the scans in use."""
+    files = in_use(tmp_path, seed=12)
+    assert monitored(bundle, *files) == 0
+    before, table = capsys.readouterr().out, pd.read_csv(files[0])
+    silent = (table.index % 3 == 0) & table["lesion"].notna()
+    table["abstains"] = np.where(silent, "out of distribution", np.where(table["lesion"].isna(), "bad image", ""))
+    for name in CLASSES:
+        table[f"withheld_{name}"] = table[name].where(silent)
+        table[name] = table[name].mask(silent)
+    table.to_csv(files[0], index=False)
+    assert monitored(bundle, *files) == 0
+    assert capsys.readouterr().out == before
+    table.drop(columns=[f"withheld_{name}" for name in CLASSES]).to_csv(files[0], index=False)
+    assert monitored(bundle, *files) == 1
+    assert "scan-0.nii.gz' was not answered, and the columns withheld_control, ..." in capsys.readouterr().err
+
+
+def test_labels_may_name_a_scan_by_its_path(bundle, tmp_path, capsys):
+    results, labels = in_use(tmp_path, seed=1)
+    assert monitored(bundle, results, labels) == 0
+    before, table = capsys.readouterr().out, pd.read_csv(labels)
+    table.assign(scan="archive/inbox/" + table["scan"]).to_csv(labels, index=False)
+    assert monitored(bundle, results, labels) == 0
+    assert capsys.readouterr().out == before
+
+
 def test_scans_of_one_patient_count_once(bundle, tmp_path, capsys):
     results, _ = in_use(tmp_path, seed=5, n=10, refused=0, shift=2)
     many = pd.concat([pd.read_csv(results).assign(patient=np.arange(10))] * 20)
@@ -135,7 +162,10 @@ def test_the_page_shows_charts_and_windows_in_one_file(bundle, tmp_path):
         (lambda results, labels: results.update({"date": ["soon"] * 200}), "'date' needs a date"),
         (lambda results, labels: labels.update({"label": ["tumour"] * 200}), "'tumour' is no class of this model"),
         (lambda results, labels: labels.update({"scan": ["x"] * 200}), "'x' is listed twice"),
-        (lambda results, labels: labels.update({"scan": [f"x{k}" for k in range(200)]}), "is not in the results"),
+        (
+            lambda results, labels: labels.update({"scan": [f"x{k}" for k in range(200)]}),
+            "is not among the predicted scans",
+        ),
     ],
 )
 def test_a_table_that_cannot_be_used_is_named_with_what_is_wrong(bundle, tmp_path, capsys, change, told):
@@ -151,7 +181,7 @@ def test_a_table_that_cannot_be_used_is_named_with_what_is_wrong(bundle, tmp_pat
 
 def test_files_that_are_not_there_and_bundles_without_a_reference_are_told(bundle, tmp_path, capsys):
     assert monitored(bundle, tmp_path / "none.csv") == 1
-    assert "none.csv: not a readable csv file" in capsys.readouterr().err
+    assert "none.csv does not exist; check the path" in capsys.readouterr().err
     old = written(tmp_path / "old")
     assert monitored(old, *in_use(tmp_path, seed=9)) == 1
     assert "release the model again" in capsys.readouterr().err

@@ -6,18 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from pipeline.__main__ import main
-from pipeline.bundle.decision import fit_rules
 from pipeline.bundle.layout import LIMITS, METADATA
-from pipeline.bundle.limits import OperatingLimits
 from pipeline.bundle.manifest import write_manifest
 from pipeline.bundle.opening import Opened, open_bundle
-from pipeline.bundle.scoring import Scorer
-from pipeline.metrics.calibrators.calibrator import calibrator_from
 from pipeline.metrics.calibrators.updating import Recalibration
-from pipeline.metrics.ood import energy, fit_gaussians, fit_ood_detector, scores_of
 from tests.bundle.bundles import CLASSES, expected, fitted, rewrite, written
+from tests.commands.predict.limits import predicted
 from tests.conftest import save_nifti
 
 
@@ -56,71 +53,34 @@ def test_the_sites_of_an_ensemble_are_those_that_any_member_knows(tmp_path):
     assert bundle.sites == ("north", "south", "west")
 
 
-def with_limits(folder, share=0.05):
-    """Put limits into a bundle, as a release would set them on scans of two sites, one of them brighter."""
-    bundle = open_bundle(folder)
-    score = Scorer(bundle.network, bundle.weights, bundle.preparation)
-    rng = np.random.default_rng(0)
-    scans, seen = folder.parent / "development", []
-    for number in range(24):
-        volume = rng.normal(50 + number % 2 * 20, 12, (12, 14, 10)).astype(np.float32)
-        seen.append(score(save_nifti(scans / f"{number}.nii.gz", volume), None))
-    logits, features = np.array([one.logits for one in seen]), np.array([one.features[0] for one in seen])
-    patients, labels = np.arange(24).astype(str), rng.integers(0, 3, 24)
-    gaussian, sites = (
-        fit_gaussians(features, labels.astype(str)),
-        fit_gaussians(features, np.array(["dim", "bright"] * 12)),
-    )
-    shown = np.array([one.appearance for one in seen])
-    appearances = fit_gaussians(shown, np.full(24, "all"))
-    apart, odd = (one.distances(rows).min(axis=1) for one, rows in ((gaussian, features), (appearances, shown)))
-    detector = fit_ood_detector(scores_of(energy(logits), apart, odd), patients, share)
-    rules = fit_rules(
-        calibrator_from(bundle.calibrator).apply(logits), labels, patients, CLASSES, coverage=0.9, answered=0.9
-    )
-    limits = OperatingLimits(rules, [gaussian], [sites], [appearances], detector, detector.quantiles, False)
-    (folder / LIMITS).write_text(json.dumps({"limits": limits.as_json(), "tested": []}))
-    write_manifest(folder, {})
-    return scans, limits
-
-
-@pytest.fixture(scope="module")
-def limited(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = written(tmp_path_factory.mktemp("predict") / "model")
-    return folder, *with_limits(folder)
-
-
-def predicted(tmp_path, *words):
-    assert main(["predict", *map(str, words), "--out", str(tmp_path / "found.csv")]) == 0
-    return pd.read_csv(tmp_path / "found.csv", keep_default_na=False).set_index("scan")
-
-
 def test_a_folder_gives_a_line_per_file_with_prediction_or_reason(limited, tmp_path, asymmetric, capsys):
     folder, scans, limits = limited
     inbox = tmp_path / "inbox"
     shutil.copytree(scans, inbox / "usual")
     save_nifti(inbox / "odd.nii.gz", np.where(asymmetric > 60, asymmetric, 0))
     save_nifti(inbox / "flat.nii.gz", np.ones((12, 14, 10), dtype=np.float32))
-    (inbox / "letter.txt").write_text("Dear colleague")
+    (inbox / "usual" / "letter.txt").write_text("Dear colleague")
     found = predicted(tmp_path, folder, inbox)
-    assert len(found) == 27
-    bad = found.loc[["flat.nii.gz", "letter.txt"]]
-    assert (bad["abstains"] == "bad image").all() and bad["reason"].str.startswith(("constant", "unknown format")).all()
-    assert (bad[CLASSES] == "").all(axis=None)
-    odd = found.loc["odd.nii.gz"]
-    assert "out of distribution" in odd["abstains"] and float(odd["ood_score"]) > limits.detector.threshold
+    assert len(found) == 26
+    flat = found.loc["flat.nii.gz"]
+    assert flat["abstains"] == "bad image"
+    assert flat["reason"] == "every voxel has the value 1; copy or export it again"
+    odd, ood_score = found.loc["odd.nii.gz"], found["ood_score"].replace("", "nan").astype(float)
+    assert "out of distribution" in odd["abstains"] and ood_score["odd.nii.gz"] > limits.detector.threshold
+    assert f"unlike the development scans (score {ood_score['odd.nii.gz']:.2f}, limit" in odd["reason"]
     usual = found[found.index.str.startswith("usual/")]
-    assert (
-        usual["abstains"].str.contains("out of") == (usual["ood_score"].astype(float) > limits.detector.threshold)
-    ).all()
+    assert (usual["abstains"].str.contains("out of") == (ood_score[usual.index] > limits.detector.threshold)).all()
     assert usual["abstains"].str.contains("out of").sum() <= 2  # 5 % of 24
-    assert (
-        usual["abstains"].str.contains("low")
-        == (usual[CLASSES].astype(float).max(axis=1) < limits.rules[0].min_confidence)
-    ).all()
-    assert usual["set"].str.contains("|".join(CLASSES)).all() and set(usual["nearest_site"]) == {"dim", "bright"}
-    assert "scans: 27" in (printed := capsys.readouterr().out) and "bad image: unknown format" in printed
+    probabilities = usual[CLASSES].where(
+        usual["abstains"] == "", usual[[f"withheld_{name}" for name in CLASSES]].values
+    )
+    highest = probabilities.astype(float).max(axis=1)
+    assert (usual["abstains"].str.contains("low") == (highest < limits.rules[0].min_confidence)).all()
+    sets = usual["set"] + usual["withheld_set"]
+    assert sets.str.contains("|".join(CLASSES)).all() and set(usual["nearest_site"]) == {"dim", "bright"}
+    printed = capsys.readouterr().out
+    assert "scans: 26; without an answer: " in printed and "flat.nii.gz: every voxel has the value 1" in printed
+    assert "documents, not images: 1 (usual/letter.txt)" in printed
 
 
 def test_a_table_of_scans_keeps_names_and_predicts_as_single_files(limited, tmp_path):
@@ -130,9 +90,12 @@ def test_a_table_of_scans_keeps_names_and_predicts_as_single_files(limited, tmp_
     shutil.move(scans.parent / "list.csv", scans / "list.csv")
     found = predicted(tmp_path, folder, scans / "list.csv")
     (scans / "list.csv").unlink()
-    assert found["case"].tolist() == ["c", "a", "g"] and found["reason"].iloc[2] == "missing: the file does not exist"
+    assert (
+        found["case"].tolist() == ["c", "a", "g"]
+        and found["reason"].iloc[2] == "the file does not exist; check the path"
+    )
     alone = predicted(tmp_path, folder, scans / "1.nii.gz", scans / "3.nii.gz")
-    columns = [*CLASSES, "ood_score", "set", "nearest_site"]
+    columns = [*CLASSES, *(f"withheld_{name}" for name in CLASSES), "ood_score", "set", "nearest_site"]
     pd.testing.assert_frame_equal(found.loc[alone.index, columns].astype(str), alone[columns].astype(str))
 
 
@@ -140,12 +103,14 @@ def test_saliency_maps_have_the_grid_of_their_scan_and_unique_names(limited, tmp
     folder, _, _ = limited
     for side in "ab":
         save_nifti(tmp_path / "in" / side / "scan.nii.gz", asymmetric + ord(side), "PSR", (1, 1.5, 2))
-    found = predicted(tmp_path, folder, tmp_path / "in", "--saliency", tmp_path / "maps")
+    found = predicted(tmp_path, folder, tmp_path / "in", "--saliency", tmp_path / "maps", "--show-withheld")
     assert found["saliency"].tolist() == ["1_scan_saliency.nii.gz", "2_scan_saliency.nii.gz"]
     for name, file in found["saliency"].items():
         scan, overlay = nib.load(tmp_path / "in" / name), nib.load(tmp_path / "maps" / file)
         assert overlay.shape == scan.shape and 0 < overlay.get_fdata().max() <= 1
         np.testing.assert_array_equal(overlay.affine, scan.affine)
+    pngs = [Image.open(tmp_path / "maps" / f"{number}_scan_overlay.png") for number in (1, 2)]
+    assert [png.size for png in pngs] == [(32, 32)] * 2 and np.ptp(np.asarray(pngs[0]), axis=2).max() > 50  # colours
 
 
 def labelled(scans, names=None):

@@ -5,7 +5,7 @@ from PIL import Image
 
 from pipeline.imaging.reading.volumes import read_scan
 from pipeline.imaging.tables.cohort_table import BadTable
-from pipeline.imaging.tables.scan_list import list_scans
+from pipeline.imaging.tables.scan_list import documents_in, list_scans
 from tests.conftest import save_nifti
 from tests.imaging.phantoms import data_set, save, save_series
 
@@ -25,7 +25,8 @@ def folder(tmp_path, asymmetric):
 
 def test_a_folder_gives_every_file_below_it_readable_or_not(folder):
     found = list_scans(folder, "volume")
-    assert [scan.name for scan in found] == ["b.nii.gz", "deep/series", "letter.txt", "two.mhd"]
+    assert [scan.name for scan in found] == ["b.nii.gz", "deep/series", "two.mhd"]
+    assert documents_in(folder) == ["letter.txt"]
     assert read_scan(found[0].file).voxels.shape == read_scan(found[1].file).voxels.shape
 
 
@@ -69,7 +70,10 @@ def test_a_table_without_images_is_refused_with_what_it_needs(tmp_path, content,
 
 
 def test_an_empty_folder_and_a_table_that_is_no_text_are_refused(tmp_path):
-    with pytest.raises(BadTable, match="holds no file"):
+    with pytest.raises(BadTable, match="is empty"):
+        list_scans(tmp_path, "volume")
+    (tmp_path / "README").write_text("x")
+    with pytest.raises(BadTable, match="holds no image, only other files such as README"):
         list_scans(tmp_path, "volume")
     (tmp_path / "list.csv").write_bytes(b"image\n\xff\xfe\x00")
     with pytest.raises(BadTable, match="UTF-8"):

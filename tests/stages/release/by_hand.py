@@ -41,6 +41,11 @@ def evaluate_by_hand(form, members):
     group = {"column": "site", "value": "inside", "too_few": True, "of": "ill", "scope": "internal"}
     group |= {"n": 20, "events": 9}
     paths.write_table(pd.DataFrame([group | in_columns({"auc": METRIC})]), paths.assessed("subgroups"))
+    rules = ("sensitivity at specificity 0.90", "specificity at sensitivity 0.90")
+    paths.write_json({"scan": {"specificity": {"ill": 0.4}, "sensitivity": {"ill": 0.2}}}, paths.THRESHOLDS)
+    point = {"of": "ill", "scope": "internal", "n": 20, "patients": 15, "events": 9, "threshold": 0.41}
+    point |= in_columns(dict.fromkeys(["sensitivity", "specificity", "ppv", "npv"], METRIC))
+    paths.write_table(pd.DataFrame([point | {"rule": rule} for rule in rules]), paths.assessed("operating_points"))
     test = {"scope": "external", "shown": False, "acknowledged_leaks": []}
     stamps = {"simulated": False, "evaluated_images_seen": False, "unit_of_intervals": "patient"}
     stamps |= {"scopes": ["internal"], "per_patient": "none"}
