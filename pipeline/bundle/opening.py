@@ -60,6 +60,11 @@ class Opened:
     know_before_use: Sequence[str] = ()
 
     @property
+    def multilabel(self) -> bool:
+        """Whether each label has a probability by itself."""
+        return activation_of(self.calibrator) == "sigmoid"
+
+    @property
     def weights(self) -> Path:
         """The safetensors file."""
         return self.folder / WEIGHTS

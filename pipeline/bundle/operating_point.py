@@ -1,7 +1,7 @@
 """The operating point of a released model: how probabilities become a decision."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +25,9 @@ class OperatingPoint:
     thresholds : mapping
         By unit, by class: the probability from which the class is decided. Of two classes the last one, of a
         multilabel task each label; none if the decision is the most probable class.
+    evaluated : mapping
+        By class, by scope: `n`, and `sensitivity` and `specificity` with intervals, of decisions by scan on patients
+        on whom the threshold was not chosen.
     multilabel : bool
         Whether each label is decided by itself.
     """
@@ -32,6 +35,7 @@ class OperatingPoint:
     rule: str
     thresholds: Mapping[str, Mapping[str, float]]
     multilabel: bool = False
+    evaluated: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def decide(self, probabilities: Floats, classes: Sequence[str], unit: Unit = "scan") -> str:
         """Decide from the released probabilities (K,) of a scan, or of a patient; "" without a threshold for them.
@@ -57,4 +61,5 @@ class OperatingPoint:
         thresholds: dict[str, dict[str, float]] = {}
         for one in values["points"]:
             thresholds.setdefault(one["unit"], {})[one["class"]] = float(one["threshold"])
-        return cls(str(values["rule"]), thresholds, multilabel)
+        evaluated = {one["class"]: dict(one.get("evaluated", {})) for one in values["points"] if one["unit"] == "scan"}
+        return cls(str(values["rule"]), thresholds, multilabel, evaluated=evaluated)

@@ -164,8 +164,8 @@ class Predictor:
         found = self.limits.decide(output, released[0], self.classes) if self.limits else Decision()
         probabilities = dict(zip(self.classes, shown[0].tolist(), strict=True))
         if found.abstains:
-            withheld = {"withheld_probabilities": probabilities, "withheld_set": found.set}
-            return Prediction(**vars(replace(found, set="")), **withheld, output=output)
+            silent = vars(replace(found, set=""))
+            return Prediction(**silent, withheld_probabilities=probabilities, withheld_set=found.set, output=output)
         decision = self.operating_point.decide(released[0], self.classes) if self.operating_point else ""
         return Prediction(**vars(found), probabilities=probabilities, decision=decision, output=output)
 

@@ -10,10 +10,12 @@ import pandas as pd
 from markupsafe import Markup
 
 from pipeline.bundle.opening import Opened
+from pipeline.bundle.operating_point import OperatingPoint
 from pipeline.bundle.predictor import Prediction
 from pipeline.commands.predict.results import Row, decision_counts, in_words, withheld_line
 from pipeline.commands.predict.saliency_files import Drawing, Pixels, png_of
 from pipeline.imaging.tables.scan_list import Listed
+from pipeline.stages.report.blocks import set_name
 from pipeline.stages.report.page import HERE, templates
 
 
@@ -49,8 +51,21 @@ def write_report(
             point=bundle.operating_point,
             patients=[] if patients is None else patients.astype(object).to_dict("records"),
             scans=scans,
+            multilabel=bundle.multilabel,
+            volumes=bundle.kind == "volume",
+            measured=measured(bundle.operating_point),
         )
     )
+
+
+def measured(point: OperatingPoint | None) -> list[Row]:
+    """List how the operating point did, by class and set of cases, on patients on whom it was not chosen."""
+    return [
+        {"of": name, "set": set_name(scope), "n": found["n"], "sensitivity": found["sensitivity"]}
+        | {"specificity": found["specificity"]}
+        for name, scopes in (point.evaluated if point else {}).items()
+        for scope, found in scopes.items()
+    ]
 
 
 def scan_section(scan: Listed, found: Prediction, drawing: Drawing | None, classes: Sequence[str]) -> Row:

@@ -18,8 +18,8 @@ IMAGE = ("image", "scan")  # column with the path: in cohort.csv, or in results 
 KNOWN = {"case": ("case_id", "case"), "patient": ("patient_id", "patient"), "site": ("site",)}
 
 
-DOCUMENTS = (".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".xml", ".html", ".htm", ".pdf", ".rtf", ".log", ".bval")
-DOCUMENTS += (".yaml", ".yml", ".ini", ".doc", ".docx", ".odt", ".xls", ".xlsx", ".ods", ".bvec", ".md5", ".sha256")
+ENDINGS = "txt md rst csv tsv json xml yaml yml ini html htm pdf rtf doc docx odt xls xlsx ods log bval bvec"
+DOCUMENTS = tuple(f".{ending}" for ending in ENDINGS.split())
 PLAIN_NAMES = ("readme", "license", "changes")
 
 

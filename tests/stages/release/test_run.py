@@ -120,6 +120,8 @@ def test_metadata_card_and_manifest_describe_the_released_model(calibrated):
     assert metadata["released"] == {"form": "ensemble", "members": ["0", "2"], "fitted_on": fitted_on}
     assert metadata["calibration"] == {**calibrator.as_json(), "sha256": digest_of(calibrator)}
     assert calibrator_from(open_bundle(bundle).calibrator) == calibrator
+    assert open_bundle(bundle).operating_point.thresholds == {"scan": {"ill": 0.4}}
+    assert {oct(file.stat().st_mode & 0o777) for file in bundle.rglob("*") if file.is_file()} == {"0o644"}
     assert set(json.loads((bundle / "MANIFEST.json").read_text())["data"]["split"]) == {"0", "2"}
     state = load_file(bundle / WEIGHTS)
     for number, fold in enumerate(("0", "2")):
