@@ -18,8 +18,11 @@ def test_the_reason_for_refusing_a_file_never_contains_its_name(tmp_path):
 
 def test_other_files_are_refused_by_their_ending(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(Unreadable, match="ending"):
+    with pytest.raises(Unreadable, match="it is a text file, not an image; give NIfTI"):
         read_scan(tmp_path / "notes.txt")
+    (tmp_path / "scan.raw").write_bytes(bytes(range(256)))
+    with pytest.raises(Unreadable, match="its ending is not one of .nii"):
+        read_scan(tmp_path / "scan.raw")
 
 
 def test_a_missing_file_is_reported_as_missing(tmp_path):
