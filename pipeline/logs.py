@@ -32,7 +32,7 @@ def start_logging(arguments: argparse.Namespace, label: str) -> None:
     """
     terminal = logging.StreamHandler(AboveBar(sys.stderr))
     terminal.setLevel(logging.DEBUG if arguments.verbose else logging.INFO)
-    terminal.setFormatter(logging.Formatter("%(message)s"))
+    terminal.setFormatter(TerminalFormatter())
     logger = logging.getLogger("pipeline")
     for old in logger.handlers[:]:
         logger.removeHandler(old)
@@ -42,6 +42,17 @@ def start_logging(arguments: argparse.Namespace, label: str) -> None:
     for handler in (terminal, *files):
         logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
+
+
+class TerminalFormatter(logging.Formatter):
+    """Write the message of a record; a warning is bold on a terminal, and begins with WARNING elsewhere."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format one record."""
+        text = super().format(record)
+        if record.levelno < logging.WARNING:
+            return text
+        return f"\033[1m{text}\033[0m" if sys.stderr.isatty() else f"WARNING: {text}"
 
 
 def log_file(arguments: argparse.Namespace) -> list[logging.Handler]:

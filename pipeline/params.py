@@ -30,8 +30,14 @@ TEXTS = (("release", "name"), ("release", "description"), ("report", "title"))  
 Settings = dict[str, dict[str, Any]]  # values by section and key
 
 
-def load(path: Path = PARAMS_FILE) -> Params:
+def load(path: Path = PARAMS_FILE, of_cohort: Settings | None = None) -> Params:
     """Read params.yaml, fill in what it leaves to the cohort from the cohort's cohort.yaml, and check the result.
+
+    Parameters
+    ----------
+    path : Path
+    of_cohort : dict, optional
+        Takes the place of what cohort.yaml says.
 
     Raises
     ------
@@ -41,7 +47,7 @@ def load(path: Path = PARAMS_FILE) -> Params:
     given = _read(path)
     source = _cohort_folder(path, given)
     _refuse_former_card(path.parent, source)
-    return _checked(path, given, cohort_settings(source))
+    return _checked(path, given, cohort_settings(source) if of_cohort is None else of_cohort)
 
 
 def for_stage(stage: str, path: Path = PARAMS_FILE, dvc_file: Path = DVC_FILE) -> Params:

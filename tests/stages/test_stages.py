@@ -204,7 +204,7 @@ def test_broken_file_is_refused_by_name_and_counted_in_the_report(project, capsy
     root = project()
     (root / "data/raw/clinic/Doe_04_0.png").write_bytes(b"broken")
     run("cohort")
-    assert re.search("refused +Doe_04_0.png  unreadable", capsys.readouterr().out)
+    assert re.search("refused +1  unreadable.*Doe_04_0.png", capsys.readouterr().out)
     audit = pd.read_csv(paths.AUDIT, keep_default_na=False)
     assert audit["action"].tolist() == ["refused"] and "Doe" not in paths.AUDIT.read_text()
     facts = paths.read_json(paths.COHORT_FACTS)

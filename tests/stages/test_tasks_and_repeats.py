@@ -85,7 +85,7 @@ def test_label_too_rare_for_the_folds_is_warned_of_and_then_refused(findings, ca
     assert "rare class: 'hernia' has 1 patients for 3 folds" in capsys.readouterr().out
     message = refusal(capsys, "split")
     assert "label 'hernia' (known present) has 1 patient(s), fewer than split.n_folds = 3" in message
-    assert "lower split.n_folds, or remove the label from the" in message
+    assert "remove the label from the column label" in message
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Action = Literal["refused", "repaired", "warned"]
+Action = Literal["refused", "excluded", "repaired", "warned"]
 
 SINGULAR = 1e-9  # cubic millimetres per voxel
 PIECE = 1 << 20  # values scaled in double precision at a time
@@ -22,7 +22,8 @@ class Finding:
         Short name of the check, e.g. "truncated".
     detail : str
         What is wrong; never contains the file name, which may identify a patient.
-    action : {"refused", "repaired", "warned"}
+    action : {"refused", "excluded", "repaired", "warned"}
+        "excluded" marks a sound case that the settings leave out.
     parameter : str
         Key of params.yaml that decides what is done, or "" if only the file itself can be corrected.
     """

@@ -1,7 +1,9 @@
 """Read and check `cohort.csv`, the table of a cohort with one row per image; write the table of its findings."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,10 @@ REQUIRED = ("case_id", "image", "label")
 OPTIONAL = ("patient_id", "site", "split")
 SPLITS = ("development", "calibration", "test", "unlabelled", "")
 LEAVE_OUT = "leave it out of calibrate.subgroups and calibrate.baseline"
+EXAMPLES = 3  # named where many are meant
 LONGEST = 40  # letters of the name of a group; longer values count as free text
+AGE = re.compile(r"(patient_?)?age(_?(years?|y))?", re.IGNORECASE)
+OLDEST = 120  # years
 MONTH = (
     "(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
     "|nov(?:ember)?|dec(?:ember)?)"
@@ -58,26 +63,53 @@ def read_cohort_table(folder: Path, covariates: Sequence[str] = (), columns: Seq
     file = folder / TABLE
     if not file.exists():
         raise BadTable(f"{file} does not exist; write it, or create it with `medadapt import`")
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    return checked_rows(pd.read_csv(file, dtype=str, keep_default_na=False), file, covariates, columns)
+
+
+def checked_rows(
+    table: pd.DataFrame, file: Path, covariates: Sequence[str] = (), columns: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Check and complete the rows of a cohort table, as `read_cohort_table` does with those of `file`."""
     needed = list(dict.fromkeys((*REQUIRED, *covariates, *columns)))
     missing = [column for column in needed if column not in table]
     if missing:
         raise BadTable(f"{file} lacks the column {', '.join(missing)}; it needs {', '.join(needed)}")
     if table.empty:
         raise BadTable(f"{file} has no rows")
-    for column in OPTIONAL:
-        if column not in table:
-            table[column] = ""
-    unknown = sorted(set(table["split"]) - set(SPLITS))
-    if unknown:
-        raise BadTable(f"{file}: split '{unknown[0]}' is unknown; write {', '.join(SPLITS[:-1])} or leave it empty")
+    table = table.assign(**{column: "" for column in OPTIONAL if column not in table})
+    unknown = Counter(table["split"][~table["split"].isin(SPLITS)])
+    faults = [f"{file}: split {counted(unknown)} is unknown; write {', '.join(SPLITS[:-1])} or leave it empty"]
+    faults = faults if unknown else []
     table["patient_id"] = table["patient_id"].where(table["patient_id"] != "", table["case_id"])
     for column in covariates:
-        table[f"covariate_{column}"] = as_numbers(table[column], f"{file}: covariate '{column}'")
+        with _collected(faults):
+            table[f"covariate_{column}"] = as_numbers(table[column], f"{file}: covariate '{column}'")
     for column in columns:
-        table[f"column_{column}"] = as_groups(table[column], table["patient_id"], f"{file}: column '{column}'")
+        with _collected(faults):
+            table[f"column_{column}"] = as_groups(table[column], table["patient_id"], f"{file}: column '{column}'")
+    if faults:
+        raise BadTable("\n- ".join(faults))
     further = [*map("covariate_{}".format, covariates), *map("column_{}".format, columns)]
     return table[["case_id", "patient_id", "image", "label", "site", "split", *further]]
+
+
+def counted(values: Mapping[str, int]) -> str:
+    """List values with their counts, the most frequent first.
+
+    >>> counted({"a": 1, "b": 2, "c": 1, "d": 1})
+    "'b' (2), 'a' (1), 'c' (1) and 1 more"
+    """
+    ranked = sorted(values, key=lambda value: -values[value])
+    more = f" and {len(ranked) - EXAMPLES} more" if len(ranked) > EXAMPLES else ""
+    return ", ".join(f"'{value}' ({values[value]})" for value in ranked[:EXAMPLES]) + more
+
+
+@contextmanager
+def _collected(faults: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except BadTable as fault:
+        faults.append(str(fault))
 
 
 def as_numbers(column: "pd.Series[str]", where: str) -> "pd.Series[float]":
@@ -112,32 +144,32 @@ def as_groups(column: "pd.Series[str]", patients: "pd.Series[str]", where: str) 
         If the column is empty, has another purpose, or holds dates, identifiers, free text or words that few patients
         share. The message begins with `where` and contains no value.
     """
+    if flaw := flaw_of_groups(column, patients):
+        raise BadTable(f"{where} {flaw}; {LEAVE_OUT}")
+    return column.str.strip()
+
+
+def flaw_of_groups(column: "pd.Series[str]", patients: "pd.Series[str]") -> str:
+    """Explain, without a value, why a column cannot define groups of patients; return "" if it can."""
     if column.name in (*REQUIRED, *OPTIONAL):
-        raise BadTable(f"{where} cannot define subgroups (sites are always compared); {LEAVE_OUT}")
+        return "cannot define subgroups (sites are always compared)"
     text = column.str.strip()
     given = text[text != ""]
-    flaw = "is empty in every row" if given.empty else flaw_of(given, patients[given.index].nunique())
-    if flaw:
-        raise BadTable(f"{where} {flaw}; {LEAVE_OUT}")
-    return text
+    if given.empty:
+        return "is empty in every row"
+    is_age = bool(AGE.fullmatch(str(column.name)))
+    return _identifying(given, patients[given.index].nunique(), is_age)
 
 
-def defines_groups(column: "pd.Series[str]", patients: "pd.Series[str]") -> bool:
-    """Tell whether a column passes the check of `as_groups`."""
-    try:
-        as_groups(column, patients, "")
-    except BadTable:
-        return False
-    return True
-
-
-def flaw_of(given: "pd.Series[str]", patients: int) -> str:
-    """Explain, without a value, how a column identifies patients; return "" if it does not."""
+def _identifying(given: "pd.Series[str]", patients: int, is_age: bool) -> str:
+    """Explain how values identify patients; return "" if they do not."""
     numbers, kinds = pd.to_numeric(given, errors="coerce"), given.nunique()
     if any(DATE.search(value) for value in given.unique()):
         return "looks like dates, which identify patients: use an age in years instead"
     if np.isfinite(numbers).all():
-        return "looks like an identifier instead of a measurement" if is_numbering(numbers, patients) else ""
+        plausible = is_age and numbers.between(0, OLDEST).all()  # the ages of a few patients may be without gaps
+        is_identifier = not plausible and is_numbering(numbers, patients)
+        return "looks like an identifier instead of a measurement" if is_identifier else ""
     if given.str.len().max() > LONGEST:
         return f"holds free text: use words of at most {LONGEST} letters instead"
     if kinds * 3 > patients:

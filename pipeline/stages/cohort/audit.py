@@ -4,15 +4,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.imaging.labels import Task, classes_in, flaw_of, targets_of
-from pipeline.imaging.reading.scan import STRICT, Finding, Header, Policy, Unreadable
+from pipeline.imaging.reading.scan import STRICT, Action, Finding, Header, Policy, Unreadable
 from pipeline.imaging.reading.volumes import read_header, read_scan
+from pipeline.imaging.tables.cohort_table import EXAMPLES
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _findings_of_labels(table: pd.DataFrame, classes: Sequence[str], n_folds: in
 def _refused_label(label: str, classes: Sequence[str], task: Task) -> list[Finding]:
     strangers = [name for name in classes_in([label], task) if name not in classes]
     if strangers:
-        return [Finding("label", f"'{strangers[0]}' is not a class", "refused", "cohort.classes")]
+        return [Finding("label", f"'{strangers[0]}' is not a class", "excluded", "cohort.classes")]
     flaw = flaw_of(label, task)
     return [Finding("label", flaw)] if flaw else []
 
@@ -125,3 +126,31 @@ def _rare_classes(
                 for row in np.flatnonzero(target == value):
                     found[row].append(Finding("rare class", detail, "warned", "split.n_folds"))
     return found
+
+
+def finding_lines(images: Sequence[str], findings: Sequence[Sequence[Finding]]) -> list[str]:
+    """Describe findings, one line per kind with a count and up to three images; refusals come first.
+
+    Parameters
+    ----------
+    images : sequence of str
+        Original names, so the lines are for the terminal only.
+    findings : sequence of sequence of Finding
+        Findings of each image.
+    """
+    kinds: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
+    for image, found in zip(images, findings, strict=True):
+        for one in found:
+            kinds.setdefault((one.action, one.check, one.parameter), []).append((image, one.detail))
+    ranked = sorted(kinds, key=lambda kind: get_args(Action).index(kind[0]))
+    return [_finding_line(*kind, kinds[kind]) for kind in ranked]
+
+
+def _finding_line(action: str, check: str, parameter: str, found: list[tuple[str, str]]) -> str:
+    details = Counter(detail for _, detail in found)
+    ranked = [f"{detail} ({count})" if len(details) > 1 else detail for detail, count in details.most_common(EXAMPLES)]
+    more = f" and {len(details) - EXAMPLES} more" if len(details) > EXAMPLES else ""
+    decides = f" (params.yaml: {parameter} decides)" if parameter else ""
+    example = "e.g. " if len(found) > EXAMPLES else ""
+    images = ", ".join(image for image, _ in found[:EXAMPLES])
+    return f"{action:8}  {len(found)}  {check}: {', '.join(ranked)}{more}{decides}: {example}{images}"

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.imaging.labels import classes_in, task_of
-from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, defines_groups
+from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, flaw_of_groups
 from pipeline.params import COHORT_FILE
 from pipeline.schema.reference import as_yaml
 
@@ -57,7 +57,7 @@ def columns_about_patients(table: pd.DataFrame) -> list[str]:
     """List the columns with age and sex that divide patients into groups without identifying a patient."""
     patients = table["patient_id"].where(table["patient_id"] != "", table["case_id"])
     about = [name for name in further_columns(table) if name.lower().startswith(ABOUT_PATIENTS)]
-    return [name for name in about if defines_groups(table[name], patients)]
+    return [name for name in about if not flaw_of_groups(table[name], patients)]
 
 
 def further_columns(table: pd.DataFrame) -> list[str]:

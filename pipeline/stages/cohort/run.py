@@ -1,6 +1,8 @@
 """Read the table, audit every file, pseudonymise, and write the cohort table of the later stages."""
 
 import logging
+import shutil
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,24 +10,20 @@ from typing import Any
 import pandas as pd
 
 from pipeline import cache, paths, runtime
-from pipeline.errors import UserError
-from pipeline.imaging.labels import NO_FINDING, Task, classes_in, task_of
-from pipeline.imaging.reading.scan import Finding, Policy
+from pipeline.errors import UserError, refuse
+from pipeline.imaging.reading.scan import Policy
 from pipeline.imaging.tables.cohort_table import (
-    BadTable,
-    columns_in,
     findings_table,
     has_patients,
     pseudonymised,
-    read_cohort_table,
     write_cohort_table,
 )
 from pipeline.imaging.tables.pseudonyms import pseudonym, remember_names, salt_of
-from pipeline.params import CARD_FILE, DEMO, cohort_name, cohort_settings
+from pipeline.params import CARD_FILE, DEMO, cohort_name
 from pipeline.schema import OF_COHORT, Cohort, Params
-from pipeline.stages.cohort.audit import Audited, audit_file, audit_table
+from pipeline.stages.cohort.audit import Audited, audit_file, audit_table, finding_lines
+from pipeline.stages.cohort.checks import left_out_by, problems_of_classes, read_table, settings_of, task_and_classes
 from pipeline.stages.cohort.default_texts import description_of, title_of
-from pipeline.stages.cohort.proposal import proposed_test_set
 from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan
 from pipeline.stages.cohort.statements import BadStatements, read_statements
 
@@ -35,24 +33,25 @@ log = logging.getLogger(__name__)
 def run(params: Params) -> None:
     """Audit and pseudonymise the cohort, and write it to data/cohort."""
     source = Path(params.cohort.path)
-    paths.SIMULATED.mkdir(parents=True, exist_ok=True)
     simulated = is_recipe(source)
     if simulated:
         simulate_cohort(source)
         source = paths.SIMULATED
+    else:
+        empty_simulated()
     table = read_table(source, params.cohort, [*params.calibrate.subgroups, *params.calibrate.baseline])
     write_statements(Path(params.cohort.path))
     labels = table["label"].tolist()
-    task = task_of(labels) if params.cohort.task == "auto" else params.cohort.task
-    classes = class_order(params.cohort, task, labels)
+    refuse(problems_of_classes(params.cohort, labels))
+    task, classes = task_and_classes(params.cohort, labels)
     audited = audit(table, source, params.cohort)
     of_table = audit_table(table, classes, params.split.n_folds, task)
     findings = [[*one.findings, *more] for one, more in zip(audited, of_table, strict=True)]
-    tell(table["image"].tolist(), findings)
-    refused = [any(one.action == "refused" for one in found) for found in findings]
-    table = pseudonymise(table.assign(refused=refused, findings=findings, **header_columns(audited)), params.cohort)
+    print_lines(finding_lines(table["image"].tolist(), findings))
+    known = {"left_out": left_out_by(findings), "findings": findings} | header_columns(audited)
+    table = pseudonymise(table.assign(**known), params.cohort)
     paths.write_table(findings_table(table["case"].tolist(), table["findings"].tolist()), paths.AUDIT)
-    cases = table[~table["refused"]].drop(columns=["refused", "findings", "image"])
+    cases = table[table["left_out"] == ""].drop(columns=["left_out", "findings", "image"])
     if cases.empty:
         raise UserError(f"none of the {len(table)} images of {params.cohort.path} can be used; see the findings above")
     further = [column for column in cases if column.startswith("column_")]
@@ -66,7 +65,8 @@ def run(params: Params) -> None:
         "public": params.cohort.public,
         "patients_known": has_patients(source),
         "cases_in": len(table),
-        "cases_refused": int(table["refused"].sum()),
+        "cases_refused": int((table["left_out"] == "refused").sum()),
+        "cases_excluded": int((table["left_out"] == "excluded").sum()),
     }
     paths.write_json(facts, paths.COHORT_FACTS)
     write_settings(params, table["split"].tolist(), facts, cases)
@@ -79,15 +79,21 @@ def simulate_cohort(folder: Path) -> None:
     write_cohort_table(pd.DataFrame([job.row for job in jobs]), paths.SIMULATED)
 
 
+def empty_simulated() -> None:
+    """Say in the folder of simulated scans that there are none; DVC warns of an empty folder."""
+    shutil.rmtree(paths.SIMULATED, ignore_errors=True)
+    paths.SIMULATED.mkdir(parents=True)
+    (paths.SIMULATED / "README.txt").write_text("This cohort is not simulated, so there are no scans here.\n")
+
+
 def write_settings(params: Params, splits: list[str], facts: dict[str, Any], cases: pd.DataFrame) -> None:
     """Write the settings of cohort.yaml, one file per section, so that a stage reruns only if its sections change.
 
     What cohort.yaml leaves out gets a default of this cohort: the test set that the column split proposes, the
     description of the model and the title of the report.
     """
-    settings, name = cohort_settings(Path(params.cohort.path)), cohort_name(params.cohort.path)
+    settings, name = settings_of(Path(params.cohort.path), splits), cohort_name(params.cohort.path)
     defaults = {
-        "split": {"test": proposed_test_set(splits)[0]},
         "release": {"description": description_of(facts, cases, name, params.preprocess.modality)},
         "report": {"title": title_of(facts["classes"], name)},
     }
@@ -110,48 +116,6 @@ def write_statements(folder: Path) -> None:
     paths.write_json(statements, paths.STATEMENTS)
 
 
-def read_table(source: Path, cohort: Cohort, evaluated_by: list[str]) -> pd.DataFrame:
-    """Read cohort.csv with covariates and the columns in `evaluated_by`; warn of missing ones of the latter."""
-    if not source.is_dir():
-        raise UserError(f"cohort.path: the folder {cohort.path} is not there")
-    asked, known = list(dict.fromkeys(evaluated_by)), columns_in(source)
-    absent = [name for name in asked if name not in known]
-    if known and absent:
-        log.warning("%s: no column %s; calibrate goes on without it", cohort.path, ", ".join(absent))
-    try:
-        return read_cohort_table(source, cohort.covariates, [name for name in asked if name in known])
-    except BadTable as error:
-        raise UserError(str(error)) from error
-
-
-def class_order(cohort: Cohort, task: Task, labels: list[str]) -> list[str]:
-    """Return the declared classes, else the found ones in alphabetical order; of two, the positive class is last."""
-    classes = list(cohort.classes) or classes_in(labels, task)
-    if task == "multilabel":
-        return label_order(cohort, classes)
-    if len(classes) < 2:
-        raise UserError(f"{cohort.path}: the column label holds {len(classes)} class(es); at least two are needed")
-    if cohort.positive is not None and cohort.positive not in classes:
-        raise UserError(f"cohort.positive is '{cohort.positive}', but the classes are {', '.join(classes)}")
-    if len(classes) == 2 and cohort.positive == classes[0]:
-        classes.reverse()
-    return classes
-
-
-def label_order(cohort: Cohort, classes: list[str]) -> list[str]:
-    """Check the findings of a multilabel cohort, each of them independent of the others."""
-    if cohort.positive is not None:
-        raise UserError(
-            f"cohort.positive is '{cohort.positive}', but the labels of {cohort.path} hold ';' or '?', so a case has "
-            "several, each with a probability of its own; set cohort.positive to null, or cohort.task to multiclass"
-        )
-    if NO_FINDING in classes:
-        raise UserError(f"cohort.classes names '{NO_FINDING}', which says that no label is there; take it out")
-    if not classes:
-        raise UserError(f"{cohort.path}: the column label names nothing; at least one label is needed")
-    return classes
-
-
 def audit(table: pd.DataFrame, source: Path, cohort: Cohort) -> list[Audited]:
     """Audit every file, and reuse the cached result of files unchanged since the last run."""
     policy = Policy(**cohort.reading.model_dump())
@@ -167,11 +131,10 @@ def audit_case(file: Path, _: Path, policy: Policy) -> dict[str, Any]:
     return audit_file(file, policy).as_json()
 
 
-def tell(images: list[str], findings: list[list[Finding]]) -> None:
-    """Print all findings as one table; the stage shows original names only here, on the terminal."""
-    rows = [(one.action, image, str(one)) for image, found in zip(images, findings, strict=True) for one in found]
-    for action, image, what in sorted(rows, key=lambda row: ("refused", "repaired", "warned").index(row[0])):
-        print(f"{action:8}  {image}  {what}")
+def print_lines(lines: list[str]) -> None:
+    """Print lines with original names, which appear on the terminal only."""
+    for line in lines:
+        print(line)
 
 
 def header_columns(audited: list[Audited]) -> dict[str, list[str]]:
@@ -193,10 +156,10 @@ def pseudonymise(table: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
     names = [("case", name) for name in table["case_id"]] + [("patient", name) for name in table["patient_id"]]
     remember_names(folder, names, salt)
     renamed = pseudonymised(table, partial(pseudonym, salt))
-    sound = renamed[~renamed["refused"]]
-    if sound["case"].duplicated().any():
+    used, left_out = renamed[renamed["left_out"] == ""], Counter(renamed["left_out"])
+    if used["case"].duplicated().any():
         raise UserError(f"{cohort.path}: two case ids share a pseudonym; rename one of them")
-    log.info(
-        "%d cases of %d patients, %d refused", len(renamed), renamed["patient"].nunique(), len(renamed) - len(sound)
-    )
+    excluded = f", {left_out['excluded']} excluded by cohort.classes" if left_out["excluded"] else ""
+    patients = renamed["patient"].nunique()
+    log.info("%d cases of %d patients, %d refused%s", len(renamed), patients, left_out["refused"], excluded)
     return renamed

@@ -7,7 +7,7 @@ import pandas as pd
 
 from pipeline.stages.report.blocks import Row
 
-ACTIONS = ["refused", "repaired", "warned"]
+ACTIONS = ["refused", "excluded", "repaired", "warned"]
 IMAGES_PER_SITE = 8
 
 
@@ -17,7 +17,7 @@ def audit_findings(found: pd.DataFrame) -> list[dict[str, Any]]:
     Parameters
     ----------
     found : pandas.DataFrame
-        Rows of case, check, action ("refused", "repaired" or "warned"), parameter and detail.
+        Rows of case, check, action (one of `ACTIONS`), parameter and detail.
     """
     ranked = found.assign(rank=found["action"].map(ACTIONS.index))
     groups = ranked.groupby(["rank", "check", "action", "parameter"], sort=True)

@@ -145,10 +145,27 @@ def findings(
         boundary" if one is in the test set and the other trains or calibrates, "patients", "one patient"), `side`,
         `other_side`.
     """
-    exact = exact_duplicates(cases).assign(check=EXACT, similarity=1.0)
     near = near_duplicates(cases, signatures, max_distance, min_correlation).assign(check=NEAR)
     near = near.rename(columns={"correlation": "similarity"}).drop(columns="distance")
-    found = pd.concat([exact, near], ignore_index=True).drop_duplicates(["case", "other"])
+    return described(pd.concat([marked_exact(cases), near], ignore_index=True), cases)
+
+
+def marked_exact(cases: pd.DataFrame) -> pd.DataFrame:
+    """Pair cases with the same `voxel_hash`, as one kind of pair for `described`."""
+    return exact_duplicates(cases).assign(check=EXACT, similarity=1.0)
+
+
+def described(pairs: pd.DataFrame, cases: pd.DataFrame) -> pd.DataFrame:
+    """Add patients, labels and sides to pairs of cases; columns as `findings` returns them.
+
+    Parameters
+    ----------
+    pairs : pandas.DataFrame
+        Columns `case`, `other`, `check`, `similarity`; of two rows with the same pair, the first counts.
+    cases : pandas.DataFrame
+        Columns `case` (unique), `patient`, `label` ("" if unknown), `side`.
+    """
+    found = pairs.drop_duplicates(["case", "other"])
     of_case = cases.set_index("case")
     for column in ("patient", "label", "side"):
         found[column] = found["case"].map(of_case[column]).astype(str)

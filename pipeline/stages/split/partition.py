@@ -97,7 +97,8 @@ def grouped_folds(cases: pd.DataFrame, n_folds: int, seed: int) -> Numbers:
     ValueError
         If a class, or one answer (present, absent) to a label, has fewer patients than there are folds.
     """
-    refuse_rare_classes(cases, n_folds)
+    for name, count in rare_classes(cases, n_folds).items():
+        raise ValueError(f"{name} has {count} patient(s), fewer than split.n_folds = {n_folds}")
     if has_several_labels(cases):
         return assign_evenly(cases["patient"].tolist(), answers(cases).to_numpy(), n_folds, seed)
     folds = np.full(len(cases), -1)
@@ -128,8 +129,13 @@ def answers(cases: pd.DataFrame) -> pd.DataFrame:
             for value, word in ((1, "present"), (0, "absent"))
         }
     else:
-        marks = {f"class '{label}'": cases["label"] == label for label in sorted(set(cases["label"]) - {""})}
+        marks = {class_name(label): cases["label"] == label for label in sorted(set(cases["label"]) - {""})}
     return pd.DataFrame(marks, index=cases.index)
+
+
+def class_name(label: str) -> str:
+    """Write the name of a class as in error messages."""
+    return f"class '{label}'"
 
 
 def patients_with(cases: pd.DataFrame, given: pd.DataFrame) -> dict[str, int]:
@@ -137,11 +143,20 @@ def patients_with(cases: pd.DataFrame, given: pd.DataFrame) -> dict[str, int]:
     return {str(name): int(cases.loc[given[name], "patient"].nunique()) for name in given}
 
 
-def refuse_rare_classes(cases: pd.DataFrame, n_folds: int) -> None:
-    """Refuse a class, or an answer to a label, with fewer patients than there are folds."""
-    for name, count in patients_with(cases, answers(cases)).items():
-        if count < n_folds:
-            raise ValueError(f"{name} has {count} patient(s), fewer than split.n_folds = {n_folds}")
+def rare_classes(cases: pd.DataFrame, n_folds: int, classes: Sequence[str] = ()) -> dict[str, int]:
+    """Count the patients of each class, or answer to a label, that has fewer patients than there are folds.
+
+    Parameters
+    ----------
+    cases : pandas.DataFrame
+        The development cases, with the columns of `grouped_folds`.
+    n_folds : int
+    classes : sequence of str
+        Classes of the cohort; one without a case here counts as rare. Not needed for a multilabel cohort.
+    """
+    absent = {} if has_several_labels(cases) else {class_name(label): 0 for label in classes}
+    counts = absent | patients_with(cases, answers(cases))
+    return {name: count for name, count in counts.items() if count < n_folds}
 
 
 def early_stopping_set(cases: pd.DataFrame, fraction: float, seed: int) -> Marks:

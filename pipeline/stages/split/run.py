@@ -1,33 +1,28 @@
 """split: reserve the test set, assign patients to folds, refuse patients that appear in both."""
 
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from pipeline import paths
-from pipeline.errors import UserError
-from pipeline.imaging.labels import targets_of
+from pipeline.errors import refuse
 from pipeline.imaging.preparation.fingerprint import read_signatures
 from pipeline.paths import Role
 from pipeline.schema import FINAL, Params, Split
 from pipeline.seeds import seed_for
-from pipeline.stages.split.former_folds import remove_former_outputs
-from pipeline.stages.split.leakage import BOUNDARY, findings, joined_patients, open_leaks
-from pipeline.stages.split.partition import (
-    TARGET,
-    Leak,
-    Marks,
-    Numbers,
-    cases_of_site,
-    grouped_folds,
-    has_several_labels,
-    refuse_leaks,
-    reserved_by_hash,
-    roles_in_fold,
+from pipeline.stages.split.checks import (
+    acknowledged_duplicates,
+    acknowledged_patients,
+    compared,
+    groups_of,
+    problems_of_split,
+    sides,
+    targets_of_labels,
 )
+from pipeline.stages.split.former_folds import remove_former_outputs
+from pipeline.stages.split.leakage import BOUNDARY, findings
+from pipeline.stages.split.partition import Marks, Numbers, cases_of_site, grouped_folds, roles_in_fold
 from pipeline.stages.split.shortcuts import (
     Guess,
     intensity_predicts_site,
@@ -43,16 +38,16 @@ def run(params: Params) -> None:
     """Write data/split/<k>.csv for every fold, the final model, every site left out and every repeated fold."""
     split = params.split
     cases = paths.read_table(paths.CASES).merge(paths.read_table(paths.INDEX), on="case")  # the prepared cases
-    targets = targets_of_labels(cases, paths.read_json(paths.COHORT_FACTS))
-    cases["side"] = sides(cases, targets, split, seed_for(params.seed, "split", "locked"))
-    duplicates = findings(cases, read_signatures(cases["signature"].tolist()))
-    if targets is not None:
-        duplicates["labels"] = compare_labels(duplicates, targets.set_axis(cases["case"]))
+    cohort = paths.read_json(paths.COHORT_FACTS)
+    targets = targets_of_labels(cases, cohort["task"], cohort["classes"])
+    cases["side"] = sides(cases, targets, params)
+    duplicates = compared(findings(cases, read_signatures(cases["signature"].tolist())), cases, targets)
     paths.write_table(duplicates, paths.DUPLICATES)
-    acknowledged = check_patients(cases, split) + check_duplicates(duplicates, split)
-    grouped = cases.assign(patient=joined_patients(cases, duplicates))  # patients with a duplicate are one group
-    if targets is not None:
-        grouped = grouped.join(targets.add_prefix(TARGET))
+    if len(duplicates):
+        print(f"{len(duplicates)} pairs of duplicate images found, see {paths.DUPLICATES}")
+    grouped = groups_of(cases, targets, duplicates)
+    refuse(problems_of_split(cases, grouped, duplicates, split, classes=cohort["classes"]))
+    acknowledged = acknowledged_patients(cases, split) + acknowledged_duplicates(duplicates, split)
     partitions = {repetition: assign(grouped, params, repetition) for repetition in ["", *split.repeated]}
     repeated = [name for names in split.repeated.values() for name in names]
     assigned = [*map(str, range(split.n_folds)), FINAL, *split.left_out, *repeated]
@@ -63,35 +58,6 @@ def run(params: Params) -> None:
     paths.write_json(facts, paths.SPLIT_SUMMARY)
     if former := remove_former_outputs(split.folds, assigned):
         print(f"removed outputs of folds that split.folds no longer names: {', '.join(former)}; DVC's cache keeps them")
-
-
-def targets_of_labels(cases: pd.DataFrame, facts: dict[str, Any]) -> pd.DataFrame | None:
-    """Give the labels of a multilabel cohort one column each; None where a case has one class."""
-    if facts["task"] != "multilabel":
-        return None
-    targets = targets_of(cases["label"].tolist(), facts["classes"], "multilabel")
-    return pd.DataFrame(targets, index=cases.index, columns=facts["classes"])
-
-
-def compare_labels(duplicates: pd.DataFrame, targets: pd.DataFrame) -> NDArray[np.str_]:
-    """Compare the labels of each duplicate pair, over the labels known for both.
-
-    Parameters
-    ----------
-    duplicates : pandas.DataFrame
-        From `findings`.
-    targets : pandas.DataFrame
-        One column per label, indexed by case.
-
-    Returns
-    -------
-    (n,) array of str
-        "contradict", "same", or "unknown" where no label is known for both.
-    """
-    one, other = (targets.loc[duplicates[end]].to_numpy() for end in ("case", "other"))
-    both = ~np.isnan(one) & ~np.isnan(other)
-    contradicts = (both & (one != other)).any(axis=1)
-    return np.select([contradicts, both.any(axis=1)], ["contradict", "same"], "unknown")
 
 
 def assign(cases: pd.DataFrame, params: Params, repetition: str) -> Numbers:
@@ -105,12 +71,7 @@ def assign(cases: pd.DataFrame, params: Params, repetition: str) -> Numbers:
     development = (cases["side"] == "development").to_numpy()
     fold_of_case = np.full(len(cases), -1)
     seed = seed_for(params.seed, "split", "folds", *filter(None, [repetition]))
-    try:
-        fold_of_case[development] = grouped_folds(cases[development], params.split.n_folds, seed)
-    except ValueError as error:
-        several = has_several_labels(cases)  # cohort.classes would refuse every multilabel case with an unlisted label
-        cure = "remove the label from the column label" if several else "leave the class out of cohort.classes"
-        raise UserError(f"{error}; lower split.n_folds, or {cure}") from error
+    fold_of_case[development] = grouped_folds(cases[development], params.split.n_folds, seed)
     return fold_of_case
 
 
@@ -135,86 +96,7 @@ def held_out_in(fold: str, cases: pd.DataFrame, partitions: dict[str, Numbers]) 
     repetition, _, number = fold.rpartition("-")  # "r2-0"; "0" in the first repetition
     if repetition in partitions:
         return np.asarray(partitions[repetition] == int(number))
-    try:
-        return cases_of_site(cases, fold.partition("-")[2])
-    except ValueError as error:
-        raise UserError(f"split.folds names '{fold}', but {error}") from error
-
-
-def sides(cases: pd.DataFrame, targets: pd.DataFrame | None, split: Split, seed: int) -> pd.Series:
-    """Put each case on a side: development, test, calibration, or unlabelled (no label, or only unknown ones).
-
-    Raises
-    ------
-    UserError
-        If the test set would be empty, or a named test site does not exist.
-    """
-    side = pd.Series("development", index=cases.index)
-    test = {
-        "none": pd.Series(False, index=cases.index),
-        "given": cases["split"] == "test",
-        "sites": cases["site"].isin(split.test_sites),
-        "patients": pd.Series(
-            reserved_by_hash(cases["patient"].tolist(), split.test_fraction, seed), index=cases.index
-        ),
-    }[split.test]
-    unknown = [site for site in split.test_sites if site not in set(cases["site"])]
-    if split.test == "sites" and unknown:
-        raise UserError(
-            f"split.test_sites names '{unknown[0]}', but the cohort's sites are {', '.join(sorted(set(cases['site'])))}"
-        )
-    side[test] = "test"
-    nothing_known = cases["label"] == "" if targets is None else targets.isna().all(axis=1)
-    without_label = nothing_known | (cases["split"] == "unlabelled")
-    side[cases["split"] == "calibration"] = "calibration"
-    side[without_label] = "unlabelled"
-    if split.test != "none" and not (side == "test").any():
-        raise UserError(
-            f"params.yaml: split.test is '{split.test}', but no case belongs to the test set; set split.test to 'none'"
-        )
-    return side
-
-
-def check_patients(cases: pd.DataFrame, split: Split) -> list[str]:
-    """Refuse patients in two of development, calibration and the test set; messages name pseudonyms only."""
-    labelled = cases[cases["side"] != "unlabelled"]
-    try:
-        return refuse_leaks(labelled, split.allow_leaks)
-    except Leak as leak:
-        raise UserError(
-            f"split.test: {leak}:\n  {', '.join(leak.patients)}\n"
-            "Reserve test patients instead of cases (split.test: patients), or correct the column split of cohort.csv. "
-            "To continue anyway, name these patients in split.allow_leaks: the calibrator is then not fitted on them, "
-            "and every metric of a test set that contains them is stamped.\n"
-            "`medadapt whois PATIENT` shows who a patient is."
-        ) from leak
-
-
-def check_duplicates(duplicates: pd.DataFrame, split: Split) -> list[str]:
-    """Refuse duplicates across the train/test boundary or with contradicting labels; messages name pseudonyms only.
-
-    Returns
-    -------
-    list of str
-        The acknowledged cases and patients of duplicates across the train/test boundary.
-    """
-    if len(duplicates):
-        print(f"{len(duplicates)} pairs of duplicate images found, see {paths.DUPLICATES}")
-    leaks = open_leaks(duplicates, split.allow_leaks)
-    if len(leaks):
-        lines = [
-            f"{row.check}: {row.case} ({row.side}) and {row.other} ({row.other_side}); "
-            f"labels {row.labels}, {row.across}"
-            for row in leaks.itertuples()
-        ]
-        raise UserError(
-            "\n  ".join(lines) + "\nRemove one case of each pair from cohort.csv, or correct its label. To continue "
-            "anyway, name one case of each pair in split.allow_leaks: every metric of the test set is then stamped.\n"
-            "`medadapt whois CASE` shows which file a case is."
-        )
-    crossing = duplicates[duplicates["across"] == BOUNDARY]
-    named = {*crossing["case"], *crossing["other"], *crossing["patient"], *crossing["other_patient"]}
-    return sorted(named & set(split.allow_leaks))
+    return cases_of_site(cases, fold.partition("-")[2])
 
 
 def shortcuts(cases: pd.DataFrame, targets: pd.DataFrame | None) -> dict[str, object]:

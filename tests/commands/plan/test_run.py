@@ -11,6 +11,7 @@ from pipeline.__main__ import main
 from pipeline.commands.plan import run
 from pipeline.imaging.geometry import Geometry
 from tests.conftest import ROOT
+from tests.stages.clinic import RAW, cohort, with_copy
 from tests.stages.conftest import project  # noqa: F401 - a fixture
 
 
@@ -27,6 +28,26 @@ def test_plan_tells_stages_values_time_and_disk_before_anything_ran(project, cap
     assert "finetune.budget: 10000 passes in each fold" in printed
     assert re.search(r"time, about: \d+ min", printed) and re.search(r"disk, about: \d+ MB", printed)
     assert not (root / "data" / "prepared").exists()
+
+
+def test_plan_lists_all_that_the_stages_would_refuse_at_once(project, capsys, caplog):  # noqa: F811
+    root = project(split__test="sites", split__test_sites=["mars"], split__n_folds=20, split__folds=["final"])
+    (root / RAW / "Doe_04_0.png").write_bytes(b"broken")
+    cohort(root, lambda table: table.drop(columns="patient_id"))
+    with_copy(root, "Doe_01_0.png", "again", image="./Doe_01_0.png", label="ill")
+    assert main(["plan"]) == 1
+    out, errors = capsys.readouterr()
+    assert "refused   1  unreadable" in out and "every image counts as a patient" in caplog.text
+    assert errors.count("error: ") == 1 and "error: 4 problems:" in errors
+    for said in ("split.test_sites names 'mars'", "labels contradict", "class 'ill' has 1", "class 'well' has 1"):
+        assert said in errors
+    assert not (root / "data" / "cohort").exists()
+
+
+def test_plan_takes_the_test_set_that_the_stage_cohort_would_propose(project, capsys):  # noqa: F811
+    root = project(split__test="auto", split__n_folds=3)
+    cohort(root, lambda table: table.drop(columns="split"))
+    assert run.check_cohort(params.load()).params.split.test == "patients"
 
 
 @pytest.mark.parametrize(

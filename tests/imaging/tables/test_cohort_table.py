@@ -25,7 +25,7 @@ def test_text_that_looks_like_nothing_stays_text(tmp_path):
     [
         ("case_id,image\na,b\n", "lacks the column label"),
         ("case_id,image,label\n", "no rows"),
-        ("case_id,image,label,split\na,1.png,x,holdout\n", "'holdout' is unknown"),
+        ("case_id,image,label,split\na,1.png,x,holdout\n", r"'holdout' \(1\) is unknown"),
     ],
 )
 def test_a_bad_table_is_refused_with_the_reason(tmp_path, text, said):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from pipeline.imaging.reading.scan import Finding, Policy
 from pipeline.imaging.tables.cohort_table import findings_table
-from pipeline.stages.cohort.audit import Audited, audit_file, audit_table
+from pipeline.stages.cohort.audit import Audited, audit_file, audit_table, finding_lines
 from tests.conftest import save_nifti
 
 COLUMNS = ["case_id", "patient_id", "image", "label", "site", "split"]
@@ -68,7 +68,7 @@ def test_what_the_table_says_of_each_case_is_checked_in_one_go():
     assert checks[0] == [("case id twice", "refused"), ("rare class", "warned")]
     assert checks[1] == [("case id twice", "refused")]
     assert checks[2] == [("case id missing", "refused")]
-    assert checks[3] == [("label", "refused"), ("patient missing", "warned")]
+    assert checks[3] == [("label", "excluded"), ("patient missing", "warned")]
     assert checks[4] == [("label missing", "warned")]
     assert checks[5] == checks[6] == []
 
@@ -90,7 +90,7 @@ def test_each_label_of_several_is_checked_and_counted_both_ways():
     absent_mass = "'mass' is known to be absent in 1 patients for 2 folds"
     told = [[(one.action, one.detail) for one in findings] for findings in found]
     assert told[0] == told[1] == told[7] == told[8] == []
-    assert told[2] == [("refused", "'mas' is not a class")]
+    assert told[2] == [("excluded", "'mas' is not a class")]
     assert told[3] == [("refused", "'no finding' is combined with 'edema'")]
     assert told[4] == [("warned", "counted as unlabelled, though it is in test")]
     assert told[5] == told[6] == [("warned", absent_edema), ("warned", absent_mass)]
@@ -110,3 +110,16 @@ def test_findings_are_one_table():
     table = findings_table(["a", "b"], [[Finding("x", "y")], [Finding("u", "v", "warned", "p"), Finding("x", "y")]])
     assert table["case"].tolist() == ["a", "b", "b"]
     assert table.iloc[1].tolist() == ["b", "u", "v", "warned", "p"]
+
+
+def test_findings_of_one_kind_are_one_line_with_a_count_and_examples():
+    labels = ["0"] * 397 + ["1"] * 349 + ["ill", "well"]
+    rows = [(f"case {n}", f"p{n}", f"{n}.png", label, "", "") for n, label in enumerate(labels)]
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    found = audit_table(table, ["ill", "well"], n_folds=1)
+    found[0].append(Finding("truncated", "it ends early"))
+    assert finding_lines(table["image"].tolist(), found) == [
+        "refused   1  truncated: it ends early: 0.png",
+        "excluded  746  label: '0' is not a class (397), '1' is not a class (349) "
+        "(params.yaml: cohort.classes decides): e.g. 0.png, 1.png, 2.png",
+    ]

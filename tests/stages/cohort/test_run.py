@@ -4,7 +4,7 @@ import yaml
 
 from pipeline import params, paths
 from pipeline.stages.cohort.statements import FIELDS
-from tests.stages.clinic import RAW
+from tests.stages.clinic import RAW, cohort
 from tests.stages.running import refusal, run
 
 
@@ -51,3 +51,34 @@ def test_texts_of_the_demo_are_refused_for_another_cohort(project, capsys):
     assert f"{RAW}/card.yaml: ethics is the text of the demo; write your own" in refusal(capsys, "cohort")
     (root / RAW / "card.yaml").unlink()
     run("cohort")
+
+
+def test_labels_left_out_of_the_classes_are_excluded_not_refused(project, capsys):
+    root = project()
+    cohort(root, lambda table: table.assign(label=table["label"].where(table["site"] != "outside", "unclear")))
+    run("cohort")
+    facts, outside = paths.read_json(paths.COHORT_FACTS), 8 + 2  # patients, and their second images
+    assert (facts["cases_refused"], facts["cases_excluded"]) == (0, outside)
+    assert len(paths.read_table(paths.CASES)) == facts["cases_in"] - outside
+    assert f"excluded  {outside}  label: 'unclear' is not a class" in capsys.readouterr().out
+
+
+def test_classes_of_another_cohort_are_one_error_with_the_labels(project, capsys):
+    project(cohort__classes=["control", "lesion"], cohort__positive=None)
+    message = refusal(capsys, "cohort")
+    assert "names control, lesion, but the labels of data/raw/clinic are 'well' (16), 'ill' (14); correct" in message
+
+
+def test_a_cohort_without_patients_is_warned_of(project, caplog):
+    root = project()
+    cohort(root, lambda table: table.drop(columns="patient_id"))
+    run("cohort")
+    assert "every image counts as a patient, because no patient is named" in caplog.text
+    assert f"fill the column patient_id of {RAW}/cohort.csv" in caplog.text
+
+
+def test_the_folder_of_simulated_scans_is_never_empty(project):
+    """DVC warns of an empty folder four times a run."""
+    project()
+    run("cohort")
+    assert [file.name for file in paths.SIMULATED.iterdir()] == ["README.txt"]

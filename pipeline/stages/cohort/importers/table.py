@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.imaging.reading import dicom
 from pipeline.imaging.reading.volumes import READABLE
-from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, defines_groups
+from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, flaw_of_groups
 from pipeline.stages.cohort.importers.found import BadSource, Import, read_rows, row_of, split_of
 
 NOT_DICOM = tuple(ending for ending in READABLE if ending not in dicom.ENDINGS)
@@ -58,7 +58,7 @@ def columns_to_keep(rows: pd.DataFrame, columns: Mapping[str, str | None]) -> li
     patients = rows[columns["patient"]] if columns["patient"] else pd.Series(map(str, rows.index), rows.index)
     used = (*columns.values(), *REQUIRED, *OPTIONAL)
     further = [name for name in rows if name not in used and re.fullmatch(r"\w+", name)]
-    return [name for name in further if defines_groups(rows[name], patients)]
+    return [name for name in further if not flaw_of_groups(rows[name], patients)]
 
 
 def names_stay(found: Import) -> list[str]:

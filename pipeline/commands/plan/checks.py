@@ -1,0 +1,125 @@
+"""Check headers and table of a cohort as the stages `cohort`, `preprocess` and `split` do, before any of them runs."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline import runtime
+from pipeline.imaging.labels import Task
+from pipeline.imaging.reading.scan import Header, Policy, Unreadable
+from pipeline.imaging.reading.volumes import read_header
+from pipeline.imaging.tables.cohort_table import checked_rows
+from pipeline.params import load
+from pipeline.schema import Cohort, Params
+from pipeline.stages.cohort.audit import Audited, audit_table, finding_lines
+from pipeline.stages.cohort.checks import (
+    left_out_by,
+    problems_of_classes,
+    read_table,
+    settings_of,
+    task_and_classes,
+)
+from pipeline.stages.cohort.run import pseudonymise
+from pipeline.stages.cohort.simulate import RECIPE, is_recipe, plan_scans, read_recipe, scan_shape
+from pipeline.stages.preprocess.sizing import resolve_geometry
+from pipeline.stages.split.checks import compared, groups_of, problems_of_split, sides, targets_of_labels
+from pipeline.stages.split.leakage import described, marked_exact
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Hold what is known of a cohort before a stage runs.
+
+    Attributes
+    ----------
+    params : Params
+        With the test set that the stage `cohort` would propose.
+    headers : list of Header
+        Of the cases that are neither refused nor excluded.
+    findings : list of str
+        Lines about single files and rows, with original names.
+    problems : list of str
+        Everything that would stop a stage.
+    """
+
+    params: Params
+    headers: list[Header]
+    findings: list[str]
+    problems: list[str]
+
+
+def check_cohort(params: Params) -> Checked:
+    """Run every check that needs no pixel, and collect what it finds.
+
+    Raises
+    ------
+    UserError
+        If the table cannot be read, so that nothing else can be checked.
+    """
+    folder = Path(params.cohort.path)
+    if is_recipe(folder):
+        table, audited = simulated_cohort(folder)
+    else:
+        table = read_table(folder, params.cohort, [*params.calibrate.subgroups, *params.calibrate.baseline])
+        audited = audited_headers(table, params.cohort)
+    params = load(of_cohort=settings_of(folder, table["split"].tolist()))
+    labels = table["label"].tolist()
+    problems = problems_of_classes(params.cohort, labels)
+    task, classes = task_and_classes(params.cohort, labels)
+    of_table = audit_table(table, classes, params.split.n_folds, task)
+    findings = [[*one.findings, *more] for one, more in zip(audited, of_table, strict=True)]
+    columns = {"left_out": left_out_by(findings), "header": [one.header for one in audited]}
+    known = pseudonymise(table.assign(**columns), params.cohort)
+    used = known[known["left_out"] == ""].reset_index(drop=True)
+    headers = used["header"].tolist()
+    if used.empty:
+        problems = problems or [f"none of the {len(table)} images of {folder} can be used"]
+    else:
+        problems += problems_of_headers(headers, params)
+        problems += [] if problems and task == "multilabel" else problems_of_table(used, params, task, classes)
+    return Checked(params, headers, finding_lines(table["image"].tolist(), findings), problems)
+
+
+def simulated_cohort(folder: Path) -> tuple[pd.DataFrame, list[Audited]]:
+    """Derive table and headers from a recipe without simulating a scan."""
+    recipe = read_recipe(folder)
+    jobs = plan_scans(recipe)
+    headers = [Header(scan_shape(recipe.sites[job.site]), 1, recipe.sites[job.site].voxel_mm, 16) for job in jobs]
+    return checked_rows(pd.DataFrame([job.row for job in jobs]), folder / RECIPE), [Audited(one) for one in headers]
+
+
+def audited_headers(table: pd.DataFrame, cohort: Cohort) -> list[Audited]:
+    """Read the header of every scan."""
+    policy = Policy(**cohort.reading.model_dump())
+    images = [Path(cohort.path) / image for image in table["image"]]
+    return runtime.map_cases(partial(audited_header, policy=policy), images, "headers")
+
+
+def audited_header(image: Path, policy: Policy) -> Audited:
+    """Read one header with its findings."""
+    try:
+        header = read_header(image, policy)
+    except Unreadable as error:
+        return Audited(None, (error.finding,))
+    return Audited(header, header.findings)
+
+
+def problems_of_headers(headers: Sequence[Header], params: Params) -> list[str]:
+    """Say why `preprocess` would find no geometry for the scans, if so."""
+    try:
+        resolve_geometry(headers, params.budget, params.preprocess)
+    except ValueError as error:
+        return [f"cohort.path: {error}"]
+    return []
+
+
+def problems_of_table(cases: pd.DataFrame, params: Params, task: Task, classes: list[str]) -> list[str]:
+    """List the reasons for which `split` would refuse these cases; an image counts as a duplicate by its path alone."""
+    targets = targets_of_labels(cases, task, classes)
+    cases = cases.assign(side=sides(cases, targets, params), voxel_hash=cases["image"].map(os.path.normpath))
+    duplicates = compared(described(marked_exact(cases), cases), cases, targets)
+    return problems_of_split(cases, groups_of(cases, targets, duplicates), duplicates, params.split, classes=classes)

@@ -1,0 +1,100 @@
+"""Check the table of a cohort without reading an image, so that `plan` says the same before any stage runs."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.errors import UserError
+from pipeline.imaging.labels import NO_FINDING, Task, classes_in, task_of
+from pipeline.imaging.reading.scan import Finding
+from pipeline.imaging.tables.cohort_table import TABLE, BadTable, columns_in, counted, has_patients, read_cohort_table
+from pipeline.params import Settings, cohort_settings
+from pipeline.schema import Cohort
+from pipeline.stages.cohort.proposal import proposed_test_set
+
+log = logging.getLogger(__name__)
+NO_PATIENTS = (
+    "every image counts as a patient, because no patient is named: images of one patient may be in training and test, "
+    "and metrics and intervals are too optimistic; "
+)
+
+
+def read_table(source: Path, cohort: Cohort, evaluated_by: Sequence[str]) -> pd.DataFrame:
+    """Read cohort.csv with covariates and the columns in `evaluated_by`; warn of missing ones and of no patients."""
+    if not source.is_dir():
+        raise UserError(f"cohort.path: the folder {cohort.path} is not there")
+    asked, known = list(dict.fromkeys(evaluated_by)), columns_in(source)
+    absent = [name for name in asked if name not in known]
+    if known and absent:
+        log.warning("%s: no column %s; calibrate goes on without it", cohort.path, ", ".join(absent))
+    try:
+        table = read_cohort_table(source, cohort.covariates, [name for name in asked if name in known])
+    except BadTable as error:
+        raise UserError(str(error)) from error
+    if not has_patients(source):
+        log.warning(NO_PATIENTS + "fill the column patient_id of %s", source / TABLE)
+    return table
+
+
+def settings_of(folder: Path, splits: list[str]) -> Settings:
+    """Read cohort.yaml; if it has no `split.test`, the column split determines the proposed test set."""
+    settings = cohort_settings(folder)
+    test = {"test": proposed_test_set(splits)[0]}
+    return settings | {"split": test | settings.get("split", {})}
+
+
+def task_and_classes(cohort: Cohort, labels: list[str]) -> tuple[Task, list[str]]:
+    """Return the task, and the declared classes or the found ones; of two, the positive class is last."""
+    task = task_of(labels) if cohort.task == "auto" else cohort.task
+    classes = list(cohort.classes) or classes_in(labels, task)
+    if task != "multilabel" and len(classes) == 2 and cohort.positive == classes[0]:
+        classes.reverse()
+    return task, classes
+
+
+def problems_of_classes(cohort: Cohort, labels: list[str]) -> list[str]:
+    """List the reasons to refuse the classes of a cohort; in a multilabel one, they are independent findings."""
+    task, classes = task_and_classes(cohort, labels)
+    problems = (_of_findings if task == "multilabel" else _of_classes)(cohort, classes)
+    found = Counter(name for label in labels for name in classes_in([label], task))
+    if classes and found and not set(found) & set(classes):
+        problems.append(
+            f"cohort.classes names {', '.join(classes)}, but the labels of {cohort.path} are {counted(found)}; correct "
+            "cohort.classes"
+        )
+    return problems
+
+
+def _of_findings(cohort: Cohort, classes: list[str]) -> list[str]:
+    problems = []
+    if cohort.positive is not None:
+        problems.append(
+            f"cohort.positive is '{cohort.positive}', but the labels of {cohort.path} hold ';' or '?', so a case has "
+            "several, each with a probability of its own; set cohort.positive to null, or cohort.task to multiclass"
+        )
+    if NO_FINDING in classes:
+        problems.append(f"cohort.classes names '{NO_FINDING}', which says that no label is there; take it out")
+    if not classes:
+        problems.append(f"{cohort.path}: the column label names nothing; at least one label is needed")
+    return problems
+
+
+def _of_classes(cohort: Cohort, classes: list[str]) -> list[str]:
+    problems = []
+    if len(classes) < 2:
+        names = f" ({', '.join(classes)})" if classes else ""
+        problems.append(
+            f"{cohort.path}: the column label holds {len(classes)} class(es){names}; at least two are needed"
+        )
+    if cohort.positive is not None and cohort.positive not in classes:
+        problems.append(f"cohort.positive is '{cohort.positive}', but the classes are {', '.join(classes)}")
+    return problems
+
+
+def left_out_by(findings: Sequence[Sequence[Finding]]) -> list[str]:
+    """Say of each case whether its findings mean that it is "refused", "excluded" or, "" , used."""
+    actions = [{one.action for one in found} for found in findings]
+    return ["refused" if "refused" in found else "excluded" if "excluded" in found else "" for found in actions]
