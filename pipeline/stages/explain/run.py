@@ -14,6 +14,7 @@ from pipeline.metrics.evaluation import ENSEMBLE, TaskSpec
 from pipeline.progress import progress
 from pipeline.schema import Params
 from pipeline.stages.calibrate.predictions import labels_of
+from pipeline.stages.explain.body import outside
 from pipeline.stages.explain.errors import most_confident_errors
 from pipeline.stages.explain.models import trained
 from pipeline.stages.explain.thumbnails import by_instance, evenly, frames, overlaid, thumbnail
@@ -23,7 +24,7 @@ FRAMES = 24  # of a volume in the report
 LARGE = 224  # pixels of the frame that is shown alone
 COLUMNS = [
     *("scope", "case", "site", "label", "prediction", "probability", "model"),
-    *("spoke_for", "method", "shown", "slices", "attention"),
+    *("spoke_for", "method", "outside", "background", "shown", "slices", "attention"),
     *("image", "looked", "thumbnail", "overlay"),
 ]
 
@@ -68,6 +69,7 @@ def images(network: Classifier, case: dict[str, Any], geometry: Geometry, params
     over = overlaid(instances, maps)
     return {
         "method": found.method,
+        **outside(maps, instances),
         "shown": int(np.searchsorted(chosen, peak)),
         "slices": ";".join(str(number + 1) for number in chosen),
         "attention": ";".join(f"{share:.4f}" for share in attention[chosen] / attention.sum()),

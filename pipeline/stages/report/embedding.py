@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline.stages.report.blocks import Row
-from pipeline.stages.report.numbers import metric_of
+from pipeline.stages.report.numbers import interval_in_words, metric_of
 from pipeline.stages.report.plots import RIGHT, WIDTH, Axes, Point, chart, nice_range
 
 ARMS = {"imagenet": "Before, ImageNet's encoder", "adapted": "After adaptation"}
@@ -50,7 +50,34 @@ def embedding_section(places: Sequence[Row], distances: Sequence[Row]) -> dict[s
         "n": len(parts[arms[0]]),
         "cases": [_case(rows) for rows in zip(*parts.values(), strict=True)],
         "sites": [_site(site, distances, arms) for site in dict.fromkeys(row["site"] for row in distances)],
+        "moved": moved_in_words([row for row in distances if (row["measure"], row["arm"]) == ("mmd", "change")]),
     }
+
+
+def moved_in_words(changes: Sequence[Row]) -> str:
+    """Say which sites adaptation brought closer to the others by MMD², and which it moved away; empty without any.
+
+    Parameters
+    ----------
+    changes : sequence of mapping
+        site, value, lower and upper of the change of each site; below 0 the site moved closer.
+    """
+    changes = [row for row in changes if row["lower"] is not None]
+    moved = {
+        "brought {} closer to the others": [row for row in changes if row["upper"] < 0],
+        "moved {} further away": [row for row in changes if row["lower"] > 0],
+        "did not clearly move {}": [row for row in changes if row["lower"] <= 0 <= row["upper"]],
+    }
+    said = [words.format(" and ".join(map(_change, rows))) for words, rows in moved.items() if rows]
+    told = f"By MMD², adaptation {'; it '.join(said)}." if said else ""
+    return (
+        told if any(row["upper"] < 0 for row in changes) or not told else f"{told} It did not draw the sites together."
+    )
+
+
+def _change(row: Row) -> str:
+    limits = interval_in_words(row["lower"], row["upper"], style="+.2f")
+    return f"{row['site'] or '(none)'} ({row['value']:+.2f}, {limits})"
 
 
 def _view(column: str, parts: dict[str, list[Row]]) -> dict[str, Any]:

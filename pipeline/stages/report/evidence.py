@@ -30,7 +30,6 @@ METHODS = {"prototype": "nearest class mean", "knn": "nearest neighbours", "prob
 CHALLENGES = {
     "architecture": "Does the architecture fit?",
     "knowledge": "Does the encoder know enough?",
-    "data": "Are there enough data?",
 }
 
 
@@ -65,6 +64,7 @@ def evidence_section(tables: Tables, record: Row) -> dict[str, Any]:
         "few_shot": few_shot(tables["few_shot"], tables["few_shot_differences"]),
         "zero_shot": tables["zero_shot"],
         "challenges": challenges(tables["challenges"]),
+        "enough": enough_data(tables["challenges"], tables["extrapolation"]),
         "comparisons": COMPARISONS,
         "metrics": METRICS,
         "units": UNITS,
@@ -230,8 +230,18 @@ def few_shot(rows: Sequence[Row], differences: Sequence[Row]) -> list[dict[str, 
     return found
 
 
+def enough_data(challenges: Sequence[Row], extrapolation: Sequence[Row]) -> list[str]:
+    """Say how many patients a fold trains on, and what the learning curves say of more; nothing where it is unknown."""
+    counts = [f"{row['value']:.3g} {row['name']}" for row in challenges if row["challenge"] == "data"]
+    if not counts:
+        return []
+    more = [f"{_who(row)}: {row['words']}." for row in in_order(extrapolation)]
+    unknown = ["Whether more patients would help was not measured."]
+    return [f"On average, a fold trains on {' and '.join(counts)}.", *(more or unknown)]
+
+
 def challenges(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Take the three challenges apart."""
+    """Take the challenges apart that are told in tables."""
     parted = ((heading, [row for row in rows if row["challenge"] == name]) for name, heading in CHALLENGES.items())
     return [{"heading": heading, "rows": own} for heading, own in parted if own]
 

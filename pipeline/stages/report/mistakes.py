@@ -10,7 +10,7 @@ from pipeline.stages.report.blocks import SETS, Row
 
 METHODS = {"gradcam": "GradCAM", "occlusion": "occlusion", "none": "no map"}
 BAR_HEIGHT = 26
-FLAT = 1e-3  # attention that differs by less is the same everywhere
+FLAT = 1.25  # attention within this factor of equal shares is nearly the same everywhere
 
 
 def mistakes_section(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -22,9 +22,23 @@ def mistakes_section(rows: Sequence[Row]) -> list[dict[str, Any]]:
         As the stage `explain` wrote them, those of a scope together.
     """
     return [
-        {"scope": SETS[scope], "key": scope, "rows": [_mistake(row) for row in some]}
+        {"scope": SETS[scope], "key": scope, "rows": [_mistake(row) for row in own], "outside": outside_in_words(own)}
         for scope, some in groupby(rows, key=lambda row: row["scope"])
+        for own in [list(some)]
     ]
+
+
+def outside_in_words(rows: Sequence[Row]) -> str:
+    """Count the errors with more than half of the saliency outside of the body; empty where that is not known."""
+    known = [row for row in rows if row["outside"] is not None]
+    if not known:
+        return ""
+    most = sum(row["outside"] > 0.5 for row in known)
+    share = sum(row["background"] for row in known) / len(known)
+    return (
+        f"In {most} of {len(known)} errors more than half of the saliency lies outside of the body. The background "
+        f"fills {share:.0%} of these images: a map without a pattern would put as much there."
+    )
 
 
 def _mistake(row: Row) -> dict[str, Any]:
@@ -35,10 +49,18 @@ def _mistake(row: Row) -> dict[str, Any]:
         "told": told.get(row["method"], ""),
         "by": METHODS[row["method"]],
         "numbers": [int(number) for number in row["slices"].split(";")],
-        "flat": max(attention) - min(attention) < FLAT,
+        "attention": attention_in_words(attention),
         "bars": _bars(attention, int(row["shown"])),
-        "shares": attention,
     }
+
+
+def attention_in_words(shares: Sequence[float]) -> str:
+    """Say between which shares the attention of the slices lies, and whether it is about equal for all."""
+    low, high, equal = min(shares), max(shares), sum(shares) / len(shares)
+    said = f"{low:.1%} to {high:.1%}"
+    if high <= FLAT * equal and equal <= FLAT * low:
+        return f"Attention is flat: {said} a slice, about the {equal:.1%} of equal shares, so it selects no slice"
+    return f"Bars: attention, {said}"
 
 
 def _bars(attention: Sequence[float], shown: int) -> Markup:

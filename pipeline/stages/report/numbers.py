@@ -39,7 +39,8 @@ def estimate(
     if value is None:
         return Markup('<span class="none">not computable</span>')
     limits = interval_in_words(lower, upper, style=style, same=same)
-    return Markup("{} <small>({})</small>" if limits else "{}").format(f"{value:{style}}", limits)
+    mark = ' class="few"' if limits == same else ""
+    return Markup(f"{{}} <small{mark}>({{}})</small>" if limits else "{}").format(f"{value:{style}}", limits)
 
 
 def interval_in_words(lower: float | None, upper: float | None, *, style: str = ".2f", same: str = TOO_FEW) -> str:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pipeline.stages.report.embedding import MOST, OTHERS, embedding_section
+from pipeline.stages.report.embedding import MOST, OTHERS, embedding_section, moved_in_words
 from pipeline.stages.report.histograms import site_histograms
 from pipeline.stages.report.mistakes import mistakes_section
 
@@ -74,9 +74,31 @@ def test_unchanged_features_show_one_encoder_and_no_change():
     assert embedding_section([], []) is None
 
 
+def change(site, value, half=0.05):
+    return {"site": site, "value": value, "lower": value - half, "upper": value + half}
+
+
+def test_a_site_that_adaptation_moved_away_is_named():
+    said = moved_in_words([change("north", 0.28), change("south", 0.01), change("east", -0.2)])
+    assert said == (
+        "By MMD², adaptation brought east (-0.20, -0.25 to -0.15) closer to the others; it moved north (+0.28, +0.23 "
+        "to +0.33) further away; it did not clearly move south (+0.01, -0.04 to +0.06)."
+    )
+    assert moved_in_words([change("north", 0.28)]).endswith("further away. It did not draw the sites together.")
+    assert moved_in_words([]) == ""
+
+
 def mistake(**changes):
     known = {"scope": "internal", "case": "case-1", "site": "a", "label": "ill", "prediction": "well", "model": "0"}
-    known |= {"probability": 0.9, "spoke_for": "well", "method": "gradcam", "shown": 1, "slices": "1;4;9"}
+    known |= {
+        "probability": 0.9,
+        "spoke_for": "well",
+        "method": "gradcam",
+        "outside": None,
+        "background": None,
+        "shown": 1,
+        "slices": "1;4;9",
+    }
     return known | {"attention": "0.2;0.5;0.3", "image": "A", "looked": "A", "thumbnail": "A", "overlay": "A"} | changes
 
 
@@ -88,4 +110,19 @@ def test_attention_is_drawn_under_the_slices_and_the_shown_one_stands_out():
     assert [colour for colour, _, _ in found] == ["1", "2", "1"]
     tall = [float(height) for _, _, height in found]
     assert tall[0] / tall[1] == pytest.approx(0.4, abs=0.01) and tall[2] / tall[1] == pytest.approx(0.6, abs=0.01)
-    assert not row["flat"] and mistakes_section([mistake(attention="0.3333;0.3333;0.3334")])[0]["rows"][0]["flat"]
+    assert row["attention"] == "Bars: attention, 20.0% to 50.0%"
+
+
+@pytest.mark.parametrize(
+    ("shares", "flat"), [("0.33;0.33;0.34", True), ("0.3;0.33;0.37", True), ("0.2;0.4;0.4", False)]
+)
+def test_attention_near_equal_shares_is_said_to_be_flat(shares, flat):
+    said = mistakes_section([mistake(attention=shares)])[0]["rows"][0]["attention"]
+    assert said.startswith("Attention is flat") == flat and ("33.3% of equal shares" in said) == flat
+
+
+def test_errors_with_most_of_the_saliency_outside_are_counted():
+    rows = [mistake(outside=share, background=0.4) for share in (0.2, 0.51, 0.9, None)]
+    said = mistakes_section(rows)[0]["outside"]
+    assert said.startswith("In 2 of 3 errors more than half of the saliency lies outside of the body.")
+    assert "fills 40% of these images" in said and mistakes_section([mistake()])[0]["outside"] == ""
