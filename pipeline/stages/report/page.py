@@ -12,6 +12,7 @@ from markupsafe import Markup
 from pipeline.stages.report.blocks import set_name
 from pipeline.stages.report.glossary import explain, glossary, link, link_column
 from pipeline.stages.report.numbers import ALIKE, metric_of, show_interval, show_number
+from pipeline.stages.report.places import OF_GATES
 
 HERE = Path(__file__).parent
 STYLES = ("page.css", "layout.css", "images.css")
@@ -28,7 +29,7 @@ def templates(*folders: Path) -> Environment:
         lstrip_blocks=True,
     )
     found.filters |= {"interval": show_interval, "number": show_number, "term": explain}
-    found.globals |= {"alike": ALIKE}
+    found.globals |= {"alike": ALIKE, "places": OF_GATES}
     found.filters |= {"metric": metric_of, "set_name": set_name}
     return found
 

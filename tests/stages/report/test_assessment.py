@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pipeline.stages.report.assessment import accuracies_in, promises, units_of
+from pipeline.stages.report.assessment import accuracies_in, is_trivial, promises, units_of
 from pipeline.stages.report.blocks import Block
 from pipeline.stages.report.calibration_charts import calibration_chart
 from pipeline.stages.report.calibrator import calibrator_in_words
@@ -164,6 +164,15 @@ def test_promises_overall_by_class_and_by_site_are_separate():
     rows = [{"scope": "internal", "by": by, "kind": kind} for by in ("all", "class") for kind in ("marginal", "class")]
     apart = promises(Block("", "", rows))
     assert [(one.question, len(one.rows)) for one in apart] == [("all", 2), ("class", 2)]
+
+
+def test_sets_that_are_empty_or_full_by_their_size_have_no_row():
+    def of_size(kind, empty, full):
+        return {"kind": kind, "share_empty": empty, "share_full": full}
+
+    sizes = [of_size("set size", 1.0, 0.0), of_size("set size", 0.0, 0.0), of_size("set size", 0.0, 1.0)]
+    assert [is_trivial(row) for row in sizes] == [True, False, True]
+    assert not is_trivial(of_size("class", 1.0, 0.0)) and not is_trivial(of_size("set size", None, None))
 
 
 def test_accuracies_are_found_by_their_coverage_and_without_their_limits():

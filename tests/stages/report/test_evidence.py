@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline import paths
-from pipeline.stages.report.evidence import amount, wide
+from pipeline.stages.report.evidence import amount, enough_data, wide
 from pipeline.stages.report.glossary import TERMS
 from pipeline.stages.report.verdicts import promises, shown, summary
 from tests.stages.conftest import project  # noqa: F401  (a fixture, as is `reported`)
@@ -272,3 +272,13 @@ def test_the_page_is_drawn_from_headers_alone(reported, nothing):
     assert json.loads((paths.EVIDENCE / "record.json").read_text())["budget"] == 0
     reported()
     assert paths.REPORT.read_text().count('class="badge not-measured"') == 10
+
+
+def test_enough_data_is_answered_in_sentences():
+    patients = [{"challenge": "data", "name": f"patients with {name}", "value": 25.6} for name in ("cyst", "node")]
+    said = enough_data(
+        [*patients, {"challenge": "knowledge"}], [{"arm": "adapted", "recipe": "probe", "words": "more"}]
+    )
+    assert said[0] == "On average, a fold trains on 25.6 patients with cyst and 25.6 patients with node."
+    assert said[1] == "Adapted (probe on frozen features): more."
+    assert enough_data(patients, [])[1].endswith("was not measured.") and enough_data([], []) == []

@@ -1,8 +1,12 @@
+import inspect
 import re
 
 import pytest
 
+from pipeline.stages.release import gates
 from pipeline.stages.report.numbers import ALIKE, show_interval
+from pipeline.stages.report.page import HERE
+from pipeline.stages.report.places import OF_GATES
 from pipeline.stages.report.plain_words import of_hundred_cases
 from pipeline.stages.report.plots import Area, Axes, Bar, Column, Line, chart, cut_below, nice_range, round_ticks
 from pipeline.stages.report.verdicts import shown
@@ -88,3 +92,32 @@ def test_columns_grow_from_zero_both_ways_and_ticks_have_no_sign():
     ]
     assert up + tall == pytest.approx(down, abs=0.2) and tall == pytest.approx(2 * small, abs=0.2)
     assert ">10</text>" in svg and ">-10</text>" not in svg
+
+
+def test_every_gate_that_a_metric_decides_leads_to_it():
+    source = inspect.getsource(gates)
+    names = re.findall(r'_(?:gate|at_least)\("([^"]+)"|name(?:, count)? = "([^"]+)"', source)
+    named = {one or other for one, other in names}
+    assert len(named) == 15 and named - {"card"} == set(OF_GATES)
+
+
+def luminance(colour):
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    bright, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_has_enough_contrast_in_light_and_dark(scheme):
+    block = re.findall(r":root \{(.*?)\}", (HERE / "page.css").read_text(), re.S)[scheme]
+    known = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
+    pairs = [(text, behind) for text in ("ink", "soft", "c1", "c2", "good") for behind in ("paper", "panel")]
+    pairs += [("warn", "warn-paper"), ("paper", "good")]
+    assert not [pair for pair in pairs if contrast(known[pair[0]], known[pair[1]]) < 4.5]
+    lines = [f"c{number}" for number in range(1, 7)]
+    assert not [name for name in lines if contrast(known[name], known["paper"]) < 3]
