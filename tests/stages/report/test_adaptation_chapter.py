@@ -191,7 +191,7 @@ def test_page_reads_what_calibrate_writes_of_a_search_and_of_sites(reported, pro
     run("calibrate")
     markup = reported()
     said = text_of(markup)
-    assert "an oracle would have selected adabn" in said and "regret of auto is 0.000 (0.000 to 0.000)" in said
+    assert "an oracle would have selected adabn" in said and "regret of auto is 0.000 (the same in every draw)" in said
     assert [row[0] for row in rows_of(markup, "Every candidate on the internal")[1:]] == [
         "none",
         "adabn (oracle)",
