@@ -72,6 +72,8 @@ class BundleFacts:
         "validated" or "candidate".
     gates : sequence of dict
         From which `status` follows.
+    released_on : str
+        Date, e.g. "2026-11-28".
     know_before_use : sequence of str
         The most serious facts about the model, one sentence each.
     eval_metrics, provenance : dict
@@ -100,6 +102,7 @@ class BundleFacts:
     calibration: Config
     status: str
     gates: Sequence[Config] = ()
+    released_on: str = ""
     know_before_use: Sequence[str] = ()
     eval_metrics: Config = field(default_factory=dict)
     provenance: Config = field(default_factory=dict)
@@ -130,6 +133,7 @@ def metadata_config(facts: BundleFacts) -> Config:
         "eval_metrics": facts.eval_metrics,
         "status": facts.status,
         "gates": list(facts.gates),
+        "released_on": facts.released_on,
         "know_before_use": list(facts.know_before_use),
         "calibration": facts.calibration,
         "released": facts.released,

@@ -107,7 +107,7 @@ def test_a_failing_fold_is_named_on_the_first_screen_and_no_other(assigned):
         re.search(r"Look at the folds\. Fold 1 differs from the others: AUC 0\.\d\d\. See Folds", said)
         and said.count("differs from the others") == 1
     )
-    assert "Gates that are not passed: events (failed by 88 cases)." in said
+    assert "Failed gates: events (12 events, 100 required)." in said
     assert "differs from the others" not in text_of(page(surely))
 
 

@@ -9,11 +9,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.stages.cohort.statements import FIELDS
 from pipeline.stages.release.checklist import answers
+from pipeline.stages.release.measured import PATIENTS
 from pipeline.stages.release.metric_tables import metric_in
 
 OPEN = "**Not filled in**"  # in place of an empty text of card.yaml
 _SECTION = re.compile(r"^## (.+)$\n((?:(?!^## ).*\n?)*)", re.MULTILINE)
 TEMPLATE = Path(__file__).with_name("card.md")
+SETS = {"internal": "internal validation (out of fold)", "external": "external test set", "test": "test set"}
 SHOWN = 8  # numbers of a calibrator; a card with more refers to metadata.json
 
 
@@ -34,6 +36,7 @@ def write_card(values: Mapping[str, Any]) -> str:
     environment.filters["calibrator"] = show_calibrator
     environment.filters["cell"] = as_cell
     environment.filters["of_row"] = metric_in
+    environment.filters["set_name"] = name_of_set
     return environment.get_template(TEMPLATE.name).render(**values, **_of_people(values["statements"]))
 
 
@@ -54,6 +57,16 @@ def show_metric(metric: Mapping[str, Any] | None) -> str:
     if metric["lower"] is None:
         return f"{metric['value']:.3f}"
     return f"{metric['value']:.3f} ({metric['lower']:.3f} to {metric['upper']:.3f})"
+
+
+def name_of_set(scope: str) -> str:
+    """Name an evaluated set, and what its cases are.
+
+    >>> name_of_set("external_patients")
+    'external test set, by patient'
+    """
+    name = SETS[scope.removesuffix(PATIENTS)]
+    return f"{name}, by patient" if scope.endswith(PATIENTS) else name
 
 
 def as_cell(text: Any) -> str:

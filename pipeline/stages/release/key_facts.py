@@ -113,8 +113,8 @@ def _patients_unknown(shown: Measured, _: Any) -> str:
 def _few_patients(shown: Measured, _: Any) -> str:
     sets = dict(zip(reversed(shown.shown_scopes), filter(None, (shown.internal, shown.test)), strict=True))
     few = {scope: one for scope, one in sets.items() if one.get("patients", one["n"]) < FEW_PATIENTS}
-    said = [f"{_counts(shown, one)} {_place(scope)} (AUC {_interval(one['auc'])})" for scope, one in few.items()]
-    return f"Too few patients for any claim: only {' and only '.join(said)}." if said else ""
+    said = [f"{_counts(shown, one)} {_place(scope)}, AUC {_interval(one['auc'])}" for scope, one in few.items()]
+    return f"Too few patients for any claim: {', and '.join(said)}." if said else ""
 
 
 def _baseline(shown: Measured, limits: Mapping[str, Any]) -> str:
@@ -164,7 +164,7 @@ def _withheld(shown: Measured) -> str:
     auc = test.get("auc", {}).get("value")
     counted = "" if auc is None else f"; the AUC of {auc:.2f} there counts the withheld answers"
     return (
-        f"`predict` withholds the answer for {found['scans'] - found['answered']} of {found['scans']} scans "
+        f"The model withholds its answer for {found['scans'] - found['answered']} of {found['scans']} scans "
         f"{_place(shown.scopes[1])} and answers {found['patients_answered']} of {found['patients']} patients "
         f"({found['lower']:.2f} to {found['upper']:.2f}){counted}."
     )

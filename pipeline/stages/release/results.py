@@ -1,7 +1,6 @@
 """Collect what the model card shows."""
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,14 @@ class Results:
         By format, its largest differences from the network, or why it was not shipped.
     preparation_parity : dict
         Largest difference between the bundle's preprocessing and the stored channels.
+    released_on : str
+        Date in UTC.
     """
 
     assessment: Assessment
     exports: Config
     preparation_parity: Config
+    released_on: str
 
 
 def card_values(bundle: Path, params: Params, model: ReleasedModel, results: Results) -> Config:
@@ -58,7 +60,7 @@ def card_values(bundle: Path, params: Params, model: ReleasedModel, results: Res
         "thresholds": thresholds_to_use(plain_rows(paths.assessed("operating_points")), scopes_of(metrics, stamps)),
         "headlines": {scope: metrics[scope] for scope in scopes_of(metrics, stamps) if scope in metrics},
         "know_before_use": to_know(assessment.facts),
-        "released_on": datetime.now(UTC).date().isoformat(),
+        "released_on": results.released_on,
         "class_weights": params.finetune.class_weights,
         **data_of(model.members[0]),
         "geometry": paths.read_json(paths.GEOMETRY),

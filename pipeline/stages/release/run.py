@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def write_bundle(bundle: Path, params: Params, model: ReleasedModel, assessment:
     exports = write_exports(bundle, params, model)
     activity("parity of preprocessing")
     parity = preparation_parity(preparation(), original_files(params.cohort), development_cases(model.members))
-    results = Results(assessment, exports, parity)
+    results = Results(assessment, exports, parity, datetime.now(UTC).date().isoformat())
     write_configs(bundle, params, model, results)
     activity("tests of the limits, documents")
     write_limits(bundle, model, limits, assessment.status)
@@ -173,6 +174,7 @@ def write_configs(bundle: Path, params: Params, model: ReleasedModel, results: R
         calibration=model.calibrator.as_json() | {"sha256": digest_of(model.calibrator)},
         status=assessment.status,
         gates=[asdict(gate) for gate in assessment.gates],
+        released_on=results.released_on,
         know_before_use=to_know(assessment.facts),
         eval_metrics=assessment.metrics,
         provenance=model.provenance,

@@ -1,9 +1,9 @@
 """Choose the one threshold of each operating point that is to be used, and say on which cases it was chosen."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.stages.release.measured import Row
+Row = Mapping[str, Any]
 
 ON_ALL = "chosen on all development cases"
 ON_FOLDS = "the median of thresholds that were chosen fold by fold"

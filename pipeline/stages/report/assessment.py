@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.stages.release.thresholds import thresholds_to_use
 from pipeline.stages.report.blocks import (
     PATIENTS,
     TOP_LABEL,
@@ -208,13 +209,12 @@ def in_plain_words(tables: Tables, units: Mapping[str, str]) -> list[dict[str, A
     """Tell each set of cases in sentences: what is read first of it, patients if their images were put together."""
     scopes = [scope for scope in units if not is_beside({"scope": scope}, units)]
     first = next((block.question for block in blocks(tables["calibration"])), "")
-    return [
-        {"name": set_name(scope), "sentences": sentences_of(tables, scope, first, units[scope])} for scope in scopes
-    ]
+    used = {**tables, "operating_points": thresholds_to_use(tables["operating_points"], scopes)}
+    return [{"name": set_name(scope), "sentences": sentences_of(used, scope, first, units[scope])} for scope in scopes]
 
 
 def sentences_of(tables: Tables, scope: str, question: str, unit: str) -> list[str]:
-    """Tell one question in one set of cases."""
+    """Tell one question in one set of cases; of the operating points, `tables` holds those to use."""
 
     def of(name: str) -> list[Row]:
         return [row for row in tables[name] if row["scope"] == scope and question_of(row) == question]

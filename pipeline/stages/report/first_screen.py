@@ -1,10 +1,12 @@
-"""What the first screen says: on which data, by which model, what stands in the way, and which fold stands out."""
+"""What the first screen says: on which data, by which model, what to know before use, and which fold stands out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Row = Mapping[str, Any]
 
+FIRST = 5  # key facts that stand open
+BANNERS = ("simulated scans", "leak", "evaluated images seen")  # facts that stand above the title
 MANY = 4  # classes that are named in one sentence
 
 
@@ -65,3 +67,9 @@ def why_without_auc(metrics: Row, binary: bool) -> str:
     if binary:
         return f"{metrics['events']} of its {metrics['n']} cases are events"
     return f"among its {metrics['n']} cases, some class or label has none"
+
+
+def to_know_first(facts: Sequence[Row]) -> dict[str, list[Row]]:
+    """Take the key facts apart: the most serious ones in front, then `more`; those with a banner are left out."""
+    told = [fact for fact in facts if fact["kind"] not in BANNERS]
+    return {"first": told[:FIRST], "more": told[FIRST:]}

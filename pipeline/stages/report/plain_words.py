@@ -71,12 +71,12 @@ def of_a_threshold(points: Sequence[Row], question: str, unit: str) -> list[str]
     Parameters
     ----------
     points : sequence of mapping
-        Rows of threshold, and of sensitivity and specificity with _lower and _upper.
+        Rows of `release.thresholds.thresholds_to_use`, with sensitivity and specificity and their _lower and _upper.
     question, unit : str
         As `of_hundred` takes them.
     """
     return [
-        f"Acting from a probability of {100 * row['threshold']:.0f} %, chosen on other patients, detects "
+        f"Acting from a probability of {100 * row['threshold']:.1f} % ({row['chosen']} for {row['aim']}) detects "
         f"{hundred(row, 'sensitivity')} of 100 {unit} with “{question}” "
         f"and correctly clears {hundred(row, 'specificity')} of 100 without."
         for row in points

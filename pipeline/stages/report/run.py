@@ -1,6 +1,5 @@
 """report: write one self-contained page about the whole run."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,9 @@ import yaml
 
 from pipeline import paths, runtime
 from pipeline.imaging.labels import Task, targets_of
-from pipeline.params import cohort_name
 from pipeline.paths import Role
 from pipeline.schema import FINAL, Params
-from pipeline.stages.calibrate.openings import openings_of
+from pipeline.stages.release.thresholds import thresholds_to_use
 from pipeline.stages.report.adaptation import section
 from pipeline.stages.report.assessment import assessed, units_of, without_sites
 from pipeline.stages.report.blocks import PATIENTS, Row
@@ -31,7 +29,8 @@ from pipeline.stages.report.histograms import site_histograms
 from pipeline.stages.report.mistakes import mistakes_section
 from pipeline.stages.report.outlying_folds import outlying_folds
 from pipeline.stages.report.page import write_page
-from pipeline.stages.report.provenance import made, provenance_of
+from pipeline.stages.report.provenance import made
+from pipeline.stages.report.released import released, told_of
 from pipeline.stages.report.run_summary import run_summary
 from pipeline.stages.report.tasks import labels_left_out, repetitions, words_of
 
@@ -80,6 +79,9 @@ def run(params: Params) -> None:
             "test": pooled.get(f"{scope}{headline}_calibrated"),
             "test_scope": scope,
             **released(params),
+            "thresholds": thresholds_to_use(
+                rows_of(paths.assessed("operating_points")), [f"{name}{headline}" for name in ("internal", scope)]
+            ),
             "parameters": yaml.safe_dump(parameters_of(params), sort_keys=False),
             **tables(facts["classes"], task),
             **classes(facts["classes"], task, pooled, stamps["unit_of_intervals"]),
@@ -187,28 +189,6 @@ def first_screen(params: Params, facts: dict[str, Any], unit: str) -> dict[str, 
         "outlying_somewhere": bool(found),
         "folds": folds,
     }
-
-
-def released(params: Params) -> dict[str, Any]:
-    """Collect the verdict on what is released, and its encoder, weights, licence, code, environment and checksums."""
-    bundle = paths.bundle(params.release.name)
-    status, *gates = (bundle / "STATUS").read_text().splitlines()
-    manifest = bundle / "MANIFEST.json"
-    encoder = paths.read_json(paths.adaptation(told_of(params)))["provenance"]
-    openings, unnamed = openings_of(paths.OPENINGS, cohort_name(params.cohort.path))
-    return {
-        "status": status,
-        "gates": [json.loads(gate) for gate in gates],
-        "bundle": str(bundle),
-        "openings": openings,
-        "openings_of_no_cohort": unnamed,
-        "origin": provenance_of(encoder, paths.read_json(manifest) if manifest.exists() else None),
-    }
-
-
-def told_of(params: Params) -> str:
-    """Name the fold that is told in words: the released model, or else the first."""
-    return FINAL if FINAL in params.split.folds else params.split.folds[0]
 
 
 def adaptation(params: Params) -> dict[str, Any]:

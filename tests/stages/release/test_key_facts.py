@@ -57,7 +57,7 @@ def test_a_good_model_has_no_fact_and_the_checks_are_named():
         (
             {"test": metrics(auc=(0.9, 0.67, 1.0)) | FEW},
             "too few patients",
-            "only 10 patients, 3 events on the external test set (AUC 0.90 (0.67 to 1.00))",
+            "any claim: 10 patients, 3 events on the external test set, AUC 0.90 (0.67 to 1.00).",
         ),
         (
             {"baselines": [baseline("site", (0.4, 0.3, 0.5)), baseline("site, age, sex", (-0.003, -0.28, 0.27), 0.9)]},
@@ -148,4 +148,4 @@ def test_a_dropped_gate_does_not_hide_its_fact():
 def test_events_are_named_for_two_classes_only():
     few = {"binary": False, "internal": metrics() | FEW, "recipes": dict.fromkeys(("0", "final"), PROBE)}
     [fact] = facts_of(**few)
-    assert "only 10 patients in internal validation" in fact.sentence and "events" not in fact.sentence
+    assert ": 10 patients in internal validation" in fact.sentence and "events" not in fact.sentence

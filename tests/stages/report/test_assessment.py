@@ -84,11 +84,12 @@ def test_nothing_is_told_of_predictions_that_the_curve_does_not_reach():
 
 
 def test_a_metric_that_does_not_exist_is_not_put_into_words():
-    point = {"threshold": 0.42, **limits("sensitivity", 0.88, 0.76, 0.97), **limits("specificity", None, None, None)}
+    known = {"threshold": 0.42, "aim": "sensitivity 0.90", "chosen": "chosen on all development cases"}
+    point = {**known, **limits("sensitivity", 0.88, 0.76, 0.97), **limits("specificity", None, None, None)}
     assert of_a_threshold([point], "ill", "patients") == []
     (told,) = of_a_threshold([point | limits("specificity", 0.9, None, None)], "ill", "patients")
-    assert "from a probability of 42 %" in told and "detects 88 (76 to 97) of 100" in told
-    assert "clears 90 of 100 without" in told
+    assert "from a probability of 42.0 % (chosen on all development cases for sensitivity 0.90)" in told
+    assert "detects 88 (76 to 97) of 100" in told and "correctly clears 90 of 100 without" in told
     assert (
         of_pairs(None, "ill", "patients") == [] == of_pairs({"value": 0.9, "lower": 0.8, "upper": 1}, "top label", "")
     )
