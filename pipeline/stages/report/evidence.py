@@ -107,8 +107,10 @@ def learning_chart(recipe: str, of: str, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def efficiency_in_words(row: Row) -> Markup:
-    """Say how many labelled patients an arm needs for what its reference reaches with all."""
-    said = Markup("{} against {}: <strong>{}</strong>").format(_who(row), arm_name(row["reference"]), row["words"])
+    """Say how many labelled patients an arm needs for what its reference reaches with all; in bold if it differs."""
+    sure = (row["lower"] or 0) > 1 or (row["upper"] is not None and row["upper"] < 1)  # the interval leaves 1 out
+    words = Markup("<strong>{}</strong>" if sure else "{}").format(row["words"])
+    said = Markup("{} against {}: {}").format(_who(row), arm_name(row["reference"]), words)
     if row["ratio"] is None:
         return said
     needs = f"{row['patients']:.0f} instead of " if row["patients"] is not None else "the reference has "

@@ -13,51 +13,54 @@ PROMISES = {  # by number: in plain words, and what was measured
     1: ("As good with fewer labelled patients", "AUC at smaller shares of the patients, mean difference:"),
     2: ("As good after a shorter training", "Speed-up, in image passes:"),
     3: ("Less overfitting", "Gap from training to held-out log-loss, smaller by:"),
-    4: ("Better at sites that it was not trained on", "AUC at new sites, mean difference:"),
-    5: ("Better in the end, with all patients", "AUC with all patients, difference:"),
+    4: ("Better at sites that it was not trained on", ""),
+    5: ("Better in the end, with all patients", ""),
+}
+MEASURES = {"auc": ("AUC", "higher"), "log_loss": ("log-loss", "lower")}  # how a metric gets better
+SETS = {
+    "external": "external test set",
+    "test": "test set",
+    "left out": "sites left out of training",
+    "internal": "internal validation",
 }
 SPEED = 2  # the promise that is measured by a ratio
-SAID = {"helped": "helped with", "hurt": "hurt", "no evidence": "no evidence for", "not measured": "not measured for"}
+SAID = {"hurt": "harmed", "helped": "helped with", "no evidence": "no evidence for", "not measured": "not measured:"}
 RECIPES = {"probe": "probe on frozen features", "trained": "training"}
 
 
 def summary(verdicts: Sequence[Row], comparison: str) -> str:
-    """Count the verdicts of a comparison in one sentence.
+    """Say in one sentence where a comparison hurt, where it helped, and where neither is known; harms come first.
 
     Parameters
     ----------
     verdicts : sequence of mapping
-        Rows of comparison, name and verdict.
+        Rows of comparison, name, scope, metric and verdict.
     comparison : {"adaptation", "transfer"}
     """
     named: dict[str, list[str]] = {verdict: [] for verdict in SAID}
     for row in verdicts:
         if row["comparison"] == comparison:
-            named[row["verdict"]].append(row["name"])
-    total = sum(map(len, named.values()))
-    if len(named["not measured"]) == total:
+            named[row["verdict"]].append(f"{row['name']}{_evaluated_by(row, ' (', ')')}")
+    if not any(names for verdict, names in named.items() if verdict != "not measured"):
         return f"{comparison.capitalize()}: not measured."
-    parts = [f"helped with {len(named['helped']) or 'none'} of {total} promises{_names(named['helped'])}"]
-    parts += [
-        f"{SAID[word]} {len(named[word])}{_names(named[word])}" for word in SAID if word != "helped" and named[word]
-    ]
-    return f"{comparison.capitalize()}: {', '.join(parts)}."
+    parts = [f"{SAID[word]} {', '.join(names)}" for word, names in named.items() if names]
+    return f"{comparison.capitalize()}: {'; '.join(parts)}."
 
 
 def promises(verdicts: Sequence[Row]) -> list[dict[str, Any]]:
-    """Put the verdicts of each promise side by side, one cell for each of `COMPARISONS`."""
+    """Put the verdicts of each promise side by side, the cells of each of `COMPARISONS` together."""
     names = {row["promise"]: row["name"] for row in verdicts}
     return [
         {
             "number": number,
             "name": name,
             "plain": PROMISES[number][0],
-            "cells": [
-                verdict_cell(row)
+            "cells": {
+                comparison: [
+                    verdict_cell(row) for row in verdicts if (row["promise"], row["comparison"]) == (number, comparison)
+                ]
                 for comparison in COMPARISONS
-                for row in verdicts
-                if (row["promise"], row["comparison"]) == (number, comparison)
-            ],
+            },
         }
         for number, name in sorted(names.items())
     ]
@@ -69,10 +72,9 @@ def verdict_cell(row: Row) -> dict[str, Any]:
     style = ".2f" if of_speed else "+.3f"
     detectable = row["minimum_detectable"]
     return {
-        "comparison": row["comparison"],
         "verdict": row["verdict"],
         "kind": row["verdict"].replace(" ", "-"),
-        "measure": PROMISES[row["promise"]][1],
+        "measure": PROMISES[row["promise"]][1] or f"{_evaluated_by(row)} {_better(row)} by:".strip(),
         "measured": row["verdict"] != "not measured",
         "metric": shown(row, style),
         "detectable": "" if detectable is None else f"{detectable:.{2 if of_speed else 3}f}",
@@ -100,8 +102,15 @@ def recipe_name(recipe: str) -> str:
     return RECIPES.get(recipe, recipe)
 
 
-def _names(names: Sequence[str]) -> str:
-    return f" ({', '.join(names)})" if names else ""
+def _evaluated_by(row: Row, before: str = "", after: str = "") -> str:
+    """Name the set and the metric of a verdict, if its promise has several."""
+    if not row["scope"]:
+        return ""
+    return f"{before}{SETS[row['scope']]}, {MEASURES[row['metric']][0]}{after}"
+
+
+def _better(row: Row) -> str:
+    return MEASURES[row["metric"]][1] if row["metric"] in MEASURES else ""
 
 
 def _counts(row: Row) -> str:

@@ -39,10 +39,11 @@ def probed(project):
 
 def test_verdicts_without_a_budget_come_from_probes_alone(probed):
     found = table("verdicts").set_index(["comparison", "promise"])
-    assert len(found) == 10
     measured = found.loc["adaptation"].loc[[1, 4, 5]]
     assert set(measured["verdict"]) <= {"helped", "no evidence", "hurt"} and set(measured["recipe"]) == {"probe"}
     assert measured[["value", "n", "patients", "minimum_detectable"]].notna().all().all()
+    sets = [("external", "auc"), ("external", "log_loss"), ("internal", "auc"), ("internal", "log_loss")]
+    assert list(measured.loc[[4, 5]][["scope", "metric"]].itertuples(index=False, name=None)) == sets
     others = pd.concat([found.loc["transfer"], found.loc["adaptation"].loc[[2, 3]]])
     assert set(others["verdict"]) == {"not measured"} and others["value"].isna().all()
     assert others["why"].str.contains("evidence.budget").all()

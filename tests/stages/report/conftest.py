@@ -52,7 +52,9 @@ def limits(value, half, name=""):
 
 
 def verdict(promise, comparison, word="not measured", **found):
-    empty = dict.fromkeys(("recipe", "metric", "value", "lower", "upper", "minimum_detectable", "n", "patients"))
+    empty = dict.fromkeys(
+        ("recipe", "scope", "metric", "value", "lower", "upper", "minimum_detectable", "n", "patients")
+    )
     row = {"promise": promise, "name": NAMES[promise - 1], "comparison": comparison, "verdict": word, "why": None}
     return empty | row | found
 

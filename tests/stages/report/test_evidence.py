@@ -52,22 +52,39 @@ def test_everything_that_was_measured_has_its_heading_and_its_charts(all_of_it):
     assert len(titles) == 3 + 2 + 1 and markup.count('class="whisker"') == 4 + 1
 
 
-def test_verdicts_are_counted_in_one_sentence():
-    words = ("helped", "no evidence", "no evidence", "hurt", "not measured")
+def test_verdicts_are_told_in_one_sentence_with_harms_first():
+    words = ("helped", "no evidence", "no evidence", "helped", "not measured")
     rows = [verdict(number, "adaptation", word) for number, word in enumerate(words, 1)]
+    rows[3] |= {"scope": "left out", "metric": "auc"}
+    rows.insert(3, verdict(4, "adaptation", "hurt", scope="external", metric="log_loss"))
     assert summary(rows, "adaptation") == (
-        "Adaptation: helped with 1 of 5 promises (fewer labels), hurt 1 (new domains), "
-        "no evidence for 2 (shorter training, less overfitting), not measured for 1 (better result)."
+        "Adaptation: harmed new domains (external test set, log-loss); helped with fewer labels, new domains (sites "
+        "left out of training, AUC); no evidence for shorter training, less overfitting; not measured: better result."
     )
-    assert summary(rows[1:], "adaptation").startswith("Adaptation: helped with none of 4 promises, hurt 1")
     assert summary(rows, "transfer") == "Transfer: not measured."
+
+
+def test_a_verdict_names_its_set_and_metric(nothing):
+    harm = measured(4, "adaptation", "hurt", -0.25, 0.1) | {"scope": "external", "metric": "log_loss"}
+    gain = measured(4, "adaptation", "helped", 0.25, 0.1) | {"scope": "left out", "metric": "auc"}
+    said = text_of(drawn(nothing | {"verdicts": [harm, gain]}))
+    assert "hurt external test set, log-loss lower by: -0.250 (-0.350 to -0.150)" in said
+    assert said.index("hurt external") < said.index("sites left out of training, AUC higher by: +0.250 (+0.150 to")
+
+
+@pytest.mark.parametrize(("ends", "bold"), [((1.25, None), True), ((0.7, 2.4), False), ((0.4, 0.8), True)])
+def test_a_ratio_is_bold_only_if_its_interval_leaves_one_out(all_of_it, ends, bold):
+    all_of_it["label_efficiency"][0] |= dict(zip(("lower", "upper"), ends, strict=True))
+    words = all_of_it["label_efficiency"][0]["words"]
+    assert (f"<strong>{words}</strong>" in drawn(all_of_it)) == bold
 
 
 def test_each_promise_has_both_comparisons_in_any_order():
     rows = [verdict(number, comparison) for comparison in ("transfer", "adaptation") for number in (5, 1, 4, 2, 3)]
     found = promises(rows)
     assert [promise["number"] for promise in found] == [1, 2, 3, 4, 5]
-    assert {tuple(cell["comparison"] for cell in promise["cells"]) for promise in found} == {("adaptation", "transfer")}
+    assert {tuple(promise["cells"]) for promise in found} == {("adaptation", "transfer")}
+    assert {len(cells) for promise in found for cells in promise["cells"].values()} == {1}
 
 
 def test_verdict_comes_with_metric_interval_and_detectable_difference(nothing):
@@ -264,7 +281,7 @@ def test_the_page_reads_what_the_stage_wrote(reported, all_of_it):
     assert section.count("<svg") == drawn(all_of_it).count("<svg") and '<a href="#evidence">' in page
     said = text_of(section)
     assert "NA 20 (8) adapted" in said and "seconds 2 14 7.00 (1.25 to 14.00)" in said
-    assert "Adaptation: helped with 5 of 5 promises" in said and "None" not in said and "nan" not in said
+    assert "Adaptation: helped with fewer labels, shorter training" in said and "None" not in said and "nan" not in said
 
 
 def test_the_page_is_drawn_from_headers_alone(reported, nothing):

@@ -10,17 +10,21 @@ from pipeline.stages.evidence.statistics.differences import EXTERNAL, INTERNAL, 
 from pipeline.stages.evidence.statistics.runs import COMPARISONS, PROBE, TRAINED
 
 VERDICTS = [
-    *("promise", "name", "comparison", "recipe", "metric", "value", "lower", "upper", "minimum_detectable"),
+    *("promise", "name", "comparison", "recipe", "scope", "metric", "value", "lower", "upper", "minimum_detectable"),
     *("n", "patients", "verdict", "why"),
 ]
 HELPED, NO_EVIDENCE, HURT, NOT_MEASURED = "helped", "no evidence", "hurt", "not measured"
+TEST = "test"  # set of test cases whose sites are those of development
 SPOKEN = {ADAPTED: "adapted", IMAGENET: "ImageNet", SCRATCH: "scratch"}
 NUMBERS = ("value", "lower", "upper", "minimum_detectable", "n", "patients")
 RATIOS = ("ratio of passes",)  # metrics that are 1, not 0, without a difference
 UNTRAINED = "no trainings of both arms to compare: set evidence.budget above 0"
 
+METRICS = ("auc", "log_loss")  # of the last two promises, each with a verdict of its own
+
 Tables = Mapping[str, pd.DataFrame]
 Row = dict[str, Any]
+Find = Callable[["Tables", str, str], list[Row] | str]
 
 
 def verdicts(tables: Tables) -> pd.DataFrame:
@@ -35,19 +39,22 @@ def verdicts(tables: Tables) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns `VERDICTS`, ten rows. "helped": the whole interval is above 0, or above 1 for a ratio; "hurt": the
-        whole interval is below; "no evidence": neither, and `minimum_detectable` is the difference that could have
-        been detected. `why` gives the basis, or why nothing was measured. There is no correction for multiple testing.
+        Columns `VERDICTS`, a row for each promise and comparison; new domains and the better result have a row for
+        each set and each of `METRICS`, the external set first. "helped": the whole interval is above 0, or above 1 for
+        a ratio; "hurt": the whole interval is below; "no evidence": neither, and `minimum_detectable` is the difference
+        that could have been detected. `why` gives the basis, or why nothing was measured. There is no correction for
+        multiple testing.
     """
     rows = [
-        {"promise": number, "name": name, "comparison": comparison, **evaluated(tables, comparison, find)}
+        {"promise": number, "name": name, "comparison": comparison, **row}
         for number, (name, find) in enumerate(PROMISES.items(), start=1)
         for comparison in COMPARISONS
+        for row in evaluated(tables, comparison, find)
     ]
     return pd.DataFrame(rows, columns=VERDICTS, dtype=object)  # counts stay whole where others are empty
 
 
-def evaluated(tables: Tables, comparison: str, find: Callable[[Tables, str, str], Row | str]) -> Row:
+def evaluated(tables: Tables, comparison: str, find: Find) -> list[Row]:
     """Evaluate a promise by the first recipe that measures it.
 
     Frozen features of a randomly initialised network are not a fair reference, so transfer is evaluated by training
@@ -56,12 +63,16 @@ def evaluated(tables: Tables, comparison: str, find: Callable[[Tables, str, str]
     why = UNTRAINED
     for recipe in (PROBE, TRAINED) if comparison == "adaptation" else (TRAINED,):
         found = find(tables, comparison, recipe)
-        if isinstance(found, str):
-            why = found
-            continue
-        word = word_of(found["lower"], found["upper"], 1 if found["metric"] in RATIOS else 0)
-        return {"recipe": recipe, **found, "verdict": word} if word != NOT_MEASURED else unmeasured(found["why"])
-    return unmeasured(why)
+        if not isinstance(found, str):
+            return [with_verdict({"recipe": recipe, **row}) for row in found]
+        why = found
+    return [unmeasured(why)]
+
+
+def with_verdict(row: Row) -> Row:
+    """Add the verdict to a measured difference or ratio."""
+    word = word_of(row["lower"], row["upper"], 1 if row["metric"] in RATIOS else 0)
+    return {**row, "verdict": word} if word != NOT_MEASURED else unmeasured(row["why"])
 
 
 def unmeasured(why: str) -> Row:
@@ -78,7 +89,7 @@ def word_of(lower: float | None, upper: float | None, nothing: float) -> str:
     return HURT if upper is not None and upper < nothing else NO_EVIDENCE
 
 
-def fewer_labels(tables: Tables, comparison: str, recipe: str) -> Row | str:
+def fewer_labels(tables: Tables, comparison: str, recipe: str) -> list[Row] | str:
     """Read the mean difference of AUCs at fractions below 1 of the training patients."""
     row = row_of(tables, "curve_differences", recipe=recipe, comparison=comparison)
     if row is None:
@@ -86,23 +97,23 @@ def fewer_labels(tables: Tables, comparison: str, recipe: str) -> Row | str:
         return f"no predictions of both arms trained on a part of the patients{cure}"
     arm, reference = COMPARISONS[comparison]
     ratio = row_of(tables, "label_efficiency", recipe=recipe, arm=arm, reference=reference)
-    words = f"; {ratio['words']}" if ratio else ""
+    words = f"; {ratio['words']}{ratio_in_words(ratio)}" if ratio else ""
     count = row["fractions"]
     why = f"mean over {count} {'fraction' if count == 1 else 'fractions'} below 1, {row['folds']} folds{words}"
-    return taken(row, "auc", why)
+    return [taken(row, "auc", why)]
 
 
-def shorter_training(tables: Tables, comparison: str, recipe: str) -> Row | str:
+def shorter_training(tables: Tables, comparison: str, recipe: str) -> list[Row] | str:
     """Read the ratio of the passes that both arms need to be equally good."""
     arm, reference = COMPARISONS[comparison]
     row = row_of(tables, "time_to_quality", arm=arm, reference=reference, unit="passes")
     if row is None or recipe != TRAINED:
         return UNTRAINED
     why = f"{SPOKEN[arm]} is as good as {SPOKEN[reference]} in {row['reached']} of {row['folds']} folds"
-    return taken({**row, "value": row["ratio"]}, "ratio of passes", with_words(why, row))
+    return [taken({**row, "value": row["ratio"]}, "ratio of passes", with_words(why, row))]
 
 
-def less_overfitting(tables: Tables, comparison: str, recipe: str) -> Row | str:
+def less_overfitting(tables: Tables, comparison: str, recipe: str) -> list[Row] | str:
     """Read the difference of the gaps between test and training loss."""
     arm, reference = COMPARISONS[comparison]
     row = row_of(tables, "overfitting", arm=arm, reference=reference)
@@ -111,33 +122,36 @@ def less_overfitting(tables: Tables, comparison: str, recipe: str) -> Row | str:
     if row["difference"] is None:
         return str(row.get("words") or "the arms never have an equal training loss")
     why = f"gaps {row['arm_gap']:.3g} and {row['reference_gap']:.3g} at a training loss of {row['train_loss']:.3g}"
-    return taken({**row, "value": row["difference"]}, "difference of gaps", with_words(why, row))
+    return [taken({**row, "value": row["difference"]}, "difference of gaps", with_words(why, row))]
 
 
-def new_domains(tables: Tables, comparison: str, recipe: str) -> Row | str:
-    """Read the mean difference of AUCs over the left-out sites, or that on the external cases."""
-    wanted = {"recipe": recipe, "comparison": comparison, "metric": "auc"}
-    left_out, external = (row_of(tables, "differences", scope=scope, **wanted) for scope in (LEFT_OUT, EXTERNAL))
-    if left_out is not None and left_out["value"] is not None:
-        why = f"mean over {left_out['folds']} sites, each left out of training"
-        if external is not None and external["value"] is not None:
-            why += f"; external cases: {in_words(external)}"
-        return taken(left_out, "auc", why)
-    if external is not None and external["value"] is not None:
-        return taken(external, "auc", "external cases, because no site could be left out")
-    return "no predictions of both arms on a left-out site or on external cases"
+def new_domains(tables: Tables, comparison: str, recipe: str) -> list[Row] | str:
+    """Read the differences on the external cases, then their means over the left-out sites."""
+    on = {EXTERNAL: "external cases", LEFT_OUT: "mean over {folds} sites, each left out of training"}
+    found = differences_on(tables, comparison, recipe, on)
+    return found or "no predictions of both arms on a left-out site or on external cases"
 
 
-def better_result(tables: Tables, comparison: str, recipe: str) -> Row | str:
-    """Read the difference of out-of-fold AUCs of arms trained on all patients."""
-    wanted = {"recipe": recipe, "comparison": comparison, "metric": "auc"}
-    row = row_of(tables, "differences", scope=INTERNAL, **wanted)
-    if row is None:
-        return UNTRAINED if recipe == TRAINED else "no out-of-fold predictions of both arms"
-    return taken(row, "auc", f"all training patients, {row['folds']} folds")
+def better_result(tables: Tables, comparison: str, recipe: str) -> list[Row] | str:
+    """Read the differences on a test set of the same sites, then those out of fold, of arms with all patients."""
+    on = {TEST: "test set", INTERNAL: "all training patients, {folds} folds"}
+    found = differences_on(tables, comparison, recipe, on)
+    return found or (UNTRAINED if recipe == TRAINED else "no out-of-fold predictions of both arms")
 
 
-PROMISES: dict[str, Callable[[Tables, str, str], Row | str]] = {
+def differences_on(tables: Tables, comparison: str, recipe: str, on: Mapping[str, str]) -> list[Row]:
+    """Read the difference of each of `METRICS` on each set; `on` gives the sets with the basis of their verdict."""
+    found = []
+    for scope, why in on.items():
+        for metric in METRICS:
+            wanted = {"recipe": recipe, "comparison": comparison, "metric": metric, "scope": scope}
+            row = row_of(tables, "differences", **wanted)
+            if row is not None and row["value"] is not None:
+                found.append({**taken(row, metric, why.format(folds=row["folds"])), "scope": scope})
+    return found
+
+
+PROMISES: dict[str, Find] = {
     "fewer labels": fewer_labels,
     "shorter training": shorter_training,
     "less overfitting": less_overfitting,
@@ -158,11 +172,14 @@ def with_words(why: str, row: Row) -> str:
     return f"{why}; {row['words']}" if row.get("words") else why
 
 
-def in_words(row: Row) -> str:
-    """Format a difference with its interval."""
-    if row["lower"] is None:
-        return f"{row['value']:+.3f}"
-    return f"{row['value']:+.3f} ({row['lower']:+.3f} to {row['upper']:+.3f})"
+def ratio_in_words(row: Row) -> str:
+    """Format a ratio with its interval, of which an end may be open."""
+    lower, upper = row["lower"], row["upper"]
+    if row["ratio"] is None or (lower is None and upper is None):
+        return ""
+    limits = f"{lower:.2f} to {upper:.2f}" if None not in (lower, upper) else ""
+    limits = limits or (f"up to {upper:.2f}" if lower is None else f"from {lower:.2f}")
+    return f" (ratio {row['ratio']:.2f}, {limits})"
 
 
 def row_of(tables: Tables, name: str, **wanted: str) -> Row | None:

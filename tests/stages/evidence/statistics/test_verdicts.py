@@ -16,8 +16,10 @@ from pipeline.stages.evidence.statistics.verdicts import VERDICTS, verdicts, wor
 from tests.stages.evidence.statistics.cohorts import probed
 
 
-def difference(scope, recipe="probe", comparison="adaptation", value=0.03, lower=0.01, upper=0.05, folds=5):
-    return (recipe, scope, comparison, "auc", value, lower, upper, 0.02, 100, 90, folds)
+def difference(
+    scope, recipe="probe", comparison="adaptation", value=0.03, lower=0.01, upper=0.05, folds=5, metric="auc"
+):
+    return (recipe, scope, comparison, metric, value, lower, upper, 0.02, 100, 90, folds)
 
 
 def tables(*differences, **others):
@@ -73,14 +75,26 @@ def test_adaptation_is_evaluated_by_the_probe_and_transfer_by_training():
     assert (only["recipe"], only["verdict"]) == ("trained", "hurt")
 
 
-def test_new_domains_are_the_sites_left_out_or_else_external_cases():
-    external = difference("external", value=-0.02, lower=-0.06, upper=-0.01, folds=1)
-    both = verdict(verdicts(tables(difference("left out", folds=3), external)), 4)
-    assert both["verdict"] == "helped"
-    assert both["why"] == "mean over 3 sites, each left out of training; external cases: -0.020 (-0.060 to -0.010)"
-    alone = verdict(verdicts(tables(external)), 4)
-    assert alone["verdict"] == "hurt" and alone["why"].endswith("no site could be left out")
+def test_every_set_and_metric_of_new_domains_has_a_verdict():
+    external = difference("external", value=-0.02, lower=-0.06, upper=0.01, folds=1)
+    harm = difference("external", value=-0.25, lower=-0.44, upper=-0.06, folds=1, metric="log_loss")
+    sites = [difference("left out", folds=3), difference("left out", lower=-0.1, folds=3, metric="log_loss")]
+    found = verdicts(tables(*sites, harm, external, difference("external", metric="brier")))
+    rows = found[(found["promise"] == 4) & (found["comparison"] == "adaptation")]
+    assert rows[["scope", "metric", "verdict"]].to_numpy().tolist() == [
+        ["external", "auc", "no evidence"],
+        ["external", "log_loss", "hurt"],
+        ["left out", "auc", "helped"],
+        ["left out", "log_loss", "no evidence"],
+    ]
+    assert rows["why"].tolist()[::2] == ["external cases", "mean over 3 sites, each left out of training"]
     assert verdict(verdicts(tables(difference("test"))), 4)["verdict"] == "not measured"
+
+
+def test_a_better_result_is_evaluated_on_the_test_set_first():
+    found = verdicts(tables(difference("internal"), difference("test", value=-0.1, lower=-0.2, upper=-0.05)))
+    rows = found[(found["promise"] == 5) & (found["comparison"] == "adaptation")]
+    assert rows[["scope", "verdict"]].to_numpy().tolist() == [["test", "hurt"], ["internal", "helped"]]
 
 
 def test_fewer_labels_tells_the_ratio_in_words():
@@ -88,7 +102,11 @@ def test_fewer_labels_tells_the_ratio_in_words():
     ratio = ("probe", "adapted", "imagenet", 4.0, 2.0, None, 25.0, 100.0, "4 times fewer labelled patients")
     found = verdict(verdicts(tables(curve_differences=[row], label_efficiency=[ratio])), 1)
     assert found["verdict"] == "helped"
-    assert found["why"] == "mean over 3 fractions below 1, 4 folds; 4 times fewer labelled patients"
+    basis = "mean over 3 fractions below 1, 4 folds; 4 times fewer labelled patients"
+    assert found["why"] == f"{basis} (ratio 4.00, from 2.00)"
+    narrow = ("probe", "adapted", "imagenet", 1.16, 0.68, 2.36, 25.0, 100.0, "1.2 times fewer labelled patients")
+    found = verdict(verdicts(tables(curve_differences=[row], label_efficiency=[narrow])), 1)
+    assert found["why"].endswith("1.2 times fewer labelled patients (ratio 1.16, 0.68 to 2.36)")
 
 
 def test_training_time_is_a_ratio_and_overfitting_a_difference():
