@@ -66,7 +66,7 @@ def test_every_table_is_there_and_the_verdicts_stand_in_git(probed):
     final = table("final").query("scope == 'internal' and metric == 'auc'").set_index("arm")["value"]
     assert separable.to_dict() == final.to_dict() and len(final) == 2
     in_git = pd.read_csv(paths.VERDICTS)
-    assert len(in_git) == 10 and {"verdict", "value", "lower", "upper", "n"} <= set(in_git)
+    assert len(in_git) == 12 and {"scope", "verdict", "value", "lower", "upper", "n"} <= set(in_git)
 
 
 def test_labels_of_evaluated_cases_move_no_prediction(project, monkeypatch):
