@@ -79,9 +79,7 @@ def run(params: Params) -> None:
             "test": pooled.get(f"{scope}{headline}_calibrated"),
             "test_scope": scope,
             **released(params),
-            "thresholds": thresholds_to_use(
-                rows_of(paths.assessed("operating_points")), [f"{name}{headline}" for name in ("internal", scope)]
-            ),
+            "thresholds": thresholds([f"{name}{headline}" for name in ("internal", scope)]),
             "parameters": yaml.safe_dump(parameters_of(params), sort_keys=False),
             **tables(facts["classes"], task),
             **classes(facts["classes"], task, pooled, stamps["unit_of_intervals"]),
@@ -105,6 +103,11 @@ def pooled_metrics(scope: str, rule: str) -> dict[str, Any]:
     names = [f"{name}{level}_{state}" for level in levels for name in ("internal", scope) for state in STATES]
     files = [paths.pooled_metrics(name) for name in names]
     return {file.stem: paths.read_json(file) for file in files if file.exists()}
+
+
+def thresholds(scopes: list[str]) -> list[dict[str, Any]]:
+    """Read the threshold of each operating point that is to be used."""
+    return thresholds_to_use(rows_of(paths.assessed("operating_points")), scopes)
 
 
 def assessment(pooled: dict[str, Any], unit: str, task: Task) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def test_a_fact_links_to_the_section_with_its_numbers():
     assert all(f'id="{anchor}"' in pages for _, anchor in CHECKS.values())
 
 
-def test_without_a_fact_the_checks_are_named_and_without_a_release_nothing_is():
+def test_without_a_fact_the_checks_are_named():
     assert "What to know before you use it No serious finding." in text_of(screen(no_finding="No serious finding."))
     assert "What to know" not in screen()
 
