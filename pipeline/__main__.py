@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 from pipeline import __version__
+from pipeline.command_line import CommandParser, NamesParser, PrintCompletion, given
 from pipeline.errors import UserError
 
 STAGES = (
@@ -44,11 +45,16 @@ COMMANDS = (
     "status",
     "show",
     "compare",
+    "whois",
     "predict",
     "verify",
     "monitor",
-    "whois",
 )
+HEADINGS = {
+    "cohort": "stages, in order",
+    "import": "commands of a project",
+    "predict": "commands of a released bundle",
+}
 RUNNING_STAGES = ("run", "folds")
 DESCRIPTION = """Domain adaptation for medical imaging: from raw scans to a released, calibrated model.
 `dvc repro` runs all stages in order; `medadapt NAME --help` explains one stage or command."""
@@ -60,7 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     A `UserError` becomes a message (with its traceback if `--verbose`). Any other exception is a defect and is raised.
     The log file gets the type of an error, never its message, which may hold the name of a file or a patient.
     """
-    arguments = build_parser().parse_args(argv)
+    words, parser = given(argv), build_parser()
+    parser.check_name(words, (*STAGES, *COMMANDS))
+    arguments = parser.parse_args(words)
     from pipeline.logs import start_logging  # not above: `--help` answers at once
 
     label = label_of(arguments)
@@ -125,9 +133,10 @@ def label_of(arguments: argparse.Namespace) -> str:
     return progress.position((name, getattr(arguments, "fold", "")), jobs)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> NamesParser:
     """Build the parser; the help of each stage and command is the docstring of its `__init__.py`."""
-    parser = argparse.ArgumentParser(
+    parser = NamesParser(
+        HEADINGS,
         prog="medadapt",
         description=DESCRIPTION,
         epilog="Exit codes: 0 done, 1 an error that the message explains, 2 wrong options, 3 a check found something.",
@@ -140,14 +149,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SHELL",
         help="print a completion script for bash, zsh or tcsh and exit",
     )
-    names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
+    names = parser.add_subparsers(dest="name", required=True, metavar="NAME", parser_class=CommandParser)
     for name in (*STAGES, *COMMANDS):
         package = importlib.import_module(_package(name))
         summary, _, rest = inspect.cleandoc(package.__doc__ or "").partition("\n")
-        kind = "stage" if name in STAGES else "command"
         one = names.add_parser(
             name,
-            help=f"{kind}: {summary[0].lower()}{summary[1:].rstrip('.')}",
+            help=f"{summary[0].upper()}{summary[1:].rstrip('.')}",
             description=f"{summary[0].upper()}{summary[1:]}\n{rest}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -157,21 +165,6 @@ def build_parser() -> argparse.ArgumentParser:
         if name in COMMANDS:
             package.add_options(one)
     return parser
-
-
-class PrintCompletion(argparse.Action):
-    """Print a completion script by shtab, e.g. `medadapt --print-completion bash`."""
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: object, values: object, option: object = None
-    ) -> None:
-        """Print the script and exit."""
-        import shtab
-
-        if values not in shtab.SUPPORTED_SHELLS:
-            parser.error(f"--print-completion {values}: choose one of {', '.join(shtab.SUPPORTED_SHELLS)}")
-        print(shtab.complete(parser, str(values)))
-        parser.exit()
 
 
 def import_quietly(name: str) -> ModuleType:

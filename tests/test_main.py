@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import __version__, params
-from pipeline.__main__ import COMMANDS, PER_FOLD, STAGES, main
+from pipeline.__main__ import COMMANDS, HEADINGS, PER_FOLD, STAGES, build_parser, main
 from pipeline.commands.status import run as status
 from pipeline.logs import LOGS
 from tests.conftest import ROOT
@@ -87,9 +87,11 @@ def test_bash_accepts_the_completion_script(capsys):
     ("words", "said"),
     [
         (["--print-completion", "fish-and-chips"], "choose one of bash"),
-        ([], "the following arguments are required: NAME"),
-        (["nothing"], "invalid choice: 'nothing'"),
+        (["nothing"], "there is no stage or command 'nothing'; `medadapt --help` lists"),
+        (["predikt", "x"], "there is no stage or command 'predikt'; did you mean 'predict'?"),
+        (["plan", "--nothing"], "usage: medadapt plan"),
         (["plan", "--nothing"], "unrecognized arguments: --nothing"),
+        (["import", "csv", "a.csv", "--into", "b", "--nothing"], "unrecognized arguments: --nothing"),
         (["adapt"], "the following arguments are required: --fold"),
         (["whois"], "the following arguments are required"),
     ],
@@ -97,6 +99,49 @@ def test_bash_accepts_the_completion_script(capsys):
 def test_wrong_options_exit_with_2(words, said, capsys):
     assert exit_code(*words) == 2
     assert said in capsys.readouterr().err
+
+
+def test_no_arguments_print_the_help_in_groups(capsys):
+    assert exit_code() == 2
+    shown = capsys.readouterr().out
+    stages, commands, released = (shown.index(f"  {heading}:") for heading in HEADINGS.values())
+    assert stages < shown.index("    cohort ") < shown.index("    report ") < commands < shown.index("    import ")
+    assert shown.index("    whois ") < released < shown.index("    predict ") < shown.index("    monitor ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "predict B S1 S2 --site north --out r.csv",
+        "predict --site north B S1 --out r.csv S2",
+        "predict B --out r.csv S1 --site north S2",
+        "predict --out r.csv --site north -- B S1 S2",
+    ],
+)
+def test_options_stand_anywhere_between_bundle_and_scans(words):
+    found = build_parser().parse_args(words.split())
+    assert (found.bundle, found.scans, found.site, found.out) == ("B", ["S1", "S2"], "north", "r.csv")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("verify --allowed-signers F B", {"bundle": "B", "allowed_signers": "F"}),
+        ("monitor B --window 5 R --out P L", {"bundle": "B", "results": "R", "labels": "L", "window": 5, "out": "P"}),
+        ("compare a --out P b", {"out": "P"}),
+        ("folds 0 --jobs 2 1", {"folds": ["0", "1"]}),
+        ("whois --verbose a b", {"pseudonym": ["a", "b"], "verbose": True}),
+        ("adapt --fold 0 --verbose", {"fold": "0", "verbose": True}),
+    ],
+)
+def test_options_stand_anywhere_in_other_commands(words, expected):
+    found = vars(build_parser().parse_args(words.split()))
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_help_of_predict_has_examples(capsys):
+    assert exit_code("predict", "--help") == 0
+    assert "\nFor example:\n  medadapt predict " in capsys.readouterr().out
 
 
 def test_status_exits_with_0_and_logs_begin_and_end(failing, monkeypatch):

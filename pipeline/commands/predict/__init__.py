@@ -5,8 +5,7 @@ Where the model gives no answer these stay blank, and the reason is printed. Wit
 recalibration to labelled scans of a site; use it later with --calibration. The bundle itself never changes.
 Research use only, not a medical device.
 
-Examples
---------
+For example:
   medadapt predict model.zip scan.nii.gz
   medadapt predict model.zip inbox/ --out results.csv --report results.html
   medadapt predict model.zip --site-recalibrate labels.csv --out ours.json

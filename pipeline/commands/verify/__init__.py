@@ -1,7 +1,7 @@
 """Check that a released bundle is unchanged and that its predictions can be reproduced on this machine.
 
 Checks the checksums and, with --allowed-signers, the signature first; the bundle is opened only if they hold.
-Then checks the configuration, metadata, status, model card, and the predictions of stored phantoms.
+Then checks the configuration, metadata, status and model card, and predicts the simulated scans in the bundle again.
 Exit code 3 if a check fails.
 """
 

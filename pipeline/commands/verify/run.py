@@ -52,7 +52,13 @@ def verify(folder: Path, name: str, signers: str | None) -> None:
         raise CheckFailed(f"{name} differs from the released bundle; it was not opened")
     if signers and not passes("signature", lambda bundle: f"by {signer_of(bundle, Path(signers))}", folder):
         raise CheckFailed(f"{name} is not signed by a trusted signer; it was not opened")
-    checks = {"configuration": configuration, "metadata": metadata, "status": status, "card": card, "phantoms": replay}
+    checks = {
+        "configuration": configuration,
+        "metadata": metadata,
+        "status": status,
+        "model card": card,
+        "same predictions": replay,
+    }
     failed = [name for name, check in checks.items() if not passes(name, check, folder)]
     if failed:
         raise CheckFailed(f"{name}: failed checks: {', '.join(failed)}; find the cause before you use the bundle")
@@ -113,7 +119,11 @@ def card(folder: Path) -> str:
     text = (folder / CARD).read_text()
     if missing := missing_sections(text):
         raise BrokenBundle(f"{CARD} has no text in these sections: {', '.join(missing)}")
-    return f"all sections present; fields left empty: {text.count(OPEN)}"
+    empty = text.count(OPEN)
+    if not empty:
+        return "it has all sections, and its authors filled in every field"
+    fields = "field" if empty == 1 else "fields"
+    return f"it has all sections; its authors left {empty} {fields} of it empty, marked '{OPEN}' in {CARD}"
 
 
 def replay(folder: Path) -> str:
@@ -125,8 +135,11 @@ def replay(folder: Path) -> str:
     allowed = 0.0 if same else float(expected["tolerance"])
     apart = max(map(distance, expected["scans"].values(), found.values()))
     if not apart <= allowed:
-        raise BrokenBundle(f"logits differ by {apart:.3g}; {allowed:g} is allowed {WHERE[same]}")
-    return f"{len(found)} scans, logits differ by {apart:.3g}; {allowed:g} is allowed {WHERE[same]}"
+        raise BrokenBundle(f"the model's outputs differ by {apart:.3g}; {allowed:g} is allowed {WHERE[same]}")
+    return (
+        f"{len(found)} simulated scans in the bundle were predicted again as at the release: outputs differ by "
+        f"{apart:.3g}; {allowed:g} is allowed {WHERE[same]}"
+    )
 
 
 WHERE = {True: "on a processor of the same kind, with the same torch", False: "on another kind of processor or torch"}
