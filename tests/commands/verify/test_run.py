@@ -24,7 +24,6 @@ from tests.bundle.bundles import new_key
 from tests.bundle.releases import GATES, TITLES, released
 from tests.conftest import save_nifti
 
-
 REFUSED = {"phantom_1.nii.gz": {"refused": "x"}}
 
 
