@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import paths
+from pipeline.errors import UserError
 from pipeline.params import cohort_name
 from pipeline.schema import FINAL, Params
 from pipeline.stages.calibrate.openings import openings_of
@@ -15,6 +16,8 @@ from pipeline.stages.report.provenance import provenance_of
 def released(params: Params) -> dict[str, Any]:
     """Collect the verdict on what is released, what to know of it before use, and where it comes from."""
     bundle = paths.bundle(params.release.name)
+    if not (bundle / "STATUS").exists():
+        raise UserError(f"{bundle} is not there yet: `dvc repro` runs the stage release, which writes it")
     status, *gates = (bundle / "STATUS").read_text().splitlines()
     facts, metadata, manifest = (
         read_if_there(bundle / name) for name in ("evidence/key_facts.json", "configs/metadata.json", "MANIFEST.json")

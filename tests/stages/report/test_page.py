@@ -3,12 +3,15 @@ import re
 
 import pytest
 
+from pipeline.errors import UserError
+from pipeline.schema import Params, Release
 from pipeline.stages.release import gates
 from pipeline.stages.report.numbers import ALIKE, show_interval
 from pipeline.stages.report.page import HERE
 from pipeline.stages.report.places import OF_GATES
 from pipeline.stages.report.plain_words import of_hundred_cases
 from pipeline.stages.report.plots import Area, Axes, Bar, Column, Line, chart, cut_below, nice_range, round_ticks
+from pipeline.stages.report.released import released
 from pipeline.stages.report.verdicts import shown
 from tests.stages.report.page import text_of
 
@@ -17,6 +20,12 @@ def test_a_curve_lies_where_its_numbers_say():
     svg = chart("t", Axes("x", "y"), [Line("a", [(0, 0), (1, 1)], 1)])
     ((x1, y1), (x2, y2)) = [map(float, pair.split(",")) for pair in re.search(r'points="([^"]+)"', svg)[1].split()]
     assert x1 < x2 and y1 > y2  # upwards on paper is a falling y
+
+
+def test_page_without_a_bundle_says_which_stage_writes_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="data/released/mine is not there yet: .* stage release"):
+        released(Params.model_construct(release=Release(name="mine")))
 
 
 def test_text_in_a_plot_is_escaped():
