@@ -56,7 +56,7 @@ def lay_out(root, monkeypatch, patients=24):
     values["finetune"].update(strategy="lp_ft", epochs=2, views=1, trainable_stages=1)  # auto is tested by itself
     values["calibrate"].update(n_bootstrap=100, test="open", method="temperature", per_patient="none")
     values["calibrate"].update(subgroups=[], baseline=[])
-    values["release"].update(name="demo_lesion_classification", description="Ill or well.")
+    values["release"].update(name="ill_or_well", description="Ill or well.")
     values["release"].update(exports=[])  # tested by themselves: they take seconds
     values["evidence"].update(fractions=[0.5], draws=1, episodes=2, shots=[1])
     monkeypatch.chdir(root)
@@ -78,6 +78,6 @@ def write_status():
     unleaked = {"name": "no leak", "passed": True, "verdict": "Passed: no leak was found", "short_by": 0.0}
     events = {"name": "events", "passed": False, "verdict": "Failed: 12 events, 100 required", "short_by": 88.0}
     gates = [unleaked | {"detail": "none"}, events | {"detail": "12, not 100"}]
-    bundle = paths.bundle("demo_lesion_classification")
+    bundle = paths.bundle("ill_or_well")
     bundle.mkdir(parents=True, exist_ok=True)
     (bundle / "STATUS").write_text("\n".join(["candidate", *map(json.dumps, gates)]) + "\n")

@@ -61,7 +61,7 @@ def test_predict_gives_a_test_case_exactly_its_evaluated_probability(finished, t
     evaluated = pd.read_csv(paths.PREDICTIONS)
     evaluated = evaluated[evaluated["scope"] == "external"]
     names = pd.read_csv(finished / "clinic" / "names.csv").set_index("pseudonym")["name"]
-    bundle = paths.bundle("demo_lesion_classification")
+    bundle = paths.bundle("ill_or_well")
     files = [f"data/raw/clinic/{names[case]}" for case in evaluated["case"]]
     assert main(["predict", str(bundle), *files, "--out", str(tmp_path / "results.csv")]) == 0
     results = pd.read_csv(tmp_path / "results.csv")
@@ -71,7 +71,7 @@ def test_predict_gives_a_test_case_exactly_its_evaluated_probability(finished, t
 def test_predict_refuses_a_bad_scan_with_the_reason_and_goes_on(finished, tmp_path, capsys):
     (tmp_path / "broken.png").write_bytes(b"no image")
     broken, good = str(tmp_path / "broken.png"), "data/raw/clinic/Doe_00_0.png"
-    bundle = shutil.copytree(paths.bundle("demo_lesion_classification"), tmp_path / "bundle")
+    bundle = shutil.copytree(paths.bundle("ill_or_well"), tmp_path / "bundle")
     assert main(["predict", str(bundle), broken, good, "absent.nii.gz"]) == 0
     printed = capsys.readouterr().out
     assert "unreadable" in printed and "missing" in printed and "model status" in printed
@@ -85,7 +85,7 @@ def test_predict_refuses_a_bad_scan_with_the_reason_and_goes_on(finished, tmp_pa
 
 
 def test_the_bundles_state_dict_and_its_safetensors_are_the_same_weights(finished):
-    bundle = paths.bundle("demo_lesion_classification")
+    bundle = paths.bundle("ill_or_well")
     plain = torch.load(bundle / "models" / "model.pt", weights_only=True)
     safe = load_file(bundle / "models" / "model.safetensors")
     assert plain.keys() == safe.keys() and all(torch.equal(plain[name], safe[name]) for name in plain)
@@ -96,7 +96,7 @@ def test_the_bundles_state_dict_and_its_safetensors_are_the_same_weights(finishe
 def test_card_evaluates_each_threshold_on_patients_not_used_to_choose_it(finished):
     points = pd.read_csv(paths.assessed("operating_points"))
     assert set(points["scope"]) == {"internal", "external"} and len(points) == 4
-    card = (paths.bundle("demo_lesion_classification") / "docs" / "README.md").read_text()
+    card = (paths.bundle("ill_or_well") / "docs" / "README.md").read_text()
     for row in points.itertuples():
         told = f"| {row.scope} | {row.of} | {row.rule} | {row.threshold:.3f} | {row.sensitivity:.3f} ("
         assert told in card
@@ -228,9 +228,7 @@ def test_patient_on_both_sides_is_refused_unless_acknowledged(project, capsys):
     run("calibrate", "evidence", "release", "report")
     assert paths.read_json(paths.CALIBRATED / "stamps.json")["test_set"]["acknowledged_leaks"] == [patient]
     assert "Leaky test set" in paths.REPORT.read_text()
-    assert (
-        "| no leak | Failed: 1 leak" in (paths.bundle("demo_lesion_classification") / "docs" / "README.md").read_text()
-    )
+    assert "| no leak | Failed: 1 leak" in (paths.bundle("ill_or_well") / "docs" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -247,14 +247,14 @@ def test_released_model_holds_all_that_adaptation_added_to_the_encoder(sites, ch
     scans = [f"data/raw/clinic/{name}" for name in names_of(capsys, evaluated.index)]
 
     def predicted(*options):
-        bundle = str(paths.bundle("demo_lesion_classification"))
+        bundle = str(paths.bundle("ill_or_well"))
         assert main(["predict", bundle, *scans, "--out", "out.csv", *options]) == 0
         return pd.read_csv(root / "out.csv")["ill"]
 
     assert np.allclose(predicted(*(["--site", site] if site else [])), evaluated, atol=1e-5)
     if site:
         assert not np.allclose(predicted(), evaluated, atol=1e-5)
-        assert main(["predict", str(paths.bundle("demo_lesion_classification")), scans[0], "--site", "moon"]) == 1
+        assert main(["predict", str(paths.bundle("ill_or_well")), scans[0], "--site", "moon"]) == 1
         assert "the model does not know 'moon'" in capsys.readouterr().err
 
 

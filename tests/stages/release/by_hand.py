@@ -8,7 +8,7 @@ from pipeline.metrics.calibrators.fitting import fit
 from pipeline.metrics.summary import in_columns
 from tests.stages.running import run
 
-NAME = "demo_lesion_classification"
+NAME = "ill_or_well"
 
 
 LOGITS = ["logit_0", "logit_1"]
