@@ -7,15 +7,32 @@ was left out, with the reasons.
 import argparse
 from typing import Any
 
-KINDS: dict[str, tuple[str, list[str]]] = {
-    "csv": ("Import a csv table with one image per row.", ["--image", "--label", "--patient", "--site", "--split"]),
-    "folder": ("Import images from one folder per class, or per split and class.", ["--patient-pattern"]),
-    "bids": ("Import a BIDS folder.", ["--label", "--unlabelled", "--site", "--split", "--suffix"]),
-    "datalist": ("Import a JSON datalist of MONAI or the Medical Segmentation Decathlon.", ["--unlabelled"]),
-    "medmnist": ("Import an .npz file of MedMNIST.", []),
+KINDS: dict[str, tuple[str, str, list[str]]] = {  # summary, an example, options of its own
+    "csv": (
+        "Import a csv table with one image per row.",
+        "patients.csv --image file --label diagnosis --patient id --keep age sex",
+        ["--image", "--label", "--patient", "--site", "--split", "--keep", "--root"],
+    ),
+    "folder": (
+        "Import images from one folder per class, or per split and class.",
+        "scans --patient-pattern '(P\\d+)_'",
+        ["--patient-pattern", "--root"],
+    ),
+    "bids": (
+        "Import a BIDS folder.",
+        "study --label diagnosis --suffix T1w --keep age sex",
+        ["--label", "--unlabelled", "--site", "--split", "--suffix", "--keep", "--root"],
+    ),
+    "datalist": (
+        "Import a JSON datalist of MONAI or the Medical Segmentation Decathlon.",
+        "dataset.json --root /mnt/share --link",
+        ["--unlabelled", "--keep", "--root"],
+    ),
+    "medmnist": ("Import an .npz file of MedMNIST.", "pneumoniamnist.npz --rename 0=normal 1=pneumonia", []),
     "dicom": (
         "Import a folder of DICOM files; the copies are de-identified.",
-        ["--labels", "--label", "--key", "--site"],
+        "export --labels labels.csv --key accession",
+        ["--labels", "--label", "--key", "--site", "--root"],
     ),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -27,6 +44,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--patient": {"help": "column with the patient; without it, each image counts as one patient"},
     "--site": {"help": "column with the hospital or scanner"},
     "--split": {"help": "column with the split: train, val, development, test or unlabelled"},
+    "--keep": {
+        "nargs": "+",
+        "default": [],
+        "metavar": "COLUMN",
+        "help": "columns that must be kept, or else refused; others stay if they identify no patient",
+    },
+    "--root": {
+        "metavar": "FOLDER",
+        "help": "folder that holds all images, for absolute paths and links; its files keep their places below it",
+    },
     "--patient-pattern": {
         "metavar": "REGEX",
         "help": "its first group is the patient, e.g. '(P\\d+)_'",
@@ -50,12 +77,19 @@ SITE_OF_HEADER: dict[str, Any] = {
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the kinds and the options of each."""
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
-    for kind, (summary, own) in KINDS.items():
-        one = kinds.add_parser(kind, help=summary.rstrip("."), description=summary)
+    for kind, (summary, example, own) in KINDS.items():
+        one = kinds.add_parser(
+            kind,
+            help=summary.rstrip("."),
+            description=summary,
+            epilog=f"example:\n  medadapt import {kind} {example} --into data/raw/mine --use",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         one.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         one.add_argument("source", help="the file or folder to import")
         one.add_argument("--into", required=True, metavar="data/raw/NAME", help="folder for the cohort")
         one.add_argument("--link", action="store_true", help="link to the images instead of copying them")
+        one.add_argument("--use", action="store_true", help="set cohort.path in params.yaml to the new cohort")
         one.add_argument(
             "--rename", nargs="*", default=[], metavar="OLD=NEW", help="rename classes (and, for dicom, sites)"
         )

@@ -1,6 +1,8 @@
 """Import a data set as a cohort table, and report what was imported and what was left out."""
 
 import argparse
+import logging
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,9 +11,12 @@ import pandas as pd
 
 from pipeline import runtime
 from pipeline.errors import UserError
+from pipeline.imaging.tables.cohort_table import TABLE
 from pipeline.imaging.tables.pseudonyms import pseudonym, read_names, remember_names, salt_of, write_private
-from pipeline.params import CARD_FILE, COHORT_FILE
+from pipeline.params import CARD_FILE, COHORT_FILE, PARAMS_FILE
+from pipeline.params_text import with_value
 from pipeline.progress import progress
+from pipeline.stages.cohort.checks import NO_PATIENTS
 from pipeline.stages.cohort.importers.bids import Wanted, find_in_bids
 from pipeline.stages.cohort.importers.class_folders import find_in_class_folders
 from pipeline.stages.cohort.importers.datalist import find_in_datalist
@@ -27,10 +32,18 @@ from pipeline.stages.cohort.importers.found import (
 from pipeline.stages.cohort.importers.medmnist import find_in_medmnist
 from pipeline.stages.cohort.importers.table import find_in_csv
 
+log = logging.getLogger(__name__)
+HOW_TO_NAME = dict.fromkeys(("bids", "dicom", "medmnist"), "fill the column patient_id of {table}") | {
+    "csv": "name the column with --patient COLUMN",
+    "folder": "tell it from the file names with --patient-pattern",
+    "datalist": 'write "patient" into each entry',
+}
+
 
 def run(arguments: argparse.Namespace) -> None:
     """Import a source of any kind and print a report."""
     into = Path(arguments.into)
+    path_in_params(into) if arguments.use else None  # refuses before anything is written
     try:
         found = FINDERS[arguments.kind](arguments, parse_renames(arguments.rename))
         print(describe(found))
@@ -44,30 +57,51 @@ def run(arguments: argparse.Namespace) -> None:
     if broken:
         print("\n".join([f"left out while writing: {len(broken)}", *left_out_lines(broken)]))
     print(f"wrote {into}/cohort.csv, {COHORT_FILE} with settings to check, and {CARD_FILE} for texts of the model card")
-    print(f"next: set `cohort.path: {into}` in params.yaml, then run `dvc repro`")
+    if not found.knows_patients:
+        log.warning(NO_PATIENTS + HOW_TO_NAME[arguments.kind].format(table=into / TABLE))
+    if arguments.use:
+        PARAMS_FILE.write_text(path_in_params(into))
+        print(f"{PARAMS_FILE}: cohort.path is now {into}\nnext: run `dvc repro`")
+    else:
+        print(f"next: set `cohort.path: {into}` in params.yaml, then run `dvc repro`")
+
+
+def path_in_params(into: Path) -> str:
+    """Return the text of params.yaml with `cohort.path` set to a folder."""
+    if not PARAMS_FILE.exists():
+        raise UserError(f"--use: {PARAMS_FILE} is not here; run the command in the project's top folder")
+    inside = into.resolve().is_relative_to(Path.cwd().resolve())
+    name = os.path.relpath(into.resolve(), Path.cwd().resolve()) if inside else str(into.resolve())
+    try:
+        return with_value(PARAMS_FILE.read_text(), "cohort", "path", name)
+    except ValueError as error:
+        raise UserError(f"--use: {PARAMS_FILE} {error}; set cohort.path in it by hand") from error
 
 
 def from_csv(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
     """Find the images of a csv table."""
     columns = {name: getattr(arguments, name) for name in ("image", "label", "patient", "site", "split")}
-    return find_in_csv(Path(arguments.source), columns, rename)
+    return find_in_csv(Path(arguments.source), columns, rename, root=root_of(arguments), keep=arguments.keep)
 
 
 def from_folder(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
     """Find the images of class folders."""
-    return find_in_class_folders(Path(arguments.source), arguments.patient_pattern, rename)
+    pattern = arguments.patient_pattern
+    return find_in_class_folders(Path(arguments.source), pattern, rename, root=root_of(arguments))
 
 
 def from_bids(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
     """Find the images of a BIDS data set."""
     label = None if arguments.unlabelled else arguments.label
-    wanted = Wanted(label=label, site=arguments.site, split=arguments.split, suffix=arguments.suffix, rename=rename)
-    return find_in_bids(Path(arguments.source), wanted)
+    columns = {"label": label, "site": arguments.site, "split": arguments.split}
+    more = {"suffix": arguments.suffix, "root": root_of(arguments), "keep": arguments.keep}
+    return find_in_bids(Path(arguments.source), Wanted(**columns, **more, rename=rename))
 
 
 def from_datalist(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
     """Find the images of a JSON datalist."""
-    return find_in_datalist(Path(arguments.source), arguments.unlabelled, rename)
+    root, keep = root_of(arguments), arguments.keep
+    return find_in_datalist(Path(arguments.source), arguments.unlabelled, rename, root=root, keep=keep)
 
 
 def from_medmnist(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
@@ -84,7 +118,12 @@ def from_dicom(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
         labels = read_labels(Path(arguments.labels), arguments.key, arguments.label, rename)
     choices = Choices(site=arguments.site, labels=labels, key=arguments.key, rename=rename, link=arguments.link)
     name = partial(pseudonym, salt_of(keys_of(Path(arguments.into)), public=False))
-    return find_in_dicom_tree(Path(arguments.source), choices, name, progress)
+    return find_in_dicom_tree(Path(arguments.source), choices, name, progress, root=root_of(arguments))
+
+
+def root_of(arguments: argparse.Namespace) -> Path | None:
+    """Return the folder of --root, or None."""
+    return Path(arguments.root) if arguments.root else None
 
 
 FINDERS: dict[str, Callable[[argparse.Namespace, dict[str, str]], Import]] = {

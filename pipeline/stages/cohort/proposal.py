@@ -88,7 +88,7 @@ def sections_of(table: pd.DataFrame) -> Iterator[tuple[str, dict[str, Proposal]]
     classes = classes_in(labels, task)
     cohort: dict[str, Proposal] = {"task": (task, "For grades: ordinal, with the classes from the lowest upwards.")}
     if len(classes) > 1:
-        cohort["classes"] = (classes, "A case with a label that is not listed here is refused.")
+        cohort["classes"] = (classes, "A case with a label that is not listed here is excluded.")
     if len(classes) == 2 and task == "multiclass":
         cohort["positive"] = proposed_positive(labels, classes)
     yield "cohort", cohort

@@ -1,6 +1,8 @@
 """Every kind of source of `import`, through the command line."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,8 @@ import yaml
 from PIL import Image
 
 from pipeline import params, paths
-from pipeline.__main__ import main
+from pipeline.__main__ import build_parser, main
+from pipeline.commands.import_ import KINDS
 from pipeline.imaging.tables.cohort_table import read_cohort_table
 from tests.conftest import ROOT, shared
 from tests.stages.cohort.importers.conftest import dicom_series, volume, write_image
@@ -196,3 +199,36 @@ def test_covid_ct_is_imported_whole(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "taken: 746 images" in printed and "left out: 0" in printed
     assert "test, covid: 98" in printed and "test, noncovid: 105" in printed
+
+
+def test_use_sets_the_path_in_params_yaml_and_keeps_comments(project, source, capsys):  # noqa: F811
+    root = project()
+    (root / "params.yaml").write_text("# ours\ncohort:\n  path: data/demo  # the demo\nseed: 1  # any\n")
+    assert main(["import", "csv", str(csv(source)), "--into", str(root / "data" / "raw" / "mine"), "--use"]) == 0
+    expected = "# ours\ncohort:\n  path: data/raw/mine  # the demo\nseed: 1  # any\n"
+    assert (root / "params.yaml").read_text() == expected
+    assert "params.yaml: cohort.path is now" in (told := capsys.readouterr().out) and "next: run `dvc repro`" in told
+
+
+def test_use_without_params_yaml_is_refused_before_anything_is_written(source, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["import", "csv", str(csv(source)), "--into", str(tmp_path / "raw"), "--use"]) == 1
+    assert "--use: params.yaml is not here" in capsys.readouterr().err and not (tmp_path / "raw").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "cure"), [(csv, "with --patient COLUMN"), (folder, "--patient-pattern"), (datalist, '"patient" into each')]
+)
+def test_unknown_patients_are_warned_of_with_the_cure(source, tmp_path, capsys, make, cure):
+    assert main(["import", make.__name__, str(make(source)), "--into", str(tmp_path / "raw")]) == 0
+    out, errors = capsys.readouterr()
+    assert "of unknown patients" in out
+    assert errors.startswith("WARNING: every image counts as a patient") and cure in errors
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_help_of_every_kind_shows_an_example_that_parses(kind, capsys):
+    with pytest.raises(SystemExit):
+        main(["import", kind, "--help"])
+    (example,) = re.findall(rf"^  medadapt (import {kind} .*)", capsys.readouterr().out, re.MULTILINE)
+    assert build_parser().parse_args(shlex.split(example)).kind == kind

@@ -1,21 +1,22 @@
 """Import a Brain Imaging Data Structure (BIDS), with labels from participants.tsv or the sessions files."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.imaging.reading.volumes import is_readable
+from pipeline.stages.cohort.importers.columns import keep_columns
 from pipeline.stages.cohort.importers.found import (
-    NOT_AN_IMAGE,
     BadSource,
     Import,
-    files_below,
     is_noise,
     read_rows,
     row_of,
     split_of,
+    why_no_image,
 )
+from pipeline.stages.cohort.importers.places import Places
 
 PARTICIPANTS = "participants.tsv"
 SITE_COLUMNS = ("site", "center")
@@ -38,6 +39,10 @@ class Wanted:
         Kind of image, e.g. "T1w"; None selects the only kind in the data set.
     rename : mapping
         New name of each label to rename.
+    root : Path or None
+        Folder that holds all images, see `Places`.
+    keep : sequence of str
+        Further columns to keep, see `keep_columns`.
     """
 
     label: str | None
@@ -45,6 +50,8 @@ class Wanted:
     split: str | None
     suffix: str | None
     rename: Mapping[str, str]
+    root: Path | None = None
+    keep: Sequence[str] = ()
 
 
 def find_in_bids(root: Path, wanted: Wanted) -> Import:
@@ -65,8 +72,8 @@ def find_in_bids(root: Path, wanted: Wanted) -> Import:
     site = wanted.site or next((column for column in SITE_COLUMNS if column in columns), None)
     used = {"label": wanted.label, "site": site, "split": wanted.split}
     _refuse_unknown(used, columns, root / PARTICIPANTS)
-    found = Import()
-    images = _images(root, found)
+    found, places, further = Import(), Places(root, wanted.root), dict[str, dict[str, str]]()
+    images = _images(places, found)
     suffix = _one_suffix(images, wanted.suffix)
     for file in images:
         name = file.relative_to(root)
@@ -79,8 +86,10 @@ def find_in_bids(root: Path, wanted: Wanted) -> Import:
             facts = subjects[subject] | sessions.get((subject, _session_of(name)), {})
             label, place, split = (facts.get(column or "", "") for column in used.values())
             row = row_of(case, str(name), wanted.rename.get(label, label), subject, site=place)
-            found.take(file, row | {"split": split_of(split, root / PARTICIPANTS)})
+            further[case] = {column: facts.get(column, "") for column in columns if column not in used.values()}
+            places.take(found, file, row | {"split": split_of(split, root / PARTICIPANTS)})
     _refuse_twice(found)
+    keep_columns(found, further, wanted.keep)
     imaged = {file.relative_to(root).parts[0] for file in images if _suffix_of(file) == suffix}
     reason = f"{PARTICIPANTS} names it, but it has no {suffix} image"
     found.left_out += [(subject, reason) for subject in subjects if subject not in imaged]
@@ -124,19 +133,19 @@ def _given(row: Mapping[str, str]) -> dict[str, str]:
     return {column: "" if value in NOT_GIVEN else value for column, value in row.items()}
 
 
-def _images(root: Path, found: Import) -> list[Path]:
+def _images(places: Places, found: Import) -> list[Path]:
     """List the images of the subjects, and record all other files as left out."""
-    images = []
+    images, root = [], places.folder
     for child in sorted(root.iterdir()):
         if child.is_dir() and not child.name.startswith("sub-"):
             found.left_out.append((f"{child.name}/", "it is no subject's folder (sub-*)"))
-    for file in files_below(root):
+    for file in places.files():
         name = file.relative_to(root)
         of_subject = len(name.parts) > 1 and name.parts[0].startswith("sub-")
         if of_subject and "_" in file.name and not is_noise(name) and is_readable(file):
             images.append(file)
         elif (of_subject or len(name.parts) == 1) and not file.name.endswith((PARTICIPANTS, "_sessions.tsv")):
-            found.left_out.append((str(name), NOT_AN_IMAGE))
+            found.left_out.append((str(name), why_no_image(file)))
     return images
 
 

@@ -8,18 +8,20 @@ from pipeline.imaging.reading.companions import companions_of
 from pipeline.imaging.reading.dicom import is_dicom, read_fields
 from pipeline.imaging.reading.volumes import is_readable
 from pipeline.stages.cohort.importers.found import (
-    NOT_AN_IMAGE,
     SPLIT_NAMES,
     BadSource,
     Import,
-    files_below,
     is_noise,
     row_of,
+    why_no_image,
 )
+from pipeline.stages.cohort.importers.places import Places
 from pipeline.stages.cohort.importers.table import NOT_DICOM, names_stay
 
 
-def find_in_class_folders(folder: Path, patient_pattern: str | None, rename: Mapping[str, str]) -> Import:
+def find_in_class_folders(
+    folder: Path, patient_pattern: str | None, rename: Mapping[str, str], root: Path | None = None
+) -> Import:
     """Read a folder with one subfolder per class, and make one case of each image.
 
     DICOM files of one series in one folder form one image.
@@ -33,6 +35,8 @@ def find_in_class_folders(folder: Path, patient_pattern: str | None, rename: Map
         Regular expression; its first group, matched in the path below `folder`, is the patient.
     rename : mapping
         New name of each label to rename.
+    root : Path, optional
+        Folder that holds all images, see `Places`.
 
     Raises
     ------
@@ -45,13 +49,13 @@ def find_in_class_folders(folder: Path, patient_pattern: str | None, rename: Map
     if len(classes) < 2:
         raise BadSource(f"{folder} holds {len(classes)} class folders; it needs at least two")
     pattern = _compiled(patient_pattern)
-    found = Import()
-    for image in _images(folder, 2 if has_splits else 1, found):
+    found, places = Import(), Places(folder, root)
+    for image in _images(places, 2 if has_splits else 1, found):
         name = image.relative_to(folder)
         label = name.parts[1 if has_splits else 0]
         split = SPLIT_NAMES[name.parts[0].lower()] if has_splits else ""
         patient = _patient_in(str(name), pattern)
-        found.take(image, row_of(str(name), str(name), rename.get(label, label), patient, split=split))
+        places.take(found, image, row_of(str(name), str(name), rename.get(label, label), patient, split=split))
     found.notes += names_stay(found)
     return found
 
@@ -61,13 +65,13 @@ def _folders_in(folder: Path) -> list[Path]:
     return [child for child in children if child.is_dir() and not is_noise(Path(child.name))]
 
 
-def _images(folder: Path, depth: int, found: Import) -> list[Path]:
+def _images(places: Places, depth: int, found: Import) -> list[Path]:
     """List the images at least `depth` folders below `folder`, and record all other files as left out."""
-    images = []
-    for file in files_below(folder):
+    images, folder = [], places.folder
+    for file in places.files():
         name = file.relative_to(folder)
         if is_noise(name) or not is_readable(file):
-            found.left_out.append((str(name), NOT_AN_IMAGE))
+            found.left_out.append((str(name), why_no_image(file)))
         elif len(name.parts) <= depth:
             found.left_out.append((str(name), "it lies beside the class folders, not in one"))
         else:

@@ -2,23 +2,27 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.imaging.reading.volumes import READABLE
+from pipeline.stages.cohort.importers.columns import keep_columns
 from pipeline.stages.cohort.importers.found import SPLIT_NAMES, BadCase, BadSource, Import, row_of
+from pipeline.stages.cohort.importers.places import Places
 from pipeline.stages.cohort.importers.table import names_stay
 
 PATIENT_KEYS = ("patient", "patient_id", "subject")
 
 
-def find_in_datalist(file: Path, unlabelled: bool, rename: Mapping[str, str]) -> Import:
+def find_in_datalist(
+    file: Path, unlabelled: bool, rename: Mapping[str, str], root: Path | None = None, keep: Sequence[str] = ()
+) -> Import:
     """Read the lists "training", "validation" and "test" of a JSON file, and make one case of each entry.
 
     An entry is a path relative to the file's folder, or `{"image": path, "label": …}`, optionally with "patient",
-    "patient_id" or "subject", "site" and "fold". A label is a class index, the name of a class, or a one-hot list;
-    the key "labels" names the classes. Entries without a label get the split "unlabelled".
+    "patient_id" or "subject", "site" and further columns. A label is a class index, the name of a class, or a one-hot
+    list; the key "labels" names the classes. Entries without a label get the split "unlabelled".
 
     Parameters
     ----------
@@ -28,15 +32,20 @@ def find_in_datalist(file: Path, unlabelled: bool, rename: Mapping[str, str]) ->
         Import all images without a class, including images with a segmentation as label.
     rename : mapping
         New name of each label to rename.
+    root : Path, optional
+        Folder that holds all images, see `Places`.
+    keep : sequence of str
+        Further columns to keep, see `keep_columns`.
 
     Raises
     ------
     BadSource
-        If the file is missing, is not JSON, or holds none of the three lists.
+        If the file is missing, is not JSON, or holds none of the three lists, an image lies outside, or a column to
+        keep could identify a patient.
     """
     content = _json(file)
     names = _class_names(content.get("labels"))
-    found = Import()
+    found, places, further = Import(), Places(file.parent, root), dict[str, dict[str, str]]()
     for key, entries in _lists(content, file, found).items():
         for number, entry in enumerate(entries):
             fields = {"image": entry} if isinstance(entry, str) else entry
@@ -49,17 +58,19 @@ def find_in_datalist(file: Path, unlabelled: bool, rename: Mapping[str, str]) ->
                 found.left_out.append((fields["image"], str(reason)))
                 continue
             split = SPLIT_NAMES[key.lower()] if label else "unlabelled"
-            row = _row(fields, rename.get(label, label), split)
-            found.take(file.parent / row["image"], row)
+            path, place = places.locate(os.path.normpath(fields["image"]))
+            patient = next((str(fields[name]) for name in PATIENT_KEYS if name in fields), "")
+            site = str(fields.get("site", ""))
+            row = row_of(place, place, rename.get(label, label), patient, site=site, split=split)
+            further[place] = {key: str(value) for key, value in fields.items() if _is_further(key, value)}
+            places.take(found, path, row)
+    keep_columns(found, further, keep)
     found.notes += names_stay(found)
     return found
 
 
-def _row(fields: Mapping[str, Any], label: str, split: str) -> dict[str, str]:
-    image = os.path.normpath(fields["image"])
-    patient = next((str(fields[name]) for name in PATIENT_KEYS if name in fields), "")
-    more = {"fold": str(fields["fold"])} if "fold" in fields else {}
-    return row_of(image, image, label, patient, site=str(fields.get("site", "")), split=split, **more)
+def _is_further(key: str, value: Any) -> bool:
+    return key not in ("image", "label", "site", *PATIENT_KEYS) and isinstance(value, str | int | float)
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -17,12 +17,13 @@ from pipeline.stages.cohort.importers.found import (
     Import,
     Watch,
     Write,
-    files_below,
     is_noise,
     read_rows,
     row_of,
     unwatched,
+    why_no_image,
 )
+from pipeline.stages.cohort.importers.places import Places
 
 Key = Literal["patient", "study", "series", "accession"]
 Site = Literal["institution", "station", "scanner", "none"]
@@ -82,7 +83,9 @@ class Series:
     files: dict[str, Path] = field(default_factory=dict)
 
 
-def find_in_dicom_tree(folder: Path, choices: Choices, name: Name, watch: Watch = unwatched) -> Import:
+def find_in_dicom_tree(
+    folder: Path, choices: Choices, name: Name, watch: Watch = unwatched, *, root: Path | None = None
+) -> Import:
     """Read every header below `folder` and make one case of each series with pixels.
 
     Parameters
@@ -95,6 +98,8 @@ def find_in_dicom_tree(folder: Path, choices: Choices, name: Name, watch: Watch 
         ``name(kind, original)`` returns the pseudonym of a "site", "patient" or "series", as `kind-0123456789ab`.
     watch : callable
         Progress display.
+    root : Path, optional
+        Folder that holds all files, see `Places`.
 
     Raises
     ------
@@ -104,7 +109,7 @@ def find_in_dicom_tree(folder: Path, choices: Choices, name: Name, watch: Watch 
     if not folder.is_dir():
         raise BadSource(f"{folder} is no folder; name the one that holds the DICOM files")
     found = Import()
-    gathered = _gather(folder, choices.link, found, watch)
+    gathered = _gather(Places(folder, root), choices.link, found, watch)
     for uid, series in sorted(gathered.items()):
         facts = series.facts
         label = (choices.labels or {}).get(facts[choices.key], "")
@@ -142,13 +147,15 @@ def read_labels(table: Path, key: Key, column: str, rename: Mapping[str, str]) -
     return labels
 
 
-def _gather(folder: Path, link: bool, found: Import, watch: Watch) -> dict[str, Series]:
+def _gather(places: Places, link: bool, found: Import, watch: Watch) -> dict[str, Series]:
     """Group the DICOM files by series, in order of path, and record all other files as left out."""
     gathered: dict[str, Series] = {}
-    for file in watch(files_below(folder), "read headers"):
-        name = file.relative_to(folder)
+    files = places.files()
+    places.check(files)
+    for file in watch(files, "read headers"):
+        name = file.relative_to(places.folder)
         is_candidate = not is_noise(name) and (is_dicom(file) or file.suffix.lower() in ENDINGS)
-        reason = _add(file, link, gathered) if is_candidate else "not a DICOM file"
+        reason = _add(file, link, gathered) if is_candidate else why_no_image(file, "not a DICOM file")
         if reason:
             found.left_out.append((str(name), reason))
     return gathered

@@ -86,6 +86,11 @@ class Import:
     notes: list[str] = field(default_factory=list)
     sites: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def knows_patients(self) -> bool:
+        """Whether any case names its patient."""
+        return any(case.row["patient_id"] for case in self.cases)
+
     def take(self, path: Path, row: dict[str, str]) -> None:
         """Add the image at `path` (a file, or a folder with one DICOM series), or leave it out with the reason."""
         try:
@@ -126,9 +131,11 @@ def parts_of(path: Path, image: Path) -> Mapping[Path, Path | Write]:
     return {image: path} | {image.parent / name: path.parent / name for name in beside}
 
 
-def files_below(folder: Path) -> list[Path]:
-    """List all files, broken links and links to folders below `folder`, without following the links."""
-    return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+def why_no_image(file: Path, reason: str = NOT_AN_IMAGE) -> str:
+    """Return the reason to leave out a path that is no image."""
+    if file.is_symlink() and file.is_dir():
+        return "a link to a folder; --root FOLDER follows links that stay below FOLDER"
+    return reason
 
 
 def is_noise(name: Path) -> bool:
@@ -216,7 +223,7 @@ def _check_targets(found: Import) -> None:
     for case in found.cases:
         for target in case.parts:
             if target.is_absolute() or ".." in Path(os.path.normpath(target)).parts:
-                raise BadSource(f"{case.row['image']} lies outside its source's folder; move the images below it")
+                raise BadSource(f"{case.row['image']} lies outside its source's folder; move it below")
             if target in seen:
                 raise BadSource(f"the image {case.row['image']} is named twice; each image makes one case, so keep one")
             seen.add(target)
@@ -244,7 +251,8 @@ def describe(found: Import) -> str:
     """Describe the cases by split and class, the names of sites, and the files left out with the reasons."""
     rows = [case.row for case in found.cases]
     patients = {row["patient_id"] or row["case_id"] for row in rows}
-    lines = [f"taken: {len(rows)} images of {len(patients)} patients"]
+    of = f"of {len(patients)} patients" if found.knows_patients else "of unknown patients"
+    lines = [f"taken: {len(rows)} images {of}"]
     counts = Counter((row["split"], row["label"]) for row in rows)
     lines += [f"  {split or 'no split'}, {label or 'no label'}: {n}" for (split, label), n in sorted(counts.items())]
     if found.sites:

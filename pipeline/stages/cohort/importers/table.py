@@ -1,20 +1,24 @@
 """Import a csv table with one image per row."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import pandas as pd
 
 from pipeline.imaging.reading import dicom
 from pipeline.imaging.reading.volumes import READABLE
-from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, flaw_of_groups
+from pipeline.stages.cohort.importers.columns import keep_columns
 from pipeline.stages.cohort.importers.found import BadSource, Import, read_rows, row_of, split_of
+from pipeline.stages.cohort.importers.places import Places
 
 NOT_DICOM = tuple(ending for ending in READABLE if ending not in dicom.ENDINGS)
 
 
-def find_in_csv(table: Path, columns: Mapping[str, str | None], rename: Mapping[str, str]) -> Import:
+def find_in_csv(
+    table: Path,
+    columns: Mapping[str, str | None],
+    rename: Mapping[str, str],
+    root: Path | None = None,
+    keep: Sequence[str] = (),
+) -> Import:
     """Read a table with one image per row, and make one case of each row.
 
     Parameters
@@ -25,11 +29,16 @@ def find_in_csv(table: Path, columns: Mapping[str, str | None], rename: Mapping[
         Name of the column for "image", "label", "patient", "site" and "split", or None if the table has none.
     rename : mapping
         New name of each label to rename.
+    root : Path, optional
+        Folder that holds all images, see `Places`.
+    keep : sequence of str
+        Further columns to keep, see `keep_columns`.
 
     Raises
     ------
     BadSource
-        If the file or a column is missing, a split is unknown, or two rows name one image.
+        If the file or a column is missing, a split is unknown, two rows name one image, an image lies outside, or a
+        column to keep could identify a patient.
     """
     rows = read_rows(table)
     for option, column in columns.items():
@@ -37,7 +46,7 @@ def find_in_csv(table: Path, columns: Mapping[str, str | None], rename: Mapping[
             raise BadSource(
                 f"{table} has no column '{column}'; name it with --{option} (it has {', '.join(rows.columns)})"
             )
-    found, further = Import(), columns_to_keep(rows, columns)
+    found, places, further = Import(), Places(table.parent, root), dict[str, dict[str, str]]()
     for cells in rows.to_dict("records"):
         given = {name: cells[column] if column else "" for name, column in columns.items()}
         image, label = given["image"], given["label"]
@@ -45,20 +54,14 @@ def find_in_csv(table: Path, columns: Mapping[str, str | None], rename: Mapping[
             found.left_out.append((f"a row of {table.name}", "it names no image"))
             continue
         split = split_of(given["split"], table)
-        row = row_of(image, image, rename.get(label, label), given["patient"], site=given["site"], split=split)
-        row |= {name: cells[name] for name in further}
-        found.take(table.parent / image, row)
+        path, place = places.locate(image)
+        row = row_of(place, place, rename.get(label, label), given["patient"], site=given["site"], split=split)
+        further[place] = {name: value for name, value in cells.items() if name not in columns.values()}
+        places.take(found, path, row)
     _refuse_twice(found, table)
+    keep_columns(found, further, keep)
     found.notes += names_stay(found)
     return found
-
-
-def columns_to_keep(rows: pd.DataFrame, columns: Mapping[str, str | None]) -> list[str]:
-    """List the further columns that divide patients into groups without identifying a patient."""
-    patients = rows[columns["patient"]] if columns["patient"] else pd.Series(map(str, rows.index), rows.index)
-    used = (*columns.values(), *REQUIRED, *OPTIONAL)
-    further = [name for name in rows if name not in used and re.fullmatch(r"\w+", name)]
-    return [name for name in further if not flaw_of_groups(rows[name], patients)]
 
 
 def names_stay(found: Import) -> list[str]:

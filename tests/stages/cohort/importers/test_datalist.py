@@ -39,7 +39,7 @@ def test_lists_become_a_cohort_and_what_has_no_label_is_unlabelled(tmp_path):
     assert cohort["label"].tolist() == ["well", "diseased", "", "diseased"]
     assert cohort["split"].tolist() == ["development", "development", "unlabelled", "test"]
     assert cohort["patient_id"].tolist() == ["7", "s8", "c.png", "d.png"] and cohort["site"][0] == "N"
-    assert [case.row.get("fold") for case in found.cases] == ["2", None, None, None]
+    assert [case.row.get("fold") for case in found.cases] == ["2", "", "", ""]
 
 
 @pytest.mark.parametrize("labels", [{"0": "well", "1": "ill"}, {"well": 0, "ill": 1}, ["well", "ill"]])
