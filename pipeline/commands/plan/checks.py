@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline import runtime
+from pipeline import paths, runtime
 from pipeline.imaging.labels import Task
 from pipeline.imaging.reading.scan import Header, Policy, Unreadable
 from pipeline.imaging.reading.volumes import read_header
 from pipeline.imaging.tables.cohort_table import checked_rows
-from pipeline.params import load
+from pipeline.params import cohort_digest, load
 from pipeline.schema import Cohort, Params
 from pipeline.stages.cohort.audit import Audited, audit_table, finding_lines
 from pipeline.stages.cohort.checks import (
@@ -25,7 +25,9 @@ from pipeline.stages.cohort.checks import (
 )
 from pipeline.stages.cohort.run import pseudonymise
 from pipeline.stages.cohort.simulate import RECIPE, is_recipe, plan_scans, read_recipe, scan_shape
+from pipeline.stages.cohort.statements import problems_of_card
 from pipeline.stages.preprocess.sizing import resolve_geometry
+from pipeline.stages.release.placing import problems_of_place
 from pipeline.stages.split.checks import compared, groups_of, problems_of_split, sides, targets_of_labels
 from pipeline.stages.split.leakage import described, marked_exact
 
@@ -68,7 +70,8 @@ def check_cohort(params: Params) -> Checked:
         audited = audited_headers(table, params.cohort)
     params = load(of_cohort=settings_of(folder, table["split"].tolist()))
     labels = table["label"].tolist()
-    problems = problems_of_classes(params.cohort, labels)
+    problems = [*problems_of_classes(params.cohort, labels), *problems_of_card(folder)]
+    problems += problems_of_place(paths.bundle(params.release.name), cohort_digest(folder))
     task, classes = task_and_classes(params.cohort, labels)
     of_table = audit_table(table, classes, params.split.n_folds, task)
     findings = [[*one.findings, *more] for one, more in zip(audited, of_table, strict=True)]

@@ -19,13 +19,13 @@ from pipeline.imaging.tables.cohort_table import (
     write_cohort_table,
 )
 from pipeline.imaging.tables.pseudonyms import pseudonym, remember_names, salt_of
-from pipeline.params import CARD_FILE, DEMO, cohort_name
+from pipeline.params import CARD_FILE, cohort_name
 from pipeline.schema import OF_COHORT, Cohort, Params
 from pipeline.stages.cohort.audit import Audited, audit_file, audit_table, finding_lines
 from pipeline.stages.cohort.checks import left_out_by, problems_of_classes, read_table, settings_of, task_and_classes
 from pipeline.stages.cohort.default_texts import description_of, title_of
 from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan
-from pipeline.stages.cohort.statements import BadStatements, read_statements
+from pipeline.stages.cohort.statements import problems_of_card, read_statements
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +40,9 @@ def run(params: Params) -> None:
     else:
         empty_simulated()
     table = read_table(source, params.cohort, [*params.calibrate.subgroups, *params.calibrate.baseline])
-    write_statements(Path(params.cohort.path))
     labels = table["label"].tolist()
-    refuse(problems_of_classes(params.cohort, labels))
+    refuse([*problems_of_classes(params.cohort, labels), *problems_of_card(Path(params.cohort.path))])
+    write_statements(Path(params.cohort.path))
     task, classes = task_and_classes(params.cohort, labels)
     audited = audit(table, source, params.cohort)
     of_table = audit_table(table, classes, params.split.n_folds, task)
@@ -102,15 +102,8 @@ def write_settings(params: Params, splits: list[str], facts: dict[str, Any], cas
 
 
 def write_statements(folder: Path) -> None:
-    """Check card.yaml and write its texts for `release`, so that a new text retrains nothing."""
-    try:
-        statements = read_statements(folder / CARD_FILE)
-        of_demo = {} if folder.resolve() == DEMO.resolve() else read_statements(DEMO / CARD_FILE)
-    except BadStatements as error:
-        raise UserError(str(error)) from error
-    copied = [field for field, text in statements.items() if text and text == of_demo.get(field)]
-    if copied:
-        raise UserError(f"{folder / CARD_FILE}: {copied[0]} is the text of the demo; write your own, or leave it empty")
+    """Write the texts of card.yaml for `release`, so that a new text retrains nothing."""
+    statements = read_statements(folder / CARD_FILE)
     if not any(statements.values()):
         log.warning("%s has no text, so the model card says that people filled nothing in", folder / CARD_FILE)
     paths.write_json(statements, paths.STATEMENTS)

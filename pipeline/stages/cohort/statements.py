@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from pipeline.params import CARD_FILE, DEMO
+
 HEADING = (
     "Texts of the model card that only people can write. The card marks empty fields. Those that `release.gates.card` "
     "names must be filled in before a model is called validated. Write plain sentences, and nothing that identifies a "
@@ -59,6 +61,18 @@ def read_statements(file: Path) -> dict[str, str]:
         if not isinstance(text, str | None):
             raise BadStatements(f"{file}: {field} is not text; put it in quotes")
     return {field: (given.get(field) or "").strip() for field in FIELDS}
+
+
+def problems_of_card(folder: Path) -> list[str]:
+    """List the reasons to refuse the card.yaml of a cohort."""
+    try:
+        statements = read_statements(folder / CARD_FILE)
+        of_demo = {} if folder.resolve() == DEMO.resolve() else read_statements(DEMO / CARD_FILE)
+    except BadStatements as error:
+        return [str(error)]
+    copied = [field for field, text in statements.items() if text and text == of_demo.get(field)]
+    cure = "is the text of the demo; write your own, or leave it empty"
+    return [f"{folder / CARD_FILE}: {field} {cure}" for field in copied]
 
 
 def template() -> str:

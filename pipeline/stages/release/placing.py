@@ -10,7 +10,6 @@ from typing import Any
 from pipeline import paths
 from pipeline.bundle.layout import METADATA
 from pipeline.bundle.manifest import MANIFEST, sha256_of
-from pipeline.errors import UserError
 
 UNFINISHED = paths.bundle(".unfinished")  # of a run that is not at its end, or was killed
 
@@ -30,22 +29,19 @@ def written_whole(place: Path) -> Iterator[Path]:
     UNFINISHED.rename(place)
 
 
-def refuse_other_cohort(place: Path, cohort: str) -> None:
-    """Check that `place` is free or holds an earlier bundle of the same cohort.
+def problems_of_place(place: Path, cohort: str) -> list[str]:
+    """Say why a bundle cannot be written to `place`, if it holds one that is not of the cohort.
 
     Parameters
     ----------
     place : Path
     cohort : str
         The digest of the cohort's name.
-
-    Raises
-    ------
-    UserError
-        If it holds the bundle of another cohort.
     """
-    if (place / METADATA).exists() and not is_of(place, cohort):
-        raise UserError(f"{place} holds the model of another cohort; choose another release.name, or move that folder")
+    if not (place / METADATA).exists() or is_of(place, cohort):
+        return []
+    whose = "of another cohort" if "cohort" in values_in(place / METADATA) else "that does not name its cohort"
+    return [f"{place} holds a model {whose}; choose another release.name, or move that folder"]
 
 
 def remove_former_names(place: Path, cohort: str, keep: Path | None = None) -> list[Path]:
@@ -68,7 +64,8 @@ def is_of(folder: Path, cohort: str) -> bool:
     metadata = values_in(folder / METADATA)
     if "cohort" in metadata:
         return bool(metadata["cohort"] == cohort)
-    return bool(values_in(folder / MANIFEST).get("data", {}).get("cases") == sha256_of(paths.CASES))
+    cases = values_in(folder / MANIFEST).get("data", {}).get("cases")
+    return paths.CASES.exists() and bool(cases == sha256_of(paths.CASES))
 
 
 def values_in(file: Path) -> dict[str, Any]:

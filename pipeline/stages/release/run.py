@@ -35,7 +35,7 @@ from pipeline.bundle.predictor import Predictor
 from pipeline.bundle.scoring import Scorer, outcomes, processor
 from pipeline.bundle.signature import CannotSign, sign
 from pipeline.bundle.transforms import preparation_config
-from pipeline.errors import UserError
+from pipeline.errors import UserError, refuse
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation.preprocessor import Preprocessor
 from pipeline.metrics.calibrators.calibrator import digest_of
@@ -56,7 +56,7 @@ from pipeline.stages.release.operating_limits import counted, limits_of
 from pipeline.stages.release.operating_point import operating_point
 from pipeline.stages.release.parity import preparation_parity
 from pipeline.stages.release.phantoms import write_phantoms
-from pipeline.stages.release.placing import refuse_other_cohort, remove_former_names, written_whole
+from pipeline.stages.release.placing import problems_of_place, remove_former_names, written_whole
 from pipeline.stages.release.results import Results, card_values
 from pipeline.stages.release.sbom import SBOM, bill_of_materials
 
@@ -72,7 +72,7 @@ def run(params: Params) -> None:
     if model.form == "refit" and FINAL not in params.split.folds:
         raise UserError(f"split.folds: add '{FINAL}', the model that is released, or set calibrate.form to ensemble")
     place, cohort = paths.bundle(params.release.name), cohort_digest(params.cohort.path)
-    refuse_other_cohort(place, cohort)
+    refuse(problems_of_place(place, cohort))
     statements = statements_for(params.release.gates.card)
     activity("operating limits")
     limits = limits_of(params, model)

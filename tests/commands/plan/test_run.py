@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from pipeline import params
+from pipeline import params, paths
 from pipeline.__main__ import main
+from pipeline.bundle.layout import METADATA
 from pipeline.commands.plan import run
 from pipeline.imaging.geometry import Geometry
 from tests.conftest import ROOT
@@ -35,10 +36,13 @@ def test_plan_lists_all_that_the_stages_would_refuse_at_once(project, capsys, ca
     (root / RAW / "Doe_04_0.png").write_bytes(b"broken")
     cohort(root, lambda table: table.drop(columns="patient_id"))
     with_copy(root, "Doe_01_0.png", "again", image="./Doe_01_0.png", label="ill")
+    (root / RAW / "card.yaml").write_text("ethic: Number 5.")
+    paths.write_json({"cohort": "another"}, paths.bundle(params.load().release.name) / METADATA)
     assert main(["plan"]) == 1
     out, errors = capsys.readouterr()
     assert "refused   1  unreadable" in out and "every image counts as a patient" in caplog.text
-    assert errors.count("error: ") == 1 and "error: 4 problems:" in errors
+    assert errors.count("error: ") == 1 and "error: 6 problems:" in errors
+    assert "unknown field 'ethic'" in errors and "holds a model of another cohort" in errors
     for said in ("split.test_sites names 'mars'", "labels contradict", "class 'ill' has 1", "class 'well' has 1"):
         assert said in errors
     assert not (root / "data" / "cohort").exists()

@@ -7,8 +7,7 @@ import pytest
 from pipeline import paths
 from pipeline.bundle.layout import METADATA
 from pipeline.bundle.manifest import MANIFEST, sha256_of
-from pipeline.errors import UserError
-from pipeline.stages.release.placing import UNFINISHED, refuse_other_cohort, remove_former_names, written_whole
+from pipeline.stages.release.placing import UNFINISHED, problems_of_place, remove_former_names, written_whole
 
 
 @pytest.fixture(autouse=True)
@@ -31,19 +30,20 @@ def names():
 
 
 def test_bundle_of_another_cohort_is_refused_with_the_cure():
-    with pytest.raises(UserError, match="data/released/mine holds .* another cohort; choose another release.name"):
-        refuse_other_cohort(bundle("mine", cohort="b"), "a")
+    said = "data/released/mine holds a model of another cohort; choose another release.name, or move that folder"
+    assert problems_of_place(bundle("mine", cohort="b"), "a") == [said]
 
 
 def test_free_place_and_earlier_bundle_of_the_cohort_are_taken():
     for place in (paths.bundle("free"), bundle("mine", cohort="a")):
-        refuse_other_cohort(place, "a")
+        assert problems_of_place(place, "a") == []
 
 
 def test_bundle_without_a_cohort_is_known_by_its_cases():
-    refuse_other_cohort(bundle("old", cases=sha256_of(paths.CASES)), "a")
-    with pytest.raises(UserError, match="another cohort"):
-        refuse_other_cohort(bundle("older", cases="other"), "a")
+    assert problems_of_place(bundle("old", cases=sha256_of(paths.CASES)), "a") == []
+    assert "a model that does not name its cohort; choose" in problems_of_place(bundle("older", cases="other"), "a")[0]
+    paths.CASES.unlink()
+    assert problems_of_place(paths.bundle("old"), "a")
 
 
 def test_former_names_go_and_other_cohorts_copies_and_sources_stay():
