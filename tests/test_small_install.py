@@ -1,10 +1,12 @@
 """The small install: predict and verify where nothing that only training needs can be imported."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
 
+import pytest
 from packaging.requirements import Requirement
 
 from tests.bundle.releases import released
@@ -49,10 +51,24 @@ def test_predict_and_verify_run_without_packages_of_training(tmp_path, asymmetri
     )
 
 
-def test_the_container_predicts_without_root_and_without_downloads():
+def test_the_container_runs_every_command_without_root_and_downloads():
     lines = (ROOT / "Containerfile").read_text().splitlines()
     said = dict(line.split(" ", 1) for line in lines if line and not line.startswith((" ", "#", "RUN", "ENV", "COPY")))
-    assert said["ENTRYPOINT"] == '["python", "-m", "pipeline", "predict"]'
+    assert said["ENTRYPOINT"] == '["medadapt"]'
     assert said["USER"].split(":")[0] not in ("root", "0")
     assert lines.index(f"USER {said['USER']}") > max(n for n, line in enumerate(lines) if line.startswith("RUN"))
     assert any("HF_HUB_OFFLINE=1" in line for line in lines)
+
+
+def test_the_container_has_torch_of_the_lock_and_hashes_for_the_rest():
+    text, lock = (ROOT / "Containerfile").read_text(), (ROOT / "requirements.txt").read_text()
+    pinned = re.search(r'^ARG TORCH="(.*)"$', text, flags=re.MULTILINE)[1].split()
+    assert len(pinned) == 2 and all(f"\n{one} " in lock for one in pinned)
+    assert "--require-hashes" in text and "http" not in text
+
+
+@pytest.mark.parametrize("file", ["Containerfile", "docs/how-to/hand-over.md"])
+def test_the_documented_command_of_the_container_can_write_its_results(file):
+    command = (ROOT / file).read_text().split("docker run ")[1].split("```")[0].split("ARG ")[0]
+    assert '--volume "$PWD":/work:ro' in command and '--volume "$PWD/results":/results' in command
+    assert "--out /results/" in command and "--report /results/" in command and "--user" in command
