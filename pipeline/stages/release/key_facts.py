@@ -232,7 +232,7 @@ CHECKS: dict[str, tuple[Check, str]] = {  # the most serious first; with the sec
     "patients not known": (_patients_unknown, "cohort"),
     "too few patients": (_few_patients, "folds"),
     "not better than without images": (_baseline, "baselines"),
-    "prediction sets": (_coverage, "certainty"),
+    "prediction sets": (_coverage, "sets"),
     "harm by adaptation": (_harm, "evidence"),
     "few answers on the test set": (_few_answered, "release"),
     "other recipe than the folds": (_recipe, "recipes"),

@@ -49,6 +49,9 @@ def test_the_target_metrics_leaves_out_evidence_release_and_report(project):  # 
     planned = runtime.dvc("dag", "--dot", TARGETS["metrics"][-1])
     assert "finetune@final" in planned and "calibrate" in planned
     assert not any(stage in planned for stage in ("evidence", "explain", "release", "report"))
+    planned = runtime.dvc("dag", "--dot", TARGETS["model"][-1])
+    left_out = set(TARGETS["all"]) - set(TARGETS["model"])
+    assert "evidence" in planned and not any(stage in planned for stage in left_out)
 
 
 def test_the_stage_report_leaves_the_summary_to_the_command(monkeypatch):
