@@ -51,11 +51,13 @@ def missing_sections(card: str) -> list[str]:
 
 
 def show_metric(metric: Mapping[str, Any] | None) -> str:
-    """Write a metric with its interval."""
+    """Write a metric with its interval, or a word where all draws agree and the interval has no width."""
     if metric is None or metric["value"] is None:
         return "not computable"
     if metric["lower"] is None:
         return f"{metric['value']:.3f}"
+    if metric["lower"] == metric["upper"]:
+        return f"{metric['value']:.3f} (too few events for an interval)"
     return f"{metric['value']:.3f} ({metric['lower']:.3f} to {metric['upper']:.3f})"
 
 

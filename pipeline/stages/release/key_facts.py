@@ -149,7 +149,7 @@ def _harm(shown: Measured, _: Any) -> str:
         return ""
     said = [f"{WORSE[row['metric']]} {-row['value']:.3f} ({-row['upper']:.3f} to {-row['lower']:.3f})" for row in rows]
     how = "with a linear probe" if rows[0]["recipe"] == "probe" else "after training"
-    return f"Adaptation harmed {_place(rows[0]['scope'])}: {how} {', '.join(said)}, {_counts(shown, rows[0])}."
+    return f"Adaptation did harm {_place(rows[0]['scope'])}: {how} {', '.join(said)}, {_counts(shown, rows[0])}."
 
 
 def _few_answered(shown: Measured, limits: Mapping[str, Any]) -> str:
@@ -176,9 +176,8 @@ def _recipe(shown: Measured, _: Any) -> str:
         return ""
     released, others = recipes_in_words(shown.recipes, shown.members[0])
     return (
-        f"The released model was trained with {released}, the evaluated folds with {others}: {counts[0]} of "
-        f"{counts[1]} folds share its recipe, so the internal results ({_counts(shown, shown.internal)}) describe "
-        "other models."
+        f"The released model has another recipe than most evaluated folds ({released}, the folds {others}): the "
+        f"internal results ({_counts(shown, shown.internal)}) describe other models."
     )
 
 
@@ -261,8 +260,8 @@ def _metric(row: Row, name: str) -> Row:
 def _interval(metric: Row) -> str:
     if metric["value"] is None:
         return "not computable"
-    if metric["lower"] is None or metric["upper"] is None:
-        return f"{metric['value']:z.2f}, no interval"
+    if metric["lower"] is None or metric["lower"] == metric["upper"]:
+        return f"{metric['value']:z.2f} (too few events for an interval)"
     return f"{metric['value']:z.2f} ({metric['lower']:z.2f} to {metric['upper']:z.2f})"
 
 

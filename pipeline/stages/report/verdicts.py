@@ -25,6 +25,7 @@ SETS = {
 }
 SPEED = 2  # the promise that is measured by a ratio
 SAID = {"hurt": "harmed", "helped": "helped with", "no evidence": "no evidence for", "not measured": "not measured:"}
+MANY = 2  # comparisons without evidence that a sentence names
 RECIPES = {"probe": "probe on frozen features", "trained": "training"}
 
 
@@ -43,6 +44,8 @@ def summary(verdicts: Sequence[Row], comparison: str) -> str:
             named[row["verdict"]].append(f"{row['name']}{_evaluated_by(row, ' (', ')')}")
     if not any(names for verdict, names in named.items() if verdict != "not measured"):
         return f"{comparison.capitalize()}: not measured."
+    unknown = named["no evidence"]
+    named["no evidence"] = unknown[:MANY] + [f"{len(unknown) - MANY} more"] * (len(unknown) > MANY)
     parts = [f"{SAID[word]} {', '.join(names)}" for word, names in named.items() if names]
     return f"{comparison.capitalize()}: {'; '.join(parts)}."
 

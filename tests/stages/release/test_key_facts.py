@@ -79,11 +79,19 @@ def test_a_good_model_has_no_fact_and_the_checks_are_named():
         (
             {"differences": [difference("external", "log_loss", -0.247, -0.056, -0.435)]},
             "harm by adaptation",
-            "Adaptation harmed on the external test set: with a linear probe the log-loss is higher by 0.247 (0.056 "
+            "Adaptation did harm on the external test set: with a linear probe the log-loss is higher by 0.247 (0.056 "
             "to 0.435), 29 images of 24 patients",
         ),
-        ({"recipes": GOOD.recipes | {"final": OTHER}}, "other recipe than the folds", "lp_ft, the evaluated folds"),
-        ({"recipes": GOOD.recipes | {"final": OTHER}}, "other recipe than the folds", "probe (3): 0 of 3 folds share"),
+        (
+            {"recipes": GOOD.recipes | {"final": OTHER}},
+            "other recipe than the folds",
+            "than most evaluated folds (lp_ft, the folds probe (3))",
+        ),
+        (
+            {"recipes": GOOD.recipes | {"final": OTHER}},
+            "other recipe than the folds",
+            "internal results (270 patients, 120 events) describe other models",
+        ),
         (
             {"decisions": [decision(0.05, (0.0, -0.1, 0.1)), decision(0.5, (0.17, -0.09, 0.33))]},
             "no net benefit",
@@ -114,6 +122,11 @@ def test_a_model_without_a_test_set_is_compared_within_its_folds(cases, said):
     inside = baseline("age", (0.0, -0.1, 0.1), scope="internal_patients", over="mean of folds")
     never, not_better = facts_of(**hidden, baselines=[inside], decisions=[], differences=[])
     assert said in never.sentence and not_better.sentence.startswith("In internal validation the model is not shown")
+
+
+def test_an_interval_without_width_is_no_interval():
+    [fact] = facts_of(test=metrics(auc=(1.0, 1.0, 1.0)) | FEW)
+    assert "AUC 1.00 (too few events for an interval)" in fact.sentence
 
 
 def test_the_first_set_with_a_harm_is_named_with_all_its_harms():
