@@ -54,8 +54,8 @@ def test_patients_stand_first_and_images_are_folded_away(reported):
     )
     said = text_of(markup)
     assert f"an AUC of {internal['auc']['value']:.2f} " in said
-    assert f"on {internal['n']} patients, whose images were combined" in said
-    assert f"on {test['n']} patients, whose images were combined" in said
+    assert f"on {internal['n']} patients (one prediction per patient)" in said
+    assert f"on {test['n']} patients (one prediction per patient)" in said
     calibration = section(markup, "calibration")
     assert "one prediction each, the mean of the logits of a patient's images" in text_of(calibration)
     first, folded = calibration.split("<summary>image by image</summary>")
