@@ -3,7 +3,6 @@
 A stage is handed only what it declares in dvc.yaml, so a parameter that DVC does not watch cannot be read.
 """
 
-import difflib
 import hashlib
 import json
 import os
@@ -18,6 +17,8 @@ from pydantic import ValidationError
 from pipeline.errors import UserError
 from pipeline.paths import settings
 from pipeline.schema import OF_COHORT, Params
+from pipeline.schema.faults import faults_of
+from pipeline.schema.types import Section
 
 PARAMS_FILE = Path("params.yaml")
 DVC_FILE = Path("dvc.yaml")
@@ -67,7 +68,10 @@ def for_stage(stage: str, path: Path = PARAMS_FILE, dvc_file: Path = DVC_FILE) -
             setattr(handed.setdefault(section, SimpleNamespace()), key, getattr(value, key))
         else:
             handed[section] = value
-    return Params.model_construct(**handed)
+    found = Params.model_construct(**handed)
+    for name in Params.model_fields.keys() - handed.keys():
+        found.__dict__.pop(name, None)  # model_construct adds defaults
+    return found
 
 
 def fold_names(path: Path = PARAMS_FILE) -> tuple[str, ...]:
@@ -132,6 +136,32 @@ def declared_code(stage: str, dvc_file: Path = DVC_FILE) -> list[str]:
     return [entry for entry in deps if entry.startswith("pipeline/")]
 
 
+def missing_for_dvc(path: Path = PARAMS_FILE, dvc_file: Path = DVC_FILE) -> Settings:
+    """Collect what params.yaml must name for `dvc repro`, by section: DVC has no defaults, but the stages have.
+
+    Returns
+    -------
+    dict
+        Absent sections, empty or with their single keys, and absent keys of sections, each with its default.
+    """
+    given, whole = _read(path) or {}, load(path)
+    stages = yaml.safe_load(dvc_file.read_text())["stages"].values()
+    missing: dict[str, Any] = {}
+    for name in sorted({name for stage in stages for name in stage.get("params", ())} | {"split.folds"}):
+        section, _, key = name.partition(".")
+        default = getattr(whole, section)
+        if section not in given:
+            missing.setdefault(section, {} if isinstance(default, Section) else default)
+        if key and key not in (given.get(section) or {}):
+            value = AUTO if key in OF_COHORT.get(section, ()) else getattr(default, key)
+            missing.setdefault(section, {})[key] = list(value) if isinstance(value, tuple) else value
+    return missing
+
+
+def _is_map(values: Any) -> bool:
+    return isinstance(values, dict)
+
+
 def _read(path: Path) -> Any:
     if not path.exists():
         raise UserError(f"{path} is not here: run the command in the project's top folder")
@@ -161,18 +191,21 @@ def _written_settings(project: Path) -> Settings:
 
 def _checked(path: Path, given: Any, of_cohort: Settings) -> Params:
     """Validate params.yaml, completed by the cohort's settings where a key is absent or `auto`."""
-    merged = dict(given) if isinstance(given, dict) else given
-    for section, keys in OF_COHORT.items() if isinstance(given, dict) else ():
-        if isinstance(values := given.get(section), dict):
+    given = {} if given is None else given
+    merged = {name: {} if values is None else values for name, values in given.items()} if _is_map(given) else given
+    for section, keys in OF_COHORT.items() if _is_map(given) else ():
+        if _is_map(values := merged.get(section, {})):
             chosen = {key: value for key, value in values.items() if key not in keys or value != AUTO}
             merged[section] = of_cohort.get(section, {}) | chosen
-    if isinstance(release := merged.get("release"), dict) and release.get("name", AUTO) == AUTO:
+    if _is_map(merged) and _is_map(release := merged["release"]) and release.get("name", AUTO) == AUTO:
         merged["release"] = release | {"name": release_name(_cohort_folder(path, given))}
     try:
         found = Params.model_validate(merged)
     except ValidationError as error:
-        lines = [_explain(_source(path, given, of_cohort, found["loc"]), found) for found in error.errors()]
-        raise UserError("\n".join(lines)) from error
+        faults = faults_of(error)
+        raise UserError(
+            "\n".join(f"{_source(path, given, of_cohort, fault.place)}: {fault.text}" for fault in faults)
+        ) from error
     _refuse_texts_of_demo(path, given, found, of_cohort=of_cohort)
     return found
 
@@ -202,15 +235,3 @@ def _source(path: Path, given: Any, of_cohort: Settings, where: tuple[Any, ...])
     if key in taken:
         return str(file)
     return f"{path} and {file}" if taken and not key else str(path)
-
-
-def _explain(path: str, found: Any) -> str:
-    where = ".".join(str(part) for part in found["loc"] if not str(part).startswith(("literal", "constrained")))
-    if found["type"] != "extra_forbidden":
-        return f"{path}: {where or 'the file'}: {found['msg'].removeprefix('Value error, ')}"
-    *parents, unknown = map(str, found["loc"])
-    model: Any = Params
-    for parent in parents:
-        model = model.model_fields[parent].annotation
-    nearest = difflib.get_close_matches(unknown, model.model_fields, n=1, cutoff=0)
-    return f"{path}: unknown key '{where}'; the nearest known one is '{'.'.join([*parents, *nearest])}'"

@@ -74,6 +74,56 @@ def test_a_stage_is_handed_single_keys_of_a_section_and_no_other(tmp_path):
         _ = finetune.epochs
 
 
+@pytest.mark.parametrize("text", ["cohort: {path: mine}\n", "cohort:\n  path: mine\nsplit:\nadapt: {}\n"])
+def test_a_params_file_may_hold_the_path_alone(tmp_path, text):
+    file = tmp_path / "params.yaml"
+    file.write_text(text)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "cohort.yaml").write_text("split: {test: none}\n")
+    loaded = params.load(file)
+    assert (loaded.split.test, loaded.split.n_folds, loaded.release.name) == ("none", 5, "mine")
+    assert loaded.adapt == params.load(ROOT / "params.yaml").adapt
+    assert params.for_stage("adapt", file, ROOT / "dvc.yaml").finetune.pooled_stages == loaded.finetune.pooled_stages
+
+
+def test_keys_that_dvc_wants_are_told_with_their_defaults(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text("cohort: {path: mine}\nsplit: {n_folds: 3, folds: [final]}\n")
+    missing = params.missing_for_dvc(file, ROOT / "dvc.yaml")
+    assert (missing["seed"], missing["adapt"], "split" in missing) == (0, {}, False)
+    assert missing["calibrate"] == {"baseline": "auto", "subgroups": "auto"}
+    assert params.missing_for_dvc(ROOT / "params.yaml", ROOT / "dvc.yaml") == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"finetune__strategy": "prob"},
+            "params.yaml: finetune.strategy is 'prob'; choose one of 'auto', .*, 'full'; the nearest is 'probe'$",
+        ),
+        (
+            {"preprocess__image_size": 100},
+            "params.yaml: preprocess.image_size is 100; choose one of 'auto', or a multiple of 16$",
+        ),
+        (
+            {"cohort__reading": {"frames": "last"}},
+            "cohort.reading.frames is 'last'; choose one of 'refuse', 'first', 'm",
+        ),
+        (
+            {"adapt__candidates": ["none", "adabm"]},
+            "candidates.1 is 'adabm'; choose one of .*nearest is 'adabn'$",
+        ),
+        ({"split__folds": "0"}, r"split.folds: Input should be a valid tuple$"),
+        ({"cohort": {}}, "cohort.path is missing; name the folder of your cohort$"),
+    ],
+)
+def test_alternatives_of_a_value_are_one_line_with_the_nearest(tmp_path, change, said):
+    with pytest.raises(UserError, match=said) as refused:
+        params.load(written(tmp_path, **change))
+    assert str(refused.value).count("\n") == 0
+
+
 def test_a_missing_file_names_the_cure(tmp_path):
     with pytest.raises(UserError, match="top folder"):
         params.load(tmp_path / "params.yaml")
@@ -122,7 +172,7 @@ def changed_values(section: type[BaseModel], values: dict[str, Any], at: str) ->
 
 def test_params_file_holds_the_defaults_of_the_schema_but_for_the_demo() -> None:
     loaded = params.load(ROOT / "params.yaml").model_dump()
-    assert changed_values(params.Params, loaded, "") == OF_THE_DEMO | {"seed", "budget"}  # these two have no default
+    assert changed_values(params.Params, loaded, "") == OF_THE_DEMO
 
 
 def test_cohort_yaml_gives_the_values_of_the_demo() -> None:
@@ -207,7 +257,8 @@ def test_card_in_the_top_folder_is_refused_with_its_new_place(tmp_path) -> None:
 def test_a_stage_depends_on_the_settings_of_the_sections_that_it_declares(stage) -> None:
     """DVC watches params.yaml alone, so a value of cohort.yaml must come from a file that the stage depends on."""
     deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]
-    declared = {name.partition(".")[0] for name in params.declared_sections(stage, ROOT / "dvc.yaml")}
+    names = [name.partition(".") for name in params.declared_sections(stage, ROOT / "dvc.yaml")]
+    declared = {section for section, _, key in names if not key or key in OF_COHORT.get(section, ())}
     for section in declared & set(OF_COHORT) if stage != "cohort" else ():
         assert "data/cohort" in deps or f"data/cohort/settings/{section}.json" in deps
 

@@ -46,22 +46,25 @@ OF_COHORT = {
 class Params(Section):
     """The whole of params.yaml, or, from `params.for_stage`, the sections that one stage declared."""
 
-    seed: int = Field(description="Every random draw is seeded by this number and the name of what is drawn.")
+    seed: int = Field(
+        default=0, description="Every random draw is seeded by this number and the name of what is drawn."
+    )
     budget: int = Field(
+        default=300000,
         ge=1,
         description="Cost of a full run, in passes of one 128 x 128 image through the encoder; it decides the `auto` "
         "values of `preprocess`. 300000 is about an hour on two cores; on a GPU, ten times as much takes minutes.",
     )
     cohort: Cohort
-    preprocess: Preprocess
-    split: Split
-    adapt: Adapt
-    finetune: Finetune
-    calibrate: Calibrate
-    evidence: Evidence
-    explain: Explain
-    release: Release
-    report: Report
+    preprocess: Preprocess = Preprocess()
+    split: Split = Split()
+    adapt: Adapt = Adapt()
+    finetune: Finetune = Finetune()
+    calibrate: Calibrate = Calibrate()
+    evidence: Evidence = Evidence()
+    explain: Explain = Explain()
+    release: Release = Release()
+    report: Report = Report()
 
     @model_validator(mode="after")
     def _a_blind_fold_is_blind(self) -> "Params":

@@ -13,8 +13,9 @@ from pipeline.imaging.labels import Task
 from pipeline.imaging.reading.scan import Header, Policy, Unreadable
 from pipeline.imaging.reading.volumes import read_header
 from pipeline.imaging.tables.cohort_table import checked_rows
-from pipeline.params import cohort_digest, load
+from pipeline.params import cohort_digest, load, missing_for_dvc
 from pipeline.schema import Cohort, Params
+from pipeline.schema.reference import as_yaml
 from pipeline.stages.cohort.audit import Audited, audit_table, finding_lines
 from pipeline.stages.cohort.checks import (
     left_out_by,
@@ -70,7 +71,8 @@ def check_cohort(params: Params) -> Checked:
         audited = audited_headers(table, params.cohort)
     params = load(of_cohort=settings_of(folder, table["split"].tolist()))
     labels = table["label"].tolist()
-    problems = [*problems_of_classes(params.cohort, labels), *problems_of_card(folder)]
+    of_classes = problems_of_classes(params.cohort, labels)
+    problems = [*of_classes, *problems_of_card(folder), *problems_for_dvc()]
     problems += problems_of_place(paths.bundle(params.release.name), cohort_digest(folder))
     task, classes = task_and_classes(params.cohort, labels)
     of_table = audit_table(table, classes, params.split.n_folds, task)
@@ -80,11 +82,21 @@ def check_cohort(params: Params) -> Checked:
     used = known[known["left_out"] == ""].reset_index(drop=True)
     headers = used["header"].tolist()
     if used.empty:
-        problems = problems or [f"none of the {len(table)} images of {folder} can be used"]
+        problems += [] if of_classes else [f"none of the {len(table)} images of {folder} can be used"]
     else:
         problems += problems_of_headers(headers, params)
-        problems += [] if problems and task == "multilabel" else problems_of_table(used, params, task, classes)
-    return Checked(params, headers, finding_lines(table["image"].tolist(), findings), problems)
+        problems += [] if of_classes and task == "multilabel" else problems_of_table(used, params, task, classes)
+    lines = finding_lines(table["image"].tolist(), findings)
+    return Checked(params, headers, lines, problems)
+
+
+def problems_for_dvc() -> list[str]:
+    """Say what DVC does not find in params.yaml; the stages themselves take the defaults."""
+    if not (missing := missing_for_dvc()):
+        return []
+    lines = [f"  {name}: {as_yaml(value)}" for name, value in missing.items()]
+    said = "params.yaml: `dvc repro` needs these sections and keys, the stages have defaults; add them:"
+    return ["\n".join([said, *lines])]
 
 
 def simulated_cohort(folder: Path) -> tuple[pd.DataFrame, list[Audited]]:

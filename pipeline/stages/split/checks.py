@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.imaging.labels import Task, targets_of
-from pipeline.schema import Params, Split
+from pipeline.schema import FINAL, Params, Split
 from pipeline.seeds import seed_for
 from pipeline.stages.split.leakage import BOUNDARY, joined_patients, open_leaks
 from pipeline.stages.split.partition import (
@@ -141,8 +141,12 @@ def problems_of_folds(cases: pd.DataFrame, split: Split, classes: Sequence[str])
     leave_out = "remove the label from the column label"
     if not has_several_labels(cases):
         leave_out = "leave the class out of cohort.classes"
-    for name, count in rare_classes(development, split.n_folds, classes).items():
-        cure = f"lower split.n_folds and shorten split.folds, or {leave_out}" if count > 1 else leave_out
+    rare = rare_classes(development, split.n_folds, classes)
+    possible = min((count for count in rare.values() if count > 1), default=0)
+    folds = ", ".join([*map(str, range(possible)), FINAL])
+    for name, count in rare.items():
+        lower = f"lower split.n_folds to {possible} (split.folds: [{folds}]), or "
+        cure = (lower if count > 1 else "") + leave_out
         if split.test != "none":
             cure += ", or change split.test, because patients of the test set do not count"
         yield f"{name} has {count} patient(s), fewer than split.n_folds = {split.n_folds}; {cure}"

@@ -14,6 +14,7 @@ from pipeline.imaging.geometry import Geometry
 from tests.conftest import ROOT
 from tests.stages.clinic import RAW, cohort, with_copy
 from tests.stages.conftest import project  # noqa: F401 - a fixture
+from tests.stages.running import run as run_stages
 
 
 def test_plan_tells_stages_values_time_and_disk_before_anything_ran(project, capsys):  # noqa: F811
@@ -46,6 +47,15 @@ def test_plan_lists_all_that_the_stages_would_refuse_at_once(project, capsys, ca
     for said in ("split.test_sites names 'mars'", "labels contradict", "class 'ill' has 1", "class 'well' has 1"):
         assert said in errors
     assert not (root / "data" / "cohort").exists()
+
+
+def test_plan_tells_the_lines_that_dvc_misses_in_a_short_params_file(project, capsys):  # noqa: F811
+    root = project()
+    (root / "params.yaml").write_text("cohort: {path: data/raw/clinic}\nsplit: {n_folds: 3, folds: [final]}\n")
+    run_stages("cohort", "preprocess", "split")
+    assert main(["plan"]) == 1
+    said = capsys.readouterr().err
+    assert "`dvc repro` needs these" in said and "\n  budget: 300000\n" in said and "  adapt: {}\n" in said
 
 
 def test_plan_takes_the_test_set_that_the_stage_cohort_would_propose(project, capsys):  # noqa: F811

@@ -46,3 +46,11 @@ def test_an_empty_test_set_is_refused_without_naming_a_file():
     """The value may come from cohort.yaml; the message named params.yaml."""
     (problem,) = problems(cases_of(SOUND[:8]), test="given")
     assert problem == "split.test is 'given', but no case belongs to the test set; set split.test to 'none'"
+
+
+def test_the_cure_for_a_rare_class_names_the_folds_to_set():
+    ill, well = problems_of_split(
+        cases := cases_of(SOUND[:5]), cases, described(marked_exact(cases), cases), Split(test="none"), classes=()
+    )
+    assert "class 'ill' has 3 patient(s), fewer than split.n_folds = 5; lower split.n_folds to 2" in ill
+    assert "class 'well' has 2 patient(s)" in well and "to 2 (split.folds: [0, 1, final]), or leave the class" in well
