@@ -15,9 +15,11 @@ import yaml
 
 from pipeline import paths
 from pipeline.__main__ import main
+from pipeline.commands import stage_states
+from pipeline.commands.running import being_written, job_of, processes_here, training_of
+from pipeline.commands.stage_states import Line, describe_changes, survey
 from pipeline.commands.status import run
-from pipeline.commands.status.run import Line, cells_of, describe_changes, joined, survey
-from pipeline.commands.status.running import being_written, job_of, processes_here, training_of
+from pipeline.commands.status.run import cells_of, joined
 from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.progress import duration
 from tests.conftest import ROOT, dvc
@@ -287,7 +289,7 @@ def test_a_stage_is_known_by_the_words_of_its_process(words, job):
 
 
 def test_a_running_stage_says_which_candidate_it_tries(project, monkeypatch):
-    monkeypatch.setattr(run, "processes_here", lambda: {("finetune", "0"): time.time() - 61})
+    monkeypatch.setattr(stage_states, "processes_here", lambda: {("finetune", "0"): time.time() - 61})
     assert why("finetune", "0") == "for 1 min 1 s"
     file = paths.activity("finetune", "0")
     file.parent.mkdir(parents=True)

@@ -12,7 +12,7 @@ import yaml
 
 from pipeline import cache, paths
 from pipeline.__main__ import main
-from pipeline.commands.status.running import training_of
+from pipeline.commands.running import training_of
 from pipeline.metrics.calibrators import fitting
 from pipeline.stages.adapt import adapting
 from tests.stages.running import refusal, run

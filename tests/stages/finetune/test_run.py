@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from pipeline import cache, paths
 from pipeline.__main__ import main
-from pipeline.commands.status.running import training_of
+from pipeline.commands.running import training_of
 from pipeline.learning.training import frozen
 from pipeline.stages.finetune import activation_cache
 from pipeline.stages.finetune import run as finetune
