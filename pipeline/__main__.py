@@ -106,14 +106,14 @@ def run(arguments: argparse.Namespace, label: str) -> None:
         with reported(label):
             import_quietly(f"{_package(name)}.run").run(arguments)
         return
-    from pipeline import params, paths, runtime
+    from pipeline import costs, params, paths
 
     record = paths.cost(name, fold)
     usual = paths.read_json(record)["seconds"] if record.exists() else None
     with reported(label, paths.activity(name, fold), usual):
+        declared, settings = params.for_stage(name), costs.workload(name, params.completed())
         stage = import_quietly(f"{_package(name)}.run")
-        declared = params.for_stage(name)
-        with runtime.metered(record):
+        with costs.recorded(record, settings):
             stage.run(declared, *([fold] if name in PER_FOLD else []))
 
 
@@ -125,7 +125,7 @@ def label_of(arguments: argparse.Namespace) -> str:
     from pipeline import params, progress, runtime
 
     try:
-        folds = params.fold_names()
+        folds = params.completed().split.folds
     except UserError:  # said later, when the stage reads its parameters
         return str(name)
     stages = runtime.stages_of_run() or STAGES

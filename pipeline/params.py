@@ -74,9 +74,9 @@ def for_stage(stage: str, path: Path = PARAMS_FILE, dvc_file: Path = DVC_FILE) -
     return found
 
 
-def fold_names(path: Path = PARAMS_FILE) -> tuple[str, ...]:
-    """Name the folds and further models of `split.folds`."""
-    return _checked(path, _read(path), _written_settings(path.parent)).split.folds
+def completed(path: Path = PARAMS_FILE) -> Params:
+    """Read params.yaml, completed by what the stage `cohort` wrote: for names and records, not for results."""
+    return _checked(path, _read(path), _written_settings(path.parent))
 
 
 def cohort_settings(folder: Path) -> Settings:

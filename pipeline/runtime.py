@@ -13,12 +13,9 @@ MEDADAPT_LIVE      tensorboard or dvclive: curves while a training runs (see liv
 MEDADAPT_KEYS      private folder of salts and names (default: ~/.medadapt)
 """
 
-import json
 import os
-import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -228,16 +225,6 @@ def number(variable: str, usual: float) -> float:
         return float(given)
     except ValueError as error:
         raise UserError(f"the environment variable {variable} is '{given}'; it takes a number") from error
-
-
-@contextmanager
-def metered(record: Path) -> Iterator[None]:
-    """Write the seconds and the peak memory (MiB) of a block to `record`, which enters no hash."""
-    start = time.perf_counter()
-    yield
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps({"seconds": round(time.perf_counter() - start, 1), "peak_mib": round(peak)}) + "\n")
 
 
 def prefetch(items: Iterable[Item]) -> Iterator[Item]:

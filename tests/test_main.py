@@ -12,6 +12,7 @@ import pytest
 from pipeline import __version__, params
 from pipeline.__main__ import COMMANDS, HEADINGS, PER_FOLD, STAGES, build_parser, main
 from pipeline.commands.status import run as status
+from pipeline.errors import UserError
 from pipeline.logs import LOGS
 from tests.conftest import ROOT
 from tests.stages.conftest import project  # noqa: F401 - a fixture
@@ -153,23 +154,23 @@ def test_status_exits_with_0_and_logs_begin_and_end(failing, monkeypatch):
 
 
 def test_an_explained_error_exits_with_1_and_without_a_traceback(failing, capsys):
-    failing(status.UserError("scans/Jane_Doe.nii is empty; send it again"))
+    failing(UserError("scans/Jane_Doe.nii is empty; send it again"))
     assert main(["status"]) == 1
     assert capsys.readouterr().err == "error: scans/Jane_Doe.nii is empty; send it again\n"
 
 
 def test_verbose_prints_the_traceback_and_debug_messages(failing, capsys):
-    failing(status.UserError("scans/Jane_Doe.nii is empty"))
+    failing(UserError("scans/Jane_Doe.nii is empty"))
     assert main(["status", "--verbose"]) == 1
     shown = capsys.readouterr().err
     assert "Traceback" in shown and "error: scans/Jane_Doe.nii is empty\n" in shown
     assert f"status begins, medadapt {__version__}" in shown
 
 
-@pytest.mark.parametrize("error", [status.UserError("Jane Doe"), ValueError("Jane Doe"), KeyboardInterrupt("Jane Doe")])
+@pytest.mark.parametrize("error", [UserError("Jane Doe"), ValueError("Jane Doe"), KeyboardInterrupt("Jane Doe")])
 def test_log_file_names_the_type_of_an_error_and_not_its_message(failing, error):
     failing(error)
-    if isinstance(error, status.UserError):
+    if isinstance(error, UserError):
         assert main(["status", "--verbose"]) == 1
     else:
         with pytest.raises(type(error)):

@@ -1,4 +1,3 @@
-import json
 import threading
 
 import pytest
@@ -24,12 +23,6 @@ def test_workers_and_keys_come_from_the_environment(monkeypatch, tmp_path):
     assert runtime.workers() == 3 and runtime.keys_folder() == tmp_path
     monkeypatch.delenv("MEDADAPT_WORKERS")
     assert runtime.workers() >= 1
-
-
-def test_the_cost_of_a_block_is_written_down(tmp_path):
-    with runtime.metered(tmp_path / "cost" / "a.json"):
-        pass
-    assert json.loads((tmp_path / "cost" / "a.json").read_text()).keys() == {"seconds", "peak_mib"}
 
 
 def test_items_drawn_ahead_come_in_their_order_and_errors_come_through():

@@ -1,7 +1,7 @@
 """Show what `dvc repro` would run: stages, resolved `auto` values, estimated time and disk space.
 
 Checks table and headers of the cohort first, as the stages cohort, preprocess and split do, and lists every reason to
-stop at once (exit code 1). Then times the encoder on this machine; trains nothing.
+stop at once (exit code 1). Then times single steps on this machine, unless earlier runs were recorded; trains nothing.
 """
 
 import argparse

@@ -1,18 +1,21 @@
 """Show which stages `dvc repro` would run, with resolved parameters and estimates of time and disk space."""
 
 import argparse
-import json
-import re
+import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from pipeline import runtime
 from pipeline.commands.plan.checks import check_cohort
+from pipeline.commands.plan.measuring import measured, reading_seconds
+from pipeline.commands.plan.times import Job, Range, cohort_of, estimated, in_lines, recorded
+from pipeline.commands.stage_states import survey
 from pipeline.errors import UserError, refuse
 from pipeline.imaging.geometry import REFERENCE_SIZE, Geometry
 from pipeline.learning.models.backbones import build_encoder
+from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import Encoder, inference
 from pipeline.learning.models.families import UnknownEncoder
 from pipeline.learning.training.alignment.losses import ALIGNMENT_LOSSES
@@ -31,6 +34,8 @@ BYTES_OF_SIMULATED_SCAN = 7e5
 
 def run(arguments: argparse.Namespace) -> None:
     """Print the stages, the resolved values and the estimates with their basis."""
+    start = time.process_time()  # of the imports: a stage has about the same
+    os.environ.setdefault("MEDADAPT_BACKEND", "threading")  # headers are small: threads start faster than processes
     checked = check_cohort(load())
     for line in checked.findings:
         print(line)
@@ -39,34 +44,52 @@ def run(arguments: argparse.Namespace) -> None:
     params, headers = checked.params, checked.headers
     geometry = resolve_geometry(headers, params.budget, params.preprocess)
     changed, following = stages_to_run()
-    print(f"stages to run: {', '.join(changed) or 'none; all are up to date'}")
+    jobs = [*changed, *following]
+    print(f"stages to run: {', '.join(map(name_of, changed)) or 'none; all are up to date'}")
     if following:
-        print(f"  then, if their inputs change: {', '.join(following)}")
+        print(f"  then, if their inputs change: {', '.join(map(name_of, following))}")
     print(f"cases: {len(headers)} {geometry.kind}s")
     for name in ("image_size", "slices", "channels", "spacing", "fit", "intensity", "crop"):
         given = getattr(params.preprocess, name)
         print(f"preprocess.{name}: {getattr(geometry, name)}{' (auto)' if given == 'auto' else ''}")
-    encoder = encoder_of(params.adapt.encoder)
-    recipes = recipes_of(params, len(encoder.stages))
-    print(f"finetune.strategy: {describe_recipes(recipes, params)}")
-    passes, rate = passes_of(params, geometry, len(headers), recipes), measured_rate(encoder)
-    print(f"time, about: {passes / rate / 60:.0f} min for all stages, not counting training steps")
-    print(f"  ({passes:.0f} passes of a {REFERENCE_SIZE} x {REFERENCE_SIZE} image at {rate:.0f}/s, measured just now)")
+    network = network_of(params, geometry)
+    print(f"finetune.strategy: {describe_recipes(recipes_of(params, len(network.encoder.stages)), params)}")
+    print("\n".join(in_lines(times_of(jobs, params, geometry, cases=len(headers), network=network, start=start))))
     if arguments.minutes:
+        rate = measured_rate(build_encoder(params.adapt.encoder, 3))
         budget = round(arguments.minutes * 60 * rate, -3)
         print(f"evidence.budget: {budget:.0f} takes about {arguments.minutes:g} min here")
     print(f"disk, about: {disk_of(params, geometry, len(headers)) / 1e6:.0f} MB in data/, and the same in DVC's cache")
 
 
-def stages_to_run() -> tuple[list[str], list[str]]:
+def stages_to_run() -> tuple[list[Job], list[Job]]:
     """Ask DVC which stages have changed, and which later stages may have to run because of them."""
-    changed = set(json.loads(runtime.dvc("status", "--json")))
-    follows = set(changed)
-    edges = re.findall(r'"(.+)" -> "(.+)"', runtime.dvc("dag", "--dot"))
-    while more := {later for earlier, later in edges if earlier in follows} - follows:
-        follows |= more
-    order = runtime.dvc("stage", "list", "--name-only").split()
-    return [name for name in order if name in changed], [name for name in order if name in follows - changed]
+    lines = [((line.stage, line.folds[0]), line.state) for line in survey()]
+    changed = [job for job, state in lines if state not in ("done", "behind")]
+    return changed, [job for job, state in lines if state == "behind"]
+
+
+def name_of(job: Job) -> str:
+    """Name a stage as DVC does.
+
+    >>> name_of(("adapt", "0")), name_of(("split", ""))
+    ('adapt@0', 'split')
+    """
+    return "@".join(filter(None, job))
+
+
+def times_of(
+    jobs: Sequence[Job], params: Params, geometry: Geometry, *, cases: int, network: Classifier, start: float
+) -> dict[Job, Range]:
+    """Estimate the time of each stage; nothing is measured if all records of earlier runs still apply."""
+    found = {job: recorded(job, params, geometry, cases=cases, start=start) for job in jobs}
+    times = {job: known for job, known in found.items() if known is not None}
+    new = [job for job in jobs if job not in times]
+    if new:
+        cohort, reading = cohort_of(cases, params), reading_seconds(params, geometry)
+        units = measured(network, params, geometry, start=start, cases=cases)
+        times |= {job: estimated(job, units, params, cohort, reading=reading) for job in new}
+    return {job: times[job] for job in jobs}
 
 
 def recipes_of(params: Params, n_stages: int) -> list[str]:
@@ -93,30 +116,24 @@ def describe_recipes(recipes: list[str], params: Params) -> str:
     return f"auto, one of {', '.join(recipes)}, within {budget}{unless}"
 
 
-def passes_of(params: Params, geometry: Geometry, cases: int, recipes: list[str]) -> float:
-    """Estimate the maximum number of image passes, in images of the reference size."""
-    searched = (
-        any(STRATEGIES[name].trains for name in recipes) and len(recipes) > 1
-    )  # the other strategies cost `auto` nothing
-    choice = params.finetune.budget * len(params.split.folds) if searched else 0
-    probed = 1 + (params.adapt.method != "none") * len(params.split.folds)  # by evidence
-    per_case = (1 + params.finetune.views + (params.adapt.method != "none") + 0.5) * len(params.split.folds) + probed
-    scale = (geometry.image_size / REFERENCE_SIZE) ** 2
-    return cases * geometry.slices * scale * per_case + choice + params.evidence.budget
-
-
-def encoder_of(name: str) -> Encoder:
-    """Build the encoder with random weights, which do not change its time or its stages."""
+def network_of(params: Params, geometry: Geometry) -> Classifier:
+    """Build the network with random weights, which do not change its time or its stages."""
+    encoder = {
+        "name": params.adapt.encoder,
+        "pooled_stages": params.finetune.pooled_stages,
+        "filter_depth": params.adapt.filter_depth,
+    }
     try:
-        encoder = build_encoder(name, 3)
+        network = Classifier(encoder, {"channels": geometry.channels}, {"n_classes": 2})
     except UnknownEncoder as error:
         raise UserError(f"adapt.encoder: {error}") from error
-    inference(encoder)
-    return encoder
+    inference(network)
+    return network
 
 
 def measured_rate(encoder: Encoder) -> float:
     """Measure the images of the reference size that the encoder processes per second on this machine."""
+    inference(encoder)
     batch = torch.zeros(16, 3, REFERENCE_SIZE, REFERENCE_SIZE).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         encoder(batch)

@@ -10,8 +10,7 @@ from pipeline import params, paths
 from pipeline.__main__ import main
 from pipeline.bundle.layout import METADATA
 from pipeline.commands.plan import run
-from pipeline.imaging.geometry import Geometry
-from tests.conftest import ROOT
+from tests.commands.plan.changing import changed
 from tests.stages.clinic import RAW, cohort, with_copy
 from tests.stages.conftest import project  # noqa: F401 - a fixture
 from tests.stages.running import run as run_stages
@@ -28,7 +27,9 @@ def test_plan_tells_stages_values_time_and_disk_before_anything_ran(project, cap
     assert "preprocess.image_size: 64 (auto)" in printed
     assert "finetune.strategy: auto, one of knn, probe, last_stage, full, within" in printed
     assert "finetune.budget: 10000 passes in each fold" in printed
-    assert re.search(r"time, about: \d+ min", printed) and re.search(r"disk, about: \d+ MB", printed)
+    assert re.search(r"time, about: .+\n  cohort      \d+", printed)
+    assert re.search(r"\n  finetune    .*, 4 folds \(measured\)\n", printed) and "\n  release " in printed
+    assert re.search(r"disk, about: \d+ MB", printed)
     assert not (root / "data" / "prepared").exists()
 
 
@@ -79,23 +80,3 @@ def test_plan_takes_the_test_set_that_the_stage_cohort_would_propose(project, ca
 def test_plan_names_the_recipes_that_finetune_may_take(finetune, adapt, said):
     asked = changed(finetune={"strategy": "auto"} | finetune, adapt=adapt)
     assert said in run.describe_recipes(run.recipes_of(asked, 5), asked)
-
-
-def test_the_budget_of_auto_counts_once_per_fold_if_there_is_a_choice():
-    geometry = Geometry("image", 128, 1, 1, None, "pad", "keep")
-
-    def passes(**finetune):
-        asked = changed(finetune=finetune)
-        return run.passes_of(asked, geometry, 10, run.recipes_of(asked, 5))
-
-    folds = len(params.load(ROOT / "params.yaml").split.folds)
-    assert passes(strategy="auto") - passes(strategy="lp_ft") == 10_000 * folds
-    assert passes(strategy="auto", budget=0) == passes(strategy="lp_ft") == passes(strategy="lp_ft", budget=9)
-
-
-def changed(**sections):
-    """Take params.yaml with some values of some sections changed."""
-    known = params.load(ROOT / "params.yaml")
-    return known.model_copy(
-        update={name: getattr(known, name).model_copy(update=values) for name, values in sections.items()}
-    )

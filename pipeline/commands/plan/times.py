@@ -1,0 +1,255 @@
+"""Estimate the time of each stage that would run: from its record if that still applies, else from measured steps."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import costs, paths, runtime
+from pipeline.commands.plan.measuring import Units
+from pipeline.imaging.geometry import Geometry
+from pipeline.learning.training.alignment.losses import ALIGNMENT_LOSSES
+from pipeline.learning.training.finetuning import PARTS
+from pipeline.learning.training.strategies import STRATEGIES
+from pipeline.params import AUTO
+from pipeline.paths import Role
+from pipeline.schema import FINAL, Params
+from pipeline.stages.adapt.catalogue import OBJECTIVES
+
+DVC_SECONDS = 1.5  # of `dvc repro` for each stage: hashes and locks
+RECORDED = (0.8, 1.25)  # range around a recorded time
+MEASURED = (0.7, 1.4)  # range around a time from measured steps
+TEST_SHARE = 0.25  # of the cases, if the table decides and was not split yet
+SETS = 3  # of cases that are evaluated, about: internal, test, by patient or by image
+TABLES = 14.0  # what all tables of a set take, in summaries
+SITES_LEFT_OUT = 2  # splits of evidence besides the folds and the test set
+EPISODE = 0.0025  # seconds of a few-shot episode
+EXPORT = 2.5  # seconds to write an export and to load what writes it
+CORRUPTIONS, CORRUPTED = 12, 30  # kinds of corruption, and scans of each, in the tests of the operating limits
+GRADCAM, OCCLUSION = 4.0, 60.0  # cost of a saliency map, in passes of a case
+
+LIGHT = ("cohort", "split", "calibrate", "report")  # they do not import torch
+LIGHT_START = 0.35  # of the start of the others
+READING = ("cohort", "preprocess")  # work scan by scan, in several processes
+
+Job = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Range:
+    """A time from `low` to `high`, in seconds, and whether it comes from a record of an earlier run."""
+
+    low: float
+    high: float
+    recorded: bool = False
+
+    def __add__(self, other: "Range") -> "Range":
+        return Range(self.low + other.low, self.high + other.high, self.recorded and other.recorded)
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """How many cases there are, and what they do in a fold.
+
+    Attributes
+    ----------
+    cases : int
+    of_fold : callable
+        From a fold to the number of training, validation and scored cases.
+    """
+
+    cases: int
+    of_fold: Callable[[str], tuple[float, float, float]]
+
+
+def cohort_of(cases: int, params: Params) -> Cohort:
+    """Count the cases of each role: from data/split if it was made from as many cases, else by the parameters."""
+    test = {"none": 0.0, "patients": params.split.test_fraction}.get(params.split.test, TEST_SHARE) * cases
+    development, held = cases - test, 1 / params.split.n_folds
+    share = params.split.validation_fraction
+
+    def of_fold(fold: str) -> tuple[float, float, float]:
+        if paths.split(fold).exists():
+            counts = paths.read_table(paths.split(fold))["role"].value_counts()
+            if abs(counts.sum() - cases) <= cases / 10:
+                scored = sum(counts.get(role, 0) for role in (Role.HELD_OUT, Role.TEST, Role.CALIBRATION))
+                return float(counts.get(Role.TRAIN, 0)), float(counts.get(Role.VALIDATION, 0)), float(scored)
+        here = development if fold == FINAL else development * (1 - held)
+        return here * (1 - share), here * share, test + (development - here)
+
+    return Cohort(cases, of_fold)
+
+
+def recorded(job: Job, params: Params, geometry: Geometry, *, cases: int, start: float) -> Range | None:
+    """Read the time of an earlier run of a stage, if its settings and the size of the cases are still the same.
+
+    A different number of cases changes the time in proportion. The start of the process, which no record holds, takes
+    as long as that of this one did.
+    """
+    file = paths.cost(*job)
+    record: dict[str, Any] = paths.read_json(file) if file.exists() else {}
+    same = record.get("settings") == costs.workload(job[0], params)
+    size = [geometry.image_size, geometry.slices]
+    if not same or not record.get("cases") or (job[0] not in ("cohort", "split") and record.get("size") != size):
+        return None
+    took = record["seconds"] * cases / record["cases"] + start_of(job[0], start) + DVC_SECONDS
+    return Range(RECORDED[0] * took, RECORDED[1] * took, recorded=True)
+
+
+def estimated(job: Job, units: Units, params: Params, cohort: Cohort, *, reading: tuple[float, float]) -> Range:
+    """Estimate the time of a stage from measured steps.
+
+    Parameters
+    ----------
+    reading : pair of float
+        Seconds that `cohort` and `preprocess` take for a scan.
+    """
+    stage, fold = job
+    low, high = ESTIMATES[stage](fold, units, params, cohort) if stage in ESTIMATES else (0.0, 0.0)
+    start = start_of(stage, units.start)
+    around = start + DVC_SECONDS
+    if stage in READING:
+        processes = min(runtime.workers(), cohort.cases)
+        low = high = cohort.cases * reading[READING.index(stage)] / processes
+        around += start if processes > 1 else 0
+    return Range(around + MEASURED[0] * low, around + MEASURED[1] * high)
+
+
+def start_of(stage: str, start: float) -> float:
+    """Estimate the seconds that the process of a stage needs to begin, from those of a process that imports torch."""
+    return start * (LIGHT_START if stage in LIGHT else 1)
+
+
+Estimate = Callable[[str, Units, Params, Cohort], tuple[float, float]]
+
+
+def adapt(fold: str, units: Units, params: Params, cohort: Cohort) -> tuple[float, float]:
+    """Estimate the adaptation by the method, or by each candidate of `auto`, which also probes the features of each."""
+    settings, (train, _, _) = params.adapt, cohort.of_fold(fold)
+
+    def by(method: str, searching: bool) -> tuple[float, float]:
+        if method in OBJECTIVES:
+            epoch = train * units.case * 6  # two views, forward and backward
+            return (settings.patience + 1) * epoch, settings.epochs * epoch
+        if method in ALIGNMENT_LOSSES:
+            epoch = train * 2 * units.epoch.get("lp_ft", 3 * units.case)
+            frozen = cohort.cases * units.view * 3
+            return (frozen + (settings.patience + 1) * epoch, frozen + settings.epochs * epoch) if searching else (0, 0)
+        return (0, 0) if method == "none" else (train * units.case, train * units.case)
+
+    if settings.method != AUTO:
+        return by(settings.method, searching=False)
+    probed = cohort.cases * units.case + 4 * units.probe * train / 1000
+    tried = [by(method, searching=True) for method in ("none", *settings.candidates)]
+    total = probed * len(tried)
+    return total + sum(low for low, _ in tried), total + sum(high for _, high in tried)
+
+
+def finetune(fold: str, units: Units, params: Params, cohort: Cohort) -> tuple[float, float]:
+    """Estimate frozen stages, probe, training, and the scores of the other cases; for `auto` also the choice."""
+    settings, (train, validation, scored) = params.finetune, cohort.of_fold(fold)
+    probe = units.probe * train * (1 + settings.views) / 1000
+    always = (train * (1 + settings.views) + validation) * units.view + scored * units.case + probe
+    least, most = settings.patience + 1, min(settings.epochs, 3 * settings.patience)
+
+    def epochs(name: str) -> float:
+        return train * units.epoch[name]
+
+    if settings.strategy != AUTO:
+        name = settings.strategy
+        trained = epochs(name) if STRATEGIES[name].trains else 0
+        return always + min(least, most) * trained, always + most * trained
+    always += PARTS * probe
+    searches = [search(units, train, float(settings.budget), settings.patience, by=count) for count in (least, most)]
+    first = next((least * (PARTS - 1) * epochs(name) for name, _ in searches[0]), 0.0)  # if it is not better, the last
+    longest = max(sum(took for _, took in one) for one in searches)
+    best = max((most * epochs(name) for name, _ in searches[0]), default=0.0)
+    return always + first, always + longest + best
+
+
+def search(units: Units, train: float, budget: float, patience: int, *, by: int) -> list[tuple[str, float]]:
+    """List the trained candidates of `auto` that fit the budget, with their seconds, if each takes `by` epochs."""
+    found = []
+    for name, seconds in units.epoch.items():
+        passes = (PARTS - 1) * train * units.passes[name] * units.scale
+        if passes * patience > budget:
+            break
+        budget -= passes * by
+        found.append((name, (PARTS - 1) * train * seconds * by))
+    return found
+
+
+def calibrate(fold: str, units: Units, params: Params, cohort: Cohort) -> tuple[float, float]:
+    """Estimate the metrics of every set and fold with their intervals."""
+    total = units.summary * (SETS * TABLES + len(params.split.folds))
+    return total, total
+
+
+def evidence(fold: str, units: Units, params: Params, cohort: Cohort) -> tuple[float, float]:
+    """Estimate the features of each arm, probes, few-shot episodes, intervals, and trainings within the budget."""
+    settings, folds = params.evidence, len(params.split.numbered)
+    arms = 1 + (params.adapt.method != "none")
+    splits = folds + SITES_LEFT_OUT + 1
+    features = cohort.cases * units.case * (1 + (arms - 1) * splits)
+    fits = arms * (splits + folds * sum(settings.fractions) * settings.draws)
+    probes = fits * units.probe * cohort.cases / 1000
+    episodes = arms * folds * len(settings.shots) * settings.episodes * 3 * EPISODE
+    runs = arms * (1 + settings.draws * len(settings.fractions))
+    total = features + probes + episodes + runs * units.summary
+    return total, total + settings.budget * units.case / units.scale
+
+
+def explain(fold: str, units: Units, params: Params, cohort: Cohort) -> tuple[float, float]:
+    """Estimate the saliency maps of the most confident errors."""
+    maps = params.explain.errors * SETS * units.case * (GRADCAM if params.explain.method == "gradcam" else OCCLUSION)
+    return maps / 2, maps
+
+
+def release(fold: str, units: Units, params: Params, cohort: Cohort) -> tuple[float, float]:
+    """Estimate exports and their comparison, features of training cases, and the tests of the operating limits."""
+    exports = len(params.release.exports)
+    scored = len(params.split.folds) * cohort.cases + CORRUPTIONS * min(CORRUPTED, cohort.cases)
+    total = exports * (EXPORT + 3 * cohort.cases * units.case) + scored * units.case + EXPORT
+    return total, total
+
+
+ESTIMATES: Mapping[str, Estimate] = {
+    "adapt": adapt,
+    "finetune": finetune,
+    "calibrate": calibrate,
+    "evidence": evidence,
+    "explain": explain,
+    "release": release,
+}
+
+
+def in_lines(found: Mapping[Job, Range]) -> list[str]:
+    """Write a line for each stage, its folds together, and the total."""
+    if not found:
+        return ["time: nothing would run"]
+    stages: dict[str, list[Range]] = {}
+    for (stage, _), one in found.items():
+        stages.setdefault(stage, []).append(one)
+    rows = [f"  {stage:<10}  {in_words(total(some))}{_basis(some)}" for stage, some in stages.items()]
+    return [f"time, about: {in_words(total(list(found.values())))}", *rows]
+
+
+def total(some: Sequence[Range]) -> Range:
+    """Add times."""
+    return sum(some[1:], some[0])
+
+
+def in_words(time: Range) -> str:
+    """Write a range in seconds below two minutes, else in minutes.
+
+    >>> in_words(Range(100, 400))
+    '2 to 7 min'
+    """
+    unit, name = (1, "s") if time.high < 120 else (60, "min")
+    low, high = max(round(time.low / unit), 1), max(round(time.high / unit), 1)
+    return f"{low} {name}" if low == high else f"{low} to {high} {name}"
+
+
+def _basis(some: Sequence[Range]) -> str:
+    folds = f", {len(some)} folds" if len(some) > 1 else ""
+    known = sum(one.recorded for one in some)
+    return f"{folds} (measured)" if not known else f"{folds} (as in the last run)" if known == len(some) else folds
