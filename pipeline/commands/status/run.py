@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from itertools import groupby
 
-from pipeline.commands.stage_states import Line, survey
+from pipeline.commands.stage_states import Line, shortened, survey
 from pipeline.progress import duration
 from pipeline.stages.split.former_folds import former_outputs
 
