@@ -85,7 +85,7 @@ def test_a_fixed_strategy_takes_from_its_patience_to_a_multiple_of_it():
     assert trained.high - probe.high == pytest.approx(1.4 * 3 * patience * 60 * 0.02)
 
 
-def test_auto_may_spend_its_budget_and_without_one_costs_as_much_as_its_probes():
+def test_auto_may_spend_its_budget_and_without_one_only_fits_probes():
     small, large = (estimate("finetune", finetune={"strategy": "auto", "budget": budget}) for budget in (0, 100_000))
     start = 3.0 + times.DVC_SECONDS
     assert (small.low - start) / 0.7 == pytest.approx((small.high - start) / 1.4) and large.high > 4 * small.high
