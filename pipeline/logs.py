@@ -19,6 +19,7 @@ LOGS = Path("data/logs")
 RUNS = LOGS / "runs"
 LOG_BYTES = 2**20  # of one log file; three older ones are kept
 KEPT_RUNS = 30  # log files of runs; older ones are deleted
+PROGRESS = "pipeline.progress"  # the logger of the lines about progress
 RUN = "pipeline"  # the logger of the lines with which a stage or command begins and ends
 
 
@@ -86,9 +87,21 @@ def run_log(name: str, label: str) -> list[logging.Handler]:
             old.unlink(missing_ok=True)
     except OSError:
         return []
-    handler.addFilter(lambda record: record.levelno >= logging.INFO or record.name in (RUN, "pipeline.progress"))
-    handler.setFormatter(logging.Formatter(f"%(asctime)s {label.replace('%', '%%')}: %(message)s"))
+    handler.addFilter(lambda record: record.levelno >= logging.INFO or record.name in (RUN, PROGRESS))
+    handler.setFormatter(Labelled(label))
     return [handler]
+
+
+class Labelled(logging.Formatter):
+    """Begin a message with the time and the stage; a line of progress names its stage itself."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(f"%(asctime)s {label.replace('%', '%%')}: %(message)s")
+        self.plain = logging.Formatter("%(asctime)s %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a message."""
+        return self.plain.format(record) if record.name == PROGRESS else super().format(record)
 
 
 def start_of_run() -> float | None:

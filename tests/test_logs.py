@@ -83,8 +83,10 @@ def test_messages_below_info_stay_out_of_the_log_of_a_run(under_dvc):
     [handler] = logs.run_log("cohort", "100 % done")
     logger = logging.getLogger("pipeline.somewhere")
     handler.handle(logger.makeRecord("pipeline.somewhere", logging.INFO, "", 0, "told", (), None))
+    handler.handle(logger.makeRecord("pipeline.progress", logging.INFO, "", 0, "stage 3: half", (), None))
     debug = logger.makeRecord("pipeline.somewhere", logging.DEBUG, "", 0, "not told", (), None)
     assert not handler.filter(debug)
     handler.close()
     [file] = RUNS.iterdir()
-    assert file.read_text().endswith(" 100 % done: told\n")
+    told, progress = (line.split(" ", 2)[2] for line in file.read_text().splitlines())
+    assert told == "100 % done: told" and progress == "stage 3: half"  # it names the stage itself
