@@ -62,3 +62,10 @@ def test_one_threshold_for_each_operating_point_is_named():
     points = [{"threshold": 0.4306, "aim": "specificity 0.90", "chosen": "chosen on all development cases"}]
     said = text_of(screen(thresholds=points))
     assert "Threshold to use: 0.431 for specificity 0.90; chosen on all development cases" in said
+
+
+def test_a_failed_gate_leads_to_its_metric():
+    gates = [FAILED | {"name": "calibration slope"}, FAILED | {"name": "card"}]
+    markup = screen(gates=gates)
+    assert '<a href="#calibration">calibration slope</a> (12 events' in markup
+    assert "; card (12 events" in markup  # no metric decides it
