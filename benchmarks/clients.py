@@ -19,7 +19,9 @@ def main() -> None:
     arguments = parser.parse_args()
     bundle = arguments.work / arguments.name
     classes = json.loads((bundle / "configs/metadata.json").read_text())["classes"]
-    ours = pd.read_csv(arguments.work / "ours.csv").dropna(subset=classes).set_index("scan")[classes]
+    found = pd.read_csv(arguments.work / "ours.csv")
+    withheld = {name: found[name].fillna(found[f"withheld_{name}"]) for name in classes}
+    ours = found.assign(**withheld).dropna(subset=classes).set_index("scan")[classes]
     if arguments.label:
         compare(f"MONAI Label {version('monailabel')}", ours, by_monai_label(bundle, arguments.scans, ours, classes))
         return

@@ -21,6 +21,11 @@ from pipeline.params import load
 from pipeline.stages.cohort.originals import original_files
 
 
+def computed(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    """Fill in the probabilities of answers that were withheld."""
+    return table.assign(**{name: table[name].fillna(table[f"withheld_{name}"]) for name in classes})
+
+
 def main() -> None:
     params, classes = load(), paths.read_json(paths.COHORT_FACTS)["classes"]
     calibrated = paths.read_json(paths.CALIBRATOR)
@@ -34,7 +39,7 @@ def main() -> None:
         cases.assign(image=scans)[["case", "image", "site"]].to_csv(table, index=False)
         command = [sys.executable, "-m", "pipeline", "predict", paths.bundle(params.release.name), table]
         subprocess.run([*command, "--out", found], check=True, stdout=subprocess.DEVNULL)
-        theirs = pd.read_csv(found).set_index("case").loc[cases["case"], classes]
+        theirs = computed(pd.read_csv(found), classes).set_index("case").loc[cases["case"], classes]
     apart = np.abs(own - theirs.to_numpy()).max(axis=1)
     for role, group in pd.Series(apart).groupby(cases["role"].to_numpy()):
         print(f"{role}: {len(group)} cases, {(group == 0).sum()} to the bit, largest difference {group.max():.2g}")

@@ -2,6 +2,8 @@
 
 import re
 
+import pandas as pd
+
 from pipeline.__main__ import main
 
 FOLDS = ("0", "1", "2", "final")
@@ -18,6 +20,12 @@ def refusal(capsys, stage):
     message = capsys.readouterr().err
     assert re.search(r"^error: ", message, re.MULTILINE) and "Traceback" not in message
     return message
+
+
+def computed(file, name="ill"):
+    """Read what predict computed of a class, by scan, whether it answered or withheld it."""
+    found = pd.read_csv(file).set_index("scan")
+    return found[name].fillna(found[f"withheld_{name}"])
 
 
 def until_calibrated(folds=FOLDS):

@@ -18,7 +18,7 @@ from pipeline import paths
 from pipeline.__main__ import main
 from tests.conftest import key_folder
 from tests.stages.conftest import lay_out
-from tests.stages.running import FOLDS, refusal, run, run_all, until_calibrated
+from tests.stages.running import FOLDS, computed, refusal, run, run_all, until_calibrated
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +64,7 @@ def test_predict_gives_a_test_case_exactly_its_evaluated_probability(finished, t
     bundle = paths.bundle("ill_or_well")
     files = [f"data/raw/clinic/{names[case]}" for case in evaluated["case"]]
     assert main(["predict", str(bundle), *files, "--out", str(tmp_path / "results.csv")]) == 0
-    results = pd.read_csv(tmp_path / "results.csv")
-    np.testing.assert_array_equal(results["ill"].to_numpy(), evaluated["probability_1"].to_numpy())
+    np.testing.assert_array_equal(computed(tmp_path / "results.csv"), evaluated["probability_1"].to_numpy())
 
 
 def test_predict_refuses_a_bad_scan_with_the_reason_and_goes_on(finished, tmp_path, capsys):
@@ -74,7 +73,8 @@ def test_predict_refuses_a_bad_scan_with_the_reason_and_goes_on(finished, tmp_pa
     bundle = shutil.copytree(paths.bundle("ill_or_well"), tmp_path / "bundle")
     assert main(["predict", str(bundle), broken, good, "absent.nii.gz"]) == 0
     printed = capsys.readouterr().out
-    assert "unreadable" in printed and "missing" in printed and "model status" in printed
+    assert "cannot identify image" in printed and "absent.nii.gz: the file does not exist; check the path" in printed
+    assert "model status" in printed
     assert "no scan could be read" in refusal(capsys, f"predict {bundle} {broken}")
     weights = bundle / "models" / "model.safetensors"
     weights.chmod(0o644)

@@ -15,7 +15,7 @@ from pipeline.__main__ import main
 from pipeline.commands.running import training_of
 from pipeline.metrics.calibrators import fitting
 from pipeline.stages.adapt import adapting
-from tests.stages.running import refusal, run
+from tests.stages.running import computed, refusal, run
 
 WITHOUT_LABELS = ("simclr", "vicreg", "byol", "masked")
 ALIGNMENT_LOSSES = ("coral", "mmd", "dann", "mcc")
@@ -249,7 +249,7 @@ def test_released_model_holds_all_that_adaptation_added_to_the_encoder(sites, ch
     def predicted(*options):
         bundle = str(paths.bundle("ill_or_well"))
         assert main(["predict", bundle, *scans, "--out", "out.csv", *options]) == 0
-        return pd.read_csv(root / "out.csv")["ill"]
+        return computed(root / "out.csv")
 
     assert np.allclose(predicted(*(["--site", site] if site else [])), evaluated, atol=1e-5)
     if site:

@@ -81,7 +81,7 @@ def test_without_a_threshold_or_folders_nothing_is_tested(project):
     [
         (lambda: (paths.OUT_OF_DISTRIBUTION / "scan.png").touch(), "scan.png: put it into a folder"),
         (lambda: put("<script>", "1.png"), "name the folder with letters"),
-        (lambda: put("empty"), "empty holds no file; .*or remove the folder"),
+        (lambda: put("empty"), "empty is empty; .*or remove the folder"),
     ],
 )
 def test_a_wrong_folder_is_named_with_its_cure(project, lay_out, message):

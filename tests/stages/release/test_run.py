@@ -20,7 +20,7 @@ from pipeline.params import cohort_digest
 from pipeline.stages.release.run import source_of
 from tests.stages.clinic import RAW, cohort
 from tests.stages.release.by_hand import NAME, evaluate_by_hand, mean_logits, train
-from tests.stages.running import refusal, run
+from tests.stages.running import computed, refusal, run
 
 SCOPE = "internal_calibrated"
 
@@ -96,7 +96,7 @@ def test_the_released_model_gives_the_evaluated_probabilities(calibrated, privat
     files = [f"{RAW}/{names[case]}" for case in evaluated.index]
     assert len(files) > 5 and np.ptp(evaluated) > 0.01
     assert main(["predict", str(bundle), *files, "--out", "results.csv"]) == 0
-    np.testing.assert_array_equal(pd.read_csv("results.csv")["ill"], evaluated)
+    np.testing.assert_array_equal(computed("results.csv"), evaluated)
     theirs = by_monai(bundle, root, files[:3])
     np.testing.assert_allclose([theirs[file.split("/")[-1]] for file in files[:3]], evaluated[:3], atol=1e-5)
 
