@@ -171,7 +171,8 @@ def test_evidence_equals_the_evaluation_and_names_no_patient_or_folder(calibrate
     own = roles("final").set_index("case").loc[cases.index]
     predictions = predictions.assign(scope="internal", label=own["label"].to_numpy(), patient=own["patient"].to_numpy())
     paths.write_table(predictions, paths.PREDICTIONS)
-    curve = pd.DataFrame({"threshold": [0.1], "net_benefit": [0.3]})
+    known = {"scope": "internal", "threshold": 0.1, "net_benefit": 0.3, "gain": 0.2, "gain_lower": 0.1}
+    curve = pd.DataFrame([known])
     paths.write_table(curve, paths.assessed("decision_curve"))
     run("release")
     folder = paths.bundle(NAME) / "evidence"
