@@ -29,7 +29,7 @@ from pipeline.stages.cohort.simulate import RECIPE, is_recipe, plan_scans, read_
 from pipeline.stages.cohort.statements import problems_of_card
 from pipeline.stages.preprocess.sizing import resolve_geometry
 from pipeline.stages.release.placing import problems_of_place
-from pipeline.stages.split.checks import compared, groups_of, problems_of_split, sides, targets_of_labels
+from pipeline.stages.split.checks import groups_of, problems_of_split, settled, sides, targets_of_labels
 from pipeline.stages.split.leakage import described, marked_exact
 
 
@@ -136,5 +136,5 @@ def problems_of_table(cases: pd.DataFrame, params: Params, task: Task, classes: 
     """List the reasons for which `split` would refuse these cases; an image counts as a duplicate by its path alone."""
     targets = targets_of_labels(cases, task, classes)
     cases = cases.assign(side=sides(cases, targets, params), voxel_hash=cases["image"].map(os.path.normpath))
-    duplicates = compared(described(marked_exact(cases), cases), cases, targets)
+    cases, duplicates = settled(cases, described(marked_exact(cases), cases), targets, params.split)
     return problems_of_split(cases, groups_of(cases, targets, duplicates), duplicates, params.split, classes=classes)

@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline.imaging.labels import Task, targets_of
 from pipeline.schema import FINAL, Params, Split
 from pipeline.seeds import seed_for
-from pipeline.stages.split.leakage import BOUNDARY, joined_patients, open_leaks
+from pipeline.stages.split.leakage import BOUNDARY, EXACT, described, joined_patients, open_leaks
 from pipeline.stages.split.partition import (
     TARGET,
     Leak,
@@ -29,6 +29,24 @@ def targets_of_labels(cases: pd.DataFrame, task: Task, classes: Sequence[str]) -
         return None
     targets = targets_of(cases["label"].tolist(), classes, "multilabel")
     return pd.DataFrame(targets, index=cases.index, columns=list(classes))
+
+
+def settled(
+    cases: pd.DataFrame, duplicates: pd.DataFrame, targets: pd.DataFrame | None, split: Split
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Put patients who share an image on one side where possible; return cases and duplicates with their final sides.
+
+    Parameters
+    ----------
+    cases : pandas.DataFrame
+        With the column `side`, from `sides`.
+    duplicates : pandas.DataFrame
+        From `findings`, or `described`.
+    targets : pandas.DataFrame or None
+        From `targets_of_labels`.
+    """
+    cases = cases.assign(side=reserved_with_duplicates(cases, duplicates, split))
+    return cases, compared(described(duplicates, cases), cases, targets)
 
 
 def compared(duplicates: pd.DataFrame, cases: pd.DataFrame, targets: pd.DataFrame | None) -> pd.DataFrame:
@@ -80,6 +98,25 @@ def sides(cases: pd.DataFrame, targets: pd.DataFrame | None, params: Params) -> 
     side[cases["split"] == "calibration"] = "calibration"
     side[nothing_known | (cases["split"] == "unlabelled")] = "unlabelled"
     return side
+
+
+def reserved_with_duplicates(cases: pd.DataFrame, duplicates: pd.DataFrame, split: Split) -> pd.Series:
+    """Move development patients who share an image with a test patient to the test set, if patients are reserved.
+
+    Only exact duplicates count, and none that `split.allow_leaks` acknowledges. Nobody leaves the test set, so that it
+    stays when the cohort grows.
+
+    Returns
+    -------
+    pandas.Series
+        The side of each case.
+    """
+    if split.test != "patients":
+        return cases["side"]
+    known = duplicates[["case", "patient", "other", "other_patient"]].isin(list(split.allow_leaks)).any(axis=1)
+    group = pd.Series(joined_patients(cases, duplicates[(duplicates["check"] == EXACT) & ~known]), index=cases.index)
+    reserved = group.isin(group[cases["side"] == "test"])
+    return cases["side"].mask(reserved & (cases["side"] == "development"), "test")
 
 
 def problems_of_split(

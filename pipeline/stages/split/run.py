@@ -14,9 +14,9 @@ from pipeline.seeds import seed_for
 from pipeline.stages.split.checks import (
     acknowledged_duplicates,
     acknowledged_patients,
-    compared,
     groups_of,
     problems_of_split,
+    settled,
     sides,
     targets_of_labels,
 )
@@ -41,10 +41,14 @@ def run(params: Params) -> None:
     cohort = paths.read_json(paths.COHORT_FACTS)
     targets = targets_of_labels(cases, cohort["task"], cohort["classes"])
     cases["side"] = sides(cases, targets, params)
-    duplicates = compared(findings(cases, read_signatures(cases["signature"].tolist())), cases, targets)
+    found = findings(cases, read_signatures(cases["signature"].tolist()))
+    drawn = cases["side"]
+    cases, duplicates = settled(cases, found, targets, split)
     paths.write_table(duplicates, paths.DUPLICATES)
     if len(duplicates):
         print(f"{len(duplicates)} pairs of duplicate images found, see {paths.DUPLICATES}")
+    if joined := cases.loc[cases["side"] != drawn, "patient"].nunique():
+        print(f"{joined} patient(s) share an image with a test patient, and belong to the test set, too")
     grouped = groups_of(cases, targets, duplicates)
     refuse(problems_of_split(cases, grouped, duplicates, split, classes=cohort["classes"]))
     acknowledged = acknowledged_patients(cases, split) + acknowledged_duplicates(duplicates, split)

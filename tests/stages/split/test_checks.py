@@ -3,7 +3,7 @@
 import pandas as pd
 
 from pipeline.schema import Split
-from pipeline.stages.split.checks import problems_of_split
+from pipeline.stages.split.checks import problems_of_split, settled
 from pipeline.stages.split.leakage import described, marked_exact
 
 
@@ -54,3 +54,20 @@ def test_the_cure_for_a_rare_class_names_the_folds_to_set():
     )
     assert "class 'ill' has 3 patient(s), fewer than split.n_folds = 5; lower split.n_folds to 2" in ill
     assert "class 'well' has 2 patient(s)" in well and "to 2 (split.folds: [0, 1, final]), or leave the class" in well
+
+
+def test_who_shares_an_image_with_a_reserved_patient_is_reserved():
+    """The draw separated them, and then split refused what it had drawn itself."""
+    cases = cases_of(
+        [*SOUND, ("c12", "p1", "here", "well", "development"), ("c13", "p1", "here", "well", "unlabelled")]
+    )
+    cases.loc[[1, 9], "voxel_hash"] = "same"
+    found = described(marked_exact(cases), cases)
+    reserved = Split(n_folds=2, folds=["final"], test="patients")
+    after, duplicates = settled(cases, found, None, reserved)
+    moved = after[after["side"] != cases["side"]]
+    assert list(zip(moved["case"], moved["side"], strict=True)) == [("c1", "test"), ("c12", "test")]
+    assert duplicates["across"].tolist() == ["patients"]
+    for other in (Split(test="given"), reserved.model_copy(update={"allow_leaks": ("c9",)})):
+        after, duplicates = settled(cases, found, None, other)
+        assert after.equals(cases) and duplicates["across"].tolist() == ["train/test boundary"]
