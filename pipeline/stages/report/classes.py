@@ -16,7 +16,9 @@ METRICS = ("auc", "sensitivity")
 SAME = 5e-6  # values in the files of metrics are rounded to six digits
 
 
-def shown_elsewhere(pooled: Mapping[str, Row], calibration: Sequence[Row], classes: Sequence[str]) -> Known:
+def shown_elsewhere(
+    pooled: Mapping[str, Row], calibration: Sequence[Row], at_half: Sequence[Row], classes: Sequence[str]
+) -> Known:
     """Collect the metrics of single classes that other tables of the page show, by scope, class and metric.
 
     Parameters
@@ -26,11 +28,14 @@ def shown_elsewhere(pooled: Mapping[str, Row], calibration: Sequence[Row], class
         specificity is the sensitivity of the first.
     calibration : sequence of mapping
         Rows of the table of calibration: scope, state, of, and auc with its limits.
+    at_half : sequence of mapping
+        Of a multilabel task the rows of the table of thresholds at one half: scope, of, and sensitivity with limits.
     classes : sequence of str
         The two classes of a binary task, otherwise none.
     """
     known = [row for row in calibration if row["state"] == "calibrated"]
     found: Known = {(row["scope"], question_of(row), "auc"): metric_of(row, "auc") for row in known}
+    found |= {(row["scope"], question_of(row), "sensitivity"): metric_of(row, "sensitivity") for row in at_half}
     for name, metrics in pooled.items():
         scope, _, state = name.rpartition("_")
         for label, recall in zip(classes, ("specificity", "sensitivity"), strict=False):

@@ -54,3 +54,24 @@ def sample(group: pd.DataFrame) -> list[dict[str, str]]:
     turn = group.groupby("label").cumcount()
     chosen = group.assign(turn=turn).sort_values(["turn", "label"]).head(IMAGES_PER_SITE)
     return [{"label": row.label, "thumbnail": row.thumbnail} for row in chosen.sort_values("label").itertuples()]
+
+
+def prevalences(flow: Sequence[Row], classes: Sequence[str]) -> str:
+    """Say how frequent the last of two classes is at each site, where several have labels; otherwise nothing.
+
+    Parameters
+    ----------
+    flow : sequence of mapping
+        Rows of site, side and counts of each class.
+    classes : sequence of str
+    """
+    known = [row for row in flow if sum(row["counts"])]
+    if len(classes) != 2 or len(known) < 2:
+        return ""
+    said = [f"{row['site'] or '(none)'} {share(row)} ({row['side']})" for row in known]
+    return f"Share of {classes[1]} among the labelled cases: {', '.join(said)}."
+
+
+def share(row: Row) -> str:
+    """Write the share of the last class as so many percent."""
+    return f"{row['counts'][-1] / sum(row['counts']):.0%}"

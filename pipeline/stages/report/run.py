@@ -18,7 +18,7 @@ from pipeline.stages.report.assessment import assessed, units_of, without_sites
 from pipeline.stages.report.blocks import PATIENTS, Row
 from pipeline.stages.report.calibrator import calibrator_in_words
 from pipeline.stages.report.classes import by_class, confusions, shown_elsewhere
-from pipeline.stages.report.cohort import audit_findings, pairs_of_duplicates, sample
+from pipeline.stages.report.cohort import audit_findings, pairs_of_duplicates, prevalences, sample
 from pipeline.stages.report.diagrams import roc, training_curve, unlabelled_curve
 from pipeline.stages.report.embedding import embedding_section
 from pipeline.stages.report.evidence import TABLES as EVIDENCE
@@ -127,6 +127,7 @@ def tables(classes: list[str], task: Task) -> dict[str, Any]:
     sheets = [{"name": site, "images": sample(group)} for site, group in cases.groupby("site")]
     return {
         "flow": flow,
+        "prevalences": prevalences(flow, classes),
         "sheets": sheets,
         "findings": audit_findings(pd.concat(map(paths.read_table, (paths.AUDIT, paths.UNPREPARED)))),
         "refused_later": len(paths.read_table(paths.UNPREPARED)),
@@ -169,9 +170,11 @@ def plots(params: Params) -> dict[str, Any]:
 
 def classes(names: list[str], task: Task, pooled: dict[str, Any], unit: str) -> dict[str, Any]:
     """Collect the metrics of each class and, where a case has one class, which was taken for which."""
-    units, two = units_of(pooled, unit), names if len(names) == 2 and task != "multilabel" else []
-    elsewhere = shown_elsewhere(pooled, rows_of(paths.assessed("calibration")), two)
-    evaluated = paths.read_table(paths.PREDICTIONS).to_dict("records") if task != "multilabel" else []
+    units, several = units_of(pooled, unit), task == "multilabel"
+    calibration, thresholds = (rows_of(paths.assessed(name)) for name in ("calibration", "thresholds"))
+    at_half = [row for row in thresholds if several and round(row["threshold"], 3) == 0.5]
+    elsewhere = shown_elsewhere(pooled, calibration, at_half, names if len(names) == 2 and not several else [])
+    evaluated = [] if several else paths.read_table(paths.PREDICTIONS).to_dict("records")
     return {
         "per_class": by_class(rows_of(paths.PER_CLASS), units, elsewhere),
         "confusions": confusions(evaluated, names, units),
