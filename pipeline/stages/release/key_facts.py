@@ -19,6 +19,7 @@ from pipeline.stages.release.measured import (
 
 SHOWN = 5
 FEW_PATIENTS = 20  # below this number an interval of any metric is too wide for a claim
+ALL_CLASSES = "classes"  # the question of a conformal set whose classes exclude each other
 NEARLY = 0.05  # difference of AUCs below which the site alone is nearly as good as the model
 PLACES = {
     "internal": "in internal validation",
@@ -136,9 +137,10 @@ def _coverage(shown: Measured, limits: Mapping[str, Any]) -> str:
         allowed = limits["max_coverage_shortfall"] or 0
         if row is not None and row["promised"] - row["coverage_of_patients_upper"] > allowed:
             covered = _interval(_metric(row, "coverage_of_patients"))
+            question = "" if row.get("of") in (None, ALL_CLASSES) else f" for '{row['of']}'"
             return (
-                f"Prediction sets do not keep their promise {_place(scope)}: they contain the true answer for "
-                f"{covered} of {row['patients']:.0f} patients, {row['promised']:.2f} are promised."
+                f"Prediction sets{question} do not keep their promise {_place(scope)}: they contain the true answer "
+                f"for {covered} of {row['patients']:.0f} patients, {row['promised']:.2f} are promised."
             )
     return ""
 

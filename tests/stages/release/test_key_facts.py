@@ -72,6 +72,11 @@ def test_a_good_model_has_no_fact_and_the_checks_are_named():
             "on the external test set: they contain the true answer for 0.67 (0.47 to 0.82) of 270 patients, 0.90 are",
         ),
         (
+            {"coverage": [covered(0.95, 0.9, 0.98), covered(0.3, 0.1, 0.8) | {"of": "mass"}, GOOD.coverage[1]]},
+            "prediction sets",
+            "Prediction sets for 'mass' do not keep their promise on the external test set",
+        ),
+        (
             {"coverage": [GOOD.coverage[0], covered(0.8, 0.7, 0.89, "internal_patients")]},
             "prediction sets",
             "in internal validation: they contain the true answer for 0.80 (0.70 to 0.89)",
