@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any
 
 from pipeline import costs, paths, runtime
@@ -20,15 +21,16 @@ RECORDED = (0.8, 1.25)  # range around a recorded time
 MEASURED = (0.7, 1.4)  # range around a time from measured steps
 TEST_SHARE = 0.25  # of the cases, if the table decides and was not split yet
 SETS = 3  # of cases that are evaluated, about: internal, test, by patient or by image
-TABLES = 14.0  # what all tables of a set take, in summaries
+TABLES = 10.0  # what all tables of a set take, in summaries
 SITES_LEFT_OUT = 2  # splits of evidence besides the folds and the test set
-EPISODE = 0.0025  # seconds of a few-shot episode
+EPISODE = 0.0015  # seconds of a few-shot episode
+LABELLED = 0.75  # of the cases, in a split of evidence
 EXPORT = 2.5  # seconds to write an export and to load what writes it
 CORRUPTIONS, CORRUPTED = 12, 30  # kinds of corruption, and scans of each, in the tests of the operating limits
 GRADCAM, OCCLUSION = 4.0, 60.0  # cost of a saliency map, in passes of a case
 
 LIGHT = ("cohort", "split", "calibrate", "report")  # they do not import torch
-LIGHT_START = 0.35  # of the start of the others
+START, LIGHT_START = 0.75, 0.3  # shares of the start of `plan`, which imports more than any stage
 READING = ("cohort", "preprocess")  # work scan by scan, in several processes
 
 Job = tuple[str, str]
@@ -115,8 +117,8 @@ def estimated(job: Job, units: Units, params: Params, cohort: Cohort, *, reading
 
 
 def start_of(stage: str, start: float) -> float:
-    """Estimate the seconds that the process of a stage needs to begin, from those of a process that imports torch."""
-    return start * (LIGHT_START if stage in LIGHT else 1)
+    """Estimate the seconds that the process of a stage needs to begin, from those of this one."""
+    return start * (LIGHT_START if stage in LIGHT else START)
 
 
 Estimate = Callable[[str, Units, Params, Cohort], tuple[float, float]]
@@ -160,10 +162,10 @@ def finetune(fold: str, units: Units, params: Params, cohort: Cohort) -> tuple[f
         return always + min(least, most) * trained, always + most * trained
     always += PARTS * probe
     searches = [search(units, train, float(settings.budget), settings.patience, by=count) for count in (least, most)]
-    first = next((least * (PARTS - 1) * epochs(name) for name, _ in searches[0]), 0.0)  # if it is not better, the last
-    longest = max(sum(took for _, took in one) for one in searches)
-    best = max((most * epochs(name) for name, _ in searches[0]), default=0.0)
-    return always + first, always + longest + best
+    shortest = always + sum(took for _, took in searches[0][:1])  # if the first one is not better, it is the last
+    longest = always + max(sum(took for _, took in one) for one in searches)
+    longest += max((most * epochs(name) for name, _ in searches[0]), default=0.0)
+    return shortest, sqrt(shortest * longest)  # few folds go through the whole search
 
 
 def search(units: Units, train: float, budget: float, patience: int, *, by: int) -> list[tuple[str, float]]:
@@ -189,9 +191,10 @@ def evidence(fold: str, units: Units, params: Params, cohort: Cohort) -> tuple[f
     settings, folds = params.evidence, len(params.split.numbered)
     arms = 1 + (params.adapt.method != "none")
     splits = folds + SITES_LEFT_OUT + 1
-    features = cohort.cases * units.case * (1 + (arms - 1) * splits)
+    labelled = LABELLED * cohort.cases
+    features = cohort.cases * units.case + (arms - 1) * splits * labelled * units.case
     fits = arms * (splits + folds * sum(settings.fractions) * settings.draws)
-    probes = fits * units.probe * cohort.cases / 1000
+    probes = fits * units.probe * labelled / 1000
     episodes = arms * folds * len(settings.shots) * settings.episodes * 3 * EPISODE
     runs = arms * (1 + settings.draws * len(settings.fractions))
     total = features + probes + episodes + runs * units.summary
@@ -230,7 +233,7 @@ def in_lines(found: Mapping[Job, Range]) -> list[str]:
     for (stage, _), one in found.items():
         stages.setdefault(stage, []).append(one)
     rows = [f"  {stage:<10}  {in_words(total(some))}{_basis(some)}" for stage, some in stages.items()]
-    return [f"time, about: {in_words(total(list(found.values())))}", *rows]
+    return [f"time if nothing else runs on this machine, about: {in_words(total(list(found.values())))}", *rows]
 
 
 def total(some: Sequence[Range]) -> Range:
