@@ -64,7 +64,8 @@ class State:
 
     def bar(self, width: int) -> str:
         """Draw a bar: of the outermost loop, else of the recorded time of an earlier run, else the time alone."""
-        elapsed, words = time.monotonic() - self.began, f"{self.label}: {self.describe()}".rstrip(": ")
+        elapsed, doing = time.monotonic() - self.began, [self.activity, *(loop.doing for loop in self.loops)]
+        words = f"{self.label}: {'; '.join(filter(None, doing))}".rstrip(": ")
         loop = next((one for one in self.loops if one.total), None)
         done, total = (loop.done, loop.total) if loop else (elapsed, self.usual)
         if not total or done > total:

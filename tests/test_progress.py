@@ -71,7 +71,7 @@ def test_a_bar_counts_the_outer_loop_or_the_time_of_an_earlier_run():
     state = State("explain", usual=None)
     assert state.bar(80) == "explain [0 s]"
     state.loops = [Loop("cases", 4, done=1), Loop("inner", 9, done=9)]
-    assert " 25%|" in state.bar(80) and len(state.bar(80)) <= 80
+    assert state.bar(80).startswith("explain: cases; inner:  25%|") and len(state.bar(80)) <= 80
 
 
 def test_output_that_goes_to_a_file_holds_nothing_of_the_bar(quick, monkeypatch):

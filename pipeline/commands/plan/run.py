@@ -12,6 +12,7 @@ from pipeline.commands.plan.checks import check_cohort
 from pipeline.commands.plan.measuring import measured, reading_seconds
 from pipeline.commands.plan.times import Job, Range, cohort_of, estimated, in_lines, recorded
 from pipeline.commands.stage_states import survey
+from pipeline.costs import DECIDES
 from pipeline.errors import UserError, refuse
 from pipeline.imaging.geometry import REFERENCE_SIZE, Geometry
 from pipeline.learning.models.backbones import build_encoder
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     params, headers = checked.params, checked.headers
     geometry = resolve_geometry(headers, params.budget, params.preprocess)
     changed, following = stages_to_run()
-    jobs = [*changed, *following]
+    jobs = [job for stage in DECIDES for job in (*changed, *following) if job[0] == stage]
     print(f"stages to run: {', '.join(map(name_of, changed)) or 'none; all are up to date'}")
     if following:
         print(f"  then, if their inputs change: {', '.join(map(name_of, following))}")

@@ -233,7 +233,8 @@ def in_lines(found: Mapping[Job, Range]) -> list[str]:
     for (stage, _), one in found.items():
         stages.setdefault(stage, []).append(one)
     rows = [f"  {stage:<10}  {in_words(total(some))}{_basis(some)}" for stage, some in stages.items()]
-    return [f"time if nothing else runs on this machine, about: {in_words(total(list(found.values())))}", *rows]
+    alone = "" if all(one.recorded for one in found.values()) else " if nothing else runs on this machine"
+    return [f"time, about: {in_words(total(list(found.values())))}{alone}", *rows]
 
 
 def total(some: Sequence[Range]) -> Range:

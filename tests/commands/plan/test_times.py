@@ -130,10 +130,11 @@ def test_stages_have_a_line_each_and_the_total_comes_first():
         }
     )
     assert lines == [
-        "time if nothing else runs on this machine, about: 2 to 3 min",
+        "time, about: 2 to 3 min if nothing else runs on this machine",
         "  adapt       20 to 40 s, 2 folds (as in the last run)",
         "  calibrate   2 to 3 min (measured)",
     ]
+    assert in_lines({("adapt", "0"): Range(10, 20, recorded=True)})[0] == "time, about: 10 to 20 s"
     assert in_lines({}) == ["time: nothing would run"]
     assert in_words(Range(0.2, 0.4)) == "1 s"
 
