@@ -44,8 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(str(error)) from error
     if arguments.window < 1:
         raise UserError(f"--window is {arguments.window}; choose a number of labelled scans from 1 on")
-    several = bundle.calibrator["activation"] == "sigmoid"
-    monitored = read_monitored(Path(arguments.results), arguments.labels, bundle.classes, several)
+    monitored = read_monitored(Path(arguments.results), arguments.labels, bundle.classes, bundle.multilabel)
     charts = charts_of(monitored, reference)
     table = windows_of(monitored, arguments.window)
     print_monitoring(monitored, charts, table, reference)

@@ -49,6 +49,7 @@ def predict(folder: Path, arguments: argparse.Namespace) -> None:
     if arguments.calibration:
         change = recalibration_in(Path(arguments.calibration), folder, bundle.classes, predictor.multilabel)
         predictor = predictor.recalibrated(change)
+        print("--calibration changes probabilities; sets, decisions and abstention stay those of the released ones")
     if predictor.limits is None:
         print(f"{folder} has no operating limits: no prediction sets, and the model never abstains")
     found = predict_all(scans, bundle, predictor, arguments)

@@ -1,5 +1,8 @@
 """Withheld answers, decisions at the operating point, results by patient, and what the terminal shows of them."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +12,10 @@ from scipy.special import softmax
 from pipeline.__main__ import main
 from pipeline.bundle import Predictor
 from pipeline.bundle.layout import METADATA
-from tests.bundle.bundles import CLASSES, fitted, rewrite, written
+from pipeline.bundle.manifest import MANIFEST, sha256_of
+from pipeline.imaging.preparation.preprocessor import Preprocessor
+from pipeline.imaging.reading.scan import Unreadable
+from tests.bundle.bundles import CLASSES, GEOMETRY, fitted, rewrite, written
 from tests.commands.predict.limits import predicted
 from tests.conftest import save_nifti
 
@@ -88,6 +94,17 @@ def test_several_classes_are_decided_by_probability_and_labels_one_by_one(tmp_pa
         assert predicted(tmp_path, with_point(labels, points), scan)["decision"].tolist() == [said]
 
 
+def test_a_site_calibration_changes_probabilities_and_no_decision(tmp_path, asymmetric, capsys):
+    folder = with_point(written(tmp_path / "model", classes=("control", "lesion")), [point("lesion", 0.0)])
+    scan = save_nifti(tmp_path / "scan.nii.gz", asymmetric)
+    made_for = {"manifest": sha256_of(folder / MANIFEST)}
+    change = {"bundle": made_for, "change": {"intercepts": [9.0, 0.0], "slope": 1.0}}
+    (tmp_path / "site.json").write_text(json.dumps(change))
+    row = predicted(tmp_path, folder, scan, "--calibration", tmp_path / "site.json").iloc[0]
+    assert float(row["lesion"]) < 0.01 and row["decision"] == "lesion"
+    assert "sets, decisions and abstention stay those of the released ones" in capsys.readouterr().out
+
+
 def test_a_patient_is_predicted_from_the_mean_logits_of_the_scans(tmp_path, asymmetric, capsys):
     folder = written(tmp_path / "model", classes=("control", "lesion"))
     for number in range(3):
@@ -143,12 +160,6 @@ def test_a_bad_scan_is_named_once_with_the_cure(limited, tmp_path, capsys, name,
 
 
 def test_a_model_of_images_says_so_of_a_volume(tmp_path, asymmetric):
-    from dataclasses import replace
-
-    from pipeline.imaging.preparation.preprocessor import Preprocessor
-    from pipeline.imaging.reading.scan import Unreadable
-    from tests.bundle.bundles import GEOMETRY
-
     steps = Preprocessor(replace(GEOMETRY, kind="image", slices=1))
     with pytest.raises(Unreadable, match="it is a volume; 2D images are needed"):
         steps.prepare_file(save_nifti(tmp_path / "scan.nii.gz", asymmetric))
