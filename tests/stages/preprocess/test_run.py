@@ -108,13 +108,13 @@ def test_findings_are_in_one_table_and_every_case_is_prepared_or_refused(project
     with_copy(root, "Doe_01_0.png", "Doe_01_0.png")
     run("cohort")
     printed = capsys.readouterr().out
-    for name, check in (("04", "unreadable"), ("05", "constant"), ("07", "missing"), ("10", "label")):
-        assert f"refused   Doe_{name}_0.png  {check}" in printed
-    assert printed.count("refused   Doe_01_0.png  case id twice") == 2
-    assert "cohort.classes decides" in printed
+    for name, check in (("04", "unreadable"), ("05", "constant"), ("07", "missing")):
+        assert re.search(rf"refused   1  {check}: .*: Doe_{name}_0.png\n", printed)
+    assert "refused   2  case id twice: 2 rows have this case_id: Doe_01_0.png, Doe_01_0.png\n" in printed
+    assert re.search(r"excluded  1  label: 'odd' .*cohort.classes decides\): Doe_10_0.png\n", printed)
     run("preprocess", "split")
     facts = paths.read_json(paths.COHORT_FACTS)
-    assert facts["cases_refused"] == 6
+    assert (facts["cases_refused"], facts["cases_excluded"]) == (5, 1)
     assert facts["cases_in"] == 6 + len(pd.read_csv(paths.INDEX)) == 6 + len(pd.read_csv(paths.split("final")))
 
 
