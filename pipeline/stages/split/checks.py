@@ -174,18 +174,19 @@ def acknowledged_patients(cases: pd.DataFrame, split: Split) -> list[str]:
 def problems_of_folds(cases: pd.DataFrame, split: Split, classes: Sequence[str]) -> Iterator[str]:
     """Yield the classes with too few patients for the folds, and the sites that cannot be held out."""
     development = cases[cases["side"] == "development"]
-    # cohort.classes would exclude every multilabel case with an unlisted label
-    leave_out = "remove the label from the column label"
-    if not has_several_labels(cases):
-        leave_out = "leave the class out of cohort.classes"
     rare = rare_classes(development, split.n_folds, classes)
     possible = min((count for count in rare.values() if count > 1), default=0)
     folds = ", ".join([*map(str, range(possible)), FINAL])
+    cures = []
+    if has_several_labels(cases):  # cohort.classes would exclude every case with an unlisted label
+        cures.append("remove the label from the column label")
+    elif len(classes) != 2:
+        cures.append("leave the class out of cohort.classes")
+    if split.test != "none":
+        cures.append("change split.test, because patients of the test set do not count")
     for name, count in rare.items():
-        lower = f"lower split.n_folds to {possible} (split.folds: [{folds}]), or "
-        cure = (lower if count > 1 else "") + leave_out
-        if split.test != "none":
-            cure += ", or change split.test, because patients of the test set do not count"
+        lower = [f"lower split.n_folds to {possible} (split.folds: [{folds}])"] if count > 1 else []
+        cure = ", or ".join([*lower, *cures]) or "add patients of this class"
         yield f"{name} has {count} patient(s), fewer than split.n_folds = {split.n_folds}; {cure}"
     for fold in split.left_out:
         try:

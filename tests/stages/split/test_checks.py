@@ -54,6 +54,8 @@ def test_the_cure_for_a_rare_class_names_the_folds_to_set():
     )
     assert "class 'ill' has 3 patient(s), fewer than split.n_folds = 5; lower split.n_folds to 2" in ill
     assert "class 'well' has 2 patient(s)" in well and "to 2 (split.folds: [0, 1, final]), or leave the class" in well
+    (of_two, *_) = problems(cases[:2], test="none")
+    assert of_two == "class 'ill' has 1 patient(s), fewer than split.n_folds = 2; add patients of this class"
 
 
 def test_who_shares_an_image_with_a_reserved_patient_is_reserved():
