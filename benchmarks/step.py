@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.trainable_top import TrainableTop
+from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.learning.training.cases import Cases, FrozenCases, WholeCases
-from pipeline.learning.training.loop import fit, make_accelerator
+from pipeline.learning.training.loop import fit
 from pipeline.learning.training.recipe import Recipe, parameter_groups
 
 BATCH = 16

@@ -31,7 +31,7 @@ from pipeline.learning.models.backbones import build_encoder
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import Encoder
 from pipeline.learning.models.weights import load_weights
-from pipeline.learning.training.loop import make_accelerator
+from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.runtime import device, prefetch_passes
 from pipeline.stages.adapt.methods.simclr import SimClr
 from pipeline.stages.adapt.pretraining.continued import Settings, continue_pretraining

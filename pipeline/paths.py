@@ -146,6 +146,11 @@ def predictions(fold: str) -> Path:
     return FOLDS / fold / "predictions.csv"
 
 
+def member_predictions(fold: str) -> Path:
+    """Name the logits of the same cases by each member of a portfolio; without rows for a single network."""
+    return FOLDS / fold / "members.csv"
+
+
 def features(fold: str) -> Path:
     """Name the pooled features and the attention of the same cases."""
     return FOLDS / fold / "features.npz"

@@ -11,6 +11,7 @@ from typing import Any
 PUBLIC = {
     "Classifier": "pipeline.learning.models.classifier",
     "Ensemble": "pipeline.learning.models.ensemble",
+    "Portfolio": "pipeline.learning.models.ensemble",
     "Prediction": "pipeline.bundle.predictor",
     "Predictor": "pipeline.bundle.predictor",
     "PrepareScand": "pipeline.bundle.transforms",

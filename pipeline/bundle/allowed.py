@@ -6,6 +6,7 @@ from typing import Any
 
 CLASSIFIER = "pipeline.bundle.Classifier"
 ENSEMBLE = "pipeline.bundle.Ensemble"
+PORTFOLIO = "pipeline.bundle.Portfolio"
 PREPARATION = "pipeline.bundle.PrepareScand"
 SCANS = "pipeline.bundle.scans_in"
 CALIBRATOR = "pipeline.bundle.calibrator_from"
@@ -22,7 +23,7 @@ OF_MONAI = (
     "monai.handlers.from_engine",
     "torch.device",
 )
-TARGETS = {CLASSIFIER, ENSEMBLE, PREPARATION, SCANS, CALIBRATOR, *OF_MONAI}
+TARGETS = {CLASSIFIER, ENSEMBLE, PORTFOLIO, PREPARATION, SCANS, CALIBRATOR, *OF_MONAI}
 MOVED = ("pipeline.assessing.", "pipeline.imaging.", "pipeline.learning.")  # where bundles named code before 0.1.0
 RUN = "$@evaluator.run()"  # the only expression that a bundle needs
 

@@ -1,7 +1,7 @@
 """The layout of a bundle: its files, and MONAI's metadata and inference configuration as plain values."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -10,12 +10,12 @@ import jsonschema
 import monai
 import numpy
 import torch
-from torch import Tensor
 
 from pipeline.bundle.allowed import (
     CALIBRATOR,
     CLASSIFIER,
     ENSEMBLE,
+    PORTFOLIO,
     RUN,
     SCANS,
 )
@@ -223,21 +223,22 @@ def calibration_steps(calibrator: Config) -> list[Config]:
 
 def target_of(network: Config) -> str:
     """Name the class that takes the arguments of a network."""
-    return ENSEMBLE if "members" in network else CLASSIFIER
+    if "members" in network:
+        return ENSEMBLE
+    return PORTFOLIO if "portfolio" in network else CLASSIFIER
+
+
+def classifiers_of(network: Config) -> list[Config]:
+    """List the arguments of every `Classifier` that a network is made of."""
+    parts = network.get("members") or network.get("portfolio")
+    return [one for part in parts for one in classifiers_of(part)] if parts else [network]
 
 
 def sites_of(network: Config) -> tuple[str, ...]:
     """Name the sites for which a network, or a member of it, has values of its own, in the order of the members."""
     return tuple(
-        dict.fromkeys(
-            site for one in network.get("members", [network]) for site in (one.get("sites") or {}).get("names", [])
-        )
+        dict.fromkeys(site for one in classifiers_of(network) for site in (one.get("sites") or {}).get("names", []))
     )
-
-
-def state_of_members(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Join the state dicts of members into that of their ensemble, `members.<k>.<name>`."""
-    return {f"members.{number}.{name}": value for number, one in enumerate(states) for name, value in one.items()}
 
 
 def schema_error(metadata: Config) -> str | None:

@@ -32,7 +32,8 @@ class Opened:
     preparation : dict
         Arguments of `pipeline.bundle.PrepareScand`, from the file to the network's input.
     network : dict
-        Arguments of `pipeline.bundle.Classifier`, or of `pipeline.bundle.Ensemble`: `members`.
+        Arguments of `pipeline.bundle.Classifier`, of `pipeline.bundle.Portfolio` (`portfolio`), or of
+        `pipeline.bundle.Ensemble` (`members`).
     calibrator : dict
         Arguments of `pipeline.bundle.calibrator_from`: method, activation and numbers.
     classes : list of str

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from pipeline.schema.adapting import ALIGNMENT_LOSSES, Adapt
 from pipeline.schema.data import Cohort, Preprocess, Reading, Split
 from pipeline.schema.evaluation import Calibrate, Evidence, Explain
+from pipeline.schema.finetuning import Finetune, Full
 from pipeline.schema.release import Gates, Release, Report
-from pipeline.schema.training import ALIGNMENT_LOSSES, Adapt, Finetune
 from pipeline.schema.types import FINAL, Section
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Evidence",
     "Explain",
     "Finetune",
+    "Full",
     "Gates",
     "Params",
     "Preprocess",

@@ -18,7 +18,6 @@ from pipeline.bundle.layout import (
     BundleFacts,
     inference_config,
     metadata_config,
-    state_of_members,
 )
 from pipeline.bundle.manifest import write_manifest
 from pipeline.bundle.transforms import preparation_config
@@ -26,6 +25,7 @@ from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation.preprocessor import Preprocessor
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import inference
+from pipeline.learning.models.ensemble import state_of_members
 from pipeline.metrics.calibrators.fitting import METHODS, calibrator_from, digest_of, fit
 from tests.conftest import TINY_ENCODER
 

@@ -21,8 +21,8 @@ from pipeline.learning.models.encoder import count_parameters, inference
 from pipeline.learning.models.families import UnknownEncoder
 from pipeline.learning.models.probe import out_of_fold_logits
 from pipeline.learning.models.weights import BadWeights, pretrained_network
+from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.learning.training.frozen import Case, frozen_views, mean_features
-from pipeline.learning.training.loop import make_accelerator
 from pipeline.learning.training.transferability import h_score, log_me
 from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics.discrimination import log_loss, macro_auc

@@ -21,7 +21,7 @@ from pipeline.imaging.overlays import write_overlay
 from pipeline.imaging.preparation.placement import Placement
 from pipeline.imaging.tables.scan_list import Listed
 from pipeline.learning.models.classifier import Classifier
-from pipeline.learning.models.ensemble import members_of, network_from
+from pipeline.learning.models.ensemble import classifiers_in, network_from
 from pipeline.learning.models.saliency import NO_MAP, saliency
 from pipeline.stages.explain.thumbnails import by_instance, frames, overlaid
 
@@ -72,7 +72,7 @@ class Artist:
         asked, instances = int(output.logits.argmax()), frames(output.prepared.channels, self.geometry)
         maps, peak, over = None, len(instances) // 2, None
         if with_map:
-            maps = maps_of(members_of(self.network), output.prepared.channels, asked, scan.known.get("site"))
+            maps = maps_of(classifiers_in(self.network), output.prepared.channels, asked, scan.known.get("site"))
         if maps is not None:
             shown = by_instance(maps, len(instances))
             peak = int(shown.sum(axis=(1, 2)).argmax())

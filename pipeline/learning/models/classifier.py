@@ -162,6 +162,14 @@ class Classifier(nn.Module):
         parts = [[getattr(one, name) for one in found] for name in ("logits", "features", "attention")]
         return ModelOutput(*map(torch.cat, parts))
 
+    def of_members(self, channels: Tensor, site: str | None = None) -> list[ModelOutput]:
+        """Compute the output of each member, as a `Portfolio` does; this network is its only one."""
+        return [self.outputs(channels, site)]
+
+    def joint(self, found: Sequence[ModelOutput]) -> ModelOutput:
+        """Join the outputs of the members, as a `Portfolio` does."""
+        return found[0]
+
     def plain_logits(self, channels: Tensor, site: str | None = None) -> Tensor:
         """Compute logits (B, n_classes) of channels (B, P, H, W) without test-time augmentation or adaptation."""
         return self.logits_from(self.activations(channels, site=site), site=site)

@@ -1,4 +1,4 @@
-"""Several networks that predict as one: the mean of their logits, which is calibrated after it is taken."""
+"""Several networks that predict as one: a portfolio by its mean probabilities, an ensemble by its mean logits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,57 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.models.classifier import Classifier, ModelOutput
+
+
+class Portfolio(nn.Module):
+    """Different networks of one training, with equal weights: the mean of their probabilities.
+
+    The log-loss of a mean of probabilities is never above the mean log-loss of the members (Jensen's inequality), so a
+    portfolio needs no choice among its members. Its logits are ln of the mean of the softmax, or the log-odds of the
+    mean of the sigmoid for findings, so that they become probabilities and are calibrated as those of one network.
+
+    Parameters
+    ----------
+    portfolio : sequence of mapping
+        Arguments of `Classifier`, one mapping per member.
+    findings : bool
+        Whether the logits are of independent findings.
+
+    Raises
+    ------
+    ValueError
+        If there is no member, or members differ in their number of classes.
+    """
+
+    def __init__(self, portfolio: Sequence[Mapping[str, Any]], findings: bool = False) -> None:
+        super().__init__()
+        self.findings = findings
+        self.members = _of_the_same_classes([Classifier(**one) for one in portfolio])
+        self.n_classes: int = int(portfolio[0]["head"]["n_classes"])
+
+    def forward(self, channels: Tensor, site: str | None = None) -> Tensor:
+        """Compute logits (B, n_classes) of channels (B, P, H, W) with grey values from 0 to 255."""
+        return self.mean([member(channels, site) for member in self.members])
+
+    def outputs(self, channels: Tensor, site: str | None = None) -> ModelOutput:
+        """Compute the logits of the mean, and the features and attention of the first member."""
+        return self.joint(self.of_members(channels, site))
+
+    def of_members(self, channels: Tensor, site: str | None = None) -> list[ModelOutput]:
+        """Compute the output of each member."""
+        return [member.outputs(channels, site) for member in classifiers_in(self)]
+
+    def joint(self, found: Sequence[ModelOutput]) -> ModelOutput:
+        """Join the outputs of the members."""
+        return ModelOutput(self.mean([one.logits for one in found]), found[0].features, found[0].attention)
+
+    def mean(self, logits: Sequence[Tensor]) -> Tensor:
+        """Average the probabilities of logits (B, n_classes), and return them as logits, in float32."""
+        stacked = torch.stack([one.double() for one in logits])
+        if self.findings:
+            return stacked.sigmoid().mean(dim=0).logit(eps=1e-12).float()
+        return (stacked.log_softmax(dim=2).logsumexp(dim=0) - torch.tensor(float(len(stacked))).log()).float()
 
 
 class Ensemble(nn.Module):
@@ -18,7 +68,7 @@ class Ensemble(nn.Module):
     Parameters
     ----------
     members : sequence of mapping
-        Arguments of `Classifier`, one mapping per member; all members have the same classes and channels.
+        Arguments of `Classifier` or `Portfolio`, one mapping per member; all have the same classes and channels.
 
     Raises
     ------
@@ -28,9 +78,7 @@ class Ensemble(nn.Module):
 
     def __init__(self, members: Sequence[Mapping[str, Any]]) -> None:
         super().__init__()
-        if len({one["head"]["n_classes"] for one in members}) != 1:
-            raise ValueError("an ensemble needs members, all of the same classes")
-        self.members = nn.ModuleList(Classifier(**one) for one in members)
+        self.members = _of_the_same_classes([model_from(one) for one in members])
 
     def forward(self, channels: Tensor, site: str | None = None) -> Tensor:
         """Compute logits (B, n_classes) float32 of channels (B, P, H, W) with grey values from 0 to 255.
@@ -46,12 +94,33 @@ def mean_of(logits: Sequence[Tensor]) -> Tensor:
     return torch.stack([one.double() for one in logits]).mean(dim=0).float()
 
 
-def members_of(network: nn.Module) -> list[Classifier]:
-    """List the classifiers that a network is made of: itself, or its members."""
+def members_of(network: nn.Module) -> list[Classifier | Portfolio]:
+    """List the models of folds that a network is made of: itself, or the members of an ensemble."""
     found: list[Any] = list(network.members) if isinstance(network, Ensemble) else [network]
     return found
 
 
-def network_from(arguments: Mapping[str, Any]) -> Classifier | Ensemble:
-    """Build the network of a release with random weights: an `Ensemble` if `members` are given, else a `Classifier`."""
-    return Ensemble(**arguments) if "members" in arguments else Classifier(**arguments)
+def classifiers_in(network: nn.Module) -> list[Classifier]:
+    """List every classifier of a network, of whatever form."""
+    return [module for module in network.modules() if isinstance(module, Classifier)]
+
+
+def model_from(arguments: Mapping[str, Any]) -> Classifier | Portfolio:
+    """Build the model of a fold with random weights: a `Portfolio` if it has members, else a `Classifier`."""
+    return Portfolio(**arguments) if "portfolio" in arguments else Classifier(**arguments)
+
+
+def network_from(arguments: Mapping[str, Any]) -> Classifier | Portfolio | Ensemble:
+    """Build the network of a release with random weights: an `Ensemble` if `members` are given, else one model."""
+    return Ensemble(**arguments) if "members" in arguments else model_from(arguments)
+
+
+def state_of_members(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Join the state dicts of members into that of their ensemble, `members.<k>.<name>`."""
+    return {f"members.{number}.{name}": value for number, one in enumerate(states) for name, value in one.items()}
+
+
+def _of_the_same_classes(networks: Sequence[Classifier | Portfolio]) -> nn.ModuleList:
+    if len({one.n_classes for one in networks}) != 1:
+        raise ValueError("an ensemble needs members, all of the same classes")
+    return nn.ModuleList(networks)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.learning.models.encoder import channels_last
 from pipeline.learning.models.harmonise import Harmoniser
+from pipeline.learning.models.resize import shrunk
 
 
 class InstanceCutter(nn.Module):
@@ -24,6 +25,8 @@ class InstanceCutter(nn.Module):
         Arguments of `Harmoniser`, which maps the grey values of each case to a standard scale first.
     whole : bool
         Whether all slices of a volume form one three-dimensional instance.
+    side : int, optional
+        Rows and columns to which larger cases are shrunk first.
     """
 
     mean: Tensor
@@ -36,8 +39,10 @@ class InstanceCutter(nn.Module):
         std: Sequence[float] = (0.5,),
         harmonise: Mapping[str, Any] | None = None,
         whole: bool = False,
+        side: int | None = None,
     ) -> None:
         super().__init__()
+        self.side = side
         self.channels = channels
         self.whole = whole
         self.harmoniser = Harmoniser(**harmonise) if harmonise else None
@@ -53,6 +58,7 @@ class InstanceCutter(nn.Module):
             (B * S, C, H, W) with S = P / C instances per case; (B, C, P / C, H, W) if `whole`.
         """
         channels = channels.float() if self.harmoniser is None else self.harmoniser(channels)
+        channels = shrunk(channels, self.side)
         batch, count, height, width = channels.shape
         cut = channels.reshape(batch * count // self.channels, self.channels, height, width)
         scaled: Tensor = (cut / 255 - self.mean) / self.std

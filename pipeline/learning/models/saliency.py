@@ -1,7 +1,7 @@
 """Saliency maps: image regions that support a class, by MONAI's GradCAM or by occlusion."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -107,6 +107,19 @@ def saliency(
         share = maps.sum(axis=(1, 2)) / maps.sum() if whole else attention
         return Saliency(maps / maps.max(), used, share.astype(np.float32))
     return Saliency(np.zeros((len(attention), *channels.shape[2:]), dtype=np.float32), NO_MAP, attention)
+
+
+def mean_saliency(
+    networks: Sequence[Classifier], channels: Tensor, asked: int, method: Method, *, site: str | None
+) -> Saliency:
+    """Average the saliency maps of the members of a model; arguments as for `saliency`.
+
+    Members whose map is zero everywhere do not count. The attention is that of the first member.
+    """
+    found = [saliency(network, channels, asked, method, site=site) for network in networks]
+    seen = [one for one in found if one.method != NO_MAP] or found
+    maps = np.asarray(np.mean([one.maps for one in seen], axis=0), dtype=np.float32)
+    return Saliency(np.asarray(maps / max(float(maps.max()), 1e-12)), seen[0].method, found[0].attention)
 
 
 def _gradcam(network: Classifier, channels: Tensor, asked: int, site: str | None) -> Floats | None:

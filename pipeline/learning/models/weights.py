@@ -240,7 +240,14 @@ def _from_release(encoder: str, folder: Path, sha256: str | None) -> tuple[Mappi
             f"adapt.weights_sha256: it is {sha256 or 'null'}, but {folder / RELEASED} has {actual}; "
             "make sure that this is the release you mean, then set that"
         )
-    return _open(folder / RELEASED, sha256), provenance
+    return _last_member(_open(folder / RELEASED, sha256)), provenance
+
+
+def _last_member(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take the weights of the last member of a portfolio, the one that was trained most; of one network, all."""
+    numbers = [int(name.split(".")[1]) for name in state if name.startswith("members.")]
+    prefix = f"members.{max(numbers)}." if numbers else ""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def _read_release(folder: Path) -> Provenance:
@@ -254,7 +261,8 @@ def _read_release(folder: Path) -> Provenance:
     metadata, inference = (json.loads((folder / file).read_bytes()) for file in (METADATA, INFERENCE))
     if "members" in inference["network_def"]:
         raise BadWeights(f"adapt.weights: {folder} is an ensemble of several encoders; start from a refit release")
-    held = inference["network_def"]["encoder"]
+    network = inference["network_def"]
+    held = network["portfolio"][-1]["encoder"] if "portfolio" in network else network["encoder"]
     if isinstance(held, str):
         raise BadWeights(
             f"adapt.weights: {folder} was released by an earlier version of medadapt; "

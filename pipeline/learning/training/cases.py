@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.learning.models.resize import shrunk
+
 Rows = Tensor | NDArray[np.int64]
 Batch = tuple[Tensor, Tensor]
 Seeds = NDArray[np.uint32]
@@ -81,6 +83,12 @@ class WholeCases:
         From channels (B, P, H, W) to encoder inputs (B, S, C, H, W): `Classifier.activations` with last=0.
     augment : callable
         From channels (B, P, H, W) uint8 and one seed per case to random views, on the same device.
+    side : int, optional
+        Rows and columns to which images are shrunk before they are augmented.
+    instances : int, optional
+        How many instances of a volume are drawn for a view; all if not given.
+    channels : int
+        Channels of an instance.
     """
 
     load: Callable[[Tensor], Tensor]
@@ -88,10 +96,19 @@ class WholeCases:
     augment: Callable[[Tensor, Seeds], Tensor]
     targets: Tensor
     first: int = 0
+    side: int | None = None
+    instances: int | None = None
+    channels: int = 1
 
     def drawn(self, rows: Tensor, seeds: Seeds) -> Batch:
         """Draw a new view of each case."""
-        return self.prepare(self.augment(self.load(rows), seeds))
+        channels = self.load(rows)
+        if self.side:
+            channels = shrunk(channels.float(), self.side).round().to(torch.uint8)
+        views = self.augment(channels, seeds)
+        if self.instances is not None and self.instances * self.channels < views.shape[1]:
+            views = drawn_instances(views, seeds, self.instances, self.channels)
+        return self.prepare(views)
 
     def plain(self, rows: Tensor) -> Batch:
         """Return the images without augmentation."""
@@ -105,6 +122,27 @@ class WholeCases:
             return self.load(chosen[part])
 
         return replace(self, load=load, targets=self.targets[chosen])
+
+
+def drawn_instances(channels: Tensor, seeds: Seeds, count: int, size: int) -> Tensor:
+    """Draw instances of each case from its seed, in order and without replacement.
+
+    Parameters
+    ----------
+    channels : (B, S * size, H, W)
+        S instances of `size` channels.
+    seeds : (B,)
+    count : int
+        At most S.
+
+    Returns
+    -------
+    (B, count * size, H, W)
+    """
+    total = channels.shape[1] // size
+    chosen = [np.sort(np.random.default_rng([seed, 1]).choice(total, count, replace=False)) for seed in seeds]
+    columns = torch.from_numpy((np.array(chosen)[:, :, None] * size + np.arange(size)).reshape(len(chosen), -1))
+    return channels[torch.arange(len(channels))[:, None], columns.to(channels.device)]
 
 
 def in_order(cases: Cases, size: int) -> Iterator[tuple[Tensor, Batch]]:

@@ -27,6 +27,8 @@ from pipeline.learning.training.loop import fit
 from pipeline.learning.training.recipe import Epoch, Recipe, first_trained_stage
 from pipeline.learning.training.strategies import Strategy
 
+Floats = NDArray[np.float64]
+
 PARTS = 3  # number of parts of the training patients when recipes are compared
 
 
@@ -36,8 +38,9 @@ class Labelled:
 
     Attributes
     ----------
-    train, validation : FrozenCases
-        At the same freeze boundary; no patient is in both.
+    train : FrozenCases
+    validation : FrozenCases or None
+        At the same freeze boundary; no patient is in both. None if the training does not stop early.
     patients : (n,) str
         Patient of each training case.
     whole : callable
@@ -45,14 +48,14 @@ class Labelled:
     """
 
     train: FrozenCases
-    validation: FrozenCases
+    validation: FrozenCases | None
     patients: NDArray[np.str_]
-    whole: Callable[[], tuple[WholeCases, WholeCases]]
+    whole: Callable[[], tuple[WholeCases, WholeCases | None]]
 
     def only(self, rows: NDArray[np.int64]) -> "Labelled":
         """Select training cases; the validation cases stay."""
 
-        def fewer() -> tuple[WholeCases, WholeCases]:
+        def fewer() -> tuple[WholeCases, WholeCases | None]:
             train, validation = self.whole()
             return train.some(rows), validation
 
@@ -119,8 +122,11 @@ def train(
         return _neighbours(network, cases, setting)
     kind: Kind = "ordinal" if setting.task == "ordinal" else "linear"
     head = _new_head(network, kind, setting)
-    c = _start_from_probe(network, cases, setting)
+    if recipe.sides:
+        network.instances.side = recipe.sides[-1]
     training, validation = cases.whole() if _trains_below(network, recipe, cases) else (cases.train, cases.validation)
+    views = _views_of_images(network, training) if strategy.whole else _views_of_maps(network, cases.train)
+    c = _start_from_probe(network, views, cases, setting)
     curve = fit(
         network,
         training,
@@ -199,15 +205,24 @@ def _trains_below(network: Classifier, recipe: Recipe, cases: Labelled) -> bool:
     return recipe.epochs > 0 and first_trained_stage(network, recipe) < cases.train.first
 
 
-def _start_from_probe(network: Classifier, cases: Labelled, setting: Setting) -> float:
-    """Fit the linear probe on the mean features of every view, and return its C."""
-    frozen = cases.train
-    views = zip(frozen.maps, frozen.pooled, strict=True)
-    features = np.concatenate([mean_features(network, maps, pooled, frozen.first) for maps, pooled in views])
-    count = len(frozen.maps)
+def _views_of_maps(network: Classifier, cases: FrozenCases) -> list[Floats]:
+    """Compute the mean features (n, width) of every stored view."""
+    views = zip(cases.maps, cases.pooled, strict=True)
+    return [mean_features(network, maps, pooled, cases.first) for maps, pooled in views]
+
+
+def _views_of_images(network: Classifier, cases: FrozenCases | WholeCases) -> list[Floats]:
+    """Compute the mean features (n, width) of the cases without augmentation."""
+    batches = (batch for _, batch in in_order(cases, EVALUATED_AT_ONCE))
+    return [np.concatenate([mean_features(network, maps, pooled, cases.first) for maps, pooled in batches])]
+
+
+def _start_from_probe(network: Classifier, views: list[Floats], cases: Labelled, setting: Setting) -> float:
+    """Fit the linear probe on features (n, width) of every view, and return its C."""
+    count = len(views)
     probe = fit_probe(
-        features,
-        np.tile(frozen.targets.numpy(), (count, 1)),
+        np.concatenate(views),
+        np.tile(cases.train.targets.numpy(), (count, 1)),
         np.tile(cases.patients, count),
         balanced=setting.recipe.class_weights != "none",
         seed=setting.seed,

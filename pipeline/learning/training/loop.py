@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from torch import Tensor
 
 from pipeline.learning.models.classifier import Classifier
@@ -25,7 +25,7 @@ from pipeline.learning.training.averaging import (
 )
 from pipeline.learning.training.batch_statistics import norms_of, of_the_batch, statistics_of
 from pipeline.learning.training.batches import Drawn, batches
-from pipeline.learning.training.cases import Cases
+from pipeline.learning.training.cases import Cases, WholeCases
 from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.training.evaluation import Evaluator
 from pipeline.learning.training.lora import low_rank
@@ -37,18 +37,10 @@ log = logging.getLogger(__name__)
 NEW_LAYERS = 10
 
 
-def make_accelerator(device: str | None) -> Accelerator:
-    """Choose the device (None: CUDA if available) and its precision: bfloat16 on CUDA, else float32."""
-    on_cuda = torch.cuda.is_available() and device != "cpu"
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    several = DistributedDataParallelKwargs(find_unused_parameters=True)  # attention is unused with a single instance
-    return Accelerator(mixed_precision="bf16" if on_cuda else "no", cpu=not on_cuda, kwargs_handlers=[several])
-
-
 def fit(
     network: Classifier,
     train: Cases,
-    validation: Cases,
+    validation: Cases | None,
     recipe: Recipe,
     *,
     accelerator: Accelerator,
@@ -60,6 +52,9 @@ def fit(
     prefetch: Callable[[Iterable[Any]], Iterator[Any]] = iter,
 ) -> list[Epoch]:
     """Train the last stages, the attention and the head of `network` in place; leave the best epoch's weights in it.
+
+    Without validation cases all epochs are run, nothing is evaluated, and the weights (or their moving average) after
+    the last one are kept, so that no patient is lost to early stopping.
 
     Unless the recipe learns them, normalisation statistics stay as adaptation left them, so that the output for a case
     does not depend on the rest of its batch. The best epoch has the lowest validation log-loss; epoch 0, the network
@@ -73,7 +68,8 @@ def fit(
     ----------
     network : Classifier
         Its head holds the probe.
-    train, validation : Cases
+    train : Cases
+    validation : Cases or None
         No patient in both.
     seed : int
         Seed of the order of the cases and of their views.
@@ -132,7 +128,7 @@ class _Training:
         self,
         network: Classifier,
         train: Cases,
-        validation: Cases,
+        validation: Cases | None,
         recipe: Recipe,
         *,
         accelerator: Accelerator,
@@ -177,12 +173,16 @@ class _Training:
 
     def is_over(self) -> bool:
         """Tell whether all epochs are done or the patience is exhausted."""
-        last, best = self.curve[-1].epoch, max(epoch.epoch for epoch in self.curve if epoch.best)
+        last = self.curve[-1].epoch
+        if self.validation is None:
+            return last >= self.recipe.epochs
+        best = max(epoch.epoch for epoch in self.curve if epoch.best)
         return last >= self.recipe.epochs or last - max(best, self.settled) >= self.recipe.patience
 
     def evaluate_start(self) -> Epoch:
         """Evaluate epoch 0, the network before training."""
-        self.curve = [replace(self._evaluated(0, self.evaluator.loss(self.train), rate=0.0), best=True)]
+        train_loss = math.nan if self.validation is None else self.evaluator.loss(self.train)
+        self.curve = [replace(self._evaluated(0, train_loss, rate=0.0), best=True)]
         self._remember(self.trained)
         return self.curve[0]
 
@@ -193,7 +193,7 @@ class _Training:
         values = self.average.values if self.average else self.trained
         with holding(copied(values), self.trained):
             found = self._evaluated(number, train_loss, rate)
-            best = found.criterion < min(epoch.criterion for epoch in self.curve)
+            best = self.validation is None or found.criterion < min(epoch.criterion for epoch in self.curve)
             self.curve.append(replace(found, best=best))
             self._remember(self.trained)
         return self.curve[-1]
@@ -202,7 +202,7 @@ class _Training:
         return Epoch(
             epoch=number,
             train_loss=train_loss,
-            validation_loss=self.evaluator.loss(self.validation),
+            validation_loss=math.nan if self.validation is None else self.evaluator.loss(self.validation),
             information=self.evaluator.information(self.alignment),
             learning_rate=rate,
             best=False,
@@ -251,8 +251,9 @@ class _Training:
         return float(totals[0] / totals[1])
 
     def _batches_of(self, number: int) -> Iterator[Drawn]:
+        side, train = self.recipe.side(number), self.train
         return batches(
-            self.train,
+            replace(train, side=side) if side and isinstance(train, WholeCases) else train,
             self.task,
             self.recipe,
             [self.seed, number],
@@ -279,6 +280,8 @@ class _Training:
             raise FloatingPointError("the training loss is not finite; lower finetune.learning_rate")
         self.optimizer.zero_grad()
         self.accelerator.backward(objective)
+        if self.recipe.clip:
+            torch.nn.utils.clip_grad_norm_(self.trained.values(), self.recipe.clip)
         self.optimizer.step()
         self.schedule.step()
         if self.average:
@@ -295,4 +298,4 @@ class _Training:
 
     def _loss_with(self, values: Values) -> float:
         with holding(values, self.trained):
-            return self.evaluator.loss(self.validation) - self.evaluator.information(self.alignment)
+            return self._evaluated(0, math.nan, rate=0.0).criterion

@@ -21,6 +21,13 @@ class Recipe:
     ----------
     batch_statistics : bool
         Whether normalisation layers learn their statistics from the batches, as training from random weights requires.
+    warm_up : float
+        Share of the steps, from 0 to 1, over which the learning rates rise linearly before the cosine.
+    clip : float, optional
+        Largest norm of the gradient.
+    sides : tuple of int
+        Rows and columns of the images in successive parts of equal length of the training (progressive resizing); the
+        images as they are if empty.
     """
 
     trainable_stages: int
@@ -38,6 +45,13 @@ class Recipe:
     rank: int
     gradual: bool = False
     batch_statistics: bool = False
+    warm_up: float = 0.0
+    clip: float | None = None
+    sides: tuple[int, ...] = ()
+
+    def side(self, epoch: int) -> int | None:
+        """Return the rows and columns of the images in an epoch, the first of which is 1; None: as they are."""
+        return self.sides[(epoch - 1) * len(self.sides) // self.epochs] if self.sides else None
 
     def wait(self, depth: int) -> int:
         """Count the epochs before a stage is unfrozen (depth 1 is the last stage), spread over half of all epochs."""
@@ -47,10 +61,20 @@ class Recipe:
     def share_of(self, depth: int, steps: int) -> Callable[[int], float]:
         """Return the learning-rate factor of a stage as a function of the step, with `steps` steps per epoch.
 
-        The factor follows half a cosine; it is 0 before the stage is unfrozen (Howard, Ruder 2018, section 3.3).
+        The factor follows half a cosine, after the warm-up; it is 0 before the stage is unfrozen (Howard, Ruder 2018,
+        section 3.3).
         """
         begin, end = self.wait(depth) * steps, max(self.epochs * steps, 1)
-        return lambda step: 0.5 * (1 + math.cos(math.pi * min(step, end) / end)) if step >= begin else 0.0
+        risen = round(self.warm_up * end)
+
+        def share(step: int) -> float:
+            if step < begin:
+                return 0.0
+            if step < risen:
+                return (step + 1) / (risen + 1)
+            return 0.5 * (1 + math.cos(math.pi * min(step - risen, end - risen) / max(end - risen, 1)))
+
+        return share
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def choose(
     """Try recipes in their order; the last one that is kept is the choice.
 
     The second recipe is kept if its loss is lower, because it costs no more than the first. Every later one must lower
-    the loss by more than the standard error of the difference; the first one that does not ends the search.
+    the loss by more than the standard error of the difference.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def choose(
             why = f"skipped: needs at least {fewest_passes(name):,.0f} image passes, {left}"
             steps.append(_skipped(name, why))
             tell(steps[-1])
-            break
+            continue
         try:
             losses, spent = attempt(name)
         except ValueError as error:
@@ -82,8 +82,6 @@ def choose(
         steps.append(_compared(name, losses, best, patients, spent=spent, free=number < 2))
         best = losses if steps[-1].kept else best
         tell(steps[-1])
-        if number > 1 and not steps[-1].kept:
-            break
     return steps
 
 

@@ -25,12 +25,15 @@ class Strategy:
         Unfreeze one stage after the other (Howard, Ruder 2018, section 3.3).
     low_rank : bool
         Train low-rank updates of the stages' weights (`lora.py`).
+    whole : bool
+        Train on all cases, those for validation included, with a fixed schedule.
     """
 
     stages: int | None = None
     neighbours: bool = False
     gradual: bool = False
     low_rank: bool = False
+    whole: bool = False
 
     @property
     def trains(self) -> bool:
@@ -52,9 +55,10 @@ STRATEGIES: dict[str, Strategy] = {
     "lp_ft": Strategy(),
     "gradual": Strategy(gradual=True),
     "lora": Strategy(low_rank=True),
-    "full": Strategy(stages=EVERYTHING),
+    "full": Strategy(stages=EVERYTHING, whole=True),
 }
-CANDIDATES = ("knn", "probe", "last_stage", "lp_ft", "full")  # tried by `auto`
+PORTFOLIO = ("knn", "probe", "full")  # possible members of a portfolio: none of them needs validation cases
+CANDIDATES = ("knn", "probe", "last_stage", "lp_ft")  # tried by `auto`
 
 
 def candidates_of(recipe: Recipe, n_stages: int, frozen: bool) -> list[str]:

@@ -18,9 +18,9 @@ from pipeline import live, runtime
 from pipeline.imaging.augmentation.augmented_views import AugmentedViews
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.harmonise import PERCENTILES, landmarks, standard_scale
+from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.training.frozen import Case, frozen_views, mean_features
-from pipeline.learning.training.loop import make_accelerator
 from pipeline.progress import activity, progress
 from pipeline.seeds import seed_for
 from pipeline.stages.adapt.catalogue import HARMONISERS, OBJECTIVES, PER_SITE

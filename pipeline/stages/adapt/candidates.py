@@ -14,11 +14,12 @@ from torch import Tensor
 
 from pipeline.learning.models.classifier import Activations, Classifier
 from pipeline.learning.models.probe import Probe, fit_probe
+from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.learning.training.alignment.loss_term import Target
 from pipeline.learning.training.alignment.losses import build_alignment
 from pipeline.learning.training.cases import FrozenCases, in_order
 from pipeline.learning.training.frozen import mean_features
-from pipeline.learning.training.loop import fit, make_accelerator
+from pipeline.learning.training.loop import fit
 from pipeline.learning.training.recipe import Recipe
 from pipeline.learning.training.validators import deep_embedded_validation, log_losses
 

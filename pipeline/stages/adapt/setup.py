@@ -15,8 +15,8 @@ from pipeline.learning.models.backbones import preprocessing_of
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.families import NotInflatable, UnknownEncoder
 from pipeline.learning.models.weights import BadWeights, pretrained_network
+from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.learning.training.checkpoint import Checkpoint
-from pipeline.learning.training.loop import make_accelerator
 from pipeline.paths import Role
 from pipeline.schema import Adapt
 from pipeline.seeds import seed_for

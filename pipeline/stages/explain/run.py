@@ -8,8 +8,8 @@ import torch
 
 from pipeline import paths
 from pipeline.imaging.geometry import Geometry
-from pipeline.learning.models.classifier import Classifier
-from pipeline.learning.models.saliency import saliency
+from pipeline.learning.models.ensemble import classifiers_in
+from pipeline.learning.models.saliency import mean_saliency
 from pipeline.metrics.evaluation import ENSEMBLE, TaskSpec
 from pipeline.progress import progress
 from pipeline.schema import Params
@@ -58,10 +58,16 @@ def errors_of(task: TaskSpec, most: int) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def images(network: Classifier, case: dict[str, Any], geometry: Geometry, params: Params) -> dict[str, Any]:
+def images(network: nn.Module, case: dict[str, Any], geometry: Geometry, params: Params) -> dict[str, Any]:
     """Draw the image, and the saliency map of the predicted class or of the wrong label."""
     channels = np.load(paths.prepared_case(case["case"]))
-    found = saliency(network, torch.from_numpy(channels)[None], case["asked"], params.explain.method, site=case["site"])
+    found = mean_saliency(
+        classifiers_in(network),
+        torch.from_numpy(channels)[None],
+        case["asked"],
+        params.explain.method,
+        site=case["site"],
+    )
     instances = frames(channels, geometry)
     maps, attention = (by_instance(values, len(instances)) for values in (found.maps, found.attention))
     peak = int(maps.sum(axis=(1, 2)).argmax()) if found.method != "none" else len(maps) // 2

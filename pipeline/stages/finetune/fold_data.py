@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -32,6 +33,8 @@ from pipeline.schema import Finetune, Params
 from pipeline.seeds import seed_for
 from pipeline.stages.finetune import activation_cache
 
+OF_FULL = ("epochs", "sides", "learning_rate", "rate_decay", "weight_decay", "label_smoothing")
+WARM_UP, CLIP = 0.25, 1.0  # of the training of every stage
 ALIGNED = {"unlabelled": (Role.UNLABELLED,), "evaluated": (Role.UNLABELLED, Role.HELD_OUT, Role.TEST)}
 
 
@@ -79,6 +82,13 @@ def recipe_of(settings: Finetune) -> Recipe:
     return Recipe(**{name: getattr(settings, name) for name in Recipe.__dataclass_fields__ if hasattr(settings, name)})
 
 
+def full_recipe_of(settings: Finetune) -> Recipe:
+    """Select the settings of the training of every stage."""
+    own: dict[str, Any] = {name: getattr(settings.of_full, name) for name in OF_FULL}
+    recipe = replace(recipe_of(settings), average="ema", batch_statistics=True, warm_up=WARM_UP, clip=CLIP)
+    return replace(recipe, **own)
+
+
 def labelled_cases(
     network: Classifier,
     cases: pd.DataFrame,
@@ -87,6 +97,7 @@ def labelled_cases(
     facts: dict[str, Any],
     settings: Finetune,
     label: str,
+    stops_early: bool = True,
 ) -> Labelled:
     """Run the frozen stages on the training cases with augmented views, and on the validation cases without.
 
@@ -98,8 +109,11 @@ def labelled_cases(
         The classes and the task, from cohort.json.
     label : str
         For the progress bar.
+    stops_early : bool
+        Whether the validation cases are set aside; otherwise they are training cases.
     """
-    training, validation = cases[cases["role"] == Role.TRAIN], cases[cases["role"] == Role.VALIDATION]
+    trained = [Role.TRAIN] if stops_early else [Role.TRAIN, Role.VALIDATION]
+    training, validation = cases[cases["role"].isin(trained)], cases[cases["role"] == Role.VALIDATION]
     first = boundary_of(network, settings)
 
     def targets(some: pd.DataFrame) -> Tensor:
@@ -110,13 +124,15 @@ def labelled_cases(
         return FrozenCases(maps, pooled, targets(some), first)
 
     def whole(some: pd.DataFrame) -> WholeCases:
-        return whole_cases(network, some, targets(some), views.geometry)
+        found = whole_cases(network, some, targets(some), views.geometry)
+        every = stops_early or network.encoder.volumetric
+        return found if every else replace(found, instances=int(settings.of_full.instances))
 
     return Labelled(
         train=frozen(training, settings.views),
-        validation=frozen(validation, 0),
+        validation=frozen(validation, 0) if stops_early else None,
         patients=training["patient"].to_numpy(dtype=str),
-        whole=lambda: (whole(training), whole(validation)),
+        whole=lambda: (whole(training), whole(validation) if stops_early else None),
     )
 
 
@@ -126,6 +142,8 @@ def boundary_of(network: Classifier, settings: Finetune) -> int:
     A strategy that trains every stage freezes all of them here, because it uses cached activations for its probe only.
     """
     n_stages = len(network.encoder.stages)
+    if settings.strategy == "portfolio":
+        return n_stages
     strategy = STRATEGIES["lp_ft" if settings.strategy == "auto" else settings.strategy]
     trained = strategy.recipe(recipe_of(settings), n_stages).trainable_stages
     return n_stages if network.site_values.sites or trained == n_stages else n_stages - trained
@@ -171,7 +189,7 @@ def whole_cases(network: Classifier, cases: pd.DataFrame, targets: Tensor, geome
     names = cases["case"].to_numpy(dtype=str)
     augment = partial(batched_views, strengths=TRAINING[geometry.kind], windows=geometry.windows)
 
-    def load(rows: Tensor) -> Tensor:
+    def read(rows: Tensor) -> Tensor:
         return torch.from_numpy(np.stack([paths.read_channels(names[row]) for row in rows])).to(network.device)
 
     def prepare(channels: Tensor) -> tuple[Tensor, Tensor]:
@@ -179,9 +197,8 @@ def whole_cases(network: Classifier, cases: pd.DataFrame, targets: Tensor, geome
         return found.maps, found.pooled
 
     size = len(names) * geometry.stored_channels * geometry.image_size**2
-    if activation_cache.fits_in_memory(size):
-        return WholeCases(load(torch.arange(len(names))).__getitem__, prepare, augment, targets)
-    return WholeCases(load, prepare, augment, targets)
+    load = read(torch.arange(len(names))).__getitem__ if activation_cache.fits_in_memory(size) else read
+    return WholeCases(load, prepare, augment, targets, channels=network.instances.channels)
 
 
 def alignment_of(

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline import paths
+from pipeline.bundle.layout import classifiers_of
 from pipeline.bundle.scoring import one_thread
 from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.ensemble import network_from
@@ -107,7 +108,7 @@ def predict_by(network: torch.nn.Module, calibrator: Calibrator) -> Predict:
 
 def encoders_of(network: Config) -> str:
     """Name the encoders of a network or of its members."""
-    return ", ".join(sorted({str(one["encoder"]["name"]) for one in network.get("members", [network])}))
+    return ", ".join(sorted({str(one["encoder"]["name"]) for one in classifiers_of(network)}))
 
 
 def _written(kind: str, source: Exportable, bundle: Path) -> Any:

@@ -82,7 +82,8 @@ def statements_for(required: tuple[str, ...] | None) -> dict[str, str]:
 def neighbours_in(member: str) -> int:
     """Count the training cases whose features a nearest-neighbour member holds."""
     with safe_open(paths.model(member), "np") as weights:
-        return int(weights.get_slice(BANK).get_shape()[0]) if BANK in weights.keys() else 0  # noqa: SIM118 - no mapping
+        banks = [name for name in weights.keys() if name.endswith(BANK)]  # noqa: SIM118 - no mapping
+        return max((int(weights.get_slice(name).get_shape()[0]) for name in banks), default=0)
 
 
 def recipe_of(fold: str) -> Config:

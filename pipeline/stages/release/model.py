@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from pipeline import paths
-from pipeline.bundle.layout import state_of_members
+from pipeline.learning.models.ensemble import state_of_members
 from pipeline.metrics.calibrators.calibrator import Calibrator, calibrator_from
 
 Config = dict[str, Any]

@@ -16,7 +16,7 @@ from pipeline.bundle.monitoring_reference import reference_of
 from pipeline.imaging.appearance import appearance
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import inference
-from pipeline.learning.models.ensemble import mean_of
+from pipeline.learning.models.ensemble import Portfolio, classifiers_in, mean_of
 from pipeline.metrics.calibrators.calibrator import Calibrator
 from pipeline.metrics.evaluation import TaskSpec, logits_of
 from pipeline.metrics.ood import (
@@ -66,7 +66,7 @@ class MemberGaussians:
 class Part:
     """Cases (n), and the models that predicted them without having been trained on them."""
 
-    models: list[Classifier]
+    models: list[Classifier | Portfolio]
     gaussians: MemberGaussians
     cases: pd.DataFrame
     features: list[Floats]
@@ -158,7 +158,7 @@ def features_of(member: str, cases: Sequence[str]) -> Floats:
     return np.asarray(stored["features"][[place[case] for case in cases]], dtype=np.float64)
 
 
-def ready(member: str) -> Classifier:
+def ready(member: str) -> Classifier | Portfolio:
     """Load a member for scoring."""
     network = trained(member)
     inference(network)
@@ -191,7 +191,7 @@ def appearances_of(cases: Sequence[str]) -> Floats:
 
 def trained_features(member: str, cases: pd.DataFrame) -> Floats:
     """Compute the features (n, p) of cases that a member was trained on; of the others they are stored."""
-    network, rows = ready(member), list(zip(cases["case"], cases["site"], strict=True))
+    network, rows = classifiers_in(ready(member))[0], list(zip(cases["case"], cases["site"], strict=True))
     features = [
         output_of_case(network, np.load(paths.prepared_case(case)), site)[1]
         for case, site in progress(rows, f"features {member}")
@@ -200,7 +200,9 @@ def trained_features(member: str, cases: pd.DataFrame) -> Floats:
 
 
 @torch.inference_mode()
-def output_of_case(network: Classifier, channels: NDArray[np.uint8], site: str | None) -> tuple[torch.Tensor, Floats]:
+def output_of_case(
+    network: Classifier | Portfolio, channels: NDArray[np.uint8], site: str | None
+) -> tuple[torch.Tensor, Floats]:
     """Compute logits (1, K) and features (p,) of one case."""
     found = network.outputs(torch.from_numpy(channels)[None], site)
     return found.logits, found.features[0].double().numpy()

@@ -1,11 +1,8 @@
 """Make a network exportable: an export has no parameters of sites, and cannot adapt to single cases."""
 
-from collections.abc import Iterator
-
 from torch import nn
 
-from pipeline.learning.models.classifier import Classifier
-from pipeline.learning.models.ensemble import Ensemble
+from pipeline.learning.models.ensemble import classifiers_in
 from pipeline.learning.models.heads import NeighboursHead
 from pipeline.learning.models.sites import SiteValues
 
@@ -14,7 +11,7 @@ class NotPortable(ValueError):
     """A network that cannot be exported; the message says why."""
 
 
-def portable(network: Classifier | Ensemble) -> nn.Module:
+def portable(network: nn.Module) -> nn.Module:
     """Remove, in place, the values of the known sites; those for unknown sites stay.
 
     Raises
@@ -22,7 +19,7 @@ def portable(network: Classifier | Ensemble) -> nn.Module:
     NotPortable
         If the network adapts itself to every case (TENT), because an export has no gradients.
     """
-    for one in _classifiers(network):
+    for one in classifiers_in(network):
         if one.test_time.tent_steps:
             raise NotPortable("it adapts itself to every case (adapt.test_time_steps), which an export cannot do")
         one.site_values.write_unknown(one)
@@ -32,9 +29,3 @@ def portable(network: Classifier | Ensemble) -> nn.Module:
             del one.head.neighbours  # a number among the weights cannot be the size of something in an export
             one.head.neighbours = count  # type: ignore[assignment]
     return network
-
-
-def _classifiers(network: Classifier | Ensemble) -> Iterator[Classifier]:
-    for module in network.modules():
-        if isinstance(module, Classifier):
-            yield module

@@ -1,10 +1,9 @@
 import pytest
 import torch
 
-from pipeline.bundle.layout import state_of_members
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import inference
-from pipeline.learning.models.ensemble import Ensemble, network_from
+from pipeline.learning.models.ensemble import Ensemble, network_from, state_of_members
 from tests.conftest import TINY_ENCODER
 
 ONE = {"encoder": {"name": TINY_ENCODER}, "instances": {"channels": 3}, "head": {"n_classes": 3}}

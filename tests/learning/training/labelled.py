@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import torch
 
+from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.learning.training.cases import FrozenCases, WholeCases
 from pipeline.learning.training.finetuning import Labelled, Setting
 from pipeline.learning.training.frozen import Case, frozen_views
-from pipeline.learning.training.loop import make_accelerator
 from pipeline.learning.training.recipe import Recipe
 from tests.conftest import PLAIN, TINY_ENCODER, classifier
 

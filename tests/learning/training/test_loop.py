@@ -2,11 +2,13 @@ import copy
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from pipeline.learning.training.cases import WholeCases
-from pipeline.learning.training.loop import fit, make_accelerator
+from pipeline.learning.training.accelerator import make_accelerator
+from pipeline.learning.training.cases import WholeCases, drawn_instances
+from pipeline.learning.training.loop import fit
 from pipeline.learning.training.recipe import Recipe, parameter_groups
 from tests.conftest import PLAIN
 from tests.learning.training.trainings import RECIPE, Watching, deep_task, task, trained, unfrozen
@@ -229,3 +231,47 @@ def test_training_from_the_first_stage_takes_new_views_of_images():
     assert not torch.equal(stem, next(network.encoder.stages[0].parameters()))
     assert min(epoch.validation_loss for epoch in curve) < curve[0].validation_loss
     assert len(set(seeds)) > 60  # every case of every epoch has a view of its own
+
+
+def test_without_validation_cases_every_epoch_is_run_and_the_last_kept():
+    network, cases = task()
+    recipe = dataclasses.replace(RECIPE, epochs=7, patience=1, average="ema")
+    curve = fit(network, cases, None, recipe, accelerator=make_accelerator("cpu"), seed=0)
+    assert [epoch.epoch for epoch in curve] == list(range(8)) and all(epoch.best for epoch in curve)
+    assert math.isnan(curve[-1].validation_loss) and curve[-1].train_loss < curve[1].train_loss
+
+
+def test_rates_rise_during_the_warm_up_and_then_follow_the_cosine():
+    share = dataclasses.replace(RECIPE, epochs=10, warm_up=0.2).share_of(0, 10)
+    rates = [share(step) for step in range(101)]
+    assert rates[:20] == sorted(rates[:20]) and rates[20] == 1.0 and rates[20:] == sorted(rates[20:], reverse=True)
+    assert rates[0] > 0 and rates[100] == pytest.approx(0, abs=1e-12)
+
+
+def test_sides_divide_the_epochs_into_equal_parts():
+    recipe = dataclasses.replace(RECIPE, epochs=5, sides=(32, 48))
+    assert [recipe.side(epoch) for epoch in range(1, 6)] == [32, 32, 32, 48, 48]
+    assert dataclasses.replace(RECIPE, sides=()).side(1) is None
+
+
+def test_images_are_shrunk_before_they_are_augmented():
+    seen = []
+
+    def augment(channels, seeds):
+        seen.append(tuple(channels.shape))
+        return channels.float()
+
+    images = torch.randint(0, 256, (4, 6, 48, 48), dtype=torch.uint8)
+    cases = WholeCases(images.__getitem__, lambda views: (views, views), augment, torch.eye(2)[[0, 1, 0, 1]])
+    rows, seeds = torch.arange(3), np.arange(3, dtype=np.uint32)
+    assert cases.drawn(rows, seeds)[0].shape == (3, 6, 48, 48)
+    small = dataclasses.replace(cases, side=32, instances=1, channels=3)
+    assert small.drawn(rows, seeds)[0].shape == (3, 3, 32, 32) and seen[-1] == (3, 6, 32, 32)
+
+
+def test_drawn_instances_are_whole_in_order_and_those_of_the_seed():
+    channels = torch.arange(12.0).view(1, 12, 1, 1).expand(50, 12, 1, 1)
+    found = drawn_instances(channels, np.arange(50, dtype=np.uint32), 2, 3).view(50, 2, 3)
+    assert torch.equal(found, drawn_instances(channels, np.arange(50, dtype=np.uint32), 2, 3).view(50, 2, 3))
+    assert torch.equal(found.diff(dim=2), torch.ones(50, 2, 2)) and (found[:, 0, 0] < found[:, 1, 0]).all()
+    assert set(found[:, :, 0].flatten().tolist()) == {0, 3, 6, 9}

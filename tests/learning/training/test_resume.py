@@ -8,10 +8,11 @@ import sys
 import pytest
 import torch
 
+from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.learning.training.alignment.loss_term import Target
 from pipeline.learning.training.alignment.losses import build_alignment
 from pipeline.learning.training.checkpoint import Checkpoint
-from pipeline.learning.training.loop import fit, make_accelerator
+from pipeline.learning.training.loop import fit
 from tests.conftest import ROOT
 from tests.learning.training.trainings import RECIPE, task
 

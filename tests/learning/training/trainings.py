@@ -2,8 +2,9 @@
 
 import torch
 
+from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.learning.training.cases import FrozenCases
-from pipeline.learning.training.loop import fit, make_accelerator
+from pipeline.learning.training.loop import fit
 from pipeline.learning.training.recipe import Recipe
 from tests.conftest import PLAIN, classifier
 

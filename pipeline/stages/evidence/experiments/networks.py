@@ -14,9 +14,9 @@ from pipeline.imaging.augmentation.augmented_views import AugmentedViews
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.labels import targets_of
 from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.learning.training.alignment.losses import ALIGNMENT_LOSSES
 from pipeline.learning.training.frozen import mean_features
-from pipeline.learning.training.loop import make_accelerator
 from pipeline.paths import Role
 from pipeline.schema import FINAL, Params
 from pipeline.seeds import seed_for

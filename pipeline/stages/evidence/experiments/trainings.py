@@ -18,7 +18,7 @@ from pipeline.learning.training.cases import FrozenCases, WholeCases
 from pipeline.learning.training.costs import passes_of_epoch, shares_of
 from pipeline.learning.training.finetuning import Setting
 from pipeline.learning.training.recipe import Recipe
-from pipeline.learning.training.strategies import STRATEGIES
+from pipeline.learning.training.strategies import EVERYTHING, STRATEGIES, Strategy
 from pipeline.paths import Role
 from pipeline.seeds import seed_for
 from pipeline.stages.evidence.arms import ADAPTED, SCRATCH
@@ -37,6 +37,7 @@ from pipeline.stages.finetune.fold_data import alignment_of, frozen_stages, labe
 
 log = logging.getLogger(__name__)
 
+EVERY_STAGE = Strategy(stages=EVERYTHING)
 VALIDATION_PARTS = 5  # one of five parts of the patients of a smaller fraction stops the training
 Floats = NDArray[np.float64]
 
@@ -206,7 +207,7 @@ class Trainings:
         network = arms.network(arm, split)
         if network.site_values.sites:
             raise NotMeasured("the encoder is not fine-tuned, because adaptation gave each site its own statistics")
-        strategy = STRATEGIES["full" if arm == SCRATCH else "lp_ft"]
+        strategy = EVERY_STAGE if arm == SCRATCH else STRATEGIES["lp_ft"]
         change = {"strategy": "full", "views": 0} if arm == SCRATCH else {"strategy": "lp_ft"}
         settings = self.settings.model_copy(update=change)
         label, task = f"{arm}, {split.name}", arms.facts["task"]

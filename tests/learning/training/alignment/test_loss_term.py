@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 from pipeline.learning.models.trainable_top import TrainableTop
+from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.learning.training.alignment.loss_term import Alignment, Target, by_domain, draw
 from pipeline.learning.training.alignment.mmd import Mmd
 from pipeline.learning.training.cases import FrozenCases
-from pipeline.learning.training.loop import fit, make_accelerator
+from pipeline.learning.training.loop import fit
 from pipeline.learning.training.recipe import Recipe
 from tests.conftest import PLAIN, classifier
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.learning.training.loop import make_accelerator
+from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.stages.adapt.methods.byol import Byol, distance
 from pipeline.stages.adapt.pretraining.continued import continue_pretraining
 from tests.stages.adapt.methods.textures import SETTINGS, SIZE, same_bits, tiny, views

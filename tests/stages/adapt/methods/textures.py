@@ -8,7 +8,7 @@ from torch import nn
 from pipeline.learning.models.backbones import build_encoder
 from pipeline.learning.models.encoder import Encoder
 from pipeline.learning.models.families import Cut
-from pipeline.learning.training.loop import make_accelerator
+from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.stages.adapt.methods.adabn import adabn
 from pipeline.stages.adapt.pretraining.continued import Settings, continue_pretraining
 from tests.conftest import TINY_ENCODER

@@ -13,8 +13,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from pipeline.learning.models.encoder import Begun
+from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.learning.training.checkpoint import Checkpoint
-from pipeline.learning.training.loop import make_accelerator
 from pipeline.stages.adapt.methods.byol import Byol
 from pipeline.stages.adapt.methods.masked import Masked
 from pipeline.stages.adapt.methods.simclr import SimClr

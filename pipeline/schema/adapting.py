@@ -1,4 +1,4 @@
-"""Sections of params.yaml about training: adapt, finetune."""
+"""The section `adapt` of params.yaml."""
 
 from typing import Literal, get_args
 
@@ -113,82 +113,3 @@ class Adapt(Section):
                 "adapt.candidates names a method twice, or none, with which every search begins; remove it"
             )
         return self
-
-
-class Finetune(Section):
-    """Training of a fold."""
-
-    strategy: Auto | Literal["knn", "probe", "last_stage", "lp_ft", "gradual", "lora", "full"] = Field(
-        default="auto",
-        description="knn: vote of the most similar training cases (their features are part of the released model).\n"
-        "probe: logistic regression on frozen features. All following strategies start from it, and fall back on it if "
-        "no epoch is better.\n"
-        "last_stage: the last stage; lp_ft: the last `trainable_stages` (Kumar et al. 2022); gradual: the same stages "
-        "one after the other.\n"
-        "lora: low-rank updates of the same stages of a ViT.\n"
-        "full: every stage, on images that are augmented anew each time (slow without a GPU).\n"
-        "auto: try knn, probe, last_stage, lp_ft and full in this order by cross-validation within the training cases, "
-        "as long as the next one is better.",
-    )
-    budget: int = Field(
-        default=10_000,
-        ge=0,
-        description="What auto may spend on its choice in each fold, in passes of one 128 x 128 image through the "
-        "encoder; 10000 is about two minutes on two cores. A recipe that does not fit is not started: full needs a GPU "
-        "and ten times as much.",
-    )
-    pooled_stages: int = Field(
-        default=4,
-        ge=1,
-        le=16,
-        description="How many of the encoder's last stages give features; 1 is the deepest alone.",
-    )
-    trainable_stages: int = Field(
-        default=2,
-        ge=1,
-        le=16,
-        description="How many of the encoder's last stages are trained; the others are frozen and computed once per "
-        "view.",
-    )
-    rank: int = Field(default=8, ge=1, le=256, description="Rank of the updates for `strategy: lora`.")
-    views: int = Field(default=4, ge=0, le=64, description="Augmented views of each training case, drawn once.")
-    epochs: int = Field(default=30, ge=1, le=1000, description="Maximum number of passes over the training cases.")
-    patience: int = Field(
-        default=6,
-        ge=1,
-        le=1000,
-        description="Training stops after this many epochs without a better validation log-loss.",
-    )
-    batch_size: int = Field(default=16, ge=2, le=1024, description="Cases per step.")
-    learning_rate: float = Field(
-        default=1e-4, gt=0, le=1, description="Learning rate of the head (AdamW with a cosine schedule)."
-    )
-    rate_decay: float = Field(
-        default=0.5, gt=0, le=1, description="Learning rate of each stage, relative to the one above it."
-    )
-    weight_decay: float = Field(default=0.01, ge=0, le=1, description="Weight decay of AdamW.")
-    class_weights: Literal["balanced", "sampling", "none"] = Field(
-        default="balanced",
-        description="A rare class counts as much as a common one, by its weight in the loss (balanced) or by the "
-        "frequency of its cases in the batches (sampling); the prevalence is restored afterwards. none: every case "
-        "counts the same.",
-    )
-    label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of each target's probability that goes to the other classes."
-    )
-    mix: Literal["none", "mixup", "cutmix"] = Field(
-        default="none", description="Blend each case with another one (mixup), or replace a box of it (cutmix)."
-    )
-    mix_alpha: float = Field(
-        default=0.2, gt=0, le=10, description="The share of the other case is drawn from Beta(alpha, alpha)."
-    )
-    average: Literal["none", "ema", "soup"] = Field(
-        default="none",
-        description="Weights that are kept: of the best epoch (none), of an exponential moving average (ema), or the "
-        "mean of good epochs (soup).",
-    )
-    tta: tuple[Literal["mirror", "crops"], ...] = Field(
-        default=(),
-        description="Test-time augmentation, with the mean of all logits: [mirror], [crops] or both. It is part of "
-        "what is evaluated and released.",
-    )

@@ -1,0 +1,116 @@
+"""Train the members of a fold's model: one network for a single strategy, several for a portfolio."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from pipeline import paths, runtime
+from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.models.ensemble import state_of_members
+from pipeline.learning.training.alignment.loss_term import Alignment
+from pipeline.learning.training.checkpoint import Checkpoint
+from pipeline.learning.training.finetuning import Labelled, Setting, Trained, train
+from pipeline.learning.training.recipe import Epoch, Recipe
+from pipeline.learning.training.strategies import STRATEGIES
+from pipeline.schema import Finetune
+from pipeline.seeds import seed_for
+from pipeline.stages.finetune.fold_data import full_recipe_of
+
+PORTFOLIO, FULL = "portfolio", "full"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What every member of a fold starts from.
+
+    Attributes
+    ----------
+    network : Classifier
+        The adapted encoder with an untrained head.
+    arguments : dict
+        The arguments of `Classifier` that rebuild it.
+    watch : callable
+        From the name of a member to a function that is told each epoch of its training.
+    """
+
+    network: Classifier
+    arguments: dict[str, Any]
+    cases: Labelled
+    setting: Setting
+    alignment: Callable[[Recipe], Alignment | None]
+    watch: Callable[[str], Callable[[Epoch], None]]
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True)
+class Member:
+    """A trained network, and the arguments of `Classifier` that rebuild it."""
+
+    name: str
+    network: Classifier
+    arguments: dict[str, Any]
+    trained: Trained
+
+
+def strategies_of(settings: Finetune, frozen: bool) -> list[str]:
+    """List the strategies to train, several for a portfolio; none if `auto` has to choose one.
+
+    Parameters
+    ----------
+    frozen : bool
+        Whether no stage may be trained, because statistics per site were estimated on the adapted encoder.
+    """
+    asked: list[str] = list(settings.members) if settings.strategy == PORTFOLIO else [settings.strategy]
+    if asked == ["auto"]:
+        return []
+    allowed = [name for name in asked if not (frozen and STRATEGIES[name].trains)]
+    return allowed or ["probe"]
+
+
+def stops_early(settings: Finetune) -> bool:
+    """Tell whether the validation cases are set aside to stop the training."""
+    return settings.strategy not in (PORTFOLIO, FULL)
+
+
+def train_members(start: Start, strategies: Sequence[str], settings: Finetune, fold: str) -> list[Member]:
+    """Train a network for each strategy, and for each seed of `full`."""
+    found = []
+    for name in strategies:
+        for number in range(int(settings.of_full.seeds) if name == FULL else 1):
+            label = f"{name}-{number + 1}" if number else name
+            with runtime.metered(paths.cost("finetune", f"{fold}.{label}")):
+                found.append(_train(start, name, label, settings))
+    return found
+
+
+def _train(start: Start, name: str, label: str, settings: Finetune) -> Member:
+    network, setting = copy.deepcopy(start.network), start.setting
+    if STRATEGIES[name].whole:
+        setting = replace(setting, recipe=full_recipe_of(settings))
+    if label != name:
+        setting = replace(setting, seed=seed_for(setting.seed, "member", label))
+    trained = train(
+        network,
+        STRATEGIES[name],
+        start.cases,
+        setting,
+        alignment=start.alignment,
+        tell=start.watch(label),
+        checkpoint=start.checkpoint.of(label),
+    )
+    network.test_time = replace(network.test_time, tta=settings.augmentations)
+    instances = start.arguments["instances"] | {"side": network.instances.side}
+    arguments = start.arguments | {"instances": instances, "head": trained.head, "test_time": asdict(network.test_time)}
+    return Member(label, network.cpu(), arguments, trained)
+
+
+def joined(members: Sequence[Member], task: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the arguments of `Classifier` or `Portfolio` that rebuild the model, and its weights."""
+    states = [member.network.state_dict() for member in members]
+    if len(members) == 1:
+        return members[0].arguments, states[0]
+    arguments = {"portfolio": [member.arguments for member in members], "findings": task == "multilabel"}
+    return arguments, state_of_members(states)
