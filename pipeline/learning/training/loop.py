@@ -181,8 +181,7 @@ class _Training:
 
     def evaluate_start(self) -> Epoch:
         """Evaluate epoch 0, the network before training."""
-        train_loss = math.nan if self.validation is None else self.evaluator.loss(self.train)
-        self.curve = [replace(self._evaluated(0, train_loss, rate=0.0), best=True)]
+        self.curve = [replace(self._evaluated(0, self.evaluator.loss(self.train), rate=0.0), best=True)]
         self._remember(self.trained)
         return self.curve[0]
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.metrics.calibrators.calibrator import digest_of
+from pipeline.metrics.comparison import Settings as MetricSettings
 from pipeline.metrics.evaluation import (
     EvaluatedCases,
     TaskSpec,
@@ -42,6 +43,7 @@ from pipeline.stages.calibrate.candidates import CANDIDATES, VALIDATORS, evaluat
 from pipeline.stages.calibrate.evaluated_sets import evaluate
 from pipeline.stages.calibrate.openings import count_opening
 from pipeline.stages.calibrate.patients import Rule, can_be_joined, of_patients, patients_first
+from pipeline.stages.calibrate.portfolio import evaluate_members
 from pipeline.stages.calibrate.predictions import (
     name_of_test_set,
     predictions_of_candidates,
@@ -85,6 +87,8 @@ def run(params: Params) -> None:
     if shown:
         model = shown.cases["model_sha256"].iloc[0]
         count_opening(paths.OPENINGS, cohort_name(params.cohort.path), model, shown.calibrated)
+    members = MetricSettings(params.calibrate.bins, bootstrap_for(params, "members"))
+    paths.write_table(evaluate_members(params.split.numbered, spec, members), paths.MEMBERS)
     write_calibrator(found.released, found.held_out, params)
     write_thresholds(development, rule, spec, params)
     paths.write_json({"scopes": list(scopes)} | stamps(params, shown is not None, rule), paths.STAMPS)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from pipeline import paths
 from pipeline.imaging.geometry import Geometry

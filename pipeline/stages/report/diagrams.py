@@ -18,10 +18,9 @@ def training_curve(fold: str, table: pd.DataFrame) -> dict[str, Any]:
     The vertical mark is the epoch that was kept.
     """
     kept, last = int(table.loc[table["best"], "epoch"].max()), int(table["epoch"].max())
-    lines = [
-        Line("training", _points(table, "train_loss"), 1),
-        Line("validation", _points(table, "validation_loss"), 2),
-    ]
+    lines = [Line("training", _points(table, "train_loss"), 1)]
+    if table["validation_loss"].notna().all():
+        lines.append(Line("validation", _points(table, "validation_loss"), 2))
     svg = _of_epochs(f"Training curve of fold {fold}", "epoch (0 is the probe)", "weighted log-loss", lines, kept=kept)
     return {"svg": svg, "fold": fold, "caption": f"Fold {fold}: epoch {kept} kept of {last} run"}
 

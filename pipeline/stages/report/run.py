@@ -161,9 +161,14 @@ def parameters_of(params: Params) -> dict[str, Any]:
 
 def plots(params: Params) -> dict[str, Any]:
     """Draw training and ROC curves; a fold of which no epoch was run has no curve."""
-    histories = {fold: pd.read_csv(paths.history(fold)) for fold in params.split.folds}
+    curves = []
+    for fold in params.split.folds:
+        members = list(pd.read_csv(paths.history(fold)).groupby("member", sort=False))
+        for name, table in members:
+            if len(table) > 1:
+                curves.append(training_curve(f"{fold}, {name}" if len(members) > 1 else fold, table))
     return {
-        "curves": [training_curve(fold, table) for fold, table in histories.items() if len(table) > 1],
+        "curves": curves,
         "roc": roc(pd.read_csv(paths.ROC)),
     }
 
@@ -228,7 +233,7 @@ def finetuning(params: Params) -> dict[str, Any]:
     files = {fold: paths.recipe(fold) for fold in folds}
     records = {fold: paths.read_json(file) if file.exists() else None for fold, file in files.items()}
     curves = {fold: pd.read_csv(paths.history(fold)).to_dict("records") for fold in folds}
-    return recipes(records, curves, FINAL, params.finetune.average)
+    return recipes(records, curves, FINAL, params.finetune.average) | {"members": rows_of(paths.MEMBERS)}
 
 
 def evidence() -> dict[str, Any] | None:
