@@ -225,7 +225,8 @@ def test_every_out_is_a_path_of_paths_py() -> None:
     known = {str(value) for value in vars(paths).values() if isinstance(value, Path)}
     known |= {str(path("0")) for path in (paths.adapted_encoder, paths.adaptation, paths.model, paths.network)}
     known |= {str(path("0")) for path in (paths.adapted_sites, paths.search)}
-    known |= {str(path("0")) for path in (paths.predictions, paths.features, paths.history, paths.recipe)}
+    known |= {str(path("0")) for path in (paths.predictions, paths.member_predictions)}
+    known |= {str(path("0")) for path in (paths.features, paths.history, paths.recipe)}
     known |= {str(paths.REPORT.parent)}
     for stage in DVC:
         assert set(outs_of(stage)) <= known

@@ -22,10 +22,8 @@ Sides = Annotated[tuple[Annotated[int, Field(ge=32, le=1024)], ...], AfterValida
 class Full(Section):
     """Training of every stage, alone (`strategy: full`) or as a member of a portfolio."""
 
-    epochs: int | Auto = Field(
+    epochs: Annotated[int, Field(ge=1, le=1000)] | Auto = Field(
         default="auto",
-        ge=1,
-        le=1000,
         description="Passes over the training cases; all of them are run, because no patient is set aside to stop "
         "early.\nauto: 6 for the preset quick, 12 for standard, 20 for best.",
     )
@@ -35,16 +33,13 @@ class Full(Section):
         "last one. Images are never enlarged; [] takes them as they are, which a vision transformer needs.\n"
         "auto: [96, 128] for the preset quick, [128, 160] for standard, [128, 160, 224] for best.",
     )
-    instances: int | Auto = Field(
+    instances: Annotated[int, Field(ge=1)] | Auto = Field(
         default="auto",
-        ge=1,
         description="Instances of a volume that are drawn in each epoch; predictions use all of them.\n"
         "auto: 3 for the preset quick, 4 for standard, 8 for best.",
     )
-    seeds: int | Auto = Field(
+    seeds: Annotated[int, Field(ge=1, le=20)] | Auto = Field(
         default="auto",
-        ge=1,
-        le=20,
         description="Networks that are trained with different seeds; each is a member of the portfolio.\n"
         "auto: 1, and 3 for the preset best.",
     )

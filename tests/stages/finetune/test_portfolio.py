@@ -49,7 +49,7 @@ def test_no_patient_is_set_aside_and_the_curve_has_no_validation_loss(portfolio)
     assert curve.loc[curve["member"] == "full", "epoch"].tolist() == [0, 1, 2]
 
 
-def test_a_portfolio_goes_through_all_stages_and_predicts_as_it_was_evaluated(portfolio):
+def test_a_portfolio_is_released_and_predicts_as_it_was_evaluated(portfolio):
     root = portfolio(split__folds=["0", "1", "2", "final"])
     run_all()
     [bundle] = [folder for folder in paths.RELEASED.iterdir() if folder.is_dir()]
