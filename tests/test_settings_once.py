@@ -11,7 +11,7 @@ from pipeline.learning.models import saliency, tasks, tta
 from pipeline.learning.training import averaging, mixing
 from pipeline.learning.training.alignment import losses
 from pipeline.learning.training.recipe import Recipe
-from pipeline.learning.training.strategies import STRATEGIES
+from pipeline.learning.training.strategies import PORTFOLIO, STRATEGIES
 from pipeline.metrics.calibrators.calibrator import METHODS
 from pipeline.schema import (
     ALIGNMENT_LOSSES,
@@ -72,7 +72,8 @@ def test_the_defaults_of_reading_are_those_of_the_strict_policy():
         (Finetune, "average", names_in(averaging.Averaging)),
         (Finetune, "class_weights", names_in(tasks.Balance)),
         (Finetune, "mix", names_in(mixing.Mixing)),
-        (Finetune, "strategy", set(STRATEGIES)),
+        (Finetune, "strategy", {*STRATEGIES, "portfolio"}),
+        (Finetune, "members", set(PORTFOLIO)),
         (Finetune, "tta", names_in(tta.View)),
         (Preprocess, "instances", names_in(geometry.Instances)),
         (Preprocess, "intensity", names_in(geometry.Intensity)),

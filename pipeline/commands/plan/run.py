@@ -26,6 +26,7 @@ from pipeline.schema import Params
 from pipeline.stages.adapt.catalogue import PER_SITE
 from pipeline.stages.cohort.simulate import is_recipe
 from pipeline.stages.finetune.fold_data import recipe_of
+from pipeline.stages.finetune.members import PORTFOLIO, strategies_of
 from pipeline.stages.preprocess.sizing import resolve_geometry
 
 BYTES_OF_NETWORK = 20e6
@@ -98,7 +99,7 @@ def recipes_of(params: Params, n_stages: int) -> list[str]:
     asked, method = params.finetune.strategy, params.adapt.method
     frozen = method in PER_SITE and params.adapt.strength > 0
     if asked != "auto":
-        return ["probe" if frozen and STRATEGIES[asked].trains else asked]
+        return strategies_of(params.finetune, frozen)
     if method in ALIGNMENT_LOSSES and params.adapt.strength:
         return ["lp_ft"]
     return candidates_of(recipe_of(params.finetune), n_stages, frozen)
@@ -106,6 +107,8 @@ def recipes_of(params: Params, n_stages: int) -> list[str]:
 
 def describe_recipes(recipes: list[str], params: Params) -> str:
     """Describe the strategy and, for `auto`, its candidates and its budget."""
+    if params.finetune.strategy == PORTFOLIO:
+        return f"portfolio of {' and '.join(recipes)}, preset {params.finetune.preset}"
     if params.finetune.strategy != "auto":
         return recipes[0]
     if len(recipes) == 1:
