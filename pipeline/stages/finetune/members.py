@@ -15,7 +15,7 @@ from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.training.finetuning import Labelled, Setting, Trained, train
 from pipeline.learning.training.recipe import Epoch, Recipe
 from pipeline.learning.training.strategies import STRATEGIES
-from pipeline.schema import Finetune
+from pipeline.schema import ALIGNMENT_LOSSES, Finetune
 from pipeline.seeds import seed_for
 from pipeline.stages.finetune.fold_data import full_recipe_of
 
@@ -68,6 +68,13 @@ def strategies_of(settings: Finetune, frozen: bool) -> list[str]:
         return []
     allowed = [name for name in asked if not (frozen and STRATEGIES[name].trains)]
     return allowed or ["probe"]
+
+
+def settings_for(settings: Finetune, fold: str) -> Finetune:
+    """Replace a portfolio by lp_ft if adaptation chose an alignment loss, which acts in the training of last stages."""
+    adapted = paths.read_json(paths.adaptation(fold))
+    aligned = adapted["method"] in ALIGNMENT_LOSSES and adapted["strength"]
+    return settings.model_copy(update={"strategy": "lp_ft"}) if aligned and settings.strategy == PORTFOLIO else settings
 
 
 def stops_early(settings: Finetune) -> bool:

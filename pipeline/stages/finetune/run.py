@@ -36,6 +36,7 @@ from pipeline.stages.finetune.members import (
     Member,
     Start,
     joined,
+    settings_for,
     stops_early,
     strategies_of,
     train_members,
@@ -47,7 +48,8 @@ log = logging.getLogger(__name__)
 
 def run(params: Params, fold: str) -> None:
     """Write the trained model of one fold, its training curves, and its logits of the cases it was not trained on."""
-    cases = paths.read_table(paths.split(fold))
+    cases, asked = paths.read_table(paths.split(fold)), params.finetune.strategy
+    params = params.model_copy(update={"finetune": settings_for(params.finetune, fold)})
     try:
         start, geometry = start_of(params, cases, fold)
         strategies = strategies_of(params.finetune, bool(start.network.site_values.sites))
@@ -57,13 +59,13 @@ def run(params: Params, fold: str) -> None:
             strategies = [chosen]
         members = train_members(start, strategies, params.finetune, fold)
     except (FloatingPointError, ValueError) as error:
-        raise UserError(f"finetune.strategy {params.finetune.strategy}, fold {fold}: {error}") from error
+        raise UserError(f"finetune.strategy {asked}, fold {fold}: {error}") from error
     if not start.setting.accelerator.is_main_process:
         return
     arguments, state = joined(members, start.setting.task)
     save(arguments, state, members, fold)
     strategy = strategies[0] if len(strategies) == 1 else params.finetune.strategy
-    record = {"asked": params.finetune.strategy, "strategy": strategy, **members[0].trained.chosen}
+    record = {"asked": asked, "strategy": strategy, **members[0].trained.chosen}
     record["members"] = [{"name": one.name, **one.trained.chosen} for one in members]
     paths.write_json(record | {"tried": [asdict(one) for one in tried]}, paths.recipe(fold))
     network = model_from(arguments)

@@ -66,7 +66,7 @@ def why_of(record: Row) -> str:
         return f"chosen among {count} tried" if count else "the probe, since no recipe fitted into the budget"
     if asked == strategy:
         return "as asked"
-    if asked == "auto":
+    if strategy == "lp_ft":
         return "not selected: the alignment loss of adaptation needs fine-tuning"
     return f"instead of {asked}: the encoder stays frozen, since it has parameters for each site"
 

@@ -61,3 +61,11 @@ def test_a_portfolio_is_released_and_predicts_as_it_was_evaluated(portfolio):
     logits = evaluated[["logit_0", "logit_1"]].to_numpy(float)
     assert np.abs(logits - found.output.logits).max(axis=1).min() < 1e-5
     assert "portfolio" in paths.REPORT.read_text()
+
+
+def test_an_alignment_loss_is_trained_by_lp_ft_and_the_record_says_so(portfolio):
+    portfolio(adapt__method="coral", adapt__target="evaluated")
+    run("cohort", "preprocess", "split", "adapt --fold 0", "finetune --fold 0")
+    record = paths.read_json(paths.recipe("0"))
+    assert (record["asked"], record["strategy"]) == ("portfolio", "lp_ft")
+    assert paths.read_table(paths.member_predictions("0")).empty
