@@ -15,7 +15,18 @@ from pipeline import paths
 from pipeline.schema import Params
 
 ENCODER = ("adapt.encoder", "adapt.filter_depth")
-TRAINING = ("trainable_stages", "rank", "views", "epochs", "patience", "batch_size", "pooled_stages")
+TRAINING = (
+    "members",
+    "preset",
+    "full",
+    "trainable_stages",
+    "rank",
+    "views",
+    "epochs",
+    "patience",
+    "batch_size",
+    "pooled_stages",
+)
 DECIDES = {  # the parameters that decide how long a stage takes, beside the number and size of the cases
     "cohort": ("cohort.path",),
     "preprocess": ("preprocess.deface",),

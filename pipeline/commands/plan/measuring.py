@@ -19,10 +19,11 @@ from pipeline.imaging.reading.scan import Policy, Unreadable
 from pipeline.imaging.tables.cohort_table import read_cohort_table
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.probe import fit_probe
+from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.learning.training.cases import FrozenCases
 from pipeline.learning.training.costs import passes_of_epoch, shares_of
 from pipeline.learning.training.frozen import Case, frozen_views
-from pipeline.learning.training.loop import fit, make_accelerator
+from pipeline.learning.training.loop import fit
 from pipeline.learning.training.recipe import Epoch, first_trained_stage
 from pipeline.learning.training.strategies import STRATEGIES
 from pipeline.metrics.bootstrap import Bootstrap
@@ -32,6 +33,7 @@ from pipeline.schema import Params
 from pipeline.seeds import seed_for
 from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan
 from pipeline.stages.finetune.fold_data import boundary_of, recipe_of
+from pipeline.stages.finetune.members import PORTFOLIO
 
 SAMPLE = 2  # cases that are run, one of each class
 CASES = 16  # cases of a training, a batch or two
@@ -111,7 +113,7 @@ def measured(network: Classifier, params: Params, geometry: Geometry, *, start: 
         epoch={
             name: epoch_seconds(network, frozen, params, name)
             if trains_above(network, params, name, first)
-            else case * passes[name] / geometry.slices
+            else case * passes[name] / geometry.slices * share_of_full(params, geometry)
             for name in passes
         },
         passes=passes,
@@ -123,9 +125,18 @@ def measured(network: Classifier, params: Params, geometry: Geometry, *, start: 
 
 def trained_strategies(params: Params) -> list[str]:
     """Name the strategies that `finetune` may train by gradients."""
-    asked = params.finetune.strategy
-    names = ("last_stage", "lp_ft", "full") if asked == AUTO else (asked, "lp_ft")
+    asked: tuple[str, ...] = {AUTO: ("last_stage",), PORTFOLIO: params.finetune.members}.get(
+        params.finetune.strategy, (params.finetune.strategy,)
+    )
+    names = (*asked, "lp_ft")
     return [name for name in dict.fromkeys(names) if STRATEGIES[name].trains]
+
+
+def share_of_full(params: Params, geometry: Geometry) -> float:
+    """Compute the share of a case's pixels that an epoch of `full` sees: smaller sides, and some instances only."""
+    full, sides = params.finetune.of_full, params.finetune.of_full.sides or (geometry.image_size,)
+    shrunk = [min(int(side) / geometry.image_size, 1) ** 2 for side in sides]
+    return sum(shrunk) / len(shrunk) * min(int(full.instances) / geometry.slices, 1)
 
 
 def trains_above(network: Classifier, params: Params, name: str, first: int) -> bool:

@@ -20,7 +20,7 @@ from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import Encoder, inference
 from pipeline.learning.models.families import UnknownEncoder
 from pipeline.learning.training.alignment.losses import ALIGNMENT_LOSSES
-from pipeline.learning.training.strategies import STRATEGIES, candidates_of
+from pipeline.learning.training.strategies import candidates_of
 from pipeline.params import load
 from pipeline.schema import Params
 from pipeline.stages.adapt.catalogue import PER_SITE

@@ -1,13 +1,15 @@
 """Train the members of a fold's model: one network for a single strategy, several for a portfolio."""
 
 import copy
+import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
-from pipeline import paths, runtime
+from pipeline import paths
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.ensemble import state_of_members
 from pipeline.learning.training.alignment.loss_term import Alignment
@@ -18,6 +20,8 @@ from pipeline.learning.training.strategies import STRATEGIES
 from pipeline.schema import ALIGNMENT_LOSSES, Finetune
 from pipeline.seeds import seed_for
 from pipeline.stages.finetune.fold_data import full_recipe_of
+
+log = logging.getLogger(__name__)
 
 PORTFOLIO, FULL = "portfolio", "full"
 
@@ -88,8 +92,9 @@ def train_members(start: Start, strategies: Sequence[str], settings: Finetune, f
     for name in strategies:
         for number in range(int(settings.of_full.seeds) if name == FULL else 1):
             label = f"{name}-{number + 1}" if number else name
-            with runtime.metered(paths.cost("finetune", f"{fold}.{label}")):
-                found.append(_train(start, name, label, settings))
+            began = time.perf_counter()
+            found.append(_train(start, name, label, settings))
+            log.info("fold %s, member %s: %.0f s", fold, label, time.perf_counter() - began)
     return found
 
 

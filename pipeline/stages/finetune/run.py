@@ -28,7 +28,7 @@ from pipeline.learning.training.recipe import Epoch
 from pipeline.learning.training.selection import Tried
 from pipeline.paths import Role
 from pipeline.progress import activity, progress
-from pipeline.schema import Params
+from pipeline.schema import Finetune, Params
 from pipeline.seeds import seed_for
 from pipeline.stages.finetune.fold_data import alignment_of, labelled_cases, load_adapted, recipe_of
 from pipeline.stages.finetune.members import (
@@ -49,22 +49,22 @@ log = logging.getLogger(__name__)
 def run(params: Params, fold: str) -> None:
     """Write the trained model of one fold, its training curves, and its logits of the cases it was not trained on."""
     cases, asked = paths.read_table(paths.split(fold)), params.finetune.strategy
-    params = params.model_copy(update={"finetune": settings_for(params.finetune, fold)})
+    settings = settings_for(params.finetune, fold)
     try:
-        start, geometry = start_of(params, cases, fold)
-        strategies = strategies_of(params.finetune, bool(start.network.site_values.sites))
+        start, geometry = start_of(params, settings, cases, fold)
+        strategies = strategies_of(settings, bool(start.network.site_values.sites))
         tried: list[Tried] = []
         if not strategies:
-            chosen, tried = search(start, params.finetune, geometry, fold)
+            chosen, tried = search(start, settings, geometry, fold)
             strategies = [chosen]
-        members = train_members(start, strategies, params.finetune, fold)
+        members = train_members(start, strategies, settings, fold)
     except (FloatingPointError, ValueError) as error:
         raise UserError(f"finetune.strategy {asked}, fold {fold}: {error}") from error
     if not start.setting.accelerator.is_main_process:
         return
     arguments, state = joined(members, start.setting.task)
     save(arguments, state, members, fold)
-    strategy = strategies[0] if len(strategies) == 1 else params.finetune.strategy
+    strategy = strategies[0] if len(strategies) == 1 else settings.strategy
     record = {"asked": asked, "strategy": strategy, **members[0].trained.chosen}
     record["members"] = [{"name": one.name, **one.trained.chosen} for one in members]
     paths.write_json(record | {"tried": [asdict(one) for one in tried]}, paths.recipe(fold))
@@ -76,7 +76,7 @@ def run(params: Params, fold: str) -> None:
     shutil.rmtree(paths.checkpoints("finetune", fold), ignore_errors=True)
 
 
-def start_of(params: Params, cases: pd.DataFrame, fold: str) -> tuple[Start, Geometry]:
+def start_of(params: Params, settings: Finetune, cases: pd.DataFrame, fold: str) -> tuple[Start, Geometry]:
     """Load the adapted network and the labelled cases of a fold, and run the frozen stages on them."""
     geometry, facts = Geometry.from_json(paths.read_json(paths.GEOMETRY)), paths.read_json(paths.COHORT_FACTS)
     network, arguments = load_adapted(fold, geometry, len(facts["classes"]))
@@ -86,7 +86,7 @@ def start_of(params: Params, cases: pd.DataFrame, fold: str) -> tuple[Start, Geo
     file = paths.checkpoints("finetune", fold) / "training.pt"
 
     def watch(member: str) -> Callable[[Epoch], None]:
-        name = f"{fold}.{member}" if params.finetune.strategy == PORTFOLIO else fold
+        name = f"{fold}.{member}" if settings.strategy == PORTFOLIO else fold
         log_and_draw = live.watched(partial(log_epoch, name), "finetune", name)
         return log_and_draw if accelerator.is_main_process else lambda epoch: None
 
@@ -98,13 +98,13 @@ def start_of(params: Params, cases: pd.DataFrame, fold: str) -> tuple[Start, Geo
             cases,
             views,
             facts=facts,
-            settings=params.finetune,
+            settings=settings,
             label=fold,
-            stops_early=stops_early(params.finetune),
+            stops_early=stops_early(settings),
         ),
         setting=Setting(
             task=facts["task"],
-            recipe=recipe_of(params.finetune),
+            recipe=recipe_of(settings),
             accelerator=accelerator,
             seed=seed_for(params.seed, "finetune", fold),
             prefetch=runtime.prefetch,

@@ -25,7 +25,7 @@ def test_plan_tells_stages_values_time_and_disk_before_anything_ran(project, cap
     assert "stages to run: cohort, preprocess, split, adapt@0" in printed and "release, report\n" in printed
     assert re.search(r"cases: \d+ images", printed)
     assert "preprocess.image_size: 64 (auto)" in printed
-    assert "finetune.strategy: auto, one of knn, probe, last_stage, full, within" in printed
+    assert "finetune.strategy: auto, one of knn, probe, last_stage, within" in printed
     assert "finetune.budget: 10000 passes in each fold" in printed
     assert re.search(r"time, about: .+ if nothing else runs on this machine\n  cohort      \d+", printed)
     assert re.search(r"\n  finetune    .*, 4 folds \(measured\)\n", printed) and "\n  release " in printed
@@ -70,10 +70,11 @@ def test_plan_takes_the_test_set_that_the_stage_cohort_would_propose(project, ca
     [
         ({"strategy": "gradual"}, {}, "gradual"),
         ({"strategy": "full"}, {"method": "combat"}, "probe"),
-        ({}, {}, "auto, one of knn, probe, last_stage, lp_ft, full, within finetune.budget: 10000 p"),
+        ({"strategy": "portfolio"}, {}, "portfolio of probe and full, preset standard"),
+        ({}, {}, "auto, one of knn, probe, last_stage, lp_ft, within finetune.budget: 10000 p"),
         ({"budget": 5}, {"method": "combat"}, "auto, one of knn, probe, within finetune.budget: 5 p"),
         ({}, {"method": "coral"}, "lp_ft (auto, because adapt.method is coral)"),
-        ({}, {"method": "coral", "strength": 0.0}, "auto, one of knn, probe, last_stage, lp_ft, full, within"),
+        ({}, {"method": "coral", "strength": 0.0}, "auto, one of knn, probe, last_stage, lp_ft, within"),
         ({}, {"method": "auto"}, "passes in each fold (but lp_ft if adapt.method: auto chooses coral)"),
     ],
 )
