@@ -4,7 +4,7 @@ Each stage and each command is a folder. Its `__init__.py` describes it, declare
 library, so that `--help` answers at once; its `run.py` does the work.
 
 Exit codes: 0 done; 1 an error that the message explains; 2 wrong options; 3 a check found something (`verify`,
-`monitor`).
+`monitor`); 141 the reader of the output ended before the program did.
 """
 
 import argparse
@@ -13,11 +13,14 @@ import importlib
 import inspect
 import logging
 import os
+import select
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import TextIO
 
 from pipeline import __version__
 from pipeline.command_line import CommandParser, NamesParser, PrintCompletion, given
@@ -61,7 +64,21 @@ DESCRIPTION = """Domain adaptation for medical imaging: from raw scans to a rele
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one stage or command and return the exit code.
+    """Run one stage or command and return the exit code; 141 if the reader of the output ended, as `head` does."""
+    try:
+        try:
+            return answer(argv)
+        finally:
+            sys.stdout.flush()  # also where argparse ends the program
+    except BrokenPipeError:
+        if not reader_ended(sys.stdout):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain as it exits
+        return 128 + signal.SIGPIPE
+
+
+def answer(argv: Sequence[str] | None) -> int:
+    """Run one stage or command.
 
     A `UserError` becomes a message (with its traceback if `--verbose`). Any other exception is a defect and is raised.
     The log file gets the type of an error, never its message, which may hold the name of a file or a patient.
@@ -90,6 +107,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise
     log.debug("%s ends: done", arguments.name)
     return 0
+
+
+def reader_ended(stream: TextIO) -> bool:
+    """Check whether the reader of a pipe ended; a pipe to another process of this program may break, too."""
+    pipe = select.poll()
+    pipe.register(stream, 0)
+    return any(event & select.POLLERR for _, event in pipe.poll(0))
 
 
 def run(arguments: argparse.Namespace, label: str) -> None:

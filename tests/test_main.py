@@ -1,6 +1,7 @@
 """The command line as a person meets it: help, versions, completion, exit codes and log files."""
 
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -100,6 +101,26 @@ def test_bash_accepts_the_completion_script(capsys):
 def test_wrong_options_exit_with_2(words, said, capsys):
     assert exit_code(*words) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_reader_that_ends_first_leaves_no_traceback():
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipeline", "--print-completion", "bash"],
+        cwd=ROOT,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
+def test_a_broken_pipe_elsewhere_is_raised(failing):
+    failing(BrokenPipeError())
+    with pytest.raises(BrokenPipeError):
+        main(["status"])
 
 
 def test_no_arguments_print_the_help_in_groups(capsys):

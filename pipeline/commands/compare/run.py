@@ -11,11 +11,12 @@ from pipeline import paths
 from pipeline.commands.compare.finished_runs import Run, read_run
 from pipeline.commands.compare.page import METRICS, write_comparison
 from pipeline.errors import UserError
-from pipeline.metrics.bootstrap import Bootstrap, Estimate
+from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.comparison import Compared, Predictions, Settings, in_common, paired, unpaired
 from pipeline.params import PARAMS_FILE
 from pipeline.seeds import seed_for
 from pipeline.stages.calibrate.patients import PATIENTS
+from pipeline.stages.report.numbers import ALIKE, metric_in_words
 from pipeline.stages.report.run_summary import padded
 
 Pair = tuple[Predictions, Predictions]
@@ -183,13 +184,6 @@ def cells_of(one: Compared) -> list[str]:
     """Format a metric of two runs as the cells of a row."""
     found = one.better_by
     least = f"{found.minimum_detectable:.3f}" if found and found.minimum_detectable is not None else ""
-    by = interval(found, signed=True) if found else ""
-    return [METRICS[one.metric], interval(one.reference), interval(one.run), by, least, one.verdict]
-
-
-def interval(metric: Estimate, signed: bool = False) -> str:
-    """Format a metric, with its interval in brackets."""
-    if metric.value is None:
-        return "-"
-    value = f"{metric.value:+.3f}" if signed else f"{metric.value:.3f}"
-    return value if metric.lower is None else f"{value} ({metric.lower:.3f} to {metric.upper:.3f})"
+    by = metric_in_words(asdict(found), style="+.3f", same=ALIKE) if found else ""
+    reference, run = (metric_in_words(asdict(metric)) for metric in (one.reference, one.run))
+    return [METRICS[one.metric], reference, run, by, least, one.verdict]

@@ -21,6 +21,7 @@ from pipeline.commands.monitor.windows import windows
 from pipeline.errors import CheckFailed, UserError
 from pipeline.metrics.questions import Question
 from pipeline.seeds import seed_for
+from pipeline.stages.report.numbers import metric_in_words, metric_of
 
 Config = dict[str, Any]
 Floats = NDArray[np.float64]
@@ -225,12 +226,6 @@ def print_monitoring(
     for chart, scans in charts:
         print(f"  {chart.name:<34} largest evidence {chart.largest:>9.3g}   {describe(chart, scans)}")
     for row in table.to_dict("records"):
-        metrics = ", ".join(f"{name} {interval(row, name)}" for name in METRICS)
+        metrics = ", ".join(f"{name} {metric_in_words(metric_of(row, name))}" for name in METRICS)
         of = f"{row['label']}: " if row["label"] else ""
         print(f"  {of}labelled scans {row['from']} to {row['to']}: {row['events']} events; {metrics}")
-
-
-def interval(row: Any, name: str) -> str:
-    """Format a metric with its interval."""
-    value, lower, upper = (row[f"{name}{end}"] for end in ("", "_lower", "_upper"))
-    return "-" if pd.isna(value) else f"{value:.3f} ({lower:.3f} to {upper:.3f})"

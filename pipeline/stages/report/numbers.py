@@ -54,6 +54,20 @@ def interval_in_words(lower: float | None, upper: float | None, *, style: str = 
     return f"{low} to {high}" if low and high else f"from {low}" if low else f"up to {high}" if high else ""
 
 
+def metric_in_words(metric: Mapping[str, Any] | None, *, style: str = ".3f", same: str = TOO_FEW) -> str:
+    """Write a metric with its interval for the terminal; style and same are those of `estimate`.
+
+    >>> metric_in_words({"value": 0.95412, "lower": 0.899, "upper": 0.998})
+    '0.954 (0.899 to 0.998)'
+    >>> metric_in_words({"value": 1.0, "lower": 1.0, "upper": 1.0})
+    '1.000 (too few events for an interval)'
+    """
+    if metric is None or metric["value"] is None:
+        return "-"
+    limits = interval_in_words(metric["lower"], metric["upper"], style=style, same=same)
+    return f"{metric['value']:{style}} ({limits})" if limits else f"{metric['value']:{style}}"
+
+
 def show_number(value: float | None, digits: int = 3) -> Markup:
     """Write a number that has no interval."""
     return estimate(value, None, None, style=f"z.{digits}f")

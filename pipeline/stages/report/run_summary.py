@@ -10,6 +10,7 @@ import yaml
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.stages.report.blocks import is_beside, set_name
+from pipeline.stages.report.numbers import metric_in_words
 
 LOCK = Path("dvc.lock")
 SHORT = {"auc": "AUC", "log_loss": "log-loss", "calibration_slope": "calibration slope"}
@@ -90,19 +91,7 @@ def cells_of(found: Mapping[str, Any], metrics: Mapping[str, str]) -> list[str]:
     """Write the counts and metrics of a set; events are those of two classes."""
     binary = "calibration_intercept" in found
     counts = [str(found["patients"]), str(found["n"]), str(found["events"]) if binary else ""]
-    return [*counts, *(interval(found[metric]) if metric in found else "" for metric in metrics)]
-
-
-def interval(metric: Mapping[str, float | None]) -> str:
-    """Write a metric, with its interval in brackets.
-
-    >>> interval({"value": 0.95412, "lower": 0.899, "upper": 0.998})
-    '0.954 (0.899 to 0.998)'
-    """
-    if metric["value"] is None:
-        return "-"
-    value = f"{metric['value']:.3f}"
-    return value if metric["lower"] is None else f"{value} ({metric['lower']:.3f} to {metric['upper']:.3f})"
+    return [*counts, *(metric_in_words(found[metric]) if metric in found else "" for metric in metrics)]
 
 
 def padded(rows: Sequence[Sequence[str]]) -> list[str]:

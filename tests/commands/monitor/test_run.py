@@ -64,6 +64,14 @@ def test_patients_like_those_of_development_raise_no_alarm(bundle, tmp_path, cap
     assert "labelled scans 1 to 100:" in printed and "labelled scans 101 to 198:" in printed
 
 
+def test_a_metric_that_is_the_same_in_every_draw_has_no_interval(bundle, tmp_path, capsys):
+    results, labels = in_use(tmp_path, seed=1, n=60)
+    found = pd.read_csv(results)
+    pd.DataFrame({"scan": found["scan"], "label": np.where(found["lesion"] > 0.5, "lesion", "control")}).to_csv(labels)
+    monitored(bundle, results, labels)
+    assert "events; auc 1.000 (too few events for an interval), " in capsys.readouterr().out
+
+
 def test_the_page_does_without_dates(bundle, tmp_path):
     results, labels = in_use(tmp_path, seed=7)
     pd.read_csv(results).drop(columns="date").to_csv(results, index=False)

@@ -138,6 +138,7 @@ def test_metadata_card_and_manifest_describe_the_released_model(calibrated):
     assert not state
     card = (bundle / "docs" / "README.md").read_text()
     assert "**ensemble**, the mean of the logits of 2 models" in card
+    assert "turns into 1 channel of" in card
     assert f"mean logits of {fitted_on['cases']} calibration cases" in card and digest_of(calibrator) in card
     assert "- 0: adaptation adabn" in card and "- 2: adaptation adabn" in card and "- 1:" not in card
     assert "features of the training cases are part of this model" in card

@@ -8,7 +8,8 @@ import yaml
 
 from pipeline import paths
 from pipeline.errors import UserError
-from pipeline.stages.report.run_summary import interval, run_summary
+from pipeline.stages.report.numbers import metric_in_words
+from pipeline.stages.report.run_summary import run_summary
 from tests.stages.by_hand import evaluated_by_hand, interval_of
 
 BUNDLE = paths.bundle("classifier")
@@ -74,5 +75,11 @@ def test_without_an_evaluation_the_command_that_evaluates_is_named(tmp_path, mon
 
 
 def test_a_metric_without_an_interval_is_shown_alone():
-    assert interval(interval_of(None)) == "-"
-    assert interval({"value": 0.5, "lower": None, "upper": None}) == "0.500"
+    assert metric_in_words(interval_of(None)) == metric_in_words(None) == "-"
+    assert metric_in_words({"value": 0.5, "lower": None, "upper": None}) == "0.500"
+
+
+def test_an_interval_without_width_is_a_word_as_on_the_page(evaluated):
+    file = paths.pooled_metrics("external_calibrated")
+    paths.write_json(paths.read_json(file) | {"auc": {"value": 1.0, "lower": 1.0, "upper": 1.0}}, file)
+    assert "1.000 (too few events for an interval)" in run_summary(BUNDLE)[3]
