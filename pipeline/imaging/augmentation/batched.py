@@ -71,7 +71,7 @@ def batched_views(channels: Tensor, seeds: Sequence[int], strengths: Strengths, 
     -------
     (B, C, H, W) float32 Tensor
         Whole numbers from 0 to 255, on the device of `channels`; black outside the case. A view depends on its case
-        and seed alone; on a processor to the bit.
+        and seed alone; on a processor bit for bit.
 
     Raises
     ------

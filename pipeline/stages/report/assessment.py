@@ -206,7 +206,7 @@ def questions_of(table: Sequence[Row]) -> list[str]:
 
 
 def in_plain_words(tables: Tables, units: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Tell each set of cases in sentences: what is read first of it, patients if their images were put together."""
+    """Describe each set of cases in sentences; patients come first if their images are aggregated."""
     scopes = [scope for scope in units if not is_beside({"scope": scope}, units)]
     first = next((block.question for block in blocks(tables["calibration"])), "")
     used = {**tables, "operating_points": thresholds_to_use(tables["operating_points"], scopes)}

@@ -1,4 +1,4 @@
-"""What the page shows class by class: metrics of each, and which was taken for which."""
+"""What the page shows class by class: the metrics of each, and the confusion matrix."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -72,7 +72,7 @@ def _agreed(row: Row, name: str, elsewhere: Known) -> Metric:
 
 
 def confusions(cases: Sequence[Row], classes: Sequence[str], units: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Count which class was taken for which, by the most probable class, calibrated.
+    """Compute the confusion matrix of the most probable class, calibrated.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the page shows of the cohort: what the audit found, images that look the same, and a few of each site."""
+"""What the page shows of the cohort: what the audit found, duplicate images, and a few images of each site."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -34,7 +34,7 @@ def audit_findings(found: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def pairs_of_duplicates(pairs: Sequence[Row], thumbnails: "pd.Series[str]") -> list[dict[str, Any]]:
-    """List the pairs of images that look the same, with their thumbnails.
+    """List the pairs of duplicate images, with their thumbnails.
 
     Parameters
     ----------

@@ -174,7 +174,7 @@ def plots(params: Params) -> dict[str, Any]:
 
 
 def classes(names: list[str], task: Task, pooled: dict[str, Any], unit: str) -> dict[str, Any]:
-    """Collect the metrics of each class and, where a case has one class, which was taken for which."""
+    """Collect the metrics of each class and, where a case has one class, the confusion matrix."""
     units, several = units_of(pooled, unit), task == "multilabel"
     calibration, thresholds = (rows_of(paths.assessed(name)) for name in ("calibration", "thresholds"))
     at_half = [row for row in thresholds if several and round(row["threshold"], 3) == 0.5]

@@ -15,7 +15,7 @@ def when_it_pays(rows: Sequence[Row]) -> list[dict[str, Any]]:
     Parameters
     ----------
     rows : sequence of mapping
-        Of one question and one level: scope, update ("none" evaluates the map as it is), patients, evaluated, draws,
+        Of one question and one level: scope, update ("none" is the calibrator as it is), patients, evaluated, draws,
         share_better, and gain, intercept_off and slope.
 
     Returns

@@ -33,7 +33,7 @@ def near_duplicates(
     max_distance: int = MAX_DISTANCE,
     min_correlation: float = MIN_CORRELATION,
 ) -> pd.DataFrame:
-    """Pair cases that look the same: re-encoded, rescaled, brightened or windowed differently, or neighbouring slices.
+    """Pair duplicate images: re-encoded, rescaled, brightened or windowed differently, or neighbouring slices.
 
     A pair must meet two conditions, because each alone gives false pairs: a small Hamming distance between the
     perceptual hashes (Zauner 2010, section 3.2.1), and a high correlation of the signatures after `uncommon_part`.

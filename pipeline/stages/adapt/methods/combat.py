@@ -26,7 +26,7 @@ class Combat:
     shift, scale : (k, w)
         gamma* and delta*, in units of sigma.
     strength : float
-        How far features go from y (0, to the bit) to y* (1).
+        How far features go from y (0, exactly) to y* (1).
     """
 
     sites: NDArray[np.str_]
