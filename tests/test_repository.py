@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 
@@ -100,3 +101,29 @@ def test_pinned_requirements_name_hashes_and_no_address() -> None:
     text = (ROOT / "requirements.txt").read_text()
     assert "--hash=sha256:" in text
     assert "://" not in text and "index-url" not in text
+
+
+def links_of(page: str) -> set[str]:
+    """List what a page of the repository links to, as paths from the root; anchors and addresses are left out."""
+    found = re.findall(r"\]\(([^)#\s]+)", (ROOT / page).read_text())
+    return {os.path.normpath(os.path.join(os.path.dirname(page), link)) for link in found if "://" not in link}
+
+
+def pages() -> list[str]:
+    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [page for page in listed.splitlines() if page.startswith(("README", "CONTRIBUTING", "data/", "docs/"))]
+
+
+def test_every_link_between_pages_leads_to_a_file() -> None:
+    missing = {(page, link) for page in pages() for link in links_of(page) if not (ROOT / link).exists()}
+    assert not missing
+
+
+@pytest.mark.parametrize("index", ["README.md", "docs/README.md"])
+def test_every_page_of_docs_is_linked_from_readme_and_index(index: str) -> None:
+    kinds = [page for page in pages() if page.startswith("docs/") and not page.startswith("docs/decisions/")]
+    assert not set(kinds) - links_of(index) - {"docs/README.md"}
+
+
+def test_readme_has_at_most_180_lines() -> None:
+    assert (ROOT / "README.md").read_text().count("\n") <= 180
