@@ -49,5 +49,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "to the named scans), label and, if known, patient",
     )
     parser.add_argument(
+        "--force",
+        action="store_true",
+        help="write the result of --site-recalibrate even if it does not lower the log-loss of other patients there",
+    )
+    parser.add_argument(
         "--calibration", metavar="FILE.json", help="apply a recalibration that --site-recalibrate wrote"
     )

@@ -44,7 +44,7 @@ def predict(folder: Path, arguments: argparse.Namespace) -> None:
     find = with_labels if arguments.site_recalibrate else named
     scans, predictor = find(arguments, bundle), Predictor.from_opened(bundle)
     if arguments.site_recalibrate:
-        recalibrate(folder, predictor, scans, arguments.out)
+        recalibrate(folder, predictor, scans, arguments.out, force=arguments.force)
         return
     if arguments.calibration:
         change = recalibration_in(Path(arguments.calibration), folder, bundle.classes, predictor.multilabel)

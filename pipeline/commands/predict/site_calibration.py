@@ -26,8 +26,10 @@ Found = SiteUpdate | dict[str, SiteUpdate | None]
 Floats = NDArray[np.float64]
 
 
-def recalibrate(bundle: Path, predictor: Predictor, scans: Sequence[Listed], out: str | None) -> None:
-    """Fit a recalibration to labelled scans, print metrics before and after, and write it to `out`."""
+def recalibrate(
+    bundle: Path, predictor: Predictor, scans: Sequence[Listed], out: str | None, *, force: bool = False
+) -> None:
+    """Fit a recalibration to labelled scans, print metrics before and after, and write it to `out` if it helps."""
     classes, several = predictor.classes, predictor.multilabel
     if not out:
         raise UserError("--site-recalibrate needs --out, e.g. --out our_hospital.json")
@@ -42,6 +44,7 @@ def recalibrate(bundle: Path, predictor: Predictor, scans: Sequence[Listed], out
         raise UserError(f"--site-recalibrate: {error}") from error
     unit = "patients" if "patient" in kept[0].known else "scans, each counted as one patient"
     print_updates(found, len(kept), unit)
+    found = found if force else helpful(found)
     made_for = {"name": json.loads((bundle / METADATA).read_text())["name"], "manifest": sha256_of(bundle / MANIFEST)}
     Path(out).write_text(json.dumps({"bundle": made_for, "scans": len(kept), **as_json(found)}, indent=2) + "\n")
     print(f"written to {out}; use it with --calibration {out}. The bundle is unchanged.")
@@ -67,6 +70,26 @@ def check_labels(scans: Sequence[Listed], classes: Sequence[str], several: bool)
     for scan in scans:
         if what := flaw_in(scan.known.get("label", ""), classes, several):
             raise UserError(f"--site-recalibrate: {scan.name}: {what}; {written_as(classes, several)}")
+
+
+def helpful(found: Found) -> Found:
+    """Select the updates that lower the log-loss; each other label stays unchanged.
+
+    Raises
+    ------
+    UserError
+        If no update does.
+    """
+    several = {"": found} if isinstance(found, SiteUpdate) else found
+    kept = {name: one if one and one.helps else None for name, one in several.items()}
+    if not any(kept.values()):
+        raise UserError(
+            "--site-recalibrate: nothing is written, because no update lowers the log-loss of patients on whom it was "
+            "not fitted; use the bundle as it is, label more scans, or write it nevertheless with --force"
+        )
+    if worse := [name for name, one in several.items() if one and not one.helps]:
+        print(f"left unchanged, because the log-loss does not become lower: {', '.join(worse)} (--force updates all)")
+    return found if isinstance(found, SiteUpdate) else kept
 
 
 def as_json(found: Found) -> dict[str, Any]:
@@ -103,6 +126,7 @@ def print_update(found: SiteUpdate, title: str) -> None:
     )
     for name, metric in found.before.items():
         print(f"  {name}: {show_metric(metric)} -> {show_metric(found.after[name])}")
+    print(f"the update {'lowers' if found.helps else 'does NOT lower'} the log-loss on these scans")
 
 
 def recalibration_in(file: Path, bundle: Path, classes: Sequence[str], several: bool) -> Change:

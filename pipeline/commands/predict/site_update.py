@@ -45,6 +45,11 @@ class SiteUpdate:
     after: dict[str, dict[str, Any]]
     patients: dict[str, int]
 
+    @property
+    def helps(self) -> bool:
+        """Whether the log-loss is lower after the update."""
+        return bool(self.after["log-loss"]["value"] < self.before["log-loss"]["value"])
+
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
         return asdict(self)

@@ -190,7 +190,11 @@ def several_labels(tmp_path, label="a;?c"):
 def test_labels_that_stand_each_by_itself_are_recalibrated_one_by_one(tmp_path, capsys):
     folder, scans = several_labels(tmp_path)
     out = tmp_path / "site.json"
-    assert main(["predict", str(folder), "--site-recalibrate", str(scans / "labels.csv"), "--out", str(out)]) == 0
+    words = ["predict", str(folder), "--site-recalibrate", str(scans / "labels.csv"), "--out", str(out)]
+    assert main(words) == 1 and not out.exists()
+    told = capsys.readouterr()
+    assert "does NOT lower the log-loss" in told.out and "nothing is written" in told.err
+    assert main([*words, "--force"]) == 0
     printed = capsys.readouterr().out
     assert "a; scans, each counted as one patient: 6 no a, 6 a" in printed and "c: unchanged" in printed
     labels = json.loads(out.read_text())["labels"]

@@ -1,10 +1,13 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.special import expit, logit
 
+from pipeline.commands.predict.site_calibration import helpful
 from pipeline.commands.predict.site_update import change_from, cross_fitted, update_for, update_site
+from pipeline.errors import UserError
 from pipeline.metrics.calibrators.updating import fit_recalibration
 
 CLASSES = ["well", "ill"]
@@ -33,6 +36,21 @@ def test_before_and_after_are_told_and_what_is_after_is_right_again():
     assert abs(after["calibration in the large"]["value"]) < 0.15
     assert abs(after["calibration slope"]["value"] - 1) < 0.2
     assert after["log-loss"]["value"] < found.before["log-loss"]["value"]
+
+
+def test_an_update_that_raises_the_log_loss_of_others_does_not_help():
+    assert update_site(*site(), CLASSES).helps
+    raised = [update_site(*site(30, shift=0, slope=1, seed=seed), CLASSES) for seed in range(5)]
+    assert not all(found.helps for found in raised)
+
+
+def test_of_several_labels_only_those_that_improve_are_updated(capsys):
+    better = update_site(*site(), CLASSES)
+    worse = replace(better, before=better.after, after=better.before)
+    assert helpful({"a": better, "b": worse, "c": None}) == {"a": better, "b": None, "c": None}
+    assert "left unchanged, because the log-loss does not become lower: b " in capsys.readouterr().out
+    with pytest.raises(UserError, match="nothing is written"):
+        helpful({"b": worse, "c": None})
 
 
 def test_no_patient_is_predicted_with_an_update_fitted_on_that_patient():
