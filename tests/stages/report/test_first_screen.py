@@ -54,6 +54,13 @@ def test_failed_gates_are_named_with_the_number_that_decides():
     assert "no leak" not in said and "Failed gates" not in text_of(screen(gates=[PASSED]))
 
 
+def test_an_auc_of_the_site_below_one_half_is_no_signal():
+    assert "site alone: 0.35 (no signal, because it is below 0.50)" in text_of(
+        screen(internal=SET | {"auc_of_site_alone": 0.35})
+    )
+    assert "no signal" not in text_of(screen(internal=SET | {"auc_of_site_alone": 0.5}))
+
+
 def test_the_positive_class_is_named():
     assert "24 images. Events are cases of ill." in text_of(screen())
 
