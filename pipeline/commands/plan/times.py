@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import Any
 
 from pipeline import costs, paths, runtime
@@ -168,10 +167,9 @@ def finetune(fold: str, units: Units, params: Params, cohort: Cohort) -> tuple[f
         return always + min(least, most) * trained, always + most * trained
     always += PARTS * probe
     searches = [search(units, train, float(settings.budget), settings.patience, by=count) for count in (least, most)]
-    shortest = always + sum(took for _, took in searches[0][:1])  # if the first one is not better, it is the last
-    longest = always + max(sum(took for _, took in one) for one in searches)
+    shortest, longest = (always + limit(sum(took for _, took in one) for one in searches) for limit in (min, max))
     longest += max((most * epochs(name) for name, _ in searches[0]), default=0.0)
-    return shortest, sqrt(shortest * longest)  # few folds go through the whole search
+    return shortest, longest
 
 
 def search(units: Units, train: float, budget: float, patience: int, *, by: int) -> list[tuple[str, float]]:
@@ -180,7 +178,7 @@ def search(units: Units, train: float, budget: float, patience: int, *, by: int)
     for name, seconds in units.epoch.items():
         passes = (PARTS - 1) * train * units.passes[name] * units.scale
         if passes * patience > budget:
-            break
+            continue
         budget -= passes * by
         found.append((name, (PARTS - 1) * train * seconds * by))
     return found

@@ -2,7 +2,9 @@
 
 from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -25,15 +27,18 @@ def shrunk(images: Tensor, side: int | None) -> Tensor:
     height, width = images.shape[-2:]
     if side is None or (height <= side and width <= side):
         return images
-    down, across = (_matrix(old, min(old, side)).to(images) for old in (int(height), int(width)))
+    down, across = (torch.from_numpy(_matrix(old, min(old, side))).to(images) for old in (int(height), int(width)))
     return down @ images @ across.T
 
 
 @lru_cache(maxsize=16)
-def _matrix(old: int, new: int) -> Tensor:
-    """Compute the weights (new, old) of the filter along one axis; each row sums to one."""
+def _matrix(old: int, new: int) -> NDArray[np.float32]:
+    """Compute the weights (new, old) of the filter along one axis; each row sums to one.
+
+    They are no tensor: one that was made while a network is exported, or in inference mode, could not be used later.
+    """
     scale = old / new
-    centres = (torch.arange(new, dtype=torch.float64)[:, None] + 0.5) * scale
-    distances = (torch.arange(old, dtype=torch.float64) + 0.5 - centres).abs() / scale
-    weights = (1 - distances).clamp(min=0)
-    return (weights / weights.sum(dim=1, keepdim=True)).float()
+    centres = (np.arange(new)[:, None] + 0.5) * scale
+    distances = np.abs(np.arange(old) + 0.5 - centres) / scale
+    weights = np.clip(1 - distances, 0, None)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -84,7 +84,7 @@ class WholeCases:
     augment : callable
         From channels (B, P, H, W) uint8 and one seed per case to random views, on the same device.
     side : int, optional
-        Rows and columns to which images are shrunk before they are augmented.
+        Rows and columns to which images are shrunk first.
     instances : int, optional
         How many instances of a volume are drawn for a view; all if not given.
     channels : int
@@ -102,17 +102,18 @@ class WholeCases:
 
     def drawn(self, rows: Tensor, seeds: Seeds) -> Batch:
         """Draw a new view of each case."""
-        channels = self.load(rows)
-        if self.side:
-            channels = shrunk(channels.float(), self.side).round().to(torch.uint8)
-        views = self.augment(channels, seeds)
+        views = self.augment(self._shrunk(rows), seeds)
         if self.instances is not None and self.instances * self.channels < views.shape[1]:
             views = drawn_instances(views, seeds, self.instances, self.channels)
         return self.prepare(views)
 
     def plain(self, rows: Tensor) -> Batch:
         """Return the images without augmentation."""
-        return self.prepare(self.load(rows))
+        return self.prepare(self._shrunk(rows))
+
+    def _shrunk(self, rows: Tensor) -> Tensor:
+        channels = self.load(rows)
+        return shrunk(channels.float(), self.side).round().to(torch.uint8) if self.side else channels
 
     def some(self, rows: Rows) -> "WholeCases":
         """Select some of the cases."""

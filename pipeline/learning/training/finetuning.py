@@ -122,9 +122,11 @@ def train(
         return _neighbours(network, cases, setting)
     kind: Kind = "ordinal" if setting.task == "ordinal" else "linear"
     head = _new_head(network, kind, setting)
+    training, validation = cases.whole() if _trains_below(network, recipe, cases) else (cases.train, cases.validation)
     if recipe.sides:
         network.instances.side = recipe.sides[-1]
-    training, validation = cases.whole() if _trains_below(network, recipe, cases) else (cases.train, cases.validation)
+    if recipe.sides and isinstance(training, WholeCases):
+        training = replace(training, side=recipe.sides[-1])  # `prepare` belongs to a network without this side
     views = _views_of_images(network, training) if strategy.whole else _views_of_maps(network, cases.train)
     c = _start_from_probe(network, views, cases, setting)
     curve = fit(

@@ -112,8 +112,7 @@ def labelled_cases(
     stops_early : bool
         Whether the validation cases are set aside; otherwise they are training cases.
     """
-    trained = [Role.TRAIN] if stops_early else [Role.TRAIN, Role.VALIDATION]
-    training, validation = cases[cases["role"].isin(trained)], cases[cases["role"] == Role.VALIDATION]
+    training, validation = training_cases(cases, stops_early), cases[cases["role"] == Role.VALIDATION]
     first = boundary_of(network, settings)
 
     def targets(some: pd.DataFrame) -> Tensor:
@@ -134,6 +133,11 @@ def labelled_cases(
         patients=training["patient"].to_numpy(dtype=str),
         whole=lambda: (whole(training), whole(validation) if stops_early else None),
     )
+
+
+def training_cases(cases: pd.DataFrame, stops_early: bool) -> pd.DataFrame:
+    """Select the cases that train; those for validation are among them if they do not stop the training."""
+    return cases[cases["role"].isin([Role.TRAIN] if stops_early else [Role.TRAIN, Role.VALIDATION])]
 
 
 def boundary_of(network: Classifier, settings: Finetune) -> int:
@@ -210,8 +214,14 @@ def alignment_of(
     task: str,
     params: Params,
     fold: str,
+    stops_early: bool = True,
 ) -> Alignment | None:
     """Set up the alignment loss that `adapt@k` chose, with sites as domains; None if it chose none.
+
+    Parameters
+    ----------
+    stops_early : bool
+        As for `labelled_cases`.
 
     Raises
     ------
@@ -226,7 +236,7 @@ def alignment_of(
         raise UserError(
             f"adapt.method: {method} needs one class per case, but cases have several labels; choose adabn or combat"
         )
-    training = cases[cases["role"] == Role.TRAIN]
+    training = training_cases(cases, stops_early)
     others = cases[cases["role"].isin(ALIGNED.get(record["target"], ()))]
     sites = sorted({*training["site"], *others["site"]})
     if others.empty or len(sites) < 2:

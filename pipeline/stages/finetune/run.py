@@ -109,7 +109,16 @@ def start_of(params: Params, settings: Finetune, cases: pd.DataFrame, fold: str)
             seed=seed_for(params.seed, "finetune", fold),
             prefetch=runtime.prefetch,
         ),
-        alignment=partial(alignment_of, network, cases, views, task=facts["task"], params=params, fold=fold),
+        alignment=partial(
+            alignment_of,
+            network,
+            cases,
+            views,
+            task=facts["task"],
+            params=params,
+            fold=fold,
+            stops_early=stops_early(settings),
+        ),
         watch=watch,
         checkpoint=Checkpoint(file, fingerprint(params, fold), runtime.number("MEDADAPT_CHECKPOINT_SECONDS", 5)),
     )

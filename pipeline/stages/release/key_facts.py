@@ -156,7 +156,7 @@ def _harm(shown: Measured, _: Any) -> str:
 
 def _few_answered(shown: Measured, limits: Mapping[str, Any]) -> str:
     found, least = shown.answered, limits["min_answered"]
-    if found is None or not found["answered"] or least is None or found["lower"] >= least:
+    if found is None or found["answered"] in (0, found["scans"]) or least is None or found["lower"] >= least:
         return ""
     return _withheld(shown)
 

@@ -96,6 +96,8 @@ def test_a_candidate_that_does_not_fit_the_budget_is_not_counted():
     names = [name for name, _ in times.search(UNITS, 60, 400, 6, by=7)]
     assert names == ["last_stage", "lp_ft"]  # 2 x 60 cases x passes x 0.25 x 6 epochs: 90, 180, then 540 of the rest
     assert times.search(UNITS, 60, 80, 6, by=7) == []
+    dear = replace(UNITS, passes=UNITS.passes | {"last_stage": 9.0})
+    assert [name for name, _ in times.search(dear, 60, 400, 6, by=7)] == ["lp_ft"]  # `finetune` goes on, too
 
 
 @pytest.mark.parametrize(

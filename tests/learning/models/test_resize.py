@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import interpolate
 
 from pipeline.learning.models.resize import shrunk
@@ -22,3 +23,9 @@ def test_images_are_never_enlarged(side):
 
 def test_only_the_longer_side_is_shrunk_where_the_other_is_short():
     assert shrunk(torch.rand(1, 1, 20, 64), 32).shape == (1, 1, 20, 32)
+
+
+def test_an_export_leaves_the_network_as_it_is():
+    with FakeTensorMode():  # of torch.export
+        shrunk(torch.rand(1, 1, 61, 61), 23)
+    assert type(shrunk(torch.rand(1, 1, 61, 61), 23)) is torch.Tensor

@@ -132,6 +132,22 @@ def test_model_with_trained_first_stages_is_evaluated_on_images():
         np.testing.assert_allclose(losses[held], expected, atol=1e-4)
 
 
+def test_the_probe_of_full_sees_images_of_the_size_of_the_predictions():
+    model, seen = network(), []
+    cases = labelled(model)
+    whole = cases.whole()[0]
+
+    def prepare(channels):
+        seen.append(channels.shape[-2:])
+        return whole.prepare(channels)
+
+    own = dataclasses.replace(
+        cases, validation=None, whole=lambda: (dataclasses.replace(whole, prepare=prepare), None)
+    )
+    train(model, STRATEGIES["full"], own, setting(epochs=1, sides=(16,)))
+    assert set(seen) == {(16, 16)}
+
+
 def test_the_network_that_recipes_are_tried_on_stays_what_it_is():
     model = network()
     before = copy.deepcopy(model.state_dict())

@@ -69,3 +69,9 @@ def test_an_alignment_loss_is_trained_by_lp_ft_and_the_record_says_so(portfolio)
     record = paths.read_json(paths.recipe("0"))
     assert (record["asked"], record["strategy"]) == ("portfolio", "lp_ft")
     assert paths.read_table(paths.member_predictions("0")).empty
+
+
+def test_an_alignment_loss_aligns_all_cases_that_full_trains_on(portfolio):
+    portfolio(finetune__strategy="full", adapt__method="coral", adapt__target="evaluated")
+    run("cohort", "preprocess", "split", "adapt --fold 0", "finetune --fold 0")
+    assert paths.read_json(paths.recipe("0"))["strategy"] == "full"

@@ -28,6 +28,11 @@ def facts_of(**changes):
     return key_facts(replace(GOOD, **changes), LIMITS)
 
 
+def test_few_patients_who_all_get_an_answer_are_not_called_withheld():
+    all_answered = {"scans": 3, "answered": 3, "patients": 3, "patients_answered": 3, "lower": 0.44, "upper": 1.0}
+    assert facts_of(answered=all_answered) == []
+
+
 def test_a_good_model_has_no_fact_and_the_checks_are_named():
     assert facts_of() == []
     [said] = to_know([])
