@@ -133,8 +133,7 @@ def run(arguments: argparse.Namespace, label: str) -> None:
     from pipeline import costs, params, paths
 
     record = paths.cost(name, fold)
-    usual = paths.read_json(record)["seconds"] if record.exists() else None
-    with reported(label, paths.activity(name, fold), usual):
+    with reported(label, paths.activity(name, fold), costs.last_run(name, fold).get("seconds")):
         declared, settings = params.for_stage(name), costs.workload(name, params.completed())
         stage = import_quietly(f"{_package(name)}.run")
         with costs.recorded(record, settings):

@@ -50,6 +50,15 @@ def workload(stage: str, params: Params) -> dict[str, Any]:
     return found
 
 
+def last_run(stage: str, fold: str = "") -> dict[str, Any]:
+    """Read the record of a stage; empty if there is none, or a full disk left a part of it."""
+    try:
+        found: dict[str, Any] = json.loads(paths.cost(stage, fold).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found
+
+
 @contextmanager
 def recorded(record: Path, settings: Mapping[str, Any]) -> Iterator[None]:
     """Write the seconds and the workload of a block, and processor time and peak memory (MiB) of this process.

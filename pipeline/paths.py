@@ -178,7 +178,7 @@ def activity(stage: str, fold: str) -> Path:
 
 
 def cost(stage: str, fold: str = "") -> Path:
-    """Name the record of a stage's seconds and peak memory; only the report reads it."""
+    """Name the record of a stage's seconds and peak memory; no result depends on it."""
     return COST / (f"{stage}_{fold}.json" if fold else f"{stage}.json")
 
 

@@ -28,6 +28,15 @@ def test_a_stage_records_its_cost_and_the_number_of_cases(project):  # noqa: F81
     assert found["cases"] == 30 and found["settings"] == {"cohort.path": "data/raw/clinic"}
 
 
+def test_a_broken_record_counts_as_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert costs.last_run("split") == {}
+    paths.write_json({"seconds": 3.0}, paths.cost("split"))
+    assert costs.last_run("split") == {"seconds": 3.0}
+    paths.cost("split").write_text("")
+    assert costs.last_run("split") == {}
+
+
 def test_every_stage_has_a_workload_of_plain_values():
     assert set(DECIDES) == set(STAGES)
     for stage in STAGES:

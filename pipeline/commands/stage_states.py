@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipeline import paths
+from pipeline import costs, paths
 from pipeline.commands.running import Job, activity_of, being_written, processes_here, training_of
 from pipeline.errors import UserError
 from pipeline.progress import duration
@@ -133,15 +133,14 @@ def line_of(
     """Combine the information about a stage."""
     name, _, fold = stage.name.partition("@")
     began, training = processes.get((name, fold)), training_of(name, fold)
-    record = paths.cost(name, fold)
-    finished = newest([*(Path(out.fs_path) for out in stage.outs), record])
+    finished = newest([*(Path(out.fs_path) for out in stage.outs), paths.cost(name, fold)])
     if began or writes(stage, busy):
         since = f"for {duration(time.time() - began)}" if began else "DVC is writing its files"
         why = "; ".join(filter(None, [since, activity_of(name, fold) or training]))
         return Line(name, (fold,), "running", why, finished=None, took=None)
     ever = any(out.hash_info for out in stage.outs)
     state, why = state_of(ever, changes, training, before)
-    return Line(name, (fold,), state, why, finished=finished, took=seconds_of(record))
+    return Line(name, (fold,), state, why, finished=finished, took=costs.last_run(name, fold).get("seconds"))
 
 
 def state_of(ever: bool, changes: list[Any] | None, training: str, before: Sequence[Line]) -> tuple[str, str]:
@@ -182,11 +181,6 @@ def shortened(names: Sequence[str]) -> str:
     """Join the first names."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return ", ".join(names[:MOST_NAMES]) + more
-
-
-def seconds_of(record: Path) -> float | None:
-    """Read the duration of the last run in seconds, if recorded."""
-    return float(paths.read_json(record)["seconds"]) if record.exists() else None
 
 
 def newest(outs: Iterable[Path]) -> float | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline import costs, paths, runtime
 from pipeline.commands.plan.measuring import Units
@@ -87,8 +86,7 @@ def recorded(job: Job, params: Params, geometry: Geometry, *, cases: int, start:
     A different number of cases changes the time in proportion. The start of the process, which no record holds, takes
     as long as that of this one did.
     """
-    file = paths.cost(*job)
-    record: dict[str, Any] = paths.read_json(file) if file.exists() else {}
+    record = costs.last_run(*job)
     same = record.get("settings") == costs.workload(job[0], params)
     size = [geometry.image_size, geometry.slices]
     if not same or not record.get("cases") or (job[0] not in ("cohort", "split") and record.get("size") != size):

@@ -96,10 +96,14 @@ def write_results(table: pd.DataFrame, patients: pd.DataFrame | None, out: str |
     """Write the table of scans, and beside it that of patients."""
     if not out:
         return
-    table.to_csv(out, index=False)
+    file = Path(out)
+    table.to_csv(file, index=False)
     if patients is not None:
-        file = Path(out)
-        patients.to_csv(file.with_name(f"{file.stem}_patients{file.suffix}"), index=False)
+        file = file.with_name(f"{file.stem}_patients{file.suffix}")
+        try:
+            patients.to_csv(file, index=False)
+        except OSError as error:
+            raise UserError(f"--out: {file} cannot be written ({error.strerror}); name another file") from error
 
 
 def check_site(site: str | None, known: Sequence[str]) -> None:

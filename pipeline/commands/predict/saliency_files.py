@@ -20,9 +20,8 @@ from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.overlays import write_overlay
 from pipeline.imaging.preparation.placement import Placement
 from pipeline.imaging.tables.scan_list import Listed
-from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.ensemble import classifiers_in, network_from
-from pipeline.learning.models.saliency import NO_MAP, saliency
+from pipeline.learning.models.saliency import NO_MAP, mean_saliency
 from pipeline.stages.explain.thumbnails import by_instance, frames, overlaid
 
 Floats = NDArray[np.float32]
@@ -72,7 +71,10 @@ class Artist:
         asked, instances = int(output.logits.argmax()), frames(output.prepared.channels, self.geometry)
         maps, peak, over = None, len(instances) // 2, None
         if with_map:
-            maps = maps_of(classifiers_in(self.network), output.prepared.channels, asked, scan.known.get("site"))
+            channels = torch.from_numpy(output.prepared.channels)[None]
+            members, site = classifiers_in(self.network), scan.known.get("site")
+            found = mean_saliency(members, channels, asked, "gradcam", site=site)
+            maps = None if found.method == NO_MAP else found.maps
         if maps is not None:
             shown = by_instance(maps, len(instances))
             peak = int(shown.sum(axis=(1, 2)).argmax())
@@ -128,14 +130,6 @@ def png_of(image: Pixels) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG")
     return buffer.getvalue()
-
-
-def maps_of(members: Sequence[Classifier], channels: Pixels, asked: int, site: str | None) -> Floats | None:
-    """Average the saliency maps (S, H, W) of the members for a class; None if no location supports it in any member."""
-    found = [saliency(member, torch.from_numpy(channels)[None], asked, site=site) for member in members]
-    if all(one.method == NO_MAP for one in found):
-        return None
-    return np.asarray(np.mean([one.maps for one in found], axis=0), dtype=np.float32)
 
 
 def stems_of(scans: Sequence[Listed]) -> dict[int, str]:

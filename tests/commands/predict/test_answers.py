@@ -13,6 +13,8 @@ from pipeline.__main__ import main
 from pipeline.bundle import Predictor
 from pipeline.bundle.layout import METADATA
 from pipeline.bundle.manifest import MANIFEST, sha256_of
+from pipeline.commands.predict.run import write_results
+from pipeline.errors import UserError
 from pipeline.imaging.preparation.preprocessor import Preprocessor
 from pipeline.imaging.reading.scan import Unreadable
 from tests.bundle.bundles import CLASSES, GEOMETRY, fitted, rewrite, written
@@ -183,3 +185,9 @@ def test_labels_of_a_site_may_name_scans_or_paths(limited, tmp_path, capsys):
     table.assign(scan="x.nii.gz").to_csv(tmp_path / "labels.csv", index=False)
     assert main(["predict", str(folder), str(scans), *words]) == 1
     assert "scan 'x.nii.gz' is not among the predicted scans" in capsys.readouterr().err
+
+
+def test_a_table_of_patients_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "found_patients.csv").mkdir()
+    with pytest.raises(UserError, match="found_patients.csv cannot be written"):
+        write_results(pd.DataFrame(), pd.DataFrame(), str(tmp_path / "found.csv"))

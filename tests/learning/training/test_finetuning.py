@@ -141,9 +141,7 @@ def test_the_probe_of_full_sees_images_of_the_size_of_the_predictions():
         seen.append(channels.shape[-2:])
         return whole.prepare(channels)
 
-    own = dataclasses.replace(
-        cases, validation=None, whole=lambda: (dataclasses.replace(whole, prepare=prepare), None)
-    )
+    own = dataclasses.replace(cases, validation=None, whole=lambda: (dataclasses.replace(whole, prepare=prepare), None))
     train(model, STRATEGIES["full"], own, setting(epochs=1, sides=(16,)))
     assert set(seen) == {(16, 16)}
 
