@@ -41,4 +41,4 @@ def _matrix(old: int, new: int) -> NDArray[np.float32]:
     centres = (np.arange(new)[:, None] + 0.5) * scale
     distances = np.abs(np.arange(old) + 0.5 - centres) / scale
     weights = np.clip(1 - distances, 0, None)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)

@@ -57,7 +57,11 @@ def card_values(bundle: Path, params: Params, model: ReleasedModel, results: Res
         "statements": assessment.statements,
         "subgroups": rows_with(metrics, "subgroups", ("auc", "calibration_slope")),
         "operating_points": rows_with(metrics, "operating_points", METRICS_OF_A_DECISION),
-        "thresholds": thresholds_to_use(plain_rows(paths.assessed("operating_points")), scopes_of(metrics, stamps)),
+        "thresholds": thresholds_to_use(
+            plain_rows(paths.assessed("operating_points")),
+            scopes_of(metrics, stamps),
+            paths.read_json(paths.THRESHOLDS),
+        ),
         "headlines": {scope: metrics[scope] for scope in scopes_of(metrics, stamps) if scope in metrics},
         "know_before_use": to_know(assessment.facts),
         "released_on": results.released_on,

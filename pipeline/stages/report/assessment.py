@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.stages.release.thresholds import thresholds_to_use
 from pipeline.stages.report.blocks import (
     PATIENTS,
     TOP_LABEL,
@@ -56,7 +55,9 @@ NARROW = 132  # pixels of a forest beside many columns
 ASKED_BY = {"recalibration": "class"}  # the column that names the question, where it is not `of`
 
 
-def assessed(tables: Tables, bins: Sequence[Row], units: Mapping[str, str], several: bool) -> dict[str, Any]:
+def assessed(
+    tables: Tables, bins: Sequence[Row], units: Mapping[str, str], several: bool, used: Sequence[Row]
+) -> dict[str, Any]:
     """Collect what assessment.html shows.
 
     Parameters
@@ -70,6 +71,8 @@ def assessed(tables: Tables, bins: Sequence[Row], units: Mapping[str, str], seve
         Of each scope what is counted: "patients" or "images".
     several : bool
         Whether labels stand each by itself, so that the bins are of no single question.
+    used : sequence of mapping
+        Rows of `release.thresholds.thresholds_to_use`.
 
     Returns
     -------
@@ -99,7 +102,7 @@ def assessed(tables: Tables, bins: Sequence[Row], units: Mapping[str, str], seve
             [risk_chart(scope, rows, "answers" if several else units[scope]) for scope, rows in block.sets.items()]
             for block in parted["risk_coverage"]
         ],
-        "words": in_plain_words(tables, units),
+        "words": in_plain_words({**tables, "operating_points": used}, units),
         "enough": ENOUGH,
         "metrics": CALIBRATION,
         "updates": [when_it_pays(block.rows) for block in parted["recalibration"]],
@@ -206,15 +209,16 @@ def questions_of(table: Sequence[Row]) -> list[str]:
 
 
 def in_plain_words(tables: Tables, units: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Describe each set of cases in sentences; patients come first if their images are aggregated."""
+    """Describe each set of cases in sentences; of the operating points, `tables` holds those to use."""
     scopes = [scope for scope in units if not is_beside({"scope": scope}, units)]
     first = next((block.question for block in blocks(tables["calibration"])), "")
-    used = {**tables, "operating_points": thresholds_to_use(tables["operating_points"], scopes)}
-    return [{"name": set_name(scope), "sentences": sentences_of(used, scope, first, units[scope])} for scope in scopes]
+    return [
+        {"name": set_name(scope), "sentences": sentences_of(tables, scope, first, units[scope])} for scope in scopes
+    ]
 
 
 def sentences_of(tables: Tables, scope: str, question: str, unit: str) -> list[str]:
-    """Tell one question in one set of cases; of the operating points, `tables` holds those to use."""
+    """Tell one question in one set of cases."""
 
     def of(name: str) -> list[Row]:
         return [row for row in tables[name] if row["scope"] == scope and question_of(row) == question]

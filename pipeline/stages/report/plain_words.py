@@ -76,7 +76,7 @@ def of_a_threshold(points: Sequence[Row], question: str, unit: str) -> list[str]
         As `of_hundred` takes them.
     """
     return [
-        f"Acting from a probability of {100 * row['threshold']:.1f} % ({row['chosen']} for {row['aim']}) detects "
+        f"Acting from a probability of {100 * row['threshold']:.1f} % ({row['aim']}, {row['chosen']}) detects "
         f"{hundred(row, 'sensitivity')} of 100 {unit} with “{question}” "
         f"and correctly clears {hundred(row, 'specificity')} of 100 without."
         for row in points

@@ -55,6 +55,7 @@ def run(params: Params) -> None:
     task, rule = facts["task"], stamps["per_patient"]
     pooled = pooled_metrics(scope, rule)
     headline = "" if rule == "none" else PATIENTS
+    used = thresholds([f"{name}{headline}" for name in ("internal", scope)])
     page = write_page(
         {
             "title": params.report.title,
@@ -68,7 +69,7 @@ def run(params: Params) -> None:
             "defaced": paths.read_json(paths.READING)["deface"],
             "shortcuts": paths.read_json(paths.SPLIT_SUMMARY),
             "calibrator": calibrator_in_words(paths.read_json(paths.CALIBRATOR), stamps["unit_of_intervals"]),
-            "assessed": assessment(pooled, stamps["unit_of_intervals"], task),
+            "assessed": assessment(pooled, stamps["unit_of_intervals"], task, used),
             "bins": params.calibrate.bins,
             "pooled": pooled,
             "patients_first": rule != "none",
@@ -79,7 +80,7 @@ def run(params: Params) -> None:
             "test": pooled.get(f"{scope}{headline}_calibrated"),
             "test_scope": scope,
             **released(params),
-            "thresholds": thresholds([f"{name}{headline}" for name in ("internal", scope)]),
+            "thresholds": used,
             "parameters": yaml.safe_dump(parameters_of(params), sort_keys=False),
             **tables(facts["classes"], task),
             **classes(facts["classes"], task, pooled, stamps["unit_of_intervals"]),
@@ -107,15 +108,15 @@ def pooled_metrics(scope: str, rule: str) -> dict[str, Any]:
 
 def thresholds(scopes: list[str]) -> list[dict[str, Any]]:
     """Read the threshold of each operating point that is to be used."""
-    return thresholds_to_use(rows_of(paths.assessed("operating_points")), scopes)
+    return thresholds_to_use(rows_of(paths.assessed("operating_points")), scopes, paths.read_json(paths.THRESHOLDS))
 
 
-def assessment(pooled: dict[str, Any], unit: str, task: Task) -> dict[str, Any]:
+def assessment(pooled: dict[str, Any], unit: str, task: Task, used: Sequence[Row]) -> dict[str, Any]:
     """Collect in how many ways the predictions were evaluated."""
     found: Mapping[str, Sequence[Row]] = {name: rows_of(paths.assessed(name)) for name in ASSESSED}
     if not (paths.read_table(paths.CASES)["site"] != "").any():
         found = without_sites(found)
-    return assessed(found, rows_of(paths.RELIABILITY), units_of(pooled, unit), task == "multilabel")
+    return assessed(found, rows_of(paths.RELIABILITY), units_of(pooled, unit), task == "multilabel", used=used)
 
 
 def tables(classes: list[str], task: Task) -> dict[str, Any]:

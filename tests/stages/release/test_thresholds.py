@@ -7,11 +7,18 @@ def point(scope, aim, threshold):
     return {"scope": scope, "of": "ill", "rule": f"sensitivity at {aim}", "threshold": threshold}
 
 
-def test_one_threshold_for_each_operating_point_is_to_be_used():
+RELEASED = {
+    "scan": {"specificity": {"ill": 0.3}},
+    "patient": {"specificity": {"ill": 0.42}},
+}
+
+
+def test_the_threshold_to_use_is_the_one_by_which_the_released_model_decides():
     rows = [point("internal_patients", "specificity 0.90", 0.5), point("internal", "specificity 0.90", 0.6)]
-    [of_folds] = thresholds_to_use(rows, SCOPES)
-    assert (of_folds["threshold"], of_folds["chosen"], of_folds["aim"]) == (0.5, ON_FOLDS, "specificity 0.90")
-    rows += [point("external_patients", "specificity 0.90", 0.43), point("external", "specificity 0.90", 0.7)]
-    rows += [point("internal_patients", "specificity 0.95", 0.8), point("external_patients", "specificity 0.95", None)]
-    found = {row["aim"]: (row["threshold"], row["chosen"]) for row in thresholds_to_use(rows, SCOPES)}
-    assert found == {"specificity 0.90": (0.43, ON_ALL), "specificity 0.95": (0.8, ON_FOLDS)}
+    [closed] = thresholds_to_use(rows, SCOPES, RELEASED)
+    assert (closed["threshold"], closed["chosen"], closed["aim"]) == (0.42, ON_FOLDS, "specificity 0.90")
+    [images] = thresholds_to_use(rows, ("internal", "external"), RELEASED)
+    assert images["threshold"] == 0.3
+    rows += [point("external_patients", "specificity 0.90", 0.42), point("external", "specificity 0.90", 0.3)]
+    [shown] = thresholds_to_use(rows, SCOPES, RELEASED)
+    assert (shown["scope"], shown["threshold"], shown["chosen"]) == ("external_patients", 0.42, ON_ALL)

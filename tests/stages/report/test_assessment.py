@@ -88,7 +88,7 @@ def test_a_metric_that_does_not_exist_is_not_put_into_words():
     point = {**known, **limits("sensitivity", 0.88, 0.76, 0.97), **limits("specificity", None, None, None)}
     assert of_a_threshold([point], "ill", "patients") == []
     (told,) = of_a_threshold([point | limits("specificity", 0.9, None, None)], "ill", "patients")
-    assert "from a probability of 42.0 % (chosen on all development cases for sensitivity 0.90)" in told
+    assert "from a probability of 42.0 % (sensitivity 0.90, chosen on all development cases)" in told
     assert "detects 88 (76 to 97) of 100" in told and "correctly clears 90 of 100 without" in told
     assert (
         of_pairs(None, "ill", "patients") == [] == of_pairs({"value": 0.9, "lower": 0.8, "upper": 1}, "top label", "")
