@@ -18,16 +18,22 @@ def record(fold, **changes):
     paths.write_json(values | {"evaluated_seen": False} | changes, paths.adaptation(fold))
 
 
+def write_fold(fold, predictions, weights=b"weights"):
+    """Write the predictions of a fold with one network, its curve and weights, as finetune would."""
+    paths.write_table(predictions, paths.predictions(fold))
+    paths.write_table(predictions.iloc[:0].assign(member=""), paths.member_predictions(fold))
+    paths.model(fold).write_bytes(weights)
+    curve = {"epoch": [0, 1], "train_loss": [0.7, 0.5], "validation_loss": [0.7, 0.6], "best": [False, True]}
+    paths.write_table(pd.DataFrame(curve).assign(member="probe"), paths.history(fold))
+
+
 def trained_by_hand(fold, seed=0):
     """Write predictions that are right more often than not, as finetune would."""
     draws = np.random.default_rng(seed)
     cases = pd.read_csv(paths.split(fold), keep_default_na=False)
     cases = cases[cases["role"].isin(["held_out", "test"])]
     logit = np.where(cases["label"] == "ill", 1.0, -1.0) + draws.normal(0, 1, len(cases))
-    paths.write_table(cases.assign(logit_0=-logit, logit_1=logit), paths.predictions(fold))
-    paths.model(fold).write_bytes(b"weights")
-    curve = {"epoch": [0, 1], "train_loss": [0.7, 0.5], "validation_loss": [0.7, 0.6], "best": [False, True]}
-    paths.write_table(pd.DataFrame(curve), paths.history(fold))
+    write_fold(fold, cases.assign(logit_0=-logit, logit_1=logit))
 
 
 def searched(**why):
@@ -48,10 +54,7 @@ def write_predictions(fold, logits_of, width):
     cases = cases[cases["role"].isin(["held_out", "test", "calibration"])]
     draws = np.random.default_rng(sum(map(ord, fold)))
     logits = pd.DataFrame(logits_of(cases, draws), columns=[f"logit_{c}" for c in range(width)], index=cases.index)
-    paths.write_table(cases.join(logits), paths.predictions(fold))
-    paths.model(fold).write_bytes(b"weights of " + fold.encode())
-    curve = {"epoch": [0, 1], "train_loss": [0.7, 0.5], "validation_loss": [0.7, 0.6], "best": [False, True]}
-    paths.write_table(pd.DataFrame(curve), paths.history(fold))
+    write_fold(fold, cases.join(logits), weights=b"weights of " + fold.encode())
     record(fold, unlabelled_sites=[])
 
 

@@ -28,7 +28,7 @@ def chosen(fold, strategy, *tried, asked="auto", **head):
 
 def untrained(fold):
     """Leave epoch 0 alone in the training curve."""
-    curve = {"epoch": [0], "train_loss": [0.7], "validation_loss": [0.7], "best": [True]}
+    curve = {"member": ["probe"], "epoch": [0], "train_loss": [0.7], "validation_loss": [0.7], "best": [True]}
     paths.write_table(pd.DataFrame(curve), paths.history(fold))
 
 
@@ -113,7 +113,7 @@ def test_a_fold_in_which_no_epoch_was_run_has_no_empty_curve(reported):
 
 def test_fine_tuning_that_never_beat_the_probe_is_told_as_the_probe(reported):
     curve = {"epoch": [0, 1], "train_loss": [0.7, 0.5], "validation_loss": [0.7, 0.8], "best": [True, False]}
-    paths.write_table(pd.DataFrame(curve), paths.history("2"))
+    paths.write_table(pd.DataFrame(curve).assign(member="probe"), paths.history("2"))
     assert rows_of(reported(), 'id="recipes"')[3] == ["2", "lp_ft", "C = 0.01", "1", "0, the probe", "as asked"]
 
 
