@@ -98,21 +98,21 @@ def recipes_of(params: Params, n_stages: int) -> list[str]:
     """List the strategies that `finetune` may use: one, or the candidates of `auto`."""
     asked, method = params.finetune.strategy, params.adapt.method
     frozen = method in PER_SITE and params.adapt.strength > 0
+    if asked in ("auto", PORTFOLIO) and method in ALIGNMENT_LOSSES and params.adapt.strength:
+        return ["lp_ft"]
     if asked != "auto":
         return strategies_of(params.finetune, frozen)
-    if method in ALIGNMENT_LOSSES and params.adapt.strength:
-        return ["lp_ft"]
     return candidates_of(recipe_of(params.finetune), n_stages, frozen)
 
 
 def describe_recipes(recipes: list[str], params: Params) -> str:
     """Describe the strategy and, for `auto`, its candidates and its budget."""
-    if params.finetune.strategy == PORTFOLIO:
+    if params.finetune.strategy == PORTFOLIO and len(recipes) > 1:
         return f"portfolio of {' and '.join(recipes)}, preset {params.finetune.preset}"
-    if params.finetune.strategy != "auto":
+    if params.finetune.strategy not in ("auto", PORTFOLIO):
         return recipes[0]
     if len(recipes) == 1:
-        return f"{recipes[0]} (auto, because adapt.method is {params.adapt.method})"
+        return f"{recipes[0]} ({params.finetune.strategy}, because adapt.method is {params.adapt.method})"
     candidates = params.adapt.candidates if params.adapt.method == "auto" else ()
     losses = [name for name in candidates if name in ALIGNMENT_LOSSES]
     unless = f" (but lp_ft if adapt.method: auto chooses {' or '.join(losses)})" if losses else ""
