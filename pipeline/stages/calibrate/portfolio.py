@@ -27,8 +27,9 @@ def evaluate_members(folds: Sequence[str], spec: TaskSpec, settings: Settings) -
         Columns `COLUMNS`, the portfolio first. A gain is the improvement of the portfolio over the member, positive if
         it is better, with the interval of a paired patient bootstrap. No rows if a fold has a single network.
     """
-    tables = [_held_out(paths.member_predictions(fold)) for fold in folds]
-    if any(table.empty for table in tables):
+    files = [paths.member_predictions(fold) for fold in folds]
+    tables = [_held_out(file) for file in files if file.exists()]
+    if len(tables) < len(files) or any(table.empty for table in tables):
         return pd.DataFrame(columns=COLUMNS)
     mean = _predictions(pd.concat(_held_out(paths.predictions(fold)) for fold in folds), spec)
     rows = [_row(PORTFOLIO, mean, mean, settings)]

@@ -73,6 +73,13 @@ def test_every_form_of_network_is_equal_in_both_formats(form, tmp_path):
     assert all((one <= ALLOWED).all() for one in worst.values()), worst
 
 
+def test_a_portfolio_with_a_member_of_smaller_images_is_equal_in_both(tmp_path):
+    small = ARGUMENTS | {"instances": ARGUMENTS["instances"] | {"side": 24}, "test_time": {"tta": ["mirror"]}}
+    network = inference(portable(network_of({"portfolio": [ARGUMENTS, small]})))
+    _, worst = off(WRITERS, network, PLATT, tmp_path)
+    assert set(worst) == set(WRITERS) and all((one <= ALLOWED).all() for one in worst.values()), worst
+
+
 def test_an_ensemble_with_test_time_augmentation_is_equal_in_both_formats(tmp_path):
     members = [ARGUMENTS | {"test_time": {"tta": ["mirror"]}}, ARGUMENTS | COMBAT]
     _, worst = off(WRITERS, inference(portable(network_of({"members": members}))), PLATT, tmp_path)
