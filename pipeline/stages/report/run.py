@@ -52,7 +52,7 @@ def run(params: Params) -> None:
     """Write data/report/index.html, and print the summary with which `dvc repro` ends."""
     facts, stamps = paths.read_json(paths.COHORT_FACTS), paths.read_json(paths.STAMPS)
     scope = stamps["test_set"]["scope"]
-    task, rule = facts["task"], stamps["per_patient"]
+    task, rule, unit = facts["task"], stamps["per_patient"], stamps["unit_of_intervals"]
     pooled = pooled_metrics(scope, rule)
     headline = "" if rule == "none" else PATIENTS
     used = thresholds([f"{name}{headline}" for name in ("internal", scope)])
@@ -60,16 +60,13 @@ def run(params: Params) -> None:
         {
             "title": params.report.title,
             "made": made(params.cohort.path, params.release.name, params.release.version),
-            "facts": facts,
-            "stamps": stamps,
-            "unit": stamps["unit_of_intervals"],
-            "classes": facts["classes"],
+            **{"facts": facts, "stamps": stamps, "unit": unit, "classes": facts["classes"]},
             "words_of_task": words_of(task, facts["classes"], rule),
             "geometry": paths.read_json(paths.GEOMETRY),
             "defaced": paths.read_json(paths.READING)["deface"],
             "shortcuts": paths.read_json(paths.SPLIT_SUMMARY),
-            "calibrator": calibrator_in_words(paths.read_json(paths.CALIBRATOR), stamps["unit_of_intervals"]),
-            "assessed": assessment(pooled, stamps["unit_of_intervals"], task, used),
+            "calibrator": calibrator_in_words(paths.read_json(paths.CALIBRATOR), unit),
+            "assessed": assessment(pooled, unit, task, used),
             "bins": params.calibrate.bins,
             "pooled": pooled,
             "patients_first": rule != "none",
@@ -83,8 +80,8 @@ def run(params: Params) -> None:
             "thresholds": used,
             "parameters": yaml.safe_dump(parameters_of(params), sort_keys=False),
             **tables(facts["classes"], task),
-            **classes(facts["classes"], task, pooled, stamps["unit_of_intervals"]),
-            **first_screen(params, facts, stamps["unit_of_intervals"]),
+            **classes(facts["classes"], task, pooled, unit),
+            **first_screen(params, facts, unit),
             **adaptation(params),
             "recipes": finetuning(params),
             "evidence": evidence(),

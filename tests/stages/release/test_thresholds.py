@@ -13,7 +13,7 @@ RELEASED = {
 }
 
 
-def test_the_threshold_to_use_is_the_one_by_which_the_released_model_decides():
+def test_the_threshold_to_use_is_that_of_the_released_model():
     rows = [point("internal_patients", "specificity 0.90", 0.5), point("internal", "specificity 0.90", 0.6)]
     [closed] = thresholds_to_use(rows, SCOPES, RELEASED)
     assert (closed["threshold"], closed["chosen"], closed["aim"]) == (0.42, ON_FOLDS, "specificity 0.90")
