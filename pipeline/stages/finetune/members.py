@@ -16,6 +16,7 @@ from pipeline.learning.training.alignment.loss_term import Alignment
 from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.training.finetuning import Labelled, Setting, Trained, train
 from pipeline.learning.training.recipe import Epoch, Recipe
+from pipeline.learning.training.strategies import PORTFOLIO as MEMBERS
 from pipeline.learning.training.strategies import STRATEGIES
 from pipeline.schema import ALIGNMENT_LOSSES, Finetune
 from pipeline.seeds import seed_for
@@ -67,7 +68,8 @@ def strategies_of(settings: Finetune, frozen: bool) -> list[str]:
     frozen : bool
         Whether no stage may be trained, because statistics per site were estimated on the adapted encoder.
     """
-    asked: list[str] = list(settings.members) if settings.strategy == PORTFOLIO else [settings.strategy]
+    members = [name for name in MEMBERS if name in settings.members]  # in one order, the one trained most last
+    asked = members if settings.strategy == PORTFOLIO else [str(settings.strategy)]
     if asked == ["auto"]:
         return []
     allowed = [name for name in asked if not (frozen and STRATEGIES[name].trains)]
