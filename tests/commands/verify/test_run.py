@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.__main__ import main
 from pipeline.bundle.layout import CARD, EXPECTED, INFERENCE, METADATA, STATUS, WEIGHTS
-from pipeline.bundle.manifest import MANIFEST, SEAL, code_in, sha256_of, write_manifest
+from pipeline.bundle.manifest import MANIFEST, SEAL, sha256_of, write_manifest
 from pipeline.bundle.signature import sign
 from pipeline.commands.verify import run
 from pipeline.stages.release.card import missing_sections
@@ -209,18 +209,6 @@ def test_the_distance_of_two_outcomes_is_that_of_their_furthest_logit():
     assert run.distance({"logits": [1.0, 2.0]}, {"logits": [1.5, 1.0]}) == 1.0
     assert run.distance({"refused": "a"}, {"refused": "a"}) == 0.0
     assert run.distance({"refused": "a"}, {"refused": "b"}) == np.inf
-
-
-def test_the_hash_of_the_code_covers_files_and_names_and_needs_no_git(tmp_path):
-    package = tmp_path / "package"
-    (package / "__pycache__").mkdir(parents=True)
-    (package / "a.py").write_text("1")
-    first = code_in(package)
-    (package / "__pycache__" / "a.pyc").write_text("compiled")
-    assert code_in(package) == first and first["commit"] is first["dirty"] is None
-    (package / "a.py").rename(package / "b.py")
-    assert code_in(package)["sha256"] != first["sha256"]
-    assert len(code_in(Path(run.__file__).parent)["commit"]) == 40
 
 
 class Mark:
