@@ -67,7 +67,7 @@ class Finetune(Section):
     """Training of a fold."""
 
     strategy: Auto | Literal["portfolio", "knn", "probe", "last_stage", "lp_ft", "gradual", "lora", "full"] = Field(
-        default="portfolio",
+        default="auto",
         description="portfolio: the mean of the probabilities of the `members` below, each trained on all training "
         "cases.\n"
         "knn: vote of the most similar training cases (their features are part of the released model).\n"

@@ -127,8 +127,10 @@ def train(
         network.instances.side = recipe.sides[-1]
     if recipe.sides and isinstance(training, WholeCases):
         training = replace(training, side=recipe.sides[-1])  # `prepare` belongs to a network without this side
-    views = _views_of_images(network, training) if strategy.whole else _views_of_maps(network, cases.train)
-    c = _start_from_probe(network, views, cases, setting)
+    if strategy.whole:
+        chosen = _start_from_zero(network, training)
+    else:
+        chosen = {"C": _start_from_probe(network, cases, setting)}
     curve = fit(
         network,
         training,
@@ -143,7 +145,7 @@ def train(
         prefetch=setting.prefetch,
     )
     network.head.lower(setting.asked.prior(cases.train.targets, setting.recipe.class_weights))
-    return Trained(head, curve, {"C": c})
+    return Trained(head, curve, chosen)
 
 
 def out_of_fold_losses(
@@ -213,14 +215,22 @@ def _views_of_maps(network: Classifier, cases: FrozenCases) -> list[Floats]:
     return [mean_features(network, maps, pooled, cases.first) for maps, pooled in views]
 
 
-def _views_of_images(network: Classifier, cases: FrozenCases | WholeCases) -> list[Floats]:
-    """Compute the mean features (n, width) of the cases without augmentation."""
+def _start_from_zero(network: Classifier, cases: FrozenCases | WholeCases) -> dict[str, float]:
+    """Standardise the features of the cases without augmentation, and set the head to zero.
+
+    A probe is fitted on frozen normalisation statistics, and its predictions are far off under those of a batch.
+    """
     batches = (batch for _, batch in in_order(cases, EVALUATED_AT_ONCE))
-    return [np.concatenate([mean_features(network, maps, pooled, cases.first) for maps, pooled in batches])]
+    features = [mean_features(network, maps, pooled, cases.first) for maps, pooled in batches]
+    network.compose_standardisation(*standardisation(np.concatenate(features)))
+    for value in network.head.parameters():
+        torch.nn.init.zeros_(value)
+    return {}
 
 
-def _start_from_probe(network: Classifier, views: list[Floats], cases: Labelled, setting: Setting) -> float:
-    """Fit the linear probe on features (n, width) of every view, and return its C."""
+def _start_from_probe(network: Classifier, cases: Labelled, setting: Setting) -> float:
+    """Fit the linear probe on the mean features (n, width) of every view, and return its C."""
+    views = _views_of_maps(network, cases.train)
     count = len(views)
     probe = fit_probe(
         np.concatenate(views),

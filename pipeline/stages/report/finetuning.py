@@ -55,7 +55,7 @@ def head_of(record: Row) -> str:
     if "neighbours" in record:
         votes = record["neighbours"]
         return f"{votes} neighbour{'' if votes == 1 else 's'}"
-    return f"C = {record['C']:.2g}"
+    return f"C = {record['C']:.2g}" if "C" in record else "trained from zero"
 
 
 def why_of(record: Row) -> str:

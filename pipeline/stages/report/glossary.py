@@ -31,7 +31,7 @@ OF_RECIPES = {
     "lp_ft": "The encoder's last stages (finetune.trainable_stages) are trained, from the probe on.",
     "gradual": "The same stages, unfrozen one after the other.",
     "lora": "Low-rank updates of the same stages' weights are trained, from the probe on.",
-    "full": "Every stage is trained on all training cases, from the probe on.",
+    "full": "Every stage is trained on all training cases.",
     "portfolio": "The mean of the probabilities of several members, each trained on all training cases.",
     "member": "A network of a portfolio: a probe, or a network of which every stage was trained.",
     "C": "Inverse regularisation strength of the probe: the lower, the closer to zero its weights are held.",
