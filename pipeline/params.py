@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import UserError
-from pipeline.paths import settings
+from pipeline.paths import CARD_FILE, DEMO, settings
 from pipeline.schema import OF_COHORT, Params
 from pipeline.schema.faults import faults_of
 from pipeline.schema.types import Section
@@ -23,8 +23,6 @@ from pipeline.schema.types import Section
 PARAMS_FILE = Path("params.yaml")
 DVC_FILE = Path("dvc.yaml")
 COHORT_FILE = "cohort.yaml"  # in the folder of the cohort, beside cohort.csv or recipe.yaml
-CARD_FILE = "card.yaml"  # beside it, with the texts of the model card
-DEMO = Path("data/demo")
 AUTO = "auto"
 TEXTS = (("release", "name"), ("release", "description"), ("report", "title"))  # each about one cohort
 

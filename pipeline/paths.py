@@ -26,6 +26,8 @@ class Role(StrEnum):
     EXCLUDED = "excluded"
 
 
+CARD_FILE = "card.yaml"  # in the folder of the cohort, with the texts of the model card
+DEMO = Path("data/demo")
 COHORT = DATA / "cohort"
 CASES = COHORT / "cases.csv"
 COLUMNS = COHORT / "columns.csv"

@@ -98,7 +98,7 @@ def test_every_reason_for_abstaining_is_named_with_its_numbers(limits):
     decision = evaluated(limits, [0, 90, 0, 0, 0, 0], 0.5)
     assert decision.abstains == (OUT_OF_DISTRIBUTION, LOW_CONFIDENCE) and decision.site_share == 0
     assert (
-        f"score {decision.ood_score:.2f} is above {limits.detector.threshold:.2f}; low confidence: 0.500"
+        f"(score {decision.ood_score:.2f}, limit {limits.detector.threshold:.2f}); the confidence is too low (0.500"
         in decision.reason
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.params import CARD_FILE, DEMO
+from pipeline.paths import CARD_FILE, DEMO
 
 HEADING = (
     "Texts of the model card that only people can write. The card marks empty fields. Those that `release.gates.card` "

@@ -225,7 +225,7 @@ def test_a_scan_is_left_as_it_was(tmp_path, asymmetric):
 
 def test_an_image_among_volumes_is_refused(tmp_path):
     Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "a.png")
-    with pytest.raises(Unreadable, match="not a volume"):
+    with pytest.raises(Unreadable, match="a 2D image; volumes are needed"):
         channels_of(tmp_path / "a.png", VOLUME)
 
 
