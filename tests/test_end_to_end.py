@@ -130,7 +130,8 @@ def test_dvc_shows_one_short_set_of_metrics_with_equal_keys(first_run):
     (sets,) = (entry["data"] for entry in shown.values())
     assert set(sets) == {"internal", "test"}
     metrics = {"n", "events", "auc", "log_loss", "brier", "calibration_slope", "ece"}
-    assert all(set(one) == metrics and set(one["auc"]) == {"value", "lower", "upper"} for one in sets.values())
+    for one in sets.values():
+        assert set(one) == metrics and set(one["auc"]) == {"value", "lower", "upper"}
     files = {file.stem for file in (folder / "data/metrics").glob("*/*.json")}
     assert {"0", "1", "internal_calibrated", "internal_uncalibrated", "external_calibrated"} <= files
     assert "history.csv" in dvc(folder, "plots", "show", "--json") or (folder / "data/folds/0/history.csv").exists()
