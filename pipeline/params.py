@@ -109,8 +109,11 @@ def cohort_name(path: str | Path) -> str:
 
 
 def cohort_digest(path: str | Path) -> str:
-    """Identify a cohort by 12 hexadecimal digits of the hash of its name, for what leaves the project."""
-    return hashlib.sha256(cohort_name(path).encode()).hexdigest()[:12]
+    """Identify a cohort by 12 hexadecimal digits of the hash of its folder, for what leaves the project.
+
+    A folder inside the project is taken relative to it, so that every clone agrees.
+    """
+    return hashlib.sha256(os.path.relpath(path).encode()).hexdigest()[:12]
 
 
 def release_name(path: str | Path) -> str:

@@ -60,7 +60,7 @@ class BundleFacts:
     ----------
     name, version, description, intended_use : str
     cohort : str
-        Digest of the name of the cohort; it tells the bundles of two cohorts apart and names neither.
+        Digest of the cohort's folder, which tells the bundles of two cohorts apart.
     classes : sequence of str
     channels, image_size : int
         Of the network's input, (channels, image_size, image_size).

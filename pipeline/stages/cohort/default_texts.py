@@ -46,8 +46,8 @@ def description_of(facts: Mapping[str, Any], cases: pd.DataFrame, cohort: str, m
         "ordinal": f"Grades {what} as {found}",
         "multilabel": f"Detects {found} in {what}",
     }[facts["task"]]
-    of = f" of {cases['patient'].nunique()} patients" if facts["patients_known"] else ""
-    return f"{does}; cohort {cohort}, {len(cases)} {kind}s{of}."
+    patients = f" of {cases['patient'].nunique()} patients" if facts["patients_known"] else ""
+    return f"{does}; cohort {cohort}, {len(cases)} {kind}s{patients}."
 
 
 def kind_of(shapes: Iterable[str]) -> str:

@@ -36,7 +36,7 @@ def problems_of_place(place: Path, cohort: str) -> list[str]:
     ----------
     place : Path
     cohort : str
-        The digest of the cohort's name.
+        The digest of the cohort's folder.
     """
     if not (place / METADATA).exists() or is_of(place, cohort):
         return []
@@ -44,19 +44,10 @@ def problems_of_place(place: Path, cohort: str) -> list[str]:
     return [f"{place} holds a model {whose}; choose another release.name, or move that folder"]
 
 
-def remove_former_names(place: Path, cohort: str, keep: Path | None = None) -> list[Path]:
-    """Remove what `release` wrote for the cohort under other names, except `keep`, and return these folders."""
+def others_of(place: Path, cohort: str) -> list[Path]:
+    """List the bundles of the cohort under other names; `release` keeps them."""
     beside = [file.parent.parent for file in sorted(place.parent.glob(f"*/{METADATA}"))]
-    kept = {folder.resolve() for folder in (place, keep) if folder}
-    former = [
-        folder
-        for folder in beside
-        if folder.resolve() not in kept and values_in(folder / METADATA).get("name") == folder.name  # no copy
-        if is_of(folder, cohort)
-    ]
-    for folder in former:
-        shutil.rmtree(folder)
-    return former
+    return [folder for folder in beside if folder != place and is_of(folder, cohort)]
 
 
 def is_of(folder: Path, cohort: str) -> bool:

@@ -56,7 +56,7 @@ from pipeline.stages.release.operating_limits import counted, limits_of
 from pipeline.stages.release.operating_point import operating_point
 from pipeline.stages.release.parity import preparation_parity
 from pipeline.stages.release.phantoms import write_phantoms
-from pipeline.stages.release.placing import problems_of_place, remove_former_names, written_whole
+from pipeline.stages.release.placing import others_of, problems_of_place, written_whole
 from pipeline.stages.release.results import Results, card_values
 from pipeline.stages.release.sbom import SBOM, bill_of_materials
 
@@ -83,8 +83,8 @@ def run(params: Params) -> None:
     for gate in assessment.gates:
         print(f"{gate.name}: {gate.verdict}; {gate.detail}")
     print(f"{place}: {assessment.status}")
-    for former in remove_former_names(place, cohort, keep=source_of(params.adapt.weights)):
-        print(f"removed {former}, the bundle of this cohort under its former release.name")
+    for other in others_of(place, cohort):
+        print(f"{other} is a model of the same cohort; remove it if it is no longer needed")
 
 
 def write_bundle(bundle: Path, params: Params, model: ReleasedModel, assessment: Assessment, *, limits: Config) -> None:
@@ -103,12 +103,6 @@ def write_bundle(bundle: Path, params: Params, model: ReleasedModel, assessment:
     activity("scores of simulated scans")
     score_phantoms(bundle)
     write_manifest(bundle, facts(model.members))
-
-
-def source_of(weights: str) -> Path | None:
-    """Name the bundle that `adapt.weights` starts from, if it is one."""
-    kind, _, folder = weights.partition(":")
-    return Path(folder) if kind == "bundle" else None
 
 
 def settings_of(params: Params) -> Config:

@@ -61,7 +61,10 @@ def run(params: Params) -> None:
     facts = summary(cases, split, acknowledged, duplicates) | shortcuts(cases, targets)
     paths.write_json(facts, paths.SPLIT_SUMMARY)
     if former := remove_former_outputs(split.folds, assigned):
-        print(f"removed outputs of folds that split.folds no longer names: {', '.join(former)}; DVC's cache keeps them")
+        print(
+            f"removed outputs of folds that split.folds no longer names: {', '.join(former)}; "
+            "DVC's cache keeps what `dvc repro` trained"
+        )
 
 
 def assign(cases: pd.DataFrame, params: Params, repetition: str) -> Numbers:

@@ -132,7 +132,7 @@ def test_model_with_trained_first_stages_is_evaluated_on_images():
         np.testing.assert_allclose(losses[held], expected, atol=1e-4)
 
 
-def test_the_probe_of_full_sees_images_of_the_size_of_the_predictions():
+def test_full_sees_images_of_the_size_of_the_predictions():
     model, seen = network(), []
     cases = labelled(model)
     whole = cases.whole()[0]

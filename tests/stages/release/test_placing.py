@@ -1,13 +1,15 @@
 """Where a bundle goes, and which others stay."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from pipeline import paths
 from pipeline.bundle.layout import METADATA
 from pipeline.bundle.manifest import MANIFEST, sha256_of
-from pipeline.stages.release.placing import UNFINISHED, problems_of_place, remove_former_names, written_whole
+from pipeline.params import cohort_digest
+from pipeline.stages.release.placing import UNFINISHED, others_of, problems_of_place, written_whole
 
 
 @pytest.fixture(autouse=True)
@@ -46,13 +48,17 @@ def test_bundle_without_a_cohort_is_known_by_its_cases():
     assert problems_of_place(paths.bundle("old"), "a")
 
 
-def test_former_names_go_and_other_cohorts_copies_and_sources_stay():
-    mine = bundle("mine", cohort="a")
-    former, source, other = (bundle(name, cohort="ab"[name == "other"]) for name in ("former", "source", "other"))
-    (bundle("copy", cohort="a") / METADATA).write_text(json.dumps({"name": "mine", "cohort": "a"}))
+def test_bundles_of_the_cohort_under_other_names_are_listed_and_stay():
+    mine, former, other = bundle("mine", cohort="a"), bundle("former", cohort="a"), bundle("other", cohort="b")
     (bundle("broken") / METADATA).write_text("{")
-    assert remove_former_names(mine, "a", keep=source) == [former]
-    assert names() == {"mine", "source", other.name, "copy", "broken"}
+    assert others_of(mine, "a") == [former]
+    assert names() == {"mine", "former", other.name, "broken"}
+
+
+def test_cohorts_in_folders_of_one_name_are_told_apart_in_every_clone():
+    digest = cohort_digest("data/raw/north/images")
+    assert digest != cohort_digest("data/raw/south/images")
+    assert digest == cohort_digest("data/raw/north/images/") == cohort_digest(Path("data/raw/north/images").absolute())
 
 
 def test_bundle_that_fails_leaves_the_one_before():

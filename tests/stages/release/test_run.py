@@ -17,7 +17,6 @@ from pipeline.bundle.layout import INFERENCE, METADATA, WEIGHTS
 from pipeline.bundle.opening import open_bundle
 from pipeline.metrics.calibrators.fitting import calibrator_from, digest_of
 from pipeline.params import cohort_digest
-from pipeline.stages.release.run import source_of
 from tests.stages.clinic import RAW, cohort
 from tests.stages.release.by_hand import NAME, evaluate_by_hand, mean_logits, train
 from tests.stages.running import computed, refusal, run
@@ -112,11 +111,6 @@ def by_monai(bundle, root, files):
     return {row[0]: float(row[2]) for row in csv.reader((bundle / "eval" / "predictions.csv").open())}
 
 
-def test_bundle_that_training_starts_from_is_known_by_its_folder():
-    assert source_of("bundle:data/released/mine").name == "mine"
-    assert source_of("pip") is source_of("hub:timm/resnet50@main") is None
-
-
 def test_metadata_card_and_manifest_describe_the_released_model(calibrated):
     calibrated(split__folds=[0, 1, 2], finetune__strategy="knn")
     train("0", "1", "2")
@@ -125,7 +119,7 @@ def test_metadata_card_and_manifest_describe_the_released_model(calibrated):
     bundle, fitted_on = paths.bundle(NAME), paths.read_json(paths.CALIBRATOR)["fitted_on"]
     metadata = json.loads((bundle / METADATA).read_text())
     assert metadata["released"] == {"form": "ensemble", "members": ["0", "2"], "fitted_on": fitted_on}
-    assert metadata["cohort"] == cohort_digest("elsewhere/clinic/") and "clinic" not in metadata["cohort"]
+    assert metadata["cohort"] == cohort_digest("data/raw/clinic/") and "clinic" not in metadata["cohort"]
     assert metadata["calibration"] == {**calibrator.as_json(), "sha256": digest_of(calibrator)}
     assert calibrator_from(open_bundle(bundle).calibrator) == calibrator
     assert open_bundle(bundle).operating_point.thresholds == {"scan": {"ill": 0.4}}

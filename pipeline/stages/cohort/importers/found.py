@@ -251,8 +251,8 @@ def describe(found: Import) -> str:
     """Describe the cases by split and class, the names of sites, and the files left out with the reasons."""
     rows = [case.row for case in found.cases]
     patients = {row["patient_id"] or row["case_id"] for row in rows}
-    of = f"of {len(patients)} patients" if found.knows_patients else "of unknown patients"
-    lines = [f"taken: {len(rows)} images {of}"]
+    whose = f"{len(patients)} patients" if found.knows_patients else "unknown patients"
+    lines = [f"taken: {len(rows)} images of {whose}"]
     counts = Counter((row["split"], row["label"]) for row in rows)
     lines += [f"  {split or 'no split'}, {label or 'no label'}: {n}" for (split, label), n in sorted(counts.items())]
     if found.sites:
