@@ -55,14 +55,6 @@ class Full(Section):
     )
 
 
-# What a preset says where a key of `finetune.full` is auto.
-PRESETS: dict[str, dict[str, object]] = {
-    "quick": {"epochs": 6, "sides": (96, 128), "instances": 3, "seeds": 1},
-    "standard": {"epochs": 12, "sides": (128, 160), "instances": 4, "seeds": 1},
-    "best": {"epochs": 20, "sides": (128, 160, 224), "instances": 8, "seeds": 3},
-}
-
-
 class Finetune(Section):
     """Training of a fold."""
 
@@ -155,19 +147,6 @@ class Finetune(Section):
         "is part of what is evaluated and released. Leave mirror out where left and right matter.\n"
         "auto: [mirror] for portfolio and full, else [].",
     )
-
-    @property
-    def augmentations(self) -> tuple[Literal["mirror", "crops"], ...]:
-        """`tta` with a value in place of `auto`."""
-        if self.tta != "auto":
-            return self.tta
-        return ("mirror",) if self.strategy in ("portfolio", "full") else ()
-
-    @property
-    def of_full(self) -> Full:
-        """`full` with the values of the preset in place of `auto`."""
-        chosen = {key: value for key, value in PRESETS[self.preset].items() if getattr(self.full, key) == "auto"}
-        return self.full.model_copy(update=chosen)
 
     @model_validator(mode="after")
     def _members_are_named_once(self) -> "Finetune":

@@ -33,7 +33,7 @@ from pipeline.schema import Params
 from pipeline.seeds import seed_for
 from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan
 from pipeline.stages.finetune.fold_data import boundary_of, recipe_of
-from pipeline.stages.finetune.members import PORTFOLIO
+from pipeline.stages.finetune.presets import PORTFOLIO, full_of
 
 SAMPLE = 2  # cases that are run, one of each class
 CASES = 16  # cases of a training, a batch or two
@@ -134,7 +134,8 @@ def trained_strategies(params: Params) -> list[str]:
 
 def share_of_full(params: Params, geometry: Geometry) -> float:
     """Compute the share of a case's pixels that an epoch of `full` sees: smaller sides, and some instances only."""
-    full, sides = params.finetune.of_full, params.finetune.of_full.sides or (geometry.image_size,)
+    full = full_of(params.finetune)
+    sides = full.sides or (geometry.image_size,)
     shrunk = [min(int(side) / geometry.image_size, 1) ** 2 for side in sides]
     return sum(shrunk) / len(shrunk) * min(int(full.instances) / geometry.slices, 1)
 

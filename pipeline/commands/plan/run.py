@@ -26,7 +26,8 @@ from pipeline.schema import Params
 from pipeline.stages.adapt.catalogue import PER_SITE
 from pipeline.stages.cohort.simulate import is_recipe
 from pipeline.stages.finetune.fold_data import recipe_of
-from pipeline.stages.finetune.members import PORTFOLIO, strategies_of
+from pipeline.stages.finetune.members import strategies_of
+from pipeline.stages.finetune.presets import PORTFOLIO
 from pipeline.stages.preprocess.sizing import resolve_geometry
 
 BYTES_OF_NETWORK = 20e6

@@ -13,7 +13,8 @@ from pipeline.params import AUTO
 from pipeline.paths import Role
 from pipeline.schema import FINAL, Params
 from pipeline.stages.adapt.catalogue import OBJECTIVES
-from pipeline.stages.finetune.members import FULL, stops_early
+from pipeline.stages.finetune.members import stops_early
+from pipeline.stages.finetune.presets import FULL, full_of
 
 DVC_SECONDS = 1.5  # of `dvc repro` for each stage: hashes and locks
 RECORDED = (0.8, 1.25)  # range around a recorded time
@@ -155,7 +156,7 @@ def finetune(fold: str, units: Units, params: Params, cohort: Cohort) -> tuple[f
         return train * units.epoch[name]
 
     if not stops_early(settings):
-        full, everyone = settings.of_full, train + validation
+        full, everyone = full_of(settings), train + validation
         networks = int(full.seeds) if FULL in (settings.strategy, *settings.members) else 0
         took = networks * (int(full.epochs) + 0.5) * everyone * units.epoch.get(FULL, 0) + 2 * scored * units.case
         return always + took, always + took

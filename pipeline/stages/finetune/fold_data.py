@@ -32,6 +32,7 @@ from pipeline.progress import progress
 from pipeline.schema import Finetune, Params
 from pipeline.seeds import seed_for
 from pipeline.stages.finetune import activation_cache
+from pipeline.stages.finetune.presets import PORTFOLIO, full_of
 
 OF_FULL = ("epochs", "sides", "learning_rate", "rate_decay", "weight_decay", "label_smoothing")
 WARM_UP, CLIP = 0.25, 1.0  # of the training of every stage
@@ -84,7 +85,7 @@ def recipe_of(settings: Finetune) -> Recipe:
 
 def full_recipe_of(settings: Finetune) -> Recipe:
     """Select the settings of the training of every stage."""
-    own: dict[str, Any] = {name: getattr(settings.of_full, name) for name in OF_FULL}
+    own: dict[str, Any] = {name: getattr(full_of(settings), name) for name in OF_FULL}
     recipe = replace(recipe_of(settings), average="ema", batch_statistics=True, warm_up=WARM_UP, clip=CLIP)
     return replace(recipe, **own)
 
@@ -125,7 +126,7 @@ def labelled_cases(
     def whole(some: pd.DataFrame) -> WholeCases:
         found = whole_cases(network, some, targets(some), views.geometry)
         every = stops_early or network.encoder.volumetric
-        return found if every else replace(found, instances=int(settings.of_full.instances))
+        return found if every else replace(found, instances=int(full_of(settings).instances))
 
     return Labelled(
         train=frozen(training, settings.views),
@@ -146,7 +147,7 @@ def boundary_of(network: Classifier, settings: Finetune) -> int:
     A strategy that trains every stage freezes all of them here, because it uses cached activations for its probe only.
     """
     n_stages = len(network.encoder.stages)
-    if settings.strategy == "portfolio":
+    if settings.strategy == PORTFOLIO:
         return n_stages
     strategy = STRATEGIES["lp_ft" if settings.strategy == "auto" else settings.strategy]
     trained = strategy.recipe(recipe_of(settings), n_stages).trainable_stages

@@ -21,10 +21,9 @@ from pipeline.learning.training.strategies import STRATEGIES
 from pipeline.schema import ALIGNMENT_LOSSES, Finetune
 from pipeline.seeds import seed_for
 from pipeline.stages.finetune.fold_data import full_recipe_of
+from pipeline.stages.finetune.presets import FULL, PORTFOLIO, augmentations_of, full_of
 
 log = logging.getLogger(__name__)
-
-PORTFOLIO, FULL = "portfolio", "full"
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def train_members(start: Start, strategies: Sequence[str], settings: Finetune, f
     """Train a network for each strategy, and for each seed of `full`."""
     found = []
     for name in strategies:
-        for number in range(int(settings.of_full.seeds) if name == FULL else 1):
+        for number in range(int(full_of(settings).seeds) if name == FULL else 1):
             label = f"{name}-{number + 1}" if number else name
             began = time.perf_counter()
             found.append(_train(start, name, label, settings))
@@ -115,7 +114,7 @@ def _train(start: Start, name: str, label: str, settings: Finetune) -> Member:
         tell=start.watch(label),
         checkpoint=start.checkpoint.of(label),
     )
-    network.test_time = replace(network.test_time, tta=settings.augmentations)
+    network.test_time = replace(network.test_time, tta=augmentations_of(settings))
     instances = start.arguments["instances"] | {"side": network.instances.side}
     arguments = start.arguments | {"instances": instances, "head": trained.head, "test_time": asdict(network.test_time)}
     return Member(label, network.cpu(), arguments, trained)

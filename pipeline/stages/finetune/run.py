@@ -32,7 +32,6 @@ from pipeline.schema import Finetune, Params
 from pipeline.seeds import seed_for
 from pipeline.stages.finetune.fold_data import alignment_of, labelled_cases, load_adapted, recipe_of
 from pipeline.stages.finetune.members import (
-    PORTFOLIO,
     Member,
     Start,
     joined,
@@ -41,6 +40,7 @@ from pipeline.stages.finetune.members import (
     strategies_of,
     train_members,
 )
+from pipeline.stages.finetune.presets import PORTFOLIO
 from pipeline.stages.finetune.search import search
 
 log = logging.getLogger(__name__)
