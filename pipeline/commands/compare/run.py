@@ -13,10 +13,10 @@ from pipeline.commands.compare.page import METRICS, write_comparison
 from pipeline.errors import UserError
 from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.comparison import Compared, Predictions, Settings, in_common, paired, unpaired
+from pipeline.metrics.wording import ALIKE, metric_in_words
 from pipeline.params import PARAMS_FILE
 from pipeline.seeds import seed_for
 from pipeline.stages.calibrate.patients import PATIENTS
-from pipeline.stages.report.numbers import ALIKE, metric_in_words
 from pipeline.stages.report.run_summary import padded
 
 Pair = tuple[Predictions, Predictions]

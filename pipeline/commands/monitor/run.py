@@ -20,8 +20,9 @@ from pipeline.commands.monitor.scans import Monitored, read_monitored
 from pipeline.commands.monitor.windows import windows
 from pipeline.errors import CheckFailed, UserError
 from pipeline.metrics.questions import Question
+from pipeline.metrics.wording import metric_in_words
 from pipeline.seeds import seed_for
-from pipeline.stages.report.numbers import metric_in_words, metric_of
+from pipeline.stages.report.numbers import metric_of
 
 Config = dict[str, Any]
 Floats = NDArray[np.float64]

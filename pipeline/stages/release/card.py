@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipeline.metrics.wording import metric_in_words
 from pipeline.stages.cohort.statements import FIELDS
 from pipeline.stages.release.checklist import answers
 from pipeline.stages.release.measured import PATIENTS
@@ -51,14 +52,8 @@ def missing_sections(card: str) -> list[str]:
 
 
 def show_metric(metric: Mapping[str, Any] | None) -> str:
-    """Write a metric with its interval, or a word where all draws agree and the interval has no width."""
-    if metric is None or metric["value"] is None:
-        return "not computable"
-    if metric["lower"] is None:
-        return f"{metric['value']:.3f}"
-    if metric["lower"] == metric["upper"]:
-        return f"{metric['value']:.3f} (too few events for an interval)"
-    return f"{metric['value']:.3f} ({metric['lower']:.3f} to {metric['upper']:.3f})"
+    """Write a metric with its interval."""
+    return metric_in_words(metric, absent="not computable")
 
 
 def name_of_set(scope: str) -> str:

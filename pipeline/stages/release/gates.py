@@ -14,6 +14,7 @@ import pandas as pd
 
 from pipeline.metrics.questions import TOP_LABEL
 from pipeline.metrics.subgroups import NOT_GIVEN
+from pipeline.metrics.wording import metric_in_words
 from pipeline.stages.release.measured import (
     Measured,
     folds_alike,
@@ -253,6 +254,4 @@ def _ends(name: str) -> dict[str, str]:
 
 
 def _show(metric: Metric) -> str:
-    if metric["lower"] is None:
-        return "not computable"
-    return f"{metric['value']:z.3f} ({metric['lower']:z.3f} to {metric['upper']:z.3f})"
+    return metric_in_words(metric, style="z.3f", absent="not computable")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.metrics.wording import metric_in_words
 from pipeline.stages.release.measured import (
     PATIENTS,
     Measured,
@@ -260,11 +261,8 @@ def _metric(row: Row, name: str) -> Row:
 
 
 def _interval(metric: Row) -> str:
-    if metric["value"] is None:
-        return "not computable"
-    if metric["lower"] is None or metric["lower"] == metric["upper"]:
-        return f"{metric['value']:z.2f} (too few events for an interval)"
-    return f"{metric['value']:z.2f} ({metric['lower']:z.2f} to {metric['upper']:z.2f})"
+    without = {"lower": metric["value"], "upper": metric["value"]} if metric["lower"] is None else {}
+    return metric_in_words({**metric, **without}, style="z.2f", absent="not computable")
 
 
 def _joined(names: str) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pipeline.metrics.wording import interval_in_words
 from pipeline.stages.report.blocks import Row
-from pipeline.stages.report.numbers import interval_in_words, metric_of
+from pipeline.stages.report.numbers import metric_of
 from pipeline.stages.report.plots import RIGHT, WIDTH, Axes, Point, chart, nice_range
 
 ARMS = {"imagenet": "Before, ImageNet's encoder", "adapted": "After adaptation"}

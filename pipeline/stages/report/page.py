@@ -9,9 +9,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.metrics.wording import ALIKE
 from pipeline.stages.report.blocks import set_name
 from pipeline.stages.report.glossary import explain, glossary, link, link_column
-from pipeline.stages.report.numbers import ALIKE, metric_of, show_interval, show_number
+from pipeline.stages.report.numbers import metric_of, show_interval, show_number
 from pipeline.stages.report.places import OF_GATES
 
 HERE = Path(__file__).parent

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.metrics.wording import interval_in_words
 from pipeline.stages.report.blocks import TOP_LABEL, Row
-from pipeline.stages.report.numbers import interval_in_words
 
 LIMITS = ("", "_lower", "_upper")
 WISHED = (0.2, 0.8)  # predictions that are told, if any were made near them

@@ -9,8 +9,8 @@ import yaml
 
 from pipeline import paths
 from pipeline.errors import UserError
+from pipeline.metrics.wording import metric_in_words
 from pipeline.stages.report.blocks import is_beside, set_name
-from pipeline.stages.report.numbers import metric_in_words
 
 LOCK = Path("dvc.lock")
 SHORT = {"auc": "AUC", "log_loss": "log-loss", "calibration_slope": "calibration slope"}

@@ -4,9 +4,10 @@ import re
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.metrics.wording import ALIKE
 from pipeline.schema import Params, Release
 from pipeline.stages.release import gates
-from pipeline.stages.report.numbers import ALIKE, show_interval
+from pipeline.stages.report.numbers import show_interval
 from pipeline.stages.report.page import HERE
 from pipeline.stages.report.places import OF_GATES
 from pipeline.stages.report.plain_words import of_hundred_cases

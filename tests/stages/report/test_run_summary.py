@@ -8,7 +8,7 @@ import yaml
 
 from pipeline import paths
 from pipeline.errors import UserError
-from pipeline.stages.report.numbers import metric_in_words
+from pipeline.metrics.wording import metric_in_words
 from pipeline.stages.report.run_summary import run_summary
 from tests.stages.by_hand import evaluated_by_hand, interval_of
 

@@ -1,0 +1,43 @@
+"""Write a metric with its interval in words; a metric is never shown without it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+TOO_FEW = "too few events for an interval"
+ALIKE = "the same in every draw"
+
+
+def interval_in_words(lower: float | None, upper: float | None, *, style: str = ".2f", same: str = TOO_FEW) -> str:
+    """Write an interval: "0.70 to 0.90", "from 0.70" or "up to 0.90"; empty where there is none.
+
+    An interval has no width where all draws agree, as where every case is right: then it says nothing about chance.
+    """
+    if lower is not None and lower == upper:
+        return same
+    low, high = ("" if end is None else f"{end:{style}}" for end in (lower, upper))
+    return f"{low} to {high}" if low and high else f"from {low}" if low else f"up to {high}" if high else ""
+
+
+def metric_in_words(
+    metric: Mapping[str, Any] | None, *, style: str = ".3f", same: str = TOO_FEW, absent: str = "-"
+) -> str:
+    """Write a metric with its interval.
+
+    Parameters
+    ----------
+    metric : mapping or None
+        `value`, `lower` and `upper`; None where it could not be computed.
+    style : str
+        As `format` takes it.
+    same, absent : str
+        What is said in place of an interval without width, and of a metric that could not be computed.
+
+    >>> metric_in_words({"value": 0.95412, "lower": 0.899, "upper": 0.998})
+    '0.954 (0.899 to 0.998)'
+    >>> metric_in_words({"value": 1.0, "lower": 1.0, "upper": 1.0})
+    '1.000 (too few events for an interval)'
+    """
+    if metric is None or metric["value"] is None:
+        return absent
+    limits = interval_in_words(metric["lower"], metric["upper"], style=style, same=same)
+    return f"{metric['value']:{style}} ({limits})" if limits else f"{metric['value']:{style}}"
