@@ -8,7 +8,9 @@ import time
 import pytest
 
 from pipeline import progress
-from pipeline.progress import AboveBar, Loop, State, activity, position, reported
+from pipeline.commands.stage_states import Line
+from pipeline.commands.status.run import cells_of
+from pipeline.progress import AboveBar, Loop, State, activity, duration, position, reported
 
 
 class Terminal(io.StringIO):
@@ -96,3 +98,11 @@ def test_a_stage_knows_its_position_among_stages_and_folds():
     assert position(("calibrate", ""), jobs) == "stage 4 of 4, calibrate"
     assert position(("adapt", "final"), jobs) == "stage 3 of 4, adapt, fold final (2 of 2)"
     assert position(("adapt", "no such"), jobs) == "adapt, fold no such"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(None, ""), (0.4, "0 s"), (59.7, "1 min 0 s"), (125, "2 min 5 s"), (7384, "2 h 3 min")]
+)
+def test_seconds_are_written_as_a_person_says_them(seconds, said):
+    assert duration(seconds) == said
+    assert cells_of(Line("split", ("",), "done", "", None, seconds))[4] == said

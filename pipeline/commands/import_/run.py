@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not found.knows_patients:
         log.warning(NO_PATIENTS + HOW_TO_NAME[arguments.kind].format(table=into / TABLE))
     if arguments.use:
-        PARAMS_FILE.write_text(path_in_params(into))
+        PARAMS_FILE.write_bytes(path_in_params(into).encode())  # not as text, so that ends of lines stay
         print(f"{PARAMS_FILE}: cohort.path is now {into}\nnext: run `dvc repro`")
     else:
         print(f"next: set `cohort.path: {into}` in params.yaml, then run `dvc repro`")
@@ -73,7 +73,7 @@ def path_in_params(into: Path) -> str:
     inside = into.resolve().is_relative_to(Path.cwd().resolve())
     name = os.path.relpath(into.resolve(), Path.cwd().resolve()) if inside else str(into.resolve())
     try:
-        return with_value(PARAMS_FILE.read_text(), "cohort", "path", name)
+        return with_value(PARAMS_FILE.read_bytes().decode(), "cohort", "path", name)
     except ValueError as error:
         raise UserError(f"--use: {PARAMS_FILE} {error}; set cohort.path in it by hand") from error
 

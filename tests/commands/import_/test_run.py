@@ -203,10 +203,10 @@ def test_covid_ct_is_imported_whole(tmp_path, capsys):
 
 def test_use_sets_the_path_in_params_yaml_and_keeps_comments(project, source, capsys):  # noqa: F811
     root = project()
-    (root / "params.yaml").write_text("# ours\ncohort:\n  path: data/demo  # the demo\nseed: 1  # any\n")
+    (root / "params.yaml").write_bytes(b"# ours\r\ncohort:\n  path: data/demo  # the demo\nseed: 1  # any\n")
     assert main(["import", "csv", str(csv(source)), "--into", str(root / "data" / "raw" / "mine"), "--use"]) == 0
-    expected = "# ours\ncohort:\n  path: data/raw/mine  # the demo\nseed: 1  # any\n"
-    assert (root / "params.yaml").read_text() == expected
+    expected = b"# ours\r\ncohort:\n  path: data/raw/mine  # the demo\nseed: 1  # any\n"
+    assert (root / "params.yaml").read_bytes() == expected
     assert "params.yaml: cohort.path is now" in (told := capsys.readouterr().out) and "next: run `dvc repro`" in told
 
 

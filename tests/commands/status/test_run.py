@@ -1,6 +1,5 @@
 """What is done, running, stale or was never run: asked of a small project of DVC in each of these states."""
 
-import json
 import os
 import re
 import signal
@@ -16,12 +15,11 @@ import yaml
 from pipeline import paths
 from pipeline.__main__ import main
 from pipeline.commands import stage_states
-from pipeline.commands.running import being_written, job_of, processes_here, training_of
-from pipeline.commands.stage_states import Line, describe_changes, survey
+from pipeline.commands.running import being_written, processes_here, training_of
+from pipeline.commands.stage_states import Line, survey
 from pipeline.commands.status import run
-from pipeline.commands.status.run import cells_of, joined
+from pipeline.commands.status.run import joined
 from pipeline.learning.training.checkpoint import Checkpoint
-from pipeline.progress import duration
 from tests.conftest import ROOT, dvc
 
 COPY = """
@@ -250,44 +248,6 @@ def test_a_folder_without_dvc_is_refused(tmp_path, monkeypatch, capsys):
     assert "dvc.yaml in this folder cannot be read" in capsys.readouterr().err
 
 
-def test_what_changed_is_said_by_kind_and_shortened():
-    found = describe_changes(
-        [
-            {
-                "changed deps": {
-                    "params.yaml": {"adapt": "modified"},
-                    "pipeline/a/b.py": "modified",
-                    "data/x": "modified",
-                }
-            },
-            {"changed outs": {f"data/{number}": "modified" for number in range(5)}},
-            "changed command",
-        ]
-    )
-    assert found == (
-        "parameters: adapt; code: b.py; inputs: data/x; outputs: data/0, data/1, data/2 and 2 more; changed command"
-    )
-
-
-@pytest.mark.parametrize(
-    ("words", "job"),
-    [
-        (["python", "-m", "pipeline", "finetune", "--fold", "final"], ("finetune", "final")),
-        (["python", "-u", "-m", "pipeline", "split"], ("split", "")),
-        (["python", "-m", "pipeline", "adapt", "--verbose", "--fold=0"], ("adapt", "0")),
-        (["/venv/bin/python", "/venv/bin/medadapt", "adapt", "--fold", "0", "--verbose"], ("adapt", "0")),
-        (["medadapt", "split"], ("split", "")),
-        (["vim", "-R", "medadapt", "split"], None),
-        (["medadapt"], None),
-        (["python", "-m", "pipeline"], None),
-        (["sh", "-c", "python -m pipeline split"], None),
-        ([], None),
-    ],
-)
-def test_a_stage_is_known_by_the_words_of_its_process(words, job):
-    assert job_of(words) == job
-
-
 def test_a_running_stage_says_which_candidate_it_tries(project, monkeypatch):
     monkeypatch.setattr(stage_states, "processes_here", lambda: {("finetune", "0"): time.time() - 61})
     assert why("finetune", "0") == "for 1 min 1 s"
@@ -295,21 +255,3 @@ def test_a_running_stage_says_which_candidate_it_tries(project, monkeypatch):
     file.parent.mkdir(parents=True)
     file.write_text("candidate last_stage (3 of 5), part 1 of 3, epoch 4")
     assert why("finetune", "0") == "for 1 min 1 s; candidate last_stage (3 of 5), part 1 of 3, epoch 4"
-
-
-def test_a_lock_of_a_process_that_is_gone_counts_for_nothing(tmp_path):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    lock = tmp_path / "rwlock"
-    lock.write_text(json.dumps({"write": {"/a": {"pid": gone.pid, "cmd": ""}, "/b": {"pid": os.getpid(), "cmd": ""}}}))
-    assert being_written(lock) == {"/b"}
-    lock.write_text("{")
-    assert being_written(lock) == set() == being_written(tmp_path / "none")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(None, ""), (0.4, "0 s"), (59.7, "1 min 0 s"), (125, "2 min 5 s"), (7384, "2 h 3 min")]
-)
-def test_seconds_are_written_as_a_person_says_them(seconds, said):
-    assert duration(seconds) == said
-    assert cells_of(Line("split", ("",), "done", "", None, seconds))[4] == said

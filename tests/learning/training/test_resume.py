@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -60,32 +61,15 @@ def test_training_stopped_after_any_epoch_resumes_to_the_same_bits(tmp_path, cha
 def test_a_training_goes_on_from_nothing_but_its_own_checkpoint(tmp_path):
     network, cases = task()
     start = copy.deepcopy(network.state_dict())
-    told = []
+    told, train = [], partial(fit, network, cases, cases, RECIPE, accelerator=make_accelerator("cpu"), seed=0)
     for key in ("one", "another", "another"):
         network.load_state_dict(start)
         checkpoint = Checkpoint(tmp_path / "training.pt", key, every=0)
         told.append([])
-        fit(
-            network,
-            cases,
-            cases,
-            RECIPE,
-            accelerator=make_accelerator("cpu"),
-            seed=0,
-            tell=told[-1].append,
-            checkpoint=checkpoint,
-        )
+        train(tell=told[-1].append, checkpoint=checkpoint)
     assert len(told[0]) == len(told[1]) == len(told[2]) == RECIPE.epochs + 1  # a finished one is told again, not run
     before = copy.deepcopy(network.state_dict())
-    fit(
-        network,
-        cases,
-        cases,
-        RECIPE,
-        accelerator=make_accelerator("cpu"),
-        seed=0,
-        checkpoint=Checkpoint(tmp_path / "training.pt", "new"),
-    )
+    train(checkpoint=Checkpoint(tmp_path / "training.pt", "new"))
     assert any(not torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
