@@ -20,7 +20,7 @@ from pipeline.commands.predict.patients import Logits, patient_table
 from pipeline.commands.predict.printing import print_predictions
 from pipeline.commands.predict.report import scan_section, write_report
 from pipeline.commands.predict.results import Row, in_order, row_of
-from pipeline.commands.predict.saliency_files import Artist, SaliencyFolder
+from pipeline.commands.predict.saliency_files import Overlays, SaliencyFolder
 from pipeline.commands.predict.site_calibration import recalibrate, recalibration_in
 from pipeline.errors import UserError
 from pipeline.imaging.tables.cohort_table import BadTable
@@ -76,13 +76,15 @@ class Found:
 def predict_all(scans: Sequence[Listed], bundle: Opened, predictor: Predictor, arguments: argparse.Namespace) -> Found:
     """Predict and, for --saliency and --report, draw each scan."""
     found = Found()
-    artist = Artist(bundle) if arguments.saliency or arguments.report else None
-    maps = SaliencyFolder(Path(arguments.saliency), scans, artist.geometry) if artist and arguments.saliency else None
+    overlays = Overlays(bundle) if arguments.saliency or arguments.report else None
+    maps = (
+        SaliencyFolder(Path(arguments.saliency), scans, overlays.geometry) if overlays and arguments.saliency else None
+    )
     for scan in progress(scans, "predict"):
         one = predictor(scan.file, scan.known.get("site"))
         answered, row = one.probabilities is not None, row_of(scan, one, predictor)
         with_map = answered or arguments.show_withheld
-        drawing = artist.draw(scan, one.output, with_map) if artist and one.output else None
+        drawing = overlays.draw(scan, one.output, with_map) if overlays and one.output else None
         if maps:
             row["saliency"] = maps.write(scan, drawing) if drawing else ""
         found.rows.append(row)

@@ -57,7 +57,7 @@ class Drawing:
     placement: Placement
 
 
-class Artist:
+class Overlays:
     """Draw scans; the network is loaded again, because saliency needs gradients."""
 
     def __init__(self, bundle: Opened) -> None:

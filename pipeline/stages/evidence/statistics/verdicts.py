@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.metrics.wording import interval_in_words
 from pipeline.stages.evidence.arms import ADAPTED, IMAGENET, SCRATCH
 from pipeline.stages.evidence.statistics.differences import EXTERNAL, INTERNAL, LEFT_OUT
 from pipeline.stages.evidence.statistics.runs import COMPARISONS, PROBE, TRAINED
@@ -174,12 +175,8 @@ def with_words(why: str, row: Row) -> str:
 
 def ratio_in_words(row: Row) -> str:
     """Format a ratio with its interval, of which an end may be open."""
-    lower, upper = row["lower"], row["upper"]
-    if row["ratio"] is None or (lower is None and upper is None):
-        return ""
-    limits = f"{lower:.2f} to {upper:.2f}" if None not in (lower, upper) else ""
-    limits = limits or (f"up to {upper:.2f}" if lower is None else f"from {lower:.2f}")
-    return f" (ratio {row['ratio']:.2f}, {limits})"
+    limits = interval_in_words(row["lower"], row["upper"], style=".2f")
+    return f" (ratio {row['ratio']:.2f}, {limits})" if row["ratio"] is not None and limits else ""
 
 
 def row_of(tables: Tables, name: str, **wanted: str) -> Row | None:
