@@ -21,7 +21,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="stages to run; the other one keeps its present outputs (default: adapt finetune)",
     )
     parser.add_argument(
-        "--jobs", type=int, metavar="N", help="number of folds in parallel (default: one per GPU; all on SLURM)"
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="number of folds in parallel (default: one per GPU, else one per core with 3 GiB of memory; all on SLURM)",
     )
     parser.add_argument(
         "--launcher",

@@ -1,6 +1,5 @@
 """Folds as SLURM jobs: what is asked for, what is queued, and what DVC records of the results."""
 
-import json
 import os
 import re
 import shutil
@@ -9,10 +8,10 @@ import sys
 import pytest
 
 from pipeline import params, runtime
-from pipeline.commands.folds import run
-from pipeline.commands.folds.run import Job
+from pipeline.commands.fold_jobs import Job
+from pipeline.commands.folds import slurm
 from pipeline.errors import UserError
-from tests.commands.folds.conftest import STAGES, log_lines, never_run
+from tests.commands.conftest import STAGES, log_lines, never_run
 from tests.conftest import ROOT
 from tests.stages.conftest import project  # noqa: F401 - a fixture
 
@@ -44,8 +43,10 @@ def test_slurm_is_asked_for_what_the_environment_says(here, monkeypatch):
     pretend_slurm(here, monkeypatch, "echo Submitted batch job 42")
     for name, value in {"PARTITION": "gpu", "TIME": "90", "GPUS": "1", "CPUS": "8", "MEMORY": "32"}.items():
         monkeypatch.setenv(f"MEDADAPT_SLURM_{name}", value)
-    jobs = runtime.submitted(runtime.slurm_executor(here / "slurm", 2), run.run_bare, [Job(name, {}) for name in "012"])
-    assert [job.job_id for job in jobs] == ["42_0", "42_1", "42_2"]
+    queued = runtime.submitted(
+        runtime.slurm_executor(here / "slurm", 2), slurm.run_bare, [Job(name, {}) for name in "012"]
+    )
+    assert [job.job_id for job in queued] == ["42_0", "42_1", "42_2"]
     asked = set(re.findall(r"#SBATCH --(\S+)", (here / "script.sh").read_text()))
     expected = {"partition=gpu", "time=90", "gpus-per-node=1", "cpus-per-task=8", "mem=32GB", "array=0-2%2"}
     assert expected <= asked
@@ -53,14 +54,14 @@ def test_slurm_is_asked_for_what_the_environment_says(here, monkeypatch):
 
 def test_a_fold_may_take_a_day_unless_the_environment_says_otherwise(here, monkeypatch):
     pretend_slurm(here, monkeypatch, "echo Submitted batch job 42")
-    runtime.submitted(runtime.slurm_executor(here / "slurm", 1), run.run_bare, [Job("0", {})])
+    runtime.submitted(runtime.slurm_executor(here / "slurm", 1), slurm.run_bare, [Job("0", {})])
     assert "#SBATCH --time=1440" in (here / "script.sh").read_text()
 
 
 def test_a_job_that_slurm_rejects_is_an_error_with_its_reason(here, monkeypatch):
     pretend_slurm(here, monkeypatch, "echo 'invalid partition' >&2; exit 1")
     with pytest.raises(UserError, match="(?s)invalid partition.*MEDADAPT_SLURM_"):
-        runtime.submitted(runtime.slurm_executor(here / "slurm", 1), run.run_bare, [Job("0", {})])
+        runtime.submitted(runtime.slurm_executor(here / "slurm", 1), slurm.run_bare, [Job("0", {})])
 
 
 @pytest.fixture
@@ -71,13 +72,13 @@ def local_cluster(here, no_dvc, monkeypatch):
     (here / "die.py").write_text("import os, signal; os.kill(os.getppid(), signal.SIGKILL)")
     for file in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / file, here)
-    monkeypatch.setattr(run, "snapshot", lambda stages: (here / "params.yaml").read_text())
+    monkeypatch.setattr(slurm, "snapshot", lambda stages: (here / "params.yaml").read_text())
     return no_dvc
 
 
 def queue_of(monkeypatch, **commands):
     """Let fold k run the given modules in place of the stages."""
-    monkeypatch.setattr(run, "bare", lambda *_: [Job(fold[1:], words) for fold, words in commands.items()])
+    monkeypatch.setattr(slurm, "changed", lambda *_: [Job(fold[1:], words) for fold, words in commands.items()])
 
 
 def test_dvc_records_what_succeeded_and_nothing_else(local_cluster, monkeypatch):
@@ -88,7 +89,7 @@ def test_dvc_records_what_succeeded_and_nothing_else(local_cluster, monkeypatch)
         k2={"adapt": ["die"], "finetune": ["greet"]},
         k3={},
     )
-    outcomes = run.slurm(list("0123"), STAGES, None)
+    outcomes = slurm.slurm(list("0123"), STAGES, None)
     assert [str(outcome) for outcome in outcomes] == ["ok", "finetune failed", "the cluster's job failed", "ok"]
     assert local_cluster == [("repro", "split"), ("commit", "-f", "adapt@0", "finetune@0", "adapt@1")]
     assert outcomes[2].log.exists() and log_lines("1") == ["hello", "no such lesion"]
@@ -98,26 +99,15 @@ def test_results_are_not_recorded_if_parameters_changed_while_jobs_ran(local_clu
     (here / "edit.py").write_text("open('params.yaml', 'a').write('# edited')")
     queue_of(monkeypatch, k0={"adapt": ["edit"]})
     with pytest.raises(UserError, match="changed while the jobs ran.*dvc commit -f adapt@0"):
-        run.slurm(["0"], ["adapt"], None)
+        slurm.slurm(["0"], ["adapt"], None)
     assert local_cluster == [("repro", "split")]
 
 
 def test_nothing_is_queued_where_nothing_changed(local_cluster, monkeypatch):
     queue_of(monkeypatch, k0={}, k1={})
-    monkeypatch.setattr(run, "run_bare", never_run)
-    assert [str(outcome) for outcome in run.slurm(["0", "1"], STAGES, None)] == ["ok", "ok"]
+    monkeypatch.setattr(slurm, "run_bare", never_run)
+    assert [str(outcome) for outcome in slurm.slurm(["0", "1"], STAGES, None)] == ["ok", "ok"]
     assert local_cluster == [("repro", "split")]
-
-
-def test_a_fold_is_run_from_its_first_changed_stage_on(monkeypatch):
-    changed = {"adapt@1": [], "finetune@2": []}
-    monkeypatch.setattr(runtime, "dvc", lambda *words: json.dumps(changed))
-    assert {job.fold: list(job.commands) for job in run.bare(["0", "1", "2"], STAGES)} == {
-        "0": [],
-        "1": ["adapt", "finetune"],
-        "2": ["finetune"],
-    }
-    assert run.bare(["2"], STAGES)[0].commands == {"finetune": ["pipeline", "finetune", "--fold", "2"]}
 
 
 def test_snapshot_changes_with_parameters_code_or_cases_only(here):
@@ -127,18 +117,18 @@ def test_snapshot_changes_with_parameters_code_or_cases_only(here):
     )
     (here / "code.py").write_text("a = 1")
     (here / "cases").mkdir()
-    before = run.snapshot(["adapt"])
+    before = slurm.snapshot(["adapt"])
     (here / "params.yaml").write_text(params_text.replace("bins: 10", "bins: 11"))
     (here / "code.py").write_text("a = 1")
-    assert params.load().calibrate.bins == 11 and run.snapshot(["adapt"]) == before
+    assert params.load().calibrate.bins == 11 and slurm.snapshot(["adapt"]) == before
     (here / "cases" / "new.npy").touch()
-    assert run.snapshot(["adapt"]) != before
-    before = run.snapshot(["adapt"])
+    assert slurm.snapshot(["adapt"]) != before
+    before = slurm.snapshot(["adapt"])
     (here / "code.py").write_text("a = 2")
-    assert run.snapshot(["adapt"]) != before
-    before = run.snapshot(["adapt"])
+    assert slurm.snapshot(["adapt"]) != before
+    before = slurm.snapshot(["adapt"])
     (here / "params.yaml").write_text(params_text.replace("strength: 0.5", "strength: 0.6"))
-    assert run.snapshot(["adapt"]) != before
+    assert slurm.snapshot(["adapt"]) != before
 
 
 def test_a_bare_stage_does_not_write_through_a_hard_link_into_the_cache(here):
@@ -148,15 +138,15 @@ def test_a_bare_stage_does_not_write_through_a_hard_link_into_the_cache(here):
     (here / "write.py").write_text(
         "import os; os.makedirs('data/adapted/0', exist_ok=True); open('data/adapted/0/encoder', 'w').write('new')"
     )
-    assert run.run_bare(Job("0", {"adapt": ["write"]})).failed is None
+    assert slurm.run_bare(Job("0", {"adapt": ["write"]})).failed is None
     assert ((here / "cached").read_text(), (here / "data/adapted/0/encoder").read_text()) == ("old", "new")
 
 
 def test_a_job_of_slurm_uses_as_many_threads_as_it_was_given_cores(here, monkeypatch):
     (here / "threads.py").write_text("import os; print(os.environ['OMP_NUM_THREADS'])")
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "6")
-    run.run_bare(Job("0", {"adapt": ["threads"]}))
+    slurm.run_bare(Job("0", {"adapt": ["threads"]}))
     assert log_lines("0") == ["6"]
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    run.run_bare(Job("0", {"adapt": ["threads"]}))
+    slurm.run_bare(Job("0", {"adapt": ["threads"]}))
     assert log_lines("0") == ["2"]

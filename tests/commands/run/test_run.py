@@ -8,7 +8,7 @@ import yaml
 
 from pipeline import runtime
 from pipeline.__main__ import main
-from pipeline.commands.run import TARGETS
+from pipeline.commands.run import TARGETS, run
 from tests.conftest import ROOT
 from tests.stages.by_hand import evaluated_by_hand
 from tests.stages.conftest import project  # noqa: F401 - a fixture
@@ -21,19 +21,23 @@ def asked(project, monkeypatch):  # noqa: F811
     evaluated_by_hand()
     words = []
     monkeypatch.setattr(runtime, "dvc", lambda *given, **options: words.append((given, options)))
+    monkeypatch.setattr(run, "train_changed", lambda folds, stages: words.append((tuple(folds), {})))
     return words
 
 
 def test_metrics_end_with_calibrate_and_the_metrics_are_printed(asked, capsys):
     assert main(["run", "metrics"]) == 0
-    assert asked == [(("repro", "calibrate"), {"to_terminal": True, "stages": TARGETS["metrics"]})]
+    assert asked == [
+        (("0", "1", "2", "final"), {}),
+        (("repro", "calibrate"), {"to_terminal": True, "stages": TARGETS["metrics"]}),
+    ]
     assert "0.954 (0.899 to 0.998)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("words", "last"), [([], []), (["all"], []), (["model"], ["release"])])
 def test_all_is_the_default_and_a_model_ends_with_its_release(asked, words, last):
     assert main(["run", *words]) == 0
-    assert asked[0][0] == ("repro", *last)
+    assert asked[1][0] == ("repro", *last)
 
 
 def test_data_end_with_the_split_and_show_no_metrics_of_an_earlier_run(asked, capsys):
