@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from pipeline.imaging.geometry import Geometry
-from pipeline.imaging.preparation.intensity import grey, limits, scaled
+from pipeline.imaging.preparation.intensity import grey, limits, scaled, without_padding
 from pipeline.imaging.preparation.placement import Placement, Prepared
 from pipeline.imaging.reading.scan import Scan
 
@@ -16,7 +16,7 @@ from pipeline.imaging.reading.scan import Scan
 def prepare_image(scan: Scan, geometry: Geometry) -> Prepared:
     """Convert an image to its stored square."""
     channels = to_channels(scan.voxels, 1 if geometry.windows > 1 else geometry.channels)
-    windows = limits(channels, geometry.intensity)
+    windows = limits(without_padding(channels, scan.background), geometry.intensity)
     values = np.concatenate([scaled(channels, window) for window in windows])
     rows, columns = fitted_size(values.shape[1], values.shape[2], geometry.image_size, geometry.fit)
     # Unlike MONAI's Resized, torch's anti-aliasing does not blur the border with zeros.

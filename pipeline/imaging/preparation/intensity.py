@@ -23,6 +23,14 @@ PRESETS: dict[str, Intensity] = {
 }
 
 
+def without_padding(voxels: NDArray[Any], background: float | None) -> NDArray[Any]:
+    """Select the values inside the imaged area; all if that would leave none."""
+    if background is None:
+        return voxels
+    inside: NDArray[Any] = voxels[voxels != background]
+    return inside if inside.size else voxels
+
+
 def limits(voxels: NDArray[Any], intensity: Intensity) -> tuple[Window, ...]:
     """Find the values of a scan that become 0 and 255.
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
 from pipeline.imaging.geometry import Geometry, Window
-from pipeline.imaging.preparation.intensity import grey, limits, otsu_threshold, scaled
+from pipeline.imaging.preparation.intensity import grey, limits, otsu_threshold, scaled, without_padding
 from pipeline.imaging.preparation.placement import Affine, Channels, Placement, Prepared
 from pipeline.imaging.reading.scan import Scan
 
@@ -68,7 +68,7 @@ def prepare_volume(scan: Scan, geometry: Geometry) -> Prepared:
     orientation = nib.io_orientation(affine)
     ras = nib.orientations.apply_orientation(voxels, orientation)
     box = foreground_box(ras) if geometry.crop == "foreground" else [slice(0, size) for size in ras.shape]
-    windows = limits(ras[tuple(box)], geometry.intensity)
+    windows = limits(without_padding(ras[tuple(box)], scan.background), geometry.intensity)
     inverse = nib.orientations.inv_ornt_aff(orientation, voxels.shape)
     zooms = nib.affines.voxel_sizes(affine @ inverse)
     sizes = (geometry.image_size, geometry.image_size, geometry.depth)

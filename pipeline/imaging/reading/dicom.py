@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.pixels import apply_color_lut, apply_modality_lut, iter_pixels
-from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from pipeline.imaging.reading.dicom_series import LPS_TO_RAS, Stack, slices_of, stack
+from pipeline.imaging.reading.dicom_identity import refuse_several_scans, without_repetitions
+from pipeline.imaging.reading.dicom_series import LPS_TO_RAS, Stack, refuse_unplaced, slices_of, stack
+from pipeline.imaging.reading.dicom_values import decoded_frames, is_deflated, is_palette, states_units
+from pipeline.imaging.reading.padding import darkened
 from pipeline.imaging.reading.scan import (
     Finding,
     Header,
@@ -28,7 +29,6 @@ from pipeline.imaging.reading.scan import (
     pick_frame,
     refuse_frames,
     refuse_size,
-    rescaled,
     volume_header,
 )
 
@@ -90,18 +90,15 @@ def _images(path: Path) -> list[tuple[Path, Any]]:
     images = [(file, fields) for file in files if "Rows" in (fields := read_fields(file))]
     if not images:
         raise Unreadable("no image", "it holds no DICOM image")
-    series = {str(fields.get("SeriesInstanceUID", "")) for _, fields in images}
-    if len(series) > 1:
-        detail = f"the folder holds {len(series)} series; separate them with `medadapt import dicom`"
-        raise Unreadable("several series", detail)
-    return list({str(fields.get("SOPInstanceUID", file)): (file, fields) for file, fields in images}.values())
+    refuse_several_scans(images)
+    return without_repetitions(images)
 
 
 def _described(images: list[tuple[Path, Any]], policy: Policy) -> tuple[Header, Stack | None]:
     fields = images[0][1]
     modality, bits = str(fields.get("Modality", "")), int(fields.get("BitsStored", 16))
-    findings = tuple(_burned_in(images))
-    channels = 3 if int(fields.get("SamplesPerPixel", 1)) == 3 or _is_palette(fields) else 1
+    findings = (*_burned_in(images), *_without_units(fields))
+    channels = 3 if int(fields.get("SamplesPerPixel", 1)) == 3 or is_palette(fields) else 1
     for _, other in images:
         if (other.Rows, other.Columns) != (fields.Rows, fields.Columns):
             raise Unreadable("mixed sizes", "the images differ in size, so they belong to several scans")
@@ -112,6 +109,7 @@ def _described(images: list[tuple[Path, Any]], policy: Policy) -> tuple[Header, 
     slices = [one for file, other in images for one in slices_of(file, other)]
     if len(slices) < 2:
         frames = sum(int(other.get("NumberOfFrames", 1) or 1) for _, other in images)
+        refuse_unplaced([other for _, other in images])
         refuse_frames(frames, policy)
         shape = (int(fields.Rows), int(fields.Columns))
         refuse_size((*shape, frames), policy)
@@ -137,72 +135,51 @@ def _burned_in(images: list[tuple[Path, Any]]) -> Iterator[Finding]:
         )
 
 
+def _without_units(fields: Any) -> Iterator[Finding]:
+    if fields.get("Modality") == "CT" and not states_units(fields):
+        detail = (
+            "the CT states no rescaling, so its values may not be Hounsfield units; compare them with air and water"
+        )
+        yield Finding("rescaling", detail, "warned")
+
+
 def _pixel_spacing(fields: Any) -> tuple[float, ...]:
     spacing = fields.get("PixelSpacing") or fields.get("ImagerPixelSpacing") or (1.0, 1.0)
     return tuple(float(size) for size in spacing)
-
-
-def _is_palette(fields: Any) -> bool:
-    return str(fields.get("PhotometricInterpretation", "")) == "PALETTE COLOR"
 
 
 def _is_mosaic(fields: Any) -> bool:
     return "MOSAIC" in list(fields.get("ImageType") or [])
 
 
-def _frames(file: Path, fields: Any) -> Iterator[NDArray[Any]]:
-    """Decode a file's frames one by one, each (rows, columns) or (rows, columns, 3), in the scan's own units."""
-    deflated = fields.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
-    for frame in iter_pixels(read_fields(file, pixels=True) if deflated else file):
-        if _is_palette(fields):
-            colours = apply_color_lut(frame, fields)
-            yield (colours >> 8).astype(np.uint8) if colours.dtype.itemsize > 1 else colours
-        elif frame.ndim == 3:
-            yield frame
-        else:
-            yield _bright_grey(frame, fields)
-
-
-def _bright_grey(frame: NDArray[Any], fields: Any) -> NDArray[Any]:
-    """Invert MONOCHROME1, so that high values are bright."""
-    if fields.get("PhotometricInterpretation") == "MONOCHROME1":
-        highest = -1 if int(fields.get("PixelRepresentation", 0)) else 2 ** int(fields.BitsStored) - 1
-        frame = (highest - frame.astype(np.int64)).astype(np.int32)
-    return frame
-
-
-def _modality_values(values: NDArray[Any], group: list[Any]) -> NDArray[Any]:
-    """Apply the modality LUT or the rescaling of a data set or of a frame's functional groups."""
-    for fields in group:
-        if fields.get("ModalityLUTSequence"):
-            return np.asarray(apply_modality_lut(values, fields))
-        nested = fields.get("PixelValueTransformationSequence")
-        source = nested[0] if nested else fields
-        if "RescaleSlope" in source:
-            slope, intercept = float(source.RescaleSlope), float(source.get("RescaleIntercept", 0))
-            if (slope, intercept) == (1.0, 0.0):
-                return values
-            return rescaled(values[:, :, None], slope, intercept)[:, :, 0]
-    return values
+def _decoded(file: Path, fields: Any) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
+    """Decode a file's frames as (C, rows, columns), each with a mask of its padding."""
+    for values, padded in decoded_frames(file, fields, read_fields(file, pixels=True) if is_deflated(fields) else None):
+        channels = np.moveaxis(values, -1, 0) if values.ndim == 3 else values[np.newaxis]
+        yield channels, np.zeros(channels.shape[1:], np.bool_) if padded is None else padded
 
 
 def _volume(fields_of: dict[Path, Any], stacked: Stack, header: Header, policy: Policy) -> Scan:
     place = {(one.file, one.index): (z, t) for z, row in enumerate(stacked.slices) for t, one in enumerate(row)}
     slices: list[list[Any]] = [[None] * len(row) for row in stacked.slices]
+    masks: list[list[Any]] = [[None] * len(row) for row in stacked.slices]
     for file, fields in fields_of.items():
-        shared = list(fields.get("SharedFunctionalGroupsSequence", []))
-        per_frame = fields.get("PerFrameFunctionalGroupsSequence")
-        for index, frame in enumerate(_frames(file, fields)):
+        for index, (values, padded) in enumerate(_decoded(file, fields)):
             z, t = place[file, index]
-            group = [per_frame[index], *shared, fields] if per_frame else [fields]
-            values = frame if frame.ndim == 3 else compact(_modality_values(frame, group))
-            slices[z][t] = np.moveaxis(values, -1, 0) if values.ndim == 3 else values[np.newaxis]
+            slices[z][t], masks[z][t] = values, padded
     # from [place][time] of (C, rows, columns) to (C, columns, rows, places, times)
     frames = np.stack([np.stack(row, axis=-1) for row in slices], axis=-2).swapaxes(1, 2)
+    outside = np.stack([_of_frames(row, policy) for row in masks], axis=-1).swapaxes(0, 1)
     values, affine, header = _one_frame(frames, stacked.affine, header, policy)
+    scan = darkened(Scan(values, affine, header), outside)
     if stacked.depth != len(slices) or not np.allclose(stacked.places, np.arange(len(slices))):
-        values = _evenly(values, stacked)
-    return Scan(values, affine, header)
+        scan = replace(scan, voxels=_evenly(scan.voxels, stacked))
+    return scan
+
+
+def _of_frames(masks: list[NDArray[np.bool_]], policy: Policy) -> NDArray[np.bool_]:
+    """Join the masks of the frames at one place as the policy joins their values."""
+    return masks[0] if policy.frames != "mean" else np.logical_or.reduce(masks)
 
 
 def _evenly(values: NDArray[Any], stacked: Stack) -> NDArray[Any]:
@@ -215,13 +192,11 @@ def _evenly(values: NDArray[Any], stacked: Stack) -> NDArray[Any]:
 
 
 def _image(images: list[tuple[Path, Any]], header: Header, policy: Policy) -> Scan:
-    frames = [
-        frame if frame.ndim == 3 else compact(_modality_values(frame, [fields]))[..., np.newaxis]
-        for file, fields in images
-        for frame in _frames(file, fields)
-    ]
-    voxels, affine, header = _one_frame(np.moveaxis(np.stack(frames, axis=-1), -2, 0), np.eye(4), header, policy)
-    return Scan(np.ascontiguousarray(voxels), affine, header)
+    decoded = [one for file, fields in images for one in _decoded(file, fields)]
+    frames = np.stack([values for values, _ in decoded], axis=-1)
+    voxels, affine, header = _one_frame(frames, np.eye(4), header, policy)
+    outside = _of_frames([padded for _, padded in decoded], policy)
+    return darkened(Scan(np.ascontiguousarray(voxels), affine, header), outside)
 
 
 def _mosaic_grid(fields: Any) -> tuple[tuple[int, ...], NDArray[np.float64]]:

@@ -19,6 +19,8 @@ SAME_PLACE_MM = 0.01
 SAME_DIRECTION = 1e-3
 EVEN = 0.05  # of the median distance between slices
 TILT_DEGREES = 0.5
+PLACE = {"ImagePositionPatient": "positions", "ImageOrientationPatient": "orientation", "PixelSpacing": "pixel spacing"}
+SECTIONAL = ("CT", "MR", "PT", "NM")
 TIMES = ("TemporalPositionIndex", "TemporalPositionIdentifier", "AcquisitionNumber", "EchoTime", "InstanceNumber")
 
 
@@ -96,6 +98,26 @@ def slices_of(file: Path, fields: Any) -> Iterator[Slice]:
         thickness = _first(group, "SpacingBetweenSlices") or _first(group, "SliceThickness") or 0.0
         time = (*(float(_first(group, name) or 0) for name in TIMES), float(index))
         yield Slice(file, index, position, orientation, spacing=spacing, thickness=float(thickness), time=time)
+
+
+def refuse_unplaced(images: Sequence[Any]) -> None:
+    """Refuse several images of a sectional modality that lack what places them in a volume.
+
+    Raises
+    ------
+    Unreadable
+        If there are several; the message counts the images that lack each attribute.
+    """
+    lacking = {name: sum(one.get(name) in (None, "") for one in images) for name in PLACE}
+    some_placed = min(lacking["ImagePositionPatient"], lacking["ImageOrientationPatient"]) < len(images)
+    if len(images) < 2 or not (some_placed or images[0].get("Modality") in SECTIONAL):
+        return
+    missing = {PLACE[name]: count for name, count in lacking.items() if count}
+    counts = ", ".join(f"{count} of {len(images)} images state no {name}" for name, count in missing.items())
+    raise Unreadable(
+        f"no {next(iter(missing), 'volume')}",
+        f"{counts}, so that they form no volume; export the series once more with all attributes",
+    )
 
 
 def _first(groups: Sequence[Any], name: str) -> Any:

@@ -126,11 +126,14 @@ class Scan:
     affine : (4, 4) float64
         Voxel index to RAS+ millimetres; the identity for an image.
     header : Header
+    background : float or None
+        Value of the voxels outside the imaged area (padding), lower than any other; None if none are known.
     """
 
     voxels: NDArray[Any]
     affine: NDArray[np.float64]
     header: Header
+    background: float | None = None
 
 
 def volume_header(

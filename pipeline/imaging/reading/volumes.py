@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 
 from pipeline.imaging.reading import dicom, images, metaimage, nifti
+from pipeline.imaging.reading.padding import recognised
 from pipeline.imaging.reading.scan import STRICT, Finding, Header, Policy, Scan, Unreadable
 
 FORMATS = (nifti, metaimage, images, dicom)
 FORMAT_NAMES = "NIfTI, DICOM, NRRD, MetaImage, PNG, JPEG or TIFF"
 LONGEST_REASON = 400  # characters
+LEVELS = 256  # fewest values that a scan of large numbers must be able to take
+WHOLE = 2.0**24  # beyond, float32 leaves integers out
 READABLE = tuple(ending for reader in FORMATS for ending in reader.ENDINGS)
 
 
@@ -113,7 +116,7 @@ def _without_names(error: Exception, path: Path) -> str:
 
 
 def _with_sound_voxels(scan: Scan, policy: Policy) -> Scan:
-    """Repair or refuse voxels that are not finite; refuse a constant scan."""
+    """Repair or refuse voxels that are not finite; refuse a scan without contrast; darken its padding."""
     low, high = scan.voxels.min(), scan.voxels.max()  # NaN and infinity propagate
     if not (np.isfinite(low) and np.isfinite(high)):
         finite = np.isfinite(scan.voxels)
@@ -126,6 +129,20 @@ def _with_sound_voxels(scan: Scan, policy: Policy) -> Scan:
         )
         header = replace(scan.header, findings=(*scan.header.findings, found))
         scan = replace(scan, voxels=np.where(finite, scan.voxels, low), header=header)
+    scan = recognised(scan, low, high)
+    _refuse_without_contrast(scan)
+    return scan
+
+
+def _refuse_without_contrast(scan: Scan) -> None:
+    inside = scan.voxels if scan.background is None else scan.voxels[scan.voxels != scan.background]
+    low, high = inside.min(), inside.max()
+    largest = max(abs(low), abs(high))
+    if inside.dtype.kind == "f" and largest > WHOLE and high - low < LEVELS * np.spacing(largest):
+        detail = (
+            f"the values lie so close together at {high:.4g} that numbers of 32 bits hold fewer than {LEVELS} of them; "
+            "subtract their lowest value"
+        )
+        raise Unreadable("precision", detail)
     if low == high:
         raise Unreadable("constant", f"every voxel has the value {low:g}")
-    return scan

@@ -18,12 +18,13 @@ from pipeline.imaging.preparation.fingerprint import (
     thumbnail,
     voxel_hash,
 )
-from pipeline.imaging.preparation.intensity import grey
+from pipeline.imaging.preparation.intensity import grey, without_padding
 from pipeline.imaging.preparation.preprocessor import Preprocessor
 from pipeline.imaging.reading.scan import Finding, Header, Policy, Unreadable
 from pipeline.imaging.tables.cohort_table import findings_table
 from pipeline.schema import Params
 from pipeline.stages.cohort.originals import original_files
+from pipeline.stages.preprocess.contrast import lost_contrast
 from pipeline.stages.preprocess.histogram import WHOLE, Histogram, histogram_of, summed
 from pipeline.stages.preprocess.sizing import resolve_geometry
 
@@ -40,15 +41,15 @@ def run(params: Params) -> None:
     keys = [cache.key_of(file, cache.code_of("preprocess"), case, steps) for case, file in jobs]
     results = cache.map_cases_once(partial(prepare_case, steps=steps), jobs, keys, "preprocess")
     paths.PREPARED_CASES.mkdir(parents=True, exist_ok=True)
-    rows, refused = [], []
+    rows, found = [], []
     for (case, _), (values, kept) in zip(jobs, results, strict=True):
-        if finding := values.get("finding"):
-            refused.append((case, Finding(**finding)))
-            continue
-        shutil.copyfile(kept / CHANNELS, paths.prepared_case(case))
-        rows.append(values)
-    print_refused(refused, len(rows))
-    paths.write_table(findings_table([case for case, _ in refused], [[one] for _, one in refused]), paths.UNPREPARED)
+        if finding := values.pop("warning", None) or values.get("finding"):
+            found.append((case, Finding(**finding)))
+        if "finding" not in values:
+            shutil.copyfile(kept / CHANNELS, paths.prepared_case(case))
+            rows.append(values)
+    print_findings(found, len(rows))
+    paths.write_table(findings_table([case for case, _ in found], [[one] for _, one in found]), paths.UNPREPARED)
     index = pd.DataFrame(rows)
     paths.write_table(index.drop(columns=[f"histogram_{state}" for state in STATES]), paths.INDEX)
     paths.write_table(histograms(index.merge(cases[["case", "site"]], on="case")), paths.HISTOGRAMS)
@@ -87,8 +88,9 @@ def prepare_case(job: tuple[str, Path], folder: Path, steps: Preprocessor) -> di
         prepared = steps.prepare(scan)
     except Unreadable as error:
         return {"finding": vars(error.finding)}
-    channels = prepared.channels
-    counts = {"before": histogram_of(grey(scan.voxels)), "after": histogram_of(channels, WHOLE)}
+    channels, values = prepared.channels, without_padding(grey(scan.voxels), scan.background)
+    counts = {"before": histogram_of(values), "after": histogram_of(channels, WHOLE)}
+    warning = lost_contrast(values, channels)
     np.save(folder / CHANNELS, channels, allow_pickle=False)
     return {
         "case": case,
@@ -99,6 +101,7 @@ def prepare_case(job: tuple[str, Path], folder: Path, steps: Preprocessor) -> di
         **intensity_statistics(channels),
         "placement": prepared.placement.as_text(),
         **{f"histogram_{state}": counted.as_json() for state, counted in counts.items()},
+        "warning": warning and vars(warning),
     }
 
 
@@ -116,15 +119,15 @@ def histograms(cases: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def print_refused(refused: list[tuple[str, Finding]], prepared: int) -> None:
-    """Print the cases that passed the audit but cannot be prepared.
+def print_findings(found: list[tuple[str, Finding]], prepared: int) -> None:
+    """Print the cases that passed the audit but cannot be prepared, and those that lost their contrast.
 
     Raises
     ------
     UserError
         If no case could be prepared.
     """
-    for case, finding in refused:
-        print(f"refused  {case}  {finding}  (`medadapt whois {case}` names the file)")
+    for case, finding in found:
+        print(f"{finding.action:8} {case}  {finding}  (`medadapt whois {case}` names the file)")
     if not prepared:
         raise UserError("no case could be prepared; see the reasons above")

@@ -128,7 +128,7 @@ def tables(classes: list[str], task: Task) -> dict[str, Any]:
         "prevalences": prevalences(flow, classes),
         "sheets": sheets,
         "findings": audit_findings(pd.concat(map(paths.read_table, (paths.AUDIT, paths.UNPREPARED)))),
-        "refused_later": len(paths.read_table(paths.UNPREPARED)),
+        "refused_later": int((paths.read_table(paths.UNPREPARED)["action"] == "refused").sum()),
         "prepared": len(index),
         "duplicates": pairs_of_duplicates(
             paths.read_table(paths.DUPLICATES).to_dict("records"), index.set_index("case")["thumbnail"]

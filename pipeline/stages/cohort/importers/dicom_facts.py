@@ -14,6 +14,7 @@ NO_SCANS = {
     "KO": "a selection of other images",
     "RTDOSE": "a map of dose",
 }
+CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture, of one or several frames
 DAYS_A_YEAR = 365.25
 YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / DAYS_A_YEAR, "D": 1 / DAYS_A_YEAR}
 
@@ -32,6 +33,11 @@ def why_left_out(fields: Dataset) -> str:
     if not text_of(fields, "SeriesInstanceUID"):
         return "it names no series (SeriesInstanceUID)"
     return ""
+
+
+def is_capture(fields: Dataset) -> bool:
+    """Tell whether an image is a secondary capture: a screenshot, a report, or a digitised film."""
+    return text_of(fields, "SOPClassUID").startswith(CAPTURE)
 
 
 def facts_of(fields: Dataset) -> dict[str, str]:

@@ -116,7 +116,7 @@ def test_what_is_no_scan_is_left_out_with_the_reason(tmp_path):
         "seg": "a segmentation (SEG)",
         "scout": "a localizer",
         "orphan": "it names no series (SeriesInstanceUID)",
-        "scan/copy.dcm": "another file holds the same image (SOPInstanceUID)",
+        "scan/copy.dcm": "another file holds the same image",
         "DICOMDIR": "a DICOMDIR, which only lists other files",
         "preview.png": "not a DICOM file",
         ".DS_Store": "not a DICOM file",
