@@ -94,7 +94,7 @@ def _padded(stored: NDArray[Any], fields: Any) -> Mask | None:
 
 def _as_stored(value: int, fields: Any) -> int:
     """Read a value of 16 bits with the sign of the pixels, whichever sign its own representation has."""
-    span = 2 ** int(fields.BitsAllocated)
+    span: int = 2 ** int(fields.BitsAllocated)
     half = span // 2 if int(fields.get("PixelRepresentation", 0)) else 0
     return (value + half) % span - half
 

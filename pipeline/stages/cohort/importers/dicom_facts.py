@@ -36,7 +36,7 @@ def why_left_out(fields: Dataset) -> str:
 
 
 def is_capture(fields: Dataset) -> bool:
-    """Tell whether an image is a secondary capture: a screenshot, a report, or a digitised film."""
+    """Tell whether an image is a secondary capture: a screenshot, a report, or a digitised photograph."""
     return text_of(fields, "SOPClassUID").startswith(CAPTURE)
 
 

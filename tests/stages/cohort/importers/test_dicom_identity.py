@@ -73,6 +73,6 @@ def test_a_screenshot_beside_a_scan_is_left_out_by_name(tmp_path, series):
     assert found.left_out == [("shot.dcm", "a secondary capture, such as a screenshot, beside the scans of its study")]
 
 
-def test_a_study_of_digitised_films_alone_is_taken(tmp_path):
-    save(dicom_image(1, SOPClassUID=CAPTURE, ImagePositionPatient=None), tmp_path / "src" / "film.dcm")
+def test_a_study_of_digitised_images_alone_is_taken(tmp_path):
+    save(dicom_image(1, SOPClassUID=CAPTURE, ImagePositionPatient=None), tmp_path / "src" / "photo.dcm")
     assert len(find_in_dicom_tree(tmp_path / "src", Choices(), NAME).cases) == 1
