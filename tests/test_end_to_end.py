@@ -18,7 +18,7 @@ RECIPE = {"north": {"development": 10}, "south": {"development": 8}, "harbour": 
 CHANGES = {
     "preprocess": {"image_size": 64, "slices": 4},
     "split": {"n_folds": 3, "folds": [0, 1, "final"]},
-    "finetune": {"views": 1, "epochs": 2},
+    "finetune": {"full": {"epochs": 2, "sides": [48, 64], "instances": 2}},
     "calibrate": {"n_bootstrap": 200},
 }
 

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.schema.types import Auto, Section
 
-Preset = Literal["quick", "standard", "best"]
+Preset = Auto | Literal["quick", "standard", "best"]
 Member = Literal["knn", "probe", "full"]
 
 
@@ -35,8 +35,9 @@ class Full(Section):
     )
     instances: Annotated[int, Field(ge=1)] | Auto = Field(
         default="auto",
-        description="Instances of a volume that are drawn in each epoch; predictions use all of them.\n"
-        "auto: 3 for the preset quick, 4 for standard, 8 for best.",
+        description="Instances of a volume that are drawn in each epoch, one from each of as many equal parts; "
+        "predictions use all of them.\n"
+        "auto: 6 for the preset quick, 12 for standard, 32 for best.",
     )
     seeds: Annotated[int, Field(ge=1, le=20)] | Auto = Field(
         default="auto",
@@ -59,7 +60,7 @@ class Finetune(Section):
     """Training of a fold."""
 
     strategy: Auto | Literal["portfolio", "knn", "probe", "last_stage", "lp_ft", "gradual", "lora", "full"] = Field(
-        default="auto",
+        default="portfolio",
         description="portfolio: the mean of the probabilities of the `members` below, each trained on all training "
         "cases.\n"
         "knn: vote of the most similar training cases (their features are part of the released model).\n"
@@ -79,10 +80,11 @@ class Finetune(Section):
         "part of the released model.",
     )
     preset: Preset = Field(
-        default="standard",
+        default="auto",
         description="How much is spent on the network that trains every stage: quick (minutes for a few hundred images "
         "on two cores), standard (about an hour) or best (for a GPU, or a night). It decides the `auto` values of "
-        "`full`.",
+        "`full`.\n"
+        "auto: quick below 100 development cases, else standard.",
     )
     full: Full = Full()
     budget: int = Field(
@@ -105,7 +107,11 @@ class Finetune(Section):
         "view.",
     )
     rank: int = Field(default=8, ge=1, le=256, description="Rank of the updates for `strategy: lora`.")
-    views: int = Field(default=4, ge=0, le=64, description="Augmented views of each training case, drawn once.")
+    views: Annotated[int, Field(ge=0, le=64)] | Auto = Field(
+        default="auto",
+        description="Augmented views of each training case, drawn once; where `tta` has mirror, its mirror image is a "
+        "view as well.\nauto: 0 for portfolio and full, else 4.",
+    )
     epochs: int = Field(default=30, ge=1, le=1000, description="Maximum number of passes over the training cases.")
     patience: int = Field(
         default=6,

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.commands.plan.checks import check_cohort
 from pipeline.commands.plan.measuring import measured, reading_seconds
-from pipeline.commands.plan.times import Job, Range, cohort_of, estimated, in_lines, recorded
+from pipeline.commands.plan.times import Job, Range, cohort_of, estimated, in_lines, recorded, with_preset_for
 from pipeline.commands.stage_states import survey
 from pipeline.costs import DECIDES
 from pipeline.errors import UserError, refuse
@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace) -> None:
     for name in ("image_size", "slices", "channels", "spacing", "fit", "intensity", "crop"):
         given = getattr(params.preprocess, name)
         print(f"preprocess.{name}: {getattr(geometry, name)}{' (auto)' if given == 'auto' else ''}")
-    network = network_of(params, geometry)
-    print(f"finetune.strategy: {describe_recipes(recipes_of(params, len(network.encoder.stages)), params)}")
+    network, chosen = network_of(params, geometry), with_preset_for(params, cohort_of(len(headers), params))
+    print(f"finetune.strategy: {describe_recipes(recipes_of(chosen, len(network.encoder.stages)), chosen)}")
     print("\n".join(in_lines(times_of(jobs, params, geometry, cases=len(headers), network=network, start=start))))
     if arguments.minutes:
         rate = measured_rate(build_encoder(params.adapt.encoder, 3))
@@ -90,8 +90,9 @@ def times_of(
     new = [job for job in jobs if job not in times]
     if new:
         cohort, reading = cohort_of(cases, params), reading_seconds(params, geometry)
-        units = measured(network, params, geometry, start=start, cases=cases)
-        times |= {job: estimated(job, units, params, cohort, reading=reading) for job in new}
+        chosen = with_preset_for(params, cohort)
+        units = measured(network, chosen, geometry, start=start, cases=cases)
+        times |= {job: estimated(job, units, chosen, cohort, reading=reading) for job in new}
     return {job: times[job] for job in jobs}
 
 

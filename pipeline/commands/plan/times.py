@@ -14,7 +14,7 @@ from pipeline.paths import Role
 from pipeline.schema import FINAL, Params
 from pipeline.stages.adapt.catalogue import OBJECTIVES
 from pipeline.stages.finetune.members import stops_early
-from pipeline.stages.finetune.presets import FULL, full_of
+from pipeline.stages.finetune.presets import FULL, augmentations_of, full_of, views_of, with_preset
 
 DVC_SECONDS = 1.5  # of `dvc repro` for each stage: hashes and locks
 RECORDED = (0.8, 1.25)  # range around a recorded time
@@ -79,6 +79,12 @@ def cohort_of(cases: int, params: Params) -> Cohort:
         return here * (1 - share), here * share, test + (development - here)
 
     return Cohort(cases, of_fold)
+
+
+def with_preset_for(params: Params, cohort: Cohort) -> Params:
+    """Replace `finetune.preset: auto` as `finetune` does, by the number of development cases."""
+    train, validation, _ = cohort.of_fold(FINAL)
+    return params.model_copy(update={"finetune": with_preset(params.finetune, round(train + validation))})
 
 
 def recorded(job: Job, params: Params, geometry: Geometry, *, cases: int, start: float) -> Range | None:
@@ -148,8 +154,9 @@ def adapt(fold: str, units: Units, params: Params, cohort: Cohort) -> tuple[floa
 def finetune(fold: str, units: Units, params: Params, cohort: Cohort) -> tuple[float, float]:
     """Estimate frozen stages, probe, training, and the scores of the other cases; for `auto` also the choice."""
     settings, (train, validation, scored) = params.finetune, cohort.of_fold(fold)
-    probe = units.probe * train * (1 + settings.views) / 1000
-    always = (train * (1 + settings.views) + validation) * units.view + scored * units.case + probe
+    views = 1 + views_of(settings) + ("mirror" in augmentations_of(settings))
+    probe = units.probe * train * views / 1000
+    always = (train * views + validation) * units.view + scored * units.case + probe
     least, most = settings.patience + 1, min(settings.epochs, 3 * settings.patience)
 
     def epochs(name: str) -> float:

@@ -43,15 +43,27 @@ class AugmentedViews:
         """Move and mirror the case slightly, with its grey values kept."""
         return adaptation_view(self.load(case), self.seed_of("adapt", "view", case))
 
-    def augmented(self, case: str, views: int) -> Channels:
-        """Stack the case and its training views, which are the same in every fold: (1 + views, C, H, W)."""
-        channels, geometry = np.asarray(self.load(case)), self.geometry
-        seeds = self.seeds(case, views)
-        return np.stack([channels, *(training_view(channels, seed, geometry.kind, geometry.windows) for seed in seeds)])
+    def augmented(self, case: str, views: int, mirrored: bool = False) -> Channels:
+        """Stack the case and its training views, which are the same in every fold.
 
-    def name(self, case: str, views: int) -> str:
+        Parameters
+        ----------
+        views : int
+            How many views are drawn.
+        mirrored : bool
+            Whether the mirror image of the case is a view as well.
+
+        Returns
+        -------
+        (1 + mirrored + views, C, H, W) uint8
+        """
+        channels, geometry = np.asarray(self.load(case)), self.geometry
+        drawn = [training_view(channels, seed, geometry.kind, geometry.windows) for seed in self.seeds(case, views)]
+        return np.stack([channels, *([channels[..., ::-1]] if mirrored else []), *drawn])
+
+    def name(self, case: str, views: int, mirrored: bool = False) -> str:
         """Hash all inputs of `augmented`, as a cache key."""
-        how = f"{self.geometry.kind} {self.geometry.windows} {self.seeds(case, views)}"
+        how = f"{self.geometry.kind} {self.geometry.windows} {self.seeds(case, views)}{' mirrored' if mirrored else ''}"
         return hashlib.sha256(np.ascontiguousarray(self.load(case)).tobytes() + how.encode()).hexdigest()[:32]
 
     def seeds(self, case: str, views: int) -> list[int]:

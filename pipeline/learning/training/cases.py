@@ -126,7 +126,7 @@ class WholeCases:
 
 
 def drawn_instances(channels: Tensor, seeds: Seeds, count: int, size: int) -> Tensor:
-    """Draw instances of each case from its seed, in order and without replacement.
+    """Draw instances of each case from its seed: one out of each of `count` equal parts of the volume, in order.
 
     Parameters
     ----------
@@ -140,9 +140,9 @@ def drawn_instances(channels: Tensor, seeds: Seeds, count: int, size: int) -> Te
     -------
     (B, count * size, H, W)
     """
-    total = channels.shape[1] // size
-    chosen = [np.sort(np.random.default_rng([seed, 1]).choice(total, count, replace=False)) for seed in seeds]
-    columns = torch.from_numpy((np.array(chosen)[:, :, None] * size + np.arange(size)).reshape(len(chosen), -1))
+    edges = np.arange(count + 1) * (channels.shape[1] // size) // count
+    chosen = np.array([np.random.default_rng([seed, 1]).integers(edges[:-1], edges[1:]) for seed in seeds])
+    columns = torch.from_numpy((chosen[:, :, None] * size + np.arange(size)).reshape(len(chosen), -1))
     return channels[torch.arange(len(channels))[:, None], columns.to(channels.device)]
 
 

@@ -1,7 +1,7 @@
 """Train a network by one strategy, starting from a linear probe; for a fold, and for the search within a fold."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.learning.models.adabn import adabn
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.heads import Kind, build_head
 from pipeline.learning.models.neighbours import fit_neighbours
@@ -123,14 +124,13 @@ def train(
     kind: Kind = "ordinal" if setting.task == "ordinal" else "linear"
     head = _new_head(network, kind, setting)
     training, validation = cases.whole() if _trains_below(network, recipe, cases) else (cases.train, cases.validation)
-    if recipe.sides:
-        network.instances.side = recipe.sides[-1]
-    if recipe.sides and isinstance(training, WholeCases):
-        training = replace(training, side=recipe.sides[-1])  # `prepare` belongs to a network without this side
-    if strategy.whole:
-        chosen = _start_from_zero(network, training)
+    if strategy.whole and isinstance(training, WholeCases):
+        training = _first_size(network, training, recipe)
+        _estimate_statistics(network, training, setting.seed)
+        views = [_features_of(network, training)]
     else:
-        chosen = {"C": _start_from_probe(network, cases, setting)}
+        views = _features_of_views(network, cases.train)
+    chosen = {"C": _start_from_probe(network, views, cases, setting)}
     curve = fit(
         network,
         training,
@@ -144,6 +144,8 @@ def train(
         checkpoint=checkpoint,
         prefetch=setting.prefetch,
     )
+    if strategy.whole and isinstance(training, WholeCases):
+        _estimate_statistics(network, replace(training, side=network.instances.side), setting.seed)
     network.head.lower(setting.asked.prior(cases.train.targets, setting.recipe.class_weights))
     return Trained(head, curve, chosen)
 
@@ -209,28 +211,38 @@ def _trains_below(network: Classifier, recipe: Recipe, cases: Labelled) -> bool:
     return recipe.epochs > 0 and first_trained_stage(network, recipe) < cases.train.first
 
 
-def _views_of_maps(network: Classifier, cases: FrozenCases) -> list[Floats]:
+def _features_of_views(network: Classifier, cases: FrozenCases) -> list[Floats]:
     """Compute the mean features (n, width) of every stored view."""
     views = zip(cases.maps, cases.pooled, strict=True)
     return [mean_features(network, maps, pooled, cases.first) for maps, pooled in views]
 
 
-def _start_from_zero(network: Classifier, cases: FrozenCases | WholeCases) -> dict[str, float]:
-    """Standardise the features of the cases without augmentation, and set the head to zero.
-
-    A probe is fitted on frozen normalisation statistics, and its predictions are far off under those of a batch.
-    """
+def _features_of(network: Classifier, cases: WholeCases) -> Floats:
+    """Compute the mean features (n, width) of images without augmentation."""
     batches = (batch for _, batch in in_order(cases, EVALUATED_AT_ONCE))
-    features = [mean_features(network, maps, pooled, cases.first) for maps, pooled in batches]
-    network.compose_standardisation(*standardisation(np.concatenate(features)))
-    for value in network.head.parameters():
-        torch.nn.init.zeros_(value)
-    return {}
+    return np.concatenate([mean_features(network, maps, pooled, cases.first) for maps, pooled in batches])
 
 
-def _start_from_probe(network: Classifier, cases: Labelled, setting: Setting) -> float:
+def _first_size(network: Classifier, cases: WholeCases, recipe: Recipe) -> WholeCases:
+    """Let the network predict at the last size of a training, and give the cases the first one."""
+    if not recipe.sides:
+        return cases
+    network.instances.side = recipe.sides[-1]
+    return replace(cases, side=recipe.sides[0])  # `prepare` belongs to a network without a size of its own
+
+
+def _estimate_statistics(network: Classifier, cases: WholeCases, seed: int) -> None:
+    """Estimate the normalisation statistics on the images without augmentation, in shuffled batches.
+
+    A moving average over the batches of a training lags behind its weights (Izmailov et al. 2018, "Averaging weights
+    leads to wider optima and better generalization", section 3.2).
+    """
+    order = torch.from_numpy(np.random.default_rng([seed, 0]).permutation(len(cases.targets)))
+    adabn(network.encoder, (cases.plain(rows)[0].flatten(0, 1) for rows in order.split(EVALUATED_AT_ONCE)))
+
+
+def _start_from_probe(network: Classifier, views: Sequence[Floats], cases: Labelled, setting: Setting) -> float:
     """Fit the linear probe on the mean features (n, width) of every view, and return its C."""
-    views = _views_of_maps(network, cases.train)
     count = len(views)
     probe = fit_probe(
         np.concatenate(views),

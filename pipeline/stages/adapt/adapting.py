@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pipeline import live, runtime
 from pipeline.imaging.augmentation.augmented_views import AugmentedViews
+from pipeline.learning.models.adabn import adabn, adabn_per_site
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.harmonise import PERCENTILES, landmarks, standard_scale
 from pipeline.learning.training.accelerator import make_accelerator
@@ -24,7 +25,6 @@ from pipeline.learning.training.frozen import Case, frozen_views, mean_features
 from pipeline.progress import activity, progress
 from pipeline.seeds import seed_for
 from pipeline.stages.adapt.catalogue import HARMONISERS, OBJECTIVES, PER_SITE
-from pipeline.stages.adapt.methods.adabn import adabn, adabn_per_site
 from pipeline.stages.adapt.methods.combat import Combat, fit_combat
 from pipeline.stages.adapt.pretraining.continued import Epoch, Settings, continue_pretraining
 

@@ -32,10 +32,10 @@ from pipeline.progress import progress
 from pipeline.schema import Finetune, Params
 from pipeline.seeds import seed_for
 from pipeline.stages.finetune import activation_cache
-from pipeline.stages.finetune.presets import PORTFOLIO, full_of
+from pipeline.stages.finetune.presets import PORTFOLIO, augmentations_of, full_of, views_of
 
 OF_FULL = ("epochs", "sides", "learning_rate", "rate_decay", "weight_decay", "label_smoothing")
-WARM_UP, CLIP = 0.25, 1.0  # of the training of every stage
+WARM_UP, CLIP, FEWEST_STEPS = 0.25, 1.0, 8  # of the training of every stage; steps of an epoch
 ALIGNED = {"unlabelled": (Role.UNLABELLED,), "evaluated": (Role.UNLABELLED, Role.HELD_OUT, Role.TEST)}
 
 
@@ -83,11 +83,11 @@ def recipe_of(settings: Finetune) -> Recipe:
     return Recipe(**{name: getattr(settings, name) for name in Recipe.__dataclass_fields__ if hasattr(settings, name)})
 
 
-def full_recipe_of(settings: Finetune) -> Recipe:
-    """Select the settings of the training of every stage."""
+def full_recipe_of(settings: Finetune, n_cases: int) -> Recipe:
+    """Select the settings of the training of every stage; with few cases, smaller batches."""
     own: dict[str, Any] = {name: getattr(full_of(settings), name) for name in OF_FULL}
     recipe = replace(recipe_of(settings), average="ema", batch_statistics=True, warm_up=WARM_UP, clip=CLIP)
-    return replace(recipe, **own)
+    return replace(recipe, batch_size=min(recipe.batch_size, max(n_cases // FEWEST_STEPS, 2)), **own)
 
 
 def labelled_cases(
@@ -119,8 +119,8 @@ def labelled_cases(
     def targets(some: pd.DataFrame) -> Tensor:
         return torch.from_numpy(targets_of(some["label"], facts["classes"], facts["task"]))
 
-    def frozen(some: pd.DataFrame, count: int) -> FrozenCases:
-        maps, pooled = frozen_stages(network, some, views, first=first, count=count, label=label)
+    def frozen(some: pd.DataFrame, count: int = 0, mirrored: bool = False) -> FrozenCases:
+        maps, pooled = frozen_stages(network, some, views, first=first, count=count, mirrored=mirrored, label=label)
         return FrozenCases(maps, pooled, targets(some), first)
 
     def whole(some: pd.DataFrame) -> WholeCases:
@@ -129,8 +129,8 @@ def labelled_cases(
         return found if every else replace(found, instances=int(full_of(settings).instances))
 
     return Labelled(
-        train=frozen(training, settings.views),
-        validation=frozen(validation, 0) if stops_early else None,
+        train=frozen(training, views_of(settings), "mirror" in augmentations_of(settings)),
+        validation=frozen(validation) if stops_early else None,
         patients=training["patient"].to_numpy(dtype=str),
         whole=lambda: (whole(training), whole(validation) if stops_early else None),
     )
@@ -155,7 +155,14 @@ def boundary_of(network: Classifier, settings: Finetune) -> int:
 
 
 def frozen_stages(
-    network: Classifier, cases: pd.DataFrame, views: AugmentedViews, *, first: int, count: int, label: str
+    network: Classifier,
+    cases: pd.DataFrame,
+    views: AugmentedViews,
+    *,
+    first: int,
+    count: int,
+    label: str,
+    mirrored: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Run the stages before `first` on cases and their augmented views, or read the result from the activation cache.
 
@@ -168,6 +175,8 @@ def frozen_stages(
         Augmented views of each case, besides the case itself.
     label : str
         For the progress bar.
+    mirrored : bool
+        Whether the mirror image of each case is a view as well.
 
     Returns
     -------
@@ -176,13 +185,15 @@ def frozen_stages(
     """
 
     def draw(case: str) -> Tensor:
-        return torch.from_numpy(views.augmented(case, count))
+        return torch.from_numpy(views.augmented(case, count, mirrored))
 
     key = hashlib.sha256((prefix_fingerprint(network, first) + cache.code_of("finetune")).encode()).hexdigest()
     limit = runtime.number("MEDADAPT_CACHE_GIB", 20) * 2**30
     activations = activation_cache.ActivationCache(paths.ACTIVATIONS, key[:32], limit)
     todo = [
-        Case(f"{views.name(case, count)}{site if network.site_values.sites else ''}", site, partial(draw, case))
+        Case(
+            f"{views.name(case, count, mirrored)}{site if network.site_values.sites else ''}", site, partial(draw, case)
+        )
         for case, site in zip(cases["case"], cases["site"], strict=True)
     ]
     counted = partial(progress, doing=f"frozen stages of {label}")
@@ -246,7 +257,7 @@ def alignment_of(
             f"{len(sites)} site(s) for training; mark cases as unlabelled, set adapt.target, or choose another method"
         )
     first = first_trained_stage(network, recipe)
-    maps, pooled = frozen_stages(network, others, views, first=first, count=params.finetune.views, label=fold)
+    maps, pooled = frozen_stages(network, others, views, first=first, count=views_of(params.finetune), label=fold)
     return build_alignment(
         method,
         network,

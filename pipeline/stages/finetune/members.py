@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import pandas as pd
 from torch import Tensor
 
 from pipeline import paths
@@ -18,10 +19,11 @@ from pipeline.learning.training.finetuning import Labelled, Setting, Trained, tr
 from pipeline.learning.training.recipe import Epoch, Recipe
 from pipeline.learning.training.strategies import PORTFOLIO as MEMBERS
 from pipeline.learning.training.strategies import STRATEGIES
+from pipeline.paths import Role
 from pipeline.schema import ALIGNMENT_LOSSES, Finetune
 from pipeline.seeds import seed_for
 from pipeline.stages.finetune.fold_data import full_recipe_of
-from pipeline.stages.finetune.presets import FULL, PORTFOLIO, augmentations_of, full_of
+from pipeline.stages.finetune.presets import FULL, PORTFOLIO, augmentations_of, full_of, with_preset
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +77,13 @@ def strategies_of(settings: Finetune, frozen: bool) -> list[str]:
     return allowed or ["probe"]
 
 
-def settings_for(settings: Finetune, fold: str) -> Finetune:
-    """Replace a portfolio by lp_ft if adaptation chose an alignment loss, which acts in the training of last stages."""
+def settings_for(settings: Finetune, cases: pd.DataFrame, fold: str) -> Finetune:
+    """Choose the preset by the number of development cases in the table of a fold, which all folds share.
+
+    A portfolio becomes lp_ft if adaptation chose an alignment loss, which acts in the training of the last stages.
+    """
+    development = cases["role"].isin([Role.TRAIN, Role.VALIDATION, Role.HELD_OUT])
+    settings = with_preset(settings, int(development.sum()))
     adapted = paths.read_json(paths.adaptation(fold))
     aligned = adapted["method"] in ALIGNMENT_LOSSES and adapted["strength"]
     return settings.model_copy(update={"strategy": "lp_ft"}) if aligned and settings.strategy == PORTFOLIO else settings
@@ -102,7 +109,7 @@ def train_members(start: Start, strategies: Sequence[str], settings: Finetune, f
 def _train(start: Start, name: str, label: str, settings: Finetune) -> Member:
     network, setting = copy.deepcopy(start.network), start.setting
     if STRATEGIES[name].whole:
-        setting = replace(setting, recipe=full_recipe_of(settings))
+        setting = replace(setting, recipe=full_recipe_of(settings, len(start.cases.patients)))
     if label != name:
         setting = replace(setting, seed=seed_for(setting.seed, "member", label))
     trained = train(

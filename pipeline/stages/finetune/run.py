@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 def run(params: Params, fold: str) -> None:
     """Write the trained model of one fold, its training curves, and its logits of the cases it was not trained on."""
     cases, asked = paths.read_table(paths.split(fold)), params.finetune.strategy
-    settings = settings_for(params.finetune, fold)
+    settings = settings_for(params.finetune, cases, fold)
     try:
         start, geometry = start_of(params, settings, cases, fold)
         strategies = strategies_of(settings, bool(start.network.site_values.sites))

@@ -70,7 +70,7 @@ def test_plan_takes_the_test_set_that_the_stage_cohort_would_propose(project, ca
     [
         ({"strategy": "gradual"}, {}, "gradual"),
         ({"strategy": "full"}, {"method": "combat"}, "probe"),
-        ({"strategy": "portfolio"}, {}, "portfolio of probe and full, preset standard"),
+        ({"strategy": "portfolio"}, {}, "portfolio of probe and full, preset auto"),
         ({"strategy": "portfolio"}, {"method": "coral"}, "lp_ft (portfolio, because adapt.method is coral)"),
         ({"strategy": "portfolio"}, {"method": "combat"}, "probe (portfolio, because adapt.method is combat)"),
         ({}, {}, "auto, one of knn, probe, last_stage, lp_ft, within finetune.budget: 10000 p"),

@@ -24,7 +24,8 @@ def test_every_strategy_learns_and_its_arguments_rebuild_the_network(name):
     model = network()
     cases = labelled(model)
     trained = train(model, STRATEGIES[name], cases, setting())
-    assert accuracy(model, cases.validation) == 1
+    validation = cases.whole()[1] if STRATEGIES[name].whole else cases.validation
+    assert accuracy(model, validation) == 1
     assert (len(trained.curve) > 1) == STRATEGIES[name].trains
     again = Classifier({"name": TINY_ENCODER, "pooled_stages": 2}, {"channels": 3}, trained.head).eval()
     again.load_state_dict(model.state_dict())
@@ -194,3 +195,17 @@ def test_activations_that_are_kept_are_those_that_are_computed(tmp_path):
     plain = frozen_views(model, [case(row) for row in range(4)], 2)
     assert drawn == [0, 1, 2, 3] * 2
     assert all(map(torch.equal, first, second)) and all(map(torch.equal, first, plain))
+
+
+def test_full_ends_with_the_statistics_of_its_training_images():
+    """The first normalisation of the network sees the images themselves, so that its statistics have a closed form."""
+    model = network()
+    cases = labelled(model)
+    trained = train(model, STRATEGIES["full"], cases, setting(batch_statistics=True, average="ema", epochs=2))
+    convolution, norm = model.encoder.stages[0][0], model.encoder.stages[0][1]
+    images_of_training = cases.whole()[0].plain(torch.arange(len(cases.patients)))[0].flatten(0, 1)
+    with torch.inference_mode():
+        maps = convolution(images_of_training)
+    torch.testing.assert_close(norm.running_mean, maps.mean(dim=(0, 2, 3)), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(norm.running_var, maps.var(dim=(0, 2, 3)), rtol=1e-2, atol=1e-4)
+    assert trained.curve[0].train_loss < 0.3  # it starts from a probe on its own statistics

@@ -3,7 +3,8 @@
 import pytest
 
 from pipeline.schema import Finetune
-from pipeline.stages.finetune.presets import PRESETS, augmentations_of, full_of
+from pipeline.stages.finetune.fold_data import full_recipe_of
+from pipeline.stages.finetune.presets import FEW, PRESETS, augmentations_of, full_of, with_preset
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -17,6 +18,18 @@ def test_the_description_of_each_setting_names_the_values_of_the_presets():
         for preset in PRESETS.values() if name in PRESETS["best"] else ():
             value = preset[name]
             assert str(list(value) if isinstance(value, tuple) else value) in field.description
+
+
+def test_auto_chooses_the_preset_by_the_number_of_development_cases():
+    chosen = {n: with_preset(Finetune(), n).preset for n in (FEW - 1, FEW)}
+    assert chosen == {FEW - 1: "quick", FEW: "standard"}
+    assert with_preset(Finetune(preset="best"), 1).preset == "best"
+    assert str(FEW) in Finetune.model_fields["preset"].description
+
+
+def test_an_epoch_on_few_cases_has_smaller_batches():
+    settings = Finetune(preset="quick")
+    assert [full_recipe_of(settings, n).batch_size for n in (9, 64, 1000)] == [2, 8, settings.batch_size]
 
 
 @pytest.mark.parametrize(("strategy", "views"), [("portfolio", ("mirror",)), ("full", ("mirror",)), ("lp_ft", ())])

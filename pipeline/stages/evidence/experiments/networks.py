@@ -13,6 +13,7 @@ from pipeline import cache, paths, runtime
 from pipeline.imaging.augmentation.augmented_views import AugmentedViews
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.labels import targets_of
+from pipeline.learning.models.adabn import adabn
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.learning.training.alignment.losses import ALIGNMENT_LOSSES
@@ -22,7 +23,6 @@ from pipeline.schema import FINAL, Params
 from pipeline.seeds import seed_for
 from pipeline.stages.adapt.adapting import adapt
 from pipeline.stages.adapt.catalogue import OBJECTIVES
-from pipeline.stages.adapt.methods.adabn import adabn
 from pipeline.stages.adapt.setup import make_plan, pretrained
 from pipeline.stages.evidence.arms import ADAPTED, IMAGENET
 from pipeline.stages.evidence.experiments.splits import Split

@@ -34,6 +34,7 @@ from pipeline.stages.evidence.learners.from_scratch import (
 from pipeline.stages.evidence.learners.subsets import nested
 from pipeline.stages.evidence.learners.watching import Watched, watch
 from pipeline.stages.finetune.fold_data import alignment_of, frozen_stages, labelled_cases, recipe_of, whole_cases
+from pipeline.stages.finetune.presets import augmentations_of, views_of
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,8 @@ class Trainings:
     """
 
     def __init__(self, arms: Arms, budget: float) -> None:
-        self.arms, self.left, self.settings = arms, budget, arms.params.finetune
+        self.arms, self.left = arms, budget
+        self.settings = arms.params.finetune.model_copy(update={"strategy": "lp_ft"})
         self.recipe = replace(recipe_of(self.settings), average="none")
         self.shares = shares_of(arms.start().encoder, arms.geometry.channels)
         self.rates: dict[str, float] = {}
@@ -139,7 +141,7 @@ class Trainings:
     def passes(self, arm: str, split: Split, epochs: int) -> Floats:
         """Count the passes until the end of each epoch (1 + epochs,); the probe runs every view once."""
         train, validation = self.counts(split)
-        views = 1 if arm == SCRATCH else 1 + self.settings.views
+        views = 1 if arm == SCRATCH else 1 + views_of(self.settings) + ("mirror" in augmentations_of(self.settings))
         statistics = train + validation if arm == SCRATCH else 0
         start = self.scale * (views * train + validation + statistics)
         return np.asarray(start + self.epoch(arm, split) * np.arange(epochs + 1), dtype=np.float64)
@@ -208,7 +210,7 @@ class Trainings:
         if network.site_values.sites:
             raise NotMeasured("the encoder is not fine-tuned, because adaptation gave each site its own statistics")
         strategy = EVERY_STAGE if arm == SCRATCH else STRATEGIES["lp_ft"]
-        change = {"strategy": "full", "views": 0} if arm == SCRATCH else {"strategy": "lp_ft"}
+        change = {"strategy": "full", "views": 0} if arm == SCRATCH else {}
         settings = self.settings.model_copy(update=change)
         label, task = f"{arm}, {split.name}", arms.facts["task"]
         labelled = labelled_cases(network, split.cases, arms.views, facts=arms.facts, settings=settings, label=label)

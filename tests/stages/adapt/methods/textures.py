@@ -5,11 +5,11 @@ import copy
 import torch
 from torch import nn
 
+from pipeline.learning.models.adabn import adabn
 from pipeline.learning.models.backbones import build_encoder
 from pipeline.learning.models.encoder import Encoder
 from pipeline.learning.models.families import Cut
 from pipeline.learning.training.accelerator import make_accelerator
-from pipeline.stages.adapt.methods.adabn import adabn
 from pipeline.stages.adapt.pretraining.continued import Settings, continue_pretraining
 from tests.conftest import TINY_ENCODER
 

@@ -6,6 +6,7 @@ import torch
 from pipeline.learning.training.cases import FrozenCases, WholeCases
 from pipeline.learning.training.finetuning import predict_logits
 from pipeline.learning.training.strategies import STRATEGIES
+from pipeline.stages.evidence.experiments.trainings import EVERY_STAGE
 from pipeline.stages.evidence.learners.watching import watch
 from tests.learning.training.labelled import labelled, network, one_hot, setting
 
@@ -67,7 +68,7 @@ def test_a_training_of_every_stage_is_watched_on_the_images():
     cases = labelled(model, first=len(model.encoder.stages))
     whole = cases.whole()[1]
     assert isinstance(whole, WholeCases) and isinstance(cases.train, FrozenCases)
-    found = watch(model, STRATEGIES["full"], cases, setting(epochs=2, batch_statistics=True), evaluated=whole)
+    found = watch(model, EVERY_STAGE, cases, setting(epochs=2, batch_statistics=True), evaluated=whole)
     logits = predict_logits(model, whole)
     kept = int(np.argmin(found.validation_loss))
     assert torch.equal(logits, torch.from_numpy(found.logits).float())

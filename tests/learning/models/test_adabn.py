@@ -3,9 +3,9 @@ import copy
 import torch
 from torch import nn
 
+from pipeline.learning.models.adabn import adabn, adabn_per_site
 from pipeline.learning.models.backbones import build_encoder
 from pipeline.learning.models.inflation import inflate
-from pipeline.stages.adapt.methods.adabn import adabn, adabn_per_site
 from tests.conftest import TINY_ENCODER
 
 
