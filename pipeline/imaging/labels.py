@@ -1,6 +1,6 @@
 """Convert the column `label` of a cohort to numbers: a class, a grade, or any number of findings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -72,6 +72,28 @@ def classes_in(labels: Sequence[str], task: Task) -> list[str]:
     """
     names = {_bare(name, task) for label in labels for name in names_in(label, task)}
     return sorted(names - ({"", NO_FINDING} if task == "multilabel" else {""}))
+
+
+def renamed(label: str, names: Mapping[str, str]) -> str:
+    """Rename each of the names in a label; names that become one are written once.
+
+    Parameters
+    ----------
+    label : str
+        As in `targets_of`.
+    names : mapping
+        New name of each old one; a whole label of several names may be an old one, too.
+
+    >>> renamed("0;?1", {"0": "edema", "1": "mass"})
+    'edema;?mass'
+    """
+    if label in names or not (SEPARATOR in label or UNKNOWN in label):
+        return names.get(label, label)
+    found = []
+    for name in names_in(label, "multilabel") or [label.strip()]:
+        bare = name.removeprefix(UNKNOWN).strip()
+        found.append(name[: len(name) - len(name.removeprefix(UNKNOWN))] + names.get(bare, bare))
+    return SEPARATOR.join(dict.fromkeys(found))
 
 
 def task_of(labels: Sequence[str]) -> Task:

@@ -41,6 +41,10 @@ def _explain(place: tuple[Any, ...], found: list[Any]) -> str:
         return _unknown(place)
     if first["type"] == "missing":
         return f"{name} is missing" + ("; name the folder of your cohort" if name in ("cohort", "cohort.path") else "")
+    if all(one["type"] == "string_type" for one in found) and isinstance(first["input"], bool | int | float):
+        value = first["input"]
+        word = {True: "yes, on or true", False: "no, off or false"}[value] if isinstance(value, bool) else str(value)
+        return f"{name} is {word}, which YAML does not read as text; put it in quotes, e.g. '{word.split(',')[0]}'"
     literals = [one["ctx"]["expected"] for one in found if one["type"] == "literal_error"]
     if not literals:
         return f"{name}: {' or '.join(dict.fromkeys(one['msg'].removeprefix('Value error, ') for one in found))}"

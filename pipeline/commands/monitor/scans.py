@@ -13,6 +13,7 @@ from pipeline.bundle.predictor import BAD_IMAGE, WITHHELD
 from pipeline.commands.files import check_readable
 from pipeline.commands.labels import flaw_in, numbers_of, scans_named, written_as
 from pipeline.errors import UserError
+from pipeline.imaging.tables.text_table import BadTable, read_text_table
 from pipeline.metrics.discrimination import Labels
 from pipeline.metrics.questions import Question, questions_of
 
@@ -120,9 +121,9 @@ def table_of(file: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read a table as text, and check its columns."""
     check_readable(file)
     try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except ValueError as error:
-        raise UserError(f"{file}: not a readable csv file ({error})") from error
+        table = read_text_table(file)
+    except BadTable as error:
+        raise UserError(str(error)) from error
     if missing := [name for name in columns if name not in table]:
         raise UserError(f"{file}: column '{missing[0]}' is missing; the table needs {', '.join(columns)}")
     return table.replace("", np.nan)

@@ -23,8 +23,8 @@ from pipeline.commands.predict.results import Row, in_order, row_of
 from pipeline.commands.predict.saliency_files import Overlays, SaliencyFolder
 from pipeline.commands.predict.site_calibration import recalibrate, recalibration_in
 from pipeline.errors import UserError
-from pipeline.imaging.tables.cohort_table import BadTable
 from pipeline.imaging.tables.scan_list import Listed, documents_in, list_scans
+from pipeline.imaging.tables.text_table import BadTable
 from pipeline.progress import progress
 
 

@@ -1,5 +1,6 @@
 """Read and check `cohort.csv`, the table of a cohort with one row per image; write the table of its findings."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,11 +11,13 @@ import numpy as np
 import pandas as pd
 
 from pipeline.imaging.reading.scan import Finding
+from pipeline.imaging.tables.text_table import BadTable, read_text_table
 
 TABLE = "cohort.csv"
 REQUIRED = ("case_id", "image", "label")
 OPTIONAL = ("patient_id", "site", "split")
 SPLITS = ("development", "calibration", "test", "unlabelled", "")
+NO_IMAGE = "the row names no image"
 LEAVE_OUT = "leave it out of calibrate.subgroups and calibrate.baseline"
 EXAMPLES = 3  # named where many are meant
 LONGEST = 40  # letters of the name of a group; longer values count as free text
@@ -30,10 +33,6 @@ DATE = re.compile(
     rf"|\d{{1,2}}[ .-]*{MONTH}\b[ .,-]*\d{{2,4}})|\b{MONTH}\b[ .,-]*(19|20)\d\d",
     re.IGNORECASE,
 )
-
-
-class BadTable(ValueError):
-    """Signal that a table cannot be used; the message names the column and the cure."""
 
 
 def read_cohort_table(folder: Path, covariates: Sequence[str] = (), columns: Sequence[str] = ()) -> pd.DataFrame:
@@ -63,7 +62,7 @@ def read_cohort_table(folder: Path, covariates: Sequence[str] = (), columns: Seq
     file = folder / TABLE
     if not file.exists():
         raise BadTable(f"{file} does not exist; write it, or create it with `medadapt import`")
-    return checked_rows(pd.read_csv(file, dtype=str, keep_default_na=False), file, covariates, columns)
+    return checked_rows(read_text_table(file), file, covariates, columns)
 
 
 def checked_rows(
@@ -195,12 +194,12 @@ def is_numbering(numbers: "pd.Series[float]", patients: int) -> bool:
 def columns_in(folder: Path) -> list[str]:
     """List the columns of `folder/cohort.csv`; none if there is no such file."""
     file = folder / TABLE
-    return list(pd.read_csv(file, nrows=0)) if file.exists() else []
+    return list(read_text_table(file)) if file.exists() else []
 
 
 def has_patients(folder: Path) -> bool:
     """Tell whether the file names a patient for any image, so that intervals can resample patients."""
-    table = pd.read_csv(folder / TABLE, dtype=str, keep_default_na=False)
+    table = read_text_table(folder / TABLE)
     return "patient_id" in table and bool((table["patient_id"] != "").any())
 
 
@@ -223,6 +222,11 @@ def pseudonymised(table: pd.DataFrame, name: Callable[[str, str], str]) -> pd.Da
     renamed["case"] = [name("case", original) for original in renamed["case"]]
     renamed["patient"] = [name("patient", original) for original in renamed["patient"]]
     return renamed.sort_values("case", ignore_index=True)
+
+
+def image_in(folder: Path, image: str) -> Path:
+    """Find the image of a row; a row without a path names no file, rather than the folder of its table."""
+    return folder / (image if os.path.normpath(image or ".") != "." else NO_IMAGE)
 
 
 def write_cohort_table(rows: pd.DataFrame, folder: Path) -> None:

@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import pandas as pd
-
 from pipeline.imaging.reading.access import access_error
 from pipeline.imaging.reading.companions import companions_of
 from pipeline.imaging.reading.dicom import counts_as_dicom, is_dicom
 from pipeline.imaging.reading.volumes import is_readable
-from pipeline.imaging.tables.cohort_table import TABLE, BadTable
+from pipeline.imaging.tables.cohort_table import TABLE, image_in
+from pipeline.imaging.tables.text_table import BadTable, read_text_table
 
 Kind = Literal["volume", "image"]
 IMAGE = ("image", "scan")  # column with the path: in cohort.csv, or in results of `predict`
@@ -91,12 +90,7 @@ def documents_in(folder: Path) -> list[str]:
 
 def read_list(file: Path) -> list[Listed]:
     """Read a table of scans, whose paths are relative to the table; raise BadTable if it is unusable."""
-    if not file.is_file():
-        raise BadTable(f"{file} does not exist")
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except ValueError as error:  # errors of pandas and of the encoding
-        raise BadTable(f"{file} cannot be read as a table; save it as CSV in UTF-8") from error
+    table = read_text_table(file)
     column = next((name for name in IMAGE if name in table), None)
     if column is None or table.empty:
         why = "has no rows" if column else f"lacks a column {' or '.join(IMAGE)}"
@@ -104,8 +98,12 @@ def read_list(file: Path) -> list[Listed]:
     known = {ours: next((name for name in theirs if name in table), None) for ours, theirs in KNOWN.items()}
     known |= {"label": "label" if "label" in table else None}
     return [
-        Listed(row[column], file.parent / row[column], {ours: row[name] for ours, name in known.items() if name})
-        for row in table.to_dict("records")
+        Listed(
+            row[column] or f"row {number}, which names no image",
+            image_in(file.parent, row[column]),
+            {ours: row[name] for ours, name in known.items() if name},
+        )
+        for number, row in enumerate(table.to_dict("records"), 1)
     ]
 
 

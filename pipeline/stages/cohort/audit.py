@@ -82,6 +82,8 @@ def audit_table(
     some_patients = (table["patient_id"] != table["case_id"]).any()
     of_labels = _findings_of_labels(table, classes, n_folds, task)
     for findings, of_label, row in zip(found, of_labels, table.itertuples(), strict=True):
+        if not row.image:
+            findings.append(Finding("no image", "the row names no image; write its path, or remove the row"))
         if not row.case_id:
             findings.append(Finding("case id missing", "the column case_id is empty"))
         elif twice[row.case_id] > 1:

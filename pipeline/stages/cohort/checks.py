@@ -1,8 +1,9 @@
 """Check the table of a cohort without reading an image, so that `plan` says the same before any stage runs."""
 
 import logging
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,12 +11,17 @@ import pandas as pd
 from pipeline.errors import UserError
 from pipeline.imaging.labels import NO_FINDING, Task, classes_in, task_of
 from pipeline.imaging.reading.scan import Finding
-from pipeline.imaging.tables.cohort_table import TABLE, BadTable, columns_in, counted, has_patients, read_cohort_table
+from pipeline.imaging.tables.cohort_table import TABLE, columns_in, counted, has_patients, read_cohort_table
+from pipeline.imaging.tables.text_table import BadTable
 from pipeline.params import Settings, cohort_settings
 from pipeline.schema import Cohort
 from pipeline.stages.cohort.proposal import proposed_test_set
 
 log = logging.getLogger(__name__)
+COLUMNS_OF_RESULTS = (
+    *("scan", "case", "patient", "site", "set", "decision", "abstains", "reason", "ood_score", "nearest_site"),
+    *("site_share", "saliency", "model_status", "date", "label", "image", "scans", "answered", "true"),
+)
 NO_PATIENTS = (
     "every image counts as a patient, because no patient is named: images of one patient may be in training and test, "
     "and metrics and intervals are too optimistic; "
@@ -26,11 +32,11 @@ def read_table(source: Path, cohort: Cohort, evaluated_by: Sequence[str]) -> pd.
     """Read cohort.csv with covariates and the columns in `evaluated_by`; warn of missing ones and of no patients."""
     if not source.is_dir():
         raise UserError(f"cohort.path: the folder {cohort.path} is not there")
-    asked, known = list(dict.fromkeys(evaluated_by)), columns_in(source)
-    absent = [name for name in asked if name not in known]
-    if known and absent:
-        log.warning("%s: no column %s; calibrate goes on without it", cohort.path, ", ".join(absent))
     try:
+        asked, known = list(dict.fromkeys(evaluated_by)), columns_in(source)
+        absent = [name for name in asked if name not in known]
+        if known and absent:
+            log.warning("%s: no column %s; calibrate goes on without it", cohort.path, ", ".join(absent))
         table = read_cohort_table(source, cohort.covariates, [name for name in asked if name in known])
     except BadTable as error:
         raise UserError(str(error)) from error
@@ -60,12 +66,30 @@ def problems_of_classes(cohort: Cohort, labels: list[str]) -> list[str]:
     task, classes = task_and_classes(cohort, labels)
     problems = (_of_findings if task == "multilabel" else _of_classes)(cohort, classes)
     found = Counter(name for label in labels for name in classes_in([label], task))
+    problems += _of_names(classes)
     if classes and found and not set(found) & set(classes):
         problems.append(
             f"cohort.classes names {', '.join(classes)}, but the labels of {cohort.path} are {counted(found)}; correct "
             "cohort.classes"
         )
     return problems
+
+
+def _of_names(classes: list[str]) -> Iterator[str]:
+    """Yield the names of classes that cannot stand in results, or are hardly told apart."""
+    columns = [name for name in classes if name in COLUMNS_OF_RESULTS or name.startswith("withheld_")]
+    if columns:
+        yield (
+            f"the class '{columns[0]}' has the name of a column in the tables of `predict` and `monitor`; call it "
+            f"otherwise, e.g. '{columns[0]}s', in the column label and in cohort.classes"
+        )
+    alike: dict[str, set[str]] = {}
+    for name in classes:
+        alike.setdefault(" ".join(unicodedata.normalize("NFKC", name).casefold().split()), set()).add(name)
+    for names in alike.values():
+        if len(names) > 1:
+            written = " and ".join(f"'{name}'" for name in sorted(names))
+            yield f"the classes {written} differ only in case, blanks or signs; write them alike if they are one class"
 
 
 def _of_findings(cohort: Cohort, classes: list[str]) -> list[str]:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from pipeline import paths, runtime
 from pipeline.errors import UserError
-from pipeline.imaging.tables.cohort_table import BadTable, pseudonymised, read_cohort_table
+from pipeline.imaging.tables.cohort_table import pseudonymised, read_cohort_table
 from pipeline.imaging.tables.pseudonyms import pseudonym, salt_of
+from pipeline.imaging.tables.text_table import BadTable
 from pipeline.schema import Cohort
 from pipeline.stages.cohort.simulate import is_recipe
 

@@ -15,6 +15,7 @@ from pipeline.imaging.reading.scan import Policy
 from pipeline.imaging.tables.cohort_table import (
     findings_table,
     has_patients,
+    image_in,
     pseudonymised,
     write_cohort_table,
 )
@@ -112,7 +113,7 @@ def write_statements(folder: Path) -> None:
 def audit(table: pd.DataFrame, source: Path, cohort: Cohort) -> list[Audited]:
     """Audit every file, and reuse the cached result of files unchanged since the last run."""
     policy = Policy(**cohort.reading.model_dump())
-    files = [source / image for image in table["image"]]
+    files = [image_in(source, image) for image in table["image"]]
     code = cache.code_of("cohort")
     keys = [cache.key_of(file, code, image, policy) for file, image in zip(files, table["image"], strict=True)]
     results = cache.map_cases_once(partial(audit_case, policy=policy), files, keys, "audit")

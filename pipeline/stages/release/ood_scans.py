@@ -7,8 +7,8 @@ from pipeline import paths
 from pipeline.bundle.limits import OUT_OF_DISTRIBUTION
 from pipeline.bundle.predictor import BAD_IMAGE, Predictor
 from pipeline.errors import UserError
-from pipeline.imaging.tables.cohort_table import BadTable
 from pipeline.imaging.tables.scan_list import Kind, list_scans
+from pipeline.imaging.tables.text_table import BadTable
 from pipeline.progress import progress
 
 MOST = 100  # scans of each kind that are scored

@@ -1,6 +1,7 @@
 import pytest
 
-from pipeline.imaging.tables.cohort_table import BadTable, has_patients, pseudonymised, read_cohort_table
+from pipeline.imaging.tables.cohort_table import has_patients, pseudonymised, read_cohort_table
+from pipeline.imaging.tables.text_table import BadTable
 
 
 def table(tmp_path, text):

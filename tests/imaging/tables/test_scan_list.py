@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from pipeline.imaging.reading.volumes import read_scan
-from pipeline.imaging.tables.cohort_table import BadTable
 from pipeline.imaging.tables.scan_list import documents_in, list_scans
+from pipeline.imaging.tables.text_table import BadTable
 from tests.conftest import save_nifti
 from tests.imaging.phantoms import data_set, save, save_series
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.imaging.labels import renamed
 from pipeline.imaging.reading.volumes import is_readable
 from pipeline.stages.cohort.importers.columns import keep_columns
 from pipeline.stages.cohort.importers.found import (
@@ -85,7 +86,7 @@ def find_in_bids(root: Path, wanted: Wanted) -> Import:
         else:
             facts = subjects[subject] | sessions.get((subject, _session_of(name)), {})
             label, place, split = (facts.get(column or "", "") for column in used.values())
-            row = row_of(case, str(name), wanted.rename.get(label, label), subject, site=place)
+            row = row_of(case, str(name), renamed(label, wanted.rename), subject, site=place)
             further[case] = {column: facts.get(column, "") for column in columns if column not in used.values()}
             places.take(found, file, row | {"split": split_of(split, root / PARTICIPANTS)})
     _refuse_twice(found)

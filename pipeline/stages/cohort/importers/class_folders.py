@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from pipeline.imaging.labels import renamed
 from pipeline.imaging.reading.companions import companions_of
 from pipeline.imaging.reading.dicom import is_dicom, read_fields
 from pipeline.imaging.reading.volumes import is_readable
@@ -55,7 +56,7 @@ def find_in_class_folders(
         label = name.parts[1 if has_splits else 0]
         split = SPLIT_NAMES[name.parts[0].lower()] if has_splits else ""
         patient = _patient_in(str(name), pattern)
-        places.take(found, image, row_of(str(name), str(name), rename.get(label, label), patient, split=split))
+        places.take(found, image, row_of(str(name), str(name), renamed(label, rename), patient, split=split))
     found.notes += names_stay(found)
     return found
 

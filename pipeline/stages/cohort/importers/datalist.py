@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.imaging.labels import renamed
 from pipeline.imaging.reading.volumes import READABLE
 from pipeline.stages.cohort.importers.columns import keep_columns
 from pipeline.stages.cohort.importers.found import SPLIT_NAMES, BadCase, BadSource, Import, row_of
@@ -61,7 +62,7 @@ def find_in_datalist(
             path, place = places.locate(os.path.normpath(fields["image"]))
             patient = next((str(fields[name]) for name in PATIENT_KEYS if name in fields), "")
             site = str(fields.get("site", ""))
-            row = row_of(place, place, rename.get(label, label), patient, site=site, split=split)
+            row = row_of(place, place, renamed(label, rename), patient, site=site, split=split)
             further[place] = {key: str(value) for key, value in fields.items() if _is_further(key, value)}
             places.take(found, path, row)
     keep_columns(found, further, keep)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydicom import Dataset
 
+from pipeline.imaging.labels import renamed
 from pipeline.imaging.reading.dicom import ENDINGS, is_dicom, read_fields
 from pipeline.imaging.reading.dicom_identity import IDENTITY, content_of
 from pipeline.stages.cohort.importers.dicom_facts import facts_of, is_capture, why_left_out
@@ -170,7 +171,7 @@ def read_labels(table: Path, key: Key, column: str, rename: Mapping[str, str]) -
         raise BadSource(f"{table} has no column '{column}'; name it with --label (it has {', '.join(rows.columns)})")
     labels: dict[str, str] = {}
     for one, label in zip(rows[keys[0]].str.strip(), rows[column], strict=True):
-        if labels.setdefault(one, rename.get(label, label)) != rename.get(label, label):
+        if labels.setdefault(one, renamed(label, rename)) != renamed(label, rename):
             raise BadSource(f"{table} gives {key} {one} two labels; correct it, or choose a finer --key")
     return labels
 

@@ -14,6 +14,7 @@ from pipeline.imaging.reading.companions import companions_of
 from pipeline.imaging.reading.dicom import files_in
 from pipeline.imaging.reading.volumes import READABLE, is_readable
 from pipeline.imaging.tables.cohort_table import TABLE, write_cohort_table
+from pipeline.imaging.tables.text_table import BadTable, read_text_table
 from pipeline.params import CARD_FILE, COHORT_FILE
 from pipeline.stages.cohort.proposal import write_proposal
 from pipeline.stages.cohort.statements import template
@@ -149,14 +150,12 @@ def read_rows(table: Path, separator: str = ",") -> pd.DataFrame:
     Raises
     ------
     BadSource
-        If the file does not exist, or is not a table in UTF-8.
+        If the file cannot be read, see `read_text_table`.
     """
-    if not table.is_file():
-        raise BadSource(f"{table} is not there")
     try:
-        return pd.read_csv(table, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except ValueError as error:  # pandas' errors and encoding errors are ValueErrors
-        raise BadSource(f"{table} cannot be read as a table in UTF-8; save it as such ({error})") from error
+        return read_text_table(table, separator)
+    except BadTable as error:
+        raise BadSource(str(error)) from error
 
 
 def split_of(name: str, table: Path) -> str:

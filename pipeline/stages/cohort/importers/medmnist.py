@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.imaging.labels import NO_FINDING, SEPARATOR
+from pipeline.imaging.labels import NO_FINDING, SEPARATOR, renamed
 from pipeline.imaging.reading.scan import compact
 from pipeline.stages.cohort.importers.found import BadSource, Case, Import, row_of
 
@@ -99,7 +99,7 @@ def _take_split(
     for index, values in enumerate(labels.reshape(len(labels), -1).astype(int)):
         label = _label(values, names)
         image = Path(split, f"{index:06d}{ending}")
-        row = row_of(f"{split}_{index:06d}", str(image), rename.get(label, label), split=SPLITS[split])
+        row = row_of(f"{split}_{index:06d}", str(image), renamed(label, rename), split=SPLITS[split])
         found.cases.append(Case(row, {image: partial(write, frames, index)}))
 
 

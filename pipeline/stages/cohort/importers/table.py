@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pipeline.imaging.labels import renamed
 from pipeline.imaging.reading import dicom
 from pipeline.imaging.reading.volumes import READABLE
 from pipeline.stages.cohort.importers.columns import keep_columns
@@ -55,7 +56,7 @@ def find_in_csv(
             continue
         split = split_of(given["split"], table)
         path, place = places.locate(image)
-        row = row_of(place, place, rename.get(label, label), given["patient"], site=given["site"], split=split)
+        row = row_of(place, place, renamed(label, rename), given["patient"], site=given["site"], split=split)
         further[place] = {name: value for name, value in cells.items() if name not in columns.values()}
         places.take(found, path, row)
     _refuse_twice(found, table)

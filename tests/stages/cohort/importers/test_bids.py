@@ -97,7 +97,7 @@ def test_a_folder_that_is_no_bids_is_refused_by_the_file_it_lacks(root):
     with pytest.raises(BadSource, match="names sub-01 twice"):
         find_in_bids(root, wanted())
     (root / "participants.tsv").unlink()
-    with pytest.raises(BadSource, match=r"participants\.tsv is not there"):
+    with pytest.raises(BadSource, match=r"participants\.tsv does not exist"):
         find_in_bids(root, wanted())
 
 
