@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline import runtime
 from pipeline.errors import UserError
 from pipeline.imaging.tables.cohort_table import TABLE
 from pipeline.imaging.tables.pseudonyms import pseudonym, read_names, remember_names, salt_of, write_private
@@ -31,6 +30,7 @@ from pipeline.stages.cohort.importers.found import (
 )
 from pipeline.stages.cohort.importers.medmnist import find_in_medmnist
 from pipeline.stages.cohort.importers.table import find_in_csv
+from pipeline.stages.cohort.keys import claim_keys, key_errors
 
 log = logging.getLogger(__name__)
 HOW_TO_NAME = dict.fromkeys(("bids", "dicom", "medmnist"), "fill the column patient_id of {table}") | {
@@ -117,7 +117,8 @@ def from_dicom(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
     if arguments.labels:
         labels = read_labels(Path(arguments.labels), arguments.key, arguments.label, rename)
     choices = Choices(site=arguments.site, labels=labels, key=arguments.key, rename=rename, link=arguments.link)
-    name = partial(pseudonym, salt_of(keys_of(Path(arguments.into)), public=False))
+    with key_errors():
+        name = partial(pseudonym, salt_of(claim_keys(Path(arguments.into)), public=False))
     return find_in_dicom_tree(Path(arguments.source), choices, name, progress, root=root_of(arguments))
 
 
@@ -136,14 +137,9 @@ FINDERS: dict[str, Callable[[argparse.Namespace, dict[str, str]], Import]] = {
 }
 
 
-def keys_of(into: Path) -> Path:
-    """Name the private key folder of a cohort, as the stage cohort does."""
-    return runtime.keys_folder() / into.name
-
-
 def remember(found: Import, into: Path) -> None:
     """Store the original names of sites, and of patients in copied headers, in the private key folder."""
-    folder = keys_of(into)
+    folder = claim_keys(into)
     names = [("site", name) for name in found.sites.values()]
     names += [("patient", case.row["patient_id"]) for case in found.cases]
     remember_names(folder, names, salt_of(folder, public=False))

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,10 @@ import pandas as pd
 
 PUBLIC_SALT = b"medadapt public cohort"
 DIGITS = 12
+
+
+class BadSalt(ValueError):
+    """Signal that a key folder is damaged; the message names the file and the cure."""
 
 
 def pseudonym(salt: bytes, kind: str, name: str) -> str:
@@ -39,13 +44,25 @@ def salt_of(folder: Path, public: bool) -> bytes:
     """Read the cohort's salt from its key folder; draw it on first use.
 
     Only its owner can read the folder. Without it, pseudonyms cannot be mapped back to the original names.
+
+    Raises
+    ------
+    BadSalt
+        If the file holds no salt.
     """
     if public:
         return PUBLIC_SALT
     file = folder / "salt"
     if not file.exists():
         write_private(file, secrets.token_hex(32))
-    return bytes.fromhex(file.read_text())
+    text = file.read_text(errors="replace").strip()
+    if not re.fullmatch(r"([0-9a-fA-F]{2}){16,}", text):
+        what = "is damaged" if text else "is empty"
+        raise BadSalt(
+            f"the salt {file} {what}; restore it from a backup. Without one, remove it: all pseudonyms, and with them "
+            "the reserved test set, are then drawn anew"
+        )
+    return bytes.fromhex(text)
 
 
 def remember_names(folder: Path, kind_names: Iterable[tuple[str, str]], salt: bytes) -> None:

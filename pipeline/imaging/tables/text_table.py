@@ -31,8 +31,8 @@ def read_text_table(file: Path, separator: str = ",") -> pd.DataFrame:
     """Read every cell as text without surrounding blanks; an empty text means "not given".
 
     UTF-8 (with or without a mark) and UTF-16 with a mark are read. If the header lacks a comma, but has another of
-    `SEPARATORS`, that one is taken; a table of tabs needs tabs. Empty rows, and empty fields after the last column, are left
-    out.
+    `SEPARATORS`, that one is taken; a table of tabs needs tabs. Empty rows, and empty fields after the last column, are
+    left out.
 
     Parameters
     ----------

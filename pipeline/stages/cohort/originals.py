@@ -1,14 +1,16 @@
 """Find the original scan of each pseudonym; no output of the pipeline stores these paths."""
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from pipeline import paths, runtime
 from pipeline.errors import UserError
-from pipeline.imaging.tables.cohort_table import pseudonymised, read_cohort_table
-from pipeline.imaging.tables.pseudonyms import pseudonym, salt_of
+from pipeline.imaging.tables.cohort_table import image_in, pseudonymised, read_cohort_table
+from pipeline.imaging.tables.pseudonyms import PUBLIC_SALT, pseudonym, salt_of
 from pipeline.imaging.tables.text_table import BadTable
 from pipeline.schema import Cohort
+from pipeline.stages.cohort.keys import key_errors, key_folders
 from pipeline.stages.cohort.simulate import is_recipe
 
 
@@ -18,14 +20,29 @@ def original_files(cohort: Cohort) -> dict[str, Path]:
     Raises
     ------
     UserError
-        If the table of the cohort no longer exists or is no longer valid.
+        If the table of the cohort no longer exists or is no longer valid, or no salt gives the pseudonyms of the stage
+        `cohort`.
     """
     source = Path(cohort.path)
-    if is_recipe(source):
-        source = paths.SIMULATED
-    salt = salt_of(runtime.keys_folder() / Path(cohort.path).name, cohort.public)
+    wanted = set(paths.read_table(paths.CASES)["case"])
+    folder = paths.SIMULATED if is_recipe(source) else source
     try:
-        table = pseudonymised(read_cohort_table(source), partial(pseudonym, salt))
+        table = read_cohort_table(folder)
     except BadTable as error:
         raise UserError(f"cohort.path: {error}") from error
-    return {case: source / image for case, image in zip(table["case"], table["image"], strict=True)}
+    for salt in [PUBLIC_SALT] if cohort.public else _salts(source):
+        renamed = pseudonymised(table, partial(pseudonym, salt))
+        if wanted <= set(renamed["case"]):
+            return dict(zip(renamed["case"], [image_in(folder, image) for image in renamed["image"]], strict=True))
+    raise UserError(
+        f"cohort.path: {source} lacks cases of {paths.CASES}, or {runtime.keys_folder()} lacks its salt; "
+        "run `dvc repro`, or set MEDADAPT_KEYS to the folder that was used"
+    )
+
+
+def _salts(cohort: Path) -> Iterator[bytes]:
+    for folder in key_folders(cohort):
+        if (folder / "salt").exists():
+            with key_errors():
+                salt = salt_of(folder, public=False)
+            yield salt

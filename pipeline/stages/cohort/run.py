@@ -25,6 +25,7 @@ from pipeline.schema import OF_COHORT, Cohort, Params
 from pipeline.stages.cohort.audit import Audited, audit_file, audit_table, finding_lines
 from pipeline.stages.cohort.checks import left_out_by, problems_of_classes, read_table, settings_of, task_and_classes
 from pipeline.stages.cohort.default_texts import description_of, title_of
+from pipeline.stages.cohort.keys import claim_keys, key_errors, members_of
 from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan
 from pipeline.stages.cohort.statements import problems_of_card, read_statements
 
@@ -50,7 +51,7 @@ def run(params: Params) -> None:
     findings = [[*one.findings, *more] for one, more in zip(audited, of_table, strict=True)]
     print_lines(finding_lines(table["image"].tolist(), findings))
     known = {"left_out": left_out_by(findings), "findings": findings} | header_columns(audited)
-    table = pseudonymise(table.assign(**known), params.cohort)
+    table = pseudonymise(table.assign(**known), params.cohort, source)
     paths.write_table(findings_table(table["case"].tolist(), table["findings"].tolist()), paths.AUDIT)
     cases = table[table["left_out"] == ""].drop(columns=["left_out", "findings", "image"])
     if cases.empty:
@@ -143,12 +144,13 @@ def header_columns(audited: list[Audited]) -> dict[str, list[str]]:
     }
 
 
-def pseudonymise(table: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
+def pseudonymise(table: pd.DataFrame, cohort: Cohort, source: Path) -> pd.DataFrame:
     """Replace case and patient ids by pseudonyms, and store the original names in the private key folder."""
-    folder = runtime.keys_folder() / Path(cohort.path).name
-    salt = salt_of(folder, cohort.public)
+    folder = claim_keys(Path(cohort.path), members_of(table, source))
     names = [("case", name) for name in table["case_id"]] + [("patient", name) for name in table["patient_id"]]
-    remember_names(folder, names, salt)
+    with key_errors():
+        salt = salt_of(folder, cohort.public)
+        remember_names(folder, names, salt)
     renamed = pseudonymised(table, partial(pseudonym, salt))
     used, left_out = renamed[renamed["left_out"] == ""], Counter(renamed["left_out"])
     if used["case"].duplicated().any():
