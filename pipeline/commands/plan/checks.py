@@ -12,7 +12,7 @@ from pipeline import paths, runtime
 from pipeline.imaging.labels import Task
 from pipeline.imaging.reading.scan import Header, Policy, Unreadable
 from pipeline.imaging.reading.volumes import read_header
-from pipeline.imaging.tables.cohort_table import checked_rows
+from pipeline.imaging.tables.cohort_table import checked_rows, image_in
 from pipeline.params import cohort_digest, load, missing_for_dvc
 from pipeline.schema import Cohort, Params
 from pipeline.schema.reference import as_yaml
@@ -110,7 +110,7 @@ def simulated_cohort(folder: Path) -> tuple[pd.DataFrame, list[Audited]]:
 def audited_headers(table: pd.DataFrame, cohort: Cohort) -> list[Audited]:
     """Read the header of every scan."""
     policy = Policy(**cohort.reading.model_dump())
-    images = [Path(cohort.path) / image for image in table["image"]]
+    images = [image_in(Path(cohort.path), image) for image in table["image"]]
     return runtime.map_cases(partial(audited_header, policy=policy), images, "headers")
 
 

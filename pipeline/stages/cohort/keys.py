@@ -83,7 +83,8 @@ def members_of(table: pd.DataFrame, source: Path) -> list[str]:
     """
     hashed = sorted((hashlib.sha256(case.encode()).hexdigest(), case, image) for case, image in
                     zip(table["case_id"], table["image"], strict=True))  # fmt: skip
-    return [f"{one[:16]}-{_content(image_in(source, image))}" for one, _, image in hashed[:SAMPLED]]
+    contents = [(one, _content(image_in(source, image))) for one, _, image in hashed[:SAMPLED]]
+    return [f"{one[:16]}-{content}" for one, content in contents if content]
 
 
 def _content(path: Path) -> str:
@@ -94,7 +95,7 @@ def _content(path: Path) -> str:
             with path.open("rb") as file:
                 begin = file.read(BEGIN) + str(path.stat().st_size).encode()
     except OSError:
-        return "unreadable"
+        return ""
     return hashlib.sha256(begin).hexdigest()[:16]
 
 

@@ -51,7 +51,7 @@ def run(params: Params) -> None:
     findings = [[*one.findings, *more] for one, more in zip(audited, of_table, strict=True)]
     print_lines(finding_lines(table["image"].tolist(), findings))
     known = {"left_out": left_out_by(findings), "findings": findings} | header_columns(audited)
-    table = pseudonymise(table.assign(**known), params.cohort, source)
+    table = pseudonymise(table.assign(**known), params.cohort)
     paths.write_table(findings_table(table["case"].tolist(), table["findings"].tolist()), paths.AUDIT)
     cases = table[table["left_out"] == ""].drop(columns=["left_out", "findings", "image"])
     if cases.empty:
@@ -144,9 +144,10 @@ def header_columns(audited: list[Audited]) -> dict[str, list[str]]:
     }
 
 
-def pseudonymise(table: pd.DataFrame, cohort: Cohort, source: Path) -> pd.DataFrame:
+def pseudonymise(table: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
     """Replace case and patient ids by pseudonyms, and store the original names in the private key folder."""
-    folder = claim_keys(Path(cohort.path), members_of(table, source))
+    source = Path(cohort.path)
+    folder = claim_keys(source, [] if is_recipe(source) else members_of(table, source))
     names = [("case", name) for name in table["case_id"]] + [("patient", name) for name in table["patient_id"]]
     with key_errors():
         salt = salt_of(folder, cohort.public)
