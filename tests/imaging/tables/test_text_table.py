@@ -86,7 +86,7 @@ def test_a_missing_file_and_a_folder_are_named(file, tmp_path):
         read_text_table(tmp_path)
 
 
-def test_identifiers_stay_text_and_what_programs_write_for_nothing_is_nothing(file):
+def test_identifiers_stay_text_and_marks_of_nothing_are_nothing(file):
     table = read(file, "id,site\n0012,NaN\n1e5,<NA>\n1.0,#N/A\nNA,null\n")
     assert table["id"].tolist() == ["0012", "1e5", "1.0", "NA"]
     assert table["site"].tolist() == ["", "", "", "null"]
