@@ -104,7 +104,13 @@ def preprocessing_of(name: str, colour: bool = True) -> tuple[tuple[float, ...],
 def _without_classifier(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     classifier = model.pretrained_cfg["classifier"]
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    return {key: value for key, value in state.items() if not key.startswith(tuple(f"{head}." for head in heads))}
+    around = {f"{head.rpartition('.')[0]}." for head in heads if "." in head}  # RepViT's has normalisations beside it
+    kept = model.state_dict()
+    return {
+        key: value
+        for key, value in state.items()
+        if key in kept or not key.startswith((*(f"{head}." for head in heads), *around))
+    }
 
 
 def _input_layer(model: Any) -> nn.Conv2d:

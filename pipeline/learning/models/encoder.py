@@ -48,7 +48,7 @@ class Encoder(nn.Module):
         self.norm = cut.norm
         self.pooled = cut.pooled
         self.first_pooled = max(len(cut.stages) - pooled_stages, 0)
-        self.widths = _widths(cut.stages, in_channels)[self.first_pooled :]
+        self.widths = _widths(cut, in_channels)[self.first_pooled :]
         self.width = sum(self.widths)
 
     def run(self, maps: Tensor, pooled: Tensor, first: int = 0, last: int | None = None) -> tuple[Tensor, Tensor]:
@@ -86,15 +86,16 @@ class Encoder(nn.Module):
 
 
 @torch.no_grad()
-def _widths(stages: list[nn.Module], in_channels: int) -> list[int]:
-    """Find the number of output channels of each stage by running a blank image."""
-    chain = nn.Sequential(*stages)
+def _widths(cut: Cut, in_channels: int) -> list[int]:
+    """Find the number of features of each stage, of the last after the norm, by running a blank image."""
+    chain = nn.ModuleList([*cut.stages, cut.norm])
     training = chain.training
     chain.eval()
     maps, widths = torch.zeros(1, in_channels, 64, 64), []
-    for stage in chain:
+    for stage in cut.stages:
         maps = stage(maps)
         widths.append(maps.shape[1])
+    widths[-1] = cut.norm(maps[:, :, :1, :1]).shape[1]
     chain.train(training)
     return widths
 

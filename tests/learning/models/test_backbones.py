@@ -6,17 +6,21 @@ from pipeline.learning.models.backbones import build_encoder, fit_channels, prep
 from pipeline.learning.models.classifier import Activations
 from pipeline.learning.models.families import UnknownEncoder
 from tests.conftest import classifier
-from tests.learning.models.networks import REGISTRY, lively
+from tests.learning.models.networks import FLAT, lively
 
 FAMILIES = ["test_efficientnet", "test_resnet", "test_convnext", "densenet121", "vgg11_bn", "tf_efficientnet_lite0"]
-
+FAMILIES += ["mobilenetv4_conv_small", "repvit_m0_9", "convnextv2_atto", "tiny_vit_5m_224", "davit_tiny"]
 
 POOLINGS = ["test_vit", "test_vit2", "test_vit4", "vit_wee_patch16_reg1_gap_256", "deit_tiny_distilled_patch16_224"]
+POOLINGS += ["vit_small_patch16_dinov3", "eva02_tiny_patch14_224"]
 
 
-@pytest.mark.parametrize("name", [name for name in (*REGISTRY, *POOLINGS) if "vit" in name or "deit" in name])
+@pytest.mark.parametrize("name", [*FLAT, *POOLINGS])
 def test_an_encoder_that_cannot_be_inflated_is_refused_with_the_parameter(name):
-    with pytest.raises(UnknownEncoder, match=f"adapt.filter_depth: {name} cannot be inflated: a vision transformer"):
+    said = (
+        "it has a layer that takes no volumes" if name in ("tiny_vit_5m_224", "davit_tiny") else "a vision transformer"
+    )
+    with pytest.raises(UnknownEncoder, match=f"adapt.filter_depth: {name} cannot be inflated: {said}"):
         build_encoder(name, 3, filter_depth=3)
 
 
@@ -61,7 +65,7 @@ def test_the_stages_of_every_family_compose_to_timms_own_features(name):
     assert len(encoder.stages) >= 4
 
 
-@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext"])
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext", *FAMILIES[-5:]])
 @torch.no_grad()
 def test_pooled_features_are_those_that_timms_classifier_sees(name):
     model = timm.create_model(name, num_classes=0).eval()
@@ -124,6 +128,33 @@ def test_a_vision_transformer_pools_the_tokens_that_timm_pools(name):
     encoder = build_encoder(name, 3, model.state_dict()).eval()
     torch.testing.assert_close(encoder(images), expected, rtol=1e-4, atol=1e-4)
     assert encoder.width == expected.shape[1] and len(encoder.stages) == 5
+
+
+@torch.no_grad()
+def test_weights_with_a_classifier_give_the_same_features_as_without(name="repvit_m0_9"):
+    whole = timm.create_model(name)  # its classifier has normalisations that timm does not list
+    images = torch.randn(2, 3, 64, 64)
+    expected = whole.eval().forward_head(whole.forward_features(images), pre_logits=True)
+    torch.testing.assert_close(build_encoder(name, 3, whole.state_dict()).eval()(images), expected)
+
+
+@torch.no_grad()
+def test_a_tiny_vit_in_inference_follows_new_weights():
+    encoder, other = (build_encoder("tiny_vit_5m_224", 3).eval() for _ in range(2))
+    images = torch.randn(1, 3, 64, 64)
+    encoder(images)  # timm would keep the position biases of this run
+    for name, value in other.named_parameters():
+        value.add_(torch.rand_like(value) if "attention_biases" in name else 0)
+    encoder.load_state_dict(other.state_dict())
+    assert torch.equal(encoder(images), other(images))
+
+
+@torch.no_grad()
+def test_rotary_positions_ask_for_square_images():
+    encoder = build_encoder("vit_small_patch16_dinov3", 3).eval()
+    assert encoder(torch.randn(1, 3, 50, 50)).shape == (1, 384)
+    with pytest.raises(ValueError, match="rotary positions need square images, not 32 x 48"):
+        encoder(torch.randn(1, 3, 32, 48))
 
 
 @torch.no_grad()

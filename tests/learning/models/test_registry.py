@@ -7,7 +7,7 @@ import torch
 
 from pipeline.learning.models.backbones import build_encoder
 from pipeline.learning.models.encoder import inference
-from tests.learning.models.networks import REGISTRY, lively
+from tests.learning.models.networks import FLAT, REGISTRY, lively
 
 
 @pytest.fixture(scope="module", params=REGISTRY.items(), ids=REGISTRY)
@@ -28,8 +28,8 @@ def inflated(trio):
     """The same network inflated, in single precision, and two volumes of four slices."""
     model, _, images = trio
     name = model.pretrained_cfg["architecture"]
-    if "vit" in name:
-        pytest.skip("a vision transformer is not inflated; another test holds that it is refused")
+    if name in FLAT:
+        pytest.skip("a transformer is not inflated; another test holds that it is refused")
     volumes = torch.randn(2, 3, 4, *images.shape[2:], generator=torch.Generator().manual_seed(1))
     return name, build_encoder(name, 3, model.state_dict(), pooled_stages=3, filter_depth=3).eval(), volumes
 
