@@ -20,7 +20,8 @@ from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import count_parameters, inference
 from pipeline.learning.models.families import UnknownEncoder
 from pipeline.learning.models.probe import out_of_fold_logits
-from pipeline.learning.models.weights import BadWeights, pretrained_network
+from pipeline.learning.models.state_files import BadWeights
+from pipeline.learning.models.weights import pretrained_network
 from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.learning.training.frozen import Case, frozen_views, mean_features
 from pipeline.learning.training.transferability import h_score, log_me

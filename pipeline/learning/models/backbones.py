@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.learning.models.encoder import LAST, Encoder
+from pipeline.learning.models.encoder_catalogue import CATALOGUE, architecture_of
 from pipeline.learning.models.families import NotInflatable, UnknownEncoder, cutter_of, options_of
 from pipeline.learning.models.inflation import inflate
+from pipeline.learning.models.layouts import to_timm
 
-OURS = "encoder."  # prefix of an encoder's weights in the state of a classifier; timm has no such names
+OURS = "encoder."  # prefix of an encoder's weights in the state of a classifier
 
 
 def build_encoder(
@@ -22,18 +24,18 @@ def build_encoder(
     pooled_stages: int = 1,
     filter_depth: int = 1,
 ) -> Encoder:
-    """Build an encoder by its timm name.
+    """Build an encoder by its name.
 
     Parameters
     ----------
     name : str
-        A timm model of the families EfficientNet, ResNet, ConvNeXt, DenseNet, VGG or ViT.
+        A name of the catalogue, or a timm model of `families.FAMILIES`.
     in_channels : int
         Channels of an image; weights for another number are fitted to it (see `fit_channels`).
     state : mapping, optional
-        Pretrained weights under the names of timm or of a `Classifier` ("encoder.stages..."); weights after the
-        features are ignored. Two-dimensional kernels are loaded before the encoder is inflated, those of an inflated
-        encoder afterwards. Without it the weights are random.
+        Pretrained weights in a layout of `layouts.to_timm` or under the names of a `Classifier` ("encoder.stages...");
+        weights after the features are ignored. Two-dimensional kernels are loaded before the encoder is inflated, those
+        of an inflated encoder afterwards. Without it the weights are random.
     pooled_stages : int
         How many of the last stages give features; 1 gives the features of timm's own classifier.
     filter_depth : int
@@ -46,13 +48,17 @@ def build_encoder(
     ValueError
         If the weights do not fit the network; the message names them.
     """
-    if not timm.is_model(name):
-        raise UnknownEncoder(f"timm knows no model '{name}'; `timm.list_models()` lists them")
-    model: Any = timm.create_model(name, pretrained=False, in_chans=in_channels, num_classes=0, **options_of(name))
+    found = architecture_of(name)
+    if not timm.is_model(found):
+        raise UnknownEncoder(
+            f"timm knows no model '{name}', nor does the catalogue; `timm.list_models()` and "
+            "`medadapt encoders --list` list what they know"
+        )
+    model: Any = timm.create_model(found, pretrained=False, in_chans=in_channels, num_classes=0, **options_of(found))
     cut, first = cutter_of(model, name), _input_layer(model)
-    ours = {key.removeprefix(OURS): value for key, value in (state or {}).items() if key.startswith(OURS)}
+    ours = _ours(state or {})
     if state is not None and not ours:
-        _load(model, _place(model, first), _without_classifier(model, state), name)
+        _load(model, _place(model, first), _pretrained(model, state, name), name)
     encoder = Encoder(cut(model), in_channels, pooled_stages)
     place, deep = _place(encoder, first), any(value.ndim == 5 for value in ours.values())
     if ours and not deep:
@@ -90,15 +96,28 @@ def fit_channels(kernel: Tensor, in_channels: int) -> Tensor:
 
 
 def preprocessing_of(name: str, colour: bool = True) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Look up the mean and standard deviation of channels in [0, 1] with which timm's weights were trained.
+    """Look up the mean and standard deviation of channels in [0, 1] with which an encoder's weights were trained.
 
     Colour images have three of each; grey channels share one.
     """
-    config: Any = timm.get_pretrained_cfg(name)
+    config: Any = CATALOGUE.get(name) or timm.get_pretrained_cfg(name)
     mean, std = (config.mean, config.std) if config else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     if colour:
         return tuple(mean), tuple(std)
     return (sum(mean) / len(mean),), (sum(std) / len(std),)
+
+
+def _ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take the encoder out of the weights of a `Classifier`; of other weights nothing."""
+    ours = any(key.startswith(f"{OURS}stages.") for key in state)
+    return {key.removeprefix(OURS): value for key, value in state.items() if ours and key.startswith(OURS)}
+
+
+def _pretrained(model: Any, state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    try:
+        return _without_classifier(model, to_timm(state, model))
+    except ValueError as error:
+        raise ValueError(f"the weights do not fit {name}: {error}") from error
 
 
 def _without_classifier(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -137,6 +156,10 @@ def _load(network: nn.Module, place: str, state: dict[str, Tensor], name: str) -
     if key in state and state[key].ndim in LAST and isinstance(layer, nn.Conv2d | nn.Conv3d):
         state = state | {key: fit_channels(state[key], layer.in_channels)}
     try:
-        network.load_state_dict(state, strict=True)
-    except RuntimeError as error:
+        missing, unknown = network.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # of another shape
         raise ValueError(f"the weights do not fit {name}: {error}") from error
+    if missing or unknown:
+        parts = (("they lack", missing), ("it does not have", unknown))
+        said = " and ".join(f"{what} {len(names)} names, such as {names[0]}" for what, names in parts if names)
+        raise ValueError(f"the weights do not fit {name}: {said}")

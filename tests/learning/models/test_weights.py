@@ -11,13 +11,8 @@ from torchvision.transforms.functional import center_crop, resize
 
 from pipeline.learning.models.backbones import build_encoder, preprocessing_of
 from pipeline.learning.models.families import UnknownEncoder
-from pipeline.learning.models.weights import (
-    WHEELS,
-    BadWeights,
-    file_sha256,
-    load_weights,
-    pretrained_network,
-)
+from pipeline.learning.models.state_files import BadWeights, file_sha256
+from pipeline.learning.models.weights import WHEELS, load_weights, pretrained_network
 from tests.learning.models.marks import Mark
 
 CATS = [281, 282, 283, 284, 285]  # of ImageNet's classes

@@ -11,12 +11,8 @@ from pipeline.bundle.layout import INFERENCE, METADATA, WEIGHTS, BundleFacts, in
 from pipeline.bundle.manifest import write_manifest
 from pipeline.learning.models.backbones import build_encoder
 from pipeline.learning.models.classifier import Classifier
-from pipeline.learning.models.weights import (
-    BadWeights,
-    Provenance,
-    file_sha256,
-    load_weights,
-)
+from pipeline.learning.models.state_files import BadWeights, Provenance, file_sha256
+from pipeline.learning.models.weights import load_weights
 from tests.learning.models.marks import Mark
 
 ARGUMENTS = {

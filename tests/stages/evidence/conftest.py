@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.learning.models.weights import file_sha256
+from pipeline.learning.models.state_files import file_sha256
 
 SIZE = 32
 CONFIG = {

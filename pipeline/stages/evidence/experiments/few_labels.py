@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.errors import UserError
-from pipeline.learning.models.weights import BadWeights
+from pipeline.learning.models.state_files import BadWeights
 from pipeline.metrics.discrimination import macro_auc
 from pipeline.progress import progress
 from pipeline.schema import Evidence

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
-from pipeline.learning.models.weights import BadWeights, Provenance, file_sha256
+from pipeline.learning.models.state_files import BadWeights, Provenance, file_sha256
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = tuple(f"open_clip_{name}" for name in ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin"))

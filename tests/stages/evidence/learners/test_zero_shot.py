@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
-from pipeline.learning.models.weights import BadWeights, file_sha256
+from pipeline.learning.models.state_files import BadWeights, file_sha256
 from pipeline.stages.evidence.learners import zero_shot
 from pipeline.stages.evidence.learners.zero_shot import (
     NotAvailable,
