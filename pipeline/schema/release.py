@@ -11,9 +11,9 @@ class Gates(Section):
     """Requirements that a validated model must meet; null drops a requirement.
 
     A model that misses one is a candidate. A failed gate does not block its use for research; STATUS, card and metadata
-    name the gate, the number that decides and the limit. Four more gates have no limit: no leak through the train/test
-    boundary, no adaptation to evaluated images, real patients, and no features of cases in the release unless that is
-    agreed.
+    name the gate, the number that decides and the limit. Five more gates have no limit: no leak through the train/test
+    boundary, no adaptation to evaluated images, real patients, no features of cases in the release unless that is
+    agreed, and no pretrained weights that forbid commercial use unless that is accepted.
     """
 
     min_auc_lower: Annotated[float, Field(ge=0, le=1)] | None = Field(
@@ -96,6 +96,11 @@ class Release(Section):
         default=False,
         description="With nearest neighbours (`finetune.strategy: knn`) the features of the training cases are part of "
         "the model and leave with it. true: that is agreed. Otherwise such a model stays a candidate.",
+    )
+    non_commercial: bool = Field(
+        default=False,
+        description="The licence of some pretrained weights forbids commercial use, which then holds for the released "
+        "model as well. true: that is accepted. Otherwise such a model stays a candidate.",
     )
     operating_point: Literal["specificity", "sensitivity"] = Field(
         default="specificity",

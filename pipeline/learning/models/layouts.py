@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 State = dict[str, Tensor]
+Rules = tuple[tuple[str, str], ...]  # pattern of a name, and what replaces it
 
 UNUSED = ("mask_token", "op_threshs")  # of DINO's pretraining and torchxrayvision's classifier
 SEQUENTIAL = ("conv1", "bn1", "", "", "layer1", "layer2", "layer3", "layer4")  # children of torchvision's ResNet
-DINO = (  # transformers to the original repositories, for DINOv2 and DINOv3
+DINO: Rules = (  # transformers to the original repositories, for DINOv2 and DINOv3
     (r"^((dinov2|model|backbone)\.)+", ""),
     (r"^embeddings\.(cls_token|mask_token|register_tokens)$", r"\1"),
     (r"^embeddings\.position_embeddings$", "pos_embed"),
@@ -27,7 +28,7 @@ DINO = (  # transformers to the original repositories, for DINOv2 and DINOv3
     (r"\.mlp\.weights_out\.", ".mlp.w3."),
     (r"^layernorm\.", "norm."),
 )
-DINOV3 = (
+DINOV3: Rules = (
     (r"^register_tokens$", "storage_tokens"),
     (r"\.mlp\.gate_proj\.", ".mlp.w1."),
 )
@@ -115,7 +116,7 @@ def _of_transformers(state: State) -> State:
     return _fused({_renamed(name, rules): value for name, value in state.items()})
 
 
-def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
+def _renamed(name: str, rules: Rules) -> str:
     for pattern, new in rules:
         name = re.sub(pattern, new, name)
     return name

@@ -67,7 +67,7 @@ def check_gates(shown: Measured, limits: Mapping[str, Any]) -> list[Gate]:
     Returns
     -------
     list of Gate
-        The last four have no limit, so they cannot be switched off.
+        The last five have no limit, so they cannot be switched off.
     """
     asked: dict[str, Callable[[Measured, Any], Gate]] = {
         "min_auc_lower": _discrimination,
@@ -83,7 +83,7 @@ def check_gates(shown: Measured, limits: Mapping[str, Any]) -> list[Gate]:
         "card": _card,
     }
     found = [gate(shown, limits[name]) for name, gate in asked.items() if limits[name] is not None]
-    return [*found, _leak(shown), _unseen(shown), _real(shown), _features(shown)]
+    return [*found, _leak(shown), _unseen(shown), _real(shown), _features(shown), _licence(shown)]
 
 
 def _discrimination(shown: Measured, floor: float) -> Gate:
@@ -230,6 +230,18 @@ def _features(shown: Measured) -> Gate:
         return _gate(name, 0, "release.include_features allows it", detail)
     cure = "set release.include_features to true if they may be released, or finetune.strategy to probe"
     return _gate(name, count, f"features of {count} cases, without consent", f"{detail}; {cure}")
+
+
+def _licence(shown: Measured) -> Gate:
+    """Require consent if pretrained weights may not be used commercially."""
+    name, restricted = "licence of weights", [one for one, forbids in shown.licences.items() if forbids]
+    detail = f"licence of the pretrained weights: {'; '.join(shown.licences)}"
+    if not restricted:
+        return _gate(name, 0, "no licence is known to forbid commercial use", detail)
+    if shown.non_commercial:
+        return _gate(name, 0, "release.non_commercial accepts that commercial use is forbidden", detail)
+    cure = "set release.non_commercial to true if that holds for this model, or choose another adapt.encoder"
+    return _gate(name, len(restricted), "commercial use is forbidden, without consent", f"{detail}; {cure}")
 
 
 def _at_least(name: str, value: float | None, floor: float, words: tuple[str, str]) -> Gate:

@@ -8,6 +8,7 @@ from safetensors import safe_open
 
 from pipeline import paths
 from pipeline.errors import UserError
+from pipeline.learning.models.encoder_catalogue import is_restricted
 from pipeline.schema import Params
 from pipeline.stages.cohort.statements import FIELDS
 from pipeline.stages.release.gates import Gate, check_gates
@@ -61,6 +62,8 @@ def assess(params: Params, model: ReleasedModel, statements: dict[str, str], lim
         statements=statements,
         neighbours=sum(map(neighbours_in, model.members)),
         features_agreed=params.release.include_features,
+        licences={licence: is_restricted(licence) for licence in map(licence_of_weights, model.members)},
+        non_commercial=params.release.non_commercial,
     )
     return Assessment(
         gates=check_gates(measured, values),
@@ -84,6 +87,11 @@ def neighbours_in(member: str) -> int:
     with safe_open(paths.model(member), "np") as weights:
         banks = [name for name in weights.keys() if name.endswith(BANK)]  # noqa: SIM118 - no mapping
         return max((int(weights.get_slice(name).get_shape()[0]) for name in banks), default=0)
+
+
+def licence_of_weights(member: str) -> str:
+    """Read the licence of the weights that a member started from."""
+    return str(paths.read_json(paths.adaptation(member))["provenance"]["licence"])
 
 
 def recipe_of(fold: str) -> Config:

@@ -184,6 +184,12 @@ def _recipe(shown: Measured, _: Any) -> str:
     )
 
 
+def _licence(shown: Measured, _: Any) -> str:
+    restricted = [one for one, forbids in shown.licences.items() if forbids]
+    said = f"The licence of the pretrained weights ({'; '.join(restricted)}) forbids commercial use"
+    return f"{said}, also of this model." if restricted else ""
+
+
 def _benefit(shown: Measured, _: Any) -> str:
     scope = shown.shown_scopes[0]
     best = largest_gain(shown.decisions, scope)
@@ -238,6 +244,7 @@ CHECKS: dict[str, tuple[Check, str]] = {  # the most serious first; with the sec
     "harm by adaptation": (_harm, "evidence"),
     "few answers on the test set": (_few_answered, "release"),
     "other recipe than the folds": (_recipe, "recipes"),
+    "licence of weights": (_licence, "adaptation"),
     "no net benefit": (_benefit, "decisions"),
     "site nearly as good": (_site, "baselines"),
     "too few events": (_few_events, "folds"),

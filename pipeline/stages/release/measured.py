@@ -59,6 +59,10 @@ class Measured:
         Number of training cases whose features are part of a nearest-neighbour model; 0 for other models.
     features_agreed : bool
         Whether release.include_features allows them in the bundle.
+    licences : mapping
+        Licence of the pretrained weights of each member, to whether it forbids commercial use.
+    non_commercial : bool
+        Whether release.non_commercial accepts that.
     """
 
     scopes: tuple[str, str]
@@ -82,6 +86,8 @@ class Measured:
     statements: Mapping[str, str]
     neighbours: int
     features_agreed: bool
+    licences: Mapping[str, bool]
+    non_commercial: bool
 
     @property
     def shown_scopes(self) -> list[str]:

@@ -224,8 +224,9 @@ def write_documents(bundle: Path, params: Params, model: ReleasedModel, results:
     (bundle / SBOM).write_text(bill_of_materials(params.release.name, params.release.version))
     lines = [assessment.status, *(json.dumps(asdict(gate)) for gate in assessment.gates)]
     (bundle / STATUS).write_text("\n".join(lines) + "\n")
+    start = model.provenance
     (bundle / "LICENSE").write_text(
-        "The weights derive from a pretrained encoder; docs/README.md names its licence and source.\n"
+        f"The weights derive from {start['encoder']} ({start['source']}); their licence: {start['licence']}.\n"
         "The licence of this model is to be chosen by the people who release it.\n"
     )
 

@@ -15,4 +15,5 @@ OF_GATES = {  # name of a gate to the place that its row links to
     "evaluated images unseen": "adaptation",
     "real patients": "cohort",
     "features of cases": "recipes",
+    "licence of weights": "adaptation",
 }

@@ -48,7 +48,7 @@ def test_every_encoder_of_the_catalogue_can_be_cut_into_stages(name):
     assert entry.sha256 is None or len(entry.sha256) == 64
 
 
-def test_weights_of_the_catalogue_are_read_from_the_cache_with_revision_and_hash(hub):
+def test_weights_are_read_from_the_hubs_cache_at_a_revision_with_a_hash(hub):
     network, provenance = pretrained_network(
         "doll", f"catalogue@{REVISION}", file_sha256(hub), in_channels=3, colour=True
     )
@@ -59,7 +59,7 @@ def test_weights_of_the_catalogue_are_read_from_the_cache_with_revision_and_hash
         load_weights("doll", f"catalogue@{'f' * 40}", "0" * 64)
 
 
-def test_a_local_file_of_a_catalogue_encoder_keeps_its_licence_and_its_grey_values(hub):
+def test_a_local_file_keeps_the_licence_and_grey_values_of_its_encoder(hub):
     network, provenance = pretrained_network("doll", str(hub), None, in_channels=1, colour=False)
     assert network.instances.mean.item() == pytest.approx(0.4)
     assert preprocessing_of("doll", False)[1] == pytest.approx((0.2,))

@@ -90,4 +90,6 @@ GOOD = Measured(
     statements={"intended_use": "on adults", "ethics": "number 5", "contact": ""},
     neighbours=0,
     features_agreed=False,
+    licences={"Apache-2.0": False},
+    non_commercial=False,
 )

@@ -14,7 +14,7 @@ LABELS = {"class": ["oedema", "mass"], "n_known": [300, 130], "events": [200, 40
 
 def test_a_good_model_passes_every_gate_and_is_short_of_nothing():
     found = check_gates(GOOD, LIMITS)
-    assert len(found) == 15 and {(gate.passed, gate.short_by) for gate in found} == {(True, 0.0)}
+    assert len(found) == 16 and {(gate.passed, gate.short_by) for gate in found} == {(True, 0.0)}
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,12 @@ def test_a_good_model_passes_every_gate_and_is_short_of_nothing():
         ),
         ({"stamps": {"simulated": True, "evaluated_images_seen": False}}, "real patients", 1, "stays a candidate"),
         ({"neighbours": 54}, "features of cases", 54, "features of 54 training cases"),
+        (
+            {"licences": {"MIT": False, "cc-by-nc-4.0": True}},
+            "licence of weights",
+            1,
+            "MIT; cc-by-nc-4.0;",
+        ),
     ],
 )
 def test_each_fault_fails_its_own_gate_and_says_by_how_much(changes, gate, short_by, told):
@@ -83,12 +89,18 @@ def test_a_limit_that_is_none_is_not_asked_for_and_the_others_are(name):
     everything = [gate.name for gate in check_gates(GOOD, LIMITS)]
     fewer = [gate.name for gate in check_gates(GOOD, LIMITS | {name: None})]
     assert len(fewer) == len(everything) - 1 and set(fewer) < set(everything)
-    assert fewer[-4:] == ["no leak", "evaluated images unseen", "real patients", "features of cases"]
+    assert fewer[-5:-3] == ["no leak", "evaluated images unseen"]
+    assert fewer[-3:] == ["real patients", "features of cases", "licence of weights"]
 
 
 def test_features_of_cases_may_leave_with_a_model_once_that_is_agreed():
-    last = check_gates(replace(GOOD, neighbours=54, features_agreed=True), LIMITS)[-1]
+    last = check_gates(replace(GOOD, neighbours=54, features_agreed=True), LIMITS)[-2]
     assert last.passed and "54 training cases" in last.detail and "release.include_features allows" in last.verdict
+
+
+def test_a_licence_without_commercial_use_passes_once_that_is_accepted():
+    last = check_gates(replace(GOOD, licences={"cc-by-nc-4.0": True}, non_commercial=True), LIMITS)[-1]
+    assert last.passed and "cc-by-nc-4.0" in last.detail and "release.non_commercial accepts" in last.verdict
 
 
 def test_passed_and_failed_gates_have_their_own_words():

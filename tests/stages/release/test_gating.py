@@ -44,7 +44,7 @@ def test_status_metadata_and_card_agree_on_validated_or_candidate(
     run("release")
     status, gates, card = told(ASKED)
     assert status == "validated" and all(verdict.startswith("Passed: ") for verdict in gates.values())
-    assert len(gates) == 10 and f"Not required in this release: {', '.join(OFF)}." in card
+    assert len(gates) == 11 and f"Not required in this release: {', '.join(OFF)}." in card
 
     calibrated(split__folds=[0, 1, 2], release__gates={"min_auc_lower": 0.75, "min_events": 12})
     run("release")

@@ -58,6 +58,7 @@ def test_a_good_model_has_no_fact_and_the_checks_are_named():
             "20 of 29 scans on the external test set and answers 8 of 24 patients (0.18 to 0.53)",
         ),
         ({"leaks": 2, "duplicates": 1}, "leak", "3 patients or images are in both development and test set"),
+        ({"licences": {"cc-by-nc-4.0": True}}, "licence of weights", "weights (cc-by-nc-4.0) forbids commercial use"),
         ({"patients_known": False}, "patients not known", "each of the 270 images of internal validation counts"),
         (
             {"test": metrics(auc=(0.9, 0.67, 1.0)) | FEW},
