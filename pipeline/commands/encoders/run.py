@@ -3,8 +3,10 @@
 import argparse
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +16,16 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from pipeline import paths, runtime
+from pipeline.commands.encoders.listing import as_text
 from pipeline.errors import UserError
 from pipeline.imaging.geometry import Geometry
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.encoder import count_parameters, inference
+from pipeline.learning.models.encoder_catalogue import CATALOGUE
 from pipeline.learning.models.families import UnknownEncoder
 from pipeline.learning.models.probe import out_of_fold_logits
 from pipeline.learning.models.state_files import BadWeights
-from pipeline.learning.models.weights import pretrained_network
+from pipeline.learning.models.weights import WHEELS, pretrained_network
 from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.learning.training.frozen import Case, frozen_views, mean_features
 from pipeline.learning.training.transferability import h_score, log_me
@@ -35,6 +39,7 @@ from pipeline.seeds import seed_for
 
 COMPARABLE = 3  # fewer encoders have no order worth comparing
 Floats = NDArray[np.float64]
+Row = dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,19 @@ class Development:
     n_classes: int
 
 
+@dataclass(frozen=True)
+class Probed:
+    """A row of the table, and the out-of-fold probabilities (n, n_classes) of the probe behind it."""
+
+    row: Row
+    probabilities: Floats
+
+
 def run(arguments: argparse.Namespace) -> None:
-    """Print a row for each encoder, by descending LogME, and write the table to --out."""
+    """Print a row for each encoder, by descending LogME, and one for each pair; write the tables to --out."""
+    if arguments.list:
+        print(as_text())
+        return
     params = load()
     cases = development_cases(params)
     geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
@@ -67,20 +83,30 @@ def run(arguments: argparse.Namespace) -> None:
     configured = Candidate(params.adapt.encoder, params.adapt.weights, params.adapt.weights_sha256)
     candidates = list(dict.fromkeys([configured, *map(candidate_of, arguments.candidates)]))
     networks = [network_of(candidate, geometry, params) for candidate in candidates]  # build all before any computation
-    rows = [row_of(candidate, network, cases, params) for candidate, network in zip(candidates, networks, strict=True)]
-    table = pd.DataFrame(rows).sort_values("logme", ascending=False, kind="stable")
+    found = [probed(candidate, network, cases, params) for candidate, network in zip(candidates, networks, strict=True)]
+    table = pd.DataFrame([one.row for one in found]).sort_values("logme", ascending=False, kind="stable")
+    pairs = pd.DataFrame([pair_of(one, other, cases, params) for one, other in combinations(found, 2)])
     print(f"{len(cases.cases)} development cases of {len(set(cases.patients))} patients, fold {cases.fold}")
-    print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    print(in_columns(table))
     print(describe_agreement(table))
+    if len(pairs):
+        pairs = pairs.sort_values("log_loss", kind="stable")
+        print(
+            f"\nmean of the probabilities of two probes, and its gain in log-loss over the better one\n{in_columns(pairs)}"
+        )
     if arguments.out:
-        paths.write_table(table, Path(arguments.out))
+        out = Path(arguments.out)
+        paths.write_table(table, out)
+        if len(pairs):
+            paths.write_table(pairs, out.with_stem(f"{out.stem}-pairs"))
 
 
 def candidate_of(words: str) -> Candidate:
-    """Parse NAME=WEIGHTS#SHA256; the default weights are `pip`."""
+    """Parse NAME=WEIGHTS#SHA256; the default weights are those of the catalogue, or of a package."""
     encoder, _, rest = words.partition("=")
     weights, *sha256 = re.split(r"#(?=[0-9a-f]{64}$)", rest)
-    return Candidate(encoder, weights or "pip", next(iter(sha256), None))
+    default = "catalogue" if encoder in CATALOGUE and encoder not in WHEELS else "pip"
+    return Candidate(encoder, weights or default, next(iter(sha256), None))
 
 
 def development_cases(params: Params) -> Development:
@@ -136,23 +162,46 @@ def network_of(candidate: Candidate, geometry: Geometry, params: Params) -> Clas
     return network
 
 
-def row_of(candidate: Candidate, network: Classifier, cases: Development, params: Params) -> dict[str, object]:
+def probed(candidate: Candidate, network: Classifier, cases: Development, params: Params) -> Probed:
     """Compute the features of an encoder, its transferability scores and the metrics of the probe."""
     started = time.perf_counter()
     features = frozen_features(network, cases.cases, candidate.encoder)
     computed = time.perf_counter()
     scores = {"logme": log_me(features, cases.labels), "h_score": h_score(features, cases.labels)}
     scored = time.perf_counter()
-    return {
+    probabilities = probe_probabilities(features, cases, params)
+    row = {
         "encoder": candidate.encoder,
         "weights": candidate.weights,
         "width": network.encoder.width,
         "parameters_m": count_parameters(network.encoder) / 1e6,
         **scores,
-        **probe_metrics(features, cases, params),
+        **with_errors(drawn_metrics(probabilities, cases, params)),
+        "seconds_per_case": (computed - started) / len(cases.cases),
         "feature_seconds": computed - started,
         "score_seconds": scored - computed,
     }
+    return Probed(row, probabilities)
+
+
+def pair_of(one: Probed, other: Probed, cases: Development, params: Params) -> Row:
+    """Compute the metrics of the mean of two probes, and its gain in log-loss over the better one, paired by patient."""
+    mean, *single = (
+        drawn_metrics(probabilities, cases, params)
+        for probabilities in ((one.probabilities + other.probabilities) / 2, one.probabilities, other.probabilities)
+    )
+    gain = min((drawn["log_loss"] for drawn in single), key=lambda losses: float(losses[0])) - mean["log_loss"]
+    rows = (one.row, other.row)
+    return {
+        "encoders": " + ".join(f"{row['encoder']}={row['weights']}" for row in rows),
+        **with_errors({**mean, "gain": gain}),
+        "seconds_per_case": sum(float(str(row["seconds_per_case"])) for row in rows),
+    }
+
+
+def in_columns(table: pd.DataFrame) -> str:
+    """Lay out a table for the terminal."""
+    return table.to_string(index=False, float_format=lambda value: f"{value:.3f}")
 
 
 def frozen_features(network: Classifier, cases: list[str], encoder: str) -> Floats:
@@ -174,8 +223,8 @@ def stored_view(case: str) -> torch.Tensor:
     return torch.from_numpy(np.load(paths.prepared_case(case)))[None]
 
 
-def probe_metrics(features: Floats, cases: Development, params: Params) -> dict[str, float]:
-    """Cross-validate the probe: log-loss and AUC with standard errors from a bootstrap of patients."""
+def probe_probabilities(features: Floats, cases: Development, params: Params) -> Floats:
+    """Predict each case by a probe that was fitted without its patient: (n, n_classes)."""
     seed, balanced = seed_for(params.seed, "encoders", "probe"), params.finetune.class_weights == "balanced"
     try:
         logits = out_of_fold_logits(
@@ -183,13 +232,24 @@ def probe_metrics(features: Floats, cases: Development, params: Params) -> dict[
         )
     except ValueError as error:
         raise UserError(f"{paths.split(cases.fold)}: {error}; list only the other classes in cohort.classes") from error
+    probabilities: Floats = softmax(logits, axis=1)
+    return probabilities
+
+
+def drawn_metrics(probabilities: Floats, cases: Development, params: Params) -> dict[str, Floats]:
+    """Compute log-loss and AUC of all cases, followed by those of bootstrap samples of patients: each (1 + B,)."""
     drawn_by = seed_for(params.seed, "encoders", "bootstrap")
     weights = cluster_weights(cases.patients, params.calibrate.n_bootstrap, drawn_by)
-    metrics: dict[str, float] = {}
-    for name, metric in (("log_loss", log_loss), ("auc", macro_auc)):
-        values = metric(softmax(logits, axis=1), cases.labels, weights)
-        metrics |= {name: float(values[0]), f"{name}_se": float(np.nanstd(values[1:], ddof=1))}
-    return metrics
+    metrics = {"log_loss": log_loss, "auc": macro_auc}
+    return {name: np.asarray(metric(probabilities, cases.labels, weights)) for name, metric in metrics.items()}
+
+
+def with_errors(drawn: Mapping[str, Floats]) -> dict[str, float]:
+    """Give each metric and its standard error, the standard deviation over the bootstrap samples."""
+    found: dict[str, float] = {}
+    for name, values in drawn.items():
+        found |= {name: float(values[0]), f"{name}_se": float(np.nanstd(values[1:], ddof=1))}
+    return found
 
 
 def describe_agreement(table: pd.DataFrame) -> str:

