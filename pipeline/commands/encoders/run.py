@@ -91,9 +91,8 @@ def run(arguments: argparse.Namespace) -> None:
     print(describe_agreement(table))
     if len(pairs):
         pairs = pairs.sort_values("log_loss", kind="stable")
-        print(
-            f"\nmean of the probabilities of two probes, and its gain in log-loss over the better one\n{in_columns(pairs)}"
-        )
+        print("\nmean of the probabilities of two probes; gain in log-loss over the better one, paired by patient")
+        print(in_columns(pairs))
     if arguments.out:
         out = Path(arguments.out)
         paths.write_table(table, out)
@@ -185,7 +184,7 @@ def probed(candidate: Candidate, network: Classifier, cases: Development, params
 
 
 def pair_of(one: Probed, other: Probed, cases: Development, params: Params) -> Row:
-    """Compute the metrics of the mean of two probes, and its gain in log-loss over the better one, paired by patient."""
+    """Compute the metrics of the mean of two probes' probabilities, and its paired gain over the better probe."""
     mean, *single = (
         drawn_metrics(probabilities, cases, params)
         for probabilities in ((one.probabilities + other.probabilities) / 2, one.probabilities, other.probabilities)
@@ -201,7 +200,8 @@ def pair_of(one: Probed, other: Probed, cases: Development, params: Params) -> R
 
 def in_columns(table: pd.DataFrame) -> str:
     """Lay out a table for the terminal."""
-    return table.to_string(index=False, float_format=lambda value: f"{value:.3f}")
+    text: str = table.to_string(index=False, float_format=lambda value: f"{value:.3f}")
+    return text
 
 
 def frozen_features(network: Classifier, cases: list[str], encoder: str) -> Floats:

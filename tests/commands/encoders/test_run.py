@@ -76,18 +76,14 @@ def test_a_pair_is_the_mean_of_the_probabilities_and_gains_over_the_better(proje
     rng = np.random.default_rng(0)
     labels = np.arange(40) % 2
     cases = Development("0", [], labels, np.arange(40).astype(str), 2)
-    first, second = (np.clip(0.5 + (labels - 0.5) * 0.4 + rng.normal(0, 0.3, 40), 0.02, 0.98) for _ in range(2))
-    one, other = (
-        Probed({"encoder": name, "weights": "none", "seconds_per_case": 0.5}, np.stack([1 - ill, ill], axis=1))
-        for name, ill in (("a", first), ("b", second))
-    )
-    pair = pair_of(one, other, cases, params.load())
-    losses = [
-        log_loss(np.stack([1 - ill, ill], axis=1), labels, np.ones((1, 40)))[0]
-        for ill in (first, second, (first + second) / 2)
-    ]
+    drawn = [np.clip(0.5 + (labels - 0.5) * 0.4 + rng.normal(0, 0.3, 40), 0.02, 0.98) for _ in range(2)]
+    first, second = (np.stack([1 - ill, ill], axis=1) for ill in drawn)
+    one, other = (Probed({"encoder": "a", "weights": "none", "seconds_per_case": 0.5}, p) for p in (first, second))
+    losses = [log_loss(p, labels, np.ones((1, 40)))[0] for p in (first, second, (first + second) / 2)]
+    pair, same = (pair_of(one, partner, cases, params.load()) for partner in (other, one))
     assert pair["log_loss"] == pytest.approx(losses[2]) and pair["seconds_per_case"] == 1
-    assert pair["gain"] == pytest.approx(min(losses[:2]) - losses[2]) and 0 < pair["gain_se"] < pair["log_loss_se"]
+    assert pair["gain"] == pytest.approx(min(losses[:2]) - losses[2]) and pair["gain_se"] > 0
+    assert same["gain"] == same["gain_se"] == 0  # paired: both have the same patients
 
 
 def test_the_catalogue_is_listed_without_a_project(tmp_path, monkeypatch, capsys):
