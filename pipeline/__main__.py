@@ -46,6 +46,7 @@ COMMANDS = (
     "encoders",
     "folds",
     "status",
+    "repair",
     "show",
     "compare",
     "whois",
@@ -130,11 +131,13 @@ def run(arguments: argparse.Namespace, label: str) -> None:
         with reported(label):
             import_quietly(f"{_package(name)}.run").run(arguments)
         return
-    from pipeline import costs, params, paths
+    from pipeline import costs, digests, lock_file, params, paths
 
     record = paths.cost(name, fold)
+    lock_file.keep_lock()
     with reported(label, paths.activity(name, fold), costs.last_run(name, fold).get("seconds")):
         declared, settings = params.for_stage(name), costs.workload(name, params.completed())
+        digests.check_inputs(name, fold)
         stage = import_quietly(f"{_package(name)}.run")
         with costs.recorded(record, settings):
             stage.run(declared, *([fold] if name in PER_FOLD else []))

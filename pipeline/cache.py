@@ -5,15 +5,18 @@ The cache is in data/scratch, which DVC does not track, and may be deleted at an
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline import paths, runtime
+from pipeline import digests, paths, runtime
 from pipeline.errors import UserError
 from pipeline.params import declared_code
+
+log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 PACKAGE = Path(__file__).parent
@@ -23,6 +26,8 @@ def map_cases_once(
     function: Callable[[Item, Path], dict[str, Any]], items: Sequence[Item], keys: Sequence[str], doing: str
 ) -> list[tuple[dict[str, Any], Path]]:
     """Apply a function to the items with a new key, and read the results of the others; delete all other entries.
+
+    An entry whose files are not as they were written is told, deleted and computed again.
 
     Parameters
     ----------
@@ -41,11 +46,22 @@ def map_cases_once(
     """
     folder = paths.SCRATCH / doing
     folder.mkdir(parents=True, exist_ok=True)
+    drop_damaged([folder / key for key in dict.fromkeys(keys)])
     new = {key: item for key, item in zip(keys, items, strict=True) if not (folder / key).exists()}
     runtime.map_cases(partial(_compute, function=function, folder=folder), list(new.items()), doing)
     for gone in {entry.name for entry in folder.iterdir()} - set(keys):
         shutil.rmtree(folder / gone)
     return [(json.loads((folder / key / "result.json").read_text()), folder / key) for key in keys]
+
+
+def drop_damaged(entries: Iterable[Path]) -> None:
+    """Delete the entries of a cache whose content changed since they were written, and say so."""
+    damaged = [entry for entry in entries if entry.exists() and not digests.is_intact(entry)]
+    for entry in damaged:
+        shutil.rmtree(entry)
+    if damaged:
+        folder = damaged[0].parent
+        log.warning("%s: %d cached results are damaged or have no hash; they are computed again", folder, len(damaged))
 
 
 def _compute(job: tuple[str, Item], function: Callable[[Item, Path], dict[str, Any]], folder: Path) -> None:
@@ -56,6 +72,7 @@ def _compute(job: tuple[str, Item], function: Callable[[Item, Path], dict[str, A
     partial_folder.mkdir()
     result = function(item, partial_folder)
     (partial_folder / "result.json").write_text(json.dumps(result))
+    digests.seal(partial_folder)
     partial_folder.rename(folder / key)
 
 

@@ -133,8 +133,13 @@ def declared_sections(stage: str, dvc_file: Path = DVC_FILE) -> list[str]:
 
 def declared_code(stage: str, dvc_file: Path = DVC_FILE) -> list[str]:
     """Name the files and folders of code that a stage declares under `deps` in dvc.yaml, relative to the project."""
+    return [entry for entry in declared_files(stage, dvc_file) if entry.startswith("pipeline/")]
+
+
+def declared_files(stage: str, dvc_file: Path = DVC_FILE) -> list[str]:
+    """Name all files and folders that a stage declares under `deps` in dvc.yaml."""
     deps: list[str] = yaml.safe_load(dvc_file.read_text())["stages"][stage]["deps"]
-    return [entry for entry in deps if entry.startswith("pipeline/")]
+    return deps
 
 
 def missing_for_dvc(path: Path = PARAMS_FILE, dvc_file: Path = DVC_FILE) -> Settings:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, TypeVar
 from joblib import Parallel, delayed, parallel_config
 
 from pipeline.errors import UserError
+from pipeline.lock_file import locked_stages
 from pipeline.progress import progress
 
 if TYPE_CHECKING:
@@ -199,7 +200,13 @@ def dvc(*words: str, to_terminal: bool = False, stages: Sequence[str] = ()) -> s
     ----------
     stages : sequence of str
         The stages that the caller lets DVC run; the caller then prints the summary of the run.
+
+    Raises
+    ------
+    UserError
+        If dvc.lock was cut off, or the command fails.
     """
+    locked_stages()
     target = None if to_terminal else subprocess.PIPE
     environment = surroundings({"MEDADAPT_STAGES": " ".join(stages)} if stages else {})
     ran = subprocess.run([sys.executable, "-m", "dvc", *words], env=environment, stdout=target, text=True)

@@ -111,3 +111,22 @@ def test_the_key_of_a_case_tells_code_file_and_settings_apart(change, tmp_path):
         file.write_bytes(b"12")
     key = cache.key_of(file, "other" if change == "code" else "code", "case", 4 if change == "setting" else 3)
     assert key != before
+
+
+def store(number, folder):
+    (folder / "channels.npy").write_bytes(bytes(50))
+    return {"number": number}
+
+
+@pytest.mark.parametrize("name", ["channels.npy", "result.json", "digests.json"])
+def test_a_damaged_entry_is_told_dropped_and_computed_again(tmp_path, monkeypatch, caplog, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MEDADAPT_BACKEND", "threading")
+    results = cache.map_cases_once(store, [1, 2], ["a", "b"], "audit")
+    flip(results[0][1] / name)
+    caplog.clear()
+    again = cache.map_cases_once(store, [1, 2], ["a", "b"], "audit")
+    assert again == results and (again[0][1] / "channels.npy").read_bytes() == bytes(50)
+    assert "data/scratch/audit: 1 cached results are damaged or have no hash; they are computed again" in caplog.text
+    caplog.clear()
+    assert cache.map_cases_once(store, [1, 2], ["a", "b"], "audit") == results and not caplog.text

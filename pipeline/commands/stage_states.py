@@ -17,6 +17,7 @@ from typing import Any
 from pipeline import costs, paths
 from pipeline.commands.running import Job, activity_of, being_written, processes_here, training_of
 from pipeline.errors import UserError
+from pipeline.lock_file import locked_stages
 from pipeline.progress import duration
 
 MOST_FILES = 500  # files of an output that are checked for the newest
@@ -56,8 +57,9 @@ def survey() -> list[Line]:
     Raises
     ------
     UserError
-        If this folder is no DVC project, or dvc.yaml cannot be read.
+        If this folder is no DVC project, or dvc.yaml or dvc.lock cannot be read.
     """
+    locked_stages()
     from dvc.exceptions import DvcException  # type: ignore[import-untyped]
     from dvc.repo import Repo  # type: ignore[import-untyped]
 

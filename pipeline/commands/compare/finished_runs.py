@@ -13,13 +13,13 @@ import yaml
 
 from pipeline import paths
 from pipeline.errors import UserError
+from pipeline.lock_file import CURE, LOCK, stages_in
 from pipeline.metrics.comparison import Predictions
 from pipeline.metrics.evaluation import TaskSpec
 from pipeline.params import PARAMS_FILE
 from pipeline.stages.calibrate.patients import PATIENTS
 from pipeline.stages.calibrate.predictions import labels_of
 
-LOCK = Path("dvc.lock")
 WORKSPACE = "workspace"
 EVALUATED_STAGES = ("cohort", "preprocess", "split", "adapt", "finetune", "calibrate")  # the metrics depend on these
 
@@ -118,9 +118,11 @@ def params_and_inputs(read: Callable[[Path], bytes]) -> tuple[dict[str, Any], di
     Without a dvc.lock, the parameters come from params.yaml and there are no hashes.
     """
     try:
-        stages = yaml.load(read(LOCK), getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]  # noqa: S506 - both are safe
+        stages = stages_in(read(LOCK))
     except FileNotFoundError:
         return flat(yaml.safe_load(read(PARAMS_FILE))), {}
+    except ValueError as error:
+        raise UserError(f"{LOCK} of a run that is compared cannot be read: {error}; {CURE}") from error
     evaluated = [entry for name, entry in stages.items() if name.partition("@")[0] in EVALUATED_STAGES]
     known: dict[str, Any] = {}
     for entry in evaluated:

@@ -1,19 +1,24 @@
 """Save and load the state of a training, so that a killed run continues with the same bits."""
 
 import hashlib
+import io
 import json
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import torch
 from torch import Tensor
 
+log = logging.getLogger(__name__)
+
 PROGRESS = "progress.json"
+DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 @dataclass
@@ -68,7 +73,25 @@ class Checkpoint:
 def save(state: dict[str, Any], file: Path) -> None:
     """Write a state of tensors and plain values atomically."""
     with written_whole(file) as stream:
-        torch.save(state, stream)
+        hashed = _Hashed(stream)
+        torch.save(state, cast(BinaryIO, hashed))
+        stream.write(hashed.digest.digest())
+
+
+class _Hashed:
+    """A stream that hashes what is written to it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream, self.digest = stream, hashlib.sha256()
+
+    def write(self, content: bytes) -> int:
+        """Write and hash."""
+        self.digest.update(content)
+        return self.stream.write(content)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self.stream.flush()
 
 
 @contextmanager
@@ -76,11 +99,14 @@ def written_whole(file: Path) -> Iterator[BinaryIO]:
     """Open a file for atomic writing: after a kill or a power cut the file is either the old or the new one."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.partial")
-    with partial.open("wb") as stream:
-        yield stream
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)
+    try:
+        with partial.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
     folder = os.open(file.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # writes the new name to disk as well
@@ -89,10 +115,16 @@ def written_whole(file: Path) -> Iterator[BinaryIO]:
 
 
 def load(file: Path, key: str) -> dict[str, Any] | None:
-    """Read a state; None if there is no file or its key differs."""
+    """Read a state; None if there is no file, its key differs, or its hash, with which it ends, does not match."""
     if not file.exists():
         return None
-    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    content = memoryview(file.read_bytes())
+    content, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
+    if hashlib.sha256(content).digest() != digest:
+        log.warning("%s is damaged, so this training starts again", file)
+        file.unlink()
+        return None
+    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return state if state["key"] == key else None
 
 

@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 def scored(fold: str, role: Role) -> pd.DataFrame:
     """Read a fold's logits for the cases of a role, subgroups and baseline columns; each case occurs once."""
-    digest = hashlib.sha256(paths.model(fold).read_bytes()).hexdigest()
+    digest = hash_of_model(fold)
     cases, assigned = paths.read_table(paths.predictions(fold)), paths.read_table(paths.split(fold))
     cases = cases[cases["role"] == role]
     try:
@@ -33,6 +33,12 @@ def scored(fold: str, role: Role) -> pd.DataFrame:
     if not np.isfinite(logits_of(cases)).all():
         raise UserError(f"{paths.predictions(fold)} has logits that are not finite; check {paths.history(fold)}")
     return cases.assign(fold=fold, model_sha256=digest).merge(columns_of_cases(), on="case", how="left")
+
+
+def hash_of_model(fold: str) -> str:
+    """Hash the weights of a fold (SHA-256), by which `release` recognises the evaluated model."""
+    with paths.model(fold).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def columns_of_cases() -> pd.DataFrame:

@@ -45,6 +45,7 @@ from pipeline.stages.calibrate.openings import count_opening
 from pipeline.stages.calibrate.patients import Rule, can_be_joined, of_patients, patients_first
 from pipeline.stages.calibrate.portfolio import evaluate_members
 from pipeline.stages.calibrate.predictions import (
+    hash_of_model,
     name_of_test_set,
     predictions_of_candidates,
     unlabelled_images,
@@ -208,9 +209,9 @@ def write_calibrator(released: Released, held_out: EvaluatedCases, params: Param
     cross_fitted = {
         fold: one.as_json() | {"sha256": digest_of(one)} for fold, one in calibrators_of_folds(held_out).items()
     }
-    paths.write_json(
-        released.as_json() | {"form": params.calibrate.form, "cross_fitted": cross_fitted}, paths.CALIBRATOR
-    )
+    models = {fold: hash_of_model(fold) for fold in released.members}
+    others = {"form": params.calibrate.form, "cross_fitted": cross_fitted, "model_sha256": models}
+    paths.write_json(released.as_json() | others, paths.CALIBRATOR)
 
 
 def write_thresholds(development: EvaluatedCases, rule: Rule | None, spec: TaskSpec, params: Params) -> None:

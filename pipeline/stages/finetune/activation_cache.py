@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from pipeline import paths, runtime
+from pipeline.digests import read_sealed, write_sealed
 
 Parts = dict[str, Tensor]
 
@@ -43,22 +43,14 @@ class ActivationCache:
     def __call__(self, name: str, function: Callable[[], Parts]) -> Parts:
         """Return the stored entry of a name; compute and store it with the function if there is none."""
         file = self.folder / f"{name}.safetensors"
-        with contextlib.suppress(FileNotFoundError, SafetensorError):  # the latter after a power cut
-            kept: Parts = load_file(file)
+        if (content := read_sealed(file)) is not None:
+            kept: Parts = load(content)
             return kept
         found = function()
-        with contextlib.suppress(OSError, SafetensorError):  # a full disk, or another fold deleted the folder
-            self._keep(found, file)
+        with contextlib.suppress(OSError):  # a full disk
+            if self.folder.exists():  # or another fold deleted it, to make room
+                write_sealed(save(found), file)
         return found
-
-    @staticmethod
-    def _keep(found: Parts, file: Path) -> None:
-        partial_file = file.with_suffix(f".{os.getpid()}.partial")
-        try:
-            save_file(found, partial_file)
-            partial_file.replace(file)
-        finally:
-            partial_file.unlink(missing_ok=True)
 
     @staticmethod
     def _trim(folder: Path, limit: float) -> None:

@@ -1,12 +1,15 @@
 """The model that `calibrate` evaluated, which is the one that is released."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from safetensors.torch import load
 from torch import Tensor
 
 from pipeline import paths
+from pipeline.errors import UserError
 from pipeline.learning.models.ensemble import state_of_members
 from pipeline.metrics.calibrators.calibrator import Calibrator, calibrator_from
 
@@ -26,12 +29,15 @@ class ReleasedModel:
     fitted_on : dict
         Number of `cases` and `patients` that the calibrator was fitted on, and their `folds`.
     calibrator : Calibrator
+    model_sha256 : dict
+        By member, the hash of the weights that were evaluated.
     """
 
     form: str
     members: Sequence[str]
     fitted_on: Config
     calibrator: Calibrator
+    model_sha256: dict[str, str]
 
     @property
     def network(self) -> Config:
@@ -45,12 +51,36 @@ class ReleasedModel:
         provenance: Config = paths.read_json(paths.adaptation(self.members[0]))["provenance"]
         return provenance
 
-    def join(self, states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Make one state dict of those of the members."""
+    def state(self) -> dict[str, Tensor]:
+        """Read the weights of all members as one state dict.
+
+        Raises
+        ------
+        UserError
+            If the weights of a member are not those that were evaluated.
+        """
+        states = [self.state_of(member) for member in self.members]
         return state_of_members(states) if self.form == ENSEMBLE else states[0]
+
+    def state_of(self, member: str) -> dict[str, Tensor]:
+        """Read the weights of a member, and compare their hash with that of the evaluated model."""
+        content = paths.model(member).read_bytes()
+        if hashlib.sha256(content).hexdigest() != self.model_sha256[member]:
+            raise UserError(
+                f"{paths.model(member)} is not the model that `calibrate` evaluated ({paths.CALIBRATOR} has its hash); "
+                "`medadapt repair` restores it if it is damaged; else run `dvc repro calibrate`"
+            )
+        state: dict[str, Tensor] = load(content)
+        return state
 
 
 def read_released() -> ReleasedModel:
     """Read data/calibrated."""
     values = paths.read_json(paths.CALIBRATOR)
-    return ReleasedModel(values["form"], values["members"], values["fitted_on"], calibrator_from(values))
+    return ReleasedModel(
+        form=values["form"],
+        members=values["members"],
+        fitted_on=values["fitted_on"],
+        calibrator=calibrator_from(values),
+        model_sha256=values["model_sha256"],
+    )

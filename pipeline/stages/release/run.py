@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import pipeline
 from pipeline import paths
@@ -130,7 +130,7 @@ def sign_and_keep(params: Params, bundle: Path) -> None:
 def write_models(bundle: Path, model: ReleasedModel) -> None:
     """Write the weights of all members as safetensors, and as the state dict that MONAI loads."""
     (bundle / WEIGHTS).parent.mkdir(parents=True)
-    state = model.join([load_file(paths.model(member)) for member in model.members])
+    state = model.state()
     save_file(state, bundle / WEIGHTS)
     torch.save(state, bundle / STATE_DICT)
 

@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline import paths
 from pipeline.errors import UserError
+from pipeline.lock_file import locked_stages
 from pipeline.metrics.wording import metric_in_words
 from pipeline.stages.report.blocks import is_beside, set_name
 
-LOCK = Path("dvc.lock")
 SHORT = {"auc": "AUC", "log_loss": "log-loss", "calibration_slope": "calibration slope"}
 OLDER = "of an earlier run; `medadapt run all` updates it"
 Sets = dict[str, dict[str, Any]]  # metrics by the name of the set
@@ -73,9 +71,7 @@ def status_line(bundle: Path) -> str:
 
 def read_these_metrics(stage: str) -> bool:
     """Check in dvc.lock whether a stage read the present outputs of `calibrate`; without dvc.lock it did."""
-    if not LOCK.exists():
-        return True
-    stages = yaml.load(LOCK.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]  # noqa: S506 - safe
+    stages = locked_stages()
     written = {out["path"]: out.get("md5") for out in stages.get("calibrate", {}).get("outs", [])}
     read = {dep["path"]: dep.get("md5") for dep in stages.get(stage, {}).get("deps", [])}
     return all(written[path] == read[path] for path in written.keys() & read.keys())

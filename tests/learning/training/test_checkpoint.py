@@ -74,3 +74,25 @@ def test_a_checkpoint_is_written_again_once_the_seconds_have_passed(tmp_path, mo
         one.offer({"epoch": epoch}, epoch)
         kept.append((one.state() or {}).get("epoch"))
     assert kept == [None, None, 2, 2, 4]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:200], lambda _: b"", lambda content: flipped(content, 300)]
+)
+def test_a_damaged_checkpoint_is_told_and_dropped(tmp_path, caplog, damage):
+    one = Checkpoint(tmp_path / "training.pt", "key", every=0)
+    one.offer({"weights": torch.zeros(1000)}, 1)
+    assert torch.equal(one.state()["weights"], torch.zeros(1000))
+    one.file.write_bytes(damage(one.file.read_bytes()))
+    assert one.state() is None and not one.file.exists()
+    assert "training.pt is damaged, so this training starts again" in caplog.text
+
+
+def flipped(content, at):
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+def test_a_write_that_fails_leaves_no_partial_file(tmp_path):
+    with pytest.raises(OSError, match="no space"), written_whole(tmp_path / "training.pt"):
+        raise OSError("no space left on the device")
+    assert not list(tmp_path.iterdir())

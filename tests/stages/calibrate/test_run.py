@@ -112,6 +112,7 @@ def test_calibrators_are_fitted_on_held_out_cases_of_other_folds(cohort, method)
     assert [row["kept"] for row in record["choice"]].count(True) == (method == "auto")
     cases = pd.read_csv(paths.PREDICTIONS, keep_default_na=False)
     internal, external = (cases[cases["scope"] == scope] for scope in ("internal", "external"))
+    assert set(external["model_sha256"]) == set(record["model_sha256"].values())
     logits = external[["logit_0", "logit_1"]].to_numpy()
     np.testing.assert_allclose(released.apply(logits), external.filter(like="probability_").to_numpy())
     for fold, values in record["cross_fitted"].items():

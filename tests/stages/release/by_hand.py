@@ -6,6 +6,7 @@ import pandas as pd
 from pipeline import paths
 from pipeline.metrics.calibrators.fitting import fit
 from pipeline.metrics.summary import in_columns
+from pipeline.stages.calibrate.predictions import hash_of_model
 from tests.stages.running import run
 
 NAME = "ill_or_well"
@@ -32,6 +33,7 @@ def evaluate_by_hand(form, members):
     cases, logits = mean_logits(members if form == "ensemble" else ["0", "1", "2"], role)
     calibrator = fit("platt", logits, (cases["label"] == "ill").to_numpy().astype(int))
     known = {"form": form, "members": members, "fitted_on": {"cases": len(cases)}}
+    known |= {"model_sha256": {fold: hash_of_model(fold) for fold in members}}
     paths.write_json(known | calibrator.as_json(), paths.CALIBRATOR)
     names = ["auc", "log_loss", "brier", "calibration_slope", "ece", "ece_if_perfect"]
     metrics = {"n": 20, "events": 9} | dict.fromkeys(names, METRIC)

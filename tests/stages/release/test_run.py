@@ -144,7 +144,7 @@ def test_metadata_card_and_manifest_describe_the_released_model(calibrated):
     assert "| features of cases | Passed" in (bundle / "docs" / "README.md").read_text()
 
 
-def test_a_refit_has_the_weights_of_the_final_model(calibrated):
+def test_a_refit_has_the_evaluated_weights_of_the_final_model_or_none(calibrated, capsys):
     calibrated()
     train("0", "1", "2", "final")
     evaluate_by_hand("refit", ["final"])
@@ -155,6 +155,13 @@ def test_a_refit_has_the_weights_of_the_final_model(calibrated):
     card = (bundle / "docs" / "README.md").read_text()
     assert "**refit**, one model" in card and "out-of-fold logits of" in card and "platt (weights" in card
     assert "- final: adaptation adabn" in card and "features of the training cases" not in card
+    content = bytearray(paths.model("final").read_bytes())
+    content[-5] ^= 1
+    paths.model("final").write_bytes(content)
+    before = (paths.bundle(NAME) / WEIGHTS).read_bytes()
+    message = refusal(capsys, "release")
+    assert f"{paths.model('final')} is not the model that `calibrate` evaluated" in message and "repair" in message
+    assert (paths.bundle(NAME) / WEIGHTS).read_bytes() == before
 
 
 def test_evidence_equals_the_evaluation_and_names_no_patient_or_folder(calibrated, capsys):

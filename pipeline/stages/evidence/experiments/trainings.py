@@ -4,6 +4,7 @@ import json
 import logging
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import cache, paths, runtime
+from pipeline.digests import read_sealed, write_sealed
 from pipeline.imaging.geometry import REFERENCE_SIZE
 from pipeline.learning.models.probe import parts
 from pipeline.learning.training.cases import FrozenCases, WholeCases
@@ -100,9 +102,10 @@ class Trainings:
         """
         epochs = self.epochs_of(arm, split, allowed)
         file = self.kept(arm, split, epochs)
-        if not file.exists():
-            write(self._train(arm, split, epochs), file)
         found = read(file)
+        if found is None:
+            found = self._train(arm, split, epochs)
+            write(found, file)
         self.left -= found.passes[-1]
         if arm == SCRATCH:
             self.left -= self.cost_of_search(split)
@@ -262,19 +265,21 @@ def smaller(arms: Arms, split: Split, share: float, draw: int) -> Split:
 
 
 def write(trained: Trained, file: Path) -> None:
-    """Write a training atomically."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial_file = file.with_suffix(".partial.npz")
+    """Write a training atomically, with its hash."""
     watched: dict[str, Any] = {name: np.array(value) for name, value in asdict(trained.watched).items()}
     facts = {"patients": trained.patients, "rate": trained.rate}
     own = {"passes": trained.passes, "train_patients": trained.train_patients, "facts": np.array(json.dumps(facts))}
-    np.savez(partial_file, **(watched | own))
-    partial_file.replace(file)
+    stream = BytesIO()
+    np.savez(stream, **(watched | own))
+    write_sealed(stream.getvalue(), file)
 
 
-def read(file: Path) -> Trained:
-    """Read a stored training."""
-    with np.load(file) as kept:
+def read(file: Path) -> Trained | None:
+    """Read a stored training; None if there is none, or it was damaged."""
+    content = read_sealed(file)
+    if content is None:
+        return None
+    with np.load(BytesIO(content)) as kept:
         parts_of = {name: kept[name] for name in Watched.__dataclass_fields__}
         facts: dict[str, Any] = json.loads(str(kept["facts"]))
         return Trained(
