@@ -13,6 +13,7 @@ $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	mkdir -p -m 700 .cache   # for DVC's state, which holds the original names of files
 	touch $@
 
 repro: env   ## the cohort of params.yaml through all stages

@@ -119,8 +119,10 @@ def reader_ended(stream: TextIO) -> bool:
 
 def run(arguments: argparse.Namespace, label: str) -> None:
     """Call the `run` of a stage or command, and report its progress."""
+    from pipeline.private import keep_state_private
     from pipeline.progress import reported
 
+    keep_state_private()
     name, fold = arguments.name, getattr(arguments, "fold", "")
     if name in RUNNING_STAGES:  # each of their stages reports itself
         import_quietly(f"{_package(name)}.run").run(arguments)

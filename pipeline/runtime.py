@@ -27,6 +27,7 @@ from joblib import Parallel, delayed, parallel_config
 
 from pipeline.errors import UserError
 from pipeline.lock_file import locked_stages
+from pipeline.private import make_private
 from pipeline.progress import progress
 
 if TYPE_CHECKING:
@@ -174,7 +175,10 @@ def submitted(executor: "AutoExecutor", function: Callable[[Item], Result], item
 
 def keys_folder() -> Path:
     """Name the private folder of salts and original names, which is outside the project's tracked folders."""
-    return Path(os.environ.get("MEDADAPT_KEYS", Path.home() / ".medadapt"))
+    usual = Path.home() / ".medadapt"
+    if "MEDADAPT_KEYS" not in os.environ and usual.is_dir():
+        make_private(usual)
+    return Path(os.environ.get("MEDADAPT_KEYS", usual))
 
 
 def cuda_devices() -> list[str]:

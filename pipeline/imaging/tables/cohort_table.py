@@ -21,6 +21,8 @@ NO_IMAGE = "the row names no image"
 LEAVE_OUT = "leave it out of calibrate.subgroups and calibrate.baseline"
 EXAMPLES = 3  # named where many are meant
 LONGEST = 40  # letters of the name of a group; longer values count as free text
+LONGEST_SITE = 80  # letters of the name of a hospital or a class
+FEW_SITES = 3  # so many sites may have one patient each
 AGE = re.compile(r"(patient_?)?age(_?(years?|y))?", re.IGNORECASE)
 OLDEST = 120  # years
 MONTH = (
@@ -80,6 +82,8 @@ def checked_rows(
     faults = [f"{file}: split {counted(unknown)} is unknown; write {', '.join(SPLITS[:-1])} or leave it empty"]
     faults = faults if unknown else []
     table["patient_id"] = table["patient_id"].where(table["patient_id"] != "", table["case_id"])
+    if flaw := flaw_of_sites(table["site"], table["patient_id"]):
+        faults.append(f"{file}: column 'site' {flaw}; write the name or a code of the hospital")
     for column in covariates:
         with _collected(faults):
             table[f"covariate_{column}"] = as_numbers(table[column], f"{file}: covariate '{column}'")
@@ -158,6 +162,22 @@ def flaw_of_groups(column: "pd.Series[str]", patients: "pd.Series[str]") -> str:
         return "is empty in every row"
     is_age = bool(AGE.fullmatch(str(column.name)))
     return _identifying(given, patients[given.index].nunique(), is_age)
+
+
+def flaw_of_sites(sites: "pd.Series[str]", patients: "pd.Series[str]") -> str:
+    """Explain, without a value, why sites could identify patients; return "" if they cannot."""
+    given = sites[sites != ""]
+    kinds, people = given.nunique(), patients[given.index].nunique()
+    if any(map(is_about_a_person, given.unique())):
+        return f"holds dates, or free text of more than {LONGEST_SITE} letters, which may identify patients"
+    if kinds > FEW_SITES and kinds * 2 > people:
+        return f"holds {kinds} different texts for {people} patients, which nearly identify them"
+    return ""
+
+
+def is_about_a_person(text: str) -> bool:
+    """Tell whether the name of a class or site is rather a date or free text."""
+    return len(text) > LONGEST_SITE or bool(DATE.search(text))
 
 
 def _identifying(given: "pd.Series[str]", patients: int, is_age: bool) -> str:

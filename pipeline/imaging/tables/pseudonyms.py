@@ -84,7 +84,8 @@ def read_names(folder: Path) -> dict[str, str]:
 
 def write_private(file: Path, text: str) -> None:
     """Write a file that only its owner can read, atomically."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for folder in (*file.parents[1::-1],):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     partial = file.with_suffix(".partial")
     partial.touch(mode=0o600)
     partial.write_text(text)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from pipeline.imaging.labels import Task, classes_in, flaw_of, targets_of
 from pipeline.imaging.reading.scan import STRICT, Action, Finding, Header, Policy, Unreadable
 from pipeline.imaging.reading.volumes import read_header, read_scan
-from pipeline.imaging.tables.cohort_table import EXAMPLES
+from pipeline.imaging.tables.cohort_table import EXAMPLES, is_about_a_person
+
+SHARED = 3  # patients who have a label that is quoted in a file
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,17 @@ def _refused_label(label: str, classes: Sequence[str], task: Task) -> list[Findi
         return [Finding("label", f"'{strangers[0]}' is not a class", "excluded", "cohort.classes")]
     flaw = flaw_of(label, task)
     return [Finding("label", flaw)] if flaw else []
+
+
+def without_texts(findings: Sequence[Sequence[Finding]], table: pd.DataFrame) -> list[list[Finding]]:
+    """Take out of findings, for files, each unknown label that few patients share: it may tell of a person."""
+    patients = table.groupby("label")["patient_id"].nunique()
+    private = [patients[label] < SHARED or is_about_a_person(label) for label in table["label"]]
+    unnamed = "the label is not a class"
+    return [
+        [replace(one, detail=unnamed) if hide and one.parameter == "cohort.classes" else one for one in found]
+        for found, hide in zip(findings, private, strict=True)
+    ]
 
 
 def _rare_classes(

@@ -11,7 +11,14 @@ import pandas as pd
 from pipeline.errors import UserError
 from pipeline.imaging.labels import NO_FINDING, Task, classes_in, task_of
 from pipeline.imaging.reading.scan import Finding
-from pipeline.imaging.tables.cohort_table import TABLE, columns_in, counted, has_patients, read_cohort_table
+from pipeline.imaging.tables.cohort_table import (
+    TABLE,
+    columns_in,
+    counted,
+    has_patients,
+    is_about_a_person,
+    read_cohort_table,
+)
 from pipeline.imaging.tables.text_table import BadTable
 from pipeline.params import Settings, cohort_settings
 from pipeline.schema import Cohort
@@ -22,6 +29,7 @@ COLUMNS_OF_RESULTS = (
     *("scan", "case", "patient", "site", "set", "decision", "abstains", "reason", "ood_score", "nearest_site"),
     *("site_share", "saliency", "model_status", "date", "label", "image", "scans", "answered", "true"),
 )
+MOST_CLASSES = 3  # with more classes than this, most labels must occur twice
 NO_PATIENTS = (
     "every image counts as a patient, because no patient is named: images of one patient may be in training and test, "
     "and metrics and intervals are too optimistic; "
@@ -64,6 +72,8 @@ def task_and_classes(cohort: Cohort, labels: list[str]) -> tuple[Task, list[str]
 def problems_of_classes(cohort: Cohort, labels: list[str]) -> list[str]:
     """List the reasons to refuse the classes of a cohort; in a multilabel one, they are independent findings."""
     task, classes = task_and_classes(cohort, labels)
+    if not cohort.classes and (flaw := flaw_of_labels(labels, classes)):
+        return [flaw.format(cohort=cohort.path)]
     problems = (_of_findings if task == "multilabel" else _of_classes)(cohort, classes)
     found = Counter(name for label in labels for name in classes_in([label], task))
     problems += _of_names(classes)
@@ -90,6 +100,18 @@ def _of_names(classes: list[str]) -> Iterator[str]:
         if len(names) > 1:
             written = " and ".join(f"'{name}'" for name in sorted(names))
             yield f"the classes {written} differ only in case, blanks or signs; write them alike if they are one class"
+
+
+def flaw_of_labels(labels: list[str], classes: list[str]) -> str:
+    """Explain, without a value, why the found labels are rather texts about single persons; return "" if not."""
+    texts = [name for name in classes if is_about_a_person(name)]
+    if not texts and not (len(classes) > MOST_CLASSES and len(classes) * 2 > len(labels)):
+        return ""
+    many = len(texts) or len(classes)
+    return (
+        f"{{cohort}}: the column label holds {many} different texts that may tell of single patients (dates, long or "
+        "rare texts); correct them, or name the classes in cohort.classes, and the other cases are left out"
+    )
 
 
 def _of_findings(cohort: Cohort, classes: list[str]) -> list[str]:

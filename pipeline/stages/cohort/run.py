@@ -22,7 +22,7 @@ from pipeline.imaging.tables.cohort_table import (
 from pipeline.imaging.tables.pseudonyms import pseudonym, remember_names, salt_of
 from pipeline.params import CARD_FILE, cohort_name
 from pipeline.schema import OF_COHORT, Cohort, Params
-from pipeline.stages.cohort.audit import Audited, audit_file, audit_table, finding_lines
+from pipeline.stages.cohort.audit import Audited, audit_file, audit_table, finding_lines, without_texts
 from pipeline.stages.cohort.checks import left_out_by, problems_of_classes, read_table, settings_of, task_and_classes
 from pipeline.stages.cohort.default_texts import description_of, title_of
 from pipeline.stages.cohort.keys import claim_keys, key_errors, members_of
@@ -50,7 +50,8 @@ def run(params: Params) -> None:
     of_table = audit_table(table, classes, params.split.n_folds, task)
     findings = [[*one.findings, *more] for one, more in zip(audited, of_table, strict=True)]
     print_lines(finding_lines(table["image"].tolist(), findings))
-    known = {"left_out": left_out_by(findings), "findings": findings} | header_columns(audited)
+    kept = without_texts(findings, table)
+    known = {"left_out": left_out_by(findings), "findings": kept} | header_columns(audited)
     table = pseudonymise(table.assign(**known), params.cohort)
     paths.write_table(findings_table(table["case"].tolist(), table["findings"].tolist()), paths.AUDIT)
     cases = table[table["left_out"] == ""].drop(columns=["left_out", "findings", "image"])

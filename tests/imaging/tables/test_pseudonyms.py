@@ -1,6 +1,13 @@
 import stat
 
-from pipeline.imaging.tables.pseudonyms import PUBLIC_SALT, pseudonym, read_names, remember_names, salt_of
+from pipeline.imaging.tables.pseudonyms import (
+    PUBLIC_SALT,
+    pseudonym,
+    read_names,
+    remember_names,
+    salt_of,
+    write_private,
+)
 
 
 def test_a_pseudonym_tells_nothing_and_never_changes():
@@ -32,3 +39,9 @@ def test_names_are_remembered_when_the_cohort_changes(tmp_path):
     remember_names(tmp_path, [("patient", "new, with a comma")], b"s")
     assert set(read_names(tmp_path).values()) == {"old", "new, with a comma"}
     assert stat.S_IMODE((tmp_path / "names.csv").stat().st_mode) == 0o600
+
+
+def test_folders_of_private_files_are_closed_to_others(tmp_path):
+    file = tmp_path / "keys" / "clinic" / "salt"
+    write_private(file, "a")
+    assert [path.stat().st_mode & 0o777 for path in (file, *list(file.parents)[:2])] == [0o600, 0o700, 0o700]

@@ -1,5 +1,6 @@
 """The stage cohort, run on a small project."""
 
+import pytest
 import yaml
 
 from pipeline import params, paths
@@ -82,3 +83,26 @@ def test_the_folder_of_simulated_scans_is_never_empty(project):
     project()
     run("cohort")
     assert [file.name for file in paths.SIMULATED.iterdir()] == ["README.txt"]
+
+
+def written():
+    return [file for file in [*paths.DATA.rglob("*")] if file.is_file() and "raw" not in file.parts]
+
+
+def test_a_label_of_one_patient_is_told_on_the_terminal_and_in_no_file(project, capsys):
+    root = project()
+    cohort(root, lambda table: table.assign(label=table["label"].where(table.index > 0, "CANARY Doe")))
+    run("cohort")
+    assert "excluded  1  label: 'CANARY Doe' is not a class" in capsys.readouterr().out
+    assert "the label is not a class" in paths.AUDIT.read_text()
+    assert not [file for file in written() if b"CANARY" in file.read_bytes()]
+
+
+@pytest.mark.parametrize("text", ["CANARY {}", "CANARY born 1961-02-{}"])
+@pytest.mark.parametrize("column", ["site", "label"])
+def test_texts_about_persons_as_site_or_class_are_refused_unquoted(project, capsys, column, text):
+    root = project(cohort__classes=[], cohort__positive=None)
+    cohort(root, lambda table: table.assign(**{column: [text.format(10 + n) for n in range(len(table))]}))
+    message = refusal(capsys, "cohort")
+    assert column in message and "patients" in message and "CANARY" not in message
+    assert not [file for file in written() if b"CANARY" in file.read_bytes()]

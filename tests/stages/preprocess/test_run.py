@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -266,24 +267,46 @@ def test_identifying_column_stops_the_stage_and_is_not_written(project, capsys, 
     assert not any(CANARY.encode() in file.read_bytes() for file in files) and not paths.CASES.exists()
 
 
-def test_neither_dvc_nor_git_learns_a_name(project):
-    """Under the real `dvc repro`: lock file, cache, run cache and the index of `git add --all`."""
+def test_neither_dvc_nor_git_nor_the_machine_learns_a_name(project, private_keys):
+    """Under the real `dvc repro`: lock file, cache, `git add --all`, and every file that is written anywhere."""
     root = project(split__test="none", preprocess__slices=2)
     write_canary_volumes(root)
     for name in ("pipeline", ".gitignore", ".dvcignore", "data/demo"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, root / name)
     dvc = [sys.executable, "-m", "dvc"]
-    for command in (["git", "init", "-q"], [*dvc, "init", "-q"], [*dvc, "repro", "-q", "split"], ["git", "add", "-A"]):
+    for command in (["git", "init", "-q"], [*dvc, "init", "-q"], ["cp", str(ROOT / ".dvc/config"), ".dvc/config"]):
+        subprocess.run(command, cwd=root, check=True, capture_output=True)
+    traced = [*traced_to(root.parent / "calls"), *dvc, "repro", "-q", "split"]
+    for command in (traced, ["git", "add", "-A"]):
         subprocess.run(command, cwd=root, check=True, capture_output=True)
     tracked = subprocess.run(["git", "ls-files"], cwd=root, check=True, capture_output=True, text=True).stdout
-    assert "dvc.lock" in tracked and CANARY not in tracked and "data/raw" not in tracked
+    assert "dvc.lock" in tracked and CANARY not in tracked and "data/raw" not in tracked and ".cache" not in tracked
     grep = subprocess.run(["git", "grep", "--cached", "-l", CANARY], cwd=root, capture_output=True, text=True)
     assert grep.stdout == ""
     cached = [file for file in (root / ".dvc" / "cache").rglob("*") if file.is_file()]
     assert len(cached) > 20
-    for file in cached:
-        assert CANARY.encode() not in file.read_bytes(), file
+    private = (root / "data" / "raw", root / ".cache", private_keys)
+    assert (root / ".cache").stat().st_mode & 0o777 == 0o700
+    for file in {*cached, *written_files(root.parent / "calls", root)}:
+        if not any(file.is_relative_to(folder) for folder in private):
+            assert CANARY.encode() not in file.read_bytes() and CANARY not in str(file), file
+
+
+def traced_to(file):
+    """Trace the names of all files that a command and its children open, where the system lets us."""
+    words = ["strace", "-f", "--seccomp-bpf", "-qq", "-y", "-s", "4096", "-e", "trace=%file", "-o", str(file)]
+    allowed = shutil.which("strace") and subprocess.run([*words, "true"], capture_output=True).returncode == 0
+    return words if allowed else []
+
+
+def written_files(calls, root):
+    """List the files that are still there of those that a traced command created, wrote or renamed."""
+    text = calls.read_text(errors="replace") if calls.exists() else ""
+    lines = [line for line in text.splitlines() if re.search(r"O_WRONLY|O_RDWR|O_CREAT|rename|link|creat|mkdir", line)]
+    names = {Path(root, name) for line in lines for name in re.findall(r'"((?:[^"\\]|\\.)*)"', line)}
+    assert not lines or len(names) > 100
+    return {name for name in names if name.is_file() and not name.is_relative_to("/proc")}
 
 
 def test_case_that_cannot_be_prepared_is_refused_and_counted(project):
