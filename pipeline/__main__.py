@@ -17,7 +17,8 @@ import select
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import TextIO
@@ -60,6 +61,7 @@ HEADINGS = {
     "predict": "commands of a released bundle",
 }
 RUNNING_STAGES = ("run", "folds")
+RUNNING = Path("data/scratch/training.lock")  # held by the command that trains folds
 DESCRIPTION = """Domain adaptation for medical imaging: from raw scans to a released, calibrated model.
 `dvc repro` runs all stages in order; `medadapt NAME --help` explains one stage or command."""
 
@@ -95,8 +97,11 @@ def answer(argv: Sequence[str] | None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the equations solved here are small: more threads mostly wait
     log = logging.getLogger("pipeline")
     log.debug("%s begins, medadapt %s", arguments.name, __version__)
+    from pipeline.disk import explained
+
     try:
-        run(arguments, label)
+        with explained(arguments.name if arguments.name in STAGES else "", getattr(arguments, "fold", "")):
+            run(arguments, label)
     except UserError as error:
         if arguments.verbose:
             traceback.print_exc()
@@ -119,18 +124,22 @@ def reader_ended(stream: TextIO) -> bool:
 
 def run(arguments: argparse.Namespace, label: str) -> None:
     """Call the `run` of a stage or command, and report its progress."""
+    from pipeline.disk import alone
     from pipeline.private import keep_state_private
     from pipeline.progress import reported
 
     keep_state_private()
     name, fold = arguments.name, getattr(arguments, "fold", "")
     if name in RUNNING_STAGES:  # each of their stages reports itself
-        import_quietly(f"{_package(name)}.run").run(arguments)
+        said = "another `medadapt run` or `medadapt folds` is training in this folder; wait until it ends"
+        with alone(RUNNING, said) if Path("params.yaml").exists() else nullcontext():
+            import_quietly(f"{_package(name)}.run").run(arguments)
         return
     if name in COMMANDS:
-        for option in ("out", "report"):
-            check_writable(getattr(arguments, option, None), f"--{option}")
-        with reported(label):
+        with ExitStack() as held:
+            for option in ("out", "report"):
+                held.enter_context(held_for_writing(getattr(arguments, option, None), f"--{option}"))
+            held.enter_context(reported(label))
             import_quietly(f"{_package(name)}.run").run(arguments)
         return
     from pipeline import costs, digests, lock_file, params, paths
@@ -210,25 +219,26 @@ def import_quietly(name: str) -> ModuleType:
         gc.enable()
 
 
-def check_writable(out: str | None, option: str = "--out") -> None:
-    """Check that the file of an option can be written before the result is computed.
+@contextmanager
+def held_for_writing(out: str | None, option: str = "--out") -> Iterator[None]:
+    """Check that the file of an option can be written before the result is computed, and keep others from writing it.
 
     Raises
     ------
     UserError
-        If the file cannot be written.
+        If the file cannot be written, or another command is about to write it.
     """
     if out is None:
+        yield
         return
-    file = Path(out)
-    try:
-        new = not file.exists()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.open("a").close()
-    except OSError as error:
-        raise UserError(f"{option}: {file} cannot be written ({error.strerror}); name another file") from error
-    if new:
-        file.unlink()
+    from pipeline.disk import alone
+
+    with ExitStack() as held:
+        try:
+            held.enter_context(alone(Path(out), f"{option}: another command is writing {out}; name another file"))
+        except OSError as error:
+            raise UserError(f"{option}: {out} cannot be written ({error.strerror}); name another file") from error
+        yield
 
 
 def _package(name: str) -> str:

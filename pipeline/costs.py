@@ -7,7 +7,7 @@ import json
 import resource
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +77,9 @@ def recorded(record: Path, settings: Mapping[str, Any]) -> Iterator[None]:
         "settings": dict(settings),
         **cases_of_run(),
     }
-    record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(values) + "\n")
+    with suppress(OSError):  # on a full disk, the result is there, and only `plan` knows less
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(values) + "\n")
 
 
 def cases_of_run() -> dict[str, Any]:

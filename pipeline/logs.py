@@ -61,11 +61,24 @@ def log_file(arguments: argparse.Namespace) -> list[logging.Handler]:
     fold = "_" + re.sub(r"[^\w.-]", "_", arguments.fold) if getattr(arguments, "fold", None) else ""
     try:
         LOGS.mkdir(parents=True, exist_ok=True)
-        handler = RotatingFileHandler(LOGS / f"{arguments.name}{fold}.log", maxBytes=LOG_BYTES, backupCount=3)
+        handler = QuietRotatingFile(LOGS / f"{arguments.name}{fold}.log", maxBytes=LOG_BYTES, backupCount=3)
     except OSError:
         return []
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     return [handler]
+
+
+class QuietFile(logging.FileHandler):
+    """A log file that a full disk leaves incomplete, without a traceback on the terminal."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - its name in logging
+        """Print errors other than those of the disk."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
+class QuietRotatingFile(QuietFile, RotatingFileHandler):
+    """The same for a file of limited size."""
 
 
 def run_log(name: str, label: str) -> list[logging.Handler]:
@@ -82,7 +95,7 @@ def run_log(name: str, label: str) -> list[logging.Handler]:
     file = RUNS / time.strftime("%Y-%m-%d_%H-%M-%S.log", time.localtime(began))
     try:
         RUNS.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(file)
+        handler = QuietFile(file)
         for old in sorted(RUNS.glob("*.log"))[:-KEPT_RUNS]:
             old.unlink(missing_ok=True)
     except OSError:

@@ -84,6 +84,7 @@ def allocate(shape: tuple[int, ...]) -> Tensor:
         return torch.empty(shape, dtype=torch.float16)
     paths.SCRATCH.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=paths.SCRATCH) as file:
+        os.posix_fallocate(file.fileno(), 0, max(2 * int(np.prod(shape)), 1))  # a full disk is an error here, no crash
         return torch.from_numpy(np.memmap(file, dtype=np.float16, mode="w+", shape=shape))
 
 
