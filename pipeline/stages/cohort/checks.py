@@ -85,6 +85,18 @@ def problems_of_classes(cohort: Cohort, labels: list[str]) -> list[str]:
     return problems
 
 
+def remarks_on_classes(table: pd.DataFrame, task: Task, classes: Sequence[str]) -> list[str]:
+    """Name the classes that no case has, and those that only cases of the test set have."""
+    found: dict[str, set[str]] = {name: set() for name in classes}
+    for label, split in zip(table["label"], table["split"], strict=True):
+        for name in found.keys() & set(classes_in([label], task)):
+            found[name].add(split)
+    cure = "no model can learn it: add cases, or leave it out of cohort.classes"
+    remarks = [f"no case has the class '{name}', so that {cure}" for name, splits in found.items() if not splits]
+    tested = [name for name, splits in found.items() if splits == {"test"}]
+    return remarks + [f"only test cases have the class '{name}', so that {cure}" for name in tested]
+
+
 def _of_names(classes: list[str]) -> Iterator[str]:
     """Yield the names of classes that cannot stand in results, or are hardly told apart."""
     columns = [name for name in classes if name in COLUMNS_OF_RESULTS or name.startswith("withheld_")]

@@ -23,7 +23,14 @@ from pipeline.imaging.tables.pseudonyms import pseudonym, remember_names, salt_o
 from pipeline.params import CARD_FILE, cohort_name
 from pipeline.schema import OF_COHORT, Cohort, Params
 from pipeline.stages.cohort.audit import Audited, audit_file, audit_table, finding_lines, without_texts
-from pipeline.stages.cohort.checks import left_out_by, problems_of_classes, read_table, settings_of, task_and_classes
+from pipeline.stages.cohort.checks import (
+    left_out_by,
+    problems_of_classes,
+    read_table,
+    remarks_on_classes,
+    settings_of,
+    task_and_classes,
+)
 from pipeline.stages.cohort.default_texts import description_of, title_of
 from pipeline.stages.cohort.keys import claim_keys, key_errors, members_of
 from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan
@@ -46,6 +53,8 @@ def run(params: Params) -> None:
     refuse([*problems_of_classes(params.cohort, labels), *problems_of_card(Path(params.cohort.path))])
     write_statements(Path(params.cohort.path))
     task, classes = task_and_classes(params.cohort, labels)
+    for remark in remarks_on_classes(table, task, classes):
+        log.warning("%s: %s", params.cohort.path, remark)
     audited = audit(table, source, params.cohort)
     of_table = audit_table(table, classes, params.split.n_folds, task)
     findings = [[*one.findings, *more] for one, more in zip(audited, of_table, strict=True)]

@@ -11,12 +11,15 @@ import pandas as pd
 from pipeline.imaging.labels import Task, targets_of
 from pipeline.schema import FINAL, Params, Split
 from pipeline.seeds import seed_for
+from pipeline.stages.split.counts import LEAST
 from pipeline.stages.split.leakage import BOUNDARY, EXACT, described, joined_patients, open_leaks
 from pipeline.stages.split.partition import (
     TARGET,
     Leak,
+    answers,
     cases_of_site,
     has_several_labels,
+    patients_with,
     rare_classes,
     refuse_leaks,
     reserved_by_hash,
@@ -174,6 +177,10 @@ def acknowledged_patients(cases: pd.DataFrame, split: Split) -> list[str]:
 def problems_of_folds(cases: pd.DataFrame, split: Split, classes: Sequence[str]) -> Iterator[str]:
     """Yield the classes with too few patients for the folds, and the sites that cannot be held out."""
     development = cases[cases["side"] == "development"]
+    if development.empty:
+        counts = ", ".join(f"{count} {side}" for side, count in cases["side"].value_counts().items())
+        yield f"no case is left to develop on (of all: {counts}); correct the columns split and label, or split.test"
+        return
     rare = rare_classes(development, split.n_folds, classes)
     possible = min((count for count in rare.values() if count > 1), default=0)
     folds = ", ".join([*map(str, range(possible)), FINAL])
@@ -188,6 +195,12 @@ def problems_of_folds(cases: pd.DataFrame, split: Split, classes: Sequence[str])
         lower = [f"lower split.n_folds to {possible} (split.folds: [{folds}])"] if count > 1 else []
         cure = ", or ".join([*lower, *cures]) or "add patients of this class"
         yield f"{name} has {count} patient(s), fewer than split.n_folds = {split.n_folds}; {cure}"
+    for name, count in patients_with(development, answers(development)).items():
+        if name not in rare and 0 < (left := count - -(-count // split.n_folds)) < LEAST:
+            yield (
+                f"{name} has {count} patients, of which a fold leaves {left} for training and validation, which need "
+                f"{LEAST} or more; " + (", or ".join(cures) or "add patients of this class")
+            )
     for fold in split.left_out:
         try:
             cases_of_site(cases, fold.partition("-")[2])

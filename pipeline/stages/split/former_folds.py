@@ -15,7 +15,11 @@ def former_outputs(folds: Collection[str]) -> list[Path]:
 
 def remove_former_outputs(folds: Collection[str], assigned: Collection[str]) -> list[str]:
     """Remove these outputs, and the tables of roles of other folds than `assigned`; return the names of the folds."""
-    tables = [file for file in paths.SPLIT.glob("*.csv") if file != paths.DUPLICATES and file.stem not in assigned]
+    tables = [
+        file
+        for file in paths.SPLIT.glob("*.csv")
+        if file not in (paths.DUPLICATES, paths.COUNTS) and file.stem not in assigned
+    ]
     removed = [*former_outputs(folds), *tables]
     for path in removed:
         if path.is_dir():

@@ -20,6 +20,12 @@ from pipeline.stages.split.checks import (
     sides,
     targets_of_labels,
 )
+from pipeline.stages.split.counts import (
+    counted_roles,
+    problems_of_roles,
+    problems_of_training,
+    remark_on_validation,
+)
 from pipeline.stages.split.former_folds import remove_former_outputs
 from pipeline.stages.split.leakage import BOUNDARY, findings
 from pipeline.stages.split.partition import Marks, Numbers, cases_of_site, grouped_folds, roles_in_fold
@@ -55,9 +61,10 @@ def run(params: Params) -> None:
     partitions = {repetition: assign(grouped, params, repetition) for repetition in ["", *split.repeated]}
     repeated = [name for names in split.repeated.values() for name in names]
     assigned = [*map(str, range(split.n_folds)), FINAL, *split.left_out, *repeated]
+    roles = roles_of_all(assigned, grouped, partitions, params)
     for fold in assigned:
-        roles = [Role(role) for role in roles_of(fold, grouped, partitions, params)]
-        paths.write_table(cases.assign(role=roles)[COLUMNS], paths.split(fold))
+        paths.write_table(cases.assign(role=[Role(role) for role in roles[fold]])[COLUMNS], paths.split(fold))
+    paths.write_table(counted_roles(grouped, roles), paths.COUNTS)
     facts = summary(cases, split, acknowledged, duplicates) | shortcuts(cases, targets)
     paths.write_json(facts, paths.SPLIT_SUMMARY)
     if former := remove_former_outputs(split.folds, assigned):
@@ -80,6 +87,26 @@ def assign(cases: pd.DataFrame, params: Params, repetition: str) -> Numbers:
     seed = seed_for(params.seed, "split", "folds", *filter(None, [repetition]))
     fold_of_case[development] = grouped_folds(cases[development], params.split.n_folds, seed)
     return fold_of_case
+
+
+def roles_of_all(
+    folds: list[str], cases: pd.DataFrame, partitions: dict[str, Numbers], params: Params
+) -> dict[str, list[str]]:
+    """Give each case its role in each fold; refuse folds that leave too few patients of a class to learn from.
+
+    Raises
+    ------
+    UserError
+        The message counts the patients by fold and class.
+    """
+    held_out = {fold: held_out_in(fold, cases, partitions) for fold in folds}
+    refuse([problem for fold in folds for problem in problems_of_training(fold, cases, held_out[fold])])
+    roles = {fold: roles_of(fold, cases, partitions, params) for fold in folds}
+    refuse([problem for fold in folds for problem in problems_of_roles(fold, cases, roles[fold])])
+    fraction = params.split.validation_fraction
+    for remark in filter(None, (remark_on_validation(fold, cases, roles[fold], fraction) for fold in folds)):
+        print(remark)
+    return roles
 
 
 def roles_of(fold: str, cases: pd.DataFrame, partitions: dict[str, Numbers], params: Params) -> list[str]:
