@@ -19,6 +19,9 @@ from pipeline.metrics.questions import Question, questions_of
 
 Floats = NDArray[np.float64]
 
+ROUNDED = 0.02  # largest difference of a sum of probabilities from 1
+ZONE = r"(?<=:\d\d)(?:[.,]\d+)?\s*(?:Z|[+-]\d\d(?::?\d\d)?)$"
+
 
 @dataclass(frozen=True)
 class Monitored:
@@ -76,19 +79,20 @@ def read_monitored(results: Path, labels: str | None, classes: list[str], severa
         If a column is missing, a scan is listed twice or only in `labels`, or a label names an unknown class.
     """
     scans = table_of(results, ["scan", *classes])
-    if "patient" not in scans:
-        scans["patient"] = scans["scan"]
+    refuse_twice(scans["scan"], results)
+    scans["patient"] = scans["patient"].fillna(scans["scan"]) if "patient" in scans else scans["scan"]
     scans = with_withheld(scans, classes, results)
     for name in classes:
         scans[name] = probabilities_in(scans[name], results)
+    check_rows(scans, classes, several, results)
     if "ood_score" in scans:
-        scans["ood_score"] = pd.to_numeric(scans["ood_score"], errors="coerce")
+        scans["ood_score"] = scores_in(scans, classes, results)
     scans = scans.drop(columns=["label"], errors="ignore")
     scans = scans.assign(label=None) if labels is None else with_labels(scans, Path(labels), classes, several)
     dated = "date" in scans
     if dated:
-        scans["date"] = dates_of(scans["date"], results)
-        scans = scans.sort_values("date", kind="stable")
+        moments, scans["date"] = dates_of(scans["date"], results)
+        scans = scans.iloc[np.argsort(moments, kind="stable")]
     return Monitored(scans.reset_index(drop=True), classes, several, dated)
 
 
@@ -126,7 +130,11 @@ def table_of(file: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise UserError(str(error)) from error
     if missing := [name for name in columns if name not in table]:
         raise UserError(f"{file}: column '{missing[0]}' is missing; the table needs {', '.join(columns)}")
-    return table.replace("", np.nan)
+    table = table.replace("", np.nan)
+    if table.empty or table["scan"].isna().any():
+        what = f"row {int(np.argmax(table['scan'].isna())) + 1} names no scan" if len(table) else "it has no rows"
+        raise UserError(f"{file}: {what}; each row needs the name of a scan")
+    return table
 
 
 def probabilities_in(column: "pd.Series[Any]", file: Path) -> "pd.Series[Any]":
@@ -137,14 +145,46 @@ def probabilities_in(column: "pd.Series[Any]", file: Path) -> "pd.Series[Any]":
     return values
 
 
-def dates_of(column: "pd.Series[Any]", file: Path) -> "pd.Series[Any]":
-    """Read dates; a missing date is an error, because it leaves the order undefined."""
-    values = pd.to_datetime(column, errors="coerce", format="ISO8601")
-    if values.isna().any():
+def check_rows(scans: pd.DataFrame, classes: list[str], several: bool, file: Path) -> None:
+    """Check that a scan has the probabilities of all classes or of none, and that those of one class each sum to 1."""
+    found = scans[classes]
+    partial = found.isna().any(axis=1) & found.notna().any(axis=1)
+    wrong = found.notna().all(axis=1) & ((found.sum(axis=1) - 1).abs() > ROUNDED) & (not several)
+    for rows, what in ((partial, "lacks some of its probabilities"), (wrong, "has probabilities that do not sum to 1")):
+        if rows.any():
+            raise UserError(f"{file}: scan '{scans['scan'][rows].iloc[0]}' {what}; correct them, or leave all empty")
+
+
+def scores_in(scans: pd.DataFrame, classes: list[str], file: Path) -> "pd.Series[Any]":
+    """Read the OOD scores of all readable scans."""
+    values = pd.to_numeric(scans["ood_score"], errors="coerce")
+    absent = ~np.isfinite(values.to_numpy(float)) & scans[classes[0]].notna().to_numpy()
+    if absent.any():
+        scan = scans["scan"][absent].iloc[0]
+        raise UserError(
+            f"{file}: scan '{scan}' has no number in the column 'ood_score'; correct it or remove the column"
+        )
+    return values
+
+
+def dates_of(column: "pd.Series[Any]", file: Path) -> tuple[NDArray[np.int64], "pd.Series[Any]"]:
+    """Read dates: the moments, which order the scans, and the local dates, which people know.
+
+    Raises
+    ------
+    UserError
+        If a date is missing, or only some have a time zone, because the order is then undefined.
+    """
+    moments = pd.to_datetime(column, errors="coerce", format="ISO8601", utc=True)
+    if moments.isna().any():
         raise UserError(
             f"{file}: every row of the column 'date' needs a date such as 2026-03-31; correct it or remove the column"
         )
-    return values
+    zoned = column.str.contains(ZONE, regex=True)
+    if zoned.any() and not zoned.all():
+        raise UserError(f"{file}: only some rows of the column 'date' have a time zone; give all of them one, or none")
+    local = pd.to_datetime(column.str.replace(ZONE, "", regex=True).str.strip(), format="ISO8601")
+    return moments.astype("int64").to_numpy(), local
 
 
 def as_predicted(names: "pd.Series[Any]", scans: "pd.Series[Any]", file: Path) -> list[str]:
@@ -155,7 +195,7 @@ def as_predicted(names: "pd.Series[Any]", scans: "pd.Series[Any]", file: Path) -
         raise UserError(f"{file}: {error}") from error
 
 
-def refuse_twice(names: "pd.Series[Any]", source: Path | str) -> None:
+def refuse_twice(names: "pd.Series[Any]", source: Path) -> None:
     """Refuse a table that lists a scan twice."""
     if (twice := names[names.duplicated()]).any():
         raise UserError(f"{source}: scan '{twice.iloc[0]}' is listed twice; keep one row of it")
@@ -164,8 +204,9 @@ def refuse_twice(names: "pd.Series[Any]", source: Path | str) -> None:
 def with_labels(scans: pd.DataFrame, file: Path, classes: list[str], several: bool) -> pd.DataFrame:
     """Add the labels that became known."""
     labels = table_of(file, ["scan", "label"])[["scan", "label"]].dropna()
+    if labels.empty:
+        raise UserError(f"{file}: no row has a label; fill the column label, or leave the table out")
     refuse_twice(labels["scan"], file)
-    refuse_twice(scans["scan"], "the results")
     meant = labels.assign(scan=as_predicted(labels["scan"], scans["scan"], file))
     refuse_twice(meant["scan"], file)
     for scan, label in zip(labels["scan"], labels["label"], strict=True):

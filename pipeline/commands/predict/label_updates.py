@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.commands.predict.site_update import SiteUpdate, change_from, update_site
+from pipeline.commands.predict.site_update import LEAST, SiteUpdate, change_from, update_site
 from pipeline.metrics.calibrators.updating import Recalibration
 from pipeline.metrics.questions import both_ways
 
@@ -55,8 +55,8 @@ def update_labels(
     Returns
     -------
     dict
-        By label, the result of `update_site` for the classes "no <label>" and "<label>"; None if no scan has the
-        label or none lacks it: such a label stays unchanged.
+        By label, the result of `update_site` for the classes "no <label>" and "<label>"; None if fewer than
+        two patients have the label or lack it: such a label stays unchanged.
 
     Raises
     ------
@@ -68,12 +68,12 @@ def update_labels(
         known = np.isfinite(truth)
         events = (truth[known] == 1).astype(np.int64)
         pair = both_ways(prediction[known])
-        both = 0 < events.sum() < len(events)
+        both = min(len(set(patients[known][events == side])) for side in (0, 1)) >= LEAST
         found[name] = (
             update_site(pair, events, patients[known], sides(name), confidence=confidence, seed=seed) if both else None
         )
     if not any(found.values()):
-        raise ValueError("no label has both scans with it and scans without it; add labelled scans")
+        raise ValueError(f"no label has both {LEAST} patients with it and {LEAST} without it; add labelled scans")
     return found
 
 

@@ -143,13 +143,26 @@ def with_labels(arguments: argparse.Namespace, bundle: Opened) -> list[Listed]:
     """List the scans of the table of --site-recalibrate: below its folder, or among the scans that are named."""
     labels = listed([arguments.site_recalibrate], bundle, arguments.site)
     if not arguments.scans:
+        refuse_twice(labels, arguments.site_recalibrate)
         return labels
     files = {scan.name: scan.file for scan in named(arguments, bundle)}
     try:
         names = scans_named([one.name for one in labels], list(files))
     except ValueError as error:
         raise UserError(f"--site-recalibrate: {arguments.site_recalibrate}: {error}") from error
-    return [Listed(one.name, files[name], one.known) for one, name in zip(labels, names, strict=True)]
+    meant = [Listed(one.name, files[name], one.known) for one, name in zip(labels, names, strict=True)]
+    refuse_twice(meant, arguments.site_recalibrate)
+    return meant
+
+
+def refuse_twice(scans: Sequence[Listed], table: str) -> None:
+    """Refuse a table of labels that names a file twice, by whichever path."""
+    named: dict[Path, str] = {}
+    for scan in scans:
+        if (file := scan.file.resolve()) in named:
+            names = " and ".join(dict.fromkeys((named[file], scan.name)))
+            raise UserError(f"--site-recalibrate: {table} names one scan twice, as {names}; keep one row of it")
+        named[file] = scan.name
 
 
 def name_of(folder: Path) -> str:

@@ -109,7 +109,7 @@ def print_updates(found: Found, scans: int, unit: str) -> None:
         if one:
             print_update(one, f"{name}; {unit}")
         else:
-            print(f"{name}: unchanged; it needs labelled scans with it and labelled scans without it")
+            print(f"{name}: unchanged; it needs two or more labelled patients with it and two or more without it")
 
 
 def print_update(found: SiteUpdate, title: str) -> None:

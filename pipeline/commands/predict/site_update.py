@@ -18,6 +18,7 @@ Ints = NDArray[np.int64]
 Names = NDArray[np.str_]
 
 EVENTS_PER_PARAMETER = 10  # Peduzzi et al. 1996; with fewer, a slope is mostly noise
+LEAST = 2  # patients of a class
 DRAWS = 500
 PARTS = 10  # folds of the cross-fitting
 
@@ -108,12 +109,18 @@ def update_site(
     Raises
     ------
     ValueError
-        If a class has no patient.
+        If a class has fewer than two patients.
     """
     counts = [len(set(patients[labels == number])) for number in range(len(classes))]
     if min(counts) == 0:
         missing = classes[counts.index(0)]
         raise ValueError(f"no scan is labelled '{missing}'; add scans of that class")
+    if min(counts) < LEAST:
+        rarest = classes[counts.index(min(counts))]
+        raise ValueError(
+            f"only {min(counts)} patient is labelled '{rarest}', and {LEAST} of each class are needed: one to fit on, "
+            "one to compare with; add patients of that class"
+        )
     update = update_for(counts)
     weights = cluster_weights(patients, DRAWS, seed)
     drawn = [_fit(probabilities, labels, row, update) for row in weights]

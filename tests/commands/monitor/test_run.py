@@ -137,7 +137,7 @@ def test_labels_may_name_a_scan_by_its_path(bundle, tmp_path, capsys):
 def test_scans_of_one_patient_count_once(bundle, tmp_path, capsys):
     results, _ = in_use(tmp_path, seed=5, n=10, refused=0, shift=2)
     many = pd.concat([pd.read_csv(results).assign(patient=np.arange(10))] * 20)
-    many.to_csv(results, index=False)
+    many.assign(scan=np.arange(200)).to_csv(results, index=False)
     assert monitored(bundle, results) == 0
     assert "200 scans of 10 patients" in capsys.readouterr().out
 

@@ -83,16 +83,18 @@ def test_the_slope_needs_ten_patients_of_the_rarest_class_per_parameter(counts, 
 
 def test_patients_are_counted_not_their_images():
     probabilities, labels, patients = site(60)
-    labels[:30], patients[:30] = 1, "one"
+    labels[:30], patients[:30] = 1, np.array(["one", "two"])[np.arange(30) % 2]
     labels[30:] = 0
     found = update_site(probabilities, labels, patients, CLASSES)
-    assert found.patients == {"well": 30, "ill": 1} and found.update == "intercept" and found.change.slope == 1
+    assert found.patients == {"well": 30, "ill": 2} and found.update == "intercept" and found.change.slope == 1
 
 
 def test_a_class_that_nobody_has_is_refused_by_its_name():
     probabilities, labels, patients = site(40)
     with pytest.raises(ValueError, match="no scan is labelled 'ill'"):
         update_site(probabilities, 0 * labels, patients, CLASSES)
+    with pytest.raises(ValueError, match="only 1 patient is labelled 'ill', and 2 of each class are needed"):
+        update_site(probabilities, np.arange(len(labels)) == 0, patients, CLASSES)
 
 
 def test_an_update_survives_json_and_invalid_ones_are_refused():
