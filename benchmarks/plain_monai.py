@@ -7,9 +7,10 @@ random flips, rotations, zooms and contrasts, the encoder that is our default wi
 linear head, Adam, cross-entropy. PROJECT lends its prepared channels and its folds; roles `train` and `validation` are
 trained on, `held_out` is evaluated. A volume is seen instance by instance, and their features are averaged.
 
-Every row of the table is a case after an epoch: fold, epoch, seconds, case, truth, logit_0, ... The seconds are those
-of its fold until then, evaluating included, which is a few per cent; those of the first fold begin with the imports.
-Who trains e epochs on each fold has them all after the sum of the folds' seconds at e.
+Every row of the table is a case after an epoch: fold, epoch, seconds, role, case, truth, logit_0, ... The seconds are
+those of its fold until then, evaluating included, which is a few per cent; those of the first fold begin with the
+imports. With `--validate` the role `validation` is not trained on but evaluated as well, for those who stop by it, and
+the seconds are those of the processor. Who trains e epochs on each fold has them all after the sum of the folds' seconds at e.
 """
 
 import time
@@ -95,10 +96,10 @@ def main() -> None:
     project = arguments.project.resolve()
     classes = json.loads((project / "data/cohort/cohort.json").read_text())["classes"]
     arguments.out.unlink(missing_ok=True)
-    start = START
+    start = 0.0 if arguments.validate else START
     for fold in arguments.folds:
         train_fold(project, fold, classes, arguments, start)
-        start = time.perf_counter()
+        start = clock(arguments)
 
 
 def parse() -> argparse.Namespace:
@@ -110,6 +111,9 @@ def parse() -> argparse.Namespace:
     workers = max((os.cpu_count() or 1) - 1, 1)
     parser.add_argument("--workers", type=int, default=workers, help="processes that draw (default: all cores but one)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--validate", action="store_true", help="evaluate the role validation instead of training on it"
+    )
     return parser.parse_args()
 
 
@@ -117,19 +121,26 @@ def train_fold(project: Path, fold: str, classes: list[str], arguments: argparse
     """Train on one fold, and append the logits of what it holds out after every epoch."""
     set_determinism(arguments.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    held_out = items_of(project, fold, classes, ["held_out"])
-    items = items_of(project, fold, classes, ["train", "validation"])
+    roles = ["held_out", "validation"] if arguments.validate else ["held_out"]
+    evaluated = {role: items_of(project, fold, classes, [role]) for role in roles}
+    items = items_of(project, fold, classes, [role for role in ("train", "validation") if role not in roles])
     training = loader_of(items, [*AUGMENT, *SCALE], shuffle=True, workers=arguments.workers)
-    evaluating = loader_of(held_out, SCALE, shuffle=False, workers=0)
+    evaluating = {role: loader_of(cases, SCALE, shuffle=False, workers=0) for role, cases in evaluated.items()}
     channels = json.loads((project / "data/prepared/geometry.json").read_text())["channels"]
     network = Network(channels, len(classes)).to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
     for epoch in range(1, arguments.epochs + 1):
         train_epoch(network, training, optimizer, device)
-        logits = evaluate(network, evaluating, device)
-        seconds = time.perf_counter() - start
-        write(arguments.out, {"fold": fold, "epoch": epoch, "seconds": round(seconds, 2)}, held_out, logits)
-        print(f"fold {fold} epoch {epoch}: {seconds:.1f} s, AUC {auc_of(logits, held_out):.3f}", flush=True)
+        for role, cases in evaluated.items():
+            logits, seconds = evaluate(network, evaluating[role], device), clock(arguments) - start
+            write(
+                arguments.out, {"fold": fold, "epoch": epoch, "seconds": round(seconds, 2), "role": role}, cases, logits
+            )
+            print(f"fold {fold} epoch {epoch}: {seconds:.1f} s, {role} AUC {auc_of(logits, cases):.3f}", flush=True)
+
+
+def clock(arguments: argparse.Namespace) -> float:
+    return time.process_time() if arguments.validate else time.perf_counter()
 
 
 def loader_of(items: list[Item], after: list[Transform], shuffle: bool, workers: int) -> DataLoader:
