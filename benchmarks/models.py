@@ -200,7 +200,7 @@ def chosen_epochs(rows: pd.DataFrame, columns: list[str], patients: "pd.Series[s
     rows = rows.assign(seed=0, patient=rows["case"].map(patients))
     held, validation = (rows[rows["role"] == role] for role in ("held_out", "validation"))
     losses = validation.groupby(["fold", "epoch"]).apply(lambda one: value("log-loss", one, columns))
-    stopped = {fold: epoch for fold, epoch in losses.groupby("fold").idxmin()}
+    stopped = dict(losses.groupby("fold").idxmin())
     best = held.groupby("epoch").apply(lambda one: value("AUC", one, columns)).idxmax()
     return [
         held[held["epoch"] == held["fold"].map(stopped)].assign(method="script stopped"),
@@ -224,7 +224,7 @@ def show(name: str, fraction: float, rows: pd.DataFrame, columns: list[str]) -> 
     of_script = rows[rows["method"] == "script oracle"]["case"]
     for cases in (rows["case"].drop_duplicates(), of_script) if len(of_script) else (rows["case"].drop_duplicates(),):
         shown = rows[rows["case"].isin(cases)]
-        complete = shown.groupby(["method", "seed"]).filter(lambda one: len(one) == len(cases))
+        complete = shown[shown.groupby(["method", "seed"])["case"].transform("size") == len(cases)]
         if complete.empty:
             continue
         runs = runs_of(complete, columns)
@@ -253,9 +253,8 @@ def runs_of(rows: pd.DataFrame, columns: list[str]) -> Runs:
 def cell(runs: Runs, metric: str, method: str, minus: str | None = None) -> str:
     if minus is None:
         found, deviation = runs.estimate(METRICS[metric], method), runs.deviation(METRICS[metric], method)
-        return (
-            f"{found.value:.3f}{f' ± {deviation:.3f}' if len(runs.probabilities[method]) > 1 else ''}{interval(found)}"
-        )
+        spread = f" ± {deviation:.3f}" if len(runs.probabilities[method]) > 1 else ""
+        return f"{found.value:.3f}{spread}{interval(found)}"
     seeds = list(runs.probabilities[method])
 
     def difference(weights: Floats) -> Floats:

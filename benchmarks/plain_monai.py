@@ -9,8 +9,8 @@ trained on, `held_out` is evaluated. A volume is seen instance by instance, and 
 
 Every row of the table is a case after an epoch: fold, epoch, seconds, role, case, truth, logit_0, ... The seconds are
 those of its fold until then, evaluating included, which is a few per cent; those of the first fold begin with the
-imports. With `--validate` the role `validation` is not trained on but evaluated as well, for those who stop by it, and
-the seconds are those of the processor. Who trains e epochs on each fold has them all after the sum of the folds' seconds at e.
+imports. Who trains e epochs on each fold has them all after the sum of the folds' seconds at e. With `--validate` the
+role `validation` is not trained on but evaluated as well, for those who stop by it; seconds are then the processor's.
 """
 
 import time
@@ -111,9 +111,7 @@ def parse() -> argparse.Namespace:
     workers = max((os.cpu_count() or 1) - 1, 1)
     parser.add_argument("--workers", type=int, default=workers, help="processes that draw (default: all cores but one)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--validate", action="store_true", help="evaluate the role validation instead of training on it"
-    )
+    parser.add_argument("--validate", action="store_true", help="evaluate the role validation, train on the rest")
     return parser.parse_args()
 
 
