@@ -131,7 +131,9 @@ def test_dvc_shows_one_short_set_of_metrics_with_equal_keys(first_run):
     assert set(sets) == {"internal", "test"}
     metrics = {"n", "events", "auc", "log_loss", "brier", "calibration_slope", "ece"}
     for one in sets.values():
-        assert set(one) == metrics and set(one["auc"]) == {"value", "lower", "upper"}
+        # DVC shows no metric without a value, such as the slope of predictions that separate the classes.
+        assert metrics - {"calibration_slope"} <= set(one) <= metrics
+        assert set(one["auc"]) == {"value", "lower", "upper"}
     files = {file.stem for file in (folder / "data/metrics").glob("*/*.json")}
     assert {"0", "1", "internal_calibrated", "internal_uncalibrated", "external_calibrated"} <= files
     assert "history.csv" in dvc(folder, "plots", "show", "--json") or (folder / "data/folds/0/history.csv").exists()
