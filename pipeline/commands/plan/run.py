@@ -8,9 +8,11 @@ from pathlib import Path
 
 import torch
 
+from pipeline import runtime
 from pipeline.commands.plan.checks import check_cohort
 from pipeline.commands.plan.measuring import measured, reading_seconds
 from pipeline.commands.plan.times import Job, Range, cohort_of, estimated, in_lines, recorded, with_preset_for
+from pipeline.commands.side_by_side import at_once
 from pipeline.commands.stage_states import survey
 from pipeline.costs import DECIDES
 from pipeline.errors import UserError, refuse
@@ -57,7 +59,8 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"preprocess.{name}: {getattr(geometry, name)}{' (auto)' if given == 'auto' else ''}")
     network, chosen = network_of(params, geometry), with_preset_for(params, cohort_of(len(headers), params))
     print(f"finetune.strategy: {describe_recipes(recipes_of(chosen, len(network.encoder.stages)), chosen)}")
-    print("\n".join(in_lines(times_of(jobs, params, geometry, cases=len(headers), network=network, start=start))))
+    known = times_of(jobs, params, geometry, cases=len(headers), network=network, start=start)
+    print("\n".join(in_lines(known, at_once(len(runtime.cuda_devices())))))
     if arguments.minutes:
         rate = measured_rate(build_encoder(params.adapt.encoder, 3))
         budget = round(arguments.minutes * 60 * rate, -3)

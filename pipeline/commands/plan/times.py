@@ -1,5 +1,6 @@
 """Estimate the time of each stage that would run: from its record if that still applies, else from measured steps."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,9 @@ class Range:
 
     def __add__(self, other: "Range") -> "Range":
         return Range(self.low + other.low, self.high + other.high, self.recorded and other.recorded)
+
+    def __mul__(self, share: float) -> "Range":
+        return Range(self.low * share, self.high * share, self.recorded)
 
 
 @dataclass(frozen=True)
@@ -235,8 +239,14 @@ ESTIMATES: Mapping[str, Estimate] = {
 }
 
 
-def in_lines(found: Mapping[Job, Range]) -> list[str]:
-    """Write a line for each stage, its folds together, and the total."""
+def in_lines(found: Mapping[Job, Range], at_once: int = 1) -> list[str]:
+    """Write a line for each stage, its folds together, and the total.
+
+    Parameters
+    ----------
+    at_once : int
+        Number of folds that `medadapt run` trains at a time.
+    """
     if not found:
         return ["time: nothing would run"]
     stages: dict[str, list[Range]] = {}
@@ -244,7 +254,12 @@ def in_lines(found: Mapping[Job, Range]) -> list[str]:
         stages.setdefault(stage, []).append(one)
     rows = [f"  {stage:<10}  {in_words(total(some))}{_basis(some)}" for stage, some in stages.items()]
     alone = "" if all(one.recorded for one in found.values()) else " if nothing else runs on this machine"
-    return [f"time, about: {in_words(total(list(found.values())))}{alone}", *rows]
+    whole = f"time, about: {in_words(total(list(found.values())))}{alone}"
+    most = max(map(len, stages.values()))
+    if at_once == 1 or most == 1:
+        return [whole, *rows]
+    shorter = [total(some) * (math.ceil(len(some) / at_once) / len(some)) for some in stages.values()]
+    return [f"{whole}; {in_words(total(shorter))} with `medadapt run`, which trains {at_once} folds at a time", *rows]
 
 
 def total(some: Sequence[Range]) -> Range:

@@ -138,6 +138,9 @@ def test_stages_have_a_line_each_and_the_total_comes_first():
     ]
     assert in_lines({("adapt", "0"): Range(10, 20, recorded=True)})[0] == "time, about: 10 to 20 s"
     assert in_lines({}) == ["time: nothing would run"]
+    folds = {("finetune", name): Range(10, 20, recorded=True) for name in "01234"}
+    said = in_lines(folds | {("split", ""): Range(5, 5, recorded=True)}, at_once=2)[0]  # three rounds of two
+    assert said == "time, about: 55 to 105 s; 35 to 65 s with `medadapt run`, which trains 2 folds at a time"
     assert in_words(Range(0.2, 0.4)) == "1 s"
 
 
