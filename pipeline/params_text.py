@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 
 
-def with_value(text: str, section: str, key: str, value: str) -> str:
+def with_value(text: str, section: str, key: str, value: str | list[str]) -> str:
     r"""Return the text of a YAML file with `section.key` set to a value.
 
     Raises
@@ -22,7 +22,7 @@ def with_value(text: str, section: str, key: str, value: str) -> str:
         raise ValueError("is not valid YAML") from error
     if not isinstance(before, dict):
         raise ValueError("is not a mapping of sections")
-    quoted = yaml.safe_dump(value, width=10_000).removesuffix("\n").removesuffix("\n...")
+    quoted = yaml.safe_dump(value, width=10_000, default_flow_style=None).removesuffix("\n").removesuffix("\n...")
     changed = _changed(text, root, (section, key), quoted)
     if changed is None or yaml.safe_load(changed) != {**before, section: {**(before.get(section) or {}), key: value}}:
         raise ValueError("is not written as sections with one key a line")

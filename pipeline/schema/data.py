@@ -51,6 +51,11 @@ class Cohort(Section):
     path: str = Field(
         description="Folder with a cohort.csv (see `medadapt import --help`), or with a recipe.yaml to be simulated."
     )
+    roots: tuple[str, ...] = Field(
+        default=(),
+        description="Folders outside of `path` that may hold images, where cohort.csv or links lead there; an image "
+        "elsewhere is refused. DVC does not watch them: after a change there, call `dvc repro -f cohort`.",
+    )
     public: bool = Field(
         default=False,
         description="true for open data only: pseudonyms are then the same on every machine. Otherwise they depend on "

@@ -43,7 +43,7 @@ HOW_TO_NAME = dict.fromkeys(("bids", "dicom", "medmnist"), "fill the column pati
 def run(arguments: argparse.Namespace) -> None:
     """Import a source of any kind and print a report."""
     into = Path(arguments.into)
-    path_in_params(into) if arguments.use else None  # refuses before anything is written
+    path_in_params(into, []) if arguments.use else None  # refuses before anything is written
     try:
         found = FINDERS[arguments.kind](arguments, parse_renames(arguments.rename))
         print(describe(found))
@@ -60,20 +60,30 @@ def run(arguments: argparse.Namespace) -> None:
     if not found.knows_patients:
         log.warning(NO_PATIENTS + HOW_TO_NAME[arguments.kind].format(table=into / TABLE))
     if arguments.use:
-        PARAMS_FILE.write_bytes(path_in_params(into).encode())  # not as text, so that ends of lines stay
+        text = path_in_params(into, linked_roots(arguments))
+        PARAMS_FILE.write_bytes(text.encode())  # not as text, so that ends of lines stay
         print(f"{PARAMS_FILE}: cohort.path is now {into}\nnext: run `dvc repro`")
     else:
-        print(f"next: set `cohort.path: {into}` in params.yaml, then run `dvc repro`")
+        also = f" and `cohort.roots: [{', '.join(linked_roots(arguments))}]`" if arguments.link else ""
+        print(f"next: set `cohort.path: {into}`{also} in params.yaml, then run `dvc repro`")
 
 
-def path_in_params(into: Path) -> str:
-    """Return the text of params.yaml with `cohort.path` set to a folder."""
+def linked_roots(arguments: argparse.Namespace) -> list[str]:
+    """Name the folder that the links of --link lead to, for `cohort.roots`; none without --link."""
+    source = Path(arguments.source).resolve()
+    folder = root_of(arguments) or (source if source.is_dir() else source.parent)
+    return [str(folder.resolve())] if arguments.link else []
+
+
+def path_in_params(into: Path, roots: list[str]) -> str:
+    """Return the text of params.yaml with `cohort.path` set to a folder, and `cohort.roots` if links lead there."""
     if not PARAMS_FILE.exists():
         raise UserError(f"--use: {PARAMS_FILE} is not here; run the command in the project's top folder")
     inside = into.resolve().is_relative_to(Path.cwd().resolve())
     name = os.path.relpath(into.resolve(), Path.cwd().resolve()) if inside else str(into.resolve())
     try:
-        return with_value(PARAMS_FILE.read_bytes().decode(), "cohort", "path", name)
+        text = with_value(PARAMS_FILE.read_bytes().decode(), "cohort", "path", name)
+        return with_value(text, "cohort", "roots", roots) if roots else text
     except ValueError as error:
         raise UserError(f"--use: {PARAMS_FILE} {error}; set cohort.path in it by hand") from error
 
@@ -124,7 +134,7 @@ def from_dicom(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
 
 def root_of(arguments: argparse.Namespace) -> Path | None:
     """Return the folder of --root, or None."""
-    return Path(arguments.root) if arguments.root else None
+    return Path(arguments.root) if getattr(arguments, "root", None) else None
 
 
 FINDERS: dict[str, Callable[[argparse.Namespace, dict[str, str]], Import]] = {

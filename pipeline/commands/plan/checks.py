@@ -24,6 +24,7 @@ from pipeline.stages.cohort.checks import (
     settings_of,
     task_and_classes,
 )
+from pipeline.stages.cohort.places import OUTSIDE, is_outside, roots_of
 from pipeline.stages.cohort.run import pseudonymise
 from pipeline.stages.cohort.simulate import RECIPE, is_recipe, plan_scans, read_recipe, scan_shape
 from pipeline.stages.cohort.statements import problems_of_card
@@ -111,11 +112,14 @@ def audited_headers(table: pd.DataFrame, cohort: Cohort) -> list[Audited]:
     """Read the header of every scan."""
     policy = Policy(**cohort.reading.model_dump())
     images = [image_in(Path(cohort.path), image) for image in table["image"]]
-    return runtime.map_cases(partial(audited_header, policy=policy), images, "headers")
+    roots = roots_of(Path(cohort.path), cohort)
+    return runtime.map_cases(partial(audited_header, policy=policy, roots=roots), images, "headers")
 
 
-def audited_header(image: Path, policy: Policy) -> Audited:
+def audited_header(image: Path, policy: Policy, roots: Sequence[Path]) -> Audited:
     """Read one header with its findings."""
+    if is_outside(image, roots):
+        return Audited(None, (OUTSIDE,))
     try:
         header = read_header(image, policy)
     except Unreadable as error:

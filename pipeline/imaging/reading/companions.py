@@ -8,6 +8,37 @@ DATA_FILE = {
     ".nhdr": re.compile(r"^data ?file:\s*(.+?)\s*$", re.MULTILINE | re.IGNORECASE),
 }
 HEADER_BYTES = 1 << 16
+NAMED = re.compile(
+    rb"^[ \t]*(?:ElementDataFile[ \t]*[=:]|data ?file[ \t]*:)[ \t]*([^\r\n]*)", re.MULTILINE | re.IGNORECASE
+)
+LISTED = re.compile(r"LIST\b")
+
+
+def lies_elsewhere(image: Path) -> bool:
+    """Check whether a NRRD or MetaImage header names voxels outside of its folder, once links are followed.
+
+    A header that does not end within 64 KiB counts as such, as nobody can tell.
+    """
+    with image.open("rb") as file:
+        head = file.read(HEADER_BYTES)
+    nrrd = head.startswith(b"NRRD")
+    if nrrd:
+        head, end, _ = head.replace(b"\r\n", b"\n").partition(b"\n\n")
+        detached = NAMED.search(head)
+        if not end and len(head) >= HEADER_BYTES:
+            return True
+        if not detached:
+            return False
+    found = NAMED.search(head)
+    if found is None:
+        return True
+    named = found[1].decode("latin-1").strip()
+    if not nrrd and named.upper() == "LOCAL":
+        return False
+    names = head[found.end() :].decode("latin-1").split("\n") if LISTED.match(named) else [named]
+    folders = (image.parent.resolve(), image.resolve().parent)
+    places = [(image.parent / name.strip()).resolve() for name in names if name.strip()]
+    return not all(any(place.is_relative_to(folder) for folder in folders) for place in places)
 
 
 def companions_of(image: Path) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK
 
+from pipeline.imaging.reading.companions import lies_elsewhere
 from pipeline.imaging.reading.dicom_series import LPS_TO_RAS
 from pipeline.imaging.reading.scan import (
     Header,
@@ -50,6 +51,8 @@ def read_scan(path: Path, policy: Policy) -> Scan:
 
 
 def _information(path: Path) -> SimpleITK.ImageFileReader:
+    if lies_elsewhere(path):
+        raise Unreadable("outside", "its header names a file outside of its folder; store the voxels beside the header")
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()

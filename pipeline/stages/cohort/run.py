@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from pipeline.stages.cohort.checks import (
 )
 from pipeline.stages.cohort.default_texts import description_of, title_of
 from pipeline.stages.cohort.keys import claim_keys, key_errors, members_of
+from pipeline.stages.cohort.places import OUTSIDE, is_outside, roots_of, warn_of_unwatched
 from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan
 from pipeline.stages.cohort.statements import problems_of_card, read_statements
 
@@ -126,14 +128,16 @@ def audit(table: pd.DataFrame, source: Path, cohort: Cohort) -> list[Audited]:
     policy = Policy(**cohort.reading.model_dump())
     files = [image_in(source, image) for image in table["image"]]
     code = cache.code_of("cohort")
-    keys = [cache.key_of(file, code, image, policy) for file, image in zip(files, table["image"], strict=True)]
-    results = cache.map_cases_once(partial(audit_case, policy=policy), files, keys, "audit")
+    roots = roots_of(source, cohort)
+    warn_of_unwatched(files, source)
+    keys = [cache.key_of(file, code, image, policy, roots) for file, image in zip(files, table["image"], strict=True)]
+    results = cache.map_cases_once(partial(audit_case, policy=policy, roots=roots), files, keys, "audit")
     return [Audited.from_json(values) for values, _ in results]
 
 
-def audit_case(file: Path, _: Path, policy: Policy) -> dict[str, Any]:
-    """Audit one file and return plain values."""
-    return audit_file(file, policy).as_json()
+def audit_case(file: Path, _: Path, policy: Policy, roots: Sequence[Path]) -> dict[str, Any]:
+    """Audit one file, unless it lies outside of the roots, and return plain values."""
+    return (Audited(None, (OUTSIDE,)) if is_outside(file, roots) else audit_file(file, policy)).as_json()
 
 
 def print_lines(lines: list[str]) -> None:

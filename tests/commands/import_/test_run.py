@@ -210,6 +210,15 @@ def test_use_sets_the_path_in_params_yaml_and_keeps_comments(project, source, ca
     assert "params.yaml: cohort.path is now" in (told := capsys.readouterr().out) and "next: run `dvc repro`" in told
 
 
+def test_use_declares_the_folder_that_links_lead_to(project, source, capsys):  # noqa: F811
+    root = project()
+    (root / "params.yaml").write_text("cohort:\n  path: data/demo\n")
+    words = ["import", "csv", str(csv(source)), "--into", str(root / "data" / "raw" / "mine"), "--link"]
+    assert main([*words, "--use"]) == 0
+    folder = csv(source).parent.resolve()
+    assert (root / "params.yaml").read_text() == f"cohort:\n  roots: [{folder}]\n  path: data/raw/mine\n"
+
+
 def test_use_without_params_yaml_is_refused_before_anything_is_written(source, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["import", "csv", str(csv(source)), "--into", str(tmp_path / "raw"), "--use"]) == 1

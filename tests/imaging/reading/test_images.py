@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from pipeline.imaging.reading.scan import Policy, Unreadable
 from pipeline.imaging.reading.volumes import read_header, read_scan
@@ -83,9 +83,30 @@ def test_a_flipped_bit_in_a_png_is_noticed_or_changes_no_pixel(tmp_path):
         np.testing.assert_array_equal(voxels, clean)
 
 
-def test_a_huge_image_is_refused_before_it_takes_memory(tmp_path):
+def no_pixels(_):
+    raise AssertionError("a decoder was asked for pixels")
+
+
+def test_a_huge_image_is_refused_before_it_takes_memory(tmp_path, monkeypatch):
     Image.new("1", (30_000, 30_000)).save(tmp_path / "a.png")
-    with pytest.raises(Unreadable, match="too large"):
+    monkeypatch.setattr(ImageFile.ImageFile, "load", no_pixels)
+    for read in (read_scan, read_header):
+        with pytest.raises(Unreadable, match="too large"):
+            read(tmp_path / "a.png")
+
+
+def test_each_page_of_a_tiff_declares_its_own_size(tmp_path):
+    small, large = Image.new("L", (8, 8)), Image.new("L", (100, 100))
+    small.save(tmp_path / "a.tif", save_all=True, append_images=[large])
+    with pytest.raises(Unreadable, match="too large: 100 x 100"):
+        read_scan(tmp_path / "a.tif", Policy(frames="first", max_voxels=1000))
+
+
+@pytest.mark.parametrize("kind", ["EPS", "GIF", "BMP", "PPM"])
+def test_another_format_under_the_name_of_an_image_is_not_opened(tmp_path, monkeypatch, kind):
+    Image.new("L", (8, 8)).save(tmp_path / "a.png", format=kind)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", no_pixels)
+    with pytest.raises(Unreadable, match="cannot identify"):
         read_scan(tmp_path / "a.png")
 
 

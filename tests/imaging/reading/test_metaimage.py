@@ -11,6 +11,7 @@ ENDINGS = [".nrrd", ".nhdr", ".mha", ".mhd"]
 
 
 def save_itk(file, volume, orientation="RAS", spacing=(1.0, 1.0, 1.0), compress=False):
+    file.parent.mkdir(exist_ok=True)
     image = stored_as(volume, orientation, spacing)
     affine, zooms = LPS @ image.affine, nib.affines.voxel_sizes(image.affine)
     itk = SimpleITK.GetImageFromArray(np.asarray(image.dataobj).transpose(2, 1, 0))
@@ -66,3 +67,29 @@ def test_a_huge_declaration_is_refused_before_it_takes_memory(tmp_path):
     )
     with pytest.raises(Unreadable, match="too large"):
         read_scan(tmp_path / "a.mha")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("how", ["above", "absolute", "link", "other spelling"])
+def test_a_header_that_names_a_file_elsewhere_is_refused(tmp_path, asymmetric, ending, how):
+    header = save_itk(tmp_path / "scan" / f"a{ending}", asymmetric)
+    secret = tmp_path / "secret.raw"
+    secret.write_bytes(bytes(range(256)) * 100)
+    named = {"above": "../secret.raw", "absolute": str(secret), "link": "link.raw", "other spelling": "./../secret.raw"}
+    (header.parent / "link.raw").symlink_to(secret)
+    lines = header.read_bytes().partition(b"\n\n" if "n" in ending[:2] else b"ElementDataFile")[0]
+    lines = b"\n".join(line for line in lines.split(b"\n") if b"data" not in line.lower() or b"CompressedData" in line)
+    sign = b" : " if how == "other spelling" else b" = "
+    key = b"\ndata file: " if "n" in ending[:2] else b"ElementDataFile" + sign
+    lines = lines.rstrip().replace(b"encoding: gzip", b"encoding: raw")
+    header.write_bytes(lines + (key if "n" in ending[:2] else b"\n" + key) + named[how].encode() + b"\n")
+    with pytest.raises(Unreadable, match="names a file outside of its folder"):
+        read_scan(header)
+
+
+def test_a_header_and_its_voxels_may_be_linked_together(tmp_path, asymmetric):
+    header = save_itk(tmp_path / "source" / "a.mhd", asymmetric)
+    (tmp_path / "linked").mkdir()
+    for file in header.parent.iterdir():
+        (tmp_path / "linked" / file.name).symlink_to(file)
+    np.testing.assert_array_equal(read_scan(tmp_path / "linked" / "a.mhd").voxels, read_scan(header).voxels)

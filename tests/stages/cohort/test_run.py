@@ -106,3 +106,25 @@ def test_texts_about_persons_as_site_or_class_are_refused_unquoted(project, caps
     message = refusal(capsys, "cohort")
     assert column in message and "patients" in message and "CANARY" not in message
     assert not [file for file in written() if b"CANARY" in file.read_bytes()]
+
+
+@pytest.mark.parametrize("way", ["above", "absolute", "link"])
+def test_an_image_elsewhere_is_refused_unless_its_folder_is_declared(project, capsys, caplog, way):
+    root = project()
+    elsewhere = root / "elsewhere" / "Doe_00_0.png"
+    elsewhere.parent.mkdir()
+    (root / RAW / "Doe_00_0.png").rename(elsewhere)
+    if way == "link":
+        (root / RAW / "Doe_00_0.png").symlink_to(elsewhere)
+    else:
+        name = str(elsewhere) if way == "absolute" else "../../../elsewhere/Doe_00_0.png"
+        cohort(root, lambda table: table.assign(image=table["image"].replace("Doe_00_0.png", name)))
+    run("cohort")
+    out = capsys.readouterr().out
+    assert "refused   1  outside: it lies outside of the cohort's folder" in out and "cohort.roots decides" in out
+    assert paths.read_json(paths.COHORT_FACTS)["cases_refused"] == 1
+    project(cohort__roots=[str(root / "elsewhere")])
+    caplog.clear()
+    run("cohort")
+    assert paths.read_json(paths.COHORT_FACTS)["cases_refused"] == 0
+    assert ("1 images lie outside of data/raw/clinic, where DVC does not watch them" in caplog.text) == (way != "link")
