@@ -39,7 +39,8 @@ class Adapt(Section):
         ge=1,
         le=9,
         description="Slices that a filter covers: 1 processes each instance by itself; 3 or another odd number makes "
-        "the encoder three-dimensional, for volumes with `preprocess.instances: isotropic`.",
+        "the encoder three-dimensional, for volumes with `preprocess.instances: isotropic`. Encoders that were "
+        "pretrained on volumes (ct_fm, openmind_resenc_l) take 3.",
     )
     method: Method | Auto = Field(
         default="adabn",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.learning.models.encoder_catalogue import CATALOGUE, Pretrained, is_restricted
+from pipeline.learning.models.volume_backbones import VOLUMES
 
 PAGE = Path("docs/reference/encoders.md")
 UNKNOWN = "not known"
@@ -45,9 +46,9 @@ def facts_of(entry: Pretrained) -> Mapping[str, str]:
         "SHA-256": entry.sha256 or UNKNOWN,
         "licence": entry.licence + (" - forbids commercial use" if is_restricted(entry.licence) else ""),
         "pretraining": entry.pretraining,
-        "images": f"{entry.modality}, {entry.size} x {entry.size}",
+        "images": f"{entry.modality}, {f'{entry.size} x {entry.size}' if entry.size else f'size {UNKNOWN}'}",
         "mean, std": f"{_numbers(entry.mean)}; {_numbers(entry.std)} of values from 0 to 1",
-        "network": f"{entry.architecture} of timm",
+        "network": entry.architecture + ("" if entry.architecture in VOLUMES else " of timm"),
     }
     return found | ({"note": entry.note} if entry.note else {})
 

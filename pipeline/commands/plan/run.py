@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     known = times_of(jobs, params, geometry, cases=len(headers), network=network, start=start)
     print("\n".join(in_lines(known, at_once(len(runtime.cuda_devices())))))
     if arguments.minutes:
-        rate = measured_rate(build_encoder(params.adapt.encoder, 3))
+        rate = rate_of(params.adapt.encoder)
         budget = round(arguments.minutes * 60 * rate, -3)
         print(f"evidence.budget: {budget:.0f} takes about {arguments.minutes:g} min here")
     print(f"disk, about: {disk_of(params, geometry, len(headers)) / 1e6:.0f} MB in data/, and the same in DVC's cache")
@@ -138,6 +138,16 @@ def network_of(params: Params, geometry: Geometry) -> Classifier:
         raise UserError(f"adapt.encoder: {error}") from error
     inference(network)
     return network
+
+
+def rate_of(encoder: str) -> float:
+    """Measure the images of the reference size per second, in which budgets are counted."""
+    try:
+        return measured_rate(build_encoder(encoder, 3))
+    except UnknownEncoder as error:
+        raise UserError(
+            f"adapt.encoder: {error}; budgets are counted in images, so --minutes needs one of them"
+        ) from error
 
 
 def measured_rate(encoder: Encoder) -> float:

@@ -7,11 +7,12 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from pipeline.learning.models.encoder import LAST, Encoder
+from pipeline.learning.models.encoder import LAST, Encoder, VolumeEncoder
 from pipeline.learning.models.encoder_catalogue import CATALOGUE, architecture_of
 from pipeline.learning.models.families import NotInflatable, UnknownEncoder, cutter_of, options_of
 from pipeline.learning.models.inflation import inflate
 from pipeline.learning.models.layouts import to_timm
+from pipeline.learning.models.volume_backbones import DEPTH, VOLUMES, of_the_encoder
 
 OURS = "encoder."  # prefix of an encoder's weights in the state of a classifier
 
@@ -39,7 +40,8 @@ def build_encoder(
     pooled_stages : int
         How many of the last stages give features; 1 gives the features of timm's own classifier.
     filter_depth : int
-        Depth of the filters in slices, odd: 1 for images, more for volumes (see `inflation.inflate`).
+        Depth of the filters in slices, odd: 1 for images, more for volumes (see `inflation.inflate`); 3 for networks
+        that were pretrained on volumes.
 
     Raises
     ------
@@ -49,6 +51,8 @@ def build_encoder(
         If the weights do not fit the network; the message names them.
     """
     found = architecture_of(name)
+    if found in VOLUMES:
+        return _volume_encoder(name, in_channels, state or {}, pooled_stages=pooled_stages, filter_depth=filter_depth)
     if not timm.is_model(found):
         raise UnknownEncoder(
             f"timm knows no model '{name}', nor does the catalogue; `timm.list_models()` and "
@@ -67,6 +71,20 @@ def build_encoder(
         encoder = _inflated(encoder, filter_depth, name)
     if deep:
         _load(encoder, place, ours, f"{name} at adapt.filter_depth {filter_depth}")
+    return encoder
+
+
+def _volume_encoder(
+    name: str, in_channels: int, state: Mapping[str, Tensor], *, pooled_stages: int, filter_depth: int
+) -> Encoder:
+    if filter_depth != DEPTH:
+        raise UnknownEncoder(f"'{name}' was pretrained on volumes; set adapt.filter_depth to {DEPTH}")
+    backbone, ours = VOLUMES[architecture_of(name)](in_channels), _ours(state)
+    if state and not ours:
+        _load(backbone.network, _place(backbone.network, backbone.first), of_the_encoder(state), name)
+    encoder = VolumeEncoder(backbone.cut(), in_channels, pooled_stages)
+    if ours:
+        _load(encoder, _place(encoder, backbone.first), ours, name)
     return encoder
 
 
@@ -109,7 +127,8 @@ def preprocessing_of(name: str, colour: bool = True) -> tuple[tuple[float, ...],
 
 def _ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Take the encoder out of the weights of a `Classifier`; of other weights nothing."""
-    ours = any(key.startswith(f"{OURS}stages.") for key in state)
+    starts = {key.split(".")[1] for key in state if key.startswith(OURS)}
+    ours = "stages" in starts and "stem" not in starts  # nnU-Net's encoder has a stem
     return {key.removeprefix(OURS): value for key, value in state.items() if ours and key.startswith(OURS)}
 
 

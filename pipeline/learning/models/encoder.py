@@ -41,6 +41,7 @@ class Encoder(nn.Module):
     """
 
     volumetric = False
+    blank: tuple[int, ...] = (64, 64)  # size of the image or volume by which the widths are found
 
     def __init__(self, cut: Cut, in_channels: int, pooled_stages: int) -> None:
         super().__init__()
@@ -48,7 +49,7 @@ class Encoder(nn.Module):
         self.norm = cut.norm
         self.pooled = cut.pooled
         self.first_pooled = max(len(cut.stages) - pooled_stages, 0)
-        self.widths = _widths(cut, in_channels)[self.first_pooled :]
+        self.widths = _widths(cut, torch.zeros(1, in_channels, *self.blank))[self.first_pooled :]
         self.width = sum(self.widths)
 
     def run(self, maps: Tensor, pooled: Tensor, first: int = 0, last: int | None = None) -> tuple[Tensor, Tensor]:
@@ -57,7 +58,7 @@ class Encoder(nn.Module):
         Parameters
         ----------
         maps : (N, C, H, W)
-            Tokens are maps with one column, (N, C, tokens, 1); maps of an inflated encoder are (N, C, D, H, W).
+            Tokens are maps with one column, (N, C, tokens, 1); maps of a `VolumeEncoder` are (N, C, D, H, W).
         pooled : (N, w)
             w = 0 before the first stage.
 
@@ -79,23 +80,40 @@ class Encoder(nn.Module):
         return Begun(*self.run(images, images.new_zeros(len(images), 0), last=first), first)
 
     def forward(self, images: Tensor | Begun) -> Tensor:
-        """Compute features (N, width) of images (N, C, H, W), volumes (N, C, D, H, W) if inflated, or `Begun` ones."""
+        """Compute features (N, width) of images (N, C, H, W), or volumes (N, C, D, H, W), or `Begun` ones."""
         if isinstance(images, Begun):
             return self.run(images.maps, images.pooled, images.first)[1]
         return self.run(images, images.new_zeros(len(images), 0))[1]
 
 
+class VolumeEncoder(Encoder):
+    """An encoder of volumes; each stage maps volumes (N, C, D, H, W) to (N, C', D', H', W')."""
+
+    volumetric = True
+    blank = (8, 64, 64)
+
+    def run(self, maps: Tensor, pooled: Tensor, first: int = 0, last: int | None = None) -> tuple[Tensor, Tensor]:
+        """Run stages as `Encoder.run` does, on maps (N, C, D, H, W) in any layout.
+
+        Maps are brought to channels last, the layout that each stage returns, so that a run that continues from stored
+        activations gives the same bits.
+        """
+        if maps.ndim != 5:
+            raise ValueError(f"an encoder of volumes takes (N, C, D, H, W), not {tuple(maps.shape)}")
+        return super().run(channels_last(maps), pooled, first, last)
+
+
 @torch.no_grad()
-def _widths(cut: Cut, in_channels: int) -> list[int]:
+def _widths(cut: Cut, maps: Tensor) -> list[int]:
     """Find the number of features of each stage, of the last after the norm, by running a blank image."""
     chain = nn.ModuleList([*cut.stages, cut.norm])
     training = chain.training
     chain.eval()
-    maps, widths = torch.zeros(1, in_channels, 64, 64), []
+    widths = []
     for stage in cut.stages:
         maps = stage(maps)
         widths.append(maps.shape[1])
-    widths[-1] = cut.norm(maps[:, :, :1, :1]).shape[1]
+    widths[-1] = cut.norm(maps.mean(dim=tuple(range(2, maps.ndim)), keepdim=True)).shape[1]
     chain.train(training)
     return widths
 

@@ -23,7 +23,7 @@ class Pretrained:
     Attributes
     ----------
     architecture : str
-        The timm name of the network.
+        The timm name of the network, or a name of `volume_backbones.VOLUMES`.
     source : str
         "pip:PACKAGE", "hub:OWNER/NAME", or where a person gets the file.
     file : str
@@ -34,8 +34,8 @@ class Pretrained:
         Of the weights.
     modality : str
         Images of the pretraining.
-    size : int
-        Rows and columns of these images.
+    size : int or None
+        Rows and columns of these images; None if not known.
     mean, std : tuple of float
         Of red, green and blue in [0, 1] by which the images were normalised.
     pretraining : str
@@ -47,7 +47,7 @@ class Pretrained:
     file: str
     licence: str
     modality: str
-    size: int
+    size: int | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     pretraining: str
@@ -177,6 +177,31 @@ CATALOGUE: dict[str, Pretrained] = {
         std=(1 / 2048, 1 / 2048, 1 / 2048),
         pretraining="NIH, PadChest, CheXpert, MIMIC-CXR, OpenI and RSNA, 18 findings, supervised",
         note="Its images range from -1024 to 1024. It takes one channel.",
+    ),
+    "ct_fm": Pretrained(
+        architecture="SegResEncoder of MONAI",
+        source="hub:project-lighter/ct_fm_feature_extractor",
+        file="model.safetensors",
+        revision="23e05e9c3398ed305339d144e3642bbcf9ccc46f",
+        licence="Apache-2.0",
+        modality="CT volumes",
+        size=None,
+        mean=(0.0,),
+        std=(1.0,),
+        pretraining="148,000 CT volumes, self-supervised, contrastive (CT-FM)",
+        note="For volumes: adapt.filter_depth 3; preprocess.intensity [-1024, 2048] is that of its pretraining.",
+    ),
+    "openmind_resenc_l": Pretrained(
+        architecture="ResEnc-L of nnU-Net",
+        source="hub:MIC-DKFZ/SSL3D-checkpoints",
+        file="ResEnc-L/DKFZ_MAE/DKFZ_MAE_ResEncL.pth",
+        licence="cc-by-4.0",
+        modality="MRI volumes of the head",
+        size=None,
+        mean=(0.5,),
+        std=(1 / 6,),
+        pretraining="OpenMind, self-supervised, masked (nnssl)",
+        note="For volumes: adapt.filter_depth 3; preprocess.intensity zscore is that of its pretraining.",
     ),
 }
 

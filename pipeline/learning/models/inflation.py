@@ -19,7 +19,7 @@ from timm.models._efficientnet_blocks import SqueezeExcite
 from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 
-from pipeline.learning.models.encoder import Encoder, channels_last
+from pipeline.learning.models.encoder import Encoder, VolumeEncoder, channels_last
 from pipeline.learning.models.families import Blocks, Embedding, NotInflatable
 
 POINTWISE = (LayerNorm2d, SEModule, EffectiveSEModule, SqueezeExcite)
@@ -126,36 +126,15 @@ class _Nothing(nn.Module):
         return maps.new_zeros(())
 
 
-class Inflated(Encoder):
-    """An encoder of volumes.
+class Inflated(VolumeEncoder):
+    """An encoder that was inflated from `flat`: each stage maps volumes (N, C, D, H, W) to (N, C', D, H', W')."""
 
-    Attributes
-    ----------
-    stages : nn.ModuleList
-        Each maps volumes (N, C, D, H, W) to (N, C', D, H', W').
-    width : int
-        Length of a feature vector.
-    """
-
-    volumetric = True
-
-    def __init__(self, stages: list[nn.Module], norm: nn.Module, first_pooled: int, width: int) -> None:
+    def __init__(self, stages: list[nn.Module], norm: nn.Module, flat: Encoder) -> None:
         nn.Module.__init__(self)
         self.stages = nn.ModuleList(stages)
         self.norm = norm
         self.pooled = slice(None)
-        self.first_pooled = first_pooled
-        self.width = width
-
-    def run(self, maps: Tensor, pooled: Tensor, first: int = 0, last: int | None = None) -> tuple[Tensor, Tensor]:
-        """Run stages as `Encoder.run` does, on maps (N, C, D, H, W) in any layout.
-
-        Maps are brought to channels last, the layout that each stage returns, so that a run that continues from stored
-        activations gives the same bits.
-        """
-        if maps.ndim != 5:
-            raise ValueError(f"an inflated encoder takes volumes (N, C, D, H, W), not {tuple(maps.shape)}")
-        return super().run(channels_last(maps), pooled, first, last)
+        self.first_pooled, self.widths, self.width = flat.first_pooled, flat.widths, flat.width
 
 
 def inflate(encoder: Encoder, depth: int = 3) -> Inflated:
@@ -178,7 +157,7 @@ def inflate(encoder: Encoder, depth: int = 3) -> Inflated:
     twin = copy.deepcopy(encoder).eval()
     try:
         *stages, norm = (_inflated(part, depth) for part in copy.deepcopy([*twin.stages, twin.norm]))
-        inflated = Inflated(stages, norm, twin.first_pooled, twin.width).eval()
+        inflated = Inflated(stages, norm, twin).eval()
         error = _difference(twin, inflated)
     except NotInflatable:
         raise

@@ -59,6 +59,7 @@ def test_single_precision_and_deep_filters_keep_features_of_equal_slices(name):
 @torch.no_grad()
 def test_the_order_of_the_slices_matters_and_a_mirrored_stack_does_not():
     inflated = inflate(lively("resnet18"))
+    assert sum(inflated.widths) == inflated.width
     stack = random(1, 3, 6, 64, 64)
     torch.testing.assert_close(inflated(stack.flip(2)), inflated(stack), rtol=1e-4, atol=1e-4)
     assert (inflated(stack[:, :, [3, 0, 5, 1, 4, 2]]) - inflated(stack)).abs().mean() > 1e-3
@@ -100,7 +101,7 @@ def test_what_cannot_be_inflated_is_refused(name):
 
 
 def test_a_image_is_refused_by_an_encoder_of_volumes():
-    with pytest.raises(ValueError, match=r"takes volumes \(N, C, D, H, W\), not \(2, 3, 64, 64\)"):
+    with pytest.raises(ValueError, match=r"encoder of volumes takes \(N, C, D, H, W\), not \(2, 3, 64, 64\)"):
         inflate(build_encoder("test_resnet", 3))(torch.randn(2, 3, 64, 64))
 
 
