@@ -18,14 +18,15 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from types import ModuleType
-from typing import TextIO
+from typing import TextIO, cast
 
 from pipeline import __version__
 from pipeline.command_line import CommandParser, NamesParser, PrintCompletion, given
 from pipeline.errors import UserError
+from pipeline.printable import Printable, printable
 
 STAGES = (
     "cohort",
@@ -70,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one stage or command and return the exit code; 141 if the reader of the output ended, as `head` does."""
     try:
         try:
-            return answer(argv)
+            with redirect_stdout(cast(TextIO, Printable(sys.stdout))):
+                return answer(argv)
         finally:
             sys.stdout.flush()  # also where argparse ends the program
     except BrokenPipeError:
@@ -105,7 +107,7 @@ def answer(argv: Sequence[str] | None) -> int:
     except UserError as error:
         if arguments.verbose:
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         log.debug("%s ends: %s, exit code %d", arguments.name, type(error).__name__, error.exit_code)
         return error.exit_code
     except BaseException as error:

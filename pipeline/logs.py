@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from pipeline.printable import printable
 from pipeline.progress import AboveBar
 
 LOGS = Path("data/logs")
@@ -50,10 +51,18 @@ class TerminalFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one record."""
-        text = super().format(record)
+        text = printable(super().format(record))
         if record.levelno < logging.WARNING:
             return text
         return f"\033[1m{text}\033[0m" if sys.stderr.isatty() else f"WARNING: {text}"
+
+
+class PrintableFormatter(logging.Formatter):
+    """Write a message with its control characters shown."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format one record."""
+        return printable(super().format(record))
 
 
 def log_file(arguments: argparse.Namespace) -> list[logging.Handler]:
@@ -64,7 +73,7 @@ def log_file(arguments: argparse.Namespace) -> list[logging.Handler]:
         handler = QuietRotatingFile(LOGS / f"{arguments.name}{fold}.log", maxBytes=LOG_BYTES, backupCount=3)
     except OSError:
         return []
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     return [handler]
 
 
@@ -114,7 +123,7 @@ class Labelled(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a message."""
-        return self.plain.format(record) if record.name == PROGRESS else super().format(record)
+        return printable(self.plain.format(record) if record.name == PROGRESS else super().format(record))
 
 
 def start_of_run() -> float | None:

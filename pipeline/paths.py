@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
+from pipeline.spreadsheets import restored, write_csv
 
 DATA = Path("data")
 
@@ -218,13 +219,14 @@ def read_table(path: Path) -> pd.DataFrame:
     UserError
         If the stage that writes it has not run.
     """
-    return pd.read_csv(_present(path), dtype={"site": str, "label": str, "split": str}, keep_default_na=False)
+    kinds = {"site": str, "label": str, "split": str}
+    return restored(pd.read_csv(_present(path), dtype=kinds, keep_default_na=False))
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table with all digits of floats, so that equal runs give equal bytes."""
+    """Write a table with all digits of floats, so that equal runs give equal bytes; no text is a formula."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, index=False, lineterminator="\n")
+    write_csv(table, path)
 
 
 def read_json(path: Path) -> Any:

@@ -17,6 +17,7 @@ from pipeline.lock_file import CURE, LOCK, stages_in
 from pipeline.metrics.comparison import Predictions
 from pipeline.metrics.evaluation import TaskSpec
 from pipeline.params import PARAMS_FILE
+from pipeline.spreadsheets import restored
 from pipeline.stages.calibrate.patients import PATIENTS
 from pipeline.stages.calibrate.predictions import labels_of
 
@@ -65,7 +66,8 @@ def read_run(name: str) -> Run:
     source = source_of(name)
     try:
         facts = json.loads(source.read(paths.COHORT_FACTS))
-        table = pd.read_csv(BytesIO(source.read(paths.PREDICTIONS)), dtype={"label": str}, keep_default_na=False)
+        text = BytesIO(source.read(paths.PREDICTIONS))
+        table = restored(pd.read_csv(text, dtype={"label": str}, keep_default_na=False))
     except FileNotFoundError as error:
         raise UserError(f"{source.name}: {error}; {source.cure}") from error
     task_spec = TaskSpec(facts["classes"], facts["task"])

@@ -16,6 +16,7 @@ from pipeline.errors import UserError
 from pipeline.imaging.tables.text_table import BadTable, read_text_table
 from pipeline.metrics.discrimination import Labels
 from pipeline.metrics.questions import Question, questions_of
+from pipeline.spreadsheets import restored
 
 Floats = NDArray[np.float64]
 
@@ -125,7 +126,7 @@ def table_of(file: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read a table as text, and check its columns."""
     check_readable(file)
     try:
-        table = read_text_table(file)
+        table = restored(read_text_table(file))
     except BadTable as error:
         raise UserError(str(error)) from error
     if missing := [name for name in columns if name not in table]:

@@ -26,6 +26,7 @@ from pipeline.errors import UserError
 from pipeline.imaging.tables.scan_list import Listed, documents_in, list_scans
 from pipeline.imaging.tables.text_table import BadTable
 from pipeline.progress import progress
+from pipeline.spreadsheets import write_csv
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -99,11 +100,11 @@ def write_results(table: pd.DataFrame, patients: pd.DataFrame | None, out: str |
     if not out:
         return
     file = Path(out)
-    table.to_csv(file, index=False)
+    write_csv(table, file)
     if patients is not None:
         file = file.with_name(f"{file.stem}_patients{file.suffix}")
         try:
-            patients.to_csv(file, index=False)
+            write_csv(patients, file)
         except OSError as error:
             raise UserError(f"--out: {file} cannot be written ({error.strerror}); name another file") from error
 

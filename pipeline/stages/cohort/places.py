@@ -14,7 +14,7 @@ OUTSIDE = Finding("outside", "it lies outside of the cohort's folder, which DVC 
 
 def roots_of(source: Path, cohort: Cohort) -> tuple[Path, ...]:
     """List the folders that may hold images, links followed."""
-    return tuple(Path(folder).expanduser().resolve() for folder in (source, *cohort.roots))
+    return tuple(Path(folder).expanduser().resolve() for folder in (str(source), *cohort.roots))
 
 
 def is_outside(image: Path, roots: Sequence[Path]) -> bool:

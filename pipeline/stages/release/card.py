@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.metrics.wording import metric_in_words
+from pipeline.printable import inert
 from pipeline.stages.cohort.statements import FIELDS
 from pipeline.stages.release.checklist import answers
 from pipeline.stages.release.measured import PATIENTS
@@ -31,7 +32,8 @@ def write_card(values: Mapping[str, Any]) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,  # noqa: S701 - a text file, read as text
+        autoescape=False,  # noqa: S701 - Markdown; `inert` takes HTML out of every value
+        finalize=inert,
     )
     environment.filters["metric"] = show_metric
     environment.filters["calibrator"] = show_calibrator

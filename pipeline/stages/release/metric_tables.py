@@ -6,20 +6,22 @@ from typing import Any
 import pandas as pd
 
 from pipeline import paths
+from pipeline.spreadsheets import restored
 
 Config = dict[str, Any]
 
 
 def read_metrics(file: Path) -> pd.DataFrame:
     """Read a table of metrics: a class may be called NA, and an empty cell is a missing number."""
-    return pd.read_csv(file, dtype={"class": str, "of": str, "value": str}, keep_default_na=False, na_values=[""])
+    kinds = {"class": str, "of": str, "value": str}
+    return restored(pd.read_csv(file, dtype=kinds, keep_default_na=False, na_values=[""]))
 
 
 def plain_rows(file: Path) -> list[Config]:
     """Read the rows of a table of metrics with None for an empty cell; none if the table was not written."""
     if not file.exists():
         return []
-    table = pd.read_csv(file, dtype={"of": str, "group": str}, keep_default_na=False, na_values=[""])
+    table = restored(pd.read_csv(file, dtype={"of": str, "group": str}, keep_default_na=False, na_values=[""]))
     rows: list[Config] = table.astype(object).where(table.notna(), None).to_dict("records")
     return rows
 

@@ -12,6 +12,7 @@ from pipeline import paths, runtime
 from pipeline.imaging.labels import Task, targets_of
 from pipeline.paths import Role
 from pipeline.schema import FINAL, Params
+from pipeline.spreadsheets import restored
 from pipeline.stages.release.thresholds import thresholds_to_use
 from pipeline.stages.report.adaptation import section
 from pipeline.stages.report.assessment import assessed, units_of, without_sites
@@ -167,7 +168,7 @@ def plots(params: Params) -> dict[str, Any]:
                 curves.append(training_curve(f"{fold}, {name}" if len(members) > 1 else fold, table))
     return {
         "curves": curves,
-        "roc": roc(pd.read_csv(paths.ROC)),
+        "roc": roc(restored(pd.read_csv(paths.ROC))),
     }
 
 
@@ -276,6 +277,6 @@ def images_seen(fold: str, record: dict[str, Any]) -> dict[str, Any]:
 
 def rows_of(file: Path, text: Sequence[str] = TEXT) -> list[dict[str, Any]]:
     """Read a table of metrics; an empty field is None, and a class or site called "NA" is a name like any other."""
-    table = pd.read_csv(file, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=[""])
+    table = restored(pd.read_csv(file, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=[""]))
     rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
     return rows
