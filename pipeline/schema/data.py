@@ -23,8 +23,8 @@ class Reading(Section):
     )
     unknown_orientation: Literal["refuse", "assume"] = Field(
         default=STRICT.unknown_orientation,
-        description="A NIfTI file without any affine, so that left and right are unknown: refuse it, or assume NIfTI's "
-        "fallback, in which left and right may be exchanged.",
+        description="A volume whose file (NIfTI, NRRD, MetaImage) states no orientation or no sound voxel size: refuse "
+        "it, or assume the fallback of its format, in which left and right may be exchanged.",
     )
     missing_slices: Literal["refuse", "interpolate"] = Field(
         default=STRICT.missing_slices,

@@ -19,6 +19,7 @@ from pipeline.imaging.reading.scan import (
     refuse_size,
     volume_header,
 )
+from pipeline.imaging.reading.text_headers import geometry_not_stated, header_fields
 
 ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -27,20 +28,23 @@ SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # warnings contain the f
 
 def read_header(path: Path, policy: Policy) -> Header:
     """Read size, spacing and direction without the voxels."""
-    return _described(_information(path), policy)
+    return _described(_information(path), path, policy)
 
 
 def read_scan(path: Path, policy: Policy) -> Scan:
     """Read a volume or an image."""
     reader = _information(path)
-    header = _described(reader, policy)
+    header = _described(reader, path, policy)
     image = reader.Execute()
     values = SimpleITK.GetArrayFromImage(image)  # (frames, Z, Y, X, C)
-    values = values[..., np.newaxis] if image.GetNumberOfComponentsPerPixel() == 1 else values[..., :3]
-    values = np.moveaxis(values, -1, 0)  # (C, frames, Z, Y, X)
-    if image.GetDimension() == 2:
-        return Scan(compact(values), np.eye(4), header)
+    values = values[..., np.newaxis] if image.GetNumberOfComponentsPerPixel() == 1 else values
     findings = header.findings
+    if _lists_values(reader, path):
+        values, finding = pick_frame(values, policy)
+        values, findings = values[..., np.newaxis], (*findings, finding)
+    values = np.moveaxis(values[..., :3], -1, 0)  # (C, frames, Z, Y, X)
+    if image.GetDimension() == 2:
+        return Scan(compact(values), np.eye(4), replace(header, findings=findings))
     if image.GetDimension() == 4 and values.shape[1] > 1:
         values, finding = pick_frame(np.moveaxis(values, 1, -1), policy)
         findings += (finding,)
@@ -59,11 +63,15 @@ def _information(path: Path) -> SimpleITK.ImageFileReader:
     return reader
 
 
-def _described(reader: SimpleITK.ImageFileReader, policy: Policy) -> Header:
+def _described(reader: SimpleITK.ImageFileReader, path: Path, policy: Policy) -> Header:
     size = tuple(int(edge) for edge in reader.GetSize())
-    channels = {1: 1, 3: 3, 4: 4}.get(reader.GetNumberOfComponents())
+    components = reader.GetNumberOfComponents()
+    if _lists_values(reader, path):
+        refuse_frames(components, policy)
+        components = 1
+    channels = {1: 1, 3: 3, 4: 4}.get(components)
     if channels is None:
-        raise Unreadable("channels", f"{reader.GetNumberOfComponents()} values per voxel; 1, 3 or 4 are supported")
+        raise Unreadable("channels", f"{components} values per voxel; 1, 3 or 4 are supported")
     if not 2 <= len(size) <= 4:
         raise Unreadable("shape", f"{len(size)} axes; 2, 3 or 4 are supported")
     bits = 8 if "8-bit" in SimpleITK.GetPixelIDValueAsString(reader.GetPixelIDValue()) else 16
@@ -71,7 +79,18 @@ def _described(reader: SimpleITK.ImageFileReader, policy: Policy) -> Header:
     refuse_size(size, policy)
     if len(size) == 2:
         return Header(size[::-1], channels, tuple(reader.GetSpacing())[::-1], bits)
-    return volume_header(size[:3], _affine(reader), bits, policy, channels=min(channels, 3))
+    assumed = geometry_not_stated(path, policy)
+    return volume_header(size[:3], _affine(reader), bits, policy, channels=min(channels, 3), findings=assumed)
+
+
+def _lists_values(reader: SimpleITK.ImageFileReader, path: Path) -> bool:
+    """Tell whether several values of a voxel are times or measurements, not colours."""
+    if reader.GetNumberOfComponents() == 1:
+        return False
+    kinds = header_fields(path).get("kinds", "").lower()
+    if kinds:
+        return "color" not in kinds
+    return "8-bit unsigned" not in SimpleITK.GetPixelIDValueAsString(reader.GetPixelIDValue())
 
 
 def _affine(reader: SimpleITK.ImageFileReader) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 from isal import igzip
 from numpy.typing import NDArray
 
+from pipeline.imaging.reading.nifti_affine import affine_of
 from pipeline.imaging.reading.scan import (
     Finding,
     Header,
@@ -34,18 +35,19 @@ ENDINGS = (".nii", ".nii.gz", ".hdr", ".img")
 MAX_BEYOND = 1 << 20  # bytes allowed after the voxels
 MAX_RATIO = 500  # a file compressed further is empty or a decompression bomb
 SUSPICIOUS = 1 << 26  # bytes; the ratio of smaller scans is not checked
-MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+FIRST_BYTE = {"n+1": 352, "n+2": 544}  # of the voxels behind the header in one file, at the least
 COLOUR = {3: ("R", "G", "B"), 4: ("R", "G", "B", "A")}
 
 
 @dataclass(frozen=True)
 class _Parsed:
-    """Hold a parsed header and the file of its voxels."""
+    """Hold a parsed header, the file of its voxels, and the byte at which they begin."""
 
     fields: Any
     voxels_in: Path
     affine: NDArray[np.float64]
     findings: tuple[Finding, ...]
+    offset: int
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -105,9 +107,23 @@ def _parse(path: Path, policy: Policy) -> _Parsed:
                 "not NIfTI",
                 "the file has no NIfTI header (Analyze files are not supported: they do not state which side is left)",
             )
-        fields = kind.from_fileobj(stream)
-    affine, findings = _affine(fields, policy)
-    return _Parsed(fields, holds_voxels, affine, findings)
+        stated = kind.from_fileobj(stream, check=False)
+    offset, moved = _offset(stated, magic.decode())
+    stated["vox_offset"] = offset
+    fields = kind(stated.binaryblock, stated.endianness)  # as nibabel repairs it
+    affine, findings = affine_of(fields, stated, policy)
+    return _Parsed(fields, holds_voxels, affine, (*findings, *moved), offset)
+
+
+def _offset(fields: Any, magic: str) -> tuple[int, tuple[Finding, ...]]:
+    """Find the first byte of the voxels, which the standard forbids to lie inside the header."""
+    stated, least = float(fields["vox_offset"]), FIRST_BYTE.get(magic, 0)
+    if not np.isfinite(stated) or stated < 0:
+        raise Unreadable("voxel offset", "the header does not say where the voxels begin (vox_offset)")
+    if stated >= least:
+        return int(stated), ()
+    detail = f"the voxels would begin inside the header (vox_offset {stated:g}); they were read from byte {least}"
+    return least, (Finding("voxel offset", detail, "repaired"),)
 
 
 def _pair(path: Path) -> tuple[Path, Path]:
@@ -127,77 +143,10 @@ def _opened(path: Path) -> BinaryIO:
     return igzip.open(path) if packed else path.open("rb")
 
 
-def _affine(fields: Any, policy: Policy) -> tuple[NDArray[np.float64], tuple[Finding, ...]]:
-    """Choose between sform and qform, in millimetres, and report findings."""
-    shape = (*fields.get_data_shape(), 1, 1, 1)[:3]
-    sform, s_code = fields.get_sform(), int(fields["sform_code"])
-    q_code = int(fields["qform_code"])
-    try:
-        qform = fields.get_qform()
-    except nib.spatialimages.HeaderDataError:
-        if s_code == 0:
-            raise
-        qform = None
-    scale = np.diag([MILLIMETRES.get(fields.get_xyzt_units()[0], 1.0)] * 3 + [1.0])
-    if s_code == 0 and q_code == 0:
-        if policy.unknown_orientation == "refuse":
-            raise Unreadable(
-                "orientation",
-                "the file has no affine, so that left and right are unknown",
-                "cohort.reading.unknown_orientation",
-            )
-        assumed = Finding(
-            "orientation",
-            "the file has no affine; its axes were assumed to point to the left, front and top",
-            "repaired",
-            "cohort.reading.unknown_orientation",
-        )
-        return scale @ fields.get_base_affine(), (assumed,)
-    if s_code and q_code:
-        return _choose_affine(scale @ sform, None if qform is None else scale @ qform, shape, policy)
-    return scale @ (sform if s_code else qform), ()
-
-
-def _choose_affine(
-    sform: NDArray[np.float64], qform: NDArray[np.float64] | None, shape: tuple[int, ...], policy: Policy
-) -> tuple[NDArray[np.float64], tuple[Finding, ...]]:
-    """Choose sform or qform if both are set, by comparing orientation and voxel sizes, not the origin."""
-    if qform is not None and not (np.isfinite(sform).all() and np.isfinite(qform).all()):
-        return sform, ()
-    if qform is None or not _same_grid(sform, qform):
-        detail = "sform and qform differ in orientation or voxel size"
-        if policy.affine_conflict == "refuse":
-            raise Unreadable("affine conflict", detail, "cohort.reading.affine_conflict")
-        if policy.affine_conflict == "qform" and qform is None:
-            raise Unreadable(
-                "affine conflict",
-                "the qform is not a rotation, so that it cannot be used",
-                "cohort.reading.affine_conflict",
-            )
-        detail += f"; the {policy.affine_conflict} was used"
-        taken = Finding("affine conflict", detail, "repaired", "cohort.reading.affine_conflict")
-        chosen = sform if policy.affine_conflict == "sform" or qform is None else qform
-        return chosen, (taken,)
-    corners = np.array([[i, j, k, 1] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])]).T
-    apart = np.linalg.norm(((sform - qform) @ corners)[:3], axis=0).max()
-    if apart > nib.affines.voxel_sizes(sform).min():
-        detail = f"sform and qform are up to {apart:.3g} mm apart; the sform was used"
-        return sform, (Finding("affine conflict", detail, "warned"),)
-    return sform, ()
-
-
-def _same_grid(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    if min(abs(np.linalg.det(one[:3, :3])), abs(np.linalg.det(other[:3, :3]))) == 0:
-        return False
-    sizes = np.allclose(nib.affines.voxel_sizes(one), nib.affines.voxel_sizes(other), rtol=0.01)
-    return sizes and nib.aff2axcodes(one) == nib.aff2axcodes(other)
-
-
 def _stored_values(parsed: _Parsed) -> NDArray[Any]:
     """Read the stored voxels, (X, Y, Z, frames), and the file to its end, so that gzip verifies its checksum."""
     shape = (*parsed.shape[:3], int(np.prod(parsed.shape[3:])))
     expected = int(np.prod(shape, dtype=float)) * parsed.dtype.itemsize
-    offset = int(parsed.fields.get_data_offset())
     on_disk = parsed.voxels_in.stat().st_size
     if expected > max(SUSPICIOUS, MAX_RATIO * on_disk):
         raise Unreadable(
@@ -205,7 +154,7 @@ def _stored_values(parsed: _Parsed) -> NDArray[Any]:
         )
     buffer = np.empty(expected, dtype=np.uint8)
     with _opened(parsed.voxels_in) as stream:
-        stream.seek(offset)
+        stream.seek(parsed.offset)
         got = _fill(stream, buffer)
         beyond = len(stream.read(MAX_BEYOND + 1))
     if got < expected:

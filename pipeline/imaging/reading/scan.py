@@ -57,8 +57,8 @@ class Policy:
     affine_conflict : {"refuse", "sform", "qform"}
         Which affine to use of a NIfTI file whose sform and qform differ.
     unknown_orientation : {"refuse", "assume"}
-        What to do with a NIfTI file without any affine. "assume" uses NIfTI's fallback, in which the axes point
-        to the left, front and top; left and right may then be exchanged.
+        What to do with a volume whose file states no orientation or no sound voxel size. "assume" uses the fallback of
+        its format (of NIfTI, axes to the left, front and top); left and right may then be exchanged.
     missing_slices : {"refuse", "interpolate"}
         What to do with a DICOM series with gaps.
     not_finite : {"refuse", "darken"}

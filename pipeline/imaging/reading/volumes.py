@@ -138,7 +138,8 @@ def _refuse_without_contrast(scan: Scan) -> None:
     inside = scan.voxels if scan.background is None else scan.voxels[scan.voxels != scan.background]
     low, high = inside.min(), inside.max()
     largest = max(abs(low), abs(high))
-    if inside.dtype.kind == "f" and largest > WHOLE and high - low < LEVELS * np.spacing(largest):
+    narrow = inside.dtype.kind == "f" and high - low < LEVELS * np.spacing(largest)
+    if narrow and (largest > WHOLE or (low < high and (inside % 1 != 0).any())):
         detail = (
             f"the values lie so close together at {high:.4g} that numbers of 32 bits hold fewer than {LEVELS} of them; "
             "subtract their lowest value"
