@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.imaging.reading.dicom_identity import refuse_several_scans, without_repetitions
 from pipeline.imaging.reading.dicom_series import LPS_TO_RAS, Stack, refuse_unplaced, slices_of, stack
-from pipeline.imaging.reading.dicom_values import decoded_frames, is_deflated, is_palette, states_units
+from pipeline.imaging.reading.dicom_values import decoded_frames, is_deflated, is_grey_byte, is_palette, states_units
 from pipeline.imaging.reading.padding import darkened
 from pipeline.imaging.reading.scan import (
     Finding,
@@ -97,6 +97,7 @@ def _images(path: Path) -> list[tuple[Path, Any]]:
 def _described(images: list[tuple[Path, Any]], policy: Policy) -> tuple[Header, Stack | None]:
     fields = images[0][1]
     modality, bits = str(fields.get("Modality", "")), int(fields.get("BitsStored", 16))
+    bits = bits if is_grey_byte(fields) else max(bits, 9)  # so that no window is taken for applied
     findings = (*_burned_in(images), *_without_units(fields))
     channels = 3 if int(fields.get("SamplesPerPixel", 1)) == 3 or is_palette(fields) else 1
     for _, other in images:

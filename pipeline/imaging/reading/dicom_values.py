@@ -69,6 +69,16 @@ def states_units(fields: Any) -> bool:
     return any(_rescaling(one) is not None or one.get("ModalityLUTSequence") for one in groups)
 
 
+def is_grey_byte(fields: Any) -> bool:
+    """Tell whether values are grey levels from 0 to 255: unsigned bytes that no rescaling or LUT changes."""
+    return (
+        int(fields.get("BitsStored", 16)) <= 8
+        and not int(fields.get("PixelRepresentation", 0))
+        and not fields.get("ModalityLUTSequence")
+        and _rescaling(fields) in (None, (1.0, 0.0))
+    )
+
+
 def _syntax(fields: Any) -> Any:
     return getattr(fields, "file_meta", {}).get("TransferSyntaxUID")
 

@@ -74,7 +74,7 @@ def _described(reader: SimpleITK.ImageFileReader, path: Path, policy: Policy) ->
         raise Unreadable("channels", f"{components} values per voxel; 1, 3 or 4 are supported")
     if not 2 <= len(size) <= 4:
         raise Unreadable("shape", f"{len(size)} axes; 2, 3 or 4 are supported")
-    bits = 8 if "8-bit" in SimpleITK.GetPixelIDValueAsString(reader.GetPixelIDValue()) else 16
+    bits = 8 if "8-bit unsigned" in SimpleITK.GetPixelIDValueAsString(reader.GetPixelIDValue()) else 16
     refuse_frames(size[3] if len(size) == 4 else 1, policy)
     refuse_size(size, policy)
     if len(size) == 2:

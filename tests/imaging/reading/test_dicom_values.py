@@ -80,3 +80,22 @@ def test_jpeg2000_with_a_contradicting_sign_is_read_as_gdcm_reads_it(tmp_path):
     file = save(fields, tmp_path / "x.dcm")
     np.testing.assert_array_equal(read_scan(file).voxels[0], values)
     np.testing.assert_array_equal(by_gdcm(file), values)
+
+
+BYTES = np.arange(60, dtype=np.uint8).reshape(6, 10)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "more", "is_grey"),
+    [
+        (BYTES, {}, True),
+        (BYTES, {"RescaleSlope": 1, "RescaleIntercept": 0}, True),
+        (BYTES, {"RescaleSlope": 1, "RescaleIntercept": -128}, False),
+        (BYTES, {"RescaleSlope": 16, "RescaleIntercept": 0}, False),
+        (BYTES.astype(np.int8), {}, False),
+    ],
+)
+def test_only_plain_bytes_count_as_grey_levels(tmp_path, pixels, more, is_grey):
+    """Else `preprocess.intensity: auto` would keep values as grey levels that they are not."""
+    scan = read_scan(save(data_set(pixels, **more), tmp_path / "x.dcm"))
+    assert (scan.header.bits == 8) == is_grey
