@@ -18,7 +18,9 @@ def prepare_image(scan: Scan, geometry: Geometry) -> Prepared:
     channels = to_channels(scan.voxels, 1 if geometry.windows > 1 else geometry.channels)
     windows = limits(without_padding(channels, scan.background), geometry.intensity)
     values = np.concatenate([scaled(channels, window) for window in windows])
-    rows, columns = fitted_size(values.shape[1], values.shape[2], geometry.image_size, geometry.fit)
+    tall, wide = scan.header.spacing
+    height = values.shape[1] * (1.0 if tall == wide else tall / wide)
+    rows, columns = fitted_size(height, values.shape[2], geometry.image_size, geometry.fit)
     # Unlike MONAI's Resized, torch's anti-aliasing does not blur the border with zeros.
     resized = interpolate(torch.from_numpy(values)[None], size=(rows, columns), mode="bilinear", antialias=True)[0]
     stored = np.zeros((len(values), geometry.image_size, geometry.image_size), dtype=np.uint8)
@@ -44,8 +46,11 @@ def to_channels(pixels: NDArray[Any], channels: int) -> NDArray[Any]:
     return np.repeat(colours, channels, axis=0)
 
 
-def fitted_size(height: int, width: int, size: int, fit: str) -> tuple[int, int]:
-    """Compute rows and columns of an image in a square; "pad" keeps its proportions, "stretch" does not."""
+def fitted_size(height: float, width: float, size: int, fit: str) -> tuple[int, int]:
+    """Compute rows and columns of an image in a square; "pad" keeps its proportions, "stretch" does not.
+
+    Height and width count in pixels of equal sides.
+    """
     if fit == "stretch":
         return size, size
     longest = max(height, width)

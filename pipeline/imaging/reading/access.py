@@ -3,6 +3,15 @@
 from pathlib import Path
 
 
+def printable(name: str) -> str:
+    r"""Write a name that is not UTF-8, as old archives bring them, with its odd bytes as \x codes.
+
+    >>> printable("K\udcf6ln.png")
+    'K\\xf6ln.png'
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def access_error(path: Path, error: OSError) -> str:
     """Name a path, why it cannot be read, and the cure.
 

@@ -19,6 +19,7 @@ from pipeline.imaging.reading.dicom_identity import refuse_several_scans, withou
 from pipeline.imaging.reading.dicom_series import LPS_TO_RAS, Stack, refuse_unplaced, slices_of, stack
 from pipeline.imaging.reading.dicom_values import decoded_frames, is_deflated, is_grey_byte, is_palette, states_units
 from pipeline.imaging.reading.padding import darkened
+from pipeline.imaging.reading.proportions import spacing_of_dicom
 from pipeline.imaging.reading.scan import (
     Finding,
     Header,
@@ -114,7 +115,7 @@ def _described(images: list[tuple[Path, Any]], policy: Policy) -> tuple[Header, 
         refuse_frames(frames, policy)
         shape = (int(fields.Rows), int(fields.Columns))
         refuse_size((*shape, frames), policy)
-        return Header(shape, channels, _pixel_spacing(fields), bits, modality=modality, findings=findings), None
+        return Header(shape, channels, spacing_of_dicom(fields), bits, modality=modality, findings=findings), None
     frames_of_files = sum(int(other.get("NumberOfFrames", 1) or 1) for _, other in images)
     if len(slices) != frames_of_files:
         raise Unreadable("positions", f"only {len(slices)} of {frames_of_files} images state their position")
@@ -142,11 +143,6 @@ def _without_units(fields: Any) -> Iterator[Finding]:
             "the CT states no rescaling, so its values may not be Hounsfield units; compare them with air and water"
         )
         yield Finding("rescaling", detail, "warned")
-
-
-def _pixel_spacing(fields: Any) -> tuple[float, ...]:
-    spacing = fields.get("PixelSpacing") or fields.get("ImagerPixelSpacing") or (1.0, 1.0)
-    return tuple(float(size) for size in spacing)
 
 
 def _is_mosaic(fields: Any) -> bool:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
 from pipeline.imaging.reading.image_depth import Depth, deep_pixels, depth_of
+from pipeline.imaging.reading.proportions import spacing_of_image
 from pipeline.imaging.reading.scan import (
     Finding,
     Header,
@@ -90,8 +91,9 @@ def _pages(image: Image.Image) -> Iterator[Image.Image]:
 def _described(image: Image.Image, depth: Depth, policy: Policy) -> Header:
     frames, stored = _refuse_size_of(image, policy), getattr(image, "n_frames", 1)
     rows, columns = image.height, image.width
+    spacing = spacing_of_image(image)
     if image.getexif().get(EXIF_ORIENTATION) in ROTATED:  # of a PNG, this decodes the pixels
-        rows, columns = columns, rows
+        rows, columns, spacing = columns, rows, spacing[::-1]
     findings = []
     if stored > frames:
         detail = f"{stored - frames} smaller or further pictures in the file were left out"
@@ -101,14 +103,14 @@ def _described(image: Image.Image, depth: Depth, policy: Policy) -> Header:
     deep = image.mode.startswith(("I", "F"))
     channels = {"L": 1, "LA": 1, "1": 1, "RGBA": 4}.get(image.mode, 1 if deep else 3)
     bits = depth.bits or (16 if deep else 8)
-    return Header((rows, columns), depth.channels or channels, (1.0, 1.0), bits, findings=tuple(findings))
+    return Header((rows, columns), depth.channels or channels, spacing, bits, findings=tuple(findings))
 
 
 def _refuse_size_of(image: Image.Image, policy: Policy) -> int:
     """Check the declared images and their size before any pixel is decoded; return their number."""
-    stored = getattr(image, "n_frames", 1)
-    frames = stored if stored == 1 else sum(1 for _ in _pages(image))
-    if stored > 1:
+    frames: int = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format in ("TIFF", "MPO"):  # reading on to the next frame of a PNG would decode this one
+        frames = sum(1 for _ in _pages(image))
         image.seek(0)
     refuse_frames(frames, policy)
     refuse_size((image.height, image.width, frames), policy)

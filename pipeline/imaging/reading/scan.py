@@ -92,7 +92,7 @@ class Header:
     channels : int
         1, 3 or 4 for an image, 1 or 3 for a volume.
     spacing : tuple of float
-        Millimetres per voxel along the same axes; ones for an image that states none.
+        Millimetres per voxel along the same axes; of an image without, the proportions of its pixels.
     bits : int
         Bits per sample.
     modality : str

@@ -19,6 +19,8 @@ from pipeline.stages.cohort.importers.found import (
 from pipeline.stages.cohort.importers.places import Places
 from pipeline.stages.cohort.importers.table import NOT_DICOM, names_stay
 
+IMAGES, MASKS = ("images", "image", "img", "imgs"), ("masks", "mask", "labels", "annotations", "segmentations")
+
 
 def find_in_class_folders(
     folder: Path, patient_pattern: str | None, rename: Mapping[str, str], root: Path | None = None
@@ -31,7 +33,8 @@ def find_in_class_folders(
     ----------
     folder : Path
         Layout `folder/CLASS/…/image`, at any depth below the class. If all subfolders have names of splits ("train",
-        "test"), the layout is `folder/SPLIT/CLASS/…/image`.
+        "test"), the layout is `folder/SPLIT/CLASS/…/image`, or `folder/SPLIT/images/CLASS/…/image` with the masks in
+        a folder beside "images".
     patient_pattern : str or None
         Regular expression; its first group, matched in the path below `folder`, is the patient.
     rename : mapping
@@ -44,21 +47,36 @@ def find_in_class_folders(
     BadSource
         If `folder` has fewer than two class folders, or the pattern is invalid, has no group or misses an image.
     """
-    folders = _folders_in(folder)
-    has_splits = bool(folders) and all(child.name.lower() in SPLIT_NAMES for child in folders)
-    classes = {grandchild.name for child in folders for grandchild in _folders_in(child)} if has_splits else folders
+    levels, classes = _layout(folder)
     if len(classes) < 2:
-        raise BadSource(f"{folder} holds {len(classes)} class folders; it needs at least two")
+        raise BadSource(f"{folder} holds {len(classes)} class folders{_what_is_there(folder)}; it needs at least two")
     pattern = _compiled(patient_pattern)
     found, places = Import(), Places(folder, root)
-    for image in _images(places, 2 if has_splits else 1, found):
+    for image in _images(places, levels, found):
         name = image.relative_to(folder)
-        label = name.parts[1 if has_splits else 0]
-        split = SPLIT_NAMES[name.parts[0].lower()] if has_splits else ""
+        label = name.parts[levels - 1]
+        split = SPLIT_NAMES[name.parts[0].lower()] if levels > 1 else ""
         patient = _patient_in(str(name), pattern)
         places.take(found, image, row_of(str(name), str(name), renamed(label, rename), patient, split=split))
     found.notes += names_stay(found)
     return found
+
+
+def _layout(folder: Path) -> tuple[int, set[str]]:
+    """Find the number of folders above an image down to its class, and the classes."""
+    folders = _folders_in(folder)
+    if not folders or not all(child.name.lower() in SPLIT_NAMES for child in folders):
+        return 1, {child.name for child in folders}
+    below = [grandchild for child in folders for grandchild in _folders_in(child)]
+    if below and {one.name.lower() for one in below} <= {*IMAGES, *MASKS}:
+        below = [one for of in below if of.name.lower() in IMAGES for one in _folders_in(of)]
+        return 3, {one.name for one in below}
+    return 2, {one.name for one in below}
+
+
+def _what_is_there(folder: Path) -> str:
+    names = [child.name for child in _folders_in(folder)]
+    return f" (below {', '.join(names[:4])})" if names else ""
 
 
 def _folders_in(folder: Path) -> list[Path]:
@@ -73,6 +91,8 @@ def _images(places: Places, depth: int, found: Import) -> list[Path]:
         name = file.relative_to(folder)
         if is_noise(name) or not is_readable(file):
             found.left_out.append((str(name), why_no_image(file)))
+        elif depth == 3 and name.parts[1].lower() in MASKS:
+            found.left_out.append((str(name), "a mask, which is no image of its own"))
         elif len(name.parts) <= depth:
             found.left_out.append((str(name), "it lies beside the class folders, not in one"))
         else:

@@ -1,6 +1,7 @@
 """Import the JSON datalists of MONAI and of the Medical Segmentation Decathlon."""
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from pipeline.imaging.labels import renamed
 from pipeline.imaging.reading.volumes import READABLE
+from pipeline.imaging.tables.text_table import NOT_GIVEN
 from pipeline.stages.cohort.importers.columns import keep_columns
 from pipeline.stages.cohort.importers.found import SPLIT_NAMES, BadCase, BadSource, Import, row_of
 from pipeline.stages.cohort.importers.places import Places
@@ -60,18 +62,28 @@ def find_in_datalist(
                 continue
             split = SPLIT_NAMES[key.lower()] if label else "unlabelled"
             path, place = places.locate(os.path.normpath(fields["image"]))
-            patient = next((str(fields[name]) for name in PATIENT_KEYS if name in fields), "")
-            site = str(fields.get("site", ""))
+            patient = next(filter(None, (_text(fields.get(name)) for name in PATIENT_KEYS)), "")
+            site = _text(fields.get("site"))
             row = row_of(place, place, renamed(label, rename), patient, site=site, split=split)
-            further[place] = {key: str(value) for key, value in fields.items() if _is_further(key, value)}
+            further[place] = {key: _text(value) for key, value in fields.items() if _is_further(key, value)}
             places.take(found, path, row)
     keep_columns(found, further, keep)
     found.notes += names_stay(found)
     return found
 
 
+def _text(value: Any) -> str:
+    """Write a value as text; null, NaN and blanks are not given. A whole number has no decimals."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value).strip()
+    return "" if text.lower() in NOT_GIVEN else text
+
+
 def _is_further(key: str, value: Any) -> bool:
-    return key not in ("image", "label", "site", *PATIENT_KEYS) and isinstance(value, str | int | float)
+    return key not in ("image", "label", "site", *PATIENT_KEYS) and isinstance(value, str | int | float | None)
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -102,23 +114,24 @@ def _class_names(labels: Any) -> dict[int, str]:
     pairs = enumerate(labels) if isinstance(labels, list) else labels.items() if isinstance(labels, dict) else ()
     names: dict[int, str] = {}
     for one, other in pairs:
-        if str(one).isdigit():
+        if str(one).isdecimal():
             names[int(one)] = str(other)
-        elif str(other).isdigit():
+        elif str(other).isdecimal():
             names[int(other)] = str(one)
     return names
 
 
 def _label(value: Any, names: Mapping[int, str]) -> str:
-    if value is None or value == "":
+    if not isinstance(value, list | dict) and _text(value) == "":
         return ""
+    value = value.strip() if isinstance(value, str) else value
     if isinstance(value, str) and value.lower().endswith(READABLE):
         raise BadCase("its label is a segmentation, which is no class; --unlabelled takes the images without class")
     if isinstance(value, list):
         value = _index_of(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, str) and not value.isdigit():
+    if isinstance(value, str) and not value.isdecimal():
         return value
     if not isinstance(value, str | int):
         raise BadCase("its label is no class index, class name or one-hot list")

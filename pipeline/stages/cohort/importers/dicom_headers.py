@@ -37,6 +37,8 @@ OF_ITEMS = frozenset(
         "PixelValueTransformationSequence",
         # position and orientation
         *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing"),
+        *("NominalScannedPixelSpacing", "SequenceOfUltrasoundRegions", "PhysicalDeltaX", "PhysicalDeltaY"),
+        *("PhysicalUnitsXDirection", "PhysicalUnitsYDirection"),
         *("SliceThickness", "SpacingBetweenSlices", "SliceLocation"),
         *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "DetectorInformationSequence"),
         *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "FrameContentSequence"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.imaging.reading.access import printable
 from pipeline.imaging.reading.companions import companions_of
 from pipeline.imaging.reading.dicom import files_in
 from pipeline.imaging.reading.volumes import READABLE, is_readable
@@ -19,21 +20,17 @@ from pipeline.params import CARD_FILE, COHORT_FILE
 from pipeline.stages.cohort.proposal import write_proposal
 from pipeline.stages.cohort.statements import template
 
-SPLIT_NAMES = {
-    "": "",
-    "train": "development",
-    "training": "development",
-    "val": "development",
-    "valid": "development",
-    "validation": "development",
-    "dev": "development",
-    "development": "development",
-    "test": "test",
-    "testing": "test",
-    "calibration": "calibration",
-    "unlabelled": "unlabelled",
-    "unlabeled": "unlabelled",
+NAMES_OF_SPLITS = {
+    "": ("",),
+    "development": (
+        *("train", "training", "trn", "tr", "development", "dev", "devel", "learn", "learning"),
+        *("val", "valid", "validate", "validating", "validation", "vali", "evaluation", "eval"),
+    ),
+    "test": ("test", "testing", "tst", "ts", "te", "holdout", "hold-out", "held-out", "external"),
+    "calibration": ("calibration", "calibrate", "calib"),
+    "unlabelled": ("unlabelled", "unlabeled", "unlabelled images", "unannotated"),
 }
+SPLIT_NAMES = {name: split for split, names in NAMES_OF_SPLITS.items() for name in names}
 LISTED_SINGLY = 10
 NOT_AN_IMAGE = "not an image"
 
@@ -95,6 +92,8 @@ class Import:
     def take(self, path: Path, row: dict[str, str]) -> None:
         """Add the image at `path` (a file, or a folder with one DICOM series), or leave it out with the reason."""
         try:
+            if printable(row["image"]) != row["image"]:
+                raise BadCase("its name is not UTF-8, which cohort.csv is; rename it")
             self.cases.append(Case(row, parts_of(path, Path(os.path.normpath(row["image"])))))
         except BadCase as reason:
             self.left_out.append((row["case_id"], str(reason)))
@@ -166,10 +165,10 @@ def split_of(name: str, table: Path) -> str:
     BadSource
         If the name is unknown.
     """
-    if name.lower() not in SPLIT_NAMES:
+    if name.strip().lower() not in SPLIT_NAMES:
         known = ", ".join(filter(None, SPLIT_NAMES))
         raise BadSource(f"{table}: the split '{name}' is unknown; it is one of {known}")
-    return SPLIT_NAMES[name.lower()]
+    return SPLIT_NAMES[name.strip().lower()]
 
 
 def unwatched(items: Iterable[Any], _: str) -> Iterable[Any]:
@@ -267,7 +266,7 @@ def left_out_lines(left_out: Sequence[tuple[str, str]]) -> list[str]:
     """List the files left out, one per line, or one line with examples if a reason has over `LISTED_SINGLY` files."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in left_out:
-        by_reason.setdefault(reason, []).append(name)
+        by_reason.setdefault(reason, []).append(printable(name))
     lines = []
     for reason, names in by_reason.items():
         if len(names) > LISTED_SINGLY:
