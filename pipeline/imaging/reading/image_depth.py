@@ -11,9 +11,10 @@ from PIL import Image
 
 from pipeline.imaging.reading.scan import Unreadable, compact
 
-BITS, PHOTOMETRIC, SAMPLES, PLANES, FORMAT = 258, 262, 277, 284, 339  # tags of TIFF
+BITS, PHOTOMETRIC, SAMPLES, PLANAR, FORMAT = 258, 262, 277, 284, 339  # tags of TIFF
 WHITE_IS_ZERO, CMYK, CIELAB = 0, 5, (8, 9, 10)
-UNSIGNED, SIGNED, FLOAT = 1, 2, 3
+UNSIGNED, SIGNED = 1, 2
+MIRRORED, QUARTERS = {2: 1, 4: 0}, {3: 2, 6: -1, 7: 2, 8: 1}  # orientations of EXIF: axes, and quarters of a turn
 CHANNELS_OF_PNG, GREY_WITH_ALPHA = {2: 3, 6: 4}, 4  # by the type of colour
 
 
@@ -74,9 +75,9 @@ def _of_tiff(tags: Any) -> Depth:
     if samples > 1 and bits > 8:
         if photometric == CMYK:
             raise Unreadable("colours", f"its colours are CMYK of {bits} bits, not RGB; save it as RGB")
-        if int(tags.get(PLANES, 1)) != 1 or samples not in (3, 4):
+        if int(tags.get(PLANAR, 1)) != 1 or samples not in (3, 4):
             raise Unreadable(
-                "colours", f"it has {samples} planes of {bits} bits each; save it with interleaved colours"
+                "colours", f"it has {samples} samples of {bits} bits each; save it with interleaved colours"
             )
         return Depth(bits, samples, by_itk=True)
     if photometric == WHITE_IS_ZERO and bits > 8:
@@ -102,6 +103,7 @@ def deep_pixels(path: Path, orientation: int) -> NDArray[Any]:
     pixels = pixels[0] if pixels.ndim == 4 else pixels
     if orientation in (5, 7):
         pixels = pixels.swapaxes(0, 1)
-    turned = {2: np.fliplr, 3: lambda of: np.rot90(of, 2), 4: np.flipud, 6: lambda of: np.rot90(of, -1),
-              7: lambda of: np.rot90(of, 2), 8: np.rot90}.get(orientation, np.asarray)(pixels)  # fmt: skip
+    if orientation in MIRRORED:
+        pixels = np.flip(pixels, MIRRORED[orientation])
+    turned = np.rot90(pixels, QUARTERS.get(orientation, 0))
     return compact(np.ascontiguousarray(np.moveaxis(turned, -1, 0)))

@@ -79,7 +79,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _pages(image: Image.Image) -> Iterator[Image.Image]:
-    """Yield the images of a file, without smaller copies, and without the second picture of a phone."""
+    """Yield the images of a file, without smaller copies, and without the second image of a phone."""
     if image.format == "MPO":
         yield image
         return
@@ -96,7 +96,7 @@ def _described(image: Image.Image, depth: Depth, policy: Policy) -> Header:
         rows, columns, spacing = columns, rows, spacing[::-1]
     findings = []
     if stored > frames:
-        detail = f"{stored - frames} smaller or further pictures in the file were left out"
+        detail = f"{stored - frames} smaller or further images in the file were left out"
         findings.append(Finding("frames", detail, "warned"))
     if image.mode == "CMYK":
         findings.append(Finding("colours", "CMYK was converted to RGB without its colour profile", "warned"))

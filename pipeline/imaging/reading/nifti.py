@@ -112,7 +112,7 @@ def _parse(path: Path, policy: Policy) -> _Parsed:
     stated["vox_offset"] = offset
     fields = kind(stated.binaryblock, stated.endianness)  # as nibabel repairs it
     affine, findings = affine_of(fields, stated, policy)
-    return _Parsed(fields, holds_voxels, affine, (*findings, *moved), offset)
+    return _Parsed(fields, holds_voxels, affine, findings=(*findings, *moved), offset=offset)
 
 
 def _offset(fields: Any, magic: str) -> tuple[int, tuple[Finding, ...]]:

@@ -116,10 +116,10 @@ def test_where_zero_is_white_high_values_are_still_bright(tmp_path, bits):
 
 
 REFUSED = {
-    "deep planes": (
+    "deep and planar": (
         np.moveaxis(COLOUR, -1, 0),
         {"photometric": "rgb", "planarconfig": "separate"},
-        "3 planes of 16 bits",
+        "3 samples of 16 bits",
     ),
     "CIELAB": ((COLOUR >> 4).astype(np.uint8), {"photometric": "cielab"}, "CIELAB"),
     "deep CIELAB": (COLOUR, {"photometric": "cielab"}, "CIELAB|not supported"),
@@ -156,7 +156,7 @@ def test_two_pages_of_full_size_are_still_two_images(tmp_path):
     assert read_scan(tmp_path / "a.tif", Policy(frames="mean")).voxels.mean(dtype=float) == GREY.mean() + 0.5
 
 
-def test_the_second_picture_of_a_phone_is_left_out_and_told(tmp_path):
+def test_the_second_image_of_a_phone_is_left_out_and_told(tmp_path):
     first, second = (Image.fromarray((COLOUR >> shift).astype(np.uint8)) for shift in (4, 5))
     first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second], quality=95)
     scan = read_scan(tmp_path / "a.jpg")

@@ -52,7 +52,7 @@ def test_a_circle_of_dicom_stays_a_circle(tmp_path, stated, tall, wide):
 
 @pytest.mark.parametrize(("tall", "wide"), [(1, 1), (2, 1), (1, 2)])
 @pytest.mark.parametrize("ending", ["png", "jpg", "tif"])
-def test_a_circle_of_a_picture_stays_a_circle(tmp_path, ending, tall, wide):
+def test_a_circle_of_an_image_stays_a_circle(tmp_path, ending, tall, wide):
     file = tmp_path / f"a.{ending}"
     Image.fromarray(ellipse(tall, wide)).save(file, dpi=(200 / wide, 200 / tall))
     assert_round(file)

@@ -40,10 +40,10 @@ class Places:
         """
         path = self.folder / name
         if self.root is None:
-            place = os.path.relpath(os.path.abspath(path), os.path.abspath(self.folder))  # keeps links as they are
-            if Path(place).parts[:1] in ((), ("..",)):
+            below = os.path.relpath(os.path.abspath(path), os.path.abspath(self.folder))  # keeps links as they are
+            if Path(below).parts[:1] in ((), ("..",)):
                 raise BadSource(f"{name} lies outside {self.folder}; {CURE}")
-            return path, place if Path(name).is_absolute() or ".." in Path(name).parts else name
+            return path, below if Path(name).is_absolute() or ".." in Path(name).parts else name
         self.check([path])
         root = self.root.resolve()
         named = path.parent.resolve() / path.name  # keeps the name and ending of a link
