@@ -14,8 +14,8 @@ UNKNOWN = "not known"
 INTRODUCTION = (
     "The catalogue of `medadapt encoders --list`, generated from `pipeline/learning/models/encoder_catalogue.py` by "
     "`python -m pipeline.commands.encoders.listing`. `adapt.encoder` takes the name and `adapt.weights: catalogue` the "
-    f'weights. Where the revision is "{UNKNOWN}", write `catalogue@REVISION`; where the SHA-256 is, give it in '
-    "`adapt.weights_sha256`. A downloaded file needs neither: name it in `adapt.weights`. [How to choose]"
+    f'weights, or `catalogue@REVISION` those of another revision. Where the SHA-256 is "{UNKNOWN}", give it in '
+    "`adapt.weights_sha256`. A downloaded file needs none: name it in `adapt.weights`. [How to choose]"
     "(../how-to/choose-an-encoder.md)."
 )
 

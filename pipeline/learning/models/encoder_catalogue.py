@@ -1,7 +1,7 @@
 """List pretrained encoders: where their weights are, under which licence, and how their images were prepared.
 
-A revision or a SHA-256 that stands here was read from its source; None means that it is not known here, and the person
-who uses the weights gives it.
+A revision or a SHA-256 that stands here was read from its source; None means that it is not known here. Whoever uses
+the weights then gives the SHA-256; it makes sure of the file whatever the revision is.
 """
 
 import re
@@ -37,7 +37,7 @@ class Pretrained:
     size : int or None
         Rows and columns of these images; None if not known.
     mean, std : tuple of float
-        Of red, green and blue in [0, 1] by which the images were normalised.
+        Of each channel in [0, 1] by which the images were normalised.
     pretraining : str
     note : str
     """
@@ -72,7 +72,7 @@ def _wheel(number: int, size: int, sha256: str) -> Pretrained:
     )
 
 
-def _of_timm(name: str, pretraining: str, revision: str | None = None) -> Pretrained:
+def _of_timm(name: str, pretraining: str, revision: str | None = None, sha256: str | None = None) -> Pretrained:
     """Describe weights of timm's own repositories, whose configuration timm knows."""
     config: Any = timm.get_pretrained_cfg(name)
     return Pretrained(
@@ -80,6 +80,7 @@ def _of_timm(name: str, pretraining: str, revision: str | None = None) -> Pretra
         source=f"hub:{config.hf_hub_id}",
         file="model.safetensors",
         revision=revision,
+        sha256=sha256,
         licence=config.license,
         modality="photographs",
         size=config.input_size[-1],
@@ -101,7 +102,12 @@ CATALOGUE: dict[str, Pretrained] = {
         entry.architecture: entry
         for entry in (
             _of_timm("vit_small_patch14_dinov2.lvd142m", DINOV2, "cace07adb9220de26eb51226ecbef6d04d35defe"),
-            _of_timm("vit_base_patch14_dinov2.lvd142m", DINOV2, "1926dc569694559b394898d7ba5d88a775301036"),
+            _of_timm(
+                "vit_base_patch14_dinov2.lvd142m",
+                DINOV2,
+                "1926dc569694559b394898d7ba5d88a775301036",
+                "55cbb5d887b336d430e649c277b85a1429e724871f9d02ac16203235886d8c7b",
+            ),
             _of_timm("vit_small_patch16_dinov3.lvd1689m", DINOV3),
             _of_timm("vit_base_patch16_dinov3.lvd1689m", DINOV3),
             _of_timm(
@@ -114,9 +120,13 @@ CATALOGUE: dict[str, Pretrained] = {
                 "ImageNet-1k, masked (FCMAE), then ImageNet-22k and 1k, supervised",
                 "de8d99051faaaf9b5309607b980cbb1208693036",
             ),
-            _of_timm("repvit_m1_1.dist_450e_in1k", "ImageNet-1k, distilled"),
+            _of_timm(
+                "repvit_m1_1.dist_450e_in1k",
+                "ImageNet-1k, distilled",
+                sha256="071d227f69657c02d1bee8ae3317772ce7f9540af6f7865bf27e3f051e2cd160",
+            ),
             _of_timm("tiny_vit_5m_224.dist_in22k_ft_in1k", DISTILLED),
-            _of_timm("tiny_vit_21m_224.dist_in22k_ft_in1k", DISTILLED),
+            _of_timm("tiny_vit_21m_224.dist_in22k_ft_in1k", DISTILLED, "d5ce527855652803a6edc6f9e65af1aaa7636b3a"),
         )
     },
     "rad_dino": Pretrained(
@@ -124,19 +134,21 @@ CATALOGUE: dict[str, Pretrained] = {
         source="hub:microsoft/rad-dino",
         file="model.safetensors",
         revision="d9eb255c50aad4c3967dcb57e3dbd21e40b40f4a",
+        sha256="dbfb9f54459c38773505de64a6ab7807bdcb392610fe1e697166342e43fb91ae",
         licence="MIT",
         modality="chest X-rays",
         size=518,
         mean=(0.5307, 0.5307, 0.5307),
         std=(0.2583, 0.2583, 0.2583),
         pretraining="chest X-rays, self-supervised (DINOv2)",
-        note="The first revisions had a licence for research only.",
+        note="From August 2024 to 2025 its licence was for research only.",
     ),
     "biomedclip": Pretrained(
         architecture="vit_base_patch16_224",
         source="hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
         file="open_clip_pytorch_model.bin",
         revision="9f341de24bfb00180f1b847274256e9b65a3a32e",
+        sha256="52cc993c5c5ff962bd0c60931874bc001e7e9b41666a385530f4a036294576be",
         licence="MIT",
         modality="figures of biomedical articles",
         size=224,
@@ -160,6 +172,8 @@ CATALOGUE: dict[str, Pretrained] = {
         architecture="resnet50",
         source="hub:Lab-Rasool/RadImageNet",
         file="ResNet50.pt",
+        revision="736ec1ae8ccb2e0b647b47235e8d5b7509a346a5",
+        sha256="08629f7e7bd3e29b8ee9522ca3f65ce4d010a7ddf74f0ea3c7e3f3d0bbab0734",
         licence="MIT (as its repository on the hub says; the publisher's page names none)",
         modality="CT, MRI and ultrasound",
         size=224,
@@ -173,10 +187,10 @@ CATALOGUE: dict[str, Pretrained] = {
         licence="Apache-2.0 (the package; its data sets have terms of their own)",
         modality="chest X-rays",
         size=224,
-        mean=(0.5, 0.5, 0.5),
-        std=(1 / 2048, 1 / 2048, 1 / 2048),
+        mean=(0.5,),
+        std=(1 / 2048,),
         pretraining="NIH, PadChest, CheXpert, MIMIC-CXR, OpenI and RSNA, 18 findings, supervised",
-        note="Its images range from -1024 to 1024. It takes one channel.",
+        note="Its images have one channel and range from -1024 to 1024.",
     ),
     "ct_fm": Pretrained(
         architecture="SegResEncoder of MONAI",
@@ -193,9 +207,10 @@ CATALOGUE: dict[str, Pretrained] = {
     ),
     "openmind_resenc_l": Pretrained(
         architecture="ResEnc-L of nnU-Net",
-        source="hub:MIC-DKFZ/SSL3D-checkpoints",
-        file="ResEnc-L/DKFZ_MAE/DKFZ_MAE_ResEncL.pth",
-        licence="cc-by-4.0",
+        source="hub:AnonRes/ResEncL-OpenMind-MAE",
+        file="checkpoint_final.pth",
+        sha256="7a847af785635335c00e711d16ff4d225d86ecd5992b14c059df2b520e3ee933",
+        licence="not known; later checkpoints of the same group (MIC-DKFZ/SSL3D-checkpoints) are cc-by-4.0",
         modality="MRI volumes of the head",
         size=None,
         mean=(0.5,),
@@ -209,6 +224,11 @@ CATALOGUE: dict[str, Pretrained] = {
 def architecture_of(encoder: str) -> str:
     """Find the timm name of an encoder of the catalogue; any other name is one itself."""
     return CATALOGUE[encoder].architecture if encoder in CATALOGUE else encoder
+
+
+def channels_of(encoder: str) -> int:
+    """Count the channels of the images by which an encoder was pretrained; those of timm have three."""
+    return len(CATALOGUE[encoder].mean) if encoder in CATALOGUE else 3
 
 
 def licence_of(encoder: str) -> str:

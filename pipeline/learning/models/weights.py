@@ -154,17 +154,13 @@ def _from_catalogue(encoder: str, revision: str, sha256: str | None) -> tuple[Ma
         raise BadWeights(
             f"adapt.weights: {encoder} is on no hub; save {entry.file} of {entry.source} and name the file"
         )
-    chosen, expected = revision or entry.revision, sha256 or entry.sha256
-    where = f"{entry.file} of {entry.source}"
-    if chosen is None:
-        raise BadWeights(
-            f"adapt.weights: the catalogue does not know the revision of {entry.source}; write catalogue@REVISION"
-        )
+    expected = sha256 or entry.sha256
     if expected is None:
         raise BadWeights(
-            f"adapt.weights_sha256: the catalogue does not know the SHA-256 of {where}; "
+            f"adapt.weights_sha256: the catalogue does not know the SHA-256 of {entry.file} of {entry.source}; "
             "the hub's page of that file shows it"
         )
+    chosen = revision or entry.revision or "main"  # the SHA-256 tells whether it is the file
     return _from_hub(encoder, f"{entry.source}@{chosen}", expected, entry.file)
 
 

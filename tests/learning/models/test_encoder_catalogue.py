@@ -5,7 +5,7 @@ from safetensors.torch import save_file
 
 from pipeline.learning.models import encoder_catalogue
 from pipeline.learning.models.backbones import preprocessing_of
-from pipeline.learning.models.encoder_catalogue import CATALOGUE, Pretrained, is_restricted, licence_of
+from pipeline.learning.models.encoder_catalogue import CATALOGUE, Pretrained, channels_of, is_restricted, licence_of
 from pipeline.learning.models.families import cutter_of, options_of
 from pipeline.learning.models.state_files import BadWeights, file_sha256
 from pipeline.learning.models.volume_backbones import VOLUMES
@@ -34,6 +34,9 @@ def hub(tmp_path, monkeypatch):
     file = tmp_path / "models--clinic--doll" / "snapshots" / REVISION / DOLL.file
     file.parent.mkdir(parents=True)
     save_file(timm.create_model("test_resnet").state_dict(), file)
+    main = tmp_path / "models--clinic--doll" / "refs" / "main"
+    main.parent.mkdir()
+    main.write_text(REVISION)
     return file
 
 
@@ -72,7 +75,8 @@ def test_a_local_file_keeps_the_licence_and_grey_values_of_its_encoder(hub):
 
 
 def test_what_the_catalogue_does_not_know_the_user_is_asked_for(hub):
-    with pytest.raises(BadWeights, match="does not know the revision of hub:clinic/doll; write catalogue@REVISION"):
+    assert load_weights("doll", "catalogue", file_sha256(hub))[1].source == "hub:clinic/doll@main"
+    with pytest.raises(BadWeights, match="doll.safetensors is not the file that was expected"):
         load_weights("doll", "catalogue", "0" * 64)
     with pytest.raises(BadWeights, match="^adapt.weights_sha256: the catalogue does not know the SHA-256"):
         load_weights("doll", f"catalogue@{REVISION}", None)
@@ -94,3 +98,9 @@ def test_licences_that_forbid_commercial_use_are_recognised():
     )  # not listed, but timm's tag names it
     assert is_restricted("PhysioNet, research only") and not is_restricted(licence_of("rad_dino"))
     assert licence_of("resnet50") == "unknown: see its source"  # a network, with any weights
+
+
+def test_the_channels_of_the_pretraining_are_known():
+    names = ("torchxrayvision_densenet121", "ct_fm", "rad_dino", "resnet50")
+    assert [channels_of(name) for name in names] == [1, 1, 3, 3]
+    assert preprocessing_of("torchxrayvision_densenet121") == ((0.5,), (1 / 2048,))  # also of colours

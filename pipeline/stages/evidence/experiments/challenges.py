@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from pipeline.learning.models.encoder_catalogue import architecture_of, channels_of
+from pipeline.learning.models.volume_backbones import VOLUMES
 from pipeline.learning.training.transferability import h_score, log_me
 from pipeline.stages.evidence.arms import ADAPTED, IMAGENET
 from pipeline.stages.evidence.experiments.networks import Arms
@@ -32,14 +34,17 @@ def architecture(arms: Arms) -> Iterator[Row]:
     """Describe how the encoder was changed for these images."""
     geometry, depth = arms.geometry, arms.made_of["filter_depth"]
     channels = geometry.windows if depth > 1 else geometry.channels
-    changed = "unchanged" if channels == 3 else "filters of the first layer repeated, with the same response"
-    yield "architecture", "input channels", "", float(channels), f"the encoder was trained with 3; {changed}"
+    name = arms.params.adapt.encoder
+    trained = channels_of(name)
+    changed = "unchanged" if channels == trained else "filters of the first layer repeated, with the same response"
+    yield "architecture", "input channels", "", float(channels), f"the encoder was trained with {trained}; {changed}"
     words = "pixels per side; any size fits, because features are pooled"
     yield "architecture", "image size", "", float(geometry.image_size), words
     if geometry.kind == "image":
         yield "architecture", "dimensions", "", 2.0, "images"
     elif depth > 1:
-        yield "architecture", "dimensions", "", 3.0, f"filters inflated to {depth} slices"
+        words = "pretrained on volumes" if architecture_of(name) in VOLUMES else f"filters inflated to {depth} slices"
+        yield "architecture", "dimensions", "", 3.0, words
     else:
         words = f"each volume is a bag of {geometry.slices} instances, weighted by attention"
         yield "architecture", "dimensions", "", 2.0, words
