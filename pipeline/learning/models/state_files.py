@@ -1,6 +1,7 @@
 """Open files of weights: check their hash first, and run no code that they may hold."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,12 +60,18 @@ def open_weights(file: Path, sha256: str | None) -> dict[str, Tensor]:
         state = _unwrapped(torch.load(file, map_location="cpu", weights_only=True))
     except Exception as error:  # both readers raise many kinds on a broken or hostile file
         raise BadWeights(
-            f"adapt.weights: {file.name} is not a plain state dict: {error}; "
+            f"adapt.weights: {file.name} is not a plain state dict: {_reason(error)}; "
             "if it holds a whole network, save its state_dict() with the library that it came from"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise BadWeights(f"adapt.weights: {file.name} is not a plain state dict of tensors")
     return state
+
+
+def _reason(error: Exception) -> str:
+    """Say in a line why a file was not opened; torch's own advice would run the code in it."""
+    code = re.search(r"GLOBAL (\S+)", str(error))
+    return f"opening it would run {code[1]}" if code else (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _unwrapped(stored: Any) -> Any:

@@ -118,10 +118,11 @@ def pretrained_network(
     return network.eval(), provenance
 
 
-def _provenance(encoder: str, source: str, sha256: str) -> Provenance:
-    """Describe weights by what the catalogue, or timm by the tag of the name, says of them."""
-    pretraining = CATALOGUE[encoder].pretraining if encoder in CATALOGUE else encoder.partition(".")[2] or "unknown"
-    return Provenance(encoder, source=source, licence=licence_of(encoder), sha256=sha256, pretraining=pretraining)
+def _provenance(encoder: str, source: str, sha256: str, weights: str | None = None) -> Provenance:
+    """Describe weights by what the catalogue, or timm by the tag of their name, says of them."""
+    name = weights or encoder
+    pretraining = CATALOGUE[name].pretraining if name in CATALOGUE else name.partition(".")[2] or "unknown"
+    return Provenance(encoder, source=source, licence=licence_of(name), sha256=sha256, pretraining=pretraining)
 
 
 def _from_pip(encoder: str) -> tuple[Mapping[str, Tensor], Provenance]:
@@ -181,4 +182,5 @@ def _from_hub(
         raise BadWeights(
             f"adapt.weights: {source} could not be fetched ({error}); download {name} and give its path here"
         ) from error
-    return open_weights(file, sha256), _provenance(encoder, source, sha256)
+    owner, _, weights = repository.partition("/")
+    return open_weights(file, sha256), _provenance(encoder, source, sha256, weights if owner == "timm" else None)

@@ -53,6 +53,21 @@ def test_a_local_file_gives_its_weights_and_its_hash(tmp_path, ending):
     assert all(torch.equal(loaded[name], state[name]) for name in state)
 
 
+@pytest.mark.parametrize("around", ["state_dict", "model", "network_weights"])
+def test_weights_are_found_among_what_a_training_stored(tmp_path, around):
+    state = timm.create_model("test_resnet").state_dict()
+    torch.save({around: state, "epoch": 3}, tmp_path / "checkpoint.pth")
+    loaded, _ = load_weights("test_resnet", str(tmp_path / "checkpoint.pth"), None)
+    assert loaded.keys() == state.keys()
+
+
+def test_a_whole_network_in_a_file_is_refused_with_the_cure(tmp_path):
+    torch.save(timm.create_model("test_resnet"), tmp_path / "network.pt")
+    with pytest.raises(BadWeights, match=r"opening it would run timm.*ResNet; .* save its state_dict\(\)") as caught:
+        load_weights("test_resnet", str(tmp_path / "network.pt"), None)
+    assert len(str(caught.value)) < 250
+
+
 def test_a_changed_file_is_not_opened(tmp_path):
     file = tmp_path / "w.pt"
     torch.save({}, file)
@@ -93,6 +108,7 @@ def test_a_hub_file_is_fetched_at_its_revision_and_its_hash_is_checked(tmp_path,
     _, provenance = load_weights("test_resnet", source, file_sha256(file))
     assert asked == {"repository": "timm/test_resnet.r160_in1k", "name": "model.safetensors", "revision": "0123abc"}
     assert provenance.source == source
+    assert (provenance.licence, provenance.pretraining) == ("apache-2.0", "r160_in1k")  # by the tag of timm
     with pytest.raises(BadWeights, match="SHA-256"):
         load_weights("test_resnet", source, "0" * 64)
 
