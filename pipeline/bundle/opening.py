@@ -1,6 +1,5 @@
 """Open a bundle: check its files against an allow-list and read its configuration without executing any of it."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from pipeline.bundle.layout import (
 )
 from pipeline.bundle.manifest import BrokenBundle, readable, verify_manifest
 from pipeline.bundle.operating_point import MOST_PROBABLE, OperatingPoint
+from pipeline.bundle.plain import read_plain
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,7 @@ def open_bundle(folder: Path) -> Opened:
     if unknown := unknown_file(verify_manifest(folder)["files"]):
         raise BrokenBundle(f"{folder / unknown} is not one of the files that a bundle may hold")
     try:
-        with readable(folder):
-            metadata, inference = (json.loads((folder / file).read_text()) for file in (METADATA, INFERENCE))
+        metadata, inference = (read_plain(folder / file) for file in (METADATA, INFERENCE))
         [preparation] = inference["preprocessing"]["transforms"]
         network = dict(inference["network_def"])
         calibrator = calibrator_in(metadata["calibration"])
@@ -112,7 +111,7 @@ def open_bundle(folder: Path) -> Opened:
             per_patient=str(metadata.get("per_patient", "none")),
             know_before_use=[str(one) for one in metadata.get("know_before_use", [])],
         )
-    except (ValueError, KeyError, TypeError, IndexError, ZeroDivisionError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, ZeroDivisionError, FileNotFoundError) as error:
         raise BrokenBundle(f"{folder}: its configuration was not written by medadapt: {error}") from error
     for file, values in ((METADATA, metadata), (INFERENCE, inference)):
         if code := unknown_code(values):
@@ -137,12 +136,9 @@ def reference_in(folder: Path) -> Config:
     BrokenBundle
         If the bundle was released without them.
     """
-    try:
-        reference: Config = json.loads((folder / REFERENCE).read_text())
-    except FileNotFoundError as error:
-        raise BrokenBundle(
-            f"{folder} has no {REFERENCE}; release the model again with this version of medadapt"
-        ) from error
+    if not (folder / REFERENCE).exists():
+        raise BrokenBundle(f"{folder} has no {REFERENCE}; release the model again with this version of medadapt")
+    reference: Config = read_plain(folder / REFERENCE)
     return reference
 
 

@@ -1,6 +1,5 @@
 """Predict scans with a released bundle: probabilities, prediction set, and abstention with its reason."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from pipeline.bundle.limits import Decision, OperatingLimits, ScanOutput
 from pipeline.bundle.manifest import BrokenBundle
 from pipeline.bundle.opening import Opened, open_bundle
 from pipeline.bundle.operating_point import OperatingPoint
+from pipeline.bundle.plain import read_plain
 from pipeline.bundle.scoring import Scorer, ScoreScan
 from pipeline.bundle.zipped import unpacked
 from pipeline.imaging.reading.scan import Unreadable
@@ -159,9 +159,12 @@ class Predictor:
             output = self.score(Path(scan), site)
         except Unreadable as error:
             return Prediction(abstains=(BAD_IMAGE,), reason=sentence_of(error.finding))
-        released = self.calibrator.apply(output.logits[None])
+        try:
+            released = self.calibrator.apply(output.logits[None])
+            found = self.limits.decide(output, released[0], self.classes) if self.limits else Decision()
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise BrokenBundle(f"calibrator or operating limits do not fit the model: {error}") from error
         shown = self.site_calibration.apply(released) if self.site_calibration else released
-        found = self.limits.decide(output, released[0], self.classes) if self.limits else Decision()
         probabilities = dict(zip(self.classes, shown[0].tolist(), strict=True))
         if found.abstains:
             silent = vars(replace(found, set=""))
@@ -184,8 +187,10 @@ def _limits_in(folder: Path) -> OperatingLimits | None:
     if not file.exists():
         return None
     try:
-        return OperatingLimits.from_json(json.loads(file.read_text())["limits"])
-    except (KeyError, TypeError, ValueError) as error:
+        return OperatingLimits.from_json(read_plain(file)["limits"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, BrokenBundle):
+            raise
         raise BrokenBundle(
             f"{file} has another format than this version of medadapt writes ({error}); use the version that "
             "MANIFEST.json names, release the model again, or get the bundle from its source again"

@@ -45,7 +45,10 @@ class Scorer:
     def __init__(self, network: Mapping[str, Any], weights: Path, preparation: Config) -> None:
         try:
             self.network = network_from(network)
-            self.network.load_state_dict(load_file(weights))
+            state = load_file(weights)
+            self.network.load_state_dict(state)
+            if broken := next((name for name, value in state.items() if value.isnan().any()), None):
+                raise ValueError(f"{broken} holds NaN")
             self.steps = PrepareScand(**preparation).steps
         except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError, OSError) as error:
             raise BadModel(f"{weights} does not fit the network of its bundle: {error}") from error

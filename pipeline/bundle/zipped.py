@@ -1,5 +1,6 @@
 """Unpack a zipped bundle safely: no paths outside its folder, no links, no zip bombs."""
 
+import math
 import shutil
 import stat
 import tempfile
@@ -12,19 +13,21 @@ from pathlib import Path, PurePosixPath
 from pipeline.bundle.manifest import MANIFEST, BrokenBundle, readable
 
 MOST_FILES = 1000
-MOST_BYTES = 8 << 30  # of all files together, unpacked
+MOST_GIB = 2.0  # of all files together, unpacked
 MOST_RATIO = 200  # of a file's size to its compressed size; text seldom exceeds 20
 SMALL = 1 << 20  # files up to this size may have any ratio
 
 
 @contextmanager
-def unpacked(bundle: Path) -> Iterator[Path]:
+def unpacked(bundle: Path, most_gib: float = MOST_GIB) -> Iterator[Path]:
     """Yield the folder of a bundle; unpack a zip into a temporary folder that exists within the context.
 
     Parameters
     ----------
     bundle : Path
         A folder, or a zip that holds a bundle or one folder with a bundle (as `monai.bundle download` takes it).
+    most_gib : float
+        Largest size of all unpacked files in GiB.
 
     Raises
     ------
@@ -43,21 +46,27 @@ def unpacked(bundle: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="medadapt-") as folder:
         try:
             with zipfile.ZipFile(bundle) as archive:
-                unpack(archive, bundle, Path(folder))
+                unpack(archive, bundle, Path(folder), most_gib)
         # zipfile raises NotImplementedError for a compression that it does not know, RuntimeError for an encrypted file
         except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError, EOFError) as error:
             raise BrokenBundle(f"{bundle}: the zip cannot be unpacked ({error})") from error
         yield root_of(Path(folder))
 
 
-def unpack(archive: zipfile.ZipFile, bundle: Path, folder: Path) -> None:
+def unpack(archive: zipfile.ZipFile, bundle: Path, folder: Path, most_gib: float) -> None:
     """Write every file of an archive, after checking names, types and sizes of all of them."""
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     for entry in entries:
         if why := objection(entry):
             raise BrokenBundle(f"{bundle}: '{entry.filename}' {why}; nothing was unpacked")
-    if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > MOST_BYTES:
-        raise BrokenBundle(f"{bundle} holds more than {MOST_FILES} files or {MOST_BYTES >> 30} GiB; no bundle does")
+    if len(entries) > MOST_FILES:
+        raise BrokenBundle(f"{bundle} holds more than {MOST_FILES} files; no bundle does")
+    size = sum(entry.file_size for entry in entries) / 2**30
+    if size > most_gib:
+        raise BrokenBundle(
+            f"{bundle} unpacks to {size:.1f} GiB, more than the allowed {most_gib:g}; nothing was unpacked. If you "
+            f"expect a model of this size, allow it with --max-size {math.ceil(size)}"
+        )
     if len({entry.filename.casefold() for entry in entries}) < len(entries):
         raise BrokenBundle(f"{bundle} holds two files of the same name; nothing was unpacked")
     for entry in entries:

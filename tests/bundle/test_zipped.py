@@ -64,6 +64,12 @@ def test_what_no_bundle_holds_is_refused_before_anything_is_written(tmp_path, en
     assert not list(tmp_path.rglob("mark")) and not list(tmp_path.parent.glob("mark"))
 
 
+def test_a_zip_that_unpacks_to_more_than_asked_is_refused_with_the_option(bundle, tmp_path):
+    shutil.make_archive(str(tmp_path / "model"), "zip", bundle)
+    with pytest.raises(BrokenBundle, match="allow it with --max-size 1"), unpacked(tmp_path / "model.zip", 1e-6):
+        pytest.fail("it was unpacked")
+
+
 def test_a_file_that_is_more_than_it_said_is_refused(tmp_path):
     """The size in the header is a lie: what comes out does not match its checksum."""
     stream = io.BytesIO()

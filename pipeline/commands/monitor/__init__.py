@@ -6,6 +6,8 @@ Run it as often as you like: a false alarm at any time has a probability of at m
 
 import argparse
 
+from pipeline.commands.bundle_options import add_max_size
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -18,3 +20,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("labels", metavar="LABELS.csv", nargs="?", help="known labels: columns scan and label")
     parser.add_argument("--window", type=int, default=100, metavar="N", help="labelled scans per window (default: 100)")
     parser.add_argument("--out", metavar="PAGE.html", help="also write the charts to a self-contained web page")
+    add_max_size(parser)

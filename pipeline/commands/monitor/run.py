@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
         If a chart raised an alarm.
     """
     try:
-        with unpacked(Path(arguments.bundle)) as folder:
+        with unpacked(Path(arguments.bundle), arguments.max_size) as folder:
             bundle, reference = open_bundle(folder), reference_in(folder)
     except BrokenBundle as error:
         raise UserError(str(error)) from error

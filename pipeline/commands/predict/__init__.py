@@ -14,6 +14,8 @@ For example:
 
 import argparse
 
+from pipeline.commands.bundle_options import add_max_size
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -56,3 +58,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration", metavar="FILE.json", help="apply a recalibration that --site-recalibrate wrote"
     )
+    add_max_size(parser)

@@ -1,7 +1,6 @@
 """Predict scans with a released bundle: probabilities, sets, decisions, and reasons for abstaining."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import pandas as pd
 from pipeline.bundle.layout import METADATA
 from pipeline.bundle.manifest import BrokenBundle
 from pipeline.bundle.opening import Opened, open_bundle
+from pipeline.bundle.plain import read_plain
 from pipeline.bundle.predictor import BAD_IMAGE, Predictor
 from pipeline.bundle.scoring import BadModel
 from pipeline.bundle.zipped import unpacked
@@ -32,7 +32,7 @@ from pipeline.spreadsheets import write_csv
 def run(arguments: argparse.Namespace) -> None:
     """Predict the scans, or recalibrate for a site; print the result and write it to --out and --report."""
     try:
-        with unpacked(Path(arguments.bundle)) as folder:
+        with unpacked(Path(arguments.bundle), arguments.max_size) as folder:
             predict(folder, arguments)
     except (BrokenBundle, BadModel) as error:
         raise UserError(str(error)) from error
@@ -168,5 +168,5 @@ def refuse_twice(scans: Sequence[Listed], table: str) -> None:
 
 def name_of(folder: Path) -> str:
     """Read name and version of the model."""
-    metadata = json.loads((folder / METADATA).read_text())
+    metadata = read_plain(folder / METADATA)
     return f"{metadata['name']} {metadata['version']}"

@@ -2,15 +2,21 @@
 
 import argparse
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
-from pipeline.bundle.layout import CARD, EXPECTED, METADATA, STATUS, schema_error
+from pipeline.bundle.layout import CARD, EXPECTED, METADATA, REFERENCE, STATE_DICT, STATUS, WEIGHTS, schema_error
 from pipeline.bundle.manifest import MANIFEST, SEAL, SIGNATURE, BrokenBundle, UnreadableBundle, verify_manifest
 from pipeline.bundle.opening import open_bundle
+from pipeline.bundle.plain import read_plain
+from pipeline.bundle.predictor import Predictor
 from pipeline.bundle.scoring import Scorer, outcomes, processor
 from pipeline.bundle.signature import signer_of
 from pipeline.bundle.zipped import unpacked
@@ -38,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.allowed_signers:
         check_readable(arguments.allowed_signers, "--allowed-signers")
     try:
-        with unpacked(Path(arguments.bundle)) as folder:
+        with unpacked(Path(arguments.bundle), arguments.max_size) as folder:
             verify(folder, arguments.bundle, arguments.allowed_signers)
     except UnreadableBundle as error:
         raise UserError(str(error)) from error
@@ -57,6 +63,9 @@ def verify(folder: Path, name: str, signers: str | None) -> None:
         "metadata": metadata,
         "status": status,
         "model card": card,
+        "other files": other_files,
+        "state dict": state_dict,
+        "predictions": predictions,
         "same predictions": replay,
     }
     failed = [name for name, check in checks.items() if not passes(name, check, folder)]
@@ -74,7 +83,7 @@ def passes(name: str, check: Callable[[Path], str], folder: Path) -> bool:
         print(f"passed: {name}: {check(folder)}")
     except UnreadableBundle:  # it says nothing about the contents
         raise
-    except (BrokenBundle, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (BrokenBundle, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         print(f"FAILED: {name}: {error}")
         return False
     return True
@@ -126,6 +135,40 @@ def card(folder: Path) -> str:
     return f"it has all sections; its authors left {empty} {fields} of it empty, marked '{OPEN}' in {CARD}"
 
 
+def other_files(folder: Path) -> str:
+    """Read every JSON file, and the reference that `monitor` needs."""
+    files = sorted(folder.rglob("*.json"))
+    for file in files:
+        read_plain(file)
+    told = "the reference of monitoring among them" if (folder / REFERENCE).exists() else "no reference of monitoring"
+    return f"{len(files)} JSON files are plain and finite; {told}"
+
+
+def state_dict(folder: Path) -> str:
+    """Compare the state dict that MONAI loads with the weights that `predict` loads."""
+    try:
+        state = torch.load(folder / STATE_DICT, map_location="cpu", weights_only=True)
+        weights = load_file(folder / WEIGHTS)
+    except (pickle.UnpicklingError, EOFError, SafetensorError) as error:
+        raise BrokenBundle(f"{STATE_DICT} or {WEIGHTS} holds no tensors: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict) or state.keys() != weights.keys():
+        raise BrokenBundle(f"{STATE_DICT} has other tensors than {WEIGHTS}")
+    if other := next((name for name, value in weights.items() if not torch.equal(value, state[name])), None):
+        raise BrokenBundle(f"{STATE_DICT} has another value of {other} than {WEIGHTS}")
+    return f"{len(weights)} tensors equal those of {WEIGHTS}"
+
+
+def predictions(folder: Path) -> str:
+    """Predict the phantoms as `predict` does: with calibrator, operating limits and decision."""
+    predictor = Predictor.from_opened(open_bundle(folder))
+    found = [predictor(folder / EXPECTED.with_name(name)) for name in read(folder / EXPECTED)["scans"]]
+    shown = [one.probabilities or one.withheld_probabilities or {} for one in found]
+    if not all(0 <= value <= 1 for one in shown for value in one.values()):
+        raise BrokenBundle("a probability is not between 0 and 1")
+    limits = "operating limits" if predictor.limits else "no operating limits"
+    return f"{len(found)} simulated scans were predicted with calibrator, {limits} and decision"
+
+
 def replay(folder: Path) -> str:
     """Predict the phantoms again: same bits on the same kind of processor, else within the stated tolerance."""
     bundle, expected = open_bundle(folder), read(folder / EXPECTED)
@@ -154,5 +197,5 @@ def distance(expected: Config, found: Config) -> float:
 
 def read(file: Path) -> Config:
     """Read a JSON file."""
-    values: Config = json.loads(file.read_text())
+    values: Config = read_plain(file)
     return values

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.__main__ import main
-from pipeline.bundle.layout import CARD, EXPECTED, INFERENCE, METADATA, STATUS, WEIGHTS
+from pipeline.bundle.layout import CARD, EXPECTED, INFERENCE, LIMITS, METADATA, STATE_DICT, STATUS, WEIGHTS
 from pipeline.bundle.manifest import MANIFEST, SEAL, sha256_of, write_manifest
 from pipeline.bundle.signature import sign
 from pipeline.commands.verify import run
@@ -51,7 +51,7 @@ def verdicts(bundle, capsys):
 def test_a_bundle_as_it_was_released_passes_every_check_and_both_commands(bundle, tmp_path, asymmetric, capsys):
     assert main(["verify", str(bundle)]) == 0
     printed = capsys.readouterr().out
-    assert printed.count("passed: ") == 6 and "FAILED" not in printed
+    assert printed.count("passed: ") == 9 and "FAILED" not in printed
     assert "2 simulated scans in the bundle were predicted again as at the release: outputs differ by 0; 0" in printed
     assert "its authors left 1 field of it empty, marked" in printed and "model status: candidate" in printed
     assert main(["predict", str(bundle), str(save_nifti(tmp_path / "scan.nii.gz", asymmetric))]) == 0
@@ -150,7 +150,7 @@ def other_metadata(**changes):
     [
         (EXPECTED, [off(None)], "same predictions", "0 is allowed on a processor of the same kind"),
         (EXPECTED, [off(2e-3), elsewhere], "same predictions", "0.001 is allowed on another kind"),
-        (EXPECTED, [off(float("nan")), elsewhere], "same predictions", "differ by nan"),
+        (EXPECTED, [off(float("nan"))], "same predictions", "not a finite number"),
         (
             EXPECTED,
             [lambda v: v["scans"].update({"phantom_1.nii.gz": {"refused": "x"}})],
@@ -171,7 +171,8 @@ def test_what_a_forger_changes_fails_its_own_check_though_every_hash_holds(bundl
         forge(bundle, file, change)
     code, failed = verdicts(bundle, capsys)
     assert code == 3 and told in failed[check]
-    assert set(failed) <= {check, "same predictions"}  # a configuration that is refused is not run
+    # a configuration that is refused is not run
+    assert set(failed) <= {check, "same predictions", "predictions"} | ({"other files"} if "finite" in told else set())
 
 
 def test_last_bits_may_differ_on_another_processor(bundle, capsys):
@@ -185,7 +186,8 @@ def test_other_weights_are_found_by_what_they_make_of_the_phantoms(bundle, capsy
     save_file({**state, "head.bias": state["head.bias"] + 0.01}, bundle / WEIGHTS)
     write_manifest(bundle, {})
     code, failed = verdicts(bundle, capsys)
-    assert code == 3 and list(failed) == ["same predictions"] and "0.01" in failed["same predictions"]
+    assert code == 3 and list(failed) == ["state dict", "same predictions"] and "0.01" in failed["same predictions"]
+    assert "models/model.pt has another value of head.bias" in failed["state dict"]
 
 
 @pytest.mark.parametrize("title", TITLES)
@@ -280,3 +282,49 @@ def files_in(zipped):
             return {name: archive.read(name) for name in archive.namelist()}
     except (zipfile.BadZipFile, zlib.error):
         return None
+
+
+class Runs:
+    """What a pickle may do when it is opened."""
+
+    def __reduce__(self):
+        return (Path.touch, (Path("PWNED"),))
+
+
+def state_of_others(bundle):
+    state = load_file(bundle / WEIGHTS)
+    name = next(iter(state))
+    return state | {name: state[name] + 1}
+
+
+FORGED = {
+    "a pickle that runs code": lambda bundle: (bundle / STATE_DICT).write_bytes(pickle.dumps(Runs())),
+    "a state dict of another model": lambda bundle: torch.save(state_of_others(bundle), bundle / STATE_DICT),
+    "a state dict of other tensors": lambda bundle: torch.save({"a": torch.zeros(1)}, bundle / STATE_DICT),
+    "deep limits": lambda bundle: (bundle / LIMITS).write_text("[" * 200_000),
+    "limits of NaN": lambda bundle: (bundle / LIMITS).write_text('{"limits": NaN}'),
+    "limits of an infinite number": lambda bundle: (bundle / LIMITS).write_text('{"limits": 1e999}'),
+    "limits of something else": lambda bundle: (bundle / LIMITS).write_text('{"limits": []}'),
+    "a deep reference": lambda bundle: (bundle / "monitoring/reference.json").write_text("[" * 60 + "]" * 60),
+    "deep metadata": lambda bundle: (bundle / METADATA).write_text('{"a":' * 200_000),
+    "a deep configuration": lambda bundle: (bundle / INFERENCE).write_text("[" * 200_000 + "]" * 200_000),
+    "weights of NaN": lambda bundle: save_file(
+        {name: value * float("nan") for name, value in load_file(bundle / WEIGHTS).items()}, bundle / WEIGHTS
+    ),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGED)
+def test_what_a_forger_resealed_fails_verify_and_no_command_crashes(
+    bundle, tmp_path, asymmetric, capsys, monkeypatch, forgery
+):
+    scan = save_nifti(tmp_path / "scan.nii.gz", asymmetric)
+    monkeypatch.chdir(tmp_path)
+    (bundle / "monitoring").mkdir()
+    FORGED[forgery](bundle)
+    write_manifest(bundle, {})
+    code, failed = verdicts(bundle, capsys)
+    assert code == 3 and failed
+    unread = {"a pickle that runs code", "a deep reference", *(name for name in FORGED if "state dict" in name)}
+    assert main(["predict", str(bundle), str(scan)]) == (0 if forgery in unread else 1)
+    assert not Path("PWNED").exists()

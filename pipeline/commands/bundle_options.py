@@ -1,0 +1,14 @@
+"""Declare the options that the commands of a released bundle share."""
+
+import argparse
+
+
+def add_max_size(parser: argparse.ArgumentParser) -> None:
+    """Declare --max-size."""
+    parser.add_argument(
+        "--max-size",
+        type=float,
+        default=2.0,
+        metavar="GIB",
+        help="reject a zipped bundle that unpacks to more than this (default: 2 GiB)",
+    )
