@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: env repro test oracles lint lock
+.PHONY: env repro test oracles lint audit lock
 env: $(VENV)/.installed
 
 $(VENV)/.installed: requirements.txt
@@ -37,6 +37,10 @@ lint: env    ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: env   ## known vulnerabilities of the pinned packages; needs pip-audit and its database
+	$(BIN)/python -c 'import pip_audit' || (echo "pip-audit is not installed: $(BIN)/python -m pip install pip-audit" && false)
+	$(BIN)/python -m pip_audit --disable-pip --require-hashes --requirement requirements.txt
 
 lock:        ## write requirements.txt anew; needs uv
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

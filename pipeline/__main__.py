@@ -95,7 +95,8 @@ def answer(argv: Sequence[str] | None) -> int:
 
     label = label_of(arguments)
     start_logging(arguments, label)
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    for variable in ("NO_ALBUMENTATIONS_UPDATE", "HF_HUB_DISABLE_TELEMETRY"):
+        os.environ.setdefault(variable, "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the equations solved here are small: more threads mostly wait
     log = logging.getLogger("pipeline")
     log.debug("%s begins, medadapt %s", arguments.name, __version__)

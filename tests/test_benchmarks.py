@@ -1,17 +1,23 @@
 """The settings of the benchmarks are settings of today: what is run once in a while must not rot meanwhile."""
 
+import random
 import shutil
 import sys
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 
+from pipeline.__main__ import STAGES
 from pipeline.params import load
+from pipeline.stages.cohort.simulate import read_recipe
 from pipeline.stages.cohort.statements import read_statements
 from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import campaign
+import campaign_pieces
 import cohorts
 import covid_ct
 import finetune
@@ -57,3 +63,32 @@ def test_covid_ct_runs_with_parameters_and_a_card_that_are_accepted(tmp_path, sp
     found = loaded(tmp_path)
     assert (found.seed, found.adapt.method, found.adapt.epochs, found.calibrate.test) == (3, "simclr", 12, "open")
     assert read_statements(tmp_path / found.cohort.path / "card.yaml")["data_licence"].endswith("research use only.")
+
+
+def test_the_campaign_has_parameters_that_are_accepted_and_names_stages(tmp_path):
+    for name in ("params.yaml", "data/demo/recipe.yaml", "data/demo/cohort.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    campaign.edit(tmp_path / "params.yaml", campaign.CHANGES)
+    assert loaded(tmp_path).adapt.encoder == "test_efficientnet"
+    campaign.edit(tmp_path / "data/demo/recipe.yaml", {"sites": {"north": {"patients": {"development": 3}}}})
+    assert read_recipe(tmp_path / "data/demo").sites["north"].patients["development"] == 3
+    assert {words.split()[0] for words in campaign_pieces.READERS.values()} <= {*STAGES, "verify"}
+
+
+def test_the_campaign_flips_one_bit_keeps_the_time_and_puts_all_back(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    project, file = campaign_pieces.Project(tmp_path / "project"), Path("data/prepared/index.csv")
+    seen = []
+    monkeypatch.setattr(project, "hashes", lambda words: {"data/split": "a"})
+    monkeypatch.setattr(
+        project, "attempt", lambda words: (seen.append((file.read_bytes(), file.stat())), (1, "error: "))[1]
+    )
+    for path in (file, Path("data/released/model/card")):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(100))
+    known = file.stat()
+    assert campaign_pieces.flip(project, str(file), file, random.Random(0), tmp_path / "bundle.zip") == "noticed"
+    [(content, then)] = seen
+    assert sum(byte.bit_count() for byte in content) == 1 and then.st_mtime_ns == known.st_mtime_ns
+    assert file.read_bytes() == bytes(100) and file.stat().st_mtime_ns == known.st_mtime_ns

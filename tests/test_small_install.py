@@ -1,5 +1,6 @@
 """The small install: predict and verify where nothing that only training needs can be imported."""
 
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ import tomllib
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.bundle.releases import released
 from tests.conftest import ROOT, save_nifti
@@ -72,3 +74,36 @@ def test_the_documented_command_of_the_container_can_write_its_results(file):
     command = (ROOT / file).read_text().split("docker run ")[1].split("```")[0].split("ARG ")[0]
     assert '--volume "$PWD":/work:ro' in command and '--volume "$PWD/results":/results' in command
     assert "--out /results/" in command and "--report /results/" in command and "--user" in command
+
+
+def installed_with(name, seen):
+    """List a package with all that it requires without extras, of those that are installed here."""
+    try:
+        found = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:  # of another system or Python
+        return seen
+    for one in map(Requirement, found.requires or ()):
+        if canonicalize_name(one.name) not in seen and (not one.marker or one.marker.evaluate({"extra": ""})):
+            seen.add(canonicalize_name(one.name))
+            installed_with(one.name, seen)
+    return seen
+
+
+def licences_of(name):
+    try:
+        values = importlib.metadata.metadata(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    classifiers = [one for one in values.get_all("Classifier") or [] if one.startswith("License")]
+    return " ".join(
+        [values.get("License-Expression") or (values.get("License") or "").partition("\n")[0], *classifiers]
+    )
+
+
+def test_the_default_install_is_free_of_the_gpl_and_dvcs_parts_are_told():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    small = set().union(*(installed_with(Requirement(one).name, set()) for one in project["dependencies"]))
+    assert len(small) > 30 and not [name for name in small if re.search(r"\bA?GPL", licences_of(name))]
+    page = (ROOT / "docs/reference/licences.md").read_text()
+    of_dvc = {name for name in installed_with("dvc", set()) if re.search(r"\bA?GPL", licences_of(name))}
+    assert of_dvc and all(name in page for name in of_dvc)
