@@ -118,7 +118,8 @@ def _described(images: list[tuple[Path, Any]], policy: Policy) -> tuple[Header, 
         return Header(shape, channels, spacing_of_dicom(fields), bits, modality=modality, findings=findings), None
     frames_of_files = sum(int(other.get("NumberOfFrames", 1) or 1) for _, other in images)
     if len(slices) != frames_of_files:
-        raise Unreadable("positions", f"only {len(slices)} of {frames_of_files} images state their position")
+        detail = f"{len(slices)} positions are stated, but {frames_of_files} images are declared"
+        raise Unreadable("positions", f"{detail}; files are missing, or a header contradicts itself")
     stacked = stack(slices, policy)
     shape = (int(fields.Columns), int(fields.Rows), stacked.depth)
     refuse_frames(len(stacked.slices[0]), policy)

@@ -37,10 +37,7 @@ def decoded_frames(file: Path, fields: Any, whole_file: Any = None) -> Iterator[
     """
     shared = list(fields.get("SharedFunctionalGroupsSequence") or [])
     per_frame = list(fields.get("PerFrameFunctionalGroupsSequence") or [])
-    signed_codestream = fields.get("PixelRepresentation") == 1 and _syntax(fields) in JPEG2000TransferSyntaxes
-    # other decoders return read-only bytes, in which pydicom cannot correct a sign that the header contradicts
-    plugin = "pylibjpeg" if signed_codestream else ""
-    for index, frame in enumerate(iter_pixels(file if whole_file is None else whole_file, decoding_plugin=plugin)):
+    for index, frame in enumerate(_stored_frames(file if whole_file is None else whole_file, fields)):
         if is_palette(fields):
             colours = apply_color_lut(frame, fields)
             yield (colours >> 8).astype(np.uint8) if colours.dtype.itemsize > 1 else colours, None
@@ -49,6 +46,20 @@ def decoded_frames(file: Path, fields: Any, whole_file: Any = None) -> Iterator[
         else:
             groups = [*per_frame[index : index + 1], *shared, fields]
             yield compact(_modality_values(_bright_grey(frame, fields), groups)), _padded(frame, fields)
+
+
+def _stored_frames(source: Any, fields: Any) -> Iterator[NDArray[Any]]:
+    frames = iter_pixels(source)
+    try:
+        first = next(frames)
+    except ValueError:
+        if _syntax(fields) not in JPEG2000TransferSyntaxes:
+            raise
+        # the decoder returned read-only bytes, in which pydicom cannot correct a sign that the header contradicts
+        frames = iter_pixels(source, decoding_plugin="pylibjpeg")
+        first = next(frames)
+    yield first
+    yield from frames
 
 
 def is_deflated(fields: Any) -> bool:
