@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+WITHOUT_GIT = ". There is no git repository here: call `git init`, or `dvc config core.no_scm true` to do without"
 A_DAY = 24 * 60  # minutes; submitit's own default is five, then it kills
 ASKED_OF_SLURM = {"TIME": "timeout_min", "GPUS": "gpus_per_node", "CPUS": "cpus_per_task", "MEMORY": "mem_gb"}
 
@@ -215,7 +216,10 @@ def dvc(*words: str, to_terminal: bool = False, stages: Sequence[str] = ()) -> s
     environment = surroundings({"MEDADAPT_STAGES": " ".join(stages)} if stages else {})
     ran = subprocess.run([sys.executable, "-m", "dvc", *words], env=environment, stdout=target, text=True)
     if ran.returncode:
-        raise UserError(f"`dvc {' '.join(words)}` failed; see its message above")
+        without_git = (
+            "" if any((folder / ".git").exists() for folder in (Path.cwd(), *Path.cwd().parents)) else WITHOUT_GIT
+        )
+        raise UserError(f"`dvc {' '.join(words)}` failed; see its message above{without_git}")
     return ran.stdout or ""
 
 

@@ -71,6 +71,7 @@ def read_run(name: str) -> Run:
     except FileNotFoundError as error:
         raise UserError(f"{source.name}: {error}; {source.cure}") from error
     task_spec = TaskSpec(facts["classes"], facts["task"])
+    refuse_other_classes(table, task_spec, source)
     sets = {
         str(scope): predictions_of(str(scope), rows, task_spec) for scope, rows in table.groupby("scope", sort=False)
     }
@@ -78,6 +79,22 @@ def read_run(name: str) -> Run:
     return Run(
         name=source.name, task_spec=task_spec, simulated=facts["simulated"], sets=sets, params=known, inputs=inputs
     )
+
+
+def refuse_other_classes(table: pd.DataFrame, task_spec: TaskSpec, source: Source) -> None:
+    """Refuse predictions of another cohort than that which was read last, as between two stages of a run.
+
+    Raises
+    ------
+    UserError
+        If the numbers of classes differ.
+    """
+    predicted = sum(str(column).startswith("probability_") for column in table)
+    if predicted != len(task_spec.classes):
+        raise UserError(
+            f"{source.name}: {paths.PREDICTIONS} holds {predicted} classes, but {paths.COHORT_FACTS} has "
+            f"{len(task_spec.classes)}, so they are of two cohorts; {source.cure}"
+        )
 
 
 def source_of(name: str) -> Source:

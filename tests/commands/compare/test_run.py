@@ -213,6 +213,13 @@ def test_a_folder_that_was_never_evaluated_is_refused_with_the_cure(folders, cap
     assert "predictions.csv" in (error := capsys.readouterr().err) and "dvc repro calibrate" in error
 
 
+def test_predictions_of_another_cohort_are_refused_with_the_cure(folders, capsys):
+    facts = folders / "second" / "data" / "cohort" / "cohort.json"
+    facts.write_text(facts.read_text().replace('"well", "ill"', '"well", "ill", "odd"'))
+    assert main(["compare", ".", "../second"]) == 1
+    assert "holds 2 classes, but data/cohort/cohort.json has 3" in capsys.readouterr().err
+
+
 def test_cases_that_one_run_lacks_are_left_out_and_counted(folders, capsys):
     change_predictions(folders / "second", lambda table: table[table["case"] >= "c10"])
     main(["compare", ".", "../second"])

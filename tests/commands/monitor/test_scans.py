@@ -10,6 +10,7 @@ from pipeline.commands.monitor.scans import read_monitored
 from pipeline.commands.predict.run import refuse_twice
 from pipeline.errors import UserError
 from pipeline.imaging.tables.scan_list import Listed
+from tests.fuzzing import EXAMPLES
 
 CLASSES = ["A", "B"]
 
@@ -82,7 +83,7 @@ CELL = st.sampled_from(
 )
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.data())
 def test_no_table_ends_in_a_traceback_or_loses_a_scan(tmp_path_factory, data):
     folder = tmp_path_factory.getbasetemp()

@@ -53,9 +53,7 @@ def test_files_of_pydicom_are_read_as_gdcm_reads_them_or_refused():
         fields = pydicom.dcmread(file, force=True)
         theirs = by_gdcm(file)
         kind, padding = fields.get("PhotometricInterpretation"), fields.get("PixelPaddingValue")
-        plain = not padding and (
-            kind == "MONOCHROME2" or (kind == "RGB" and fields.BitsStored == 8)
-        )
+        plain = not padding and (kind == "MONOCHROME2" or (kind == "RGB" and fields.BitsStored == 8))
         plain &= fields.file_meta.get("TransferSyntaxUID") != ExplicitVRBigEndian  # whose words GDCM swaps wrongly
         if theirs is None or not plain or scan.header.is_volume or scan.background is not None:
             counts["read, not compared"] += 1

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.imaging.tables.text_table import INVISIBLE, NOT_GIVEN, BadTable, read_text_table
+from tests.fuzzing import EXAMPLES
 
 HEAD = "case_id,image,label,patient_id"
 ROWS = [["c0", "im0.png", "benign", "p0"], ["c1", "im1.png", "malignant", "p1"]]
@@ -99,7 +100,7 @@ def test_a_column_without_a_name_stays_if_it_holds_something(file):
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.data())
 def test_what_a_csv_writer_writes_is_read_cell_by_cell(tmp_path_factory, data):
     names = data.draw(st.lists(st.text("abcdef", min_size=1, max_size=4), min_size=2, max_size=4, unique=True))
@@ -115,7 +116,7 @@ def test_what_a_csv_writer_writes_is_read_cell_by_cell(tmp_path_factory, data):
     assert list(table) == names and table.to_numpy().tolist() == [row for row in cells if any(row)]
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.binary(max_size=80) | st.text('ab,;\t\n\r" é', max_size=60).map(str.encode))
 def test_any_file_is_read_or_refused(tmp_path_factory, content):
     file = tmp_path_factory.getbasetemp() / "any.csv"

@@ -91,7 +91,7 @@ def _json(file: Path) -> dict[str, Any]:
         raise BadSource(f"{file} is not there; name the JSON file, e.g. dataset.json")
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadSource(f"{file} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise BadSource(f"{file} is not a datalist; it needs lists called training, validation or test")

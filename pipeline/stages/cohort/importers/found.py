@@ -97,6 +97,8 @@ class Import:
             self.cases.append(Case(row, parts_of(path, Path(os.path.normpath(row["image"])))))
         except BadCase as reason:
             self.left_out.append((row["case_id"], str(reason)))
+        except OSError as error:  # a name that is too long, a disk that fails
+            self.left_out.append((row["case_id"], (error.strerror or type(error).__name__).lower()))
 
 
 def row_of(
