@@ -70,14 +70,15 @@ def recognised(scan: Scan, low: float, high: float) -> Scan:
 
 def _is_apart(ends: list[float], inside: NDArray[Any]) -> bool:
     """Tell whether values are further from the others than these are from each other."""
-    if len(np.unique(inside.ravel()[: 1 << 16])) < FEWEST_LEVELS:
+    if len(np.unique(inside.ravel(order="K")[: 1 << 16])) < FEWEST_LEVELS:
         return False
     least, most = float(inside.min()), float(inside.max())
     return all(max(least - float(end), float(end) - most) > most - least for end in ends)
 
 
 def _fills_a_border(values: NDArray[Any], value: float) -> bool:
-    borders = (values.take(end, axis) for axis in range(values.ndim) for end in (0, -1) if values.shape[axis] > 2)
+    axes = [axis for axis in range(values.ndim) if values.shape[axis] > 2]
+    borders = (np.moveaxis(values, axis, 0)[end] for axis in axes for end in (0, -1))  # views: `take` copies all
     return value != 0 and any((border == value).all() for border in borders)
 
 

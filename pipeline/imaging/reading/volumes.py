@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.imaging.reading import dicom, images, metaimage, nifti
 from pipeline.imaging.reading.padding import recognised
@@ -130,13 +131,15 @@ def _with_sound_voxels(scan: Scan, policy: Policy) -> Scan:
         header = replace(scan.header, findings=(*scan.header.findings, found))
         scan = replace(scan, voxels=np.where(finite, scan.voxels, low), header=header)
     scan = recognised(scan, low, high)
-    _refuse_without_contrast(scan)
+    inside = scan.voxels
+    if scan.background is not None:
+        inside = inside[inside != scan.background]
+        low, high = inside.min(), inside.max()
+    _refuse_without_contrast(inside, low, high)
     return scan
 
 
-def _refuse_without_contrast(scan: Scan) -> None:
-    inside = scan.voxels if scan.background is None else scan.voxels[scan.voxels != scan.background]
-    low, high = inside.min(), inside.max()
+def _refuse_without_contrast(inside: NDArray[Any], low: Any, high: Any) -> None:
     largest = max(abs(low), abs(high))
     narrow = inside.dtype.kind == "f" and high - low < LEVELS * np.spacing(largest)
     if narrow and (largest > WHOLE or (low < high and (inside % 1 != 0).any())):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipeline.imaging.preparation.intensity import PERCENTILES, scaled
 from pipeline.imaging.reading.scan import Finding
 
-SAMPLE = 1 << 16  # values of the scan that are compared
+SAMPLE = 1 << 14  # values of the scan that are compared
 RICH = 64  # different values from which a scan is checked
 LEVELS, ENTROPY, NOT_BLACK = 1 / 8, 1 / 4, 1 / 20  # shares of the scan's own that must be left
 
@@ -28,7 +28,7 @@ def lost_contrast(values: NDArray[Any], channels: NDArray[np.uint8]) -> Finding 
     Finding or None
         A warning if hardly anything is left; None for a scan of few values.
     """
-    sample = values.ravel()[:: max(values.size // SAMPLE, 1)]
+    sample = values.ravel(order="K")[:: max(values.size // SAMPLE, 1)]  # no copy of the scan
     different = len(np.unique(sample))
     if different < RICH:
         return None
