@@ -16,7 +16,7 @@ from pipeline.imaging.tables.cohort_table import checked_rows, image_in
 from pipeline.params import cohort_digest, load, missing_for_dvc
 from pipeline.schema import Cohort, Params
 from pipeline.schema.reference import as_yaml
-from pipeline.stages.cohort.audit import Audited, audit_table, finding_lines
+from pipeline.stages.cohort.audit import Audited, all_findings, audit_table, finding_lines
 from pipeline.stages.cohort.checks import (
     left_out_by,
     problems_of_classes,
@@ -77,7 +77,7 @@ def check_cohort(params: Params) -> Checked:
     problems += problems_of_place(paths.bundle(params.release.name), cohort_digest(folder))
     task, classes = task_and_classes(params.cohort, labels)
     of_table = audit_table(table, classes, params.split.n_folds, task)
-    findings = [[*one.findings, *more] for one, more in zip(audited, of_table, strict=True)]
+    findings = all_findings(audited, of_table)
     columns = {"left_out": left_out_by(findings), "header": [one.header for one in audited]}
     known = pseudonymise(table.assign(**columns), params.cohort)
     used = known[known["left_out"] == ""].reset_index(drop=True)

@@ -37,6 +37,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", UserWarning)  # it warns that it supports Siemens mosaics only
     from nibabel.nicom.dicomwrappers import wrapper_from_data
 
+NO_AIR = -500.0  # Hounsfield units
 ENDINGS = (".dcm", ".ima", ".dicom")
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its log contains values, which may identify a patient
@@ -169,10 +170,22 @@ def _volume(fields_of: dict[Path, Any], stacked: Stack, header: Header, policy: 
     frames = np.stack([np.stack(row, axis=-1) for row in slices], axis=-2).swapaxes(1, 2)
     outside = np.stack([_of_frames(row, policy) for row in masks], axis=-1).swapaxes(0, 1)
     values, affine, header = _one_frame(frames, stacked.affine, header, policy)
-    scan = darkened(Scan(values, affine, header), outside)
+    scan = _without_air(darkened(Scan(values, affine, header), outside))
     if stacked.depth != len(slices) or not np.allclose(stacked.places, np.arange(len(slices))):
         scan = replace(scan, voxels=_evenly(scan.voxels, stacked))
     return scan
+
+
+def _without_air(scan: Scan) -> Scan:
+    """Add a finding to a CT volume whose darkest voxels are nowhere near air (-1000 Hounsfield units)."""
+    inside = scan.voxels if scan.background is None else scan.voxels[scan.voxels != scan.background]
+    if scan.header.modality != "CT" or any(one.check == "rescaling" for one in scan.header.findings):
+        return scan
+    if (lowest := inside.min()) < NO_AIR:
+        return scan
+    detail = f"no voxel of the CT is near air, the lowest is {lowest:g}; its values may not be Hounsfield units"
+    found = Finding("rescaling", detail, "warned")
+    return replace(scan, header=replace(scan.header, findings=(*scan.header.findings, found)))
 
 
 def _of_frames(masks: list[NDArray[np.bool_]], policy: Policy) -> NDArray[np.bool_]:

@@ -96,6 +96,25 @@ def audit_table(
     return found
 
 
+def all_findings(audited: Sequence[Audited], of_table: Sequence[Sequence[Finding]]) -> list[list[Finding]]:
+    """Join the findings of each case: of its file, of its row, and of its kind among the others."""
+    of_kinds = _findings_of_kinds([one.header for one in audited])
+    return [[*one.findings, *more, *kind] for one, more, kind in zip(audited, of_table, of_kinds, strict=True)]
+
+
+def _findings_of_kinds(headers: Sequence[Header | None]) -> list[list[Finding]]:
+    """Warn of each scan that is an image among volumes, or a volume among images; the rarer kind is named."""
+    volumes = [header.is_volume for header in headers if header]
+    rare = 2 * sum(volumes) <= len(volumes)  # volumes are the rarer kind
+    if not volumes or all(volumes) or not any(volumes):
+        return [[] for _ in headers]
+    one, other = ("a volume", "images") if rare else ("an image", "volumes")
+    warning = Finding(
+        "kind", f"it is {one}, but other scans of the cohort are {other}; make a cohort of each", "warned"
+    )
+    return [[warning] if header and header.is_volume == rare else [] for header in headers]
+
+
 def _findings_of_labels(table: pd.DataFrame, classes: Sequence[str], n_folds: int, task: Task) -> list[list[Finding]]:
     found = [_refused_label(label, classes, task) for label in table["label"]]
     sound = ["" if refused else label for label, refused in zip(table["label"], found, strict=True)]

@@ -23,7 +23,7 @@ from pipeline.imaging.tables.cohort_table import (
 from pipeline.imaging.tables.pseudonyms import pseudonym, remember_names, salt_of
 from pipeline.params import CARD_FILE, cohort_name
 from pipeline.schema import OF_COHORT, Cohort, Params
-from pipeline.stages.cohort.audit import Audited, audit_file, audit_table, finding_lines, without_texts
+from pipeline.stages.cohort.audit import Audited, all_findings, audit_file, audit_table, finding_lines, without_texts
 from pipeline.stages.cohort.checks import (
     left_out_by,
     problems_of_classes,
@@ -59,7 +59,7 @@ def run(params: Params) -> None:
         log.warning("%s: %s", params.cohort.path, remark)
     audited = audit(table, source, params.cohort)
     of_table = audit_table(table, classes, params.split.n_folds, task)
-    findings = [[*one.findings, *more] for one, more in zip(audited, of_table, strict=True)]
+    findings = all_findings(audited, of_table)
     print_lines(finding_lines(table["image"].tolist(), findings))
     kept = without_texts(findings, table)
     known = {"left_out": left_out_by(findings), "findings": kept} | header_columns(audited)

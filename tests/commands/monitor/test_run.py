@@ -288,3 +288,15 @@ def test_a_label_that_cannot_be_read_is_named_with_its_scan(of_labels, tmp_path,
     pd.read_csv(labels).assign(label=label).to_csv(labels, index=False)
     assert monitored(of_labels, results, labels) == 1
     assert told in (message := capsys.readouterr().err) and "joined by ;" in message
+
+
+def test_a_window_whose_slope_has_no_interval_is_shown_without(bundle, tmp_path, capsys):
+    """Nearly every prediction is right, so that too few replicates have a slope."""
+    ill, rng = np.repeat([True, False], 12), np.random.default_rng(1)
+    lesion = expit(rng.normal(size=24) * 0.3 + np.where(ill, 2.5, -2.5))
+    lesion[0], lesion[12] = 0.30, 0.31  # one pair is in the wrong order
+    table = pd.DataFrame({"scan": [f"s{n}" for n in range(24)], "control": 1 - lesion, "lesion": lesion})
+    table.to_csv(tmp_path / "r.csv", index=False)
+    table.assign(label=np.where(ill, "lesion", "control"))[["scan", "label"]].to_csv(tmp_path / "l.csv", index=False)
+    assert monitored(bundle, tmp_path / "r.csv", tmp_path / "l.csv", "--out", tmp_path / "use.html") in (0, 3)
+    assert "calibration_slope" in capsys.readouterr().out and (tmp_path / "use.html").stat().st_size > 1000

@@ -7,7 +7,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, JPEG2000Lossless
 
 from pipeline.imaging.reading.volumes import read_scan
-from tests.imaging.phantoms import data_set, save
+from tests.imaging.phantoms import data_set, save, save_series
 
 PIXELS = np.arange(7, 7 + 20 * 24, dtype=np.uint16).reshape(20, 24)
 
@@ -80,6 +80,14 @@ def test_jpeg2000_with_a_contradicting_sign_is_read_as_gdcm_reads_it(tmp_path):
     file = save(fields, tmp_path / "x.dcm")
     np.testing.assert_array_equal(read_scan(file).voxels[0], values)
     np.testing.assert_array_equal(by_gdcm(file), values)
+
+
+@pytest.mark.parametrize(("lowest", "remarks"), [(-1000, 0), (-600, 0), (7, 1), (-400, 1)])
+def test_a_ct_volume_without_air_is_remarked_on(tmp_path, lowest, remarks):
+    voxels = (np.arange(480).reshape(12, 10, 4) + 1000).astype(np.int16)
+    more = {"Modality": "CT", "RescaleSlope": 1, "RescaleIntercept": lowest - 1000}
+    scan = read_scan(save_series(tmp_path / "s", voxels, **more))
+    assert findings(scan).count("rescaling") == remarks and scan.voxels.min() == lowest
 
 
 BYTES = np.arange(60, dtype=np.uint8).reshape(6, 10)

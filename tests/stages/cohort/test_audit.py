@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline.imaging.reading.scan import Finding, Policy
+from pipeline.imaging.reading.scan import Finding, Header, Policy
 from pipeline.imaging.tables.cohort_table import findings_table
-from pipeline.stages.cohort.audit import Audited, audit_file, audit_table, finding_lines
+from pipeline.stages.cohort.audit import Audited, all_findings, audit_file, audit_table, finding_lines
 from tests.conftest import save_nifti
 
 COLUMNS = ["case_id", "patient_id", "image", "label", "site", "split"]
@@ -123,3 +123,10 @@ def test_findings_of_one_kind_are_one_line_with_a_count_and_examples():
         "excluded  746  label: '0' is not a class (397), '1' is not a class (349) "
         "(params.yaml: cohort.classes decides): e.g. 0.png, 1.png, 2.png",
     ]
+
+
+def test_the_rarer_of_volumes_and_images_is_named():
+    volume, image = Header((4, 4, 4), 1, (1.0, 1.0, 1.0), 16), Header((4, 4), 1, (1.0, 1.0), 8)
+    found = all_findings([Audited(volume), Audited(image), Audited(volume), Audited(None)], [[]] * 4)
+    assert [[one.detail[:14] for one in of_case] for of_case in found] == [[], ["it is an image"], [], []]
+    assert all_findings([Audited(volume)] * 3, [[]] * 3) == [[], [], []]
