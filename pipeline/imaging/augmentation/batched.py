@@ -27,12 +27,14 @@ DRAWN = (
     *("contrasted", "contrast", "brightness", "bent", "gamma", "scaled", "factor", "shaded", "coloured"),
     *("blurred", "sigma", "radius", "noisy", "noise_std", "noise_seed"),
 )
+DRAWN_LAST = ("coarsened", "coarse")  # after the numbers of the bias field and the channels
 
 
 @dataclass(frozen=True)
 class _Draws:
     """Numbers of B views of cases with C channels; shapes are (B,) where none is given.
 
+    `coarse` is the share of rows and columns that are kept.
     `lead` (B, 2, 2) and `offset` (B, 2) map (x, y) of a view into its case, both from -1 at the left or upper border
     to 1 at the other one. `factor` is (B, C), `bias` (B, 3, 3) by row and column degree, `kernel` (B, 2 radius + 1).
     """
@@ -46,6 +48,7 @@ class _Draws:
     factor: Floats
     bias: Floats
     kernel: Floats
+    coarse: Floats
     noise_std: Floats
     noise_seed: NDArray[np.int64]
 
@@ -136,35 +139,37 @@ def _augment(channels: Tensor, draws: _Draws, strengths: Strengths, windows: int
     views.mul_(_column(draws.factor, views))
     _apply_bias(views, draws.bias)
     _blur(views, draws.kernel)
+    _coarsen(views, draws.coarse)
     _add_noise(views, draws)
     return views.clamp_(0, WHITE).round_()
 
 
 def _draw(seeds: Sequence[int], s: Strengths, shape: Sequence[int]) -> _Draws:
     """Draw every number whether needed or not, so that no strength changes the draws of another one."""
-    count = len(DRAWN) + BIAS_TERMS + shape[1]
+    count = len(DRAWN) + BIAS_TERMS + shape[1] + len(DRAWN_LAST)
     numbers = np.array([np.random.default_rng(seed).random(count) for seed in seeds]).reshape(-1, count)
-    u = dict(zip(DRAWN, numbers.T, strict=False))
-    bias, colours = np.split(_either_way(numbers[:, len(DRAWN) :]), [BIAS_TERMS], axis=1)
+    named, bias, colours, last = np.split(numbers, np.cumsum([len(DRAWN), BIAS_TERMS, shape[1]]), axis=1)
+    u = dict(zip((*DRAWN, *DRAWN_LAST), [*named.T, *last.T], strict=True))
     contrasted, blurred = u["contrasted"] < s.contrast_chance, u["blurred"] < s.blur_chance
     noisy = u["noisy"] < s.noise_chance
     if s.library == "albumentations":
         noisy = ~blurred & (u["blurred"] < s.blur_chance + s.noise_chance)
     factor = 1 + (u["scaled"] < s.factor_chance) * s.factor * _either_way(u["factor"])
-    colour = 1 + (u["coloured"] < s.colour_chance)[:, None] * s.colour * colours
+    colour = 1 + (u["coloured"] < s.colour_chance)[:, None] * s.colour * _either_way(colours)
     fields = np.zeros((len(seeds), 3, 3))
-    fields[:, *np.tril_indices(3)] = (u["shaded"] < s.bias_chance)[:, None] * s.bias * bias
+    fields[:, *np.tril_indices(3)] = (u["shaded"] < s.bias_chance)[:, None] * s.bias * _either_way(bias)
     lead, offset = _placements(u, s, np.array([shape[3], shape[2]]))
     return _Draws(
         slices=np.floor(_between((-s.slices, s.slices + 1), u["slices"])).astype(np.int64),
         lead=lead,
         offset=offset,
-        contrast=1 + contrasted * s.contrast * _either_way(u["contrast"]),
+        contrast=np.where(contrasted, s.contrast_middle + s.contrast * _either_way(u["contrast"]), 1),
         brightness=contrasted * WHITE * s.brightness * _either_way(u["brightness"]),
-        gamma=np.where(u["bent"] < s.gamma_chance, _between(s.gamma, u["gamma"]), 1),
+        gamma=np.where(u["bent"] < s.gamma_chance, _gammas(s, u["gamma"]), 1),
         factor=factor[:, None] * colour,
         bias=fields,
         kernel=_kernels(_between(s.blur_sigma, u["sigma"]), blurred, u["radius"], s.blur_radii),
+        coarse=np.where(u["coarsened"] < s.coarse_chance, _between(s.coarse, u["coarse"]), 1),
         noise_std=noisy * WHITE * _between(s.noise_std, u["noise_std"]),
         noise_seed=(u["noise_seed"] * 2**32).astype(np.int64),
     )
@@ -193,6 +198,13 @@ def _kernels(sigma: Floats, blurred: NDArray[np.bool_], share: Floats, radii: Se
     distance = np.abs(np.arange(-max(radii), max(radii) + 1))
     kernels = np.where(distance <= radius[:, None], np.exp(-0.5 * (distance / sigma[:, None]) ** 2), 0)
     return np.asarray(kernels / kernels.sum(axis=1, keepdims=True))
+
+
+def _gammas(s: Strengths, share: Floats) -> Floats:
+    if not s.gamma_in_log:
+        return _between(s.gamma, share)
+    low, high = np.log(s.gamma)
+    return np.asarray(np.exp(_between((low, high), share)))
 
 
 def _between(limits: tuple[float, float], share: Floats) -> Floats:
@@ -255,6 +267,15 @@ def _blur_axis(view: Tensor, half: list[float], axis: int) -> Tensor:
     for step, weight in enumerate(half[1:], start=1):
         blurred += wide.narrow(axis, reach - step, size).add(wide.narrow(axis, reach + step, size)).mul_(weight)
     return blurred
+
+
+def _coarsen(views: Tensor, shares: Floats) -> None:
+    """Lose resolution in place: shrink with an antialiasing filter, and enlarge again."""
+    for view, share in zip(views, shares.tolist(), strict=True):
+        if share != 1:
+            size = [max(round(side * share), 1) for side in view.shape[1:]]
+            small = functional.interpolate(view[None], size, mode="bilinear", antialias=True, align_corners=False)
+            view.copy_(functional.interpolate(small, view.shape[1:], mode="bilinear", align_corners=False)[0])
 
 
 def _add_noise(views: Tensor, draws: _Draws) -> None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal["volume", "image"]
+Profile = Literal["mild", "strong"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Strengths:
         Whose conventions hold. MONAI: the affine map leads from the view into the case, gamma acts between the darkest
         and the brightest grey value, blur and noise are independent. albumentations: the affine map leads from the case
         to the view, gamma acts between 0 and 255, blur and noise exclude each other.
-    flip_chance, contrast_chance, gamma_chance, factor_chance, bias_chance, colour_chance, blur_chance, noise_chance
+    flip_chance, contrast_chance, gamma_chance, factor_chance, bias_chance, colour_chance, blur_chance, coarse_chance,
+    noise_chance
         Probability of each augmentation.
     slices : int
         Largest shift of a volume along its slices.
@@ -27,10 +29,12 @@ class Strengths:
         Largest shift along either axis, in pixels and in shares of the side; the two add up.
     stretch : (low, high)
         Scale factor of either axis, minus 1.
-    contrast, brightness : float
-        A grey value g becomes (1 ± contrast) g ± 255 brightness.
+    contrast, contrast_middle, brightness : float
+        A grey value g becomes (contrast_middle ± contrast) g ± 255 brightness.
     gamma : (low, high)
         Exponent.
+    gamma_in_log : bool
+        Whether the logarithm of the exponent is drawn uniformly instead of the exponent.
     factor, colour : float
         Grey values become (1 ± factor) g, with one draw per view, and (1 ± colour) g, with one draw per channel.
     bias : float
@@ -39,6 +43,8 @@ class Strengths:
         Standard deviation of the Gaussian kernel in pixels.
     blur_radii : tuple of int
         Radii of the kernel in pixels, equally probable.
+    coarse : (low, high)
+        Share of the rows and columns that a loss of resolution keeps; the view has its full size afterwards.
     noise_std : (low, high)
         Standard deviation of Gaussian noise in shares of 255; each channel has its own noise.
     """
@@ -53,9 +59,11 @@ class Strengths:
     stretch: tuple[float, float] = (0.0, 0.0)
     contrast_chance: float = 0.0
     contrast: float = 0.0
+    contrast_middle: float = 1.0
     brightness: float = 0.0
     gamma_chance: float = 0.0
     gamma: tuple[float, float] = (1.0, 1.0)
+    gamma_in_log: bool = False
     factor_chance: float = 0.0
     factor: float = 0.0
     bias_chance: float = 0.0
@@ -65,6 +73,8 @@ class Strengths:
     blur_chance: float = 0.0
     blur_sigma: tuple[float, float] = (0.5, 3.0)
     blur_radii: tuple[int, ...] = (1, 2, 2)
+    coarse_chance: float = 0.0
+    coarse: tuple[float, float] = (1.0, 1.0)
     noise_chance: float = 0.0
     noise_std: tuple[float, float] = (0.0, 0.0)
 
@@ -102,6 +112,33 @@ TRAINING: Mapping[Kind, Strengths] = {
         noise_std=(0.01, 0.05),
     ),
 }
+
+# Domain randomisation: the appearance varies as between scanners, so that training relies on it less (Zhang et al.
+# 2020, "BigAug", table I; Billot et al. 2023, "SynthSeg").
+_APPEARANCE: dict[str, Any] = {
+    "library": "MONAI",
+    "contrast_chance": 0.5,
+    "contrast": 0.45,
+    "contrast_middle": 0.85,
+    "brightness": 0.15,
+    "gamma_chance": 0.6,
+    "gamma": (0.4, 2.5),
+    "gamma_in_log": True,
+    "bias_chance": 0.3,
+    "bias": 0.3,
+    "blur_chance": 0.2,
+    "blur_sigma": (0.4, 1.5),
+    "blur_radii": (5,),
+    "coarse_chance": 0.4,
+    "coarse": (1 / 3, 2 / 3),
+    "noise_chance": 0.4,
+    "noise_std": (0.0, 0.15),
+}
+STRONG: Mapping[Kind, Strengths] = {
+    "volume": replace(TRAINING["volume"], factor_chance=0.0, **_APPEARANCE),
+    "image": replace(TRAINING["image"], stretch=(-0.2, 0.15), **_APPEARANCE),
+}
+AUGMENTATION: Mapping[Profile, Mapping[Kind, Strengths]] = {"mild": TRAINING, "strong": STRONG}
 
 _CONTRASTIVE = Strengths(
     flip_chance=0.5,

@@ -16,7 +16,7 @@ from pipeline import cache, paths, runtime
 from pipeline.errors import UserError
 from pipeline.imaging.augmentation.augmented_views import AugmentedViews
 from pipeline.imaging.augmentation.batched import batched_views
-from pipeline.imaging.augmentation.strengths import TRAINING
+from pipeline.imaging.augmentation.strengths import AUGMENTATION, Profile
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.labels import targets_of
 from pipeline.learning.models.classifier import Classifier
@@ -124,7 +124,8 @@ def labelled_cases(
         return FrozenCases(maps, pooled, targets(some), first)
 
     def whole(some: pd.DataFrame) -> WholeCases:
-        found = whole_cases(network, some, targets(some), views.geometry)
+        profile = "mild" if stops_early else settings.full.augmentation
+        found = whole_cases(network, some, targets(some), views.geometry, profile)
         every = stops_early or network.encoder.volumetric
         return found if every else replace(found, instances=int(full_of(settings).instances))
 
@@ -200,10 +201,18 @@ def frozen_stages(
     return frozen_views(network, todo, first, keep=activations, allocate=activation_cache.allocate, progress=counted)
 
 
-def whole_cases(network: Classifier, cases: pd.DataFrame, targets: Tensor, geometry: Geometry) -> WholeCases:
-    """Load the cases as images onto the device if they fit, else read them batch by batch."""
+def whole_cases(
+    network: Classifier, cases: pd.DataFrame, targets: Tensor, geometry: Geometry, profile: Profile = "mild"
+) -> WholeCases:
+    """Load the cases as images onto the device if they fit, else read them batch by batch.
+
+    Parameters
+    ----------
+    profile : {"mild", "strong"}
+        Strengths of the augmentation.
+    """
     names = cases["case"].to_numpy(dtype=str)
-    augment = partial(batched_views, strengths=TRAINING[geometry.kind], windows=geometry.windows)
+    augment = partial(batched_views, strengths=AUGMENTATION[profile][geometry.kind], windows=geometry.windows)
 
     def read(rows: Tensor) -> Tensor:
         return torch.from_numpy(np.stack([paths.read_channels(names[row]) for row in rows])).to(network.device)

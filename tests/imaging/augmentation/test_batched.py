@@ -3,16 +3,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pipeline.imaging.augmentation.batched import batched_views
 from pipeline.imaging.augmentation.per_case import training_view
-from pipeline.imaging.augmentation.strengths import CONTRASTIVE, TRAINING, Strengths
+from pipeline.imaging.augmentation.strengths import CONTRASTIVE, STRONG, TRAINING, Strengths
 from tests.imaging.augmentation.moments import assert_same_distribution, phantom
 
 KINDS = ("volume", "image")
 NONE = {"volume": Strengths(), "image": Strengths(library="albumentations")}
 EVERY = {
-    f"{name} {kind}": of[kind] for name, of in (("training", TRAINING), ("contrastive", CONTRASTIVE)) for kind in KINDS
+    f"{name} {kind}": of[kind]
+    for name, of in (("training", TRAINING), ("strong", STRONG), ("contrastive", CONTRASTIVE))
+    for kind in KINDS
 }
 
 
@@ -197,3 +200,21 @@ def test_what_cannot_be_drawn_is_refused():
         batched_views(random_cases(3), [1, 2], Strengths())
     with pytest.raises(ValueError, match="float32"):
         batched_views(random_cases(1).float(), [1], Strengths())
+
+
+def test_a_loss_of_resolution_is_that_of_pillow():
+    case = np.random.default_rng(0).integers(0, 256, (1, 64, 64), dtype=np.uint8)
+    view = batched_views(torch.from_numpy(case)[None], [0], Strengths(coarse_chance=1.0, coarse=(0.5, 0.5)))[0, 0]
+    small = Image.fromarray(case[0].astype(np.float32)).resize((32, 32), Image.Resampling.BILINEAR)
+    expected = np.asarray(small.resize((64, 64), Image.Resampling.BILINEAR))
+    assert np.abs(view.numpy() - expected).max() < 0.51  # the view is rounded
+
+
+def test_exponents_drawn_in_the_logarithm_darken_as_often_as_they_brighten():
+    grey = torch.full((400, 1, 8, 8), 128, dtype=torch.uint8)
+    grey[..., 0, 0], grey[..., 0, 1] = 0, 255
+    views = batched_views(grey, range(400), Strengths(gamma_chance=1.0, gamma=(0.4, 2.5), gamma_in_log=True))
+    darker = (views[:, 0, 4, 4] < 128).float().mean()
+    assert 0.42 < darker < 0.58
+    shares = torch.log(views[:, 0, 4, 4] / 255) / np.log(128 / 255)
+    assert shares.min() > 0.39 and shares.max() < 2.55
