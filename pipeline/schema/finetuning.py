@@ -47,7 +47,7 @@ class Full(Section):
     augmentation: Literal["mild", "strong"] = Field(
         default="mild",
         description="mild: views as of the same scanner. strong: contrast, gamma, shading, resolution and noise vary "
-        "as between scanners; the network then loses less at a new hospital, and about .01 of AUC at the known ones.",
+        "as between scanners (domain randomisation).",
     )
     learning_rate: float = Field(
         default=3e-4, gt=0, le=1, description="Learning rate of the head (AdamW, warm-up, then a cosine schedule)."

@@ -125,7 +125,7 @@ def labelled_cases(
 
     def whole(some: pd.DataFrame) -> WholeCases:
         profile = "mild" if stops_early else settings.full.augmentation
-        found = whole_cases(network, some, targets(some), views.geometry, profile)
+        found = whole_cases(network, some, targets(some), views.geometry, profile=profile)
         every = stops_early or network.encoder.volumetric
         return found if every else replace(found, instances=int(full_of(settings).instances))
 

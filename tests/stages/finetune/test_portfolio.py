@@ -7,6 +7,8 @@ from scipy.special import softmax
 
 from pipeline import paths
 from pipeline.bundle.predictor import Predictor
+from pipeline.imaging.augmentation.strengths import STRONG
+from pipeline.stages.finetune import fold_data
 from tests.stages.clinic import RAW
 from tests.stages.running import run, run_all
 
@@ -75,3 +77,16 @@ def test_an_alignment_loss_aligns_all_cases_that_full_trains_on(portfolio):
     portfolio(finetune__strategy="full", adapt__method="coral", adapt__target="evaluated")
     run("cohort", "preprocess", "split", "adapt --fold 0", "finetune --fold 0")
     assert paths.read_json(paths.recipe("0"))["strategy"] == "full"
+
+
+def test_full_learns_from_views_of_the_profile_that_is_asked_for(portfolio, monkeypatch):
+    seen = []
+
+    def views(channels, seeds, strengths, windows):
+        seen.append(strengths)
+        return channels.float()
+
+    monkeypatch.setattr(fold_data, "batched_views", views)
+    portfolio(finetune__full=FULL | {"augmentation": "strong"})
+    run("cohort", "preprocess", "split", "adapt --fold 0", "finetune --fold 0")
+    assert seen and all(strengths in STRONG.values() for strengths in seen)
