@@ -1,7 +1,7 @@
 """The operating limits of a released model: prediction sets, abstention and out-of-distribution detection."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from pipeline.metrics.ood import ClassGaussians, OODDetector, energy, scores_of,
 
 Floats = NDArray[np.float64]
 
+PRIOR = 1.0  # patients; what the development scans count beside those of a new site
 OUT_OF_DISTRIBUTION, LOW_CONFIDENCE = "out of distribution", "low confidence"
 
 
@@ -83,6 +84,9 @@ class OperatingLimits:
         Quantiles of the distance to the nearest site; empty if sites are not known.
     several : bool
         Whether the task is multilabel.
+    foreign : float or None
+        Median appearance score, scaled, of the corruption that changes the appearance least; a site whose scans reach
+        it shows something else. None if it was not measured.
     """
 
     rules: list[Rule]
@@ -92,6 +96,7 @@ class OperatingLimits:
     detector: OODDetector
     usual_site: tuple[float, ...]
     several: bool
+    foreign: float | None = None
 
     def decide(self, output: ScanOutput, probabilities: Floats, classes: Sequence[str]) -> Decision:
         """Apply the limits to a scan's output and its calibrated probabilities (K,)."""
@@ -116,11 +121,46 @@ class OperatingLimits:
 
     def score(self, output: ScanOutput) -> Floats:
         """Compute the out-of-distribution score (1,) of a scan."""
-        features = [one[None] for one in output.features]
+        return self.detector.ood_score(self.scores([output]))
+
+    def scores(self, outputs: Sequence[ScanOutput]) -> Floats:
+        """Compute the three scores (n, 3) of scans, see `metrics.ood.scores_of`."""
+        logits, features, appearances = _stacked(outputs)
         distances = mean_distances(self.gaussians, features).min(axis=1)
-        appearances = [output.appearance[None]] * len(self.appearances)
-        appearance = mean_distances(self.appearances, appearances).min(axis=1)
-        return self.detector.ood_score(scores_of(energy(output.logits[None], self.several), distances, appearance))
+        appearance = mean_distances(self.appearances, [appearances] * len(self.appearances)).min(axis=1)
+        return scores_of(energy(logits, self.several), distances, appearance)
+
+    def at_site(self, outputs: Sequence[ScanOutput], patients: Sequence[str]) -> "OperatingLimits":
+        """Refit the statistics to unlabelled scans of one site; threshold and rules stay.
+
+        Means and scales of features and appearance, then medians and scales of the scores, are mixed with those of the
+        development scans, which count as `PRIOR` patients (as Schneider et al. 2020, "Improving robustness against
+        common corruptions by covariate shift adaptation", equation 2, do for normalisation). The scores of a patient
+        are computed without the patient's own scans.
+
+        Parameters
+        ----------
+        outputs : sequence of ScanOutput
+        patients : sequence of str
+            Patient of each scan; two or more different ones.
+        """
+        scores = []
+        for patient in sorted(set(patients)):
+            others = [one for one, whose in zip(outputs, patients, strict=True) if whose != patient]
+            own = [one for one, whose in zip(outputs, patients, strict=True) if whose == patient]
+            scores.append(self._moved(others, len(set(patients)) - 1).scores(own))
+        n_patients = len(set(patients))
+        detector = self.detector.at_site(np.concatenate(scores), _weight(n_patients))
+        return replace(self._moved(outputs, n_patients), detector=detector)
+
+    def _moved(self, outputs: Sequence[ScanOutput], n_patients: int) -> "OperatingLimits":
+        _, features, appearances = _stacked(outputs)
+        weight = _weight(n_patients)
+        return replace(
+            self,
+            gaussians=[one.at_site(found, weight) for one, found in zip(self.gaussians, features, strict=True)],
+            appearances=[one.at_site(appearances, weight) for one in self.appearances],
+        )
 
     def _nearest_site(self, output: ScanOutput) -> tuple[str, float | None]:
         if not self.sites:
@@ -136,6 +176,7 @@ class OperatingLimits:
             "detector": self.detector.as_json(),
             "usual_site": list(self.usual_site),
             "several": self.several,
+            "foreign": self.foreign,
             "gaussians": [gaussian.as_json() for gaussian in self.gaussians],
             "sites": [gaussian.as_json() for gaussian in self.sites],
             "appearances": [gaussian.as_json() for gaussian in self.appearances],
@@ -161,7 +202,19 @@ class OperatingLimits:
             detector=OODDetector.from_json(values["detector"]),
             usual_site=tuple(values["usual_site"]),
             several=bool(values["several"]),
+            foreign=values.get("foreign"),
         )
+
+
+def _weight(n_patients: int) -> float:
+    return n_patients / (n_patients + PRIOR)
+
+
+def _stacked(outputs: Sequence[ScanOutput]) -> tuple[Floats, list[Floats], Floats]:
+    """Stack logits (n, K), features (n, p) of each member, and appearances (n, a) of scans."""
+    logits, appearances = np.array([one.logits for one in outputs]), np.array([one.appearance for one in outputs])
+    features = [np.array(of_member) for of_member in zip(*(one.features for one in outputs), strict=True)]
+    return logits, features, appearances
 
 
 def mean_distances(gaussians: Sequence[ClassGaussians], features: Sequence[Floats]) -> Floats:

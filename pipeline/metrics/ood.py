@@ -23,6 +23,7 @@ MOST_AXES = 16  # principal axes that a bundle holds; all other directions share
 DIGITS = 6  # significant digits of every number in a bundle
 GRID = 21  # number of quantiles that describe the scores of development patients
 UPPER = 0.95  # a score's distance from its median to this quantile is scaled to 1
+NORMAL_UPPER = 1.645  # the `UPPER` quantile of a normal distribution, in standard deviations
 FLOOR = 0.1  # smallest standard deviation of a feature, as a fraction of the median one
 SCORES = ("energy", "features", "appearance")
 
@@ -57,6 +58,25 @@ class ClassGaussians:
         along = apart @ self.axes.T
         beyond = (apart**2).sum(axis=2) - (along**2).sum(axis=2)
         return np.asarray(np.sqrt((along**2 / self.variances).sum(axis=2) + np.maximum(beyond, 0) / self.rest))
+
+    def at_site(self, features: Floats, weight: float) -> "ClassGaussians":
+        """Move all means to the mean of features (n, p) of one site, and widen the scales to their spread there.
+
+        The classes of the site need not be known; their shares should not differ much from those of the means.
+
+        Parameters
+        ----------
+        weight : float
+            Of the site beside the training cases, from 0 to 1.
+        """
+        centre = np.mean(list(self.means.values()), axis=0)
+        moved = weight * (features.mean(axis=0) - centre)
+        variances = (1 - weight) * self.scales**2 + weight * features.var(axis=0)
+        return replace(
+            self,
+            means={name: mean + moved for name, mean in self.means.items()},
+            scales=np.maximum(self.scales, np.sqrt(variances)),
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Give plain values, which `fit_gaussians` has already rounded."""
@@ -145,7 +165,19 @@ class OODDetector:
         distant scan can have a large logit, which must not cancel its distance. Upper tails are scaled to be equal
         rather than standard deviations, because distances have longer tails than energies.
         """
-        return np.asarray(((scores - self.medians) / self.scales).max(axis=1))
+        return np.asarray(self.scaled(scores).max(axis=1))
+
+    def scaled(self, scores: Floats) -> Floats:
+        """Scale scores (n, 3): 0 is the median of the development scans, 1 their `UPPER` quantile."""
+        return np.asarray((scores - self.medians) / self.scales)
+
+    def at_site(self, scores: Floats, weight: float) -> "OODDetector":
+        """Raise medians and scales towards those of scores (n, 3) at a site, by a weight from 0 to 1; lower none."""
+        medians, scales = np.array(self.medians), np.array(self.scales)
+        upper = NORMAL_UPPER * scores.std(axis=0)  # a quantile of few scores would be too uncertain
+        medians += weight * np.maximum(np.median(scores, axis=0) - medians, 0)
+        scales += weight * np.maximum(upper - scales, 0)
+        return replace(self, medians=tuple(medians.tolist()), scales=tuple(scales.tolist()))
 
     def is_ood(self, ood_scores: Floats) -> NDArray[np.bool_]:
         """Flag the scans (n,) whose OOD score is above the threshold; none where there is no threshold."""

@@ -163,3 +163,28 @@ def test_the_share_beyond_a_score_falls_from_one_to_zero():
     usual = fit_ood_detector(*scores(), rate=0.05).quantiles
     assert share_beyond(usual[0] - 1, usual) == 1 and share_beyond(usual[-1] + 1, usual) == 0
     assert share_beyond(usual[10], usual) == pytest.approx(0.5)
+
+
+def test_gaussians_at_a_site_have_its_mean_and_at_least_their_own_spread():
+    rng = np.random.default_rng(0)
+    known = fit_gaussians(rng.normal(size=(200, 3)), np.array(["a", "b"] * 100))
+    site = rng.normal([5, 0, 0], [1, 4, 0.1], size=(4000, 3))
+    whole, half, none = (known.at_site(site, weight) for weight in (1.0, 0.5, 0.0))
+    centre = np.mean(list(known.means.values()), axis=0)
+    np.testing.assert_allclose(np.mean(list(whole.means.values()), axis=0), site.mean(axis=0))
+    np.testing.assert_allclose(np.mean(list(half.means.values()), axis=0), (site.mean(axis=0) + centre) / 2)
+    np.testing.assert_allclose(whole.means["a"] - whole.means["b"], known.means["a"] - known.means["b"])
+    np.testing.assert_allclose(whole.scales, np.maximum(known.scales, site.std(axis=0)))
+    np.testing.assert_array_equal(none.scales, known.scales)
+    assert whole.distances(site).min(axis=1).mean() < known.distances(site).min(axis=1).mean() / 2
+
+
+def test_a_detector_at_a_site_is_raised_to_its_scores_and_never_lowered():
+    detector = OODDetector((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 2.0, 0.05, 20, ())
+    scores = np.array([[4.0, -9.0, 0.0], [6.0, -9.0, 10.0], [5.0, -9.0, -10.0]])
+    whole, half = detector.at_site(scores, 1.0), detector.at_site(scores, 0.5)
+    assert whole.medians == (5.0, 0.0, 0.0) and half.medians == (2.5, 0.0, 0.0)
+    spread = 1.645 * scores.std(axis=0)
+    np.testing.assert_allclose(whole.scales, np.maximum(spread, 1.0))
+    np.testing.assert_allclose(half.scales, (1.0 + np.maximum(spread, 1.0)) / 2)
+    assert whole.threshold == 2.0

@@ -1,13 +1,16 @@
-"""Predict new scans with a released model, or recalibrate it for a new site.
+"""Predict new scans with a released model, or adapt its limits or its calibration to a new site.
 
 Prints for each scan the calibrated probabilities, the prediction set and the decision at the model's operating point.
-Where the model gives no answer these stay blank, and the reason is printed. With --site-recalibrate it fits a
-recalibration to labelled scans of a site; use it later with --calibration. The bundle itself never changes.
-Research use only, not a medical device.
+Where the model gives no answer these stay blank, and the reason is printed. With --site-adapt it refits the limits of
+what counts as out of distribution to unlabelled scans of a site; use them later with --adaptation. With
+--site-recalibrate it fits a recalibration to labelled scans of a site; use it later with --calibration. The bundle
+itself never changes. Research use only, not a medical device.
 
 For example:
   medadapt predict model.zip scan.nii.gz
   medadapt predict model.zip inbox/ --out results.csv --report results.html
+  medadapt predict model.zip unlabelled/ --site-adapt --out limits.json
+  medadapt predict model.zip inbox/ --adaptation limits.json --out results.csv
   medadapt predict model.zip --site-recalibrate labels.csv --out ours.json
   medadapt predict model.zip inbox/ --calibration ours.json --out results.csv
 """
@@ -44,6 +47,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print, in brackets, the probabilities and sets that are withheld where the model gives no answer",
     )
+    parser.add_argument(
+        "--site-adapt",
+        action="store_true",
+        help="refit the out-of-distribution limits to the named scans, unlabelled and of one new site, of five or more "
+        "patients (column patient_id of a table; otherwise each scan counts as a patient)",
+    )
+    parser.add_argument("--adaptation", metavar="FILE.json", help="apply limits that --site-adapt wrote")
     parser.add_argument(
         "--site-recalibrate",
         metavar="LABELS.csv",

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pipeline.commands.predict.printing import print_predictions
 from pipeline.commands.predict.report import scan_section, write_report
 from pipeline.commands.predict.results import Row, in_order, row_of
 from pipeline.commands.predict.saliency_files import Overlays, SaliencyFolder
+from pipeline.commands.predict.site_adaptation import adapt_to_site, limits_in
 from pipeline.commands.predict.site_calibration import recalibrate, recalibration_in
 from pipeline.errors import UserError
 from pipeline.imaging.tables.scan_list import Listed, documents_in, list_scans
@@ -47,6 +48,12 @@ def predict(folder: Path, arguments: argparse.Namespace) -> None:
     if arguments.site_recalibrate:
         recalibrate(folder, predictor, scans, arguments.out, force=arguments.force)
         return
+    if arguments.site_adapt:
+        adapt_to_site(folder, predictor, scans, arguments.out)
+        return
+    if arguments.adaptation:
+        predictor = replace(predictor, limits=limits_in(Path(arguments.adaptation), folder))
+        print("--adaptation refits the out-of-distribution limits to a site; probabilities and decisions stay")
     if arguments.calibration:
         change = recalibration_in(Path(arguments.calibration), folder, bundle.classes, predictor.multilabel)
         predictor = predictor.recalibrated(change)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.bundle.layout import METADATA
+from pipeline.bundle.limits import ScanOutput
 from pipeline.bundle.manifest import MANIFEST, sha256_of
 from pipeline.bundle.predictor import Predictor
 from pipeline.commands.files import check_readable
@@ -34,7 +35,8 @@ def recalibrate(
     if not out:
         raise UserError("--site-recalibrate needs --out, e.g. --out our_hospital.json")
     check_labels(scans, classes, several)
-    logits, kept = scored(predictor, scans)
+    outputs, kept = scored(predictor, scans)
+    logits = np.array([one.logits for one in outputs])
     labels = numbers_of([scan.known["label"] for scan in kept], classes, several)
     patients = np.array([scan.known.get("patient") or scan.name for scan in kept])
     fit = update_labels if several else update_site
@@ -50,19 +52,19 @@ def recalibrate(
     print(f"written to {out}; use it with --calibration {out}. The bundle is unchanged.")
 
 
-def scored(predictor: Predictor, scans: Sequence[Listed]) -> tuple[Floats, list[Listed]]:
-    """Compute the logits (n, K) of the n scans that can be read; print why the others cannot."""
-    logits, kept = [], []
+def scored(predictor: Predictor, scans: Sequence[Listed]) -> tuple[list[ScanOutput], list[Listed]]:
+    """Score the scans that can be read; print why the others cannot."""
+    outputs, kept = [], []
     for scan in progress(scans, "score"):
         found = predictor(scan.file, scan.known.get("site"))
         if found.output is None:
             print(f"left out: {scan.name}: {found.reason}")
             continue
-        logits.append(found.output.logits)
+        outputs.append(found.output)
         kept.append(scan)
     if not kept:
         raise UserError("no scan could be read; see the reasons above")
-    return np.array(logits), kept
+    return outputs, kept
 
 
 def check_labels(scans: Sequence[Listed], classes: Sequence[str], several: bool) -> None:

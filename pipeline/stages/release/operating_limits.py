@@ -1,12 +1,11 @@
 """Set the operating limits of a release on development cases, by models not trained on them, and test the limits."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from pipeline import paths
@@ -14,67 +13,40 @@ from pipeline.bundle.decision import decide, fit_rules
 from pipeline.bundle.limits import OperatingLimits, mean_distances
 from pipeline.bundle.monitoring_reference import reference_of
 from pipeline.imaging.appearance import appearance
-from pipeline.learning.models.classifier import Classifier
-from pipeline.learning.models.encoder import inference
-from pipeline.learning.models.ensemble import Portfolio, classifiers_in, mean_of
+from pipeline.learning.models.ensemble import mean_of
 from pipeline.metrics.calibrators.calibrator import Calibrator
 from pipeline.metrics.evaluation import TaskSpec, logits_of
 from pipeline.metrics.ood import (
-    ClassGaussians,
-    energy,
+    SCORES,
+    OODDetector,
     false_alarms,
-    fit_gaussians,
     fit_ood_detector,
     highest_scores,
     quantiles_of,
-    scores_of,
 )
 from pipeline.metrics.summary import wilson
 from pipeline.paths import Role
 from pipeline.progress import progress
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
-from pipeline.stages.calibrate.predictions import labels_of, mean_of_members, scored
-from pipeline.stages.explain.models import trained
+from pipeline.stages.calibrate.predictions import labels_of, mean_of_members
 from pipeline.stages.release.corruptions import CORRUPTED
 from pipeline.stages.release.model import ENSEMBLE, ReleasedModel
+from pipeline.stages.release.parts import (
+    MemberGaussians,
+    Part,
+    appearances_of,
+    features_of,
+    gaussians_of,
+    output_of_case,
+    part_of,
+)
 
 Floats = NDArray[np.float64]
 Config = dict[str, Any]
 Counts = dict[str, tuple[int, int]]  # by what was tested: flagged, of how many
 
 TESTED = 30  # patients whose scans are corrupted, one scan of each
-ALL = "all"
-
-
-@dataclass(frozen=True)
-class MemberGaussians:
-    """Distributions of each member's training cases: features by class, features by site, and appearance."""
-
-    classes: list[ClassGaussians]
-    sites: list[ClassGaussians]
-    appearances: list[ClassGaussians]
-
-    def scores(self, logits: Floats, features: Sequence[Floats], appearances: Floats, several: bool) -> Floats:
-        """Compute the scores (n, 3) of cases that none of the members was trained on."""
-        distances = mean_distances(self.classes, features).min(axis=1)
-        appearance = mean_distances(self.appearances, [appearances] * len(self.appearances)).min(axis=1)
-        return scores_of(energy(logits, several), distances, appearance)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Cases (n), and the models that predicted them without having been trained on them."""
-
-    models: list[Classifier | Portfolio]
-    gaussians: MemberGaussians
-    cases: pd.DataFrame
-    features: list[Floats]
-
-    def scores(self, several: bool) -> Floats:
-        """Compute the scores (n, 3) of the cases."""
-        appearances = appearances_of(self.cases["case"].tolist())
-        return self.gaussians.scores(logits_of(self.cases), self.features, appearances, several)
 
 
 @dataclass(frozen=True)
@@ -119,6 +91,8 @@ def limits_of(params: Params, model: ReleasedModel) -> Config:
         usual_site=usual_site(parts) if gaussians.sites else (),
         several=several,
     )
+    corrupted = {} if detector.threshold is None else scores_when_corrupted(parts, several)
+    limits = replace(limits, foreign=nearest_corruption(detector, corrupted))
     known = cases[["patient"]].assign(ood_score=detector.ood_score(scores))
     known[[f"probability_{number}" for number in range(probabilities.shape[1])]] = probabilities
     counts = {
@@ -127,7 +101,7 @@ def limits_of(params: Params, model: ReleasedModel) -> Config:
         )
     }
     tested = test_set_of(model, gaussians, several)
-    counts |= flagged_in_test_set(limits, tested) | flagged_when_corrupted(parts, limits)
+    counts |= flagged_in_test_set(limits, tested) | flagged_when_corrupted(detector, corrupted)
     reference = reference_of(known, labels, task.classes, scans=facts["cases_in"], refused=facts["cases_refused"])
     return {
         "limits": limits.as_json(),
@@ -142,70 +116,6 @@ def development_of(params: Params, model: ReleasedModel, task: TaskSpec) -> list
     if model.form == ENSEMBLE:
         return [part_of(model.members, Role.CALIBRATION, task)]
     return [part_of([fold], Role.HELD_OUT, task) for fold in params.split.numbered]
-
-
-def part_of(members: Sequence[str], role: Role, task: TaskSpec) -> Part:
-    """Read the members' logits and features of the cases of a role."""
-    cases = scored(members[0], role) if len(members) == 1 else mean_of_members(members, role)
-    features = [features_of(member, cases["case"].tolist()) for member in members]
-    return Part([ready(member) for member in members], gaussians_of(members, task), cases, features)
-
-
-def features_of(member: str, cases: Sequence[str]) -> Floats:
-    """Read the features (n, p) of cases that a member was not trained on."""
-    stored = np.load(paths.features(member))
-    place = {case: row for row, case in enumerate(stored["case"].tolist())}
-    return np.asarray(stored["features"][[place[case] for case in cases]], dtype=np.float64)
-
-
-def ready(member: str) -> Classifier | Portfolio:
-    """Load a member for scoring."""
-    network = trained(member)
-    inference(network)
-    return network
-
-
-def gaussians_of(members: Sequence[str], task: TaskSpec) -> MemberGaussians:
-    """Fit the distributions of each member's training cases.
-
-    A multilabel task has one mean for all cases. Distributions of sites need several of them.
-    """
-    classes, sites, appearances = [], [], []
-    for member in members:
-        assigned = paths.read_table(paths.split(member))
-        cases = assigned[assigned["role"] == Role.TRAIN]
-        features = trained_features(member, cases)
-        labels, places = (cases[column].to_numpy(dtype=str) for column in ("label", "site"))
-        classes.append(fit_gaussians(features, np.full(len(labels), ALL) if task.task == "multilabel" else labels))
-        known = places != ""
-        if len(set(places[known])) > 1:
-            sites.append(fit_gaussians(features[known], places[known]))
-        appearances.append(fit_gaussians(appearances_of(cases["case"].tolist()), np.full(len(cases), ALL)))
-    return MemberGaussians(classes, sites if len(sites) == len(classes) else [], appearances)
-
-
-def appearances_of(cases: Sequence[str]) -> Floats:
-    """Compute the appearance (n, 28) of prepared cases."""
-    return np.array([appearance(np.load(paths.prepared_case(case))) for case in cases])
-
-
-def trained_features(member: str, cases: pd.DataFrame) -> Floats:
-    """Compute the features (n, p) of cases that a member was trained on; of the others they are stored."""
-    network, rows = classifiers_in(ready(member))[0], list(zip(cases["case"], cases["site"], strict=True))
-    features = [
-        output_of_case(network, np.load(paths.prepared_case(case)), site)[1]
-        for case, site in progress(rows, f"features {member}")
-    ]
-    return np.array(features)
-
-
-@torch.inference_mode()
-def output_of_case(
-    network: Classifier | Portfolio, channels: NDArray[np.uint8], site: str | None
-) -> tuple[torch.Tensor, Floats]:
-    """Compute logits (1, K) and features (p,) of one case."""
-    found = network.outputs(torch.from_numpy(channels)[None], site)
-    return found.logits, found.features[0].double().numpy()
 
 
 def usual_site(parts: Sequence[Part]) -> tuple[float, ...]:
@@ -260,31 +170,40 @@ def answered_in_test_set(
     return of_scans | {"patients": counts[1], "patients_answered": counts[0], "lower": lower, "upper": upper}
 
 
-def flagged_when_corrupted(parts: Sequence[Part], limits: OperatingLimits) -> Counts:
-    """Count the corrupted scans that are flagged, each by a model that was not trained on the patient."""
-    if limits.detector.threshold is None:
-        return {}
+def scores_when_corrupted(parts: Sequence[Part], several: bool) -> dict[str, Floats]:
+    """Score one corrupted scan each of `TESTED` patients, (n, 3), by models not trained on them; by corruption."""
     one_each = [(part, row) for part in parts for row in part.cases.drop_duplicates("patient").to_dict("records")]
     chosen = sorted(one_each, key=lambda pair: str(pair[1]["patient"]))[:TESTED]
-    found: Counts = {}
-    for kind in progress(CORRUPTED, "corrupted scans"):
-        scores = np.array([score_corrupted(part, row, kind, limits) for part, row in chosen])
-        found[f"corrupted scans of development patients: {kind}"] = (
-            int(limits.detector.is_ood(scores).sum()),
-            len(chosen),
-        )
-    return found
+    return {
+        kind: np.concatenate([score_corrupted(part, row, kind, several) for part, row in chosen])
+        for kind in progress(CORRUPTED, "corrupted scans")
+    }
 
 
-def score_corrupted(part: Part, case: Mapping[Any, Any], kind: str, limits: OperatingLimits) -> float:
-    """Corrupt the channels of a case and compute its out-of-distribution score."""
+def flagged_when_corrupted(detector: OODDetector, corrupted: Mapping[str, Floats]) -> Counts:
+    """Count the corrupted scans that are flagged."""
+    flags = {kind: detector.is_ood(detector.ood_score(scores)) for kind, scores in corrupted.items()}
+    return {
+        f"corrupted scans of development patients: {kind}": (int(found.sum()), len(found))
+        for kind, found in flags.items()
+    }
+
+
+def nearest_corruption(detector: OODDetector, corrupted: Mapping[str, Floats]) -> float | None:
+    """Find the median scaled appearance score of the corruption that changes the appearance least."""
+    appearance = SCORES.index("appearance")
+    medians = [float(np.median(detector.scaled(scores)[:, appearance])) for scores in corrupted.values()]
+    return min(medians, default=None)
+
+
+def score_corrupted(part: Part, case: Mapping[Any, Any], kind: str, several: bool) -> Floats:
+    """Corrupt the channels of a case and compute its three scores (1, 3)."""
     rng = np.random.default_rng(seed_for(0, "spoilt", kind, case["case"]))
     channels = CORRUPTED[kind](np.load(paths.prepared_case(case["case"])), rng)
     outputs = [output_of_case(model, channels, case["site"]) for model in part.models]
     logits = mean_of([one for one, _ in outputs]).double().numpy()
     features = [one[None] for _, one in outputs]
-    scores = part.gaussians.scores(logits, features, appearance(channels)[None], limits.several)
-    return float(limits.detector.ood_score(scores)[0])
+    return part.gaussians.scores(logits, features, appearance(channels)[None], several)
 
 
 def counted(what: str, counts: tuple[int, int]) -> Config:

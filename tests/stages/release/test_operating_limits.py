@@ -146,6 +146,7 @@ def test_limits_of_a_refit_are_set_out_of_fold(
     assert false["n"] == len(worst) and test["what"] == "patients of the test set (external)" and test["n"] == 8
     assert len(corrupted) == len(CORRUPTED) and {row["n"] for row in corrupted} == {len(worst)}
     assert max(row["flagged"] for row in corrupted) > len(worst) / 2  # a network of no training still sees noise
+    assert 0 < limits.foreign < 50  # no corruption looks like the development scans
     card = (paths.bundle(NAME) / "docs" / "README.md").read_text()
     for row in tried.values():
         assert f"| {row['what']} | {row['flagged']} | {row['n']} | {row['flagged'] / row['n']:.2f} (" in card

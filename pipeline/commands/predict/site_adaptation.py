@@ -1,0 +1,113 @@
+"""Refit the out-of-distribution limits to unlabelled scans of a new site (`predict --site-adapt`, `--adaptation`)."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.bundle.layout import METADATA
+from pipeline.bundle.limits import OperatingLimits, ScanOutput
+from pipeline.bundle.manifest import MANIFEST, sha256_of
+from pipeline.bundle.predictor import Predictor
+from pipeline.commands.files import check_readable
+from pipeline.commands.predict.site_calibration import scored
+from pipeline.errors import UserError
+from pipeline.imaging.tables.scan_list import Listed
+from pipeline.metrics.ood import SCORES
+
+FEWEST = 5  # patients, for means and spreads of the site
+Names = NDArray[np.str_]
+
+
+def adapt_to_site(bundle: Path, predictor: Predictor, scans: Sequence[Listed], out: str | None) -> None:
+    """Refit the limits to the scans of a site, print how many patients they flag before and after, and write them.
+
+    Raises
+    ------
+    UserError
+        If there are too few patients, the scans show something else than the development scans, or the model has no
+        limits.
+    """
+    if not out:
+        raise UserError("--site-adapt needs --out, e.g. --out our_hospital.json")
+    limits = predictor.limits
+    if limits is None or limits.detector.threshold is None:
+        raise UserError("--site-adapt: the model has no out-of-distribution limit, so that there is nothing to refit")
+    outputs, kept = scored(predictor, scans)
+    patients = np.array([scan.known.get("patient") or scan.name for scan in kept])
+    count = len(set(patients))
+    if count < FEWEST:
+        raise UserError(f"--site-adapt: {count} patients are too few; give unlabelled scans of at least {FEWEST}")
+    refuse_foreign(limits, outputs)
+    before, after = flagged(limits, outputs, patients), flagged_by_others(limits, outputs, patients)
+    print(f"{len(kept)} scans of {count} patients")
+    print(f"out of distribution: {before} patients before, {after} after (each by limits refitted to the others)")
+    content = {
+        "bundle": {"name": json.loads((bundle / METADATA).read_text())["name"], "manifest": digest_of(bundle)},
+        "patients": count,
+        "limits": limits.at_site(outputs, patients.tolist()).as_json(),
+    }
+    Path(out).write_text(json.dumps(content | {"sha256": checksum(content)}, indent=2) + "\n")
+    print(f"written to {out}; use it with --adaptation {out}. The bundle is unchanged.")
+
+
+def refuse_foreign(limits: OperatingLimits, outputs: Sequence[ScanOutput]) -> None:
+    """Refuse scans whose appearance is as far from the development scans as that of corrupted scans."""
+    typical = float(np.median(limits.detector.scaled(limits.scores(outputs))[:, SCORES.index("appearance")]))
+    if limits.foreign is not None and typical >= limits.foreign:
+        raise UserError(
+            f"--site-adapt: the scans look like corrupted scans or another part of the body (appearance score "
+            f"{typical:.2f}, limit {limits.foreign:.2f}); check that they are what the model was made for"
+        )
+
+
+def flagged(limits: OperatingLimits, outputs: Sequence[ScanOutput], patients: Names) -> int:
+    """Count the patients of whom a scan is out of distribution."""
+    return len(set(patients[limits.detector.is_ood(limits.detector.ood_score(limits.scores(outputs)))]))
+
+
+def flagged_by_others(limits: OperatingLimits, outputs: Sequence[ScanOutput], patients: Names) -> int:
+    """Count the patients whom limits refitted to the other patients flag."""
+    found = 0
+    for patient in np.unique(patients):
+        own = patients == patient
+        rest, mine = ([one for one, wanted in zip(outputs, rows, strict=True) if wanted] for rows in (~own, own))
+        found += flagged(limits.at_site(rest, patients[~own].tolist()), mine, patients[own])
+    return found
+
+
+def limits_in(file: Path, bundle: Path) -> OperatingLimits:
+    """Read limits that `adapt_to_site` wrote, and check that they are unchanged and made for this bundle.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, changed, of another format, or made for another release.
+    """
+    again = f"create it with `medadapt predict {bundle} scans/ --site-adapt --out {file}`"
+    check_readable(file, "--adaptation")
+    try:
+        values = json.loads(file.read_text())
+        written, made_for = values.pop("sha256"), values["bundle"]["manifest"]
+        limits = OperatingLimits.from_json(values["limits"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"--adaptation: {file} holds no limits of a site ({error}); {again}") from error
+    if written != checksum(values):
+        raise UserError(f"--adaptation: {file} was changed after it was written; {again}")
+    if made_for != digest_of(bundle):
+        raise UserError(f"--adaptation: {file} was made for another release than {bundle}; {again}")
+    return limits
+
+
+def digest_of(bundle: Path) -> str:
+    """Hash the manifest of a bundle, which names every file of it."""
+    return sha256_of(bundle / MANIFEST)
+
+
+def checksum(content: dict[str, Any]) -> str:
+    """Hash the content of an adaptation."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,137 @@
+"""Score cases by models that were not trained on them, and describe the cases that each model was trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from pipeline import paths
+from pipeline.bundle.limits import mean_distances
+from pipeline.imaging.appearance import appearance
+from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.models.encoder import inference
+from pipeline.learning.models.ensemble import Portfolio, classifiers_in
+from pipeline.metrics.evaluation import TaskSpec, logits_of
+from pipeline.metrics.ood import ClassGaussians, energy, fit_gaussians, scores_of
+from pipeline.paths import Role
+from pipeline.progress import progress
+from pipeline.stages.calibrate.predictions import mean_of_members, scored
+from pipeline.stages.explain.models import trained
+from pipeline.stages.finetune.presets import FULL, PORTFOLIO
+
+Floats = NDArray[np.float64]
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class MemberGaussians:
+    """Distributions of each member's training cases: features by class, features by site, and appearance."""
+
+    classes: list[ClassGaussians]
+    sites: list[ClassGaussians]
+    appearances: list[ClassGaussians]
+
+    def scores(self, logits: Floats, features: Sequence[Floats], appearances: Floats, several: bool) -> Floats:
+        """Compute the scores (n, 3) of cases that none of the members was trained on."""
+        distances = mean_distances(self.classes, features).min(axis=1)
+        appearance = mean_distances(self.appearances, [appearances] * len(self.appearances)).min(axis=1)
+        return scores_of(energy(logits, several), distances, appearance)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Cases (n), and the models that predicted them without having been trained on them."""
+
+    models: list[Classifier | Portfolio]
+    gaussians: MemberGaussians
+    cases: pd.DataFrame
+    features: list[Floats]
+
+    def scores(self, several: bool) -> Floats:
+        """Compute the scores (n, 3) of the cases."""
+        appearances = appearances_of(self.cases["case"].tolist())
+        return self.gaussians.scores(logits_of(self.cases), self.features, appearances, several)
+
+
+def part_of(members: Sequence[str], role: Role, task: TaskSpec) -> Part:
+    """Read the members' logits and features of the cases of a role."""
+    cases = scored(members[0], role) if len(members) == 1 else mean_of_members(members, role)
+    features = [features_of(member, cases["case"].tolist()) for member in members]
+    return Part([ready(member) for member in members], gaussians_of(members, task), cases, features)
+
+
+def features_of(member: str, cases: Sequence[str]) -> Floats:
+    """Read the features (n, p) of cases that a member was not trained on."""
+    stored = np.load(paths.features(member))
+    place = {case: row for row, case in enumerate(stored["case"].tolist())}
+    return np.asarray(stored["features"][[place[case] for case in cases]], dtype=np.float64)
+
+
+def ready(member: str) -> Classifier | Portfolio:
+    """Load a member for scoring."""
+    network = trained(member)
+    inference(network)
+    return network
+
+
+def gaussians_of(members: Sequence[str], task: TaskSpec) -> MemberGaussians:
+    """Fit the distributions of each member's training cases.
+
+    A multilabel task has one mean for all cases. Distributions of sites need several of them.
+    """
+    classes, sites, appearances = [], [], []
+    for member in members:
+        assigned = paths.read_table(paths.split(member))
+        cases = assigned[assigned["role"].isin(roles_of_training(member))]
+        features = trained_features(member, cases)
+        labels, places = (cases[column].to_numpy(dtype=str) for column in ("label", "site"))
+        classes.append(fit_gaussians(features, np.full(len(labels), ALL) if task.task == "multilabel" else labels))
+        known = places != ""
+        if len(set(places[known])) > 1:
+            sites.append(fit_gaussians(features[known], places[known]))
+        appearances.append(fit_gaussians(appearances_of(cases["case"].tolist()), np.full(len(cases), ALL)))
+    return MemberGaussians(classes, sites if len(sites) == len(classes) else [], appearances)
+
+
+def appearances_of(cases: Sequence[str]) -> Floats:
+    """Compute the appearance (n, 28) of prepared cases."""
+    return np.array([appearance(np.load(paths.prepared_case(case))) for case in cases])
+
+
+def trained_features(member: str, cases: pd.DataFrame) -> Floats:
+    """Compute the features (n, p) of cases that a member was trained on; of the others they are stored."""
+    network, rows = classifiers_in(ready(member))[0], list(zip(cases["case"], cases["site"], strict=True))
+    features = [
+        features_of_case(network, np.load(paths.prepared_case(case)), site)
+        for case, site in progress(rows, f"features {member}")
+    ]
+    return np.array(features)
+
+
+@torch.inference_mode()
+def output_of_case(
+    network: Classifier | Portfolio, channels: NDArray[np.uint8], site: str | None
+) -> tuple[torch.Tensor, Floats]:
+    """Compute logits (1, K) and features (p,) of one case."""
+    found = network.outputs(torch.from_numpy(channels)[None], site)
+    return found.logits, found.features[0].double().numpy()
+
+
+@torch.inference_mode()
+def features_of_case(network: Classifier, channels: NDArray[np.uint8], site: str | None) -> Floats:
+    """Compute the features (p,) of one case, without its augmented views, unless it is adapted at test time."""
+    if network.test_time.tent_steps:
+        return output_of_case(network, channels, site)[1]
+    activations = network.activations(torch.from_numpy(channels)[None], site=site)
+    pooled, _ = network.attention(network.features(activations, site=site))
+    return np.asarray(pooled[0].double().numpy())
+
+
+def roles_of_training(member: str) -> list[Role]:
+    """List the roles of the cases that a model was trained on; without early stopping, those for validation as well."""
+    early = paths.read_json(paths.recipe(member))["strategy"] not in (PORTFOLIO, FULL)
+    return [Role.TRAIN] if early else [Role.TRAIN, Role.VALIDATION]
