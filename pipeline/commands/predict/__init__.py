@@ -47,6 +47,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print, in brackets, the probabilities and sets that are withheld where the model gives no answer",
     )
+    add_options_of_site(parser)
+    add_max_size(parser)
+
+
+def add_options_of_site(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that adapt the limits or the calibration to a new site."""
     parser.add_argument(
         "--site-adapt",
         action="store_true",
@@ -68,4 +74,3 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration", metavar="FILE.json", help="apply a recalibration that --site-recalibrate wrote"
     )
-    add_max_size(parser)
