@@ -200,7 +200,7 @@ def chosen_epochs(rows: pd.DataFrame, columns: list[str], patients: "pd.Series[s
     rows = rows.assign(seed=0, patient=rows["case"].map(patients))
     held, validation = (rows[rows["role"] == role] for role in ("held_out", "validation"))
     losses = validation.groupby(["fold", "epoch"]).apply(lambda one: value("log-loss", one, columns))
-    stopped = dict(losses.groupby("fold").idxmin())
+    stopped = dict(losses.groupby("fold").idxmin().tolist())
     best = held.groupby("epoch").apply(lambda one: value("AUC", one, columns)).idxmax()
     return [
         held[held["epoch"] == held["fold"].map(stopped)].assign(method="script stopped"),
