@@ -64,7 +64,7 @@ def relabel(task, classes, label_of):
     paths.write_json(facts | {"task": task, "classes": classes, "positive": None}, paths.COHORT_FACTS)
     for file in paths.SPLIT.glob("*.csv"):
         table = pd.read_csv(file, keep_default_na=False)
-        if "role" in table:
+        if {"patient", "role"} <= set(table):
             paths.write_table(table.assign(label=table["patient"].map(label_of(table))), file)
 
 

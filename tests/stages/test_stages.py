@@ -73,7 +73,8 @@ def test_predict_refuses_a_bad_scan_with_the_reason_and_goes_on(finished, tmp_pa
     bundle = shutil.copytree(paths.bundle("ill_or_well"), tmp_path / "bundle")
     assert main(["predict", str(bundle), broken, good, "absent.nii.gz"]) == 0
     printed = capsys.readouterr().out
-    assert "cannot identify image" in printed and "absent.nii.gz: the file does not exist; check the path" in printed
+    assert "broken.png: it is damaged" in printed
+    assert "absent.nii.gz: the file does not exist; check the path" in printed
     assert "model status" in printed
     assert "no scan could be read" in refusal(capsys, f"predict {bundle} {broken}")
     weights = bundle / "models" / "model.safetensors"

@@ -70,8 +70,7 @@ class ReleasedModel:
                 f"{paths.model(member)} is not the model that `calibrate` evaluated ({paths.CALIBRATOR} has its hash); "
                 "`medadapt repair` restores it if it is damaged; else run `dvc repro calibrate`"
             )
-        state: dict[str, Tensor] = load(content)
-        return state
+        return dict(sorted(load(content).items()))  # `load` returns the weights in another order each time
 
 
 def read_released() -> ReleasedModel:

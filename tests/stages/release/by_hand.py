@@ -33,7 +33,7 @@ def evaluate_by_hand(form, members):
     cases, logits = mean_logits(members if form == "ensemble" else ["0", "1", "2"], role)
     calibrator = fit("platt", logits, (cases["label"] == "ill").to_numpy().astype(int))
     known = {"form": form, "members": members, "fitted_on": {"cases": len(cases)}}
-    known |= {"model_sha256": {fold: hash_of_model(fold) for fold in members}}
+    known |= {"model_sha256": {fold: hash_of_model(fold) for fold in members if paths.model(fold).exists()}}
     paths.write_json(known | calibrator.as_json(), paths.CALIBRATOR)
     names = ["auc", "log_loss", "brier", "calibration_slope", "ece", "ece_if_perfect"]
     metrics = {"n": 20, "events": 9} | dict.fromkeys(names, METRIC)
