@@ -149,6 +149,7 @@ def configure(folder: Path, *changes: Changes) -> None:
     """Write params.yaml: the repository's, with changes by section."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["calibrate"] |= {"subgroups": [], "baseline": []}  # the demo's
+    values["cohort"]["roots"] = [str(DATA)]  # images are linked, not copied
     for section, change in itertools.chain.from_iterable(one.items() for one in changes):
         values[section] = values[section] | change if isinstance(change, Mapping) else change
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
