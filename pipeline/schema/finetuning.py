@@ -61,6 +61,18 @@ class Full(Section):
     )
 
 
+class SecondEncoder(Section):
+    """A second pretrained encoder, frozen and not adapted: a probe on its features is one more member."""
+
+    encoder: str | None = Field(
+        default=None,
+        description="A name as for `adapt.encoder`, e.g. rad_dino or vit_small_patch14_dinov2.lvd142m; null for no "
+        "second encoder. `medadapt encoders` tells which two encoders are better together.",
+    )
+    weights: str = Field(default="catalogue", description="Source of its weights, in the notation of `adapt.weights`.")
+    weights_sha256: str | None = Field(default=None, description="As `adapt.weights_sha256`, for its weights.")
+
+
 class Finetune(Section):
     """Training of a fold."""
 
@@ -84,6 +96,7 @@ class Finetune(Section):
         description="Members of the portfolio, with equal weights. With knn the features of the training cases are "
         "part of the released model.",
     )
+    second_encoder: SecondEncoder = SecondEncoder()
     preset: Preset = Field(
         default="auto",
         description="How much is spent on the network that trains every stage: quick (minutes for a few hundred images "
@@ -163,4 +176,13 @@ class Finetune(Section):
     def _members_are_named_once(self) -> "Finetune":
         if len(set(self.members)) < len(self.members):
             raise ValueError("finetune.members names a member twice; for networks of several seeds set full.seeds")
+        return self
+
+    @model_validator(mode="after")
+    def _a_second_encoder_is_a_member(self) -> "Finetune":
+        if self.second_encoder.encoder and self.strategy != "portfolio":
+            raise ValueError(
+                f"finetune.second_encoder is one more member of a portfolio, but finetune.strategy is {self.strategy}; "
+                "set finetune.strategy to portfolio, or finetune.second_encoder.encoder to null"
+            )
         return self

@@ -34,6 +34,7 @@ from pipeline.seeds import seed_for
 from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan
 from pipeline.stages.finetune.fold_data import boundary_of, recipe_of
 from pipeline.stages.finetune.presets import PORTFOLIO, full_of
+from pipeline.stages.finetune.second_encoder import load_second
 
 SAMPLE = 2  # cases that are run, one of each class
 CASES = 16  # cases of a training, a batch or two
@@ -49,6 +50,8 @@ class Units:
         Start of the process of a stage, with its imports.
     case : float
         One case through the whole encoder.
+    second : float
+        One case through the second encoder; 0 without one.
     view : float
         One augmented view of a case through the frozen stages, with the augmentation.
     epoch : mapping
@@ -65,6 +68,7 @@ class Units:
 
     start: float
     case: float
+    second: float
     view: float
     epoch: Mapping[str, float]
     passes: Mapping[str, float]
@@ -109,6 +113,7 @@ def measured(network: Classifier, params: Params, geometry: Geometry, *, start: 
     return Units(
         start=start,
         case=case,
+        second=second_seconds(params, geometry),
         view=view,
         epoch={
             name: epoch_seconds(network, frozen, params, name)
@@ -121,6 +126,18 @@ def measured(network: Classifier, params: Params, geometry: Geometry, *, start: 
         summary=summary_seconds(cases, params),
         scale=(geometry.image_size / REFERENCE_SIZE) ** 2,
     )
+
+
+def second_seconds(params: Params, geometry: Geometry) -> float:
+    """Run the second encoder with random weights; return the seconds of a case."""
+    if not params.finetune.second_encoder.encoder:
+        return 0.0
+    untrained = params.finetune.second_encoder.model_copy(update={"weights": "none", "weights_sha256": None})
+    settings = params.finetune.model_copy(update={"second_encoder": untrained})
+    network, _, _ = load_second(settings, geometry, n_classes=2, filter_depth=params.adapt.filter_depth)
+    channels = torch.zeros(1, geometry.stored_channels, geometry.image_size, geometry.image_size)
+    with torch.inference_mode():
+        return seconds(lambda: network(channels))
 
 
 def trained_strategies(params: Params) -> list[str]:

@@ -170,6 +170,7 @@ def finetune(fold: str, units: Units, params: Params, cohort: Cohort) -> tuple[f
         full, everyone = full_of(settings), train + validation
         networks = int(full.seeds) if FULL in (settings.strategy, *settings.members) else 0
         took = networks * (int(full.epochs) + 0.5) * everyone * units.epoch.get(FULL, 0) + 2 * scored * units.case
+        took += (views * everyone + 2 * scored) * units.second + (probe if units.second else 0)
         return always + took, always + took
     if settings.strategy != AUTO:
         name = settings.strategy

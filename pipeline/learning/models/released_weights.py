@@ -23,7 +23,7 @@ def from_release(encoder: str, folder: Path, sha256: str | None) -> tuple[Mappin
         If the release is not whole, has changed, is of another encoder or is not the one with that hash.
     """
     try:
-        provenance = _read_release(folder)
+        provenance, number = _read_release(folder)
     except BadWeights:
         raise
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -39,18 +39,24 @@ def from_release(encoder: str, folder: Path, sha256: str | None) -> tuple[Mappin
             f"adapt.weights_sha256: it is {sha256 or 'null'}, but {folder / RELEASED} has {actual}; "
             "make sure that this is the release you mean, then set that"
         )
-    return _last_member(open_weights(folder / RELEASED, sha256)), provenance
+    return _of_member(open_weights(folder / RELEASED, sha256), number), provenance
 
 
-def _last_member(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take the weights of the last member of a portfolio, the one that was trained most; of one network, all."""
-    numbers = [int(name.split(".")[1]) for name in state if name.startswith("members.")]
-    prefix = f"members.{max(numbers)}." if numbers else ""
+def _of_member(state: dict[str, Tensor], number: int | None) -> dict[str, Tensor]:
+    """Take the weights of a member of a portfolio, or all if there is no number."""
+    prefix = "" if number is None else f"members.{number}."
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
-def _read_release(folder: Path) -> Provenance:
-    """Read the provenance of a release, which includes that of the weights that it started from."""
+def _read_release(folder: Path) -> tuple[Provenance, int | None]:
+    """Read the provenance of a release, which includes that of the weights that it started from.
+
+    Returns
+    -------
+    provenance : Provenance
+    number : int or None
+        Of the member of a portfolio that was trained most: the last one that is not the second encoder.
+    """
     hashes = json.loads((folder / MANIFEST).read_bytes())["files"]
     for file in (METADATA, INFERENCE, RELEASED):
         if file_sha256(folder / file) != hashes[file]:
@@ -61,7 +67,9 @@ def _read_release(folder: Path) -> Provenance:
     if "members" in inference["network_def"]:
         raise BadWeights(f"adapt.weights: {folder} is an ensemble of several encoders; start from a refit release")
     network = inference["network_def"]
-    held = network["portfolio"][-1]["encoder"] if "portfolio" in network else network["encoder"]
+    start = metadata.get("provenance") or {}
+    number = len(network["portfolio"]) - (2 if "second" in start else 1) if "portfolio" in network else None
+    held = (network if number is None else network["portfolio"][number])["encoder"]
     if isinstance(held, str):
         raise BadWeights(
             f"adapt.weights: {folder} was released by an earlier version of medadapt; "
@@ -69,8 +77,8 @@ def _read_release(folder: Path) -> Provenance:
         )
     encoder = str(held["name"])
     release = f"release {metadata['name']} {metadata['version']}"
-    start = metadata.get("provenance") or {}
     licence = f"{start.get('licence', 'unknown: see its docs/README.md')}; the release's own: see its LICENSE"
     before = f"{start['pretraining']} ({start['source']})" if start else "unknown: see its docs/README.md"
     pretraining = f"{before}; then {release}: {metadata['task']}"
-    return Provenance(encoder, source=release, licence=licence, sha256=str(hashes[RELEASED]), pretraining=pretraining)
+    sha256 = str(hashes[RELEASED])
+    return Provenance(encoder, source=release, licence=licence, sha256=sha256, pretraining=pretraining), number

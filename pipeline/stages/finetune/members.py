@@ -53,12 +53,19 @@ class Start:
 
 @dataclass(frozen=True)
 class Member:
-    """A trained network, and the arguments of `Classifier` that rebuild it."""
+    """A trained network, the arguments of `Classifier` that rebuild it, and the origin of weights of its own."""
 
     name: str
     network: Classifier
     arguments: dict[str, Any]
     trained: Trained
+    provenance: dict[str, Any] | None = None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What recipe.json says of it."""
+        own = {"provenance": self.provenance} if self.provenance else {}
+        return {"name": self.name, **self.trained.chosen, **own}
 
 
 def strategies_of(settings: Finetune, frozen: bool) -> list[str]:
@@ -101,12 +108,13 @@ def train_members(start: Start, strategies: Sequence[str], settings: Finetune, f
         for number in range(int(full_of(settings).seeds) if name == FULL else 1):
             label = f"{name}-{number + 1}" if number else name
             began = time.perf_counter()
-            found.append(_train(start, name, label, settings))
+            found.append(train_member(start, name, label, settings))
             log.info("fold %s, member %s: %.0f s", fold, label, time.perf_counter() - began)
     return found
 
 
-def _train(start: Start, name: str, label: str, settings: Finetune) -> Member:
+def train_member(start: Start, name: str, label: str, settings: Finetune) -> Member:
+    """Train a network by a strategy; a label other than the name of the strategy gives it other random draws."""
     network, setting = copy.deepcopy(start.network), start.setting
     if STRATEGIES[name].whole:
         setting = replace(setting, recipe=full_recipe_of(settings, len(start.cases.patients)))

@@ -42,6 +42,7 @@ from pipeline.stages.finetune.members import (
 )
 from pipeline.stages.finetune.presets import PORTFOLIO
 from pipeline.stages.finetune.search import search
+from pipeline.stages.finetune.second_encoder import second_member
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,8 @@ def run(params: Params, fold: str) -> None:
             chosen, tried = search(start, settings, geometry, fold)
             strategies = [chosen]
         members = train_members(start, strategies, settings, fold)
+        if settings.strategy == PORTFOLIO and settings.second_encoder.encoder:
+            members.append(second_member(params, start, settings, cases, fold))
     except (FloatingPointError, ValueError) as error:
         raise UserError(f"finetune.strategy {asked}, fold {fold}: {error}") from error
     if not start.setting.accelerator.is_main_process:
@@ -66,7 +69,7 @@ def run(params: Params, fold: str) -> None:
     save(arguments, state, members, fold)
     strategy = strategies[0] if len(strategies) == 1 else settings.strategy
     record = {"asked": asked, "strategy": strategy, **members[0].trained.chosen}
-    record["members"] = [{"name": one.name, **one.trained.chosen} for one in members]
+    record["members"] = [one.record for one in members]
     paths.write_json(record | {"tried": [asdict(one) for one in tried]}, paths.recipe(fold))
     network = model_from(arguments)
     network.load_state_dict(state)

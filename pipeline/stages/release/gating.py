@@ -62,7 +62,7 @@ def assess(params: Params, model: ReleasedModel, statements: dict[str, str], lim
         statements=statements,
         neighbours=sum(map(neighbours_in, model.members)),
         features_agreed=params.release.include_features,
-        licences={licence: is_restricted(licence) for licence in map(licence_of_weights, model.members)},
+        licences={licence: is_restricted(licence) for licence in licences_of(model.provenance)},
         non_commercial=params.release.non_commercial,
     )
     return Assessment(
@@ -89,9 +89,10 @@ def neighbours_in(member: str) -> int:
         return max((int(weights.get_slice(name).get_shape()[0]) for name in banks), default=0)
 
 
-def licence_of_weights(member: str) -> str:
-    """Read the licence of the weights that a member started from."""
-    return str(paths.read_json(paths.adaptation(member))["provenance"]["licence"])
+def licences_of(provenance: Config) -> list[str]:
+    """List the licences of the pretrained weights."""
+    origins = [provenance, *([provenance["second"]] if "second" in provenance else [])]
+    return list(dict.fromkeys(str(origin["licence"]) for origin in origins))
 
 
 def recipe_of(fold: str) -> Config:

@@ -48,8 +48,7 @@ class ReleasedModel:
     @property
     def provenance(self) -> Config:
         """The weights that the model started from, which all members of a run share."""
-        provenance: Config = paths.read_json(paths.adaptation(self.members[0]))["provenance"]
-        return provenance
+        return origin_of(self.members[0])
 
     def state(self) -> dict[str, Tensor]:
         """Read the weights of all members as one state dict.
@@ -71,6 +70,15 @@ class ReleasedModel:
                 "`medadapt repair` restores it if it is damaged; else run `dvc repro calibrate`"
             )
         return dict(sorted(load(content).items()))  # `load` returns the weights in another order each time
+
+
+def origin_of(fold: str) -> Config:
+    """Read the provenance of the weights that a fold started from; `second` is that of a second encoder."""
+    provenance: Config = paths.read_json(paths.adaptation(fold))["provenance"]
+    file = paths.recipe(fold)
+    members = paths.read_json(file).get("members") if file.exists() else None  # none in folds of earlier versions
+    last = (members or [{}])[-1]  # where a second encoder stands
+    return provenance | ({"second": last["provenance"]} if "provenance" in last else {})
 
 
 def read_released() -> ReleasedModel:

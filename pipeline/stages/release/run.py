@@ -106,12 +106,12 @@ def write_bundle(bundle: Path, params: Params, model: ReleasedModel, assessment:
 
 
 def settings_of(params: Params) -> Config:
-    """Collect the parameters that made the model, without the path of its weights: their provenance names them."""
+    """Collect the parameters that made the model, without the paths of its weights: their provenance names them."""
     return {
         "seed": params.seed,
         "preprocess": params.preprocess.model_dump(mode="json"),
         "adapt": params.adapt.model_dump(mode="json", exclude={"weights"}),
-        "finetune": params.finetune.model_dump(mode="json"),
+        "finetune": params.finetune.model_dump(mode="json", exclude={"second_encoder": {"weights"}}),
     }
 
 
@@ -225,9 +225,13 @@ def write_documents(bundle: Path, params: Params, model: ReleasedModel, results:
     lines = [assessment.status, *(json.dumps(asdict(gate)) for gate in assessment.gates)]
     (bundle / STATUS).write_text("\n".join(lines) + "\n")
     start = model.provenance
+    origins = [start, *([start["second"]] if "second" in start else [])]
     (bundle / "LICENSE").write_text(
-        f"The weights derive from {start['encoder']} ({start['source']}); their licence: {start['licence']}.\n"
-        "The licence of this model is to be chosen by the people who release it.\n"
+        "".join(
+            f"The weights derive from {one['encoder']} ({one['source']}); their licence: {one['licence']}.\n"
+            for one in origins
+        )
+        + "The licence of this model is to be chosen by the people who release it.\n"
     )
 
 

@@ -25,7 +25,7 @@ def about(
     unit : {"patient", "image"}
         "image" where no patients are known.
     provenance : mapping
-        `encoder` and `pretraining` of an adaptation.json.
+        `encoder` and `pretraining` of the weights, and the same of a `second` encoder if there is one.
     method : str
         Of adaptation, of the model that is told.
     """
@@ -34,9 +34,10 @@ def about(
     where = f" from {counted(len(named), 'site')}" if named else ""
     what = " or ".join(classes) if len(classes) <= MANY else f"{len(classes)} classes"
     adapted = "not adapted" if method == "none" else f"adapted by {method}"
+    second = f"; second encoder {provenance['second']['encoder']}, frozen" if "second" in provenance else ""
     return (
         f"{counted(images, 'image')}{whose}{where}: {what}. Encoder {provenance['encoder']} "
-        f"({provenance['pretraining']}), {adapted}."
+        f"({provenance['pretraining']}), {adapted}{second}."
     )
 
 

@@ -47,6 +47,12 @@ def provenance_of(encoder: Row, manifest: Row | None) -> dict[str, Any]:
         "Their licence": encoder["licence"],
         "Their SHA-256": encoder["sha256"],
     }
+    if second := encoder.get("second"):
+        rows |= {
+            "Second encoder": f"{second['encoder']}, {second['pretraining']}; {second['source']}",
+            "Its licence": second["licence"],
+            "Its SHA-256": second["sha256"],
+        }
     known = manifest or {}
     code, environment = known.get("code", {}), known.get("environment", {})
     rows |= {"Code": code_in_words(code), "Code, SHA-256": code.get("sha256")}

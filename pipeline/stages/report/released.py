@@ -9,6 +9,7 @@ from pipeline.errors import UserError
 from pipeline.params import cohort_name
 from pipeline.schema import FINAL, Params
 from pipeline.stages.calibrate.openings import openings_of
+from pipeline.stages.release.model import origin_of
 from pipeline.stages.report.first_screen import to_know_first
 from pipeline.stages.report.provenance import provenance_of
 
@@ -22,7 +23,7 @@ def released(params: Params) -> dict[str, Any]:
     facts, metadata, manifest = (
         read_if_there(bundle / name) for name in ("evidence/key_facts.json", "configs/metadata.json", "MANIFEST.json")
     )
-    encoder = paths.read_json(paths.adaptation(told_of(params)))["provenance"]
+    encoder = origin_of(told_of(params))
     openings, unnamed = openings_of(paths.OPENINGS, cohort_name(params.cohort.path))
     return {
         "status": status,

@@ -13,6 +13,7 @@ from pipeline.imaging.labels import Task, targets_of
 from pipeline.paths import Role
 from pipeline.schema import FINAL, Params
 from pipeline.spreadsheets import restored
+from pipeline.stages.release.model import origin_of
 from pipeline.stages.release.thresholds import thresholds_to_use
 from pipeline.stages.report.adaptation import section
 from pipeline.stages.report.assessment import assessed, units_of, without_sites
@@ -190,8 +191,8 @@ def first_screen(params: Params, facts: dict[str, Any], unit: str) -> dict[str, 
     cases = paths.read_table(paths.split(FINAL))
     folds = {fold: paths.read_json(paths.fold_metrics(fold)) for fold in params.split.numbered}
     found = outlying_folds({fold: metrics["auc"] for fold, metrics in folds.items()}, params.calibrate.confidence)
-    record = paths.read_json(paths.adaptation(told_of(params)))
-    model = {"provenance": record["provenance"], "method": record["method"]}
+    told = told_of(params)
+    model = {"provenance": origin_of(told), "method": paths.read_json(paths.adaptation(told))["method"]}
     return {
         "about": about(cases["patient"].nunique(), len(cases), cases["site"], facts["classes"], unit=unit, **model),
         "several_sites": cases["site"].nunique() > 1,

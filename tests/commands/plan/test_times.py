@@ -15,6 +15,7 @@ GEOMETRY = Geometry("image", 64, 1, 1, None, "pad", "keep")
 UNITS = Units(
     start=3.0,
     case=0.01,
+    second=0.0,
     view=0.02,
     epoch={"last_stage": 0.01, "lp_ft": 0.02, "full": 0.1},
     passes={"last_stage": 0.5, "lp_ft": 1.0, "full": 3.0},
@@ -158,3 +159,11 @@ def test_records_and_measured_steps_stand_beside_each_other(here, monkeypatch):
     jobs = [("calibrate", ""), ("finetune", "0")]
     known = run.times_of(jobs, changed(), GEOMETRY, cases=100, network=None, start=1.0)
     assert list(known) == jobs and [one.recorded for one in known.values()] == [False, True]
+
+
+def test_a_second_encoder_runs_on_every_case_and_its_mirror_image():
+    settings = {"strategy": "portfolio", "members": ["probe"], "preset": "quick"}
+    with_it, without = (estimate("finetune", replace(UNITS, second=one), finetune=settings) for one in (0.1, 0.0))
+    passes = 2 * (60 + 20) + 2 * 20  # training cases with their mirror images, then scored cases with theirs
+    probe = 1.0 * 60 * 2 / 1000
+    assert with_it.high - without.high == pytest.approx(1.4 * (passes * 0.1 + probe))
