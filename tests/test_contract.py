@@ -99,7 +99,8 @@ def test_metrics_and_readers_run_without_torch(package: str) -> None:
     ("library", "home"),
     [
         ("nibabel", {"pipeline/imaging", "pipeline/stages/cohort", "pipeline/stages/release"}),
-        ("pydicom", {"pipeline/imaging", "pipeline/stages/cohort"}),
+        ("pydicom", {"pipeline/imaging", "pipeline/stages/cohort", "pipeline/bundle/dicom_results"}),
+        ("highdicom", {"pipeline/bundle/dicom_results"}),
         ("SimpleITK", {"pipeline/imaging"}),
         ("albumentations", {"pipeline/imaging/augmentation"}),
         ("timm", {"pipeline/learning"}),

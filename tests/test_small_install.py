@@ -33,7 +33,8 @@ sys.exit(main(["verify", sys.argv[2]]) or main(["predict", sys.argv[2], sys.argv
 
 def absent():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    names = [Requirement(one).name for key in ("train", "dask", "ray", "live", "slurm") for one in extras[key]]
+    beyond = ("train", "clinic", "dask", "ray", "live", "slurm")
+    names = [Requirement(one).name for key in beyond for one in extras[key]]
     return [name.replace("-", "_") for name in names]
 
 

@@ -57,7 +57,7 @@ def fitted(method, activation="softmax", n_classes=3):
     return json.loads(json.dumps(fit(method, logits, targets if activation == "sigmoid" else labels).as_json()))
 
 
-def written(folder, calibrator=CALIBRATOR, members=0, classes=tuple(CLASSES)):
+def written(folder, calibrator=CALIBRATOR, members=0, classes=tuple(CLASSES), *, geometry=GEOMETRY):
     """Write a bundle of a network that has learned nothing, or of an ensemble of several."""
     for part in ("configs", "models"):
         (folder / part).mkdir(parents=True)
@@ -75,14 +75,14 @@ def written(folder, calibrator=CALIBRATOR, members=0, classes=tuple(CLASSES)):
         name="model",
         version="1.0.0",
         classes=classes,
-        channels=GEOMETRY.stored_channels,
+        channels=geometry.stored_channels,
         image_size=32,
-        kind="volume",
+        kind=geometry.kind,
         calibration=calibration,
         status="candidate",
     )
     metadata = metadata_config(facts)
-    inference_settings = inference_config(preparation_config(Preprocessor(GEOMETRY)), arguments, calibrator)
+    inference_settings = inference_config(preparation_config(Preprocessor(geometry)), arguments, calibrator)
     (folder / METADATA).write_text(json.dumps(metadata))
     (folder / INFERENCE).write_text(json.dumps(inference_settings))
     shutil.copyfile(SCHEMA_FILE, folder / SCHEMA)

@@ -9,6 +9,7 @@ itself never changes. Research use only, not a medical device.
 For example:
   medadapt predict model.zip scan.nii.gz
   medadapt predict model.zip inbox/ --out results.csv --report results.html
+  medadapt predict model.zip study/ --dicom results/
   medadapt predict model.zip unlabelled/ --site-adapt --out limits.json
   medadapt predict model.zip inbox/ --adaptation limits.json --out results.csv
   medadapt predict model.zip --site-recalibrate labels.csv --out ours.json
@@ -41,6 +42,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--saliency",
         metavar="FOLDER",
         help="write a saliency map of each answered scan, on its own grid and as a PNG to look at, to this folder",
+    )
+    parser.add_argument(
+        "--dicom",
+        metavar="FOLDER",
+        help="write a DICOM structured report of each DICOM scan and, if it is answered, its saliency map as "
+        "segmentation and secondary capture to this folder; needs pip install 'medadapt[clinic]'",
     )
     parser.add_argument(
         "--show-withheld",

@@ -6,7 +6,7 @@ import pandas as pd
 
 from pipeline.bundle.opening import Opened
 from pipeline.bundle.predictor import BAD_IMAGE, WITHHELD
-from pipeline.commands.predict.results import Row, decision_counts, withheld_line
+from pipeline.commands.results import Row, decision_counts, withheld_line
 
 WIDTH = 120
 LONGEST_NAME = 40  # characters of a scan's name, counted from its end

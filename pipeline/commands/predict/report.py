@@ -12,8 +12,8 @@ from markupsafe import Markup
 from pipeline.bundle.opening import Opened
 from pipeline.bundle.operating_point import OperatingPoint
 from pipeline.bundle.predictor import Prediction
-from pipeline.commands.predict.results import Row, decision_counts, in_words, withheld_line
-from pipeline.commands.predict.saliency_files import Drawing, Pixels, png_of
+from pipeline.commands.drawings import Drawing, Pixels, png_of
+from pipeline.commands.results import Row, decision_counts, in_words, withheld_line
 from pipeline.imaging.tables.scan_list import Listed
 from pipeline.stages.report.blocks import set_name
 from pipeline.stages.report.page import HERE, templates

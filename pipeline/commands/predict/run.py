@@ -15,14 +15,16 @@ from pipeline.bundle.plain import read_plain
 from pipeline.bundle.predictor import BAD_IMAGE, Predictor
 from pipeline.bundle.scoring import BadModel
 from pipeline.bundle.zipped import unpacked
+from pipeline.commands.drawings import Overlays
 from pipeline.commands.labels import scans_named
+from pipeline.commands.predict.dicom_folder import DicomFolder, settings_of
 from pipeline.commands.predict.patients import Logits, patient_table
 from pipeline.commands.predict.printing import print_predictions
 from pipeline.commands.predict.report import scan_section, write_report
-from pipeline.commands.predict.results import Row, in_order, row_of
-from pipeline.commands.predict.saliency_files import Overlays, SaliencyFolder
+from pipeline.commands.predict.saliency_files import SaliencyFolder
 from pipeline.commands.predict.site_adaptation import adapt_to_site, limits_in
 from pipeline.commands.predict.site_calibration import recalibrate, recalibration_in
+from pipeline.commands.results import Row, in_order, row_of
 from pipeline.errors import UserError
 from pipeline.imaging.tables.scan_list import Listed, documents_in, list_scans
 from pipeline.imaging.tables.text_table import BadTable
@@ -84,10 +86,11 @@ class Found:
 def predict_all(scans: Sequence[Listed], bundle: Opened, predictor: Predictor, arguments: argparse.Namespace) -> Found:
     """Predict and, for --saliency and --report, draw each scan."""
     found = Found()
-    overlays = Overlays(bundle) if arguments.saliency or arguments.report else None
+    overlays = Overlays(bundle) if arguments.saliency or arguments.report or arguments.dicom else None
     maps = (
         SaliencyFolder(Path(arguments.saliency), scans, overlays.geometry) if overlays and arguments.saliency else None
     )
+    objects = DicomFolder(Path(arguments.dicom), scans, bundle, settings_of(arguments)) if arguments.dicom else None
     for scan in progress(scans, "predict"):
         one = predictor(scan.file, scan.known.get("site"))
         answered, row = one.probabilities is not None, row_of(scan, one, predictor)
@@ -95,6 +98,8 @@ def predict_all(scans: Sequence[Listed], bundle: Opened, predictor: Predictor, a
         drawing = overlays.draw(scan, one.output, with_map) if overlays and one.output else None
         if maps:
             row["saliency"] = maps.write(scan, drawing) if drawing else ""
+        if objects:
+            row["dicom"] = objects.write(scan, one, drawing)
         found.rows.append(row)
         found.logits.append(one.output.logits if one.output and answered else None)
         if arguments.report:

@@ -1,93 +1,15 @@
-"""Draw the slice or image of a scan with the saliency map of the most probable class, and write both to files."""
+"""Write saliency maps into a folder: on the grid of each scan, and as a PNG to look at."""
 
-import io
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from PIL import Image
-from safetensors.torch import load_file
-
-from pipeline.bundle.limits import ScanOutput
-from pipeline.bundle.opening import Opened
+from pipeline.commands.drawings import Drawing, png_of
 from pipeline.errors import UserError
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.overlays import write_overlay
-from pipeline.imaging.preparation.placement import Placement
 from pipeline.imaging.tables.scan_list import Listed
-from pipeline.learning.models.ensemble import classifiers_in, network_from
-from pipeline.learning.models.saliency import NO_MAP, mean_saliency
-from pipeline.stages.explain.thumbnails import by_instance, frames, overlaid
-
-Floats = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """What a person looks at of a scan.
-
-    Attributes
-    ----------
-    image : (H, W, 3) uint8
-        The image, or the slice with the most saliency (the middle one without a map), as the network sees it.
-    slice_number : int
-        Number of the slice among the instances of a volume, from 1.
-    slices : int
-    maps : (S, H, W) or None
-        Saliency of the class `asked`; None if no location supports it, or the answer is withheld.
-    over : (H, W, 3) uint8 or None
-        `image` with its map.
-    asked : int
-        Index of the most probable class.
-    placement : Placement
-    """
-
-    image: Pixels
-    slice_number: int
-    slices: int
-    maps: Floats | None
-    over: Pixels | None
-    asked: int
-    placement: Placement
-
-
-class Overlays:
-    """Draw scans; the network is loaded again, because saliency needs gradients."""
-
-    def __init__(self, bundle: Opened) -> None:
-        self.network = network_from(bundle.network)
-        self.network.load_state_dict(load_file(bundle.weights))
-        self.network.eval()
-        self.geometry = Geometry.from_json(bundle.preparation["geometry"])
-
-    def draw(self, scan: Listed, output: ScanOutput, with_map: bool) -> Drawing:
-        """Draw a scan, with or without the map of its most probable class, which would give away a withheld answer."""
-        asked, instances = int(output.logits.argmax()), frames(output.prepared.channels, self.geometry)
-        maps, peak, over = None, len(instances) // 2, None
-        if with_map:
-            channels = torch.from_numpy(output.prepared.channels)[None]
-            members, site = classifiers_in(self.network), scan.known.get("site")
-            found = mean_saliency(members, channels, asked, "gradcam", site=site)
-            maps = None if found.method == NO_MAP else found.maps
-        if maps is not None:
-            shown = by_instance(maps, len(instances))
-            peak = int(shown.sum(axis=(1, 2)).argmax())
-            over = overlaid(instances[peak : peak + 1], shown[peak : peak + 1])[0]
-        return Drawing(
-            image=instances[peak],
-            slice_number=peak + 1,
-            slices=len(instances),
-            maps=maps,
-            over=over,
-            asked=asked,
-            placement=output.prepared.placement,
-        )
 
 
 class SaliencyFolder:
@@ -107,14 +29,7 @@ class SaliencyFolder:
     """
 
     def __init__(self, folder: Path, scans: Sequence[Listed], geometry: Geometry) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError as error:
-            raise UserError(
-                f"--saliency: {folder} cannot be written to ({error.strerror}); name another folder"
-            ) from error
-        self.folder, self.stems, self.geometry = folder, stems_of(scans), geometry
+        self.folder, self.stems, self.geometry = writable(folder, "--saliency"), stems_of(scans), geometry
 
     def write(self, scan: Listed, drawing: Drawing) -> str:
         """Write the map on the scan's own grid, and a PNG to look at; return the map's name, "" without a map."""
@@ -125,11 +40,14 @@ class SaliencyFolder:
         return write_overlay(drawing.maps, drawing.placement, self.geometry, self.folder / f"{stem}_saliency").name
 
 
-def png_of(image: Pixels) -> bytes:
-    """Encode an image (H, W, 3) as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
-    return buffer.getvalue()
+def writable(folder: Path, option: str) -> Path:
+    """Create a folder, and check that it can be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{option}: {folder} cannot be written to ({error.strerror}); name another folder") from error
+    return folder
 
 
 def stems_of(scans: Sequence[Listed]) -> dict[int, str]:

@@ -70,12 +70,12 @@ def read_fields(path: Path, *, pixels: bool = False) -> Any:
 
 def read_header(path: Path, policy: Policy) -> Header:
     """Read the attributes of all files and check the geometry, without pixels."""
-    return _described(_images(path), policy)[0]
+    return _described(images_at(path), policy)[0]
 
 
 def read_scan(path: Path, policy: Policy) -> Scan:
     """Read a series as a volume, or a single image."""
-    images = _images(path)
+    images = images_at(path)
     header, stacked = _described(images, policy)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -86,7 +86,7 @@ def read_scan(path: Path, policy: Policy) -> Scan:
         return _volume(dict(images), stacked, header, policy)
 
 
-def _images(path: Path) -> list[tuple[Path, Any]]:
+def images_at(path: Path) -> list[tuple[Path, Any]]:
     """List the images of the single series at `path`, without repetitions."""
     files = files_in(path) if path.is_dir() else [path]
     images = [(file, fields) for file in files if "Rows" in (fields := read_fields(file))]

@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.commands.monitor.scans import table_of
-from pipeline.commands.predict.results import OF_A_SCAN
+from pipeline.commands.results import OF_A_SCAN
 from pipeline.imaging.labels import renamed
 from pipeline.params import completed
 from pipeline.schema import Cohort

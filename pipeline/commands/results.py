@@ -11,7 +11,7 @@ from pipeline.imaging.tables.scan_list import Listed
 
 Row = dict[str, Any]
 
-OF_A_SCAN = ("set", "decision", "abstains", "reason", "ood_score", "nearest_site", "site_share", "saliency")
+OF_A_SCAN = ("set", "decision", "abstains", "reason", "ood_score", "nearest_site", "site_share", "saliency", "dicom")
 
 
 def row_of(scan: Listed, found: Prediction, predictor: Predictor) -> Row:
