@@ -97,14 +97,15 @@ def episode_scores(support: Pool, query: Pool, episodes: Episodes) -> Scores:
     _check(support, query)
     mean, scale = standardisation(np.asarray(support.features, dtype=np.float64))
     known, asked = ((pool.features - mean) / scale for pool in (support, query))
-    inner, across, lengths = known @ known.T, asked @ known.T, np.square(asked).sum(axis=1)
+    lengths = np.square(asked).sum(axis=1)
     rows_of = [_rows_by_patient(support, label) for label in range(episodes.n_classes)]
     scores: Scores = {}
     for k in sorted(k for k in set(episodes.shots) if k <= min(map(len, rows_of))):
         member = np.repeat(np.eye(episodes.n_classes), k, axis=0)
         found: dict[Method, list[Floats]] = {"prototype": [], "knn": [], "probe": []}
         for rows in draws(rows_of, k, episodes.count, episodes.seed):
-            own, other = inner[np.ix_(rows, rows)], across[:, rows]
+            drawn = known[rows]
+            own, other = drawn @ drawn.T, asked @ drawn.T
             found["prototype"].append(_by_prototype(own, other, member, width=known.shape[1]))
             found["knn"].append(_by_neighbours(own, other, member, lengths=lengths))
             found["probe"].append(_by_probe(own, other, member))

@@ -1,5 +1,6 @@
 """Compare the features of two networks by centred kernel alignment (CKA)."""
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
@@ -41,9 +42,9 @@ def linear_cka(a: NDArray[np.floating], b: NDArray[np.floating], debiased: bool 
         raise ValueError(f"the features are of {len(a)} and {len(b)} cases; CKA needs the same cases")
     if debiased and len(a) < FEWEST:
         raise ValueError(f"debiased CKA needs at least {FEWEST} cases, but there are {len(a)}")
-    first, second = _centred_kernel(a, debiased), _centred_kernel(b, debiased)
-    own, other = float((first * first).sum()), float((second * second).sum())
-    return float((first * second).sum() / np.sqrt(own * other)) if min(own, other) > 0 else float("nan")
+    first, second = _centred(a), _centred(b)
+    own, other = _hsic(first, first, debiased), _hsic(second, second, debiased)
+    return _hsic(first, second, debiased) / math.sqrt(own * other) if min(own, other) > 0 else math.nan
 
 
 def by_stage(
@@ -69,19 +70,20 @@ def by_stage(
     return [linear_cka(a[:, low:high], b[:, low:high], debiased) for low, high in edges]
 
 
-def _centred_kernel(features: NDArray[np.floating], debiased: bool) -> Floats:
-    """Compute K (n, n), centred such that sum_ij K_ij L_ij is HSIC(K, L) up to a factor that cancels.
-
-    The debiased form uses the U-centring of Szekely and Rizzo 2014, "Partial distance correlation with methods for
-    dissimilarities", definition 2, whose inner product is the unbiased estimate.
-    """
+def _centred(features: NDArray[np.floating]) -> Floats:
     centred = np.asarray(features, dtype=np.float64) - np.mean(features, axis=0, dtype=np.float64)
     centred[:, np.ptp(features, axis=0) == 0] = 0  # constant features must not leave rounding errors
-    kernel, n = centred @ centred.T, len(centred)
+    return centred
+
+
+def _hsic(a: Floats, b: Floats, debiased: bool) -> float:
+    """Estimate HSIC up to a factor that cancels, from the cross-covariances of centred features (n, d1) and (n, d2).
+
+    tr(K H L H) is the squared Frobenius norm of A'B. Features that add up to 0 leave of the unbiased estimate that norm
+    and the diagonals k and l: ||A'B||^2 - n / (n - 2) sum_i k_i l_i + sum k sum l / ((n - 1) (n - 2)).
+    """
+    norm, n = float(np.square(a.T @ b).sum()), len(a)
     if not debiased:
-        return kernel
-    np.fill_diagonal(kernel, 0)
-    sums = kernel.sum(axis=0)
-    kernel += sums.sum() / ((n - 1) * (n - 2)) - (sums[:, None] + sums) / (n - 2)
-    np.fill_diagonal(kernel, 0)
-    return kernel
+        return norm
+    k, l = np.square(a).sum(axis=1), np.square(b).sum(axis=1)  # noqa: E741
+    return norm - float(n / (n - 2) * (k @ l) - k.sum() * l.sum() / ((n - 1) * (n - 2)))

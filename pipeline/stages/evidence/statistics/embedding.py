@@ -1,16 +1,18 @@
 """Describe features: their first two principal components, and the distances between sites."""
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.preprocessing import StandardScaler
 
-from pipeline.metrics.bootstrap import Bootstrap, estimate
+from pipeline.metrics.bootstrap import Bootstrap, estimate_of, in_blocks
 
 Floats = NDArray[np.float64]
 Names = NDArray[np.str_]
@@ -72,43 +74,78 @@ def domain_distances(
     """
     weights = bootstrap.weights(patients)
     standardised = {arm: StandardScaler().fit_transform(found) for arm, found in features.items()}
+    rotated = {arm: PCA(svd_solver="full").fit_transform(found) for arm, found in standardised.items()}
     rows = []
     for site in sorted(set(sites.tolist())):
         here = sites == site
         if min(len(set(patients[here])), len(set(patients[~here]))) < FOLDS:
             continue
         known = {"site": site, "n": int(here.sum()), "patients": len(set(patients[here]))}
-        for measure, metric_of in MEASURES.items():
-            metrics = {arm: metric_of(found, here, patients, bootstrap.seed) for arm, found in standardised.items()}
-            for arm, metric in (metrics | _changes(metrics)).items():
-                found = estimate(metric, weights, bootstrap.confidence).as_json()
-                rows.append(known | {"measure": measure, "arm": arm} | found)
+        metrics = {
+            "mmd": {arm: _mmd(found, here, patients) for arm, found in standardised.items()},
+            "a_distance": {arm: _a_distance(found, here, patients, bootstrap.seed) for arm, found in rotated.items()},
+        }
+        for measure, of_arms in metrics.items():
+            values = {arm: in_blocks(metric, weights) for arm, metric in of_arms.items()}
+            if len(values) == 2:
+                before, after = values.values()
+                values[CHANGE] = after - before
+            for arm, found in values.items():
+                interval = estimate_of(found, bootstrap.confidence).as_json()
+                rows.append(known | {"measure": measure, "arm": arm} | interval)
     return pd.DataFrame(rows, columns=DISTANCE)
 
 
-def _changes(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
-    """Subtract the first of two metrics from the second, on the same draws; return nothing for a single metric."""
-    if len(metrics) != 2:
-        return {}
-    before, after = metrics.values()
-    return {CHANGE: lambda weights: after(weights) - before(weights)}
+class PatientSums(NamedTuple):
+    """The features of each patient on one side, summed over cases: `sums` (P, w), of `counts` (P,) cases.
+
+    `rows` (P,) holds one case of each, which has the weight of all of them; `names` (P,) is sorted.
+    """
+
+    names: Names
+    rows: NDArray[np.int64]
+    sums: Floats
+    counts: Floats
 
 
-def _mmd(features: Floats, here: Marks, patients: Names, seed: int) -> Metric:
-    kernel, others = features @ features.T / features.shape[1], patients[:, None] != patients
+def _mmd(features: Floats, here: Marks, patients: Names) -> Metric:
+    own, rest = (_patient_sums(features, patients, np.flatnonzero(side)) for side in (here, ~here))
+    parts = [_mean_kernel(*sides) for sides in ((own, own), (rest, rest), (own, rest))]
 
-    def mean(weights: Floats, rows: Marks, columns: Marks) -> Floats:
-        part = np.ix_(rows, columns)
-        left, right = weights[:, rows], weights[:, columns]
+    def discrepancy(weights: Floats) -> Floats:
+        within, without, between = (part(weights) for part in parts)
+        return np.asarray((within + without - 2 * between) / features.shape[1])
+
+    return discrepancy
+
+
+def _patient_sums(features: Floats, patients: Names, side: NDArray[np.int64]) -> PatientSums:
+    names, first, patient = np.unique(patients[side], return_index=True, return_inverse=True)
+    members = csr_array((np.ones(len(side)), (patient, side)), shape=(len(names), len(features)))
+    return PatientSums(names, side[first], members @ features, np.bincount(patient).astype(np.float64))
+
+
+def _mean_kernel(left: PatientSums, right: PatientSums) -> Metric:
+    """Average the linear kernel over pairs of cases of different patients, one from each side.
+
+    With weights u and v of the patients' sums, the pairs add up to (u S)(v T) - sum_p u_p v_p s_p t_p over the patients
+    p on both sides: all pairs less those within a patient. No matrix of all pairs of cases is needed.
+    """
+    _, own, others = np.intersect1d(left.names, right.names, assume_unique=True, return_indices=True)
+    products = np.einsum("pw,pw->p", left.sums[own], right.sums[others])
+    pairs = left.counts[own] * right.counts[others]
+
+    def mean(weights: Floats) -> Floats:
+        u, v, both = weights[:, left.rows], weights[:, right.rows], np.square(weights[:, left.rows[own]])
+        total = ((u @ left.sums) * (v @ right.sums)).sum(axis=1) - both @ products
         with np.errstate(invalid="ignore"):  # where a side was not drawn
-            total = ((left @ (kernel * others)[part]) * right).sum(axis=1)
-            return np.asarray(total / ((left @ others[part]) * right).sum(axis=1))
+            return np.asarray(total / ((u @ left.counts) * (v @ right.counts) - both @ pairs))
 
-    return lambda weights: mean(weights, here, here) + mean(weights, ~here, ~here) - 2 * mean(weights, here, ~here)
+    return mean
 
 
-def _a_distance(features: Floats, here: Marks, patients: Names, seed: int) -> Metric:
-    rotated = PCA(svd_solver="full").fit_transform(features)  # the same distances in at most n dimensions
+def _a_distance(rotated: Floats, here: Marks, patients: Names, seed: int) -> Metric:
+    """Classify the sites by features that a rotation brought to at most n dimensions, with the same distances."""
     model = LogisticRegression(class_weight="balanced", max_iter=1000)
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed % 2**32)
     wrong = cross_val_predict(model, rotated, here, groups=patients, cv=folds) != here
@@ -119,6 +156,3 @@ def _a_distance(features: Floats, here: Marks, patients: Names, seed: int) -> Me
         return np.asarray(2 - 2 * (errors[0] + errors[1]))
 
     return distance
-
-
-MEASURES = {"mmd": _mmd, "a_distance": _a_distance}

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.metrics.bootstrap import Bootstrap
+from pipeline.stages.evidence.statistics import embedding
 from pipeline.stages.evidence.statistics.embedding import domain_distances, principal_plane
 
 
@@ -50,6 +51,27 @@ def test_discrepancy_is_the_squared_standardised_difference_of_means():
     assert found["mmd", "north", "a"] == pytest.approx(2.0**2 / (1 + 2.0**2 / 4), abs=0.06)
     features, *who = two_sites(9.0)
     assert distances({"a": features}, *who, 9)["value"]["a_distance", "north", "a"] == 2
+
+
+def of_all_pairs(features, here, patients, weights):
+    """The discrepancy as it is defined: means of the kernel over all pairs of cases of different patients."""
+    kernel, others = features @ features.T / features.shape[1], patients[:, None] != patients
+
+    def mean(rows, columns):
+        pairs = (weights[:, None] * weights * others)[np.ix_(rows, columns)]
+        return (pairs * kernel[np.ix_(rows, columns)]).sum() / pairs.sum()
+
+    return mean(here, here) + mean(~here, ~here) - 2 * mean(here, ~here)
+
+
+def test_sums_of_patients_give_the_discrepancy_of_all_pairs_of_cases():
+    rng = np.random.default_rng(3)
+    patients = np.char.add("p", rng.integers(0, 40, 150).astype(str))  # with 1 to 9 cases, most of them at both sites
+    features, here = rng.normal(size=(150, 20)) + 0.3, rng.random(150) < 0.4
+    weights = Bootstrap(60, 0.95, 1).weights(patients)
+    found = embedding._mmd(features, here, patients)(weights)
+    expected = [of_all_pairs(features, here, patients, one) for one in weights]
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
 
 def test_more_images_of_the_same_patients_change_no_distance_or_interval():
