@@ -60,8 +60,12 @@ def cluster_weights(patients: NDArray[np.str_], replicates: int, seed: int) -> F
         The first row is the sample itself: all ones.
     """
     names, rows = np.unique(patients, return_inverse=True)
-    draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=replicates)
-    return np.vstack([np.ones(len(patients)), draws[:, rows]]).astype(np.float64)
+    rng, shares = np.random.default_rng(seed), np.full(len(names), 1 / len(names))
+    weights = np.ones((1 + replicates, len(patients)))
+    for start in range(1, 1 + replicates, BLOCK):  # the same draws as all at once, in a third of the memory
+        block = weights[start : start + BLOCK]
+        block[:] = rng.multinomial(len(names), shares, size=len(block))[:, rows]
+    return weights
 
 
 def estimate(metric: Callable[[Floats], Floats], weights: Floats, confidence: float) -> Estimate:

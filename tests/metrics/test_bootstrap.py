@@ -20,6 +20,13 @@ def test_the_same_seed_draws_the_same_patients():
     assert (cluster_weights(patients, 50, 3) != cluster_weights(patients, 50, 4)).any()
 
 
+def test_weights_drawn_in_blocks_are_those_of_one_multinomial_draw():
+    patients, replicates = np.repeat(np.arange(40), 3).astype(str), 2 * BLOCK + 7
+    names, rows = np.unique(patients, return_inverse=True)
+    drawn = np.random.default_rng(5).multinomial(len(names), np.full(len(names), 1 / len(names)), size=replicates)
+    np.testing.assert_array_equal(cluster_weights(patients, replicates, 5)[1:], drawn[:, rows])
+
+
 def test_five_equal_images_a_patient_are_not_five_observations():
     """Naive drawing covers 61 % (theory 61.9 %); drawing patients covers about 95 %."""
     covered = {"patients": 0, "images": 0}

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
 from pipeline.metrics.discrimination import SMALLEST, Labels, log_loss
 from pipeline.metrics.questions import both_ways, questions_of
@@ -63,12 +63,7 @@ def fit_recalibration(probabilities: Floats, labels: Ints, update: Update, prior
     Recalibration
         The posterior mode, by Newton's method.
     """
-    start, n_classes = _ln(probabilities), probabilities.shape[1]
-    each = np.broadcast_to(np.eye(n_classes), (*start.shape, n_classes))
-    design = np.concatenate([each, start[..., None]], axis=2)
-    free = [*([update != "slope"] * n_classes), update != "intercept"]
-    found = np.zeros(n_classes + 1)
-    found[free] = _most_probable(start, design[..., free], labels, prior)
+    found = _most_probable(_ln(probabilities), labels, update, prior)
     return Recalibration(tuple(found[:-1].tolist()), float(1 + found[-1]))
 
 
@@ -145,12 +140,12 @@ def _curve(
     for draw in range(draws if sizes else 0):
         place = rng.permutation(len(names))[patient]
         evaluated = place >= max(sizes)
-        before = _evaluate(probabilities[evaluated], labels[evaluated])
+        rest = _Rest(probabilities[evaluated], labels[evaluated])
+        before = rest.after(Recalibration((0.0,) * probabilities.shape[1], 1.0))
         found.append({"update": NO_UPDATE, "patients": 0, "draw": draw, **before, "gain": 0.0})
         for m in sizes:
             for update in UPDATES:
-                change = fit_recalibration(probabilities[place < m], labels[place < m], update)
-                after = _evaluate(change.apply(probabilities[evaluated]), labels[evaluated])
+                after = rest.after(fit_recalibration(probabilities[place < m], labels[place < m], update))
                 gain = before["log_loss"] - after["log_loss"]
                 found.append({"update": update, "patients": m, "draw": draw, **after, "gain": gain})
     if not found:
@@ -158,15 +153,32 @@ def _curve(
     return _over_draws(pd.DataFrame(found)).assign(evaluated=len(names) - max(sizes))
 
 
-def _evaluate(probabilities: Floats, labels: Ints) -> dict[str, float]:
-    """Compute the log-loss of a task, and the remaining calibration intercept and slope."""
-    loss = float(log_loss(probabilities, labels, np.ones((1, len(labels))))[0])
-    if len(np.unique(labels)) < probabilities.shape[1]:
-        return {"log_loss": loss, "intercept_off": np.nan, "slope": np.nan}
-    off = float(np.ptp(fit_recalibration(probabilities, labels, "intercept", WEAK_PRIOR).intercepts))
-    slope = fit_recalibration(probabilities, labels, "intercept and slope", WEAK_PRIOR).slope
-    metrics = {"intercept_off": off, "slope": slope}
-    return {"log_loss": loss, **{name: one if abs(one) < INFINITE else np.nan for name, one in metrics.items()}}
+class _Rest:
+    """The cases on which the updates of a draw are evaluated, with their own best update, fitted once for all of them.
+
+    With A and B the best intercepts and slope, an update (a, b) leaves the slope B / b. With A1 the best intercepts at
+    slope 1, an update of the intercepts alone leaves A1 - a; any other slope needs a fit.
+    """
+
+    def __init__(self, probabilities: Floats, labels: Ints) -> None:
+        self.probabilities, self.labels = probabilities, labels
+        self.every_class = len(np.unique(labels)) == probabilities.shape[1]
+        if self.every_class:
+            self.intercepts = np.array(fit_recalibration(probabilities, labels, "intercept", WEAK_PRIOR).intercepts)
+            self.slope = fit_recalibration(probabilities, labels, "intercept and slope", WEAK_PRIOR).slope
+
+    def after(self, change: Recalibration) -> dict[str, float]:
+        """Compute the log-loss after an update, and the remaining calibration intercept and slope."""
+        updated = change.apply(self.probabilities)
+        loss = float(log_loss(updated, self.labels, np.ones((1, len(self.labels))))[0])
+        if not self.every_class:
+            return {"log_loss": loss, "intercept_off": np.nan, "slope": np.nan}
+        left = self.intercepts - np.array(change.intercepts)
+        if change.slope != 1:
+            left = _most_probable(_ln(updated), self.labels, "intercept", WEAK_PRIOR)[:-1]
+        slope = self.slope / change.slope if abs(self.slope) < INFINITE else np.nan
+        metrics = {"intercept_off": float(np.ptp(left)), "slope": slope}
+        return {"log_loss": loss, **{name: one if abs(one) < INFINITE else np.nan for name, one in metrics.items()}}
 
 
 def _over_draws(found: pd.DataFrame) -> pd.DataFrame:
@@ -179,25 +191,41 @@ def _ln(probabilities: Floats) -> Floats:
     return np.asarray(np.log(np.clip(probabilities, SMALLEST, 1)))
 
 
-def _most_probable(start: Floats, design: Floats, labels: Ints, prior: float) -> Floats:
-    """Fit x (P,) of softmax(start + design x), with start (n, K) and design (n, K, P), under a normal prior about 0."""
-    chosen, flat = np.eye(start.shape[1])[labels], design.reshape(-1, design.shape[2])
+def _most_probable(ln: Floats, labels: Ints, update: Update, prior: float) -> Floats:
+    """Fit x = (a, b - 1) of softmax(a + b ln p), ln (n, K), under a normal prior about 0; 0 what `update` leaves.
 
-    def loss(x: Floats) -> float:
-        return float(prior * x @ x / 2 - (chosen * log_softmax(start + design @ x, axis=1)).sum())
+    Newton's method. Gradient and curvature follow from the fitted probabilities f: of a_j and a_k it is the sum over
+    cases of f_j ([j = k] - f_k), of a_j and b that of f_j (ln p_j - m) with m the mean of ln p under f, of b the
+    variance of ln p under f.
+    """
+    n_classes, columns = ln.shape[1], np.ascontiguousarray(ln.T)
+    free = np.flatnonzero([*([update != "slope"] * n_classes), update != "intercept"])
+    observed = np.append(np.bincount(labels, minlength=n_classes), columns[labels, np.arange(len(labels))].sum())
 
-    x = np.zeros(design.shape[2])
-    least = loss(x)
+    def fitted(x: Floats) -> tuple[float, Floats]:
+        logits = x[:-1, None] + (1 + x[-1]) * columns
+        top = logits.max(axis=0)
+        shares = np.exp(logits - top)
+        total = shares.sum(axis=0)
+        loss = (top + np.log(total)).sum() - observed[:-1] @ x[:-1] - observed[-1] * (1 + x[-1])
+        return float(loss + prior * x @ x / 2), shares / total
+
+    x = np.zeros(n_classes + 1)
+    least, shares = fitted(x)
     for _ in range(100):
-        fitted = softmax(start + design @ x, axis=1)
-        gradient = (fitted - chosen).ravel() @ flat + prior * x
-        centred = design - fitted[:, None] @ design
-        curvature = (fitted[..., None] * centred).reshape(flat.shape).T @ centred.reshape(flat.shape)
-        step = np.linalg.solve(curvature + prior * np.eye(len(x)), gradient)
-        tried = (step / 2**times for times in range(30))  # a full step may overshoot if predictions are confident
-        found = ((loss(x - some), some) for some in tried)
-        least, step = next((one for one in found if one[0] <= least), (least, np.zeros_like(x)))
-        x = x - step
+        weighted = shares * columns
+        mean = weighted.sum(axis=0)
+        expected = np.append(shares.sum(axis=1), mean.sum())
+        curvature = np.diag(np.append(expected[:-1], (weighted * columns).sum() - mean @ mean))
+        curvature[:-1, :-1] -= shares @ shares.T
+        curvature[:-1, -1] = curvature[-1, :-1] = weighted.sum(axis=1) - shares @ mean
+        slope, ridge = (expected - observed + prior * x)[free], prior * np.eye(len(free))
+        step = np.zeros_like(x)
+        step[free] = np.linalg.solve(curvature[np.ix_(free, free)] + ridge, slope)
+        step[:-1] -= step[:-1].mean()  # the likelihood ignores a common shift, so the prior makes it 0
         if np.abs(step).max() < 1e-8:
-            break
+            return x - step
+        tried = (x - step / 2**times for times in range(30))  # a full step may overshoot if predictions are confident
+        found = ((one, *fitted(one)) for one in tried)
+        x, least, shares = next((one for one in found if one[1] <= least), (x, least, shares))
     return x

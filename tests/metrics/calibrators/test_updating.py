@@ -159,6 +159,19 @@ def test_images_of_a_patient_stand_on_one_side_together(monkeypatch):
     assert set(seen) == {20, 40, 80}  # two sizes that fit, and the patients beyond the largest that evaluate
 
 
+@pytest.mark.parametrize("change", [Recalibration((0.4, -0.1, -0.3), 1.0), Recalibration((0.2, 0.1, -0.3), 0.6)])
+def test_what_an_update_leaves_equals_a_fit_to_the_updated_probabilities(change):
+    rng = np.random.default_rng(4)
+    probabilities = rng.dirichlet(np.ones(3), 300)
+    labels = (rng.random((300, 1)) > np.sqrt(probabilities).cumsum(axis=1) / 2).sum(axis=1).clip(0, 2)
+    left, updated = updating._Rest(probabilities, labels).after(change), change.apply(probabilities)
+    intercepts = fit_recalibration(updated, labels, "intercept", 1e-9).intercepts
+    assert left["intercept_off"] == pytest.approx(np.ptp(intercepts), abs=1e-6)
+    assert left["slope"] == pytest.approx(
+        fit_recalibration(updated, labels, "intercept and slope", 1e-9).slope, abs=1e-6
+    )
+
+
 def test_a_size_that_leaves_too_few_patients_is_left_out():
     table = curve(drawn(100), [0, 20, 50, 51])
     assert set(table["patients"]) == {0, 20, 50}
