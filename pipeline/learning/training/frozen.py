@@ -100,14 +100,14 @@ def _run(network: Classifier, case: Case, first: int) -> Parts:
 
 
 def prefix_fingerprint(network: Classifier, first: int) -> str:
-    """Hash everything that determines the activations before stage `first`."""
-    own = len(network.site_values.sites) > 0
-    later = tuple(f"encoder.stages.{number}." for number in range(first, len(network.encoder.stages)))
-    skipped = (*later, "attention.", "head.", *(() if own else ("encoder.norm.", *FEATURES)))
+    """Hash everything that determines the activations before stage `first`; the norm follows the last stage."""
+    own, stages = len(network.site_values.sites) > 0, network.encoder.stages
+    later = [f"encoder.stages.{number}." for number in range(first, len(stages))] + ["encoder.norm."]
+    skipped = (*(later if first < len(stages) else ()), "attention.", "head.", *(() if own else FEATURES))
     state = dict(network.named_buffers()) | dict(network.named_parameters())
     kept = {name: value for name, value in sorted(state.items()) if not name.startswith(skipped)}
-    pooled = network.encoder.first_pooled
-    described = f"{list(kept)} {network.instances.channels} {pooled} {first} {network.device.type}"
+    pooled = (network.encoder.first_pooled, network.encoder.pooled)
+    described = f"{list(kept)} {network.instances.channels} {pooled} {stages[:first]} {first} {network.device.type}"
     return fingerprint(f"{described} {network.site_values.sites} {torch.__version__}", kept.values())
 
 

@@ -11,7 +11,7 @@ from pipeline.learning.training.finetuning import PARTS, out_of_fold_losses, pre
 from pipeline.learning.training.frozen import Case, frozen_views, prefix_fingerprint
 from pipeline.learning.training.strategies import CANDIDATES, STRATEGIES, candidates_of
 from pipeline.stages.finetune.activation_cache import ActivationCache
-from tests.conftest import TINY_ENCODER
+from tests.conftest import TINY_ENCODER, classifier
 from tests.learning.training.labelled import RECIPE, images, labelled, network, one_hot, setting
 
 
@@ -178,6 +178,34 @@ def test_prefix_fingerprint_depends_on_the_frozen_stages_alone():
     with torch.no_grad():
         next(model.encoder.stages[0].parameters()).add_(1)
     assert prefix_fingerprint(model, last) != name != prefix_fingerprint(network(), last - 1)
+
+
+@pytest.mark.parametrize("first", [1, 5])
+@pytest.mark.parametrize("part", ["norm", "stages[0]", "stages[4]"])
+def test_prefix_fingerprint_changes_with_what_changes_the_activations(first, part):
+    model, images = classifier(encoder="test_convnext").eval(), torch.rand(2, 3, 64, 64) * 255
+
+    def found():
+        with torch.inference_mode():
+            activations = model.activations(images, last=first)
+        return prefix_fingerprint(model, first), (activations.maps, activations.pooled)
+
+    (name, before), module = found(), eval(f"model.encoder.{part}", {"model": model})
+    with torch.no_grad():
+        [one.mul_(1.5) for one in module.parameters()]
+    again, after = found()
+    assert (again == name) == all(map(torch.equal, before, after))
+
+
+def test_prefix_fingerprint_tells_apart_networks_of_the_same_weights():
+    model = classifier(encoder="test_vit")
+    name, last = prefix_fingerprint(model, 2), len(model.encoder.stages)
+    pooled = prefix_fingerprint(model, last)
+    model.encoder.pooled = slice(1, None)
+    assert prefix_fingerprint(model, last) != pooled
+    model = classifier(encoder="test_vit")
+    next(block for block in model.encoder.stages[1].modules() if isinstance(block, torch.nn.GELU)).approximate = "tanh"
+    assert prefix_fingerprint(model, 2) != name
 
 
 def test_activations_that_are_kept_are_those_that_are_computed(tmp_path):
