@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import campaign_images
 import campaign_pieces
 import yaml
 from campaign_pieces import Project
@@ -121,7 +122,7 @@ def disks(arguments: argparse.Namespace, draws: random.Random):
 
 
 def images(arguments: argparse.Namespace, draws: random.Random):
-    yield from campaign_pieces.images(arguments.folder / "images")
+    yield from campaign_images.images(arguments.folder / "images")
 
 
 def names(arguments: argparse.Namespace, draws: random.Random):
