@@ -77,6 +77,15 @@ def dvc(*words: str) -> None:
     assert main([*words, "-q"]) == 0, words
 
 
+def flip_bit(file: Path, at: int = 0) -> None:
+    """Flip a bit of a byte and keep the time, as a damaged disk does."""
+    known, content = file.stat(), bytearray(file.read_bytes())
+    content[at % len(content)] ^= 1
+    file.chmod(0o644)
+    file.write_bytes(content)
+    os.utime(file, ns=(known.st_atime_ns, known.st_mtime_ns))
+
+
 @pytest.fixture(autouse=True)
 def same_draws() -> None:
     torch.manual_seed(0)

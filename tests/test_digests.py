@@ -12,7 +12,7 @@ import yaml
 from pipeline import digests
 from pipeline.errors import UserError
 from pipeline.lock_file import LOCK
-from tests.conftest import dvc
+from tests.conftest import dvc, flip_bit
 
 WRITE = (
     "import os; os.makedirs('data/prepared/cases', exist_ok=True); "
@@ -49,15 +49,6 @@ def written(template, tmp_path, monkeypatch):
     return Path("data/prepared/cases/1.npy")
 
 
-def rot(file, at=500):
-    """Flip a bit and keep the time, as a damaged disk does."""
-    known, content = file.stat(), bytearray(file.read_bytes())
-    content[at % len(content)] ^= 1
-    file.chmod(0o644)
-    file.write_bytes(content)
-    os.utime(file, ns=(known.st_atime_ns, known.st_mtime_ns))
-
-
 def test_what_a_stage_wrote_is_taken_and_its_hash_is_that_of_dvc(written):
     digests.check_inputs("finetune")
     [out] = yaml.safe_load(LOCK.read_text())["stages"]["preprocess"]["outs"]
@@ -65,15 +56,15 @@ def test_what_a_stage_wrote_is_taken_and_its_hash_is_that_of_dvc(written):
 
 
 def test_a_flipped_bit_is_refused_with_the_file_the_stage_and_the_cure(written):
-    rot(written)
+    flip_bit(written, 500)
     with pytest.raises(UserError, match=r"data/prepared/cases/1.npy: .* preprocess wrote .*`medadapt repair`"):
         digests.check_inputs("finetune")
 
 
 def test_a_flipped_bit_is_refused_where_the_cache_is_gone_or_rotten(written):
-    rot(written)
+    flip_bit(written, 500)
     for listing in Path(".dvc/cache").rglob("*.dir"):
-        rot(listing)
+        flip_bit(listing, 500)
     with pytest.raises(UserError, match="data/prepared: "):
         digests.check_inputs("finetune")
     shutil.rmtree(".dvc/cache")
@@ -82,14 +73,14 @@ def test_a_flipped_bit_is_refused_where_the_cache_is_gone_or_rotten(written):
 
 
 def test_a_stage_checks_only_the_files_that_it_reads(written):
-    rot(written)
+    flip_bit(written, 500)
     digests.check_inputs("split")
 
 
 def test_a_rotten_file_that_dvc_brings_back_is_refused(written):
     for file in (Path(".dvc/cache") / "files").rglob("*"):
         if file.is_file() and file.stat().st_size == 1000:
-            rot(file)
+            flip_bit(file, 500)
     shutil.rmtree("data/prepared")
     dvc("checkout")
     with pytest.raises(UserError, match="content is not what preprocess wrote"):
@@ -99,7 +90,7 @@ def test_a_rotten_file_that_dvc_brings_back_is_refused(written):
 def test_a_stage_begun_by_hand_reads_what_others_wrote_by_hand(written, monkeypatch):
     monkeypatch.delenv("DVC_STAGE")
     digests.check_inputs("finetune")
-    rot(written)
+    flip_bit(written, 500)
     os.utime(written, (time.time() + 5, time.time() + 5))
     digests.check_inputs("finetune")
     os.utime(written, (time.time() - 500, time.time() - 500))
@@ -109,7 +100,7 @@ def test_a_stage_begun_by_hand_reads_what_others_wrote_by_hand(written, monkeypa
 
 def test_without_a_record_of_dvc_nothing_is_refused(written):
     LOCK.unlink()
-    rot(written)
+    flip_bit(written, 500)
     digests.check_inputs("finetune")
 
 
@@ -119,8 +110,8 @@ def test_an_entry_of_a_cache_is_intact_until_a_bit_of_it_flips(tmp_path):
     digests.seal(tmp_path)
     assert digests.is_intact(tmp_path)
     for file in (tmp_path / "channels.npy", tmp_path / digests.DIGESTS):
-        rot(file, 20)
+        flip_bit(file, 20)
         assert not digests.is_intact(tmp_path)
-        rot(file, 20)
+        flip_bit(file, 20)
     (tmp_path / "channels.npy").unlink()
     assert not digests.is_intact(tmp_path)

@@ -11,7 +11,7 @@ import yaml
 
 from pipeline.__main__ import main
 from pipeline.lock_file import KEPT, LOCK
-from tests.conftest import ROOT, dvc
+from tests.conftest import ROOT, dvc, flip_bit
 
 KILLED_AT_THE_LOCK = """
 import io, os, signal, sys
@@ -70,14 +70,6 @@ def outputs():
     return {name: Path(name).read_text() for name in ("data/cases/a.npy", "data/cases/b.npy", "data/index.csv")}
 
 
-def flip(file):
-    known, content = file.stat(), bytearray(file.read_bytes())
-    content[0] ^= 1
-    file.chmod(0o644)
-    file.write_bytes(content)
-    os.utime(file, ns=(known.st_atime_ns, known.st_mtime_ns))
-
-
 def cached(name):
     content = Path(name).read_bytes()
     return next(file for file in Path(".dvc/cache").rglob("*") if file.is_file() and file.read_bytes() == content)
@@ -131,7 +123,7 @@ def test_without_a_copy_the_lock_is_that_of_git_or_none(made, capsys):
 
 
 def test_a_damaged_output_is_restored_from_the_cache(made, capsys):
-    flip(Path("data/cases/a.npy"))
+    flip_bit(Path("data/cases/a.npy"))
     assert main(["repair"]) == 0 and outputs() == made
     assert "data/cases/a.npy: damaged; restored from DVC's cache" in capsys.readouterr().out
     assert main(["repair"]) == 0
@@ -140,9 +132,9 @@ def test_a_damaged_output_is_restored_from_the_cache(made, capsys):
 
 def test_a_damaged_copy_in_the_cache_is_restored_from_the_output(made, capsys):
     copy = cached("data/index.csv")
-    flip(copy)
+    flip_bit(copy)
     [listing] = Path(".dvc/cache").rglob("*.dir")
-    flip(listing)
+    flip_bit(listing)
     assert main(["repair"]) == 0
     assert (
         f"{copy}: damaged; restored from data/index.csv" in (said := capsys.readouterr().out) and str(listing) in said
@@ -154,8 +146,8 @@ def test_a_damaged_copy_in_the_cache_is_restored_from_the_output(made, capsys):
 
 def test_an_output_that_is_damaged_in_both_places_is_computed_again(made, capsys):
     copy = cached("data/cases/a.npy")
-    flip(copy)
-    flip(Path("data/cases/a.npy"))
+    flip_bit(copy)
+    flip_bit(Path("data/cases/a.npy"))
     assert main(["repair"]) == 0
     said = capsys.readouterr().out
     assert "data/cases/a.npy: damaged, and DVC's cache has no good copy; removed, preprocess computes it again" in said
