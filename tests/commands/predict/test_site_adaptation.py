@@ -38,8 +38,8 @@ def adapted(bundle, scans, out):
 
 def test_a_new_site_is_answered_after_adaptation_and_odd_scans_are_not(bundle, tmp_path, capsys):
     before = (bundle / "MANIFEST.json").read_bytes()
-    assert adapted(bundle, scans_of_site(tmp_path / "site", 12, seed=1), tmp_path / "ours.json") == 0
-    assert "out of distribution: 12 patients before, " in capsys.readouterr().out
+    assert adapted(bundle, scans_of_site(tmp_path / "site", 24, seed=1), tmp_path / "ours.json") == 0
+    assert "out of distribution: 24 patients before, " in capsys.readouterr().out
     new = scans_of_site(tmp_path / "new", 20, seed=2)
     save_nifti(tmp_path / "odd" / "blank.nii.gz", np.ones((12, 14, 10), np.float32))
     plain = predicted(tmp_path, bundle, new)
