@@ -27,12 +27,17 @@ def read_plain(file: Path) -> Any:
         if file.stat().st_size > LARGEST:
             raise BrokenBundle(f"{file} has more than {LARGEST >> 20} MiB; no bundle of medadapt does")
         content = file.read_bytes()
-    if depth_of(content) > DEEPEST:
-        raise BrokenBundle(f"{file} has more than {DEEPEST} levels; no bundle of medadapt does")
     try:
-        return json.loads(content, parse_constant=_not_finite, parse_float=_finite)
+        return parsed(content)
     except ValueError as error:
         raise BrokenBundle(f"{file} cannot be read: {error}; get the bundle from its source again") from error
+
+
+def parsed(content: bytes) -> Any:
+    """Parse JSON; raise a ValueError if it is none, deeper than any of ours, or holds NaN or infinity."""
+    if depth_of(content) > DEEPEST:
+        raise ValueError(f"it has more than {DEEPEST} levels")
+    return json.loads(content, parse_constant=_not_finite, parse_float=_finite)
 
 
 def depth_of(content: bytes) -> int:

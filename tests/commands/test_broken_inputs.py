@@ -37,7 +37,7 @@ CONTENTS = {
     "numbers": b"[1, NaN, Infinity]",
     "lists": b'{"training": [null, 3, {"image": null}, {"image": ["a"]}, {"image": "a.png", "label": {"x": NaN}}]}',
     "labels": b'{"labels": {"\xc2\xb2": "x", "0": null}, "training": [{"image": "a.png", "label": "\xc2\xb2"}]}',
-    "deep": b"[" * 5000,
+    "deep": b"[" * 200_000,
     "header": b"image,label,scan,case_id\n",
     "quotes": b'image,label,scan,case_id\n"a.png,x,y,z\n',
     "no image": b"image,label,scan,case_id\n,,,\n,a,b,c\n.,a,s,d\n/,a,t,e\n",
@@ -99,9 +99,12 @@ def test_tables_of_anything_end_with_a_reason(bundle, tmp_path, capsys, content)
 def test_bundles_and_calibrations_of_anything_end_with_a_reason(bundle, tmp_path, capsys, name):
     file = tmp_path / "x.csv"
     file.write_bytes(CONTENTS[name])
-    fails_with_a_reason(["predict", bundle, file, "--calibration", file], capsys)
     for words in (["predict", file, file], ["monitor", file, file], ["verify", file]):
         fails_with_a_reason(words, capsys)
+    Image.new("L", (4, 4)).save(tmp_path / "1.png")
+    for option, holds in (("--calibration", "is not the recalibration"), ("--adaptation", "holds no limits")):
+        assert main(["predict", str(bundle), str(tmp_path / "1.png"), option, str(file)]) == 1
+        assert f"error: {option}: {file} {holds} of a site" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.bundle.layout import METADATA
 from pipeline.bundle.limits import OperatingLimits, ScanOutput
 from pipeline.bundle.manifest import MANIFEST, sha256_of
+from pipeline.bundle.plain import parsed
 from pipeline.bundle.predictor import Predictor
 from pipeline.commands.files import check_readable
 from pipeline.commands.predict.site_calibration import scored
@@ -91,7 +92,7 @@ def limits_in(file: Path, bundle: Path) -> OperatingLimits:
     again = f"create it with `medadapt predict {bundle} scans/ --site-adapt --out {file}`"
     check_readable(file, "--adaptation")
     try:
-        values = json.loads(file.read_text())
+        values = parsed(file.read_bytes())
         written, made_for = values.pop("sha256"), values["bundle"]["manifest"]
         limits = OperatingLimits.from_json(values["limits"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.bundle.layout import METADATA
 from pipeline.bundle.limits import ScanOutput
 from pipeline.bundle.manifest import MANIFEST, sha256_of
+from pipeline.bundle.plain import parsed
 from pipeline.bundle.predictor import Predictor
 from pipeline.commands.files import check_readable
 from pipeline.commands.labels import flaw_in, numbers_of, written_as
@@ -142,7 +143,7 @@ def recalibration_in(file: Path, bundle: Path, classes: Sequence[str], several: 
     again = f"create it with `medadapt predict {bundle} --site-recalibrate labels.csv --out {file}`"
     check_readable(file, "--calibration")
     try:
-        values = json.loads(file.read_text())
+        values = parsed(file.read_bytes())
         made_for = values["bundle"]["manifest"]
         change = changes_from(values["labels"], classes) if several else change_from(values, len(classes))
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 
-def printable(name: str) -> str:
+def in_utf8(name: str) -> str:
     r"""Write a name that is not UTF-8, as old archives bring them, with its odd bytes as \x codes.
 
-    >>> printable("K\udcf6ln.png")
+    >>> in_utf8("K\udcf6ln.png")
     'K\\xf6ln.png'
     """
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pipeline.imaging.reading.access import access_error, printable
+from pipeline.imaging.reading.access import access_error, in_utf8
 from pipeline.imaging.reading.companions import companions_of
 from pipeline.imaging.reading.dicom import counts_as_dicom, is_dicom
 from pipeline.imaging.reading.volumes import is_readable
@@ -68,7 +68,7 @@ def _listed(path: Path, kind: Kind) -> list[Listed]:
     if path.suffix.lower() == ".csv":
         return read_list(path)
     if not path.is_dir():
-        return [Listed(printable(path.name), path)]
+        return [Listed(in_utf8(path.name), path)]
     next(path.iterdir(), None)  # raises where the folder cannot be listed
     if (path / TABLE).is_file():
         return read_list(path / TABLE)
@@ -85,7 +85,7 @@ def documents_in(folder: Path) -> list[str]:
     if not folder.is_dir() or (folder / TABLE).is_file():
         return []
     found = sorted(entry for entry in folder.rglob("*") if _is_document(entry))
-    return [printable(entry.relative_to(folder).as_posix()) for entry in found]
+    return [in_utf8(entry.relative_to(folder).as_posix()) for entry in found]
 
 
 def read_list(file: Path) -> list[Listed]:
@@ -158,4 +158,4 @@ def _is_noise(entry: Path) -> bool:
 
 
 def _name(scan: Path, folder: Path) -> str:
-    return printable(folder.name if scan == folder else scan.relative_to(folder).as_posix())
+    return in_utf8(folder.name if scan == folder else scan.relative_to(folder).as_posix())

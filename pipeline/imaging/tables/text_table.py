@@ -84,14 +84,10 @@ def _text_of(file: Path) -> str:
 def _rows(text: str, file: Path, usual: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of the line at which each row ends, and its fields."""
     stream = io.StringIO(text, newline="")
-    first = stream.readline()
-    if first.lower().startswith("sep=") and len(first.strip()) == 5:  # a note of Excel
-        usual, first, skipped = first[4], stream.readline(), 1
-    else:
-        stream.seek(0)
-        skipped = 0
-    if skipped:
-        stream = io.StringIO(text.split("\n", 1)[1], newline="")
+    first, begin, skipped = stream.readline(), 0, 0
+    if first.lower().startswith("sep=") and len(first.rstrip("\r\n")) == 5:  # a note of Excel
+        usual, begin, first, skipped = first[4], stream.tell(), stream.readline(), 1
+    stream.seek(begin)
     reader = csv.reader(stream, delimiter=_separator(first, usual), strict=True)
     try:
         for row in reader:

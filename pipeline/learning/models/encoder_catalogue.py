@@ -1,7 +1,7 @@
 """List pretrained encoders: where their weights are, under which licence, and how their images were prepared.
 
-A revision or a SHA-256 that stands here was read from its source; None means that it is not known here. Whoever uses
-the weights then gives the SHA-256; it makes sure of the file whatever the revision is.
+A revision or a SHA-256 that stands here was read from its source; None means that it is not known here. A
+user of the weights then gives the SHA-256, which makes sure of the file whatever the revision is.
 """
 
 import re

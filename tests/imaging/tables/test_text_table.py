@@ -41,6 +41,10 @@ SAME = {
     "semicolons": lines(*LINES).replace(",", ";"),
     "tabs": lines(*LINES).replace(",", "\t"),
     "note of Excel": "sep=;\n" + lines(*LINES).replace(",", ";"),
+    "note of Excel in Windows": "SEP=;\r\n" + lines(*LINES, end="\r\n").replace(",", ";"),
+    "note of Excel on an old Macintosh": "sep=;\r" + lines(*LINES, end="\r").replace(",", ";"),
+    "note of Excel on tabs": "sep=\t\n" + lines(*LINES).replace(",", "\t"),
+    "note of Excel on an unusual separator": "sep=|\n" + lines(*LINES).replace(",", "|"),
     "a comma after each row": lines(*(f"{line}," for line in LINES)),
     "a comma after the first row": lines(LINES[0] + ",", LINES[1]),
     "commas after header and rows": lines(*(f"{line},,," for line in LINES), head=HEAD + ",,,"),
@@ -61,6 +65,7 @@ def test_tables_that_say_the_same_are_read_the_same(file, content):
 WRONG = {
     "latin-1": (lines("c0,im0.png,gutartig-\xf6,p0").encode("latin-1"), "line 2: it is not in UTF-8 .*Latin-1"),
     "nothing": (b"", "is empty"),
+    "a note of Excel alone": (b"sep=;", "is empty"),
     "a spreadsheet": (b"PK\x03\x04rest", "a spreadsheet or an archive"),
     "compressed": (b"\x1f\x8brest", "compressed"),
     "utf16 without a mark": (lines(*LINES).encode("utf-16-le"), "no text in UTF-8"),

@@ -80,7 +80,7 @@ def test_probes_predict_every_source_case_without_its_patient():
     cohort, rng = source(), np.random.default_rng(0)
     noise = rng.normal(size=(60, 3))
     patients = np.unique(cohort.patients, return_inverse=True)[1]
-    names = np.eye(30)[patients] * 5  # tells the patient, and so, to whoever saw them, the label
+    names = np.eye(30)[patients] * 5  # tells the patient, and so the label to those who saw the patient
     found = measure_probes(np.hstack([noise, names]), np.zeros((4, 33)), np.zeros((0, 33)), cohort)
     right = (found.logits[:, 1] > found.logits[:, 0]) == cohort.labels
     assert 0.2 < right.mean() < 0.8

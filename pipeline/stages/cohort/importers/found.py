@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.imaging.reading.access import printable
+from pipeline.imaging.reading.access import in_utf8
 from pipeline.imaging.reading.companions import companions_of
 from pipeline.imaging.reading.dicom import files_in
 from pipeline.imaging.reading.volumes import READABLE, is_readable
@@ -92,7 +92,7 @@ class Import:
     def take(self, path: Path, row: dict[str, str]) -> None:
         """Add the image at `path` (a file, or a folder with one DICOM series), or leave it out with the reason."""
         try:
-            if printable(row["image"]) != row["image"]:
+            if in_utf8(row["image"]) != row["image"]:
                 raise BadCase("its name is not UTF-8, which cohort.csv is; rename it")
             self.cases.append(Case(row, parts_of(path, Path(os.path.normpath(row["image"])))))
         except BadCase as reason:
@@ -268,7 +268,7 @@ def left_out_lines(left_out: Sequence[tuple[str, str]]) -> list[str]:
     """List the files left out, one per line, or one line with examples if a reason has over `LISTED_SINGLY` files."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in left_out:
-        by_reason.setdefault(reason, []).append(printable(name))
+        by_reason.setdefault(reason, []).append(in_utf8(name))
     lines = []
     for reason, names in by_reason.items():
         if len(names) > LISTED_SINGLY:
