@@ -28,6 +28,7 @@ def full(**changes: Any) -> Changes:
 
 RUNS: dict[str, Changes] = {  # what is trained: changes of params.yaml
     DEFAULT: {"finetune": {"preset": "standard"}},
+    "three networks of preset quick": {"finetune": {"preset": "quick", "strategy": "full", "full": {"seeds": 3}}},
     "one size, 160": full(sides=[160]),
     "sizes 160, 224": full(sides=[160, 224]),
     "probe of a second encoder": {"finetune": {"strategy": "probe", "views": 0, "tta": ["mirror"]}, "adapt": ENCODER},
@@ -41,12 +42,15 @@ RUNS: dict[str, Changes] = {  # what is trained: changes of params.yaml
     "no adaptation": {"finetune": {"preset": "standard"}, "adapt": {"method": "none"}},
     "two seeds": full(seeds=2),
 }
-PROBE, FULL = (DEFAULT, "probe"), (DEFAULT, "full")
+PROBE, FULL, QUICK = (DEFAULT, "probe"), (DEFAULT, "full"), "three networks of preset quick"
 ROWS: dict[str, list[tuple[str, str]]] = {  # which members of which runs are averaged
     DEFAULT: [PROBE, FULL],
     "without probe": [FULL],
     "without full": [PROBE],
     **{name: [PROBE, (name, "full")] for name, run in RUNS.items() if run["finetune"].get("strategy") == "full"},
+    "three networks of preset quick": [PROBE, *((QUICK, name) for name in ("full", "full-2", "full-3"))],
+    "preset quick": [PROBE, (QUICK, "full")],
+    "preset quick, two networks": [PROBE, (QUICK, "full"), (QUICK, "full-2")],
     "no mirror image": [("no mirror image", "probe"), ("no mirror image", "full")],
     "no adaptation": [("no adaptation", "probe"), ("no adaptation", "full")],
     "two seeds": [PROBE, ("two seeds", "full"), ("two seeds", "full-2")],
