@@ -19,6 +19,7 @@ TRAINING = (
     "members",
     "preset",
     "full",
+    "second_encoder",
     "trainable_stages",
     "rank",
     "views",
