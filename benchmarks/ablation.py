@@ -41,6 +41,7 @@ RUNS: dict[str, Changes] = {  # what is trained: changes of params.yaml
     "no mirror image": {"finetune": {"preset": "standard", "tta": []}},
     "no adaptation": {"finetune": {"preset": "standard"}, "adapt": {"method": "none"}},
     "two seeds": full(seeds=2),
+    "distilled": {"finetune": {"preset": "standard", "strategy": "distilled"}},
 }
 PROBE, FULL, QUICK = (DEFAULT, "probe"), (DEFAULT, "full"), "three networks of preset quick"
 ROWS: dict[str, list[tuple[str, str]]] = {  # which members of which runs are averaged
@@ -54,6 +55,7 @@ ROWS: dict[str, list[tuple[str, str]]] = {  # which members of which runs are av
     "no mirror image": [("no mirror image", "probe"), ("no mirror image", "full")],
     "no adaptation": [("no adaptation", "probe"), ("no adaptation", "full")],
     "two seeds": [PROBE, ("two seeds", "full"), ("two seeds", "full-2")],
+    "distilled": [("distilled", "distilled")],
     "and probe of a second encoder": [PROBE, FULL, ("probe of a second encoder", "probe")],
     "and full of a second encoder": [PROBE, FULL, ("full of a second encoder", "full")],
     "and both of a second encoder": [

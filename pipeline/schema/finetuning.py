@@ -8,6 +8,8 @@ from pipeline.schema.types import Auto, Section
 
 Preset = Auto | Literal["quick", "standard", "best"]
 Member = Literal["knn", "probe", "full"]
+Averaged = Literal["portfolio", "distilled"]
+Single = Literal["knn", "probe", "last_stage", "lp_ft", "gradual", "lora", "full"]
 
 
 def _ascending(sides: tuple[int, ...]) -> tuple[int, ...]:
@@ -76,10 +78,12 @@ class SecondEncoder(Section):
 class Finetune(Section):
     """Training of a fold."""
 
-    strategy: Auto | Literal["portfolio", "knn", "probe", "last_stage", "lp_ft", "gradual", "lora", "full"] = Field(
+    strategy: Auto | Averaged | Single = Field(
         default="portfolio",
         description="portfolio: the mean of the probabilities of the `members` below, each trained on all training "
         "cases.\n"
+        "distilled: one network, trained as `full`, which learns the probabilities of that portfolio instead of the "
+        "labels; smaller and faster, and evaluated by itself.\n"
         "knn: vote of the most similar training cases (their features are part of the released model).\n"
         "probe: logistic regression on frozen features. All following strategies start from it, and fall back on it if "
         "no epoch is better.\n"
@@ -128,7 +132,7 @@ class Finetune(Section):
     views: Annotated[int, Field(ge=0, le=64)] | Auto = Field(
         default="auto",
         description="Augmented views of each training case, drawn once; where `tta` has mirror, its mirror image is a "
-        "view as well.\nauto: 0 for portfolio and full, else 4.",
+        "view as well.\nauto: 0 for portfolio, distilled and full, else 4.",
     )
     epochs: int = Field(default=30, ge=1, le=1000, description="Maximum number of passes over the training cases.")
     patience: int = Field(
@@ -169,7 +173,7 @@ class Finetune(Section):
         default="auto",
         description="Test-time augmentation, with the mean of all logits: [mirror], [crops] or both; [] for none. It "
         "is part of what is evaluated and released. Leave mirror out where left and right matter.\n"
-        "auto: [mirror] for portfolio and full, else [].",
+        "auto: [mirror] for portfolio, distilled and full, else [].",
     )
 
     @model_validator(mode="after")
@@ -180,9 +184,9 @@ class Finetune(Section):
 
     @model_validator(mode="after")
     def _a_second_encoder_is_a_member(self) -> "Finetune":
-        if self.second_encoder.encoder and self.strategy != "portfolio":
+        if self.second_encoder.encoder and self.strategy not in ("portfolio", "distilled"):
             raise ValueError(
                 f"finetune.second_encoder is one more member of a portfolio, but finetune.strategy is {self.strategy}; "
-                "set finetune.strategy to portfolio, or finetune.second_encoder.encoder to null"
+                "set finetune.strategy to portfolio or distilled, or finetune.second_encoder.encoder to null"
             )
         return self

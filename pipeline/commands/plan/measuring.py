@@ -33,7 +33,7 @@ from pipeline.schema import Params
 from pipeline.seeds import seed_for
 from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan
 from pipeline.stages.finetune.fold_data import boundary_of, recipe_of
-from pipeline.stages.finetune.presets import PORTFOLIO, full_of
+from pipeline.stages.finetune.presets import DISTILLED, FULL, PORTFOLIO, full_of
 from pipeline.stages.finetune.second_encoder import load_second
 
 SAMPLE = 2  # cases that are run, one of each class
@@ -142,10 +142,9 @@ def second_seconds(params: Params, geometry: Geometry) -> float:
 
 def trained_strategies(params: Params) -> list[str]:
     """Name the strategies that `finetune` may train by gradients."""
-    asked: tuple[str, ...] = {AUTO: ("last_stage",), PORTFOLIO: params.finetune.members}.get(
-        params.finetune.strategy, (params.finetune.strategy,)
-    )
-    names = (*asked, "lp_ft")
+    members, strategy = params.finetune.members, params.finetune.strategy
+    several: dict[str, tuple[str, ...]] = {AUTO: ("last_stage",), PORTFOLIO: members, DISTILLED: (*members, FULL)}
+    names = (*several.get(strategy, (strategy,)), "lp_ft")
     return [name for name in dict.fromkeys(names) if STRATEGIES[name].trains]
 
 

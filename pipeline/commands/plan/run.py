@@ -29,7 +29,7 @@ from pipeline.stages.adapt.catalogue import PER_SITE
 from pipeline.stages.cohort.simulate import is_recipe
 from pipeline.stages.finetune.fold_data import recipe_of
 from pipeline.stages.finetune.members import strategies_of
-from pipeline.stages.finetune.presets import PORTFOLIO
+from pipeline.stages.finetune.presets import DISTILLED, JOINT, PORTFOLIO
 from pipeline.stages.preprocess.sizing import resolve_geometry
 
 BYTES_OF_NETWORK = 20e6
@@ -103,7 +103,7 @@ def recipes_of(params: Params, n_stages: int) -> list[str]:
     """List the strategies that `finetune` may use: one, or the candidates of `auto`."""
     asked, method = params.finetune.strategy, params.adapt.method
     frozen = method in PER_SITE and params.adapt.strength > 0
-    if asked in ("auto", PORTFOLIO) and method in ALIGNMENT_LOSSES and params.adapt.strength:
+    if asked in ("auto", *JOINT) and method in ALIGNMENT_LOSSES and params.adapt.strength:
         return ["lp_ft"]
     if asked != "auto":
         return strategies_of(params.finetune, frozen)
@@ -114,7 +114,9 @@ def describe_recipes(recipes: list[str], params: Params) -> str:
     """Describe the strategy and, for `auto`, its candidates and its budget."""
     if params.finetune.strategy == PORTFOLIO and len(recipes) > 1:
         return f"portfolio of {' and '.join(recipes)}, preset {params.finetune.preset}"
-    if params.finetune.strategy not in ("auto", PORTFOLIO):
+    if params.finetune.strategy == DISTILLED and len(recipes) > 1:
+        return f"one network that learns a portfolio of {' and '.join(recipes)}, preset {params.finetune.preset}"
+    if params.finetune.strategy not in ("auto", *JOINT):
         return recipes[0]
     if len(recipes) == 1:
         return f"{recipes[0]} ({params.finetune.strategy}, because adapt.method is {params.adapt.method})"

@@ -15,7 +15,7 @@ from pipeline.paths import Role
 from pipeline.schema import FINAL, Params
 from pipeline.stages.adapt.catalogue import OBJECTIVES
 from pipeline.stages.finetune.members import stops_early
-from pipeline.stages.finetune.presets import FULL, augmentations_of, full_of, views_of, with_preset
+from pipeline.stages.finetune.presets import DISTILLED, FULL, augmentations_of, full_of, views_of, with_preset
 
 DVC_SECONDS = 1.5  # of `dvc repro` for each stage: hashes and locks
 RECORDED = (0.8, 1.25)  # range around a recorded time
@@ -169,6 +169,7 @@ def finetune(fold: str, units: Units, params: Params, cohort: Cohort) -> tuple[f
     if not stops_early(settings):
         full, everyone = full_of(settings), train + validation
         networks = int(full.seeds) if FULL in (settings.strategy, *settings.members) else 0
+        networks += settings.strategy == DISTILLED
         took = networks * (int(full.epochs) + 0.5) * everyone * units.epoch.get(FULL, 0) + 2 * scored * units.case
         took += (views * everyone + 2 * scored) * units.second + (probe if units.second else 0)
         return always + took, always + took

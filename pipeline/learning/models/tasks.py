@@ -76,7 +76,7 @@ class Multilabel:
         """Return n / (2 n_absent) and n / (2 n_present) of each finding (2, C), over the cases with a known value."""
         if balance != "balanced":
             return torch.ones(2, targets.shape[1], device=targets.device)
-        counts = torch.stack([(targets == 0).sum(dim=0), (targets == 1).sum(dim=0)]).float()
+        counts = torch.stack([(1 - targets).nansum(dim=0), targets.nansum(dim=0)]).float()
         return counts.sum(dim=0) / (2 * counts.clamp(min=1))
 
     def losses(self, logits: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ from pipeline.progress import progress
 from pipeline.schema import Finetune, Params
 from pipeline.seeds import seed_for
 from pipeline.stages.finetune import activation_cache
-from pipeline.stages.finetune.presets import PORTFOLIO, augmentations_of, full_of, views_of
+from pipeline.stages.finetune.presets import JOINT, augmentations_of, full_of, views_of
 
 OF_FULL = ("epochs", "sides", "learning_rate", "rate_decay", "weight_decay", "label_smoothing")
 WARM_UP, CLIP, FEWEST_STEPS = 0.25, 1.0, 8  # of the training of every stage; steps of an epoch
@@ -148,7 +148,7 @@ def boundary_of(network: Classifier, settings: Finetune) -> int:
     A strategy that trains every stage freezes all of them here, because it uses cached activations for its probe only.
     """
     n_stages = len(network.encoder.stages)
-    if settings.strategy == PORTFOLIO:
+    if settings.strategy in JOINT:
         return n_stages
     strategy = STRATEGIES["lp_ft" if settings.strategy == "auto" else settings.strategy]
     trained = strategy.recipe(recipe_of(settings), n_stages).trainable_stages

@@ -23,7 +23,7 @@ from pipeline.paths import Role
 from pipeline.schema import ALIGNMENT_LOSSES, Finetune
 from pipeline.seeds import seed_for
 from pipeline.stages.finetune.fold_data import full_recipe_of
-from pipeline.stages.finetune.presets import FULL, PORTFOLIO, augmentations_of, full_of, with_preset
+from pipeline.stages.finetune.presets import FULL, JOINT, WHOLE, augmentations_of, full_of, with_preset
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def strategies_of(settings: Finetune, frozen: bool) -> list[str]:
         Whether no stage may be trained, because statistics per site were estimated on the adapted encoder.
     """
     members = [name for name in MEMBERS if name in settings.members]  # in one order, the one trained most last
-    asked = members if settings.strategy == PORTFOLIO else [str(settings.strategy)]
+    asked = members if settings.strategy in JOINT else [str(settings.strategy)]
     if asked == ["auto"]:
         return []
     allowed = [name for name in asked if not (frozen and STRATEGIES[name].trains)]
@@ -93,12 +93,12 @@ def settings_for(settings: Finetune, cases: pd.DataFrame, fold: str) -> Finetune
     settings = with_preset(settings, int(development.sum()))
     adapted = paths.read_json(paths.adaptation(fold))
     aligned = adapted["method"] in ALIGNMENT_LOSSES and adapted["strength"]
-    return settings.model_copy(update={"strategy": "lp_ft"}) if aligned and settings.strategy == PORTFOLIO else settings
+    return settings.model_copy(update={"strategy": "lp_ft"}) if aligned and settings.strategy in JOINT else settings
 
 
 def stops_early(settings: Finetune) -> bool:
     """Tell whether the validation cases are set aside to stop the training."""
-    return settings.strategy not in (PORTFOLIO, FULL)
+    return settings.strategy not in WHOLE
 
 
 def train_members(start: Start, strategies: Sequence[str], settings: Finetune, fold: str) -> list[Member]:

@@ -3,7 +3,9 @@
 from pipeline.learning.models.tta import View
 from pipeline.schema import Finetune, Full
 
-PORTFOLIO, FULL = "portfolio", "full"
+PORTFOLIO, DISTILLED, FULL = "portfolio", "distilled", "full"
+JOINT = (PORTFOLIO, DISTILLED)  # strategies that train `finetune.members`
+WHOLE = (*JOINT, FULL)  # strategies that set no patient aside
 
 PRESETS: dict[str, dict[str, object]] = {
     "quick": {"epochs": 6, "sides": (96, 128), "instances": 6, "seeds": 1},
@@ -30,11 +32,11 @@ def views_of(settings: Finetune) -> int:
     """Return `finetune.views` with a value in place of `auto`."""
     if settings.views != "auto":
         return settings.views
-    return 0 if settings.strategy in (PORTFOLIO, FULL) else 4
+    return 0 if settings.strategy in WHOLE else 4
 
 
 def augmentations_of(settings: Finetune) -> tuple[View, ...]:
     """Return `finetune.tta` with a value in place of `auto`."""
     if settings.tta != "auto":
         return settings.tta
-    return ("mirror",) if settings.strategy in (PORTFOLIO, FULL) else ()
+    return ("mirror",) if settings.strategy in WHOLE else ()

@@ -30,6 +30,7 @@ from pipeline.paths import Role
 from pipeline.progress import activity, progress
 from pipeline.schema import Finetune, Params
 from pipeline.seeds import seed_for
+from pipeline.stages.finetune.distillation import distilled
 from pipeline.stages.finetune.fold_data import alignment_of, labelled_cases, load_adapted, recipe_of
 from pipeline.stages.finetune.members import (
     Member,
@@ -40,7 +41,7 @@ from pipeline.stages.finetune.members import (
     strategies_of,
     train_members,
 )
-from pipeline.stages.finetune.presets import PORTFOLIO
+from pipeline.stages.finetune.presets import DISTILLED, JOINT
 from pipeline.stages.finetune.search import search
 from pipeline.stages.finetune.second_encoder import second_member
 
@@ -59,8 +60,10 @@ def run(params: Params, fold: str) -> None:
             chosen, tried = search(start, settings, geometry, fold)
             strategies = [chosen]
         members = train_members(start, strategies, settings, fold)
-        if settings.strategy == PORTFOLIO and settings.second_encoder.encoder:
+        if settings.strategy in JOINT and settings.second_encoder.encoder:
             members.append(second_member(params, start, settings, cases, fold))
+        if settings.strategy == DISTILLED and not start.network.site_values.sites:
+            members, strategies = [distilled(start, members, settings, cases)], [DISTILLED]
     except (FloatingPointError, ValueError) as error:
         raise UserError(f"finetune.strategy {asked}, fold {fold}: {error}") from error
     if not start.setting.accelerator.is_main_process:
@@ -89,7 +92,7 @@ def start_of(params: Params, settings: Finetune, cases: pd.DataFrame, fold: str)
     file = paths.checkpoints("finetune", fold) / "training.pt"
 
     def watch(member: str) -> Callable[[Epoch], None]:
-        name = f"{fold}.{member}" if settings.strategy == PORTFOLIO else fold
+        name = f"{fold}.{member}" if settings.strategy in JOINT else fold
         log_and_draw = live.watched(partial(log_epoch, name), "finetune", name)
         return log_and_draw if accelerator.is_main_process else lambda epoch: None
 

@@ -20,7 +20,7 @@ from pipeline.paths import Role
 from pipeline.progress import progress
 from pipeline.stages.calibrate.predictions import mean_of_members, scored
 from pipeline.stages.explain.models import trained
-from pipeline.stages.finetune.presets import FULL, PORTFOLIO
+from pipeline.stages.finetune.presets import WHOLE
 
 Floats = NDArray[np.float64]
 
@@ -133,5 +133,5 @@ def features_of_case(network: Classifier, channels: NDArray[np.uint8], site: str
 
 def roles_of_training(member: str) -> list[Role]:
     """List the roles of the cases that a model was trained on; without early stopping, those for validation as well."""
-    early = paths.read_json(paths.recipe(member))["strategy"] not in (PORTFOLIO, FULL)
+    early = paths.read_json(paths.recipe(member))["strategy"] not in WHOLE
     return [Role.TRAIN] if early else [Role.TRAIN, Role.VALIDATION]

@@ -99,4 +99,4 @@ def test_what_cannot_be_loaded_is_refused_by_its_parameter(second, capsys, chang
 def test_a_second_encoder_needs_a_portfolio(second, capsys):
     second(finetune__strategy="probe")
     assert main(["cohort"]) == 1
-    assert "finetune.strategy is probe; set finetune.strategy to portfolio" in capsys.readouterr().err
+    assert "finetune.strategy is probe; set finetune.strategy to portfolio or distilled" in capsys.readouterr().err
