@@ -29,6 +29,7 @@ def full(**changes: Any) -> Changes:
 RUNS: dict[str, Changes] = {  # what is trained: changes of params.yaml
     DEFAULT: {"finetune": {"preset": "standard"}},
     "three networks of preset quick": {"finetune": {"preset": "quick", "strategy": "full", "full": {"seeds": 3}}},
+    "one size, 128": full(sides=[128]),
     "one size, 160": full(sides=[160]),
     "sizes 160, 224": full(sides=[160, 224]),
     "probe of a second encoder": {"finetune": {"strategy": "probe", "views": 0, "tta": ["mirror"]}, "adapt": ENCODER},
