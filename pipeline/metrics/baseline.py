@@ -142,7 +142,7 @@ def baseline_table(
         and `minimum_detectable_difference` is found with a power of 80 %. For two classes, pooled, `p_delong` tests the
         same difference without resampling (`paired_tests.delong`, clustered by patient).
     """
-    counts = _counts(labels, patients, model.shape[1])
+    counts = counts_of_known(labels, patients, model.shape[1])
     ways = {POOLED: _auc} | ({WITHIN: partial(_auc_within, folds)} if folds is not None else {})
     rows = [
         {"baseline": name, "over": over, **counts}
@@ -179,7 +179,8 @@ def _auc_within(folds: NDArray[np.str_], probabilities: Floats, labels: Labels, 
     return discrimination.ratio(np.where(there, of_fold, 0).sum(axis=0), there.sum(axis=0).astype(np.float64))
 
 
-def _counts(labels: Labels, patients: NDArray[np.str_], n_classes: int) -> dict[str, int]:
+def counts_of_known(labels: Labels, patients: NDArray[np.str_], n_classes: int) -> dict[str, int]:
+    """Count cases with a known label, their patients, and events as in `summary.counts_of`."""
     if labels.ndim == 1:
         return counts_of(labels, patients, n_classes)
     used = np.isfinite(labels).any(axis=1)

@@ -21,6 +21,7 @@ from pipeline.progress import progress
 from pipeline.stages.calibrate.calibration_curve import calibration_row, curve_table, distribution
 from pipeline.stages.calibrate.coverage import coverage_table, labelled_cases, sets_elsewhere
 from pipeline.stages.calibrate.discrimination_curves import pr_band, roc_band, roc_of_folds, threshold_table
+from pipeline.stages.calibrate.increment import increment_table
 from pipeline.stages.calibrate.label_shift import prevalence_table
 from pipeline.stages.calibrate.subject import Settings, Subject, class_questions
 from pipeline.stages.calibrate.utility import decision_curve
@@ -238,6 +239,11 @@ def baselines(subject: Subject, settings: Settings) -> Tables:
     )
 
 
+def increments(subject: Subject, settings: Settings) -> Tables:
+    """Evaluate what the images add to the declared columns."""
+    yield increment_table(subject, settings)
+
+
 def at_prevalences(subject: Subject, settings: Settings) -> Tables:
     """Estimate the metrics at the declared prevalences."""
     for question in class_questions(subject):
@@ -287,6 +293,7 @@ TABLES: dict[str, Rows] = {
     "conformal": conformal_sets,
     "subgroups": subgroups,
     "baselines": baselines,
+    "increment": increments,
     "prevalence": at_prevalences,
     "recalibration": recalibrations,
 }

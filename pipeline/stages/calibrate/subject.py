@@ -30,6 +30,7 @@ class Settings:
     prevalences: tuple[float, ...]
     n_bootstrap: int
     confidence: float
+    baseline: tuple[str, ...] = ()
 
     @property
     def levels(self) -> list[tuple[Kind, float]]:

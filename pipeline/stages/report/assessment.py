@@ -19,6 +19,7 @@ from pipeline.stages.report.calibration_charts import calibration_chart
 from pipeline.stages.report.decision_charts import decision_chart, risk_chart
 from pipeline.stages.report.discrimination_charts import pr_chart, roc_chart
 from pipeline.stages.report.forest import Whisker, forest_of
+from pipeline.stages.report.increment import named, verdicts_on_images
 from pipeline.stages.report.numbers import metric_of
 from pipeline.stages.report.plain_words import of_a_threshold, of_hundred, of_pairs
 from pipeline.stages.report.updating import when_it_pays
@@ -105,6 +106,8 @@ def assessed(
         "words": in_plain_words({**tables, "operating_points": used}, units),
         "enough": ENOUGH,
         "metrics": CALIBRATION,
+        "increments": verdicts_on_images(tables["increment"]),
+        "named": named,
         "updates": [when_it_pays(block.rows) for block in parted["recalibration"]],
         "promises": promises,
         "accuracies": accuracies_in(tables["selective"]),

@@ -40,7 +40,7 @@ STATES = ("uncalibrated", "calibrated")
 ASSESSED = (
     *("roc_band", "roc_of_folds", "pr_band", "thresholds"),
     *("calibration", "calibration_curve", "distribution", "decision_curve", "operating_points", "risk_coverage"),
-    *("selective", "abstention", "conformal", "subgroups", "baselines", "prevalence", "recalibration"),
+    *("selective", "abstention", "conformal", "subgroups", "baselines", "increment", "prevalence", "recalibration"),
 )
 TEXT = ("scope", "candidate", "validator", "site", "unlabelled", "fold", "class", "repetition", "of", "value", "group")
 CASES = (

@@ -18,6 +18,7 @@ from tests.stages.by_hand import (
     right_more_often_than_not,
     write_predictions,
 )
+from tests.stages.clinic import RAW
 from tests.stages.conftest import write_status
 from tests.stages.report.page import rows_of, text_of
 from tests.stages.running import FOLDS, run
@@ -225,6 +226,27 @@ def test_a_figure_that_is_shown_twice_has_the_same_text(reported):
     known = paths.read_json(paths.pooled_metrics("internal_patients_calibrated"))
     assert [internal[3], *internal[5:7]] == [text_of(show_interval(known[key])) for key in RANKED]
     assert f"an AUC of {internal[3]}" in text_of(markup)
+
+
+def test_what_the_images_add_to_the_columns_is_said_with_its_gain(project):
+    root = project()
+    file = root / RAW / "cohort.csv"
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    table.assign(age=[str(30 + number) for number in range(len(table))]).to_csv(file, index=False)
+    predict_two_classes(project, FOLDS, **AUTO, calibrate__baseline=["age"])
+    run("calibrate")
+    found = assessed("increment")
+    gains = found[(found["prediction"] == "image and columns") & (found["over"] == "columns")].set_index("scope")
+    said = text_of(page())
+    verdict = {"adds": "the image adds to", "not shown": "not shown that the image adds", "takes away": "worse than"}
+    for row in gains.loc[["internal_patients", "external_patients"]].itertuples():
+        assert verdict[row.verdict] in said and f"{row.log_loss:z.3f} ({row.log_loss_lower:z.3f} to" in said
+    assert "gain of image and columns over columns" in said
+
+
+def test_without_declared_columns_no_increment_is_claimed(reported):
+    assert assessed("increment").empty
+    assert "none of those in calibrate.baseline is in the cohort" in text_of(page())
 
 
 def test_the_values_of_the_site_alone_are_told_apart(reported):

@@ -1,0 +1,144 @@
+"""What the images add to columns of the cohort such as age or stage: columns alone, image alone, and both.
+
+The prediction from both is late fusion: a ridge-penalised logistic regression on the columns and on the log-odds that
+the model gives the image. It has few parameters, and is fitted on development cases of other patients, for whom these
+log-odds are out of fold.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.metrics.baseline import counts_of_known, non_image_prediction
+from pipeline.metrics.bootstrap import estimate_all
+from pipeline.metrics.discrimination import SMALLEST, Labels, case_losses, ratio
+from pipeline.metrics.evaluation import EvaluatedCases, aucs_of
+from pipeline.metrics.paired_tests import paired_difference
+from pipeline.metrics.subgroups import COLUMN
+from pipeline.metrics.summary import in_columns, limits_of
+from pipeline.stages.calibrate.subject import Settings, Subject
+from pipeline.stages.calibrate.utility import net_benefit
+
+Floats = NDArray[np.float64]
+Metric = Callable[[Floats], Floats]  # weights (R, n) to values (R,)
+
+COLUMNS, IMAGE, BOTH = "columns", "image", "image and columns"
+ADDS, HARMS, UNKNOWN = "adds", "takes away", "not shown"
+METRICS = ("log_loss", "auc", "r2", "net_benefit")
+INCREMENT = [*("prediction", "over", "n", "patients", "events"), *limits_of(*METRICS), "minimum_detectable", "verdict"]
+THRESHOLDS = 19  # of the mean net benefit
+
+
+def increment_table(subject: Subject, settings: Settings) -> pd.DataFrame:
+    """Evaluate predictions from the columns in `calibrate.baseline`, from the image, and from both, on the same cases.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `INCREMENT`; empty if the cohort has none of these columns. Three rows have metrics of their own and
+        `over` empty: log-loss in nats, macro AUC, McFadden's R² (1 minus the log-loss over that of the prevalence), and
+        for two classes the net benefit, the mean over the declared thresholds. In further rows they are gains over the
+        prediction `over`, positive if better, paired by patient; `minimum_detectable` is the least gain in log-loss
+        that such data show with a power of 80 %, and `verdict` says whether its interval lies above or below 0.
+    """
+    names = [name for name in (f"{COLUMN}{one}" for one in settings.baseline) if name in subject.evaluated.cases]
+    if not names:
+        return pd.DataFrame(columns=INCREMENT)
+    known = predictions(subject, names)
+    labels, patients = subject.evaluated.labels, subject.evaluated.patients
+    counts = counts_of_known(labels, patients, len(subject.spec.classes))
+    metrics = {name: metrics_of(prediction, labels, settings.thresholds) for name, prediction in known.items()}
+    rows = [{"prediction": name, "over": "", **_own(one, subject, settings)} for name, one in metrics.items()]
+    for name, over in ((IMAGE, COLUMNS), (BOTH, COLUMNS), (BOTH, IMAGE)):
+        gains = _gains(metrics[name], metrics[over], subject, settings)
+        rows.append({"prediction": name, "over": over, **gains})
+    return pd.DataFrame([row | counts for row in rows], columns=INCREMENT)
+
+
+def predictions(subject: Subject, names: Sequence[str]) -> dict[str, Floats]:
+    """Predict each evaluated case (n, K) from its columns, its image and both.
+
+    Both regressions of a fold are fitted on the same development cases, those of other patients.
+    """
+    evaluated, n_classes = subject.evaluated, len(subject.spec.classes)
+    columns, both = np.zeros_like(evaluated.calibrated), np.zeros_like(evaluated.calibrated)
+    for fold, others in subject.elsewhere.items():
+        here = evaluated.folds == fold
+        there, asked = others.cases[list(names)], evaluated.part(here)
+        columns[here] = non_image_prediction(there, others.labels, asked.cases[list(names)], n_classes)
+        both[here] = non_image_prediction(
+            with_image(there, others), others.labels, with_image(asked.cases[list(names)], asked), n_classes
+        )
+    return {COLUMNS: columns, IMAGE: evaluated.calibrated, BOTH: both}
+
+
+def with_image(table: pd.DataFrame, cases: EvaluatedCases) -> pd.DataFrame:
+    """Add the log-odds that the uncalibrated model gives the image, of each class to the first, or of each label."""
+    clipped = np.clip(cases.uncalibrated, SMALLEST, 1)
+    if cases.labels.ndim == 2:
+        odds = np.log(clipped) - np.log(np.clip(1 - cases.uncalibrated, SMALLEST, 1))
+    else:
+        odds = np.log(clipped[:, 1:]) - np.log(clipped[:, :1])
+    return table.assign(**{f"image_{number}": column for number, column in enumerate(odds.T)})
+
+
+def metrics_of(prediction: Floats, labels: Labels, thresholds: tuple[float, float]) -> dict[str, Metric]:
+    """Bind the metrics to a prediction (n, K); each maps weights (R, n) to values (R,)."""
+    found: dict[str, Metric] = {
+        "log_loss": partial(_log_loss, prediction, labels),
+        "auc": partial(aucs_of, prediction, labels),
+    }
+    if labels.ndim == 2:
+        return found
+    found["r2"] = partial(r_squared, prediction, labels)
+    if prediction.shape[1] == 2:
+        found["net_benefit"] = partial(
+            _mean_net_benefit, prediction[:, 1], labels == 1, np.linspace(*thresholds, THRESHOLDS)
+        )
+    return found
+
+
+def r_squared(prediction: Floats, labels: NDArray[np.int64], weights: Floats) -> Floats:
+    """Compute 1 - L / L0, with the log-loss L0 of the prevalence (McFadden 1974, pseudo-R²).
+
+    Parameters
+    ----------
+    prediction : (n, K)
+    labels : (n,) int
+    weights : (R, n)
+    """
+    shares = weights @ np.eye(prediction.shape[1])[labels] / weights.sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        null = -np.nansum(shares * np.log(shares), axis=1)
+    return 1 - ratio(_log_loss(prediction, labels, weights), null)
+
+
+def _log_loss(prediction: Floats, labels: Labels, weights: Floats) -> Floats:
+    losses, known = case_losses(prediction, labels)
+    return ratio(weights @ losses, weights @ known)
+
+
+def _mean_net_benefit(prediction: Floats, events: NDArray[np.bool_], thresholds: Floats, weights: Floats) -> Floats:
+    return np.asarray(net_benefit(prediction, events, weights, thresholds).mean(axis=1))
+
+
+def _own(metrics: dict[str, Metric], subject: Subject, settings: Settings) -> dict[str, Any]:
+    found = estimate_all(metrics, subject.weights, settings.confidence)
+    return in_columns({name: one.as_json() for name, one in found.items()})
+
+
+def _gains(one: dict[str, Metric], other: dict[str, Metric], subject: Subject, settings: Settings) -> dict[str, Any]:
+    pairs = {name: (other, one) if name == "log_loss" else (one, other) for name in one}
+    gains = {
+        name: paired_difference(better[name], worse[name], subject.weights, settings.confidence).as_json()
+        for name, (better, worse) in pairs.items()
+    }
+    gain = gains["log_loss"]
+    verdict = UNKNOWN
+    if gain["lower"] is not None:
+        verdict = ADDS if gain["lower"] > 0 else HARMS if gain["upper"] < 0 else UNKNOWN
+    return in_columns(gains) | {"minimum_detectable": gain["minimum_detectable"], "verdict": verdict}

@@ -1,0 +1,34 @@
+"""What the images add to columns of the cohort, in sentences."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.stages.calibrate.increment import ADDS, BOTH, COLUMNS, HARMS
+from pipeline.stages.report.blocks import set_name
+from pipeline.stages.report.numbers import metric_of, show_interval, show_number
+
+Row = Mapping[str, Any]
+
+
+def verdicts_on_images(rows: Sequence[Row]) -> list[str]:
+    """Say for each set of cases whether the image improves the log-loss of the columns."""
+    gains = [row for row in rows if (row["prediction"], row["over"]) == (BOTH, COLUMNS)]
+    return [f"{set_name(row['scope']).capitalize()}: {_said(row)}" for row in gains]
+
+
+def _said(row: Row) -> str:
+    gain = show_interval(metric_of(row, "log_loss"), 3)
+    if row["verdict"] == ADDS:
+        return f"the image adds to the columns; the log-loss falls by {gain}."
+    if row["verdict"] == HARMS:
+        return f"the image makes predictions worse than those from the columns alone; the gain in log-loss is {gain}."
+    least = show_number(row["minimum_detectable"], 3)
+    return (
+        f"it is not shown that the image adds to the columns; the log-loss falls by {gain}, and a true fall of {least} "
+        "would be found in four of five such studies."
+    )
+
+
+def named(row: Row) -> str:
+    """Name what a row of the table evaluates: a prediction, or its gain over another one."""
+    return f"gain of {row['prediction']} over {row['over']}" if row["over"] else str(row["prediction"])
