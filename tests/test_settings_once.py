@@ -72,7 +72,7 @@ def test_the_defaults_of_reading_are_those_of_the_strict_policy():
         (Finetune, "average", names_in(averaging.Averaging)),
         (Finetune, "class_weights", names_in(tasks.Balance)),
         (Finetune, "mix", names_in(mixing.Mixing)),
-        (Finetune, "strategy", {*STRATEGIES, "portfolio"}),
+        (Finetune, "strategy", {*STRATEGIES, "portfolio", "distilled"}),
         (Finetune, "members", set(PORTFOLIO)),
         (Finetune, "tta", names_in(tta.View)),
         (Preprocess, "instances", names_in(geometry.Instances)),

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 TOO_FEW = "too few events for an interval"
+COLUMNS, IMAGE, BOTH = "columns", "image", "image and columns"  # what a prediction is made from
+ADDS, HARMS, NOT_SHOWN = "adds", "takes away", "not shown"  # verdicts on what the image adds
 ALIKE = "the same in every draw"
 
 

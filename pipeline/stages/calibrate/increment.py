@@ -20,14 +20,13 @@ from pipeline.metrics.evaluation import EvaluatedCases, aucs_of
 from pipeline.metrics.paired_tests import paired_difference
 from pipeline.metrics.subgroups import COLUMN
 from pipeline.metrics.summary import in_columns, limits_of
+from pipeline.metrics.wording import ADDS, BOTH, COLUMNS, HARMS, IMAGE, NOT_SHOWN
 from pipeline.stages.calibrate.subject import Settings, Subject
 from pipeline.stages.calibrate.utility import net_benefit
 
 Floats = NDArray[np.float64]
 Metric = Callable[[Floats], Floats]  # weights (R, n) to values (R,)
 
-COLUMNS, IMAGE, BOTH = "columns", "image", "image and columns"
-ADDS, HARMS, UNKNOWN = "adds", "takes away", "not shown"
 METRICS = ("log_loss", "auc", "r2", "net_benefit")
 INCREMENT = [*("prediction", "over", "n", "patients", "events"), *limits_of(*METRICS), "minimum_detectable", "verdict"]
 THRESHOLDS = 19  # of the mean net benefit
@@ -138,7 +137,7 @@ def _gains(one: dict[str, Metric], other: dict[str, Metric], subject: Subject, s
         for name, (better, worse) in pairs.items()
     }
     gain = gains["log_loss"]
-    verdict = UNKNOWN
+    verdict = NOT_SHOWN
     if gain["lower"] is not None:
-        verdict = ADDS if gain["lower"] > 0 else HARMS if gain["upper"] < 0 else UNKNOWN
+        verdict = ADDS if gain["lower"] > 0 else HARMS if gain["upper"] < 0 else NOT_SHOWN
     return in_columns(gains) | {"minimum_detectable": gain["minimum_detectable"], "verdict": verdict}

@@ -30,7 +30,7 @@ class Settings:
     prevalences: tuple[float, ...]
     n_bootstrap: int
     confidence: float
-    baseline: tuple[str, ...] = ()
+    baseline: tuple[str, ...]
 
     @property
     def levels(self) -> list[tuple[Kind, float]]:

@@ -61,7 +61,7 @@ def run(params: Params, fold: str) -> None:
             strategies = [chosen]
         members = train_members(start, strategies, settings, fold)
         if settings.strategy in JOINT and settings.second_encoder.encoder:
-            members.append(second_member(params, start, settings, cases, fold))
+            members.append(second_member(params, start, settings, cases, fold=fold))
         if settings.strategy == DISTILLED and not start.network.site_values.sites:
             members, strategies = [distilled(start, members, settings, cases)], [DISTILLED]
     except (FloatingPointError, ValueError) as error:

@@ -24,7 +24,7 @@ NAME = "second_encoder"  # of the member, which is the last one
 HERE = "finetune.second_encoder"
 
 
-def second_member(params: Params, start: Start, settings: Finetune, cases: pd.DataFrame, fold: str) -> Member:
+def second_member(params: Params, start: Start, settings: Finetune, cases: pd.DataFrame, *, fold: str) -> Member:
     """Fit a probe on the features of the second encoder, for the fold that `start` belongs to."""
     geometry, facts = Geometry.from_json(paths.read_json(paths.GEOMETRY)), paths.read_json(paths.COHORT_FACTS)
     depth = int(start.arguments["encoder"]["filter_depth"])

@@ -12,6 +12,7 @@ from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.learning.models.ensemble import state_of_members
 from pipeline.metrics.calibrators.calibrator import Calibrator, calibrator_from
+from pipeline.stages.release.origin import origin_of
 
 Config = dict[str, Any]
 ENSEMBLE = "ensemble"
@@ -70,15 +71,6 @@ class ReleasedModel:
                 "`medadapt repair` restores it if it is damaged; else run `dvc repro calibrate`"
             )
         return dict(sorted(load(content).items()))  # `load` returns the weights in another order each time
-
-
-def origin_of(fold: str) -> Config:
-    """Read the provenance of the weights that a fold started from; `second` is that of a second encoder."""
-    provenance: Config = paths.read_json(paths.adaptation(fold))["provenance"]
-    file = paths.recipe(fold)
-    members = paths.read_json(file).get("members") if file.exists() else None  # none in folds of earlier versions
-    last = (members or [{}])[-1]  # where a second encoder stands
-    return provenance | ({"second": last["provenance"]} if "provenance" in last else {})
 
 
 def read_released() -> ReleasedModel:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.stages.calibrate.increment import ADDS, BOTH, COLUMNS, HARMS
+from pipeline.metrics.wording import ADDS, BOTH, COLUMNS, HARMS
 from pipeline.stages.report.blocks import set_name
 from pipeline.stages.report.numbers import metric_of, show_interval, show_number
 

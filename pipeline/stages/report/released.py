@@ -9,7 +9,7 @@ from pipeline.errors import UserError
 from pipeline.params import cohort_name
 from pipeline.schema import FINAL, Params
 from pipeline.stages.calibrate.openings import openings_of
-from pipeline.stages.release.model import origin_of
+from pipeline.stages.release.origin import origin_of
 from pipeline.stages.report.first_screen import to_know_first
 from pipeline.stages.report.provenance import provenance_of
 

@@ -13,7 +13,7 @@ from pipeline.imaging.labels import Task, targets_of
 from pipeline.paths import Role
 from pipeline.schema import FINAL, Params
 from pipeline.spreadsheets import restored
-from pipeline.stages.release.model import origin_of
+from pipeline.stages.release.origin import origin_of
 from pipeline.stages.release.thresholds import thresholds_to_use
 from pipeline.stages.report.adaptation import section
 from pipeline.stages.report.assessment import assessed, units_of, without_sites

@@ -19,7 +19,7 @@ from pipeline.stages.calibrate.assessment import Settings, assess
 from pipeline.stages.calibrate.released import to_release
 
 SPEC = TaskSpec(["well", "ill"])
-SETTINGS = Settings(10, (0.05, 0.5), 0.9, 0.9, 0.9, (), 200, 0.95)
+SETTINGS = Settings(10, (0.05, 0.5), 0.9, 0.9, 0.9, (), 200, 0.95, ())
 
 
 def cohort(patients=120, images=1, folds=4, seed=0, signal=1.5):
