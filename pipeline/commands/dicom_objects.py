@@ -22,7 +22,7 @@ from pipeline.imaging.slices import Slices, slices_shown
 from pipeline.imaging.tables.scan_list import Listed
 from pipeline.stages.explain.thumbnails import overlaid
 
-NARROWEST = 480  # pixels of a picture, so that its caption can be read
+NARROWEST = 480  # pixels of a rendering, so that its caption can be read
 LETTERS = 15  # pixels
 
 
@@ -113,7 +113,7 @@ class MapObjects:
     identity: tuple[str, ...]
 
     def of(self, asked: str, words: str) -> dict[str, Any]:
-        """Write the map of the class `asked`: as a segmentation where frames match slices, and as a picture."""
+        """Write the map of the class `asked`: as a segmentation where frames match slices, and as a rendering."""
         from pipeline.bundle.dicom_results.maps import STRONG, capture_of, segmentation_of
 
         saliency = self.slices.saliency
@@ -132,7 +132,7 @@ class MapObjects:
 
 
 def enlarged(image: NDArray[np.uint8], spacing: tuple[float, float]) -> NDArray[np.uint8]:
-    """Show a picture in the proportions of the body, and wide enough for a caption."""
+    """Show an image in the proportions of the body, and wide enough for a caption."""
     rows, columns = image.shape[:2]
     times = max(1, math.ceil(NARROWEST / columns))
     height = max(1, round(rows * times * spacing[0] / spacing[1]))
@@ -140,7 +140,7 @@ def enlarged(image: NDArray[np.uint8], spacing: tuple[float, float]) -> NDArray[
 
 
 def captioned(image: NDArray[np.uint8], lines: Sequence[str]) -> NDArray[np.uint8]:
-    """Put lines of text below a picture (rows, columns, 3)."""
+    """Put lines of text below an image (rows, columns, 3)."""
     font = ImageFont.load_default(LETTERS)
     below = Image.new("RGB", (image.shape[1], (LETTERS + 5) * len(lines) + 5))
     for number, line in enumerate(lines):

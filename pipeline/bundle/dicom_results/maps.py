@@ -81,7 +81,7 @@ def _fix_dimensions(found: Any, uid: str) -> None:
 def capture_of(
     source: Source, image: NDArray[np.uint8], shown: int | None, *, model: Model, identity: tuple[str, ...]
 ) -> Any:
-    """Write a picture with its map as a secondary capture that refers to the image it shows.
+    """Write a rendering with its map as a secondary capture that refers to the image it shows.
 
     Parameters
     ----------
