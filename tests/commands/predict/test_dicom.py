@@ -192,10 +192,13 @@ def test_headers_without_optional_attributes_still_get_a_report(limited, tmp_pat
 
 def test_an_image_gets_a_report_and_a_capture_in_its_own_pixels(image_model, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 4000, (40, 60)).astype(np.uint16)
-    save(data_set(pixels, Modality="DX", **HEADER), tmp_path / "in" / "radiograph.dcm")
+    save(data_set(pixels, Modality="DX", **HEADER), tmp_path / "in" / "chest.dcm")
     assert main(["predict", str(image_model), str(tmp_path / "in"), "--dicom", str(tmp_path / "out")]) == 0
-    assert [file.name for file in sorted((tmp_path / "out").iterdir())] == ["1_radiograph_capture.dcm", "1_radiograph_report.dcm"]
-    found = pydicom.dcmread(tmp_path / "out" / "1_radiograph_capture.dcm")
+    assert [file.name for file in sorted((tmp_path / "out").iterdir())] == [
+        "1_chest_capture.dcm",
+        "1_chest_report.dcm",
+    ]
+    found = pydicom.dcmread(tmp_path / "out" / "1_chest_capture.dcm")
     assert (found.Rows, found.Columns) == (8 * 40 + 45, 8 * 60)
 
 
