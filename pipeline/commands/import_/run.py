@@ -25,10 +25,10 @@ from pipeline.stages.cohort.importers.found import (
     Import,
     describe,
     left_out_lines,
-    parse_renames,
     write_import,
 )
 from pipeline.stages.cohort.importers.medmnist import find_in_medmnist
+from pipeline.stages.cohort.importers.renames import Renames
 from pipeline.stages.cohort.importers.table import find_in_csv
 from pipeline.stages.cohort.keys import claim_keys, key_errors
 
@@ -45,7 +45,9 @@ def run(arguments: argparse.Namespace) -> None:
     into = Path(arguments.into)
     path_in_params(into, []) if arguments.use else None  # refuses before anything is written
     try:
-        found = FINDERS[arguments.kind](arguments, parse_renames(arguments.rename))
+        rename = Renames(arguments.rename)
+        found = FINDERS[arguments.kind](arguments, rename)
+        rename.refuse_unmet(found)
         print(describe(found))
         if arguments.kind == "dicom":
             remember(found, into)

@@ -5,6 +5,7 @@ inverted, palettes looked up, YBR converted to RGB, slices sorted in space.
 """
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +18,14 @@ from numpy.typing import NDArray
 
 from pipeline.imaging.reading.dicom_identity import refuse_several_scans, without_repetitions
 from pipeline.imaging.reading.dicom_series import LPS_TO_RAS, Stack, refuse_unplaced, slices_of, stack
-from pipeline.imaging.reading.dicom_values import decoded_frames, is_deflated, is_grey_byte, is_palette, states_units
+from pipeline.imaging.reading.dicom_values import (
+    decoded_frames,
+    is_deflated,
+    is_grey_byte,
+    is_palette,
+    refuse_words,
+    states_units,
+)
 from pipeline.imaging.reading.padding import darkened
 from pipeline.imaging.reading.proportions import spacing_of_dicom
 from pipeline.imaging.reading.scan import (
@@ -77,13 +85,22 @@ def read_scan(path: Path, policy: Policy) -> Scan:
     """Read a series as a volume, or a single image."""
     images = images_at(path)
     header, stacked = _described(images, policy)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         if _is_mosaic(images[0][1]):
-            return _mosaic(images, header, policy)
-        if stacked is None:
-            return _image(images, header, policy)
-        return _volume(dict(images), stacked, header, policy)
+            scan = _mosaic(images, header, policy)
+        elif stacked is None:
+            scan = _image(images, header, policy)
+        else:
+            scan = _volume(dict(images), stacked, header, policy)
+    return replace(scan, header=replace(scan.header, findings=(*scan.header.findings, *_of_decoder(told))))
+
+
+def _of_decoder(told: list[warnings.WarningMessage]) -> Iterator[Finding]:
+    """Report what pydicom says of the pixels, without quoted values; its other warnings may name a person."""
+    of_pixels = [one for one in told if {"pixels", "encaps.py"} & set(Path(one.filename).parts)]
+    for text in sorted({re.sub(r" '[^']*'", "", str(one.message)) for one in of_pixels}):
+        yield Finding("decoder", f"the decoder warned: {text}", "warned")
 
 
 def images_at(path: Path) -> list[tuple[Path, Any]]:
@@ -92,6 +109,10 @@ def images_at(path: Path) -> list[tuple[Path, Any]]:
     images = [(file, fields) for file in files if "Rows" in (fields := read_fields(file))]
     if not images:
         raise Unreadable("no image", "it holds no DICOM image")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom quotes odd values
+        for _, fields in images:
+            refuse_words(fields)
     refuse_several_scans(images)
     return without_repetitions(images)
 

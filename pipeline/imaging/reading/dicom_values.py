@@ -10,12 +10,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.multival import MultiValue
 from pydicom.pixels import apply_color_lut, iter_pixels
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000TransferSyntaxes
 
-from pipeline.imaging.reading.scan import compact, rescaled
+from pipeline.imaging.reading.scan import Unreadable, compact, rescaled
 
 Mask = NDArray[np.bool_]
+NUMBERS = (
+    *("NumberOfFrames", "InstanceNumber", "AcquisitionNumber", "TemporalPositionIdentifier", "EchoTime"),
+    *("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio", "SliceThickness"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept"),
+)
+
+
+def refuse_words(fields: Any) -> None:
+    """Refuse a header that has a text where a number belongs."""
+    for name in NUMBERS:
+        value = fields.get(name)
+        if any(isinstance(one, str) and one for one in (value if isinstance(value, MultiValue) else [value])):
+            raise Unreadable("header", f"{name} is not a number; correct the header, or export the image again")
 
 
 def decoded_frames(file: Path, fields: Any, whole_file: Any = None) -> Iterator[tuple[NDArray[Any], Mask | None]]:

@@ -66,10 +66,10 @@ def source(tmp_path):
 @pytest.mark.parametrize("kind", [csv, folder, bids, datalist, medmnist, dicom])
 def test_every_kind_becomes_a_cohort_with_labels(source, tmp_path, capsys, kind):
     more = ["--labels", str(source / "labels.csv")] if kind is dicom else []
-    rename = ["--rename", "0=ill"]
+    rename = ["--rename", "0=sick" if kind is medmnist else "ill=sick"]
     assert main(["import", kind.__name__, str(kind(source)), "--into", str(tmp_path / "raw"), *more, *rename]) == 0
     cohort = read_cohort_table(tmp_path / "raw")
-    assert cohort["label"][0] == "ill" and all((tmp_path / "raw" / image).exists() for image in cohort["image"])
+    assert cohort["label"][0] == "sick" and all((tmp_path / "raw" / image).exists() for image in cohort["image"])
     assert f"set `cohort.path: {tmp_path / 'raw'}`" in capsys.readouterr().out
 
 

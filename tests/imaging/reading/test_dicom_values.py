@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import SimpleITK
+from pydicom import DataElement, config
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage, JPEG2000Lossless
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import CTImageStorage, JPEG2000Lossless, RLELossless
 
+from pipeline.imaging.reading.scan import Unreadable
 from pipeline.imaging.reading.volumes import read_scan
 from tests.imaging.phantoms import data_set, save, save_series
 
@@ -107,3 +110,43 @@ def test_only_plain_bytes_count_as_grey_levels(tmp_path, pixels, more, is_grey):
     """Else `preprocess.intensity: auto` would keep values as grey levels that they are not."""
     scan = read_scan(save(data_set(pixels, **more), tmp_path / "x.dcm"))
     assert (scan.header.bits == 8) == is_grey
+
+
+def with_no_frames(fields):
+    fields.NumberOfFrames = 0
+
+
+def of_rle_with_bytes_too_many(fields):
+    fields.compress(RLELossless)
+    [frame] = generate_frames(fields.PixelData, number_of_frames=1)
+    fields.PixelData = encapsulate([frame, frame], has_bot=False)
+
+
+@pytest.mark.parametrize("fault", [with_no_frames, of_rle_with_bytes_too_many])
+def test_what_the_decoder_warns_of_is_a_finding_and_the_pixels_are_right(tmp_path, fault):
+    fields = data_set(PIXELS, PatientComments="Jane's")
+    fault(fields)
+    scan = read_scan(save(fields, tmp_path / "x.dcm"))
+    [found] = [one for one in scan.header.findings if one.check == "decoder"]
+    assert found.action == "warned" and np.array_equal(scan.voxels[0], PIXELS)
+
+
+def test_what_pydicom_warns_of_outside_the_pixels_is_not_repeated(tmp_path, recwarn):
+    fields = data_set(PIXELS)
+    with config.disable_value_validation():
+        fields.StudyDate = "Jane Doe"
+        fields.PatientAge = "Jane Doe"
+        file = save(fields, tmp_path / "x.dcm")
+    assert not read_scan(file).header.findings and not recwarn
+
+
+@pytest.mark.parametrize("keyword", ["NumberOfFrames", "InstanceNumber", "RescaleSlope", "PixelSpacing", "EchoTime"])
+def test_a_text_where_a_number_belongs_is_named_and_not_repeated(tmp_path, keyword, recwarn):
+    with config.disable_value_validation():
+        fields = data_set(PIXELS)
+        value = ["Doe", "Jane"] if keyword == "PixelSpacing" else "Jane"
+        fields[keyword] = DataElement(keyword, "LO", value)
+        file = save(fields, tmp_path / "x.dcm")
+    with pytest.raises(Unreadable, match=f"header: {keyword} is not a number; correct") as refused:
+        read_scan(file)
+    assert "Jane" not in str(refused.value) and not recwarn

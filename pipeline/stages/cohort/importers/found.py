@@ -276,11 +276,3 @@ def left_out_lines(left_out: Sequence[tuple[str, str]]) -> list[str]:
         else:
             lines += [f"  {name}: {reason}" for name in names]
     return lines
-
-
-def parse_renames(pairs: Sequence[str]) -> dict[str, str]:
-    """Convert `["0=healthy"]` to `{"0": "healthy"}`."""
-    bad = [pair for pair in pairs if "=" not in pair]
-    if bad:
-        raise BadSource(f"--rename takes OLD=NEW, not '{bad[0]}'")
-    return dict(pair.split("=", 1) for pair in pairs)

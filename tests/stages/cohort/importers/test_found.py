@@ -13,7 +13,6 @@ from pipeline.stages.cohort.importers.found import (
     Import,
     describe,
     left_out_lines,
-    parse_renames,
     parts_of,
     row_of,
     write_import,
@@ -147,9 +146,3 @@ def test_a_folder_with_a_series_is_one_image(tmp_path):
         original, written = (read_scan(path) for path in (tmp_path / "scan", tmp_path / f"raw{link}" / "images/scan"))
         assert np.array_equal(written.voxels, original.voxels) and written.header == original.header
     assert found.left_out == [("empty", "the folder holds no DICOM file")]
-
-
-def test_a_rename_without_an_equals_sign_is_refused():
-    with pytest.raises(BadSource, match="OLD=NEW"):
-        parse_renames(["healthy"])
-    assert parse_renames(["St Mary=A", "0=a=b"]) == {"St Mary": "A", "0": "a=b"}
