@@ -1,8 +1,13 @@
+import shutil
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from pipeline import runtime
+from pipeline.errors import UserError
+from tests.conftest import ROOT
 
 
 def double(number):
@@ -81,3 +86,16 @@ def test_an_error_in_a_pass_comes_through():
     give = runtime.prefetch_passes(draw)
     with pytest.raises(ValueError, match="corrupted 3"):
         list(give(3))
+
+
+@pytest.mark.parametrize("cure", ["git init -q", "dvc config core.no_scm true"])
+def test_where_dvc_fails_without_git_the_error_says_what_to_call(cure, tmp_path, monkeypatch):
+    """Each command that the error names makes DVC work."""
+    (tmp_path / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc" / "config", tmp_path / ".dvc")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(UserError, match=r"call `git init`, or `dvc config core.no_scm true` to do without"):
+        runtime.dvc("status")
+    subprocess.run([sys.executable, "-m", *cure.split()] if cure.startswith("dvc") else cure.split(), check=True)
+    assert "no data or pipelines tracked" in runtime.dvc("status")

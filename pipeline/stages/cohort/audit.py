@@ -97,9 +97,13 @@ def audit_table(
 
 
 def all_findings(audited: Sequence[Audited], of_table: Sequence[Sequence[Finding]]) -> list[list[Finding]]:
-    """Join the findings of each case: of its file, of its row, and of its kind among the others."""
+    """Join the findings of each case: of its file (if its row names one), of its row, and of its kind among others."""
     of_kinds = _findings_of_kinds([one.header for one in audited])
-    return [[*one.findings, *more, *kind] for one, more, kind in zip(audited, of_table, of_kinds, strict=True)]
+    of_files = [
+        () if any(found.check == "no image" for found in row) else one.findings
+        for one, row in zip(audited, of_table, strict=True)
+    ]
+    return [[*file, *row, *kind] for file, row, kind in zip(of_files, of_table, of_kinds, strict=True)]
 
 
 def _findings_of_kinds(headers: Sequence[Header | None]) -> list[list[Finding]]:
