@@ -74,6 +74,7 @@ def test_the_campaign_has_parameters_that_are_accepted_and_names_stages(tmp_path
     campaign.edit(tmp_path / "data/demo/recipe.yaml", {"sites": {"north": {"patients": {"development": 3}}}})
     assert read_recipe(tmp_path / "data/demo").sites["north"].patients["development"] == 3
     assert {words.split()[0] for words in campaign_pieces.READERS.values()} <= {*STAGES, "verify"}
+    assert campaign_pieces.Project(tmp_path).hashes("verify data/released/model") == {}
 
 
 def test_the_campaign_flips_one_bit_keeps_the_time_and_puts_all_back(tmp_path, monkeypatch):

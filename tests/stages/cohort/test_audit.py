@@ -130,3 +130,8 @@ def test_the_rarer_of_volumes_and_images_is_named():
     found = all_findings([Audited(volume), Audited(image), Audited(volume), Audited(None)], [[]] * 4)
     assert [[one.detail[:14] for one in of_case] for of_case in found] == [[], ["it is an image"], [], []]
     assert all_findings([Audited(volume)] * 3, [[]] * 3) == [[], [], []]
+
+
+def test_a_row_without_an_image_is_not_told_of_a_missing_file():
+    of_row, of_file = Finding("no image", "the row names no image"), Finding("missing", "the file does not exist")
+    assert all_findings([Audited(None, (of_file,))] * 2, [[of_row], []]) == [[of_row], [of_file]]
