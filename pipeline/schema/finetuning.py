@@ -33,7 +33,7 @@ class Full(Section):
         default="auto",
         description="Rows and columns of the images in successive parts of the training; the network predicts at the "
         "last one. Images are never enlarged; [] takes them as they are, which a vision transformer needs.\n"
-        "auto: [96, 128] for the preset quick, [128, 160] for standard, [128, 160, 224] for best.",
+        "auto: [128, 160] for the preset quick, [160, 224] for standard and best.",
     )
     instances: Annotated[int, Field(ge=1)] | Auto = Field(
         default="auto",

@@ -8,9 +8,9 @@ JOINT = (PORTFOLIO, DISTILLED)  # strategies that train `finetune.members`
 WHOLE = (*JOINT, FULL)  # strategies that set no patient aside
 
 PRESETS: dict[str, dict[str, object]] = {
-    "quick": {"epochs": 6, "sides": (96, 128), "instances": 6, "seeds": 1},
-    "standard": {"epochs": 12, "sides": (128, 160), "instances": 12, "seeds": 1},
-    "best": {"epochs": 20, "sides": (128, 160, 224), "instances": 32, "seeds": 3},
+    "quick": {"epochs": 6, "sides": (128, 160), "instances": 6, "seeds": 1},
+    "standard": {"epochs": 12, "sides": (160, 224), "instances": 12, "seeds": 1},
+    "best": {"epochs": 20, "sides": (160, 224), "instances": 32, "seeds": 3},
 }
 FEW = 100  # development cases below which `preset: auto` is quick
 
