@@ -53,6 +53,7 @@ COMMANDS = (
     "compare",
     "whois",
     "predict",
+    "listen",
     "verify",
     "monitor",
 )

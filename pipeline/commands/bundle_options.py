@@ -12,3 +12,9 @@ def add_max_size(parser: argparse.ArgumentParser) -> None:
         metavar="GIB",
         help="reject a zipped bundle that unpacks to more than this (default: 2 GiB)",
     )
+
+
+def add_site(parser: argparse.ArgumentParser) -> None:
+    """Declare --site and --adaptation of commands that keep running."""
+    parser.add_argument("--site", help="site of the scans; needed by a model with separate parameters for each site")
+    parser.add_argument("--adaptation", metavar="FILE.json", help="apply limits that `predict --site-adapt` wrote")

@@ -15,6 +15,7 @@ from pipeline.bundle.plain import read_plain
 from pipeline.bundle.predictor import BAD_IMAGE, Predictor
 from pipeline.bundle.scoring import BadModel
 from pipeline.bundle.zipped import unpacked
+from pipeline.commands.answering import check_site
 from pipeline.commands.drawings import Overlays
 from pipeline.commands.labels import scans_named
 from pipeline.commands.predict.dicom_folder import DicomFolder, settings_of
@@ -22,9 +23,10 @@ from pipeline.commands.predict.patients import Logits, patient_table
 from pipeline.commands.predict.printing import print_predictions
 from pipeline.commands.predict.report import scan_section, write_report
 from pipeline.commands.predict.saliency_files import SaliencyFolder
-from pipeline.commands.predict.site_adaptation import adapt_to_site, limits_in
+from pipeline.commands.predict.site_adaptation import adapt_to_site
 from pipeline.commands.predict.site_calibration import recalibrate, recalibration_in
 from pipeline.commands.results import Row, in_order, row_of
+from pipeline.commands.site_limits import limits_in
 from pipeline.errors import UserError
 from pipeline.imaging.tables.scan_list import Listed, documents_in, list_scans
 from pipeline.imaging.tables.text_table import BadTable
@@ -119,16 +121,6 @@ def write_results(table: pd.DataFrame, patients: pd.DataFrame | None, out: str |
             write_csv(patients, file)
         except OSError as error:
             raise UserError(f"--out: {file} cannot be written ({error.strerror}); name another file") from error
-
-
-def check_site(site: str | None, known: Sequence[str]) -> None:
-    """Reject a site that the model does not know; if it needs a site and none is given, say what follows."""
-    if site and known and site not in known:
-        raise UserError(f"--site: the model does not know '{site}'; choose one of {', '.join(known)}")
-    if site and not known:
-        raise UserError(f"--site {site}: the model has no separate parameters for sites; leave --site out")
-    if known and not site:
-        print(f"no --site given: scans whose site is not one of {', '.join(known)} use the values for unknown sites")
 
 
 def listed(paths: list[str], bundle: Opened, site: str | None) -> list[Listed]:

@@ -1,21 +1,17 @@
 """Refit the out-of-distribution limits to unlabelled scans of a new site (`predict --site-adapt`, `--adaptation`)."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.bundle.layout import METADATA
 from pipeline.bundle.limits import OperatingLimits, ScanOutput
-from pipeline.bundle.manifest import MANIFEST, sha256_of
-from pipeline.bundle.plain import parsed
 from pipeline.bundle.predictor import Predictor
-from pipeline.commands.files import check_readable
 from pipeline.commands.predict.site_calibration import scored
+from pipeline.commands.site_limits import checksum, digest_of
 from pipeline.errors import UserError
 from pipeline.imaging.tables.scan_list import Listed
 from pipeline.metrics.ood import SCORES
@@ -79,36 +75,3 @@ def flagged_by_others(limits: OperatingLimits, outputs: Sequence[ScanOutput], pa
         rest, mine = ([one for one, wanted in zip(outputs, rows, strict=True) if wanted] for rows in (~own, own))
         found += flagged(limits.at_site(rest, patients[~own].tolist()), mine, patients[own])
     return found
-
-
-def limits_in(file: Path, bundle: Path) -> OperatingLimits:
-    """Read limits that `adapt_to_site` wrote, and check that they are unchanged and made for this bundle.
-
-    Raises
-    ------
-    UserError
-        If the file is missing, changed, of another format, or made for another release.
-    """
-    again = f"create it with `medadapt predict {bundle} scans/ --site-adapt --out {file}`"
-    check_readable(file, "--adaptation")
-    try:
-        values = parsed(file.read_bytes())
-        written, made_for = values.pop("sha256"), values["bundle"]["manifest"]
-        limits = OperatingLimits.from_json(values["limits"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"--adaptation: {file} holds no limits of a site ({error}); {again}") from error
-    if written != checksum(values):
-        raise UserError(f"--adaptation: {file} was changed after it was written; {again}")
-    if made_for != digest_of(bundle):
-        raise UserError(f"--adaptation: {file} was made for another release than {bundle}; {again}")
-    return limits
-
-
-def digest_of(bundle: Path) -> str:
-    """Hash the manifest of a bundle, which names every file of it."""
-    return sha256_of(bundle / MANIFEST)
-
-
-def checksum(content: dict[str, Any]) -> str:
-    """Hash the content of an adaptation."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
