@@ -54,6 +54,7 @@ COMMANDS = (
     "whois",
     "predict",
     "listen",
+    "serve",
     "verify",
     "monitor",
 )
@@ -63,6 +64,7 @@ HEADINGS = {
     "predict": "commands of a released bundle",
 }
 RUNNING_STAGES = ("run", "folds")
+WITHOUT_END = ("listen", "serve")  # they say themselves what they do
 RUNNING = Path("data/scratch/training.lock")  # held by the command that trains folds
 DESCRIPTION = """Domain adaptation for medical imaging: from raw scans to a released, calibrated model.
 `dvc repro` runs all stages in order; `medadapt NAME --help` explains one stage or command."""
@@ -143,7 +145,8 @@ def run(arguments: argparse.Namespace, label: str) -> None:
         with ExitStack() as held:
             for option in ("out", "report"):
                 held.enter_context(held_for_writing(getattr(arguments, option, None), f"--{option}"))
-            held.enter_context(reported(label))
+            if name not in WITHOUT_END:
+                held.enter_context(reported(label))
             import_quietly(f"{_package(name)}.run").run(arguments)
         return
     from pipeline import costs, digests, lock_file, params, paths

@@ -53,14 +53,16 @@ def unpacked(bundle: Path, most_gib: float = MOST_GIB) -> Iterator[Path]:
         yield root_of(Path(folder))
 
 
-def unpack(archive: zipfile.ZipFile, bundle: Path, folder: Path, most_gib: float) -> None:
+def unpack(
+    archive: zipfile.ZipFile, bundle: Path, folder: Path, most_gib: float, *, most_files: int = MOST_FILES
+) -> None:
     """Write every file of an archive, after checking names, types and sizes of all of them."""
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     for entry in entries:
         if why := objection(entry):
             raise BrokenBundle(f"{bundle}: '{entry.filename}' {why}; nothing was unpacked")
-    if len(entries) > MOST_FILES:
-        raise BrokenBundle(f"{bundle} holds more than {MOST_FILES} files; no bundle does")
+    if len(entries) > most_files:
+        raise BrokenBundle(f"{bundle} holds {len(entries)} files, more than the allowed {most_files}")
     size = sum(entry.file_size for entry in entries) / 2**30
     if size > most_gib:
         raise BrokenBundle(

@@ -8,12 +8,13 @@ same UIDs. Names are replaced by pseudonyms under a salt that stays in the folde
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from pipeline.bundle.predictor import BAD_IMAGE, Prediction
 from pipeline.errors import UserError
 from pipeline.imaging.tables.pseudonyms import BadSalt, pseudonym, salt_of
 
@@ -85,6 +86,13 @@ class Ledger:
         self._stream.flush()
         os.fsync(self._stream.fileno())
         self._done.add(series)
+
+
+def outcome_of(found: Sequence[Prediction]) -> Outcome:
+    """Sum up the scans of a series: answered if any is."""
+    if any(one.probabilities is not None for one in found):
+        return "answered"
+    return "refused" if all(BAD_IMAGE in one.abstains for one in found) else "no answer"
 
 
 def parsed(content: bytes, file: Path) -> list[dict[str, Any]]:

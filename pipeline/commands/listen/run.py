@@ -10,17 +10,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.bundle.dicom_results.source import NoSource
-from pipeline.bundle.predictor import BAD_IMAGE
-from pipeline.commands.answering import Answered, Answering, answering
+from pipeline.commands.answering import Answering, answering
 from pipeline.commands.dicom_objects import require_highdicom
-from pipeline.commands.ledger import Ledger, Outcome
+from pipeline.commands.file_heap import without_others
+from pipeline.commands.ledger import Ledger, Outcome, outcome_of
 from pipeline.commands.listen.series import Away, Failed, Place, Rule, Series
 from pipeline.commands.listen.watched_folder import WatchedFolder
 from pipeline.errors import UserError
-from pipeline.imaging.reading.dicom import is_dicom, read_fields
 from pipeline.imaging.tables.scan_list import Kind, Listed, list_scans
 from pipeline.imaging.tables.text_table import BadTable
-from pipeline.stages.cohort.importers.dicom_facts import is_capture, why_left_out
 
 MODALITIES = {"volume": ("CT", "MR", "NM", "PT"), "image": ("CR", "DX", "ES", "GM", "IO", "MG", "OP", "SM", "US", "XC")}
 TRIES = 3  # for a series that the archive does not deliver, or whose results it does not take
@@ -143,7 +141,7 @@ class Listener:
                 found.append((answered, ""))
             except NoSource as error:
                 found.append((answered, str(error)))
-        outcome = outcome_of([one for one, _ in found])
+        outcome = outcome_of([one.found for one, _ in found])
         reasons = {one.found.reason or why for one, why in found} | {remark}
         self.note(key, series, outcome, "; ".join(sorted(reasons - {""})), scans=[one.row for one, _ in found])
 
@@ -164,31 +162,3 @@ class Listener:
     def summary(self) -> str:
         """Count the outcomes."""
         return ", ".join(f"{count} {outcome}" for outcome, count in self.counts.items()) or "none"
-
-
-def outcome_of(answers: list[Answered]) -> Outcome:
-    """Sum up the scans of a series: answered if any is."""
-    if any(one.found.probabilities is not None for one in answers):
-        return "answered"
-    return "refused" if all(BAD_IMAGE in one.found.abstains for one in answers) else "no answer"
-
-
-def without_others(folder: Path) -> Counter[str]:
-    """Remove from a fetched series what is no scan, such as a localizer or a screenshot; count why."""
-    dropped = Counter[str]()
-    for file in sorted(folder.iterdir()):
-        if why := why_no_scan(file):
-            dropped[why] += 1
-            file.unlink()
-    return dropped
-
-
-def why_no_scan(file: Path) -> str:
-    """Say why a DICOM file is no part of a scan; "" for a scan, and for a file that cannot be read."""
-    if not is_dicom(file):
-        return ""
-    try:
-        fields = read_fields(file)
-        return why_left_out(fields) or ("a secondary capture" if is_capture(fields) else "")
-    except Exception:  # pydicom raises errors of any type
-        return ""

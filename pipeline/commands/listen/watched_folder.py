@@ -2,22 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 from pipeline.commands.dicom_objects import Objects
+from pipeline.commands.file_heap import Known, header_of
 from pipeline.commands.listen.series import Failed, Series
-from pipeline.imaging.reading.dicom import is_dicom, read_fields
 from pipeline.imaging.tables.scan_list import documents_in
-
-FIELDS = {
-    "study": "StudyInstanceUID",
-    "patient": "PatientID",
-    "accession": "AccessionNumber",
-    "modality": "Modality",
-    "description": "SeriesDescription",
-    "date": "StudyDate",
-}
-Known = dict[str, str]
 
 
 class WatchedFolder:
@@ -77,15 +66,3 @@ class WatchedFolder:
                 partial.replace(final)
         except OSError as error:
             raise Failed(f"{self.results} cannot be written to ({error.strerror})") from error
-
-
-def header_of(file: Path) -> tuple[str, Known]:
-    """Read the series of a DICOM file, and what it states; "" and nothing for any other file."""
-    if not is_dicom(file):
-        return "", {}
-    try:
-        fields: Any = read_fields(file)
-        known = {name: str(fields.get(keyword) or "") for name, keyword in FIELDS.items()}
-        return str(fields.get("SeriesInstanceUID") or ""), known
-    except Exception:  # pydicom raises errors of any type; the reader says later what is wrong with the file
-        return "", {}

@@ -1,7 +1,7 @@
 """Write the results of `predict --report` as one self-contained page that opens without a network."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,11 @@ import pandas as pd
 from markupsafe import Markup
 
 from pipeline.bundle.opening import Opened
-from pipeline.bundle.operating_point import OperatingPoint
 from pipeline.bundle.predictor import Prediction
+from pipeline.commands.answer_words import measured, ordered
 from pipeline.commands.drawings import Drawing, Pixels, png_of
 from pipeline.commands.results import Row, decision_counts, in_words, withheld_line
 from pipeline.imaging.tables.scan_list import Listed
-from pipeline.stages.report.blocks import set_name
 from pipeline.stages.report.page import HERE, templates
 
 
@@ -58,16 +57,6 @@ def write_report(
     )
 
 
-def measured(point: OperatingPoint | None) -> list[Row]:
-    """List how the operating point did, by class and set of cases, on patients on whom it was not chosen."""
-    return [
-        {"of": name, "set": set_name(scope), "n": found["n"], "sensitivity": found["sensitivity"]}
-        | {"specificity": found["specificity"]}
-        for name, scopes in (point.evaluated if point else {}).items()
-        for scope, found in scopes.items()
-    ]
-
-
 def scan_section(scan: Listed, found: Prediction, drawing: Drawing | None, classes: Sequence[str]) -> Row:
     """Collect what the page shows of a scan: the image with its map, and the answer or why there is none."""
     section: dict[str, Any] = {
@@ -89,23 +78,6 @@ def scan_section(scan: Listed, found: Prediction, drawing: Drawing | None, class
         "asked": classes[drawing.asked],
         "slice": f"slice {drawing.slice_number} of {drawing.slices}" if drawing.slices > 1 else "",
     }
-
-
-def ordered(probabilities: Mapping[str, float]) -> list[tuple[str, str]]:
-    """List classes with their probabilities in per cent, the highest first."""
-    pairs = sorted(probabilities.items(), key=lambda pair: -pair[1])
-    return [(name, in_percent(value)) for name, value in pairs]
-
-
-def in_percent(value: float) -> str:
-    """Write a probability in whole per cent; the ends are never claimed.
-
-    >>> in_percent(0.873), in_percent(0.9999), in_percent(0.0001)
-    ('87%', 'over 99%', 'below 1%')
-    """
-    if value > 0.99:
-        return "over 99%"
-    return "below 1%" if value < 0.01 else f"{100 * value:.0f}%"
 
 
 def embedded(image: Pixels) -> str:
