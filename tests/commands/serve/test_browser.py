@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_the_table_is_downloaded_as_predict_writes_it(opened):
     page, _ = opened(1200)
     with page.expect_download() as found:
         page.get_by_role("button", name="CSV").click()
-    assert open(found.value.path()).readline().startswith("scan,a,b,c,set,decision,abstains,reason")
+    assert Path(found.value.path()).read_text().startswith("scan,a,b,c,set,decision,abstains,reason")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (1200, "dark"), (390, "light")])
