@@ -1,6 +1,8 @@
 """The images of `campaign.py` that are made to break a reader, and the memory that reading them takes."""
 
 import contextlib
+import gzip
+import io
 import os
 import resource
 import shutil
@@ -11,7 +13,12 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
+import pydicom
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from pydicom.data import get_testdata_file
 
 from pipeline.imaging.reading.scan import Unreadable
 from pipeline.imaging.reading.volumes import read_scan
@@ -35,7 +42,9 @@ def hostile(folder: Path) -> None:
     struct.pack_into("<i", header, 0, 348)
     struct.pack_into("<8h", header, 40, 3, 30_000, 30_000, 30_000, 1, 1, 1, 1)
     struct.pack_into("<2h", header, 70, 4, 16)
+    struct.pack_into("<4f", header, 76, 1, 1, 1, 1)
     struct.pack_into("<f", header, 108, 352)
+    struct.pack_into("<h", header, 252, 1)
     struct.pack_into("<4s", header, 344, b"n+1")
     (folder / "huge.nii").write_bytes(header + bytes(100))
     with zipfile.ZipFile(folder / "zip.png", "w") as archive:
@@ -45,6 +54,36 @@ def hostile(folder: Path) -> None:
     (folder / "huge.mha").write_text(meta.format("60000 60000 60000", "LOCAL"))
     (folder / "nrrd.nrrd").write_text("NRRD0004\ntype: uchar\ndimension: 3\nsizes: 90000 90000 9000\nencoding: raw\n\n")
     (folder / "long.mhd").write_bytes(b"Comment = " + b"a" * 10**7)
+    packed(folder)
+    dicom(folder / "huge.dcm", Rows=65_535, Columns=65_535)
+    dicom(folder / "frames.dcm", NumberOfFrames=2_000_000_000)
+
+
+def packed(folder: Path) -> None:
+    """Write small files that unpack to much, or declare much."""
+    sound = nib.Nifti1Image(np.eye(64, dtype=np.uint8)[..., np.newaxis], np.eye(4)).to_bytes()
+    (folder / "tail.nii.gz").write_bytes(gzip.compress(sound + bytes(3 * 10**8), 1))
+    (folder / "zeros.nii.gz").write_bytes(gzip.compress(bytes(3 * 10**8), 1))
+    stream = io.BytesIO()
+    text = PngInfo()
+    text.add_text("Comment", " " * 10**8, zip=True)
+    Image.new("L", (64, 64)).save(stream, "png", pnginfo=text)
+    (folder / "text.png").write_bytes(stream.getvalue())
+    stream = io.BytesIO()
+    Image.new("L", (64, 64)).save(stream, "jpeg")
+    at = (content := bytearray(stream.getvalue())).index(b"\xff\xc0") + 5
+    struct.pack_into(">HH", content, at, 65_500, 65_500)
+    (folder / "huge.jpg").write_bytes(content)
+    fields = {256: 100_000, 257: 100_000, 258: 8, 259: 1, 262: 1, 273: 8, 278: 100_000, 279: 10**8}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields.items())
+    (folder / "huge.tif").write_bytes(b"II*\0" + struct.pack("<IH", 8, len(fields)) + entries + bytes(4))
+
+
+def dicom(file: Path, **declared: int) -> None:
+    fields = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+    for name, value in declared.items():
+        setattr(fields, name, value)
+    fields.save_as(file)
 
 
 def png(file: Path, width: int, height: int) -> None:
