@@ -80,7 +80,7 @@ def packed(folder: Path) -> None:
 
 
 def dicom(file: Path, **declared: int) -> None:
-    fields = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+    fields = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
     for name, value in declared.items():
         setattr(fields, name, value)
     fields.save_as(file)
