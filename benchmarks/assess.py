@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=2)
     parser.add_argument("--replicates", type=int, default=2000)
     arguments = parser.parse_args()
-    settings = Settings(10, (0.05, 0.5), 0.9, 0.9, 0.9, (0.01, 0.1), arguments.replicates, 0.95)
+    settings = Settings(10, (0.05, 0.5), 0.9, 0.9, 0.9, (0.01, 0.1), arguments.replicates, 0.95, baseline=())
     spec = TaskSpec([f"class {number}" for number in range(arguments.classes)])
     of_scope = {
         name: seconds_of(evaluated, elsewhere, spec, settings)

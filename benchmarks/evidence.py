@@ -9,7 +9,7 @@ What is counted over cohorts is printed with its Monte-Carlo standard error; int
 
 `verdicts`: logistic regressions on features of two arms that are equally good, useless or not; the share of cohorts in
 which a promise is said to be kept or broken, and what it would be without the allowance for the coupling of folds
-(`stratified.coupling`). It should be 5 %. `ratios`: planted learning curves, the arm as good with n patients as its
+(`levels.coupling`). It should be 5 %. `ratios`: planted learning curves, the arm as good with n patients as its
 reference with `ratio` times n. `trainings`: two arms' trajectories, the share of cohorts in which training is said to
 be shorter or longer, overfitting less or more. `gaps`: predictions out of fold of an AUC of 0.85, of sites left out of
 0.75.
@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.metrics.bootstrap import Bootstrap
+from pipeline.metrics.levels import coupling
 from pipeline.stages.evidence.arms import ADAPTED, IMAGENET
 from pipeline.stages.evidence.statistics import differences, label_efficiency, learning_curves, stratified, verdicts
 from pipeline.stages.evidence.statistics.overfitting import overfitting
@@ -39,7 +40,7 @@ COHORTS = {  # of `probed`
     "100 cases, 100 features, random": {"features": 100},
     "300 cases, 5 of 50 features tell": {"n": 300, "features": 50, "signal": 0.5, "external": 100},
 }
-ALLOWANCES: dict[str, Callable[..., float]] = {"coupled": stratified.coupling, "as if apart": lambda *_: 1.0}
+ALLOWANCES: dict[str, Callable[..., float]] = {"coupled": coupling, "as if apart": lambda *_: 1.0}
 TRAININGS: dict[str, dict[str, Any]] = {  # of `trained`
     "5 folds of 40 held out, alike": {},
     "5 folds of 40, chance 0.2": {"chance": 0.2},
@@ -81,9 +82,9 @@ def null_rates(cohorts: int) -> Iterator[str]:
             yield line(cohort, name, *(share(found[one]) if one in found else "" for one in verdicts.PROMISES))
 
 
-def wrong(internal: Runs, domains: Runs, seed: int, coupling: Callable[..., float]) -> dict[str, bool]:
+def wrong(internal: Runs, domains: Runs, seed: int, allowance: Callable[..., float]) -> dict[str, bool]:
     """Say of each promise that was evaluated whether adaptation is said to have helped or hurt."""
-    with patch.object(stratified, "coupling", coupling), patch.object(differences, "coupling", coupling):
+    with patch.object(stratified, "coupling", allowance), patch.object(differences, "coupling", allowance):
         table = verdicts_on(internal, domains, seed)
     evaluated = table[(table["comparison"] == "adaptation") & (table["verdict"] != verdicts.NOT_MEASURED)]
     return dict(zip(evaluated["name"], evaluated["verdict"] != verdicts.NO_EVIDENCE, strict=True))

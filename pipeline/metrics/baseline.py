@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import norm
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -16,6 +17,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from pipeline.metrics import discrimination, multilabel
 from pipeline.metrics.bootstrap import estimate_all
 from pipeline.metrics.discrimination import Labels
+from pipeline.metrics.levels import factor_of
 from pipeline.metrics.paired_tests import delong, paired_difference
 from pipeline.metrics.subgroups import COLUMN, as_text, is_measured
 from pipeline.metrics.summary import counts_of, in_columns, limits_of
@@ -144,10 +146,11 @@ def baseline_table(
     """
     counts = counts_of_known(labels, patients, model.shape[1])
     ways = {POOLED: _auc} | ({WITHIN: partial(_auc_within, folds)} if folds is not None else {})
+    delongs = {name: _delong(model, one, labels, patients, confidence=confidence) for name, one in baselines.items()}
     rows = [
         {"baseline": name, "over": over, **counts}
         | _compared(partial(auc, model, labels), partial(auc, prediction, labels), weights, confidence)
-        | {"p_delong": _delong(model, prediction, labels, patients) if over == POOLED else np.nan}
+        | {"p_delong": delongs[name] if over == POOLED else np.nan}
         for name, prediction in baselines.items()
         for over, auc in ways.items()
     ]
@@ -161,10 +164,11 @@ def _compared(model: Metric, baseline: Metric, weights: Floats, confidence: floa
     return limits | {"standard_error": apart["se"], "minimum_detectable_difference": apart["minimum_detectable"]}
 
 
-def _delong(model: Floats, baseline: Floats, labels: Labels, patients: NDArray[np.str_]) -> float:
+def _delong(model: Floats, baseline: Floats, labels: Labels, patients: NDArray[np.str_], *, confidence: float) -> float:
     if labels.ndim == 2 or model.shape[1] > 2:
         return float("nan")
-    return delong(model[:, 1], baseline[:, 1], labels == 1, patients).p
+    z = delong(model[:, 1], baseline[:, 1], labels == 1, patients).z / np.sqrt(factor_of(confidence))
+    return float(2 * norm.sf(abs(z)))
 
 
 def _auc(probabilities: Floats, labels: Labels, weights: Floats) -> Floats:

@@ -1,11 +1,13 @@
 """Patient-cluster bootstrap: percentile intervals of every metric from the same replicates."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.metrics.levels import expanded, level_for, quantile_of
 
 Floats = NDArray[np.float64]
 
@@ -46,6 +48,10 @@ class Bootstrap:
     def weights(self, patients: NDArray[np.str_]) -> Floats:
         """Draw the weight of each case (1 + replicates, n) as `cluster_weights` does."""
         return cluster_weights(patients, self.replicates, self.seed)
+
+    def over(self, patients: NDArray[np.str_], folds: NDArray[np.str_] | None = None) -> "Bootstrap":
+        """Set the level for these patients (n,), and for the folds (n,) that held them out, see `levels.level_for`."""
+        return replace(self, confidence=level_for(self.confidence, patients, folds))
 
 
 def cluster_weights(patients: NDArray[np.str_], replicates: int, seed: int) -> Floats:
@@ -94,16 +100,30 @@ def in_blocks(metric: Callable[[NDArray[Any]], Floats], rows: NDArray[Any]) -> F
 def estimate_of(values: Floats, confidence: float) -> Estimate:
     """Take value and percentile interval from values (1 + R,) of the sample and of its replicates.
 
-    There is no interval if fewer than half of the replicates have a value.
+    There is no interval if fewer than half of the replicates have a value. A `levels.Level` widens the interval.
     """
     drawn = values[1:][np.isfinite(values[1:])]
     if not np.isfinite(values[0]):
         return Estimate(None, None, None)
     if len(drawn) < 0.5 * (len(values) - 1):
         return Estimate(float(values[0]), None, None)
-    tail = (1 - confidence) / 2
+    tail = (1 - expanded(confidence)) / 2
     lower, upper = np.quantile(drawn, [tail, 1 - tail])
     return Estimate(float(values[0]), float(lower), float(upper))
+
+
+def loss_estimate(values: Floats, confidence: float) -> Estimate:
+    """Estimate a mean loss from values (1 + R,) with the interval of its standard error on the logarithmic scale.
+
+    Losses are skewed: percentiles of few patients do not reach far enough up. In 1,000 cohorts of 60 patients they held
+    the log-loss in 93.1 %, these limits in 94.1 % (`benchmarks/coverage_refit.py` measures more).
+    """
+    found = estimate_of(values, confidence)
+    drawn = values[1:][np.isfinite(values[1:]) & (values[1:] > 0)]
+    if found.value is None or found.lower is None or found.value <= 0 or len(drawn) < 2:
+        return found
+    reach = float(np.exp(quantile_of(confidence) * np.std(np.log(drawn), ddof=1)))
+    return Estimate(found.value, found.value / reach, found.value * reach)
 
 
 def estimate_all(

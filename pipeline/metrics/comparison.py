@@ -10,7 +10,7 @@ from pipeline.metrics import multilabel
 from pipeline.metrics.bootstrap import Bootstrap, Estimate, distance_estimate, estimate_all
 from pipeline.metrics.discrimination import Labels
 from pipeline.metrics.paired_tests import NO_SPREAD, Difference, Metric, paired_difference
-from pipeline.metrics.summary import metrics_of
+from pipeline.metrics.summary import estimates_of, metrics_of
 
 Floats = NDArray[np.float64]
 Names = NDArray[np.str_]
@@ -39,16 +39,21 @@ class Predictions:
     labels : (n,) int or (n, K) float
         Class numbers; of a multilabel task 1, 0, and NaN for not known.
     probabilities : (n, K)
+    folds : (n,) str
+        The fold that held each case out; one name if a single model evaluated all cases.
     """
 
     units: Names
     patients: Names
     labels: Labels
     probabilities: Floats
+    folds: Names
 
     def at(self, rows: NDArray[np.int64]) -> "Predictions":
         """Select rows, in the given order."""
-        return Predictions(self.units[rows], self.patients[rows], self.labels[rows], self.probabilities[rows])
+        return Predictions(
+            self.units[rows], self.patients[rows], self.labels[rows], self.probabilities[rows], folds=self.folds[rows]
+        )
 
 
 @dataclass(frozen=True)
@@ -99,17 +104,19 @@ def paired(reference: Predictions, run: Predictions, settings: Settings) -> list
     """Compare every metric of two runs on the same cases, see `in_common`, by a paired patient bootstrap.
 
     A difference is the improvement of the run: its AUC minus that of the reference; and the log-loss, Brier score,
-    calibration error and distance of the calibration slope from 1 of the reference minus those of the run.
+    calibration error and distance of the calibration slope from 1 of the reference minus those of the run. If folds
+    held the cases out, all intervals are as wide as `levels.level_for` asks.
     """
-    weights = settings.bootstrap.weights(reference.patients)
-    before, after = (_estimates(one, weights, settings) for one in (reference, run))
+    bootstrap = settings.bootstrap.over(reference.patients, reference.folds)
+    weights = bootstrap.weights(reference.patients)
+    before, after = (_estimates(one, settings) for one in (reference, run))
     worse, better = (_losses(one, settings.bins) for one in (reference, run))
     return [
         Compared(
             name,
             before[name],
             after[name],
-            paired_difference(worse[name], better[name], weights, settings.bootstrap.confidence),
+            paired_difference(worse[name], better[name], weights, bootstrap.confidence),
         )
         for name in METRICS
     ]
@@ -117,13 +124,22 @@ def paired(reference: Predictions, run: Predictions, settings: Settings) -> list
 
 def unpaired(reference: Predictions, run: Predictions, settings: Settings) -> list[Compared]:
     """List the metrics of two runs, each on its own cases; no difference is computed."""
-    before, after = (_estimates(one, settings.bootstrap.weights(one.patients), settings) for one in (reference, run))
+    before, after = (_estimates(one, settings) for one in (reference, run))
     return [Compared(name, before[name], after[name]) for name in METRICS]
 
 
-def _estimates(predictions: Predictions, weights: Floats, settings: Settings) -> dict[str, Estimate]:
-    found = estimate_all(_metrics(predictions, settings.bins), weights, settings.bootstrap.confidence)
-    return found | {"ece": distance_estimate(found["ece"])}
+def _estimates(predictions: Predictions, settings: Settings) -> dict[str, Estimate]:
+    """Estimate every metric as the summary of a run does."""
+    labels, patients = predictions.labels, predictions.patients
+    bootstrap = settings.bootstrap.over(patients, predictions.folds)
+    if labels.ndim == 1:
+        return estimates_of(predictions.probabilities, labels, patients, bins=settings.bins, bootstrap=bootstrap)
+    metrics = _metrics(predictions, settings.bins)
+    weights = bootstrap.weights(patients)
+    found = estimate_all(metrics, weights, bootstrap.confidence)
+    found |= multilabel.losses(metrics, weights, bootstrap.confidence)
+    slope = multilabel.mean_slope(predictions.probabilities, labels, patients, bootstrap.confidence)
+    return found | {"ece": distance_estimate(found["ece"]), "calibration_slope": slope}
 
 
 def _metrics(predictions: Predictions, bins: int) -> dict[str, Metric]:

@@ -172,7 +172,7 @@ def by_fold(pooled: EvaluatedCases) -> dict[str, EvaluatedCases]:
 
 
 def auc_of_folds(pooled: EvaluatedCases, probabilities: Floats, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Compute the mean AUC over folds, its difference from the pooled AUC, and the AUC of the site alone.
+    """Compute the mean AUC over folds, its difference from the pooled AUC, and the mean AUC of the site alone.
 
     Each fold is evaluated by its own model. If the scores of these models are offset, scores of different folds are not
     comparable and the pooled AUC is too low. `pooled_is_off` is true if the interval of the difference excludes 0.
@@ -188,15 +188,15 @@ def auc_of_folds(pooled: EvaluatedCases, probabilities: Floats, bootstrap: Boots
     weights = bootstrap.weights(pooled.patients)
     masks = [pooled.folds == fold for fold in sorted(set(pooled.folds.tolist()))]
 
-    def of_folds(some: Floats) -> Floats:
-        found = np.stack([aucs_of(probabilities[mask], pooled.labels[mask], some[:, mask]) for mask in masks])
+    def of_folds(some: Floats, predictions: Floats = probabilities) -> Floats:
+        found = np.stack([aucs_of(predictions[mask], pooled.labels[mask], some[:, mask]) for mask in masks])
         return np.asarray(np.nanmean(np.where(np.isfinite(found).any(axis=0), found, 0), axis=0))
 
     def apart(some: Floats) -> Floats:
         return of_folds(some) - aucs_of(probabilities, pooled.labels, some)
 
     offset = estimate(apart, weights, bootstrap.confidence)
-    site = aucs_of(pooled.baselines["site"], pooled.labels, weights[:1])[0]
+    site = of_folds(weights[:1], pooled.baselines["site"])[0]
     return {
         "auc_mean_of_folds": as_number(float(of_folds(weights[:1])[0])),
         "auc_of_site_alone": as_number(site),
@@ -222,6 +222,7 @@ def summary_of(
 ) -> dict[str, Any]:
     """Compute the metrics that suit the task, by `summary.summarise` or `multilabel.summarise_labels`."""
     labels, patients = evaluated.labels, evaluated.patients
+    bootstrap = bootstrap.over(patients, evaluated.folds)
     if spec.task == "multilabel":
         return multilabel.summarise_labels(
             probabilities, labels, patients, spec.classes, bins=bins, bootstrap=bootstrap
@@ -233,6 +234,7 @@ def summary_of(
 def class_table(evaluated: EvaluatedCases, spec: TaskSpec, bootstrap: Bootstrap) -> pd.DataFrame:
     """Tabulate the metrics of each class against the rest, or of each label."""
     table = multilabel.per_label if spec.task == "multilabel" else per_class
+    bootstrap = bootstrap.over(evaluated.patients, evaluated.folds)
     return table(evaluated.calibrated, evaluated.labels, evaluated.patients, spec.classes, bootstrap=bootstrap)
 
 

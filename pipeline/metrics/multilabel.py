@@ -3,7 +3,7 @@
 Labels are (n, C) numbers: 1 present, 0 absent, NaN not known. Only known pairs of case and label count.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -13,9 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.metrics import calibration, discrimination
-from pipeline.metrics.bootstrap import Bootstrap, Estimate, distance_estimate, estimate, estimate_all
+from pipeline.metrics.bootstrap import Bootstrap, Estimate, distance_estimate, estimate_all, in_blocks, loss_estimate
+from pipeline.metrics.likelihood import slope_estimate
 from pipeline.metrics.questions import both_ways
-from pipeline.metrics.summary import BadProbabilities, in_columns, limits_of, wilson
+from pipeline.metrics.shares import auc_estimate, share_of
+from pipeline.metrics.summary import BadProbabilities, in_columns, limits_of
 
 Floats = NDArray[np.float64]
 Marks = NDArray[np.bool_]
@@ -125,8 +127,11 @@ def summarise_labels(
     probabilities, labels, patients = probabilities[used], labels[used], patients[used]
     metrics, once = metrics_of_label(bins), np.ones((1, len(labels)))
     means = {name: partial(macro, metric, probabilities, labels) for name, metric in metrics.items()}
-    found = estimate_all(means, bootstrap.weights(patients), bootstrap.confidence)
+    weights = bootstrap.weights(patients)
+    found = estimate_all(means, weights, bootstrap.confidence)
+    found |= losses(means, weights, bootstrap.confidence)
     found["ece"] = distance_estimate(found["ece"])
+    found["calibration_slope"] = mean_slope(probabilities, labels, patients, bootstrap.confidence)
     existing = {name: of_each_label(metric, probabilities, labels, once) for name, metric in metrics.items()}
     return {
         **{name: one.as_json() for name, one in found.items()},
@@ -138,6 +143,27 @@ def summarise_labels(
         "labels": {name: counts_of(column) for name, column in zip(names, labels.T, strict=True)},
         "labels_in_mean": {name: int(np.isfinite(values).sum()) for name, values in existing.items()},
     }
+
+
+def losses(means: Mapping[str, Callable[[Floats], Floats]], weights: Floats, confidence: float) -> dict[str, Estimate]:
+    """Estimate the mean losses by `bootstrap.loss_estimate`."""
+    return {name: loss_estimate(in_blocks(means[name], weights), confidence) for name in ("log_loss", "brier")}
+
+
+def mean_slope(probabilities: Floats, labels: Floats, patients: NDArray[np.str_], confidence: float) -> Estimate:
+    """Estimate the mean calibration slope over the labels that have one, from their likelihood intervals.
+
+    The limits are those of Zou and Donner 2008 ("Construction of confidence limits about effect measures: a general
+    approach"): distances from estimate to limit are added as the errors of independent labels are.
+    """
+    pairs = known_pairs(probabilities, labels)
+    each = [slope_estimate(prediction, events, patients[known], confidence) for known, prediction, events in pairs]
+    ends = np.array([list(vars(one).values()) for one in each if None not in vars(one).values()])
+    if not len(ends):
+        return Estimate(None, None, None)
+    value, below, above = ends[:, 0].mean(), ends[:, 0] - ends[:, 1], ends[:, 2] - ends[:, 0]
+    lower, upper = (float(np.sqrt((part**2).sum()) / len(ends)) for part in (below, above))
+    return Estimate(float(value), float(value) - lower, float(value) + upper)
 
 
 def counts_of(column: Floats) -> dict[str, int]:
@@ -181,7 +207,7 @@ def per_label(
     *,
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
-    """Tabulate per label known cases and events, AUC (bootstrap interval), and sensitivity at one half (Wilson's 95 %).
+    """Tabulate per label known cases and events, AUC, and sensitivity at one half; intervals of `shares`.
 
     Columns `PER_LABEL`; a metric that does not exist for a label is empty.
     """
@@ -191,17 +217,13 @@ def per_label(
         known, there = np.isfinite(column), column == 1
         row: dict[str, Any] = {"class": name, "n_known": int(known.sum()), "events": int(there.sum())}
         if there.any():
-            area = estimate(
-                partial(discrimination.roc_auc, prediction[known], there[known]),
-                weights[:, known],
-                bootstrap.confidence,
-            )
-            row |= in_columns({"auc": asdict(area), "sensitivity": share_of(prediction[there] >= 0.5)})
+            values = in_blocks(partial(discrimination.roc_auc, prediction[known], there[known]), weights[:, known])
+            metrics = {
+                "auc": auc_estimate(values, there[known], patients[known], bootstrap.confidence),
+                "sensitivity": share_of(
+                    prediction >= 0.5, there, patients, weights=weights, confidence=bootstrap.confidence
+                ),
+            }
+            row |= in_columns({name_of: asdict(metric) for name_of, metric in metrics.items()})
         rows.append(row)
     return pd.DataFrame(rows, columns=PER_LABEL)
-
-
-def share_of(marks: Marks) -> dict[str, float]:
-    """Compute the share of true values (n,) as `value`, with Wilson's 95 % interval as `lower` and `upper`."""
-    lower, upper = wilson(int(marks.sum()), len(marks))
-    return {"value": float(marks.mean()), "lower": lower, "upper": upper}

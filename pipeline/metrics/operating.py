@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.metrics.bootstrap import estimate_all
+from pipeline.metrics.bootstrap import Estimate
 from pipeline.metrics.discrimination import Floats, ratio
+from pipeline.metrics.shares import share_of
 from pipeline.metrics.summary import in_columns
 
 Marks = NDArray[np.bool_]
@@ -135,7 +136,7 @@ def operating_table(
     rows: list[dict[str, Any]] = []
     for kind, level in levels:
         thresholds = chosen_elsewhere(partial(threshold_for, kind=kind, level=level), folds, development)
-        found = estimate_all(metrics_of(called(prediction, thresholds), events), weights, confidence)
+        found = shares_of(called(prediction, thresholds), events, patients, weights=weights, confidence=confidence)
         metrics = in_columns({name: vars(one) for name, one in found.items()})
         rows.append({"rule": rule(kind, level), **threshold_columns(thresholds, folds), **counts, **metrics})
     return pd.DataFrame(rows)
@@ -152,17 +153,32 @@ def called(prediction: Floats, thresholds: Floats) -> Floats:
     return np.where(np.isnan(thresholds), np.nan, prediction >= thresholds)
 
 
+def shares_of(
+    positive: Floats, events: Marks, patients: NDArray[np.str_], *, weights: Floats, confidence: float
+) -> dict[str, Estimate]:
+    """Estimate the four metrics of a decision with the intervals of `shares.share_of`."""
+    return {
+        name: share_of(marked, among, patients, weights=weights, confidence=confidence)
+        for name, (marked, among) in _parts(positive, events).items()
+    }
+
+
 def metrics_of(positive: Floats, events: Marks) -> dict[str, Callable[[Floats], Floats]]:
     """Bind the four metrics of a decision to the cases; each then maps weights (R, n) to values (R,).
 
     The predictive values are those at the prevalence of these cases.
     """
+    return {name: partial(share, *part) for name, part in _parts(positive, events).items()}
+
+
+def _parts(positive: Floats, events: Marks) -> dict[str, tuple[Floats, Floats]]:
+    """Give of each metric the marked cases (n,), and the cases (n,) among which they are counted."""
     ill, well = events.astype(np.float64), (~events).astype(np.float64)
     return {
-        "sensitivity": partial(share, positive, ill),
-        "specificity": partial(share, 1 - positive, well),
-        "ppv": partial(share, ill, positive),
-        "npv": partial(share, well, 1 - positive),
+        "sensitivity": (positive, ill),
+        "specificity": (1 - positive, well),
+        "ppv": (ill, positive),
+        "npv": (well, 1 - positive),
     }
 
 

@@ -11,10 +11,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.metrics.bands import band
-from pipeline.metrics.bootstrap import estimate_all
-from pipeline.metrics.calibration import calibration_slope, observed_expected
-from pipeline.metrics.discrimination import ratio, roc_auc
+from pipeline.metrics.bootstrap import estimate, in_blocks
+from pipeline.metrics.calibration import observed_expected
+from pipeline.metrics.discrimination import roc_auc
+from pipeline.metrics.levels import factor_of
+from pipeline.metrics.likelihood import slope_estimate
 from pipeline.metrics.paired_tests import minimum_detectable_difference
+from pipeline.metrics.shares import auc_estimate, share_of
 from pipeline.metrics.summary import in_columns, limits_of
 
 Floats = NDArray[np.float64]
@@ -130,16 +133,18 @@ def subgroup_table(
     for column, value, inside in cells_of(groups):
         few, lonely = (is_too_few(events[part], patients[part], least) for part in (inside, ~inside))
         row = {"column": column, "value": value, **counts_of(events[inside], patients[inside]), "too_few": few}
-        metrics = {} if few else metrics_of(prediction[inside], events[inside], weights[:, inside], confidence)
+        cells = (prediction[inside], events[inside], patients[inside])
+        metrics = {} if few else metrics_of(*cells, weights=weights[:, inside], confidence=confidence)
         rows.append(row | metrics)
         none = np.full((2, len(weights)), np.nan)
         aucs.append(none if few or lonely else aucs_of(inside, prediction, events, weights))
     table, (of_group, of_rest) = pd.DataFrame(rows, columns=SUBGROUPS), np.stack(aucs, axis=-1)
-    adjusted = simultaneous_p(np.arcsin(np.sqrt(of_group)) - np.arcsin(np.sqrt(of_rest)))
+    width = np.sqrt(factor_of(confidence))
+    adjusted = simultaneous_p(np.arcsin(np.sqrt(of_group)) - np.arcsin(np.sqrt(of_rest)), width)
     apart, comparisons = of_group - of_rest, comparisons_in(table, np.isfinite(of_group[0]))
     found = band("auc_difference", apart, confidence)
     drawn = [column[np.isfinite(column)] for column in apart[1:].T]
-    least_found = [minimum_detectable_difference(np.std(some)) if len(some) else np.nan for some in drawn]
+    least_found = [minimum_detectable_difference(width * np.std(some)) if len(some) else np.nan for some in drawn]
     known = {"minimum_detectable_difference": least_found, "p_simultaneous": adjusted, "comparisons": comparisons}
     return table.assign(**found, **known)
 
@@ -167,20 +172,18 @@ def counts_of(events: Marks, patients: Words) -> dict[str, int]:
     return {"n": len(events), "patients": len(set(patients)), "events": int(events.sum())}
 
 
-def metrics_of(prediction: Floats, events: Marks, weights: Floats, confidence: float) -> dict[str, Any]:
+def metrics_of(
+    prediction: Floats, events: Marks, patients: Words, *, weights: Floats, confidence: float
+) -> dict[str, Any]:
     """Compute the metrics of one group with their intervals, in columns."""
-    metrics = {
-        "share": partial(share, events),
-        "auc": partial(roc_auc, prediction, events),
-        "calibration_slope": partial(calibration_slope, prediction, events),
-        "observed_expected": partial(observed_expected, prediction, events),
+    areas = in_blocks(partial(roc_auc, prediction, events), weights)
+    found = {
+        "share": share_of(events, np.ones(len(events)), patients, weights=weights, confidence=confidence),
+        "auc": auc_estimate(areas, events, patients, confidence),
+        "calibration_slope": slope_estimate(prediction, events, patients, confidence),
+        "observed_expected": estimate(partial(observed_expected, prediction, events), weights, confidence),
     }
-    return in_columns({name: one.as_json() for name, one in estimate_all(metrics, weights, confidence).items()})
-
-
-def share(events: Marks, weights: Floats) -> Floats:
-    """Compute the event rate (R,)."""
-    return ratio(weights @ events, weights.sum(axis=1))
+    return in_columns({name: one.as_json() for name, one in found.items()})
 
 
 def aucs_of(inside: Marks, prediction: Floats, events: Marks, weights: Floats) -> Floats:
@@ -195,7 +198,7 @@ def comparisons_in(table: pd.DataFrame, counted: Marks) -> int:
     return int(sum(n // 2 if groups[column] == 2 else n for column, n in of_column.items()))
 
 
-def simultaneous_p(differences: Floats) -> Floats:
+def simultaneous_p(differences: Floats, width: float = 1.0) -> Floats:
     """Compute p-values of several differences, adjusted for testing all of them.
 
     Single-step max-t of Westfall and Young (1993, "Resampling-based multiple testing", section 2.3), on the bootstrap
@@ -206,6 +209,8 @@ def simultaneous_p(differences: Floats) -> Floats:
     ----------
     differences : (1 + R, m)
         Observed differences in the first row, bootstrap replicates in the others; NaN for a missing difference.
+    width : float
+        By how much the standard errors exceed those of the replicates.
 
     Returns
     -------
@@ -220,7 +225,7 @@ def simultaneous_p(differences: Floats) -> Floats:
     if not there.any():
         return np.full(len(found), np.nan)
     by_chance = np.abs(drawn - found)[:, there] / error[there]
-    highest = np.max(by_chance, axis=1, initial=0, where=np.isfinite(by_chance))
+    highest = width * np.max(by_chance, axis=1, initial=0, where=np.isfinite(by_chance))
     p = np.full(len(found), np.nan)
     p[there] = (1 + (highest[:, None] >= np.abs(found[there]) / error[there]).sum(axis=0)) / (1 + len(drawn))
     return p

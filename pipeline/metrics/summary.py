@@ -9,7 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.metrics import calibration, discrimination
-from pipeline.metrics.bootstrap import Bootstrap, Estimate, distance_estimate, estimate, estimate_all
+from pipeline.metrics.bootstrap import Bootstrap, Estimate, distance_estimate, estimate_of, in_blocks, loss_estimate
+from pipeline.metrics.likelihood import intercept_estimate, multiclass_slope_estimate, slope_estimate
+from pipeline.metrics.shares import auc_estimate, largest_effect, share_estimate, share_of, wilson
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -78,9 +80,7 @@ def summarise(
         If a probability is not finite or a row does not sum to one.
     """
     check_probabilities(probabilities)
-    weights = bootstrap.weights(patients)
-    found = estimate_all(metrics_of(probabilities, labels, bins, ordinal), weights, bootstrap.confidence)
-    found["ece"] = distance_estimate(found["ece"])
+    found = estimates_of(probabilities, labels, patients, bins=bins, bootstrap=bootstrap, ordinal=ordinal)
     confidence_of, _ = calibration.evaluated_confidence(probabilities, labels)
     perfect = calibration.calibration_error_if_perfect(
         confidence_of, bins=bins, replicates=1000, seed=bootstrap.seed, patients=patients
@@ -91,6 +91,56 @@ def summarise(
         "ece_if_perfect": null.as_json(),
         **counts_of(labels, patients, probabilities.shape[1]),
     }
+
+
+def estimates_of(
+    probabilities: Floats,
+    labels: Ints,
+    patients: NDArray[np.str_],
+    *,
+    bins: int,
+    bootstrap: Bootstrap,
+    ordinal: bool = False,
+) -> dict[str, Estimate]:
+    """Estimate every metric of `metrics_of` with the interval that suits it.
+
+    Shares have Wilson's interval (`shares.share_estimate`), intercept and slope that of the likelihood (`likelihood`),
+    log-loss and Brier score that of `bootstrap.loss_estimate`, the calibration error that of
+    `bootstrap.distance_estimate`, all others percentiles of patient replicates. Folds do not widen the interval of the
+    intercept, because they are not coupled in the number of events.
+    """
+    level, weights = bootstrap.confidence, bootstrap.weights(patients)
+    two = probabilities.shape[1] == 2
+    likely = {"calibration_intercept", "calibration_slope"}
+    metrics = metrics_of(probabilities, labels, bins, ordinal)
+    values = {name: in_blocks(metric, weights) for name, metric in metrics.items() if name not in likely}
+    found = {name: estimate_of(drawn, level) for name, drawn in values.items()}
+    rarest = np.bincount(labels, minlength=probabilities.shape[1])[1 if two else slice(None)].argmin() + two
+    found["auc"] = auc_estimate(values["auc"], labels == rarest, patients, level)
+    found |= {name: loss_estimate(values[name], level) for name in ("log_loss", "brier")}
+    found["ece"] = distance_estimate(found["ece"])
+    for name, n in share_sizes(labels, probabilities.shape[1]).items():
+        found[name] = share_estimate(values[name], n, level, largest_effect(patients))
+    if two:
+        right = probabilities.argmax(axis=1) == labels
+        for name, of in (("sensitivity", labels == 1), ("specificity", labels == 0)):  # as `per_class` has them
+            found[name] = share_of(right, of, patients, weights=weights, confidence=level)
+        confidence, events = calibration.evaluated_confidence(probabilities, labels)
+        found["calibration_intercept"] = intercept_estimate(confidence, events, patients, float(level))
+        found["calibration_slope"] = slope_estimate(confidence, events, patients, level)
+    else:
+        found["calibration_slope"] = multiclass_slope_estimate(probabilities, labels, patients, level)
+    return found
+
+
+def share_sizes(labels: Ints, n_classes: int) -> dict[str, float]:
+    """Count the cases of accuracy, sensitivity and specificity; of a mean over classes K^2 / sum(1 / n)."""
+    counts = np.bincount(labels, minlength=n_classes)
+    n = len(labels)
+    if n_classes == 2:
+        return {"accuracy": n, "sensitivity": int(counts[1]), "specificity": int(counts[0])}
+    inside, outside = (float(n_classes**2 / (1 / some).sum()) if some.all() else 0.0 for some in (counts, n - counts))
+    return {"accuracy": n, "sensitivity": inside, "specificity": outside}
 
 
 def counts_of(labels: Ints, patients: NDArray[np.str_], n_classes: int) -> dict[str, int]:
@@ -195,13 +245,6 @@ def reliability(probabilities: Floats, labels: Labels, bins: int) -> pd.DataFram
     return pd.DataFrame(rows, columns=["prediction", "observed", "lower", "upper", "n"])
 
 
-def wilson(events: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Compute Wilson's score interval (1927) of a proportion; the default z gives 95 %."""
-    centre = (events + z * z / 2) / (n + z * z)
-    half = z / (n + z * z) * np.sqrt(events * (n - events) / n + z * z / 4)
-    return float(max(centre - half, 0)), float(min(centre + half, 1))
-
-
 def per_class(
     probabilities: Floats,
     labels: Ints,
@@ -210,17 +253,18 @@ def per_class(
     *,
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
-    """Tabulate per class n, one-versus-rest AUC (bootstrap interval) and sensitivity (Wilson's 95 % interval)."""
-    weights = bootstrap.weights(patients)
-    found = probabilities.argmax(axis=1)
-    rows = []
-    for number, (name, recall) in enumerate(zip(classes, recalls(probabilities, labels), strict=True)):
+    """Tabulate per class n, one-versus-rest AUC (`shares.auc_estimate`) and sensitivity (`shares.share_of`)."""
+    weights, level = bootstrap.weights(patients), bootstrap.confidence
+    found, rows = probabilities.argmax(axis=1), []
+    for number, name in enumerate(classes):
         truth = labels == number
-        auc = estimate(partial(discrimination.roc_auc, probabilities[:, number], truth), weights, bootstrap.confidence)
-        lower, upper = wilson(int((truth & (found == number)).sum()), int(truth.sum())) if truth.any() else (None, None)
-        rows.append((name, int(truth.sum()), auc.value, auc.lower, auc.upper, recall, lower, upper))
-    columns = ["class", "n", "auc", "auc_lower", "auc_upper", "sensitivity", "sensitivity_lower", "sensitivity_upper"]
-    return pd.DataFrame(rows, columns=columns)
+        values = in_blocks(partial(discrimination.roc_auc, probabilities[:, number], truth), weights)
+        metrics = {
+            "auc": auc_estimate(values, truth, patients, level),
+            "sensitivity": share_of(found == number, truth, patients, weights=weights, confidence=level),
+        }
+        rows.append({"class": name, "n": int(truth.sum()), **in_columns({k: vars(v) for k, v in metrics.items()})})
+    return pd.DataFrame(rows, columns=["class", "n", *limits_of("auc", "sensitivity")])
 
 
 def recalls(probabilities: Floats, labels: Ints) -> Floats:

@@ -7,6 +7,7 @@ TOO_FEW = "too few events for an interval"
 COLUMNS, IMAGE, BOTH = "columns", "image", "image and columns"  # what a prediction is made from
 ADDS, HARMS, NOT_SHOWN = "adds", "takes away", "not shown"  # verdicts on what the image adds
 ALIKE = "the same in every draw"
+UNSTABLE = "unstable: predictions separate the classes"
 
 
 def interval_in_words(lower: float | None, upper: float | None, *, style: str = ".2f", same: str = TOO_FEW) -> str:
@@ -20,6 +21,11 @@ def interval_in_words(lower: float | None, upper: float | None, *, style: str = 
     return f"{low} to {high}" if low and high else f"from {low}" if low else f"up to {high}" if high else ""
 
 
+def is_unstable(metric: Mapping[str, Any] | None) -> bool:
+    """Tell whether a metric is infinite on these cases: it has no value, and its interval has one limit."""
+    return metric is not None and metric["value"] is None and (metric["lower"] is None) != (metric["upper"] is None)
+
+
 def metric_in_words(
     metric: Mapping[str, Any] | None, *, style: str = ".3f", same: str = TOO_FEW, absent: str = "-"
 ) -> str:
@@ -28,7 +34,7 @@ def metric_in_words(
     Parameters
     ----------
     metric : mapping or None
-        `value`, `lower` and `upper`; None where it could not be computed.
+        `value`, `lower` and `upper`; None where it could not be computed. With one limit and no value it is `UNSTABLE`.
     style : str
         As `format` takes it.
     same, absent : str
@@ -38,8 +44,12 @@ def metric_in_words(
     '0.954 (0.899 to 0.998)'
     >>> metric_in_words({"value": 1.0, "lower": 1.0, "upper": 1.0})
     '1.000 (too few events for an interval)'
+    >>> metric_in_words({"value": None, "lower": 3.1, "upper": None})
+    'unstable: predictions separate the classes (from 3.100)'
     """
     if metric is None or metric["value"] is None:
-        return absent
+        if metric is None or not is_unstable(metric):
+            return absent
+        return f"{UNSTABLE} ({interval_in_words(metric['lower'], metric['upper'], style=style)})"
     limits = interval_in_words(metric["lower"], metric["upper"], style=style, same=same)
     return f"{metric['value']:{style}} ({limits})" if limits else f"{metric['value']:{style}}"

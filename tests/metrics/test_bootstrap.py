@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.metrics.bootstrap import BLOCK, Estimate, cluster_weights, estimate, in_blocks
+from pipeline.metrics.bootstrap import BLOCK, Estimate, cluster_weights, estimate, in_blocks, loss_estimate
 
 
 def mean_of(values):
@@ -67,3 +67,11 @@ def test_in_blocks_equals_all_replicates_at_once():
 
     np.testing.assert_allclose(in_blocks(curve, weights), weights @ np.arange(14).reshape(7, 2))
     assert seen == [BLOCK, BLOCK, 3]
+
+
+def test_a_mean_loss_has_symmetric_limits_on_the_logarithmic_scale():
+    drawn = np.exp(np.random.default_rng(0).normal(np.log(0.5), 0.1, 20000))
+    found = loss_estimate(np.r_[0.5, drawn], 0.95)
+    assert [found.lower, found.upper] == pytest.approx([0.5 * np.exp(-0.196), 0.5 * np.exp(0.196)], rel=0.01)
+    assert loss_estimate(np.r_[0.0, drawn], 0.95).value == 0
+    assert loss_estimate(np.full(5, np.nan), 0.95) == Estimate(None, None, None)

@@ -4,13 +4,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.metrics import discrimination
+from pipeline.metrics import comparison, discrimination
 from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.calibrators.calibrator import identity_for
-from pipeline.metrics.comparison import METRICS, Predictions, Settings, in_common, paired, unpaired
+from pipeline.metrics.comparison import METRICS, Settings, in_common, paired, unpaired
 from pipeline.metrics.evaluation import TaskSpec, evaluated_by, summary_of
 
 SETTINGS = Settings(bins=10, bootstrap=Bootstrap(400, 0.95, 3))
+
+
+def Predictions(units, patients, labels, probabilities, folds=None):  # noqa: N802 - of one model unless told
+    folds = np.full(len(units), "final") if folds is None else folds
+    return comparison.Predictions(units, patients, labels, probabilities, folds=folds)
 
 
 def drawn(n=120, signal=1.0, scale=1.0, seed=0):
@@ -133,7 +138,7 @@ def test_the_metrics_of_each_run_are_those_of_its_own_report(task):
     logits = np.log(one.probabilities)
     if task == "multilabel":
         logits = logits - np.log1p(-one.probabilities)
-    table = pd.DataFrame({"case": one.units, "patient": one.patients, "site": ""})
+    table = pd.DataFrame({"case": one.units, "patient": one.patients, "site": "", "fold": one.folds})
     table[[f"logit_{number}" for number in range(len(classes))]] = logits
     evaluated = evaluated_by(identity_for(one.labels), table, one.labels)
     report = summary_of(evaluated, evaluated.calibrated, TaskSpec(classes, task), bins=10, bootstrap=SETTINGS.bootstrap)
@@ -174,3 +179,16 @@ def test_the_interval_covers_no_difference_as_often_as_it_says():
         found = by_metric(paired(*pair, Settings(10, Bootstrap(200, 0.95, seed))))["brier"].better_by
         covered += found.lower <= 0 <= found.upper
     assert 0.89 <= covered / rounds <= 0.985
+
+
+def test_folds_widen_a_difference_and_what_it_could_detect():
+    """Models of five folds share training patients, so that the variance is 2.25 times that of one model."""
+    one, other = drawn(400), drawn(400, signal=0.8)
+    folds = (np.arange(400) // 2 % 5).astype(str)
+    alone = by_metric(paired(one, other, SETTINGS))["brier"].better_by
+    across = [Predictions(run.units, run.patients, run.labels, run.probabilities, folds=folds) for run in (one, other)]
+    coupled = by_metric(paired(*across, SETTINGS))["brier"].better_by
+    assert coupled.value == alone.value
+    assert coupled.se == pytest.approx(1.5 * alone.se)
+    assert coupled.minimum_detectable == pytest.approx(1.5 * alone.minimum_detectable)
+    assert (coupled.upper - coupled.lower) / (alone.upper - alone.lower) == pytest.approx(1.5, rel=0.15)

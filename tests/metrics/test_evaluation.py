@@ -10,15 +10,18 @@ from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.calibrators.fitting import Temperature, digest_of
 from pipeline.metrics.evaluation import (
     ENSEMBLE,
+    TaskSpec,
     auc_of_folds,
     by_fold,
     calibrators_of_folds,
+    class_table,
     evaluated_across,
     evaluated_by,
     mean_of_tables,
     other_folds,
     prediction_table,
     roc_table,
+    summary_of,
 )
 from pipeline.metrics.guards import MissingCases
 
@@ -63,8 +66,21 @@ def test_auc_of_folds_gives_the_mean_of_folds_and_the_auc_of_the_site():
     found = auc_of_folds(one, one.calibrated, Bootstrap(200, 0.95, 0))
     mean = np.mean([roc_auc_score(part.labels, part.calibrated[:, 1]) for part in by_fold(one).values()])
     assert found["auc_mean_of_folds"] == pytest.approx(mean, abs=1e-6)
-    of_site = one.baselines["site"][:, 1]
-    assert found["auc_of_site_alone"] == pytest.approx(roc_auc_score(one.labels, of_site), abs=1e-6)
+    alone = [roc_auc_score(part.labels, part.baselines["site"][:, 1]) for part in by_fold(one).values()]
+    assert found["auc_of_site_alone"] == pytest.approx(np.mean(alone), abs=1e-6)
+
+
+def test_a_class_has_the_numbers_of_the_summary_with_their_intervals():
+    one, spec, bootstrap = evaluated(), TaskSpec(["well", "ill"]), Bootstrap(200, 0.95, 0)
+    pooled = summary_of(one, one.calibrated, spec, bins=10, bootstrap=bootstrap)
+    table = class_table(one, spec, bootstrap).set_index("class")
+    for name, column, label in (
+        ("auc", "auc", "ill"),
+        ("sensitivity", "sensitivity", "ill"),
+        ("specificity", "sensitivity", "well"),
+    ):
+        found = table.loc[label, [column, f"{column}_lower", f"{column}_upper"]].to_list()
+        assert found == pytest.approx(list(pooled[name].values()), abs=1e-6), name
 
 
 def test_the_curve_runs_from_corner_to_corner_over_the_area():

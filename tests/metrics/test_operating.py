@@ -2,10 +2,12 @@ from functools import partial
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn import metrics as oracle
 
 from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics.operating import chosen_elsewhere, operating_table, threshold_columns, threshold_for
+from pipeline.metrics.shares import wilson
 
 LEVELS = [("specificity", 0.9), ("sensitivity", 0.8)]
 
@@ -205,8 +207,10 @@ def test_the_interval_draws_patients_at_a_given_threshold():
         prediction, events, patients, folds, development=development, levels=LEVELS[:1], weights=weights, confidence=0.9
     ).iloc[0]
     hits = (prediction >= row["threshold"])[events]
-    drawn = [np.average(hits, weights=some[events]) for some in weights[1:]]
-    assert [row["sensitivity_lower"], row["sensitivity_upper"]] == pytest.approx(np.quantile(drawn, [0.05, 0.95]))
+    drawn, share = [np.average(hits, weights=some[events]) for some in weights[1:]], hits.mean()
+    effective = share * (1 - share) / np.var(drawn, ddof=1)
+    limits = wilson(share * effective, effective, norm.ppf(0.95))
+    assert [row["sensitivity_lower"], row["sensitivity_upper"]] == pytest.approx(limits)
 
 
 def test_a_patient_in_two_folds_is_refused():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.metrics.wording import ALIKE, TOO_FEW, interval_in_words, metric_in_words
+from pipeline.metrics.wording import ALIKE, TOO_FEW, UNSTABLE, interval_in_words, is_unstable, metric_in_words
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,10 @@ def test_a_metric_that_could_not_be_computed_is_named_so(metric):
 def test_a_metric_without_limits_stands_alone():
     assert metric_in_words({"value": 0.5, "lower": None, "upper": None}, style=".1f") == "0.5"
     assert metric_in_words({"value": 0.5, "lower": 0.5, "upper": 0.5}, same=ALIKE) == f"0.500 ({ALIKE})"
+
+
+def test_a_metric_without_a_finite_value_is_unstable():
+    separated = {"value": None, "lower": 3.1, "upper": None}
+    assert is_unstable(separated) and not is_unstable({"value": None, "lower": None, "upper": None})
+    assert metric_in_words(separated, style=".1f") == f"{UNSTABLE} (from 3.1)"
+    assert metric_in_words({"value": None, "lower": None, "upper": -3.1}, style=".1f") == f"{UNSTABLE} (up to -3.1)"

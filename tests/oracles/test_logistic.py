@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.metrics import calibration
-from pipeline.metrics.summary import wilson
+from pipeline.metrics.shares import wilson
 
 
 def test_statsmodels_gives_the_same_intercept_and_slope_of_weighted_cases():

@@ -128,7 +128,8 @@ def predictions_of(scope: str, rows: pd.DataFrame, task_spec: TaskSpec) -> Predi
     units = rows["patient" if scope.endswith(PATIENTS) else "case"].to_numpy(dtype=str)
     columns = [f"probability_{number}" for number in range(len(task_spec.classes))]
     probabilities = rows[columns].to_numpy(dtype=np.float64)
-    return Predictions(units, rows["patient"].to_numpy(dtype=str), labels_of(rows, task_spec), probabilities)
+    patients, folds = (rows[name].to_numpy(dtype=str) for name in ("patient", "fold"))
+    return Predictions(units, patients, labels_of(rows, task_spec), probabilities, folds=folds)
 
 
 def params_and_inputs(read: Callable[[Path], bytes]) -> tuple[dict[str, Any], dict[str, str]]:

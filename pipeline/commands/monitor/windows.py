@@ -1,26 +1,32 @@
 """Evaluate discrimination and calibration of a model in use, window after window."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.metrics.bootstrap import cluster_weights, estimate_all
-from pipeline.metrics.calibration import calibration_in_the_large, calibration_slope, observed_expected
+from pipeline.metrics.bootstrap import cluster_weights, estimate
+from pipeline.metrics.calibration import observed_expected
 from pipeline.metrics.discrimination import roc_auc
+from pipeline.metrics.levels import level_for
+from pipeline.metrics.likelihood import intercept_estimate, slope_estimate
+from pipeline.metrics.shares import auc_estimate
+from pipeline.metrics.summary import in_columns, limits_of
 
 Floats = NDArray[np.float64]
 
 REPLICATES = 1000
 CONFIDENCE = 0.95
+METRICS = ("auc", "observed_expected", "calibration_intercept", "calibration_slope")
 LEAST = 10  # minimum of events, and of non-events, for the metrics of a window
 
 
 def windows(
     confidence: Floats, events: NDArray[np.bool_], patients: NDArray[np.str_], *, size: int, seed: int
 ) -> pd.DataFrame:
-    """Evaluate windows of `size` cases, with bootstrap intervals over patients.
+    """Evaluate windows of `size` cases, with intervals over patients.
 
     Parameters
     ----------
@@ -56,15 +62,13 @@ def metrics(
     confidence: Floats, events: NDArray[np.bool_], patients: NDArray[np.str_], seed: int
 ) -> dict[str, float | None]:
     """Compute the metrics of one window with their intervals."""
-    named = {
-        "auc": lambda weights: roc_auc(confidence, events, weights),
-        "observed_expected": lambda weights: observed_expected(confidence, events, weights),
-        "calibration_intercept": lambda weights: calibration_in_the_large(confidence, events, weights),
-        "calibration_slope": lambda weights: calibration_slope(confidence, events, weights),
-    }
-    columns = [f"{name}{end}" for name in named for end in ("", "_lower", "_upper")]
     if min(events.sum(), (~events).sum()) < LEAST:
-        return dict.fromkeys(columns)
-    found = estimate_all(named, cluster_weights(patients, REPLICATES, seed), CONFIDENCE).values()
-    numbers = [number for one in found for number in (one.value, one.lower, one.upper)]
-    return dict(zip(columns, numbers, strict=True))
+        return dict.fromkeys(limits_of(*METRICS))
+    level, weights = level_for(CONFIDENCE, patients), cluster_weights(patients, REPLICATES, seed)
+    found = {
+        "auc": auc_estimate(roc_auc(confidence, events, weights), events, patients, level),
+        "observed_expected": estimate(partial(observed_expected, confidence, events), weights, level),
+        "calibration_intercept": intercept_estimate(confidence, events, patients, level),
+        "calibration_slope": slope_estimate(confidence, events, patients, level),
+    }
+    return in_columns({name: vars(found[name]) for name in METRICS})

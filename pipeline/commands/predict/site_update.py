@@ -1,6 +1,6 @@
 """Recalibrate a model for a new site from labelled scans: the update, its intervals, and metrics before and after."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.metrics.bootstrap import cluster_weights, estimate, estimate_of
-from pipeline.metrics.calibration import calibration_in_the_large, calibration_slope
 from pipeline.metrics.calibrators.updating import Recalibration, Update, fit_recalibration
 from pipeline.metrics.discrimination import log_loss
+from pipeline.metrics.levels import level_for
+from pipeline.metrics.likelihood import intercept_estimate, slope_estimate
 from pipeline.metrics.questions import questions_of
 
 Floats = NDArray[np.float64]
@@ -122,16 +123,17 @@ def update_site(
             "one to compare with; add patients of that class"
         )
     update = update_for(counts)
-    weights = cluster_weights(patients, DRAWS, seed)
+    weights, level = cluster_weights(patients, DRAWS, seed), level_for(confidence, patients)
     drawn = [_fit(probabilities, labels, row, update) for row in weights]
     afterwards = cross_fitted(probabilities, labels, patients, update)
     before, after = (
-        metrics(one, labels, classes, weights=weights, confidence=confidence) for one in (probabilities, afterwards)
+        metrics(one, labels, patients, classes, weights=weights, confidence=level)
+        for one in (probabilities, afterwards)
     )
     return SiteUpdate(
         update=update,
         change=drawn[0],
-        intervals=intervals_of(drawn, classes, slope=update != "intercept", confidence=confidence),
+        intervals=intervals_of(drawn, classes, slope=update != "intercept", confidence=level),
         before=before,
         after=after,
         patients=dict(zip(classes, counts, strict=True)),
@@ -164,19 +166,16 @@ def cross_fitted(probabilities: Floats, labels: Ints, patients: Names, update: U
 
 
 def metrics(
-    probabilities: Floats, labels: Ints, classes: Sequence[str], *, weights: Floats, confidence: float
+    probabilities: Floats, labels: Ints, patients: Names, classes: Sequence[str], *, weights: Floats, confidence: float
 ) -> dict[str, dict[str, Any]]:
     """Compute the log-loss and, for each question, calibration in the large (ideal 0) and slope (ideal 1)."""
-    bound: dict[str, Callable[[Floats], Floats]] = {"log-loss": lambda rows: log_loss(probabilities, labels, rows)}
+    found = {"log-loss": estimate(lambda rows: log_loss(probabilities, labels, rows), weights, confidence)}
     for question in questions_of(probabilities, labels, classes):
         of = f" of {question.name}" if len(classes) > 2 else ""
-        bound[f"calibration in the large{of}"] = _of(calibration_in_the_large, question.prediction, question.events)
-        bound[f"calibration slope{of}"] = _of(calibration_slope, question.prediction, question.events)
-    return {name: asdict(estimate(metric, weights, confidence)) for name, metric in bound.items()}
-
-
-def _of(metric: Callable[..., Floats], prediction: Floats, events: NDArray[np.bool_]) -> Callable[[Floats], Floats]:
-    return lambda rows: metric(prediction, events, rows)
+        asked = (question.prediction, question.events, patients, confidence)
+        found[f"calibration in the large{of}"] = intercept_estimate(*asked)
+        found[f"calibration slope{of}"] = slope_estimate(*asked)
+    return {name: asdict(one) for name, one in found.items()}
 
 
 def _fit(probabilities: Floats, labels: Ints, times: Floats, update: Update) -> Recalibration:

@@ -1,19 +1,18 @@
 """The tables that evaluate one set of cases, from its predictions and from development cases of other patients."""
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.metrics import discrimination, multilabel
 from pipeline.metrics.baseline import baseline_table
 from pipeline.metrics.bootstrap import cluster_weights, estimate_all
 from pipeline.metrics.calibrators.updating import recalibration_curve
 from pipeline.metrics.evaluation import EvaluatedCases, TaskSpec
+from pipeline.metrics.levels import level_for
 from pipeline.metrics.operating import operating_table
-from pipeline.metrics.questions import Question
 from pipeline.metrics.selective import abstention_table, selective_metrics, selective_table
 from pipeline.metrics.subgroups import subgroup_table
 from pipeline.metrics.summary import in_columns
@@ -21,9 +20,11 @@ from pipeline.progress import progress
 from pipeline.stages.calibrate.calibration_curve import calibration_row, curve_table, distribution
 from pipeline.stages.calibrate.coverage import coverage_table, labelled_cases, sets_elsewhere
 from pipeline.stages.calibrate.discrimination_curves import pr_band, roc_band, roc_of_folds, threshold_table
+from pipeline.stages.calibrate.enough import enough_for, patients_needed
 from pipeline.stages.calibrate.increment import increment_table
 from pipeline.stages.calibrate.label_shift import prevalence_table
 from pipeline.stages.calibrate.subject import Settings, Subject, class_questions
+from pipeline.stages.calibrate.threshold_free import threshold_free
 from pipeline.stages.calibrate.utility import decision_curve
 
 Floats = NDArray[np.float64]
@@ -60,6 +61,8 @@ def assess(
     """
     weights = cluster_weights(evaluated.patients, settings.n_bootstrap, seed)
     subject = Subject(evaluated, elsewhere, spec, weights=weights, seed=seed)
+    level = level_for(settings.confidence, evaluated.patients, evaluated.folds)
+    settings = replace(settings, confidence=level)
     return {
         name: pd.concat(list(rows(subject, settings)) or [pd.DataFrame()])
         for name, rows in progress(TABLES.items(), "table")
@@ -80,31 +83,11 @@ def calibration_rows(subject: Subject, settings: Settings) -> Tables:
                 bins=settings.bins,
                 seed=subject.seed,
             )
-            proper = estimate_all(threshold_free_metrics(question), weights, settings.confidence)
+            proper = threshold_free(question, patients, weights, settings.confidence)
             more = in_columns({name: vars(one) for name, one in proper.items()})
             asked = {"state": state, "of": question.name, "enough_for": enough_for(row["events"], row["n"])}
-            yield pd.DataFrame([{**asked, **row, **more}])
-
-
-def threshold_free_metrics(question: Question) -> dict[str, Callable[[Floats], Floats]]:
-    """Bind the metrics that need no threshold to a question; each then maps weights (R, n) to values (R,)."""
-    metrics: dict[str, Callable[[Floats, NDArray[np.bool_], Floats], Floats]] = {
-        "auc": discrimination.roc_auc,
-        "average_precision": discrimination.average_precision,
-        "log_loss": multilabel.log_loss,
-        "brier": multilabel.brier,
-    }
-    return {name: partial(metric, question.prediction, question.events) for name, metric in metrics.items()}
-
-
-def enough_for(events: int, n: int) -> str:
-    """Say whether these numbers of events and non-events suffice for a "curve", a "slope", or "neither".
-
-    100 of each for intercept and slope (Collins, Ogundimu, Altman 2016), 200 of each for a flexible curve (Van Calster
-    et al. 2016, "A calibration hierarchy"). Even these are imprecise (Snell et al. 2021): read the interval.
-    """
-    rarer = min(events, n - events)
-    return "curve" if rarer >= 200 else "slope" if rarer >= 100 else "neither"
+            needed = patients_needed(question, proper["auc"].value)
+            yield pd.DataFrame([{**asked, **row, **more, **needed}])
 
 
 def curves(subject: Subject, settings: Settings) -> Tables:
@@ -125,7 +108,7 @@ def distributions(subject: Subject, settings: Settings) -> Tables:
 def of_each_class(table: Callable[[Floats, NDArray[np.bool_], Floats, float], pd.DataFrame]) -> "Rows":
     """Make a table of a question's predictions, events, weights and confidence one of every question but the top label.
 
-    Used for the ROC curve, the precision-recall curve and the metrics at all thresholds.
+    Used for the ROC curve and the precision-recall curve.
     """
 
     def tables(subject: Subject, settings: Settings) -> Tables:
@@ -153,6 +136,14 @@ def decisions(subject: Subject, settings: Settings) -> Tables:
         table = decision_curve(
             question.prediction, question.events, weights, thresholds, confidence=settings.confidence
         )
+        yield table.assign(of=question.name)
+
+
+def thresholds(subject: Subject, settings: Settings) -> Tables:
+    """Tabulate the counts and metrics of every class at all thresholds."""
+    for question in class_questions(subject):
+        weights, patients = subject.weights[:, question.rows], subject.evaluated.patients[question.rows]
+        table = threshold_table(question.prediction, question.events, weights, settings.confidence, patients=patients)
         yield table.assign(of=question.name)
 
 
@@ -285,7 +276,7 @@ TABLES: dict[str, Rows] = {
     "roc_of_folds": roc_curves_of_folds,
     "pr_band": of_each_class(pr_band),
     "decision_curve": decisions,
-    "thresholds": of_each_class(threshold_table),
+    "thresholds": thresholds,
     "operating_points": operating_points,
     "risk_coverage": risks,
     "selective": selective_rows,

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.special import expit
 
 from pipeline.metrics.bands import band
-from pipeline.metrics.bootstrap import Estimate, distance_estimate, estimate, estimate_all, estimate_of, in_blocks
+from pipeline.metrics.bootstrap import Estimate, distance_estimate, estimate, estimate_of, in_blocks
 from pipeline.metrics.calibration import (
     Corp,
     Marks,
@@ -18,8 +18,6 @@ from pipeline.metrics.calibration import (
     Names,
     bin_of,
     calibration_error,
-    calibration_in_the_large,
-    calibration_slope,
     corp,
     if_perfect,
     logistic_line,
@@ -30,6 +28,7 @@ from pipeline.metrics.calibration import (
     squared_error_debiased,
 )
 from pipeline.metrics.discrimination import Floats, ratio
+from pipeline.metrics.likelihood import intercept_estimate, slope_estimate
 from pipeline.metrics.summary import in_columns, limits_of
 
 EDGE = 1e-6  # predictions are clipped to [EDGE, 1 - EDGE]
@@ -181,18 +180,12 @@ def calibration_row(
         `calibration_intercept`, `calibration_slope`, the distances of `distances_of`, `dsc` and `unc`; and for each
         distance `<name>_null`, its mean, 5th and 95th percentile under perfect calibration.
     """
-    level = estimate_all(
-        {
-            "observed_expected": partial(observed_expected, prediction, events),
-            "calibration_intercept": partial(calibration_in_the_large, prediction, events),
-            "calibration_slope": partial(calibration_slope, prediction, events),
-        },
-        weights,
-        confidence,
-    )
+    ratio_of_events = estimate(partial(observed_expected, prediction, events), weights, float(confidence))
     parts = Corp(*in_blocks(lambda some: np.stack(corp(prediction, events, some), axis=1), weights).T)
     found = {
-        **level,
+        "observed_expected": ratio_of_events,
+        "calibration_intercept": intercept_estimate(prediction, events, patients, float(confidence)),
+        "calibration_slope": slope_estimate(prediction, events, patients, confidence),
         **_distances(prediction, events, weights, confidence=confidence, bins=bins),
         "dsc": distance_estimate(estimate_of(parts.discrimination, confidence)),
         "unc": estimate_of(parts.uncertainty, confidence),

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from pipeline.metrics.bootstrap import Estimate, estimate
 from pipeline.metrics.conformal import (
@@ -26,8 +25,10 @@ from pipeline.metrics.conformal import (
 )
 from pipeline.metrics.discrimination import mean
 from pipeline.metrics.evaluation import EvaluatedCases, TaskSpec
+from pipeline.metrics.levels import quantile_of
 from pipeline.metrics.questions import both_ways, questions_of
-from pipeline.metrics.summary import in_columns, limits_of, wilson
+from pipeline.metrics.shares import wilson
+from pipeline.metrics.summary import in_columns, limits_of
 
 CLASSES = "classes"  # name of the question for the class, of tasks with exclusive classes
 TOO_FEW = "too few"
@@ -212,7 +213,7 @@ def _share(covered: Marks, n_patients: int, weights: Floats, confidence: float) 
 
 
 def _wilson(share: float, n: int, confidence: float) -> Estimate:
-    lower, upper = wilson(round(share * n), n, float(norm.ppf((1 + confidence) / 2)))
+    lower, upper = wilson(round(share * n), n, quantile_of(confidence))
     return Estimate(float(share), lower, upper)
 
 

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from pipeline.metrics.bands import band
 from pipeline.metrics.discrimination import Floats, ranks_of, ratio, roc_curve
+from pipeline.metrics.shares import largest_effect, share_estimate
+from pipeline.metrics.summary import limits_of
 from pipeline.stages.calibrate.utility import net_benefit
 
 Marks = NDArray[np.bool_]
@@ -122,7 +124,9 @@ def roc_of_folds(scores: Floats, events: Marks, folds: NDArray[np.str_]) -> pd.D
     return pd.concat(tables[1:] or tables)
 
 
-def threshold_table(prediction: Floats, events: Marks, weights: Floats, confidence: float) -> pd.DataFrame:
+def threshold_table(
+    prediction: Floats, events: Marks, weights: Floats, confidence: float, *, patients: NDArray[np.str_]
+) -> pd.DataFrame:
     """Tabulate the counts and metrics of the decision at each of `THRESHOLDS`.
 
     A prediction that equals the threshold counts as positive.
@@ -135,7 +139,8 @@ def threshold_table(prediction: Floats, events: Marks, weights: Floats, confiden
     weights : (1 + R, n)
         See `bootstrap.cluster_weights`.
     confidence : float
-        Level of the intervals, which treat the threshold as fixed.
+        Level of the intervals, which treat the threshold as fixed; those of shares are of `shares.share_estimate`.
+    patients : (n,)
 
     Returns
     -------
@@ -148,10 +153,26 @@ def threshold_table(prediction: Floats, events: Marks, weights: Floats, confiden
     counted = (THRESHOLDS, right.sum(axis=0), (called & ~truth).sum(axis=0), events.sum(), (~events).sum())
     shares = {"sensitivity": (right, truth), "specificity": (spared, ~truth), "ppv": (right, called)}
     shares["npv"] = (spared, ~called)
-    curves = {name: ratio(weights @ of, weights @ among) for name, (of, among) in shares.items()}
-    curves["net_benefit"] = net_benefit(prediction, events, weights, THRESHOLDS)
-    columns = [pd.DataFrame(band(name, curve, confidence)) for name, curve in curves.items()]
+    columns = [
+        pd.DataFrame(_shares(name, of, among, patients, weights=weights, confidence=confidence))
+        for name, (of, among) in shares.items()
+    ]
+    benefit = net_benefit(prediction, events, weights, THRESHOLDS)
+    columns.append(pd.DataFrame(band("net_benefit", benefit, confidence)))
     return pd.concat([pd.DataFrame(dict(zip(COUNTS, counted, strict=True))), *columns], axis=1)
+
+
+def _shares(
+    name: str, marked: Marks, among: Marks, patients: NDArray[np.str_], *, weights: Floats, confidence: float
+) -> dict[str, Floats]:
+    """Compute a share of marked cases (n, G) among some (n, G), in the three columns of `limits_of`."""
+    curve = ratio(weights @ marked, weights @ among)
+    found = [
+        share_estimate(values, int(some.sum()), confidence, largest_effect(patients[some]))
+        for values, some in zip(curve.T, among.T, strict=True)
+    ]
+    columns = np.array([(one.value, one.lower, one.upper) for one in found], dtype=np.float64).reshape(-1, 3)
+    return dict(zip(limits_of(name), columns.T, strict=True))
 
 
 def _sizes(events: Marks) -> dict[str, int]:

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.metrics.baseline import counts_of_known, non_image_prediction
-from pipeline.metrics.bootstrap import estimate_all
+from pipeline.metrics.bootstrap import estimate_all, in_blocks, loss_estimate
 from pipeline.metrics.discrimination import SMALLEST, Labels, case_losses, ratio
 from pipeline.metrics.evaluation import EvaluatedCases, aucs_of
 from pipeline.metrics.paired_tests import paired_difference
@@ -127,6 +127,7 @@ def _mean_net_benefit(prediction: Floats, events: NDArray[np.bool_], thresholds:
 
 def _own(metrics: dict[str, Metric], subject: Subject, settings: Settings) -> dict[str, Any]:
     found = estimate_all(metrics, subject.weights, settings.confidence)
+    found["log_loss"] = loss_estimate(in_blocks(metrics["log_loss"], subject.weights), settings.confidence)
     return in_columns({name: one.as_json() for name, one in found.items()})
 
 

@@ -1,6 +1,7 @@
 """Evaluate each member of a portfolio, and what the mean of their probabilities gains over it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -28,25 +29,26 @@ def evaluate_members(folds: Sequence[str], spec: TaskSpec, settings: Settings) -
         it is better, with the interval of a paired patient bootstrap. No rows if a fold has a single network.
     """
     files = [paths.member_predictions(fold) for fold in folds]
-    tables = [_held_out(file) for file in files if file.exists()]
+    tables = [_held_out(file, fold) for file, fold in zip(files, folds, strict=True) if file.exists()]
     if len(tables) < len(files) or any(table.empty for table in tables):
         return pd.DataFrame(columns=COLUMNS)
-    mean = _predictions(pd.concat(_held_out(paths.predictions(fold)) for fold in folds), spec)
+    mean = _predictions(pd.concat(_held_out(paths.predictions(fold), fold) for fold in folds), spec)
     rows = [_row(PORTFOLIO, mean, mean, settings)]
     for name, table in pd.concat(tables).groupby("member", sort=False):
         rows.append(_row(str(name), _predictions(table, spec), mean, settings))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _held_out(file: Any) -> pd.DataFrame:
+def _held_out(file: Path, fold: str) -> pd.DataFrame:
     table = paths.read_table(file)
-    return table[table["role"] == Role.HELD_OUT]
+    return table[table["role"] == Role.HELD_OUT].assign(fold=fold)
 
 
 def _predictions(cases: pd.DataFrame, spec: TaskSpec) -> Predictions:
     units, patients = (cases[column].to_numpy(dtype=str) for column in ("case", "patient"))
     uncalibrated = Temperature(1.0, "sigmoid" if spec.task == "multilabel" else "softmax")
-    return Predictions(units, patients, labels_of(cases, spec), uncalibrated.apply(logits_of(cases)))
+    probabilities, folds = uncalibrated.apply(logits_of(cases)), cases["fold"].to_numpy(dtype=str)
+    return Predictions(units, patients, labels_of(cases, spec), probabilities, folds=folds)
 
 
 def _row(name: str, member: Predictions, mean: Predictions, settings: Settings) -> dict[str, Any]:

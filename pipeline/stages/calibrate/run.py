@@ -161,7 +161,7 @@ def write_metrics(scopes: Scopes, repetitions: Scopes, spec: TaskSpec, params: P
     paths.write_table(roc_tables(scopes), paths.ROC)
     paths.write_table(reliability_tables(scopes, params.calibrate.bins), paths.RELIABILITY)
     classes = [
-        class_table(evaluated, spec, bootstrap_for(params, "classes", scope)).assign(scope=scope)
+        class_table(evaluated, spec, bootstrap_for(params, scope)).assign(scope=scope)
         for scope, evaluated in scopes.items()
     ]
     paths.write_table(pd.concat(classes), paths.PER_CLASS)

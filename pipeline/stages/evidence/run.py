@@ -1,6 +1,7 @@
 """evidence: measure whether transfer and adaptation helped on these data."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,7 @@ def zero_shot_table(arms: Arms, folds: Gathered, params: Params) -> pd.DataFrame
     except NotMeasured as error:
         return pd.DataFrame([{"state": "not available", "model": model, "words": str(error)}], columns=ZERO_SHOT)
     evaluated = folds.evaluated(probabilities)
+    evaluated = replace(evaluated, cases=evaluated.cases.assign(fold="untrained"))  # so that no folds are coupled
     settings, seed = params.calibrate, seed_for(params.seed, "bootstrap", "zero-shot")
     bootstrap = Bootstrap(settings.n_bootstrap, settings.confidence, seed)
     metrics = summary_of(evaluated, probabilities, folds.spec, bins=settings.bins, bootstrap=bootstrap)

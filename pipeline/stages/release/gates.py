@@ -14,7 +14,8 @@ import pandas as pd
 
 from pipeline.metrics.questions import TOP_LABEL
 from pipeline.metrics.subgroups import NOT_GIVEN
-from pipeline.metrics.wording import metric_in_words
+from pipeline.metrics.wording import UNSTABLE, is_unstable, metric_in_words
+from pipeline.stages.release.enough import patients_for_auc, patients_for_slope
 from pipeline.stages.release.measured import (
     Measured,
     folds_alike,
@@ -87,13 +88,17 @@ def check_gates(shown: Measured, limits: Mapping[str, Any]) -> list[Gate]:
 
 
 def _discrimination(shown: Measured, floor: float) -> Gate:
-    auc = shown.internal["auc"]
-    return _at_least("discrimination", auc["lower"], floor, ("lower limit", f"internal AUC {_show(auc)}"))
+    auc, detail = shown.internal["auc"], f"internal AUC {_show(shown.internal['auc'])}"
+    if auc["lower"] is not None and auc["lower"] < floor:
+        detail += f"; {patients_for_auc(auc, floor, shown.internal['patients'])}"
+    return _at_least("discrimination", auc["lower"], floor, ("lower limit", detail))
 
 
 def _slope(shown: Measured, limits: tuple[float, float]) -> Gate:
     slope, (low, high) = shown.internal["calibration_slope"], limits
     detail = f"internal calibration slope {_show(slope)}; its interval must lie within {low:g} to {high:g}"
+    if is_unstable(slope):
+        return Gate("calibration slope", passed=False, verdict=f"Failed: {UNSTABLE}", detail=detail, short_by=None)
     if slope["lower"] is None:
         return _gate("calibration slope", None, "", detail)
     below, above = low - slope["lower"], slope["upper"] - high
@@ -101,6 +106,7 @@ def _slope(shown: Measured, limits: tuple[float, float]) -> Gate:
     if max(below, above) > 0:
         said = f"upper limit {slope['upper']:.2f}, allowed {high:.1f}"
         said = f"lower limit {slope['lower']:.2f}, required {low:.1f}" if below > above else said
+        detail += f"; {patients_for_slope(slope, limits, shown.internal['patients'])}"
     return _gate("calibration slope", max(below, above), said, detail)
 
 

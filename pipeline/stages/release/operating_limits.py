@@ -24,7 +24,7 @@ from pipeline.metrics.ood import (
     highest_scores,
     quantiles_of,
 )
-from pipeline.metrics.summary import wilson
+from pipeline.metrics.shares import wilson
 from pipeline.paths import Role
 from pipeline.progress import progress
 from pipeline.schema import Params

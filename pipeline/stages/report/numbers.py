@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.metrics.wording import TOO_FEW, interval_in_words
+from pipeline.metrics.wording import TOO_FEW, interval_in_words, is_unstable, metric_in_words
 
 ENDS = ("value", "lower", "upper")
 
@@ -13,11 +13,13 @@ ENDS = ("value", "lower", "upper")
 def metric_of(row: Mapping[str, Any], name: str) -> dict[str, Any] | None:
     """Rebuild a metric with its interval from three columns of a table; None where it is empty."""
     found = {key: _number(row[column]) for key, column in _columns(name)}
-    return None if found["value"] is None else found
+    return None if found["value"] is None and not is_unstable(found) else found
 
 
 def show_interval(metric: Mapping[str, Any] | None, digits: int = 2, same: str = TOO_FEW) -> Markup:
-    """Write a metric and, in small print, its interval, as `estimate` does."""
+    """Write a metric and, in small print, its interval, as `estimate` does; one without a finite value is unstable."""
+    if metric and is_unstable(metric):
+        return Markup('<span class="none">{}</span>').format(metric_in_words(metric, style=f"z.{digits}f"))
     value, lower, upper = (metric[end] for end in ENDS) if metric else (None, None, None)
     return estimate(value, lower, upper, style=f"z.{digits}f", same=same)
 

@@ -19,7 +19,7 @@ from pipeline.stages.report.adaptation import section
 from pipeline.stages.report.assessment import assessed, units_of, without_sites
 from pipeline.stages.report.blocks import PATIENTS, Row
 from pipeline.stages.report.calibrator import calibrator_in_words
-from pipeline.stages.report.classes import by_class, confusions, shown_elsewhere
+from pipeline.stages.report.classes import by_class, confusions
 from pipeline.stages.report.cohort import audit_findings, pairs_of_duplicates, prevalences, sample
 from pipeline.stages.report.diagrams import roc, training_curve, unlabelled_curve
 from pipeline.stages.report.embedding import embedding_section
@@ -176,12 +176,9 @@ def plots(params: Params) -> dict[str, Any]:
 def classes(names: list[str], task: Task, pooled: dict[str, Any], unit: str) -> dict[str, Any]:
     """Collect the metrics of each class and, where a case has one class, the confusion matrix."""
     units, several = units_of(pooled, unit), task == "multilabel"
-    calibration, thresholds = (rows_of(paths.assessed(name)) for name in ("calibration", "thresholds"))
-    at_half = [row for row in thresholds if several and round(row["threshold"], 3) == 0.5]
-    elsewhere = shown_elsewhere(pooled, calibration, at_half, names if len(names) == 2 and not several else [])
     evaluated = [] if several else paths.read_table(paths.PREDICTIONS).to_dict("records")
     return {
-        "per_class": by_class(rows_of(paths.PER_CLASS), units, elsewhere),
+        "per_class": by_class(rows_of(paths.PER_CLASS), units),
         "confusions": confusions(evaluated, names, units),
     }
 

@@ -135,7 +135,7 @@ def test_metrics_and_intervals_are_those_of_the_runs_own_reports(folders, capsys
     table = pd.read_csv("data/calibrated/predictions.csv")
     labels = table["label"].eq("ill").to_numpy(dtype=np.int64)
     logits = np.log(table[["probability_0", "probability_1"]].to_numpy())
-    cases = table[["case", "patient", "site"]].assign(logit_0=logits[:, 0], logit_1=logits[:, 1])
+    cases = table[["case", "patient", "site", "fold"]].assign(logit_0=logits[:, 0], logit_1=logits[:, 1])
     evaluated = evaluated_by(identity_for(labels), cases, labels)
     seed = seed_for(7, "bootstrap", "internal")
     report = summary_of(

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics.conformal import conformal_thresholds, sets_of
-from pipeline.metrics.summary import wilson
+from pipeline.metrics.shares import wilson
 from pipeline.stages.calibrate.coverage import (
     COVERAGE,
     ConformalSets,

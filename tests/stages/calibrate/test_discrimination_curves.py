@@ -113,7 +113,7 @@ def test_roc_of_folds_has_the_corners_of_folds_with_both_kinds_of_cases():
 
 def test_the_counts_at_every_threshold_are_those_of_scikit_learn():
     scores, events, weights = cases()
-    table = threshold_table(scores, events, weights, 0.95)
+    table = threshold_table(scores, events, weights, 0.95, patients=np.arange(len(scores)).astype(str))
     assert table["threshold"].tolist() == [number / 100 for number in range(1, 100)]
     for row in table.itertuples():
         tn, fp, fn, tp = confusion_matrix(events, scores >= row.threshold).ravel()
@@ -129,7 +129,9 @@ def test_the_counts_at_every_threshold_are_those_of_scikit_learn():
 
 
 def test_a_prediction_equal_to_a_threshold_is_positive():
-    table = threshold_table(np.array([0.29, 0.57]), np.array([True, True]), np.ones((3, 2)), 0.95)
+    table = threshold_table(
+        np.array([0.29, 0.57]), np.array([True, True]), np.ones((3, 2)), 0.95, patients=np.array(["a", "b"])
+    )
     found = table.set_index("threshold")["true_positives"]
     assert (found[0.29], found[0.30], found[0.57], found[0.58]) == (2, 1, 1, 0)
     assert table["specificity"].isna().all() and all(f"{name}_lower" in table for name in METRICS)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pipeline.learning.training.selection import Tried
-from pipeline.metrics.summary import wilson
+from pipeline.metrics.shares import wilson
 from pipeline.schema import Adapt
 from pipeline.stages.adapt.selection import Step
 from pipeline.stages.report.adaptation import (

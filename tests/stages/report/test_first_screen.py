@@ -55,7 +55,7 @@ def test_failed_gates_are_named_with_the_number_that_decides():
 
 
 def test_an_auc_of_the_site_below_one_half_is_no_signal():
-    assert "site alone: 0.35 (no signal, because it is below 0.50)" in text_of(
+    assert "site alone, mean of folds: 0.35 (no signal, because it is below 0.50)" in text_of(
         screen(internal=SET | {"auc_of_site_alone": 0.35})
     )
     assert "no signal" not in text_of(screen(internal=SET | {"auc_of_site_alone": 0.5}))

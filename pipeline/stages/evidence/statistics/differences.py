@@ -10,6 +10,7 @@ import pandas as pd
 from pipeline.metrics import multilabel
 from pipeline.metrics.bootstrap import distance_estimate, estimate_of, in_blocks
 from pipeline.metrics.discrimination import Labels, ratio
+from pipeline.metrics.levels import coupling
 from pipeline.metrics.summary import as_number, counts_of, in_columns, limits_of, metrics_of
 from pipeline.stages.evidence.statistics.learning_curves import compared
 from pipeline.stages.evidence.statistics.runs import Floats, Key, Marks, Names, Runs
@@ -17,7 +18,6 @@ from pipeline.stages.evidence.statistics.stratified import (
     Metric,
     Resampled,
     auc,
-    coupling,
     difference_of,
     log_loss,
     questions,

@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.metrics import discrimination
 from pipeline.metrics.bootstrap import Bootstrap, Estimate, estimate_of, in_blocks
 from pipeline.metrics.discrimination import Labels, ratio
+from pipeline.metrics.levels import coupling
 from pipeline.metrics.paired_tests import minimum_detectable_difference
 from pipeline.metrics.questions import TOP_LABEL, Question, questions_of
 from pipeline.metrics.summary import as_number
@@ -124,21 +125,6 @@ def replicated(runs: Runs, key: Key, *, metric: Metric, weights: Floats, among: 
     """Compute a metric of some cases (n,) on the sample and on every replicate, widened by `coupling`: (1 + R,)."""
     of_cases = partial(metric, runs.probabilities[key][among], runs.labels[among], runs.folds[among])
     return widened(in_blocks(of_cases, weights[:, among]), coupling(runs.folds, among, key.fraction))
-
-
-def coupling(folds: Names, among: Marks, fraction: float = 1.0) -> float:
-    """Compute the factor by which the variance of a mean over folds exceeds its bootstrap over evaluated patients.
-
-    Patient i is evaluated by a model trained on j, and j by one trained on i. Chance that the two share therefore
-    enters twice, and the errors of folds are correlated: by 1 / (K - 1) for K folds if the models learned only chance,
-    and by less otherwise. This function takes that bound, times the fraction of patients that a model is trained on:
-    the variance over F folds is 1 + fraction (F - 1) / (K - 1) times that of independent folds, which is 2 with all
-    folds and all patients. (Nadeau and Bengio 2003, "Inference for the generalization error", use
-    test / (test + training) as the correlation; Bates, Hastie, Tibshirani 2023, "Cross-validation: what does it
-    estimate and how well does it do it?", show the effect of ignoring it. `benchmarks/evidence.py` measures coverage.)
-    """
-    n_folds, n_run = len(np.unique(folds)), len(np.unique(folds[among]))
-    return 1 + fraction * (n_run - 1) / (n_folds - 1) if n_folds > 1 else 1.0
 
 
 def widened(values: Floats, factor: float) -> Floats:

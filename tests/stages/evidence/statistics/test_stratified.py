@@ -13,7 +13,6 @@ from pipeline.metrics.questions import both_ways
 from pipeline.stages.evidence.statistics.runs import Key, Runs
 from pipeline.stages.evidence.statistics.stratified import (
     auc,
-    coupling,
     difference_of,
     log_loss,
     replicated,
@@ -109,23 +108,6 @@ def test_draws_are_drawn_again_by_whole_ones_and_alike_each_time():
     assert shares[1:].var() == pytest.approx((1 / 3) * (2 / 3) / 3, rel=0.1)  # of a multinomial share of three
     np.testing.assert_array_equal(shares, drawn.shares(3))
     assert (drawn.shares(1) == 1).all()
-
-
-def test_folds_are_coupled_by_as_much_as_was_run_and_learnt_from():
-    folds = np.arange(50).astype(int) % 5
-    assert coupling(folds.astype(str), folds >= 0) == 2
-    assert coupling(folds.astype(str), folds == 0) == 1
-    assert coupling(folds.astype(str), folds < 3, fraction=0.5) == pytest.approx(1 + 0.5 * 2 / 4)
-    assert coupling(np.full(50, "final"), folds >= 0) == 1
-
-
-def test_coupling_of_folds_is_the_variance_ratio_under_random_labels():
-    """Sum over folds of S_k (S - S_k), S_k being the mean of noise in fold k: the nearest-mean classifier by hand."""
-    noise = np.random.default_rng(0).normal(size=(20000, 5))
-    each = noise * (noise.sum(axis=1, keepdims=True) - noise)
-    assert each.sum(axis=1).var() / each.var(axis=0).sum() == pytest.approx(
-        coupling(np.arange(5), np.ones(5, bool)), rel=0.05
-    )
 
 
 def test_replicates_are_widened_about_the_sample():

@@ -1,0 +1,24 @@
+"""Say what the cases of a question suffice for, and how many patients an external validation needs."""
+
+from pipeline.metrics.questions import Question
+from pipeline.metrics.sample_size import WIDTHS, patients_for_width
+
+
+def enough_for(events: int, n: int) -> str:
+    """Say whether these numbers of events and non-events suffice for a "curve", a "slope", or "neither".
+
+    100 of each for intercept and slope (Collins, Ogundimu, Altman 2016), 200 of each for a flexible curve (Van Calster
+    et al. 2016, "A calibration hierarchy"). Even these are imprecise (Snell et al. 2021): read the interval.
+    """
+    rarer = min(events, n - events)
+    return "curve" if rarer >= 200 else "slope" if rarer >= 100 else "neither"
+
+
+def patients_needed(question: Question, auc: float | None) -> dict[str, int | None]:
+    """Compute how many new patients give intervals of `WIDTHS`, in columns `patients_for_<metric>`."""
+    return {
+        f"patients_for_{metric}": patients_for_width(
+            metric, question.prediction, question.events, auc=0.0 if auc is None else auc, width=width
+        )
+        for metric, width in WIDTHS.items()
+    }

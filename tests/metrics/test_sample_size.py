@@ -1,0 +1,42 @@
+"""Sample sizes against closed forms, and against the standard errors that they promise."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from pipeline.metrics.sample_size import auc_error, patients_for_width, patients_until, slope_information
+
+UNIFORM = (np.arange(20000) + 0.5) / 20000
+
+
+def test_uniform_predictions_have_the_information_of_the_closed_form():
+    """SE(slope) = sqrt(18 / ((pi^2 - 6) n)), so that a patient gives (pi^2 - 6) / 18."""
+    assert slope_information(UNIFORM) == pytest.approx((np.pi**2 - 6) / 18, rel=1e-3)
+
+
+def test_the_patients_for_a_slope_have_the_width_asked():
+    events = UNIFORM > 0.5
+    n = patients_for_width("calibration_slope", UNIFORM, events, auc=5 / 6, width=0.4)
+    assert 2 * norm.ppf(0.975) * np.sqrt(18 / ((np.pi**2 - 6) * n)) == pytest.approx(0.4, rel=1e-2)
+
+
+def test_the_patients_for_the_ratio_of_events_have_the_error_asked():
+    """SE(ln O:E)^2 = (1 - share) / (n share): a prevalence of .22 and an error of .051 need 1,363 patients."""
+    events = np.arange(100) < 22
+    width = 2 * np.sinh(norm.ppf(0.975) * 0.051)
+    n = patients_for_width("observed_expected", np.full(100, 0.22), events, auc=0.8, width=width)
+    assert n == pytest.approx(1363, abs=2)
+
+
+def test_the_patients_for_an_auc_have_the_error_asked():
+    events = np.arange(100) < 30
+    n = patients_for_width("auc", np.full(100, 0.3), events, auc=0.8, width=0.1)
+    assert auc_error(0.8, n, 0.3) <= 0.05 / norm.ppf(0.975) < auc_error(0.8, n - 2, 0.3)
+    assert patients_for_width("auc", np.full(100, 0.3), events, auc=1.0, width=0.1) is None
+    assert patients_for_width("auc", np.full(100, 0.3), events & False, auc=0.8, width=0.1) is None
+
+
+def test_four_times_the_patients_halve_the_distance_to_a_limit():
+    assert patients_until(100, 0.9, 0.7, 0.8) == pytest.approx(400, abs=1)
+    assert patients_until(100, 1.2, 2.4, 1.8) == pytest.approx(400, abs=1)
+    assert patients_until(100, 0.75, 0.7, 0.8) is None
