@@ -95,6 +95,16 @@ def outcome_of(found: Sequence[Prediction]) -> Outcome:
     return "refused" if all(BAD_IMAGE in one.abstains for one in found) else "no answer"
 
 
+def read_ledger(folder: Path) -> list[dict[str, Any]]:
+    """Read the complete lines of a ledger that another process may be writing."""
+    file = folder / FILE
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}); name the folder of --ledger") from error
+    return parsed(content[: content.rfind(b"\n") + 1], file)
+
+
 def parsed(content: bytes, file: Path) -> list[dict[str, Any]]:
     """Read the complete lines of a ledger."""
     records = []

@@ -14,10 +14,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help="the released bundle in use")
     parser.add_argument(
         "results",
-        metavar="RESULTS.csv",
-        help="table of `predict --out`; add the columns patient and date if known",
+        metavar="RESULTS",
+        help="table of `predict --out`, with the columns patient and date if known, or folder of a ledger",
     )
-    parser.add_argument("labels", metavar="LABELS.csv", nargs="?", help="known labels: columns scan and label")
+    parser.add_argument(
+        "labels",
+        metavar="LABELS.csv",
+        nargs="?",
+        help="known labels: columns scan (of a ledger also accession) and label",
+    )
     parser.add_argument("--window", type=int, default=100, metavar="N", help="labelled scans per window (default: 100)")
     parser.add_argument("--out", metavar="PAGE.html", help="also write the charts to a self-contained web page")
     add_max_size(parser)

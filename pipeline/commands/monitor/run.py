@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.bundle.manifest import BrokenBundle
+from pipeline.bundle.manifest import MANIFEST, BrokenBundle, sha256_of
 from pipeline.bundle.monitoring_reference import losses_of
 from pipeline.bundle.opening import open_bundle, reference_in
 from pipeline.bundle.zipped import unpacked
 from pipeline.commands.monitor.evidence_chart import FALSE_ALARMS, Chart, limit_for
 from pipeline.commands.monitor.exchangeability import drift
+from pipeline.commands.monitor.ledger_tables import as_tables
 from pipeline.commands.monitor.miscalibration import carried_forward, mean_wealth, miscalibration
 from pipeline.commands.monitor.page import METRICS, write_monitoring
 from pipeline.commands.monitor.scans import Monitored, read_monitored
@@ -42,11 +43,13 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         with unpacked(Path(arguments.bundle), arguments.max_size) as folder:
             bundle, reference = open_bundle(folder), reference_in(folder)
+            digest = sha256_of(folder / MANIFEST)
     except BrokenBundle as error:
         raise UserError(str(error)) from error
     if arguments.window < 1:
         raise UserError(f"--window is {arguments.window}; choose a number of labelled scans from 1 on")
-    monitored = read_monitored(Path(arguments.results), arguments.labels, bundle.classes, bundle.multilabel)
+    with as_tables(Path(arguments.results), arguments.labels, digest) as (results, labels):
+        monitored = read_monitored(results, labels, bundle.classes, bundle.multilabel)
     charts = charts_of(monitored, reference)
     table = windows_of(monitored, arguments.window)
     print_monitoring(monitored, charts, table, reference)
