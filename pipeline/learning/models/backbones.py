@@ -1,11 +1,13 @@
 """Build encoders from timm backbones: cut into stages, with weights fitted to channels and depth."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pipeline.learning.models.encoder import LAST, Encoder, VolumeEncoder
 from pipeline.learning.models.encoder_catalogue import CATALOGUE, architecture_of
@@ -58,13 +60,15 @@ def build_encoder(
             f"timm knows no model '{name}', nor does the catalogue; `timm.list_models()` and "
             "`medadapt encoders --list` list what they know"
         )
-    model: Any = timm.create_model(found, pretrained=False, in_chans=in_channels, num_classes=0, **options_of(found))
-    cut, first = cutter_of(model, name), _input_layer(model)
     ours = _ours(state or {})
+    deep = any(value.ndim == 5 for value in ours.values())  # loaded into the inflated encoder
+    with NoRandomWeights() if state is not None and not deep else nullcontext():
+        model: Any = timm.create_model(found, in_chans=in_channels, num_classes=0, **options_of(found))
+    cut, first = cutter_of(model, name), _input_layer(model)
     if state is not None and not ours:
         _load(model, _place(model, first), _pretrained(model, state, name), name)
     encoder = Encoder(cut(model), in_channels, pooled_stages)
-    place, deep = _place(encoder, first), any(value.ndim == 5 for value in ours.values())
+    place = _place(encoder, first)
     if ours and not deep:
         _load(encoder, place, ours, name)
     if filter_depth != 1:
@@ -72,6 +76,29 @@ def build_encoder(
     if deep:
         _load(encoder, place, ours, f"{name} at adapt.filter_depth {filter_depth}")
     return encoder
+
+
+class NoRandomWeights(TorchFunctionMode):
+    """Leave new weights as the memory holds them, since pretrained ones replace all of them.
+
+    To draw the random weights of a large transformer takes longer than to read those of its file.
+    """
+
+    DRAWS = (
+        Tensor.uniform_,
+        Tensor.normal_,
+        Tensor.erfinv_,
+        nn.init.uniform_,
+        nn.init.normal_,
+        nn.init.kaiming_uniform_,
+    )
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Return the tensor of a random initialisation as it is, and call every other function."""
+        given = kwargs or {}
+        if func in self.DRAWS:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
 
 
 def _volume_encoder(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pipeline.learning.models.backbones import build_encoder, preprocessing_of
 from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.models.encoder import Encoder
 from pipeline.learning.models.encoder_catalogue import CATALOGUE, licence_of
 from pipeline.learning.models.families import UnknownEncoder
 from pipeline.learning.models.released_weights import from_release
@@ -112,10 +113,30 @@ def pretrained_network(
     except ValueError as error:
         raise BadWeights(f"adapt.weights: {error}") from error
     mean, std = preprocessing_of(encoder, colour)
+    instances = {"channels": in_channels, "mean": mean, "std": std}
+    around = {"n_classes": n_classes, "harmonise": harmonise, "sites": sites}
+    return network_around(pretrained, instances, **around), provenance
+
+
+def network_around(
+    encoder: Encoder,
+    instances: Mapping[str, Any],
+    *,
+    n_classes: int = 2,
+    harmonise: Mapping[str, Any] | None = None,
+    sites: Mapping[str, Any] | None = None,
+) -> Classifier:
+    """Build a network with an untrained head around an encoder, which becomes a part of it.
+
+    Parameters
+    ----------
+    instances : mapping
+        The `channels`, `mean` and `std` of an instance.
+    n_classes, harmonise, sites
+        As in `pretrained_network`.
+    """
     torch.manual_seed(0)  # for the attention's hidden layer
-    instances = {"channels": in_channels, "mean": mean, "std": std, "harmonise": harmonise}
-    network = Classifier(pretrained, instances, {"n_classes": n_classes}, sites)
-    return network.eval(), provenance
+    return Classifier(encoder, {**instances, "harmonise": harmonise}, {"n_classes": n_classes}, sites).eval()
 
 
 def _provenance(encoder: str, source: str, sha256: str, weights: str | None = None) -> Provenance:

@@ -1,6 +1,7 @@
 """Set up an adaptation from the files of the earlier stages, for `adapt` and `evidence` alike."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipeline.learning.models.backbones import preprocessing_of
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.families import NotInflatable, UnknownEncoder
 from pipeline.learning.models.state_files import BadWeights
-from pipeline.learning.models.weights import pretrained_network
+from pipeline.learning.models.weights import network_around, pretrained_network
 from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.paths import Role
@@ -39,8 +40,8 @@ def pretrained(
     Returns
     -------
     start : callable
-        start(**around) builds a new network around the pretrained encoder; `around` are `n_classes`, `harmonise` and
-        `sites` of `pretrained_network`.
+        start(**around) builds a new network around a copy of the pretrained encoder, or around one with new random
+        weights; `around` are `n_classes`, `harmonise` and `sites` of `pretrained_network`.
     arguments : dict
         The provenance of the weights and the arguments of the network, as plain values.
 
@@ -67,17 +68,21 @@ def pretrained(
         filter_depth=depth,
     )
     try:
-        _, provenance = build()
+        first, provenance = build()
     except UnknownEncoder as error:
         raise UserError(str(error) if isinstance(error, NotInflatable) else f"adapt.encoder: {error}") from error
     except BadWeights as error:
         raise UserError(str(error)) from error
     device = make_accelerator(runtime.device()).device
 
-    def start(**around: Any) -> Classifier:
-        return build(**around)[0].to(device)
+    encoder, (mean, std) = first.encoder, preprocessing_of(settings.encoder, colour)
 
-    mean, std = preprocessing_of(settings.encoder, colour)
+    def start(**around: Any) -> Classifier:
+        if settings.weights == "none":
+            return build(**around)[0].to(device)
+        instances = {"channels": geometry.channels, "mean": mean, "std": std}
+        return network_around(deepcopy(encoder), instances, **around).to(device)
+
     arguments = {"mean": mean, "std": std, "pooled_stages": pooled_stages, "filter_depth": depth}
     return start, {"provenance": provenance.as_json(), **arguments}
 

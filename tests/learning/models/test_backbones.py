@@ -222,3 +222,14 @@ def test_weights_of_another_network_are_refused():
 
 def test_the_default_encoder_expects_grey_values_around_one_half():
     assert preprocessing_of("tf_efficientnet_lite0") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_efficientnet", "test_convnext"])
+def test_weights_that_are_replaced_are_not_drawn(name):
+    state = timm.create_model(name).state_dict()
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    encoder = build_encoder(name, 3, state)
+    assert torch.equal(torch.get_rng_state(), before)
+    given = {round(value.double().sum().item(), 6) for value in state.values()}
+    assert {round(value.double().sum().item(), 6) for value in encoder.state_dict().values()} <= given
