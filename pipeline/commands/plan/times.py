@@ -16,6 +16,7 @@ from pipeline.schema import FINAL, Params
 from pipeline.stages.adapt.catalogue import OBJECTIVES
 from pipeline.stages.finetune.members import stops_early
 from pipeline.stages.finetune.presets import DISTILLED, FULL, augmentations_of, full_of, views_of, with_preset
+from pipeline.stages.finetune.scored import scored_roles
 
 DVC_SECONDS = 1.5  # of `dvc repro` for each stage: hashes and locks
 RECORDED = (0.8, 1.25)  # range around a recorded time
@@ -77,10 +78,10 @@ def cohort_of(cases: int, params: Params) -> Cohort:
         if paths.split(fold).exists():
             counts = paths.read_table(paths.split(fold))["role"].value_counts()
             if abs(counts.sum() - cases) <= cases / 10:
-                scored = sum(counts.get(role, 0) for role in (Role.HELD_OUT, Role.TEST, Role.CALIBRATION))
+                scored = sum(counts.get(role, 0) for role in scored_roles(fold, counts.index))
                 return float(counts.get(Role.TRAIN, 0)), float(counts.get(Role.VALIDATION, 0)), float(scored)
         here = development if fold == FINAL else development * (1 - held)
-        return here * (1 - share), here * share, test + (development - here)
+        return here * (1 - share), here * share, test if fold == FINAL else development - here
 
     return Cohort(cases, of_fold)
 

@@ -26,7 +26,6 @@ from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.training.finetuning import Setting
 from pipeline.learning.training.recipe import Epoch
 from pipeline.learning.training.selection import Tried
-from pipeline.paths import Role
 from pipeline.progress import activity, progress
 from pipeline.schema import Finetune, Params
 from pipeline.seeds import seed_for
@@ -42,6 +41,7 @@ from pipeline.stages.finetune.members import (
     train_members,
 )
 from pipeline.stages.finetune.presets import DISTILLED, JOINT
+from pipeline.stages.finetune.scored import scored_roles
 from pipeline.stages.finetune.search import search
 from pipeline.stages.finetune.second_encoder import second_member
 
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 def run(params: Params, fold: str) -> None:
-    """Write the trained model of one fold, its training curves, and its logits of the cases it was not trained on."""
+    """Write the trained model of one fold, its training curves, and its logits of the cases that it evaluates."""
     cases, asked = paths.read_table(paths.split(fold)), params.finetune.strategy
     settings = settings_for(params.finetune, cases, fold)
     try:
@@ -77,7 +77,7 @@ def run(params: Params, fold: str) -> None:
     network = model_from(arguments)
     network.load_state_dict(state)
     inference(network)  # before `score`: tensors created in inference mode could not adapt at test time
-    scored = cases[cases["role"].isin([Role.HELD_OUT, Role.TEST, Role.CALIBRATION])]
+    scored = cases[cases["role"].isin(scored_roles(fold, set(cases["role"])))]
     score(network, scored, [one.name for one in members], fold)
     shutil.rmtree(paths.checkpoints("finetune", fold), ignore_errors=True)
 

@@ -51,7 +51,7 @@ def test_every_strategy_goes_from_the_split_to_scored_cases(project, strategy):
     assert set(recipe()) == {"asked", "strategy", "members", "tried", *chosen}
     table, network = paths.read_table(paths.predictions("0")), paths.read_json(paths.network("0"))
     split = paths.read_table(paths.split("0"))
-    assert set(table["case"]) == set(split.loc[split["role"].isin(["held_out", "test"]), "case"])
+    assert set(table["case"]) == set(split.loc[split["role"] == "held_out", "case"])
     assert np.isfinite(table.filter(like="logit_").to_numpy(dtype=float)).all()
     assert network["test_time"]["tta"] == ["mirror"]
     assert network["head"]["kind"] == ("neighbours" if strategy == "knn" else "linear")
