@@ -109,8 +109,14 @@ class Release(Section):
     )
     exports: tuple[Literal["torchscript", "onnx"], ...] = Field(
         default=("torchscript", "onnx"),
-        description="Formats for programs without medadapt. Each is compared with the network on every development "
-        "case, alone and in batches of five, and shipped only if no probability differs by more than 1e-5.",
+        description="Formats for programs without medadapt. Each is compared with the network, alone and in batches of "
+        "five, and shipped only if no probability differs by more than 1e-5.",
+    )
+    compared_cases: Annotated[int, Field(ge=1)] | None = Field(
+        default=100,
+        description="Development cases, drawn at random, on which exports are compared with the network and the "
+        "preprocessing of the bundle with the prepared channels; null compares all. Of 100 cases at least one shows a "
+        "difference that 3 % of all cases have, with a probability of 95 %.",
     )
     signing_key: str | None = Field(
         default=None,

@@ -1,4 +1,4 @@
-"""Export a released network to the formats of other programs, and compare each export with it on every case."""
+"""Export a released network to the formats of other programs, and compare each export with it."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,6 +40,14 @@ def development_cases(members: Sequence[str]) -> list[str]:
     """Name the cases on which the members of a release were trained, stopped or evaluated."""
     tables = [paths.read_table(paths.split(name)) for name in members]
     return sorted({case for table in tables for case in table.loc[table["role"].isin(DEVELOPMENT), "case"]})
+
+
+def compared_cases(members: Sequence[str], count: int | None, seed: int) -> list[str]:
+    """Draw `count` development cases for comparisons of the bundle with what was evaluated; all of them for None."""
+    cases = development_cases(members)
+    if count is None or count >= len(cases):
+        return cases
+    return sorted(np.random.default_rng(seed).choice(cases, count, replace=False).tolist())
 
 
 def channels_of(cases: Iterable[str]) -> Iterator[Tensor]:

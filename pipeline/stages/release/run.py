@@ -43,11 +43,12 @@ from pipeline.metrics.evaluation import TaskSpec
 from pipeline.params import PARAMS_FILE, cohort_digest
 from pipeline.progress import activity
 from pipeline.schema import FINAL, Params
+from pipeline.seeds import seed_for
 from pipeline.stages.cohort.originals import original_files
 from pipeline.stages.release.archive import AlreadyKept, keep, let_others_read
 from pipeline.stages.release.card import write_card
 from pipeline.stages.release.evidence_folder import write_evidence
-from pipeline.stages.release.exporting import development_cases, export
+from pipeline.stages.release.exporting import compared_cases, export
 from pipeline.stages.release.gating import Assessment, assess, statements_for
 from pipeline.stages.release.key_facts import to_know
 from pipeline.stages.release.model import ReleasedModel, read_released
@@ -91,9 +92,11 @@ def write_bundle(bundle: Path, params: Params, model: ReleasedModel, assessment:
     """Write every file of the bundle, the manifest last."""
     write_models(bundle, model)
     activity("exports")
-    exports = write_exports(bundle, params, model)
+    seed = seed_for(params.seed, "release", "compared cases")
+    compared = compared_cases(model.members, params.release.compared_cases, seed)
+    exports = write_exports(bundle, params, model, compared)
     activity("parity of preprocessing")
-    parity = preparation_parity(preparation(), original_files(params.cohort), development_cases(model.members))
+    parity = preparation_parity(preparation(), original_files(params.cohort), compared)
     results = Results(assessment, exports, parity, datetime.now(UTC).date().isoformat())
     write_configs(bundle, params, model, results)
     activity("tests of the limits, documents")
@@ -135,8 +138,8 @@ def write_models(bundle: Path, model: ReleasedModel) -> None:
     torch.save(state, bundle / STATE_DICT)
 
 
-def write_exports(bundle: Path, params: Params, model: ReleasedModel) -> Config:
-    """Export the network, and tell how close each export is to it or why there is none."""
+def write_exports(bundle: Path, params: Params, model: ReleasedModel, compared: Sequence[str]) -> Config:
+    """Export the network, and tell how close each export is to it on the compared cases, or why there is none."""
     calibrator, classes = model.calibrator.as_json(), paths.read_json(paths.COHORT_FACTS)["classes"]
     exports = export(
         params.release.exports,
@@ -144,7 +147,7 @@ def write_exports(bundle: Path, params: Params, model: ReleasedModel) -> Config:
         weights=bundle / WEIGHTS,
         calibrator=calibrator,
         facts=params.release.model_dump(include={"name", "version"}) | {"classes": classes, "calibration": calibrator},
-        cases=development_cases(model.members),
+        cases=compared,
     )
     for kind, found in exports.items():
         print(f"{kind}: {found.get('not_shipped') or found['file']}")

@@ -37,6 +37,16 @@ def export(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.parametrize(("count", "expected"), [(None, 30), (100, 30), (12, 12)])
+def test_a_sample_of_development_cases_is_compared_or_all(monkeypatch, count, expected):
+    every = [f"case-{number:02}" for number in range(30)]
+    monkeypatch.setattr(exporting, "development_cases", lambda members: every)
+    drawn = exporting.compared_cases(["final"], count, seed=1)
+    assert drawn == exporting.compared_cases(["final"], count, seed=1) == sorted(set(drawn))
+    assert len(drawn) == expected and set(drawn) <= set(every)
+    assert expected == 30 or drawn != exporting.compared_cases(["final"], count, seed=2)
+
+
 def written_off_by(amount):
     """A writer whose export is wrong by so much of a probability in the last case alone."""
 
