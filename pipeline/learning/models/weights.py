@@ -114,8 +114,8 @@ def pretrained_network(
         raise BadWeights(f"adapt.weights: {error}") from error
     mean, std = preprocessing_of(encoder, colour)
     instances = {"channels": in_channels, "mean": mean, "std": std}
-    around = {"n_classes": n_classes, "harmonise": harmonise, "sites": sites}
-    return network_around(pretrained, instances, **around), provenance
+    network = network_around(pretrained, instances, n_classes=n_classes, harmonise=harmonise, sites=sites)
+    return network, provenance
 
 
 def network_around(

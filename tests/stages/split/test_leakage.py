@@ -60,7 +60,8 @@ def test_hashes_that_differ_in_more_bits_than_allowed_make_no_copy():
     assert near_duplicates(cases, signatures, max_distance=7, min_correlation=0.99).empty
 
 
-def test_a_correlation_below_the_wanted_one_makes_no_copy():
+def test_a_correlation_below_the_wanted_one_makes_no_copy(monkeypatch):
+    monkeypatch.setattr(leakage, "MIN_DETAIL", -1)
     cases, signatures = cohort(heads(30))
     cases["perceptual_hash"] = "00000000000000ff"
     assert near_duplicates(cases, signatures).empty
@@ -68,6 +69,7 @@ def test_a_correlation_below_the_wanted_one_makes_no_copy():
 
 
 def test_comparing_in_blocks_finds_the_same_as_at_once(monkeypatch):
+    monkeypatch.setattr(leakage, "MIN_DETAIL", -1)
     cases, signatures = cohort(heads(40) + heads(5))
     at_once = near_duplicates(cases, signatures, 20, 0.3)
     monkeypatch.setattr(leakage, "ROWS", 7)
@@ -102,6 +104,41 @@ def test_the_many_slices_of_one_patient_do_not_decide_what_is_common():
     hashes = {"case": [f"c{n:03d}" for n in range(340)], "perceptual_hash": "0" * 16}
     found = near_duplicates(pd.DataFrame({"patient": patients, **hashes}), np.concatenate([people, slices]))
     assert not any(case < "c040" for case in [*found["case"], *found["other"]])
+
+
+def waves(n, seed=0, noise=15):
+    """Images of three random coarse waves, so that many look alike, with noise of their own."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:32, :32] / 32
+    across, down, phase, size = rng.normal(size=(4, n, 3, 1, 1))
+    coarse = (size * np.sin(2 * np.pi * (across * rows + down * columns + phase))).sum(axis=1)
+    return list((110 + 40 * coarse + rng.normal(0, noise, (n, 32, 32))).clip(0, 255).astype(np.uint8))
+
+
+def test_images_that_share_coarse_structure_alone_are_no_copies(monkeypatch):
+    images = waves(3000, noise=4)
+    cases, signatures = cohort([*images, *(image // 2 + 60 for image in images[:50])])
+    planted = {(f"c{n:03d}", f"c{n + 3000:03d}") for n in range(50)}
+    found = pairs(near_duplicates(cases, signatures))
+    monkeypatch.setattr(leakage, "MIN_DETAIL", -1)
+    coarse = pairs(near_duplicates(cases, signatures))
+    assert found & planted == coarse & planted and len(found & planted) > 40
+    assert len(coarse - planted) > 100 and len(found - planted) < 0.05 * len(coarse - planted)
+
+
+def test_smooth_images_are_compared_by_their_coarse_structure():
+    images = [gaussian_filter(image.astype(float), 4).round().astype(np.uint8) for image in waves(40, noise=0)]
+    cases, signatures = cohort([*images, images[7] // 2 + 60])
+    assert ("c007", "c040") in pairs(near_duplicates(cases, signatures))
+
+
+@pytest.mark.parametrize("few", [0, 10**9])
+def test_correlations_are_the_same_one_by_one_and_of_a_block(monkeypatch, few):
+    monkeypatch.setattr(leakage, "MIN_DETAIL", -1)
+    cases, signatures = cohort(heads(40) + heads(5))
+    expected = near_duplicates(cases, signatures, 20, 0.3)
+    monkeypatch.setattr(leakage, "FEW", few)
+    pd.testing.assert_frame_equal(near_duplicates(cases, signatures, 20, 0.3), expected, rtol=1e-5)
 
 
 def test_blank_images_are_no_near_copies():
