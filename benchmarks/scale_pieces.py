@@ -1,7 +1,7 @@
-"""Processor time and memory of the computations whose cost grew with the square of the cases, one process each.
+"""Processor time and memory of the computations whose cost grew with the square of the cases, each in a fork.
 
     OMP_NUM_THREADS=1 python benchmarks/scale_pieces.py --cases 500 2000 8000
-    OMP_NUM_THREADS=1 python benchmarks/scale_pieces.py --cases 500 2000 --code ../earlier
+    OMP_NUM_THREADS=1 PYTHONPATH=../earlier python benchmarks/scale_pieces.py --cases 500 2000    # an earlier checkout
 
 Simulated features of 192 numbers, two cases of each patient. Seconds are user and system time of the computation, MiB
 what it added to the peak of the process, and the value shows that two versions of the code agree.
@@ -10,14 +10,18 @@ what it added to the peak of the process, and the value shows that two versions 
 import argparse
 import os
 import resource
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-ROOT = Path(__file__).resolve().parent.parent
+from pipeline.imaging.preparation.fingerprint import perceptual_hash
+from pipeline.metrics.bootstrap import Bootstrap, cluster_weights
+from pipeline.metrics.calibrators.updating import recalibration_curve
+from pipeline.stages.evidence.learners.few_shot import Episodes, Pool, episode_scores
+from pipeline.stages.evidence.learners.similarity import linear_cka
+from pipeline.stages.evidence.statistics import embedding
+from pipeline.stages.split.leakage import near_duplicates
+
 WIDTH = 192
 
 
@@ -25,16 +29,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, nargs="+", default=[500, 2000, 8000])
     parser.add_argument("--pieces", nargs="+", choices=PIECES, default=[*PIECES])
-    parser.add_argument("--code", type=Path, default=ROOT, help="checkout whose code runs")
-    parser.add_argument("--run", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.run:
-        measure(arguments.pieces[0], arguments.cases[0])
-        return
     for piece in arguments.pieces:
         for cases in arguments.cases:
-            words = [sys.executable, __file__, "--run", "--pieces", piece, "--cases", str(cases)]
-            subprocess.run(words, env=os.environ | {"PYTHONPATH": str(arguments.code)}, check=True)
+            child = os.fork()
+            if not child:
+                measure(piece, cases)
+                os._exit(0)
+            os.waitpid(child, 0)
 
 
 def measure(piece: str, cases: int) -> None:
@@ -53,9 +55,6 @@ def patients_of(cases):
 
 def discrepancy(rng, cases):
     """Compare one site with the others, with 1,000 replicates, through the table of one arm."""
-    from pipeline.metrics.bootstrap import Bootstrap
-    from pipeline.stages.evidence.statistics import embedding
-
     features, sites = rng.normal(size=(cases, WIDTH)), np.array(["north", "south"])[np.arange(cases) // 2 % 2]
     embedding._a_distance = lambda *_: lambda weights: weights[:, 0]
     if hasattr(embedding, "MEASURES"):
@@ -65,14 +64,12 @@ def discrepancy(rng, cases):
 
 
 def alignment(rng, cases):
-    from pipeline.stages.evidence.learners.similarity import linear_cka
 
     features = rng.normal(size=(cases, WIDTH))
     return lambda: round(linear_cka(features, features[:, :100] + rng.normal(size=(cases, 100))), 12)
 
 
 def few_shots(rng, cases):
-    from pipeline.stages.evidence.learners.few_shot import Episodes, Pool, episode_scores
 
     features, labels = rng.normal(size=(cases, WIDTH)), np.arange(cases) // 2 % 2
     support, query = slice(cases * 4 // 5), slice(cases * 4 // 5, None)
@@ -81,23 +78,20 @@ def few_shots(rng, cases):
 
 
 def duplicates(rng, cases):
-    from pipeline.stages.split.leakage import near_duplicates
 
     rows, columns = np.mgrid[:32, :32] / 32
-    coarse, signs = np.zeros((cases, 32, 32)), np.zeros((cases, 64), dtype=bool)
+    images = np.zeros((cases, 32, 32), dtype=np.uint8)
     for case in range(cases):
         across, down, phase, size = rng.normal(size=(4, 3, 1, 1))
-        coarse[case] = (size * np.sin(2 * np.pi * (across * rows + down * columns + phase))).sum(axis=0)
-        small = coarse[case].reshape(8, 4, 8, 4).mean(axis=(1, 3)).ravel()
-        signs[case] = small > np.median(small)
-    images = (110 + 40 * coarse + rng.normal(0, 4, coarse.shape)).clip(0, 255).round().reshape(cases, -1)
-    images[-50:], signs[-50:] = images[:50] // 2 + 60, signs[:50]
+        coarse = (size * np.sin(2 * np.pi * (across * rows + down * columns + phase))).sum(axis=0)
+        images[case] = (110 + 40 * coarse + rng.normal(0, 4, (32, 32))).clip(0, 255).round()
+    images[-50:] = images[:50] // 2 + 60
     table = pd.DataFrame({"case": [f"{case:06}" for case in range(cases)], "patient": patients_of(cases)})
-    table["perceptual_hash"] = [f"{int(''.join('01'[bit] for bit in row), 2):016x}" for row in signs]
+    table["perceptual_hash"] = [perceptual_hash(image[None]) for image in images]
     planted = {(f"{case:06}", f"{cases - 50 + case:06}") for case in range(50)}
 
     def count():
-        found = near_duplicates(table, images.astype(np.float32))
+        found = near_duplicates(table, images.reshape(cases, -1).astype(np.float32))
         pairs = set(zip(found["case"], found["other"], strict=True))
         return f"{len(pairs & planted)} of 50 planted, {len(pairs - planted)} others"
 
@@ -105,7 +99,6 @@ def duplicates(rng, cases):
 
 
 def updates(rng, cases):
-    from pipeline.metrics.calibrators.updating import recalibration_curve
 
     probabilities = rng.dirichlet([0.6, 0.6], cases)
     labels = (rng.random(cases) < probabilities[:, 1] ** 0.7).astype(np.int64)
@@ -116,7 +109,6 @@ def updates(rng, cases):
 
 
 def weights(rng, cases):
-    from pipeline.metrics.bootstrap import cluster_weights
 
     return lambda: int(cluster_weights(patients_of(cases), 1000, 0)[:, 0].sum())
 
