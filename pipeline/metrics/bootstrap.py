@@ -68,7 +68,7 @@ def cluster_weights(patients: NDArray[np.str_], replicates: int, seed: int) -> F
     names, rows = np.unique(patients, return_inverse=True)
     rng, shares = np.random.default_rng(seed), np.full(len(names), 1 / len(names))
     weights = np.ones((1 + replicates, len(patients)))
-    for start in range(1, 1 + replicates, BLOCK):  # the same draws as all at once, in a third of the memory
+    for start in range(1, 1 + replicates, BLOCK):  # the same draws as all at once, in half of the memory
         block = weights[start : start + BLOCK]
         block[:] = rng.multinomial(len(names), shares, size=len(block))[:, rows]
     return weights
