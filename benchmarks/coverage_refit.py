@@ -60,13 +60,19 @@ def main() -> None:
     parser.add_argument("part", nargs="?", choices=list(PARTS))
     parser.add_argument("--into", type=Path, required=True)
     parser.add_argument("--cohorts", type=int, default=500)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first cohort")
     parser.add_argument("--cells", type=int, nargs="*", help="numbers of the kinds of cohorts, from 0")
     arguments = parser.parse_args()
     arguments.into.mkdir(parents=True, exist_ok=True)
     if arguments.part:
         cells, of_cohort = PARTS[arguments.part]
         for cell in [cells[number] for number in arguments.cells] if arguments.cells else cells:
-            fill(arguments.into / f"{arguments.part}-{name_of(cell)}.csv", cell, of_cohort, arguments.cohorts)
+            fill(
+                arguments.into / f"{arguments.part}-{name_of(cell)}.csv",
+                cell,
+                of_cohort,
+                range(arguments.first, arguments.first + arguments.cohorts),
+            )
     for file in sorted(arguments.into.glob("*.csv")):
         print(f"\n{file.stem}\n")
         for row in table(pd.read_csv(file)):
@@ -77,11 +83,11 @@ def name_of(cell: Cell) -> str:
     return f"{cell.patients}-{cell.images}-{cell.classes}-{cell.auc:g}-{cell.learner}"
 
 
-def fill(file: Path, cell: Cell, of_cohort: Callable[[Cell, int], pd.DataFrame], cohorts: int) -> None:
+def fill(file: Path, cell: Cell, of_cohort: Callable[[Cell, int], pd.DataFrame], seeds: range) -> None:
     """Add the cohorts that a file lacks, in the order of their seeds."""
-    start = int(pd.read_csv(file, usecols=["seed"])["seed"].max()) + 1 if file.exists() else 0
+    last = int(pd.read_csv(file, usecols=["seed"])["seed"].max()) if file.exists() else -1
     begun = time.perf_counter()
-    for seed in range(start, cohorts):
+    for seed in (one for one in seeds if one > last):
         found = of_cohort(cell, seed)
         if len(found):
             found.assign(seed=seed).to_csv(file, mode="a", header=not file.exists(), index=False)
