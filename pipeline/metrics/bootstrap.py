@@ -122,7 +122,10 @@ def loss_estimate(values: Floats, confidence: float) -> Estimate:
     drawn = values[1:][np.isfinite(values[1:]) & (values[1:] > 0)]
     if found.value is None or found.lower is None or found.value <= 0 or len(drawn) < 2:
         return found
-    reach = float(np.exp(quantile_of(confidence) * np.std(np.log(drawn), ddof=1)))
+    with np.errstate(over="ignore"):
+        reach = float(np.exp(quantile_of(confidence) * np.std(np.log(drawn), ddof=1)))
+    if not np.isfinite(found.value * reach):  # draws without any loss beside others
+        return found
     return Estimate(found.value, found.value / reach, found.value * reach)
 
 

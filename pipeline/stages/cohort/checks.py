@@ -27,7 +27,7 @@ from pipeline.stages.cohort.proposal import proposed_test_set
 log = logging.getLogger(__name__)
 COLUMNS_OF_RESULTS = (
     *("scan", "case", "patient", "site", "set", "decision", "abstains", "reason", "ood_score", "nearest_site"),
-    *("site_share", "saliency", "model_status", "date", "label", "image", "scans", "answered", "true"),
+    *("site_share", "saliency", "dicom", "model_status", "date", "label", "image", "scans", "answered", "true"),
 )
 MOST_CLASSES = 3  # with more classes than this, most labels must occur twice
 NO_PATIENTS = (

@@ -14,7 +14,7 @@ import pandas as pd
 
 from pipeline.metrics.questions import TOP_LABEL
 from pipeline.metrics.subgroups import NOT_GIVEN
-from pipeline.metrics.wording import UNSTABLE, is_unstable, metric_in_words
+from pipeline.metrics.wording import UNSTABLE, metric_in_words
 from pipeline.stages.release.enough import patients_for_auc, patients_for_slope
 from pipeline.stages.release.measured import (
     Measured,
@@ -97,7 +97,7 @@ def _discrimination(shown: Measured, floor: float) -> Gate:
 def _slope(shown: Measured, limits: tuple[float, float]) -> Gate:
     slope, (low, high) = shown.internal["calibration_slope"], limits
     detail = f"internal calibration slope {_show(slope)}; its interval must lie within {low:g} to {high:g}"
-    if is_unstable(slope):
+    if (slope["lower"] is None) != (slope["upper"] is None):  # a limit is infinite
         return Gate("calibration slope", passed=False, verdict=f"Failed: {UNSTABLE}", detail=detail, short_by=None)
     if slope["lower"] is None:
         return _gate("calibration slope", None, "", detail)

@@ -33,6 +33,7 @@ OF_RECIPES = {
     "lora": "Low-rank updates of the same stages' weights are trained, from the probe on.",
     "full": "Every stage is trained on all training cases.",
     "portfolio": "The mean of the probabilities of several members, each trained on all training cases.",
+    "distilled": "One network that learns the probabilities of a portfolio on the training cases.",
     "member": "A network of a portfolio: a probe, or a network of which every stage was trained.",
     "C": "Inverse regularisation strength of the probe: the lower, the closer to zero its weights are held.",
     "kept epoch": "The best epoch on validation patients, who are neither trained on nor evaluated; 0 is the probe.",

@@ -29,7 +29,7 @@ PARAMS = {
 }
 EVALUATE = """
 import json, pathlib, numpy as np, pandas as pd, yaml
-signal = yaml.safe_load(open("params.yaml"))["finetune"]["epochs"] / 10
+signal = yaml.safe_load(open("params.yaml"))["finetune"]["epochs"] / 16
 rng = np.random.default_rng(0)
 labels = np.repeat(rng.integers(0, 2, 30), 2)
 event = 1 / (1 + np.exp(-signal * (2 * labels - 1) - rng.normal(size=60)))

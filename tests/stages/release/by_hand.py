@@ -36,7 +36,7 @@ def evaluate_by_hand(form, members):
     known |= {"model_sha256": {fold: hash_of_model(fold) for fold in members if paths.model(fold).exists()}}
     paths.write_json(known | calibrator.as_json(), paths.CALIBRATOR)
     names = ["auc", "log_loss", "brier", "calibration_slope", "ece", "ece_if_perfect"]
-    metrics = {"n": 20, "events": 9} | dict.fromkeys(names, METRIC)
+    metrics = {"n": 20, "patients": 20, "events": 9} | dict.fromkeys(names, METRIC)
     paths.write_json(metrics, paths.pooled_metrics("internal_calibrated"))
     classes = pd.DataFrame({"class": ["well", "ill"], "n": [11, 9], "scope": "internal"})
     paths.write_table(classes, paths.PER_CLASS)
