@@ -130,6 +130,19 @@ def save_nifti(
     return file
 
 
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """Give a browser without a window, or skip with the reason."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no chromium on this machine; Debian's package is called chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as engine:
+        window = engine.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield window
+        window.close()
+
+
 def shared(name: str) -> Path:
     """Find real images, or skip with the reason."""
     folder = SHARED / name

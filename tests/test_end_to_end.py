@@ -180,26 +180,19 @@ def test_a_new_name_in_the_list_of_folds_trains_that_one_only(first_run):
     assert changed_stages(folder) <= EVALUATING
 
 
-def test_report_uses_no_network_and_reads_well_in_a_browser(first_run, tmp_path):
+def test_report_uses_no_network_and_reads_well_in_a_browser(first_run, chromium):
     folder, *_ = first_run
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no chromium on this machine; Debian's package is called chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as engine:
-        window = engine.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        page = window.new_page(viewport={"width": 390, "height": 844}, offline=True)
-        asked, said = [], []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.goto((folder / "data/report/index.html").as_uri())
-        assert said == []
-        assert all(url.startswith(("file:", "data:")) for url in asked)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        assert page.locator("img").count() > 5
-        assert all(page.locator("img").evaluate_all("images => images.map(image => image.naturalWidth > 0)"))
-        assert page.get_by_text("Simulated demo data").is_visible()
-        for heading in ("Cohort", "Folds", "Discrimination", "Calibration", "Release"):
-            assert page.get_by_role("heading", name=heading, exact=True).is_visible()
-        window.close()
+    page = chromium.new_page(viewport={"width": 390, "height": 844}, offline=True)
+    asked, said = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((folder / "data/report/index.html").as_uri())
+    assert said == []
+    assert all(url.startswith(("file:", "data:")) for url in asked)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator("img").count() > 5
+    assert all(page.locator("img").evaluate_all("images => images.map(image => image.naturalWidth > 0)"))
+    assert page.get_by_text("Simulated demo data").is_visible()
+    for heading in ("Cohort", "Folds", "Discrimination", "Calibration", "Release"):
+        assert page.get_by_role("heading", name=heading, exact=True).is_visible()

@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.bundle.manifest import MANIFEST, BrokenBundle, readable
 
+# zipfile raises NotImplementedError for a compression that it does not know, RuntimeError for an encrypted file
+UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError, EOFError)
 MOST_FILES = 1000
 MOST_GIB = 2.0  # of all files together, unpacked
 MOST_RATIO = 200  # of a file's size to its compressed size; text seldom exceeds 20
@@ -47,8 +49,7 @@ def unpacked(bundle: Path, most_gib: float = MOST_GIB) -> Iterator[Path]:
         try:
             with zipfile.ZipFile(bundle) as archive:
                 unpack(archive, bundle, Path(folder), most_gib)
-        # zipfile raises NotImplementedError for a compression that it does not know, RuntimeError for an encrypted file
-        except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError, EOFError) as error:
+        except UNREADABLE as error:
             raise BrokenBundle(f"{bundle}: the zip cannot be unpacked ({error})") from error
         yield root_of(Path(folder))
 

@@ -49,7 +49,9 @@ def baselines_of(names: Sequence[str]) -> dict[str, list[str]]:
     return {"site": ["site"], joined: further, f"site, {joined}": ["site", *further]}
 
 
-def non_image_prediction(train: pd.DataFrame, train_labels: Labels, evaluated: pd.DataFrame, n_classes: int) -> Floats:
+def prediction_from_columns(
+    train: pd.DataFrame, train_labels: Labels, evaluated: pd.DataFrame, n_classes: int
+) -> Floats:
     """Predict cases by a logistic regression on table columns, fitted on the training cases of their fold.
 
     Words are one-hot encoded, a missing one as a category of its own; numbers are standardised and enter linearly, a
@@ -127,7 +129,7 @@ def baseline_table(
     ----------
     model : (n, K)
     baselines : mapping of (n, K)
-        By name, see `non_image_prediction`.
+        By name, see `prediction_from_columns`.
     labels : (n,) int or (n, K) float
         Class numbers; of a multilabel task 1, 0, and NaN for not known.
     patients : (n,) str

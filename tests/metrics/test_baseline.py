@@ -11,7 +11,7 @@ from pipeline.metrics.baseline import (
     WITHIN,
     baseline_table,
     baselines_of,
-    non_image_prediction,
+    prediction_from_columns,
 )
 from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics.discrimination import roc_auc
@@ -49,7 +49,7 @@ def test_the_site_alone_predicts_about_the_shares_of_its_training_cases():
     train = pd.DataFrame({"site": ["north"] * 200 + ["south"] * 200})
     labels = np.array(([1] * 160 + [0] * 40) + ([1] * 40 + [0] * 160))
     evaluated = pd.DataFrame({"site": ["north", "south", "unheard of"]})
-    prediction = non_image_prediction(train, labels, evaluated, 2)
+    prediction = prediction_from_columns(train, labels, evaluated, 2)
     np.testing.assert_allclose(
         prediction[:, 1], [0.8, 0.2, 0.5], atol=0.02
     )  # the ridge draws a little towards the mean
@@ -58,7 +58,7 @@ def test_the_site_alone_predicts_about_the_shares_of_its_training_cases():
 
 def test_a_label_that_depends_on_age_is_predicted_from_age_in_new_cases():
     (train, labels), (evaluated, truth) = cohort(600), cohort(600, seed=1)
-    found = {name: auc(non_image_prediction(train[some], labels, evaluated[some], 2), truth)
+    found = {name: auc(prediction_from_columns(train[some], labels, evaluated[some], 2), truth)
              for name, some in baselines_of(["age", "sex"]).items()}  # fmt: skip
     assert found["site"] == pytest.approx(0.5, abs=0.06)
     assert found["age, sex"] > 0.8 and found["site, age, sex"] == pytest.approx(found["age, sex"], abs=0.02)
@@ -70,7 +70,7 @@ def test_the_baseline_equals_scikit_learn_on_one_hot_and_scaled_columns():
     scaled = (age - age.mean()) / age.std(ddof=0)
     design = np.column_stack([train["column_sex"] == "F", train["column_sex"] == "M", scaled])
     expected = LogisticRegression(C=1.0).fit(design, labels).predict_proba(design)
-    found = non_image_prediction(train[["column_sex", "column_age"]], labels, train[["column_sex", "column_age"]], 2)
+    found = prediction_from_columns(train[["column_sex", "column_age"]], labels, train[["column_sex", "column_age"]], 2)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -79,30 +79,30 @@ def test_an_informative_missing_age_is_used_and_a_new_one_is_the_median():
     missing = np.arange(400) % 4 == 0
     labels[missing] = 1
     gone = train.assign(column_age=train["column_age"].where(~missing, ""))
-    prediction = non_image_prediction(gone[["column_age"]], labels, gone[["column_age"]], 2)
+    prediction = prediction_from_columns(gone[["column_age"]], labels, gone[["column_age"]], 2)
     assert prediction[missing, 1].min() > 0.9
     ages = train.loc[~missing, ["column_age"]]
     asked = pd.DataFrame({"column_age": ["", ages["column_age"].astype(float).median(), np.nan, "unheard of"]})
-    late = non_image_prediction(ages, labels[~missing], asked, 2)
+    late = prediction_from_columns(ages, labels[~missing], asked, 2)
     np.testing.assert_allclose(late[[0, 2, 3]], late[[1, 1, 1]])
 
 
 def test_a_baseline_prediction_does_not_depend_on_other_evaluated_cases():
     (train, labels), (evaluated, _) = cohort(200), cohort(50, seed=1)
-    whole = non_image_prediction(train, labels, evaluated, 2)
-    alone = non_image_prediction(train, labels, evaluated[:1].assign(column_age="61"), 2)
-    same = non_image_prediction(train, labels, evaluated.assign(column_age="61"), 2)
+    whole = prediction_from_columns(train, labels, evaluated, 2)
+    alone = prediction_from_columns(train, labels, evaluated[:1].assign(column_age="61"), 2)
+    same = prediction_from_columns(train, labels, evaluated.assign(column_age="61"), 2)
     np.testing.assert_allclose(alone[0], same[0])
-    np.testing.assert_allclose(non_image_prediction(train, labels, evaluated[7:8], 2)[0], whole[7])
+    np.testing.assert_allclose(prediction_from_columns(train, labels, evaluated[7:8], 2)[0], whole[7])
 
 
 def test_classes_sum_to_one_and_a_class_without_training_cases_gets_zero():
     train, labels = cohort(300)
     labels = labels + 2 * (train["site"] == "north").to_numpy()
-    prediction = non_image_prediction(train, labels, train, 5)
+    prediction = prediction_from_columns(train, labels, train, 5)
     np.testing.assert_allclose(prediction.sum(axis=1), 1)
     assert (prediction[:, 4] == 0).all() and (prediction.argmax(axis=1) == labels).mean() > 0.7
-    np.testing.assert_array_equal(non_image_prediction(train, np.ones(300, dtype=int), train, 3)[0], [0, 1, 0])
+    np.testing.assert_array_equal(prediction_from_columns(train, np.ones(300, dtype=int), train, 3)[0], [0, 1, 0])
 
 
 def test_multilabel_baselines_are_fitted_on_known_labels():
@@ -110,8 +110,8 @@ def test_multilabel_baselines_are_fitted_on_known_labels():
     south = (train["site"] == "south").to_numpy(dtype=float)
     half = np.where(np.arange(400) % 2 == 0, ill, np.nan)
     labels = np.column_stack([half, south, np.full(400, np.nan)])
-    prediction = non_image_prediction(train, labels, train, 3)
-    only = non_image_prediction(train[::2], ill[::2], train, 2)
+    prediction = prediction_from_columns(train, labels, train, 3)
+    only = prediction_from_columns(train[::2], ill[::2], train, 2)
     np.testing.assert_allclose(prediction[:, 0], only[:, 1])
     assert prediction[south == 1, 1].min() > 0.8 and (prediction[:, 2] == 0.5).all()
     table = table_of(prediction, {"itself": prediction}, labels)
@@ -124,7 +124,7 @@ def test_a_model_that_uses_the_site_alone_does_not_beat_the_site_baseline():
     (train, _), (evaluated, _) = cohort(400), cohort(400, seed=1)
     labels, truth = ((rng.random(400) < 0.85) == (cases["site"] == "south") for cases in (train, evaluated))
     labels, truth = labels.to_numpy(dtype=np.int64), truth.to_numpy(dtype=np.int64)
-    site = non_image_prediction(train[["site"]], labels, evaluated[["site"]], 2)
+    site = prediction_from_columns(train[["site"]], labels, evaluated[["site"]], 2)
     model = binary(np.clip(0.1 + 0.6 * (evaluated["site"] == "south") + rng.normal(0, 0.05, 400), 0, 1))
     row = table_of(model, {"site": site}, truth).iloc[0]
     assert row["auc"] > 0.8 and row["model_auc"] > 0.8
@@ -135,7 +135,7 @@ def test_the_difference_excludes_zero_only_if_the_model_adds_to_age():
     (train, labels), (evaluated, truth) = cohort(500), cohort(500, seed=1)
     rng = np.random.default_rng(2)
     age = evaluated["column_age"].astype(float).to_numpy()
-    baseline = {"age": non_image_prediction(train[["column_age"]], labels, evaluated[["column_age"]], 2)}
+    baseline = {"age": prediction_from_columns(train[["column_age"]], labels, evaluated[["column_age"]], 2)}
     nothing = binary(1 / (1 + np.exp(-(age - 55 + rng.normal(0, 3, 500)) / 20)))
     more = binary(np.clip(nothing[:, 1] + 0.5 * (truth - 0.5) * rng.random(500), 0, 1))
     rows = [table_of(model, baseline, truth).iloc[0] for model in (nothing, more)]
@@ -163,7 +163,7 @@ def test_an_uninformative_site_is_below_half_pooled_but_not_within_folds():
         site, prediction = pd.DataFrame({"site": ["north"] * 100}), np.empty((100, 2))
         for fold in "01234":
             out = folds == fold
-            prediction[out] = non_image_prediction(site[~out], labels[~out], site[out], 2)
+            prediction[out] = prediction_from_columns(site[~out], labels[~out], site[out], 2)
         table = table_of(prediction, {"site": prediction}, labels, 10, folds=folds).set_index("over")
         pooled.append(table.loc[POOLED, "auc"])
         within.append(table.loc[WITHIN, "auc"])

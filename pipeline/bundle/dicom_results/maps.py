@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from pipeline.bundle.dicom_results.model import MAKER, RESEARCH, Model, shortened, uid_of
+from pipeline.bundle.dicom_results.model import RESEARCH, Model, shortened, uid_of
 from pipeline.bundle.dicom_results.source import Source
 
 STRONG = 0.5  # of the largest saliency; from here on a voxel is in the segment
@@ -60,10 +60,7 @@ def segmentation_of(
         series_number=SEGMENT_SERIES,
         sop_instance_uid=uid_of("segmentation", *identity),
         instance_number=1,
-        manufacturer=MAKER,
-        manufacturer_model_name=title,
-        software_versions=model.version,
-        device_serial_number=model.sha256,
+        **model.equipment,
         content_label="SALIENCY",
         content_description=RESEARCH,
     )
@@ -106,12 +103,9 @@ def capture_of(
         series_number=CAPTURE_SERIES,
         sop_instance_uid=uid_of("capture", *identity),
         instance_number=1,
-        manufacturer=MAKER,
         patient_orientation=("L", "P"),
         transfer_syntax_uid="1.2.840.10008.1.2.1",
-        manufacturer_model_name=shortened(model.title),
-        software_versions=model.version,
-        device_serial_number=model.sha256,
+        **model.equipment,
     )
     for name in ("PatientOrientation", "Laterality"):  # of type 2C: they may be empty
         setattr(found, name, source.images[0].get(name))

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from pipeline.bundle.layout import METADATA
@@ -43,6 +44,16 @@ class Model:
     def title(self) -> str:
         """Name and version."""
         return f"{self.name} {self.version}"
+
+    @property
+    def equipment(self) -> dict[str, Any]:
+        """Say which device made an object (PS3.3, C.7.5.1), as the constructors of highdicom name the attributes."""
+        return {
+            "manufacturer": MAKER,
+            "manufacturer_model_name": shortened(self.title),
+            "software_versions": self.version,
+            "device_serial_number": self.sha256,
+        }
 
 
 def model_of(bundle: Opened, settings: str = "") -> Model:

@@ -74,13 +74,10 @@ def report_of(source: Source, found: Prediction, model: Model, identity: tuple[s
         series_number=SERIES_NUMBER,
         sop_instance_uid=uid_of("report", *identity),
         instance_number=1,
-        manufacturer=MAKER,
         is_complete=True,
         is_final=False,
         is_verified=False,
-        software_versions=model.version,
-        manufacturer_model_name=title,
-        device_serial_number=model.sha256,
+        **model.equipment,
     )
     report.SeriesDescription = shortened(f"Research use only: {model.title}")
     return report

@@ -12,10 +12,10 @@ from pathlib import Path
 from pipeline.bundle.dicom_results.source import NoSource
 from pipeline.commands.answering import Answering, answering
 from pipeline.commands.dicom_objects import require_highdicom
-from pipeline.commands.file_heap import without_others
 from pipeline.commands.ledger import Ledger, Outcome, outcome_of
 from pipeline.commands.listen.series import Away, Failed, Place, Rule, Series
 from pipeline.commands.listen.watched_folder import WatchedFolder
+from pipeline.commands.series_files import without_others
 from pipeline.errors import UserError
 from pipeline.imaging.tables.scan_list import Kind, Listed, list_scans
 from pipeline.imaging.tables.text_table import BadTable

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from pipeline.commands.dicom_objects import Objects
-from pipeline.commands.file_heap import Known, header_of
 from pipeline.commands.listen.series import Failed, Series
+from pipeline.commands.series_files import Known, header_of
 from pipeline.imaging.tables.scan_list import documents_in
 
 

@@ -36,7 +36,7 @@ def write_report(
         A row for each patient, see `patients.patient_table`.
     """
     return (
-        templates(Path(__file__).parent)
+        templates(Path(__file__).parent, Path(__file__).parent.parent)
         .get_template("page.html")
         .render(
             style=Markup((HERE / "page.css").read_text()),  # our own file

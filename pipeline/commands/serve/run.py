@@ -100,7 +100,7 @@ def page_of(answer: Answering) -> tuple[str, str]:
     script = (here / "page.js").read_text()
     card = bundle.folder / CARD
     page = (
-        templates(here)
+        templates(here, here.parent)
         .get_template("serve.html")
         .render(
             style=Markup((HERE / "page.css").read_text() + (here / "page.css").read_text()),  # our own files

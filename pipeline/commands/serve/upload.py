@@ -7,15 +7,14 @@ never become part of a path.
 import json
 import re
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.bundle.manifest import BrokenBundle
-from pipeline.bundle.zipped import unpack
-from pipeline.commands.file_heap import header_of, without_others
+from pipeline.bundle.zipped import UNREADABLE, unpack
+from pipeline.commands.series_files import header_of, without_others
 from pipeline.imaging.reading.volumes import READABLE
 from pipeline.imaging.tables.scan_list import DOCUMENTS, Kind, Listed, list_scans
 from pipeline.imaging.tables.text_table import BadTable
@@ -154,8 +153,7 @@ def unzipped(one: Received, folder: Path, most_bytes: int) -> list[Received]:
             unpack(archive, Path(one.name), inside, 2 * most_bytes / GIB, most_files=MOST_FILES)
     except BrokenBundle as error:
         raise Rejected(413, re.sub(r"\. If you expect a model.*", "", str(error))) from error
-    # zipfile raises NotImplementedError for a compression that it does not know, RuntimeError for an encrypted file
-    except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError, EOFError) as error:
+    except UNREADABLE as error:
         raise Rejected(400, f"{one.name}: the zip cannot be unpacked; pack it again") from error
     one.file.unlink()
     files = [file for file in sorted(inside.rglob("*")) if file.is_file() and not hidden(file)]

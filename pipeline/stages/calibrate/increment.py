@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.metrics.baseline import counts_of_known, non_image_prediction
+from pipeline.metrics.baseline import counts_of_known, prediction_from_columns
 from pipeline.metrics.bootstrap import estimate_all, in_blocks, loss_estimate
 from pipeline.metrics.discrimination import SMALLEST, Labels, case_losses, ratio
 from pipeline.metrics.evaluation import EvaluatedCases, aucs_of
@@ -68,8 +68,8 @@ def predictions(subject: Subject, names: Sequence[str]) -> dict[str, Floats]:
     for fold, others in subject.elsewhere.items():
         here = evaluated.folds == fold
         there, asked = others.cases[list(names)], evaluated.part(here)
-        columns[here] = non_image_prediction(there, others.labels, asked.cases[list(names)], n_classes)
-        both[here] = non_image_prediction(
+        columns[here] = prediction_from_columns(there, others.labels, asked.cases[list(names)], n_classes)
+        both[here] = prediction_from_columns(
             with_image(there, others), others.labels, with_image(asked.cases[list(names)], asked), n_classes
         )
     return {COLUMNS: columns, IMAGE: evaluated.calibrated, BOTH: both}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.imaging.labels import targets_of
-from pipeline.metrics.baseline import baselines_of, non_image_prediction
+from pipeline.metrics.baseline import baselines_of, prediction_from_columns
 from pipeline.metrics.discrimination import Labels
 from pipeline.metrics.evaluation import TaskSpec, label_numbers, logits_of, mean_of_tables
 from pipeline.metrics.guards import MissingCases, refuse_missing_cases
@@ -75,7 +75,7 @@ def without_images(fold: str, evaluated: pd.DataFrame, spec: TaskSpec, names: Se
     labels, n_classes = labels_of(training, spec), len(spec.classes)
     names = [name for name in names if f"column_{name}" in training]  # without optional columns that the cohort lacks
     return {
-        name: non_image_prediction(training[columns], labels, evaluated[columns], n_classes)
+        name: prediction_from_columns(training[columns], labels, evaluated[columns], n_classes)
         for name, columns in baselines_of(names).items()
     }
 

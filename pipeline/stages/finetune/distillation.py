@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from pipeline import paths
-from pipeline.learning.models.ensemble import Portfolio
 from pipeline.learning.training.cases import WholeCases
 from pipeline.progress import progress
 from pipeline.schema import Finetune
 from pipeline.stages.finetune.fold_data import training_cases
-from pipeline.stages.finetune.members import Member, Start, joined, train_member
+from pipeline.stages.finetune.members import Member, Start, train_member
 from pipeline.stages.finetune.presets import DISTILLED, FULL
 
 
@@ -39,14 +38,12 @@ def distilled(start: Start, members: Sequence[Member], settings: Finetune, cases
     return train_member(student, FULL, DISTILLED, settings.model_copy(update={"full": full}))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def probabilities_of(members: Sequence[Member], cases: pd.DataFrame, task: str) -> Tensor:
     """Compute the mean probabilities (n, n_classes) of the members for cases, one case per forward pass on the CPU."""
-    arguments, _ = joined(members, task)
-    portfolio = Portfolio(arguments.get("portfolio", [arguments]), findings=task == "multilabel")
-    portfolio.members = torch.nn.ModuleList([member.network.eval() for member in members])
-    found = []
+    networks, found = [member.network.eval() for member in members], []
     for case, site in zip(progress(cases["case"], "teach"), cases["site"], strict=True):
-        logits = portfolio(torch.from_numpy(paths.read_channels(case).copy())[None], site)[0]
-        found.append(logits.sigmoid() if portfolio.findings else logits.softmax(dim=0))
+        channels = torch.from_numpy(paths.read_channels(case).copy())[None]
+        logits = torch.cat([network(channels, site) for network in networks])
+        found.append((logits.sigmoid() if task == "multilabel" else logits.softmax(dim=1)).mean(dim=0))
     return torch.stack(found)

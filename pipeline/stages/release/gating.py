@@ -16,6 +16,7 @@ from pipeline.stages.release.key_facts import Fact, key_facts
 from pipeline.stages.release.measured import PATIENTS, Measured
 from pipeline.stages.release.metric_tables import plain_rows, read_metrics
 from pipeline.stages.release.model import ReleasedModel
+from pipeline.stages.release.origin import origins_in
 
 Config = dict[str, Any]
 
@@ -91,8 +92,7 @@ def neighbours_in(member: str) -> int:
 
 def licences_of(provenance: Config) -> list[str]:
     """List the licences of the pretrained weights."""
-    origins = [provenance, *([provenance["second"]] if "second" in provenance else [])]
-    return list(dict.fromkeys(str(origin["licence"]) for origin in origins))
+    return list(dict.fromkeys(str(origin["licence"]) for origin in origins_in(provenance)))
 
 
 def recipe_of(fold: str) -> Config:

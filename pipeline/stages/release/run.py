@@ -55,6 +55,7 @@ from pipeline.stages.release.model import ReleasedModel, read_released
 from pipeline.stages.release.ood_scans import held_back
 from pipeline.stages.release.operating_limits import counted, limits_of
 from pipeline.stages.release.operating_point import operating_point
+from pipeline.stages.release.origin import origins_in
 from pipeline.stages.release.parity import preparation_parity
 from pipeline.stages.release.phantoms import write_phantoms
 from pipeline.stages.release.placing import others_of, problems_of_place, written_whole
@@ -227,12 +228,10 @@ def write_documents(bundle: Path, params: Params, model: ReleasedModel, results:
     (bundle / SBOM).write_text(bill_of_materials(params.release.name, params.release.version))
     lines = [assessment.status, *(json.dumps(asdict(gate)) for gate in assessment.gates)]
     (bundle / STATUS).write_text("\n".join(lines) + "\n")
-    start = model.provenance
-    origins = [start, *([start["second"]] if "second" in start else [])]
     (bundle / "LICENSE").write_text(
         "".join(
             f"The weights derive from {one['encoder']} ({one['source']}); their licence: {one['licence']}.\n"
-            for one in origins
+            for one in origins_in(model.provenance)
         )
         + "The licence of this model is to be chosen by the people who release it.\n"
     )

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from pipeline.metrics.wording import ADDS, BOTH, COLUMNS, HARMS
 from pipeline.stages.report.blocks import set_name
 from pipeline.stages.report.numbers import metric_of, show_interval, show_number
@@ -10,23 +12,24 @@ from pipeline.stages.report.numbers import metric_of, show_interval, show_number
 Row = Mapping[str, Any]
 
 
-def verdicts_on_images(rows: Sequence[Row]) -> list[str]:
+def verdicts_on_images(rows: Sequence[Row]) -> list[Markup]:
     """Say for each set of cases whether the image improves the log-loss of the columns."""
     gains = [row for row in rows if (row["prediction"], row["over"]) == (BOTH, COLUMNS)]
-    return [f"{set_name(row['scope']).capitalize()}: {_said(row)}" for row in gains]
+    return [Markup("{}: {}").format(set_name(row["scope"]).capitalize(), _said(row)) for row in gains]
 
 
-def _said(row: Row) -> str:
-    gain = show_interval(metric_of(row, "log_loss"), 3)
+def _said(row: Row) -> Markup:
+    gain, least = show_interval(metric_of(row, "log_loss"), 3), show_number(row["minimum_detectable"], 3)
     if row["verdict"] == ADDS:
-        return f"the image adds to the columns; the log-loss falls by {gain}."
-    if row["verdict"] == HARMS:
-        return f"the image makes predictions worse than those from the columns alone; the gain in log-loss is {gain}."
-    least = show_number(row["minimum_detectable"], 3)
-    return (
-        f"it is not shown that the image adds to the columns; the log-loss falls by {gain}, and a true fall of {least} "
-        "would be found in four of five such studies."
-    )
+        said = "the image adds to the columns; the log-loss falls by {gain}."
+    elif row["verdict"] == HARMS:
+        said = "the image makes predictions worse than those from the columns alone; the gain in log-loss is {gain}."
+    else:
+        said = (
+            "it is not shown that the image adds to the columns; the log-loss falls by {gain}, and a true fall of "
+            "{least} would be found in four of five such studies."
+        )
+    return Markup(said).format(gain=gain, least=least)
 
 
 def named(row: Row) -> str:

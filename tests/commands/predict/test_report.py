@@ -66,20 +66,13 @@ def test_an_unwritable_page_is_refused_before_the_work(limited, tmp_path, capsys
     assert capsys.readouterr().err.startswith("error: --report: ")
 
 
-def test_it_fits_wide_and_narrow_screens(page, tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api")
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("no chromium on this machine; Debian's package is called chromium")
-    with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        for width in (1400, 390):
-            view, said = browser.new_page(viewport={"width": width, "height": 900}), []
-            view.on("console", lambda message, said=said: said.append(message.text))
-            view.goto((tmp_path / "page.html").as_uri())
-            assert view.evaluate("document.documentElement.scrollWidth") == width and not said
-            assert view.evaluate("[...document.images].every(one => one.naturalWidth > 0)")
-        browser.close()
+def test_it_fits_wide_and_narrow_screens(page, chromium, tmp_path):
+    for width in (1400, 390):
+        view, said = chromium.new_page(viewport={"width": width, "height": 900}), []
+        view.on("console", lambda message, said=said: said.append(message.text))
+        view.goto((tmp_path / "page.html").as_uri())
+        assert view.evaluate("document.documentElement.scrollWidth") == width and not said
+        assert view.evaluate("[...document.images].every(one => one.naturalWidth > 0)")
 
 
 def test_measured_sensitivity_stands_beside_the_threshold(tmp_path, asymmetric):

@@ -1,33 +1,21 @@
 """The page in a browser: what it shows, by keyboard too, on wide and narrow screens; axe finds nothing serious."""
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
-PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no chromium on this machine; Debian's package is chromium")
 SERIOUS = ("serious", "critical")
 LONG = "Schilddrüsenüberfunktionsbehandlungsnachsorgeuntersuchung"
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as engine:
-        window = engine.chromium.launch(executable_path=PROGRAM, args=["--no-sandbox"])
-        yield window
-        window.close()
-
-
 @pytest.fixture
-def opened(browser, served, limited):
+def opened(chromium, served, limited):
     """Open the page with an answered and a withheld scan in a window of a size and colour scheme."""
     contexts = []
 
     def open_at(width, scheme="light"):
-        contexts.append(browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme))
+        contexts.append(chromium.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme))
         page, said = contexts[-1].new_page(), []
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))

@@ -2,7 +2,6 @@
 
 import io
 import re
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -37,18 +36,6 @@ def report(tmp_path_factory):
         write_status()
         run("report")
         yield paths.REPORT.resolve()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no chromium on this machine; Debian's package is called chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as engine:
-        window = engine.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield window
-        window.close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Sort a heap of files into series by their headers, and leave out what is no scan."""
+"""Sort files into series by their headers, and leave out what is no scan."""
 
 from collections import Counter
 from pathlib import Path
