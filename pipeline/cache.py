@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pipeline import digests, paths, runtime
 from pipeline.errors import UserError
-from pipeline.params import declared_code
+from pipeline.yaml_files import declared_code
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.lock_file import LOCK, locked_stages
-from pipeline.params import declared_files
+from pipeline.yaml_files import declared_files
 
 log = logging.getLogger(__name__)
 

@@ -11,15 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import yaml
-
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.lock_file import locked_stages
+from pipeline.yaml_files import declared_stages
 
 log = logging.getLogger(__name__)
 
-DVC_FILE = Path("dvc.yaml")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 IN_WORDS = {  # libraries that write from other languages keep the text of the system, or none
@@ -120,7 +118,7 @@ def remove_unfinished(stage: str, fold: str, began: float) -> None:
 
 def outputs(stage: str, fold: str) -> list[Path]:
     """List the outputs of a stage in dvc.yaml that DVC removes before it runs."""
-    declared = yaml.safe_load(DVC_FILE.read_text())["stages"][stage]
+    declared = declared_stages()[stage]
     entries = [entry for kind in ("outs", "metrics", "plots") for entry in declared.get(kind, ())]
     found = [(entry, {}) if isinstance(entry, str) else next(iter(entry.items())) for entry in entries]
     return [Path(name.replace("${item.fold}", fold)) for name, how in found if not (how or {}).get("persist")]

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from pipeline.errors import UserError
+from pipeline.yaml_files import parsed
 
 LOCK = Path("dvc.lock")
 HASHES = {"md5", "etag", "checksum"}
@@ -32,7 +33,7 @@ def stages_in(text: str | bytes) -> Stages:
         If the text is no whole dvc.lock.
     """
     try:
-        found = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+        found = parsed(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError("it is not valid YAML") from error
     stages = found.get("stages") if isinstance(found, dict) else None

@@ -19,9 +19,9 @@ from pipeline.paths import CARD_FILE, DEMO, settings
 from pipeline.schema import OF_COHORT, Params
 from pipeline.schema.faults import faults_of
 from pipeline.schema.types import Section
+from pipeline.yaml_files import DVC_FILE, declared_sections, declared_stages, parsed
 
 PARAMS_FILE = Path("params.yaml")
-DVC_FILE = Path("dvc.yaml")
 COHORT_FILE = "cohort.yaml"  # in the folder of the cohort, beside cohort.csv or recipe.yaml
 AUTO = "auto"
 TEXTS = (("release", "name"), ("release", "description"), ("report", "title"))  # each about one cohort
@@ -125,23 +125,6 @@ def release_name(path: str | Path) -> str:
     return re.sub(r"[^A-Za-z0-9-]+", "_", cohort_name(path)).strip("_-") or f"cohort_{cohort_digest(path)}"
 
 
-def declared_sections(stage: str, dvc_file: Path = DVC_FILE) -> list[str]:
-    """Name the sections of params.yaml that a stage declares in dvc.yaml, or single keys as `section.key`."""
-    declared: list[str] = yaml.safe_load(dvc_file.read_text())["stages"][stage]["params"]
-    return declared
-
-
-def declared_code(stage: str, dvc_file: Path = DVC_FILE) -> list[str]:
-    """Name the files and folders of code that a stage declares under `deps` in dvc.yaml, relative to the project."""
-    return [entry for entry in declared_files(stage, dvc_file) if entry.startswith("pipeline/")]
-
-
-def declared_files(stage: str, dvc_file: Path = DVC_FILE) -> list[str]:
-    """Name all files and folders that a stage declares under `deps` in dvc.yaml."""
-    deps: list[str] = yaml.safe_load(dvc_file.read_text())["stages"][stage]["deps"]
-    return deps
-
-
 def missing_for_dvc(path: Path = PARAMS_FILE, dvc_file: Path = DVC_FILE) -> Settings:
     """Collect what params.yaml must name for `dvc repro`, by section: DVC has no defaults, but the stages have.
 
@@ -151,7 +134,7 @@ def missing_for_dvc(path: Path = PARAMS_FILE, dvc_file: Path = DVC_FILE) -> Sett
         Absent sections, empty or with their single keys, and absent keys of sections, each with its default.
     """
     given, whole = _read(path) or {}, load(path)
-    stages = yaml.safe_load(dvc_file.read_text())["stages"].values()
+    stages = declared_stages(dvc_file).values()
     missing: dict[str, Any] = {}
     for name in sorted({name for stage in stages for name in stage.get("params", ())} | {"split.folds"}):
         section, _, key = name.partition(".")
@@ -172,7 +155,7 @@ def _read(path: Path) -> Any:
     if not path.exists():
         raise UserError(f"{path} is not here: run the command in the project's top folder")
     try:
-        return yaml.safe_load(path.read_text())
+        return parsed(path.read_text())
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
 

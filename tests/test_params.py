@@ -12,6 +12,7 @@ from pipeline.errors import UserError
 from pipeline.schema import OF_COHORT
 from pipeline.schema.reference import annotated, reference_page
 from pipeline.seeds import seed_for
+from pipeline.yaml_files import declared_sections
 from tests.conftest import ROOT
 
 RAW = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -257,7 +258,7 @@ def test_card_in_the_top_folder_is_refused_with_its_new_place(tmp_path) -> None:
 def test_a_stage_depends_on_the_settings_of_the_sections_that_it_declares(stage) -> None:
     """DVC watches params.yaml alone, so a value of cohort.yaml must come from a file that the stage depends on."""
     deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]
-    names = [name.partition(".") for name in params.declared_sections(stage, ROOT / "dvc.yaml")]
+    names = [name.partition(".") for name in declared_sections(stage, ROOT / "dvc.yaml")]
     declared = {section for section, _, key in names if not key or key in OF_COHORT.get(section, ())}
     for section in declared & set(OF_COHORT) if stage != "cohort" else ():
         assert "data/cohort" in deps or f"data/cohort/settings/{section}.json" in deps

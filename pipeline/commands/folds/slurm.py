@@ -7,12 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline import runtime
 from pipeline.commands.fold_jobs import LOGS, OUTPUT, Job, Outcome, bare, changed, log_of, repro, run_job
 from pipeline.errors import UserError
-from pipeline.params import DVC_FILE, for_stage
+from pipeline.params import for_stage
+from pipeline.yaml_files import declared_stages
 
 
 def slurm(folds: Sequence[str], stages: Sequence[str], at_a_time: int | None) -> list[Outcome]:
@@ -78,7 +77,7 @@ def commit(outcomes: Iterable[Outcome], unchanged: bool) -> None:
 
 def snapshot(stages: Sequence[str]) -> list[Any]:
     """Collect parameters, code and cases of the stages, to detect a change between two moments."""
-    declared = yaml.safe_load(DVC_FILE.read_text())["stages"]
+    declared = declared_stages()
     files = [Path(dep) for stage in stages for dep in declared[stage]["deps"] if "${" not in dep]
     state = [file.stat().st_mtime_ns if file.is_dir() else file.read_bytes() for file in files]
     return [*map(for_stage, stages), *state]
