@@ -138,8 +138,8 @@ def _mean_kernel(left: PatientSums, right: PatientSums) -> Metric:
     def mean(weights: Floats) -> Floats:
         u, v, both = weights[:, left.rows], weights[:, right.rows], np.square(weights[:, left.rows[own]])
         total = ((u @ left.sums) * (v @ right.sums)).sum(axis=1) - both @ products
-        with np.errstate(invalid="ignore"):  # where a side was not drawn
-            return np.asarray(total / ((u @ left.counts) * (v @ right.counts) - both @ pairs))
+        drawn = (u @ left.counts) * (v @ right.counts) - both @ pairs  # none where a side is not, or one patient only
+        return np.divide(total, drawn, out=np.full(len(total), np.nan), where=drawn > 0)
 
     return mean
 

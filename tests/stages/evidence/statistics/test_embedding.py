@@ -96,3 +96,11 @@ def test_a_site_of_four_patients_has_no_distance():
     features, patients, sites = two_sites(1.0, patients=40)
     sites = np.where(np.isin(patients, ["p0", "p2", "p4", "p6"]), "tiny", sites)
     assert set(domain_distances({"a": features}, patients, sites, Bootstrap(10, 0.95, 0))["site"]) == {"north", "south"}
+
+
+def test_a_draw_of_one_patient_of_a_site_gives_no_discrepancy():
+    features, patients, sites = two_sites(1.0, patients=10)
+    weights = np.zeros((2, len(patients)))
+    weights[0, :2], weights[1] = 3, 1
+    found = embedding._mmd(features, sites == "north", patients)(weights)
+    assert np.isnan(found[0]) and np.isfinite(found[1])
