@@ -86,7 +86,7 @@ def calibration_rows(subject: Subject, settings: Settings) -> Tables:
             proper = threshold_free(question, patients, weights, settings.confidence)
             more = in_columns({name: vars(one) for name, one in proper.items()})
             asked = {"state": state, "of": question.name, "enough_for": enough_for(row["events"], row["n"])}
-            needed = patients_needed(question, proper["auc"].value)
+            needed = patients_needed(subject, question, proper["auc"].value)
             yield pd.DataFrame([{**asked, **row, **more, **needed}])
 
 

@@ -1,7 +1,8 @@
 """Say what the cases of a question suffice for, and how many patients an external validation needs."""
 
-from pipeline.metrics.questions import Question
-from pipeline.metrics.sample_size import WIDTHS, patients_for_width
+from pipeline.metrics.questions import TOP_LABEL, Question
+from pipeline.metrics.sample_size import WIDTHS, patients_for_development, patients_for_width
+from pipeline.stages.calibrate.subject import Subject
 
 
 def enough_for(events: int, n: int) -> str:
@@ -14,11 +15,20 @@ def enough_for(events: int, n: int) -> str:
     return "curve" if rarer >= 200 else "slope" if rarer >= 100 else "neither"
 
 
-def patients_needed(question: Question, auc: float | None) -> dict[str, int | None]:
-    """Compute how many new patients give intervals of `WIDTHS`, in columns `patients_for_<metric>`."""
-    return {
+def patients_needed(subject: Subject, question: Question, auc: float | None) -> dict[str, int | None]:
+    """Compute how many patients are enough for a question, in columns `patients_for_<what>`.
+
+    New patients for intervals of `WIDTHS`; and, where folds were evaluated, patients for the development of the model.
+    """
+    needed = {
         f"patients_for_{metric}": patients_for_width(
             metric, question.prediction, question.events, auc=0.0 if auc is None else auc, width=width
         )
         for metric, width in WIDTHS.items()
     }
+    folds = len(subject.elsewhere)
+    if folds < 2 or question.name == TOP_LABEL:
+        return needed | {"patients_for_development": None}
+    [raw] = [one for one in subject.questions("uncalibrated") if one.name == question.name]
+    trained = round(len(set(subject.evaluated.patients[raw.rows])) * (folds - 1) / folds)
+    return needed | {"patients_for_development": patients_for_development(raw.prediction, raw.events, trained)}

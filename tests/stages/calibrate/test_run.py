@@ -56,7 +56,9 @@ def test_every_table_is_written_with_internal_and_external_kept_apart(cohort):
     for name in ("calibration_slope", "brier", "log_loss", "auc"):
         assert row[name] == pytest.approx(metrics[name]["value"], abs=1e-5)
     assert row["mcb"] - row["dsc"] + row["unc"] == pytest.approx(row["brier"])
-    assert row["enough_for"] == "neither"
+    assert row["enough_for"] == "neither" and row["patients_for_development"] > 0
+    [elsewhere] = table("calibration", scope="external", state="calibrated").to_dict("records")
+    assert np.isnan(elsewhere["patients_for_development"])  # one model is no cross-validation
 
 
 def test_a_column_that_predicts_the_label_is_a_baseline_only_if_declared(cohort):

@@ -139,7 +139,7 @@ def _mean_kernel(left: PatientSums, right: PatientSums) -> Metric:
         u, v, both = weights[:, left.rows], weights[:, right.rows], np.square(weights[:, left.rows[own]])
         total = ((u @ left.sums) * (v @ right.sums)).sum(axis=1) - both @ products
         drawn = (u @ left.counts) * (v @ right.counts) - both @ pairs  # none where a side is not, or one patient only
-        return np.divide(total, drawn, out=np.full(len(total), np.nan), where=drawn > 0)
+        return np.asarray(np.divide(total, drawn, out=np.full(len(total), np.nan), where=drawn > 0))
 
     return mean
 
