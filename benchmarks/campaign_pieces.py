@@ -34,6 +34,7 @@ READERS = {
     "data/folds/0/*": "calibrate",
     "data/folds/final/model.safetensors": "release",
     "data/calibrated/*": "explain",
+    "data/scratch/audit/*/*": "cohort",
     "data/scratch/preprocess/*/*": "preprocess",
     "data/scratch/activations/*/*": "finetune --fold 0",
     "data/scratch/evidence/*.npz": "evidence",
@@ -207,6 +208,7 @@ def disks(project: Project, folder: Path, tries: int, draws: random.Random) -> I
     )  # fmt: skip
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
+    print(done.stderr, end="", file=sys.stderr)  # what was printed where the disk is not named
     yield (
         f"stages on a full disk ({', '.join(sorted({stage for stage, _ in points}))})",
         Counter(done.stdout.split("\n")[:-1]),
@@ -224,6 +226,8 @@ def fill(project: str, place: str, points: list[tuple[str, int]]) -> None:
         code, printed = one.attempt(words)
         filler.unlink()
         told = "the disk of " in printed
+        if code and not told:
+            print(f"{words}, {room} bytes free: {printed[-1000:]}", file=sys.stderr)
         again, _ = one.attempt(words) if code else (0, "")
         same = not again and one.hashes(words) == before
         print(
