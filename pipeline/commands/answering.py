@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.bundle.dicom_results.model import Model, model_of
-from pipeline.bundle.manifest import BrokenBundle, sha256_of
+from pipeline.bundle.manifest import BrokenBundle
 from pipeline.bundle.opening import Opened, open_bundle
 from pipeline.bundle.predictor import Prediction, Predictor
 from pipeline.bundle.scoring import BadModel
@@ -16,7 +16,7 @@ from pipeline.bundle.zipped import unpacked
 from pipeline.commands.dicom_objects import Objects, objects_of
 from pipeline.commands.drawings import Drawing, Overlays
 from pipeline.commands.results import Row, row_of
-from pipeline.commands.site_limits import limits_in
+from pipeline.commands.site_files import settings_of, with_site_files
 from pipeline.errors import UserError
 from pipeline.imaging.preparation.preprocessor import Preprocessor
 from pipeline.imaging.tables.scan_list import Listed
@@ -69,7 +69,7 @@ class Answering:
 
 @contextmanager
 def answering(arguments: argparse.Namespace) -> Iterator[Answering]:
-    """Open the bundle of a command's options `bundle`, `site`, `adaptation` and `max_size`.
+    """Open the bundle of a command's options `bundle`, `site`, `adaptation`, `calibration` and `max_size`.
 
     Raises
     ------
@@ -80,15 +80,12 @@ def answering(arguments: argparse.Namespace) -> Iterator[Answering]:
         with unpacked(Path(arguments.bundle), arguments.max_size) as folder:
             bundle = open_bundle(folder)
             check_site(arguments.site, bundle.sites)
-            predictor, settings = Predictor.from_opened(bundle), ""
-            if arguments.adaptation:
-                limits = limits_in(Path(arguments.adaptation), folder)
-                predictor, settings = replace(predictor, limits=limits), sha256_of(Path(arguments.adaptation))
+            predictor = with_site_files(Predictor.from_opened(bundle), bundle, arguments)
             yield Answering(
                 bundle=bundle,
                 predictor=predictor,
                 overlays=Overlays(bundle),
-                model=model_of(bundle, settings),
+                model=model_of(bundle, settings_of(arguments)),
                 steps=PrepareScand(**bundle.preparation).steps,
                 site=arguments.site or "",
             )

@@ -15,6 +15,9 @@ def add_max_size(parser: argparse.ArgumentParser) -> None:
 
 
 def add_site(parser: argparse.ArgumentParser) -> None:
-    """Declare --site and --adaptation of commands that keep running."""
+    """Declare --site, --adaptation and --calibration of commands that answer as `predict` does."""
     parser.add_argument("--site", help="site of the scans; needed by a model with separate parameters for each site")
     parser.add_argument("--adaptation", metavar="FILE.json", help="apply limits that `predict --site-adapt` wrote")
+    parser.add_argument(
+        "--calibration", metavar="FILE.json", help="apply a recalibration that `predict --site-recalibrate` wrote"
+    )

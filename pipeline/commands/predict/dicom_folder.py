@@ -1,12 +1,10 @@
 """Write the results of DICOM scans as DICOM objects into a folder (`predict --dicom`)."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.bundle.dicom_results.model import model_of
 from pipeline.bundle.dicom_results.source import NoSource, is_dicom_scan
-from pipeline.bundle.manifest import sha256_of
 from pipeline.bundle.opening import Opened
 from pipeline.bundle.predictor import Prediction
 from pipeline.bundle.transforms import PrepareScand
@@ -49,9 +47,3 @@ class DicomFolder:
             print(f"--dicom: nothing is written for {scan.name}: {error}")
             return ""
         return "; ".join(objects.write(self.folder, self.stems[id(scan)]))
-
-
-def settings_of(arguments: argparse.Namespace) -> str:
-    """Hash the files of a site that change limits or probabilities; "" without any."""
-    files = [Path(file) for file in (arguments.adaptation, arguments.calibration) if file]
-    return "; ".join(map(sha256_of, files))

@@ -1,30 +1,15 @@
 """Recalibrate a multilabel model for a new site: each label is updated like a two-class model."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.commands.predict.site_update import LEAST, SiteUpdate, change_from, update_site
-from pipeline.metrics.calibrators.updating import Recalibration
+from pipeline.commands.predict.site_update import LEAST, SiteUpdate, update_site
 from pipeline.metrics.questions import both_ways
 
 Floats = NDArray[np.float64]
 Names = NDArray[np.str_]
-
-
-@dataclass(frozen=True)
-class LabelChanges:
-    """A recalibration of each of C labels; None leaves a label unchanged."""
-
-    changes: tuple[Recalibration | None, ...]
-
-    def apply(self, probabilities: Floats) -> Floats:
-        """Recalibrate probabilities (n, C) column by column."""
-        columns = zip(self.changes, probabilities.T, strict=True)
-        return np.stack([one.apply(both_ways(column))[:, 1] if one else column for one, column in columns], axis=1)
 
 
 def update_labels(
@@ -80,17 +65,3 @@ def update_labels(
 def sides(name: str) -> list[str]:
     """Name the two classes that a label distinguishes."""
     return [f"no {name}", name]
-
-
-def changes_from(values: Mapping[str, Any], classes: Sequence[str]) -> LabelChanges:
-    """Read the recalibrations from `SiteUpdate.as_json` by label; null means that a label stays unchanged.
-
-    Raises
-    ------
-    ValueError, KeyError, TypeError
-        If the values have another format or belong to other labels.
-    """
-    if set(values) != set(classes):
-        raise ValueError(f"it must hold an update of each of the labels {', '.join(classes)}")
-    updates = [values[name] for name in classes]
-    return LabelChanges(tuple(None if one is None else change_from(one, 2) for one in updates))

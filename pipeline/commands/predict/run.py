@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,15 @@ from pipeline.bundle.zipped import unpacked
 from pipeline.commands.answering import check_site
 from pipeline.commands.drawings import Overlays
 from pipeline.commands.labels import scans_named
-from pipeline.commands.predict.dicom_folder import DicomFolder, settings_of
+from pipeline.commands.predict.dicom_folder import DicomFolder
 from pipeline.commands.predict.patients import Logits, patient_table
 from pipeline.commands.predict.printing import print_predictions
 from pipeline.commands.predict.report import scan_section, write_report
 from pipeline.commands.predict.saliency_files import SaliencyFolder
 from pipeline.commands.predict.site_adaptation import adapt_to_site
-from pipeline.commands.predict.site_calibration import recalibrate, recalibration_in
+from pipeline.commands.predict.site_calibration import recalibrate
 from pipeline.commands.results import Row, in_order, row_of
-from pipeline.commands.site_limits import limits_in
+from pipeline.commands.site_files import settings_of, with_site_files
 from pipeline.errors import UserError
 from pipeline.imaging.tables.scan_list import Listed, documents_in, list_scans
 from pipeline.imaging.tables.text_table import BadTable
@@ -55,13 +55,7 @@ def predict(folder: Path, arguments: argparse.Namespace) -> None:
     if arguments.site_adapt:
         adapt_to_site(folder, predictor, scans, arguments.out)
         return
-    if arguments.adaptation:
-        predictor = replace(predictor, limits=limits_in(Path(arguments.adaptation), folder))
-        print("--adaptation refits the out-of-distribution limits to a site; probabilities and decisions stay")
-    if arguments.calibration:
-        change = recalibration_in(Path(arguments.calibration), folder, bundle.classes, predictor.multilabel)
-        predictor = predictor.recalibrated(change)
-        print("--calibration changes probabilities; sets, decisions and abstention stay those of the released ones")
+    predictor = with_site_files(predictor, bundle, arguments)
     if predictor.limits is None:
         print(f"{folder} has no operating limits: no prediction sets, and the model never abstains")
     found = predict_all(scans, bundle, predictor, arguments)

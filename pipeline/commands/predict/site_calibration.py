@@ -11,19 +11,15 @@ from numpy.typing import NDArray
 from pipeline.bundle.layout import METADATA
 from pipeline.bundle.limits import ScanOutput
 from pipeline.bundle.manifest import MANIFEST, sha256_of
-from pipeline.bundle.plain import parsed
 from pipeline.bundle.predictor import Predictor
-from pipeline.commands.files import check_readable
 from pipeline.commands.labels import flaw_in, numbers_of, written_as
-from pipeline.commands.predict.label_updates import LabelChanges, changes_from, update_labels
-from pipeline.commands.predict.site_update import SiteUpdate, change_from, update_site
+from pipeline.commands.predict.label_updates import update_labels
+from pipeline.commands.predict.site_update import SiteUpdate, update_site
 from pipeline.errors import UserError
 from pipeline.imaging.tables.scan_list import Listed
-from pipeline.metrics.calibrators.updating import Recalibration
 from pipeline.progress import progress
 from pipeline.stages.release.card import show_metric
 
-Change = Recalibration | LabelChanges
 Found = SiteUpdate | dict[str, SiteUpdate | None]
 Floats = NDArray[np.float64]
 
@@ -130,24 +126,3 @@ def print_update(found: SiteUpdate, title: str) -> None:
     for name, metric in found.before.items():
         print(f"  {name}: {show_metric(metric)} -> {show_metric(found.after[name])}")
     print(f"the update {'lowers' if found.helps else 'does NOT lower'} the log-loss on these scans")
-
-
-def recalibration_in(file: Path, bundle: Path, classes: Sequence[str], several: bool) -> Change:
-    """Read a recalibration that `recalibrate` wrote, and check that it was fitted to this bundle.
-
-    Raises
-    ------
-    UserError
-        If the file is missing, has another format, or belongs to another release.
-    """
-    again = f"create it with `medadapt predict {bundle} --site-recalibrate labels.csv --out {file}`"
-    check_readable(file, "--calibration")
-    try:
-        values = parsed(file.read_bytes())
-        made_for = values["bundle"]["manifest"]
-        change = changes_from(values["labels"], classes) if several else change_from(values, len(classes))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--calibration: {file} is not the recalibration of a site ({error}); {again}") from error
-    if made_for != sha256_of(bundle / MANIFEST):
-        raise UserError(f"--calibration: {file} was fitted to another release than {bundle}; {again}")
-    return change

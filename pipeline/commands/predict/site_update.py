@@ -1,6 +1,6 @@
 """Recalibrate a model for a new site from labelled scans: the update, its intervals, and metrics before and after."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -55,20 +55,6 @@ class SiteUpdate:
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
         return asdict(self)
-
-
-def change_from(values: Mapping[str, Any], n_classes: int) -> Recalibration:
-    """Read the recalibration from the values of `SiteUpdate.as_json`.
-
-    Raises
-    ------
-    ValueError, KeyError, TypeError
-        If the values have another format or another number of classes.
-    """
-    intercepts, slope = np.array(values["change"]["intercepts"], dtype=np.float64), float(values["change"]["slope"])
-    if intercepts.shape != (n_classes,) or not np.isfinite([*intercepts, slope]).all():
-        raise ValueError(f"{n_classes} finite intercepts and a slope are needed")
-    return Recalibration(tuple(intercepts.tolist()), slope)
 
 
 def update_for(counts: Sequence[int]) -> Update:

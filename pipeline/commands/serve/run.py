@@ -113,6 +113,7 @@ def page_of(answer: Answering) -> tuple[str, str]:
             point=bundle.operating_point,
             measured=measured(bundle.operating_point),
             multilabel=bundle.multilabel,
+            recalibrated=answer.predictor.site_calibration is not None,
             volumes=bundle.kind == "volume",
             card=card.read_text(errors="replace") if card.is_file() else "",
         )

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import pandas as pd
 import pydicom
 import pytest
 
@@ -10,6 +11,7 @@ from pipeline.__main__ import main
 from pipeline.commands.listen.archive import is_private
 from pipeline.errors import UserError
 from tests.commands.listen.studies import study
+from tests.commands.predict.limits import predicted, recalibration
 
 
 @pytest.fixture
@@ -52,6 +54,26 @@ def test_a_heap_of_files_is_sorted_into_series_and_answered_once(limited, inbox)
     row = answered["scans"][0]
     assert abs(sum(row[name] for name in "abc") - 1) < 1e-9 and row["patient"] == answered["patient"]
     assert listen(limited, inbox) == 0 and lines_of(inbox) == lines
+
+
+def test_with_a_recalibration_rows_and_uids_are_those_of_predict(limited, inbox, tmp_path):
+    words = ["--calibration", recalibration(limited[0], tmp_path / "site.json")]
+    assert listen(limited, inbox, *map(str, words)) == 0
+    [answered] = [one for one in lines_of(inbox) if one["outcome"] == "answered"]
+    (tmp_path / "again").mkdir()
+    for file in (inbox / "heap").glob("0_*"):
+        shutil.copy(file, tmp_path / "again")
+    row = predicted(tmp_path, limited[0], tmp_path / "again", "--dicom", tmp_path / "objects", *words).iloc[0]
+    [ours] = answered["scans"]
+    exact = pd.read_csv(tmp_path / "found.csv", dtype=str).iloc[0]
+    assert [str(ours[name]) for name in ("a", "b", "c", "set")] == list(exact[["a", "b", "c", "set"]])
+    plain = predicted(tmp_path, limited[0], tmp_path / "again").iloc[0]
+    assert float(plain["b"]) < float(row["b"]) and plain["set"] == row["set"]
+    uids = [
+        {str(pydicom.dcmread(file).SOPInstanceUID) for file in folder.iterdir()}
+        for folder in (inbox.parent / "results", tmp_path / "objects")
+    ]
+    assert uids[0] == uids[1] and len(uids[0]) == 3
 
 
 def test_a_second_process_may_not_write_the_same_ledger(limited, inbox, capsys):

@@ -9,7 +9,7 @@ from pipeline.__main__ import main
 from pipeline.bundle.decision import fit_rules
 from pipeline.bundle.layout import LIMITS
 from pipeline.bundle.limits import OperatingLimits
-from pipeline.bundle.manifest import write_manifest
+from pipeline.bundle.manifest import MANIFEST, sha256_of, write_manifest
 from pipeline.bundle.opening import open_bundle
 from pipeline.bundle.scoring import Scorer
 from pipeline.metrics.calibrators.calibrator import calibrator_from
@@ -49,3 +49,10 @@ def with_limits(folder, share=0.05):
 def predicted(tmp_path, *words):
     assert main(["predict", *map(str, words), "--out", str(tmp_path / "found.csv")]) == 0
     return pd.read_csv(tmp_path / "found.csv", keep_default_na=False).set_index("scan")
+
+
+def recalibration(folder, file):
+    """Write a recalibration for a site as `predict --site-recalibrate` does, with numbers of our own."""
+    change = {"intercepts": [0.0, 1.5, -0.5], "slope": 0.7}
+    file.write_text(json.dumps({"bundle": {"manifest": sha256_of(folder / MANIFEST)}, "change": change}))
+    return file

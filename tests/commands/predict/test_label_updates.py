@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from pipeline.commands.predict.label_updates import changes_from, update_labels
+from pipeline.commands.predict.label_updates import update_labels
 from pipeline.commands.predict.site_update import update_site
+from pipeline.commands.site_files import changes_from
 from pipeline.metrics.questions import both_ways
 
 CLASSES = ["edema", "mass", "cyst"]

@@ -6,7 +6,8 @@ import pytest
 from scipy.special import expit, logit
 
 from pipeline.commands.predict.site_calibration import helpful
-from pipeline.commands.predict.site_update import change_from, cross_fitted, update_for, update_site
+from pipeline.commands.predict.site_update import cross_fitted, update_for, update_site
+from pipeline.commands.site_files import change_from
 from pipeline.errors import UserError
 from pipeline.metrics.calibrators.updating import fit_recalibration
 

@@ -16,6 +16,7 @@ import requests
 
 from pipeline.__main__ import main
 from tests.commands.listen.studies import study
+from tests.commands.predict.limits import recalibration
 from tests.commands.serve.conftest import MIB, started
 
 
@@ -31,6 +32,20 @@ def test_answers_are_those_of_predict_to_the_bit(served, limited, tmp_path):
             name: float(row[name]) for name in "abc" if row[name] != ""
         }
     assert not served.left()
+
+
+def test_with_a_recalibration_answers_are_those_of_predict_with_it(limited, tmp_path):
+    words = ["--calibration", str(recalibration(limited[0], tmp_path / "site.json"))]
+    (tmp_path / "uploads").mkdir()
+    one, file = started(limited[0], tmp_path / "uploads", *words), limited[1] / "0.nii.gz"
+    try:
+        found, page = one.send([file]).json(), requests.get(f"{one.address}/?token={one.token}", timeout=30).text
+    finally:
+        one.process.terminate()
+        one.process.wait(timeout=60)
+    assert main(["predict", str(limited[0]), str(file), *words, "--out", str(tmp_path / "found.csv")]) == 0
+    assert found["csv"] == (tmp_path / "found.csv").read_text()
+    assert "Probabilities are recalibrated for this site" in page
 
 
 def test_a_withheld_answer_has_a_reason_and_no_number_or_map(served, tmp_path, limited):
