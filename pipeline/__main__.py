@@ -55,6 +55,7 @@ COMMANDS = (
     "predict",
     "listen",
     "serve",
+    "package",
     "verify",
     "monitor",
 )

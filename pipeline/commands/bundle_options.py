@@ -21,3 +21,13 @@ def add_site(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration", metavar="FILE.json", help="apply a recalibration that `predict --site-recalibrate` wrote"
     )
+
+
+def add_rule(parser: argparse.ArgumentParser) -> None:
+    """Declare --modality and --description of commands that choose among the series of a study."""
+    parser.add_argument(
+        "--modality",
+        metavar="CODES",
+        help="modalities to answer, e.g. MR or CT,PT (default: those of the model's kind)",
+    )
+    parser.add_argument("--description", metavar="TEXT", help="answer only series whose description holds this text")

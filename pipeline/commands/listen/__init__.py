@@ -13,7 +13,7 @@ For example:
 
 import argparse
 
-from pipeline.commands.bundle_options import add_max_size, add_site
+from pipeline.commands.bundle_options import add_max_size, add_rule, add_site
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -26,12 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     place.add_argument("--watch", metavar="FOLDER", help="answer the scans that appear in this folder instead")
     parser.add_argument("--results", metavar="FOLDER", help="with --watch: write the DICOM objects to this folder")
     parser.add_argument("--ledger", metavar="FOLDER", required=True, help="folder of the ledger; keep it")
-    parser.add_argument(
-        "--modality",
-        metavar="CODES",
-        help="modalities to answer, e.g. MR or CT,PT (default: those of the model's kind)",
-    )
-    parser.add_argument("--description", metavar="TEXT", help="answer only series whose description holds this text")
+    add_rule(parser)
     parser.add_argument("--since", metavar="DATE", help="answer only studies from this date on, e.g. 2026-11-01")
     parser.add_argument(
         "--every",

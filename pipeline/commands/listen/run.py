@@ -13,14 +13,14 @@ from pipeline.bundle.dicom_results.source import NoSource
 from pipeline.commands.answering import Answering, answering
 from pipeline.commands.dicom_objects import require_highdicom
 from pipeline.commands.ledger import Ledger, Outcome, outcome_of
-from pipeline.commands.listen.series import Away, Failed, Place, Rule, Series
+from pipeline.commands.listen.series import Away, Failed, Place, Series
 from pipeline.commands.listen.watched_folder import WatchedFolder
 from pipeline.commands.series_files import without_others
+from pipeline.commands.series_rule import Rule, rule_of
 from pipeline.errors import UserError
 from pipeline.imaging.tables.scan_list import Kind, Listed, list_scans
 from pipeline.imaging.tables.text_table import BadTable
 
-MODALITIES = {"volume": ("CT", "MR", "NM", "PT"), "image": ("CR", "DX", "ES", "GM", "IO", "MG", "OP", "SM", "US", "XC")}
 TRIES = 3  # for a series that the archive does not deliver, or whose results it does not take
 LONGEST_WAIT = 300.0  # seconds between two questions to an archive that is away
 
@@ -31,8 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
     since = date_of(arguments.since)
     place = place_of(arguments, since)
     with Ledger(Path(arguments.ledger)) as ledger, answering(arguments) as answer:
-        modalities = (arguments.modality or ",".join(MODALITIES[answer.bundle.kind])).upper().split(",")
-        rule = Rule([one.strip() for one in modalities], arguments.description or "", since)
+        rule = rule_of(arguments.modality, arguments.description, answer.bundle.kind, since)
         print(f"{answer.model.title} ({answer.model.status}) listens; research use only, not a medical device")
         listener = Listener(place, answer, ledger, rule)
         try:
@@ -110,7 +109,7 @@ class Listener:
 
     def work(self, key: str, series: Series) -> None:
         """Answer or refuse a series, store its results, then write its line."""
-        if why := self.rule.objection(series):
+        if why := self.rule.objection(series.modality, series.description, series.date):
             self.note(key, series, "left out", why)
             return
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:

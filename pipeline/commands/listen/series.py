@@ -1,6 +1,6 @@
-"""A series that may be answered, where it comes from, and the rule that selects it."""
+"""A series that may be answered, and where it comes from."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -61,35 +61,3 @@ class Place(Protocol):
 
     def store(self, series: Series, objects: Objects, name: str) -> None:
         """Store the objects that are not there yet; raise Away or Failed."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Which series are answered.
-
-    Attributes
-    ----------
-    modalities : collection of str
-    description : str
-        Text that the description holds, in any case; "" for any description.
-    since : str
-        Earliest date of a study, e.g. "20261101"; "" for any date.
-    """
-
-    modalities: Collection[str]
-    description: str = ""
-    since: str = ""
-
-    def objection(self, series: Series) -> str:
-        """Say why a series is left out; "" if it is to be answered.
-
-        >>> Rule(["MR"]).objection(Series("1.2.3", modality="SR"))
-        'modality SR is not one of MR'
-        """
-        if series.modality and series.modality not in self.modalities:
-            return f"modality {series.modality} is not one of {', '.join(self.modalities)}"
-        if self.description.casefold() not in series.description.casefold():
-            return f"its description does not hold '{self.description}'"
-        if series.date and self.since and series.date < self.since:
-            return f"its study is older than {self.since}"
-        return ""
