@@ -10,12 +10,14 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from pipeline.commands.answering import Answered, Answering
 from pipeline.commands.serve.answers import answers_of
+from pipeline.commands.serve.reading_on import ReadOn
 from pipeline.commands.serve.upload import Rejected, receive, scans_of, too_large
 from pipeline.imaging.tables.scan_list import Kind
 
@@ -76,7 +78,7 @@ class Service:
             Route("/", self.guarded(self.show)),
             Route("/answer", self.guarded(self.take), methods=["POST"]),
         ]
-        return Starlette(routes=routes)
+        return Starlette(routes=routes, middleware=[Middleware(ReadOn)])
 
     def guarded(self, handler: Handler) -> Handler:
         """Let in only requests to this machine, of this page, with the token; explain every other answer."""

@@ -163,6 +163,31 @@ def test_a_large_upload_is_refused_before_it_is_sent(served):
     assert not served.left()
 
 
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_client_that_sends_too_much_gets_the_answer(served, stated):
+    before, head, size = served.memory(), json.dumps([["a.nii", 400 * MIB]]).encode() + b"\n", 400 * MIB
+    pieces = (piece for part in ([head], (bytes(MIB) for _ in range(400))) for piece in part)
+    answer = served.post(pieces, **({"Content_Length": str(len(head) + size)} if stated else {}))
+    assert answer.status_code == 413
+    assert "larger than the allowed 0.0625 GiB; send one series, or start with --max-upload" in answer.json()["error"]
+    assert answer.headers["Connection"] == "close"
+    assert served.memory() - before < 50 and not served.left()
+
+
+def test_a_stranger_who_sends_much_gets_the_answer(served):
+    answer = served.post((bytes(MIB) for _ in range(100)), X_Token="wrong")
+    assert answer.status_code == 403 and "the token is missing or wrong" in answer.json()["error"]
+
+
+def test_who_waits_to_be_asked_for_the_body_is_answered_once(served):
+    port = int(served.address.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as one:
+        head = f"POST /answer HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nX-Token: {served.token}\r\n"
+        one.sendall(f"{head}Expect: 100-continue\r\nContent-Length: {2**31}\r\n\r\n".encode())
+        found = b"".join(iter(lambda: one.recv(4096), b""))
+    assert found.startswith(b"HTTP/1.1 413") and found.count(b"HTTP/1.1") == 1 and found.endswith(b"}")
+
+
 def test_an_aborted_upload_leaves_nothing(served, limited):
     port = int(served.address.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=60) as one:
