@@ -1,7 +1,7 @@
 """Turn probabilities into conformal prediction sets, and find those whose confidence is too low for an answer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -118,11 +118,44 @@ def _fit_rule(
     answered: float,
     label: str = "",
 ) -> Rule:
-    alpha = round(1 - coverage, 9)
-    counts = [len(set(patients[truth == number])) for number in range(len(answers))]
-    by: By = "class" if min(counts) >= fewest(alpha) else None
-    sets = conformal_thresholds(probabilities, truth, patients, alpha=alpha, by=by)
+    sets = _fit_sets(probabilities, truth, patients, alpha=round(1 - coverage, 9))
     return Rule(label, answers, sets, abstention_threshold(probabilities.max(axis=1), answered))
+
+
+def _fit_sets(probabilities: Floats, truth: Ints, patients: Names, alpha: float) -> Thresholds:
+    counts = [len(set(patients[truth == number])) for number in range(probabilities.shape[1])]
+    by: By = "class" if min(counts) >= fewest(alpha) else None
+    return conformal_thresholds(probabilities, truth, patients, alpha=alpha, by=by)
+
+
+def sets_at_site(
+    rule: Rule, probabilities: Floats, labels: Labels, patients: Names, *, classes: Sequence[str]
+) -> Thresholds | None:
+    """Refit the prediction sets of a rule to labelled patients of one site, for whom they then keep their promise.
+
+    Parameters
+    ----------
+    rule : Rule
+    probabilities, labels, patients, classes
+        As for `fit_rules`, of patients on whom nothing was fitted.
+
+    Returns
+    -------
+    Thresholds or None
+        None if the patients are too few for the promise.
+    """
+    values, truth, known = probabilities, labels, np.ones(len(labels), dtype=bool)
+    if rule.label:
+        number = list(classes).index(rule.label)
+        values, truth, known = both_ways(probabilities[:, number]), labels[:, number], np.isfinite(labels[:, number])
+    if len(set(patients[known])) < fewest(rule.sets.alpha):
+        return None
+    return _fit_sets(values[known], truth[known].astype(np.int64), patients[known], rule.sets.alpha)
+
+
+def with_sets(rules: Sequence[Rule], sets: Mapping[str, Thresholds]) -> list[Rule]:
+    """Replace the prediction sets of rules, by label; "" names the rule of classes that exclude each other."""
+    return [replace(rule, sets=sets.get(rule.label, rule.sets)) for rule in rules]
 
 
 def decide(rules: Sequence[Rule], probabilities: Floats, classes: Sequence[str]) -> tuple[str, list[str]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.bundle.decision import with_sets
 from pipeline.bundle.manifest import MANIFEST, sha256_of
 from pipeline.bundle.opening import Opened
 from pipeline.bundle.plain import parsed
@@ -17,6 +18,7 @@ from pipeline.commands.files import check_readable
 from pipeline.commands.site_limits import limits_in
 from pipeline.errors import UserError
 from pipeline.metrics.calibrators.updating import Recalibration
+from pipeline.metrics.conformal import Thresholds
 from pipeline.metrics.questions import both_ways
 
 Floats = NDArray[np.float64]
@@ -49,9 +51,16 @@ def with_site_files(predictor: Predictor, bundle: Opened, arguments: argparse.Na
         predictor = replace(predictor, limits=limits_in(Path(arguments.adaptation), bundle.folder))
         print("--adaptation refits the out-of-distribution limits to a site; probabilities and decisions stay")
     if arguments.calibration:
-        change = recalibration_in(Path(arguments.calibration), bundle.folder, bundle.classes, predictor.multilabel)
+        change, sets = calibration_in(Path(arguments.calibration), bundle.folder, bundle.classes, predictor.multilabel)
         predictor = predictor.recalibrated(change)
-        print("--calibration changes probabilities; sets, decisions and abstention stay those of the released ones")
+        if sets and predictor.limits:
+            limits = replace(predictor.limits, rules=with_sets(predictor.limits.rules, sets))
+            predictor = replace(predictor, limits=limits)
+        print(
+            "--calibration changes probabilities"
+            + (" and prediction sets; " if sets else "; sets, ")
+            + "decisions and abstention stay those of the released ones"
+        )
     return predictor
 
 
@@ -61,8 +70,10 @@ def settings_of(arguments: argparse.Namespace) -> str:
     return "; ".join(map(sha256_of, files))
 
 
-def recalibration_in(file: Path, bundle: Path, classes: Sequence[str], several: bool) -> Change:
-    """Read a recalibration that `recalibrate` wrote, and check that it was fitted to this bundle.
+def calibration_in(
+    file: Path, bundle: Path, classes: Sequence[str], several: bool
+) -> tuple[Change, dict[str, Thresholds]]:
+    """Read a recalibration that `recalibrate` wrote and its prediction sets by label, and check that they fit.
 
     Raises
     ------
@@ -75,11 +86,12 @@ def recalibration_in(file: Path, bundle: Path, classes: Sequence[str], several: 
         values = parsed(file.read_bytes())
         made_for = values["bundle"]["manifest"]
         change = changes_from(values["labels"], classes) if several else change_from(values, len(classes))
+        sets = {label: Thresholds.from_json(one) for label, one in values.get("sets", {}).items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"--calibration: {file} is not the recalibration of a site ({error}); {again}") from error
     if made_for != sha256_of(bundle / MANIFEST):
         raise UserError(f"--calibration: {file} was fitted to another release than {bundle}; {again}")
-    return change
+    return change, sets
 
 
 def change_from(values: Mapping[str, Any], n_classes: int) -> Recalibration:

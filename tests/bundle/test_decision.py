@@ -2,12 +2,14 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
-from pipeline.bundle.decision import Rule, decide, fit_rules
+from pipeline.bundle.decision import Rule, decide, fit_rules, sets_at_site
 from pipeline.bundle.limits import LOW_CONFIDENCE, OUT_OF_DISTRIBUTION, OperatingLimits, ScanOutput
 from pipeline.imaging.preparation.placement import Prepared
 from pipeline.metrics.conformal import conformal_thresholds, sets_of
 from pipeline.metrics.ood import energy, fit_gaussians, fit_ood_detector, quantiles_of, scores_of
+from pipeline.metrics.questions import both_ways
 
 
 def predictions(n=300, seed=0):
@@ -108,3 +110,18 @@ def test_limits_survive_json_and_without_sites_none_is_nearest(limits):
     assert evaluated(again, [1, 2, 3, 4, 5, 6], 0.7) == evaluated(limits, [1, 2, 3, 4, 5, 6], 0.7)
     without = OperatingLimits(limits.rules, limits.gaussians, [], limits.appearances, limits.detector, (), False)
     assert evaluated(without, [0] * 6, 0.9).nearest_site == "" and evaluated(without, [0] * 6, 0.9).site_share is None
+
+
+def test_sets_refitted_at_a_site_keep_the_promise_there():
+    rng, kept, broken = np.random.default_rng(0), [], []
+    [rule] = fit_rules(*predictions(), ["well", "ill"], coverage=0.9, answered=0.9)
+    for _ in range(200):
+        labels = rng.integers(0, 2, 60)
+        prediction = expit(rng.normal((2 * labels - 1) * 0.3, 3))  # as sure as at home, and hardly better than chance
+        both, patients = both_ways(prediction), np.arange(60).astype(str)
+        sets = sets_at_site(rule, both[:40], labels[:40], patients[:40], classes=["well", "ill"])
+        new = np.arange(40, 60)
+        kept.append(sets_of(both[new], sets)[np.arange(20), labels[new]].mean())
+        broken.append(sets_of(both[new], rule.sets)[np.arange(20), labels[new]].mean())
+    assert np.mean(broken) < 0.8 and np.mean(kept) == pytest.approx(0.91, abs=0.03)
+    assert sets_at_site(rule, both[:8], labels[:8], patients[:8], classes=["well", "ill"]) is None

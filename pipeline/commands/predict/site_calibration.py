@@ -1,13 +1,14 @@
 """Fit and apply the recalibration of a site (`predict --site-recalibrate`, `--calibration`)."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.bundle.decision import Rule, sets_at_site
 from pipeline.bundle.layout import METADATA
 from pipeline.bundle.limits import ScanOutput
 from pipeline.bundle.manifest import MANIFEST, sha256_of
@@ -17,6 +18,7 @@ from pipeline.commands.predict.label_updates import update_labels
 from pipeline.commands.predict.site_update import SiteUpdate, update_site
 from pipeline.errors import UserError
 from pipeline.imaging.tables.scan_list import Listed
+from pipeline.metrics.conformal import Thresholds, fewest
 from pipeline.progress import progress
 from pipeline.stages.release.card import show_metric
 
@@ -36,16 +38,21 @@ def recalibrate(
     logits = np.array([one.logits for one in outputs])
     labels = numbers_of([scan.known["label"] for scan in kept], classes, several)
     patients = np.array([scan.known.get("patient") or scan.name for scan in kept])
-    fit = update_labels if several else update_site
+    fit, probabilities = update_labels if several else update_site, predictor.calibrator.apply(logits)
     try:
-        found = fit(predictor.calibrator.apply(logits), labels, patients, classes)
+        found = fit(probabilities, labels, patients, classes)
     except ValueError as error:
         raise UserError(f"--site-recalibrate: {error}") from error
     unit = "patients" if "patient" in kept[0].known else "scans, each counted as one patient"
     print_updates(found, len(kept), unit)
     found = found if force else helpful(found)
+    rules = predictor.limits.rules if predictor.limits else []
+    sets = {one.label: sets_at_site(one, probabilities, labels, patients, classes=classes) for one in rules}
+    print_sets(rules, sets)
     made_for = {"name": json.loads((bundle / METADATA).read_text())["name"], "manifest": sha256_of(bundle / MANIFEST)}
-    Path(out).write_text(json.dumps({"bundle": made_for, "scans": len(kept), **as_json(found)}, indent=2) + "\n")
+    refitted = {label: one.as_json() for label, one in sets.items() if one}
+    content = {"bundle": made_for, "scans": len(kept), **as_json(found), "sets": refitted}
+    Path(out).write_text(json.dumps(content, indent=2) + "\n")
     print(f"written to {out}; use it with --calibration {out}. The bundle is unchanged.")
 
 
@@ -96,6 +103,18 @@ def as_json(found: Found) -> dict[str, Any]:
     if isinstance(found, SiteUpdate):
         return found.as_json()
     return {"labels": {name: one.as_json() if one else None for name, one in found.items()}}
+
+
+def print_sets(rules: Sequence[Rule], sets: Mapping[str, Thresholds | None]) -> None:
+    """Say which prediction sets hold for the site, and which stay those of the release."""
+    for rule in rules:
+        share, least = f"{1 - rule.sets.alpha:.0%}", fewest(rule.sets.alpha)
+        done = (
+            f"refitted, so that they hold the truth for {share} of the patients of this site"
+            if sets[rule.label]
+            else f"those of the release; a promise of {share} takes {least} labelled patients"
+        )
+        print(f"prediction sets{f' of {rule.label}' if rule.label else ''}: {done}")
 
 
 def print_updates(found: Found, scans: int, unit: str) -> None:

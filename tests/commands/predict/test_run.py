@@ -12,7 +12,9 @@ from pipeline.__main__ import main
 from pipeline.bundle.layout import LIMITS, METADATA
 from pipeline.bundle.manifest import write_manifest
 from pipeline.bundle.opening import Opened, open_bundle
+from pipeline.bundle.predictor import Predictor
 from pipeline.metrics.calibrators.updating import Recalibration
+from pipeline.metrics.conformal import Thresholds, conformal_thresholds, sets_of
 from tests.bundle.bundles import CLASSES, expected, fitted, rewrite, written
 from tests.commands.predict.limits import predicted
 from tests.conftest import save_nifti
@@ -137,7 +139,27 @@ def test_a_site_is_recalibrated_beside_a_bundle_that_stays_what_it_is(limited, t
     out.write_text(json.dumps(values | {"change": {"intercepts": [50.0, 0.0, -50.0], "slope": 1.0}}))
     sure = predicted(tmp_path, folder, scans / "1.nii.gz", "--calibration", out)
     assert float(sure["a"].iloc[0]) > 0.999  # but what is promised is promised of the release's probabilities
-    assert sure[["set", "abstains", "reason"]].equals(plain[["set", "abstains", "reason"]])
+    assert sure[["abstains", "reason"]].equals(plain[["abstains", "reason"]])
+
+
+def test_prediction_sets_of_a_recalibrated_site_hold_for_its_patients(limited, tmp_path, capsys):
+    folder, scans, _ = limited
+    out = tmp_path / "site.json"
+    words = ["predict", str(folder), "--site-recalibrate", str(labelled(scans)), "--out", str(out), "--force"]
+    assert main(words) == 0 and "hold the truth for 90% of the patients of this site" in capsys.readouterr().out
+    predictor, labels = Predictor.from_bundle(folder), np.arange(24) % 3
+    outputs = [predictor(scans / f"{number}.nii.gz").output for number in range(24)]
+    released = predictor.calibrator.apply(np.array([one.logits for one in outputs]))
+    expected = conformal_thresholds(released, labels, np.arange(24).astype(str), alpha=0.1)
+    assert Thresholds.from_json(json.loads(out.read_text())["sets"][""]) == expected
+    found = predicted(tmp_path, folder, scans / "1.nii.gz", scans / "7.nii.gz", "--calibration", out)
+    for name, one in found.iterrows():
+        [marks] = sets_of(released[[int(name.removesuffix(".nii.gz"))]], expected)
+        assert one["set"] == " or ".join(np.array(CLASSES)[marks])
+    few = labelled(scans, names=["0.nii.gz", "1.nii.gz", "2.nii.gz", "3.nii.gz", "4.nii.gz", "5.nii.gz"])
+    assert main(["predict", str(folder), "--site-recalibrate", str(few), "--out", str(out), "--force"]) == 0
+    assert "those of the release; a promise of 90% takes 9 labelled patients" in capsys.readouterr().out
+    assert json.loads(out.read_text())["sets"] == {}
 
 
 @pytest.mark.parametrize(
