@@ -66,7 +66,7 @@ def test_predictions_that_are_shrunk_as_wanted_need_as_many_patients_again():
     assert patients_for_development(expit(x / 1.3), events, 5000) == 385  # under-confident: the overall risk alone
 
 
-def test_predictions_that_separate_or_do_not_rank_have_no_size_for_development():
+def test_predictions_that_separate_or_do_not_rank_have_no_size():
     events = np.arange(40) < 20
     assert patients_for_development(np.where(events, 0.9, 0.1), events, 100) is None
     assert patients_for_development(np.tile([0.9, 0.1, 0.2, 0.8], 10), events, 100) is None
