@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -60,12 +61,11 @@ class Project:
 
     def attempt(self, words: str) -> tuple[int, str]:
         """Run a stage or command; return the exit code (70 after a traceback) and what it printed."""
-        log = self.folder.with_suffix(".log")
-        child = os.fork()
-        if not child:
-            with log.open("w") as stream:
-                os.dup2(stream.fileno(), 1)
-                os.dup2(stream.fileno(), 2)
+        with tempfile.TemporaryFile() as log:  # not in the project, whose disk may be full
+            child = os.fork()
+            if not child:
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
                 sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1)
                 os.chdir(self.folder)
                 os.environ |= {"DVC_STAGE": "campaign", "MEDADAPT_BACKEND": "threading"}
@@ -77,8 +77,9 @@ class Project:
 
                     traceback.print_exc()
                 os._exit(code)
-        _, status = os.waitpid(child, 0)
-        printed = log.read_text(errors="replace")
+            _, status = os.waitpid(child, 0)
+            log.seek(0)
+            printed = log.read().decode(errors="replace")
         return (70 if "Traceback" in printed else os.waitstatus_to_exitcode(status)), printed
 
     def hashes(self, words: str) -> dict[str, str]:
