@@ -181,5 +181,15 @@ def decide(rules: Sequence[Rule], probabilities: Floats, classes: Sequence[str])
         start = f"{rule.label}: " if rule.label else ""
         sets.append(start + (" or ".join(rule.members(values)) or "none"))
         if values.max() < rule.min_confidence:
-            unsure.append(f"{start}{values.max():.3f} is below {rule.min_confidence:.3f}")
+            unsure.append(f"{start}{below(float(values.max()), rule.min_confidence)}")
     return "; ".join(sets), unsure
+
+
+def below(value: float, limit: float) -> str:
+    """Say that a value is below a limit, with as many digits as tell them apart, three or more.
+
+    >>> below(0.5, 0.7), below(0.75492, 0.75494)
+    ('0.500 is below 0.700', '0.75492 is below 0.75494')
+    """
+    digits = next((n for n in range(3, 17) if f"{value:.{n}f}" != f"{limit:.{n}f}"), 17)
+    return f"{value:.{digits}f} is below {limit:.{digits}f}"

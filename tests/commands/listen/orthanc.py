@@ -65,6 +65,12 @@ class Orthanc:
         answer = requests.post(f"{self.url}/instances", file.read_bytes(), auth=(USER, PASSWORD), timeout=30)
         return answer.status_code == 200
 
+    def delete(self, uid):
+        """Delete a series, if it is still there."""
+        auth = (USER, PASSWORD)
+        for one in requests.post(f"{self.url}/tools/lookup", uid, auth=auth, timeout=30).json():
+            requests.delete(f"{self.url}/series/{one['ID']}", auth=auth, timeout=30)
+
     def results(self):
         """List every instance that is ours: study, series, kind and SOPInstanceUID."""
         query = {"Level": "Series", "Query": {"SeriesDescription": "Research use only*"}, "Expand": True}
