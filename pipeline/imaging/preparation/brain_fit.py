@@ -171,8 +171,16 @@ def _fixed(voxel_mm: float) -> tuple[Any, Any]:
 
 
 def _head_centre(scan: Grid) -> Floats:
-    """Estimate the middle of the brain: midway between the sides of the head, 65 mm below its top."""
+    """Estimate the middle of the brain: midway between the sides of the head, 65 mm below its top.
+
+    Raises
+    ------
+    NotAHead
+        If nothing is brighter than the background.
+    """
     head = sitk.GetArrayFromImage(sitk.OtsuThreshold(scan.to_itk(), 0, 1)).transpose(2, 1, 0) > 0
+    if not head.any():
+        raise NotAHead("nothing is brighter than the background")
     parts, count = ndimage.label(ndimage.binary_opening(head))
     if count:
         head = parts == 1 + np.bincount(parts[parts > 0] - 1).argmax()

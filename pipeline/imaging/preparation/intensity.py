@@ -55,6 +55,8 @@ def limits(voxels: NDArray[Any], intensity: Intensity) -> tuple[Window, ...]:
         low, high = percentiles(voxels, PERCENTILES)
         return ((low, high),)
     inside = voxels[voxels != 0].astype(np.float64)
+    if not inside.size:
+        return ((0.0, 0.0),)
     mean, deviation = float(inside.mean()), float(inside.std())
     return ((mean - DEVIATIONS * deviation, mean + DEVIATIONS * deviation),)
 
@@ -81,8 +83,8 @@ def percentiles(voxels: NDArray[Any], wanted: tuple[float, ...]) -> list[float]:
     if voxels.dtype.kind not in "iu":
         return [float(value) for value in np.percentile(voxels, wanted)]
     lowest, highest = int(voxels.min()), int(voxels.max())
-    if highest - lowest >= WIDEST:
-        return [float(value) for value in np.percentile(voxels, wanted)]
+    if highest - lowest >= WIDEST:  # differences may not fit into 32 bits
+        return [float(value) for value in np.percentile(voxels.astype(np.float64), wanted)]
     below = np.cumsum(histogram(voxels, lowest, highest))
     places = np.asarray(wanted) / 100 * (below[-1] - 1)
     lower = np.searchsorted(below, np.floor(places), side="right") + lowest
@@ -105,6 +107,9 @@ def otsu_threshold(voxels: NDArray[Any], bins: int = 256) -> float:
 
     Otsu 1979, equations 12 to 18, on a histogram of `bins` bins.
     """
+    low, high = voxels.min(), voxels.max()
+    if voxels.dtype.kind == "f" and high - low <= bins * np.spacing(max(abs(low), abs(high))):
+        voxels = voxels.astype(np.float64)  # which has room for bins between neighbouring numbers of 32 bits
     counts, edges = np.histogram(voxels, bins=bins)
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)

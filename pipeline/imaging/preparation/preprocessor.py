@@ -54,10 +54,20 @@ class Preprocessor:
         return scan
 
     def prepare(self, scan: Scan) -> Prepared:
-        """Prepare a scan; raise Unreadable if it is to be defaced but shows no head."""
+        """Prepare a scan.
+
+        Raises
+        ------
+        Unreadable
+            If it is to be defaced but shows no head, or a library fails on it: one scan must not end a list of many.
+        """
         if self.deface and scan.header.is_volume:
             scan = replace(scan, voxels=without_face(scan))
-        return prepare(scan, self.geometry)
+        try:
+            return prepare(scan, self.geometry)
+        except (ArithmeticError, LookupError, ValueError) as error:
+            detail = f"it can be read but not prepared ({type(error).__name__}); look at its values and its grid"
+            raise Unreadable("preparation", detail) from error
 
     def as_json(self) -> dict[str, Any]:
         """Convert to plain values for a configuration."""

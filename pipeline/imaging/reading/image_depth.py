@@ -59,9 +59,7 @@ def depth_of(path: Path, image: Image.Image) -> Depth:
         with path.open("rb") as file:
             bits, colour = file.read(26)[24:26]
         if bits == 16 and colour == GREY_WITH_ALPHA:
-            raise Unreadable(
-                "colours", "it is grey of 16 bits with alpha, of which no reader keeps more than 8; save it as grey"
-            )
+            raise Unreadable("colours", "grey of 16 bits with alpha is not supported; save it as grey without alpha")
         return Depth(16, CHANNELS_OF_PNG[colour], by_itk=True) if bits == 16 and colour in CHANNELS_OF_PNG else Depth()
     return _of_tiff(getattr(image, "tag_v2", None)) if image.format == "TIFF" else Depth()
 

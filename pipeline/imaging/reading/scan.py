@@ -231,7 +231,8 @@ def compact(values: NDArray[Any]) -> NDArray[Any]:
         for kind in (np.uint8, np.int16, np.int32):
             if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
                 return values.astype(kind)
-    return values.astype(np.float32)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused or darkened as such
+        return values.astype(np.float32)
 
 
 def rescaled(stored: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]:

@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.imaging.reading import dicom, images, metaimage, nifti
-from pipeline.imaging.reading.padding import recognised
+from pipeline.imaging.reading.padding import ENDLESS, recognised
 from pipeline.imaging.reading.scan import STRICT, Finding, Header, Policy, Scan, Unreadable
 
 FORMATS = (nifti, metaimage, images, dicom)
 FORMAT_NAMES = "NIfTI, DICOM, NRRD, MetaImage, PNG, JPEG or TIFF"
 LONGEST_REASON = 400  # characters
 LEVELS = 256  # fewest values that a scan of large numbers must be able to take
-WHOLE = 2.0**24  # beyond, float32 leaves integers out
+WHOLE = 2.0**23  # beyond, float32 rounds to integers or coarser
+FLAT = 1e-30  # no scan measures a smaller range, nor can float32 scale it
 READABLE = tuple(ending for reader in FORMATS for ending in reader.ENDINGS)
 
 
@@ -140,8 +141,11 @@ def _with_sound_voxels(scan: Scan, policy: Policy) -> Scan:
 
 
 def _refuse_without_contrast(inside: NDArray[Any], low: Any, high: Any) -> None:
-    largest = max(abs(low), abs(high))
-    narrow = inside.dtype.kind == "f" and high - low < LEVELS * np.spacing(largest)
+    span, largest = float(high) - float(low), max(abs(float(low)), abs(float(high)))
+    if largest > ENDLESS or 0 < span < FLAT:
+        detail = f"the values from {low:.4g} to {high:.4g} are none that a scan measures; correct or export it again"
+        raise Unreadable("range", detail)
+    narrow = inside.dtype.kind == "f" and span < LEVELS * np.spacing(np.float32(largest))
     if narrow and (largest > WHOLE or (low < high and (inside % 1 != 0).any())):
         detail = (
             f"the values lie so close together at {high:.4g} that numbers of 32 bits hold fewer than {LEVELS} of them; "

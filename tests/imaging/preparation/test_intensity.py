@@ -43,3 +43,20 @@ def test_otsu_separates_as_scikit_image_does():
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(20, 5, 5000), rng.normal(120, 20, 2000)])
     assert otsu_threshold(values) == pytest.approx(threshold_otsu(values), abs=1.5)
+
+
+def test_otsu_separates_numbers_of_32_bits_with_hardly_any_between_them():
+    values = np.repeat(np.arange(0, 120, dtype=np.float32), 3)
+    assert otsu_threshold(values + np.float32(1e7)) == pytest.approx(otsu_threshold(values) + 1e7, abs=0.5)
+
+
+def test_percentiles_of_integers_over_all_of_32_bits_do_not_overflow():
+    values = np.array([-(2**31), 3, 4, 2**31 - 1] * 25, dtype=np.int32)
+    wanted = (0.5, 30.0, 60.0, 99.5)
+    assert percentiles(values, wanted) == np.percentile(values.astype(np.float64), wanted).tolist()
+
+
+def test_a_z_score_of_nothing_but_background_is_black():
+    values = np.zeros((3, 3), dtype=np.float32)
+    (window,) = limits(values, "zscore")
+    assert (scaled(values, window) == 0).all()

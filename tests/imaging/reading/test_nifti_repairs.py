@@ -111,8 +111,13 @@ def test_an_sform_of_nan_beside_a_sound_qform_is_a_conflict(tmp_path):
 
 @pytest.mark.parametrize(
     "values",
-    [VOXELS.astype(np.uint32) + np.uint32(3_000_000_000), VOXELS.astype(np.float64) + 1e12, VOXELS / 1e3 + 1e6],
-    ids=["uint32", "1e12", "1e6 in thousandths"],
+    [
+        VOXELS.astype(np.uint32) + np.uint32(3_000_000_000),
+        VOXELS.astype(np.float64) + 1e12,
+        VOXELS / 1e3 + 1e6,
+        VOXELS / 9 + 1e7,
+    ],
+    ids=["uint32", "1e12", "1e6 in thousandths", "1e7 in ninths"],
 )
 def test_values_that_float32_cannot_tell_apart_are_refused_as_such(tmp_path, values):
     if np.ptp(values) > 256 * np.spacing(np.float32(values.max())):
@@ -120,3 +125,9 @@ def test_values_that_float32_cannot_tell_apart_are_refused_as_such(tmp_path, val
         return
     with pytest.raises(Unreadable, match="precision: the values lie so close together"):
         read_scan(write(tmp_path, data=values))
+
+
+@pytest.mark.parametrize("factor", [1e34, 1e-34])
+def test_values_that_no_scan_measures_are_refused_as_such(tmp_path, factor):
+    with pytest.raises(Unreadable, match="range: the values from 2e.* to .* are none that a scan measures"):
+        read_scan(write(tmp_path, data=VOXELS * factor))
