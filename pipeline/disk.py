@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.lock_file import locked_stages
-from pipeline.yaml_files import declared_stages
+from pipeline.yaml_files import declared_stage
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def remove_unfinished(stage: str, fold: str, began: float) -> None:
 
 def outputs(stage: str, fold: str) -> list[Path]:
     """List the outputs of a stage in dvc.yaml that DVC removes before it runs."""
-    declared = declared_stages()[stage]
+    declared = declared_stage(stage)
     entries = [entry for kind in ("outs", "metrics", "plots") for entry in declared.get(kind, ())]
     found = [(entry, {}) if isinstance(entry, str) else next(iter(entry.items())) for entry in entries]
     return [Path(name.replace("${item.fold}", fold)) for name, how in found if not (how or {}).get("persist")]

@@ -4,22 +4,20 @@ A stage is handed only what it declares in dvc.yaml, so a parameter that DVC doe
 """
 
 import hashlib
-import json
 import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import UserError
-from pipeline.paths import CARD_FILE, DEMO, settings
+from pipeline.paths import CARD_FILE, DEMO, read_json, settings
 from pipeline.schema import OF_COHORT, Params
 from pipeline.schema.faults import faults_of
 from pipeline.schema.types import Section
-from pipeline.yaml_files import DVC_FILE, declared_sections, declared_stages, parsed
+from pipeline.yaml_files import DVC_FILE, declared_sections, declared_stages, read_yaml
 
 PARAMS_FILE = Path("params.yaml")
 COHORT_FILE = "cohort.yaml"  # in the folder of the cohort, beside cohort.csv or recipe.yaml
@@ -154,10 +152,7 @@ def _is_map(values: Any) -> bool:
 def _read(path: Path) -> Any:
     if not path.exists():
         raise UserError(f"{path} is not here: run the command in the project's top folder")
-    try:
-        return parsed(path.read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
+    return read_yaml(path)
 
 
 def _cohort_folder(path: Path, given: Any) -> Path:
@@ -175,7 +170,7 @@ def _refuse_former_card(project: Path, source: Path) -> None:
 
 def _written_settings(project: Path) -> Settings:
     files = {section: project / settings(section) for section in OF_COHORT}
-    return {section: json.loads(file.read_text()) for section, file in files.items() if file.exists()}
+    return {section: read_json(file) for section, file in files.items() if file.exists()}
 
 
 def _checked(path: Path, given: Any, of_cohort: Settings) -> Params:

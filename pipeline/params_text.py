@@ -4,6 +4,8 @@ from typing import Any
 
 import yaml
 
+from pipeline.yaml_files import BROKEN
+
 
 def with_value(text: str, section: str, key: str, value: str | list[str]) -> str:
     r"""Return the text of a YAML file with `section.key` set to a value.
@@ -18,15 +20,19 @@ def with_value(text: str, section: str, key: str, value: str | list[str]) -> str
     """
     try:
         before, root = yaml.safe_load(text) or {}, yaml.compose(text)
-    except yaml.YAMLError as error:
+    except BROKEN as error:
         raise ValueError("is not valid YAML") from error
     if not isinstance(before, dict):
         raise ValueError("is not a mapping of sections")
     quoted = yaml.safe_dump(value, width=10_000, default_flow_style=None).removesuffix("\n").removesuffix("\n...")
     changed = _changed(text, root, (section, key), quoted)
-    if changed is None or yaml.safe_load(changed) != {**before, section: {**(before.get(section) or {}), key: value}}:
-        raise ValueError("is not written as sections with one key a line")
-    return changed
+    try:
+        meant = {**before, section: {**(before.get(section) or {}), key: value}}
+        if changed is not None and yaml.safe_load(changed) == meant:
+            return changed
+    except BROKEN:  # sections in braces
+        pass
+    raise ValueError("is not written as sections with one key a line")
 
 
 def _changed(text: str, root: Any, where: tuple[str, str], quoted: str) -> str | None:

@@ -217,10 +217,13 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises
     ------
     UserError
-        If the stage that writes it has not run.
+        If the stage that writes it has not run, or the file is damaged.
     """
     kinds = {"site": str, "label": str, "split": str}
-    return restored(pd.read_csv(_present(path), dtype=kinds, keep_default_na=False))
+    try:
+        return restored(pd.read_csv(_present(path), dtype=kinds, keep_default_na=False))
+    except ValueError as error:
+        raise _damaged(path) from error
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -230,8 +233,11 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read plain values."""
-    return json.loads(_present(path).read_text())
+    """Read plain values; raise UserError if the stage that writes them has not run, or the file is damaged."""
+    try:
+        return json.loads(_present(path).read_text())
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path) from error
 
 
 def write_json(values: Any, path: Path) -> None:
@@ -244,3 +250,7 @@ def _present(path: Path) -> Path:
     if not path.exists():
         raise UserError(f"{path} is not there yet: `dvc repro` runs the stage that writes it")
     return path
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path} is damaged: `medadapt repair` restores it, or remove it, and `dvc repro` writes it again")

@@ -21,7 +21,9 @@ def test_a_value_that_yaml_would_misread_is_quoted():
     assert with_value("", "cohort", "path", "1: 2") == "cohort:\n  path: '1: 2'\n"
 
 
-@pytest.mark.parametrize("text", ["cohort: {public: true}\n", "- a\n", "a: {", "cohort: &x\n  path: a\nother: *x\n"])
+@pytest.mark.parametrize(
+    "text", ["cohort: {public: true}\n", "{cohort: {}}\n", "- a\n", "a: {", "cohort: &x\n  path: a\nother: *x\n"]
+)
 def test_a_file_of_another_kind_is_refused(text):
     with pytest.raises(ValueError, match="is not"):
         with_value(text, "cohort", "path", "new")

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from pipeline import paths
 from pipeline.errors import UserError
@@ -20,6 +19,7 @@ from pipeline.params import PARAMS_FILE
 from pipeline.spreadsheets import restored
 from pipeline.stages.calibrate.patients import PATIENTS
 from pipeline.stages.calibrate.predictions import labels_of
+from pipeline.yaml_files import parsed_yaml
 
 WORKSPACE = "workspace"
 EVALUATED_STAGES = ("cohort", "preprocess", "split", "adapt", "finetune", "calibrate")  # the metrics depend on these
@@ -70,7 +70,10 @@ def read_run(name: str) -> Run:
         table = restored(pd.read_csv(text, dtype={"label": str}, keep_default_na=False))
     except FileNotFoundError as error:
         raise UserError(f"{source.name}: {error}; {source.cure}") from error
-    task_spec = TaskSpec(facts["classes"], facts["task"])
+    except (ValueError, RecursionError) as error:
+        files = f"{paths.COHORT_FACTS} or {paths.PREDICTIONS}"
+        raise UserError(f"{source.name}: {files} is damaged ({type(error).__name__}); {source.cure}") from error
+    task_spec = task_of(facts, source)
     refuse_other_classes(table, task_spec, source)
     sets = {
         str(scope): predictions_of(str(scope), rows, task_spec) for scope, rows in table.groupby("scope", sort=False)
@@ -81,6 +84,14 @@ def read_run(name: str) -> Run:
     )
 
 
+def task_of(facts: Any, source: Source) -> TaskSpec:
+    """Read the task from data/cohort/cohort.json; raise UserError if it is of another kind."""
+    try:
+        return TaskSpec(facts["classes"], facts["task"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{source.name}: {paths.COHORT_FACTS} names no classes or task; {source.cure}") from error
+
+
 def refuse_other_classes(table: pd.DataFrame, task_spec: TaskSpec, source: Source) -> None:
     """Refuse predictions of another cohort than that which was read last, as between two stages of a run.
 
@@ -89,6 +100,8 @@ def refuse_other_classes(table: pd.DataFrame, task_spec: TaskSpec, source: Sourc
     UserError
         If the numbers of classes differ.
     """
+    if lacking := [name for name in ("scope", "case", "patient", "fold", "label") if name not in table]:
+        raise UserError(f"{source.name}: {paths.PREDICTIONS} lacks the columns {', '.join(lacking)}; {source.cure}")
     predicted = sum(str(column).startswith("probability_") for column in table)
     if predicted != len(task_spec.classes):
         raise UserError(
@@ -140,7 +153,7 @@ def params_and_inputs(read: Callable[[Path], bytes]) -> tuple[dict[str, Any], di
     try:
         stages = stages_in(read(LOCK))
     except FileNotFoundError:
-        return flat(yaml.safe_load(read(PARAMS_FILE))), {}
+        return flat(parsed_yaml(read(PARAMS_FILE), PARAMS_FILE) or {}), {}
     except ValueError as error:
         raise UserError(f"{LOCK} of a run that is compared cannot be read: {error}; {CURE}") from error
     evaluated = [entry for name, entry in stages.items() if name.partition("@")[0] in EVALUATED_STAGES]

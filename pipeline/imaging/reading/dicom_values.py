@@ -66,7 +66,9 @@ def _stored_frames(source: Any, fields: Any) -> Iterator[NDArray[Any]]:
     frames = iter_pixels(source)
     try:
         first = next(frames)
-    except ValueError:
+    except ValueError as error:
+        if "cannot reshape" in str(error):  # pydicom counts the bytes of a frame only where it has the whole file
+            raise Unreadable("truncated", "its pixels are cut off; copy the file from its source again") from error
         if _syntax(fields) not in JPEG2000TransferSyntaxes:
             raise
         # the decoder returned read-only bytes, in which pydicom cannot correct a sign that the header contradicts

@@ -74,12 +74,21 @@ def remember_names(folder: Path, kind_names: Iterable[tuple[str, str]], salt: by
 
 
 def read_names(folder: Path) -> dict[str, str]:
-    """Map each known pseudonym to its original name."""
+    """Map each known pseudonym to its original name.
+
+    Raises
+    ------
+    BadSalt
+        If the file is damaged.
+    """
     file = folder / "names.csv"
     if not file.exists():
         return {}
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    return dict(zip(table["pseudonym"], table["name"], strict=True))
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+        return dict(zip(table["pseudonym"], table["name"], strict=True))
+    except (ValueError, LookupError) as error:
+        raise BadSalt(f"{file} is damaged; restore it from a backup, or remove it: names are then not known") from error
 
 
 def write_private(file: Path, text: str) -> None:

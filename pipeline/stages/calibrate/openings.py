@@ -7,14 +7,28 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.errors import UserError
+
 COLUMNS = ["cohort", "model_sha256", "predictions_sha256", "cases"]
 
 
 def read_openings(file: Path) -> pd.DataFrame:
-    """Read the list as text; lines of earlier versions, which name no cohort, have an empty one."""
+    """Read the list as text; lines of earlier versions, which name no cohort, have an empty one.
+
+    Raises
+    ------
+    UserError
+        If it is damaged: without it nobody knows how often the test set was opened.
+    """
     if not file.exists():
         return pd.DataFrame(columns=COLUMNS)
-    return pd.read_csv(file, dtype=str, keep_default_na=False).reindex(columns=COLUMNS, fill_value="")
+    try:
+        known = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise UserError(f"{file} is damaged; restore it from git or a backup") from error
+    if "predictions_sha256" not in known:
+        raise UserError(f"{file} lacks the column predictions_sha256; restore it from git or a backup")
+    return known.reindex(columns=COLUMNS, fill_value="")
 
 
 def count_opening(file: Path, cohort: str, model: str, predictions: NDArray[np.float64]) -> None:

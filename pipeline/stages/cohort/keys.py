@@ -110,8 +110,8 @@ def _record_of(folder: Path) -> dict[str, Any]:
         return {"places": [], "members": []}
     try:
         record: dict[str, Any] = json.loads(file.read_text())
-        return {"places": list(record["places"]), "members": list(record["members"])}
-    except (ValueError, KeyError, TypeError) as error:
+        return {name: [str(one) for one in record[name]] for name in ("places", "members")}
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise BadSalt(f"{file} is damaged; restore it from a backup, or remove it") from error
 
 

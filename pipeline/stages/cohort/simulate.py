@@ -12,10 +12,12 @@ from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
-import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.ndimage import map_coordinates
+
+from pipeline.errors import UserError
+from pipeline.yaml_files import read_yaml
 
 RECIPE = "recipe.yaml"
 FIELD_OF_VIEW_MM = (176.0, 216.0, 170.0)
@@ -95,10 +97,15 @@ def read_recipe(folder: Path) -> Recipe:
 
     Raises
     ------
-    pydantic.ValidationError
-        If a key is unknown or a value is invalid.
+    UserError
+        If it is not YAML, a key is unknown or a value is invalid.
     """
-    return Recipe.model_validate(yaml.safe_load((folder / RECIPE).read_text()))
+    file = folder / RECIPE
+    try:
+        return Recipe.model_validate(read_yaml(file))
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'the file'}: {one['msg']}" for one in error.errors())
+        raise UserError(f"{file}: {said}; see data/demo/recipe.yaml") from error
 
 
 def plan_scans(recipe: Recipe) -> list[Job]:

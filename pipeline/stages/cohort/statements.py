@@ -4,9 +4,9 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from pipeline.errors import UserError
 from pipeline.paths import CARD_FILE, DEMO
+from pipeline.yaml_files import read_yaml
 
 HEADING = (
     "Texts of the model card that only people can write. The card marks empty fields. Those that `release.gates.card` "
@@ -50,9 +50,9 @@ def read_statements(file: Path) -> dict[str, str]:
         If the file is not a mapping, or has an unknown field or a value that is not text.
     """
     try:
-        given: Any = (yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadStatements(f"{file} is not valid YAML: {error}") from error
+        given: Any = (read_yaml(file) if file.exists() else None) or {}
+    except UserError as error:
+        raise BadStatements(str(error)) from error
     if not isinstance(given, dict):
         raise BadStatements(f"{file} is not a mapping of fields to texts; see data/demo/card.yaml")
     for field, text in given.items():

@@ -232,7 +232,7 @@ def test_text_in_the_pixels_is_flagged_where_dicom_says_so(tmp_path):
 def test_a_truncated_image_and_a_huge_declaration_are_refused(tmp_path):
     file = save(data_set(np.eye(64, dtype=np.uint16)), tmp_path / "x.dcm")
     file.write_bytes(file.read_bytes()[:-2000])
-    with pytest.raises(Unreadable):
+    with pytest.raises(Unreadable, match="truncated: its pixels are cut off"):
         read_scan(file)
     huge = save(data_set(np.eye(4, dtype=np.uint16), Rows=60000, Columns=60000), tmp_path / "y.dcm")
     with pytest.raises(Unreadable, match="too large"):

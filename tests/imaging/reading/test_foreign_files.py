@@ -60,8 +60,7 @@ def test_files_of_pydicom_are_read_as_gdcm_reads_them_or_refused():
             continue
         np.testing.assert_allclose(scan.voxels, theirs, rtol=1e-6, atol=1e-3, err_msg=file.name)
         counts["read as GDCM reads it"] += 1
-    print(dict(counts))
-    assert counts["read as GDCM reads it"] >= 20
+    assert counts["read as GDCM reads it"] >= 27 and counts["read, not compared"] >= 27 and counts["refused"] <= 25
 
 
 def nifti_files():
