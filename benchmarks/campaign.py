@@ -76,12 +76,13 @@ def fresh(folder: Path) -> Project:
             shutil.copyfile(ROOT / name, folder / name)
     edit(folder / "data/demo/recipe.yaml", {"sites": {site: {"patients": people} for site, people in RECIPE.items()}})
     edit(folder / "params.yaml", CHANGES)
+    same = {f"GIT_{who}_DATE": "2026-01-01T00:00:00Z" for who in ("AUTHOR", "COMMITTER")}  # releases name the commit
     for words in (
         ["init", "-q"],
         ["add", "-A"],
         ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "start"],
     ):
-        subprocess.run(["git", *words], cwd=folder, check=True)
+        subprocess.run(["git", *words], cwd=folder, check=True, env=os.environ | same)
     return Project(folder)
 
 

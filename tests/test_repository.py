@@ -5,9 +5,11 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
+from pipeline import __version__
 from tests.conftest import ROOT
 
 
@@ -127,3 +129,9 @@ def test_every_page_of_docs_is_linked_from_readme_and_index(index: str) -> None:
 
 def test_readme_has_at_most_180_lines() -> None:
     assert (ROOT / "README.md").read_text().count("\n") <= 180
+
+
+def test_one_version_stands_in_package_project_and_bundles():
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    required = re.search(r'"medadapt": "([^"]+)"', (ROOT / "pipeline/bundle/layout.py").read_text())[1]
+    assert __version__ == named == required

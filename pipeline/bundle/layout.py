@@ -11,7 +11,6 @@ import monai
 import numpy
 import torch
 
-from pipeline import __version__
 from pipeline.bundle.allowed import (
     CALIBRATOR,
     CLASSIFIER,
@@ -123,7 +122,7 @@ def metadata_config(facts: BundleFacts) -> Config:
         "monai_version": monai.__version__,
         "pytorch_version": torch.__version__.partition("+")[0],
         "numpy_version": numpy.__version__,
-        "required_packages_version": {"medadapt": __version__},
+        "required_packages_version": {"medadapt": "0.1.0"},
         "name": facts.name,
         "task": f"Classification of medical images: {', '.join(facts.classes)}",
         "description": facts.description or "A classifier made by medadapt.",
