@@ -48,13 +48,19 @@ class Audited:
 
 def audit_file(path: Path, policy: Policy = STRICT) -> Audited:
     """Read a whole scan, as preprocessing does, and return its header and its refusals, repairs and warnings."""
-    header = None
     try:
-        header = read_header(path, policy)
         scan = read_scan(path, policy)
     except Unreadable as error:
-        return Audited(header, (error.finding,))
+        return _refused(path, policy, error.finding)
     return Audited(scan.header, scan.header.findings)
+
+
+def _refused(path: Path, policy: Policy, finding: Finding) -> Audited:
+    """Return the header of a scan whose voxels are refused; if it is refused, too, its finding comes first."""
+    try:
+        return Audited(read_header(path, policy), (finding,))
+    except Unreadable as error:
+        return Audited(None, (error.finding,))
 
 
 def audit_table(

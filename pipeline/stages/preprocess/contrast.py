@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipeline.imaging.preparation.intensity import PERCENTILES, scaled
 from pipeline.imaging.reading.scan import Finding
 
-SAMPLE = 1 << 14  # values of the scan that are compared
+SAMPLE = 1 << 12  # values of the scan, and of the image, that are compared
 RICH = 64  # different values from which a scan is checked
 LEVELS, ENTROPY, NOT_BLACK = 1 / 8, 1 / 4, 1 / 20  # shares of the scan's own that must be left
 
@@ -28,27 +28,31 @@ def lost_contrast(values: NDArray[Any], channels: NDArray[np.uint8]) -> Finding 
     Finding or None
         A warning if hardly anything is left; None for a scan of few values.
     """
-    sample = values.ravel(order="K")[:: max(values.size // SAMPLE, 1)]  # no copy of the scan
+    sample = _sample(values)
     different = len(np.unique(sample))
     if different < RICH:
         return None
     low, high = np.percentile(sample, PERCENTILES)
     possible = _counts(np.rint(scaled(sample, (float(low), float(high)))).astype(np.uint8))
-    stored = _counts(channels)
-    levels = int(np.count_nonzero(stored))
+    stored = _counts(_sample(channels))
     left = (
-        levels >= LEVELS * np.count_nonzero(possible)
+        np.count_nonzero(stored) >= LEVELS * np.count_nonzero(possible)
         and _entropy(stored) >= ENTROPY * _entropy(possible)
         and stored[1:].sum() / stored.sum() >= NOT_BLACK * possible[1:].sum() / possible.sum()
     )
     if left:
         return None
-    black, white = (stored[end] / stored.sum() for end in (0, -1))
+    stored = _counts(channels)
+    levels, (black, white) = np.count_nonzero(stored), (stored[end] / stored.sum() for end in (0, -1))
     detail = (
         f"hardly any contrast is left: {levels} grey levels of {different} different values, {black:.0%} black, "
         f"{white:.0%} white; look at the image and at the values of the scan"
     )
     return Finding("contrast", detail, "warned", "preprocess.intensity")
+
+
+def _sample(values: NDArray[Any]) -> NDArray[Any]:
+    return values.ravel(order="K")[:: max(values.size // SAMPLE, 1)]  # no copy of the scan
 
 
 def _counts(values: NDArray[np.uint8]) -> NDArray[np.int64]:
