@@ -47,7 +47,8 @@ class Recorded:
 
     def is_read_as(self, name: Path) -> bool:
         """Check whether a dependency is this file, or holds it, or is a part of it."""
-        return self.path.is_relative_to(name) or name.is_relative_to(self.path)
+        own, other = f"{self.path}/", f"{name}/"
+        return own.startswith(other) or other.startswith(own)
 
     def differs(self) -> bool:
         """Compare the content with the hash; a file that is not there does not differ."""
