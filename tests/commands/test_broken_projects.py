@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 from tests.stages.by_hand import predict_two_classes
 from tests.stages.conftest import project  # noqa: F401 - a fixture
 
-ELSEWHERE = {"predict", "listen", "serve", "verify", "monitor"}  # commands without a project
+ELSEWHERE = {"predict", "listen", "serve", "verify", "monitor", "package"}  # commands without a project
 WORDS = {
     "import": ["csv", "x.csv", "--into", "raw", "--use"],
     "plan": [],

@@ -5,6 +5,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from pipeline.errors import UserError
 from pipeline.stages.cohort.simulate import plan_scans, read_recipe, simulate
 from tests.conftest import ROOT
 
@@ -74,7 +75,7 @@ def test_patients_with_lesions_are_older_and_visits_agree_on_sex_and_age():
 def test_a_recipe_with_an_unknown_key_is_refused(tmp_path):
     text = Path(ROOT / "data" / "demo" / "recipe.yaml").read_text()
     (tmp_path / "recipe.yaml").write_text(text + "\ncolour: blue\n")
-    with pytest.raises(ValueError, match="colour"):
+    with pytest.raises(UserError, match="colour"):
         read_recipe(tmp_path)
 
 
