@@ -35,7 +35,6 @@ READERS = {
     "data/folds/0/*": "calibrate",
     "data/folds/final/model.safetensors": "release",
     "data/calibrated/*": "explain",
-    "data/scratch/audit/*/*": "cohort",
     "data/scratch/preprocess/*/*": "preprocess",
     "data/scratch/activations/*/*": "finetune --fold 0",
     "data/scratch/evidence/*.npz": "evidence",
