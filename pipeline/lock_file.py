@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from pipeline.errors import UserError
-from pipeline.yaml_files import parsed
+from pipeline.yaml_files import with_libyaml
 
 LOCK = Path("dvc.lock")
 HASHES = {"md5", "etag", "checksum"}
@@ -33,7 +33,7 @@ def stages_in(text: str | bytes) -> Stages:
         If the text is no whole dvc.lock.
     """
     try:
-        found = parsed(text)
+        found = with_libyaml(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError("it is not valid YAML") from error
     stages = found.get("stages") if isinstance(found, dict) else None

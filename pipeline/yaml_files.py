@@ -45,7 +45,7 @@ def declared_stage(stage: str, dvc_file: Path = DVC_FILE) -> dict[str, Any]:
 
 def declared_stages(dvc_file: Path = DVC_FILE) -> dict[str, Any]:
     """Read the stages of dvc.yaml by name; raise UserError if it holds none."""
-    found = read_yaml(dvc_file, parsed)
+    found = read_yaml(dvc_file, with_libyaml)
     stages = found.get("stages") if isinstance(found, dict) else None
     if not isinstance(stages, dict):
         raise UserError(f"{dvc_file} declares no stages; restore the dvc.yaml of this version of medadapt")
@@ -76,7 +76,7 @@ def parsed_yaml(content: bytes, file: Path, parse: Parse = yaml.safe_load) -> An
         raise UserError(f"{file} is not valid YAML: {reason}; correct it, and save it in UTF-8") from error
 
 
-def parsed(text: str | bytes) -> Any:
+def with_libyaml(text: str | bytes) -> Any:
     """Parse YAML that DVC reads, too, with libyaml; text that it refuses with PyYAML, whose errors quote the line.
 
     libyaml is fast, but ends the process where text is nested 100,000 deep, so that text of strangers is not for it.

@@ -87,7 +87,7 @@ def calibration_in(
         made_for = values["bundle"]["manifest"]
         change = changes_from(values["labels"], classes) if several else change_from(values, len(classes))
         sets = {label: Thresholds.from_json(one) for label, one in values.get("sets", {}).items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"--calibration: {file} is not the recalibration of a site ({error}); {again}") from error
     if made_for != sha256_of(bundle / MANIFEST):
         raise UserError(f"--calibration: {file} was fitted to another release than {bundle}; {again}")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from pipeline.bundle.decision import Rule, decide, fit_rules, sets_at_site
+from pipeline.bundle.decision import Rule, decide, fit_rules, sets_at_site, with_sets
 from pipeline.bundle.limits import LOW_CONFIDENCE, OUT_OF_DISTRIBUTION, OperatingLimits, ScanOutput
 from pipeline.imaging.preparation.placement import Prepared
 from pipeline.metrics.conformal import conformal_thresholds, sets_of
@@ -125,3 +125,14 @@ def test_sets_refitted_at_a_site_keep_the_promise_there():
         broken.append(sets_of(both[new], rule.sets)[np.arange(20), labels[new]].mean())
     assert np.mean(broken) < 0.8 and np.mean(kept) == pytest.approx(0.91, abs=0.03)
     assert sets_at_site(rule, both[:8], labels[:8], patients[:8], classes=["well", "ill"]) is None
+
+
+def test_sets_of_a_label_are_refitted_where_it_is_known():
+    probabilities, truth, patients = predictions(60)
+    labels = np.stack([truth.astype(float), np.where(np.arange(60) < 50, truth, np.nan)], axis=1)
+    both = np.stack([probabilities[:, 1], probabilities[:, 1]], axis=1)
+    rules = fit_rules(both, labels, patients, ["a", "b"], coverage=0.9, answered=0.9)
+    found = {one.label: sets_at_site(one, both, labels, patients, classes=["a", "b"]) for one in rules}
+    assert found["b"] == conformal_thresholds(probabilities[:50], truth[:50], patients[:50], 0.1, by="class")
+    changed = with_sets(rules, {"b": found["b"]})
+    assert changed[0] == rules[0] and changed[1].sets == found["b"]

@@ -1,4 +1,4 @@
-"""Say what the cases of a question suffice for, and how many patients an external validation needs."""
+"""Say what the cases of a question suffice for, and how many patients validation and development need."""
 
 from pipeline.metrics.questions import TOP_LABEL, Question
 from pipeline.metrics.sample_size import WIDTHS, patients_for_development, patients_for_width

@@ -168,6 +168,8 @@ def test_prediction_sets_of_a_recalibrated_site_hold_for_its_patients(limited, t
         (lambda values: values["bundle"].update(manifest="0"), "fitted to another release"),
         (lambda values: values["change"].update(slope="nan"), "finite"),
         (lambda values: values.pop("change"), "not the recalibration of a site"),
+        (lambda values: values.update(sets=["b"]), "not the recalibration of a site"),
+        (lambda values: values.update(sets={"": {"alpha": 0.1}}), "not the recalibration of a site"),
     ],
 )
 def test_a_calibration_of_another_release_or_a_broken_one_is_refused(limited, tmp_path, capsys, change, told):
