@@ -105,7 +105,7 @@ def of_grid(cell: Cell, seed: int) -> pd.DataFrame:
     full = cross_validated(cell, cohort, PENALTY, calibrated=True)
     metrics = metrics_of(full.probabilities, cohort.labels, BINS)
     before = {name: estimate(metric, weights, LEVEL) for name, metric in metrics.items()}
-    before["ece"] = distance_estimate(before["ece"])
+    before["ece"] = distance_estimate(before["ece"], LEVEL)
     after = estimates_of(full.probabilities, cohort.labels, cohort.patients, bins=BINS, bootstrap=coupled)
     truths = {name: truth(full, name) for name in metrics}
     rows = [

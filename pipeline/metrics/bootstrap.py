@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.levels import expanded, level_for, quantile_of
+from pipeline.metrics.levels import expanded, is_cross_validated, level_for, quantile_of
 
 Floats = NDArray[np.float64]
 
@@ -136,7 +136,7 @@ def estimate_all(
     return {name: estimate(metric, weights, confidence) for name, metric in metrics.items()}
 
 
-def distance_estimate(found: Estimate, plug_in: float | None = None) -> Estimate:
+def distance_estimate(found: Estimate, confidence: float, plug_in: float | None = None) -> Estimate:
     """Convert the percentile interval of a distance, which is biased upwards, into the basic bootstrap interval.
 
     Resampling adds sampling error to a plug-in distance a second time, so its percentiles are too high. The basic
@@ -144,15 +144,22 @@ def distance_estimate(found: Estimate, plug_in: float | None = None) -> Estimate
     metric: `bootstrap_uncertainty` in the library of Kumar, Liang, Ma 2019). It is then cut at 0 and widened to contain
     the value. Under perfect calibration it rarely reaches 0 nevertheless; compare with `calibration.if_perfect`.
 
+    Of cross-validated predictions the distance of the released model is to be covered, whose calibrator has errors of
+    its own: the interval reaches at least half of its width above the value (`benchmarks/coverage_refit.py`).
+
     Parameters
     ----------
     found : Estimate
         With the percentile interval, see `estimate`.
+    confidence : float
+        Level of that interval; a `levels.Level` knows whether the predictions were cross-validated.
     plug_in : float, optional
         The plug-in metric, if the value is debiased.
     """
     if found.value is None or found.lower is None or found.upper is None:
         return found
     centre = found.value + (found.value if plug_in is None else plug_in)
-    lower, upper = max(centre - found.upper, 0.0), centre - found.lower
-    return Estimate(found.value, min(lower, found.value), max(upper, found.value))
+    lower, upper = max(centre - found.upper, 0.0), max(centre - found.lower, found.value)
+    if is_cross_validated(confidence):
+        upper = max(upper, found.value + (found.upper - found.lower) / 2)
+    return Estimate(found.value, min(lower, found.value), upper)

@@ -139,7 +139,7 @@ def _estimates(predictions: Predictions, settings: Settings) -> dict[str, Estima
     found = estimate_all(metrics, weights, bootstrap.confidence)
     found |= multilabel.losses(metrics, weights, bootstrap.confidence)
     slope = multilabel.mean_slope(predictions.probabilities, labels, patients, bootstrap.confidence)
-    return found | {"ece": distance_estimate(found["ece"]), "calibration_slope": slope}
+    return found | {"ece": distance_estimate(found["ece"], bootstrap.confidence), "calibration_slope": slope}
 
 
 def _metrics(predictions: Predictions, bins: int) -> dict[str, Metric]:

@@ -17,20 +17,28 @@ class Level(float):
     ----------
     factor : float
         1 if the replicates show the whole variance.
+    cross_validated : bool
+        Whether each case was predicted by the model of the fold that held it out.
     """
 
     factor: float
+    cross_validated: bool
 
-    def __new__(cls, confidence: float, factor: float = 1.0) -> "Level":
+    def __new__(cls, confidence: float, factor: float = 1.0, *, cross_validated: bool = False) -> "Level":
         """Make a level between 0 and 1."""
         level = super().__new__(cls, confidence)
-        level.factor = factor
+        level.factor, level.cross_validated = factor, cross_validated
         return level
 
 
 def factor_of(confidence: float) -> float:
     """Give the factor of a `Level`; 1 for a plain number."""
     return confidence.factor if isinstance(confidence, Level) else 1.0
+
+
+def is_cross_validated(confidence: float) -> bool:
+    """Tell whether the interval is one of cross-validated predictions; False for a plain number."""
+    return isinstance(confidence, Level) and confidence.cross_validated
 
 
 def quantile_of(confidence: float) -> float:
@@ -64,12 +72,12 @@ def level_for(confidence: float, patients: Names, folds: Names | None = None) ->
     folds : (n,), optional
         The fold that held each case out; None if one model evaluated all cases.
     """
-    n = len(np.unique(patients))
-    coupled = 1.0 if folds is None else cross_validation_factor(len(np.unique(folds)))
-    if n < 2:
-        return Level(confidence, coupled)
-    few = float(t.ppf((1 + confidence) / 2, n - 1) / norm.ppf((1 + confidence) / 2)) ** 2
-    return Level(confidence, coupled * few * n / (n - 1))
+    n, n_folds = len(np.unique(patients)), 1 if folds is None else len(np.unique(folds))
+    factor = cross_validation_factor(n_folds)
+    if n > 1:
+        few = float(t.ppf((1 + confidence) / 2, n - 1) / norm.ppf((1 + confidence) / 2)) ** 2
+        factor *= few * n / (n - 1)
+    return Level(confidence, factor, cross_validated=n_folds > 1)
 
 
 def cross_validation_factor(n_folds: int) -> float:

@@ -130,7 +130,7 @@ def summarise_labels(
     weights = bootstrap.weights(patients)
     found = estimate_all(means, weights, bootstrap.confidence)
     found |= losses(means, weights, bootstrap.confidence)
-    found["ece"] = distance_estimate(found["ece"])
+    found["ece"] = distance_estimate(found["ece"], bootstrap.confidence)
     found["calibration_slope"] = mean_slope(probabilities, labels, patients, bootstrap.confidence)
     existing = {name: of_each_label(metric, probabilities, labels, once) for name, metric in metrics.items()}
     return {

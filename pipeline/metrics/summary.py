@@ -118,7 +118,7 @@ def estimates_of(
     rarest = np.bincount(labels, minlength=probabilities.shape[1])[1 if two else slice(None)].argmin() + two
     found["auc"] = auc_estimate(values["auc"], labels == rarest, patients, level)
     found |= {name: loss_estimate(values[name], level) for name in ("log_loss", "brier")}
-    found["ece"] = distance_estimate(found["ece"])
+    found["ece"] = distance_estimate(found["ece"], level)
     for name, n in share_sizes(labels, probabilities.shape[1]).items():
         found[name] = share_estimate(values[name], n, level, largest_effect(patients))
     if two:

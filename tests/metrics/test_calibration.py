@@ -10,6 +10,7 @@ from sklearn.metrics import brier_score_loss
 
 from pipeline.metrics import calibration
 from pipeline.metrics.bootstrap import Estimate, cluster_weights, distance_estimate, estimate
+from pipeline.metrics.levels import level_for
 from tests.metrics.closed_form import ONE, OVERCONFIDENT, P, Y
 
 TRUE_ERROR = np.log(2) / 2 - 1 / 4  # of the overconfident ones
@@ -251,15 +252,26 @@ def test_distance_estimate_covers_the_truth_where_percentiles_do_not():
             overconfident(p), events, cluster_weights(np.arange(100).astype(str), 200, repetition), 15
         )
         found = estimate(lambda _, values=values: values, np.ones((201, 1)), 0.95)
-        for column, one in enumerate((found, distance_estimate(found))):
+        for column, one in enumerate((found, distance_estimate(found, 0.95))):
             inside[repetition, column] = one.lower <= TRUE_ERROR <= one.upper
     assert inside[:, 0].mean() < 0.4
     assert inside[:, 1].mean() > 0.8
 
 
 def test_the_interval_of_a_distance_reaches_from_0_on_and_holds_its_value():
-    assert distance_estimate(Estimate(0.1, 0.11, 0.25)) == Estimate(0.1, 0.0, 0.1)
-    assert distance_estimate(Estimate(-0.01, 0.0, 0.03), plug_in=0.0) == Estimate(-0.01, -0.01, -0.01)
-    turned = distance_estimate(Estimate(0.5, 0.45, 0.7))
+    assert distance_estimate(Estimate(0.1, 0.11, 0.25), 0.95) == Estimate(0.1, 0.0, 0.1)
+    assert distance_estimate(Estimate(-0.01, 0.0, 0.03), 0.95, plug_in=0.0) == Estimate(-0.01, -0.01, -0.01)
+    turned = distance_estimate(Estimate(0.5, 0.45, 0.7), 0.95)
     assert (turned.lower, turned.upper) == pytest.approx((0.3, 0.55))
-    assert distance_estimate(Estimate(0.5, None, None)) == Estimate(0.5, None, None)
+    assert distance_estimate(Estimate(0.5, None, None), 0.95) == Estimate(0.5, None, None)
+
+
+def test_a_cross_validated_distance_reaches_half_of_its_width_up():
+    """The error of the released model's calibrator is not among the replicates."""
+    folds = np.arange(100) % 5
+    level = level_for(0.95, np.arange(100).astype(str), folds.astype(str))
+    one_model = level_for(0.95, np.arange(100).astype(str), np.full(100, "final"))
+    percentiles = Estimate(0.1, 0.09, 0.25)
+    assert distance_estimate(percentiles, level).upper == pytest.approx(0.18)
+    assert distance_estimate(percentiles, one_model).upper == pytest.approx(0.11)
+    assert distance_estimate(percentiles, one_model) == distance_estimate(percentiles, 0.95)

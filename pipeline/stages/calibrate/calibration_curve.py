@@ -187,7 +187,7 @@ def calibration_row(
         "calibration_intercept": intercept_estimate(prediction, events, patients, float(confidence)),
         "calibration_slope": slope_estimate(prediction, events, patients, confidence),
         **_distances(prediction, events, weights, confidence=confidence, bins=bins),
-        "dsc": distance_estimate(estimate_of(parts.discrimination, confidence)),
+        "dsc": distance_estimate(estimate_of(parts.discrimination, confidence), float(confidence)),
         "unc": estimate_of(parts.uncertainty, confidence),
         **{f"{name}_null": _null(metric, prediction, patients, seed) for name, metric in distances_of(bins).items()},
     }
@@ -200,7 +200,9 @@ def _distances(
 ) -> Mapping[str, Estimate]:
     plug_in = {"squared_error_debiased": float(squared_error(prediction, events, weights[:1], bins)[0])}
     return {
-        name: distance_estimate(estimate(partial(metric, prediction, events), weights, confidence), plug_in.get(name))
+        name: distance_estimate(
+            estimate(partial(metric, prediction, events), weights, confidence), confidence, plug_in.get(name)
+        )
         for name, metric in distances_of(bins).items()
     }
 

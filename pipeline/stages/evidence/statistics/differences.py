@@ -154,8 +154,9 @@ def final_table(scopes: Mapping[str, Scope], bins: int) -> pd.DataFrame:
         for key in after_all(scope):
             among = scope.evaluated([key])
             for name, metric in final_metrics(bins).items():
-                found = estimate_of(scope.replicates(metric, key, among), scope.resampled.confidence)
-                found = within_range(distance_estimate(found) if name == "ece" else found, name)
+                level = scope.resampled.confidence
+                found = estimate_of(scope.replicates(metric, key, among), level)
+                found = within_range(distance_estimate(found, level) if name == "ece" else found, name)
                 numbers = found.as_json().values()
                 rows.append((key.recipe, scope.name, key.arm, name, *numbers, int(among.sum())))
     return pd.DataFrame(rows, columns=FINAL)
