@@ -8,7 +8,7 @@ from markupsafe import Markup
 from pipeline.stages.report.blocks import SETS, Row
 from pipeline.stages.report.evidence_charts import arm_name, banded, forest, of_arms, overfitting_chart, time_chart
 from pipeline.stages.report.glossary import link
-from pipeline.stages.report.verdicts import COMPARISONS, promises, recipe_name, shown, summary
+from pipeline.stages.report.verdicts import COMPARISONS, multiplicity, promises, recipe_name, shown, summary
 
 Tables = Mapping[str, Sequence[Row]]
 
@@ -51,6 +51,7 @@ def evidence_section(tables: Tables, record: Row) -> dict[str, Any]:
     return {
         "record": record,
         "summaries": [summary(tables["verdicts"], comparison) for comparison in COMPARISONS],
+        "multiplicity": multiplicity(tables["verdicts"], record["confidence"]),
         "promises": promises(tables["verdicts"]),
         "learning": learning_curves(tables["learning_curve"]),
         "efficiency": [efficiency_in_words(row) for row in tables["label_efficiency"]],

@@ -50,6 +50,20 @@ def summary(verdicts: Sequence[Row], comparison: str) -> str:
     return f"{comparison.capitalize()}: {'; '.join(parts)}."
 
 
+def multiplicity(verdicts: Sequence[Row], confidence: float) -> str:
+    """Say how many of the verdicts would be wrong by chance if nothing helped and nothing hurt.
+
+    There is no correction for multiple testing: each interval holds by itself, at the level `confidence`.
+    """
+    count = sum(row["verdict"] != "not measured" for row in verdicts)
+    if count < MANY:
+        return ""
+    return (
+        f"Each of these {count} verdicts stands alone, without a correction for multiple testing: if nothing helped and "
+        f"nothing hurt, {count * (1 - confidence):.1f} of them would be wrong on average."
+    )
+
+
 def promises(verdicts: Sequence[Row]) -> list[dict[str, Any]]:
     """Put the verdicts of each promise side by side, the cells of each of `COMPARISONS` together."""
     names = {row["promise"]: row["name"] for row in verdicts}

@@ -9,7 +9,7 @@ import pytest
 from pipeline import paths
 from pipeline.stages.report.evidence import amount, enough_data, wide
 from pipeline.stages.report.glossary import TERMS
-from pipeline.stages.report.verdicts import promises, shown, summary
+from pipeline.stages.report.verdicts import multiplicity, promises, shown, summary
 from tests.stages.conftest import project  # noqa: F401  (a fixture, as is `reported`)
 from tests.stages.report.conftest import (
     ARMS,
@@ -70,6 +70,14 @@ def test_a_verdict_names_its_set_and_metric(nothing):
     said = text_of(drawn(nothing | {"verdicts": [harm, gain]}))
     assert "hurt external test set, log-loss lower by: -0.250 (-0.350 to -0.150)" in said
     assert said.index("hurt external") < said.index("sites left out of training, AUC higher by: +0.250 (+0.150 to")
+
+
+def test_the_number_of_wrong_verdicts_by_chance_is_told(nothing):
+    rows = [verdict(number, "adaptation") for number in (1, 2, 3, 5)]
+    assert multiplicity(rows, 0.95) == multiplicity([*rows, verdict(4, "transfer", "not measured")], 0.95)
+    assert "these 4 verdicts" in multiplicity(rows, 0.95) and "0.2 of them" in multiplicity(rows, 0.95)
+    assert multiplicity(rows[:1], 0.95) == ""
+    assert multiplicity(rows, 0.95) in text_of(drawn(nothing | {"verdicts": rows}))
 
 
 @pytest.mark.parametrize(("ends", "bold"), [((1.25, None), True), ((0.7, 2.4), False), ((0.4, 0.8), True)])
