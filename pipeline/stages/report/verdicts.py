@@ -58,9 +58,10 @@ def multiplicity(verdicts: Sequence[Row], confidence: float) -> str:
     count = sum(row["verdict"] != "not measured" for row in verdicts)
     if count < MANY:
         return ""
+    wrong = count * (1 - confidence)
     return (
-        f"Each of these {count} verdicts stands alone, without a correction for multiple testing: if nothing helped and "
-        f"nothing hurt, {count * (1 - confidence):.1f} of them would be wrong on average."
+        f"Each of these {count} verdicts stands alone, without a correction for multiple testing: if nothing helped or "
+        f"hurt, {wrong:.1f} of them would be wrong on average."
     )
 
 

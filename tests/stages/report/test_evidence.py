@@ -73,7 +73,7 @@ def test_a_verdict_names_its_set_and_metric(nothing):
 
 
 def test_the_number_of_wrong_verdicts_by_chance_is_told(nothing):
-    rows = [verdict(number, "adaptation") for number in (1, 2, 3, 5)]
+    rows = [verdict(number, "adaptation", "no evidence") for number in (1, 2, 3, 5)]
     assert multiplicity(rows, 0.95) == multiplicity([*rows, verdict(4, "transfer", "not measured")], 0.95)
     assert "these 4 verdicts" in multiplicity(rows, 0.95) and "0.2 of them" in multiplicity(rows, 0.95)
     assert multiplicity(rows[:1], 0.95) == ""
