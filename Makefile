@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: env repro test oracles lint audit lock
+.PHONY: env repro test oracles docs lint audit lock
 env: $(VENV)/.installed
 
 $(VENV)/.installed: requirements.txt
@@ -33,6 +33,15 @@ PACKAGES := python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 	.oracles/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/oracles/requirements.txt
 	touch $@
 
+docs: .docs/.installed   ## the documentation as a site: open site/index.html; a broken link stops it
+	NO_MKDOCS_2_WARNING=1 .docs/bin/mkdocs build --strict --quiet
+
+.docs/.installed: docs/requirements.txt
+	$(PYTHON) -m venv --clear .docs
+	echo '*' > .docs/.gitignore
+	.docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r docs/requirements.txt
+	touch $@
+
 lint: env    ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -45,3 +54,5 @@ audit: env   ## known vulnerabilities of the pinned packages; needs pip-audit an
 lock:        ## write requirements.txt anew; needs uv
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --upgrade -o requirements.txt
+	echo mkdocs-material | uv pip compile - --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header --upgrade -o docs/requirements.txt
