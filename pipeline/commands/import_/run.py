@@ -64,10 +64,10 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.use:
         text = path_in_params(into, linked_roots(arguments))
         PARAMS_FILE.write_bytes(text.encode())  # not as text, so that ends of lines stay
-        print(f"{PARAMS_FILE}: cohort.path is now {into}\nnext: run `dvc repro`")
+        print(f"{PARAMS_FILE}: cohort.path is now {into}\nnext: check {into}/{COHORT_FILE}, then run `medadapt plan`")
     else:
         also = f" and `cohort.roots: [{', '.join(linked_roots(arguments))}]`" if arguments.link else ""
-        print(f"next: set `cohort.path: {into}`{also} in params.yaml, then run `dvc repro`")
+        print(f"next: set `cohort.path: {into}`{also} in params.yaml, check {COHORT_FILE}, then run `medadapt plan`")
 
 
 def linked_roots(arguments: argparse.Namespace) -> list[str]:
@@ -131,7 +131,13 @@ def from_dicom(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
     choices = Choices(site=arguments.site, labels=labels, key=arguments.key, rename=rename, link=arguments.link)
     with key_errors():
         name = partial(pseudonym, salt_of(claim_keys(Path(arguments.into)), public=False))
-    return find_in_dicom_tree(Path(arguments.source), choices, name, progress, root=root_of(arguments))
+    source = Path(arguments.source)
+    found = find_in_dicom_tree(source, choices, name, progress, root=root_of(arguments))
+    if arguments.labels:  # it may stand beside the scans
+        found.left_out = [
+            one for one in found.left_out if (source / one[0]).resolve() != Path(arguments.labels).resolve()
+        ]
+    return found
 
 
 def root_of(arguments: argparse.Namespace) -> Path | None:

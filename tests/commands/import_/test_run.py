@@ -70,7 +70,9 @@ def test_every_kind_becomes_a_cohort_with_labels(source, tmp_path, capsys, kind)
     assert main(["import", kind.__name__, str(kind(source)), "--into", str(tmp_path / "raw"), *more, *rename]) == 0
     cohort = read_cohort_table(tmp_path / "raw")
     assert cohort["label"][0] == "sick" and all((tmp_path / "raw" / image).exists() for image in cohort["image"])
-    assert f"set `cohort.path: {tmp_path / 'raw'}`" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"set `cohort.path: {tmp_path / 'raw'}`" in printed
+    assert "left out: 0" in printed  # a table of labels beside the scans is none of them
 
 
 @pytest.mark.parametrize("kind", ["csv", "folder", "bids", "datalist", "medmnist", "dicom"])
@@ -207,7 +209,7 @@ def test_use_sets_the_path_in_params_yaml_and_keeps_comments(project, source, ca
     assert main(["import", "csv", str(csv(source)), "--into", str(root / "data" / "raw" / "mine"), "--use"]) == 0
     expected = b"# ours\r\ncohort:\n  path: data/raw/mine  # the demo\nseed: 1  # any\n"
     assert (root / "params.yaml").read_bytes() == expected
-    assert "params.yaml: cohort.path is now" in (told := capsys.readouterr().out) and "next: run `dvc repro`" in told
+    assert "params.yaml: cohort.path is now" in (told := capsys.readouterr().out) and "then run `medadapt plan`" in told
 
 
 def test_use_declares_the_folder_that_links_lead_to(project, source, capsys):  # noqa: F811
