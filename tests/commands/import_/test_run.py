@@ -143,7 +143,7 @@ def test_import_proposes_settings_with_reasons(source, tmp_path, capsys):
     }
     assert "# The name 'benign' means the absence of a finding." in text
     assert "hospital_number" not in pd.read_csv(tmp_path / "My clinic" / "cohort.csv")
-    assert "then run `dvc repro`" in capsys.readouterr().out
+    assert "then run `medadapt plan`" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
