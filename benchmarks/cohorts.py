@@ -49,8 +49,8 @@ CELLS = {"1": "neutrophil", "2": "lymphocyte", "3": "monocyte", "4": "eosinophil
 LEFT_OUT = "basophil"
 
 
-def wbc() -> Cohort:
-    """Give the white blood cells of two laboratories; dataset2 is external.
+def wbc(known: str = "dataset1", external: str = "dataset2") -> Cohort:
+    """Give the white blood cells of two laboratories, one of which is external.
 
     One half of it stands there unlabelled while the other is the test set; then they change places. So each cell
     of it is evaluated once, by a model that never saw it.
@@ -63,20 +63,20 @@ def wbc() -> Cohort:
         "split": {"test": "given", "test_sites": [], "allow_leaks": []},
     }
     halves = [
-        Arrangement(name, f"wbc_{name}", given, write=partial(write_wbc, half=half))
+        Arrangement(name, f"wbc_{known}_{name}", given, write=partial(write_wbc, known=known, half=half))
         for half, name in enumerate(("first", "second"))
     ]
     whole = Arrangement(
         "oracle",
-        "wbc_oracle",
+        f"wbc_{known}_oracle",
         {**given, "split": NO_TEST},
         FOLDS,
         "held_out",
-        "dataset2",
-        partial(write_wbc, half=None),
+        external,
+        partial(write_wbc, known=known, half=None),
     )
     return Cohort(
-        "White blood cells of two laboratories (labels partly by the set's authors): dataset1 developed on, dataset2 "
+        f"White blood cells of two laboratories (labels partly by the set's authors): {known} developed on, {external} "
         "evaluated in two halves, by two models, predictions pooled; each cell counts as a patient. No basophils: "
         "dataset1 has a single one, which can be neither assigned to folds nor learnt.",
         tuple(halves),
@@ -84,13 +84,15 @@ def wbc() -> Cohort:
     )
 
 
-def write_wbc(folder: Path, half: int | None) -> None:
-    """Write cohort.csv with links to the images; of dataset2, `half` is the test set and the other unlabelled.
+def write_wbc(folder: Path, known: str, half: int | None) -> None:
+    """Write cohort.csv with links to the images; of the external set, `half` is the test set, the other unlabelled.
 
     Parameters
     ----------
+    known : str
+        The set that is developed on.
     half : {0, 1} or None
-        None develops on all of dataset2, too.
+        None develops on all of the external set, too.
     """
     source = DATA / "wbc_two_source"
     if not source.exists():
@@ -102,9 +104,7 @@ def write_wbc(folder: Path, half: int | None) -> None:
         for number, label in labels.itertuples(index=False):
             name = f"{site}/{number:03d}.png"
             link(source / name, into / "images" / name)
-            split = (
-                "development" if site == "dataset1" or half is None else ("unlabelled", "test")[half_of(name) == half]
-            )
+            split = "development" if site == known or half is None else ("unlabelled", "test")[half_of(name) == half]
             rows.append((name, f"images/{name}", CELLS[str(label)], site, split))
     pd.DataFrame(rows, columns=["case_id", "image", "label", "site", "split"]).to_csv(into / "cohort.csv", index=False)
 
@@ -133,4 +133,8 @@ def describe(into: Path, cohort: Cohort) -> None:
     print("\n")
 
 
-COHORTS: dict[str, Callable[[], Cohort]] = {"demo": demo, "wbc": wbc}
+COHORTS: dict[str, Callable[[], Cohort]] = {
+    "demo": demo,
+    "wbc": wbc,
+    "wbc_reversed": partial(wbc, known="dataset2", external="dataset1"),
+}

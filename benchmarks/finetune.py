@@ -83,7 +83,7 @@ def arrangement_of(what: str, folds: tuple[str, ...]) -> Arrangement:
 
 def write_dataset1(folder: Path) -> None:
     """Write the blood cells of the first laboratory alone."""
-    write_wbc(folder, half=None)
+    write_wbc(folder, "dataset1", half=None)
     file = folder / "data/raw/wbc/cohort.csv"
     table = pd.read_csv(file, dtype=str, keep_default_na=False)
     table[table["site"] == "dataset1"].to_csv(file, index=False)
