@@ -208,7 +208,7 @@ def frozen_features(network: Classifier, cases: list[str], encoder: str) -> Floa
     """Compute the features (n, width) of the unaugmented cases, averaged over their instances as in `finetune`."""
     network.to(make_accelerator(runtime.device()).device)
     last = len(network.encoder.stages)
-    stored = [Case(case, "", partial(stored_view, case)) for case in cases]
+    stored = [Case("", {case: partial(stored_view, case)}) for case in cases]
     counted = partial(progress, doing=f"features of {encoder}")
     maps, pooled = frozen_views(network, stored, last, progress=counted)
     features = mean_features(network, maps[0], pooled[0], last)

@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pipeline import runtime
 from pipeline.imaging.augmentation.augmented_views import AugmentedViews
@@ -22,7 +21,7 @@ from pipeline.learning.models.probe import fit_probe
 from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.learning.training.cases import FrozenCases
 from pipeline.learning.training.costs import passes_of_epoch, shares_of
-from pipeline.learning.training.frozen import Case, frozen_views
+from pipeline.learning.training.frozen import Case, as_tensors, frozen_views
 from pipeline.learning.training.loop import fit
 from pipeline.learning.training.recipe import Epoch, first_trained_stage
 from pipeline.learning.training.strategies import STRATEGIES
@@ -97,11 +96,8 @@ def measured(network: Classifier, params: Params, geometry: Geometry, *, start: 
     )
     n_stages, first = len(network.encoder.stages), boundary_of(network, settings)
 
-    def draw(name: str, count: int) -> Tensor:
-        return torch.from_numpy(views.augmented(name, count))
-
     def run(count: int, upto: int) -> FrozenCases:
-        todo = [Case(name, "", partial(draw, name, count)) for name in names]
+        todo = [Case("", as_tensors(views.parts(name, count))) for name in names]
         maps, pooled = frozen_views(network, todo, upto)
         return FrozenCases(maps, pooled, torch.eye(2)[torch.arange(SAMPLE) % 2], upto)
 

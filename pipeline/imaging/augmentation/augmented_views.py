@@ -43,28 +43,35 @@ class AugmentedViews:
         """Move and mirror the case slightly, with its grey values kept."""
         return adaptation_view(self.load(case), self.seed_of("adapt", "view", case))
 
-    def augmented(self, case: str, views: int, mirrored: bool = False) -> Channels:
-        """Stack the case and its training views, which are the same in every fold.
+    def augmented(self, case: str, views: int) -> Channels:
+        """Draw the training views of a case, which are the same in every fold: (views, C, H, W) uint8."""
+        channels, geometry = np.asarray(self.load(case)), self.geometry
+        drawn = [training_view(channels, seed, geometry.kind, geometry.windows) for seed in self.seeds(case, views)]
+        return np.stack(drawn) if drawn else np.zeros((0, *channels.shape), np.uint8)
+
+    def parts(self, case: str, views: int, mirrored: bool = False) -> dict[str, Callable[[], Channels]]:
+        """List the views of a case by what they are, each with a function that draws it as (V, C, H, W) uint8.
 
         Parameters
         ----------
         views : int
-            How many views are drawn.
+            How many training views are drawn.
         mirrored : bool
             Whether the mirror image of the case is a view as well.
 
         Returns
         -------
-        (1 + mirrored + views, C, H, W) uint8
+        dict
+            The case itself, its mirror image, then the training views. The keys hash all inputs, for a cache.
         """
-        channels, geometry = np.asarray(self.load(case)), self.geometry
-        drawn = [training_view(channels, seed, geometry.kind, geometry.windows) for seed in self.seeds(case, views)]
-        return np.stack([channels, *([channels[..., ::-1]] if mirrored else []), *drawn])
-
-    def name(self, case: str, views: int, mirrored: bool = False) -> str:
-        """Hash all inputs of `augmented`, as a cache key."""
-        how = f"{self.geometry.kind} {self.geometry.windows} {self.seeds(case, views)}{' mirrored' if mirrored else ''}"
-        return hashlib.sha256(np.ascontiguousarray(self.load(case)).tobytes() + how.encode()).hexdigest()[:32]
+        how = f"{self.geometry.kind} {self.geometry.windows} {self.seeds(case, views)}"
+        found: dict[str, Callable[[], Channels]] = {"": lambda: np.asarray(self.load(case))[None]}
+        if mirrored:
+            found["mirrored"] = lambda: np.asarray(self.load(case))[None, ..., ::-1]
+        if views:
+            found[how] = lambda: self.augmented(case, views)
+        content = hashlib.sha256(np.ascontiguousarray(self.load(case)).tobytes())
+        return {_named(content, name): draw for name, draw in found.items()}
 
     def seeds(self, case: str, views: int) -> list[int]:
         """List the seed of each view; asking for more views does not change the first ones."""
@@ -77,3 +84,9 @@ class AugmentedViews:
             start = int(np.random.default_rng(seed).integers(geometry.slices)) * geometry.channels
             channels = channels[start : start + geometry.channels]
         return contrastive_pair(np.array(channels), seed, geometry.kind, geometry.windows)
+
+
+def _named(content: "hashlib._Hash", view: str) -> str:
+    own = content.copy()
+    own.update(view.encode())
+    return own.hexdigest()[:32]

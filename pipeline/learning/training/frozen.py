@@ -1,6 +1,6 @@
 """Run the frozen stages of a network once for every case and view; training starts from their activations."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -23,16 +23,25 @@ class Case(NamedTuple):
 
     Attributes
     ----------
-    name : str
-        Identifies the case and its views in the cache.
     site : str
-    draw : callable
-        Returns the views (V, P, H, W) uint8; not called if the activations are in the cache.
+    views : mapping
+        Views of the case in parts that are cached apart: from the name of a part in the cache to a function that draws
+        it, (V, P, H, W) uint8, and is not called if its activations are in the cache.
     """
 
-    name: str
     site: str
-    draw: Callable[[], Tensor]
+    views: Mapping[str, Callable[[], Tensor]]
+
+
+def as_tensors(
+    views: Mapping[str, Callable[[], NDArray[np.uint8]]], suffix: str = ""
+) -> dict[str, Callable[[], Tensor]]:
+    """Let the parts of a case's views be drawn as tensors, and add a suffix to their names in the cache."""
+
+    def tensor(draw: Callable[[], NDArray[np.uint8]]) -> Tensor:
+        return torch.from_numpy(np.array(draw()))  # a copy, which may be written to
+
+    return {f"{name}{suffix}": partial(tensor, draw) for name, draw in views.items()}
 
 
 def compute(name: str, function: Callable[[], Parts]) -> Parts:
@@ -66,7 +75,8 @@ def frozen_views(
     first : int
         The stage at the freeze boundary; equal to the number of stages if all are frozen.
     keep : callable
-        keep(name, function) returns the cached result of function() for that name, or computes and caches it.
+        keep(name, function) returns the cached result of function() for that part of the views, or computes and caches
+        it.
     allocate : callable
         From a shape to an empty float16 Tensor, in memory or on disk.
     progress : callable
@@ -80,21 +90,20 @@ def frozen_views(
     """
     maps, pooled = torch.empty(0), torch.empty(0)
     for number, case in enumerate(progress(cases)):
-        found = keep(case.name, partial(_run, network, case, first))
+        parts = [keep(name, partial(_run, network, draw, case.site, first)) for name, draw in case.views.items()]
+        found = [torch.cat([part[kind] for part in parts]) for kind in ("maps", "pooled")]
         if number == 0:
-            maps, pooled = (
-                allocate((len(part), len(cases), *part.shape[1:])) for part in (found["maps"], found["pooled"])
-            )
-        maps[:, number], pooled[:, number] = found["maps"], found["pooled"]
+            maps, pooled = (allocate((len(one), len(cases), *one.shape[1:])) for one in found)
+        maps[:, number], pooled[:, number] = found
     return maps, pooled
 
 
 @torch.inference_mode()
-def _run(network: Classifier, case: Case, first: int) -> Parts:
+def _run(network: Classifier, draw: Callable[[], Tensor], site: str, first: int) -> Parts:
     with torch.autocast(network.device.type, torch.bfloat16, enabled=network.device.type == "cuda"):
-        found = network.activations(case.draw().to(network.device), last=first, site=case.site)
+        found = network.activations(draw().to(network.device), last=first, site=site)
     done = first == len(network.encoder.stages)
-    features = network.standardised(found.pooled, case.site) if network.site_values.sites else found.pooled
+    features = network.standardised(found.pooled, site) if network.site_values.sites else found.pooled
     maps = (found.maps[:, :, :0] if done else found.maps).half().cpu()
     return {"maps": maps.contiguous(), "pooled": features.half().cpu().contiguous()}
 

@@ -21,7 +21,7 @@ from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.harmonise import PERCENTILES, landmarks, standard_scale
 from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.learning.training.checkpoint import Checkpoint
-from pipeline.learning.training.frozen import Case, frozen_views, mean_features
+from pipeline.learning.training.frozen import Case, as_tensors, frozen_views, mean_features
 from pipeline.progress import activity, progress
 from pipeline.seeds import seed_for
 from pipeline.stages.adapt.catalogue import HARMONISERS, OBJECTIVES, PER_SITE
@@ -218,12 +218,11 @@ def features_of(network: Classifier, images: Images, plan: AdaptationPlan) -> ND
 
 
 def views_of(images: Images, views: int, plan: AdaptationPlan) -> list[Case]:
-    """Describe each case by its name, its site, and a function that draws it with its views (1 + views, P, H, W)."""
-
-    def draw(case: str) -> Tensor:
-        return torch.from_numpy(plan.views.augmented(case, views))
-
-    return [Case(case, str(site), partial(draw, case)) for case, site in zip(images.cases, images.sites, strict=True)]
+    """Describe each case by its site and by functions that draw it and its augmented views, (V, P, H, W)."""
+    return [
+        Case(str(site), as_tensors(plan.views.parts(case, views)))
+        for case, site in zip(images.cases, images.sites, strict=True)
+    ]
 
 
 def pretrain(network: Classifier, plan: AdaptationPlan) -> list[Epoch]:

@@ -24,7 +24,7 @@ from pipeline.learning.training.alignment.loss_term import Alignment, Target
 from pipeline.learning.training.alignment.losses import ALIGNMENT_LOSSES, build_alignment
 from pipeline.learning.training.cases import FrozenCases, WholeCases
 from pipeline.learning.training.finetuning import Labelled
-from pipeline.learning.training.frozen import Case, frozen_views, prefix_fingerprint
+from pipeline.learning.training.frozen import Case, as_tensors, frozen_views, prefix_fingerprint
 from pipeline.learning.training.recipe import Recipe, first_trained_stage
 from pipeline.learning.training.strategies import STRATEGIES
 from pipeline.paths import Role
@@ -184,17 +184,11 @@ def frozen_stages(
     maps, pooled : Tensor
         As from `frozen_views`.
     """
-
-    def draw(case: str) -> Tensor:
-        return torch.from_numpy(views.augmented(case, count, mirrored))
-
     key = hashlib.sha256((prefix_fingerprint(network, first) + cache.code_of("finetune")).encode()).hexdigest()
     limit = runtime.number("MEDADAPT_CACHE_GIB", 20) * 2**30
     activations = activation_cache.ActivationCache(paths.ACTIVATIONS, key[:32], limit)
     todo = [
-        Case(
-            f"{views.name(case, count, mirrored)}{site if network.site_values.sites else ''}", site, partial(draw, case)
-        )
+        Case(site, as_tensors(views.parts(case, count, mirrored), site if network.site_values.sites else ""))
         for case, site in zip(cases["case"], cases["site"], strict=True)
     ]
     counted = partial(progress, doing=f"frozen stages of {label}")

@@ -11,20 +11,25 @@ from numpy.typing import NDArray
 from pipeline import paths
 from pipeline.bundle.limits import mean_distances
 from pipeline.imaging.appearance import appearance
-from pipeline.learning.models.classifier import Classifier
+from pipeline.imaging.augmentation.augmented_views import AugmentedViews
+from pipeline.imaging.geometry import Geometry
+from pipeline.learning.models.classifier import Activations, Classifier
 from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.ensemble import Portfolio, classifiers_in
 from pipeline.metrics.evaluation import TaskSpec, logits_of
 from pipeline.metrics.ood import ClassGaussians, energy, fit_gaussians, scores_of
 from pipeline.paths import Role
 from pipeline.progress import progress
+from pipeline.seeds import seed_for
 from pipeline.stages.calibrate.predictions import mean_of_members, scored
 from pipeline.stages.explain.models import trained
+from pipeline.stages.finetune.fold_data import frozen_stages
 from pipeline.stages.finetune.presets import WHOLE
 
 Floats = NDArray[np.float64]
 
 ALL = "all"
+AT_ONCE = 16  # cases
 
 
 @dataclass(frozen=True)
@@ -103,13 +108,28 @@ def appearances_of(cases: Sequence[str]) -> Floats:
 
 
 def trained_features(member: str, cases: pd.DataFrame) -> Floats:
-    """Compute the features (n, p) of cases that a member was trained on; of the others they are stored."""
-    network, rows = classifiers_in(ready(member))[0], list(zip(cases["case"], cases["site"], strict=True))
-    features = [
-        features_of_case(network, np.load(paths.prepared_case(case)), site)
-        for case, site in progress(rows, f"features {member}")
+    """Give the features (n, p) of cases that a member was trained on; of the others they are stored.
+
+    Of frozen stages they are in the activation cache, in half precision, which `finetune` filled.
+    """
+    network = classifiers_in(ready(member))[0]
+    if network.test_time.tent_steps:  # the network that sees a case is adapted to it
+        rows = progress(list(zip(cases["case"], cases["site"], strict=True)), f"features {member}")
+        return np.array([output_of_case(network, np.load(paths.prepared_case(case)), site)[1] for case, site in rows])
+    geometry, first = Geometry.from_json(paths.read_json(paths.GEOMETRY)), len(network.encoder.stages)
+    views = AugmentedViews(paths.read_channels, seed_for, geometry)
+    maps, pooled = frozen_stages(network, cases, views, first=first, count=0, label=member)
+    return attended(network, maps[0], pooled[0], first)
+
+
+@torch.inference_mode()
+def attended(network: Classifier, maps: torch.Tensor, pooled: torch.Tensor, first: int) -> Floats:
+    """Weight the features of a case's instances by their attention: (n, S, C, h, w) and (n, S, w) to (n, p)."""
+    found = [
+        network.attention(network.features(Activations(some.float(), few.float()), first))[0]
+        for some, few in zip(maps.split(AT_ONCE), pooled.split(AT_ONCE), strict=True)
     ]
-    return np.array(features)
+    return torch.cat(found).double().numpy()
 
 
 @torch.inference_mode()
@@ -119,16 +139,6 @@ def output_of_case(
     """Compute logits (1, K) and features (p,) of one case."""
     found = network.outputs(torch.from_numpy(channels)[None], site)
     return found.logits, found.features[0].double().numpy()
-
-
-@torch.inference_mode()
-def features_of_case(network: Classifier, channels: NDArray[np.uint8], site: str | None) -> Floats:
-    """Compute the features (p,) of one case, without its augmented views, unless it is adapted at test time."""
-    if network.test_time.tent_steps:
-        return output_of_case(network, channels, site)[1]
-    activations = network.activations(torch.from_numpy(channels)[None], site=site)
-    pooled, _ = network.attention(network.features(activations, site=site))
-    return np.asarray(pooled[0].double().numpy())
 
 
 def roles_of_training(member: str) -> list[Role]:

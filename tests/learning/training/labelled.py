@@ -40,7 +40,7 @@ def labelled(model, channels=None, targets=None, first=None):
     channels = images() if channels is None else channels
     targets = one_hot(len(channels)) if targets is None else targets
     first = len(model.encoder.stages) - 1 if first is None else first
-    todo = [Case(str(row), "", lambda row=row: channels[row][None]) for row in range(len(channels))]
+    todo = [Case("", {str(row): lambda row=row: channels[row][None]}) for row in range(len(channels))]
     frozen = FrozenCases(*frozen_views(model, todo, first), targets, first)
 
     def prepare(some):

@@ -216,7 +216,7 @@ def test_activations_that_are_kept_are_those_that_are_computed(tmp_path):
             drawn.append(row)
             return channels[row][None]
 
-        return Case(str(row), "", draw)
+        return Case("", {str(row): draw})
 
     cache = ActivationCache(tmp_path, "key", 10**9)
     first, second = (frozen_views(model, [case(row) for row in range(4)], 2, keep=cache) for _ in range(2))
