@@ -30,7 +30,7 @@ CHANGES = {
     "preprocess": {"image_size": 64, "slices": 4},
     "split": {"n_folds": 3, "folds": [0, 1, "final"]},
     "adapt": {"encoder": "test_efficientnet", "weights": "none", "method": "adabn"},
-    "finetune": {"strategy": "last_stage", "views": 1, "epochs": 2},
+    "finetune": {"full": {"epochs": 3, "sides": [48, 64], "instances": 2}},  # of the portfolio, the default
     "calibrate": {"n_bootstrap": 100},
     "evidence": {"fractions": [0.5], "draws": 1, "episodes": 2, "shots": [1]},
     "release": {"exports": []},
