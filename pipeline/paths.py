@@ -32,6 +32,7 @@ DEMO = Path("data/demo")
 COHORT = DATA / "cohort"
 CASES = COHORT / "cases.csv"
 COLUMNS = COHORT / "columns.csv"
+INPUTS = COHORT / "inputs.json"  # types of the columns that the model takes besides the image
 AUDIT = COHORT / "audit.csv"
 COHORT_FACTS = COHORT / "cohort.json"
 SIMULATED = COHORT / "simulated"

@@ -135,7 +135,7 @@ def test_code_deps_of_a_stage_hold_all_that_it_imports_and_none_is_idle(stage: s
 
 
 def test_code_deps_are_few_and_dvc_yaml_is_short() -> None:
-    assert sum(len(code_deps(stage)) for stage in DVC) <= 60
+    assert sum(len(code_deps(stage)) for stage in DVC) <= 61
     assert (ROOT / "dvc.yaml").read_text().count("\n") <= 260
 
 

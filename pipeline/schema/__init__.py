@@ -37,7 +37,7 @@ __all__ = [
 
 # Keys that cohort.yaml may set; it counts where params.yaml leaves them out or says `auto`.
 OF_COHORT = {
-    "cohort": ("public", "task", "classes", "positive"),
+    "cohort": ("public", "task", "classes", "positive", "inputs"),
     "split": ("test", "test_sites"),
     "calibrate": ("test", "subgroups", "baseline"),
     "release": ("name", "description"),

@@ -6,7 +6,18 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipeline.imaging.reading.scan import STRICT
-from pipeline.schema.types import FINAL, Auto, Column, FoldName, Fraction, Interval, Millimetres, Section, Windows
+from pipeline.schema.types import (
+    FINAL,
+    Auto,
+    Column,
+    FoldName,
+    Fraction,
+    InputColumn,
+    Interval,
+    Millimetres,
+    Section,
+    Windows,
+)
 
 
 class Reading(Section):
@@ -82,7 +93,32 @@ class Cohort(Section):
         description="Further columns of the table with numbers or one of two words, e.g. [age, sex]. ComBat "
         "(`adapt.method: combat`) keeps their effect on the features when it removes the effect of the site.",
     )
+    inputs: tuple[InputColumn, ...] = Field(
+        default=(),
+        description="Columns of cohort.csv that the model takes besides the image, e.g. [age, {stage: [I, II, III]}, "
+        "{scanner_code: categorical}]. A column whose values are mostly numbers is numeric, any other categorical; a "
+        "list says the order of its categories, and `numeric` or `categorical` says the type. An empty cell is a "
+        "missing value.",
+    )
     reading: Reading = Reading()
+
+    @model_validator(mode="after")
+    def _inputs_are_named_once(self) -> "Cohort":
+        names = list(self.input_types)
+        if len(names) < len(self.inputs):
+            raise ValueError("cohort.inputs names a column twice")
+        for name, categories in self.input_types.items():
+            if not isinstance(categories, str) and len(set(categories)) < len(categories):
+                raise ValueError(f"cohort.inputs names a category of '{name}' twice")
+        return self
+
+    @property
+    def input_types(self) -> dict[str, str | tuple[str, ...]]:
+        """By name of an input, its categories in order, "numeric", "categorical", or "" to be told by its content."""
+        types: dict[str, str | tuple[str, ...]] = {}
+        for one in self.inputs:
+            types |= {one: ""} if isinstance(one, str) else one
+        return types
 
     @model_validator(mode="after")
     def _classes_fit_the_task(self) -> "Cohort":

@@ -10,6 +10,11 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 FoldName = Annotated[str, BeforeValidator(str)]
 Millimetres = Annotated[float, Field(gt=0, le=100)]
 Column = Annotated[str, Field(pattern=r"^\w+$")]
+Category = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)]
+Order = Annotated[tuple[Category, ...], Field(min_length=2)]
+InputColumn = (
+    Column | Annotated[dict[Column, Literal["numeric", "categorical"] | Order], Field(min_length=1, max_length=1)]
+)
 Interval = Annotated[tuple[float, float], AfterValidator(lambda limits: ascending(limits))]
 Windows = Annotated[
     tuple[Interval, ...], Field(min_length=1, max_length=16), BeforeValidator(lambda value: _as_windows(value))

@@ -24,6 +24,7 @@ from pipeline.stages.cohort.checks import (
     settings_of,
     task_and_classes,
 )
+from pipeline.stages.cohort.inputs import input_columns
 from pipeline.stages.cohort.places import OUTSIDE, is_outside, roots_of
 from pipeline.stages.cohort.run import pseudonymise
 from pipeline.stages.cohort.simulate import RECIPE, is_recipe, plan_scans, read_recipe, scan_shape
@@ -68,7 +69,9 @@ def check_cohort(params: Params) -> Checked:
     if is_recipe(folder):
         table, audited = simulated_cohort(folder)
     else:
-        table = read_table(folder, params.cohort, [*params.calibrate.subgroups, *params.calibrate.baseline])
+        input_columns(folder, params.cohort)
+        named = [*params.calibrate.subgroups, *params.calibrate.baseline, *params.cohort.input_types]
+        table = read_table(folder, params.cohort, named)
         audited = audited_headers(table, params.cohort)
     params = load(of_cohort=settings_of(folder, table["split"].tolist()))
     labels = table["label"].tolist()

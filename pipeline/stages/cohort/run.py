@@ -33,6 +33,7 @@ from pipeline.stages.cohort.checks import (
     task_and_classes,
 )
 from pipeline.stages.cohort.default_texts import description_of, title_of
+from pipeline.stages.cohort.inputs import input_columns
 from pipeline.stages.cohort.keys import claim_keys, key_errors, members_of
 from pipeline.stages.cohort.places import OUTSIDE, is_outside, roots_of, warn_of_unwatched
 from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan
@@ -50,7 +51,9 @@ def run(params: Params) -> None:
         source = paths.SIMULATED
     else:
         empty_simulated()
-    table = read_table(source, params.cohort, [*params.calibrate.subgroups, *params.calibrate.baseline])
+    inputs = input_columns(source, params.cohort)
+    named = [*params.calibrate.subgroups, *params.calibrate.baseline, *params.cohort.input_types]
+    table = read_table(source, params.cohort, named)
     labels = table["label"].tolist()
     refuse([*problems_of_classes(params.cohort, labels), *problems_of_card(Path(params.cohort.path))])
     write_statements(Path(params.cohort.path))
@@ -70,6 +73,7 @@ def run(params: Params) -> None:
         raise UserError(f"none of the {len(table)} images of {params.cohort.path} can be used; see the findings above")
     further = [column for column in cases if column.startswith("column_")]
     paths.write_table(cases.drop(columns=further), paths.CASES)
+    paths.write_json([column.as_json() for column in inputs], paths.INPUTS)
     paths.write_table(cases[["case", *further]], paths.COLUMNS)  # separate, so that naming one causes no retraining
     facts = {
         "task": task,
