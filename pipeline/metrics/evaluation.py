@@ -13,6 +13,7 @@ from pipeline.metrics import calibration, discrimination, multilabel
 from pipeline.metrics.bootstrap import Bootstrap, estimate
 from pipeline.metrics.calibrators.calibrator import Calibrator, digest_of, identity_for
 from pipeline.metrics.calibrators.selection import cross_fitted
+from pipeline.metrics.fusion import Fusion
 from pipeline.metrics.guards import refuse_missing_cases
 from pipeline.metrics.summary import as_number, per_class, reliability, summarise
 
@@ -56,6 +57,8 @@ class EvaluatedCases:
         Digest to calibrator.
     baselines : mapping of (n, K)
         Name to predictions made without the image.
+    parts : mapping of (n, K)
+        Of a model that takes columns, the predictions from the columns alone and from the image alone.
     """
 
     cases: pd.DataFrame
@@ -64,6 +67,7 @@ class EvaluatedCases:
     calibrated: Floats
     calibrators: Mapping[str, Calibrator]
     baselines: Mapping[str, Floats] = field(default_factory=dict)
+    parts: Mapping[str, Floats] = field(default_factory=dict)
 
     @property
     def patients(self) -> NDArray[np.str_]:
@@ -84,16 +88,18 @@ class EvaluatedCases:
             uncalibrated=self.uncalibrated[mask],
             calibrated=self.calibrated[mask],
             baselines={name: known[mask] for name, known in self.baselines.items()},
+            parts={name: known[mask] for name, known in self.parts.items()},
         )
 
     def by(self, calibrator: Calibrator) -> "EvaluatedCases":
         """Calibrate the same cases by one calibrator."""
         known = evaluated_by(calibrator, self.cases, self.labels)
-        return replace(known, baselines=self.baselines)
+        return replace(known, baselines=self.baselines, parts=self.parts)
 
 
 def evaluated_by(calibrator: Calibrator, cases: pd.DataFrame, labels: Labels) -> EvaluatedCases:
-    """Turn the logits of labelled cases into predictions, all with the same calibrator."""
+    """Turn the logits of labelled cases, fused with columns by a fusion, into predictions by one calibrator."""
+    cases = calibrator.fused(cases) if isinstance(calibrator, Fusion) else cases
     logits, digest = logits_of(cases), digest_of(calibrator)
     uncalibrated, calibrated = identity_for(labels).apply(logits), calibrator.apply(logits)
     return EvaluatedCases(

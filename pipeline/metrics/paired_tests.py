@@ -130,7 +130,7 @@ def minimum_detectable_difference(se: float, power: float = 0.8, alpha: float = 
 
 
 def paired_difference(
-    metric_a: Metric, metric_b: Metric, weights: Floats, confidence: float, power: float = 0.8
+    metric_a: Metric, metric_b: Metric, weights: Floats, confidence: float, *, power: float = 0.8, further: float = 0.0
 ) -> Difference:
     """Estimate the difference a - b of two metrics on the same replicates.
 
@@ -142,6 +142,10 @@ def paired_difference(
         See `bootstrap.cluster_weights`.
     confidence : float
         Level of the interval; the minimum detectable difference is that of a test of level 1 - confidence.
+    power : float
+        Of the minimum detectable difference.
+    further : float
+        Variance that the replicates do not show, in squared units of the metric.
 
     Returns
     -------
@@ -155,6 +159,7 @@ def paired_difference(
     if found.lower is None:
         return Difference(found.value, None, None, se=None, minimum_detectable=None)
     se = float(np.std(values[1:][np.isfinite(values[1:])], ddof=1) * np.sqrt(factor_of(confidence)))
+    se = float(np.hypot(se, np.sqrt(further))) if further else se
     reach = quantile_of(float(confidence)) * se
     return Difference(
         found.value,

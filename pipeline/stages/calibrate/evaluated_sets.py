@@ -16,6 +16,7 @@ from pipeline.metrics.evaluation import EvaluatedCases, TaskSpec, evaluated_acro
 from pipeline.metrics.guards import LeakageError, refuse_leakage, refuse_missing_cases
 from pipeline.paths import Role
 from pipeline.schema import FINAL, Params
+from pipeline.stages.calibrate.fusing import fitted_on, fused_across, fused_by, read_inputs
 from pipeline.stages.calibrate.predictions import labels_of, mean_of_members, scored, without_images
 from pipeline.stages.calibrate.released import Released, to_release
 
@@ -50,13 +51,17 @@ def evaluate(spec: TaskSpec, params: Params) -> Evaluation:
     UserError
         If the calibration method does not suit the cases, or a calibrator would evaluate patients it was fitted on.
     """
-    method = params.calibrate.method
+    method, columns = params.calibrate.method, read_inputs()
     try:
-        held_out = evaluate_folds(list(params.split.numbered), spec, params)
-        repetitions = {name: evaluate_folds(list(some), spec, params) for name, some in params.split.repeated.items()}
-        released = released_by(held_out, spec, params)
+        images = evaluate_folds(list(params.split.numbered), spec, params)
+        held_out = fused_across(images, columns)
+        repetitions = {
+            name: fused_across(evaluate_folds(list(some), spec, params), columns)
+            for name, some in params.split.repeated.items()
+        }
+        released = released_by(images, spec, params)
         test = evaluate_test_set(released, spec, params)
-        left_out = {fold: evaluate_left_out(fold, held_out, spec, method) for fold in params.split.left_out}
+        left_out = {fold: evaluate_left_out(fold, images, spec, method) for fold in params.split.left_out}
     except Unsuitable as error:
         raise UserError(f"calibrate.method is {method}, but {error}") from error
     except LeakageError as error:
@@ -65,9 +70,9 @@ def evaluate(spec: TaskSpec, params: Params) -> Evaluation:
 
 
 def evaluate_folds(folds: list[str], spec: TaskSpec, params: Params) -> EvaluatedCases:
-    """Pool the held-out cases of the folds, each fold calibrated by a calibrator fitted on the other folds."""
+    """Pool the held-out images of the folds, each fold calibrated by a calibrator fitted on the other folds."""
     parts = {fold: scored(fold, Role.HELD_OUT) for fold in folds}
-    known = [without_images(fold, part, spec, params.calibrate.baseline) for fold, part in parts.items()]
+    known = [without_images(fold, part, spec, baseline_of(params)) for fold, part in parts.items()]
     cases = pd.concat(parts.values(), ignore_index=True)
     refuse_missing_cases(set(cases["case"]), cases["case"])
     pooled = evaluated_across(cases, labels_of(cases, spec), params.calibrate.method)
@@ -84,14 +89,21 @@ def evaluate_test_set(released: Released, spec: TaskSpec, params: Params) -> Eva
     if cases.empty:
         return None
     refuse_leakage(cases, dict.fromkeys(cases["fold"], seen), allowed)
-    test = evaluated_by(released.calibrator, cases, labels_of(cases, spec))
-    return replace(test, baselines=without_images(FINAL, cases, spec, params.calibrate.baseline))
+    images = evaluated_by(released.calibrator, cases, labels_of(cases, spec))
+    both, alone = released.fusion, released.columns_alone
+    test = fused_by(both, alone, images) if both and alone else images
+    return replace(test, baselines=without_images(FINAL, cases, spec, baseline_of(params)))
+
+
+def baseline_of(params: Params) -> list[str]:
+    """Name the columns of the baselines without images: those that the model takes, and `calibrate.baseline`."""
+    return list(dict.fromkeys([*(one.name for one in read_inputs()), *params.calibrate.baseline]))
 
 
 def released_by(held_out: EvaluatedCases, spec: TaskSpec, params: Params) -> Released:
-    """Fit the released calibrator: on the pooled held-out cases, or for an ensemble on the calibration cases."""
+    """Fit the released calibrator, and the fusion: on the pooled held-out cases, or an ensemble's calibration cases."""
     if params.calibrate.form == "refit":
-        return to_release(params.calibrate.method, [FINAL], held_out.cases, held_out.labels)
+        return to_release(params.calibrate.method, [FINAL], held_out.cases, held_out.labels, columns=read_inputs())
     members = list(params.split.numbered)
     cases = mean_of_members(members, Role.CALIBRATION)
     if cases["patient"].nunique() < 2:
@@ -99,7 +111,7 @@ def released_by(held_out: EvaluatedCases, spec: TaskSpec, params: Params) -> Rel
             f"calibrate.form is ensemble, but cohort.csv has {len(cases)} labelled cases with the split 'calibration'; "
             "its calibrator needs cases of at least two patients that no member saw: mark some, or set it to refit"
         )
-    return to_release(params.calibrate.method, members, cases, labels_of(cases, spec))
+    return to_release(params.calibrate.method, members, cases, labels_of(cases, spec), columns=read_inputs())
 
 
 def evaluate_left_out(fold: str, pooled: EvaluatedCases, spec: TaskSpec, method: str) -> EvaluatedCases:
@@ -113,7 +125,7 @@ def evaluate_left_out(fold: str, pooled: EvaluatedCases, spec: TaskSpec, method:
     fold : str
         "without-SITE" or "blind-SITE".
     pooled : EvaluatedCases
-        The held-out cases of all numbered folds.
+        The held-out images of all numbered folds.
     method : str
         As in `calibrators.selection.fitted`. The column `state` is "uncalibrated" if the method does not suit the cases
         of the other sites, or if there are fewer than two patients; else "calibrated".
@@ -124,6 +136,8 @@ def evaluate_left_out(fold: str, pooled: EvaluatedCases, spec: TaskSpec, method:
     refuse_leakage(held_out, {fold: set(others.patients)})
     calibrator: Calibrator = identity_for(labels)
     state = "uncalibrated"
+    if len(set(others.patients)) > 1 and (columns := read_inputs()):
+        return evaluated_by(fitted_on(others, columns), held_out.assign(state="calibrated"), labels)
     if len(set(others.patients)) > 1:
         with contextlib.suppress(Unsuitable):
             calibrator = fitted(method, logits_of(others.cases), others.labels, others.patients)

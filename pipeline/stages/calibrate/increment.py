@@ -6,6 +6,7 @@ log-odds are out of fold.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.metrics.baseline import counts_of_known, prediction_from_columns
 from pipeline.metrics.bootstrap import estimate_all, in_blocks, loss_estimate
 from pipeline.metrics.discrimination import SMALLEST, Labels, case_losses, ratio
 from pipeline.metrics.evaluation import EvaluatedCases, aucs_of
+from pipeline.metrics.levels import halved
 from pipeline.metrics.paired_tests import paired_difference
 from pipeline.metrics.subgroups import COLUMN
 from pipeline.metrics.summary import in_columns, limits_of
@@ -33,7 +35,10 @@ THRESHOLDS = 19  # of the mean net benefit
 
 
 def increment_table(subject: Subject, settings: Settings) -> pd.DataFrame:
-    """Evaluate predictions from the columns in `calibrate.baseline`, from the image, and from both, on the same cases.
+    """Evaluate predictions from columns, from the image, and from both, on the same cases.
+
+    The columns are those in `cohort.inputs`, where both together are the released model; otherwise they are those in
+    `calibrate.baseline`.
 
     Returns
     -------
@@ -45,15 +50,18 @@ def increment_table(subject: Subject, settings: Settings) -> pd.DataFrame:
         that such data show with a power of 80 %, and `verdict` says whether its interval lies above or below 0.
     """
     names = [name for name in (f"{COLUMN}{one}" for one in settings.baseline) if name in subject.evaluated.cases]
-    if not names:
+    parts = subject.evaluated.parts
+    if not names and not parts:
         return pd.DataFrame(columns=INCREMENT)
-    known = predictions(subject, names)
+    known = {**parts, BOTH: subject.evaluated.calibrated} if parts else predictions(subject, names)
     labels, patients = subject.evaluated.labels, subject.evaluated.patients
     counts = counts_of_known(labels, patients, len(subject.spec.classes))
     metrics = {name: metrics_of(prediction, labels, settings.thresholds) for name, prediction in known.items()}
     rows = [{"prediction": name, "over": "", **_own(one, subject, settings)} for name, one in metrics.items()]
+    further = _variance_of_fitting(subject) if parts else 0.0
+    settings = replace(settings, confidence=halved(settings.confidence)) if parts else settings
     for name, over in ((IMAGE, COLUMNS), (BOTH, COLUMNS), (BOTH, IMAGE)):
-        gains = _gains(metrics[name], metrics[over], subject, settings)
+        gains = _gains(metrics[name], metrics[over], subject, settings, further=further)
         rows.append({"prediction": name, "over": over, **gains})
     return pd.DataFrame([row | counts for row in rows], columns=INCREMENT)
 
@@ -131,10 +139,28 @@ def _own(metrics: dict[str, Metric], subject: Subject, settings: Settings) -> di
     return in_columns({name: one.as_json() for name, one in found.items()})
 
 
-def _gains(one: dict[str, Metric], other: dict[str, Metric], subject: Subject, settings: Settings) -> dict[str, Any]:
+def _variance_of_fitting(subject: Subject) -> float:
+    """Compute the variance of a gain in log-loss, in squared nats, that patients drawn again do not show.
+
+    Where the image tells nothing, the gain that its coefficients bring by chance and the loss that they cost on new
+    patients mirror each other: n times their difference is a chi-squared number less its mean. The draws show half of
+    its variance on average, and none where the coefficients happen to be 0. The other half is one for each
+    coefficient. A model that was fitted elsewhere, as on a test set, has none.
+    """
+    several, n_classes = subject.evaluated.labels.ndim == 2, len(subject.spec.classes)
+    coefficients = n_classes if several else n_classes - 1
+    return coefficients / len(set(subject.evaluated.patients)) ** 2 if len(subject.elsewhere) > 1 else 0.0
+
+
+def _gains(
+    one: dict[str, Metric], other: dict[str, Metric], subject: Subject, settings: Settings, *, further: float
+) -> dict[str, Any]:
     pairs = {name: (other, one) if name == "log_loss" else (one, other) for name in one}
+    more = {"log_loss": further}
     gains = {
-        name: paired_difference(better[name], worse[name], subject.weights, settings.confidence).as_json()
+        name: paired_difference(
+            better[name], worse[name], subject.weights, settings.confidence, further=more.get(name, 0.0)
+        ).as_json()
         for name, (better, worse) in pairs.items()
     }
     gain = gains["log_loss"]

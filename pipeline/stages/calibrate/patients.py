@@ -60,9 +60,10 @@ def of_patients(evaluated: EvaluatedCases, rule: Rule, spec: TaskSpec) -> Evalua
     for digest, calibrator in evaluated.calibrators.items():
         theirs = (cases["calibrator"] == digest).to_numpy()
         calibrated[theirs] = calibrator.apply(joined[theirs])
-    baselines = {
-        name: np.stack([known[some].mean(axis=0) for some in rows]) for name, known in evaluated.baselines.items()
-    }
+    baselines, parts = (
+        {name: np.stack([known[some].mean(axis=0) for some in rows]) for name, known in predictions.items()}
+        for predictions in (evaluated.baselines, evaluated.parts)
+    )
     return EvaluatedCases(
         cases,
         labels,
@@ -70,6 +71,7 @@ def of_patients(evaluated: EvaluatedCases, rule: Rule, spec: TaskSpec) -> Evalua
         calibrated,
         calibrators=evaluated.calibrators,
         baselines=baselines,
+        parts=parts,
     )
 
 

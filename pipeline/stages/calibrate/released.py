@@ -10,8 +10,10 @@ import pandas as pd
 from pipeline.metrics.calibrators.calibrator import Calibrator, digest_of
 from pipeline.metrics.calibrators.fitting import fit
 from pipeline.metrics.calibrators.selection import AUTO, choose
+from pipeline.metrics.columns import InputColumn
 from pipeline.metrics.discrimination import Labels
 from pipeline.metrics.evaluation import ENSEMBLE, EvaluatedCases, TaskSpec, evaluated_by, logits_of
+from pipeline.metrics.fusion import Fusion, fit_fusion
 from pipeline.metrics.operating import Kind, threshold_for
 from pipeline.metrics.questions import TOP_LABEL, questions_of
 
@@ -25,16 +27,21 @@ class Released:
     members : list of str
         Folds of the models whose logits are averaged.
     calibrator : Calibrator
+        Of the image alone.
     development : EvaluatedCases
-        The cases on which the calibrator was fitted, with its predictions.
+        The cases on which calibrator and fusion were fitted, with the predictions of the released model.
     choice : list of dict
         Rows of `calibrators.selection.Choice.table`; empty if the method was given.
+    fusion, columns_alone : Fusion or None
+        Of the image with columns, which gives the released probability, and of the columns alone; None without columns.
     """
 
     members: list[str]
     calibrator: Calibrator
     development: EvaluatedCases
     choice: list[dict[str, Any]]
+    fusion: Fusion | None = None
+    columns_alone: Fusion | None = None
 
     @property
     def name(self) -> str:
@@ -54,11 +61,16 @@ class Released:
                 "folds": sorted(set(development.folds.tolist())),
             },
             "choice": self.choice,
+            **({"fusion": self.fusion.as_json()} if self.fusion else {}),
         }
 
 
-def to_release(method: str, members: list[str], cases: pd.DataFrame, labels: Labels) -> Released:
+def to_release(
+    method: str, members: list[str], cases: pd.DataFrame, labels: Labels, *, columns: Sequence[InputColumn] = ()
+) -> Released:
     """Fit the calibrator on cases (n) that no member was trained on; "auto" chooses the method on the same cases.
+
+    With columns, the fusion is fitted on them as well.
 
     Raises
     ------
@@ -71,7 +83,11 @@ def to_release(method: str, members: list[str], cases: pd.DataFrame, labels: Lab
         method, table = chosen.method, chosen.table.astype(object)
         choice = table.where(table.notna(), None).to_dict("records")
     calibrator = fit(method, logits_of(cases), labels)
-    return Released(members, calibrator, evaluated_by(calibrator, cases, labels), choice)
+    if not columns:
+        return Released(members, calibrator, evaluated_by(calibrator, cases, labels), choice)
+    fusion, alone = (fit_fusion(cases, labels, columns, with_image) for with_image in (True, False))
+    development = evaluated_by(fusion, cases, labels)
+    return Released(members, calibrator, development, choice, fusion=fusion, columns_alone=alone)
 
 
 def thresholds_of(

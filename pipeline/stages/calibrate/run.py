@@ -40,7 +40,9 @@ from pipeline.schema import FINAL, Params
 from pipeline.seeds import seed_for
 from pipeline.stages.calibrate.assessment import TABLES, Settings, assess
 from pipeline.stages.calibrate.candidates import CANDIDATES, VALIDATORS, evaluate_candidates, evaluate_validators
-from pipeline.stages.calibrate.evaluated_sets import evaluate
+from pipeline.stages.calibrate.evaluated_sets import Evaluation, evaluate
+from pipeline.stages.calibrate.fusing import read_inputs
+from pipeline.stages.calibrate.inputs import inputs_table
 from pipeline.stages.calibrate.openings import count_opening
 from pipeline.stages.calibrate.patients import Rule, can_be_joined, of_patients, patients_first
 from pipeline.stages.calibrate.portfolio import evaluate_members
@@ -92,6 +94,7 @@ def run(params: Params) -> None:
     paths.write_table(evaluate_members(params.split.numbered, spec, members), paths.MEMBERS)
     write_calibrator(found.released, found.held_out, params)
     write_thresholds(development, rule, spec, params)
+    write_inputs(found, shown, spec.classes)
     paths.write_json({"scopes": list(scopes)} | stamps(params, shown is not None, rule), paths.STAMPS)
 
 
@@ -219,6 +222,13 @@ def write_thresholds(development: EvaluatedCases, rule: Rule | None, spec: TaskS
     units = {"scan": development} | ({"patient": of_patients(development, rule, spec)} if rule else {})
     levels = settings_of(params).levels
     paths.write_json({unit: thresholds_of(cases, spec, levels) for unit, cases in units.items()}, paths.THRESHOLDS)
+
+
+def write_inputs(found: Evaluation, shown: EvaluatedCases | None, classes: list[str]) -> None:
+    """Describe the columns that the model takes, if it takes any."""
+    if found.released.fusion:
+        table = inputs_table(found.held_out, read_inputs(), classes, released=found.released.fusion, test=shown)
+        paths.write_table(table, paths.assessed("inputs"))
 
 
 def write_left_out(left_out: Scopes, spec: TaskSpec, params: Params) -> None:
