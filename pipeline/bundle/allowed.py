@@ -29,7 +29,7 @@ RUN = "$@evaluator.run()"  # the only expression that a bundle needs
 
 # MONAI also reads files that no configuration names: Python evaluates parts of configs/logging.conf.
 FILES = re.compile(
-    r"LICENSE|STATUS|configs/(metadata|metadata_schema|inference|operating_limits|limits_of_use)\.json"
+    r"LICENSE|STATUS|configs/(metadata|metadata_schema|inference|operating_limits|limits_of_use|columns)\.json"
     r"|models/model\.(safetensors|pt|ts|onnx)|docs/(README\.md|sbom\.cdx\.json)"
     r"|phantoms/[\w-]+\.(json|nii\.gz|png)|monitoring/reference\.json|evidence/(split/)?[\w-]+\.(csv|json)"
 )

@@ -88,6 +88,8 @@ class BundleFacts:
         How the logits of a patient's scans are joined: "mean", "max", or "none".
     preparation_parity : dict
         Largest difference between the bundle's preprocessing and the channels that the network was trained on.
+    columns : dict
+        Which columns the model takes besides the image, see `columns.columns_metadata`; empty if it takes none.
     """
 
     name: str
@@ -111,6 +113,7 @@ class BundleFacts:
     preparation_parity: Config = field(default_factory=dict)
     operating_point: Config = field(default_factory=dict)
     per_patient: str = "none"
+    columns: Config = field(default_factory=dict)
 
 
 def metadata_config(facts: BundleFacts) -> Config:
@@ -144,6 +147,7 @@ def metadata_config(facts: BundleFacts) -> Config:
         "provenance": facts.provenance,
         "classes": list(facts.classes),
         "kind": facts.kind,
+        **({"columns": facts.columns} if facts.columns else {}),
         "network_data_format": _network_data_format(facts),
     }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.bundle.allowed import MOVED, PREPARATION, unknown_code, unknown_file
+from pipeline.bundle.columns import fusion_in
 from pipeline.bundle.layout import (
     INFERENCE,
     METADATA,
@@ -20,6 +21,7 @@ from pipeline.bundle.layout import (
 from pipeline.bundle.manifest import BrokenBundle, readable, verify_manifest
 from pipeline.bundle.operating_point import MOST_PROBABLE, OperatingPoint
 from pipeline.bundle.plain import read_plain
+from pipeline.metrics.fusion import Fusion
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Opened:
         How the logits of a patient's scans are joined: "mean", "max", or "none".
     know_before_use : list of str
         What a user must know first, as sentences.
+    fusion : Fusion or None
+        How columns and the logits of the image become probabilities; None for a model of the image alone.
     """
 
     folder: Path
@@ -59,6 +63,7 @@ class Opened:
     operating_point: OperatingPoint | None = None
     per_patient: str = "none"
     know_before_use: Sequence[str] = ()
+    fusion: Fusion | None = None
 
     @property
     def multilabel(self) -> bool:
@@ -110,6 +115,7 @@ def open_bundle(folder: Path) -> Opened:
             operating_point=operating_point_in(metadata),
             per_patient=str(metadata.get("per_patient", "none")),
             know_before_use=[str(one) for one in metadata.get("know_before_use", [])],
+            fusion=fusion_in(folder, metadata, len(metadata["classes"])),
         )
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, ZeroDivisionError, FileNotFoundError) as error:
         raise BrokenBundle(f"{folder}: its configuration was not written by medadapt: {error}") from error

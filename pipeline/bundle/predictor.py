@@ -1,6 +1,6 @@
 """Predict scans with a released bundle: probabilities, prediction set, and abstention with its reason."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.bundle.columns import Value, texts_of
 from pipeline.bundle.cures import sentence_of
 from pipeline.bundle.layout import LIMITS, METADATA
 from pipeline.bundle.limits import Decision, OperatingLimits, ScanOutput
@@ -19,6 +20,7 @@ from pipeline.bundle.scoring import Scorer, ScoreScan
 from pipeline.bundle.zipped import unpacked
 from pipeline.imaging.reading.scan import Unreadable
 from pipeline.metrics.calibrators.calibrator import Calibrator, calibrator_from
+from pipeline.metrics.fusion import Fusion
 
 BAD_IMAGE = "bad image"
 WITHHELD = "withheld_"  # in tables, before the class of a probability that is no answer
@@ -53,6 +55,8 @@ class Prediction(Decision):
         What `set` would be if the model did not abstain.
     output : ScanOutput or None
         Logits, features and the channels that the network saw.
+    logits : (K,) or None
+        What the calibrator takes: the logits of the image, fused with the columns if the model takes columns.
     """
 
     probabilities: dict[str, float] | None = None
@@ -60,6 +64,7 @@ class Prediction(Decision):
     withheld_probabilities: dict[str, float] | None = field(default=None, repr=False)
     withheld_set: str = field(default="", repr=False)
     output: ScanOutput | None = field(default=None, repr=False, compare=False)
+    logits: Floats | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class Predictor:
     score : callable
         From a scan's file and its site to its `ScanOutput`.
     calibrator : Calibrator
-        From logits to probabilities.
+        From logits to probabilities; a `Fusion` if the model takes columns besides the scan.
     limits : OperatingLimits or None
         None for a release without them: the model never abstains, and sets are empty.
     sites : tuple of str
@@ -126,7 +131,7 @@ class Predictor:
         return cls(
             classes=bundle.classes,
             score=Scorer(bundle.network, bundle.weights, bundle.preparation),
-            calibrator=_calibrator_of(bundle),
+            calibrator=bundle.fusion or _calibrator_of(bundle),
             limits=_limits_in(bundle.folder),
             sites=bundle.sites,
             status=bundle.status,
@@ -138,11 +143,18 @@ class Predictor:
         """Whether each label has a probability by itself."""
         return self.calibrator.activation == "sigmoid"
 
+    @property
+    def fusion(self) -> Fusion | None:
+        """How the columns enter; None for a model of the image alone."""
+        return self.calibrator if isinstance(self.calibrator, Fusion) else None
+
     def recalibrated(self, change: SiteCalibration) -> "Predictor":
         """Return a predictor whose probabilities are changed for one site."""
         return replace(self, site_calibration=change)
 
-    def __call__(self, scan: str | Path, site: str | None = None) -> Prediction:
+    def __call__(
+        self, scan: str | Path, site: str | None = None, inputs: Mapping[str, Value] | None = None
+    ) -> Prediction:
         """Predict a scan.
 
         A scan that cannot be read is no error, so that one of them does not end a loop over many: `probabilities` is
@@ -154,23 +166,37 @@ class Predictor:
             An image file, or a folder with one DICOM series.
         site : str, optional
             One of `sites`; any other is treated as a site that the model has not seen.
+        inputs : mapping, optional
+            By name, the values of the columns that the model takes besides the scan; None, NaN or "" if missing.
+
+        Raises
+        ------
+        BadInputs
+            If the model takes columns, and one is not given or has a value that the model cannot use.
         """
+        texts = texts_of(self.fusion, inputs) if self.fusion else {}
         try:
             output = self.score(Path(scan), site)
         except Unreadable as error:
             return Prediction(abstains=(BAD_IMAGE,), reason=sentence_of(error.finding))
         try:
-            released = self.calibrator.apply(output.logits[None])
+            logits = self._fused(output.logits[None], texts)
+            released = self.calibrator.apply(logits)
             found = self.limits.decide(output, released[0], self.classes) if self.limits else Decision()
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise BrokenBundle(f"calibrator or operating limits do not fit the model: {error}") from error
         shown = self.site_calibration.apply(released) if self.site_calibration else released
         probabilities = dict(zip(self.classes, shown[0].tolist(), strict=True))
+        raw = {"output": output, "logits": logits[0]}
         if found.abstains:
             silent = vars(replace(found, set=""))
-            return Prediction(**silent, withheld_probabilities=probabilities, withheld_set=found.set, output=output)
+            return Prediction(**silent, withheld_probabilities=probabilities, withheld_set=found.set, **raw)
         decision = self.operating_point.decide(released[0], self.classes) if self.operating_point else ""
-        return Prediction(**vars(found), probabilities=probabilities, decision=decision, output=output)
+        return Prediction(**vars(found), probabilities=probabilities, decision=decision, **raw)
+
+    def _fused(self, logits: Floats, texts: Mapping[str, str]) -> Floats:
+        """Fuse the logits (1, K) of the image with the columns, if the model takes any."""
+        return self.fusion.fuse(logits, {name: [text] for name, text in texts.items()}) if self.fusion else logits
 
 
 def _calibrator_of(bundle: Opened) -> Calibrator:

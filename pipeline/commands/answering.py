@@ -79,6 +79,7 @@ def answering(arguments: argparse.Namespace) -> Iterator[Answering]:
     try:
         with unpacked(Path(arguments.bundle), arguments.max_size) as folder:
             bundle = open_bundle(folder)
+            refuse_columns(bundle)
             check_site(arguments.site, bundle.sites)
             predictor = with_site_files(Predictor.from_opened(bundle), bundle, arguments)
             yield Answering(
@@ -91,6 +92,15 @@ def answering(arguments: argparse.Namespace) -> Iterator[Answering]:
             )
     except (BrokenBundle, BadModel) as error:
         raise UserError(str(error)) from error
+
+
+def refuse_columns(bundle: Opened) -> None:
+    """Refuse a model that takes columns besides the scan, where only scans are read."""
+    if bundle.fusion:
+        raise UserError(
+            f"the model takes the columns {', '.join(bundle.fusion.names)} besides the scan, and this command reads "
+            "scans alone; use `medadapt predict BUNDLE SCANS --inputs TABLE.csv`"
+        )
 
 
 def check_site(site: str | None, known: Sequence[str]) -> None:

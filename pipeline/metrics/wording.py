@@ -1,12 +1,13 @@
 """Write a metric with its interval in words; a metric is never shown without it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 TOO_FEW = "too few events for an interval"
 COLUMNS, IMAGE, BOTH = "columns", "image", "image and columns"  # what a prediction is made from
 ADDS, HARMS, NOT_SHOWN = "adds", "takes away", "not shown"  # verdicts on what the image adds
 ALIKE = "the same in every draw"
+TELLS = 0.98  # AUC of one column alone from which it tells the label by definition rather than by chance
 UNSTABLE = "unstable: predictions separate the classes"
 
 
@@ -53,3 +54,15 @@ def metric_in_words(
         return f"{UNSTABLE} ({interval_in_words(metric['lower'], metric['upper'], style=style)})"
     limits = interval_in_words(metric["lower"], metric["upper"], style=style, same=same)
     return f"{metric['value']:{style}} ({limits})" if limits else f"{metric['value']:{style}}"
+
+
+def tells_the_label(columns: Sequence[Mapping[str, Any]]) -> str:
+    """Say which columns predict the label almost by themselves, from the rows of `calibrate.inputs.inputs_table`."""
+    found = [row for row in columns if row["by"] == "all" and (row["auc"] or 0) >= TELLS]
+    said = ", ".join(f"'{row['column']}' (AUC {row['auc']:.3f})" for row in found)
+    return (
+        f"A column of cohort.inputs tells the label by itself: {said}. It may be known only after the diagnosis, as a "
+        "pathology code is; take it out of cohort.inputs unless it is known when the model is used."
+        if found
+        else ""
+    )

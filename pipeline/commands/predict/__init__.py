@@ -10,6 +10,7 @@ For example:
   medadapt predict model.zip scan.nii.gz
   medadapt predict model.zip inbox/ --out results.csv --report results.html
   medadapt predict model.zip study/ --dicom results/
+  medadapt predict model.zip inbox/ --inputs age_and_stage.csv
   medadapt predict model.zip unlabelled/ --site-adapt --out limits.json
   medadapt predict model.zip inbox/ --adaptation limits.json --out results.csv
   medadapt predict model.zip --site-recalibrate labels.csv --out ours.json
@@ -30,6 +31,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="SCAN",
         help="an image file, a DICOM series, a folder of scans, or a .csv file with the column image (paths relative "
         "to the file) and, if known, case_id, patient_id and site",
+    )
+    parser.add_argument(
+        "--inputs",
+        metavar="TABLE.csv",
+        help="the columns that the model takes besides the scan, e.g. age: a row for each scan, named in the column "
+        "scan; they may stand in a list of scans (.csv) as well",
     )
     parser.add_argument("--site", help="site of the scans; needed by a model with separate parameters for each site")
     parser.add_argument(

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from pipeline.commands.answering import check_site
 from pipeline.commands.drawings import Overlays
 from pipeline.commands.labels import scans_named
 from pipeline.commands.predict.dicom_folder import DicomFolder
+from pipeline.commands.predict.inputs import inputs_of, with_inputs
 from pipeline.commands.predict.patients import Logits, patient_table
 from pipeline.commands.predict.printing import print_predictions
 from pipeline.commands.predict.report import scan_section, write_report
@@ -48,7 +49,10 @@ def predict(folder: Path, arguments: argparse.Namespace) -> None:
     bundle = open_bundle(folder)
     check_site(arguments.site, bundle.sites)
     find = with_labels if arguments.site_recalibrate else named
-    scans, predictor = find(arguments, bundle), Predictor.from_opened(bundle)
+    scans = find(arguments, bundle)
+    if not arguments.site_adapt:
+        scans = with_inputs(scans, bundle, arguments.inputs)
+    predictor = Predictor.from_opened(bundle)
     if arguments.site_recalibrate:
         recalibrate(folder, predictor, scans, arguments.out, force=arguments.force)
         return
@@ -88,7 +92,7 @@ def predict_all(scans: Sequence[Listed], bundle: Opened, predictor: Predictor, a
     )
     objects = DicomFolder(Path(arguments.dicom), scans, bundle, settings_of(arguments)) if arguments.dicom else None
     for scan in progress(scans, "predict"):
-        one = predictor(scan.file, scan.known.get("site"))
+        one = predictor(scan.file, scan.known.get("site"), inputs_of(scan, bundle.fusion))
         answered, row = one.probabilities is not None, row_of(scan, one, predictor)
         with_map = answered or arguments.show_withheld
         drawing = overlays.draw(scan, one.output, with_map) if overlays and one.output else None
@@ -97,7 +101,7 @@ def predict_all(scans: Sequence[Listed], bundle: Opened, predictor: Predictor, a
         if objects:
             row["dicom"] = objects.write(scan, one, drawing)
         found.rows.append(row)
-        found.logits.append(one.output.logits if one.output and answered else None)
+        found.logits.append(one.logits if answered else None)
         if arguments.report:
             found.sections.append(scan_section(scan, one, drawing, bundle.classes))
     return found
@@ -130,7 +134,7 @@ def listed(paths: list[str], bundle: Opened, site: str | None) -> list[Listed]:
         some = ", ".join(documents[:3]) + (", …" if len(documents) > 3 else "")
         print(f"left out, because they are documents, not images: {len(documents)} ({some})")
     default = {"site": site} if site else {}
-    return [Listed(scan.name, scan.file, {**default, **scan.known}) for scan in scans]
+    return [replace(scan, known={**default, **scan.known}) for scan in scans]
 
 
 def named(arguments: argparse.Namespace, bundle: Opened) -> list[Listed]:
@@ -149,7 +153,7 @@ def with_labels(arguments: argparse.Namespace, bundle: Opened) -> list[Listed]:
         names = scans_named([one.name for one in labels], list(files))
     except ValueError as error:
         raise UserError(f"--site-recalibrate: {arguments.site_recalibrate}: {error}") from error
-    meant = [Listed(one.name, files[name], one.known) for one, name in zip(labels, names, strict=True)]
+    meant = [replace(one, file=files[name]) for one, name in zip(labels, names, strict=True)]
     refuse_twice(meant, arguments.site_recalibrate)
     return meant
 

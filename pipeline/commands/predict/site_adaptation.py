@@ -34,7 +34,8 @@ def adapt_to_site(bundle: Path, predictor: Predictor, scans: Sequence[Listed], o
     limits = predictor.limits
     if limits is None or limits.detector.threshold is None:
         raise UserError("--site-adapt: the model has no out-of-distribution limit, so that there is nothing to refit")
-    outputs, kept = scored(predictor, scans)
+    predictions, kept = scored(predictor, scans, typical=True)  # the limits look at the scan alone
+    outputs = [one.output for one in predictions if one.output]
     patients = np.array([scan.known.get("patient") or scan.name for scan in kept])
     count = len(set(patients))
     if count < FEWEST:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.bundle.columns import typical_inputs
 from pipeline.bundle.decision import Rule, sets_at_site
 from pipeline.bundle.layout import METADATA
-from pipeline.bundle.limits import ScanOutput
 from pipeline.bundle.manifest import MANIFEST, sha256_of
-from pipeline.bundle.predictor import Predictor
+from pipeline.bundle.predictor import Prediction, Predictor
 from pipeline.commands.labels import flaw_in, numbers_of, written_as
+from pipeline.commands.predict.inputs import inputs_of
 from pipeline.commands.predict.label_updates import update_labels
 from pipeline.commands.predict.site_update import SiteUpdate, update_site
 from pipeline.errors import UserError
@@ -34,8 +35,8 @@ def recalibrate(
     if not out:
         raise UserError("--site-recalibrate needs --out, e.g. --out our_hospital.json")
     check_labels(scans, classes, several)
-    outputs, kept = scored(predictor, scans)
-    logits = np.array([one.logits for one in outputs])
+    found_of_scans, kept = scored(predictor, scans)
+    logits = np.array([one.logits for one in found_of_scans])
     labels = numbers_of([scan.known["label"] for scan in kept], classes, several)
     patients = np.array([scan.known.get("patient") or scan.name for scan in kept])
     fit, probabilities = update_labels if several else update_site, predictor.calibrator.apply(logits)
@@ -56,19 +57,22 @@ def recalibrate(
     print(f"written to {out}; use it with --calibration {out}. The bundle is unchanged.")
 
 
-def scored(predictor: Predictor, scans: Sequence[Listed]) -> tuple[list[ScanOutput], list[Listed]]:
-    """Score the scans that can be read; print why the others cannot."""
-    outputs, kept = [], []
+def scored(
+    predictor: Predictor, scans: Sequence[Listed], typical: bool = False
+) -> tuple[list[Prediction], list[Listed]]:
+    """Predict the scans that can be read, with typical columns if that is enough; print why the others cannot."""
+    predictions, kept = [], []
     for scan in progress(scans, "score"):
-        found = predictor(scan.file, scan.known.get("site"))
+        inputs = typical_inputs(predictor.fusion) if typical else inputs_of(scan, predictor.fusion)
+        found = predictor(scan.file, scan.known.get("site"), inputs)
         if found.output is None:
             print(f"left out: {scan.name}: {found.reason}")
             continue
-        outputs.append(found.output)
+        predictions.append(found)
         kept.append(scan)
     if not kept:
         raise UserError("no scan could be read; see the reasons above")
-    return outputs, kept
+    return predictions, kept
 
 
 def check_labels(scans: Sequence[Listed], classes: Sequence[str], several: bool) -> None:

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from pipeline.bundle.columns import COLUMNS, check_examples, typical_inputs
 from pipeline.bundle.layout import CARD, EXPECTED, METADATA, REFERENCE, STATE_DICT, STATUS, WEIGHTS, schema_error
 from pipeline.bundle.manifest import MANIFEST, SEAL, SIGNATURE, BrokenBundle, UnreadableBundle, verify_manifest
 from pipeline.bundle.opening import open_bundle
@@ -68,6 +69,8 @@ def verify(folder: Path, name: str, signers: str | None) -> None:
         "predictions": predictions,
         "same predictions": replay,
     }
+    if (folder / COLUMNS).exists():
+        checks["columns"] = check_examples
     failed = [name for name, check in checks.items() if not passes(name, check, folder)]
     if failed:
         raise CheckFailed(f"{name}: failed checks: {', '.join(failed)}; find the cause before you use the bundle")
@@ -161,7 +164,9 @@ def state_dict(folder: Path) -> str:
 def predictions(folder: Path) -> str:
     """Predict the phantoms as `predict` does: with calibrator, operating limits and decision."""
     predictor = Predictor.from_opened(open_bundle(folder))
-    found = [predictor(folder / EXPECTED.with_name(name)) for name in read(folder / EXPECTED)["scans"]]
+    inputs = typical_inputs(predictor.fusion)
+    scans = [folder / EXPECTED.with_name(name) for name in read(folder / EXPECTED)["scans"]]
+    found = [predictor(scan, inputs=inputs) for scan in scans]
     shown = [one.probabilities or one.withheld_probabilities or {} for one in found]
     if not all(0 <= value <= 1 for one in shown for value in one.values()):
         raise BrokenBundle("a probability is not between 0 and 1")

@@ -34,11 +34,17 @@ class Listed:
         A file, or a folder with one DICOM series.
     known : dict
         `case`, `patient`, `site` and `label` of the table, each only if the column exists.
+    columns : dict
+        Every column of its row of the table; empty without a table.
+    where : str
+        The table and the row, "list.csv, row 3"; empty without a table.
     """
 
     name: str
     file: Path
     known: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    where: str = field(default="", repr=False, compare=False)
 
 
 def list_scans(path: Path, kind: Kind) -> list[Listed]:
@@ -102,6 +108,8 @@ def read_list(file: Path) -> list[Listed]:
             row[column] or f"row {number}, which names no image",
             image_in(file.parent, row[column]),
             {ours: row[name] for ours, name in known.items() if name},
+            columns=dict(row),
+            where=f"{file}, row {number}",
         )
         for number, row in enumerate(table.to_dict("records"), 1)
     ]

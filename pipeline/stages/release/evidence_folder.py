@@ -21,6 +21,7 @@ TABLES = (
     "calibration_curve",
     "abstention",
 )
+OF_COLUMNS = ("inputs", "increment")  # of a model that takes columns besides the image
 ROLES = ["case", "patient", "role"]  # pseudonyms; labels are not needed to see that no patient has two roles
 
 
@@ -42,6 +43,6 @@ def write_evidence(bundle: Path, members: Sequence[str], assessment: Assessment,
     paths.write_json(settings, folder / "settings.json")
     for name in members:
         paths.write_table(paths.read_table(paths.split(name))[ROLES], folder / "split" / f"{name}.csv")
-    for name in TABLES:
+    for name in (*TABLES, *(OF_COLUMNS if paths.assessed("inputs").exists() else ())):
         if paths.assessed(name).exists():  # a table that does not apply to a task is not written
             shutil.copyfile(paths.assessed(name), folder / f"{name}.csv")

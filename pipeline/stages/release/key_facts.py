@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.metrics.wording import metric_in_words
+from pipeline.metrics.wording import metric_in_words, tells_the_label
 from pipeline.stages.release.measured import (
     PATIENTS,
     Measured,
@@ -63,7 +63,8 @@ def key_facts(shown: Measured, limits: Mapping[str, Any]) -> list[Fact]:
         `release.gates`; a gate that is dropped (None) does not drop its fact.
     """
     found = []
-    for severity, (kind, (check, anchor)) in enumerate(CHECKS.items()):
+    checks = CHECKS | {"column tells the label": (_column, "columns")} if shown.columns else CHECKS
+    for severity, (kind, (check, anchor)) in enumerate(checks.items()):
         sentence = check(shown, limits)
         if sentence:
             found.append(Fact(kind, severity, sentence, anchor))
@@ -96,6 +97,10 @@ def _leaks(shown: Measured, _: Any) -> str:
     count = shown.leaks + shown.duplicates
     what = f"{count} patients or images are" if count > 1 else "1 patient or image is"
     return f"{what} in both development and test set: results of the test set are optimistic." if count else ""
+
+
+def _column(shown: Measured, _: Any) -> str:
+    return tells_the_label(shown.columns)
 
 
 def _evaluated_seen(shown: Measured, _: Any) -> str:

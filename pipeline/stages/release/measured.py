@@ -63,6 +63,8 @@ class Measured:
         Licence of the pretrained weights of each member, to whether it forbids commercial use.
     non_commercial : bool
         Whether release.non_commercial accepts that.
+    columns : sequence of mapping
+        Rows of `calibrate.inputs.inputs_table`; none if the model takes the image alone.
     """
 
     scopes: tuple[str, str]
@@ -88,6 +90,7 @@ class Measured:
     features_agreed: bool
     licences: Mapping[str, bool]
     non_commercial: bool
+    columns: Sequence[Row] = ()
 
     @property
     def shown_scopes(self) -> list[str]:

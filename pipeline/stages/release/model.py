@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 from safetensors.torch import load
 from torch import Tensor
 
@@ -12,9 +15,12 @@ from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.learning.models.ensemble import state_of_members
 from pipeline.metrics.calibrators.calibrator import Calibrator, calibrator_from
+from pipeline.metrics.evaluation import logits_of
+from pipeline.metrics.fusion import Fusion, fusion_from
 from pipeline.stages.release.origin import origin_of
 
 Config = dict[str, Any]
+Floats = NDArray[np.float64]
 ENSEMBLE = "ensemble"
 
 
@@ -30,8 +36,11 @@ class ReleasedModel:
     fitted_on : dict
         Number of `cases` and `patients` that the calibrator was fitted on, and their `folds`.
     calibrator : Calibrator
+        Of the image alone.
     model_sha256 : dict
         By member, the hash of the weights that were evaluated.
+    fusion : Fusion or None
+        Of the image with columns, which gives the probabilities where it is there.
     """
 
     form: str
@@ -39,6 +48,13 @@ class ReleasedModel:
     fitted_on: Config
     calibrator: Calibrator
     model_sha256: dict[str, str]
+    fusion: Fusion | None = None
+
+    def probabilities(self, cases: pd.DataFrame) -> Floats:
+        """Predict probabilities (n, K) from a table with the logits of the image and the columns."""
+        if self.fusion:
+            return self.fusion.apply(logits_of(self.fusion.fused(cases)))
+        return self.calibrator.apply(logits_of(cases))
 
     @property
     def network(self) -> Config:
@@ -82,4 +98,5 @@ def read_released() -> ReleasedModel:
         fitted_on=values["fitted_on"],
         calibrator=calibrator_from(values),
         model_sha256=values["model_sha256"],
+        fusion=fusion_from(values["fusion"]) if "fusion" in values else None,
     )

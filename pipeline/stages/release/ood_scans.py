@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from pipeline import paths
+from pipeline.bundle.columns import typical_inputs
 from pipeline.bundle.limits import OUT_OF_DISTRIBUTION
 from pipeline.bundle.predictor import BAD_IMAGE, Predictor
 from pipeline.errors import UserError
@@ -39,7 +40,8 @@ def held_back(predictor: Predictor, kind: Kind) -> Counts:
     for folder in folders():
         scans = [scan.file for scan in list_scans(folder, kind)]
         tested = scans[:: -(-len(scans) // MOST)]
-        reasons = [predictor(file).abstains for file in progress(tested, f"out of distribution: {folder.name}")]
+        named = progress(tested, f"out of distribution: {folder.name}")
+        reasons = [predictor(file, inputs=typical_inputs(predictor.fusion)).abstains for file in named]
         refused = sum(BAD_IMAGE in reason for reason in reasons)
         flagged = sum(OUT_OF_DISTRIBUTION in reason for reason in reasons)
         how = f"; {refused} of them refused when read" if refused else ""

@@ -14,7 +14,6 @@ from pipeline.bundle.limits import OperatingLimits, mean_distances
 from pipeline.bundle.monitoring_reference import reference_of
 from pipeline.imaging.appearance import appearance
 from pipeline.learning.models.ensemble import mean_of
-from pipeline.metrics.calibrators.calibrator import Calibrator
 from pipeline.metrics.evaluation import TaskSpec, logits_of
 from pipeline.metrics.ood import (
     SCORES,
@@ -76,7 +75,7 @@ def limits_of(params: Params, model: ReleasedModel) -> Config:
     several = task.task == "multilabel"
     parts = development_of(params, model, task)
     cases = pd.concat([part.cases for part in parts], ignore_index=True)
-    patients, probabilities = cases["patient"].to_numpy(dtype=str), model.calibrator.apply(logits_of(cases))
+    patients, probabilities = cases["patient"].to_numpy(dtype=str), model.probabilities(cases)
     labels = labels_of(cases, task)
     scores = np.concatenate([part.scores(several) for part in parts])
     detector = fit_ood_detector(scores, patients, params.release.ood_rate)
@@ -106,7 +105,7 @@ def limits_of(params: Params, model: ReleasedModel) -> Config:
     return {
         "limits": limits.as_json(),
         "tested": [counted(what, pair) for what, pair in counts.items()],
-        "answered": answered_in_test_set(limits, tested, model.calibrator, task.classes),
+        "answered": answered_in_test_set(limits, tested, model, task.classes),
         "reference": reference,
     }
 
@@ -148,7 +147,7 @@ def flagged_in_test_set(limits: OperatingLimits, tested: ScoredTestSet | None) -
 
 
 def answered_in_test_set(
-    limits: OperatingLimits, tested: ScoredTestSet | None, calibrator: Calibrator, classes: Sequence[str]
+    limits: OperatingLimits, tested: ScoredTestSet | None, model: ReleasedModel, classes: Sequence[str]
 ) -> Config | None:
     """Count the scans of the test set that the released model answers: in distribution and confident enough.
 
@@ -161,7 +160,7 @@ def answered_in_test_set(
     if tested is None:
         return None
     withheld = limits.detector.is_ood(limits.detector.ood_score(tested.scores))
-    unsure = [bool(decide(limits.rules, one, classes)[1]) for one in calibrator.apply(logits_of(tested.cases))]
+    unsure = [bool(decide(limits.rules, one, classes)[1]) for one in model.probabilities(tested.cases)]
     answered = ~(withheld | np.array(unsure))
     patients = tested.cases["patient"]
     counts = (patients[answered].nunique(), patients.nunique())

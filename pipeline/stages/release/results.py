@@ -7,6 +7,7 @@ from typing import Any
 from safetensors.torch import load_file
 
 from pipeline import paths
+from pipeline.bundle.columns import FORMULAS
 from pipeline.bundle.layout import LIMITS, WEIGHTS, sites_of
 from pipeline.metrics.calibrators.calibrator import digest_of
 from pipeline.metrics.evaluation import TaskSpec
@@ -80,6 +81,7 @@ def card_values(bundle: Path, params: Params, model: ReleasedModel, results: Res
         "sites": sorted(sites_of(model.network)),
         "calibrator": model.calibrator.as_json(),
         "digest": digest_of(model.calibrator),
+        "fusion": model.fusion.as_json() | {"formula": FORMULAS[model.fusion.activation]} if model.fusion else None,
         "fitted_on": model.fitted_on["cases"],
         "confidence": params.calibrate.confidence,
         "operating_limits": paths.read_json(bundle / LIMITS),

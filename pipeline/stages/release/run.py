@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 import pipeline
 from pipeline import paths
+from pipeline.bundle.columns import COLUMNS, columns_config, columns_metadata
 from pipeline.bundle.layout import (
     CARD,
     EXPECTED,
@@ -147,7 +148,9 @@ def write_exports(bundle: Path, params: Params, model: ReleasedModel, compared: 
         network=model.network,
         weights=bundle / WEIGHTS,
         calibrator=calibrator,
-        facts=params.release.model_dump(include={"name", "version"}) | {"classes": classes, "calibration": calibrator},
+        facts=params.release.model_dump(include={"name", "version"})
+        | {"classes": classes, "calibration": calibrator}
+        | ({"columns": columns_metadata(model.fusion)} if model.fusion else {}),
         cases=compared,
     )
     for kind, found in exports.items():
@@ -181,7 +184,10 @@ def write_configs(bundle: Path, params: Params, model: ReleasedModel, results: R
         preparation_parity=results.preparation_parity,
         operating_point=operating_point(params, TaskSpec(cohort["classes"], cohort["task"])),
         per_patient=paths.read_json(paths.STAMPS)["per_patient"],
+        columns=columns_metadata(model.fusion) if model.fusion else {},
     )
+    if model.fusion:
+        paths.write_json(columns_config(model.fusion, len(cohort["classes"])), bundle / COLUMNS)
     paths.write_json(metadata_config(bundle_facts), bundle / METADATA)
     inference = inference_config(preparation(), model.network, model.calibrator.as_json())
     paths.write_json(inference, bundle / INFERENCE)
@@ -195,7 +201,7 @@ def write_limits(bundle: Path, model: ReleasedModel, values: Config, status: str
     predictor = Predictor(
         classes=paths.read_json(paths.COHORT_FACTS)["classes"],
         score=Scorer(network, bundle / WEIGHTS, steps),
-        calibrator=model.calibrator,
+        calibrator=model.fusion or model.calibrator,
         limits=OperatingLimits.from_json(values["limits"]),
         status=status,
     )

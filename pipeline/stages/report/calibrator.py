@@ -34,6 +34,8 @@ def calibrator_in_words(record: Row, unit: str) -> dict[str, Any]:
     dict
         what, numbers, fitted and folds in words, and the rows of choice.
     """
+    if "fusion" in record:
+        return _fusion_in_words(record, unit)
     method = "none" if record.get("temperature") == 1 else record["method"]
     each = " (of each label by itself)" if "labels" in record else ""
     return {
@@ -43,6 +45,20 @@ def calibrator_in_words(record: Row, unit: str) -> dict[str, Any]:
         "folds": folds_in_words(record["cross_fitted"], record["method"]),
         "changes_nothing": all(one.get("temperature") == 1 for one in (record, *record["cross_fitted"].values())),
         "choice": record["choice"],
+    }
+
+
+def _fusion_in_words(record: Row, unit: str) -> dict[str, Any]:
+    """Say the same of a fusion with columns, which stands in place of a calibrator."""
+    names = ", ".join(one["name"] for one in record["fusion"]["columns"])
+    return {
+        "what": f"a penalised logistic regression on the log-odds of the image and on {names}, which needs no further "
+        "calibrator",
+        "numbers": "",
+        "fitted": fitted_in_words(record, unit),
+        "folds": folds_in_words(record["cross_fitted"], "fusion"),
+        "changes_nothing": True,
+        "choice": [],
     }
 
 

@@ -28,6 +28,7 @@ from pipeline.stages.report.evidence import evidence_section
 from pipeline.stages.report.finetuning import recipes
 from pipeline.stages.report.first_screen import about, doubts_about
 from pipeline.stages.report.histograms import site_histograms
+from pipeline.stages.report.inputs import inputs_in_words
 from pipeline.stages.report.mistakes import mistakes_section
 from pipeline.stages.report.outlying_folds import outlying_folds
 from pipeline.stages.report.page import write_page
@@ -69,6 +70,7 @@ def run(params: Params) -> None:
             "shortcuts": paths.read_json(paths.SPLIT_SUMMARY),
             "calibrator": calibrator_in_words(paths.read_json(paths.CALIBRATOR), unit),
             "assessed": assessment(pooled, unit, task, used),
+            "inputs": inputs(),
             "bins": params.calibrate.bins,
             "pooled": pooled,
             "patients_first": rule != "none",
@@ -103,6 +105,12 @@ def pooled_metrics(scope: str, rule: str) -> dict[str, Any]:
     names = [f"{name}{level}_{state}" for level in levels for name in ("internal", scope) for state in STATES]
     files = [paths.pooled_metrics(name) for name in names]
     return {file.stem: paths.read_json(file) for file in files if file.exists()}
+
+
+def inputs() -> dict[str, Any] | None:
+    """Describe the columns that the model takes; None if it takes the image alone."""
+    file = paths.assessed("inputs")
+    return inputs_in_words(rows_of(file)) if file.exists() else None
 
 
 def thresholds(scopes: list[str]) -> list[dict[str, Any]]:
