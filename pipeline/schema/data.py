@@ -98,7 +98,8 @@ class Cohort(Section):
         description="Columns of cohort.csv that the model takes besides the image, e.g. [age, {stage: [I, II, III]}, "
         "{scanner_code: categorical}]. A column whose values are mostly numbers is numeric, any other categorical; a "
         "list says the order of its categories, and `numeric` or `categorical` says the type. An empty cell is a "
-        "missing value.",
+        "missing value. A penalised logistic regression joins them with the image; it is evaluated and released, and "
+        "`calibrate.method` is then about the image alone.",
     )
     reading: Reading = Reading()
 

@@ -226,6 +226,7 @@ def write_thresholds(development: EvaluatedCases, rule: Rule | None, spec: TaskS
 
 def write_inputs(found: Evaluation, shown: EvaluatedCases | None, classes: list[str]) -> None:
     """Describe the columns that the model takes, if it takes any."""
+    paths.assessed("inputs").unlink(missing_ok=True)
     if found.released.fusion:
         table = inputs_table(found.held_out, read_inputs(), classes, released=found.released.fusion, test=shown)
         paths.write_table(table, paths.assessed("inputs"))

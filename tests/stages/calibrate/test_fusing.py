@@ -12,7 +12,15 @@ from pipeline.metrics.fusion import fusion_from
 from pipeline.stages.calibrate.fusing import fused_across
 from pipeline.stages.calibrate.inputs import auc_alone
 from pipeline.stages.calibrate.patients import of_patients
-from tests.stages.by_hand import of_two_classes, write_predictions
+from tests.stages.by_hand import (
+    LABELS,
+    labels_of_patients,
+    of_two_classes,
+    relabel,
+    right_more_often_than_not,
+    write_predictions,
+)
+from tests.stages.conftest import write_status
 from tests.stages.running import FOLDS, run
 
 COLUMNS = [InputColumn("age", "numeric")]
@@ -115,3 +123,80 @@ def test_calibrate_writes_the_fusion_and_evaluates_the_fused(project):
     assert 0.5 < inputs["auc"].max() <= 1
     baselines = pd.read_csv(paths.assessed("baselines"))
     assert set(baselines["baseline"]) == {"site", "age", "site, age"}
+
+
+def with_age(root):
+    table = pd.read_csv(root / CLINIC)
+    number = table["patient_id"].str.extract(r"(\d+)")[0].astype(int)
+    age = (40 + 5 * (number % 4) + 9 * (table["label"] == "ill")).astype(str).where(number % 6 > 0, "")
+    table.assign(age=age).to_csv(root / CLINIC, index=False)
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "label_of", "logits_of"),
+    [
+        ("multilabel", LABELS, labels_of_patients, right_more_often_than_not),
+        (
+            "ordinal",
+            ["well", "mild", "ill"],
+            lambda table: {name: ["well", "mild", "ill"][number % 3] for number, name in enumerate(table["patient"])},
+            lambda cases, draws: draws.normal(size=(len(cases), 3)),
+        ),
+    ],
+    ids=["multilabel", "ordinal"],
+)
+def test_labels_and_grades_are_fused_and_reported(project, task, classes, label_of, logits_of):
+    with_age(project(adapt__method="none", cohort__inputs=["age"], calibrate__per_patient="none"))
+    run("cohort", "preprocess", "split")
+    relabel(task, classes, label_of)
+    for fold in FOLDS:
+        write_predictions(fold, logits_of, 3)
+    run("calibrate")
+    predictions = paths.read_table(paths.PREDICTIONS)
+    probabilities = predictions.filter(regex=r"^probability_\d").to_numpy()
+    assert np.isfinite(probabilities).all()
+    assert task == "multilabel" or probabilities.sum(axis=1) == pytest.approx(1)
+    inputs = pd.read_csv(paths.assessed("inputs"))
+    assert inputs.loc[inputs["by"] == "class", "value"].tolist() == classes
+    write_status()
+    run("report")
+    assert "The columns that the model takes" in paths.REPORT.read_text()
+
+
+def test_repetitions_left_out_sites_and_patients_are_fused_as_well(project):
+    folds = ["0", "1", "2", "final", "r2-0", "r2-1", "r2-2", "without-inside"]
+    root = project(
+        adapt__method="none", split__folds=folds, cohort__inputs=["age"], calibrate__per_patient="mean",
+        calibrate__method="auto",
+    )  # fmt: skip
+    with_age(root)
+    run("cohort", "preprocess", "split")
+    for fold in folds:
+        write_predictions(fold, of_two_classes, 2)
+    run("calibrate")
+    assert paths.read_json(paths.STAMPS)["scopes"][0] == "internal_patients"
+    increment = pd.read_csv(paths.assessed("increment"))
+    both = increment[(increment["prediction"] == "image and columns") & increment["over"].isna()].set_index("scope")
+    metrics = paths.read_json(paths.pooled_metrics("internal_patients_calibrated"))
+    assert both.loc["internal_patients", "log_loss"] == pytest.approx(metrics["log_loss"]["value"])
+    left_out = pd.read_csv(paths.LEFT_OUT)
+    assert left_out["state"].tolist() == ["calibrated"]
+    project(cohort__inputs=[])
+    run("cohort", "calibrate")
+    assert pd.read_csv(paths.LEFT_OUT)["log_loss"].tolist() != left_out["log_loss"].tolist()
+    assert not paths.assessed("inputs").exists()
+
+
+def test_an_ensemble_is_fused_on_the_calibration_cases(project):
+    root = project(adapt__method="none", split__folds=list(FOLDS), cohort__inputs=["age"], calibrate__form="ensemble")
+    with_age(root)
+    table = pd.read_csv(root / CLINIC, keep_default_na=False)
+    number = table["patient_id"].str.extract(r"(\d+)")[0].astype(int)
+    table.loc[(number < 8) & (table["split"] != "test"), "split"] = "calibration"
+    table.to_csv(root / CLINIC, index=False)
+    run("cohort", "preprocess", "split")
+    for fold in FOLDS:
+        write_predictions(fold, of_two_classes, 2)
+    run("calibrate")
+    record = paths.read_json(paths.CALIBRATOR)
+    assert record["form"] == "ensemble" and record["fusion"]["columns"][0]["cases"] == record["fitted_on"]["cases"]
