@@ -187,6 +187,13 @@ def test_a_site_can_recalibrate_a_model_with_columns(project):
     assert main(scans) in (0, 1)  # there may be too few patients for limits
 
 
+def test_monitor_follows_the_predictions_of_such_a_model(project):
+    assert main(["predict", BUNDLE, CLINIC, "--out", "used.csv"]) == 0
+    table = pd.read_csv(CLINIC).rename(columns={"image": "scan"})[["scan", "label"]]
+    table.to_csv("labels.csv", index=False)
+    assert main(["monitor", BUNDLE, "used.csv", "labels.csv"]) in (0, 3)
+
+
 def test_card_and_metadata_say_how_the_columns_enter(project):
     bundle = paths.bundle("ill_or_well")
     card, metadata = (bundle / "docs/README.md").read_text(), json.loads((bundle / "configs/metadata.json").read_text())

@@ -10,7 +10,9 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics.calibrators.calibrator import Temperature
-from pipeline.metrics.evaluation import TaskSpec, evaluated_by
+from pipeline.metrics.columns import InputColumn
+from pipeline.metrics.evaluation import TaskSpec, evaluated_by, other_folds
+from pipeline.stages.calibrate.fusing import fused_across
 from pipeline.stages.calibrate.increment import increment_table, predictions, r_squared
 from pipeline.stages.calibrate.subject import Settings, Subject
 
@@ -104,3 +106,24 @@ def test_nothing_is_fitted_on_a_case_that_it_predicts():
 def test_without_the_columns_there_is_no_table():
     subject = subject_of(0, of_columns=0.0, of_image=1.0)
     assert increment_table(subject, replace(SETTINGS, baseline=("weight",))).empty
+
+
+@pytest.mark.parametrize(("of_columns", "of_image", "right"), [(1.2, 0.0, "not shown"), (1.0, 1.5, "adds")])
+def test_the_sentence_is_right_for_a_model_that_takes_the_columns(of_columns, of_image, right):
+    inputs = [InputColumn("age", "numeric"), InputColumn("stage", "ordered", ("I", "II", "III"))]
+    for seed in range(4):
+        plain = subject_of(seed, of_columns=of_columns, of_image=of_image)
+        fused = fused_across(plain.evaluated, inputs)
+        table = table_of(replace(plain, evaluated=fused, elsewhere=other_folds(fused)))
+        assert table.loc[BOTH, "verdict"] == right
+        losses = {name: table.loc[(name, ""), "log_loss"] for name in ("columns", "image and columns")}
+        assert table.loc[BOTH, "log_loss"] == pytest.approx(losses["columns"] - losses["image and columns"], abs=2e-6)
+        assert losses["image and columns"] == pytest.approx(log_loss(fused.labels, fused.calibrated[:, 1]), abs=2e-6)
+
+
+def test_the_interval_of_a_gain_takes_the_variance_of_fitting_along():
+    subject = subject_of(0, of_columns=0.0, of_image=0.0)
+    fused = fused_across(subject.evaluated, [InputColumn("age", "numeric")])
+    own = table_of(replace(subject, evaluated=fused, elsewhere=other_folds(fused))).loc[BOTH]
+    half = (own["log_loss_upper"] - own["log_loss_lower"]) / 2
+    assert half >= 1.959 / 200  # one coefficient, 200 patients

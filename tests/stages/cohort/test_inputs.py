@@ -101,3 +101,12 @@ def test_a_bad_value_is_refused_by_file_row_and_cure(cohort, capsys, inputs, val
 def test_settings_that_contradict_themselves_are_refused(cohort, capsys, inputs, said):
     cohort(inputs, age=["61", "48"])
     assert said in refusal(capsys, "cohort")
+
+
+@pytest.mark.parametrize(
+    "one", [{"sex": [False, True]}, {"stage": ["I"]}, {"a": "numeric", "b": "numeric"}, "my age", 7, {"x": "number"}]
+)
+def test_a_type_that_is_none_is_refused_with_those_that_are(cohort, capsys, one):
+    cohort([one], age=["61", "48"])
+    message = refusal(capsys, "cohort")
+    assert "is no column; write its name, {name: numeric}" in message and "cohort.inputs.0" in message
