@@ -204,6 +204,7 @@ def test_card_and_metadata_say_how_the_columns_enter(project):
         and "ln(p_k / p_0)" in metadata["columns"]["formula"]
     )
     assert metadata["calibration"]["method"] == "temperature"
+    assert "- What the image adds, internal validation (out of fold): it " in card and "The log-loss falls by " in card
 
 
 def test_the_report_describes_the_columns_and_says_whether_the_image_adds(project):

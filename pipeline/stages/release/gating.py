@@ -130,7 +130,7 @@ def tables(metrics: Mapping[str, Config], stamps: Config, rules: Sequence[Config
         "classes": classes[classes["scope"] == scopes[0]],
         "subgroups": subgroups[subgroups["scope"].isin(scopes)],
         "baselines": plain_rows(paths.assessed("baselines")),
-        "columns": plain_rows(paths.assessed("inputs")) if paths.assessed("inputs").exists() else [],
+        "columns": plain_rows(paths.assessed("inputs")),
         "decisions": plain_rows(paths.assessed("decision_curve")),
         "coverage": sets,
         "differences": plain_rows(paths.evidence("differences")),

@@ -11,6 +11,7 @@ from pipeline.bundle.columns import FORMULAS
 from pipeline.bundle.layout import LIMITS, WEIGHTS, sites_of
 from pipeline.metrics.calibrators.calibrator import digest_of
 from pipeline.metrics.evaluation import TaskSpec
+from pipeline.metrics.wording import BOTH, COLUMNS
 from pipeline.schema import Params
 from pipeline.stages.release.characteristics import characteristics
 from pipeline.stages.release.gating import Assessment, scopes_of
@@ -81,11 +82,18 @@ def card_values(bundle: Path, params: Params, model: ReleasedModel, results: Res
         "sites": sorted(sites_of(model.network)),
         "calibrator": model.calibrator.as_json(),
         "digest": digest_of(model.calibrator),
+        "increment": gains_of_the_image() if model.fusion else [],
         "fusion": model.fusion.as_json() | {"formula": FORMULAS[model.fusion.activation]} if model.fusion else None,
         "fitted_on": model.fitted_on["cases"],
         "confidence": params.calibrate.confidence,
         "operating_limits": paths.read_json(bundle / LIMITS),
     }
+
+
+def gains_of_the_image() -> list[Config]:
+    """Read what image and columns together gain over the columns alone, on each evaluated set."""
+    rows = plain_rows(paths.assessed("increment"))
+    return [row for row in rows if (row["prediction"], row["over"]) == (BOTH, COLUMNS)]
 
 
 def member(name: str) -> Config:

@@ -173,3 +173,11 @@ def test_events_are_named_for_two_classes_only():
     few = {"binary": False, "internal": metrics() | FEW, "recipes": dict.fromkeys(("0", "final"), PROBE)}
     [fact] = facts_of(**few)
     assert ": 10 patients in internal validation" in fact.sentence and "events" not in fact.sentence
+
+
+def test_a_column_that_tells_the_label_is_a_fact_of_a_model_with_columns():
+    known = {"kind": "categorical", "by": "all", "value": "", "n": 300, "missing": 0, "values": "a 150, b 150"}
+    assert facts_of(columns=[known | {"column": "age", "auc": 0.8, "refused": None}]) == []
+    [fact] = facts_of(columns=[known | {"column": "code", "auc": 1.0, "refused": None}])
+    assert (fact.kind, fact.anchor) == ("column tells the label", "columns")
+    assert "tells the label by itself: 'code' (AUC 1.000)" in fact.sentence
