@@ -31,6 +31,7 @@ def released(tmp_path_factory):
         write(
             cohort__inputs=["age", {"stage": ["I", "II", "III"]}, "scanner"],
             adapt__method="none",
+            calibrate__per_patient="mean",
             release__exports=["onnx"],
         )
         table = pd.read_csv(root / CLINIC)
@@ -73,6 +74,15 @@ def test_predict_gives_the_probability_that_was_evaluated(project):
     expected = sorted(evaluated.loc[evaluated["scope"] == "external", "probability_1"])
     outside = table[table["site"] == "outside"]
     assert sorted(found[outside.index]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_patients_get_the_probability_that_was_evaluated_as_well(project):
+    assert main(["predict", BUNDLE, CLINIC, "--out", "scans.csv"]) == 0
+    found = pd.read_csv("scans_patients.csv").set_index("patient")
+    outside = pd.read_csv(CLINIC).query("site == 'outside'")["patient_id"].unique()
+    whole = found.loc[outside].query("answered == scans")
+    evaluated = paths.read_table(paths.PREDICTIONS).query("scope == 'external_patients'")["probability_1"].to_numpy()
+    assert len(whole) and all(np.abs(evaluated - one).min() < 1e-5 for one in whole["ill"])
 
 
 def test_onnx_runtime_and_the_formula_of_the_card_give_the_same(project):

@@ -121,7 +121,7 @@ def test_the_sentence_is_right_for_a_model_that_takes_the_columns(of_columns, of
         assert losses["image and columns"] == pytest.approx(log_loss(fused.labels, fused.calibrated[:, 1]), abs=2e-6)
 
 
-def test_the_interval_of_a_gain_takes_the_variance_of_fitting_along():
+def test_the_interval_of_a_gain_includes_the_variance_of_fitting():
     subject = subject_of(0, of_columns=0.0, of_image=0.0)
     fused = fused_across(subject.evaluated, [InputColumn("age", "numeric")])
     own = table_of(replace(subject, evaluated=fused, elsewhere=other_folds(fused))).loc[BOTH]
