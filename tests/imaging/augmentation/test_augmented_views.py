@@ -16,7 +16,7 @@ def views():
     return AugmentedViews(CASES.__getitem__, lambda *names: seed_for(0, *names), GEOMETRY)
 
 
-def test_the_case_comes_first_then_its_mirror_image_then_its_training_views(views):
+def test_the_case_comes_first_then_its_mirror_image_then_drawn_views(views):
     case, mirrored, drawn = (draw() for draw in views.parts("a", 2, mirrored=True).values())
     assert np.array_equal(case, CASES["a"][None])
     assert np.array_equal(mirrored, CASES["a"][None, ..., ::-1])
