@@ -190,7 +190,8 @@ class Split(Section):
         default=5,
         ge=2,
         le=20,
-        description="Number of folds, grouped by patient and stratified by class.",
+        description="Number of folds, grouped by patient and stratified by class. From 2,000 patients on, patients "
+        "stay in their folds when the cohort grows.",
     )
     folds: tuple[FoldName, ...] = Field(
         default=("0", "1", "2", "3", "4", FINAL),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from pipeline.metrics.grouped_folds import assign_evenly
+from pipeline.stages.split.hashed_folds import assign_by_hash, is_large
 
 TARGET = "target_"  # prefix of the label columns of a multilabel cohort: 1 present, 0 absent, NaN not known
 Marks = NDArray[np.bool_]
@@ -79,8 +80,8 @@ def refuse_leaks(cases: pd.DataFrame, allowed: Sequence[str]) -> list[str]:
 def grouped_folds(cases: pd.DataFrame, n_folds: int, seed: int) -> Numbers:
     """Assign development cases to folds, each patient to one fold, with the classes spread evenly.
 
-    Use `StratifiedGroupKFold`, or `assign_evenly` where a case may have several labels. Adding a case can move all
-    others to other folds; the test set and the draws that are seeded by name stay the same.
+    In a large cohort patients stay in their folds when others are added (`assign_by_hash`). In a small one, a new case
+    can move all others: `StratifiedGroupKFold` balances them, or `assign_evenly` where a case may have several labels.
 
     Parameters
     ----------
@@ -99,13 +100,20 @@ def grouped_folds(cases: pd.DataFrame, n_folds: int, seed: int) -> Numbers:
     """
     for name, count in rare_classes(cases, n_folds).items():
         raise ValueError(f"{name} has {count} patient(s), fewer than split.n_folds = {n_folds}")
+    return _parts_of(cases, n_folds, seed)
+
+
+def _parts_of(cases: pd.DataFrame, parts: int, seed: int) -> Numbers:
+    patients = cases["patient"].tolist()
+    if is_large(patients):
+        return assign_by_hash(patients, answers(cases).to_numpy(), parts, seed)
     if has_several_labels(cases):
-        return assign_evenly(cases["patient"].tolist(), answers(cases).to_numpy(), n_folds, seed)
-    folds = np.full(len(cases), -1)
-    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+        return assign_evenly(patients, answers(cases).to_numpy(), parts, seed)
+    part_of_case = np.full(len(cases), -1)
+    splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
     for number, (_, held_out) in enumerate(splitter.split(cases, cases["label"], cases["patient"])):
-        folds[held_out] = number
-    return folds
+        part_of_case[held_out] = number
+    return part_of_case
 
 
 def has_several_labels(cases: pd.DataFrame) -> bool:
@@ -173,15 +181,10 @@ def early_stopping_set(cases: pd.DataFrame, fraction: float, seed: int) -> Marks
     -------
     (n,) bool array
     """
-    given = answers(cases)
     parts = int(np.clip(round(1 / fraction), 2, 20))
-    fewest = min(filter(None, patients_with(cases, given).values()), default=2)
+    fewest = min(filter(None, patients_with(cases, answers(cases)).values()), default=2)
     parts = min(parts, max(fewest, 2))
-    if has_several_labels(cases):
-        return np.asarray(assign_evenly(cases["patient"].tolist(), given.to_numpy(), parts, seed) == 0)
-    splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
-    _, validation = next(iter(splitter.split(cases, cases["label"], cases["patient"])))
-    return np.isin(np.arange(len(cases)), validation)
+    return np.asarray(_parts_of(cases, parts, seed) == 0)
 
 
 def cases_of_site(cases: pd.DataFrame, name: str) -> Marks:
