@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/scale_folds.py --patients 2500 10000 20000
 
 Three simulated cohorts each: one to four cases a patient, classes of 70, 29 and 1 %, sites of 50, 30, 15 and 5 %.
-Columns are the largest deviation of a fold's share of cases from a fifth, and the shares of patients in another fold, and of
+Columns are the largest deviation of a share of cases from a fifth, and the shares of patients in another fold, and of
 cases that change between training and validation, after 1 % more patients.
 """
 
