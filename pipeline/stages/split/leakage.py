@@ -14,13 +14,11 @@ from sklearn.utils.extmath import randomized_svd
 
 MAX_DISTANCE = 12  # bits of 64; a second intensity window of the same slice moved 12
 MIN_CORRELATION = 0.85  # measured: at most .76 between lungs or brains of different people, at least .87 of duplicates
-MIN_DETAIL = (
-    0.5  # of the fine structure: at least .78 of duplicates, at most .3 of smooth images with noise of their own
-)
 LEAST_DETAIL = 1.0  # grey values; less is rounding, which no duplicate shares
 FEWEST_FOR_A_MEAN, PATIENTS_PER_MODE, MOST_MODES = 3, 20, 2
-ROWS = 256  # cases compared with all others at a time: 60 MB for 20 000 cases
-FEW = 4096  # pairs with close hashes, up to which their correlations are computed one by one
+ROWS = 64  # cases compared with all others at a time: 60 MB for 100,000 cases
+PAIRS = 1 << 14  # pairs whose images are multiplied at a time: 130 MB
+MANY_CLOSE = 1 / 32  # share of close hashes from which a product of all images of a block takes less time
 EXACT, NEAR, BOUNDARY = "exact duplicate", "near duplicate", "train/test boundary"  # in the columns check, across
 
 Floats = NDArray[np.float32]
@@ -45,8 +43,9 @@ def near_duplicates(
     A pair must meet two conditions, because each alone gives false pairs: a small Hamming distance between the
     perceptual hashes (Zauner 2010, section 3.2.1), and a high correlation of the signatures after `uncommon_part`.
     Both look at coarse structure, in which two of many images agree by chance: the number of such pairs grows with the
-    square of the number of cases. So a third condition looks at the fine structure of the pairs that were found (see
-    `shares_detail`). Mirrored, rotated and cropped duplicates are not found.
+    square of the number of cases. So a third condition looks at the fine structure of the pairs that were found, and
+    asks for more the more cases there are (see `shares_detail`). Mirrored, rotated and cropped duplicates are not
+    found.
 
     Parameters
     ----------
@@ -124,32 +123,48 @@ def _unit_rows(rows: Floats, negligible: float) -> Floats:
 def shares_detail(
     signatures: NDArray[np.floating[Any]], rest: Floats, first: NDArray[np.int64], second: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Tell of which pairs the fine structure correlates by `MIN_DETAIL` or more, or is too faint to be compared.
+    """Tell of which pairs the fine structure agrees more often than that of any two different images by chance.
 
-    The fine structure of an image is its discrete cosine transform without the lowest quarter of the frequencies in
-    each direction, which the perceptual hash compares.
+    The fine structure of an image is the signs of its discrete cosine transform without the lowest quarter of the
+    frequencies in each direction, which the perceptual hash compares. Signs of different images agree in half of the m
+    frequencies that both images have, with a standard deviation of sqrt(m) / 2. The largest of N such deviations is
+    about sqrt(2 ln N) of them; with N the number of pairs in the cohort, about one pair is above by chance, however
+    many cases there are. Where so few frequencies are left that three quarters would have to agree, the images are too
+    smooth, and the coarse structure decides.
 
     Parameters
     ----------
     signatures, rest : (n, d) float arrays
-        In grey values, and from `uncommon_part`.
+        Of all cases: in grey values, and from `uncommon_part`.
     first, second : (m,) int arrays
         The rows of each pair.
     """
     rows, place = np.unique(np.concatenate([first, second]), return_inverse=True)
-    fine, raw = _fine_structure(rest[rows]), _fine_structure(signatures[rows])
-    unit = fine / np.maximum(np.linalg.norm(fine, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    contrast = np.linalg.norm(signatures[rows] - signatures[rows].mean(axis=1, keepdims=True), axis=1, keepdims=True)
+    signs = _signs_of_detail(rest[rows] * contrast)
     left, right = np.split(place, 2)
-    faint = np.sqrt(np.square(raw).mean(axis=1)) < LEAST_DETAIL
-    return np.asarray(faint[left] | faint[right] | (np.einsum("pd,pd->p", unit[left], unit[right]) >= MIN_DETAIL))
+    both, agreement = _products(np.abs(signs), np.abs(signs), left, right), _products(signs, signs, left, right)
+    squared_limit = 2 * math.log(math.comb(len(rest), 2)) if len(rest) > 1 else 0.0
+    return np.asarray((both < 4 * squared_limit) | (agreement > np.sqrt(squared_limit * both)))
 
 
-def _fine_structure(images: NDArray[np.floating[Any]]) -> Floats:
+def _signs_of_detail(images: NDArray[np.floating[Any]]) -> Floats:
+    """Give the sign of each fine frequency of images in grey values; 0 of coarse and of faint ones."""
     count, size = images.shape
     edge = math.isqrt(size) if math.isqrt(size) ** 2 == size else math.isqrt(size // 3)
-    waves = dctn(images.reshape(count, size // edge**2, edge, edge).astype(np.float32), axes=(2, 3), norm="ortho")
+    shape = (count, size // edge**2, edge, edge)
+    waves = np.asarray(dctn(images.reshape(shape).astype(np.float32), axes=(2, 3), norm="ortho"))
     waves[:, :, : edge // 4, : edge // 4] = 0
-    return np.asarray(waves.reshape(count, size))
+    return np.asarray(np.where(np.abs(waves) >= LEAST_DETAIL, np.sign(waves), 0).reshape(count, size))
+
+
+def _products(left: Floats, right: Floats, first: NDArray[np.int64], second: NDArray[np.int64]) -> Floats:
+    """Multiply the rows of each pair: (m,), a few pairs at a time."""
+    products = np.empty(len(first), dtype=np.float32)
+    for start in range(0, len(first), PAIRS):
+        some = slice(start, start + PAIRS)
+        products[some] = np.einsum("pd,pd->p", left[first[some]], right[second[some]])
+    return products
 
 
 def _similar_pairs(
@@ -157,15 +172,17 @@ def _similar_pairs(
 ) -> tuple[NDArray[Any], ...]:
     """Compare `ROWS` cases from `start` on with all later ones: first and second rows, distances, correlations."""
     distance = np.bitwise_count(hashes[start : start + ROWS, None] ^ hashes[None, start:])
-    first, second = np.nonzero(np.triu(distance <= max_distance, k=1))
-    distance, block = distance[first, second].astype(int), rest[start : start + ROWS]
-    if len(first) > FEW:
-        correlation = (block @ rest[start:].T)[first, second]
+    first, second = np.divmod(np.flatnonzero(distance <= max_distance), len(hashes) - start)
+    later = second > first
+    first, second = first[later], second[later]
+    block, others = rest[start : start + ROWS], rest[start:]
+    if len(first) > MANY_CLOSE * distance.size:
+        correlation = (block @ others.T)[first, second]
     else:
-        correlation = np.einsum("pd,pd->p", block[first], rest[start + second])
+        correlation = _products(block, others, first, second)
     alike = correlation >= min_correlation
-    first, second, distance = first[alike] + start, second[alike] + start, distance[alike]
-    return first, second, distance, correlation[alike].clip(-1, 1).astype(float)
+    first, second, correlation = first[alike], second[alike], correlation[alike].clip(-1, 1).astype(float)
+    return first + start, second + start, distance[first, second].astype(int), correlation
 
 
 def findings(

@@ -23,10 +23,14 @@ def letterboxed(image, edge=128):
     return np.asarray(frame)
 
 
-def as_jpeg(image):
+def as_jpeg(image, quality=75):
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=75)
+    image.save(buffer, "JPEG", quality=quality)
     return Image.open(buffer)
+
+
+def as_coarse_jpeg(image):
+    return as_jpeg(image, quality=20)
 
 
 def rescaled(image):
@@ -36,6 +40,15 @@ def rescaled(image):
 
 def brighter(image):
     return image.point(lambda value: min(255, value + 25))
+
+
+def windowed(image):
+    return image.point(lambda value: round(min(max((value - 40) * 255 / 150, 0), 255)))
+
+
+def noisy(image):
+    values = np.asarray(image) + np.random.default_rng(0).normal(0, 10, (image.height, image.width))
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +61,7 @@ def test_lungs_of_different_people_are_no_copies(lungs):
     assert len(set(found["case"]) | set(found["other"])) <= 0.01 * len(lungs)
 
 
-@pytest.mark.parametrize("disguise", [as_jpeg, rescaled, brighter])
+@pytest.mark.parametrize("disguise", [as_jpeg, as_coarse_jpeg, rescaled, brighter, windowed, noisy])
 def test_disguised_copies_of_lungs_are_found(lungs, disguise):
     chosen = range(0, len(lungs), 10)
     images = [letterboxed(image) for image in [*lungs, *(disguise(lungs[n]) for n in chosen)]]
