@@ -14,6 +14,7 @@ MEDADAPT_KEYS      private folder of salts and names (default: ~/.medadapt)
 """
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,6 +38,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WITHOUT_GIT = ". There is no git repository here: call `git init`, or `dvc config core.no_scm true` to do without"
+TASKS_OF_WORKER, CASES_OF_TASK = 8, 256  # so many tasks each, unless a task would take more cases
 A_DAY = 24 * 60  # minutes; submitit's own default is five, then it kills
 ASKED_OF_SLURM = {"TIME": "timeout_min", "GPUS": "gpus_per_node", "CPUS": "cpus_per_task", "MEMORY": "mem_gb"}
 
@@ -50,7 +52,7 @@ def workers() -> int:
 
 
 def map_cases(function: Callable[[Item], Result], items: Iterable[Item], doing: str) -> list[Result]:
-    """Apply a function to each item in parallel, and return the results in the order of the items.
+    """Apply a function to each item in parallel, many in a task, and return the results in the order of the items.
 
     Parameters
     ----------
@@ -62,10 +64,25 @@ def map_cases(function: Callable[[Item], Result], items: Iterable[Item], doing: 
         Label of the progress bar.
     """
     todo = list(items)
-    jobs = (delayed(function)(item) for item in todo)
+    size = min(max(len(todo) // (TASKS_OF_WORKER * workers()), 1), CASES_OF_TASK)
+    tasks = [todo[start : start + size] for start in range(0, len(todo), size)]
+    jobs = (delayed(in_folder)(Path.cwd(), function, task) for task in tasks)
     with backend(os.environ.get("MEDADAPT_BACKEND", "loky")) as streams:
-        parallel = Parallel(n_jobs=min(workers(), max(len(todo), 1)), return_as="generator" if streams else "list")
-        return list(progress(parallel(jobs), doing, len(todo)))
+        parallel = Parallel(n_jobs=min(workers(), max(len(tasks), 1)), return_as="generator" if streams else "list")
+        return list(progress(chain.from_iterable(parallel(jobs)), doing, len(todo)))
+
+
+def in_folder(folder: Path, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Apply a function to items on a worker, which may have been started in another folder or on another machine."""
+    if Path.cwd() != folder:
+        try:
+            os.chdir(folder)
+        except OSError as error:
+            raise UserError(
+                f"a worker on {platform.node()} does not see {folder} ({error.strerror}); put the project on a disk "
+                "that all machines of the cluster share under one path, or set MEDADAPT_BACKEND to loky"
+            ) from error
+    return [function(item) for item in items]
 
 
 @contextmanager

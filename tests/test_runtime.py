@@ -2,6 +2,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,26 @@ def test_results_come_in_the_order_of_the_cases_under_every_backend(monkeypatch,
     monkeypatch.setenv("MEDADAPT_WORKERS", "2")
     assert runtime.map_cases(double, range(20), "double") == [2 * number for number in range(20)]
     assert runtime.map_cases(double, [], "double") == []
+
+
+def folder_of(number):
+    return Path.cwd().name, number
+
+
+def test_a_task_takes_many_cases_and_works_in_the_folder_of_the_project(monkeypatch, tmp_path):
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert runtime.in_folder(tmp_path / "project", folder_of, [3, 4]) == [("project", 3), ("project", 4)]
+    with pytest.raises(UserError, match=r"a worker on .* does not see .*absent .*share under one path"):
+        runtime.in_folder(tmp_path / "absent", folder_of, [3])
+    taken = []
+    monkeypatch.setattr(runtime, "in_folder", lambda folder, function, items: taken.append(len(items)) or items)
+    monkeypatch.setenv("MEDADAPT_BACKEND", "threading")
+    for workers, cases in ((2, 12), (2, 100), (2, 100_000)):
+        monkeypatch.setenv("MEDADAPT_WORKERS", str(workers))
+        taken.clear()
+        assert runtime.map_cases(double, range(cases), "double") == list(range(cases))
+        assert max(taken) == min(max(cases // (8 * workers), 1), 256) and sum(taken) == cases
 
 
 def test_workers_and_keys_come_from_the_environment(monkeypatch, tmp_path):

@@ -1,6 +1,7 @@
 """cohort, preprocess and split on awkward cohorts: what is refused, redone, found twice, and what never leaks."""
 
 import gzip
+import os
 import re
 import shutil
 import subprocess
@@ -92,6 +93,35 @@ def test_every_backend_prepares_the_bytes_that_threads_prepare(project, monkeypa
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     run("preprocess")
     assert {file.name: file.read_bytes() for file in paths.PREPARED.rglob("*.*")} == before
+
+
+DASK = """
+if __name__ == "__main__":
+    from dask.distributed import LocalCluster
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        input()
+"""
+
+
+def test_dask_workers_in_another_folder_prepare_the_same_bytes(project, monkeypatch, tmp_path):
+    pytest.importorskip("distributed")
+    project()
+    run("cohort", "preprocess")
+    before = {file.name: file.read_bytes() for file in paths.PREPARED.rglob("*.*")}
+    shutil.rmtree(paths.SCRATCH)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "start.py").write_text(DASK)
+    words, place = [sys.executable, "start.py"], {**os.environ, "PYTHONPATH": str(ROOT)}
+    piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, cwd=elsewhere, env=place, **piped) as cluster:
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.stdout.readline().strip())
+        monkeypatch.setenv("MEDADAPT_BACKEND", "dask")
+        run("preprocess")
+        cluster.communicate("\n")
+    assert {file.name: file.read_bytes() for file in paths.PREPARED.rglob("*.*")} == before
+    assert [file.name for file in elsewhere.iterdir()] == ["start.py"]
 
 
 def test_an_unknown_backend_is_refused_with_the_known_ones(project, monkeypatch, capsys):
