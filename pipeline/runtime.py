@@ -1,11 +1,9 @@
 """Decide where work runs, from environment variables only, so that facts of a machine never invalidate a result.
 
 MEDADAPT_WORKERS   processes for work that is done case by case (default: the cores of this machine)
-MEDADAPT_BACKEND   where they run: loky (default), threading, dask or ray (their packages are the extras of that
-                   name); dask and ray join the cluster of DASK_SCHEDULER_ADDRESS or RAY_ADDRESS, or start one here
+MEDADAPT_BACKEND   where they run: loky (default), threading, dask, ray or slurm (see clusters.py)
 MEDADAPT_DEVICE    cpu forbids the GPU (default: CUDA where there is one; CUDA_VISIBLE_DEVICES says which)
-MEDADAPT_SLURM_*   what each fold asks SLURM for: PARTITION, TIME (minutes, default: a day), GPUS, CPUS, MEMORY (GB);
-                   sbatch reads further options from SBATCH_*; CLUSTER=local runs the jobs on this machine
+MEDADAPT_SLURM_*   what each job asks SLURM for (see clusters.py)
 MEDADAPT_MEMORY_GIB  memory for the cases of a training (default: 8); further cases stay on disk
 MEDADAPT_CACHE_GIB   size of the activation cache on disk, for all runs together (default: 20)
 MEDADAPT_CHECKPOINT_SECONDS  least time between two checkpoints of a training (default: 5)
@@ -19,28 +17,22 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from functools import partial
 from itertools import chain, count, islice, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from joblib import Parallel, delayed, parallel_config
-
+from pipeline import clusters
 from pipeline.errors import UserError
 from pipeline.lock_file import locked_stages
 from pipeline.private import make_private
 from pipeline.progress import progress
-
-if TYPE_CHECKING:
-    from submitit import AutoExecutor, Job
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WITHOUT_GIT = ". There is no git repository here: call `git init`, or `dvc config core.no_scm true` to do without"
 TASKS_OF_WORKER, CASES_OF_TASK = 8, 256  # so many tasks each, unless a task would take more cases
-A_DAY = 24 * 60  # minutes; submitit's own default is five, then it kills
-ASKED_OF_SLURM = {"TIME": "timeout_min", "GPUS": "gpus_per_node", "CPUS": "cpus_per_task", "MEMORY": "mem_gb"}
 
 
 def workers() -> int:
@@ -66,10 +58,9 @@ def map_cases(function: Callable[[Item], Result], items: Iterable[Item], doing: 
     todo = list(items)
     size = min(max(len(todo) // (TASKS_OF_WORKER * workers()), 1), CASES_OF_TASK)
     tasks = [todo[start : start + size] for start in range(0, len(todo), size)]
-    jobs = (delayed(in_folder)(Path.cwd(), function, task) for task in tasks)
-    with backend(os.environ.get("MEDADAPT_BACKEND", "loky")) as streams:
-        parallel = Parallel(n_jobs=min(workers(), max(len(tasks), 1)), return_as="generator" if streams else "list")
-        return list(progress(chain.from_iterable(parallel(jobs)), doing, len(todo)))
+    name, work = os.environ.get("MEDADAPT_BACKEND", "loky"), partial(in_folder, Path.cwd(), function)
+    with clusters.engine(name, workers()) as run:
+        return list(progress(chain.from_iterable(run(work, tasks)), doing, len(todo)))
 
 
 def in_folder(folder: Path, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -83,112 +74,6 @@ def in_folder(folder: Path, function: Callable[[Item], Result], items: Sequence[
                 "that all machines of the cluster share under one path, or set MEDADAPT_BACKEND to loky"
             ) from error
     return [function(item) for item in items]
-
-
-@contextmanager
-def backend(name: str) -> Iterator[bool]:
-    """Choose joblib's backend, and yield whether it returns results one by one.
-
-    Raises
-    ------
-    UserError
-        If there is no backend of that name, or its package is not installed.
-    """
-    if name in ("loky", "threading"):
-        with parallel_config(backend=name):
-            yield True
-        return
-    try:
-        cluster = {"dask": dask_cluster, "ray": ray_cluster}[name]
-    except KeyError as error:
-        raise UserError(f"MEDADAPT_BACKEND is '{name}'; it takes loky, threading, dask or ray") from error
-    with cluster(), parallel_config(backend=name):
-        yield False
-
-
-@contextmanager
-def dask_cluster() -> Iterator[None]:
-    """Join the dask cluster of DASK_SCHEDULER_ADDRESS, or start one of processes on this machine."""
-    try:
-        from dask.distributed import Client
-    except ImportError as error:
-        raise UserError("MEDADAPT_BACKEND is 'dask', which is not installed: pip install 'medadapt[dask]'") from error
-    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
-    here = {"n_workers": workers(), "threads_per_worker": 1, "dashboard_address": None}
-    with Client(address) if address else Client(**here):
-        yield
-
-
-@contextmanager
-def ray_cluster() -> Iterator[None]:
-    """Join the ray cluster of RAY_ADDRESS, or start one on this machine; leave it at the end."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would phone home
-    try:
-        import ray
-        from ray.util.joblib import register_ray
-    except ImportError as error:
-        raise UserError("MEDADAPT_BACKEND is 'ray', which is not installed: pip install 'medadapt[ray]'") from error
-    address = os.environ.get("RAY_ADDRESS")
-    ray.init(address) if address else ray.init(num_cpus=workers(), include_dashboard=False, log_to_driver=False)
-    register_ray()
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def slurm_executor(folder: Path, at_a_time: int) -> "AutoExecutor":
-    """Prepare to queue jobs on SLURM with the resources of the variables MEDADAPT_SLURM_*.
-
-    Parameters
-    ----------
-    folder : path
-        For jobs, results and SLURM's logs, on a disk that all nodes share.
-    at_a_time : int
-        How many jobs run in parallel.
-
-    Raises
-    ------
-    UserError
-        If submitit is not installed, there is no SLURM here, or a variable is not a number.
-    """
-    try:
-        from submitit import AutoExecutor
-    except ImportError as error:
-        raise UserError("submitit, which talks to SLURM, is not installed: pip install 'medadapt[slurm]'") from error
-    cluster = os.environ.get("MEDADAPT_SLURM_CLUSTER", "slurm")
-    try:
-        executor = AutoExecutor(folder, cluster=cluster)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"SLURM is not available ({error}); log in to its login node, or use --launcher local"
-        ) from error
-    partition = os.environ.get("MEDADAPT_SLURM_PARTITION")
-    asked = {words: _asked_of_slurm(name) for name, words in ASKED_OF_SLURM.items()}
-    asked["timeout_min"] = asked["timeout_min"] or A_DAY
-    executor.update_parameters(name="medadapt", slurm_partition=partition, slurm_array_parallelism=at_a_time, **asked)
-    return executor
-
-
-def _asked_of_slurm(name: str) -> int | None:
-    given = os.environ.get(f"MEDADAPT_SLURM_{name}", "")
-    if given and not given.isdigit():
-        raise UserError(f"the environment variable MEDADAPT_SLURM_{name} is '{given}'; it takes a whole number")
-    return int(given) if given else None
-
-
-def submitted(executor: "AutoExecutor", function: Callable[[Item], Result], items: list[Item]) -> "list[Job[Result]]":
-    """Queue one job per item; return submitit's handles in the order of the items.
-
-    Raises
-    ------
-    UserError
-        If SLURM rejects the jobs.
-    """
-    try:
-        return executor.map_array(function, items) if items else []
-    except RuntimeError as error:
-        raise UserError(f"SLURM rejects the jobs ({error}); correct the variables MEDADAPT_SLURM_*") from error
 
 
 def keys_folder() -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import runtime
+from pipeline import clusters, runtime
 from pipeline.commands.fold_jobs import LOGS, OUTPUT, Job, Outcome, bare, changed, log_of, repro, run_job
 from pipeline.errors import UserError
 from pipeline.params import for_stage
@@ -24,11 +24,11 @@ def slurm(folds: Sequence[str], stages: Sequence[str], at_a_time: int | None) ->
     UserError
         If submitit or SLURM is missing, or parameters or code changed while the jobs ran; nothing is committed then.
     """
-    executor = runtime.slurm_executor(LOGS / "slurm", at_a_time or len(folds))
+    executor = clusters.slurm_executor(LOGS / "slurm", at_a_time or len(folds))
     repro("split")
     todo = [job for job in changed(folds, stages, bare) if job.commands]
     before, start = snapshot(stages), time.perf_counter()
-    queued = runtime.submitted(executor, run_bare, todo)
+    queued = clusters.submitted(executor, run_bare, todo)
     outcomes = {job.fold: outcome_of(job, handle, start) for job, handle in zip(todo, queued, strict=True)}
     commit(outcomes.values(), unchanged=snapshot(stages) == before)
     return [outcomes.get(fold, unchanged_outcome(fold)) for fold in folds]

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pipeline import params, runtime
+from pipeline import clusters, params
 from pipeline.commands.fold_jobs import Job
 from pipeline.commands.folds import slurm
 from pipeline.errors import UserError
@@ -19,14 +19,14 @@ from tests.stages.conftest import project  # noqa: F401 - a fixture
 def test_slurm_without_its_package_or_without_slurm_says_what_to_do(here, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match="login node, or use --launcher local"):
-        runtime.slurm_executor(here, 1)
+        clusters.slurm_executor(here, 1)
     monkeypatch.setenv("MEDADAPT_SLURM_CLUSTER", "local")
     monkeypatch.setenv("MEDADAPT_SLURM_TIME", "2:00:00")
     with pytest.raises(UserError, match="MEDADAPT_SLURM_TIME is '2:00:00'; it takes a whole number"):
-        runtime.slurm_executor(here, 1)
+        clusters.slurm_executor(here, 1)
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UserError, match=re.escape("pip install 'medadapt[slurm]'")):
-        runtime.slurm_executor(here, 1)
+        clusters.slurm_executor(here, 1)
 
 
 def pretend_slurm(folder, monkeypatch, sbatch):
@@ -43,8 +43,8 @@ def test_slurm_is_asked_for_what_the_environment_says(here, monkeypatch):
     pretend_slurm(here, monkeypatch, "echo Submitted batch job 42")
     for name, value in {"PARTITION": "gpu", "TIME": "90", "GPUS": "1", "CPUS": "8", "MEMORY": "32"}.items():
         monkeypatch.setenv(f"MEDADAPT_SLURM_{name}", value)
-    queued = runtime.submitted(
-        runtime.slurm_executor(here / "slurm", 2), slurm.run_bare, [Job(name, {}) for name in "012"]
+    queued = clusters.submitted(
+        clusters.slurm_executor(here / "slurm", 2), slurm.run_bare, [Job(name, {}) for name in "012"]
     )
     assert [job.job_id for job in queued] == ["42_0", "42_1", "42_2"]
     asked = set(re.findall(r"#SBATCH --(\S+)", (here / "script.sh").read_text()))
@@ -54,14 +54,14 @@ def test_slurm_is_asked_for_what_the_environment_says(here, monkeypatch):
 
 def test_a_fold_may_take_a_day_unless_the_environment_says_otherwise(here, monkeypatch):
     pretend_slurm(here, monkeypatch, "echo Submitted batch job 42")
-    runtime.submitted(runtime.slurm_executor(here / "slurm", 1), slurm.run_bare, [Job("0", {})])
+    clusters.submitted(clusters.slurm_executor(here / "slurm", 1), slurm.run_bare, [Job("0", {})])
     assert "#SBATCH --time=1440" in (here / "script.sh").read_text()
 
 
 def test_a_job_that_slurm_rejects_is_an_error_with_its_reason(here, monkeypatch):
     pretend_slurm(here, monkeypatch, "echo 'invalid partition' >&2; exit 1")
     with pytest.raises(UserError, match="(?s)invalid partition.*MEDADAPT_SLURM_"):
-        runtime.submitted(runtime.slurm_executor(here / "slurm", 1), slurm.run_bare, [Job("0", {})])
+        clusters.submitted(clusters.slurm_executor(here / "slurm", 1), slurm.run_bare, [Job("0", {})])
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ def test_dask_workers_in_another_folder_prepare_the_same_bytes(project, monkeypa
 def test_an_unknown_backend_is_refused_with_the_known_ones(project, monkeypatch, capsys):
     project()
     monkeypatch.setenv("MEDADAPT_BACKEND", "abacus")
-    assert "loky, threading, dask or ray" in refusal(capsys, "cohort")
+    assert "loky, threading, dask, ray or slurm" in refusal(capsys, "cohort")
 
 
 def test_findings_are_in_one_table_and_every_case_is_prepared_or_refused(project, capsys):
