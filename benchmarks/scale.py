@@ -3,11 +3,13 @@
     OMP_NUM_THREADS=1 python benchmarks/scale.py /tmp/scale --cases 500 2000
     OMP_NUM_THREADS=1 python benchmarks/scale.py /tmp/scale --cases 8000 --stages cohort preprocess split
     OMP_NUM_THREADS=1 python benchmarks/scale.py /tmp/scale --cases 500 2000 --code ../earlier --name earlier
+    OMP_NUM_THREADS=1 python benchmarks/scale.py /tmp/scale --cases 8000 --stages cohort preprocess split --more 80
 
 Cases are simulated: grey images of 64 x 64 pixels, two of each patient, two classes, four sites of which one is the
 test set. They are prepared at 32 pixels and go through a tiny encoder with random weights, AdaBN and a linear probe,
 so that all but the encoder weighs. Each stage is a process of its own without DVC; user and system seconds are those of
-it and its workers, imports included. Results are kept in INTO/results.csv; what stands there is not run again.
+it and its workers, imports included. Results are kept in INTO/results.csv; what stands there is not run again. With
+--more, the stages run once more after so many cases were added, and the patients in another fold are counted.
 """
 
 import argparse
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", default=STAGES, help="a stage, or all of its folds")
     parser.add_argument("--code", type=Path, default=ROOT, help="checkout whose code runs")
     parser.add_argument("--name", default="here", help="of this code in the table")
+    parser.add_argument("--more", type=int, default=0, help="cases that are added after the stages ran")
     arguments = parser.parse_args()
     stages = [stage for stage in STAGES if {stage, stage.split()[0]} & set(arguments.stages)]
     results = arguments.into / "results.csv"
@@ -56,6 +59,8 @@ def main() -> None:
             if not stands(results, arguments.name, stage, cases):
                 row = {"code": arguments.name, "stage": stage, "cases": cases, **measure(folder, stage, arguments.code)}
                 pd.DataFrame([row]).to_csv(results, mode="a", header=not results.exists(), index=False)
+        if arguments.more:
+            grow(folder, cases, arguments.more, stages, arguments.code)
     table = pd.read_csv(results)
     print(summary(table[table["code"] == arguments.name]).to_string())
 
@@ -65,16 +70,37 @@ def set_up(folder: Path, cases: int, code: Path) -> None:
     images = folder / CHANGES["cohort"]["path"]
     images.mkdir(parents=True)
     (folder / "dvc.yaml").write_text((code / "dvc.yaml").read_text())
-    rng, rows = np.random.default_rng(0), []
-    for case in range(cases):
+    draw(images, range(cases), np.random.default_rng(0)).to_csv(images / "cohort.csv", index=False)
+    configure(folder, CHANGES)
+
+
+def draw(images: Path, cases: range, rng: np.random.Generator) -> pd.DataFrame:
+    """Write the images of some cases, and return their rows of cohort.csv."""
+    rows = []
+    for case in cases:
         patient, ill = case // 2, case // 2 % 8 // 4 == 1
         site = patient % 4
         Image.fromarray(image_of(rng, ill, site)).save(images / f"{case}.png")
         split = "test" if site == 3 else ""
         rows.append((case, patient, f"{case}.png", ("well", "ill")[ill], f"site {site}", split))
-    columns = ["case_id", "patient_id", "image", "label", "site", "split"]
-    pd.DataFrame(rows, columns=columns).to_csv(images / "cohort.csv", index=False)
-    configure(folder, CHANGES)
+    return pd.DataFrame(rows, columns=["case_id", "patient_id", "image", "label", "site", "split"])
+
+
+def grow(folder: Path, cases: int, more: int, stages: list[str], code: Path) -> None:
+    """Add cases, run the stages again, and print their seconds and how many former patients changed their fold."""
+    images, before = folder / CHANGES["cohort"]["path"], fold_of_patients(folder)
+    added = draw(images, range(cases, cases + more), np.random.default_rng(1))
+    added.to_csv(images / "cohort.csv", mode="a", header=False, index=False)
+    for stage in stages:
+        print(f"{more} more than {cases}: {stage}", measure(folder, stage, code), flush=True)
+    after = fold_of_patients(folder)
+    print(f"{(before != after[before.index]).sum()} of {len(before)} patients in another fold")
+
+
+def fold_of_patients(folder: Path) -> pd.Series:
+    tables = [pd.read_csv(folder / f"data/split/{fold}.csv", dtype=str) for fold in range(5)]
+    held_out = [table[table["role"] == "held_out"].assign(fold=fold) for fold, table in enumerate(tables)]
+    return pd.concat(held_out).groupby("patient")["fold"].first()
 
 
 def image_of(rng: np.random.Generator, ill: bool, site: int) -> np.ndarray:

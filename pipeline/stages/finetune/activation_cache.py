@@ -16,18 +16,18 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from pipeline import paths, runtime
-from pipeline.digests import read_sealed, write_sealed
+from pipeline.stages.finetune.packs import Packs
 
 Parts = dict[str, Tensor]
 
 
 class ActivationCache:
-    """Activations of frozen stages, one file per case, shared by all trainings with the same frozen stages.
+    """Activations of frozen stages by case, shared by all trainings with the same frozen stages.
 
     Parameters
     ----------
     folder : Path
-        Contains one folder per key.
+        Contains one folder per key, with one file of each training that added cases.
     key : str
         Identifies the stages and the code that computed the files.
     limit : float
@@ -35,21 +35,20 @@ class ActivationCache:
     """
 
     def __init__(self, folder: Path, key: str, limit: float) -> None:
-        self.folder = folder / key
-        self.folder.mkdir(parents=True, exist_ok=True)
-        os.utime(self.folder)
+        own = folder / key
+        own.mkdir(parents=True, exist_ok=True)
+        os.utime(own)
+        self._packs = Packs(own)
         self._trim(folder, limit)
 
     def __call__(self, name: str, function: Callable[[], Parts]) -> Parts:
         """Return the stored entry of a name; compute and store it with the function if there is none."""
-        file = self.folder / f"{name}.safetensors"
-        if (content := read_sealed(file)) is not None:
+        if (content := self._packs.read(name)) is not None:
             kept: Parts = load(content)
             return kept
         found = function()
-        with contextlib.suppress(OSError):  # a full disk
-            if self.folder.exists():  # or another fold deleted it, to make room
-                write_sealed(save(found), file)
+        with contextlib.suppress(OSError):  # a full disk, or another fold deleted the folder to make room
+            self._packs.write(name, save(found))
         return found
 
     @staticmethod

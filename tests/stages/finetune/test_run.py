@@ -148,7 +148,7 @@ def test_the_oldest_cache_goes_when_there_is_no_more_room(tmp_path):
 def test_cache_ignores_a_file_that_another_fold_removes_while_counting(tmp_path):
     cache = activation_cache.ActivationCache(tmp_path, "one", 10**9)
     cache("a", lambda: {"maps": torch.zeros(1000)})
-    (tmp_path / "one" / "b.safetensors").symlink_to(tmp_path / "renamed meanwhile")  # is listed, and is not there
+    (tmp_path / "one" / "b.pack").symlink_to(tmp_path / "renamed meanwhile")  # is listed, and is not there
     (tmp_path / "two").symlink_to(tmp_path / "removed meanwhile")
     activation_cache.ActivationCache(tmp_path, "three", 10**9)
     assert cache("a", lambda: {}).keys() == {"maps"}
