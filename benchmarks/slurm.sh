@@ -6,6 +6,12 @@
 set -eu
 into=$(mkdir -p "$1" && cd "$1" && pwd)
 if [ "${2:-start}" = stop ]; then
+    export SLURM_CONF="$into/slurm.conf"
+    scancel --user="$(id -un)"
+    for _ in $(seq 30); do # a job reports its end to the daemons
+        if [ -z "$(squeue --noheader)" ]; then break; fi
+        sleep 1
+    done
     for daemon in slurmd slurmctld munged; do
         kill "$(cat "$into/$daemon.pid")" 2> /dev/null || true
     done
