@@ -64,7 +64,7 @@ SPLITS: dict[str, Changes] = {
     "grouped": {"test": "patients", "test_sites": [], "test_fraction": 0.25, "allow_leaks": []},
 }
 # Chosen by patient-grouped cross-validation of the development cases alone, before the test set was opened; see
-# docs/results.md. The rest is the default.
+# docs/results/how-good.md. The rest is the default.
 RECIPE = {"trainable_stages": 4, "views": 8}
 RELEASE = {
     "name": "covid_ct_classification",

@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def show(folder: Path) -> None:
-    """Print the tables that docs/results.md quotes."""
+    """Print the tables that docs/results/how-honest.md quotes."""
     for name, columns in SHOWN.items():
         table = pd.read_csv(folder / f"data/evidence/{name}.csv")
         table = table[table["of"].isna()] if "of" in table else table

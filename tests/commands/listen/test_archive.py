@@ -16,7 +16,7 @@ from tests.commands.listen.studies import KINDS, study
 from tests.conftest import ROOT
 
 needs_orthanc = pytest.mark.skipif(orthanc.MISSING, reason=orthanc.WHY_MISSING)
-STUDIES = int(os.environ.get("MEDADAPT_TEST_STUDIES", "16"))  # the figures of docs/results.md are of 200
+STUDIES = int(os.environ.get("MEDADAPT_TEST_STUDIES", "16"))  # the figures of docs/results/hand-over.md are of 200
 EXPECTED = {
     "scan": "answered",
     "ct": "answered",
