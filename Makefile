@@ -34,7 +34,7 @@ PACKAGES := python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 	touch $@
 
 docs: .docs/.installed   ## the documentation as a site: open site/index.html; a broken link stops it
-	NO_MKDOCS_2_WARNING=1 .docs/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .docs/bin/mkdocs build --strict
 
 .docs/.installed: docs/requirements.txt
 	$(PYTHON) -m venv --clear .docs
