@@ -83,7 +83,8 @@ def add_options_of_site(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="write the result of --site-recalibrate even if it does not lower the log-loss of other patients there",
+        help="write the result of --site-recalibrate even if it does not lower the log-loss of other patients there, "
+        "and that of --site-adapt even if the scans look like corrupted ones",
     )
     parser.add_argument(
         "--calibration", metavar="FILE.json", help="apply a recalibration that --site-recalibrate wrote"

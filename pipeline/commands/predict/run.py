@@ -57,7 +57,7 @@ def predict(folder: Path, arguments: argparse.Namespace) -> None:
         recalibrate(folder, predictor, scans, arguments.out, force=arguments.force)
         return
     if arguments.site_adapt:
-        adapt_to_site(folder, predictor, scans, arguments.out)
+        adapt_to_site(folder, predictor, scans, arguments.out, force=arguments.force)
         return
     predictor = with_site_files(predictor, bundle, arguments)
     if predictor.limits is None:

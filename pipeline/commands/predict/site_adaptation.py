@@ -20,8 +20,15 @@ FEWEST = 5  # patients, for means and spreads of the site
 Names = NDArray[np.str_]
 
 
-def adapt_to_site(bundle: Path, predictor: Predictor, scans: Sequence[Listed], out: str | None) -> None:
+def adapt_to_site(
+    bundle: Path, predictor: Predictor, scans: Sequence[Listed], out: str | None, *, force: bool = False
+) -> None:
     """Refit the limits to the scans of a site, print how many patients they flag before and after, and write them.
+
+    Parameters
+    ----------
+    force : bool
+        Whether to refit them even to scans that look like corrupted ones.
 
     Raises
     ------
@@ -40,7 +47,8 @@ def adapt_to_site(bundle: Path, predictor: Predictor, scans: Sequence[Listed], o
     count = len(set(patients))
     if count < FEWEST:
         raise UserError(f"--site-adapt: {count} patients are too few; give unlabelled scans of at least {FEWEST}")
-    refuse_foreign(limits, outputs)
+    if not force:
+        refuse_foreign(limits, outputs)
     before, after = flagged(limits, outputs, patients), flagged_by_others(limits, outputs, patients)
     print(f"{len(kept)} scans of {count} patients")
     print(f"out of distribution: {before} patients before, {after} after (each by limits refitted to the others)")
@@ -59,7 +67,8 @@ def refuse_foreign(limits: OperatingLimits, outputs: Sequence[ScanOutput]) -> No
     if limits.foreign is not None and typical >= limits.foreign:
         raise UserError(
             f"--site-adapt: the scans look like corrupted scans or another part of the body (appearance score "
-            f"{typical:.2f}, limit {limits.foreign:.2f}); check that they are what the model was made for"
+            f"{typical:.2f}, limit {limits.foreign:.2f}); look at them with --report; if they are what the model was made for, repeat "
+            "with --force"
         )
 
 

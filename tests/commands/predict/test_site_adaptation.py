@@ -91,4 +91,15 @@ def test_scans_that_look_like_another_part_of_the_body_are_refused(tmp_path, cap
     (folder / LIMITS).write_text(json.dumps({"limits": replace(limits, foreign=1.5).as_json(), "tested": []}))
     write_manifest(folder, {})
     assert adapted(folder, scans_of_site(tmp_path / "site", 6, seed=1, level=400.0), tmp_path / "ours.json") == 1
-    assert "another part of the body" in capsys.readouterr().err
+    assert "another part of the body" in (said := capsys.readouterr().err) and "repeat with --force" in said
+    assert not (tmp_path / "ours.json").exists()
+    again = [
+        "predict",
+        str(folder),
+        str(tmp_path / "site"),
+        "--site-adapt",
+        "--force",
+        "--out",
+        str(tmp_path / "o.json"),
+    ]
+    assert main(again) == 0 and (tmp_path / "o.json").exists()
