@@ -67,8 +67,8 @@ def refuse_foreign(limits: OperatingLimits, outputs: Sequence[ScanOutput]) -> No
     if limits.foreign is not None and typical >= limits.foreign:
         raise UserError(
             f"--site-adapt: the scans look like corrupted scans or another part of the body (appearance score "
-            f"{typical:.2f}, limit {limits.foreign:.2f}); look at them with --report; if they are what the model was made for, repeat "
-            "with --force"
+            f"{typical:.2f}, limit {limits.foreign:.2f}); look at them with --report; if they are what the model was "
+            "made for, repeat with --force"
         )
 
 
