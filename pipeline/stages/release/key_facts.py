@@ -180,9 +180,14 @@ def _withheld(shown: Measured) -> str:
 
 def _recipe(shown: Measured, _: Any) -> str:
     counts = folds_alike(shown.recipes, shown.members)
-    if counts is None or 2 * counts[0] > counts[1]:
+    if counts is None or counts[0] == counts[1]:
         return ""
     released, others = recipes_in_words(shown.recipes, shown.members[0])
+    if 2 * counts[0] > counts[1]:
+        return (
+            f"The chosen recipe changes from fold to fold (released: {released}; folds: {others}): with other patients "
+            "another one might be released."
+        )
     return (
         f"The released model has another recipe than most evaluated folds ({released}, the folds {others}): the "
         f"internal results ({_counts(shown, shown.internal)}) describe other models."

@@ -104,6 +104,11 @@ def test_a_good_model_has_no_fact_and_the_checks_are_named():
             "internal results (270 patients, 120 events) describe other models",
         ),
         (
+            {"recipes": GOOD.recipes | {"1": OTHER}},
+            "other recipe than the folds",
+            "The chosen recipe changes from fold to fold (released: probe; folds: probe (2) and lp_ft (1))",
+        ),
+        (
             {"decisions": [decision(0.05, (0.0, -0.1, 0.1)), decision(0.5, (0.17, -0.09, 0.33))]},
             "no net benefit",
             "at any of 2 thresholds from 0.05 to 0.50: the net benefit grows by at most 0.17 (-0.09 to 0.33), at 0.50",
