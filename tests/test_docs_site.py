@@ -1,0 +1,55 @@
+"""The site that `make docs` builds, in a real browser with the network cut off."""
+
+import pytest
+
+from tests.conftest import ROOT
+
+SITE = ROOT / "site"
+READY = ".md-search[aria-label]"
+pytestmark = pytest.mark.skipif(not SITE.exists(), reason="no site/; `make docs` builds it")
+
+
+@pytest.fixture
+def page_of(chromium):
+    """A function that opens a page; whatever asks for the network fails the test in the end."""
+    asked, contexts = [], []
+
+    def cut(route):
+        allowed = route.request.url.startswith("file:")
+        if not allowed:
+            asked.append(route.request.url)
+        route.continue_() if allowed else route.abort()
+
+    def visit(name, width=1400, **options):
+        contexts.append(chromium.new_context(viewport={"width": width, "height": 900}, **options))
+        page = contexts[-1].new_page()
+        page.route("**/*", cut)
+        page.goto((SITE / name).as_uri())
+        page.wait_for_selector(READY, state="attached")
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert asked == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])
+@pytest.mark.parametrize(
+    "name", ["index.html", "tutorials/pngs.html", "reference/metrics.html", "results/how-good.html"]
+)
+def test_axe_finds_nothing_that_shuts_a_reader_out(page_of, name, width, scheme):
+    axe = pytest.importorskip("axe_playwright_python.base")
+    page = page_of(name, width, color_scheme=scheme)
+    page.evaluate(axe.AXE_SCRIPT)
+    found = page.evaluate("axe.run({resultTypes: ['violations']})")
+    grave = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in grave] == []
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def test_the_search_finds_a_page_without_a_server(page_of):
+    page = page_of("index.html")
+    page.fill(".md-search__input", "temperature")
+    page.wait_for_selector(".md-search-result__item")
+    assert "calibrat" in page.inner_text(".md-search-result__list").lower()
