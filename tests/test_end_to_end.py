@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -64,6 +65,25 @@ def test_one_command_leads_from_the_recipe_to_a_released_model(first_run):
     assert (folder / "data/report/index.html").is_file()
     assert list((folder / "data/released").glob("*/configs/metadata.json"))
     assert "up to date" in dvc(folder, "status")
+
+
+def test_every_column_of_every_table_has_its_line_in_the_reference(first_run):
+    folder, *_ = first_run
+    pages, missing = (ROOT / "docs/reference" / name for name in ("tables.md", "metrics.md")), set()
+    reference = "".join(page.read_text() for page in pages)
+    for file in sorted((folder / "data").glob("*/**/*.csv")):
+        place = file.relative_to(folder / "data")
+        if place.parts[0] in ("released", "scratch", "demo", "cost"):
+            continue
+        with file.open() as lines:
+            header = lines.readline().strip().split(",")
+        columns = {re.sub(r"(_null|_se)?(_lower|_upper|_\d+)?$", "", column) for column in header}
+        missing |= {
+            (place.as_posix(), column)
+            for column in columns
+            if not re.search(rf"`{re.escape(column)}(_0)?`", reference) and not column.startswith(("column_", "group_"))
+        }
+    assert not missing
 
 
 def test_a_second_repro_runs_nothing(first_run):
