@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.clones import edit, fresh_clone
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 EVALUATING = {"calibrate", "evidence", "explain", "release", "report"}
