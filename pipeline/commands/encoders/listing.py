@@ -34,7 +34,7 @@ def as_page() -> str:
     for name, entry in CATALOGUE.items():
         lines += ["", f"## {name}", "", "| | |", "|---|---|"]
         lines += [f"| {what} | {said} |" for what, said in facts_of(entry).items()]
-    return "\n".join([*lines, "", "Back to the [index](../README.md)."]) + "\n"
+    return "\n".join([*lines, "", "Back to the [index](../index.md)."]) + "\n"
 
 
 def facts_of(entry: Pretrained) -> Mapping[str, str]:

@@ -94,7 +94,7 @@ def test_a_probe_on_frozen_features_is_the_network_at_each_site(per_site):
     shifted(model, "b", -0.2)
     first = len(model.encoder.stages)
     cases = [(site, channels(number)) for number, site in enumerate(["a", "b", "moon"])]
-    todo = [Case(str(number), site, lambda case=case: case) for number, (site, case) in enumerate(cases)]
+    todo = [Case(site, {str(number): lambda case=case: case}) for number, (site, case) in enumerate(cases)]
     maps, pooled = frozen_views(model, todo, first)
     features = mean_features(model, maps[0], pooled[0], first)
     rng, width = np.random.default_rng(0), features.shape[1]
