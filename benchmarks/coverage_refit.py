@@ -100,7 +100,7 @@ def of_grid(cell: Cell, seed: int) -> pd.DataFrame:
     if cohort is None:
         return pd.DataFrame()
     bootstrap = Bootstrap(REPLICATES, LEVEL, seed + 10**6)
-    coupled = bootstrap.over(cohort.patients, cohort.folds.astype(str))
+    coupled = bootstrap.over(cohort.patients, cohort.folds.astype(str), cross_fitted=True)
     weights = bootstrap.weights(cohort.patients)
     full = cross_validated(cell, cohort, PENALTY, calibrated=True)
     metrics = metrics_of(full.probabilities, cohort.labels, BINS)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.levels import expanded, is_cross_validated, level_for, quantile_of
+from pipeline.metrics.levels import expanded, is_cross_fitted, level_for, quantile_of
 
 Floats = NDArray[np.float64]
 
@@ -49,9 +49,11 @@ class Bootstrap:
         """Draw the weight of each case (1 + replicates, n) as `cluster_weights` does."""
         return cluster_weights(patients, self.replicates, self.seed)
 
-    def over(self, patients: NDArray[np.str_], folds: NDArray[np.str_] | None = None) -> "Bootstrap":
+    def over(
+        self, patients: NDArray[np.str_], folds: NDArray[np.str_] | None = None, *, cross_fitted: bool = False
+    ) -> "Bootstrap":
         """Set the level for these patients (n,), and for the folds (n,) that held them out, see `levels.level_for`."""
-        return replace(self, confidence=level_for(self.confidence, patients, folds))
+        return replace(self, confidence=level_for(self.confidence, patients, folds, cross_fitted=cross_fitted))
 
 
 def cluster_weights(patients: NDArray[np.str_], replicates: int, seed: int) -> Floats:
@@ -144,15 +146,15 @@ def distance_estimate(found: Estimate, confidence: float, plug_in: float | None 
     metric: `bootstrap_uncertainty` in the library of Kumar, Liang, Ma 2019). It is then cut at 0 and widened to contain
     the value. Under perfect calibration it rarely reaches 0 nevertheless; compare with `calibration.if_perfect`.
 
-    Of cross-validated predictions the distance of the released model is to be covered, whose calibrator has errors of
-    its own: the interval reaches at least half of its width above the value (`benchmarks/coverage_refit.py`).
+    Where the calibration was cross-fitted, the distance of the released model is to be covered, whose calibrator has
+    errors of its own: the interval reaches at least half of its width above the value (`benchmarks/coverage_refit.py`).
 
     Parameters
     ----------
     found : Estimate
         With the percentile interval, see `estimate`.
     confidence : float
-        Level of that interval; a `levels.Level` knows whether the predictions were cross-validated.
+        Level of that interval; a `levels.Level` knows whether the calibration was cross-fitted.
     plug_in : float, optional
         The plug-in metric, if the value is debiased.
     """
@@ -160,6 +162,6 @@ def distance_estimate(found: Estimate, confidence: float, plug_in: float | None 
         return found
     centre = found.value + (found.value if plug_in is None else plug_in)
     lower, upper = max(centre - found.upper, 0.0), max(centre - found.lower, found.value)
-    if is_cross_validated(confidence):
+    if is_cross_fitted(confidence):
         upper = max(upper, found.value + (found.upper - found.lower) / 2)
     return Estimate(found.value, min(lower, found.value), upper)

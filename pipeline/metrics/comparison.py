@@ -41,6 +41,8 @@ class Predictions:
     probabilities : (n, K)
     folds : (n,) str
         The fold that held each case out; one name if a single model evaluated all cases.
+    cross_fitted : bool
+        Whether each fold was calibrated by a calibrator that was fitted on the others.
     """
 
     units: Names
@@ -48,11 +50,17 @@ class Predictions:
     labels: Labels
     probabilities: Floats
     folds: Names
+    cross_fitted: bool = False
 
     def at(self, rows: NDArray[np.int64]) -> "Predictions":
         """Select rows, in the given order."""
         return Predictions(
-            self.units[rows], self.patients[rows], self.labels[rows], self.probabilities[rows], folds=self.folds[rows]
+            self.units[rows],
+            self.patients[rows],
+            self.labels[rows],
+            self.probabilities[rows],
+            folds=self.folds[rows],
+            cross_fitted=self.cross_fitted,
         )
 
 
@@ -131,7 +139,7 @@ def unpaired(reference: Predictions, run: Predictions, settings: Settings) -> li
 def _estimates(predictions: Predictions, settings: Settings) -> dict[str, Estimate]:
     """Estimate every metric as the summary of a run does."""
     labels, patients = predictions.labels, predictions.patients
-    bootstrap = settings.bootstrap.over(patients, predictions.folds)
+    bootstrap = settings.bootstrap.over(patients, predictions.folds, cross_fitted=predictions.cross_fitted)
     if labels.ndim == 1:
         return estimates_of(predictions.probabilities, labels, patients, bins=settings.bins, bootstrap=bootstrap)
     metrics = _metrics(predictions, settings.bins)

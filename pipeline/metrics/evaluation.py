@@ -79,6 +79,11 @@ class EvaluatedCases:
         """Give the fold that evaluates each case (n,)."""
         return np.asarray(self.cases["fold"], dtype=np.str_)
 
+    @property
+    def cross_fitted(self) -> bool:
+        """Tell whether folds were calibrated by different calibrators, each fitted on the others."""
+        return len(self.calibrators) > 1
+
     def part(self, mask: NDArray[np.bool_]) -> "EvaluatedCases":
         """Select the cases of a mask (n,)."""
         return replace(
@@ -228,7 +233,8 @@ def summary_of(
 ) -> dict[str, Any]:
     """Compute the metrics that suit the task, by `summary.summarise` or `multilabel.summarise_labels`."""
     labels, patients = evaluated.labels, evaluated.patients
-    bootstrap = bootstrap.over(patients, evaluated.folds)
+    cross_fitted = evaluated.cross_fitted and probabilities is evaluated.calibrated
+    bootstrap = bootstrap.over(patients, evaluated.folds, cross_fitted=cross_fitted)
     if spec.task == "multilabel":
         return multilabel.summarise_labels(
             probabilities, labels, patients, spec.classes, bins=bins, bootstrap=bootstrap

@@ -17,17 +17,17 @@ class Level(float):
     ----------
     factor : float
         1 if the replicates show the whole variance.
-    cross_validated : bool
-        Whether each case was predicted by the model of the fold that held it out.
+    cross_fitted : bool
+        Whether each fold was calibrated by a calibrator that was fitted on the others.
     """
 
     factor: float
-    cross_validated: bool
+    cross_fitted: bool
 
-    def __new__(cls, confidence: float, factor: float = 1.0, *, cross_validated: bool = False) -> "Level":
+    def __new__(cls, confidence: float, factor: float = 1.0, *, cross_fitted: bool = False) -> "Level":
         """Make a level between 0 and 1."""
         level = super().__new__(cls, confidence)
-        level.factor, level.cross_validated = factor, cross_validated
+        level.factor, level.cross_fitted = factor, cross_fitted
         return level
 
 
@@ -36,9 +36,14 @@ def factor_of(confidence: float) -> float:
     return confidence.factor if isinstance(confidence, Level) else 1.0
 
 
-def is_cross_validated(confidence: float) -> bool:
-    """Tell whether the interval is one of cross-validated predictions; False for a plain number."""
-    return isinstance(confidence, Level) and confidence.cross_validated
+def is_cross_fitted(confidence: float) -> bool:
+    """Tell whether the interval is one of cross-fitted calibration; False for a plain number."""
+    return isinstance(confidence, Level) and confidence.cross_fitted
+
+
+def uncalibrated(confidence: float) -> float:
+    """Give the same level for predictions as they were before calibration."""
+    return Level(confidence, factor_of(confidence))
 
 
 def quantile_of(confidence: float) -> float:
@@ -58,7 +63,7 @@ def expanded(confidence: float) -> float:
     return float(2 * norm.cdf(quantile_of(confidence)) - 1) if factor_of(confidence) != 1 else float(confidence)
 
 
-def level_for(confidence: float, patients: Names, folds: Names | None = None) -> Level:
+def level_for(confidence: float, patients: Names, folds: Names | None = None, *, cross_fitted: bool = False) -> Level:
     """Give the level of intervals over these patients.
 
     The factor is that of `cross_validation_factor` if each fold was evaluated by its own model, times n / (n - 1) and
@@ -71,13 +76,15 @@ def level_for(confidence: float, patients: Names, folds: Names | None = None) ->
     patients : (n,)
     folds : (n,), optional
         The fold that held each case out; None if one model evaluated all cases.
+    cross_fitted : bool
+        Whether each fold was calibrated by a calibrator that was fitted on the others.
     """
     n, n_folds = len(np.unique(patients)), 1 if folds is None else len(np.unique(folds))
     factor = cross_validation_factor(n_folds)
     if n > 1:
         few = float(t.ppf((1 + confidence) / 2, n - 1) / norm.ppf((1 + confidence) / 2)) ** 2
         factor *= few * n / (n - 1)
-    return Level(confidence, factor, cross_validated=n_folds > 1)
+    return Level(confidence, factor, cross_fitted=cross_fitted and n_folds > 1)
 
 
 def cross_validation_factor(n_folds: int) -> float:

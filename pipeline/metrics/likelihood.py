@@ -15,7 +15,7 @@ from scipy.special import expit, logsumexp
 from pipeline.metrics.bootstrap import Estimate
 from pipeline.metrics.calibration import calibration_in_the_large, logistic_line, logit, multiclass_slope
 from pipeline.metrics.discrimination import SMALLEST, Floats, Ints
-from pipeline.metrics.levels import quantile_of
+from pipeline.metrics.levels import is_cross_fitted, quantile_of
 from pipeline.metrics.shares import largest_effect
 
 Marks = NDArray[np.bool_]
@@ -90,7 +90,7 @@ def slope_estimate(prediction: Floats, events: Marks, patients: Names, confidenc
     information = own**2 * spread
     leverage = spread / spread.sum() + information / information.sum()
     effect = _effect(own * (events - fitted), information, leverage, patients)
-    return _limits(profile, float(line[1]), _cut(confidence, effect), float(line[1]))
+    return _of_the_released(_limits(profile, float(line[1]), _cut(confidence, effect), float(line[1])), confidence)
 
 
 def multiclass_slope_estimate(probabilities: Floats, labels: Ints, patients: Names, confidence: float) -> Estimate:
@@ -112,7 +112,19 @@ def multiclass_slope_estimate(probabilities: Floats, labels: Ints, patients: Nam
     centre = (fitted * z).sum(axis=1)
     information = (fitted * z**2).sum(axis=1) - centre**2
     effect = _effect(chosen - centre, information, information / information.sum(), patients)
-    return _limits(likelihood, value, _cut(confidence, effect), value)
+    return _of_the_released(_limits(likelihood, value, _cut(confidence, effect), value), confidence)
+
+
+def _of_the_released(found: Estimate, confidence: float) -> Estimate:
+    """Let the upper limit of a cross-fitted slope reach as much further as the estimate lies below 1.
+
+    A calibrator gives the predictions that it was fitted on a slope of 1, and those of the fold that it evaluates a
+    lower one, because its errors go against theirs. The released calibrator is fitted on all of them
+    (`benchmarks/coverage_refit.py`, decision 23).
+    """
+    if not is_cross_fitted(confidence) or found.value is None or found.upper is None or found.value >= 1:
+        return found
+    return Estimate(found.value, found.lower, found.upper + 1 - found.value)
 
 
 def _limits(likelihood: Callable[[float], float], best: float, drop: float, value: float | None) -> Estimate:

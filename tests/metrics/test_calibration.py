@@ -266,10 +266,10 @@ def test_the_interval_of_a_distance_reaches_from_0_on_and_holds_its_value():
     assert distance_estimate(Estimate(0.5, None, None), 0.95) == Estimate(0.5, None, None)
 
 
-def test_a_cross_validated_distance_reaches_half_of_its_width_up():
+def test_a_cross_fitted_distance_reaches_half_of_its_width_up():
     """The error of the released model's calibrator is not among the replicates."""
     folds = np.arange(100) % 5
-    level = level_for(0.95, np.arange(100).astype(str), folds.astype(str))
+    level = level_for(0.95, np.arange(100).astype(str), folds.astype(str), cross_fitted=True)
     one_model = level_for(0.95, np.arange(100).astype(str), np.full(100, "final"))
     percentiles = Estimate(0.1, 0.09, 0.25)
     assert distance_estimate(percentiles, level).upper == pytest.approx(0.18)

@@ -6,7 +6,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 from scipy.stats import chi2, norm
 
-from pipeline.metrics.levels import Level
+from pipeline.metrics.levels import Level, factor_of, is_cross_fitted, level_for, uncalibrated
 from pipeline.metrics.likelihood import intercept_estimate, multiclass_slope_estimate, slope_estimate
 
 
@@ -90,3 +90,18 @@ def test_intervals_hold_the_truth_as_often_as_they_say(images):
             found = estimate(*sample, 0.95)
             held[name] += found.lower <= truth <= found.upper
     assert 0.9 <= held["slope"] / 200 <= 0.99 and 0.9 <= held["intercept"] / 200 <= 0.99
+
+
+def test_a_cross_fitted_slope_below_one_reaches_further_up():
+    """By what the estimate lacks to 1; a slope above 1, or of one model, stays as it is."""
+    patients, folds = np.arange(100).astype(str), (np.arange(100) % 5).astype(str)
+    fixed, fitted = (level_for(0.95, patients, folds, cross_fitted=one) for one in (False, True))
+    generator = np.random.default_rng(0)
+    truth = generator.normal(size=100)
+    events = generator.random(100) < expit(truth)
+    for scale, below in ((3.0, True), (0.3, False)):
+        before, after = (slope_estimate(expit(scale * truth), events, patients, level) for level in (fixed, fitted))
+        assert (before.value < 1) == below and (after.value, after.lower) == (before.value, before.lower)
+        assert after.upper == pytest.approx(before.upper + max(1 - before.value, 0))
+    assert not is_cross_fitted(level_for(0.95, patients, np.full(100, "final"), cross_fitted=True))
+    assert not is_cross_fitted(uncalibrated(fitted)) and factor_of(uncalibrated(fitted)) == factor_of(fitted)

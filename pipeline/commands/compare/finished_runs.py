@@ -142,7 +142,8 @@ def predictions_of(scope: str, rows: pd.DataFrame, task_spec: TaskSpec) -> Predi
     columns = [f"probability_{number}" for number in range(len(task_spec.classes))]
     probabilities = rows[columns].to_numpy(dtype=np.float64)
     patients, folds = (rows[name].to_numpy(dtype=str) for name in ("patient", "fold"))
-    return Predictions(units, patients, labels_of(rows, task_spec), probabilities, folds=folds)
+    fitted = "calibrator" in rows and rows["calibrator"].nunique() > 1
+    return Predictions(units, patients, labels_of(rows, task_spec), probabilities, folds=folds, cross_fitted=fitted)
 
 
 def params_and_inputs(read: Callable[[Path], bytes]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -11,7 +11,7 @@ from pipeline.metrics.baseline import baseline_table
 from pipeline.metrics.bootstrap import cluster_weights, estimate_all
 from pipeline.metrics.calibrators.updating import recalibration_curve
 from pipeline.metrics.evaluation import EvaluatedCases, TaskSpec
-from pipeline.metrics.levels import level_for
+from pipeline.metrics.levels import level_for, uncalibrated
 from pipeline.metrics.operating import operating_table
 from pipeline.metrics.selective import abstention_table, selective_metrics, selective_table
 from pipeline.metrics.subgroups import subgroup_table
@@ -61,7 +61,8 @@ def assess(
     """
     weights = cluster_weights(evaluated.patients, settings.n_bootstrap, seed)
     subject = Subject(evaluated, elsewhere, spec, weights=weights, seed=seed)
-    level = level_for(settings.confidence, evaluated.patients, evaluated.folds)
+    folds, fitted = evaluated.folds, evaluated.cross_fitted
+    level = level_for(settings.confidence, evaluated.patients, folds, cross_fitted=fitted)
     settings = replace(settings, confidence=level)
     return {
         name: pd.concat(list(rows(subject, settings)) or [pd.DataFrame()])
@@ -72,6 +73,7 @@ def assess(
 def calibration_rows(subject: Subject, settings: Settings) -> Tables:
     """Compute the calibration metrics of every question before and after calibration, one row each."""
     for state in STATES:
+        level = settings.confidence if state == "calibrated" else uncalibrated(settings.confidence)
         for question in subject.questions(state):
             patients, weights = subject.evaluated.patients[question.rows], subject.weights[:, question.rows]
             row = calibration_row(
@@ -79,7 +81,7 @@ def calibration_rows(subject: Subject, settings: Settings) -> Tables:
                 question.events,
                 patients,
                 weights,
-                confidence=settings.confidence,
+                confidence=level,
                 bins=settings.bins,
                 seed=subject.seed,
             )
