@@ -52,7 +52,8 @@ def test_page_without_a_test_set_says_the_model_was_never_evaluated(assigned):
     markup = page()
     said = first_screen(markup)
     assert "The test set is closed or absent: the released model itself was never evaluated." in said
-    assert "(test)" not in said and "external" not in text_of(section(markup, "calibration"))
+    assert "AUC, test set" not in said and "AUC, external" not in said
+    assert "external" not in text_of(section(markup, "calibration"))
     assert "test set" not in text_of(section(markup, "cohort"))
 
 
@@ -63,7 +64,7 @@ def test_without_sites_nothing_is_told_site_by_site(assigned):
     assert "None: the cohort names no sites" in text_of(section(markup, "subgroups"))
     assert "No baseline: the cohort names no sites" in text_of(section(markup, "subgroups"))
     assert "<td>site " not in section(markup, "certainty")
-    assert "Site and label cannot be related" in text_of(markup)
+    assert "Whether the site predicts the label cannot be measured" in text_of(markup)
 
 
 def test_with_nothing_but_images_and_labels_the_unit_is_the_image(assigned):

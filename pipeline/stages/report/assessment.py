@@ -48,8 +48,8 @@ CALIBRATION = {  # of the table of calibration, by the kind of metric: column, t
     "Discrimination": [("auc", "AUC", 2, ""), ("average_precision", "average precision", 2, "")],
 }
 ENOUGH = {
-    "neither": "too few for anything but a rough look: even intercept and slope want 100 of each",
-    "slope": "enough for intercept and slope (100 of each), too few for the bends of the curve (200 of each)",
+    "neither": "enough for a rough estimate only: even intercept and slope need 100 of each",
+    "slope": "enough for intercept and slope (100 of each), too few for the shape of the curve (200 of each)",
     "curve": "enough for the curve (200 of each)",
 }
 NARROW = 132  # pixels of a forest beside many columns

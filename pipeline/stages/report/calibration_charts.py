@@ -46,7 +46,7 @@ def calibration_chart(
         if any(row["state"] == "calibrated" for row in curve)
         else "; too few cases are near any prediction for a curve"
     )
-    below = "Below, how many got each prediction: events upwards, the others downwards"
+    below = f"Below, the number of {unit} with each prediction: events upwards, non-events downwards"
     return {"svg": svg, "caption": f"{name}, n = {events + others} {unit}, {events} events{dots}. {below}"}
 
 

@@ -45,9 +45,9 @@ def where_it_pays(rows: Sequence[Row]) -> str:
     """Say at which thresholds the gain over acting on all or on none is above 0 with its whole interval."""
     runs = [list(run) for pays, run in groupby(rows, key=_surely_pays) if pays]
     if not runs:
-        return "at no threshold does the model do more good than acting on all or on none, beyond chance"
+        return "at no threshold is the model better than acting on all and on none (interval of the gain above 0)"
     spans = " and ".join(_span(run[0]["threshold"], run[-1]["threshold"]) for run in runs)
-    return f"beyond chance, the model does more good than acting on all or on none at {spans}"
+    return f"the model is better than acting on all and on none (interval of the gain above 0) at {spans}"
 
 
 def risk_chart(scope: str, rows: Sequence[Row], unit: str) -> dict[str, Any]:

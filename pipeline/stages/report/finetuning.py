@@ -55,7 +55,7 @@ def head_of(record: Row) -> str:
     if "neighbours" in record:
         votes = record["neighbours"]
         return f"{votes} neighbour{'' if votes == 1 else 's'}"
-    return f"C = {record['C']:.2g}" if "C" in record else "trained from zero"
+    return f"C = {record['C']:.2g}" if "C" in record else "trained from scratch"
 
 
 def why_of(record: Row) -> str:
@@ -65,7 +65,7 @@ def why_of(record: Row) -> str:
         count = len(evaluated(tried))
         return f"chosen among {count} tried" if count else "the probe, since no recipe fitted into the budget"
     if asked == strategy:
-        return "as asked"
+        return "set by finetune.strategy"
     if strategy == "lp_ft":
         return "not selected: the alignment loss of adaptation needs fine-tuning"
     return f"instead of {asked}: the encoder stays frozen, since it has parameters for each site"

@@ -26,7 +26,7 @@ def _said(row: Row) -> Markup:
         said = "the image makes predictions worse than those from the columns alone; the gain in log-loss is {gain}."
     else:
         said = (
-            "it is not shown that the image adds to the columns; the log-loss falls by {gain}, and a true fall of "
+            "no evidence that the image adds to the columns; the log-loss falls by {gain}, and a true fall of "
             "{least} would be found in four of five such studies."
         )
     return Markup(said).format(gain=gain, least=least)

@@ -37,7 +37,7 @@ def outside_in_words(rows: Sequence[Row]) -> str:
     share = sum(row["background"] for row in known) / len(known)
     return (
         f"In {most} of {len(known)} errors more than half of the saliency lies outside of the body. The background "
-        f"fills {share:.0%} of these images: a map without a pattern would put as much there."
+        f"fills {share:.0%} of these images: a uniform map would have the same share there."
     )
 
 

@@ -30,9 +30,11 @@ def of_hundred(curve: Sequence[Row], question: str, unit: str) -> list[str]:
     list of str
         One sentence for each prediction near which the curve is known; none where it is known nowhere.
     """
-    whose = "whose most probable class is given" if question == TOP_LABEL else f"whose prediction for “{question}” is"
+    top = question == TOP_LABEL
+    whose = "whose most probable class is given" if top else f"with a predicted probability of “{question}” of"
+    have = "belong to that class" if top else f"have “{question}”"
     return [
-        f"Of 100 {unit} {whose} about {100 * prediction:.0f} %, it is true of about {_happened(curve, prediction)}."
+        f"Of 100 {unit} {whose} about {100 * prediction:.0f} %, about {_happened(curve, prediction)} {have}."
         for prediction in told(curve)
     ]
 
@@ -76,7 +78,7 @@ def of_a_threshold(points: Sequence[Row], question: str, unit: str) -> list[str]
         As `of_hundred` takes them.
     """
     return [
-        f"Acting from a probability of {100 * row['threshold']:.1f} % ({row['aim']}, {row['chosen']}) detects "
+        f"A threshold of {100 * row['threshold']:.1f} % (for {row['aim']}, {row['chosen']}) detects "
         f"{hundred(row, 'sensitivity')} of 100 {unit} with “{question}” "
         f"and correctly clears {hundred(row, 'specificity')} of 100 without."
         for row in points
@@ -95,5 +97,6 @@ def of_pairs(auc: Mapping[str, Any] | None, question: str, unit: str) -> list[st
         return []
     share = of_hundred_cases(*auc.values())
     return [
-        f"Of two {unit}, one with “{question}” and one without, it ranks the first one higher in {share} of 100 pairs."
+        f"Of two {unit}, one with “{question}” and one without, the model ranks the first higher "
+        f"in {share} of 100 pairs."
     ]

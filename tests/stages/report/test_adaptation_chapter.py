@@ -40,8 +40,8 @@ def test_adaptation_is_described_with_the_images_that_it_saw(reported):
         and "50% of the way" in said
     )
     assert f"saw {training + unlabelled} images without their labels: {training} of training cases" in said
-    assert f"{unlabelled} marked as unlabelled" in said
-    assert "(site outside)" in said and "Target: unlabelled; evaluated images were not seen" in said
+    assert f"{unlabelled} of unlabelled cases" in said
+    assert "(site outside)" in said and "With adapt.target: unlabelled it saw no evaluated image" in said
     assert "Site seen unlabelled:" in said
 
 
@@ -49,7 +49,7 @@ def test_evaluated_images_that_were_seen_are_counted(reported):
     roles = pd.read_csv(paths.split("final"))["role"]
     record("final", target="evaluated", evaluated_seen=True, images_seen=int((roles != "validation").sum()))
     said = text_of(reported())
-    assert f"{(roles == 'test').sum()} that are evaluated" in said and "evaluated images were seen" in said
+    assert f"{(roles == 'test').sum()} of evaluated cases" in said and "it saw evaluated images" in said
     assert f": {(roles == 'train').sum()} of training cases" in said
 
 

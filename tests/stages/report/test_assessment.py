@@ -71,14 +71,14 @@ def test_a_risk_curve_without_an_interval_or_an_error_is_still_drawn():
 def test_a_prediction_is_told_in_so_many_of_a_hundred_with_its_interval():
     told = of_hundred(curve((0.0, 0.1), (0.4, 0.3), (1.0, 0.9)), "ill", "patients")
     assert told == [
-        "Of 100 patients whose prediction for “ill” is about 20 %, it is true of about 20 (10 to 30).",
-        "Of 100 patients whose prediction for “ill” is about 80 %, it is true of about 70 (60 to 80).",
+        "Of 100 patients with a predicted probability of “ill” of about 20 %, about 20 (10 to 30) have “ill”.",
+        "Of 100 patients with a predicted probability of “ill” of about 80 %, about 70 (60 to 80) have “ill”.",
     ]
 
 
 def test_nothing_is_told_of_predictions_that_the_curve_does_not_reach():
     (told,) = of_hundred(curve((0.31, 0.4), (0.44, 0.5)), "top label", "images")
-    assert told.startswith("Of 100 images whose most probable class is given about 40 %, it is true of about 47 (")
+    assert told.startswith("Of 100 images whose most probable class is given about 40 %, about 47 (")
     assert of_hundred(curve((0.31, 0.4), (0.36, 0.5)), "ill", "images") == []
     assert of_hundred(curve((0.1, None), (0.9, None)), "ill", "images") == [] == of_hundred([], "ill", "images")
 
@@ -88,7 +88,7 @@ def test_a_metric_that_does_not_exist_is_not_put_into_words():
     point = {**known, **limits("sensitivity", 0.88, 0.76, 0.97), **limits("specificity", None, None, None)}
     assert of_a_threshold([point], "ill", "patients") == []
     (told,) = of_a_threshold([point | limits("specificity", 0.9, None, None)], "ill", "patients")
-    assert "from a probability of 42.0 % (sensitivity 0.90, chosen on all development cases)" in told
+    assert "A threshold of 42.0 % (for sensitivity 0.90, chosen on all development cases)" in told
     assert "detects 88 (76 to 97) of 100" in told and "correctly clears 90 of 100 without" in told
     assert (
         of_pairs(None, "ill", "patients") == [] == of_pairs({"value": 0.9, "lower": 0.8, "upper": 1}, "top label", "")

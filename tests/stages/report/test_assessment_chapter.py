@@ -80,7 +80,7 @@ def test_the_table_of_calibration_says_what_the_metrics_say(reported):
     assert rows["MCB"][2].startswith(f"{row['mcb']:.4f}") and rows["DSC"][2].startswith(f"{row['dsc']:.4f}")
     before = assessed("calibration").query("scope == 'external_patients' and state == 'uncalibrated'").iloc[0]
     assert rows["Log-loss"][3].startswith(f"{before['log_loss']:.3f}")
-    assert "are too few for anything but a rough look" in text_of(table)
+    assert "are enough for a rough estimate only" in text_of(table)
 
 
 def test_every_chart_has_its_curve_and_histogram_for_each_set_and_level(reported):
@@ -238,7 +238,7 @@ def test_what_the_images_add_to_the_columns_is_said_with_its_gain(project):
     found = assessed("increment")
     gains = found[(found["prediction"] == "image and columns") & (found["over"] == "columns")].set_index("scope")
     said = text_of(page())
-    verdict = {"adds": "the image adds to", "not shown": "not shown that the image adds", "takes away": "worse than"}
+    verdict = {"adds": "the image adds to", "not shown": "no evidence that the image adds", "takes away": "worse than"}
     for row in gains.loc[["internal_patients", "external_patients"]].itertuples():
         assert verdict[row.verdict] in said and f"{row.log_loss:z.3f} ({row.log_loss_lower:z.3f} to" in said
     assert "gain of image and columns over columns" in said
@@ -252,7 +252,7 @@ def test_without_declared_columns_no_increment_is_claimed(reported):
 def test_the_values_of_the_site_alone_are_told_apart(reported):
     said = text_of(page())
     assert "the baseline site under Without the images is fitted and evaluated in the folds of this run" in said
-    assert "also called site alone on the first screen" in said
+    assert "mean of folds; the first screen shows it as site alone" in said
 
 
 def test_every_table_of_the_assessment_is_read():

@@ -53,7 +53,7 @@ def test_how_a_fold_came_to_its_recipe_is_told_for_every_way_there_is():
     left_out = tried("full", loss=None)
     assert why_of(record(tried=tried("knn", "probe") + left_out)) == "chosen among 2 tried"
     assert why_of(record(tried=left_out)) == "the probe, since no recipe fitted into the budget"
-    assert why_of(record("lora", asked="lora", tried=[])) == "as asked"
+    assert why_of(record("lora", asked="lora", tried=[])) == "set by finetune.strategy"
     assert why_of(record("lp_ft", tried=[])).startswith("not selected: the alignment loss")
     assert why_of(record("probe", asked="full", tried=[])).startswith("instead of full: the encoder stays frozen")
 

@@ -55,7 +55,7 @@ def test_requested_recipe_is_shown_without_a_word_on_choosing(reported):
     markup = reported()
     header, *rows = rows_of(markup, 'id="recipes"')
     assert header[:3] == ["Fold", "Recipe", "C (inverse regularisation strength), or neighbours"]
-    assert rows == [[fold, "lp_ft", "C = 0.01", "1", "1", "as asked"] for fold in FOLDS]
+    assert rows == [[fold, "lp_ft", "C = 0.01", "1", "1", "set by finetune.strategy"] for fold in FOLDS]
     said = text_of(markup)
     assert AUTO not in said and "Not the same recipe" not in said and "chosen among" not in said
 
@@ -75,7 +75,7 @@ def test_candidates_of_auto_have_loss_difference_and_cost_in_details(reported):
     assert "Not the same recipe" not in said
     assert markup.count("chosen among 3</summary>") == len(FOLDS) and "<details open" not in markup
     rows = rows_of(markup, "Fold final: probe")[1:]
-    assert rows[0] == ["knn", "0.500", "nothing before it", "0", "yes", "the start"]
+    assert rows[0] == ["knn", "0.500", "the first", "0", "yes", "the start"]
     assert rows[1] == ["probe", "0.375", "-0.125 (0.062)", "1234", "yes", "the loss falls"]
     assert rows[2][2:5] == ["0.375 (0.062)", "1234", "no"]
     assert rows[3] == ["full", "not tried", "no", "left out: <b>900</b> image passes at least"]
@@ -114,7 +114,14 @@ def test_a_fold_in_which_no_epoch_was_run_has_no_empty_curve(reported):
 def test_fine_tuning_that_never_beat_the_probe_is_told_as_the_probe(reported):
     curve = {"epoch": [0, 1], "train_loss": [0.7, 0.5], "validation_loss": [0.7, 0.8], "best": [True, False]}
     paths.write_table(pd.DataFrame(curve).assign(member="probe"), paths.history("2"))
-    assert rows_of(reported(), 'id="recipes"')[3] == ["2", "lp_ft", "C = 0.01", "1", "0, the probe", "as asked"]
+    assert rows_of(reported(), 'id="recipes"')[3] == [
+        "2",
+        "lp_ft",
+        "C = 0.01",
+        "1",
+        "0, the probe",
+        "set by finetune.strategy",
+    ]
 
 
 def test_a_fold_trained_before_recipes_were_recorded_is_told_as_such(reported):
