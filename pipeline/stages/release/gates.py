@@ -134,13 +134,13 @@ def _worst_subgroup(shown: Measured, floor: float) -> Gate:
         return _gate("worst subgroup", None, "", why)
     too_few = table["too_few"].astype(bool)
     evaluated = table[(table["of"] != TOP_LABEL) & ~too_few & table["auc"].notna()]
-    few = f"{too_few.sum()} too small to evaluate"
+    few = f"too small to evaluate: {too_few.sum()}"
     if evaluated.empty:
         return _gate("worst subgroup", None, "", f"no group is large enough; {few}")
     worst = evaluated.loc[evaluated["auc"].idxmin()]
     metric = {"value": worst["auc"], "lower": worst["auc_lower"], "upper": worst["auc_upper"]}
     where = f"{worst['column']} {worst['value']}, {worst['scope'].replace('_', ' ')}"
-    detail = f"AUC {_show(metric)} ({where}); {len(evaluated)} groups evaluated, {few}"
+    detail = f"AUC {_show(metric)} ({where}); groups evaluated: {len(evaluated)}, {few}"
     return _at_least("worst subgroup", worst["auc"], floor, ("lowest AUC", detail))
 
 
@@ -169,7 +169,7 @@ def _coverage(shown: Measured, most: float) -> Gate:
     worst = min(known, key=lambda row: row["coverage_of_patients_upper"] - row["promised"])
     covered = {end: worst[column] for end, column in _ends("coverage_of_patients").items()}
     where = worst["scope"].replace("_", " ")
-    detail = f"the set contains the true answer for a share of {_show(covered)} ({where}, the lower of all sets)"
+    detail = f"the set contains the true answer for a share of {_show(covered)} ({where}, the lowest of all sets)"
     said = f"upper limit {covered['upper']:.2f}, promised {worst['promised']:.2f}"
     return _gate("prediction sets", worst["promised"] - covered["upper"] - most, said, detail)
 
@@ -198,7 +198,7 @@ def _recipe(shown: Measured, _: bool) -> Gate:
 
 def _patients(shown: Measured, _: bool) -> Gate:
     said = "patients are known" if shown.patients_known else "patients are not known"
-    return _gate("patients known", not shown.patients_known, said, "without patients, each image counts as one")
+    return _gate("patients known", not shown.patients_known, said, "without them, each image counts as one patient")
 
 
 def _card(shown: Measured, fields: tuple[str, ...]) -> Gate:
@@ -209,9 +209,10 @@ def _card(shown: Measured, fields: tuple[str, ...]) -> Gate:
 
 def _leak(shown: Measured) -> Gate:
     count = shown.leaks + shown.duplicates
-    detail = f"acknowledged on both sides of the train/test boundary: {shown.leaks}"
+    detail = f"acknowledged leaks across the train/test boundary: {shown.leaks}"
     detail += f"; pairs of duplicate images across it: {shown.duplicates}"
-    return _gate("no leak", count, f"{count} leaks, none allowed" if count else "no leak was found", detail)
+    said = f"{count} leak{'' if count == 1 else 's'}, none allowed" if count else "no leak was found"
+    return _gate("no leak", count, said, detail)
 
 
 def _unseen(shown: Measured) -> Gate:
@@ -230,7 +231,7 @@ def _features(shown: Measured) -> Gate:
     """Require consent if features of single patients are part of the model."""
     name, count = "features of cases", shown.neighbours
     if not count:
-        return _gate(name, 0, "no features of cases are part of the model", "nearest neighbours would need consent")
+        return _gate(name, 0, "no features of cases are part of the model", "to release features needs consent")
     detail = f"the features of {count} training cases are part of this nearest-neighbour model"
     if shown.features_agreed:
         return _gate(name, 0, "release.include_features allows it", detail)

@@ -145,8 +145,9 @@ def _coverage(shown: Measured, limits: Mapping[str, Any]) -> str:
             covered = _interval(_metric(row, "coverage_of_patients"))
             question = "" if row.get("of") in (None, ALL_CLASSES) else f" for '{row['of']}'"
             return (
-                f"Prediction sets{question} do not keep their promise {_place(scope)}: they contain the true answer "
-                f"for {covered} of {row['patients']:.0f} patients, {row['promised']:.2f} are promised."
+                f"Prediction sets{question} miss their guaranteed coverage {_place(scope)}: they contain "
+                f"the true answer for a share of {covered} of {row['patients']:.0f} patients; {row['promised']:.2f} is "
+                "guaranteed."
             )
     return ""
 
@@ -157,7 +158,9 @@ def _harm(shown: Measured, _: Any) -> str:
         return ""
     said = [f"{WORSE[row['metric']]} {-row['value']:.3f} ({-row['upper']:.3f} to {-row['lower']:.3f})" for row in rows]
     how = "with a linear probe" if rows[0]["recipe"] == "probe" else "after training"
-    return f"Adaptation did harm {_place(rows[0]['scope'])}: {how} {', '.join(said)}, {_counts(shown, rows[0])}."
+    return (
+        f"Adaptation harmed the model {_place(rows[0]['scope'])}: {how} {', '.join(said)}, {_counts(shown, rows[0])}."
+    )
 
 
 def _few_answered(shown: Measured, limits: Mapping[str, Any]) -> str:
@@ -170,7 +173,7 @@ def _few_answered(shown: Measured, limits: Mapping[str, Any]) -> str:
 def _withheld(shown: Measured) -> str:
     found, test = shown.answered or {}, shown.test or {}
     auc = test.get("auc", {}).get("value")
-    counted = "" if auc is None else f"; the AUC of {auc:.2f} there counts the withheld answers"
+    counted = "" if auc is None else f"; the AUC of {auc:.2f} there includes the withheld answers"
     return (
         f"The model withholds its answer for {found['scans'] - found['answered']} of {found['scans']} scans "
         f"{_place(shown.scopes[1])} and answers {found['patients_answered']} of {found['patients']} patients "
@@ -210,8 +213,9 @@ def _benefit(shown: Measured, _: Any) -> str:
     highest = max(rows, key=lambda row: row["gain"] or 0)
     return (
         f"{_place(scope).capitalize()} acting on the model is not shown to be better than acting on all or on none, at "
-        f"any of {len(thresholds)} thresholds from {thresholds[0]:.2f} to {thresholds[-1]:.2f}: the net benefit grows "
-        f"by at most {_interval(_metric(highest, 'gain'))}, at {highest['threshold']:.2f}, {_counts(shown, highest)}."
+        f"any of {len(thresholds)} thresholds from {thresholds[0]:.2f} to {thresholds[-1]:.2f}: the largest "
+        f"gain in net benefit is {_interval(_metric(highest, 'gain'))}, at {highest['threshold']:.2f}, "
+        f"{_counts(shown, highest)}."
     )
 
 

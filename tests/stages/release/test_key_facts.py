@@ -51,7 +51,7 @@ def test_a_good_model_has_no_fact_and_the_checks_are_named():
         ),
         ({"answered": WITHHELD}, "no answer on the test set", "29 of 29 scans on the external test set"),
         ({"answered": WITHHELD}, "no answer on the test set", "answers 0 of 24 patients (0.00 to 0.14)"),
-        ({"answered": WITHHELD}, "no answer on the test set", "the AUC of 0.85 there counts the withheld answers"),
+        ({"answered": WITHHELD}, "no answer on the test set", "the AUC of 0.85 there includes the withheld answers"),
         (
             {"answered": WITHHELD | {"answered": 9, "patients_answered": 8, "lower": 0.18, "upper": 0.53}},
             "few answers on the test set",
@@ -75,23 +75,23 @@ def test_a_good_model_has_no_fact_and_the_checks_are_named():
         (
             {"coverage": [covered(0.67, 0.47, 0.82), GOOD.coverage[1]]},
             "prediction sets",
-            "on the external test set: they contain the true answer for 0.67 (0.47 to 0.82) of 270 patients, 0.90 are",
+            "on the external test set: they contain the true answer for a share of 0.67 (0.47 to 0.82) of 270 patients",
         ),
         (
             {"coverage": [covered(0.95, 0.9, 0.98), covered(0.3, 0.1, 0.8) | {"of": "mass"}, GOOD.coverage[1]]},
             "prediction sets",
-            "Prediction sets for 'mass' do not keep their promise on the external test set",
+            "Prediction sets for 'mass' miss their guaranteed coverage on the external test set",
         ),
         (
             {"coverage": [GOOD.coverage[0], covered(0.8, 0.7, 0.89, "internal_patients")]},
             "prediction sets",
-            "in internal validation: they contain the true answer for 0.80 (0.70 to 0.89)",
+            "in internal validation: they contain the true answer for a share of 0.80 (0.70 to 0.89)",
         ),
         (
             {"differences": [difference("external", "log_loss", -0.247, -0.056, -0.435)]},
             "harm by adaptation",
-            "Adaptation did harm on the external test set: with a linear probe the log-loss is higher by 0.247 (0.056 "
-            "to 0.435), 29 images of 24 patients",
+            "Adaptation harmed the model on the external test set: with a linear probe the log-loss is higher by "
+            "0.247 (0.056 to 0.435), 29 images of 24 patients",
         ),
         (
             {"recipes": GOOD.recipes | {"final": OTHER}},
@@ -111,7 +111,7 @@ def test_a_good_model_has_no_fact_and_the_checks_are_named():
         (
             {"decisions": [decision(0.05, (0.0, -0.1, 0.1)), decision(0.5, (0.17, -0.09, 0.33))]},
             "no net benefit",
-            "at any of 2 thresholds from 0.05 to 0.50: the net benefit grows by at most 0.17 (-0.09 to 0.33), at 0.50",
+            "at any of 2 thresholds from 0.05 to 0.50: the largest gain in net benefit is 0.17 (-0.09 to 0.33), at",
         ),
         (
             {"baselines": [*GOOD.baselines, POOLED, SITE]},
