@@ -82,7 +82,7 @@ def side_by_side(todo: Sequence[Job], places: Sequence[Environment], runner: Run
         finally:
             free.put(place)
 
-    log.info("%d folds, %d at a time; the output of each stands in %s", len(todo), len(places), LOGS)
+    log.info("%d folds, %d at a time; the output of each fold is in %s", len(todo), len(places), LOGS)
     with reported("folds"), ThreadPoolExecutor(len(places)) as pool:
         return list(progress(pool.map(run_in_free_place, todo), "trained", len(todo)))
 

@@ -1,8 +1,8 @@
 """Compare pretrained encoders on the training and validation cases of the first fold, without training any.
 
 Prints for each encoder LogME and H-score of the frozen features, and the cross-validated log-loss and AUC of a linear
-probe with standard errors; and for each pair of encoders the same of the mean of both probes' probabilities, as a
-portfolio would average them. Held-out and test cases are not read.
+probe with standard errors. For each pair of encoders it prints the same metrics of the mean of both probes'
+probabilities, as a portfolio would average them. Held-out and test cases are not read.
 """
 
 import argparse

@@ -1,8 +1,9 @@
 """Answer new studies of an archive (DICOMweb) or of a folder, and store the results beside them.
 
 Asks the archive for new series, predicts those that match the rule, and stores a structured report and, for an answer,
-the saliency map in the same study. Each series is answered or refused once: the ledger says how, with pseudonyms. It
-may be ended or killed at any time and started again. A folder is watched without a server; its results go to --results.
+the saliency map in the same study. Each series is answered or refused once; the ledger records it, with pseudonyms.
+The command may be stopped or killed at any time and started again. A folder is watched without a server; its results
+go to --results.
 MEDADAPT_ARCHIVE_USER and MEDADAPT_ARCHIVE_PASSWORD, or MEDADAPT_ARCHIVE_TOKEN, hold the credentials. The certificate of
 the archive is always verified; REQUESTS_CA_BUNDLE names the authority of a hospital. Research use only.
 
@@ -33,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=30.0,
         metavar="SECONDS",
-        help="time between two questions (default: 30); a series that grew in this time is still arriving",
+        help="time between two queries (default: 30); a series that grew in this time is still arriving",
     )
     parser.add_argument("--once", action="store_true", help="end when every series is answered or refused")
     add_site(parser)

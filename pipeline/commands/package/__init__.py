@@ -1,7 +1,7 @@
-"""Write the application with which another platform runs a bundle: a MONAI Application Package.
+"""Write the files of a MONAI Application Package, with which another platform runs a bundle.
 
 --map writes what MONAI Deploy's App SDK packages and runs: the application, its app.yaml and requirements, the bundle,
-a recipe of a container, and a README with the commands. The application takes a DICOM study and writes the objects of
+a Containerfile, and a README with the commands. The application takes a DICOM study and writes the objects of
 `predict --dicom` and the table of `predict --out`, with the same answers. Research use only, not a medical device.
 
 For example:

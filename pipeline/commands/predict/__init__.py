@@ -36,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--inputs",
         metavar="TABLE.csv",
         help="the columns that the model takes besides the scan, e.g. age: a row for each scan, named in the column "
-        "scan; they may stand in a list of scans (.csv) as well",
+        "scan; a list of scans (.csv) may have these columns as well",
     )
     parser.add_argument("--site", help="site of the scans; needed by a model with separate parameters for each site")
     parser.add_argument(

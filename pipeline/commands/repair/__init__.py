@@ -1,6 +1,6 @@
-"""Put back what a kill or a damaged disk left: dvc.lock, DVC's locks, and outputs with another content than recorded.
+"""Repair what a kill or a damaged disk left: dvc.lock, DVC's locks, and outputs whose content differs from the record.
 
-A dvc.lock that was cut off is replaced by the copy that the last stage kept, else by that of git. An output whose
+A truncated dvc.lock is replaced by the copy that the last stage kept, else by that of git. An output whose
 content differs from its hash in dvc.lock is restored from DVC's cache; if that copy is damaged, too, both are removed,
 and `dvc repro` computes the output again. Results that DVC has in its run cache are not computed again.
 """

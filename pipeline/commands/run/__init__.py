@@ -4,7 +4,7 @@ Targets: `data` ends with the split, `metrics` with the evaluated model, `model`
 default) adds saliency maps and the report. For a sweep of parameters `metrics` is enough: it leaves out
 evidence, explain, release and report, which take as long as the training. Stages that are up to date do not run.
 
-Folds are trained side by side, one on each GPU, else one on each core; `dvc repro` alone trains one after the other.
+Folds are trained in parallel, one on each GPU, else one on each core; `dvc repro` alone trains one after the other.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Serve a page on this machine: drop a scan, see its slices, the answer in words, and why there may be none.
 
-Prints an address that holds a token; only this machine, and only who knows the token, is answered. The page gives the
-answers of `predict`, loads nothing from a network, and offers them as CSV, PDF and DICOM. Scans are deleted as soon as
-they are answered; nothing is kept unless --ledger names a folder for pseudonymised answers. Research use only.
+Prints an address with a token; only requests from this machine with the token are answered. The page gives the answers
+of `predict`, loads nothing from a network, and offers them as CSV, PDF and DICOM. Scans are deleted as soon as they are
+answered; nothing is kept unless --ledger names a folder for pseudonymised answers. Research use only.
 
 For example:
   medadapt serve model.zip

@@ -123,7 +123,7 @@ def write_statements(folder: Path) -> None:
     """Write the texts of card.yaml for `release`, so that a new text retrains nothing."""
     statements = read_statements(folder / CARD_FILE)
     if not any(statements.values()):
-        log.warning("%s has no text, so the model card says that people filled nothing in", folder / CARD_FILE)
+        log.warning("%s has no text; the model card will mark its fields as not filled in", folder / CARD_FILE)
     paths.write_json(statements, paths.STATEMENTS)
 
 

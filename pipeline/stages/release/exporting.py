@@ -92,7 +92,7 @@ def export(
         predictors = {kind: _written(kind, example, bundle) for kind in kinds}
         shipped = {kind: predict for kind, predict in predictors.items() if callable(predict)}
         reference = predict_by(settled, calibrator_from(calibrator))
-        channels = channels_of(progress(list(cases), "parity of exports"))
+        channels = channels_of(progress(list(cases), "cases compared"))
         count, worst = largest_differences(reference, shipped, channels) if shipped else (0, {})
     names = encoders_of(network)
     return {

@@ -33,7 +33,7 @@ def preparation_parity(preparation: Config, files: Mapping[str, Path], cases: Se
         `largest_difference` in grey values of 255; None if no case was compared.
     """
     jobs = [(files[case], paths.prepared_case(case)) for case in cases if case in files and files[case].exists()]
-    found = runtime.map_cases(partial(difference, preparation=preparation), jobs, "parity of preprocessing")
+    found = runtime.map_cases(partial(difference, preparation=preparation), jobs, "scans")
     return {"cases": len(jobs), "absent": len(cases) - len(jobs), "largest_difference": max(found, default=None)}
 
 
