@@ -69,7 +69,8 @@ def moved_in_words(changes: Sequence[Row]) -> str:
         "moved {} further away": [row for row in changes if row["lower"] > 0],
         "did not clearly move {}": [row for row in changes if row["lower"] <= 0 <= row["upper"]],
     }
-    said = [words.format(" and ".join(map(_change, rows))) for words, rows in moved.items() if rows]
+    joined = {words: (" or " if "not" in words else " and ").join(map(_change, rows)) for words, rows in moved.items()}
+    said = [words.format(sites) for words, sites in joined.items() if sites]
     told = f"By MMD², adaptation {'; it '.join(said)}." if said else ""
     return (
         told if any(row["upper"] < 0 for row in changes) or not told else f"{told} It did not draw the sites together."

@@ -55,13 +55,13 @@ def _height(shares: Sequence[float]) -> float:
 def _histogram(site: str, state: str, bins: Sequence[Row], shares: Sequence[float], top: float) -> dict[str, Any]:
     said, colour = STATES[state]
     limits = (0.0, 256.0) if state == "after" else (float(bins[0]["low"]), float(bins[-1]["high"]))
-    axes = Axes("grey value", "% of voxels", limits, (0.0, 100 * top), height=HEIGHT, legend=False)
+    axes = Axes("grey value", "% of values", limits, (0.0, 100 * top), height=HEIGHT, legend=False)
     columns = [
         Column(float(row["low"]), float(row["high"]), 0.0, 100 * min(share, top), colour=colour)
         for row, share in zip(bins, shares, strict=True)
     ]
     cut = [share for share in shares if share > top]
-    told = f"; the tallest bars are truncated, they contain {100 * sum(cut):.0f} % of the voxels" if cut else ""
+    told = f" (the tallest bars are truncated; they contain {100 * sum(cut):.0f} % of the values)" if cut else ""
     caption = f"{said}, {int(bins[0]['cases'])} cases{told}"
     table = [{"low": row["low"], "high": row["high"], "share": share} for row, share in zip(bins, shares, strict=True)]
     svg = chart(f"Grey values of {site or 'all cases'}. {caption}", axes, [], columns=columns)

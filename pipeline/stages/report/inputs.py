@@ -28,8 +28,8 @@ def inputs_in_words(rows: Sequence[Row]) -> dict[str, Any]:
         for name, some in of_column.items()
     ]
     unlike = [
-        f"{row['refused']:.0f} of {row['n']} cases of the test set have a value of '{row['column']}' that no "
-        "development case is like: predict refuses such a value, and these cases were evaluated without it."
+        f"{row['refused']:.0f} of {row['n']} cases of the test set have a value of '{row['column']}' unlike "
+        "any development case: predict refuses such a value, and these cases were evaluated without it."
         for row in rows
         if row["by"] == "test" and row["refused"]
     ]

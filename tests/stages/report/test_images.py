@@ -24,7 +24,7 @@ def test_air_does_not_flatten_the_histogram_and_what_is_cut_is_said():
     (chart,) = site_histograms(bins())["north"]
     drawn = heights(chart["svg"])
     assert drawn[5] > 0.9 * drawn[0] > 0 and drawn[5] == pytest.approx(2 * drawn[3] * 1.5, rel=0.02)
-    assert "truncated, they contain 82 % of the voxels" in chart["caption"]
+    assert "truncated; they contain 82 % of the values" in chart["caption"]
     assert sum(row["share"] for row in chart["rows"]) == pytest.approx(1)
 
 

@@ -30,4 +30,4 @@ def test_a_column_that_tells_the_label_is_a_finding():
 def test_test_cases_that_predict_would_refuse_are_a_finding():
     rows = [row("age", "all", auc=0.7), row("age", "test", n=12, refused=2.0)]
     [finding] = inputs_in_words(rows)["findings"]
-    assert finding.startswith("2 of 12 cases of the test set have a value of 'age' that no development case is like")
+    assert finding.startswith("2 of 12 cases of the test set have a value of 'age' unlike any development case")
