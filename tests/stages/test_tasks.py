@@ -184,7 +184,7 @@ def test_patients_are_evaluated_besides_their_unchanged_images(project, rule):
     assert metrics["auc"]["value"] == pytest.approx(oracle.roc_auc_score(truth, patients["probability_1"]), abs=1e-6)
     assert paths.pooled_metrics("external_patients_uncalibrated").exists()
     told = page()
-    assert "image by image" in told and "predict work image by image" in told
+    assert "image by image" in told and "The released model answers image by image" in told
 
 
 def test_unsuitable_patient_rule_is_refused_with_parameter_and_cure(multilabel, capsys):

@@ -95,7 +95,7 @@ def folds_in_words(maps: Mapping[str, Row], released: str) -> str:
     if set(methods) == {"temperature"}:
         values = [one["temperature"] for one in maps.values()]
         if set(values) == {1}:
-            return "these leave the logits unchanged"
+            return "each leaves the logits unchanged"
         return f"temperatures {min(values):.3f} to {max(values):.3f}"
     if set(methods) == {released}:
         return f"all {released}"

@@ -47,6 +47,7 @@ def where_it_pays(rows: Sequence[Row]) -> str:
     if not runs:
         return "at no threshold is the model better than acting on all and on none (interval of the gain above 0)"
     spans = " and ".join(_span(run[0]["threshold"], run[-1]["threshold"]) for run in runs)
+    spans = spans.replace("and thresholds from", "and from")
     return f"the model is better than acting on all and on none (interval of the gain above 0) at {spans}"
 
 

@@ -49,6 +49,7 @@ def test_only_thresholds_with_a_gain_beyond_chance_are_named():
     rows = [decision(0.1, 0.25, 0.05, -0.01), decision(0.2, 0.2, 0.1, 0.02), decision(0.3, 0.2, 0.2, 0.1)]
     assert where_it_pays(rows).endswith("at thresholds from 0.20 to 0.30")
     assert where_it_pays(rows[:1]).startswith("at no threshold")
+    assert where_it_pays([rows[1], rows[2], rows[0], rows[1], rows[2]]).endswith("0.30 and from 0.20 to 0.30")
     again = [decision(0.4, 0.2, 0.0, -0.1), decision(0.5, 0.2, 0.2, 0.1)]
     assert where_it_pays([*rows, *again]).endswith("at thresholds from 0.20 to 0.30 and 0.50")
     assert where_it_pays(again).endswith("at 0.50")
