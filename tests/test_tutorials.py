@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,7 @@ def test_the_tutorial_of_png_files_can_be_followed_to_its_end(project):
 
 
 def test_the_tutorial_of_a_dicom_export_can_be_followed_to_its_end(project):
+    shutil.copy(ROOT / "data/demo/recipe.yaml", project / "data/demo")  # as many patients as the tutorial names
     commands = commands_of("dicom.md")
     assert len(commands) > 8
     found = follow(project, commands)
