@@ -143,6 +143,22 @@ def chromium() -> Iterator[Any]:
         window.close()
 
 
+def offline_page(browser: Any, contexts: list[Any], asked: list[str], width: int, **options: Any) -> Any:
+    """Open an empty page that reads files alone; what it asks of a network is refused and noted in `asked`."""
+
+    def cut(route: Any) -> None:
+        allowed = route.request.url.startswith("file:")
+        if not allowed:
+            asked.append(route.request.url)
+        route.continue_() if allowed else route.abort()
+
+    contexts.append(browser.new_context(viewport={"width": width, "height": 844}, **options))
+    contexts[-1].set_default_timeout(10_000)
+    page = contexts[-1].new_page()
+    page.route("**/*", cut)
+    return page
+
+
 def shared(name: str) -> Path:
     """Find real images, or skip with the reason."""
     folder = SHARED / name

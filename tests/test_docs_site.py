@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, offline_page
 
 SITE = ROOT / "site"
 READY = ".md-search[aria-label]"
@@ -14,16 +14,8 @@ def page_of(chromium):
     """A function that opens a page; whatever asks for the network fails the test in the end."""
     asked, contexts = [], []
 
-    def cut(route):
-        allowed = route.request.url.startswith("file:")
-        if not allowed:
-            asked.append(route.request.url)
-        route.continue_() if allowed else route.abort()
-
     def visit(name, width=1400, **options):
-        contexts.append(chromium.new_context(viewport={"width": width, "height": 900}, **options))
-        page = contexts[-1].new_page()
-        page.route("**/*", cut)
+        page = offline_page(chromium, contexts, asked, width, **options)
         page.goto((SITE / name).as_uri())
         page.wait_for_selector(READY, state="attached")
         return page

@@ -27,7 +27,7 @@ def is_large(patients: Sequence[str]) -> bool:
 
 
 def assign_by_hash(patients: Sequence[str], given: Marks, parts: int, seed: int) -> Numbers:
-    """Assign each patient to the part that a hash of the pseudonym prefers, whoever else is in the cohort.
+    """Assign each patient to the part that a hash of the pseudonym prefers, whichever other patients there are.
 
     Parts are preferred at random (rendezvous hashing, Thaler & Ravishankar 1998), so that their shares vary by chance.
     Where an answer has fewer than `COMMON` patients per part, chance would leave parts without it: its patients go to

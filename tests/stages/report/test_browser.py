@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline import paths
+from tests.conftest import offline_page
 from tests.stages.by_hand import predict_two_classes
 from tests.stages.conftest import lay_out, write_status
 from tests.stages.running import FOLDS, run
@@ -43,17 +44,8 @@ def opened(chromium, report):
     """A function that opens the report; whatever asks for the network, or goes wrong, fails the test in the end."""
     wrong, contexts = [], []
 
-    def cut(route):
-        allowed = route.request.url.startswith("file:")
-        if not allowed:
-            wrong.append(route.request.url)
-        route.continue_() if allowed else route.abort()
-
     def visit(width=1200, **options):
-        contexts.append(chromium.new_context(viewport={"width": width, "height": 844}, **options))
-        contexts[-1].set_default_timeout(10_000)
-        page = contexts[-1].new_page()
-        page.route("**/*", cut)
+        page = offline_page(chromium, contexts, wrong, width, **options)
         page.on("console", lambda message: wrong.append(message.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.goto(report.as_uri())
