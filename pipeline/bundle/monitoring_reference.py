@@ -36,20 +36,35 @@ def reference_of(
     -------
     dict
         `patients`; `scans` and `refused`; `predictions`, by class the sorted probabilities; `ood_score`, sorted;
-        `log_loss`, sorted; for a multilabel task by label.
+        `log_loss`, sorted; for a multilabel task by label. Of exclusive classes also `prevalences`, the share of
+        patients, and `of_class`, the sorted probabilities by true class, as `predictions`.
     """
     one_each = (~predictions["patient"].duplicated()).to_numpy()
     first, several = predictions[one_each], labels.ndim == 2
     values = first[[f"probability_{number}" for number in range(len(classes))]].to_numpy()
     losses = {name: in_order(loss) for name, (loss, _) in losses_of(values, labels[one_each], classes).items()}
+    named = monitored_classes(classes, several)
+    by_class = {} if several else by_true_class(values, labels[one_each], classes)
     return {
         "patients": len(first),
         "scans": scans,
         "refused": refused,
-        "predictions": {name: in_order(values[:, classes.index(name)]) for name in monitored_classes(classes, several)},
+        "predictions": {name: in_order(values[:, classes.index(name)]) for name in named},
         "ood_score": in_order(first["ood_score"]),
         "log_loss": losses if several else losses[""],
+        **by_class,
     }
+
+
+def by_true_class(probabilities: Floats, labels: Labels, classes: Sequence[str]) -> dict[str, Any]:
+    """Collect the share of each class, and the sorted probabilities (n, K) of its patients."""
+    named = monitored_classes(classes, several=False)
+    of_class = {
+        truth: {name: in_order(probabilities[labels == number, classes.index(name)]) for name in named}
+        for number, truth in enumerate(classes)
+    }
+    shares = {truth: round(float(np.mean(labels == number)), DIGITS) for number, truth in enumerate(classes)}
+    return {"prevalences": shares, "of_class": of_class}
 
 
 def monitored_classes(classes: Sequence[str], several: bool) -> Sequence[str]:

@@ -3,8 +3,8 @@
 Prints for each scan the calibrated probabilities, the prediction set and the decision at the model's operating point.
 Where the model gives no answer these stay blank, and the reason is printed. With --site-adapt it refits the limits of
 what counts as out of distribution to unlabelled scans of a site; use them later with --adaptation. With
---site-recalibrate it fits a recalibration to labelled scans of a site; use it later with --calibration. The bundle
-itself never changes. Research use only, not a medical device.
+--site-recalibrate it fits a recalibration to labelled scans of a site, with --site-prevalence to unlabelled ones; use
+it later with --calibration. The bundle itself never changes. Research use only, not a medical device.
 
 For example:
   medadapt predict model.zip scan.nii.gz
@@ -14,6 +14,7 @@ For example:
   medadapt predict model.zip unlabelled/ --site-adapt --out limits.json
   medadapt predict model.zip inbox/ --adaptation limits.json --out results.csv
   medadapt predict model.zip --site-recalibrate labels.csv --out ours.json
+  medadapt predict model.zip unlabelled/ --site-prevalence --out ours.json
   medadapt predict model.zip inbox/ --calibration ours.json --out results.csv
 """
 
@@ -67,25 +68,35 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def add_options_of_site(parser: argparse.ArgumentParser) -> None:
     """Declare the options that adapt the limits or the calibration to a new site."""
-    parser.add_argument(
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument(
         "--site-adapt",
         action="store_true",
         help="refit the out-of-distribution limits to the named scans, unlabelled and of one new site, of five or more "
         "patients (column patient_id of a table; otherwise each scan counts as a patient)",
     )
-    parser.add_argument("--adaptation", metavar="FILE.json", help="apply limits that --site-adapt wrote")
-    parser.add_argument(
+    one.add_argument(
         "--site-recalibrate",
         metavar="LABELS.csv",
         help="recalibrate for a new site with its labelled scans: columns scan (name or path, relative to the table or "
         "to the named scans), label and, if known, patient",
     )
+    one.add_argument(
+        "--site-prevalence",
+        action="store_true",
+        help="adjust to the prevalences of a new site, estimated from the named scans without labels, of twenty or "
+        "more patients who are typical of the site; refused if the scans themselves look different",
+    )
     parser.add_argument(
         "--force",
         action="store_true",
         help="write the result of --site-recalibrate even if it does not lower the log-loss of other patients there, "
-        "and that of --site-adapt even if the scans look like corrupted ones",
+        "that of --site-adapt even if the scans look like corrupted ones, and that of --site-prevalence even if it is "
+        "not supported by the scans",
     )
+    parser.add_argument("--adaptation", metavar="FILE.json", help="apply limits that --site-adapt wrote")
     parser.add_argument(
-        "--calibration", metavar="FILE.json", help="apply a recalibration that --site-recalibrate wrote"
+        "--calibration",
+        metavar="FILE.json",
+        help="apply a recalibration that --site-recalibrate or --site-prevalence wrote",
     )

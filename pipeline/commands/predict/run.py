@@ -10,7 +10,7 @@ import pandas as pd
 
 from pipeline.bundle.layout import METADATA
 from pipeline.bundle.manifest import BrokenBundle
-from pipeline.bundle.opening import Opened, open_bundle
+from pipeline.bundle.opening import Opened, open_bundle, reference_in
 from pipeline.bundle.plain import read_plain
 from pipeline.bundle.predictor import BAD_IMAGE, Predictor
 from pipeline.bundle.scoring import BadModel
@@ -26,6 +26,7 @@ from pipeline.commands.predict.report import scan_section, write_report
 from pipeline.commands.predict.saliency_files import SaliencyFolder
 from pipeline.commands.predict.site_adaptation import adapt_to_site
 from pipeline.commands.predict.site_calibration import recalibrate
+from pipeline.commands.predict.site_prevalence import adjust_to_prevalence
 from pipeline.commands.results import Row, in_order, row_of
 from pipeline.commands.site_files import settings_of, with_site_files
 from pipeline.errors import UserError
@@ -50,6 +51,8 @@ def predict(folder: Path, arguments: argparse.Namespace) -> None:
     check_site(arguments.site, bundle.sites)
     find = with_labels if arguments.site_recalibrate else named
     scans = find(arguments, bundle)
+    if arguments.site_adapt and arguments.inputs:
+        raise UserError("--inputs: --site-adapt looks at the scans alone; leave --inputs out")
     if not arguments.site_adapt:
         scans = with_inputs(scans, bundle, arguments.inputs)
     predictor = Predictor.from_opened(bundle)
@@ -58,6 +61,10 @@ def predict(folder: Path, arguments: argparse.Namespace) -> None:
         return
     if arguments.site_adapt:
         adapt_to_site(folder, predictor, scans, arguments.out, force=arguments.force)
+        return
+    if arguments.site_prevalence:
+        known = reference_in(folder)
+        adjust_to_prevalence(folder, predictor, scans, arguments.out, reference=known, force=arguments.force)
         return
     predictor = with_site_files(predictor, bundle, arguments)
     if predictor.limits is None:
