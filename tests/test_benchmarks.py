@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import campaign
 import campaign_pieces
+import charts
 import cohorts
 import covid_ct
 import finetune
@@ -93,3 +94,17 @@ def test_the_campaign_flips_one_bit_keeps_the_time_and_puts_all_back(tmp_path, m
     [(content, then)] = seen
     assert sum(byte.bit_count() for byte in content) == 1 and then.st_mtime_ns == known.st_mtime_ns
     assert file.read_bytes() == bytes(100) and file.stat().st_mtime_ns == known.st_mtime_ns
+
+
+@pytest.mark.parametrize("chart", charts.CHARTS, ids=lambda chart: chart.page)
+def test_each_chart_of_the_results_is_drawn_from_its_table(chart):
+    page = ROOT / f"docs/results/{chart.page}"
+    assert page.with_suffix(".svg").read_text() == charts.drawn(chart), "run python benchmarks/charts.py"
+    assert f"({chart.page}.svg)" in page.with_suffix(".md").read_text()
+
+
+def test_a_chart_moves_with_the_numbers_of_its_table():
+    rows = charts.by_column({"ours": "us", "theirs": "them"})([["set", "ours", "theirs"], ["a", ".9, 1", "–"]])
+    assert rows.series == {"us": [(0.9, 0.9, 0.9)], "them": [None]}
+    low, high = (charts.Scale(0.5, 1.0, log=False).along(value) for value in (0.6, 0.9))
+    assert low < high
