@@ -104,7 +104,7 @@ def test_each_chart_of_the_results_is_drawn_from_its_table(chart):
 
 
 def test_a_chart_moves_with_the_numbers_of_its_table():
-    rows = charts.by_column({"ours": "us", "theirs": "them"})([["set", "ours", "theirs"], ["a", ".9, 1", "–"]])
+    rows = charts.by_column({"ours": "us", "theirs": "them"})([["set", "ours", "theirs"], ["a", ".9, 1", "none"]])
     assert rows.series == {"us": [(0.9, 0.9, 0.9)], "them": [None]}
     low, high = (charts.Scale(0.5, 1.0, log=False).along(value) for value in (0.6, 0.9))
     assert low < high
