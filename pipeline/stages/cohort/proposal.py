@@ -93,9 +93,10 @@ def sections_of(table: pd.DataFrame) -> Iterator[tuple[str, dict[str, Proposal]]
         cohort["positive"] = proposed_positive(labels, classes)
     yield "cohort", cohort
     test, reason = proposed_test_set(table["split"].tolist())
-    sites = sorted(set(table["site"]) - {""})
+    sites = Counter(sorted(site for site in table["site"] if site))
     if len(sites) > 1:
-        reason += " For an external test set: `test: sites` and, e.g., `test_sites: " + as_yaml(sites[-1:]) + "`."
+        smallest = min(sites, key=lambda site: sites[site])
+        reason += " For an external test set: `test: sites` and, e.g., `test_sites: " + as_yaml([smallest]) + "`."
     yield "split", {"test": (test, reason)}
     about = columns_about_patients(table)
     further = ", ".join(further_columns(table)) or "none"
