@@ -31,6 +31,7 @@ from pipeline.learning.training.strategies import Strategy
 Floats = NDArray[np.float64]
 
 PARTS = 3  # number of parts of the training patients when recipes are compared
+VIEWS = 2  # of each case, when statistics of views are estimated
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,8 @@ def train(
         prefetch=setting.prefetch,
     )
     if strategy.whole and isinstance(training, WholeCases):
-        _estimate_statistics(network, replace(training, side=network.instances.side), setting.seed)
+        last = replace(training, side=network.instances.side)
+        _estimate_statistics(network, last, setting.seed, of_views=recipe.statistics_of_views)
     network.head.lower(setting.asked.prior(cases.train.targets, setting.recipe.class_weights))
     return Trained(head, curve, chosen)
 
@@ -231,14 +233,22 @@ def _first_size(network: Classifier, cases: WholeCases, recipe: Recipe) -> Whole
     return replace(cases, side=recipe.sides[0])  # `prepare` belongs to a network without a size of its own
 
 
-def _estimate_statistics(network: Classifier, cases: WholeCases, seed: int) -> None:
-    """Estimate the normalisation statistics on the images without augmentation, in shuffled batches.
+def _estimate_statistics(network: Classifier, cases: WholeCases, seed: int, of_views: bool = False) -> None:
+    """Estimate the normalisation statistics on the images, or on two views of each, in shuffled batches.
 
     A moving average over the batches of a training lags behind its weights (Izmailov et al. 2018, "Averaging weights
-    leads to wider optima and better generalization", section 3.2).
+    leads to wider optima and better generalization", section 3.2). Strong augmentation prepares a network for images
+    that differ from those of the training cases; with the statistics of the latter alone it is not robust.
     """
-    order = torch.from_numpy(np.random.default_rng([seed, 0]).permutation(len(cases.targets)))
-    adabn(network.encoder, (cases.plain(rows)[0].flatten(0, 1) for rows in order.split(EVALUATED_AT_ONCE)))
+    rng = np.random.default_rng([seed, 0])
+
+    def inputs() -> Iterator[Tensor]:
+        for _ in range(VIEWS if of_views else 1):
+            for rows in torch.from_numpy(rng.permutation(len(cases.targets))).split(EVALUATED_AT_ONCE):
+                seeds = rng.integers(2**32, size=len(rows), dtype=np.uint32) if of_views else None
+                yield (cases.plain(rows) if seeds is None else cases.drawn(rows, seeds))[0].flatten(0, 1)
+
+    adabn(network.encoder, inputs())
 
 
 def _start_from_probe(network: Classifier, views: Sequence[Floats], cases: Labelled, setting: Setting) -> float:

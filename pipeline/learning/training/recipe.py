@@ -28,6 +28,9 @@ class Recipe:
     sides : tuple of int
         Rows and columns of the images in successive parts of equal length of the training (progressive resizing); the
         images as they are if empty.
+    statistics_of_views : bool
+        Whether the network that trained every stage ends with the normalisation statistics of augmented views instead
+        of those of the images as they are.
     """
 
     trainable_stages: int
@@ -48,6 +51,7 @@ class Recipe:
     warm_up: float = 0.0
     clip: float | None = None
     sides: tuple[int, ...] = ()
+    statistics_of_views: bool = False
 
     def side(self, epoch: int) -> int | None:
         """Return the rows and columns of the images in an epoch, the first of which is 1; None: as they are."""

@@ -87,6 +87,7 @@ def full_recipe_of(settings: Finetune, n_cases: int) -> Recipe:
     """Select the settings of the training of every stage; with few cases, smaller batches."""
     own: dict[str, Any] = {name: getattr(full_of(settings), name) for name in OF_FULL}
     recipe = replace(recipe_of(settings), average="ema", batch_statistics=True, warm_up=WARM_UP, clip=CLIP)
+    recipe = replace(recipe, statistics_of_views=settings.full.augmentation == "strong")
     return replace(recipe, batch_size=min(recipe.batch_size, max(n_cases // FEWEST_STEPS, 2)), **own)
 
 

@@ -225,15 +225,21 @@ def test_activations_that_are_kept_are_those_that_are_computed(tmp_path):
     assert all(map(torch.equal, first, second)) and all(map(torch.equal, first, plain))
 
 
-def test_full_ends_with_the_statistics_of_its_training_images():
+@pytest.mark.parametrize("of_views", [False, True])
+def test_full_ends_with_the_statistics_that_its_recipe_asks_for(of_views):
     """The first normalisation of the network sees the images themselves, so that its statistics have a closed form."""
     model = network()
     cases = labelled(model)
-    trained = train(model, STRATEGIES["full"], cases, setting(batch_statistics=True, average="ema", epochs=2))
+    whole, validation = cases.whole()
+    darker = dataclasses.replace(whole, augment=lambda some, seeds: some.float() / 2)
+    cases = dataclasses.replace(cases, whole=lambda: (darker, validation))
+    recipe = setting(batch_statistics=True, average="ema", epochs=2, statistics_of_views=of_views)
+    trained = train(model, STRATEGIES["full"], cases, recipe)
     convolution, norm = model.encoder.stages[0][0], model.encoder.stages[0][1]
-    images_of_training = cases.whole()[0].plain(torch.arange(len(cases.patients)))[0].flatten(0, 1)
+    rows, seeds = torch.arange(len(cases.patients)), np.zeros(len(cases.patients), np.uint32)
+    seen = darker.drawn(rows, seeds) if of_views else darker.plain(rows)
     with torch.inference_mode():
-        maps = convolution(images_of_training)
+        maps = convolution(seen[0].flatten(0, 1))
     torch.testing.assert_close(norm.running_mean, maps.mean(dim=(0, 2, 3)), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(norm.running_var, maps.var(dim=(0, 2, 3)), rtol=1e-2, atol=1e-4)
     assert trained.curve[0].train_loss < 0.3  # it starts from a probe on its own statistics
