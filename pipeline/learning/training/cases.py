@@ -83,6 +83,8 @@ class WholeCases:
         From channels (B, P, H, W) to encoder inputs (B, S, C, H, W): `Classifier.activations` with last=0.
     augment : callable
         From channels (B, P, H, W) uint8 and one seed per case to random views, on the same device.
+    vary : callable, optional
+        As `augment`, to views as of other scanners; the same as `augment` if not given.
     side : int, optional
         Rows and columns to which images are shrunk first.
     instances : int, optional
@@ -99,6 +101,7 @@ class WholeCases:
     side: int | None = None
     instances: int | None = None
     channels: int = 1
+    vary: Callable[[Tensor, Seeds], Tensor] | None = None
 
     def drawn(self, rows: Tensor, seeds: Seeds) -> Batch:
         """Draw a new view of each case."""
@@ -106,6 +109,10 @@ class WholeCases:
         if self.instances is not None and self.instances * self.channels < views.shape[1]:
             views = drawn_instances(views, seeds, self.instances, self.channels)
         return self.prepare(views)
+
+    def varied(self, rows: Tensor, seeds: Seeds) -> Batch:
+        """Draw a view of each case as of another scanner."""
+        return replace(self, augment=self.vary or self.augment).drawn(rows, seeds)
 
     def plain(self, rows: Tensor) -> Batch:
         """Return the images without augmentation."""

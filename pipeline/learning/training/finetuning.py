@@ -237,8 +237,8 @@ def _estimate_statistics(network: Classifier, cases: WholeCases, seed: int, of_v
     """Estimate the normalisation statistics on the images, or on two views of each, in shuffled batches.
 
     A moving average over the batches of a training lags behind its weights (Izmailov et al. 2018, "Averaging weights
-    leads to wider optima and better generalization", section 3.2). Strong augmentation prepares a network for images
-    that differ from those of the training cases; with the statistics of the latter alone it is not robust.
+    leads to wider optima and better generalization", section 3.2). Views as of other scanners make the network robust
+    to such scanners, whose images fall outside of the statistics of the training images.
     """
     rng = np.random.default_rng([seed, 0])
 
@@ -246,7 +246,7 @@ def _estimate_statistics(network: Classifier, cases: WholeCases, seed: int, of_v
         for _ in range(VIEWS if of_views else 1):
             for rows in torch.from_numpy(rng.permutation(len(cases.targets))).split(EVALUATED_AT_ONCE):
                 seeds = rng.integers(2**32, size=len(rows), dtype=np.uint32) if of_views else None
-                yield (cases.plain(rows) if seeds is None else cases.drawn(rows, seeds))[0].flatten(0, 1)
+                yield (cases.plain(rows) if seeds is None else cases.varied(rows, seeds))[0].flatten(0, 1)
 
     adabn(network.encoder, inputs())
 

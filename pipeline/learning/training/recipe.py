@@ -29,8 +29,8 @@ class Recipe:
         Rows and columns of the images in successive parts of equal length of the training (progressive resizing); the
         images as they are if empty.
     statistics_of_views : bool
-        Whether the network that trained every stage ends with the normalisation statistics of augmented views instead
-        of those of the images as they are.
+        Whether the network that trained every stage ends with the normalisation statistics of views as of other
+        scanners instead of those of the images as they are.
     """
 
     trainable_stages: int

@@ -87,7 +87,7 @@ def full_recipe_of(settings: Finetune, n_cases: int) -> Recipe:
     """Select the settings of the training of every stage; with few cases, smaller batches."""
     own: dict[str, Any] = {name: getattr(full_of(settings), name) for name in OF_FULL}
     recipe = replace(recipe_of(settings), average="ema", batch_statistics=True, warm_up=WARM_UP, clip=CLIP)
-    recipe = replace(recipe, statistics_of_views=settings.full.augmentation == "strong")
+    recipe = replace(recipe, statistics_of_views=settings.full.statistics == "views")
     return replace(recipe, batch_size=min(recipe.batch_size, max(n_cases // FEWEST_STEPS, 2)), **own)
 
 
@@ -207,7 +207,10 @@ def whole_cases(
         Strengths of the augmentation.
     """
     names = cases["case"].to_numpy(dtype=str)
-    augment = partial(batched_views, strengths=AUGMENTATION[profile][geometry.kind], windows=geometry.windows)
+    augment, vary = (
+        partial(batched_views, strengths=AUGMENTATION[one][geometry.kind], windows=geometry.windows)
+        for one in (profile, "strong")
+    )
 
     def read(rows: Tensor) -> Tensor:
         return torch.from_numpy(np.stack([paths.read_channels(names[row]) for row in rows])).to(network.device)
@@ -218,7 +221,7 @@ def whole_cases(
 
     size = len(names) * geometry.stored_channels * geometry.image_size**2
     load = read(torch.arange(len(names))).__getitem__ if activation_cache.fits_in_memory(size) else read
-    return WholeCases(load, prepare, augment, targets, channels=network.instances.channels)
+    return WholeCases(load, prepare, augment, targets, channels=network.instances.channels, vary=vary)
 
 
 def alignment_of(

@@ -231,13 +231,13 @@ def test_full_ends_with_the_statistics_that_its_recipe_asks_for(of_views):
     model = network()
     cases = labelled(model)
     whole, validation = cases.whole()
-    darker = dataclasses.replace(whole, augment=lambda some, seeds: some.float() / 2)
+    darker = dataclasses.replace(whole, vary=lambda some, seeds: some.float() / 2)
     cases = dataclasses.replace(cases, whole=lambda: (darker, validation))
     recipe = setting(batch_statistics=True, average="ema", epochs=2, statistics_of_views=of_views)
     trained = train(model, STRATEGIES["full"], cases, recipe)
     convolution, norm = model.encoder.stages[0][0], model.encoder.stages[0][1]
     rows, seeds = torch.arange(len(cases.patients)), np.zeros(len(cases.patients), np.uint32)
-    seen = darker.drawn(rows, seeds) if of_views else darker.plain(rows)
+    seen = darker.varied(rows, seeds) if of_views else darker.plain(rows)
     with torch.inference_mode():
         maps = convolution(seen[0].flatten(0, 1))
     torch.testing.assert_close(norm.running_mean, maps.mean(dim=(0, 2, 3)), rtol=1e-3, atol=1e-4)
