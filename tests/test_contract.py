@@ -100,7 +100,7 @@ def test_metrics_and_readers_run_without_torch(package: str) -> None:
     [
         ("nibabel", {"pipeline/imaging", "pipeline/stages/cohort", "pipeline/stages/release"}),
         ("pydicom", {"pipeline/imaging", "pipeline/stages/cohort", "pipeline/bundle/dicom_results"}),
-        ("highdicom", {"pipeline/bundle/dicom_results"}),
+        ("highdicom", {"pipeline/bundle/dicom_results", "pipeline/imaging/masks"}),
         ("SimpleITK", {"pipeline/imaging"}),
         ("albumentations", {"pipeline/imaging/augmentation"}),
         ("timm", {"pipeline/learning"}),
@@ -135,7 +135,7 @@ def test_code_deps_of_a_stage_hold_all_that_it_imports_and_none_is_idle(stage: s
 
 
 def test_code_deps_are_few_and_dvc_yaml_is_short() -> None:
-    assert sum(len(code_deps(stage)) for stage in DVC) <= 61
+    assert sum(len(code_deps(stage)) for stage in DVC) <= 63
     assert (ROOT / "dvc.yaml").read_text().count("\n") <= 260
 
 

@@ -182,16 +182,18 @@ def inference_config(preparation: Config, network: Config, calibrator: Config) -
 
     Only `run` holds an expression; everything else is `_target_` and plain values.
     """
+    masks = {"masks": "@masks_dir"} if (preparation.get("mask") or {}).get("use", "none") != "none" else {}
     return {
         "bundle_root": ".",
         "device": {"_target_": "torch.device", "device": "cpu"},
         "dataset_dir": "input",
         "output_dir": "eval",
+        **({"masks_dir": "masks"} if masks else {}),
         "preprocessing": {"_target_": "Compose", "transforms": [preparation]},
         "postprocessing": {"_target_": "Compose", "transforms": calibration_steps(calibrator)},
         "dataset": {
             "_target_": "Dataset",
-            "data": {"_target_": SCANS, "folder": "@dataset_dir"},
+            "data": {"_target_": SCANS, "folder": "@dataset_dir", **masks},
             "transform": "@preprocessing",
         },
         "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": 0},

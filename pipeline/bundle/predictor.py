@@ -13,11 +13,13 @@ from pipeline.bundle.cures import sentence_of
 from pipeline.bundle.layout import LIMITS, METADATA
 from pipeline.bundle.limits import Decision, OperatingLimits, ScanOutput
 from pipeline.bundle.manifest import BrokenBundle
+from pipeline.bundle.masks import MaskNeeds, needs_of
 from pipeline.bundle.opening import Opened, open_bundle
 from pipeline.bundle.operating_point import OperatingPoint
 from pipeline.bundle.plain import read_plain
 from pipeline.bundle.scoring import Scorer, ScoreScan
 from pipeline.bundle.zipped import unpacked
+from pipeline.imaging.preparation.region import MaskFile
 from pipeline.imaging.reading.scan import Unreadable
 from pipeline.metrics.calibrators.calibrator import Calibrator, calibrator_from
 from pipeline.metrics.fusion import Fusion
@@ -89,6 +91,8 @@ class Predictor:
         probabilities, on which they were set.
     operating_point : OperatingPoint or None
         None for a release without one: `decision` is empty.
+    masks : MaskNeeds or None
+        What the model does with masks of scans.
 
     Examples
     --------
@@ -105,6 +109,7 @@ class Predictor:
     status: str = "candidate"
     site_calibration: SiteCalibration | None = None
     operating_point: OperatingPoint | None = None
+    masks: MaskNeeds | None = None
 
     @classmethod
     def from_bundle(cls, bundle: str | Path) -> "Predictor":
@@ -128,14 +133,16 @@ class Predictor:
     @classmethod
     def from_opened(cls, bundle: Opened) -> "Predictor":
         """Load a bundle that is open; errors as for `from_bundle`."""
+        score = Scorer(bundle.network, bundle.weights, bundle.preparation)
         return cls(
             classes=bundle.classes,
-            score=Scorer(bundle.network, bundle.weights, bundle.preparation),
+            score=score,
             calibrator=bundle.fusion or _calibrator_of(bundle),
             limits=_limits_in(bundle.folder),
             sites=bundle.sites,
             status=bundle.status,
             operating_point=bundle.operating_point,
+            masks=needs_of(score.steps, bundle.fusion),
         )
 
     @property
@@ -153,7 +160,12 @@ class Predictor:
         return replace(self, site_calibration=change)
 
     def __call__(
-        self, scan: str | Path, site: str | None = None, inputs: Mapping[str, Value] | None = None
+        self,
+        scan: str | Path,
+        site: str | None = None,
+        inputs: Mapping[str, Value] | None = None,
+        *,
+        mask: MaskFile = None,
     ) -> Prediction:
         """Predict a scan.
 
@@ -167,16 +179,24 @@ class Predictor:
         site : str, optional
             One of `sites`; any other is treated as a site that the model has not seen.
         inputs : mapping, optional
-            By name, the values of the columns that the model takes besides the scan; None, NaN or "" if missing.
+            By name, the values of the columns that the model takes besides the scan; None, NaN or "" if missing. Those
+            that are measured in the mask need not be given.
+        mask : Path, optional
+            The mask of the scan, if the model takes masks; "whole" takes the whole scan as its region.
 
         Raises
         ------
         BadInputs
             If the model takes columns, and one is not given or has a value that the model cannot use.
         """
+        try:
+            inputs = self._measured(Path(scan), inputs, mask)
+        except Unreadable as error:
+            return Prediction(abstains=(BAD_IMAGE,), reason=sentence_of(error.finding))
         texts = texts_of(self.fusion, inputs) if self.fusion else {}
         try:
-            output = self.score(Path(scan), site)
+            seen = [mask] if self.masks and self.masks.steps.sees_masks else []
+            output = self.score(Path(scan), site, *seen)
         except Unreadable as error:
             return Prediction(abstains=(BAD_IMAGE,), reason=sentence_of(error.finding))
         try:
@@ -193,6 +213,16 @@ class Predictor:
             return Prediction(**silent, withheld_probabilities=probabilities, withheld_set=found.set, **raw)
         decision = self.operating_point.decide(released[0], self.classes) if self.operating_point else ""
         return Prediction(**vars(found), probabilities=probabilities, decision=decision, **raw)
+
+    def _measured(self, scan: Path, inputs: Mapping[str, Value] | None, mask: MaskFile) -> Mapping[str, Value] | None:
+        """Add the columns that are measured in the mask; raise Unreadable if the model cannot use them."""
+        names = [name for name in self.masks.features if name not in (inputs or {})] if self.masks else []
+        if not self.masks or not self.fusion or not names:
+            return inputs
+        found = self.masks.measured(scan, mask)
+        if flaws := self.fusion.flaws_of({**(inputs or {}), **found}, names):
+            raise Unreadable("mask", "; ".join(flaws))
+        return {**(inputs or {}), **{name: found[name] for name in names}}
 
     def _fused(self, logits: Floats, texts: Mapping[str, str]) -> Floats:
         """Fuse the logits (1, K) of the image with the columns, if the model takes any."""

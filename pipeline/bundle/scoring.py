@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 from pipeline.bundle.limits import ScanOutput
 from pipeline.bundle.transforms import PrepareScand
 from pipeline.imaging.appearance import appearance
+from pipeline.imaging.preparation.region import MaskFile
 from pipeline.imaging.reading.scan import Unreadable
 from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.ensemble import mean_of, members_of, network_from
 
 Config = dict[str, Any]
-ScoreScan = Callable[[Path, str | None], ScanOutput]  # from a scan's file and its site
+ScoreScan = Callable[..., ScanOutput]  # from a scan's file, its site, and its mask if the network sees masks
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -55,15 +56,17 @@ class Scorer:
         inference(self.network)
 
     @torch.inference_mode()
-    def __call__(self, file: Path, site: str | None = None) -> ScanOutput:
+    def __call__(self, file: Path, site: str | None = None, mask: MaskFile = None) -> ScanOutput:
         """Read, prepare and score a scan; a site that the network does not know is treated as a new one.
+
+        `mask` is its mask, or "whole", if the network sees masks.
 
         Raises
         ------
         Unreadable
-            If the scan is refused.
+            If the scan or its mask is refused.
         """
-        prepared = self.steps.prepare_file(file)
+        prepared = self.steps.prepare_file(file, mask)
         outputs = [
             member.outputs(torch.from_numpy(prepared.channels)[None], site) for member in members_of(self.network)
         ]
@@ -75,8 +78,8 @@ class Scorer:
         )
 
 
-def outcomes(score: ScoreScan, files: Sequence[Path]) -> dict[str, Config]:
-    """Score files in one thread, so that results do not depend on the number of cores.
+def outcomes(score: ScoreScan, files: Sequence[Path], mask: MaskFile = None) -> dict[str, Config]:
+    """Score files in one thread, so that results do not depend on the number of cores; `mask` is that of all of them.
 
     Returns
     -------
@@ -84,12 +87,12 @@ def outcomes(score: ScoreScan, files: Sequence[Path]) -> dict[str, Config]:
         By the name of the file: `logits`, or `refused` with the name of the failed check.
     """
     with one_thread():
-        return {file.name: _outcome(score, file) for file in files}
+        return {file.name: _outcome(score, file, mask) for file in files}
 
 
-def _outcome(score: ScoreScan, file: Path) -> Config:
+def _outcome(score: ScoreScan, file: Path, mask: MaskFile) -> Config:
     try:
-        return {"logits": score(file, None).logits.tolist()}
+        return {"logits": score(file, None, *([mask] if mask else [])).logits.tolist()}
     except Unreadable as error:
         return {"refused": error.finding.check}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.bundle.dicom_results.model import Model, model_of
 from pipeline.bundle.manifest import BrokenBundle
+from pipeline.bundle.masks import needs_of
 from pipeline.bundle.opening import Opened, open_bundle
 from pipeline.bundle.predictor import Prediction, Predictor
 from pipeline.bundle.scoring import BadModel
@@ -95,7 +96,13 @@ def answering(arguments: argparse.Namespace) -> Iterator[Answering]:
 
 
 def refuse_columns(bundle: Opened) -> None:
-    """Refuse a model that takes columns besides the scan, where only scans are read."""
+    """Refuse a model that takes masks or columns besides the scan, where only scans are read."""
+    masks = needs_of(PrepareScand(**bundle.preparation).steps, bundle.fusion)
+    if masks.any:
+        raise UserError(
+            f"the model takes a mask of each scan ({masks.words}), and this command reads scans alone; use "
+            "`medadapt predict BUNDLE SCANS --masks FOLDER`"
+        )
     if bundle.fusion:
         raise UserError(
             f"the model takes the columns {', '.join(bundle.fusion.names)} besides the scan, and this command reads "

@@ -1,6 +1,6 @@
 """The grid on which every case of a cohort is stored, and the cost of training on it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 Window = tuple[float, float]
@@ -32,6 +32,8 @@ class Geometry:
         Which values become 0 and 255; each window (low, high) gives a separate channel.
     crop : {"none", "foreground"}
         Whether a volume is first cropped to its foreground.
+    mask_channel : bool
+        Whether each slice, or the image, has its mask (0 or 255) as one more channel, behind its intensity windows.
     """
 
     kind: Literal["volume", "image"]
@@ -42,11 +44,17 @@ class Geometry:
     fit: Literal["pad", "stretch"]
     intensity: Intensity
     crop: Literal["none", "foreground"] = "none"
+    mask_channel: bool = False
 
     @property
     def windows(self) -> int:
-        """Count the intensity windows; each gives a channel."""
-        return len(self.intensity) if isinstance(self.intensity, tuple) else 1
+        """Count the channels of a slice: its intensity windows, and its mask if that is a channel."""
+        return (len(self.intensity) if isinstance(self.intensity, tuple) else 1) + self.mask_channel
+
+    @property
+    def colour(self) -> bool:
+        """Tell whether the network sees red, green and blue, and nothing else."""
+        return self.kind == "image" and self.channels == 3 and not self.mask_channel
 
     @property
     def depth(self) -> int:
@@ -58,9 +66,23 @@ class Geometry:
         """Count the channels of a stored case."""
         return self.slices * self.channels
 
+    @property
+    def without_mask(self) -> "Geometry":
+        """The same grid without the channel of the mask."""
+        if not self.mask_channel:
+            return self
+        return replace(self, channels=self.channels - len(self.mask_places) // self.slices, mask_channel=False)
+
+    @property
+    def mask_places(self) -> list[int]:
+        """List the stored channels that hold the mask; none if it is no channel."""
+        step = self.windows if self.kind == "volume" else self.channels
+        return list(range(step - 1, self.stored_channels, step)) if self.mask_channel else []
+
     def as_json(self) -> dict[str, Any]:
         """Convert to plain values for a JSON file."""
-        return asdict(self)
+        values = asdict(self)
+        return values if self.mask_channel else {name: one for name, one in values.items() if name != "mask_channel"}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Geometry":

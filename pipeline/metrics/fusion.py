@@ -82,9 +82,10 @@ class Fusion(Calibrator):
         fused = {f"logit_{number}": column for number, column in enumerate(self.fuse(logits, texts).T)}
         return cases.assign(**kept, **fused)
 
-    def flaws_of(self, values: Mapping[str, str]) -> list[str]:
-        """Say which values of a new case cannot be used, and what to do."""
-        flaws = {one.column.name: one.flaw_of(values.get(one.column.name, "")) for one in self.columns}
+    def flaws_of(self, values: Mapping[str, Any], names: Sequence[str] | None = None) -> list[str]:
+        """Say which values of a new case (of the named columns, or of all) cannot be used, and what to do."""
+        asked = [one for one in self.columns if names is None or one.column.name in names]
+        flaws = {one.column.name: one.flaw_of(values.get(one.column.name, "")) for one in asked}
         return [f"column '{name}': {flaw}" for name, flaw in flaws.items() if flaw]
 
     def as_json(self) -> dict[str, Any]:

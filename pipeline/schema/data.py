@@ -99,7 +99,13 @@ class Cohort(Section):
         "{scanner_code: categorical}]. A column whose values are mostly numbers is numeric, any other categorical; a "
         "list says the order of its categories, and `numeric` or `categorical` says the type. An empty cell is a "
         "missing value. A penalised logistic regression joins them with the image; it is evaluated and released, and "
-        "`calibrate.method` is then about the image alone.",
+        "`calibrate.method` is then about the image alone. Where cohort.csv names masks, features of their shape and "
+        "of the values inside are columns as well: [mask_features] takes all, [mask_volume, mask_sphericity] these.",
+    )
+    mask_labels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(),
+        description="Label numbers that count in the masks of the column `mask` of cohort.csv, e.g. [1, 2]; their "
+        "union is the region. [] takes every number but 0.",
     )
     reading: Reading = Reading()
 
@@ -175,6 +181,21 @@ class Preprocess(Section):
         default="none",
         description="foreground: crop a volume to the bounding box of the foreground (Otsu) and centre it; set "
         "`spacing` to zoom in.",
+    )
+    mask: Literal["none", "crop", "channel", "both"] = Field(
+        default="none",
+        description="What the network sees of the masks in the column `mask` of cohort.csv. crop: the scan within the "
+        "box around the mask and a margin. channel: the mask as one more channel of each slice or image. both: both.",
+    )
+    mask_margin_mm: Annotated[float, Field(ge=0, le=500)] = Field(
+        default=10.0,
+        description="Margin around the mask that `mask: crop` keeps, in millimetres; of an image without pixel size, "
+        "in pixels.",
+    )
+    mask_missing: Literal["refuse", "whole"] = Field(
+        default="refuse",
+        description="A case without a mask, or with an empty one, where the network sees masks: refuse it, or take the "
+        "whole scan as its region.",
     )
     deface: bool = Field(
         default=False,

@@ -39,7 +39,7 @@ class Gates(Section):
     min_baseline_gain: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=0.0,
         description="Minimum of the lower confidence bound of the gain in AUC on the test set over each prediction "
-        "without images: by site, and by the columns in `calibrate.baseline`.",
+        "without a network: by site, by the columns in `calibrate.baseline`, and by features of masks.",
     )
     max_coverage_shortfall: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=0.0,

@@ -150,7 +150,7 @@ def network_of(candidate: Candidate, geometry: Geometry, params: Params) -> Clas
             candidate.weights,
             candidate.sha256,
             in_channels=geometry.channels,
-            colour=geometry.kind == "image" and geometry.channels == 3,
+            colour=geometry.colour,
             pooled_stages=params.finetune.pooled_stages,
             filter_depth=params.adapt.filter_depth,
         )

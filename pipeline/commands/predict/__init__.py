@@ -11,6 +11,7 @@ For example:
   medadapt predict model.zip inbox/ --out results.csv --report results.html
   medadapt predict model.zip study/ --dicom results/
   medadapt predict model.zip inbox/ --inputs age_and_stage.csv
+  medadapt predict model.zip inbox/ --masks masks/
   medadapt predict model.zip unlabelled/ --site-adapt --out limits.json
   medadapt predict model.zip inbox/ --adaptation limits.json --out results.csv
   medadapt predict model.zip --site-recalibrate labels.csv --out ours.json
@@ -38,6 +39,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="TABLE.csv",
         help="the columns that the model takes besides the scan, e.g. age: a row for each scan, named in the column "
         "scan; a list of scans (.csv) may have these columns as well",
+    )
+    parser.add_argument(
+        "--masks",
+        metavar="FOLDER",
+        help="masks of the scans, by the names of their files, for a model that takes masks; a list of scans (.csv) "
+        "may have them in a column mask instead",
     )
     parser.add_argument("--site", help="site of the scans; needed by a model with separate parameters for each site")
     parser.add_argument(

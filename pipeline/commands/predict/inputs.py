@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.bundle.opening import Opened
 from pipeline.commands.labels import scans_named
 from pipeline.errors import UserError, refuse
+from pipeline.imaging.masks.features import is_feature
 from pipeline.imaging.tables.scan_list import IMAGE, Listed
 from pipeline.imaging.tables.text_table import BadTable, read_text_table
 from pipeline.metrics.fusion import Fusion
@@ -22,7 +23,7 @@ def with_inputs(scans: Sequence[Listed], bundle: Opened, table: str | None) -> l
     UserError
         If the model takes no columns, a table, scan or column is missing, or a value cannot be used; it names the row.
     """
-    if bundle.fusion is None:
+    if bundle.fusion is None or not asked_for(bundle.fusion):
         if table:
             raise UserError("--inputs: the model takes no columns, only the scan; leave --inputs out")
         return list(scans)
@@ -64,18 +65,26 @@ def rows_of(file: Path, scans: Sequence[str]) -> dict[int, tuple[dict[str, str],
 
 def inputs_of(scan: Listed, fusion: Fusion | None) -> Mapping[str, str] | None:
     """Take from a scan the columns of a model; None for a model without columns."""
-    return {name: scan.columns[name] for name in fusion.names} if fusion else None
+    return {name: scan.columns[name] for name in asked_for(fusion)} if fusion else None
+
+
+def asked_for(fusion: Fusion) -> list[str]:
+    """Name the columns of a model that a table must give; the others are measured in the mask."""
+    return [name for name in fusion.names if not is_feature(name)]
 
 
 def _faults(scan: Listed, fusion: Fusion) -> list[str]:
     """Say why the columns of a scan cannot be used, and what to do."""
-    names = ", ".join(fusion.names)
+    needed = asked_for(fusion)
+    names = ", ".join(needed)
+    if not needed:
+        return []
     if not scan.where:
         return [
             f"the model takes the columns {names} besides the scan; give a list of scans (.csv) with these columns, or "
             "--inputs TABLE.csv with the columns scan and these"
         ]
-    if absent := [name for name in fusion.names if name not in scan.columns]:
+    if absent := [name for name in needed if name not in scan.columns]:
         table = scan.where.rpartition(", row ")[0]
         return [f"{table} lacks the column {', '.join(absent)}, which the model takes; add it, empty where missing"]
-    return [f"{scan.where}, {flaw}" for flaw in fusion.flaws_of(scan.columns)]
+    return [f"{scan.where}, {flaw}" for flaw in fusion.flaws_of(scan.columns, needed)]

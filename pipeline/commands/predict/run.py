@@ -20,6 +20,7 @@ from pipeline.commands.drawings import Overlays
 from pipeline.commands.labels import scans_named
 from pipeline.commands.predict.dicom_folder import DicomFolder
 from pipeline.commands.predict.inputs import inputs_of, with_inputs
+from pipeline.commands.predict.masks import with_masks
 from pipeline.commands.predict.patients import Logits, patient_table
 from pipeline.commands.predict.printing import print_predictions
 from pipeline.commands.predict.report import scan_section, write_report
@@ -56,6 +57,7 @@ def predict(folder: Path, arguments: argparse.Namespace) -> None:
     if not arguments.site_adapt:
         scans = with_inputs(scans, bundle, arguments.inputs)
     predictor = Predictor.from_opened(bundle)
+    scans = with_masks(scans, predictor, arguments.masks)
     if arguments.site_recalibrate:
         recalibrate(folder, predictor, scans, arguments.out, force=arguments.force)
         return
@@ -99,7 +101,7 @@ def predict_all(scans: Sequence[Listed], bundle: Opened, predictor: Predictor, a
     )
     objects = DicomFolder(Path(arguments.dicom), scans, bundle, settings_of(arguments)) if arguments.dicom else None
     for scan in progress(scans, "predict"):
-        one = predictor(scan.file, scan.known.get("site"), inputs_of(scan, bundle.fusion))
+        one = predictor(scan.file, scan.known.get("site"), inputs_of(scan, bundle.fusion), mask=scan.mask)
         answered, row = one.probabilities is not None, row_of(scan, one, predictor)
         with_map = answered or arguments.show_withheld
         drawing = overlays.draw(scan, one.output, with_map) if overlays and one.output else None

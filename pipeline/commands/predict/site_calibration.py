@@ -64,7 +64,7 @@ def scored(
     predictions, kept = [], []
     for scan in progress(scans, "score"):
         inputs = typical_inputs(predictor.fusion) if typical else inputs_of(scan, predictor.fusion)
-        found = predictor(scan.file, scan.known.get("site"), inputs)
+        found = predictor(scan.file, scan.known.get("site"), inputs, mask=scan.mask)
         if found.output is None:
             print(f"left out: {scan.name}: {found.reason}")
             continue

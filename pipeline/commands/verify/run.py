@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from pipeline.bundle.columns import COLUMNS, check_examples, typical_inputs
 from pipeline.bundle.layout import CARD, EXPECTED, METADATA, REFERENCE, STATE_DICT, STATUS, WEIGHTS, schema_error
 from pipeline.bundle.manifest import MANIFEST, SEAL, SIGNATURE, BrokenBundle, UnreadableBundle, verify_manifest
+from pipeline.bundle.masks import needs_of
 from pipeline.bundle.opening import open_bundle
 from pipeline.bundle.plain import read_plain
 from pipeline.bundle.predictor import Predictor
@@ -166,7 +167,8 @@ def predictions(folder: Path) -> str:
     predictor = Predictor.from_opened(open_bundle(folder))
     inputs = typical_inputs(predictor.fusion)
     scans = [folder / EXPECTED.with_name(name) for name in read(folder / EXPECTED)["scans"]]
-    found = [predictor(scan, inputs=inputs) for scan in scans]
+    region = predictor.masks.of_simulated if predictor.masks else None
+    found = [predictor(scan, inputs=inputs, mask=region) for scan in scans]
     shown = [one.probabilities or one.withheld_probabilities or {} for one in found]
     if not all(0 <= value <= 1 for one in shown for value in one.values()):
         raise BrokenBundle("a probability is not between 0 and 1")
@@ -178,7 +180,8 @@ def replay(folder: Path) -> str:
     """Predict the phantoms again: same bits on the same kind of processor, else within the stated tolerance."""
     bundle, expected = open_bundle(folder), read(folder / EXPECTED)
     score = Scorer(bundle.network, bundle.weights, bundle.preparation)
-    found = outcomes(score, [(folder / EXPECTED).with_name(name) for name in expected["scans"]])
+    files = [(folder / EXPECTED).with_name(name) for name in expected["scans"]]
+    found = outcomes(score, files, needs_of(score.steps, None).of_simulated)
     same = processor() == expected["computed_on"]
     allowed = 0.0 if same else float(expected["tolerance"])
     apart = max(map(distance, expected["scans"].values(), found.values()))

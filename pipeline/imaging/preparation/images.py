@@ -10,27 +10,45 @@ from torch.nn.functional import interpolate
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation.intensity import grey, limits, scaled, without_padding
 from pipeline.imaging.preparation.placement import Placement, Prepared
+from pipeline.imaging.preparation.region import Region, box_around
 from pipeline.imaging.reading.scan import Scan
 
 
-def prepare_image(scan: Scan, geometry: Geometry) -> Prepared:
-    """Convert an image to its stored square."""
-    channels = to_channels(scan.voxels, 1 if geometry.windows > 1 else geometry.channels)
+def prepare_image(scan: Scan, geometry: Geometry, region: Region | None = None) -> Prepared:
+    """Convert an image to its stored square: the whole image, or the box around the region."""
+    windowed = geometry.windows - geometry.mask_channel > 1
+    channels = to_channels(scan.voxels, 1 if windowed else geometry.channels - geometry.mask_channel)
     windows = limits(without_padding(channels, scan.background), geometry.intensity)
-    values = np.concatenate([scaled(channels, window) for window in windows])
+    box = [slice(0, size) for size in channels.shape[1:]]
+    if region and region.crops:
+        box = box_around(region.inside, region.margin_mm, scan.header.spacing)
+    values = np.concatenate([scaled(channels[:, box[0], box[1]], window) for window in windows])
     tall, wide = scan.header.spacing
     height = values.shape[1] * (1.0 if tall == wide else tall / wide)
     rows, columns = fitted_size(height, values.shape[2], geometry.image_size, geometry.fit)
     # Unlike MONAI's Resized, torch's anti-aliasing does not blur the border with zeros.
     resized = interpolate(torch.from_numpy(values)[None], size=(rows, columns), mode="bilinear", antialias=True)[0]
-    stored = np.zeros((len(values), geometry.image_size, geometry.image_size), dtype=np.uint8)
+    count = len(values) + geometry.mask_channel
+    stored = np.zeros((count, geometry.image_size, geometry.image_size), dtype=np.uint8)
     top, left = (geometry.image_size - rows) // 2, (geometry.image_size - columns) // 2
-    stored[:, top : top + rows, left : left + columns] = resized.round().clamp(0, 255).numpy()
+    placed = stored[:, top : top + rows, left : left + columns]
+    placed[: len(values)] = resized.round().clamp(0, 255).numpy()
+    if region and geometry.mask_channel:
+        placed[-1] = 255 * nearest(region.inside[box[0], box[1]], rows, columns)
     to_scan = np.eye(4)
     for axis, size, points, border in ((1, values.shape[1], rows, top), (2, values.shape[2], columns, left)):
         to_scan[axis, axis] = size / points
-        to_scan[axis, 3] = (0.5 - border) * size / points - 0.5
-    return Prepared(stored, Placement((1, *values.shape[1:]), scan.affine, to_scan))
+        to_scan[axis, 3] = box[axis - 1].start + (0.5 - border) * size / points - 0.5
+    return Prepared(stored, Placement((1, *channels.shape[1:]), scan.affine, to_scan))
+
+
+def nearest(inside: NDArray[np.bool_], rows: int, columns: int) -> NDArray[np.bool_]:
+    """Resize a mask to so many rows and columns by nearest neighbour."""
+    picked = [
+        ((np.arange(points) + 0.5) * size / points).astype(np.intp)
+        for points, size in zip((rows, columns), inside.shape, strict=True)
+    ]
+    return np.asarray(inside[np.ix_(*picked)])
 
 
 def to_channels(pixels: NDArray[Any], channels: int) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from pipeline.imaging.preparation.brain_fit import NotAHead
 from pipeline.imaging.preparation.deface import deface
 from pipeline.imaging.preparation.images import prepare_image
 from pipeline.imaging.preparation.placement import Prepared
+from pipeline.imaging.preparation.region import MaskFile, MaskUse, Region
 from pipeline.imaging.preparation.volumes import prepare_volume
 from pipeline.imaging.reading.scan import STRICT, Policy, Scan, Unreadable
 from pipeline.imaging.reading.volumes import read_scan
@@ -30,15 +31,28 @@ class Preprocessor:
         How faulty scans are handled.
     deface : bool
         Whether faces are removed from volumes first.
+    mask : MaskUse or None
+        What the network sees of masks; None for a cohort without masks.
     """
 
     geometry: Geometry
     policy: Policy = STRICT
     deface: bool = False
+    mask: MaskUse | None = None
 
-    def prepare_file(self, file: Path) -> Prepared:
+    @property
+    def sees_masks(self) -> bool:
+        """Tell whether the network sees the masks of scans."""
+        return self.mask is not None and self.mask.use != "none"
+
+    @property
+    def without_masks(self) -> "Preprocessor":
+        """The same steps for whole scans."""
+        return replace(self, geometry=self.geometry.without_mask, mask=None)
+
+    def prepare_file(self, file: Path, mask: MaskFile = None) -> Prepared:
         """Read and prepare a scan; raise the errors of `read` and `prepare`."""
-        return self.prepare(self.read(file))
+        return self.prepare(self.read(file), mask)
 
     def read(self, file: Path) -> Scan:
         """Read a scan without preparing it, in its own units.
@@ -53,32 +67,36 @@ class Preprocessor:
             raise Unreadable("kind", NOT_A_VOLUME if self.geometry.kind == "volume" else NOT_AN_IMAGE)
         return scan
 
-    def prepare(self, scan: Scan) -> Prepared:
-        """Prepare a scan.
+    def prepare(self, scan: Scan, mask: MaskFile = None) -> Prepared:
+        """Prepare a scan, with its mask if the network sees masks.
 
         Raises
         ------
         Unreadable
-            If it is to be defaced but shows no head, or a library fails on it: one scan must not end a list of many.
+            If it is to be defaced but shows no head, its mask cannot be used, or a library fails on it: one scan must
+            not end a list of many.
         """
+        region = self.mask.region(scan, mask, self.policy) if self.mask else None
         if self.deface and scan.header.is_volume:
             scan = replace(scan, voxels=without_face(scan))
         try:
-            return prepare(scan, self.geometry)
+            return prepare(scan, self.geometry, region)
         except (ArithmeticError, LookupError, ValueError) as error:
             detail = f"it can be read but not prepared ({type(error).__name__}); look at its values and its grid"
             raise Unreadable("preparation", detail) from error
 
     def as_json(self) -> dict[str, Any]:
         """Convert to plain values for a configuration."""
-        return asdict(self)
+        values = asdict(self) | {"geometry": self.geometry.as_json()}
+        return {name: one for name, one in values.items() if name != "mask" or one is not None}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Preprocessor":
         """Rebuild the preprocessor from the values of `as_json`."""
         low, high = values["policy"]["spacing_mm"]
         policy = Policy(**{**values["policy"], "spacing_mm": (low, high)})
-        return cls(Geometry.from_json(values["geometry"]), policy, bool(values["deface"]))
+        mask = MaskUse.from_json(values["mask"]) if values.get("mask") else None
+        return cls(Geometry.from_json(values["geometry"]), policy, bool(values["deface"]), mask=mask)
 
 
 def without_face(scan: Scan) -> NDArray[Any]:
@@ -89,7 +107,7 @@ def without_face(scan: Scan) -> NDArray[Any]:
         raise Unreadable("deface", str(error), "preprocess.deface") from error
 
 
-def prepare(scan: Scan, geometry: Geometry) -> Prepared:
+def prepare(scan: Scan, geometry: Geometry, region: Region | None = None) -> Prepared:
     """Convert a scan to stored channels.
 
     Parameters
@@ -98,5 +116,7 @@ def prepare(scan: Scan, geometry: Geometry) -> Prepared:
         Scan of the geometry's kind.
     geometry : Geometry
         Grid of the cohort.
+    region : Region, optional
+        What the mask marks, if the network sees masks.
     """
-    return (prepare_volume if geometry.kind == "volume" else prepare_image)(scan, geometry)
+    return (prepare_volume if geometry.kind == "volume" else prepare_image)(scan, geometry, region)

@@ -16,9 +16,12 @@ from scipy.ndimage import affine_transform
 from pipeline.imaging.geometry import Geometry, Window
 from pipeline.imaging.preparation.intensity import grey, limits, otsu_threshold, scaled, without_padding
 from pipeline.imaging.preparation.placement import Affine, Channels, Placement, Prepared
+from pipeline.imaging.preparation.region import Region, box_around
 from pipeline.imaging.reading.scan import Scan
 
 Floats = NDArray[np.float32]
+Places = NDArray[np.float64]
+Marks = NDArray[np.bool_]
 
 ORTHOGONAL = 1e-3  # largest cosine between axes that counts as a right angle
 
@@ -45,9 +48,13 @@ class Axis:
     size: int
     points: int
 
+    def places(self) -> Places:
+        """Find the places of the points inside, in voxels of the scan."""
+        return np.asarray(np.clip(self.start + self.step * np.arange(self.points)[self.inside], 0, self.size - 1))
+
     def neighbours(self) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
         """Find the two voxels around each point inside, and the weight of the upper one."""
-        places = np.clip(self.start + self.step * np.arange(self.points)[self.inside], 0, self.size - 1)
+        places = self.places()
         lower = np.minimum(places.astype(np.intp), max(self.size - 2, 0))
         return lower, np.minimum(lower + 1, self.size - 1), (places - lower).astype(np.float32)
 
@@ -62,8 +69,8 @@ class Axis:
         return weights[:, needed], needed
 
 
-def prepare_volume(scan: Scan, geometry: Geometry) -> Prepared:
-    """Convert a volume to stored channels."""
+def prepare_volume(scan: Scan, geometry: Geometry, region: Region | None = None) -> Prepared:
+    """Convert a volume to stored channels: the whole volume, its foreground, or the box around the region."""
     voxels, affine, to_file = _straight(grey(scan.voxels), scan.affine)
     orientation = nib.io_orientation(affine)
     ras = nib.orientations.apply_orientation(voxels, orientation)
@@ -71,13 +78,17 @@ def prepare_volume(scan: Scan, geometry: Geometry) -> Prepared:
     windows = limits(without_padding(ras[tuple(box)], scan.background), geometry.intensity)
     inverse = nib.orientations.inv_ornt_aff(orientation, voxels.shape)
     zooms = nib.affines.voxel_sizes(affine @ inverse)
+    inside = _turned(region.inside, to_file, voxels.shape, orientation) if region else None
+    if region and region.crops and inside is not None and inside.any():
+        box = box_around(inside, region.margin_mm, tuple(zooms))
     sizes = (geometry.image_size, geometry.image_size, geometry.depth)
     spacing = geometry.spacing or (1.0, 1.0, 1.0)
     axes = [
         stored_axis(points, side.stop - side.start, zoom, millimetres)
         for points, side, zoom, millimetres in zip(sizes, box, zooms, spacing, strict=True)
     ]
-    channels = _resampled(ras[tuple(box)], axes, windows)
+    marked = inside[tuple(box)] if inside is not None and geometry.mask_channel else None
+    channels = _resampled(ras[tuple(box)], axes, windows, marked)
     ras_index = _from_slices(axes, [side.start for side in box])
     return Prepared(channels, Placement(scan.voxels.shape[1:], scan.affine, to_file @ inverse @ ras_index))
 
@@ -102,13 +113,28 @@ def stored_axis(points: int, size: int, zoom: float, spacing: float) -> Axis:
     return Axis(start=first * step, step=step, inside=inside, size=size, points=points)
 
 
-def _resampled(volume: NDArray[Any], axes: list[Axis], windows: tuple[Window, ...]) -> Channels:
-    """Compute the stored channels one by one, from feet to head, front up and right side on the left."""
+def _turned(inside: Marks, to_file: Affine, shape: tuple[int, ...], orientation: NDArray[Any]) -> Marks:
+    """Straighten and orient a mask as its scan, by nearest neighbour."""
+    if not np.array_equal(to_file, np.eye(4)):
+        inside = affine_transform(
+            inside.astype(np.uint8), to_file[:3, :3], to_file[:3, 3], output_shape=shape, order=0
+        ).astype(bool)
+    return np.asarray(nib.orientations.apply_orientation(inside, orientation), dtype=bool)
+
+
+def _resampled(
+    volume: NDArray[Any], axes: list[Axis], windows: tuple[Window, ...], marked: Marks | None = None
+) -> Channels:
+    """Compute the stored channels one by one, from feet to head, front up and right side on the left.
+
+    With `marked` voxels, these follow the windows of each slice as a channel of 0 and 255.
+    """
     across, needed_x = axes[0].matrix()
     along, needed_y = axes[1].matrix()
     to_columns, to_rows = np.ascontiguousarray(across[::-1].T), np.ascontiguousarray(along[::-1])
     lower, upper, weights = axes[2].neighbours()
-    channels = np.zeros((axes[2].points, len(windows), axes[1].points, axes[0].points), dtype=np.uint8)
+    count = len(windows) + (marked is not None)
+    channels = np.zeros((axes[2].points, count, axes[1].points, axes[0].points), dtype=np.uint8)
     needed = volume[needed_x, needed_y]
     for place, (below, above, weight) in enumerate(zip(lower, upper, weights, strict=True), axes[2].inside.start):
         for number, window in enumerate(windows):
@@ -116,7 +142,17 @@ def _resampled(volume: NDArray[Any], axes: list[Axis], windows: tuple[Window, ..
             if weight > 0:
                 mixed += weight * (scaled(needed[:, :, above].T, window) - mixed)
             channels[place, number] = np.rint(to_rows @ mixed @ to_columns)
+    if marked is not None:
+        channels[:, -1] = 255 * _nearest(marked, axes)
     return channels.reshape(-1, axes[1].points, axes[0].points)
+
+
+def _nearest(marked: Marks, axes: list[Axis]) -> Marks:
+    """Bring marked voxels to the stored grid by nearest neighbour, (slices, rows, columns)."""
+    found = np.zeros([axis.points for axis in axes], dtype=bool)
+    picked = [np.rint(axis.places()).astype(np.intp) for axis in axes]
+    found[tuple(axis.inside for axis in axes)] = marked[np.ix_(*picked)]
+    return np.asarray(found[::-1, ::-1].transpose(2, 1, 0))
 
 
 def _from_slices(axes: list[Axis], corner: list[int]) -> Affine:

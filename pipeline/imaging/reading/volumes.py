@@ -66,6 +66,17 @@ def read_scan(path: Path, policy: Policy = STRICT) -> Scan:
     return _with_sound_voxels(scan, policy)
 
 
+def read_stored(path: Path, policy: Policy = STRICT) -> Scan:
+    """Read voxels as they are stored, equal ones and zeros too, as of a mask; raise Unreadable as `read_scan` does."""
+    scan: Scan = _guarded(path, lambda reader: reader.read_scan(path, policy))
+    return scan
+
+
+def read_with(path: Path, read: Callable[[], Any]) -> Any:
+    """Call a reader of a further format; raise Unreadable as `read_scan` does."""
+    return _guarded(path, lambda _: read())
+
+
 def _guarded(path: Path, read: Callable[[ModuleType], Any]) -> Any:
     """Call the reader of the file's format; turn any error of a library into a reason without the file's name."""
     try:

@@ -16,6 +16,7 @@ from pipeline.imaging.tables.text_table import BadTable, read_text_table
 TABLE = "cohort.csv"
 REQUIRED = ("case_id", "image", "label")
 OPTIONAL = ("patient_id", "site", "split")
+MASK = "mask"  # the path of the mask of the image
 SPLITS = ("development", "calibration", "test", "unlabelled", "")
 NO_IMAGE = "the row names no image"
 LEAVE_OUT = "leave it out of calibrate.subgroups, calibrate.baseline and cohort.inputs"
@@ -52,7 +53,8 @@ def read_cohort_table(folder: Path, covariates: Sequence[str] = (), columns: Seq
     -------
     pandas.DataFrame
         One row per image with the columns `case_id, patient_id, image, label, site, split`; an empty text means "not
-        given". Without `patient_id` each image counts as a separate patient. Then `covariate_<name>` for each covariate
+        given". Without `patient_id` each image counts as a separate patient. If any row names
+        a mask, a column `mask` follows. Then `covariate_<name>` for each covariate
         and `column_<name>` for each column; other columns of the file are dropped.
 
     Raises
@@ -92,7 +94,8 @@ def checked_rows(
             table[f"column_{column}"] = as_groups(table[column], table["patient_id"], f"{file}: column '{column}'")
     if faults:
         raise BadTable("\n- ".join(faults))
-    further = [*map("covariate_{}".format, covariates), *map("column_{}".format, columns)]
+    masks = [MASK] if MASK in table and (table[MASK] != "").any() else []
+    further = [*masks, *map("covariate_{}".format, covariates), *map("column_{}".format, columns)]
     return table[["case_id", "patient_id", "image", "label", "site", "split", *further]]
 
 
@@ -154,7 +157,7 @@ def as_groups(column: "pd.Series[str]", patients: "pd.Series[str]", where: str) 
 
 def flaw_of_groups(column: "pd.Series[str]", patients: "pd.Series[str]") -> str:
     """Explain, without a value, why a column cannot define groups of patients; return "" if it can."""
-    if column.name in (*REQUIRED, *OPTIONAL):
+    if column.name in (*REQUIRED, *OPTIONAL, MASK):
         return "cannot define subgroups (sites are always compared)"
     text = column.str.strip()
     given = text[text != ""]

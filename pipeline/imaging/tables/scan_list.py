@@ -9,7 +9,7 @@ from pipeline.imaging.reading.access import access_error, in_utf8
 from pipeline.imaging.reading.companions import companions_of
 from pipeline.imaging.reading.dicom import counts_as_dicom, is_dicom
 from pipeline.imaging.reading.volumes import is_readable
-from pipeline.imaging.tables.cohort_table import TABLE, image_in
+from pipeline.imaging.tables.cohort_table import MASK, TABLE, image_in
 from pipeline.imaging.tables.text_table import BadTable, read_text_table
 
 Kind = Literal["volume", "image"]
@@ -38,6 +38,8 @@ class Listed:
         Every column of its row of the table; empty without a table.
     where : str
         The table and the row, "list.csv, row 3"; empty without a table.
+    mask : Path or None
+        The mask of the scan, if it is known.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Listed:
     known: dict[str, str] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
     where: str = field(default="", repr=False, compare=False)
+    mask: Path | None = field(default=None, repr=False, compare=False)
 
 
 def list_scans(path: Path, kind: Kind) -> list[Listed]:
@@ -110,6 +113,7 @@ def read_list(file: Path) -> list[Listed]:
             {ours: row[name] for ours, name in known.items() if name},
             columns=dict(row),
             where=f"{file}, row {number}",
+            mask=image_in(file.parent, row[MASK]) if row.get(MASK) else None,
         )
         for number, row in enumerate(table.to_dict("records"), 1)
     ]

@@ -56,7 +56,7 @@ def pretrained(
             f"params.yaml: adapt.filter_depth is {depth}, which needs volumes of single slices, but these cases are "
             "images or slabs; set preprocess.instances to isotropic, or adapt.filter_depth to 1"
         )
-    colour = geometry.kind == "image" and geometry.channels == 3
+    colour = geometry.colour
     build = partial(
         pretrained_network,
         settings.encoder,

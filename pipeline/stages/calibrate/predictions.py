@@ -20,6 +20,8 @@ from pipeline.schema import FINAL
 
 Floats = NDArray[np.float64]
 
+MASK_FEATURES = "features of the mask"  # the baseline of shape and values inside
+
 
 def scored(fold: str, role: Role) -> pd.DataFrame:
     """Read a fold's logits for the cases of a role, subgroups and baseline columns; each case occurs once."""
@@ -42,10 +44,20 @@ def hash_of_model(fold: str) -> str:
 
 
 def columns_of_cases() -> pd.DataFrame:
-    """Read the subgroups and the baseline columns of every case."""
+    """Read the subgroups and the baseline columns of every case.
+
+    Features of masks that the model takes make no subgroups but for the size: there are too many of them.
+    """
     cases = paths.read_table(paths.CASES)[["case", "site"]].merge(paths.read_table(paths.COLUMNS), on="case")
-    groups = pd.DataFrame(groups_of(cases), index=cases.index).add_prefix("group_")
+    taken = {one["name"] for one in paths.read_json(paths.INPUTS)} & set(mask_features_in(cases))
+    grouped = cases.drop(columns=[f"column_{name}" for name in taken - {"mask_volume", "mask_area"}])
+    groups = pd.DataFrame(groups_of(grouped), index=cases.index).add_prefix("group_")
     return cases.drop(columns="site").join(groups)
+
+
+def mask_features_in(cases: pd.DataFrame) -> list[str]:
+    """Name the columns with features of masks; none if the cohort has no masks."""
+    return [column for column in cases if column.startswith("mask_")]
 
 
 def mean_of_members(members: Sequence[str], role: Role) -> pd.DataFrame:
@@ -69,14 +81,15 @@ def labels_of(cases: pd.DataFrame, spec: TaskSpec) -> Labels:
 
 
 def without_images(fold: str, evaluated: pd.DataFrame, spec: TaskSpec, names: Sequence[str]) -> dict[str, Floats]:
-    """Predict the cases that a fold evaluates without the image: from the site, and from the declared columns."""
+    """Predict the cases that a fold evaluates without a network: from the site, declared columns, features of masks."""
     cases = paths.read_table(paths.split(fold))
     training = cases[cases["role"].isin([Role.TRAIN, Role.VALIDATION])].merge(columns_of_cases(), on="case")
     labels, n_classes = labels_of(training, spec), len(spec.classes)
     names = [name for name in names if f"column_{name}" in training]  # without optional columns that the cohort lacks
+    baselines = baselines_of(names) | ({MASK_FEATURES: of_masks} if (of_masks := mask_features_in(training)) else {})
     return {
         name: prediction_from_columns(training[columns], labels, evaluated[columns], n_classes)
-        for name, columns in baselines_of(names).items()
+        for name, columns in baselines.items()
     }
 
 

@@ -10,8 +10,10 @@ import pandas as pd
 
 from pipeline.errors import UserError
 from pipeline.imaging.labels import NO_FINDING, Task, classes_in, task_of
+from pipeline.imaging.masks.features import is_feature
 from pipeline.imaging.reading.scan import Finding
 from pipeline.imaging.tables.cohort_table import (
+    MASK,
     TABLE,
     columns_in,
     counted,
@@ -41,7 +43,9 @@ def read_table(source: Path, cohort: Cohort, evaluated_by: Sequence[str]) -> pd.
     if not source.is_dir():
         raise UserError(f"cohort.path: the folder {cohort.path} is not there")
     try:
-        asked, known = list(dict.fromkeys(evaluated_by)), columns_in(source)
+        known = columns_in(source)
+        measured = is_feature if MASK in known else (lambda _: False)
+        asked = [name for name in dict.fromkeys(evaluated_by) if name in known or not measured(name)]
         absent = [name for name in asked if name not in known]
         if known and absent:
             log.warning("%s: no column %s; calibrate goes on without it", cohort.path, ", ".join(absent))

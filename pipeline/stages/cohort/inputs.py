@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.errors import UserError, refuse
-from pipeline.imaging.tables.cohort_table import EXAMPLES, OPTIONAL, REQUIRED, TABLE
+from pipeline.imaging.masks.features import is_feature
+from pipeline.imaging.tables.cohort_table import EXAMPLES, MASK, OPTIONAL, REQUIRED, TABLE
 from pipeline.imaging.tables.text_table import BadTable, read_text_table
 from pipeline.metrics.columns import InputColumn, kind_of, plain
 from pipeline.schema import Cohort
@@ -17,6 +18,7 @@ PURPOSES = {
     "site": "where the image is from",
     "case_id": "which case it is",
     "image": "where the image lies",
+    MASK: "where the mask of the image lies",
     "split": "on which side of the train/test boundary a case is",
 }
 ALIKE = ("label", "patient_id", "site", "case_id")  # a column with the contents of one of these is that column
@@ -38,9 +40,14 @@ def input_columns(source: Path, cohort: Cohort) -> list[InputColumn]:
         table = read_text_table(file)
     except BadTable as error:
         raise UserError(str(error)) from error
-    found = [_told(name, said, table) for name, said in cohort.input_types.items()]
+    found = [_told(name, said, table) for name, said in cohort.input_types.items() if not is_measured_in(table, name)]
     refuse([fault for one in found for fault in _faults(one, table, file)])
     return found
+
+
+def is_measured_in(table: pd.DataFrame, name: str) -> bool:
+    """Tell whether a column is measured in the masks that a table names."""
+    return MASK in table and name not in table and is_feature(name)
 
 
 def _told(name: str, said: str | Sequence[str], table: pd.DataFrame) -> InputColumn:
@@ -54,7 +61,7 @@ def _told(name: str, said: str | Sequence[str], table: pd.DataFrame) -> InputCol
 def _faults(column: InputColumn, table: pd.DataFrame, file: Path) -> Iterator[str]:
     """Yield why a column cannot be an input."""
     name = column.name
-    if name in (*REQUIRED, *OPTIONAL):
+    if name in PURPOSES:
         yield f"{file}: cohort.inputs names '{name}', which says {PURPOSES[name]}; take it out of cohort.inputs"
         return
     if name not in table:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline import paths, runtime
 from pipeline.errors import UserError
-from pipeline.imaging.tables.cohort_table import image_in, pseudonymised, read_cohort_table
+from pipeline.imaging.tables.cohort_table import MASK, image_in, pseudonymised, read_cohort_table
 from pipeline.imaging.tables.pseudonyms import PUBLIC_SALT, pseudonym, salt_of
 from pipeline.imaging.tables.text_table import BadTable
 from pipeline.schema import Cohort
@@ -23,6 +23,17 @@ def original_files(cohort: Cohort) -> dict[str, Path]:
         If the table of the cohort no longer exists or is no longer valid, or no salt gives the pseudonyms of the stage
         `cohort`.
     """
+    return _original(cohort, "image")
+
+
+def original_masks(cohort: Cohort) -> dict[str, Path]:
+    """Find the path of the original mask of each pseudonym that has one; raise UserError as `original_files` does."""
+    if MASK not in paths.read_table(paths.CASES):
+        return {}
+    return _original(cohort, MASK)
+
+
+def _original(cohort: Cohort, column: str) -> dict[str, Path]:
     source = Path(cohort.path)
     wanted = set(paths.read_table(paths.CASES)["case"])
     folder = paths.SIMULATED if is_recipe(source) else source
@@ -33,7 +44,8 @@ def original_files(cohort: Cohort) -> dict[str, Path]:
     for salt in [PUBLIC_SALT] if cohort.public else _salts(source):
         renamed = pseudonymised(table, partial(pseudonym, salt))
         if wanted <= set(renamed["case"]):
-            return dict(zip(renamed["case"], [image_in(folder, image) for image in renamed["image"]], strict=True))
+            rows = zip(renamed["case"], renamed[column], strict=True)
+            return {case: image_in(folder, name) for case, name in rows if name or column != MASK}
     raise UserError(
         f"cohort.path: {source} lacks cases of {paths.CASES}, or {runtime.keys_folder()} lacks its salt; "
         "run `dvc repro`, or set MEDADAPT_KEYS to the folder that was used"

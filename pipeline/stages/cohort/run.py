@@ -12,8 +12,11 @@ import pandas as pd
 
 from pipeline import cache, paths, runtime
 from pipeline.errors import UserError, refuse
+from pipeline.imaging.masks.features import is_feature
 from pipeline.imaging.reading.scan import Policy
 from pipeline.imaging.tables.cohort_table import (
+    MASK,
+    TABLE,
     findings_table,
     has_patients,
     image_in,
@@ -21,6 +24,7 @@ from pipeline.imaging.tables.cohort_table import (
     write_cohort_table,
 )
 from pipeline.imaging.tables.pseudonyms import pseudonym, remember_names, salt_of
+from pipeline.metrics.columns import InputColumn
 from pipeline.params import CARD_FILE, cohort_name
 from pipeline.schema import OF_COHORT, Cohort, Params
 from pipeline.stages.cohort.audit import Audited, all_findings, audit_file, audit_table, finding_lines, without_texts
@@ -35,6 +39,16 @@ from pipeline.stages.cohort.checks import (
 from pipeline.stages.cohort.default_texts import description_of, title_of
 from pipeline.stages.cohort.inputs import input_columns
 from pipeline.stages.cohort.keys import claim_keys, key_errors, members_of
+from pipeline.stages.cohort.masks import (
+    Measured,
+    audit_masks,
+    coverage_of,
+    faults_of_inputs,
+    feature_columns,
+    feature_inputs,
+    mask_columns,
+    remarks_on_masks,
+)
 from pipeline.stages.cohort.places import OUTSIDE, is_outside, roots_of, warn_of_unwatched
 from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan
 from pipeline.stages.cohort.statements import problems_of_card, read_statements
@@ -58,23 +72,20 @@ def run(params: Params) -> None:
     refuse([*problems_of_classes(params.cohort, labels), *problems_of_card(Path(params.cohort.path))])
     write_statements(Path(params.cohort.path))
     task, classes = task_and_classes(params.cohort, labels)
-    for remark in remarks_on_classes(table, task, classes):
-        log.warning("%s: %s", params.cohort.path, remark)
+    log_remarks(params.cohort, remarks_on_classes(table, task, classes))
     audited = audit(table, source, params.cohort)
-    of_table = audit_table(table, classes, params.split.n_folds, task)
-    findings = all_findings(audited, of_table)
+    of_masks = audit_masks(table, source, params.cohort, cache.code_of("cohort"))
+    inputs += inputs_of_masks(params.cohort, of_masks, source)
+    of_files = all_findings(audited, audit_table(table, classes, params.split.n_folds, task))
+    findings = [[*found, *of_mask.findings] for found, of_mask in zip(of_files, of_masks, strict=True)]
     print_lines(finding_lines(table["image"].tolist(), findings))
     kept = without_texts(findings, table)
     known = {"left_out": left_out_by(findings), "findings": kept} | header_columns(audited)
-    table = pseudonymise(table.assign(**known), params.cohort)
+    known |= mask_columns(of_masks) | feature_columns(of_masks, named)
+    log_remarks(params.cohort, remarks_on_masks(coverage := coverage_of(table, of_masks, classes)))
+    table = pseudonymise(table.drop(columns=MASK, errors="ignore").assign(**known), params.cohort)
     paths.write_table(findings_table(table["case"].tolist(), table["findings"].tolist()), paths.AUDIT)
-    cases = table[table["left_out"] == ""].drop(columns=["left_out", "findings", "image"])
-    if cases.empty:
-        raise UserError(f"none of the {len(table)} images of {params.cohort.path} can be used; see the findings above")
-    further = [column for column in cases if column.startswith("column_")]
-    paths.write_table(cases.drop(columns=further), paths.CASES)
-    paths.write_json([column.as_json() for column in inputs], paths.INPUTS)
-    paths.write_table(cases[["case", *further]], paths.COLUMNS)  # separate, so that naming one causes no retraining
+    write_cases(table, params.cohort, inputs)
     facts = {
         "task": task,
         "classes": classes,
@@ -85,9 +96,38 @@ def run(params: Params) -> None:
         "cases_in": len(table),
         "cases_refused": int((table["left_out"] == "refused").sum()),
         "cases_excluded": int((table["left_out"] == "excluded").sum()),
+        **({"masks": coverage} if coverage else {}),
     }
     paths.write_json(facts, paths.COHORT_FACTS)
-    write_settings(params, table["split"].tolist(), facts, cases)
+    write_settings(params, table["split"].tolist(), facts, used_in(table))
+
+
+def write_cases(table: pd.DataFrame, cohort: Cohort, inputs: Sequence[InputColumn]) -> None:
+    """Write the tables of the cases that are used, and the types of the columns that the model takes."""
+    cases = used_in(table)
+    if cases.empty:
+        raise UserError(f"none of the {len(table)} images of {cohort.path} can be used; see the findings above")
+    further = [column for column in cases if column.startswith("column_") or is_feature(column)]
+    paths.write_table(cases.drop(columns=further), paths.CASES)
+    paths.write_json([column.as_json() for column in inputs], paths.INPUTS)
+    paths.write_table(cases[["case", *further]], paths.COLUMNS)  # separate, so that naming one causes no retraining
+
+
+def used_in(table: pd.DataFrame) -> pd.DataFrame:
+    """Select the cases that are neither refused nor excluded."""
+    return table[table["left_out"] == ""].drop(columns=["left_out", "findings", "image"])
+
+
+def log_remarks(cohort: Cohort, remarks: Sequence[str]) -> None:
+    """Warn of what is odd about a cohort."""
+    for remark in remarks:
+        log.warning("%s: %s", cohort.path, remark)
+
+
+def inputs_of_masks(cohort: Cohort, of_masks: Sequence[Measured], source: Path) -> list[InputColumn]:
+    """List the features of masks that the model takes; raise UserError if the masks do not have them."""
+    refuse(faults_of_inputs(cohort, of_masks, source / TABLE))
+    return feature_inputs(cohort, of_masks)
 
 
 def simulate_cohort(folder: Path) -> None:

@@ -31,8 +31,8 @@ def frames(channels: NDArray[np.uint8], geometry: Geometry) -> Images:
     (S, H, W, 3) uint8
     """
     instances = channels.reshape(geometry.slices, geometry.channels, *channels.shape[1:])
-    if geometry.kind == "image" and geometry.channels == 3:
-        return np.ascontiguousarray(np.moveaxis(instances, 1, -1))
+    if geometry.kind == "image" and geometry.channels - geometry.mask_channel == 3:
+        return np.ascontiguousarray(np.moveaxis(instances[:, :3], 1, -1))
     middle = geometry.channels // geometry.windows // 2 * geometry.windows
     return np.repeat(instances[:, middle, ..., None], 3, axis=-1)
 

@@ -56,7 +56,7 @@ def load_second(
     UserError
         If the encoder is unknown or does not fit the cases, or the weights are not the expected ones.
     """
-    asked, colour = settings.second_encoder, geometry.kind == "image" and geometry.channels == 3
+    asked, colour = settings.second_encoder, geometry.colour
     name = str(asked.encoder)
     try:
         network, provenance = pretrained_network(

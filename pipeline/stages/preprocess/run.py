@@ -23,9 +23,10 @@ from pipeline.imaging.preparation.preprocessor import Preprocessor
 from pipeline.imaging.reading.scan import Finding, Header, Policy, Unreadable
 from pipeline.imaging.tables.cohort_table import findings_table
 from pipeline.schema import Params
-from pipeline.stages.cohort.originals import original_files
+from pipeline.stages.cohort.originals import original_files, original_masks
 from pipeline.stages.preprocess.contrast import lost_contrast
 from pipeline.stages.preprocess.histogram import WHOLE, Histogram, histogram_of, summed
+from pipeline.stages.preprocess.masks import boxes_of, images_in, lost_mask, refuse_missing_masks, with_masks
 from pipeline.stages.preprocess.sizing import resolve_geometry
 
 CHANNELS = "channels.npy"
@@ -35,14 +36,16 @@ STATES = ("before", "after")
 def run(params: Params) -> None:
     """Write the prepared cases, their index, and the settings that produced them to data/prepared."""
     cases = paths.read_table(paths.CASES)
-    steps = resolve(params, headers_of(cases))
-    files = original_files(params.cohort)
-    jobs = [(case, files[case]) for case in cases["case"]]
-    keys = [cache.key_of(file, cache.code_of("preprocess"), case, steps) for case, file in jobs]
+    refuse_missing_masks(cases, params)
+    steps = with_masks(resolve(params, boxes_of(cases, headers_of(cases), params.preprocess)), cases, params)
+    files, masks = original_files(params.cohort), original_masks(params.cohort)
+    jobs = [(case, files[case], masks.get(case) if steps.sees_masks else None) for case in cases["case"]]
+    code = cache.code_of("preprocess")
+    keys = [key_of_case(job, code, steps) for job in jobs]
     results = cache.map_cases_once(partial(prepare_case, steps=steps), jobs, keys, "preprocess")
     paths.PREPARED_CASES.mkdir(parents=True, exist_ok=True)
     rows, found = [], []
-    for (case, _), (values, kept) in zip(jobs, results, strict=True):
+    for (case, *_), (values, kept) in zip(jobs, results, strict=True):
         if finding := values.pop("warning", None) or values.get("finding"):
             found.append((case, Finding(**finding)))
         if "finding" not in values:
@@ -54,7 +57,15 @@ def run(params: Params) -> None:
     paths.write_table(index.drop(columns=[f"histogram_{state}" for state in STATES]), paths.INDEX)
     paths.write_table(histograms(index.merge(cases[["case", "site"]], on="case")), paths.HISTOGRAMS)
     paths.write_json(steps.geometry.as_json(), paths.GEOMETRY)
-    paths.write_json({"policy": asdict(steps.policy), "deface": steps.deface}, paths.READING)
+    mask = {"mask": asdict(steps.mask)} if steps.mask else {}
+    paths.write_json({"policy": asdict(steps.policy), "deface": steps.deface, **mask}, paths.READING)
+
+
+def key_of_case(job: tuple[str, Path, Path | None], code: str, steps: Preprocessor) -> str:
+    """Identify the preparation of a case by its scan, its mask if the network sees it, code and settings."""
+    case, file, mask = job
+    key = cache.key_of(file, code, case, steps)
+    return cache.key_of(mask, key) if mask else key
 
 
 def resolve(params: Params, headers: list[Header]) -> Preprocessor:
@@ -80,25 +91,27 @@ def headers_of(cases: pd.DataFrame) -> list[Header]:
     ]
 
 
-def prepare_case(job: tuple[str, Path], folder: Path, steps: Preprocessor) -> dict[str, Any]:
+def prepare_case(job: tuple[str, Path, Path | None], folder: Path, steps: Preprocessor) -> dict[str, Any]:
     """Prepare one case, store its channels in `folder`, and return its row of the index."""
-    case, file = job
+    case, file, mask = job
     try:
         scan = steps.read(file)
-        prepared = steps.prepare(scan)
+        prepared = steps.prepare(scan, mask)
+        whole = steps.without_masks.prepare(scan).channels if steps.sees_masks else prepared.channels
     except Unreadable as error:
         return {"finding": vars(error.finding)}
     channels, values = prepared.channels, without_padding(grey(scan.voxels), scan.background)
-    counts = {"before": histogram_of(values), "after": histogram_of(channels, WHOLE)}
-    warning = lost_contrast(values, channels)
+    shown = images_in(channels, steps.geometry)
+    counts = {"before": histogram_of(values), "after": histogram_of(shown, WHOLE)}
+    warning = lost_contrast(values, shown) or lost_mask(channels, steps.geometry)
     np.save(folder / CHANNELS, channels, allow_pickle=False)
     return {
         "case": case,
-        "voxel_hash": voxel_hash(channels),
-        "perceptual_hash": perceptual_hash(channels),
-        "thumbnail": thumbnail(channels),
-        "signature": signature(channels),
-        **intensity_statistics(channels),
+        "voxel_hash": voxel_hash(whole),
+        "perceptual_hash": perceptual_hash(whole),
+        "thumbnail": thumbnail(shown),
+        "signature": signature(whole),
+        **intensity_statistics(shown),
         "placement": prepared.placement.as_text(),
         **{f"histogram_{state}": counted.as_json() for state, counted in counts.items()},
         "warning": warning and vars(warning),

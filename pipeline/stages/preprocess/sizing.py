@@ -78,14 +78,17 @@ def _of_images(headers: Sequence[Header], budget: int, config: Preprocess, inten
     channels: int = found if config.channels == "auto" else config.channels
     if isinstance(intensity, tuple) and len(intensity) > 1:
         channels = len(intensity)
-    return Geometry("image", size, 1, channels, spacing=None, fit=config.fit, intensity=intensity)
+    shows = shows_masks(config)
+    channels += shows
+    return Geometry("image", size, 1, channels, spacing=None, fit=config.fit, intensity=intensity, mask_channel=shows)
 
 
 def _of_volumes(headers: Sequence[Header], budget: int, config: Preprocess, intensity: Intensity) -> Geometry:
-    windows = len(intensity) if isinstance(intensity, tuple) else 1
+    windows = (len(intensity) if isinstance(intensity, tuple) else 1) + shows_masks(config)
     instances = ("slab" if windows == 1 else "slice") if config.instances == "auto" else config.instances
     together = NEIGHBOURS[instances]
-    extent = [median(h.shape[axis] * h.spacing[axis] for h in headers) for axis in range(3)]
+    typical = max if config.mask in ("crop", "both") else median  # so that every box around a mask fits
+    extent = [typical(h.shape[axis] * h.spacing[axis] for h in headers) for axis in range(3)]
     across = max(extent[:2])
     sizes = _up_to(SIZES, across / median(min(h.spacing[:2]) for h in headers))
     counts = _up_to(SLICES, median(h.shape[2] for h in headers) / together)
@@ -110,7 +113,13 @@ def _of_volumes(headers: Sequence[Header], budget: int, config: Preprocess, inte
         fit=config.fit,
         intensity=intensity,
         crop=config.crop,
+        mask_channel=shows_masks(config),
     )
+
+
+def shows_masks(config: Preprocess) -> bool:
+    """Tell whether the mask is a channel."""
+    return config.mask in ("channel", "both")
 
 
 def _finest(n_cases: int, budget: int, grids: Sequence[tuple[int, int]]) -> tuple[int, int]:

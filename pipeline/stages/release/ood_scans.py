@@ -41,7 +41,8 @@ def held_back(predictor: Predictor, kind: Kind) -> Counts:
         scans = [scan.file for scan in list_scans(folder, kind)]
         tested = scans[:: -(-len(scans) // MOST)]
         named = progress(tested, f"out of distribution: {folder.name}")
-        reasons = [predictor(file, inputs=typical_inputs(predictor.fusion)).abstains for file in named]
+        region = predictor.masks.of_simulated if predictor.masks else None
+        reasons = [predictor(file, inputs=typical_inputs(predictor.fusion), mask=region).abstains for file in named]
         refused = sum(BAD_IMAGE in reason for reason in reasons)
         flagged = sum(OUT_OF_DISTRIBUTION in reason for reason in reasons)
         how = f"; {refused} of them refused when read" if refused else ""

@@ -15,7 +15,9 @@ Config = dict[str, Any]
 WHITE = 255.0
 
 
-def preparation_parity(preparation: Config, files: Mapping[str, Path], cases: Sequence[str]) -> Config:
+def preparation_parity(
+    preparation: Config, files: Mapping[str, Path], cases: Sequence[str], masks: Mapping[str, Path]
+) -> Config:
     """Run the preprocessing of inference.json on original scans, as MONAI does, and compare it with stored channels.
 
     Parameters
@@ -25,6 +27,8 @@ def preparation_parity(preparation: Config, files: Mapping[str, Path], cases: Se
     files : mapping
         Original scan by case.
     cases : sequence of str
+    masks : mapping
+        Original mask by case, of cases that have one.
 
     Returns
     -------
@@ -32,17 +36,19 @@ def preparation_parity(preparation: Config, files: Mapping[str, Path], cases: Se
         Number of `cases` that were compared, of cases that are `absent` because their scan no longer exists, and the
         `largest_difference` in grey values of 255; None if no case was compared.
     """
-    jobs = [(files[case], paths.prepared_case(case)) for case in cases if case in files and files[case].exists()]
+    there = [case for case in cases if case in files and files[case].exists()]
+    jobs = [(files[case], paths.prepared_case(case), masks.get(case)) for case in there]
     found = runtime.map_cases(partial(difference, preparation=preparation), jobs, "scans")
     return {"cases": len(jobs), "absent": len(cases) - len(jobs), "largest_difference": max(found, default=None)}
 
 
-def difference(job: tuple[Path, Path], preparation: Config) -> float:
+def difference(job: tuple[Path, Path, Path | None], preparation: Config) -> float:
     """Compute the largest difference from stored channels in grey values; 255 if the scan is refused."""
-    file, stored = job
+    file, stored, mask = job
+    data = {preparation["keys"]: str(file)} | ({"mask": str(mask)} if mask else {})
     parser = ConfigParser({"preprocessing": {"_target_": "Compose", "transforms": [preparation]}})
     try:
-        found = np.asarray(parser.get_parsed_content("preprocessing")({preparation["keys"]: str(file)})["image"])
+        found = np.asarray(parser.get_parsed_content("preprocessing")(data)["image"])
     except Unreadable:
         return WHITE
     expected = np.load(stored).astype(np.float32)

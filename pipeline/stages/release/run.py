@@ -32,6 +32,7 @@ from pipeline.bundle.layout import (
 )
 from pipeline.bundle.limits import OperatingLimits
 from pipeline.bundle.manifest import code_in, environment, sha256_of, write_manifest
+from pipeline.bundle.masks import needs_of
 from pipeline.bundle.predictor import Predictor
 from pipeline.bundle.scoring import Scorer, outcomes, processor
 from pipeline.bundle.signature import CannotSign, sign
@@ -45,7 +46,7 @@ from pipeline.params import PARAMS_FILE, cohort_digest
 from pipeline.progress import activity
 from pipeline.schema import FINAL, Params
 from pipeline.seeds import seed_for
-from pipeline.stages.cohort.originals import original_files
+from pipeline.stages.cohort.originals import original_files, original_masks
 from pipeline.stages.release.archive import AlreadyKept, keep, let_others_read
 from pipeline.stages.release.card import write_card
 from pipeline.stages.release.evidence_folder import write_evidence
@@ -98,7 +99,7 @@ def write_bundle(bundle: Path, params: Params, model: ReleasedModel, assessment:
     compared = compared_cases(model.members, params.release.compared_cases, seed)
     exports = write_exports(bundle, params, model, compared)
     activity("parity of preprocessing")
-    parity = preparation_parity(preparation(), original_files(params.cohort), compared)
+    parity = preparation_parity(preparation(), original_files(params.cohort), compared, original_masks(params.cohort))
     results = Results(assessment, exports, parity, datetime.now(UTC).date().isoformat())
     write_configs(bundle, params, model, results)
     activity("tests of the limits, documents")
@@ -198,12 +199,14 @@ def write_limits(bundle: Path, model: ReleasedModel, values: Config, status: str
     """Write the operating limits with the results of their tests, and the reference of monitoring."""
     paths.write_json(values["reference"], bundle / REFERENCE)
     network, steps = configured(bundle)
+    score = Scorer(network, bundle / WEIGHTS, steps)
     predictor = Predictor(
         classes=paths.read_json(paths.COHORT_FACTS)["classes"],
-        score=Scorer(network, bundle / WEIGHTS, steps),
+        score=score,
         calibrator=model.fusion or model.calibrator,
         limits=OperatingLimits.from_json(values["limits"]),
         status=status,
+        masks=needs_of(score.steps, model.fusion),
     )
     scans = held_back(predictor, steps["geometry"]["kind"])
     tested = values["tested"] + [counted(what, pair) for what, pair in scans.items()]
@@ -248,7 +251,8 @@ def score_phantoms(bundle: Path) -> None:
     network, steps = configured(bundle)
     (bundle / EXPECTED).parent.mkdir()
     files = write_phantoms((bundle / EXPECTED).parent, steps["geometry"]["kind"])
-    found = outcomes(Scorer(network, bundle / WEIGHTS, steps), files)
+    score = Scorer(network, bundle / WEIGHTS, steps)
+    found = outcomes(score, files, needs_of(score.steps, None).of_simulated)
     paths.write_json({"scans": found, "computed_on": processor(), "tolerance": TOLERANCE}, bundle / EXPECTED)
 
 

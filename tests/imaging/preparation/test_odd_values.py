@@ -50,7 +50,9 @@ def test_a_volume_of_any_values_is_prepared_or_refused(tmp_path_factory, volume,
     folder = tmp_path_factory.getbasetemp()
     nib.save(nib.Nifti1Image(*volume), folder / "a.nii")
     geometry = Geometry("volume", 16, 2, 3, (1.0, 1.0, 2.0), fit, intensity, crop)
-    found = prepare_case(("case-1", folder / "a.nii"), folder, Preprocessor(geometry, Policy(not_finite="darken")))
+    found = prepare_case(
+        ("case-1", folder / "a.nii", None), folder, Preprocessor(geometry, Policy(not_finite="darken"))
+    )
     if "finding" in found:
         assert found["finding"]["detail"] and found["finding"]["action"] == "refused"
     else:
@@ -66,11 +68,11 @@ def test_a_volume_without_anything_bright_is_no_head():
 
 
 def test_a_scan_on_which_a_library_fails_is_refused_by_itself(tmp_path, asymmetric, monkeypatch):
-    def failing(scan, geometry):
+    def failing(scan, geometry, region):
         raise ValueError("Jane Doe")
 
     monkeypatch.setattr(preprocessor, "prepare", failing)
     steps = Preprocessor(Geometry("volume", 16, 2, 3, (1.0, 1.0, 2.0), "pad", "keep"))
-    found = prepare_case(("case-1", save_nifti(tmp_path / "a.nii", asymmetric)), tmp_path, steps)
+    found = prepare_case(("case-1", save_nifti(tmp_path / "a.nii", asymmetric), None), tmp_path, steps)
     assert found["finding"]["check"] == "preparation" and "ValueError" in found["finding"]["detail"]
     assert "Doe" not in found["finding"]["detail"]

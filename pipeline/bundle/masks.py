@@ -1,0 +1,68 @@
+"""What a model needs of masks: whether its network sees them, and which of its columns are measured in them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.bundle.columns import Value
+from pipeline.imaging.masks.features import is_feature, measure
+from pipeline.imaging.preparation.preprocessor import Preprocessor
+from pipeline.imaging.preparation.region import MaskFile
+from pipeline.metrics.fusion import Fusion
+
+
+@dataclass(frozen=True)
+class MaskNeeds:
+    """Say what a model does with masks.
+
+    Attributes
+    ----------
+    steps : Preprocessor
+    features : tuple of str
+        The columns of the model that are measured in masks.
+    asks : bool
+        Whether a scan without a mask is refused.
+    """
+
+    steps: Preprocessor
+    features: tuple[str, ...] = ()
+    asks: bool = False
+
+    @property
+    def any(self) -> bool:
+        """Tell whether the model takes masks at all."""
+        return self.steps.sees_masks or bool(self.features)
+
+    @property
+    def of_simulated(self) -> MaskFile:
+        """The region of scans that are simulated for a test: the whole scan, if the network sees masks."""
+        return "whole" if self.steps.sees_masks else None
+
+    @property
+    def words(self) -> str:
+        """Say what the model does with masks."""
+        ways = {"crop": "is cropped to", "channel": "sees as a channel", "both": "is cropped to and sees as a channel"}
+        use = self.steps.mask.use if self.steps.mask else "none"
+        said = [f"its network {ways[use]} the mask"] * (use != "none")
+        return " and ".join([*said, *(["its columns are measured in the mask"] if self.features else [])])
+
+    def measured(self, scan: Path, mask: MaskFile) -> Mapping[str, Value]:
+        """Measure the features that the model takes; each is missing without a mask.
+
+        Raises
+        ------
+        Unreadable
+            If the scan or its mask cannot be read, or the mask is of another scan.
+        """
+        if not self.features or not self.steps.mask or mask is None:
+            return dict.fromkeys(self.features, "")
+        read = self.steps.read(scan)
+        found = measure(read, self.steps.mask.inside(read, mask, self.steps.policy))
+        return {name: found[name] for name in self.features}
+
+
+def needs_of(steps: Preprocessor, fusion: Fusion | None) -> MaskNeeds:
+    """Say what a model with this preparation and these columns does with masks."""
+    columns = [one for one in fusion.columns if is_feature(one.column.name)] if fusion else []
+    asks = (steps.mask is not None and steps.mask.asks) or any(not one.missing for one in columns)
+    return MaskNeeds(steps, tuple(one.column.name for one in columns), asks)

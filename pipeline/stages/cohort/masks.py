@@ -1,0 +1,193 @@
+"""Audit the masks that cohort.csv names beside its images, and measure them: shape and values inside."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline import cache
+from pipeline.imaging.masks.features import ALL, PREFIX, is_feature, kind_of, measure
+from pipeline.imaging.masks.matching import findings_of, on_scan
+from pipeline.imaging.masks.reading import read_mask
+from pipeline.imaging.reading.scan import Finding, Policy, Scan, Unreadable
+from pipeline.imaging.reading.volumes import read_scan
+from pipeline.imaging.tables.cohort_table import MASK, image_in
+from pipeline.metrics.columns import InputColumn
+from pipeline.schema import Cohort
+from pipeline.stages.cohort.places import OUTSIDE, is_outside, roots_of
+
+GIVEN, EMPTY = "given", "empty"
+OTHER = "other labels"
+COLUMN = "column_"  # prefix of the columns that are asked for
+UNEVEN = 0.5  # difference of the shares with a mask between two classes from which it is told
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the audit of a mask found.
+
+    Attributes
+    ----------
+    state : {"", "given", "empty"}
+        "" if the row names no mask, or one that is refused.
+    box : tuple of int
+        Voxels of the box around the mask, along the axes of the header's shape.
+    features : dict
+        By the names in `FEATURES`, as texts.
+    findings : tuple of Finding
+    """
+
+    state: str = ""
+    box: tuple[int, ...] = ()
+    features: dict[str, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Convert to plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Measured":
+        """Rebuild from the values of `as_json`."""
+        findings = tuple(Finding(**one) for one in values["findings"])
+        return cls(values["state"], tuple(values["box"]), features=values["features"], findings=findings)
+
+
+def audit_masks(table: pd.DataFrame, source: Path, cohort: Cohort, code: str) -> list[Measured]:
+    """Audit and measure the mask of each row of a cohort table; unchanged ones come from the cache.
+
+    `code` is the hash of the code of the stage.
+    """
+    if MASK not in table:
+        return [Measured() for _ in range(len(table))]
+    policy, roots = Policy(**cohort.reading.model_dump()), roots_of(source, cohort)
+    rows = [number for number, name in enumerate(table[MASK]) if name]
+    files = [tuple(image_in(source, table[column].iloc[row]) for column in ("image", MASK)) for row in rows]
+    settings = (policy, roots, cohort.mask_labels)
+    keys = [cache.key_of(mask, cache.key_of(image, code), mask, *settings) for image, mask in files]
+    work = partial(audit_mask, policy=policy, roots=roots, labels=cohort.mask_labels)
+    results = cache.map_cases_once(work, files, keys, "masks")
+    found = {row: Measured.from_json(values) for row, (values, _) in zip(rows, results, strict=True)}
+    return [found.get(row, Measured()) for row in range(len(table))]
+
+
+def audit_mask(
+    files: tuple[Path, Path], _: Path, policy: Policy, roots: Sequence[Path], labels: Sequence[int]
+) -> dict[str, Any]:
+    """Read a scan and its mask, check that they belong together, measure the mask, and return plain values."""
+    image, path = files
+    if is_outside(path, roots):
+        return Measured(findings=(_of_mask(OUTSIDE),)).as_json()
+    try:
+        mask = read_mask(path, policy)
+    except Unreadable as error:
+        return Measured(findings=(_of_mask(error.finding),)).as_json()
+    try:
+        scan = read_scan(image, policy)
+    except Unreadable:
+        return Measured().as_json()  # the audit of the image tells it
+    try:
+        inside = on_scan(mask, scan, labels)
+    except Unreadable as error:
+        return Measured(findings=(error.finding,)).as_json()
+    state = GIVEN if inside.any() else EMPTY
+    findings = tuple(findings_of(inside, labels))
+    return Measured(state, box_of(inside, scan), features=measure(scan, inside), findings=findings).as_json()
+
+
+def _of_mask(finding: Finding) -> Finding:
+    """Say that a finding is about the mask, not the image."""
+    own = finding.check.startswith("mask")
+    return finding if own else Finding(f"mask {finding.check}", finding.detail, finding.action, finding.parameter)
+
+
+def box_of(inside: NDArray[np.bool_], scan: Scan) -> tuple[int, ...]:
+    """Count the voxels of the box around a mask, along the axes of the header's shape; () if the mask is empty."""
+    if not inside.any():
+        return ()
+    size = np.ptp(np.argwhere(inside), axis=0) + 1
+    axes = np.argsort(nib.io_orientation(scan.affine)[:, 0]) if kind_of(scan) == "volume" else range(2)
+    return tuple(int(size[axis]) for axis in axes)
+
+
+def mask_columns(of_masks: Sequence[Measured]) -> dict[str, list[str]]:
+    """Make the columns of data/cohort/cases.csv about masks: state and box; none if no case has a mask."""
+    if not any(one.state for one in of_masks):
+        return {}
+    return {MASK: [one.state for one in of_masks], "mask_box": ["x".join(map(str, one.box)) for one in of_masks]}
+
+
+def feature_columns(of_masks: Sequence[Measured], asked: Sequence[str]) -> dict[str, list[str]]:
+    """Make the columns of data/cohort/columns.csv about masks: every feature, and each that is asked for once more."""
+    names = features_in(of_masks)
+    values = {name: [one.features.get(name, "") for one in of_masks] for name in names}
+    return values | {COLUMN + name: values[name] for name in expanded(asked, names) if name in values}
+
+
+def features_in(of_masks: Sequence[Measured]) -> list[str]:
+    """Name the features of the masks of a cohort; none if no case has a mask."""
+    return next((list(one.features) for one in of_masks if one.features), [])
+
+
+def expanded(asked: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Put the names of all features in the place of `mask_features`."""
+    every = [name for one in asked for name in (names if one == ALL else [one])]
+    return list(dict.fromkeys(every))
+
+
+def feature_inputs(cohort: Cohort, of_masks: Sequence[Measured]) -> list[InputColumn]:
+    """List the features in `cohort.inputs`."""
+    asked = [name for name in cohort.input_types if is_feature(name)]
+    return [InputColumn(name, "numeric") for name in expanded(asked, features_in(of_masks))]
+
+
+def faults_of_inputs(cohort: Cohort, of_masks: Sequence[Measured], where: Path) -> list[str]:
+    """Say which features `cohort.inputs` names that the masks of this cohort do not have."""
+    names = features_in(of_masks)
+    asked = [name for name in cohort.input_types if is_feature(name)]
+    if asked and not names:
+        return [
+            f"{where}: cohort.inputs names '{asked[0]}', which is measured in masks, but no row names a mask that can "
+            f"be used; write the paths of masks into a column '{MASK}'"
+        ]
+    others = [name for name in asked if name not in (ALL, *names)]
+    return [f"{where}: cohort.inputs names '{name}'; the masks have {', '.join(names)}" for name in others]
+
+
+def coverage_of(table: pd.DataFrame, of_masks: Sequence[Measured], classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Count by class (other labels together) cases and masks, with the quartiles of their size; [] without masks."""
+    size = next((name for name in features_in(of_masks) if name in (PREFIX + "volume", PREFIX + "area")), None)
+    if size is None:
+        return []
+    labels = [label if label in ("", *classes) else OTHER for label in table["label"]]
+    known = pd.DataFrame({"label": labels, "state": [one.state for one in of_masks]})
+    known["size"] = pd.to_numeric(pd.Series([one.features.get(size, "") for one in of_masks]), errors="coerce")
+    rows = []
+    for label, group in known.groupby("label"):
+        given = group.loc[group["state"] == GIVEN, "size"].dropna()
+        quartiles = np.quantile(given, [0.25, 0.5, 0.75]).tolist() if len(given) else []
+        states = {state: int((group["state"] == state).sum()) for state in (GIVEN, EMPTY)}
+        rows.append({"label": label, "cases": len(group), **states, "size": quartiles, "unit": _unit(size)})
+    return rows
+
+
+def _unit(size: str) -> str:
+    return "mm³" if size.endswith("volume") else "mm² (pixels without a pixel size)"
+
+
+def remarks_on_masks(coverage: Sequence[dict[str, Any]]) -> list[str]:
+    """Warn if the classes differ in whether a case has a mask at all, which then tells the label."""
+    shares = {row["label"]: row[GIVEN] / row["cases"] for row in coverage if row["label"]}
+    if len(shares) < 2 or max(shares.values()) - min(shares.values()) < UNEVEN:
+        return []
+    most, least = (pick(shares, key=lambda name: shares[name]) for pick in (max, min))
+    return [
+        f"{shares[most]:.0%} of the cases of '{most}' have a mask, but {shares[least]:.0%} of '{least}': whether there "
+        "is a mask tells the label, so that a model that uses masks is evaluated too well; give masks to all classes"
+    ]

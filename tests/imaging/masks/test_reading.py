@@ -1,0 +1,111 @@
+import highdicom
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK
+from PIL import Image
+
+from pipeline.imaging.masks.matching import on_scan
+from pipeline.imaging.masks.reading import read_mask
+from pipeline.imaging.reading.scan import STRICT, Unreadable
+from pipeline.imaging.reading.volumes import read_scan
+from tests.imaging.phantoms import save_series
+
+LABELS = np.zeros((12, 10, 6), dtype=np.uint8)
+LABELS[3:7, 2:5, 1:4], LABELS[8:10, 6:9, 2:5] = 1, 2
+
+
+def refused(file):
+    with pytest.raises(Unreadable) as error:
+        read_mask(file, STRICT)
+    return str(error.value)
+
+
+def test_nifti_and_nrrd_give_the_same_labels_in_the_same_space(tmp_path):
+    affine = np.diag([2.0, 2.0, 3.0, 1.0])
+    nib.save(nib.Nifti1Image(LABELS, affine), tmp_path / "a.nii.gz")
+    image = SimpleITK.ReadImage(str(tmp_path / "a.nii.gz"))
+    SimpleITK.WriteImage(image, str(tmp_path / "a.nrrd"))
+    one, other = read_mask(tmp_path / "a.nii.gz", STRICT), read_mask(tmp_path / "a.nrrd", STRICT)
+    assert np.array_equal(one.labels, LABELS) and np.array_equal(other.labels, LABELS)
+    assert np.allclose(one.affine, affine) and np.allclose(other.affine, affine)
+    assert one.inside([2]).sum() == (LABELS == 2).sum() and one.inside().sum() == (LABELS > 0).sum()
+
+
+def test_whole_numbers_stored_as_floats_are_labels_and_others_are_refused(tmp_path):
+    nib.save(nib.Nifti1Image(LABELS.astype(np.float32), np.eye(4)), tmp_path / "a.nii")
+    assert np.array_equal(read_mask(tmp_path / "a.nii", STRICT).labels, LABELS)
+    nib.save(nib.Nifti1Image(LABELS * np.float32(0.5), np.eye(4)), tmp_path / "b.nii")
+    assert "it holds 0.5, which is no whole number; save it with label numbers" in refused(tmp_path / "b.nii")
+    nib.save(nib.Nifti1Image(np.where(LABELS, np.nan, 0).astype(np.float32), np.eye(4)), tmp_path / "c.nii")
+    assert "it holds nan, which is no whole number" in refused(tmp_path / "c.nii")
+
+
+def test_png_of_grey_or_equal_colours_is_read_and_other_colours_are_not(tmp_path):
+    plane = LABELS[:, :, 2]
+    Image.fromarray(plane).save(tmp_path / "a.png")
+    Image.fromarray(np.stack([plane] * 3, axis=-1)).save(tmp_path / "b.png")
+    Image.fromarray(np.stack([plane, plane, 0 * plane], axis=-1)).save(tmp_path / "c.png")
+    for name in "ab":
+        assert np.array_equal(read_mask(tmp_path / f"{name}.png", STRICT).labels, plane)
+    assert "its channels differ, so that it holds colours" in refused(tmp_path / "c.png")
+
+
+def test_an_empty_mask_is_read_as_one(tmp_path):
+    nib.save(nib.Nifti1Image(0 * LABELS, np.eye(4)), tmp_path / "a.nii")
+    assert not read_mask(tmp_path / "a.nii", STRICT).inside().any()
+
+
+def test_jpeg_missing_and_broken_files_are_refused(tmp_path):
+    Image.fromarray(LABELS[:, :, 2]).save(tmp_path / "a.jpg")
+    assert "JPEG changes label numbers" in refused(tmp_path / "a.jpg")
+    assert "the file does not exist" in refused(tmp_path / "none.nii.gz")
+    nib.save(nib.Nifti1Image(LABELS, np.eye(4)), tmp_path / "a.nii")
+    (tmp_path / "b.nii").write_bytes((tmp_path / "a.nii").read_bytes()[:-50])
+    assert "the file ends after" in refused(tmp_path / "b.nii")
+
+
+def segments(slices, labels):
+    """Write a DICOM segmentation of two segments with highdicom."""
+    code = highdicom.sr.CodedConcept("49755003", "SCT", "Morphologically abnormal structure")
+    described = [
+        highdicom.seg.SegmentDescription(
+            number, f"part {number}", code, code, algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.MANUAL
+        )
+        for number in (1, 2)
+    ]
+    return highdicom.seg.Segmentation(
+        source_images=slices,
+        pixel_array=labels,
+        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=described,
+        series_instance_uid=highdicom.UID(),
+        series_number=2,
+        sop_instance_uid=highdicom.UID(),
+        instance_number=1,
+        manufacturer="test",
+        manufacturer_model_name="test",
+        software_versions="1",
+        device_serial_number="1",
+    )
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "LSA"])
+def test_a_dicom_segmentation_lands_on_the_series_it_refers_to(tmp_path, orientation):
+    volume = np.random.default_rng(0).integers(1, 500, LABELS.shape).astype(np.int16) + 1000 * (LABELS > 0)
+    more = {"StudyID": "1", "StudyDate": "", "StudyTime": "", "AccessionNumber": "", "PatientBirthDate": ""}
+    more |= {"PatientSex": "", "ReferringPhysicianName": "", "FrameOfReferenceUID": "1.2.3.9"}
+    folder = save_series(tmp_path / "series", volume.astype(np.int16), orientation, (1.0, 1.5, 2.0), **more)
+    scan = read_scan(folder)
+    inside = scan.voxels[0] > 600
+    slices = sorted((pydicom.dcmread(file) for file in folder.iterdir()), key=lambda one: one.SOPInstanceUID)
+    planes = []
+    for one in slices:
+        pixels = one.pixel_array
+        planes.append(np.where(pixels > 600, 1 + (pixels % 2), 0))
+    segments(slices, np.stack(planes).astype(np.uint8)).save_as(tmp_path / "seg.dcm")
+    mask = read_mask(tmp_path / "seg.dcm", STRICT)
+    assert set(np.unique(mask.labels)) == {0, 1, 2}
+    assert np.array_equal(on_scan(mask, scan), inside)
+    assert np.array_equal(on_scan(mask, scan, [2]), inside & (scan.voxels[0] % 2 == 1))
