@@ -41,6 +41,7 @@ STATEMENTS = SETTINGS / "card.json"  # the texts of card.yaml
 
 PREPARED = DATA / "prepared"
 PREPARED_CASES = PREPARED / "cases"
+PREPARED_MASKS = PREPARED / "masks"  # of cohorts with masks
 INDEX = PREPARED / "index.csv"
 UNPREPARED = PREPARED / "refused.csv"
 GEOMETRY = PREPARED / "geometry.json"
@@ -99,6 +100,11 @@ def settings(section: str) -> Path:
 def prepared_case(case: str) -> Path:
     """Name the stored channels of a case."""
     return PREPARED_CASES / f"{case}.npy"
+
+
+def prepared_mask(case: str) -> Path:
+    """Name the mask of a case on the grid of its stored channels."""
+    return PREPARED_MASKS / f"{case}.npy"
 
 
 def read_channels(case: str) -> NDArray[np.uint8]:

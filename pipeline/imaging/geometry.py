@@ -74,6 +74,14 @@ class Geometry:
         return replace(self, channels=self.channels - len(self.mask_places) // self.slices, mask_channel=False)
 
     @property
+    def with_mask(self) -> "Geometry":
+        """The same grid with the mask as a channel."""
+        if self.mask_channel:
+            return self
+        more = self.channels // self.windows if self.kind == "volume" else 1
+        return replace(self, channels=self.channels + more, mask_channel=True)
+
+    @property
     def mask_places(self) -> list[int]:
         """List the stored channels that hold the mask; none if it is no channel."""
         step = self.windows if self.kind == "volume" else self.channels

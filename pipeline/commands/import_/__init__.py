@@ -11,22 +11,22 @@ KINDS: dict[str, tuple[str, str, list[str]]] = {  # summary, an example, options
     "csv": (
         "Import a csv table with one image per row.",
         "patients.csv --image file --label diagnosis --patient id --keep age sex",
-        ["--image", "--label", "--patient", "--site", "--split", "--keep", "--root"],
+        ["--image", "--label", "--patient", "--site", "--split", "--mask", "--masks", "--keep", "--root"],
     ),
     "folder": (
         "Import images from one folder per class, or per split and class.",
         "scans --patient-pattern '(P\\d+)_'",
-        ["--patient-pattern", "--root"],
+        ["--patient-pattern", "--masks", "--root"],
     ),
     "bids": (
         "Import a BIDS folder.",
         "study --label diagnosis --suffix T1w --keep age sex",
-        ["--label", "--unlabelled", "--site", "--split", "--suffix", "--keep", "--root"],
+        ["--label", "--unlabelled", "--site", "--split", "--suffix", "--masks", "--keep", "--root"],
     ),
     "datalist": (
         "Import a JSON datalist of MONAI or the Medical Segmentation Decathlon.",
         "dataset.json --root /mnt/share --link",
-        ["--unlabelled", "--keep", "--root"],
+        ["--unlabelled", "--segmentations", "--keep", "--root"],
     ),
     "medmnist": ("Import an .npz file of MedMNIST.", "pneumoniamnist.npz --rename 0=normal 1=pneumonia", []),
     "dicom": (
@@ -44,6 +44,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--patient": {"help": "column with the patient; without it, each image counts as one patient"},
     "--site": {"help": "column with the hospital or scanner"},
     "--split": {"help": "column with the split: train, val, development, test or unlabelled"},
+    "--mask": {"help": "column with the path of the mask of the image, relative to the csv file"},
+    "--masks": {
+        "metavar": "FOLDER",
+        "help": "masks by the names of their images, e.g. labelsTr of nnU-Net or a folder of BIDS derivatives",
+    },
+    "--segmentations": {
+        "action": "store_true",
+        "help": "take labels that are paths as masks; these images have no class until cohort.csv gives them one",
+    },
     "--keep": {
         "nargs": "+",
         "default": [],

@@ -27,6 +27,7 @@ from pipeline.stages.cohort.importers.found import (
     left_out_lines,
     write_import,
 )
+from pipeline.stages.cohort.importers.masks import attach_masks
 from pipeline.stages.cohort.importers.medmnist import find_in_medmnist
 from pipeline.stages.cohort.importers.renames import Renames
 from pipeline.stages.cohort.importers.table import find_in_csv
@@ -48,6 +49,8 @@ def run(arguments: argparse.Namespace) -> None:
         rename = Renames(arguments.rename)
         found = FINDERS[arguments.kind](arguments, rename)
         rename.refuse_unmet(found)
+        if getattr(arguments, "masks", None):
+            attach_masks(found, Path(arguments.masks))
         print(describe(found))
         if arguments.kind == "dicom":
             remember(found, into)
@@ -92,7 +95,7 @@ def path_in_params(into: Path, roots: list[str]) -> str:
 
 def from_csv(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
     """Find the images of a csv table."""
-    columns = {name: getattr(arguments, name) for name in ("image", "label", "patient", "site", "split")}
+    columns = {name: getattr(arguments, name) for name in ("image", "label", "patient", "site", "split", "mask")}
     return find_in_csv(Path(arguments.source), columns, rename, root=root_of(arguments), keep=arguments.keep)
 
 
@@ -112,8 +115,8 @@ def from_bids(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
 
 def from_datalist(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:
     """Find the images of a JSON datalist."""
-    root, keep = root_of(arguments), arguments.keep
-    return find_in_datalist(Path(arguments.source), arguments.unlabelled, rename, root=root, keep=keep)
+    more = {"keep": arguments.keep, "segmentations": arguments.segmentations}
+    return find_in_datalist(Path(arguments.source), arguments.unlabelled, rename, root_of(arguments), **more)
 
 
 def from_medmnist(arguments: argparse.Namespace, rename: dict[str, str]) -> Import:

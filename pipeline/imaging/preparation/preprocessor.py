@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.imaging.geometry import Geometry
@@ -49,6 +50,20 @@ class Preprocessor:
     def without_masks(self) -> "Preprocessor":
         """The same steps for whole scans."""
         return replace(self, geometry=self.geometry.without_mask, mask=None)
+
+    def marked(self, scan: Scan, mask: MaskFile) -> NDArray[np.bool_]:
+        """Bring the mask of a scan to the grid of the stored channels.
+
+        Returns
+        -------
+        (D, image_size, image_size)
+            D is `geometry.depth`, or 1 for an image. Everything is marked where there is no mask.
+        """
+        known = self.mask or MaskUse()
+        crops = known.use in ("crop", "both")
+        use = replace(known, use="both" if crops else "channel", missing="whole")
+        steps = replace(self, geometry=self.geometry.with_mask, mask=use)
+        return np.asarray(steps.prepare(scan, mask).channels[steps.geometry.mask_places] > 0)
 
     def prepare_file(self, file: Path, mask: MaskFile = None) -> Prepared:
         """Read and prepare a scan; raise the errors of `read` and `prepare`."""

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.ndimage import map_coordinates
 
 from pipeline.errors import UserError
+from pipeline.imaging.tables.cohort_table import MASK
 from pipeline.yaml_files import read_yaml
 
 RECIPE = "recipe.yaml"
@@ -56,6 +57,7 @@ class Recipe(BaseModel):
     darkness: tuple[float, float]
     second_scan: float
     age_years: tuple[tuple[float, float], tuple[float, float]]
+    masks: Literal["none", "lesions", "places"] = "none"
     sites: dict[str, Site]
 
 
@@ -84,7 +86,13 @@ class Job:
             "split": self.split,
             "sex": sex,
             "age": age,
+            **({MASK: mask_file(self.file)} if self.recipe.masks != "none" else {}),
         }
+
+
+def mask_file(file: str) -> str:
+    """Name the mask of a simulated scan."""
+    return f"{file.removesuffix('.nii.gz')}_mask.nii.gz"
 
 
 def is_recipe(folder: Path) -> bool:
@@ -158,16 +166,43 @@ def simulate(job: Job) -> Any:
     shaded = signal * _shading(shape, site.bias, visit)
     noisy = np.hypot(shaded + visit.normal(0, site.noise, shape), visit.normal(0, site.noise, shape))
     voxels = noisy * site.full_scale
-    image = nib.nifti1.Nifti1Image(voxels.astype(site.dtype), affine)
-    wanted = nib.orientations.axcodes2ornt(site.orientation)
-    return image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(affine), wanted))
+    return _stored(nib.nifti1.Nifti1Image(voxels.astype(site.dtype), affine), site)
 
 
 def write_scan(job: Job, folder: Path) -> None:
-    """Simulate one scan and write it below `folder`."""
+    """Simulate one scan, and the mask of its lesions if the recipe asks for masks, and write them below `folder`."""
     target = folder / job.file
     target.parent.mkdir(parents=True, exist_ok=True)
     nib.save(simulate(job), target)
+    if job.recipe.masks != "none":
+        nib.save(lesion_mask(job), folder / mask_file(job.file))
+
+
+def lesion_mask(job: Job) -> Any:
+    """Mark where the lesions of a scan are: where they take more than half of the least darkness of the recipe.
+
+    In a control nothing is marked, or, with `masks: places`, places that are drawn as lesions are but look healthy, so
+    that the mask by itself does not tell the class. The draws are those of `simulate`: mask and scan have one grid.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        1 inside of lesions, uint8, in voxel size and orientation of the scan.
+    """
+    site = job.recipe.sites[job.site]
+    person = np.random.default_rng(_seed(job.recipe.seed, job.site, "person", job.patient))
+    visit = np.random.default_rng(_seed(job.recipe.seed, job.site, "visit", job.patient, job.session))
+    affine, shape = _scanner_grid(site, visit), scan_shape(site)
+    atlas_mm, inside = _to_atlas(_world(shape, affine), person), np.zeros(shape, dtype=np.uint8)
+    if job.lesion or job.recipe.masks == "places":
+        inside[_lesions(atlas_mm, job.recipe, person) > job.recipe.darkness[0] / 2] = 1
+    return _stored(nib.nifti1.Nifti1Image(inside, affine), site)
+
+
+def _stored(image: Any, site: Site) -> Any:
+    """Turn the axes of an image to the orientation of a site."""
+    wanted = nib.orientations.axcodes2ornt(site.orientation)
+    return image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(image.affine), wanted))
 
 
 @cache

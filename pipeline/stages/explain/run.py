@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from pipeline import paths
@@ -28,18 +29,20 @@ COLUMNS = [
     *("spoke_for", "method", "outside", "background", "shown", "slices", "attention"),
     *("image", "looked", "thumbnail", "overlay"),
 ]
+INSIDE = ["inside", "region"]  # where the cohort has masks
 
 
 def run(params: Params) -> None:
     """Write data/explained/mistakes.csv: a row for each error, with its images."""
     facts, geometry = paths.read_json(paths.COHORT_FACTS), Geometry.from_json(paths.read_json(paths.GEOMETRY))
     found = errors_of(TaskSpec(facts["classes"], facts["task"]), params.explain.errors)
+    columns = [*COLUMNS, *(INSIDE if paths.PREPARED_MASKS.exists() else [])]
     rows: list[dict[str, Any]] = []
     for model, cases in found.groupby("model"):
         network = trained(str(model))
         for case in progress(cases.to_dict("records"), f"explain {model}"):
             rows.append(case | images(network, case, geometry, params))
-    table = pd.DataFrame(rows, columns=COLUMNS)
+    table = pd.DataFrame(rows, columns=columns)
     paths.write_table(table.sort_values(["scope", "probability"], ascending=[False, False]), paths.MISTAKES)
 
 
@@ -57,6 +60,23 @@ def errors_of(task: TaskSpec, most: int) -> pd.DataFrame:
         asked = [task.classes[number] for number in found["asked"]]
         tables.append(found.join(who[["case", "site"]]).assign(model=model, scope=scope, spoke_for=asked))
     return pd.concat(tables, ignore_index=True)
+
+
+def inside_of_mask(case: str, maps: NDArray[np.float32]) -> dict[str, float | None]:
+    """Compute which share of the sum of the maps (S, H, W) lies inside of the mask of a case.
+
+    Returns
+    -------
+    dict
+        `inside`, and the share of the pixels inside as `region`, which a uniform map would have; both None if the maps
+        are empty, or the case has no mask or an empty one.
+    """
+    file, mass = paths.prepared_mask(case), float(maps.sum())
+    if not file.exists() or mass == 0:
+        return dict.fromkeys(INSIDE)
+    marked = by_instance(np.load(file).astype(np.float32), len(maps))
+    region = float(marked.mean())
+    return {"inside": float((maps * marked).sum()) / mass, "region": region} if region < 1 else dict.fromkeys(INSIDE)
 
 
 def images(network: nn.Module, case: dict[str, Any], geometry: Geometry, params: Params) -> dict[str, Any]:
@@ -77,6 +97,7 @@ def images(network: nn.Module, case: dict[str, Any], geometry: Geometry, params:
     return {
         "method": found.method,
         **outside(maps, instances),
+        **inside_of_mask(case["case"], maps),
         "shown": int(np.searchsorted(chosen, peak)),
         "slices": ";".join(str(number + 1) for number in chosen),
         "attention": ";".join(f"{share:.4f}" for share in attention[chosen] / attention.sum()),

@@ -29,7 +29,7 @@ from pipeline.stages.preprocess.histogram import WHOLE, Histogram, histogram_of,
 from pipeline.stages.preprocess.masks import boxes_of, images_in, lost_mask, refuse_missing_masks, with_masks
 from pipeline.stages.preprocess.sizing import resolve_geometry
 
-CHANNELS = "channels.npy"
+CHANNELS, MASK = "channels.npy", "mask.npy"
 STATES = ("before", "after")
 
 
@@ -39,17 +39,19 @@ def run(params: Params) -> None:
     refuse_missing_masks(cases, params)
     steps = with_masks(resolve(params, boxes_of(cases, headers_of(cases), params.preprocess)), cases, params)
     files, masks = original_files(params.cohort), original_masks(params.cohort)
-    jobs = [(case, files[case], masks.get(case) if steps.sees_masks else None) for case in cases["case"]]
+    jobs = [(case, files[case], masks.get(case)) for case in cases["case"]]
     code = cache.code_of("preprocess")
     keys = [key_of_case(job, code, steps) for job in jobs]
     results = cache.map_cases_once(partial(prepare_case, steps=steps), jobs, keys, "preprocess")
     paths.PREPARED_CASES.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(paths.PREPARED_MASKS, ignore_errors=True)
     rows, found = [], []
     for (case, *_), (values, kept) in zip(jobs, results, strict=True):
         if finding := values.pop("warning", None) or values.get("finding"):
             found.append((case, Finding(**finding)))
         if "finding" not in values:
             shutil.copyfile(kept / CHANNELS, paths.prepared_case(case))
+            keep_mask(kept, case)
             rows.append(values)
     print_findings(found, len(rows))
     paths.write_table(findings_table([case for case, _ in found], [[one] for _, one in found]), paths.UNPREPARED)
@@ -61,8 +63,15 @@ def run(params: Params) -> None:
     paths.write_json({"policy": asdict(steps.policy), "deface": steps.deface, **mask}, paths.READING)
 
 
+def keep_mask(folder: Path, case: str) -> None:
+    """Copy the mask of a case, if it has one, beside its channels."""
+    if (folder / MASK).exists():
+        paths.PREPARED_MASKS.mkdir(exist_ok=True)
+        shutil.copyfile(folder / MASK, paths.prepared_mask(case))
+
+
 def key_of_case(job: tuple[str, Path, Path | None], code: str, steps: Preprocessor) -> str:
-    """Identify the preparation of a case by its scan, its mask if the network sees it, code and settings."""
+    """Identify the preparation of a case by its scan, its mask if it has one, code and settings."""
     case, file, mask = job
     key = cache.key_of(file, code, case, steps)
     return cache.key_of(mask, key) if mask else key
@@ -105,6 +114,8 @@ def prepare_case(job: tuple[str, Path, Path | None], folder: Path, steps: Prepro
     counts = {"before": histogram_of(values), "after": histogram_of(shown, WHOLE)}
     warning = lost_contrast(values, shown) or lost_mask(channels, steps.geometry)
     np.save(folder / CHANNELS, channels, allow_pickle=False)
+    if mask:
+        np.save(folder / MASK, steps.marked(scan, mask), allow_pickle=False)
     return {
         "case": case,
         "voxel_hash": voxel_hash(whole),

@@ -9,6 +9,7 @@ from pipeline.stages.report.blocks import Row
 
 ACTIONS = ["refused", "excluded", "repaired", "warned"]
 IMAGES_PER_SITE = 8
+UNEVEN = 0.5  # difference of the shares with a mask between two classes from which it is told
 
 
 def audit_findings(found: pd.DataFrame) -> list[dict[str, Any]]:
@@ -47,6 +48,34 @@ def pairs_of_duplicates(pairs: Sequence[Row], thumbnails: "pd.Series[str]") -> l
         {**pair, "images": [{"case": pair[end], "thumbnail": thumbnails[pair[end]]} for end in ("case", "other")]}
         for pair in pairs
     ]
+
+
+def masks_in_words(coverage: Sequence[Row]) -> list[str]:
+    """Say how many cases of each class have a mask and how large it is, and whether having one tells the class.
+
+    Parameters
+    ----------
+    coverage : sequence of mapping
+        As `stages.cohort.masks.coverage_of` writes it: `label`, `cases`, `given`, `empty`, quartiles of `size`, `unit`.
+    """
+    said = [_coverage(row) for row in coverage]
+    shares = [row["given"] / row["cases"] for row in coverage if row["label"]]
+    if len(shares) > 1 and max(shares) - min(shares) >= UNEVEN:
+        said.append(
+            "Whether a case has a mask differs between the classes, and so tells the label: figures of a model that "
+            "uses masks are too good for scans that come with a mask either way."
+        )
+    return said
+
+
+def _coverage(row: Row) -> str:
+    empty = f", {row['empty']} an empty one" if row["empty"] else ""
+    size = ""
+    if row["size"]:
+        low, median, high = row["size"]
+        size = f"; median size {median:.4g} {row['unit']}, quartiles {low:.4g} to {high:.4g}"
+    who = f"cases of {row['label']}" if row["label"] else "unlabelled cases"
+    return f"Masks: {row['given']} of {row['cases']} {who} have one{empty}{size}."
 
 
 def sample(group: pd.DataFrame) -> list[dict[str, str]]:

@@ -22,7 +22,10 @@ def mistakes_section(rows: Sequence[Row]) -> list[dict[str, Any]]:
         As the stage `explain` wrote them, those of a scope together.
     """
     return [
-        {"scope": SETS[scope], "key": scope, "rows": [_mistake(row) for row in own], "outside": outside_in_words(own)}
+        {
+            **{"scope": SETS[scope], "key": scope, "rows": [_mistake(row) for row in own]},
+            **{"outside": outside_in_words(own), "inside": inside_in_words(own)},
+        }
         for scope, some in groupby(rows, key=lambda row: row["scope"])
         for own in [list(some)]
     ]
@@ -38,6 +41,18 @@ def outside_in_words(rows: Sequence[Row]) -> str:
     return (
         f"In {most} of {len(known)} errors more than half of the saliency lies outside of the body. The background "
         f"fills {share:.0%} of these images: a uniform map would have the same share there."
+    )
+
+
+def inside_in_words(rows: Sequence[Row]) -> str:
+    """Say which share of the saliency lies inside of the masks; empty where no error has a mask."""
+    known = [row for row in rows if row.get("inside") is not None]
+    if not known:
+        return ""
+    inside, region = (sum(row[name] for row in known) / len(known) for name in ("inside", "region"))
+    return (
+        f"On average {inside:.0%} of the saliency of {len(known)} errors lies inside of the mask, "
+        f"which fills {region:.0%} of what the network sees."
     )
 
 

@@ -20,7 +20,7 @@ from pipeline.stages.report.assessment import assessed, units_of, without_sites
 from pipeline.stages.report.blocks import PATIENTS, Row
 from pipeline.stages.report.calibrator import calibrator_in_words
 from pipeline.stages.report.classes import by_class, confusions
-from pipeline.stages.report.cohort import audit_findings, pairs_of_duplicates, prevalences, sample
+from pipeline.stages.report.cohort import audit_findings, masks_in_words, pairs_of_duplicates, prevalences, sample
 from pipeline.stages.report.diagrams import roc, training_curve, unlabelled_curve
 from pipeline.stages.report.embedding import embedding_section
 from pipeline.stages.report.evidence import TABLES as EVIDENCE
@@ -64,6 +64,7 @@ def run(params: Params) -> None:
             "title": params.report.title,
             "made": made(params.cohort.path, params.release.name, params.release.version),
             **{"facts": facts, "stamps": stamps, "unit": unit, "classes": facts["classes"]},
+            "masks": masks_in_words(facts.get("masks", [])),
             "words_of_task": words_of(task, facts["classes"], rule),
             "geometry": paths.read_json(paths.GEOMETRY),
             "defaced": paths.read_json(paths.READING)["deface"],

@@ -100,11 +100,11 @@ def test_a_dicom_segmentation_lands_on_the_series_it_refers_to(tmp_path, orienta
     scan = read_scan(folder)
     inside = scan.voxels[0] > 600
     slices = sorted((pydicom.dcmread(file) for file in folder.iterdir()), key=lambda one: one.SOPInstanceUID)
-    planes = []
+    frames = []
     for one in slices:
         pixels = one.pixel_array
-        planes.append(np.where(pixels > 600, 1 + (pixels % 2), 0))
-    segments(slices, np.stack(planes).astype(np.uint8)).save_as(tmp_path / "seg.dcm")
+        frames.append(np.where(pixels > 600, 1 + (pixels % 2), 0))
+    segments(slices, np.stack(frames).astype(np.uint8)).save_as(tmp_path / "seg.dcm")
     mask = read_mask(tmp_path / "seg.dcm", STRICT)
     assert set(np.unique(mask.labels)) == {0, 1, 2}
     assert np.array_equal(on_scan(mask, scan), inside)

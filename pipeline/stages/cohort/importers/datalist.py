@@ -9,22 +9,30 @@ from typing import Any
 
 from pipeline.imaging.labels import renamed
 from pipeline.imaging.reading.volumes import READABLE
+from pipeline.imaging.tables.cohort_table import MASK
 from pipeline.imaging.tables.text_table import NOT_GIVEN
 from pipeline.stages.cohort.importers.columns import keep_columns
 from pipeline.stages.cohort.importers.found import SPLIT_NAMES, BadCase, BadSource, Import, row_of
 from pipeline.stages.cohort.importers.places import Places
-from pipeline.stages.cohort.importers.table import names_stay
+from pipeline.stages.cohort.importers.table import names_stay, take_with_mask
 
 PATIENT_KEYS = ("patient", "patient_id", "subject")
 
 
 def find_in_datalist(
-    file: Path, unlabelled: bool, rename: Mapping[str, str], root: Path | None = None, keep: Sequence[str] = ()
+    file: Path,
+    unlabelled: bool,
+    rename: Mapping[str, str],
+    root: Path | None = None,
+    *,
+    keep: Sequence[str] = (),
+    segmentations: bool = False,
 ) -> Import:
     """Read the lists "training", "validation" and "test" of a JSON file, and make one case of each entry.
 
-    An entry is a path relative to the file's folder, or `{"image": path, "label": …}`, optionally with "patient",
-    "patient_id" or "subject", "site" and further columns. A label is a class index, the name of a class, or a one-hot
+    An entry is a path relative to the file's folder, or `{"image": path, "label": …}`, optionally with "mask",
+    "patient", "patient_id" or "subject", "site" and further columns. With `segmentations`, a label that is a path is
+    the mask of the image, which then has no class. A label is a class index, the name of a class, or a one-hot
     list; the key "labels" names the classes. Entries without a label get the split "unlabelled".
 
     Parameters
@@ -33,6 +41,8 @@ def find_in_datalist(
         JSON file, e.g. dataset.json.
     unlabelled : bool
         Import all images without a class, including images with a segmentation as label.
+    segmentations : bool
+        Whether labels may be masks; such an image has no class until someone writes one into cohort.csv.
     rename : mapping
         New name of each label to rename.
     root : Path, optional
@@ -55,6 +65,9 @@ def find_in_datalist(
             if not isinstance(fields, dict) or not isinstance(fields.get("image"), str):
                 found.left_out.append((f"{key}[{number}]", "it does not name one image"))
                 continue
+            mask = _mask_of(fields, segmentations)
+            if mask is not None:
+                fields = {name: value for name, value in fields.items() if name != MASK and not _is_path(value, mask)}
             try:
                 label = "" if unlabelled else _label(fields.get("label"), names)
             except BadCase as reason:
@@ -66,10 +79,23 @@ def find_in_datalist(
             site = _text(fields.get("site"))
             row = row_of(place, place, renamed(label, rename), patient, site=site, split=split)
             further[place] = {key: _text(value) for key, value in fields.items() if _is_further(key, value)}
-            places.take(found, path, row)
+            take_with_mask(found, places, (path, row), mask)
     keep_columns(found, further, keep)
     found.notes += names_stay(found)
     return found
+
+
+def _mask_of(fields: Mapping[str, Any], segmentations: bool) -> str | None:
+    """Take the path of the mask from an entry: its "mask", or a label that is a path; None if it has neither."""
+    label = fields.get("label")
+    if segmentations and isinstance(label, str) and label.lower().endswith(READABLE):
+        return os.path.normpath(label)
+    mask = fields.get(MASK)
+    return os.path.normpath(mask) if isinstance(mask, str) and mask.lower().endswith(READABLE) else None
+
+
+def _is_path(value: Any, mask: str) -> bool:
+    return isinstance(value, str) and os.path.normpath(value) == mask
 
 
 def _text(value: Any) -> str:

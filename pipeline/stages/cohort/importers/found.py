@@ -14,7 +14,7 @@ from pipeline.imaging.reading.access import in_utf8
 from pipeline.imaging.reading.companions import companions_of
 from pipeline.imaging.reading.dicom import files_in
 from pipeline.imaging.reading.volumes import READABLE, is_readable
-from pipeline.imaging.tables.cohort_table import TABLE, write_cohort_table
+from pipeline.imaging.tables.cohort_table import MASK, TABLE, write_cohort_table
 from pipeline.imaging.tables.text_table import BadTable, read_text_table
 from pipeline.params import CARD_FILE, COHORT_FILE
 from pipeline.stages.cohort.proposal import write_proposal
@@ -205,7 +205,9 @@ def write_import(found: Import, into: Path, link: bool, watch: Watch = unwatched
     for case in watch(found.cases, "write"):
         try:
             _write_case(case, into / "images", link)
-            rows.append(case.row | {"image": str(Path("images", os.path.normpath(case.row["image"])))})
+            named = {column: case.row[column] for column in ("image", MASK) if case.row.get(column)}
+            placed = {column: str(Path("images", os.path.normpath(name))) for column, name in named.items()}
+            rows.append(case.row | placed)
         except BadCase as reason:
             broken.append((case.row["case_id"], str(reason)))
     if not rows:

@@ -1,13 +1,15 @@
 """Import a csv table with one image per row."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.imaging.labels import renamed
 from pipeline.imaging.reading import dicom
 from pipeline.imaging.reading.volumes import READABLE
+from pipeline.imaging.tables.cohort_table import MASK
 from pipeline.stages.cohort.importers.columns import keep_columns
-from pipeline.stages.cohort.importers.found import BadSource, Import, read_rows, row_of, split_of
+from pipeline.stages.cohort.importers.found import BadCase, BadSource, Import, parts_of, read_rows, row_of, split_of
 from pipeline.stages.cohort.importers.places import Places
 
 NOT_DICOM = tuple(ending for ending in READABLE if ending not in dicom.ENDINGS)
@@ -27,7 +29,7 @@ def find_in_csv(
     table : Path
         Csv file. Its image paths are relative to its folder, and name a file or a folder with one DICOM series.
     columns : mapping
-        Name of the column for "image", "label", "patient", "site" and "split", or None if the table has none.
+        Name of the column for "image", "label", "patient", "site", "split" and "mask", or None if the table has none.
     rename : mapping
         New name of each label to rename.
     root : Path, optional
@@ -58,11 +60,32 @@ def find_in_csv(
         path, place = places.locate(image)
         row = row_of(place, place, renamed(label, rename), given["patient"], site=given["site"], split=split)
         further[place] = {name: value for name, value in cells.items() if name not in columns.values()}
-        places.take(found, path, row)
+        take_with_mask(found, places, (path, row), given[MASK] if columns.get(MASK) else None)
     _refuse_twice(found, table)
     keep_columns(found, further, keep)
     found.notes += names_stay(found)
     return found
+
+
+def take_with_mask(found: Import, places: Places, image: tuple[Path, dict[str, str]], name: str | None) -> None:
+    """Add an image, given as path and row, with its mask; it is left out if its mask cannot be taken.
+
+    `name` is the path of the mask, "" of an image without one, or None where a source names no masks.
+    """
+    path, row = image
+    if not name:
+        places.take(found, path, row if name is None else row | {MASK: ""})
+        return
+    mask, place = places.locate(name)
+    try:
+        parts = parts_of(mask, Path(place))
+    except BadCase as reason:
+        found.left_out.append((row["case_id"], f"its mask: {reason}"))
+        return
+    places.check(source for source in parts.values() if isinstance(source, Path))
+    before = len(found.cases)
+    places.take(found, path, row | {MASK: place})
+    found.cases[before:] = [replace(case, parts={**case.parts, **parts}) for case in found.cases[before:]]
 
 
 def names_stay(found: Import) -> list[str]:
