@@ -90,6 +90,8 @@ class BundleFacts:
         Largest difference between the bundle's preprocessing and the channels that the network was trained on.
     columns : dict
         Which columns the model takes besides the image, see `columns.columns_metadata`; empty if it takes none.
+    masks : dict
+        What the model does with masks, see `masks.MaskNeeds.as_json`; empty if it takes none.
     """
 
     name: str
@@ -114,6 +116,7 @@ class BundleFacts:
     operating_point: Config = field(default_factory=dict)
     per_patient: str = "none"
     columns: Config = field(default_factory=dict)
+    masks: Config = field(default_factory=dict)
 
 
 def metadata_config(facts: BundleFacts) -> Config:
@@ -148,6 +151,7 @@ def metadata_config(facts: BundleFacts) -> Config:
         "classes": list(facts.classes),
         "kind": facts.kind,
         **({"columns": facts.columns} if facts.columns else {}),
+        **({"masks": facts.masks} if facts.masks else {}),
         "network_data_format": _network_data_format(facts),
     }
 

@@ -1,8 +1,9 @@
 """What a model needs of masks: whether its network sees them, and which of its columns are measured in them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.bundle.columns import Value
 from pipeline.imaging.masks.features import is_feature, measure
@@ -41,10 +42,22 @@ class MaskNeeds:
     @property
     def words(self) -> str:
         """Say what the model does with masks."""
-        ways = {"crop": "is cropped to", "channel": "sees as a channel", "both": "is cropped to and sees as a channel"}
-        use = self.steps.mask.use if self.steps.mask else "none"
-        said = [f"its network {ways[use]} the mask"] * (use != "none")
-        return " and ".join([*said, *(["its columns are measured in the mask"] if self.features else [])])
+        ways = {
+            "none": [],
+            "crop": ["the scan is cropped to the mask"],
+            "channel": ["the network sees the mask as a channel"],
+            "both": ["the scan is cropped to the mask", "the network sees the mask as a channel"],
+        }
+        said = ways[self.steps.mask.use if self.steps.mask else "none"]
+        return ", and ".join(
+            [*said, *([f"{', '.join(self.features)} are measured in the mask"] if self.features else [])]
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Convert to plain values for configs/metadata.json; {} if the model takes no masks."""
+        if not self.any or self.steps.mask is None:
+            return {}
+        return asdict(self.steps.mask) | {"features": list(self.features), "needed": self.asks, "in_words": self.words}
 
     def measured(self, scan: Path, mask: MaskFile) -> Mapping[str, Value]:
         """Measure the features that the model takes; each is missing without a mask.

@@ -3,6 +3,9 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 Window = tuple[float, float]
 Intensity = Literal["keep", "percentile", "zscore"] | tuple[Window, ...]
 Instances = Literal["slab", "slice", "isotropic"]
@@ -96,6 +99,11 @@ class Geometry:
     def from_json(cls, values: dict[str, Any]) -> "Geometry":
         """Rebuild the geometry from the values of a JSON file."""
         return cls(**{key: _as_tuples(value) for key, value in values.items()})
+
+
+def images_in(channels: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
+    """Leave the mask out of stored channels (P, H, W)."""
+    return np.delete(channels, geometry.mask_places, axis=0) if geometry.mask_channel else channels
 
 
 def _as_tuples(value: Any) -> Any:

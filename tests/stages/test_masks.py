@@ -154,8 +154,9 @@ def test_the_python_api_takes_a_mask(project):
 def test_commands_that_read_scans_alone_refuse_the_model(project, capsys, command):
     (project / "in").mkdir(exist_ok=True)
     assert main(command) == 1
-    assert "its network is cropped to and sees as a channel the mask and its columns" in (
-        said := capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert (
+        "the scan is cropped to the mask, and the network sees the mask as a channel, and mask_area, mask_mean" in said
     )
     assert "use `medadapt predict BUNDLE SCANS --masks FOLDER`" in said
 
@@ -170,6 +171,13 @@ def test_verify_monai_and_onnx_runtime_run_the_bundle(project, tmp_path, capsys)
     parser.read_config(f"{BUNDLE}/configs/inference.json")
     parser["dataset_dir"], parser["masks_dir"] = str(tmp_path / "input"), f"{RAW}/masks"
     data = parser.get_parsed_content("dataset")
+    metadata = json.loads(Path(f"{BUNDLE}/configs/metadata.json").read_text())
+    assert metadata["preparation_parity"] == {"cases": 20, "absent": 0, "largest_difference": 0}
+    assert metadata["masks"]["use"] == "both" and metadata["masks"]["features"] == ["mask_area", "mask_mean"]
+    card = Path(f"{BUNDLE}/docs/README.md").read_text()
+    assert (
+        "**Besides the scan the model takes its mask**: the scan is cropped to the mask, and the network sees" in card
+    )
     session, predictor = onnxruntime.InferenceSession(f"{BUNDLE}/models/model.onnx"), Predictor.from_bundle(BUNDLE)
     for one in data:
         image = Path(one["filename_or_obj"]).name

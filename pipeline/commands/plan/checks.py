@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from pipeline import paths, runtime
 from pipeline.imaging.labels import Task
 from pipeline.imaging.reading.scan import Header, Policy, Unreadable
 from pipeline.imaging.reading.volumes import read_header
-from pipeline.imaging.tables.cohort_table import checked_rows, image_in
+from pipeline.imaging.tables.cohort_table import MASK, checked_rows, image_in
 from pipeline.params import cohort_digest, load, missing_for_dvc
 from pipeline.schema import Cohort, Params
 from pipeline.schema.reference import as_yaml
@@ -76,7 +77,7 @@ def check_cohort(params: Params) -> Checked:
     params = load(of_cohort=settings_of(folder, table["split"].tolist()))
     labels = table["label"].tolist()
     of_classes = problems_of_classes(params.cohort, labels)
-    problems = [*of_classes, *problems_of_card(folder), *problems_for_dvc()]
+    problems = [*of_classes, *problems_of_card(folder), *problems_for_dvc(), *problems_of_masks(table, params)]
     problems += problems_of_place(paths.bundle(params.release.name), cohort_digest(folder))
     task, classes = task_and_classes(params.cohort, labels)
     of_table = audit_table(table, classes, params.split.n_folds, task)
@@ -90,8 +91,30 @@ def check_cohort(params: Params) -> Checked:
     else:
         problems += problems_of_headers(headers, params)
         problems += [] if of_classes and task == "multilabel" else problems_of_table(used, params, task, classes)
-    lines = finding_lines(table["image"].tolist(), findings)
+    lines = [*finding_lines(table["image"].tolist(), findings), *remarks_on_boxes(params)]
     return Checked(params, headers, lines, problems)
+
+
+def problems_of_masks(table: pd.DataFrame, params: Params) -> list[str]:
+    """Say why `preprocess` would refuse the cohort for want of masks; whether a mask is empty is seen by `cohort`."""
+    asked, missing = params.preprocess.mask, params.preprocess.mask_missing
+    if asked == "none":
+        return []
+    without = np.flatnonzero(table[MASK] == "") + 1 if MASK in table else np.arange(len(table)) + 1
+    if MASK in table and (missing == "whole" or not len(without)):
+        return []
+    some = ", ".join(map(str, without[:3])) + (f" and {len(without) - 3} more" if len(without) > 3 else "")
+    return [
+        f"preprocess.mask is {asked}, but rows {some} of cohort.csv name no mask in a column '{MASK}'; add masks, set "
+        "preprocess.mask to none, or, if some have one, preprocess.mask_missing to whole"
+    ]
+
+
+def remarks_on_boxes(params: Params) -> list[str]:
+    """Say that the grid below is that of whole scans, if scans are cropped to masks, which no header shows."""
+    if params.preprocess.mask not in ("crop", "both"):
+        return []
+    return ["noted: the grid below fits whole scans; `preprocess` chooses one that fits the boxes around their masks"]
 
 
 def problems_for_dvc() -> list[str]:

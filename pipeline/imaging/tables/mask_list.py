@@ -7,7 +7,8 @@ from pipeline.imaging.reading.volumes import READABLE
 from pipeline.imaging.tables.scan_list import DOCUMENTS
 from pipeline.imaging.tables.text_table import BadTable
 
-ENDINGS = sorted((*READABLE, ".seg"), key=len, reverse=True)
+OF_SLICER = (".seg.nrrd", ".seg.nii.gz", ".seg.nii")
+ENDINGS = sorted((*READABLE, *OF_SLICER), key=len, reverse=True)
 MARKS = ("_mask", "_seg", "_segmentation", "_label", "-mask", "-seg")  # that a mask's name has behind its scan's
 
 

@@ -78,8 +78,3 @@ def lost_mask(channels: NDArray[np.uint8], geometry: Geometry) -> Finding | None
     return Finding(
         "mask lost", "the mask is smaller than a pixel of the network's input", "warned", "preprocess.image_size"
     )
-
-
-def images_in(channels: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
-    """Leave out the channels of the mask."""
-    return np.delete(channels, geometry.mask_places, axis=0) if geometry.mask_channel else channels

@@ -11,6 +11,7 @@ import pandas as pd
 
 from pipeline import cache, paths
 from pipeline.errors import UserError
+from pipeline.imaging.geometry import images_in
 from pipeline.imaging.preparation.fingerprint import (
     intensity_statistics,
     perceptual_hash,
@@ -26,7 +27,7 @@ from pipeline.schema import Params
 from pipeline.stages.cohort.originals import original_files, original_masks
 from pipeline.stages.preprocess.contrast import lost_contrast
 from pipeline.stages.preprocess.histogram import WHOLE, Histogram, histogram_of, summed
-from pipeline.stages.preprocess.masks import boxes_of, images_in, lost_mask, refuse_missing_masks, with_masks
+from pipeline.stages.preprocess.masks import boxes_of, lost_mask, refuse_missing_masks, with_masks
 from pipeline.stages.preprocess.sizing import resolve_geometry
 
 CHANNELS, MASK = "channels.npy", "mask.npy"

@@ -12,7 +12,9 @@ from safetensors.torch import load
 from torch import Tensor
 
 from pipeline import paths
+from pipeline.bundle.masks import MaskNeeds, needs_of
 from pipeline.errors import UserError
+from pipeline.imaging.preparation.preprocessor import Preprocessor
 from pipeline.learning.models.ensemble import state_of_members
 from pipeline.metrics.calibrators.calibrator import Calibrator, calibrator_from
 from pipeline.metrics.evaluation import logits_of
@@ -87,6 +89,16 @@ class ReleasedModel:
                 "`medadapt repair` restores it if it is damaged; else run `dvc repro calibrate`"
             )
         return dict(sorted(load(content).items()))  # `load` returns the weights in another order each time
+
+
+def preprocessor() -> Preprocessor:
+    """Rebuild the preprocessing that prepared the cases."""
+    return Preprocessor.from_json({"geometry": paths.read_json(paths.GEOMETRY), **paths.read_json(paths.READING)})
+
+
+def masks_of(model: ReleasedModel) -> MaskNeeds:
+    """Say what the released model does with masks."""
+    return needs_of(preprocessor(), model.fusion)
 
 
 def read_released() -> ReleasedModel:

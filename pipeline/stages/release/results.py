@@ -17,7 +17,7 @@ from pipeline.stages.release.characteristics import characteristics
 from pipeline.stages.release.gating import Assessment, scopes_of
 from pipeline.stages.release.key_facts import to_know
 from pipeline.stages.release.metric_tables import plain_rows, rows_with
-from pipeline.stages.release.model import ReleasedModel
+from pipeline.stages.release.model import ReleasedModel, masks_of
 from pipeline.stages.release.thresholds import thresholds_to_use
 
 Config = dict[str, Any]
@@ -84,6 +84,7 @@ def card_values(bundle: Path, params: Params, model: ReleasedModel, results: Res
         "digest": digest_of(model.calibrator),
         "increment": gains_of_the_image() if model.fusion else [],
         "fusion": model.fusion.as_json() | {"formula": FORMULAS[model.fusion.activation]} if model.fusion else None,
+        "masks": masks_of(model).words,
         "fitted_on": model.fitted_on["cases"],
         "confidence": params.calibrate.confidence,
         "operating_limits": paths.read_json(bundle / LIMITS),

@@ -39,7 +39,6 @@ from pipeline.bundle.signature import CannotSign, sign
 from pipeline.bundle.transforms import preparation_config
 from pipeline.errors import UserError, refuse
 from pipeline.imaging.geometry import Geometry
-from pipeline.imaging.preparation.preprocessor import Preprocessor
 from pipeline.metrics.calibrators.calibrator import digest_of
 from pipeline.metrics.evaluation import TaskSpec
 from pipeline.params import PARAMS_FILE, cohort_digest
@@ -53,7 +52,7 @@ from pipeline.stages.release.evidence_folder import write_evidence
 from pipeline.stages.release.exporting import compared_cases, export
 from pipeline.stages.release.gating import Assessment, assess, statements_for
 from pipeline.stages.release.key_facts import to_know
-from pipeline.stages.release.model import ReleasedModel, read_released
+from pipeline.stages.release.model import ReleasedModel, masks_of, preprocessor, read_released
 from pipeline.stages.release.ood_scans import held_back
 from pipeline.stages.release.operating_limits import counted, limits_of
 from pipeline.stages.release.operating_point import operating_point
@@ -186,6 +185,7 @@ def write_configs(bundle: Path, params: Params, model: ReleasedModel, results: R
         operating_point=operating_point(params, TaskSpec(cohort["classes"], cohort["task"])),
         per_patient=paths.read_json(paths.STAMPS)["per_patient"],
         columns=columns_metadata(model.fusion) if model.fusion else {},
+        masks=masks_of(model).as_json(),
     )
     if model.fusion:
         paths.write_json(columns_config(model.fusion, len(cohort["classes"])), bundle / COLUMNS)
@@ -225,8 +225,7 @@ def configured(bundle: Path) -> tuple[Config, Config]:
 
 def preparation() -> Config:
     """Write the preprocessing of every scan as the transform of the bundle."""
-    steps = {"geometry": paths.read_json(paths.GEOMETRY), **paths.read_json(paths.READING)}
-    return preparation_config(Preprocessor.from_json(steps))
+    return preparation_config(preprocessor())
 
 
 def write_documents(bundle: Path, params: Params, model: ReleasedModel, results: Results) -> None:

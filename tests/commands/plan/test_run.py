@@ -85,3 +85,9 @@ def test_plan_takes_the_test_set_that_the_stage_cohort_would_propose(project, ca
 def test_plan_names_the_recipes_that_finetune_may_take(finetune, adapt, said):
     asked = changed(finetune={"strategy": "auto"} | finetune, adapt=adapt)
     assert said in run.describe_recipes(run.recipes_of(asked, 5), asked)
+
+
+def test_plan_says_which_rows_lack_the_masks_that_the_network_is_to_see(project, capsys):  # noqa: F811
+    project(preprocess__mask="crop")
+    assert main(["plan"]) == 1
+    assert "preprocess.mask is crop, but rows 1, 2, 3 and 27 more of cohort.csv name no mask" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.errors import UserError
+from pipeline.imaging.geometry import images_in
 from pipeline.learning.models.state_files import BadWeights
 from pipeline.metrics.discrimination import macro_auc
 from pipeline.progress import progress
@@ -76,10 +77,9 @@ def zero_shot(arms: Arms, gathered: Gathered, settings: Evidence) -> Floats:
     try:
         prompts = prompts_for(arms.facts["classes"], settings.prompts)
         model = load_vision_language(settings.vision_language, settings.vision_language_sha256, device)
-        cases = (np.array(paths.read_channels(case)) for case in progress(gathered.cases["case"], "zero-shot"))
-        channels = arms.geometry.channels
-        colour = arms.geometry.kind == "image" and channels == 3
-        logits = zero_shot_logits(model, cases, prompts, channels=channels, colour=colour)
+        named, seen = progress(gathered.cases["case"], "zero-shot"), arms.geometry.without_mask
+        cases = (images_in(np.array(paths.read_channels(case)), arms.geometry) for case in named)
+        logits = zero_shot_logits(model, cases, prompts, channels=seen.channels, colour=seen.colour)
         return as_probabilities(logits, gathered.spec)
     except NotAvailable as error:
         raise NotMeasured(str(error)) from error

@@ -1,0 +1,108 @@
+"""What masks add on simulated heads: the whole scan, crop, channel, both, and features of the mask, paired by patient.
+
+    python benchmarks/masks.py FOLDER --patients 40
+
+One site; half of the patients have a lesion. Masks mark the lesion, and in controls a healthy place that is drawn as a
+lesion is, so that neither having a mask nor its shape tells the class. A probe on frozen ImageNet features, three
+folds. Each row is compared with the whole scan on the same held-out scans; intervals resample patients.
+"""
+
+import argparse
+import os
+import shutil
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from evaluating import print_row
+
+from pipeline import paths
+from pipeline.__main__ import main as medadapt
+from pipeline.metrics.bootstrap import cluster_weights
+from pipeline.metrics.discrimination import case_losses, ratio
+from pipeline.metrics.evaluation import aucs_of
+from pipeline.metrics.paired_tests import paired_difference
+
+ROOT = Path(__file__).parents[1]
+FOLDS = ("0", "1", "2", "final")
+ARMS = {
+    "whole scan": {},
+    "crop": {"mask": "crop"},
+    "channel": {"mask": "channel"},
+    "crop and channel": {"mask": "both"},
+    "whole scan, features": {"inputs": ["mask_features"]},
+    "crop, features": {"mask": "crop", "inputs": ["mask_features"]},
+}
+SITE = {"voxel_mm": [2.0, 2.0, 5.0], "orientation": "LPS", "tilt_deg": 4, "lesion_share": 0.5, "csf": 0.25, "grey": 0.7}
+SITE |= {"white": 1.0, "scalp": 0.85, "bias": 0.15, "noise": 0.035, "full_scale": 1200, "dtype": "int16"}
+REPLICATES = 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="an empty folder for the projects")
+    parser.add_argument("--patients", type=int, default=40)
+    parser.add_argument("--darkness", type=float, default=0.3, help="largest share of the signal that a lesion takes")
+    asked = parser.parse_args()
+    predictions = {name: predicted(asked, name, changes) for name, changes in ARMS.items()}
+    first = predictions["whole scan"]
+    labels = (first["label"] == "lesion").to_numpy(dtype=np.int64)
+    weights = cluster_weights(first["patient"].to_numpy(dtype=str), REPLICATES, 0)
+    print_row("network sees", "AUC", "log-loss", "gain in AUC", "fall of the log-loss")
+    print_row(*["---"] * 5)
+    of_arm = {name: metrics_of(table.loc[first.index], labels) for name, table in predictions.items()}
+    for name, (auc, loss) in of_arm.items():
+        whole_auc, whole_loss = of_arm["whole scan"]
+        gains = [shown(paired_difference(auc, whole_auc, weights, 0.95)), "reference"]
+        gains[1] = shown(paired_difference(whole_loss, loss, weights, 0.95))
+        own = [f"{float(metric(weights[:1])[0]):.3f}" for metric in (auc, loss)]
+        print_row(name, *own, *(gains if name != "whole scan" else ["", ""]))
+
+
+def predicted(asked: argparse.Namespace, name: str, changes: dict) -> pd.DataFrame:
+    """Run an arm in a project of its own; return the calibrated predictions of held-out scans."""
+    project = asked.folder / name.replace(", ", "_").replace(" ", "_")
+    cohort = project / "data" / "raw" / "heads"
+    cohort.mkdir(parents=True, exist_ok=True)
+    recipe = {"seed": 5, "classes": ["control", "lesion"], "lesions": [1, 1], "radius_mm": [7.0, 11.0]}
+    recipe |= {"darkness": [asked.darkness / 2, asked.darkness], "second_scan": 0.0, "age_years": [[50, 10], [50, 10]]}
+    site = SITE | {"patients": {"development": asked.patients}}
+    (cohort / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"masks": "places", "sites": {"one": site}}))
+    shutil.copy(ROOT / "dvc.yaml", project)
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["cohort"] |= {"path": "data/raw/heads", "public": False, "classes": ["control", "lesion"]}
+    values["cohort"] |= {"positive": "lesion", "inputs": changes.get("inputs", [])}
+    values["preprocess"] |= {"image_size": 96, "slices": 12, "mask": changes.get("mask", "none")}
+    values["split"] |= {"n_folds": 3, "folds": list(FOLDS), "test": "none", "test_sites": []}
+    values["adapt"] |= {"method": "none"}
+    values["finetune"] |= {"strategy": "probe", "views": 1}
+    values["calibrate"] |= {"subgroups": [], "baseline": [], "n_bootstrap": 100, "test": "closed"}
+    (project / "params.yaml").write_text(yaml.safe_dump(values))
+    before = Path.cwd()
+    os.chdir(project)
+    try:
+        of_folds = [f"{stage} --fold {fold}" for fold in FOLDS for stage in ("adapt", "finetune")]
+        for stage in ("cohort", "preprocess", "split", *of_folds, "calibrate"):
+            if medadapt(stage.split()):
+                raise SystemExit(f"{name}: {stage} failed")
+        table = paths.read_table(paths.PREDICTIONS)
+    finally:
+        os.chdir(before)
+    return table[table["scope"] == "internal"].set_index("case")
+
+
+def metrics_of(table: pd.DataFrame, labels: np.ndarray) -> tuple:
+    """Bind AUC and log-loss to the predictions of an arm."""
+    prediction = table[["probability_0", "probability_1"]].to_numpy(dtype=np.float64)
+    losses, known = case_losses(prediction, labels)
+    return partial(aucs_of, prediction, labels), lambda weights: ratio(weights @ losses, weights @ known)
+
+
+def shown(gain) -> str:
+    return f"{gain.value:+.3f} ({gain.lower:+.3f} to {gain.upper:+.3f})"
+
+
+if __name__ == "__main__":
+    main()
