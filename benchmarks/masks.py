@@ -18,12 +18,14 @@ import pandas as pd
 import yaml
 from evaluating import print_row
 
-from pipeline import paths
+from pipeline import paths, runtime
 from pipeline.__main__ import main as medadapt
+from pipeline.imaging.tables.cohort_table import write_cohort_table
 from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics.discrimination import case_losses, ratio
 from pipeline.metrics.evaluation import aucs_of
 from pipeline.metrics.paired_tests import paired_difference
+from pipeline.stages.cohort.simulate import Recipe, plan_scans, write_scan
 
 ROOT = Path(__file__).parents[1]
 FOLDS = ("0", "1", "2", "final")
@@ -46,7 +48,8 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=40)
     parser.add_argument("--darkness", type=float, default=0.3, help="largest share of the signal that a lesion takes")
     asked = parser.parse_args()
-    predictions = {name: predicted(asked, name, changes) for name, changes in ARMS.items()}
+    simulate(asked)
+    predictions = {name: predicted(asked.folder, name, changes) for name, changes in ARMS.items()}
     first = predictions["whole scan"]
     labels = (first["label"] == "lesion").to_numpy(dtype=np.int64)
     weights = cluster_weights(first["patient"].to_numpy(dtype=str), REPLICATES, 0)
@@ -61,18 +64,23 @@ def main() -> None:
         print_row(name, *own, *(gains if name != "whole scan" else ["", ""]))
 
 
-def predicted(asked: argparse.Namespace, name: str, changes: dict) -> pd.DataFrame:
-    """Run an arm in a project of its own; return the calibrated predictions of held-out scans."""
-    project = asked.folder / name.replace(", ", "_").replace(" ", "_")
-    cohort = project / "data" / "raw" / "heads"
-    cohort.mkdir(parents=True, exist_ok=True)
+def simulate(asked: argparse.Namespace) -> None:
+    """Write the scans and masks of all arms, with their cohort.csv."""
     recipe = {"seed": 5, "classes": ["control", "lesion"], "lesions": [1, 1], "radius_mm": [7.0, 11.0]}
     recipe |= {"darkness": [asked.darkness / 2, asked.darkness], "second_scan": 0.0, "age_years": [[50, 10], [50, 10]]}
     site = SITE | {"patients": {"development": asked.patients}}
-    (cohort / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"masks": "places", "sites": {"one": site}}))
+    jobs = plan_scans(Recipe.model_validate(recipe | {"masks": "places", "sites": {"one": site}}))
+    runtime.map_cases(partial(write_scan, folder=asked.folder / "heads"), jobs, "simulate")
+    write_cohort_table(pd.DataFrame([job.row for job in jobs]), asked.folder / "heads")
+
+
+def predicted(folder: Path, name: str, changes: dict) -> pd.DataFrame:
+    """Run an arm in a project of its own; return the calibrated predictions of held-out scans."""
+    project = folder / name.replace(", ", "_").replace(" ", "_")
+    project.mkdir(parents=True)
     shutil.copy(ROOT / "dvc.yaml", project)
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    values["cohort"] |= {"path": "data/raw/heads", "public": False, "classes": ["control", "lesion"]}
+    values["cohort"] |= {"path": str((folder / "heads").resolve()), "public": False, "classes": ["control", "lesion"]}
     values["cohort"] |= {"positive": "lesion", "inputs": changes.get("inputs", [])}
     values["preprocess"] |= {"image_size": 96, "slices": 12, "mask": changes.get("mask", "none")}
     values["split"] |= {"n_folds": 3, "folds": list(FOLDS), "test": "none", "test_sites": []}

@@ -187,6 +187,13 @@ def test_verify_monai_and_onnx_runtime_run_the_bundle(project, tmp_path, capsys)
         assert logits[0] == pytest.approx(own.output.logits, abs=1e-5)
 
 
+def test_monitor_follows_the_predictions_of_such_a_model(project):
+    assert main(["predict", BUNDLE, CLINIC, "--out", "used.csv"]) == 0
+    table = pd.read_csv(CLINIC).rename(columns={"image": "scan"})[["scan", "label"]]
+    table.to_csv("labels.csv", index=False)
+    assert main(["monitor", BUNDLE, "used.csv", "labels.csv"]) in (0, 3)
+
+
 def test_report_and_saliency_tell_of_the_masks(project):
     page = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", paths.REPORT.read_text())).split())
     assert "Masks: 15 of 15 cases of well have one; median size" in page or "cases of well have one; median" in page
@@ -210,6 +217,7 @@ def clinic(tmp_path, monkeypatch):
 def change(root, **cells):
     table = pd.read_csv(root / CLINIC, dtype=str, keep_default_na=False)
     for name, values in cells.items():
+        table[name] = table.get(name, "")
         table.loc[list(values), name] = list(values.values())
     table.to_csv(root / CLINIC, index=False)
     return table
@@ -272,6 +280,15 @@ def test_a_feature_of_volumes_is_refused_for_images(clinic, capsys):
     _, write = clinic
     write(cohort__inputs=["mask_volume"])
     assert "cohort.inputs names 'mask_volume'; the masks have mask_area, mask_perimeter" in refusal(capsys, "cohort")
+
+
+def test_a_feature_is_a_number_and_no_column_has_its_name(clinic, capsys):
+    root, write = clinic
+    write(cohort__inputs=[{"mask_area": "categorical"}])
+    assert "cohort.inputs gives 'mask_area' categories, but it is a number" in refusal(capsys, "cohort")
+    write(cohort__inputs=[])
+    change(root, mask_area={0: "7"})
+    assert "the column 'mask_area' has the name of a feature" in refusal(capsys, "cohort")
 
 
 def test_without_a_use_masks_change_no_prepared_case(clinic):

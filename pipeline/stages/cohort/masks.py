@@ -17,7 +17,7 @@ from pipeline.imaging.masks.matching import findings_of, on_scan
 from pipeline.imaging.masks.reading import read_mask
 from pipeline.imaging.reading.scan import Finding, Policy, Scan, Unreadable
 from pipeline.imaging.reading.volumes import read_scan
-from pipeline.imaging.tables.cohort_table import MASK, image_in
+from pipeline.imaging.tables.cohort_table import MASK, columns_in, image_in
 from pipeline.metrics.columns import InputColumn
 from pipeline.schema import Cohort
 from pipeline.stages.cohort.places import OUTSIDE, is_outside, roots_of
@@ -148,8 +148,10 @@ def feature_inputs(cohort: Cohort, of_masks: Sequence[Measured]) -> list[InputCo
 
 
 def faults_of_inputs(cohort: Cohort, of_masks: Sequence[Measured], where: Path) -> list[str]:
-    """Say which features `cohort.inputs` names that the masks of this cohort do not have."""
+    """Say which features `cohort.inputs` names that the masks of this cohort do not have, or not as it says."""
     names = features_in(of_masks)
+    if double := [name for name in columns_in(where.parent) if name in names]:
+        return [f"{where}: the column '{double[0]}' has the name of a feature that is measured in masks; rename it"]
     asked = [name for name in cohort.input_types if is_feature(name)]
     if asked and not names:
         return [
@@ -157,7 +159,9 @@ def faults_of_inputs(cohort: Cohort, of_masks: Sequence[Measured], where: Path) 
             f"be used; write the paths of masks into a column '{MASK}'"
         ]
     others = [name for name in asked if name not in (ALL, *names)]
-    return [f"{where}: cohort.inputs names '{name}'; the masks have {', '.join(names)}" for name in others]
+    typed = [name for name in asked if cohort.input_types[name] not in ("", "numeric")]
+    faults = [f"{where}: cohort.inputs gives '{name}' categories, but it is a number" for name in typed]
+    return faults + [f"{where}: cohort.inputs names '{name}'; the masks have {', '.join(names)}" for name in others]
 
 
 def coverage_of(table: pd.DataFrame, of_masks: Sequence[Measured], classes: Sequence[str]) -> list[dict[str, Any]]:
