@@ -49,7 +49,7 @@ HANDLERS = [
 ]
 
 Config = dict[str, Any]
-Activation = Literal["softmax", "sigmoid"]
+Activation = Literal["softmax", "sigmoid", "identity"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +92,10 @@ class BundleFacts:
         Which columns the model takes besides the image, see `columns.columns_metadata`; empty if it takes none.
     masks : dict
         What the model does with masks, see `masks.MaskNeeds.as_json`; empty if it takes none.
+    unit : str
+        Of the number of a regression; empty for classes.
+    intervals : dict
+        Of a regression: `Intervals.as_json`.
     """
 
     name: str
@@ -117,6 +121,8 @@ class BundleFacts:
     per_patient: str = "none"
     columns: Config = field(default_factory=dict)
     masks: Config = field(default_factory=dict)
+    unit: str = ""
+    intervals: Config = field(default_factory=dict)
 
 
 def metadata_config(facts: BundleFacts) -> Config:
@@ -130,8 +136,10 @@ def metadata_config(facts: BundleFacts) -> Config:
         "numpy_version": numpy.__version__,
         "required_packages_version": {"medadapt": "0.1.0"},
         "name": facts.name,
-        "task": f"Classification of medical images: {', '.join(facts.classes)}",
-        "description": facts.description or "A classifier made by medadapt.",
+        "task": f"Classification of medical images: {', '.join(facts.classes)}"
+        if not facts.unit
+        else f"Regression on medical images: a number in {facts.unit}",
+        "description": facts.description or f"A {'regression' if facts.unit else 'classifier'} made by medadapt.",
         "authors": "to be filled in by the people who release it",
         "copyright": "to be filled in by the people who release it",
         "intended_use": f"{facts.intended_use} Research use only, not a medical device.".strip(),
@@ -152,6 +160,7 @@ def metadata_config(facts: BundleFacts) -> Config:
         "kind": facts.kind,
         **({"columns": facts.columns} if facts.columns else {}),
         **({"masks": facts.masks} if facts.masks else {}),
+        **({"unit": facts.unit, "intervals": facts.intervals} if facts.unit else {}),
         "network_data_format": _network_data_format(facts),
     }
 
@@ -178,6 +187,9 @@ def _network_data_format(facts: BundleFacts) -> Config:
         "is_patch_data": False,
         "channel_def": {str(number): f"{label}{present}" for number, label in enumerate(facts.classes)},
     }
+    if facts.unit:
+        of_number = {"0": f"value in {facts.unit}"}
+        prediction |= {"type": "value", "format": "number", "value_range": [], "channel_def": of_number}
     return {"inputs": {"image": image}, "outputs": {"pred": prediction}}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.bundle.decision import Rule, decide
+from pipeline.bundle.numbers import NumberLimits, unusual
 from pipeline.imaging.preparation.placement import Prepared
 from pipeline.metrics.ood import ClassGaussians, OODDetector, energy, scores_of, share_beyond
 
@@ -87,6 +88,8 @@ class OperatingLimits:
     foreign : float or None
         Median appearance score, scaled, of the corruption that changes the appearance least; a site whose scans reach
         it shows something else. None if it was not measured.
+    numbers : NumberLimits or None
+        Of a regression, which has no rules.
     """
 
     rules: list[Rule]
@@ -97,11 +100,19 @@ class OperatingLimits:
     usual_site: tuple[float, ...]
     several: bool
     foreign: float | None = None
+    numbers: NumberLimits | None = None
+
+    def unsure(self, probabilities: Floats, classes: Sequence[str]) -> tuple[str, list[str]]:
+        """Give the prediction set or interval of one case (K,) in words, and why it is too uncertain for an answer."""
+        if self.numbers:
+            value = float(probabilities[0])
+            return self.numbers.in_words(value), self.numbers.too_wide(value)
+        return decide(self.rules, probabilities, classes)
 
     def decide(self, output: ScanOutput, probabilities: Floats, classes: Sequence[str]) -> Decision:
         """Apply the limits to a scan's output and its calibrated probabilities (K,)."""
         score = self.score(output)
-        members, unsure = decide(self.rules, probabilities, classes)
+        members, unsure = self.unsure(probabilities, classes)
         reasons = {}
         if self.detector.is_ood(score):
             reasons[OUT_OF_DISTRIBUTION] = (
@@ -126,6 +137,7 @@ class OperatingLimits:
     def scores(self, outputs: Sequence[ScanOutput]) -> Floats:
         """Compute the three scores (n, 3) of scans, see `metrics.ood.scores_of`."""
         logits, features, appearances = _stacked(outputs)
+        logits = unusual(logits, self.numbers.middle) if self.numbers else logits
         distances = mean_distances(self.gaussians, features).min(axis=1)
         appearance = mean_distances(self.appearances, [appearances] * len(self.appearances)).min(axis=1)
         return scores_of(energy(logits, self.several), distances, appearance)
@@ -180,6 +192,7 @@ class OperatingLimits:
             "gaussians": [gaussian.as_json() for gaussian in self.gaussians],
             "sites": [gaussian.as_json() for gaussian in self.sites],
             "appearances": [gaussian.as_json() for gaussian in self.appearances],
+            **({"numbers": self.numbers.as_json()} if self.numbers else {}),
         }
 
     @classmethod
@@ -203,6 +216,7 @@ class OperatingLimits:
             usual_site=tuple(values["usual_site"]),
             several=bool(values["several"]),
             foreign=values.get("foreign"),
+            numbers=NumberLimits.from_json(values["numbers"]) if "numbers" in values else None,
         )
 
 

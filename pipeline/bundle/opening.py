@@ -51,6 +51,8 @@ class Opened:
         What a user must know first, as sentences.
     fusion : Fusion or None
         How columns and the logits of the image become probabilities; None for a model of the image alone.
+    unit : str
+        Unit of the number of a regression; empty for classes.
     """
 
     folder: Path
@@ -64,6 +66,7 @@ class Opened:
     per_patient: str = "none"
     know_before_use: Sequence[str] = ()
     fusion: Fusion | None = None
+    unit: str = ""
 
     @property
     def multilabel(self) -> bool:
@@ -116,6 +119,7 @@ def open_bundle(folder: Path) -> Opened:
             per_patient=str(metadata.get("per_patient", "none")),
             know_before_use=[str(one) for one in metadata.get("know_before_use", [])],
             fusion=fusion_in(folder, metadata, len(metadata["classes"])),
+            unit=str(metadata.get("unit", "")),
         )
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, ZeroDivisionError, FileNotFoundError) as error:
         raise BrokenBundle(f"{folder}: its configuration was not written by medadapt: {error}") from error

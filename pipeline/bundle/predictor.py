@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,8 @@ class Prediction(Decision):
     Attributes
     ----------
     probabilities : dict of str to float, or None
-        Calibrated, by class; they sum to one unless the task is multilabel. None if the model abstains.
+        Calibrated, by class; they sum to one unless the task is multilabel. None if the model abstains. Of a
+        regression the released number, under the name "value".
     decision : str
         The decision at the bundle's operating point: a class, or labels joined by "; ". Empty if the model abstains,
         or the bundle has no operating point.
@@ -55,6 +56,10 @@ class Prediction(Decision):
         scan that is answered or cannot be read.
     withheld_set : str
         What `set` would be if the model did not abstain.
+    interval : (float, float) or None
+        Of a regression the prediction interval; of a withheld number as well, which is no answer either.
+    unit : str
+        Unit of the number; empty for classes.
     output : ScanOutput or None
         Logits, features and the channels that the network saw.
     logits : (K,) or None
@@ -65,6 +70,8 @@ class Prediction(Decision):
     decision: str = ""
     withheld_probabilities: dict[str, float] | None = field(default=None, repr=False)
     withheld_set: str = field(default="", repr=False)
+    interval: tuple[float, float] | None = None
+    unit: str = ""
     output: ScanOutput | None = field(default=None, repr=False, compare=False)
     logits: Floats | None = field(default=None, repr=False, compare=False)
 
@@ -146,6 +153,11 @@ class Predictor:
         )
 
     @property
+    def unit(self) -> str:
+        """The unit of the number of a regression; empty for classes."""
+        return self.limits.numbers.unit if self.limits and self.limits.numbers else ""
+
+    @property
     def multilabel(self) -> bool:
         """Whether each label has a probability by itself."""
         return self.calibrator.activation == "sigmoid"
@@ -207,7 +219,9 @@ class Predictor:
             raise BrokenBundle(f"calibrator or operating limits do not fit the model: {error}") from error
         shown = self.site_calibration.apply(released) if self.site_calibration else released
         probabilities = dict(zip(self.classes, shown[0].tolist(), strict=True))
-        raw = {"output": output, "logits": logits[0]}
+        raw: dict[str, Any] = {"output": output, "logits": logits[0]}
+        if self.limits and self.limits.numbers:
+            raw |= {"interval": self.limits.numbers.interval(float(shown[0, 0])), "unit": self.unit}
         if found.abstains:
             silent = vars(replace(found, set=""))
             return Prediction(**silent, withheld_probabilities=probabilities, withheld_set=found.set, **raw)

@@ -16,6 +16,7 @@ from pipeline.bundle.transforms import PrepareScand
 from pipeline.bundle.zipped import unpacked
 from pipeline.commands.dicom_objects import Objects, objects_of
 from pipeline.commands.drawings import Drawing, Overlays
+from pipeline.commands.numbers import refuse_number
 from pipeline.commands.results import Row, row_of
 from pipeline.commands.site_files import settings_of, with_site_files
 from pipeline.errors import UserError
@@ -69,8 +70,10 @@ class Answering:
 
 
 @contextmanager
-def answering(arguments: argparse.Namespace) -> Iterator[Answering]:
+def answering(arguments: argparse.Namespace, command: str) -> Iterator[Answering]:
     """Open the bundle of a command's options `bundle`, `site`, `adaptation`, `calibration` and `max_size`.
+
+    The name of the command is for its refusals.
 
     Raises
     ------
@@ -81,6 +84,7 @@ def answering(arguments: argparse.Namespace) -> Iterator[Answering]:
         with unpacked(Path(arguments.bundle), arguments.max_size) as folder:
             bundle = open_bundle(folder)
             refuse_columns(bundle)
+            refuse_number(bundle, command)
             check_site(arguments.site, bundle.sites)
             predictor = with_site_files(Predictor.from_opened(bundle), bundle, arguments)
             yield Answering(

@@ -11,12 +11,15 @@ from pipeline.imaging.tables.scan_list import Listed
 
 Row = dict[str, Any]
 
+LIMITS = ("lower", "upper")  # of the interval of a number
 OF_A_SCAN = ("set", "decision", "abstains", "reason", "ood_score", "nearest_site", "site_share", "saliency", "dicom")
 
 
 def row_of(scan: Listed, found: Prediction, predictor: Predictor) -> Row:
     """Write the row of a scan; an answer that is withheld is not in the columns of answers."""
     row: Row = names_of(scan) | dict(found.probabilities or dict.fromkeys(predictor.classes))
+    if predictor.unit:
+        row |= _limits_of(found, withheld=False)
     row |= {"abstains": "; ".join(found.abstains), "reason": found.reason, "model_status": predictor.status}
     if predictor.operating_point is not None:
         row["decision"] = found.decision
@@ -25,7 +28,17 @@ def row_of(scan: Listed, found: Prediction, predictor: Predictor) -> Row:
         withheld = found.withheld_probabilities or dict.fromkeys(predictor.classes)
         row |= {WITHHELD + name: value for name, value in withheld.items()}
         row[f"{WITHHELD}set"] = found.withheld_set
+    if predictor.unit:
+        row |= _limits_of(found, withheld=True) | {"unit": predictor.unit}
+        row = {name: value for name, value in row.items() if name not in ("set", f"{WITHHELD}set")}
     return row
+
+
+def _limits_of(found: Prediction, *, withheld: bool) -> Row:
+    """Give the limits of a number's interval, if the number is an answer, or if it is withheld."""
+    there = found.withheld_probabilities if withheld else found.probabilities
+    limits = found.interval if there is not None and found.interval else (None, None)
+    return dict(zip([f"{WITHHELD * withheld}{name}" for name in LIMITS], limits, strict=True))
 
 
 def names_of(scan: Listed) -> Row:
@@ -35,8 +48,8 @@ def names_of(scan: Listed) -> Row:
 
 def in_order(rows: Sequence[Row], classes: Sequence[str]) -> pd.DataFrame:
     """Build a table whose column order does not depend on the order of the scans."""
-    order = ["scan", "case", "patient", "site", *classes, *OF_A_SCAN, "model_status"]
-    order += [WITHHELD + name for name in (*classes, "set")]
+    order = ["scan", "case", "patient", "site", *classes, *LIMITS, "unit", *OF_A_SCAN, "model_status"]
+    order += [WITHHELD + name for name in (*classes, *LIMITS, "set")]
     table = pd.DataFrame(rows)
     return table[[name for name in order if name in table]]
 

@@ -45,7 +45,8 @@ def answer_study(models: Path, study: Path, results: Path, settings: Mapping[str
     require_highdicom("the application")
     files = {name: settings.get(name) for name in ("site", "adaptation", "calibration")}
     options = argparse.Namespace(bundle=bundle_in(models), max_size=MOST_GIB, **files)
-    with answering(options) as answer, tempfile.TemporaryDirectory(prefix="medadapt-") as scratch:
+    name = "the application of `package --map`"
+    with answering(options, name) as answer, tempfile.TemporaryDirectory(prefix="medadapt-") as scratch:
         rule = rule_of(settings.get("modality"), settings.get("description"), answer.bundle.kind)
         scans = list(scans_of(study, Path(scratch), rule, answer))
         if not scans:

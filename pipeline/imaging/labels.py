@@ -1,4 +1,4 @@
-"""Convert the column `label` of a cohort to numbers: a class, a grade, or any number of findings."""
+"""Convert the column `label` of a cohort to numbers: a class, a grade, any number of findings, or a number itself."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -6,7 +6,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Task = Literal["multiclass", "ordinal", "multilabel"]
+Task = Literal["multiclass", "ordinal", "multilabel", "regression"]
+REGRESSION: Task = "regression"
+VALUE = "value"  # the one output of a regression, in the place of the names of classes
 SEPARATOR = ";"
 UNKNOWN = "?"
 NO_FINDING = "no finding"  # the case was read and shows none of the classes; an empty label was not read
@@ -19,11 +21,11 @@ def targets_of(labels: Sequence[str], classes: Sequence[str], task: Task) -> NDA
     ----------
     labels : sequence of str
         One class; for multilabel tasks several joined by ``;``, with ``?name`` for an unknown finding and
-        ``no finding`` for a case without any. Empty for a case without a label.
+        ``no finding`` for a case without any; for regression a number. Empty for a case without a label.
     classes : sequence of str
         Classes in the order of the columns.
-    task : {"multiclass", "ordinal", "multilabel"}
-        Rows of the first two are one-hot.
+    task : {"multiclass", "ordinal", "multilabel", "regression"}
+        Rows of the first two are one-hot; those of regression hold the number.
 
     Returns
     -------
@@ -40,6 +42,8 @@ def targets_of(labels: Sequence[str], classes: Sequence[str], task: Task) -> NDA
            [ 0.,  0.],
            [nan, nan]], dtype=float32)
     """
+    if task == REGRESSION:
+        return np.array([[float(label) if label else np.nan] for label in labels], np.float32).reshape(-1, 1)
     column = {name: number for number, name in enumerate(classes)}
     targets = np.zeros((len(labels), len(classes)), dtype=np.float32)
     for row, label in zip(targets, labels, strict=True):

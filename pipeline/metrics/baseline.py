@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -98,14 +98,32 @@ def _fitted_prediction(
     return prediction
 
 
+def number_from_columns(train: pd.DataFrame, numbers: Floats, evaluated: pd.DataFrame) -> Floats:
+    """Predict numbers (n,) by a ridge regression on table columns, encoded as for `prediction_from_columns`.
+
+    Parameters
+    ----------
+    train, evaluated : pandas.DataFrame
+        The same columns of m training cases and of n cases to evaluate; without columns, the mean is predicted.
+    numbers : (m,)
+        Numbers of the training cases.
+    """
+    if train.shape[1] == 0:
+        return np.full(len(evaluated), numbers.mean())
+    train, evaluated = train.apply(as_text), evaluated.apply(as_text)
+    measured = [column for column in train if is_measured(train[column])]
+    model = _regression(measured, [column for column in train if column not in measured], Ridge(1 / C))
+    return np.asarray(model.fit(_with_numbers(train, measured), numbers).predict(_with_numbers(evaluated, measured)))
+
+
 def _with_numbers(table: pd.DataFrame, numbers: Sequence[str]) -> pd.DataFrame:
     return table.assign(**{column: pd.to_numeric(table[column], errors="coerce") for column in numbers})
 
 
-def _regression(numbers: list[str], words: list[str]) -> Pipeline:
+def _regression(numbers: list[str], words: list[str], last: Any = None) -> Pipeline:
     measured = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
     spread = [("words", OneHotEncoder(handle_unknown="ignore"), words), ("numbers", measured, numbers)]
-    return make_pipeline(ColumnTransformer(spread), LogisticRegression(C=C, max_iter=1000))
+    return make_pipeline(ColumnTransformer(spread), last or LogisticRegression(C=C, max_iter=1000))
 
 
 def baseline_table(

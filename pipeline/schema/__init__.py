@@ -12,6 +12,7 @@ from pipeline.schema.adapting import ALIGNMENT_LOSSES, Adapt
 from pipeline.schema.data import Cohort, Preprocess, Reading, Split
 from pipeline.schema.evaluation import Calibrate, Evidence, Explain
 from pipeline.schema.finetuning import Finetune, Full
+from pipeline.schema.regression import problem_of_regression
 from pipeline.schema.release import Gates, Release, Report
 from pipeline.schema.types import FINAL, Section
 
@@ -37,7 +38,7 @@ __all__ = [
 
 # Keys that cohort.yaml may set; it counts where params.yaml leaves them out or says `auto`.
 OF_COHORT = {
-    "cohort": ("public", "task", "classes", "positive", "inputs"),
+    "cohort": ("public", "task", "unit", "classes", "positive", "inputs"),
     "split": ("test", "test_sites"),
     "calibrate": ("test", "subgroups", "baseline"),
     "release": ("name", "description"),
@@ -67,6 +68,12 @@ class Params(Section):
     explain: Explain = Explain()
     release: Release = Release()
     report: Report = Report()
+
+    @model_validator(mode="after")
+    def _a_number_needs_no_classes(self) -> "Params":
+        if problem := problem_of_regression(self):
+            raise ValueError(problem)
+        return self
 
     @model_validator(mode="after")
     def _a_blind_fold_is_blind(self) -> "Params":

@@ -72,13 +72,17 @@ class Cohort(Section):
         description="true for open data only: pseudonyms are then the same on every machine. Otherwise they depend on "
         "your private salt.",
     )
-    task: Auto | Literal["multiclass", "ordinal", "multilabel"] = Field(
+    task: Auto | Literal["multiclass", "ordinal", "multilabel", "regression"] = Field(
         default="auto",
         description="multiclass: one label per case, of two or more classes.\n"
         "ordinal: grades, listed in `classes` from the lowest upwards.\n"
         "multilabel: any number of labels per case (`edema;?mass`, where `?name` means not known and `no finding` "
         "means looked for and absent).\n"
+        "regression: one number per case, in the `unit` below.\n"
         "auto: the value in cohort.yaml, else multilabel if any label contains ';' or '?', multiclass if none does.",
+    )
+    unit: str = Field(
+        default="", max_length=30, description="Unit of the number of a regression, e.g. ml or years; 1 for none."
     )
     classes: tuple[str, ...] = Field(
         default=(), description="Classes in order; [] takes every label of the table in alphabetical order."

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     require_highdicom("listen")
     since = date_of(arguments.since)
     place = place_of(arguments, since)
-    with Ledger(Path(arguments.ledger)) as ledger, answering(arguments) as answer:
+    with Ledger(Path(arguments.ledger)) as ledger, answering(arguments, "listen") as answer:
         rule = rule_of(arguments.modality, arguments.description, answer.bundle.kind, since)
         print(f"{answer.model.title} ({answer.model.status}) listens; research use only, not a medical device")
         listener = Listener(place, answer, ledger, rule)

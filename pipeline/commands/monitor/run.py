@@ -19,6 +19,7 @@ from pipeline.commands.monitor.miscalibration import carried_forward, mean_wealt
 from pipeline.commands.monitor.page import METRICS, write_monitoring
 from pipeline.commands.monitor.scans import Monitored, read_monitored
 from pipeline.commands.monitor.windows import windows
+from pipeline.commands.numbers import refuse_number
 from pipeline.errors import CheckFailed, UserError
 from pipeline.metrics.questions import Question
 from pipeline.metrics.wording import metric_in_words
@@ -42,7 +43,9 @@ def run(arguments: argparse.Namespace) -> None:
     """
     try:
         with unpacked(Path(arguments.bundle), arguments.max_size) as folder:
-            bundle, reference = open_bundle(folder), reference_in(folder)
+            bundle = open_bundle(folder)
+            refuse_number(bundle, "monitor")
+            reference = reference_in(folder)
             digest = sha256_of(folder / MANIFEST)
     except BrokenBundle as error:
         raise UserError(str(error)) from error

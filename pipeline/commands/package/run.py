@@ -17,6 +17,7 @@ from pipeline.bundle.predictor import Predictor
 from pipeline.bundle.scoring import BadModel
 from pipeline.bundle.zipped import unpacked
 from pipeline.commands.answering import check_site, refuse_columns
+from pipeline.commands.numbers import refuse_number
 from pipeline.commands.site_files import with_site_files
 from pipeline.errors import UserError
 
@@ -40,6 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
         with unpacked(Path(arguments.bundle), arguments.max_size) as folder:
             bundle = open_bundle(folder)
             refuse_columns(bundle)
+            refuse_number(bundle, "the application of `package --map`")
             check_site(arguments.site, bundle.sites)
             with_site_files(Predictor.from_opened(bundle), bundle, arguments)
             out.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import paths, runtime
-from pipeline.imaging.labels import Task
+from pipeline.imaging.labels import REGRESSION, Task
 from pipeline.imaging.reading.scan import Header, Policy, Unreadable
 from pipeline.imaging.reading.volumes import read_header
 from pipeline.imaging.tables.cohort_table import MASK, checked_rows, image_in
@@ -20,12 +20,13 @@ from pipeline.schema.reference import as_yaml
 from pipeline.stages.cohort.audit import Audited, all_findings, audit_table, finding_lines
 from pipeline.stages.cohort.checks import (
     left_out_by,
-    problems_of_classes,
+    problems_of_labels,
     read_table,
     settings_of,
     task_and_classes,
 )
 from pipeline.stages.cohort.inputs import input_columns
+from pipeline.stages.cohort.numbers import with_numbers
 from pipeline.stages.cohort.places import OUTSIDE, is_outside, roots_of
 from pipeline.stages.cohort.run import pseudonymise
 from pipeline.stages.cohort.simulate import RECIPE, is_recipe, plan_scans, read_recipe, scan_shape
@@ -75,8 +76,9 @@ def check_cohort(params: Params) -> Checked:
         table = read_table(folder, params.cohort, named)
         audited = audited_headers(table, params.cohort)
     params = load(of_cohort=settings_of(folder, table["split"].tolist()))
+    of_classes = problems_of_labels(params.cohort, table, folder)
+    table = table if of_classes else with_numbers(table, params.cohort)
     labels = table["label"].tolist()
-    of_classes = problems_of_classes(params.cohort, labels)
     problems = [*of_classes, *problems_of_card(folder), *problems_for_dvc(), *problems_of_masks(table, params)]
     problems += problems_of_place(paths.bundle(params.release.name), cohort_digest(folder))
     task, classes = task_and_classes(params.cohort, labels)
@@ -90,7 +92,9 @@ def check_cohort(params: Params) -> Checked:
         problems += [] if of_classes else [f"none of the {len(table)} images of {folder} can be used"]
     else:
         problems += problems_of_headers(headers, params)
-        problems += [] if of_classes and task == "multilabel" else problems_of_table(used, params, task, classes)
+        problems += (
+            [] if of_classes and task in ("multilabel", REGRESSION) else problems_of_table(used, params, task, classes)
+        )
     lines = [*finding_lines(table["image"].tolist(), findings), *remarks_on_boxes(params)]
     return Checked(params, headers, lines, problems)
 
@@ -167,4 +171,5 @@ def problems_of_table(cases: pd.DataFrame, params: Params, task: Task, classes: 
     targets = targets_of_labels(cases, task, classes)
     cases = cases.assign(side=sides(cases, targets, params), voxel_hash=cases["image"].map(os.path.normpath))
     cases, duplicates = settled(cases, described(marked_exact(cases), cases), targets, params.split)
-    return problems_of_split(cases, groups_of(cases, targets, duplicates), duplicates, params.split, classes=classes)
+    grouped = groups_of(cases, targets, duplicates, task)
+    return problems_of_split(cases, grouped, duplicates, params.split, classes=classes)

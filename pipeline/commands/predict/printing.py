@@ -1,11 +1,13 @@
 """Print results on a terminal, in tables of at most 120 characters."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 
 from pipeline.bundle.opening import Opened
 from pipeline.bundle.predictor import BAD_IMAGE, WITHHELD
+from pipeline.commands.numbers import lines_of
 from pipeline.commands.results import Row, decision_counts, withheld_line
 
 WIDTH = 120
@@ -18,7 +20,8 @@ def print_predictions(
     table: pd.DataFrame, patients: pd.DataFrame | None, bundle: Opened, *, show_withheld: bool
 ) -> None:
     """Print scans, patients and decisions; the last line says for how many scans there is no answer, and why."""
-    print(table_of(table, bundle.classes, show_withheld))
+    scans = partial(lines_of, unit=bundle.unit, show_withheld=show_withheld)
+    print(scans(table) if bundle.unit else table_of(table, bundle.classes, show_withheld))
     for name, reason in table.loc[table["abstains"] == BAD_IMAGE, ["scan", "reason"]].itertuples(index=False):
         print(f"{from_end(name, LONGEST_NAME)}: {reason}")
     withheld = ~table["abstains"].isin(["", BAD_IMAGE])
@@ -26,11 +29,12 @@ def print_predictions(
         print(
             "in brackets: withheld, no answer of the model"
             if show_withheld
-            else "probabilities are withheld where the model gives no answer; --show-withheld prints them"
+            else f"{'numbers' if bundle.unit else 'probabilities'} are withheld where the model gives no answer; "
+            "--show-withheld prints them"
         )
     if patients is not None:
         print(f"by patient, from the answered scans ({bundle.per_patient} of their logits):")
-        print(patients_of(patients, bundle.classes))
+        print(scans(patients, name="patient") if bundle.unit else patients_of(patients, bundle.classes))
     if decisions := decision_counts(table):
         print(f"decisions ({bundle.operating_point.rule if bundle.operating_point else ''}): {decisions}")
     print(f"model status: {bundle.status}; research use only, not a medical device")

@@ -18,6 +18,7 @@ from pipeline.bundle.zipped import unpacked
 from pipeline.commands.answering import check_site
 from pipeline.commands.drawings import Overlays
 from pipeline.commands.labels import scans_named
+from pipeline.commands.numbers import refuse_options
 from pipeline.commands.predict.dicom_folder import DicomFolder
 from pipeline.commands.predict.inputs import inputs_of, with_inputs
 from pipeline.commands.predict.masks import with_masks
@@ -49,6 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
 def predict(folder: Path, arguments: argparse.Namespace) -> None:
     """Predict the scans with the bundle in a folder, or recalibrate it for a site."""
     bundle = open_bundle(folder)
+    refuse_options(bundle, arguments)
     check_site(arguments.site, bundle.sites)
     find = with_labels if arguments.site_recalibrate else named
     scans = find(arguments, bundle)

@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
     with (
         listening(arguments.port) as listener,
         nullcontext() if ledger is None else ledger,
-        answering(arguments) as answer,
+        answering(arguments, "serve") as answer,
         scratch() as place,
     ):
         port = listener.getsockname()[1]

@@ -5,7 +5,7 @@ import json
 
 from pipeline import paths
 from pipeline.params import load
-from pipeline.stages.report.run_summary import SHORT, Sets, evaluated_sets, metric_lines, run_summary
+from pipeline.stages.report.run_summary import SHORT, Sets, evaluated_sets, metric_lines, run_summary, short_for
 
 METRICS = {"auc": SHORT["auc"], "log_loss": SHORT["log_loss"], "brier": "Brier score"}
 METRICS |= {"calibration_slope": SHORT["calibration_slope"]}
@@ -19,7 +19,8 @@ def run(arguments: argparse.Namespace) -> None:
         return
     ending = run_summary(paths.bundle(load().release.name))
     ending = [line for line in ending if line.startswith(("test set:", "status:", "bundle:", "page:"))]
-    print("\n".join([*metric_lines(sets, METRICS), *ending]))
+    shown = short_for(sets)
+    print("\n".join([*metric_lines(sets, METRICS if shown is SHORT else shown), *ending]))
 
 
 def metrics_of_folds() -> Sets:

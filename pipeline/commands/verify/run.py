@@ -102,7 +102,8 @@ def checksums(folder: Path) -> str:
 def configuration(folder: Path) -> str:
     """Check that the configuration names only allowed code of medadapt."""
     opened = open_bundle(folder)
-    return f"names only code of medadapt; input: {opened.kind}, classes: {', '.join(opened.classes)}"
+    output = f"a number in {opened.unit}" if opened.unit else f"classes: {', '.join(opened.classes)}"
+    return f"names only code of medadapt; input: {opened.kind}, {output}"
 
 
 def metadata(folder: Path) -> str:
@@ -170,7 +171,8 @@ def predictions(folder: Path) -> str:
     region = predictor.masks.of_simulated if predictor.masks else None
     found = [predictor(scan, inputs=inputs, mask=region) for scan in scans]
     shown = [one.probabilities or one.withheld_probabilities or {} for one in found]
-    if not all(0 <= value <= 1 for one in shown for value in one.values()):
+    least, most = (-np.inf, np.inf) if predictor.unit else (0.0, 1.0)
+    if not all(least <= value <= most for one in shown for value in one.values()):
         raise BrokenBundle("a probability is not between 0 and 1")
     limits = "operating limits" if predictor.limits else "no operating limits"
     return f"{len(found)} simulated scans were predicted with calibrator, {limits} and decision"

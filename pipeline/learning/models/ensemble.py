@@ -1,4 +1,4 @@
-"""Several networks that predict as one: a portfolio by its mean probabilities, an ensemble by its mean logits."""
+"""Several networks that predict as one: a portfolio by its mean probabilities or values, an ensemble by its logits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,6 +22,8 @@ class Portfolio(nn.Module):
         Arguments of `Classifier`, one mapping per member.
     findings : bool
         Whether the logits are of independent findings.
+    values : bool
+        Whether the outputs are numbers (regression), whose mean is taken as it is.
 
     Raises
     ------
@@ -29,9 +31,9 @@ class Portfolio(nn.Module):
         If there is no member, or members differ in their number of classes.
     """
 
-    def __init__(self, portfolio: Sequence[Mapping[str, Any]], findings: bool = False) -> None:
+    def __init__(self, portfolio: Sequence[Mapping[str, Any]], findings: bool = False, values: bool = False) -> None:
         super().__init__()
-        self.findings = findings
+        self.findings, self.values = findings, values
         self.members = _of_the_same_classes([Classifier(**one) for one in portfolio])
         self.n_classes: int = int(portfolio[0]["head"]["n_classes"])
 
@@ -52,8 +54,10 @@ class Portfolio(nn.Module):
         return ModelOutput(self.mean([one.logits for one in found]), found[0].features, found[0].attention)
 
     def mean(self, logits: Sequence[Tensor]) -> Tensor:
-        """Average the probabilities of logits (B, n_classes), and return them as logits, in float32."""
+        """Average the probabilities of logits (B, n_classes), and return them as logits, in float32; or the values."""
         stacked = torch.stack([one.double() for one in logits])
+        if self.values:
+            return stacked.mean(dim=0).float()
         if self.findings:
             return stacked.sigmoid().mean(dim=0).logit(eps=1e-12).float()
         return (stacked.log_softmax(dim=2).logsumexp(dim=0) - torch.tensor(float(len(stacked))).log()).float()

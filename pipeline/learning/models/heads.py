@@ -21,6 +21,12 @@ class LinearHead(nn.Linear):
         self.bias.copy_(torch.from_numpy(probe.bias))
 
     @torch.no_grad()
+    def rescale(self, mean: float, scale: float) -> None:
+        """Turn standardised outputs z into mean + scale z: the number of a regression in its unit."""
+        self.weight.mul_(scale)
+        self.bias.mul_(scale).add_(mean)
+
+    @torch.no_grad()
     def lower(self, amounts: Tensor) -> None:
         """Subtract amounts (C,) from the logits."""
         self.bias.sub_(amounts.to(self.bias))

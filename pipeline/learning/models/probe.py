@@ -1,4 +1,4 @@
-"""Linear probe: logistic regression on frozen features, its C chosen by cross-validation."""
+"""Linear probe: logistic or ridge regression on frozen features, its C chosen by cross-validation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_expit, log_softmax
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import StratifiedGroupKFold
 
 from pipeline.learning.models.ordinal import fit_ordinal, ordinal_logits
@@ -14,6 +14,7 @@ from pipeline.learning.models.tasks import Name
 
 CS = tuple(10.0**power for power in (-4, -3.5, -3, -2.5, -2, -1.5, -1, 0))  # candidate values of scikit-learn's C
 MAX_PARTS = 5
+PER_QUANTILE = 10  # least number of cases in a quantile of a regression
 FLOOR = 0.1  # least scale of a feature, as a share of the median standard deviation
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -53,6 +54,8 @@ def fit_probe(
 ) -> Probe:
     """Fit a logistic regression on standardised features, C by patient-grouped cross-validation of the log-loss.
 
+    A regression is fitted by ridge regression with the penalty 1 / C, chosen by the squared error.
+
     Parameters
     ----------
     features : (n, width)
@@ -64,7 +67,8 @@ def fit_probe(
     balanced : bool
         Whether every class, or both values of every finding, have the same total weight.
     task : str
-        "ordinal" fits proportional odds; "multilabel" fits one regression per finding, with a common C.
+        "ordinal" fits proportional odds; "multilabel" fits one regression per finding, with a common C; "regression"
+        takes targets (n, 1).
     """
     mean, scale = standardisation(np.asarray(features, dtype=np.float64))
     coordinates, axes = _in_their_span((features - mean) / scale)
@@ -148,7 +152,13 @@ def parts(
 
 
 def strata(targets: NDArray[np.floating], task: Name) -> Ints:
-    """Find the stratum of each case (n,): its class; for findings 1 + the rarest present one, 0 if none is present."""
+    """Find the stratum of each case (n,): its class; for findings 1 + the rarest present one, 0 if none is present.
+
+    For regression it is one of up to five quantiles of the number, with at least `PER_QUANTILE` cases each.
+    """
+    if task == "regression":
+        count = int(np.clip(len(targets) // PER_QUANTILE, 1, MAX_PARTS))
+        return np.asarray(targets[:, 0].argsort(kind="stable").argsort() * count // max(len(targets), 1))
     if task != "multilabel":
         return np.asarray(targets.argmax(axis=1))
     there = np.nan_to_num(targets)
@@ -192,6 +202,9 @@ def _fit(
     """Fit weights and bias at one C."""
     if task == "ordinal":
         return fit_ordinal(scaled, targets, c, balanced)
+    if task == "regression":
+        model = Ridge(alpha=1 / c).fit(scaled, targets[:, 0])
+        return np.asarray(model.coef_, dtype=np.float64)[None], np.array([model.intercept_], dtype=np.float64)
     if task == "multiclass":
         return _one_regression(scaled, targets.argmax(axis=1), c, n_classes=targets.shape[1], balanced=balanced)
     rows = list(_findings(scaled, targets, balanced, c))
@@ -224,7 +237,9 @@ def _one_regression(scaled: Floats, labels: Ints, c: float, *, n_classes: int, b
 
 
 def _log_losses(scores: Floats, bias: Floats, targets: NDArray[np.floating], task: Name) -> float:
-    """Sum the log-losses (nats) of cases (n, n_classes), for findings over all known values."""
+    """Sum the log-losses (nats) of cases (n, n_classes), for findings over all known values; or squared errors."""
+    if task == "regression":
+        return float(np.square(scores + bias - targets).sum())
     if task == "multilabel":
         signs = np.where(targets == 1, 1.0, -1.0)
         return float(-log_expit(signs * (scores + bias))[~np.isnan(targets)].sum())

@@ -1,7 +1,8 @@
-"""Tasks: one class of several, an ordinal grade, or any number of findings; their losses, weights and prevalence.
+"""Tasks: one class of several, an ordinal grade, any number of findings, or a number; losses, weights, prevalence.
 
 Targets (n, C) are 1 for present, 0 for absent and NaN for unknown; rows of classes and grades are one-hot or mixtures
-of one-hot rows. Logits (n, C) become probabilities by a softmax, those of findings by a sigmoid each.
+of one-hot rows. Logits (n, C) become probabilities by a softmax, those of findings by a sigmoid each. The target of a
+regression (n, 1) is the number; it is standardised for training, and the trained network gives it in its unit.
 """
 
 from dataclasses import dataclass
@@ -9,9 +10,9 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, huber_loss
 
-Name = Literal["multiclass", "ordinal", "multilabel"]
+Name = Literal["multiclass", "ordinal", "multilabel", "regression"]
 Balance = Literal["balanced", "sampling", "none"]
 
 
@@ -106,6 +107,41 @@ class Multilabel:
         return weights[1].log() - weights[0].log()
 
 
+@dataclass(frozen=True)
+class Regression:
+    """One number, standardised; the loss is Huber's (1964): quadratic up to one standard deviation, then linear.
+
+    There are no classes to weigh, to smooth or to sample, so that those settings have no effect.
+    """
+
+    def weights(self, targets: Tensor, balance: Balance) -> Tensor:
+        """Return one: every case counts the same."""
+        return torch.ones(targets.shape[1], device=targets.device)
+
+    def losses(self, logits: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum the Huber losses, and count the cases."""
+        found = huber_loss(logits, targets, reduction="none") * weights
+        return found.sum(), weights.expand_as(targets).sum()
+
+    def case_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compute the Huber loss of each case, without a unit."""
+        return huber_loss(logits, targets, reduction="none").sum(dim=1)
+
+    def smoothed(self, targets: Tensor, amount: float) -> Tensor:
+        """Return the targets: there is no probability to share."""
+        return targets
+
+    def sampling(self, targets: Tensor) -> Tensor:
+        """Return ones: every case is drawn equally often."""
+        return torch.ones(len(targets))
+
+    def prior(self, targets: Tensor, balance: Balance) -> Tensor:
+        """Return zero: there is no prevalence to restore."""
+        return torch.zeros(targets.shape[1])
+
+
 def task_of(name: Name) -> Task:
     """Choose the task by its name in data/cohort/cohort.json."""
+    if name == "regression":
+        return Regression()
     return Multilabel() if name == "multilabel" else Multiclass()

@@ -24,6 +24,7 @@ from pipeline.learning.training.cases import FrozenCases, WholeCases, in_order
 from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.training.evaluation import EVALUATED_AT_ONCE
 from pipeline.learning.training.frozen import mean_features
+from pipeline.learning.training.labelled import Labelled
 from pipeline.learning.training.loop import fit
 from pipeline.learning.training.recipe import Epoch, Recipe, first_trained_stage
 from pipeline.learning.training.strategies import Strategy
@@ -32,36 +33,6 @@ Floats = NDArray[np.float64]
 
 PARTS = 3  # number of parts of the training patients when recipes are compared
 VIEWS = 2  # of each case, when statistics of views are estimated
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """The cases of a training.
-
-    Attributes
-    ----------
-    train : FrozenCases
-    validation : FrozenCases or None
-        At the same freeze boundary; no patient is in both. None if the training does not stop early.
-    patients : (n,) str
-        Patient of each training case.
-    whole : callable
-        Returns training and validation cases as images, for a strategy that trains every stage.
-    """
-
-    train: FrozenCases
-    validation: FrozenCases | None
-    patients: NDArray[np.str_]
-    whole: Callable[[], tuple[WholeCases, WholeCases | None]]
-
-    def only(self, rows: NDArray[np.int64]) -> "Labelled":
-        """Select training cases; the validation cases stay."""
-
-        def fewer() -> tuple[WholeCases, WholeCases | None]:
-            train, validation = self.whole()
-            return train.some(rows), validation
-
-        return replace(self, train=self.train.some(rows), patients=self.patients[rows], whole=fewer)
 
 
 @dataclass(frozen=True)
@@ -119,6 +90,32 @@ def train(
     checkpoint : Checkpoint, optional
         Checkpoint of this training; see `loop.fit`.
     """
+    if setting.task == "regression":
+        return _regression(network, strategy, cases, setting, alignment=alignment, tell=tell, checkpoint=checkpoint)
+    return _trained(network, strategy, cases, setting, alignment=alignment, tell=tell, checkpoint=checkpoint)
+
+
+def _regression(network: Classifier, strategy: Strategy, cases: Labelled, setting: Setting, **others: Any) -> Trained:
+    """Train on the numbers standardised by the training cases, then let the network give them in their unit."""
+    if strategy.neighbours:
+        raise ValueError("neighbours vote for classes, and a regression has none; choose probe or full")
+    known = cases.train.targets.double()
+    mean, scale = float(known.mean()), float(known.std(correction=0)) or 1.0
+    found = _trained(network, strategy, cases.standardised(mean, scale), setting, **others)
+    network.head.rescale(mean, scale)
+    return found
+
+
+def _trained(
+    network: Classifier,
+    strategy: Strategy,
+    cases: Labelled,
+    setting: Setting,
+    *,
+    alignment: Callable[[Recipe], Alignment | None],
+    tell: Callable[[Epoch], None],
+    checkpoint: Checkpoint | None,
+) -> Trained:
     recipe = strategy.recipe(setting.recipe, len(network.encoder.stages))
     if strategy.neighbours:
         return _neighbours(network, cases, setting)

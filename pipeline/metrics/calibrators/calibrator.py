@@ -18,7 +18,7 @@ from scipy.special import expit, log_softmax, softmax
 
 Floats = NDArray[np.float64]
 Labels = NDArray[Any]  # (n,) numbers of classes, or (n, C) with NaN for what is not known
-Activation = Literal["softmax", "sigmoid"]
+Activation = Literal["softmax", "sigmoid", "identity"]
 
 METHODS = ("temperature", "platt", "vector", "dirichlet", "beta", "isotonic")
 
@@ -29,9 +29,9 @@ class Calibrator(Protocol):
     Attributes
     ----------
     method : str
-        One of `METHODS`.
-    activation : {"softmax", "sigmoid"}
-        Softmax for exclusive classes, sigmoid for the labels of a multilabel task.
+        One of `METHODS`, or "linear" for a number.
+    activation : {"softmax", "sigmoid", "identity"}
+        Softmax for exclusive classes, sigmoid for the labels of a multilabel task, identity for a number.
     n_parameters : int
         Number of fitted parameters; of isotonic calibration the number of levels.
     """
@@ -182,6 +182,26 @@ class PerLabel(Calibrator):
         return {"method": self.method, "activation": self.activation, "labels": labels}
 
 
+@dataclass(frozen=True)
+class Linear(Calibrator):
+    """Linear recalibration of a regression: value = intercept + slope * output, in the unit of the number."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+    method: ClassVar[str] = "linear"
+    activation: ClassVar[Activation] = "identity"
+    n_parameters: ClassVar[int] = 2
+
+    def apply(self, logits: Floats) -> Floats:
+        """Turn outputs of the network (n, 1) into values (n, 1)."""
+        return np.asarray(self.intercept + self.slope * logits)
+
+    def as_json(self) -> dict[str, Any]:
+        """Convert to plain values, from which `calibrator_from` rebuilds the calibrator."""
+        numbers = {"slope": self.slope, "intercept": self.intercept}
+        return {"method": self.method, "activation": self.activation, **numbers}
+
+
 def activation_for(labels: Labels) -> Activation:
     """Select sigmoid for multilabel labels (n, C), softmax for class numbers (n,)."""
     return "sigmoid" if labels.ndim == 2 else "softmax"
@@ -195,12 +215,16 @@ def identity_for(labels: Labels) -> Temperature:
 def calibrator_from(values: Mapping[str, Any]) -> Calibrator:
     """Rebuild a calibrator from the values of `as_json`; the default method is temperature. Other keys are ignored.
 
+    With the activation identity it is the recalibration of a number.
+
     Raises
     ------
     ValueError
         If a value is missing, not finite, or inconsistent with the others; the message names it.
     """
     method, activation = values.get("method", "temperature"), values.get("activation", "softmax")
+    if (method, activation) == (Linear.method, "identity"):
+        return Linear(*(float(_numbers(values, name, ())) for name in ("slope", "intercept")))
     if method not in METHODS or activation not in ("softmax", "sigmoid"):
         raise ValueError(f"calibrator: there is no method {method!r} with the activation {activation!r}; fit it again")
     if method == "temperature":

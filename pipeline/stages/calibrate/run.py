@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.errors import UserError
+from pipeline.imaging.labels import REGRESSION
 from pipeline.metrics.calibrators.calibrator import digest_of
 from pipeline.metrics.comparison import Settings as MetricSettings
 from pipeline.metrics.evaluation import (
@@ -52,7 +53,9 @@ from pipeline.stages.calibrate.predictions import (
     predictions_of_candidates,
     unlabelled_images,
 )
+from pipeline.stages.calibrate.regression import calibrate_numbers
 from pipeline.stages.calibrate.released import Released, thresholds_of
+from pipeline.stages.calibrate.stamps import refuse_settings, stamps
 from pipeline.stages.calibrate.subject import bootstrap_for
 
 Floats = NDArray[np.float64]
@@ -67,6 +70,9 @@ def run(params: Params) -> None:
     facts = paths.read_json(paths.COHORT_FACTS)
     spec = TaskSpec(facts["classes"], facts["task"])
     refuse_settings(params, facts["patients_known"])
+    if spec.task == REGRESSION:
+        calibrate_numbers(params, facts)
+        return
     found = evaluate(spec, params)
     shown = found.test if params.calibrate.test == "open" else None
     development = found.released.development
@@ -106,20 +112,6 @@ def searched_scopes(
     if shown and released.members == [FINAL]:
         scopes[name_of_test_set()] = ([FINAL], Role.TEST)
     return scopes
-
-
-def refuse_settings(params: Params, patients_known: bool) -> None:
-    """Check that calibrators can be cross-fitted, and that patients are known if they are to be evaluated."""
-    repeated = {f"folds of {name}": folds for name, folds in params.split.repeated.items()}
-    for what, folds in {"numbered folds": params.split.numbered, **repeated}.items():
-        if len(folds) < 2:
-            raise UserError(
-                f"split.folds: name at least two {what}, so that no case is evaluated by a calibrator fitted on it"
-            )
-    if params.calibrate.per_patient in ("mean", "max") and not patients_known:
-        raise UserError(
-            "calibrate.per_patient: cohort.csv has no column patient_id; add it, or set per_patient to none"
-        )
 
 
 def rule_for_patients(evaluated: list[EvaluatedCases], patients_known: bool, params: Params) -> Rule | None:
@@ -271,19 +263,3 @@ def write_searches(scopes: dict[str, tuple[list[str], Role]], classes: list[str]
         validators.append(ranked.assign(scope=scope))
     paths.write_table(pd.concat(candidates), paths.SEARCH)
     paths.write_table(pd.concat(validators), paths.VALIDATORS)
-
-
-def stamps(params: Params, shown: bool, rule: Rule | None) -> dict[str, Any]:
-    """Collect the facts that the report prints beside every metric."""
-    facts, split = paths.read_json(paths.COHORT_FACTS), paths.read_json(paths.SPLIT_SUMMARY)
-    trained = [FINAL] * (FINAL in params.split.folds) + list(params.split.numbered)
-    adaptations = [paths.read_json(paths.adaptation(fold)) for fold in trained]
-    test_seen = sorted(set(split["test_sites"]) & set(adaptations[0]["unlabelled_sites"]))
-    return {
-        "simulated": facts["simulated"],
-        "unit_of_intervals": "patient" if facts["patients_known"] else "image",
-        "per_patient": rule or "none",
-        "test_set": {"scope": name_of_test_set(), "shown": shown, "acknowledged_leaks": split["acknowledged_leaks"]},
-        "sites_seen_unlabelled": test_seen,
-        "evaluated_images_seen": any(record["evaluated_seen"] for record in adaptations),
-    }

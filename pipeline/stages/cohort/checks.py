@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.errors import UserError
-from pipeline.imaging.labels import NO_FINDING, Task, classes_in, task_of
+from pipeline.imaging.labels import NO_FINDING, REGRESSION, VALUE, Task, classes_in, task_of
 from pipeline.imaging.masks.features import is_feature
 from pipeline.imaging.reading.scan import Finding
 from pipeline.imaging.tables.cohort_table import (
@@ -24,6 +24,7 @@ from pipeline.imaging.tables.cohort_table import (
 from pipeline.imaging.tables.text_table import BadTable
 from pipeline.params import Settings, cohort_settings
 from pipeline.schema import Cohort
+from pipeline.stages.cohort.numbers import problems_of_numbers
 from pipeline.stages.cohort.proposal import proposed_test_set
 
 log = logging.getLogger(__name__)
@@ -67,10 +68,19 @@ def settings_of(folder: Path, splits: list[str]) -> Settings:
 def task_and_classes(cohort: Cohort, labels: list[str]) -> tuple[Task, list[str]]:
     """Return the task, and the declared classes or the found ones; of two, the positive class is last."""
     task = task_of(labels) if cohort.task == "auto" else cohort.task
+    if task == REGRESSION:
+        return task, [VALUE]
     classes = list(cohort.classes) or classes_in(labels, task)
     if task != "multilabel" and len(classes) == 2 and cohort.positive == classes[0]:
         classes.reverse()
     return task, classes
+
+
+def problems_of_labels(cohort: Cohort, table: pd.DataFrame, source: Path) -> list[str]:
+    """List the reasons to refuse the column `label`: its numbers, or its classes."""
+    if cohort.task == REGRESSION:
+        return problems_of_numbers(table, source / TABLE)
+    return problems_of_classes(cohort, table["label"].tolist())
 
 
 def problems_of_classes(cohort: Cohort, labels: list[str]) -> list[str]:
@@ -91,6 +101,8 @@ def problems_of_classes(cohort: Cohort, labels: list[str]) -> list[str]:
 
 def remarks_on_classes(table: pd.DataFrame, task: Task, classes: Sequence[str]) -> list[str]:
     """Name the classes that no case has, and those that only cases of the test set have."""
+    if task == REGRESSION:
+        return []
     found: dict[str, set[str]] = {name: set() for name in classes}
     for label, split in zip(table["label"], table["split"], strict=True):
         for name in found.keys() & set(classes_in([label], task)):
@@ -126,7 +138,8 @@ def flaw_of_labels(labels: list[str], classes: list[str]) -> str:
     many = len(texts) or len(classes)
     return (
         f"{{cohort}}: the column label holds {many} different texts that may tell of single patients (dates, long or "
-        "rare texts); correct them, or name the classes in cohort.classes, and the other cases are left out"
+        "rare texts); correct them, or name the classes in cohort.classes, and the other cases are left out; for one "
+        "number per case set cohort.task to regression"
     )
 
 

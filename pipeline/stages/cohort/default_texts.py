@@ -39,12 +39,14 @@ def description_of(facts: Mapping[str, Any], cases: pd.DataFrame, cohort: str, m
     'Classifies CT images as covid or normal; cohort mine, 2 images of 2 patients.'
     """
     kind, found = kind_of(cases["shape"]), alternatives(facts["classes"])
+    unit = facts.get("unit", "")
     known = {OF_DICOM.get(code, "") for code in cases["modality"]} if modality == "auto" else {modality}
     what = f"{NAMES.get(known.pop(), '') if len(known) == 1 else ''} {kind}s".strip()
     does = {
         "multiclass": f"Classifies {what} as {found}",
         "ordinal": f"Grades {what} as {found}",
         "multilabel": f"Detects {found} in {what}",
+        "regression": f"Estimates a number{f' in {unit}' if unit != '1' else ''} from {what}",
     }[facts["task"]]
     patients = f" of {cases['patient'].nunique()} patients" if facts["patients_known"] else ""
     return f"{does}; cohort {cohort}, {len(cases)} {kind}s{patients}."

@@ -12,6 +12,7 @@ import pandas as pd
 
 from pipeline import cache, paths, runtime
 from pipeline.errors import UserError, refuse
+from pipeline.imaging.labels import REGRESSION
 from pipeline.imaging.masks.features import is_feature
 from pipeline.imaging.reading.scan import Policy
 from pipeline.imaging.tables.cohort_table import (
@@ -30,7 +31,7 @@ from pipeline.schema import OF_COHORT, Cohort, Params
 from pipeline.stages.cohort.audit import Audited, all_findings, audit_file, audit_table, finding_lines, without_texts
 from pipeline.stages.cohort.checks import (
     left_out_by,
-    problems_of_classes,
+    problems_of_labels,
     read_table,
     remarks_on_classes,
     settings_of,
@@ -49,6 +50,7 @@ from pipeline.stages.cohort.masks import (
     mask_columns,
     remarks_on_masks,
 )
+from pipeline.stages.cohort.numbers import with_numbers
 from pipeline.stages.cohort.places import OUTSIDE, is_outside, roots_of, warn_of_unwatched
 from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan
 from pipeline.stages.cohort.statements import problems_of_card, read_statements
@@ -68,8 +70,9 @@ def run(params: Params) -> None:
     inputs = input_columns(source, params.cohort)
     named = [*params.calibrate.subgroups, *params.calibrate.baseline, *params.cohort.input_types]
     table = read_table(source, params.cohort, named)
+    refuse([*problems_of_labels(params.cohort, table, source), *problems_of_card(Path(params.cohort.path))])
+    table = with_numbers(table, params.cohort)
     labels = table["label"].tolist()
-    refuse([*problems_of_classes(params.cohort, labels), *problems_of_card(Path(params.cohort.path))])
     write_statements(Path(params.cohort.path))
     task, classes = task_and_classes(params.cohort, labels)
     log_remarks(params.cohort, remarks_on_classes(table, task, classes))
@@ -90,6 +93,7 @@ def run(params: Params) -> None:
         "task": task,
         "classes": classes,
         "positive": params.cohort.positive or (classes[-1] if len(classes) == 2 and task != "multilabel" else None),
+        **({"unit": params.cohort.unit} if task == REGRESSION else {}),
         "simulated": simulated,
         "public": params.cohort.public,
         "patients_known": has_patients(source),
@@ -153,7 +157,7 @@ def write_settings(params: Params, splits: list[str], facts: dict[str, Any], cas
     settings, name = settings_of(Path(params.cohort.path), splits), cohort_name(params.cohort.path)
     defaults = {
         "release": {"description": description_of(facts, cases, name, params.preprocess.modality)},
-        "report": {"title": title_of(facts["classes"], name)},
+        "report": {"title": title_of([f"value in {facts['unit']}"] if "unit" in facts else facts["classes"], name)},
     }
     for section in OF_COHORT:
         paths.write_json(defaults.get(section, {}) | settings.get(section, {}), paths.settings(section))

@@ -5,6 +5,7 @@ in nilearn. Each patient is a smooth random deformation of the template. Each si
 noise level, voxel size and orientation. Lesions are hypointense, soft-edged patches in the white matter.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -58,6 +59,7 @@ class Recipe(BaseModel):
     second_scan: float
     age_years: tuple[tuple[float, float], tuple[float, float]]
     masks: Literal["none", "lesions", "places"] = "none"
+    label: Literal["class", "lesion_volume"] = "class"  # lesion_volume: in ml, for `cohort.task: regression`
     sites: dict[str, Site]
 
 
@@ -81,7 +83,7 @@ class Job:
             "case_id": Path(self.file).name.removesuffix(".nii.gz"),
             "patient_id": f"{self.site}-{self.patient:03d}",
             "image": self.file,
-            "label": "" if self.split == "unlabelled" else self.recipe.classes[self.lesion],
+            "label": "" if self.split == "unlabelled" else label_of(self),
             "site": self.site,
             "split": self.split,
             "sex": sex,
@@ -93,6 +95,15 @@ class Job:
 def mask_file(file: str) -> str:
     """Name the mask of a simulated scan."""
     return f"{file.removesuffix('.nii.gz')}_mask.nii.gz"
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """An ellipsoid in the atlas: centre and radii (3,) in mm, and the share of signal that it removes."""
+
+    centre: Floats
+    radii: Floats
+    darkness: float
 
 
 def is_recipe(folder: Path) -> bool:
@@ -139,6 +150,24 @@ def sex_and_age(job: Job) -> tuple[str, str]:
     sex = rng.choice(["F", "M"])
     age = np.clip(rng.normal(*job.recipe.age_years[job.lesion]), 18, 89)
     return str(sex), f"{age:.0f}"
+
+
+def label_of(job: Job) -> str:
+    """Give the class of a patient, or, if the recipe asks for it, the volume of all lesions in ml."""
+    if job.recipe.label == "class":
+        return job.recipe.classes[job.lesion]
+    return f"{lesion_volume(job):.3f}"
+
+
+def lesion_volume(job: Job) -> float:
+    """Sum the volumes of a patient's lesions in ml from the draws of `simulate`; 0 without any."""
+    if not job.lesion:
+        return 0.0
+    person = np.random.default_rng(_seed(job.recipe.seed, job.site, "person", job.patient))
+    matrix, _ = _head(person)
+    radii = np.array([lesion.radii for lesion in _drawn_lesions(job.recipe, person)])
+    in_atlas = 4 / 3 * np.pi * radii.prod(axis=1).sum()
+    return float(in_atlas / abs(np.linalg.det(matrix)) / 1000)
 
 
 def scan_shape(site: Site) -> tuple[int, ...]:
@@ -236,12 +265,17 @@ def _world(shape: tuple[int, ...], affine: Floats) -> Floats:
 
 def _to_atlas(world_mm: Floats, person: np.random.Generator) -> Floats:
     """Map world coordinates (mm) to the atlas with a random scaling, rotation and smooth warp per person."""
-    matrix = _rotation(person.normal(0, 0.03, 3)) @ np.diag(1 + person.normal(0, 0.04, 3))
-    bumps = person.normal(0, 4.0, (3, 6, 6, 6))
+    matrix, bumps = _head(person)
     relative = (world_mm + 110) / 220 * 5
     warp = np.stack([map_coordinates(bump, relative, order=2, mode="nearest", prefilter=False) for bump in bumps])
     atlas_mm: Floats = np.tensordot(matrix, world_mm, axes=1) + warp
     return atlas_mm
+
+
+def _head(person: np.random.Generator) -> tuple[Floats, Floats]:
+    """Draw the linear map (3, 3) from a person's head to the atlas, and the bumps (3, 6, 6, 6) in mm of its warp."""
+    matrix = _rotation(person.normal(0, 0.03, 3)) @ np.diag(1 + person.normal(0, 0.04, 3))
+    return matrix, person.normal(0, 4.0, (3, 6, 6, 6))
 
 
 def _tissue_signal(atlas_mm: Floats, site: Site) -> Floats:
@@ -257,16 +291,22 @@ def _tissue_signal(atlas_mm: Floats, site: Site) -> Floats:
 
 def _lesions(atlas_mm: Floats, recipe: Recipe, person: np.random.Generator) -> Floats:
     """Draw the fraction of signal that soft-edged ellipsoids centred in deep white matter remove."""
+    taken = np.zeros(atlas_mm.shape[1:])
+    for lesion in _drawn_lesions(recipe, person):
+        offset = (atlas_mm - lesion.centre.reshape(3, 1, 1, 1)) / lesion.radii.reshape(3, 1, 1, 1)
+        darkness = lesion.darkness / (1 + np.exp((np.sqrt((offset**2).sum(axis=0)) - 1) * 8))
+        taken = np.maximum(taken, darkness)
+    return taken
+
+
+def _drawn_lesions(recipe: Recipe, person: np.random.Generator) -> Iterator[Lesion]:
+    """Draw the lesions of a person, one after the other."""
     maps, inverse = _atlas()
     deep = np.argwhere(maps[2][:, :, 60:130] > 0.9) + np.array([0, 0, 60])
-    taken = np.zeros(atlas_mm.shape[1:])
     for _ in range(person.integers(recipe.lesions[0], recipe.lesions[1] + 1)):
         centre = (np.linalg.inv(inverse) @ [*person.choice(deep), 1])[:3]
         radii = person.uniform(*recipe.radius_mm) * person.uniform(0.7, 1.3, 3)
-        offset = (atlas_mm - centre.reshape(3, 1, 1, 1)) / radii.reshape(3, 1, 1, 1)
-        darkness = person.uniform(*recipe.darkness) / (1 + np.exp((np.sqrt((offset**2).sum(axis=0)) - 1) * 8))
-        taken = np.maximum(taken, darkness)
-    return taken
+        yield Lesion(centre, radii, person.uniform(*recipe.darkness))
 
 
 def _shading(shape: tuple[int, ...], strength: float, visit: np.random.Generator) -> Floats:

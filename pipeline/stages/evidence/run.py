@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline import paths
+from pipeline.imaging.labels import REGRESSION
 from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.evaluation import TaskSpec, summary_of
 from pipeline.progress import activity
@@ -22,6 +23,7 @@ from pipeline.stages.evidence.experiments.networks import Arms, NotMeasured
 from pipeline.stages.evidence.experiments.predictions import Gathered, probe, train
 from pipeline.stages.evidence.experiments.splits import Split, folds_of, on_test_set, sites_left_out
 from pipeline.stages.evidence.experiments.trainings import Trainings
+from pipeline.stages.evidence.regression import evidence_of_numbers
 from pipeline.stages.evidence.statistics import episodes
 from pipeline.stages.evidence.statistics.differences import difference_table, domain_table, final_table, scopes_of
 from pipeline.stages.evidence.statistics.extrapolation import extrapolation
@@ -40,6 +42,9 @@ Tables = dict[str, pd.DataFrame]
 def run(params: Params) -> None:
     """Write the tables of data/evidence and the verdicts."""
     facts = paths.read_json(paths.COHORT_FACTS)
+    if facts["task"] == REGRESSION:
+        evidence_of_numbers(params)
+        return
     spec, arms = TaskSpec(facts["classes"], facts["task"]), Arms(params)
     folds, others = Gathered(folds_of(params), spec), Gathered(other_splits(params), spec)
     names = probed_arms(arms, folds, others)

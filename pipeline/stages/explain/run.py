@@ -10,6 +10,7 @@ from torch import nn
 
 from pipeline import paths
 from pipeline.imaging.geometry import Geometry
+from pipeline.imaging.labels import REGRESSION, VALUE
 from pipeline.learning.models.ensemble import classifiers_in
 from pipeline.learning.models.saliency import mean_saliency
 from pipeline.metrics.evaluation import ENSEMBLE, TaskSpec
@@ -35,15 +36,19 @@ INSIDE = ["inside", "region"]  # where the cohort has masks
 def run(params: Params) -> None:
     """Write data/explained/mistakes.csv: a row for each error, with its images."""
     facts, geometry = paths.read_json(paths.COHORT_FACTS), Geometry.from_json(paths.read_json(paths.GEOMETRY))
-    found = errors_of(TaskSpec(facts["classes"], facts["task"]), params.explain.errors)
-    columns = [*COLUMNS, *(INSIDE if paths.PREPARED_MASKS.exists() else [])]
+    number = facts["task"] == REGRESSION
+    task = TaskSpec(facts["classes"], facts["task"])
+    found = largest_errors(params.explain.errors) if number else errors_of(task, params.explain.errors)
+    size = "error" if number else "probability"
+    columns = [size if name == "probability" else name for name in COLUMNS]
+    columns += INSIDE if paths.PREPARED_MASKS.exists() else []
     rows: list[dict[str, Any]] = []
     for model, cases in found.groupby("model"):
         network = trained(str(model))
         for case in progress(cases.to_dict("records"), f"explain {model}"):
             rows.append(case | images(network, case, geometry, params))
     table = pd.DataFrame(rows, columns=columns)
-    paths.write_table(table.sort_values(["scope", "probability"], ascending=[False, False]), paths.MISTAKES)
+    paths.write_table(table.sort_values(["scope", size], ascending=[False, False]), paths.MISTAKES)
 
 
 def errors_of(task: TaskSpec, most: int) -> pd.DataFrame:
@@ -77,6 +82,18 @@ def inside_of_mask(case: str, maps: NDArray[np.float32]) -> dict[str, float | No
     marked = by_instance(np.load(file).astype(np.float32), len(maps))
     region = float(marked.mean())
     return {"inside": float((maps * marked).sum()) / mass, "region": region} if region < 1 else dict.fromkeys(INSIDE)
+
+
+def largest_errors(most: int) -> pd.DataFrame:
+    """Find the largest errors of a regression in each evaluated set of images; the output itself is explained."""
+    evaluated, tables = paths.read_table(paths.PREDICTIONS), []
+    for scope in SCOPES:
+        cases = evaluated[evaluated["scope"] == scope]
+        error = (cases["value"].astype(float) - cases["label"].astype(float)).abs()
+        some = cases.assign(error=error).sort_values("error", ascending=False, kind="stable").head(most)
+        known = {"prediction": some["value"], "model": some["fold"].astype(str), "asked": 0, "spoke_for": VALUE}
+        tables.append(some[["scope", "case", "site", "label", "error"]].assign(**known))
+    return pd.concat(tables, ignore_index=True)
 
 
 def images(network: nn.Module, case: dict[str, Any], geometry: Geometry, params: Params) -> dict[str, Any]:

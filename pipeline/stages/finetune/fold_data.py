@@ -23,8 +23,8 @@ from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.training.alignment.loss_term import Alignment, Target
 from pipeline.learning.training.alignment.losses import ALIGNMENT_LOSSES, build_alignment
 from pipeline.learning.training.cases import FrozenCases, WholeCases
-from pipeline.learning.training.finetuning import Labelled
 from pipeline.learning.training.frozen import Case, as_tensors, frozen_views, prefix_fingerprint
+from pipeline.learning.training.labelled import Labelled
 from pipeline.learning.training.recipe import Recipe, first_trained_stage
 from pipeline.learning.training.strategies import STRATEGIES
 from pipeline.paths import Role

@@ -15,7 +15,8 @@ from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.ensemble import state_of_members
 from pipeline.learning.training.alignment.loss_term import Alignment
 from pipeline.learning.training.checkpoint import Checkpoint
-from pipeline.learning.training.finetuning import Labelled, Setting, Trained, train
+from pipeline.learning.training.finetuning import Setting, Trained, train
+from pipeline.learning.training.labelled import Labelled
 from pipeline.learning.training.recipe import Epoch, Recipe
 from pipeline.learning.training.strategies import PORTFOLIO as MEMBERS
 from pipeline.learning.training.strategies import STRATEGIES
@@ -140,5 +141,9 @@ def joined(members: Sequence[Member], task: str) -> tuple[dict[str, Any], dict[s
     states = [member.network.state_dict() for member in members]
     if len(members) == 1:
         return members[0].arguments, states[0]
-    arguments = {"portfolio": [member.arguments for member in members], "findings": task == "multilabel"}
+    arguments: dict[str, Any] = {
+        "portfolio": [member.arguments for member in members],
+        "findings": task == "multilabel",
+    }
+    arguments |= {"values": True} if task == "regression" else {}
     return arguments, state_of_members(states)

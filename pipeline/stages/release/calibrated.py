@@ -49,6 +49,8 @@ def mapped(logits: Tensor, calibrator: Mapping[str, Any]) -> Tensor:
     if "labels" in calibrator:
         columns = zip(logits.unbind(1), calibrator["labels"], strict=True)
         return torch.stack([mapped(_beside_zero(column), one)[:, 1] for column, one in columns], dim=1)
+    if calibrator["activation"] == "identity":
+        return logits * float(calibrator["slope"]) + float(calibrator["intercept"])
     if calibrator["method"] == "temperature":
         scaled = logits / calibrator["temperature"]
         return torch.sigmoid(scaled) if calibrator["activation"] == "sigmoid" else torch.softmax(scaled, dim=1)

@@ -17,6 +17,7 @@ from pipeline.stages.release.metric_tables import metric_in
 OPEN = "**Not filled in**"  # in place of an empty text of card.yaml
 _SECTION = re.compile(r"^## (.+)$\n((?:(?!^## ).*\n?)*)", re.MULTILINE)
 TEMPLATE = Path(__file__).with_name("card.md")
+OF_A_NUMBER = Path(__file__).with_name("card_number.md")  # it replaces the blocks of the other one that need classes
 SETS = {"internal": "internal validation (out of fold)", "external": "external test set", "test": "test set"}
 SHOWN = 8  # numbers of a calibrator; a card with more refers to metadata.json
 
@@ -40,7 +41,8 @@ def write_card(values: Mapping[str, Any]) -> str:
     environment.filters["cell"] = as_cell
     environment.filters["of_row"] = metric_in
     environment.filters["set_name"] = name_of_set
-    return environment.get_template(TEMPLATE.name).render(**values, **_of_people(values["statements"]))
+    template = OF_A_NUMBER if values["intervals"] else TEMPLATE
+    return environment.get_template(template.name).render(**values, **_of_people(values["statements"]))
 
 
 def _of_people(statements: Mapping[str, str]) -> dict[str, Any]:

@@ -193,5 +193,5 @@ def _joined(outcomes: Iterable[Outcome]) -> Outcome:
 
 
 def _differences(expected: Outcome, found: Outcome) -> NDArray[np.float64]:
-    probabilities, logits = (np.abs(a - b) for a, b in zip(expected, found, strict=True))
-    return np.array([probabilities.max(), (logits / np.maximum(1, np.abs(expected[1]))).max()])
+    apart = [np.abs(a - b) / np.maximum(1, np.abs(a)) for a, b in zip(expected, found, strict=True)]
+    return np.array([one.max() for one in apart])

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 from safetensors import safe_open
 
 from pipeline import paths
 from pipeline.errors import UserError
+from pipeline.imaging.labels import REGRESSION
 from pipeline.learning.models.encoder_catalogue import is_restricted
 from pipeline.schema import Params
 from pipeline.stages.cohort.statements import FIELDS
@@ -16,6 +18,8 @@ from pipeline.stages.release.key_facts import Fact, key_facts
 from pipeline.stages.release.measured import PATIENTS, Measured
 from pipeline.stages.release.metric_tables import plain_rows, read_metrics
 from pipeline.stages.release.model import ReleasedModel
+from pipeline.stages.release.number_facts import NUMBER_CHECKS
+from pipeline.stages.release.number_gates import NUMBER_GATES
 from pipeline.stages.release.origin import origins_in
 
 Config = dict[str, Any]
@@ -25,13 +29,17 @@ BANK = "head.bank"  # the weights of a nearest-neighbour head
 
 @dataclass(frozen=True)
 class Assessment:
-    """The gates and the names of those that are `off`, the key facts, the metrics by scope, the texts of card.yaml."""
+    """The gates and the names of those that are `off`, the key facts, the metrics by scope, the texts of card.yaml.
+
+    `checks` names the checks of a regression; None for those of a classifier.
+    """
 
     gates: list[Gate]
     off: list[str]
     facts: list[Fact]
     metrics: dict[str, Config]
     statements: dict[str, str]
+    checks: tuple[str, ...] | None = None
 
     @property
     def status(self) -> str:
@@ -52,10 +60,11 @@ def assess(params: Params, model: ReleasedModel, statements: dict[str, str], lim
         As `operating_limits.limits_of` returns them.
     """
     stamps, values = paths.read_json(paths.STAMPS), params.release.gates.model_dump()
+    number = paths.read_json(paths.COHORT_FACTS)["task"] == REGRESSION
     metrics = {scope: paths.read_json(paths.pooled_metrics(f"{scope}_calibrated")) for scope in stamps["scopes"]}
     measured = Measured(
         **evaluated(metrics, stamps),
-        **tables(metrics, stamps, limits["limits"]["rules"]),
+        **(of_numbers(params) if number else tables(metrics, stamps, limits["limits"]["rules"])),
         **of_cohort(stamps),
         answered=limits["answered"],
         recipes={fold: recipe_of(fold) for fold in [*params.split.numbered, *model.members]},
@@ -67,9 +76,10 @@ def assess(params: Params, model: ReleasedModel, statements: dict[str, str], lim
         non_commercial=params.release.non_commercial,
     )
     return Assessment(
-        gates=check_gates(measured, values),
-        off=[name for name, limit in values.items() if limit is None],
-        facts=key_facts(measured, values),
+        gates=check_gates(measured, values, NUMBER_GATES if number else None),
+        off=[name for name, limit in values.items() if limit is None and (name in NUMBER_GATES or not number)],
+        facts=key_facts(measured, values, NUMBER_CHECKS if number else None),
+        checks=tuple(NUMBER_CHECKS) if number else None,
         metrics=metrics,
         statements=statements,
     )
@@ -135,6 +145,14 @@ def tables(metrics: Mapping[str, Config], stamps: Config, rules: Sequence[Config
         "coverage": sets,
         "differences": plain_rows(paths.evidence("differences")),
     }
+
+
+def of_numbers(params: Params) -> Config:
+    """Read the tables of a regression; those about classes have no rows."""
+    nothing: Config = {name: [] for name in ("columns", "decisions", "coverage", "differences")}
+    tables = {"classes": pd.DataFrame(), "subgroups": pd.DataFrame(), **nothing}
+    tables |= {"baselines": plain_rows(paths.assessed("baselines"))}
+    return tables | {"promised": params.calibrate.set_coverage, "unit": params.cohort.unit}
 
 
 def of_cohort(stamps: Config) -> Config:

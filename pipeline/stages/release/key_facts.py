@@ -1,6 +1,6 @@
 """Find the facts about a released model that somebody must know before using it, the most serious first."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,9 @@ class Fact:
     anchor: str
 
 
-def key_facts(shown: Measured, limits: Mapping[str, Any]) -> list[Fact]:
+def key_facts(
+    shown: Measured, limits: Mapping[str, Any], asked: Mapping[str, "tuple[Check, str]"] | None = None
+) -> list[Fact]:
     """List the facts that apply, the most serious first.
 
     Parameters
@@ -61,9 +63,12 @@ def key_facts(shown: Measured, limits: Mapping[str, Any]) -> list[Fact]:
     shown : Measured
     limits : mapping
         `release.gates`; a gate that is dropped (None) does not drop its fact.
+    asked : mapping, optional
+        `CHECKS` by default, `number_facts.NUMBER_CHECKS` for a regression.
     """
     found = []
-    checks = CHECKS | {"column tells the label": (_column, "columns")} if shown.columns else CHECKS
+    known = dict(CHECKS if asked is None else asked)
+    checks = known | ({"column tells the label": (_column, "columns")} if shown.columns else {})
     for severity, (kind, (check, anchor)) in enumerate(checks.items()):
         sentence = check(shown, limits)
         if sentence:
@@ -71,11 +76,11 @@ def key_facts(shown: Measured, limits: Mapping[str, Any]) -> list[Fact]:
     return found
 
 
-def to_know(facts: Sequence[Fact]) -> list[str]:
+def to_know(facts: Sequence[Fact], checks: Iterable[str] | None = None) -> list[str]:
     """Give the sentences of the most serious facts, or say which checks found nothing."""
     if facts:
         return [fact.sentence for fact in facts[:SHOWN]]
-    return [f"No serious finding. These checks were made: {', '.join(CHECKS)}."]
+    return [f"No serious finding. These checks were made: {', '.join(CHECKS if checks is None else checks)}."]
 
 
 def _simulated(shown: Measured, _: Any) -> str:

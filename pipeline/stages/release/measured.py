@@ -65,6 +65,10 @@ class Measured:
         Whether release.non_commercial accepts that.
     columns : sequence of mapping
         Rows of `calibrate.inputs.inputs_table`; none if the model takes the image alone.
+    promised : float or None
+        Of a regression, the coverage that its prediction intervals promise.
+    unit : str
+        Of the number of a regression; empty for classes.
     """
 
     scopes: tuple[str, str]
@@ -91,6 +95,8 @@ class Measured:
     licences: Mapping[str, bool]
     non_commercial: bool
     columns: Sequence[Row] = ()
+    promised: float | None = None
+    unit: str = ""
 
     @property
     def shown_scopes(self) -> list[str]:

@@ -19,6 +19,7 @@ from pipeline.learning.models.ensemble import state_of_members
 from pipeline.metrics.calibrators.calibrator import Calibrator, calibrator_from
 from pipeline.metrics.evaluation import logits_of
 from pipeline.metrics.fusion import Fusion, fusion_from
+from pipeline.metrics.regression.intervals import Intervals
 from pipeline.stages.release.origin import origin_of
 
 Config = dict[str, Any]
@@ -43,6 +44,8 @@ class ReleasedModel:
         By member, the hash of the weights that were evaluated.
     fusion : Fusion or None
         Of the image with columns, which gives the probabilities where it is there.
+    intervals : Intervals or None
+        Prediction intervals of the number of a regression.
     """
 
     form: str
@@ -51,6 +54,7 @@ class ReleasedModel:
     calibrator: Calibrator
     model_sha256: dict[str, str]
     fusion: Fusion | None = None
+    intervals: Intervals | None = None
 
     def probabilities(self, cases: pd.DataFrame) -> Floats:
         """Predict probabilities (n, K) from a table with the logits of the image and the columns."""
@@ -111,4 +115,5 @@ def read_released() -> ReleasedModel:
         calibrator=calibrator_from(values),
         model_sha256=values["model_sha256"],
         fusion=fusion_from(values["fusion"]) if "fusion" in values else None,
+        intervals=Intervals.from_json(values["intervals"]) if "intervals" in values else None,
     )

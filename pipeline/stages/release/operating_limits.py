@@ -9,9 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import paths
-from pipeline.bundle.decision import decide, fit_rules
+from pipeline.bundle.decision import fit_rules
 from pipeline.bundle.limits import OperatingLimits, mean_distances
 from pipeline.bundle.monitoring_reference import reference_of
+from pipeline.bundle.numbers import NumberLimits, limits_of_numbers
 from pipeline.imaging.appearance import appearance
 from pipeline.learning.models.ensemble import mean_of
 from pipeline.metrics.evaluation import TaskSpec, logits_of
@@ -68,7 +69,7 @@ def limits_of(params: Params, model: ReleasedModel) -> Config:
     -------
     dict
         `limits`; `tested`, how often they flag; `answered`, see `answered_in_test_set`; and the `reference` of
-        monitoring.
+        monitoring, None for a regression.
     """
     facts = paths.read_json(paths.COHORT_FACTS)
     task = TaskSpec(facts["classes"], facts["task"])
@@ -76,19 +77,21 @@ def limits_of(params: Params, model: ReleasedModel) -> Config:
     parts = development_of(params, model, task)
     cases = pd.concat([part.cases for part in parts], ignore_index=True)
     patients, probabilities = cases["patient"].to_numpy(dtype=str), model.probabilities(cases)
-    labels = labels_of(cases, task)
     scores = np.concatenate([part.scores(several) for part in parts])
     detector = fit_ood_detector(scores, patients, params.release.ood_rate)
     gaussians = gaussians_of(model.members, task)
     shares = {"coverage": params.calibrate.set_coverage, "answered": params.release.answered}
+    numbers = numbers_of(params, model, probabilities, gaussians)
+    labels = None if numbers else labels_of(cases, task)
     limits = OperatingLimits(
-        rules=fit_rules(probabilities, labels, patients, task.classes, **shares),
+        rules=[] if labels is None else fit_rules(probabilities, labels, patients, task.classes, **shares),
         gaussians=gaussians.classes,
         sites=gaussians.sites,
         appearances=gaussians.appearances,
         detector=detector,
         usual_site=usual_site(parts) if gaussians.sites else (),
         several=several,
+        numbers=numbers,
     )
     corrupted = {} if detector.threshold is None else scores_when_corrupted(parts, several)
     limits = replace(limits, foreign=nearest_corruption(detector, corrupted))
@@ -101,13 +104,22 @@ def limits_of(params: Params, model: ReleasedModel) -> Config:
     }
     tested = test_set_of(model, gaussians, several)
     counts |= flagged_in_test_set(limits, tested) | flagged_when_corrupted(detector, corrupted)
-    reference = reference_of(known, labels, task.classes, scans=facts["cases_in"], refused=facts["cases_refused"])
+    received = {"scans": facts["cases_in"], "refused": facts["cases_refused"]}
+    reference = None if labels is None else reference_of(known, labels, task.classes, **received)
     return {
         "limits": limits.as_json(),
         "tested": [counted(what, pair) for what, pair in counts.items()],
         "answered": answered_in_test_set(limits, tested, model, task.classes),
         "reference": reference,
     }
+
+
+def numbers_of(params: Params, model: ReleasedModel, values: Floats, gaussians: MemberGaussians) -> NumberLimits | None:
+    """Set the limits of the number of a regression by its released values (n, 1); None for classes."""
+    if model.intervals is None or gaussians.middle is None:
+        return None
+    known = {"middle": gaussians.middle, "answered": params.release.answered}
+    return limits_of_numbers(values[:, 0], model.intervals, unit=params.cohort.unit, **known)
 
 
 def development_of(params: Params, model: ReleasedModel, task: TaskSpec) -> list[Part]:
@@ -160,7 +172,7 @@ def answered_in_test_set(
     if tested is None:
         return None
     withheld = limits.detector.is_ood(limits.detector.ood_score(tested.scores))
-    unsure = [bool(decide(limits.rules, one, classes)[1]) for one in model.probabilities(tested.cases)]
+    unsure = [bool(limits.unsure(one, classes)[1]) for one in model.probabilities(tested.cases)]
     answered = ~(withheld | np.array(unsure))
     patients = tested.cases["patient"]
     counts = (patients[answered].nunique(), patients.nunique())

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.bundle.limits import mean_distances
+from pipeline.bundle.numbers import unusual
 from pipeline.imaging.appearance import appearance
 from pipeline.imaging.augmentation.augmented_views import AugmentedViews
 from pipeline.imaging.geometry import Geometry
+from pipeline.imaging.labels import REGRESSION
 from pipeline.learning.models.classifier import Activations, Classifier
 from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.ensemble import Portfolio, classifiers_in
@@ -29,21 +31,27 @@ from pipeline.stages.finetune.presets import WHOLE
 Floats = NDArray[np.float64]
 
 ALL = "all"
+ONE_GROUP = ("multilabel", REGRESSION)  # tasks without exclusive classes
 AT_ONCE = 16  # cases
 
 
 @dataclass(frozen=True)
 class MemberGaussians:
-    """Distributions of each member's training cases: features by class, features by site, and appearance."""
+    """Distributions of each member's training cases: features by class, features by site, and appearance.
+
+    `middle` is the median number of a regression; None for classes.
+    """
 
     classes: list[ClassGaussians]
     sites: list[ClassGaussians]
     appearances: list[ClassGaussians]
+    middle: float | None = None
 
     def scores(self, logits: Floats, features: Sequence[Floats], appearances: Floats, several: bool) -> Floats:
         """Compute the scores (n, 3) of cases that none of the members was trained on."""
         distances = mean_distances(self.classes, features).min(axis=1)
         appearance = mean_distances(self.appearances, [appearances] * len(self.appearances)).min(axis=1)
+        logits = logits if self.middle is None else unusual(logits, self.middle)
         return scores_of(energy(logits, several), distances, appearance)
 
 
@@ -86,20 +94,23 @@ def ready(member: str) -> Classifier | Portfolio:
 def gaussians_of(members: Sequence[str], task: TaskSpec) -> MemberGaussians:
     """Fit the distributions of each member's training cases.
 
-    A multilabel task has one mean for all cases. Distributions of sites need several of them.
+    A multilabel task and a regression have one mean for all cases. Distributions of sites need several of them.
     """
     classes, sites, appearances = [], [], []
+    numbers: list[float] = []
     for member in members:
         assigned = paths.read_table(paths.split(member))
         cases = assigned[assigned["role"].isin(roles_of_training(member))]
         features = trained_features(member, cases)
         labels, places = (cases[column].to_numpy(dtype=str) for column in ("label", "site"))
-        classes.append(fit_gaussians(features, np.full(len(labels), ALL) if task.task == "multilabel" else labels))
+        numbers += [float(label) for label in labels] if task.task == REGRESSION else []
+        classes.append(fit_gaussians(features, np.full(len(labels), ALL) if task.task in ONE_GROUP else labels))
         known = places != ""
         if len(set(places[known])) > 1:
             sites.append(fit_gaussians(features[known], places[known]))
         appearances.append(fit_gaussians(appearances_of(cases["case"].tolist()), np.full(len(cases), ALL)))
-    return MemberGaussians(classes, sites if len(sites) == len(classes) else [], appearances)
+    middle = float(np.median(numbers)) if numbers else None
+    return MemberGaussians(classes, sites if len(sites) == len(classes) else [], appearances, middle)
 
 
 def appearances_of(cases: Sequence[str]) -> Floats:

@@ -22,6 +22,7 @@ from pipeline.stages.release.thresholds import thresholds_to_use
 
 Config = dict[str, Any]
 
+OF_A_GROUP = ("auc", "calibration_slope")
 METRICS_OF_A_DECISION = ("threshold", "sensitivity", "specificity", "ppv", "npv")
 
 
@@ -57,15 +58,19 @@ def card_values(bundle: Path, params: Params, model: ReleasedModel, results: Res
         "gates": [asdict(gate) for gate in assessment.gates],
         "gates_off": assessment.off,
         "statements": assessment.statements,
-        "subgroups": rows_with(metrics, "subgroups", ("auc", "calibration_slope")),
+        "subgroups": rows_with(metrics, "subgroups", ("mae", "bias", "coverage") if model.intervals else OF_A_GROUP),
         "operating_points": rows_with(metrics, "operating_points", METRICS_OF_A_DECISION),
-        "thresholds": thresholds_to_use(
+        "thresholds": []
+        if model.intervals
+        else thresholds_to_use(
             plain_rows(paths.assessed("operating_points")),
             scopes_of(metrics, stamps),
             paths.read_json(paths.THRESHOLDS),
         ),
+        "baselines": plain_rows(paths.assessed("baselines")) if model.intervals else [],
+        "intervals": model.intervals.as_json() if model.intervals else None,
         "headlines": {scope: metrics[scope] for scope in scopes_of(metrics, stamps) if scope in metrics},
-        "know_before_use": to_know(assessment.facts),
+        "know_before_use": to_know(assessment.facts, assessment.checks),
         "released_on": results.released_on,
         "class_weights": params.finetune.class_weights,
         **data_of(model.members[0]),

@@ -150,7 +150,8 @@ def write_exports(bundle: Path, params: Params, model: ReleasedModel, compared: 
         calibrator=calibrator,
         facts=params.release.model_dump(include={"name", "version"})
         | {"classes": classes, "calibration": calibrator}
-        | ({"columns": columns_metadata(model.fusion)} if model.fusion else {}),
+        | ({"columns": columns_metadata(model.fusion)} if model.fusion else {})
+        | ({"unit": params.cohort.unit, "intervals": model.intervals.as_json()} if model.intervals else {}),
         cases=compared,
     )
     for kind, found in exports.items():
@@ -162,6 +163,7 @@ def write_configs(bundle: Path, params: Params, model: ReleasedModel, results: R
     """Write the metadata, their schema, and the inference configuration."""
     assessment = results.assessment
     geometry, cohort = Geometry.from_json(paths.read_json(paths.GEOMETRY)), paths.read_json(paths.COHORT_FACTS)
+    task = TaskSpec(cohort["classes"], cohort["task"])
     bundle_facts = BundleFacts(
         name=params.release.name,
         version=params.release.version,
@@ -176,16 +178,18 @@ def write_configs(bundle: Path, params: Params, model: ReleasedModel, results: R
         status=assessment.status,
         gates=[asdict(gate) for gate in assessment.gates],
         released_on=results.released_on,
-        know_before_use=to_know(assessment.facts),
+        know_before_use=to_know(assessment.facts, assessment.checks),
         eval_metrics=assessment.metrics,
         provenance=model.provenance,
         released={"form": model.form, "members": model.members, "fitted_on": model.fitted_on},
         exports=results.exports,
         preparation_parity=results.preparation_parity,
-        operating_point=operating_point(params, TaskSpec(cohort["classes"], cohort["task"])),
+        operating_point={} if model.intervals else operating_point(params, task),
         per_patient=paths.read_json(paths.STAMPS)["per_patient"],
         columns=columns_metadata(model.fusion) if model.fusion else {},
         masks=masks_of(model).as_json(),
+        unit=cohort.get("unit", ""),
+        intervals=model.intervals.as_json() if model.intervals else {},
     )
     if model.fusion:
         paths.write_json(columns_config(model.fusion, len(cohort["classes"])), bundle / COLUMNS)
@@ -197,7 +201,8 @@ def write_configs(bundle: Path, params: Params, model: ReleasedModel, results: R
 
 def write_limits(bundle: Path, model: ReleasedModel, values: Config, status: str) -> None:
     """Write the operating limits with the results of their tests, and the reference of monitoring."""
-    paths.write_json(values["reference"], bundle / REFERENCE)
+    if values["reference"] is not None:  # none for a regression, which `monitor` refuses
+        paths.write_json(values["reference"], bundle / REFERENCE)
     network, steps = configured(bundle)
     score = Scorer(network, bundle / WEIGHTS, steps)
     predictor = Predictor(

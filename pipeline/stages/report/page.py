@@ -14,9 +14,11 @@ from pipeline.stages.report.blocks import set_name
 from pipeline.stages.report.glossary import explain, glossary, link, link_column
 from pipeline.stages.report.numbers import metric_of, show_interval, show_number
 from pipeline.stages.report.places import OF_GATES
+from pipeline.stages.report.regression import estimate_of
 
 HERE = Path(__file__).parent
 STYLES = ("page.css", "layout.css", "images.css")
+NUMBER_PAGE = "number_page.html"  # it replaces the blocks of page.html that are about classes
 SCRIPTS = ("contents.js", "tables.js", "slider.js", "slices.js")
 
 
@@ -35,13 +37,13 @@ def templates(*folders: Path) -> Environment:
     return found
 
 
-def write_page(values: Mapping[str, Any]) -> str:
-    """Fill page.html; text from the cohort is escaped, a missing value is an error."""
+def write_page(values: Mapping[str, Any], template: str = "page.html") -> str:
+    """Fill page.html, or the page of a regression; text from the cohort is escaped, a missing value is an error."""
     styles, scripts = ([Markup((HERE / name).read_text()) for name in names] for names in (STYLES, SCRIPTS))
     environment = templates()
-    environment.filters |= {"term": link, "explained": link_column}
+    environment.filters |= {"term": link, "explained": link_column, "estimate_of": estimate_of}
     ours = {"styles": styles, "scripts": scripts, "digests": [digest_of(text) for text in scripts]}
-    return environment.get_template("page.html").render(**ours, glossary=glossary(), **values)
+    return environment.get_template(template).render(**ours, glossary=glossary(), **values)
 
 
 def digest_of(script: str) -> str:

@@ -16,4 +16,7 @@ OF_GATES = {  # name of a gate to the place that its row links to
     "real patients": "cohort",
     "features of cases": "recipes",
     "licence of weights": "adaptation",
+    "better than the mean": "folds",
+    "patients": "cohort",
+    "prediction intervals": "intervals",
 }

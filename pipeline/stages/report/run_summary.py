@@ -12,6 +12,7 @@ from pipeline.metrics.wording import metric_in_words
 from pipeline.stages.report.blocks import is_beside, set_name
 
 SHORT = {"auc": "AUC", "log_loss": "log-loss", "calibration_slope": "calibration slope"}
+OF_A_NUMBER = {"mae": "mean absolute error", "r2": "R²", "calibration_slope": "slope", "coverage": "coverage"}
 OLDER = "of an earlier run; `medadapt run all` updates it"
 Sets = dict[str, dict[str, Any]]  # metrics by the name of the set
 
@@ -32,7 +33,7 @@ def run_summary(bundle: Path, page_is_new: bool = False) -> list[str]:
         If nothing was evaluated yet.
     """
     pooled, shown = evaluated_sets(), paths.read_json(paths.STAMPS)["test_set"]["shown"]
-    lines = metric_lines(pooled, SHORT)
+    lines = metric_lines(pooled, short_for(pooled))
     if not shown:
         lines.append("test set: not evaluated (there is none, or calibrate.test is closed)")
     if (bundle / "STATUS").exists():
@@ -43,6 +44,11 @@ def run_summary(bundle: Path, page_is_new: bool = False) -> list[str]:
         older = not page_is_new and not read_these_metrics("report")
         lines += [f"page: {paths.REPORT}{f' ({OLDER})' if older else ''}"]
     return lines
+
+
+def short_for(sets: Sets) -> Mapping[str, str]:
+    """Choose the metrics that the terminal shows: those of a number, or of classes."""
+    return OF_A_NUMBER if any("mae" in one for one in sets.values()) else SHORT
 
 
 def evaluated_sets() -> Sets:
@@ -86,7 +92,7 @@ def metric_lines(sets: Sets, metrics: Mapping[str, str]) -> list[str]:
 def cells_of(found: Mapping[str, Any], metrics: Mapping[str, str]) -> list[str]:
     """Write the counts and metrics of a set; events are those of two classes."""
     binary = "calibration_intercept" in found
-    counts = [str(found["patients"]), str(found["n"]), str(found["events"]) if binary else ""]
+    counts = [str(found["patients"]), str(found["n"]), str(found["events"]) if binary and "events" in found else ""]
     return [*counts, *(metric_in_words(found[metric]) if metric in found else "" for metric in metrics)]
 
 

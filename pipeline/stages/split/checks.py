@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from pipeline.imaging.labels import Task, targets_of
+from pipeline.imaging.labels import REGRESSION, Task, targets_of
 from pipeline.schema import FINAL, Params, Split
 from pipeline.seeds import seed_for
 from pipeline.stages.split.counts import LEAST
@@ -24,6 +24,7 @@ from pipeline.stages.split.partition import (
     refuse_leaks,
     reserved_by_hash,
 )
+from pipeline.stages.split.quantiles import NUMBER
 
 
 def targets_of_labels(cases: pd.DataFrame, task: Task, classes: Sequence[str]) -> pd.DataFrame | None:
@@ -78,9 +79,13 @@ def compared(duplicates: pd.DataFrame, cases: pd.DataFrame, targets: pd.DataFram
     return duplicates.assign(labels=np.select([contradicts, both.any(axis=1)], ["contradict", "same"], "unknown"))
 
 
-def groups_of(cases: pd.DataFrame, targets: pd.DataFrame | None, duplicates: pd.DataFrame) -> pd.DataFrame:
-    """Join the patients who share a duplicate to one, and add the columns of labels of a multilabel cohort."""
+def groups_of(
+    cases: pd.DataFrame, targets: pd.DataFrame | None, duplicates: pd.DataFrame, task: Task = "multiclass"
+) -> pd.DataFrame:
+    """Join the patients who share a duplicate to one, and add the labels of a multilabel cohort, or the numbers."""
     grouped = cases.assign(patient=joined_patients(cases, duplicates))
+    if task == REGRESSION:
+        return grouped.assign(**{NUMBER: pd.to_numeric(grouped["label"])})
     return grouped if targets is None else grouped.join(targets.add_prefix(TARGET))
 
 
@@ -181,12 +186,14 @@ def problems_of_folds(cases: pd.DataFrame, split: Split, classes: Sequence[str])
         counts = ", ".join(f"{count} {side}" for side, count in cases["side"].value_counts().items())
         yield f"no case is left to develop on (of all: {counts}); correct the columns split and label, or split.test"
         return
-    rare = rare_classes(development, split.n_folds, classes)
+    rare = rare_classes(development, split.n_folds, [] if NUMBER in cases else classes)
     possible = min((count for count in rare.values() if count > 1), default=0)
     folds = ", ".join([*map(str, range(possible)), FINAL])
     cures = []
     if has_several_labels(cases):  # cohort.classes would exclude every case with an unlisted label
         cures.append("remove the label from the column label")
+    elif NUMBER in cases:
+        cures.append("add labelled patients")
     elif len(classes) != 2:
         cures.append("leave the class out of cohort.classes")
     if split.test != "none":

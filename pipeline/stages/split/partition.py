@@ -11,6 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from pipeline.metrics.grouped_folds import assign_evenly
 from pipeline.stages.split.hashed_folds import assign_by_hash, is_large
+from pipeline.stages.split.quantiles import NUMBER, quantiles_of
 
 TARGET = "target_"  # prefix of the label columns of a multilabel cohort: 1 present, 0 absent, NaN not known
 Marks = NDArray[np.bool_]
@@ -86,7 +87,8 @@ def grouped_folds(cases: pd.DataFrame, n_folds: int, seed: int) -> Numbers:
     Parameters
     ----------
     cases : pandas.DataFrame
-        Columns `patient` and `label`, none empty, or one column `target_<name>` per label of a multilabel cohort.
+        Columns `patient` and `label`, none empty; one column `target_<name>` per label of a multilabel cohort; the
+        column `number` of a regression, which is stratified by quantiles.
 
     Returns
     -------
@@ -106,12 +108,13 @@ def grouped_folds(cases: pd.DataFrame, n_folds: int, seed: int) -> Numbers:
 def _parts_of(cases: pd.DataFrame, parts: int, seed: int) -> Numbers:
     patients = cases["patient"].tolist()
     if is_large(patients):
-        return assign_by_hash(patients, answers(cases).to_numpy(), parts, seed)
+        return assign_by_hash(patients, strata(cases).to_numpy(), parts, seed)
     if has_several_labels(cases):
         return assign_evenly(patients, answers(cases).to_numpy(), parts, seed)
     part_of_case = np.full(len(cases), -1)
     splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
-    for number, (_, held_out) in enumerate(splitter.split(cases, cases["label"], cases["patient"])):
+    stratum = quantiles_of(cases, parts) if NUMBER in cases else cases["label"]
+    for number, (_, held_out) in enumerate(splitter.split(cases, stratum, cases["patient"])):
         part_of_case[held_out] = number
     return part_of_case
 
@@ -129,6 +132,8 @@ def answers(cases: pd.DataFrame) -> pd.DataFrame:
     (n, n_answers) pandas.DataFrame of bool
         Column names are written as in error messages.
     """
+    if NUMBER in cases:
+        return pd.DataFrame({"labelled cases": cases["label"] != ""}, index=cases.index)
     if has_several_labels(cases):
         marks = {
             f"label '{column.removeprefix(TARGET)}' (known {word})": cases[column] == value
@@ -139,6 +144,14 @@ def answers(cases: pd.DataFrame) -> pd.DataFrame:
     else:
         marks = {class_name(label): cases["label"] == label for label in sorted(set(cases["label"]) - {""})}
     return pd.DataFrame(marks, index=cases.index)
+
+
+def strata(cases: pd.DataFrame) -> pd.DataFrame:
+    """Mark the strata that are spread evenly over folds: the answers, or quantiles of a regression's number."""
+    if NUMBER not in cases:
+        return answers(cases)
+    stratum = quantiles_of(cases, 1)
+    return pd.DataFrame({name: stratum == name for name in sorted(set(stratum) - {""})}, index=cases.index)
 
 
 def class_name(label: str) -> str:

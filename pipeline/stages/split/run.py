@@ -29,12 +29,14 @@ from pipeline.stages.split.counts import (
 from pipeline.stages.split.former_folds import remove_former_outputs
 from pipeline.stages.split.leakage import BOUNDARY, findings
 from pipeline.stages.split.partition import Marks, Numbers, cases_of_site, grouped_folds, roles_in_fold
+from pipeline.stages.split.quantiles import NUMBER
 from pipeline.stages.split.shortcuts import (
     Guess,
     intensity_predicts_site,
     mean_over_labels,
     site_predicts_label,
     site_predicts_labels,
+    site_predicts_number,
 )
 
 COLUMNS = ["case", "patient", "site", "label", "role"]
@@ -55,7 +57,7 @@ def run(params: Params) -> None:
         print(f"{len(duplicates)} pairs of duplicate images found, see {paths.DUPLICATES}")
     if joined := cases.loc[cases["side"] != drawn, "patient"].nunique():
         print(f"{joined} patient(s) share an image with a test patient, and belong to the test set, too")
-    grouped = groups_of(cases, targets, duplicates)
+    grouped = groups_of(cases, targets, duplicates, cohort["task"])
     refuse(problems_of_split(cases, grouped, duplicates, split, classes=cohort["classes"]))
     acknowledged = acknowledged_patients(cases, split) + acknowledged_duplicates(duplicates, split)
     partitions = {repetition: assign(grouped, params, repetition) for repetition in ["", *split.repeated]}
@@ -65,7 +67,8 @@ def run(params: Params) -> None:
     for fold in assigned:
         paths.write_table(cases.assign(role=[Role(role) for role in roles[fold]])[COLUMNS], paths.split(fold))
     paths.write_table(counted_roles(grouped, roles), paths.COUNTS)
-    facts = summary(cases, split, acknowledged, duplicates) | shortcuts(cases, targets)
+    known = cases.assign(**{name: grouped[name] for name in grouped if name == NUMBER})
+    facts = summary(cases, split, acknowledged, duplicates) | shortcuts(known, targets)
     paths.write_json(facts, paths.SPLIT_SUMMARY)
     if former := remove_former_outputs(split.folds, assigned):
         print(
@@ -137,8 +140,9 @@ def shortcuts(cases: pd.DataFrame, targets: pd.DataFrame | None) -> dict[str, ob
     """Measure possible confounders: how well the site predicts the label, and intensities predict the site."""
     intensities = cases[[column for column in cases if column.startswith("intensity_")]].to_numpy(dtype=float)
     by_label = {} if targets is None else site_predicts_labels(cases, targets)
+    guess = site_predicts_number if NUMBER in cases else site_predicts_label
     evaluated = {
-        "site_predicts_label": site_predicts_label(cases) if targets is None else mean_over_labels(by_label),
+        "site_predicts_label": guess(cases) if targets is None else mean_over_labels(by_label),
         "intensity_predicts_site": intensity_predicts_site(cases, intensities),
     }
     found: dict[str, object] = {name: as_rounded(guess) for name, guess in evaluated.items()}

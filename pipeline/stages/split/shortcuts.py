@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics import balanced_accuracy_score, r2_score, roc_auc_score
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, cross_val_predict
 from sklearn.naive_bayes import CategoricalNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -25,7 +25,7 @@ class Guess:
     Attributes
     ----------
     measure : str
-        "AUC" (the mean over several labels) or "balanced accuracy".
+        "AUC" (the mean over several labels), "balanced accuracy", or "R²" for a number.
     value : float
         Its value; at `chance` or slightly below if there is no association.
     chance : float
@@ -73,6 +73,32 @@ def site_predicts_label(cases: pd.DataFrame, seed: int = 0) -> Guess | None:
         return Guess("AUC", float(roc_auc_score(truth, scores[:, 1])), 0.5, len(rows), cramers_v=v)
     value = float(balanced_accuracy_score(truth, scores.argmax(axis=1)))
     return Guess("balanced accuracy", value, 1 / len(classes), len(rows), cramers_v=v)
+
+
+def site_predicts_number(cases: pd.DataFrame, seed: int = 0) -> Guess | None:
+    """Predict the number of held-out patients by the mean of their site.
+
+    Parameters
+    ----------
+    cases : pandas.DataFrame
+        Columns `patient`, `site`, `number`, `side`, as for `site_predicts_label`; sites with at least five patients are
+        used.
+
+    Returns
+    -------
+    Guess or None
+        R², 0 or slightly below if sites do not differ; None if fewer than two sites remain.
+    """
+    rows = cases[(cases["side"] == "development") & cases["number"].notna() & (cases["site"] != "")]
+    rows = rows[_frequent(rows, "site")]
+    sites, site = np.unique(rows["site"].to_numpy(dtype=str), return_inverse=True)
+    truth = rows["number"].to_numpy(dtype=float)
+    if len(sites) < 2 or np.ptp(truth) == 0:
+        return None
+    columns = np.eye(len(sites))[site]
+    folds = GroupKFold(FOLDS, shuffle=True, random_state=seed)
+    found = cross_val_predict(LinearRegression(fit_intercept=False), columns, truth, groups=rows["patient"], cv=folds)
+    return Guess("R²", float(r2_score(truth, found)), 0.0, len(rows))
 
 
 def site_predicts_labels(cases: pd.DataFrame, targets: pd.DataFrame, seed: int = 0) -> dict[str, Guess | None]:

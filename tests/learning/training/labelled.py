@@ -7,8 +7,9 @@ import torch
 
 from pipeline.learning.training.accelerator import make_accelerator
 from pipeline.learning.training.cases import FrozenCases, WholeCases
-from pipeline.learning.training.finetuning import Labelled, Setting
+from pipeline.learning.training.finetuning import Setting
 from pipeline.learning.training.frozen import Case, frozen_views
+from pipeline.learning.training.labelled import Labelled
 from pipeline.learning.training.recipe import Recipe
 from tests.conftest import PLAIN, TINY_ENCODER, classifier
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.training.alignment.loss_term import Alignment
 from pipeline.learning.training.cases import FrozenCases, WholeCases
-from pipeline.learning.training.finetuning import Labelled, Setting, predict_logits, train
+from pipeline.learning.training.finetuning import Setting, predict_logits, train
+from pipeline.learning.training.labelled import Labelled
 from pipeline.learning.training.recipe import Epoch, Recipe
 from pipeline.learning.training.strategies import Strategy
 

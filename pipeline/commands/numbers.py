@@ -1,0 +1,50 @@
+"""What commands do not do yet with a model of a number (regression), in one table, and its results on a terminal."""
+
+import argparse
+
+import pandas as pd
+
+from pipeline.bundle.opening import Opened
+from pipeline.bundle.predictor import BAD_IMAGE, WITHHELD
+from pipeline.commands.results import LIMITS
+from pipeline.errors import UserError
+
+PREDICT = "use `medadapt predict BUNDLE SCANS --out FILE.csv`"
+REFUSED = {  # by command or option of `predict`: why a number is refused, and what to do
+    "--site-recalibrate": f"it recalibrates probabilities of classes; {PREDICT}, and compare with the true numbers",
+    "--calibration": f"it changes probabilities of classes; {PREDICT} without it",
+    "--report": f"its page shows classes; {PREDICT}",
+    "--dicom": f"its structured report encodes classes; {PREDICT}",
+    "monitor": f"its tests are about probabilities of classes; {PREDICT}, and compare with the true numbers",
+    "serve": f"its page shows classes; {PREDICT}",
+    "listen": f"its structured reports encode classes; {PREDICT}",
+    "the application of `package --map`": f"its structured reports encode classes; {PREDICT}",
+}
+
+
+def refuse_number(bundle: Opened, asked: str) -> None:
+    """Refuse a model of a number where a command or option needs classes."""
+    if bundle.unit:
+        raise UserError(f"{asked}: the model gives a number in {bundle.unit}, but {REFUSED[asked]}")
+
+
+def refuse_options(bundle: Opened, arguments: argparse.Namespace) -> None:
+    """Refuse the options of `predict` that need classes."""
+    for option in REFUSED:
+        if option.startswith("--") and getattr(arguments, option[2:].replace("-", "_"), None):
+            refuse_number(bundle, option)
+
+
+def lines_of(table: pd.DataFrame, unit: str, *, show_withheld: bool, name: str = "scan") -> str:
+    """Show the number of each scan or patient with its interval; withheld numbers in brackets, if they are shown."""
+    rows = []
+    for row in table.astype(object).to_dict("records"):
+        withheld = show_withheld and row.get("abstains", "") not in ("", BAD_IMAGE)
+        value, lower, upper = (row.get(WITHHELD * withheld + one) for one in ("value", *LIMITS))
+        text = "" if pd.isna(value) else f"{value:.4g}"
+        interval = "" if pd.isna(lower) else f"{lower:.4g} to {upper:.4g}"
+        shown = {"value": text, "interval": interval}
+        shown = {key: f"({one})" if withheld and one else one for key, one in shown.items()}
+        rows.append({name: row[name], f"value in {unit}" if unit != "1" else "value": shown["value"]})
+        rows[-1] |= {"interval": shown["interval"], "no answer": row.get("abstains", "")}
+    return str(pd.DataFrame(rows).to_string(index=False))

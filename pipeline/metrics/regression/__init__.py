@@ -1,0 +1,1 @@
+"""Metrics, recalibration and prediction intervals of a number (regression)."""

@@ -1,0 +1,198 @@
+"""Evaluated cases of a regression: true numbers, values and prediction intervals, and the tables about them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.metrics.bootstrap import Bootstrap, Estimate, estimate_of, in_blocks, loss_estimate
+from pipeline.metrics.calibrators.calibrator import Linear, digest_of
+from pipeline.metrics.evaluation import logits_of
+from pipeline.metrics.regression.errors import METRICS, limits_of_agreement
+from pipeline.metrics.regression.intervals import Intervals, fit_values
+from pipeline.metrics.shares import largest_effect, share_estimate
+
+Floats = NDArray[np.float64]
+Marks = NDArray[np.bool_]
+
+LOSSES = ("mae", "rmse")
+OF_INTERVALS = ("coverage", "coverage_of_patients", "width")
+IN_SHORT = ("mae", "rmse", "r2", "calibration_slope", "coverage")
+
+
+@dataclass(frozen=True)
+class Map:
+    """From the outputs of a network to values with intervals."""
+
+    line: Linear
+    intervals: Intervals
+
+    def as_json(self) -> dict[str, Any]:
+        """Convert to plain values; `calibrator_from` and `Intervals.from_json` read them."""
+        return self.line.as_json() | {"intervals": self.intervals.as_json(), "sha256": digest_of(self.line)}
+
+
+@dataclass(frozen=True)
+class EvaluatedNumbers:
+    """Labelled cases with their predictions, before and after recalibration.
+
+    Attributes
+    ----------
+    cases : pandas.DataFrame
+        n rows with `case`, `patient`, `site`, `fold` and `calibrator`, the digest of the recalibration.
+    true, outputs, values : (n,)
+        True numbers, outputs of the network, and recalibrated outputs, in the unit of the number.
+    lower, upper : (n,)
+        Limits of the prediction intervals; NaN where patients were too few for a promise.
+    maps : mapping
+        Fold to the map that was applied to its cases.
+    """
+
+    cases: pd.DataFrame
+    true: Floats
+    outputs: Floats
+    values: Floats
+    lower: Floats
+    upper: Floats
+    maps: Mapping[str, Map]
+
+    @property
+    def patients(self) -> NDArray[np.str_]:
+        """Give the patient of each case (n,), the unit of every interval."""
+        return np.asarray(self.cases["patient"], dtype=np.str_)
+
+    @property
+    def folds(self) -> NDArray[np.str_]:
+        """Give the fold that evaluates each case (n,)."""
+        return np.asarray(self.cases["fold"], dtype=np.str_)
+
+    @property
+    def covered(self) -> Marks:
+        """Tell whether the truth lies in the interval of each case (n,)."""
+        return np.asarray((self.lower <= self.true) & (self.true <= self.upper))
+
+    def part(self, mask: Marks) -> "EvaluatedNumbers":
+        """Select the cases of a mask (n,)."""
+        arrays = {name: getattr(self, name)[mask] for name in ("true", "outputs", "values", "lower", "upper")}
+        return replace(self, cases=self.cases[mask], **arrays)
+
+    def of_patients(self) -> "EvaluatedNumbers":
+        """Average the outputs of each patient's images, and map the means as those of images."""
+        groups = self.cases.reset_index(drop=True).groupby("patient", sort=True)
+        rows = list(groups.indices.values())
+        first = np.array([some[0] for some in rows])
+        cases = self.cases.iloc[first].assign(images=[len(some) for some in rows]).drop(columns="case")
+        outputs = np.array([self.outputs[some].mean() for some in rows])
+        cases = cases.assign(logit_0=outputs).reset_index(drop=True)
+        return mapped(cases, self.true[first], self.maps)
+
+
+def true_numbers(cases: pd.DataFrame) -> Floats:
+    """Read the column `label` as numbers (n,)."""
+    return np.asarray(cases["label"].astype(float), dtype=np.float64)
+
+
+def map_for(cases: pd.DataFrame, coverage: float, method: str) -> Map:
+    """Fit the map on cases that the network was not trained on; the method "none" keeps the outputs as they are."""
+    outputs, patients = logits_of(cases)[:, 0], cases["patient"].to_numpy(dtype=str)
+    return Map(*fit_values(outputs, true_numbers(cases), patients, coverage, recalibrate=method != "none"))
+
+
+def mapped(cases: pd.DataFrame, true: Floats, maps: Mapping[str, Map]) -> EvaluatedNumbers:
+    """Map the outputs of the cases by the map of their fold."""
+    outputs, folds = logits_of(cases)[:, 0], cases["fold"].to_numpy(dtype=str)
+    values, lower, upper = (np.empty(len(cases)) for _ in range(3))
+    for fold in np.unique(folds):
+        here = folds == fold
+        values[here] = maps[fold].line.apply(outputs[here])
+        lower[here], upper[here] = maps[fold].intervals.of(values[here])
+    digests = cases["fold"].map({fold: digest_of(one.line) for fold, one in maps.items()})
+    return EvaluatedNumbers(
+        cases.assign(calibrator=digests), true, outputs, values, lower=lower, upper=upper, maps=maps
+    )
+
+
+def evaluated_across(cases: pd.DataFrame, coverage: float, method: str) -> EvaluatedNumbers:
+    """Map the outputs of several folds, each fold by a map that was fitted on the other folds."""
+    folds = cases["fold"].to_numpy(dtype=str)
+    maps = {str(fold): map_for(cases[folds != fold], coverage, method) for fold in np.unique(folds)}
+    return mapped(cases, true_numbers(cases), maps)
+
+
+def summarise(evaluated: EvaluatedNumbers, predicted: Floats, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Compute every metric of predicted numbers (n,) with its interval by the patient bootstrap.
+
+    The mean absolute and the root mean squared error have intervals on the logarithmic scale, as losses have; the
+    coverage has Wilson's. Those of pooled folds are widened, see `levels.level_for`. Coverage and width are those of
+    the prediction intervals, and None for predictions other than the recalibrated values.
+    """
+    patients, true = evaluated.patients, evaluated.true
+    several = len(set(evaluated.folds.tolist())) > 1
+    level = bootstrap.over(patients, evaluated.folds, cross_fitted=several).confidence
+    weights = bootstrap.weights(patients)
+    found: dict[str, Estimate] = {}
+    for name, metric in METRICS.items():
+        values = in_blocks(partial(metric, predicted, true), weights)
+        found[name] = loss_estimate(values, level) if name in LOSSES else estimate_of(values, level)
+    if predicted is evaluated.values and np.isfinite(evaluated.lower).all():
+        found |= _of_intervals(evaluated, weights, level)
+    else:
+        found |= dict.fromkeys(OF_INTERVALS, Estimate(None, None, None))
+    middle, low, high = limits_of_agreement(predicted, true)
+    agreement = {"mean": round(middle, 6), "lower": round(low, 6), "upper": round(high, 6)}
+    counts = {"n": len(true), "patients": len(set(patients.tolist()))}
+    return counts | {name: one.as_json() for name, one in found.items()} | {"agreement": agreement}
+
+
+def _of_intervals(evaluated: EvaluatedNumbers, weights: Floats, level: float) -> dict[str, Estimate]:
+    covered, patients = evaluated.covered.astype(float), evaluated.patients
+    share = in_blocks(lambda some: some @ covered / some.sum(axis=1), weights)
+    width = in_blocks(lambda some: some @ (evaluated.upper - evaluated.lower) / some.sum(axis=1), weights)
+    _, first, of_case = np.unique(patients, return_index=True, return_inverse=True)
+    worst = np.ones(len(first))
+    np.minimum.at(worst, of_case, covered)
+    of_patients = in_blocks(lambda some: some[:, first] @ worst / some[:, first].sum(axis=1), weights)
+    return {
+        "coverage": share_estimate(share, len(covered), level, largest_effect(patients)),
+        "coverage_of_patients": share_estimate(of_patients, len(worst), level),
+        "width": loss_estimate(width, level),
+    }
+
+
+def in_short(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Select the number of cases and the metrics that a terminal shows."""
+    return {name: metrics[name] for name in ("n", *IN_SHORT)}
+
+
+def rows_of(metrics: Mapping[str, Any], scope: str) -> list[dict[str, Any]]:
+    """Convert the metrics of `summarise` to rows of a table; a number has no events."""
+    counts = {"n": metrics["n"], "patients": metrics["patients"], "events": None}
+    return [
+        {"scope": scope, "metric": name, **value, **counts}
+        for name, value in metrics.items()
+        if isinstance(value, dict) and "value" in value
+    ]
+
+
+def prediction_table(evaluated: EvaluatedNumbers, scope: str) -> pd.DataFrame:
+    """Tabulate every case of a set with its value and interval."""
+    known = {"uncalibrated_0": evaluated.outputs, "value": evaluated.values}
+    return evaluated.cases.assign(scope=scope, **known, lower=evaluated.lower, upper=evaluated.upper)
+
+
+def reliability(predicted: Floats, true: Floats, bins: int) -> pd.DataFrame:
+    """Tabulate mean predicted and mean true number in bins of equally many cases, in ascending order.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `prediction`, `observed`, `n`.
+    """
+    order = np.argsort(predicted, kind="stable")
+    parts = [rows for rows in np.array_split(order, min(bins, len(order))) if len(rows)]
+    rows = [(predicted[some].mean(), true[some].mean(), len(some)) for some in parts]
+    return pd.DataFrame(rows, columns=["prediction", "observed", "n"])

@@ -1,0 +1,84 @@
+"""Facts about a regression that somebody must know before using it, the most serious first."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.metrics.wording import metric_in_words
+from pipeline.stages.release.key_facts import CHECKS, FEW_PATIENTS, PLACES, Check
+from pipeline.stages.release.measured import PATIENTS, Measured
+from pipeline.stages.release.number_gates import nearest_baseline
+
+SHRUNK = -0.25  # slope of the error against the number from which on low and high numbers are told to be shrunk
+
+
+def _few_patients(shown: Measured, _: Any) -> str:
+    sets = [(scope, one) for scope, one in _sets(shown) if one["patients"] < FEW_PATIENTS]
+    said = [f"{one['patients']} patients {_place(scope)}, R² {_show(one['r2'])}" for scope, one in sets]
+    return f"Too few patients for any claim: {', and '.join(said)}." if said else ""
+
+
+def _not_better(shown: Measured, limits: Mapping[str, Any]) -> str:
+    scope = shown.shown_scopes[0]
+    row = nearest_baseline(shown, scope)
+    if row is None or row["difference_lower"] > (limits["min_baseline_gain"] or 0):
+        return ""
+    verdict = "worse than" if row["difference_upper"] < 0 else "not shown to be better than"
+    gain = {"value": row["difference"], "lower": row["difference_lower"], "upper": row["difference_upper"]}
+    return (
+        f"{_place(scope).capitalize()} the model is {verdict} the prediction by {row['baseline']} alone: mean absolute "
+        f"error {row['model_mae']:.4g} against {row['mae']:.4g}{_of(shown)}, difference {_show(gain)}, "
+        f"{row['patients']} patients."
+    )
+
+
+def _coverage(shown: Measured, limits: Mapping[str, Any]) -> str:
+    for scope, one in _sets(shown):
+        found, allowed = one["coverage_of_patients"], limits["max_coverage_shortfall"] or 0
+        if found["upper"] is not None and shown.promised and shown.promised - found["upper"] > allowed:
+            return (
+                f"Prediction intervals miss their promise {_place(scope)}: they contain the true number for a share of "
+                f"{_show(found)} of {one['patients']} patients; {shown.promised:.2f} is promised."
+            )
+    return ""
+
+
+def _shrunk(shown: Measured, _: Any) -> str:
+    scope, one = _sets(shown)[0]
+    slope = one["bias_slope"]
+    if slope["value"] is None or slope["value"] > SHRUNK:
+        return ""
+    return (
+        f"Low numbers are predicted too high and high ones too low {_place(scope)} (regression to the mean): the error "
+        f"changes by {_show(slope)} per{_of(shown) or ' unit'} of the true number."
+    )
+
+
+def _sets(shown: Measured) -> list[tuple[str, Mapping[str, Any]]]:
+    pairs = [(shown.scopes[1], shown.test), (shown.scopes[0], shown.internal)]
+    return [(scope, one) for scope, one in pairs if one is not None]
+
+
+def _place(scope: str) -> str:
+    return PLACES[scope.removesuffix(PATIENTS)]
+
+
+def _of(shown: Measured) -> str:
+    return "" if shown.unit in ("", "1") else f" {shown.unit}"
+
+
+def _show(metric: Mapping[str, Any]) -> str:
+    return metric_in_words(metric, style="z.2f", absent="not computable")
+
+
+OF_A_NUMBER: dict[str, tuple[Check, str]] = {
+    "too few patients": (_few_patients, "folds"),
+    "not better than without images": (_not_better, "baselines"),
+    "prediction intervals": (_coverage, "intervals"),
+    "regression to the mean": (_shrunk, "bias"),
+}
+NUMBER_CHECKS: dict[str, tuple[Check, str]] = {
+    **{name: CHECKS[name] for name in list(CHECKS)[: list(CHECKS).index("too few patients")]},
+    **OF_A_NUMBER,
+    **{name: CHECKS[name] for name in ("few answers on the test set", "other recipe than the folds")},
+    "licence of weights": CHECKS["licence of weights"],
+}

@@ -1,0 +1,62 @@
+"""The gates of a regression: those of a classifier that need no class, and four about a number."""
+
+from pipeline.stages.release.gates import GATES, NEVER_OPENED, Check, Gate, at_least, ends_of, gate_of, show
+from pipeline.stages.release.measured import Measured, Row
+
+
+def _better_than_mean(shown: Measured, floor: float) -> Gate:
+    name, found = "better than the mean", shown.internal["r2"]
+    detail = f"internal R² {show(found)}; 0 is predicting the mean"
+    if shown.test is None or found["lower"] is None:
+        return at_least(name, found["lower"], floor, ("lower limit", detail))
+    test = shown.test["r2"]
+    detail += f"; {show(test)} on the test set"
+    lowest = None if test["lower"] is None else min(found["lower"], test["lower"])
+    return at_least(name, lowest, floor, ("lower limit", detail))
+
+
+def _patients(shown: Measured, least: int) -> Gate:
+    count = int(shown.internal["patients"])
+    return gate_of("patients", least - count, f"{count} patients, {least} required", "in the internal evaluation")
+
+
+def _baseline(shown: Measured, least: float) -> Gate:
+    name = "better than without images"
+    if shown.test is None:
+        return gate_of(name, None, "", NEVER_OPENED)
+    row = nearest_baseline(shown, shown.scopes[1])
+    if row is None:
+        return gate_of(name, None, "", "no error of a prediction without images could be computed")
+    gain = {end: row[column] for end, column in ends_of("difference").items()}
+    detail = f"mean absolute error {row['model_mae']:.4g} against {row['mae']:.4g} of {row['baseline']} alone: it is "
+    detail += f"lower by {show(gain)}, paired"
+    return at_least(name, row["difference_lower"], least, ("lower limit of the gain", detail))
+
+
+def _coverage(shown: Measured, most: float) -> Gate:
+    name, promised = "prediction intervals", shown.promised
+    sets = [one for one in (shown.test, shown.internal) if one is not None]
+    known = [one["coverage_of_patients"] for one in sets if one["coverage_of_patients"]["upper"] is not None]
+    if len(known) < len(sets) or promised is None:
+        return gate_of(name, None, "", "too few patients for the promise")
+    worst = min(known, key=lambda one: one["upper"])
+    detail = f"all images of a patient lie in their intervals for a share of {show(worst)} (the lowest of all sets)"
+    said = f"upper limit {worst['upper']:.2f}, promised {promised:.2f}"
+    return gate_of(name, promised - worst["upper"] - most, said, detail)
+
+
+def nearest_baseline(shown: Measured, scope: str) -> Row | None:
+    """Find the prediction without images that the model beats by the least; its rows are about images."""
+    images = scope.removesuffix("_patients")
+    known = [row for row in shown.baselines if row["scope"] == images and row["difference_lower"] is not None]
+    return min(known, key=lambda row: row["difference_lower"], default=None)
+
+
+NUMBER_GATES: dict[str, Check] = {
+    "min_r2_lower": _better_than_mean,
+    "slope": GATES["slope"],
+    "min_events": _patients,
+    "min_baseline_gain": _baseline,
+    "max_coverage_shortfall": _coverage,
+    **{name: GATES[name] for name in ("min_answered", "recipe_evaluated", "patients_known", "card")},
+}
