@@ -1,13 +1,17 @@
 """What commands do not do yet with a model of a number (regression), in one table, and its results on a terminal."""
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
+from pipeline import paths
 from pipeline.bundle.opening import Opened
 from pipeline.bundle.predictor import BAD_IMAGE, WITHHELD
 from pipeline.commands.results import LIMITS
 from pipeline.errors import UserError
+from pipeline.imaging.labels import REGRESSION
 
 PREDICT = "use `medadapt predict BUNDLE SCANS --out FILE.csv`"
 REFUSED = {  # by command or option of `predict`: why a number is refused, and what to do
@@ -18,6 +22,8 @@ REFUSED = {  # by command or option of `predict`: why a number is refused, and w
     "monitor": f"its tests are about probabilities of classes; {PREDICT}, and compare with the true numbers",
     "serve": f"its page shows classes; {PREDICT}",
     "listen": f"its structured reports encode classes; {PREDICT}",
+    "compare": f"it compares probabilities of classes; compare {paths.SUMMARY} of both runs",
+    "encoders": "it compares probes of classes; try adapt.encoder in runs of their own, and compare their errors",
     "the application of `package --map`": f"its structured reports encode classes; {PREDICT}",
 }
 
@@ -26,6 +32,12 @@ def refuse_number(bundle: Opened, asked: str) -> None:
     """Refuse a model of a number where a command or option needs classes."""
     if bundle.unit:
         raise UserError(f"{asked}: the model gives a number in {bundle.unit}, but {REFUSED[asked]}")
+
+
+def refuse_cohort(facts: Mapping[str, Any], asked: str) -> None:
+    """Refuse a cohort of numbers, by its data/cohort/cohort.json, where a command needs classes."""
+    if facts.get("task") == REGRESSION:
+        raise UserError(f"{asked}: cohort.task is regression, but {REFUSED[asked]}")
 
 
 def refuse_options(bundle: Opened, arguments: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import paths
+from pipeline.commands.numbers import refuse_cohort
 from pipeline.errors import UserError
 from pipeline.lock_file import CURE, LOCK, stages_in
 from pipeline.metrics.comparison import Predictions
@@ -74,6 +75,7 @@ def read_run(name: str) -> Run:
         files = f"{paths.COHORT_FACTS} or {paths.PREDICTIONS}"
         raise UserError(f"{source.name}: {files} is damaged ({type(error).__name__}); {source.cure}") from error
     task_spec = task_of(facts, source)
+    refuse_cohort(facts, "compare")
     refuse_other_classes(table, task_spec, source)
     sets = {
         str(scope): predictions_of(str(scope), rows, task_spec) for scope, rows in table.groupby("scope", sort=False)

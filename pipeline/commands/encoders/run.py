@@ -17,6 +17,7 @@ from scipy.special import softmax
 
 from pipeline import paths, runtime
 from pipeline.commands.encoders.listing import as_text
+from pipeline.commands.numbers import refuse_cohort
 from pipeline.errors import UserError
 from pipeline.imaging.geometry import Geometry
 from pipeline.learning.models.classifier import Classifier
@@ -117,7 +118,9 @@ def development_cases(params: Params) -> Development:
     table = paths.read_table(paths.split(fold))
     table = table[table["role"].isin([Role.TRAIN, Role.VALIDATION])]
     require({paths.prepared_case(case): "preprocess" for case in table["case"]})
-    classes = paths.read_json(paths.COHORT_FACTS)["classes"]
+    facts = paths.read_json(paths.COHORT_FACTS)
+    refuse_cohort(facts, "encoders")
+    classes = facts["classes"]
     for name in classes:
         if table.loc[table["label"] == name, "patient"].nunique() < 2:
             raise UserError(

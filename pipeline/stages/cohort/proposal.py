@@ -1,5 +1,6 @@
 """Propose the settings of a cohort, with reasons, for the cohort.yaml of `medadapt import`."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.imaging.labels import classes_in, task_of
+from pipeline.imaging.labels import REGRESSION, classes_in, task_of
 from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, flaw_of_groups
 from pipeline.params import COHORT_FILE
 from pipeline.schema.reference import as_yaml
@@ -21,6 +22,7 @@ ENDING = (
 NEGATIVE = re.compile(
     r"0|no|none|false|negative|neg|normal|healthy|well|control|controls|benign|absent|(no|non|not)[ _-]?\w+", re.I
 )
+FEWEST = 3  # different labels above which most must occur twice to be classes
 ABOUT_PATIENTS = ("age", "sex", "gender")
 
 Proposal = tuple[Any, str]  # a value, and the reason for it
@@ -51,6 +53,21 @@ def proposed_positive(labels: list[str], classes: list[str]) -> Proposal:
     counts = Counter(labels)
     rarer = min(reversed(classes), key=lambda name: counts[name])
     return rarer, f"'{rarer}' is not the more frequent class."
+
+
+def are_measured(labels: list[str], classes: list[str]) -> bool:
+    """Tell whether labels are measured numbers: all are finite numbers, and most occur once, so they are no classes.
+
+    >>> ages = ["1.5", "2.25", "3", "40"]
+    >>> are_measured(ages, ages), are_measured(["0", "1"], ["0", "1"])
+    (True, False)
+    """
+    if len(classes) <= FEWEST or 2 * len(classes) <= len(labels):
+        return False
+    try:
+        return all(math.isfinite(float(name)) for name in classes)
+    except ValueError:
+        return False
 
 
 def columns_about_patients(table: pd.DataFrame) -> list[str]:
@@ -86,12 +103,20 @@ def sections_of(table: pd.DataFrame) -> Iterator[tuple[str, dict[str, Proposal]]
     labels = [label for label in table["label"] if label]
     task = task_of(labels)
     classes = classes_in(labels, task)
+    if are_measured(labels, classes):
+        number: Proposal = (REGRESSION, "Nearly every label is a number of its own. For classes: multiclass.")
+        yield (
+            "cohort",
+            {"task": number, "unit": ("", "Fill in its unit, e.g. ml or years; '1' for none.")},
+        )
+        classes = []
     cohort: dict[str, Proposal] = {"task": (task, "For grades: ordinal, with the classes from the lowest upwards.")}
     if len(classes) > 1:
         cohort["classes"] = (classes, "A case with a label that is not listed here is excluded.")
     if len(classes) == 2 and task == "multiclass":
         cohort["positive"] = proposed_positive(labels, classes)
-    yield "cohort", cohort
+    if classes or not labels:
+        yield "cohort", cohort
     test, reason = proposed_test_set(table["split"].tolist())
     sites = Counter(sorted(site for site in table["site"] if site))
     if len(sites) > 1:
