@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Metric = Callable[[Floats, Floats, Floats], Floats]
 
+CONSTANT = 1e-20  # share of the sum of squares below which a spread is rounding
 AGREEMENT = 1.96  # standard deviations of the differences within which 95 % of them lie, if they are normal
 
 
@@ -30,8 +31,7 @@ def r_squared(predicted: Floats, true: Floats, weights: Floats) -> Floats:
 
     NaN if the true numbers of a replicate are all the same.
     """
-    centred = np.square(true - _mean(true, weights)[:, None])
-    return _over(weights @ np.square(predicted - true), (weights * centred).sum(axis=1), 1.0, -1.0)
+    return np.asarray(1 - weights @ np.square(predicted - true) / _spread(true, weights))
 
 
 def bias(predicted: Floats, true: Floats, weights: Floats) -> Floats:
@@ -95,11 +95,10 @@ def _mean(values: Floats, weights: Floats) -> Floats:
 def _slope(x: Floats, y: Floats, weights: Floats) -> Floats:
     """Compute the weighted least-squares slope (R,) of y on x."""
     from_mean = x - _mean(x, weights)[:, None]
-    return _over((weights * from_mean * y).sum(axis=1), (weights * np.square(from_mean)).sum(axis=1), 0.0, 1.0)
+    return np.asarray((weights * from_mean * y).sum(axis=1) / _spread(x, weights))
 
 
-def _over(numerator: Floats, denominator: Floats, start: float, factor: float) -> Floats:
-    """Compute start + factor * numerator / denominator; NaN where the denominator is 0."""
-    some = denominator > 1e-12 * max(float(denominator.max(initial=0.0)), 1e-300)
-    safe = np.where(some, denominator, 1.0)
-    return np.asarray(np.where(some, start + factor * numerator / safe, np.nan))
+def _spread(x: Floats, weights: Floats) -> Floats:
+    """Compute the weighted sum of squares (R,) about the mean; NaN where x is constant up to rounding."""
+    found = (weights * np.square(x - _mean(x, weights)[:, None])).sum(axis=1)
+    return np.where(found > CONSTANT * (weights @ np.square(x)), found, np.nan)

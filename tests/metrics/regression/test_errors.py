@@ -51,6 +51,8 @@ def test_a_constant_prediction_has_no_slope_and_shrinks_completely(numbers):
     _, true = numbers
     constant, ones = np.full(len(true), true.mean()), np.ones((1, len(true)))
     assert np.isnan(calibration_slope(constant, true, ones)[0])
+    rounded = constant * (1 + 1e-16 * np.arange(len(true)))
+    assert np.isnan(calibration_slope(rounded, true, np.random.default_rng(0).poisson(1, (20, len(true))))).all()
     assert bias_slope(constant, true, ones)[0] == pytest.approx(-1)
     assert r_squared(constant, true, ones)[0] == pytest.approx(0)
     assert bias(constant, true, ones)[0] == pytest.approx(0)
