@@ -25,7 +25,8 @@ from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics.discrimination import case_losses, ratio
 from pipeline.metrics.evaluation import aucs_of
 from pipeline.metrics.paired_tests import paired_difference
-from pipeline.stages.cohort.simulate import Recipe, plan_scans, write_scan
+from pipeline.stages.cohort.simulation.recipe import Recipe
+from pipeline.stages.cohort.simulation.scan import plan_scans, write_scan
 
 ROOT = Path(__file__).parents[1]
 FOLDS = ("0", "1", "2", "final")

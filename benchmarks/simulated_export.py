@@ -16,7 +16,8 @@ import pandas as pd
 import pydicom
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-from pipeline.stages.cohort.simulate import Job, plan_scans, read_recipe, simulate
+from pipeline.stages.cohort.simulation.recipe import read_recipe
+from pipeline.stages.cohort.simulation.scan import Job, plan_scans, simulate
 
 INSTITUTIONS = {"north": "North General Hospital", "south": "South Clinic"}
 ROOT = "1.2.826.0.1.3680043.10.1561"  # of the UIDs: pydicom's arc for examples

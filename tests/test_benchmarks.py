@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.__main__ import STAGES
 from pipeline.params import load
-from pipeline.stages.cohort.simulate import read_recipe
+from pipeline.stages.cohort.simulation.recipe import read_recipe
 from pipeline.stages.cohort.statements import read_statements
 from tests.conftest import ROOT
 

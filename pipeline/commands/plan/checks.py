@@ -29,7 +29,8 @@ from pipeline.stages.cohort.inputs import input_columns
 from pipeline.stages.cohort.numbers import with_numbers
 from pipeline.stages.cohort.places import OUTSIDE, is_outside, roots_of
 from pipeline.stages.cohort.run import pseudonymise
-from pipeline.stages.cohort.simulate import RECIPE, is_recipe, plan_scans, read_recipe, scan_shape
+from pipeline.stages.cohort.simulation.recipe import RECIPE, is_recipe, read_recipe
+from pipeline.stages.cohort.simulation.scan import plan_scans, scan_shape
 from pipeline.stages.cohort.statements import problems_of_card
 from pipeline.stages.preprocess.sizing import resolve_geometry
 from pipeline.stages.release.placing import problems_of_place

@@ -30,7 +30,8 @@ from pipeline.metrics.summary import summarise
 from pipeline.params import AUTO
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
-from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan
+from pipeline.stages.cohort.simulation.recipe import is_recipe, read_recipe
+from pipeline.stages.cohort.simulation.scan import plan_scans, write_scan
 from pipeline.stages.finetune.fold_data import boundary_of, recipe_of
 from pipeline.stages.finetune.presets import DISTILLED, FULL, PORTFOLIO, full_of
 from pipeline.stages.finetune.second_encoder import load_second

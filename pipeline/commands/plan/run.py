@@ -26,7 +26,7 @@ from pipeline.learning.training.strategies import candidates_of
 from pipeline.params import load
 from pipeline.schema import Params
 from pipeline.stages.adapt.catalogue import PER_SITE
-from pipeline.stages.cohort.simulate import is_recipe
+from pipeline.stages.cohort.simulation.recipe import is_recipe
 from pipeline.stages.finetune.fold_data import recipe_of
 from pipeline.stages.finetune.members import strategies_of
 from pipeline.stages.finetune.presets import DISTILLED, JOINT, PORTFOLIO

@@ -11,7 +11,7 @@ from pipeline.imaging.tables.pseudonyms import PUBLIC_SALT, pseudonym, salt_of
 from pipeline.imaging.tables.text_table import BadTable
 from pipeline.schema import Cohort
 from pipeline.stages.cohort.keys import key_errors, key_folders
-from pipeline.stages.cohort.simulate import is_recipe
+from pipeline.stages.cohort.simulation.recipe import is_recipe
 
 
 def original_files(cohort: Cohort) -> dict[str, Path]:

@@ -52,7 +52,8 @@ from pipeline.stages.cohort.masks import (
 )
 from pipeline.stages.cohort.numbers import with_numbers
 from pipeline.stages.cohort.places import OUTSIDE, is_outside, roots_of, warn_of_unwatched
-from pipeline.stages.cohort.simulate import is_recipe, plan_scans, read_recipe, write_scan
+from pipeline.stages.cohort.simulation.recipe import is_recipe, read_recipe
+from pipeline.stages.cohort.simulation.scan import plan_scans, write_scan
 from pipeline.stages.cohort.statements import problems_of_card, read_statements
 
 log = logging.getLogger(__name__)

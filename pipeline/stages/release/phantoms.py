@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.stages.cohort.simulate import Job, Recipe, Site, simulate
+from pipeline.stages.cohort.simulation.recipe import Recipe, Site
+from pipeline.stages.cohort.simulation.scan import Job, simulate
 
 SCANNER = Site(
     patients={},

@@ -8,7 +8,8 @@ import yaml
 from pipeline.schema import Cohort
 from pipeline.stages.cohort.numbers import problems_of_numbers, with_numbers
 from pipeline.stages.cohort.proposal import proposed_settings
-from pipeline.stages.cohort.simulate import Recipe, lesion_volume, plan_scans, simulate
+from pipeline.stages.cohort.simulation.recipe import Recipe
+from pipeline.stages.cohort.simulation.scan import lesion_volume, plan_scans, simulate
 from tests.conftest import ROOT
 
 COLUMNS = ["case_id", "patient_id", "label", "site", "split"]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.stages.cohort.simulate import plan_scans, read_recipe, simulate
+from pipeline.stages.cohort.simulation.recipe import read_recipe
+from pipeline.stages.cohort.simulation.scan import plan_scans, simulate
 from tests.conftest import ROOT
 
 RECIPE = read_recipe(ROOT / "data" / "demo")
