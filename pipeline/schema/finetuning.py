@@ -51,11 +51,12 @@ class Full(Section):
         description="mild: views as of the same scanner. strong: contrast, gamma, shading, resolution and noise vary "
         "as between scanners (domain randomisation).",
     )
-    statistics: Literal["views", "images"] = Field(
-        default="views",
-        description="What the normalisation statistics of the trained network are estimated on. views: strongly "
-        "augmented views of the training images, which makes the network robust to other scanners. images: the images "
-        "as they are.",
+    statistics: Literal["images", "views"] | Auto = Field(
+        default="auto",
+        description="What the normalisation statistics of the trained network are estimated on: the training images, "
+        "or strongly augmented views of them, which makes it robust to other scanners and a little less sure on images "
+        "of the same one.\n"
+        "auto: views if `augmentation` is strong, else images.",
     )
     learning_rate: float = Field(
         default=3e-4, gt=0, le=1, description="Learning rate of the head (AdamW, warm-up, then a cosine schedule)."

@@ -32,7 +32,7 @@ from pipeline.progress import progress
 from pipeline.schema import Finetune, Params
 from pipeline.seeds import seed_for
 from pipeline.stages.finetune import activation_cache
-from pipeline.stages.finetune.presets import JOINT, augmentations_of, full_of, views_of
+from pipeline.stages.finetune.presets import JOINT, augmentations_of, full_of, has_statistics_of_views, views_of
 
 OF_FULL = ("epochs", "sides", "learning_rate", "rate_decay", "weight_decay", "label_smoothing")
 WARM_UP, CLIP, FEWEST_STEPS = 0.25, 1.0, 8  # of the training of every stage; steps of an epoch
@@ -87,7 +87,7 @@ def full_recipe_of(settings: Finetune, n_cases: int) -> Recipe:
     """Select the settings of the training of every stage; with few cases, smaller batches."""
     own: dict[str, Any] = {name: getattr(full_of(settings), name) for name in OF_FULL}
     recipe = replace(recipe_of(settings), average="ema", batch_statistics=True, warm_up=WARM_UP, clip=CLIP)
-    recipe = replace(recipe, statistics_of_views=settings.full.statistics == "views")
+    recipe = replace(recipe, statistics_of_views=has_statistics_of_views(settings))
     return replace(recipe, batch_size=min(recipe.batch_size, max(n_cases // FEWEST_STEPS, 2)), **own)
 
 

@@ -28,6 +28,12 @@ def full_of(settings: Finetune) -> Full:
     return settings.full.model_copy(update=chosen)
 
 
+def has_statistics_of_views(settings: Finetune) -> bool:
+    """Tell whether `finetune.full.statistics` asks for views, with a value in place of `auto`."""
+    asked = settings.full.statistics
+    return settings.full.augmentation == "strong" if asked == "auto" else asked == "views"
+
+
 def views_of(settings: Finetune) -> int:
     """Return `finetune.views` with a value in place of `auto`."""
     if settings.views != "auto":

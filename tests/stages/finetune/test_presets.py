@@ -36,3 +36,12 @@ def test_an_epoch_on_few_cases_has_smaller_batches():
 def test_auto_mirrors_only_what_trains_every_stage(strategy, views):
     assert augmentations_of(Finetune(strategy=strategy)) == views
     assert augmentations_of(Finetune(strategy=strategy, tta=["crops"])) == ("crops",)
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "statistics", "of_views"),
+    [("mild", "auto", False), ("strong", "auto", True), ("mild", "views", True), ("strong", "images", False)],
+)
+def test_strong_augmentation_ends_with_statistics_of_its_views(augmentation, statistics, of_views):
+    settings = Finetune(preset="quick", full={"augmentation": augmentation, "statistics": statistics})
+    assert full_recipe_of(settings, 100).statistics_of_views is of_views
