@@ -16,6 +16,7 @@ from pipeline.imaging.labels import REGRESSION
 PREDICT = "use `medadapt predict BUNDLE SCANS --out FILE.csv`"
 REFUSED = {  # by command or option of `predict`: why a number is refused, and what to do
     "--site-recalibrate": f"it recalibrates probabilities of classes; {PREDICT}, and compare with the true numbers",
+    "--site-prevalence": f"it estimates shares of classes; {PREDICT}",
     "--calibration": f"it changes probabilities of classes; {PREDICT} without it",
     "--report": f"its page shows classes; {PREDICT}",
     "--dicom": f"its structured report encodes classes; {PREDICT}",
