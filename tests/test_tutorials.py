@@ -16,7 +16,7 @@ from tests.clones import edit, fresh_clone
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
-BLOCK = re.compile(r"^```\n((?:medadapt|python|sed|git|make).*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```\n((?:medadapt|python|sed|git|make|echo).*?)^```", re.MULTILINE | re.DOTALL)
 SMALL = {
     "preprocess": {"image_size": 32, "slices": 2},
     "adapt": {"encoder": "test_efficientnet", "weights": "none"},
@@ -85,3 +85,26 @@ def test_the_tutorial_of_a_dicom_export_can_be_followed_to_its_end(project):
     assert len(commands) > 8
     found = follow(project, commands)
     assert [(command, said) for command, code, said in found if code] == []
+
+
+def write_cells(folder: Path) -> None:
+    """Write images and tables of two laboratories; the fifth class has one image in the first."""
+    generator = np.random.default_rng(0)
+    for number, (site, side, classes) in enumerate((("1", 40, [*"1234" * 6, "5"]), ("2", 60, [*"12345" * 3]))):
+        (folder / f"dataset{site}").mkdir(parents=True)
+        for image, label in enumerate(classes, start=1):
+            pixels = generator.integers(0, 60 + 40 * int(label) - 20 * number, (side, side, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / f"dataset{site}/{image:03d}.png")
+        table = pd.DataFrame({"image ID": range(1, len(classes) + 1), "class": classes})
+        table.to_csv(folder / f"Class Labels of Dataset {site}.csv", index=False, lineterminator="\r\n")
+
+
+def test_the_tutorial_of_two_laboratories_can_be_followed_to_its_end(project):
+    write_cells(project.parent / "cells")
+    commands = commands_of("two-sites.md")
+    assert len(commands) > 12
+    found = follow(project, commands)
+    assert [code for command, code, _ in found if command == "medadapt plan"] == [1, 0]
+    assert [(command, said) for command, code, said in found if code and command != "medadapt plan"] == []
+    runs = [said for command, _, said in found if command == "medadapt run"]
+    assert ["external validation" in said for said in runs] == [False, True, False]
