@@ -65,7 +65,7 @@ def hospitals(known: Mapping[str, NDArray]) -> Floats:  # type: ignore[type-arg]
                 ]
             )
             here = probabilities[drawn]
-            one = estimate_prevalences(here, names, prior, reference)
+            one = estimate_prevalences(here, names, prior, reference, of_images=prior)
             corrected = here * np.maximum(one.shares, 0.5 / PATIENTS) / prior
             losses = [log_losses(np.log(values), truth[drawn]).mean() for values in (here, corrected)]
             written = one.differ and one.fits

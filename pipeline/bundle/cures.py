@@ -18,6 +18,7 @@ CURES = {
     "orientation": "convert it from DICOM again",
     "spacing": "convert it from DICOM again",
     "too large": "check that it is one scan",
+    "mask missing": "give its mask by --masks, or in the column mask of a list of scans",
     "deface": "check that it shows a whole head",
 }
 

@@ -36,8 +36,8 @@ def reference_of(
     -------
     dict
         `patients`; `scans` and `refused`; `predictions`, by class the sorted probabilities; `ood_score`, sorted;
-        `log_loss`, sorted; for a multilabel task by label. Of exclusive classes also `prevalences`, the share of
-        patients, and `of_class`, the sorted probabilities by true class, as `predictions`.
+        `log_loss`, sorted; for a multilabel task by label. Of exclusive classes also `prevalences`, the shares of
+        patients, `prevalences_of_images`, and `of_class`, the sorted probabilities by true class, as `predictions`.
     """
     one_each = (~predictions["patient"].duplicated()).to_numpy()
     first, several = predictions[one_each], labels.ndim == 2
@@ -45,6 +45,8 @@ def reference_of(
     losses = {name: in_order(loss) for name, (loss, _) in losses_of(values, labels[one_each], classes).items()}
     named = monitored_classes(classes, several)
     by_class = {} if several else by_true_class(values, labels[one_each], classes)
+    if not several:
+        by_class["prevalences_of_images"] = shares_of(labels, classes)
     return {
         "patients": len(first),
         "scans": scans,
@@ -63,8 +65,12 @@ def by_true_class(probabilities: Floats, labels: Labels, classes: Sequence[str])
         truth: {name: in_order(probabilities[labels == number, classes.index(name)]) for name in named}
         for number, truth in enumerate(classes)
     }
-    shares = {truth: round(float(np.mean(labels == number)), DIGITS) for number, truth in enumerate(classes)}
-    return {"prevalences": shares, "of_class": of_class}
+    return {"prevalences": shares_of(labels, classes), "of_class": of_class}
+
+
+def shares_of(labels: Labels, classes: Sequence[str]) -> dict[str, float]:
+    """Compute the share of each class among labels (n,)."""
+    return {truth: round(float(np.mean(labels == number)), DIGITS) for number, truth in enumerate(classes)}
 
 
 def monitored_classes(classes: Sequence[str], several: bool) -> Sequence[str]:

@@ -81,6 +81,7 @@ def calibration_in(
         If the file is missing, has another format, or belongs to another release.
     """
     again = f"create it with `medadapt predict {bundle} --site-recalibrate labels.csv --out {file}`"
+    again += ", or with --site-prevalence"
     check_readable(file, "--calibration")
     try:
         values = parsed(file.read_bytes())

@@ -31,7 +31,7 @@ class Prevalences:
     shares, lower, upper : (K,)
         Maximum likelihood, and 95 % intervals over patients.
     change : float
-        p-value of the likelihood-ratio test of the prevalences of development.
+        p-value of the prevalences of development, by the likelihood ratio; development patients vary as those here do.
     fit : float
         p-value of label shift: how often a mixture of development predictions is as far from its expectation.
     """
@@ -54,34 +54,43 @@ class Prevalences:
 
 
 def estimate_prevalences(
-    probabilities: Floats, patients: Names, prior: Floats, reference: Sequence[Floats], seed: int = 0
+    probabilities: Floats,
+    patients: Names,
+    prior: Floats,
+    reference: Sequence[Floats],
+    *,
+    of_images: Floats,
+    seed: int = 0,
 ) -> Prevalences:
     """Estimate the prevalences from calibrated predictions of unlabelled scans, each patient with the same weight.
 
     Parameters
     ----------
     probabilities : (n, K)
-        Calibrated in development, where the classes have the prevalences `prior`.
+        Calibrated on the images of development.
     patients : (n,)
     prior : (K,)
-        Above 0, with sum 1.
+        Prevalences of the classes among the patients of development, above 0, with sum 1.
     reference : sequence of K arrays (K, m_k)
         Probabilities of each class (rows, each in any order), of development patients of class k.
+    of_images : (K,)
+        The same among the images of development: patients of one class may have more of them.
     seed : int
         Of the draws.
     """
-    likelihoods = probabilities / prior
+    likelihoods = probabilities / of_images
     drawn = cluster_weights(patients, DRAWS, seed)
     _, inverse, counts = np.unique(patients, return_inverse=True, return_counts=True)
     weights = drawn / counts[inverse]
     shares = fitted_shares(likelihoods, weights, prior)
-    gain = 2 * float(weights[0] @ np.log(likelihoods @ shares[0]))
+    gain = 2 * float(weights[0] @ np.log(likelihoods @ shares[0] / (likelihoods @ prior)))
+    known = sum(one.shape[1] for one in reference)
     lower, upper = np.quantile(shares[1:], [0.025, 0.975], axis=0)
     return Prevalences(
         shares=shares[0],
         lower=lower,
         upper=upper,
-        change=float(chi2.sf(gain, len(prior) - 1)),
+        change=float(chi2.sf(gain / (1 + weights[0].sum() / known), len(prior) - 1)),
         fit=_fit_of(probabilities, weights[0], shares[0], reference, seed=seed),
     )
 
@@ -107,14 +116,14 @@ def fitted_shares(likelihoods: Floats, weights: Floats, start: Floats) -> Floats
         shares = new
         if done:
             break
-    return shares
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))  # rounding may leave a share above 1
 
 
 def _fit_of(probabilities: Floats, weights: Floats, shares: Floats, reference: Sequence[Floats], *, seed: int) -> float:
     """Test label shift by the largest distance between distribution functions, over classes.
 
-    Under the null hypothesis both the reference and the site are drawn from the reference. The shares are not fitted
-    again in each draw, so that the test is conservative.
+    Under the null hypothesis both the reference and the site are drawn from the reference, each class by itself. The
+    shares are not fitted again in each draw, so that the test is conservative.
     """
     rng = np.random.default_rng(seed)
     n_patients = max(round(weights.sum()), 1)
@@ -126,14 +135,19 @@ def _fit_of(probabilities: Floats, weights: Floats, shares: Floats, reference: S
     beyond = 0
     for _ in range(DRAWS):
         of_class = rng.multinomial(n_patients, shares)
-        site = [one[:, rng.integers(size, size=n)] for one, size, n in zip(reference, sizes, of_class, strict=True)]
-        again = [one[:, rng.integers(size, size=size)] for one, size in zip(reference, sizes, strict=True)]
+        site = [_drawn(one, n, rng) for one, n in zip(reference, of_class, strict=True)]
+        again = [_drawn(one, size, rng) for one, size in zip(reference, sizes, strict=True)]
         drawn, even = np.concatenate(site, axis=1), np.ones(n_patients)
         largest = max(
             _distance(column, even, [one[number] for one in again], shares) for number, column in enumerate(drawn)
         )
         beyond += largest >= found
     return (1 + beyond) / (1 + DRAWS)
+
+
+def _drawn(values: Floats, count: int, rng: np.random.Generator) -> Floats:
+    """Draw from each row of values (K, m) by itself, with replacement: (K, count)."""
+    return np.take_along_axis(values, rng.integers(values.shape[1], size=(len(values), count)), axis=1)
 
 
 def _distance(values: Floats, weights: Floats, reference: Sequence[Floats], shares: Floats) -> float:

@@ -42,7 +42,7 @@ class Gates(Section):
         description="Minimum AUC of every subgroup of `calibrate.subgroups` and of every site; groups that are too "
         "small do not count.",
     )
-    min_baseline_gain: Annotated[float, Field(ge=0, le=1)] | None = Field(
+    min_baseline_gain: Annotated[float, Field(ge=0)] | None = Field(
         default=0.0,
         description="Minimum of the lower confidence bound of the gain in AUC (of a regression: of the fall of the "
         "mean absolute error, in its unit) on the test set over each prediction without a network: by site, by the "

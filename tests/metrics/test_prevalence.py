@@ -25,7 +25,7 @@ def estimated(n, prevalence, seed, moved=0.0):
     rng = np.random.default_rng(seed)
     reference = development(rng)
     return estimate_prevalences(
-        predictions(n, prevalence, rng, moved)[1], np.arange(n).astype(str), EVEN, reference, seed
+        predictions(n, prevalence, rng, moved)[1], np.arange(n).astype(str), EVEN, reference, of_images=EVEN, seed=seed
     )
 
 
@@ -60,8 +60,8 @@ def test_scans_of_a_patient_count_as_one():
     reference, (_, once) = development(rng), predictions(40, 0.3, rng)
     patients, twice = np.arange(40).astype(str), np.repeat(np.arange(40), 3)
     one, three = (
-        estimate_prevalences(once, patients, EVEN, reference),
-        estimate_prevalences(once[twice], patients[twice], EVEN, reference),
+        estimate_prevalences(once, patients, EVEN, reference, of_images=EVEN),
+        estimate_prevalences(once[twice], patients[twice], EVEN, reference, of_images=EVEN),
     )
     assert three.shares == pytest.approx(one.shares, abs=1e-5) and three.change == pytest.approx(one.change, abs=1e-6)
 
@@ -79,5 +79,31 @@ def test_three_classes_have_three_prevalences():
     labels, known = drawn(600, prior)
     _, found = drawn(300, there)
     reference = [known[labels == number].T for number in range(3)]
-    one = estimate_prevalences(found, np.arange(300).astype(str), prior, reference)
+    one = estimate_prevalences(found, np.arange(300).astype(str), prior, reference, of_images=prior)
     assert one.shares == pytest.approx(there, abs=0.1) and one.differ and one.fits
+
+
+def test_patients_of_one_class_with_more_images_do_not_change_its_prevalence():
+    """Predictions that are calibrated on images, of which ill patients have three and others one."""
+    rng = np.random.default_rng(0)
+    of_images = np.array([0.25, 0.75])
+
+    def images(prevalence, n=400):
+        ill, found = predictions(n, prevalence, rng)
+        times = np.where(ill == 1, 3, 1)
+        more = found * of_images / EVEN
+        return np.repeat(ill, times), np.repeat(more / more.sum(axis=1, keepdims=True), times, axis=0), times
+
+    labels, known, _ = images(0.5)
+    reference = [known[labels == number].T for number in range(2)]
+    _, found, times = images(0.3)
+    patients = np.repeat(np.arange(400), times).astype(str)
+    one = estimate_prevalences(found, patients, EVEN, reference, of_images=of_images)
+    assert one.shares[1] == pytest.approx(0.3, abs=0.06)
+
+
+@pytest.mark.parametrize("ill", [0.0, 1.0])
+def test_a_site_of_one_class_has_an_estimate_at_the_border(ill):
+    for seed in range(3):
+        found = estimated(60, ill, seed)
+        assert found.shares[1] == pytest.approx(ill, abs=0.06) and found.differ

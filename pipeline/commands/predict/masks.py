@@ -23,6 +23,8 @@ def with_masks(scans: Sequence[Listed], predictor: Predictor, folder: str | None
     if needs is None or not needs.any:
         if folder:
             raise UserError("--masks: the model takes no masks, only the scan; leave --masks out")
+        if any(scan.mask for scan in scans):
+            print("the column mask is not used: the model takes no masks, only the scan")
         return list(scans)
     try:
         found = masks_for([scan.name for scan in scans], Path(folder)) if folder else {}

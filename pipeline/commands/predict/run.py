@@ -31,6 +31,7 @@ from pipeline.commands.predict.site_calibration import recalibrate
 from pipeline.commands.predict.site_prevalence import adjust_to_prevalence
 from pipeline.commands.results import Row, in_order, row_of
 from pipeline.commands.site_files import settings_of, with_site_files
+from pipeline.commands.site_limits import limits_in
 from pipeline.errors import UserError
 from pipeline.imaging.tables.scan_list import Listed, documents_in, list_scans
 from pipeline.imaging.tables.text_table import BadTable
@@ -59,7 +60,8 @@ def predict(folder: Path, arguments: argparse.Namespace) -> None:
     if not arguments.site_adapt:
         scans = with_inputs(scans, bundle, arguments.inputs)
     predictor = Predictor.from_opened(bundle)
-    scans = with_masks(scans, predictor, arguments.masks)
+    if not arguments.site_adapt or (predictor.masks and predictor.masks.steps.sees_masks):
+        scans = with_masks(scans, predictor, arguments.masks)
     if arguments.site_recalibrate:
         recalibrate(folder, predictor, scans, arguments.out, force=arguments.force)
         return
@@ -68,6 +70,8 @@ def predict(folder: Path, arguments: argparse.Namespace) -> None:
         return
     if arguments.site_prevalence:
         known = reference_in(folder)
+        if arguments.adaptation:
+            predictor = replace(predictor, limits=limits_in(Path(arguments.adaptation), folder))
         adjust_to_prevalence(folder, predictor, scans, arguments.out, reference=known, force=arguments.force)
         return
     predictor = with_site_files(predictor, bundle, arguments)
@@ -159,12 +163,15 @@ def with_labels(arguments: argparse.Namespace, bundle: Opened) -> list[Listed]:
     if not arguments.scans:
         refuse_twice(labels, arguments.site_recalibrate)
         return labels
-    files = {scan.name: scan.file for scan in named(arguments, bundle)}
+    scans = {scan.name: scan for scan in named(arguments, bundle)}
     try:
-        names = scans_named([one.name for one in labels], list(files))
+        names = scans_named([one.name for one in labels], list(scans))
     except ValueError as error:
         raise UserError(f"--site-recalibrate: {arguments.site_recalibrate}: {error}") from error
-    meant = [replace(one, file=files[name]) for one, name in zip(labels, names, strict=True)]
+    meant = [
+        replace(one, file=scans[name].file, mask=one.mask or scans[name].mask)
+        for one, name in zip(labels, names, strict=True)
+    ]
     refuse_twice(meant, arguments.site_recalibrate)
     return meant
 

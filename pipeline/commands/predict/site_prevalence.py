@@ -53,17 +53,19 @@ def adjust_to_prevalence(
         raise UserError("--site-prevalence needs --out, e.g. --out our_hospital.json")
     if predictor.multilabel:
         raise UserError("--site-prevalence needs classes that exclude each other; this model gives several labels")
-    if "of_class" not in reference:
+    if not {"of_class", "prevalences_of_images"} <= set(reference):
         raise UserError("--site-prevalence: the bundle is of an earlier version; release the model again")
     predictions, kept = scored(predictor, scans)
     patients = np.array([scan.known.get("patient") or scan.name for scan in kept])
     if (count := len(set(patients))) < FEWEST:
         raise UserError(f"--site-prevalence: {count} patients are too few; give unlabelled scans of at least {FEWEST}")
     classes = list(predictor.classes)
-    prior = np.array([reference["prevalences"][name] for name in classes])
+    prior, of_images = (
+        np.array([reference[key][name] for name in classes]) for key in ("prevalences", "prevalences_of_images")
+    )
     probabilities = predictor.calibrator.apply(np.array([one.logits for one in predictions]))
     known = [columns_of(reference["of_class"][truth], classes) for truth in classes]
-    found = estimate_prevalences(probabilities, patients, prior, known)
+    found = estimate_prevalences(probabilities, patients, prior, known, of_images=of_images)
     print_prevalences(found, prior, classes, f"{len(kept)} scans of {count} patients")
     if not force:
         refuse_other_changes(predictor, predictions, patients)

@@ -53,7 +53,7 @@ def on_scan(mask: Mask, scan: Scan, wanted: Collection[int] = ()) -> Marks:
         return same[0]
     _refuse_elsewhere(inside, mask.affine, scan, to_mask)
     found = affine_transform(
-        inside.astype(np.uint8), to_mask[:3, :3], to_mask[:3, 3], output_shape=shape, order=0, mode="constant"
+        inside.astype(np.uint8), to_mask[:3, :3], to_mask[:3, 3], output_shape=shape, order=0, mode="grid-constant"
     )
     return np.asarray(found > 0)
 

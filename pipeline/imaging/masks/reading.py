@@ -10,7 +10,7 @@ import pydicom
 from numpy.typing import NDArray
 
 from pipeline.imaging.reading.dicom import is_dicom
-from pipeline.imaging.reading.scan import Policy, Scan, Unreadable, refuse_size
+from pipeline.imaging.reading.scan import Finding, Policy, Scan, Unreadable, refuse_size
 from pipeline.imaging.reading.volumes import read_stored, read_with
 
 SEGMENTATION = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # SEG and label map storage
@@ -56,10 +56,17 @@ def read_mask(path: Path, policy: Policy) -> Mask:
     """
     if path.name.lower().endswith(LOSSY):
         raise Unreadable("mask format", f"JPEG changes label numbers; {LABELS_CURE}, e.g. as PNG")
-    if path.is_file() and is_dicom(path) and _is_segmentation(path):
+    if path.is_file() and read_with(path, lambda: is_dicom(path) and _is_segmentation(path)):
         found: Mask = read_with(path, lambda: _of_segmentation(path, policy))
         return found
     return _of_scan(read_stored(path, policy))
+
+
+def about_mask(finding: Finding) -> tuple[str, str, str]:
+    """Say in check, detail and parameter of a finding that it is about the mask, not the scan."""
+    if finding.check.startswith("mask"):
+        return finding.check, finding.detail, finding.parameter
+    return f"mask {finding.check}", f"its mask: {finding.detail}", finding.parameter
 
 
 def _of_scan(scan: Scan) -> Mask:
@@ -70,7 +77,7 @@ def _of_scan(scan: Scan) -> Mask:
     if labels.dtype.kind == "f":
         odd = labels[~(np.isfinite(labels) & (labels == np.rint(labels)))]
         if odd.size:
-            raise Unreadable("mask values", f"it holds {odd[0]:g}, which is no whole number; {LABELS_CURE}")
+            raise Unreadable("mask values", f"it holds {odd[0]:g}, but labels are whole numbers; {LABELS_CURE}")
         labels = labels.astype(np.int32)
     return Mask(labels, scan.affine)
 

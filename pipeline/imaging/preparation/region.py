@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.imaging.masks.matching import on_scan
-from pipeline.imaging.masks.reading import read_mask
+from pipeline.imaging.masks.reading import about_mask, read_mask
 from pipeline.imaging.reading.scan import Policy, Scan, Unreadable
 
 Marks = NDArray[np.bool_]
@@ -66,7 +66,10 @@ class MaskUse:
     def inside(self, scan: Scan, mask: MaskFile, policy: Policy) -> Marks:
         """Read a mask, on the grid of its scan; without one, nothing is inside."""
         if isinstance(mask, Path):
-            return on_scan(read_mask(mask, policy), scan, self.labels)
+            try:
+                return on_scan(read_mask(mask, policy), scan, self.labels)
+            except Unreadable as error:
+                raise Unreadable(*about_mask(error.finding)) from error
         return np.full(scan.voxels.shape[1:], mask == "whole")
 
     @classmethod

@@ -117,7 +117,7 @@ def _turned(inside: Marks, to_file: Affine, shape: tuple[int, ...], orientation:
     """Straighten and orient a mask as its scan, by nearest neighbour."""
     if not np.array_equal(to_file, np.eye(4)):
         inside = affine_transform(
-            inside.astype(np.uint8), to_file[:3, :3], to_file[:3, 3], output_shape=shape, order=0
+            inside.astype(np.uint8), to_file[:3, :3], to_file[:3, 3], output_shape=shape, order=0, mode="grid-constant"
         ).astype(bool)
     return np.asarray(nib.orientations.apply_orientation(inside, orientation), dtype=bool)
 

@@ -47,6 +47,17 @@ def masks_by_name(folder: Path) -> dict[str, Path]:
 
 
 def masks_for(scans: Sequence[str], folder: Path) -> dict[str, Path]:
-    """Find the mask of each scan by name; a scan whose name no mask has is left out."""
+    """Find the mask of each scan by name; a scan whose name no mask has is left out.
+
+    Raises
+    ------
+    BadTable
+        As `masks_by_name`, or if a mask has the name of several scans.
+    """
     masks = masks_by_name(folder)
+    stems = [stem_of(scan) for scan in scans]
+    if twice := next((stem for stem in stems if stem in masks and stems.count(stem) > 1), None):
+        raise BadTable(
+            f"{masks[twice]} has the name of several scans; give a list of scans (.csv) with the column mask"
+        )
     return {scan: masks[stem_of(scan)] for scan in scans if stem_of(scan) in masks}

@@ -35,20 +35,28 @@ def landmarks(channels: NDArray[np.uint8], percentiles: Sequence[int], groups: i
 def standard_scale(of_cases: Sequence[Landmarks], method: str) -> Landmarks:
     """Average the landmarks m_j (groups, L) of training cases j, leaving out constant ones, m_j1 = m_jL.
 
+    A group that is constant in all cases, such as the channel of masks, keeps its landmarks, and so its values.
+
     histogram: s_l = mean_j m_jl. nyul: the outer landmarks of all cases are mapped to their means first, so that a
     cohort of one site hardly changes: s_l = s_1 + (s_L - s_1) mean_j (m_jl - m_j1) / (m_jL - m_j1) (section II).
 
     Raises
     ------
     ValueError
-        If all cases are constant in a group, or the method is unknown.
+        If all cases are constant in every group, or the method is unknown.
     """
     if method not in PERCENTILES:
         raise ValueError(f"{method} is no harmonisation of grey values; take {' or '.join(PERCENTILES)}")
     groups = [np.array([marks for marks in group if marks[-1] > marks[0]]) for group in zip(*of_cases, strict=True)]
-    if not groups or not all(map(len, groups)):
+    if not any(map(len, groups)):
         raise ValueError("no case has a histogram with any width; there is nothing to harmonise")
-    return np.stack([wide.mean(axis=0) if method == "histogram" else _nyul(wide) for wide in groups])
+    same = [np.mean(group, axis=0) for group in zip(*of_cases, strict=True)]
+    average = _nyul if method == "nyul" else _mean
+    return np.stack([average(wide) if len(wide) else kept for wide, kept in zip(groups, same, strict=True)])
+
+
+def _mean(marks: Landmarks) -> Landmarks:
+    return np.asarray(marks.mean(axis=0))
 
 
 def _nyul(marks: Landmarks) -> Landmarks:

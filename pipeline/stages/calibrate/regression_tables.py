@@ -24,7 +24,12 @@ from pipeline.metrics.regression.evaluation import (
 from pipeline.metrics.summary import as_number, in_columns, limits_of
 from pipeline.paths import Role
 from pipeline.schema import Params
-from pipeline.stages.calibrate.predictions import columns_of_cases, unlabelled_images
+from pipeline.stages.calibrate.predictions import (
+    MASK_FEATURES,
+    columns_of_cases,
+    mask_features_in,
+    unlabelled_images,
+)
 from pipeline.stages.calibrate.subject import bootstrap_for
 
 Scopes = Mapping[str, EvaluatedNumbers]
@@ -149,7 +154,8 @@ def without_images(evaluated: EvaluatedNumbers, names: Sequence[str]) -> dict[st
     """Predict each case (n,) by the mean of the training cases of its fold, and by regressions on their columns."""
     columns, found = columns_of_cases(), dict[str, Any]()
     known = [name for name in names if f"column_{name}" in columns]
-    asked = {"mean": list[str](), **baselines_of(known)}
+    of_masks = mask_features_in(columns)
+    asked = {"mean": list[str](), **baselines_of(known), **({MASK_FEATURES: of_masks} if of_masks else {})}
     for fold in sorted(set(evaluated.folds.tolist())):
         here = evaluated.folds == fold
         cases = paths.read_table(paths.split(fold))

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import cache
+from pipeline.imaging.labels import VALUE
 from pipeline.imaging.masks.features import ALL, PREFIX, is_feature, kind_of, measure
 from pipeline.imaging.masks.matching import findings_of, on_scan
 from pipeline.imaging.masks.reading import read_mask
@@ -165,11 +166,15 @@ def faults_of_inputs(cohort: Cohort, of_masks: Sequence[Measured], where: Path) 
 
 
 def coverage_of(table: pd.DataFrame, of_masks: Sequence[Measured], classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Count by class (other labels together) cases and masks, with the quartiles of their size; [] without masks."""
+    """Count cases and masks by class, with the quartiles of their size; [] without masks.
+
+    Labels that are no class count together, and so do all numbers of a regression.
+    """
     size = next((name for name in features_in(of_masks) if name in (PREFIX + "volume", PREFIX + "area")), None)
     if size is None:
         return []
-    labels = [label if label in ("", *classes) else OTHER for label in table["label"]]
+    other = VALUE if list(classes) == [VALUE] else OTHER
+    labels = [label if label in ("", *classes) else other for label in table["label"]]
     known = pd.DataFrame({"label": labels, "state": [one.state for one in of_masks]})
     known["size"] = pd.to_numeric(pd.Series([one.features.get(size, "") for one in of_masks]), errors="coerce")
     rows = []

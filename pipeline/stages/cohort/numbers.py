@@ -45,7 +45,7 @@ def _flaw_of(text: str, split: str) -> str:
         cure = "write the number, or unlabelled in the column split if it is not known"
         return "" if split == UNLABELLED else f"the number is missing; {cure}"
     try:
-        value = float(text)
+        value = float(text if "_" not in text else "")
     except ValueError:
         return "it is no number; write one with a decimal point, such as 12.5, without its unit"
     return "" if math.isfinite(value) else "it is not finite; write the number, or take the row out"

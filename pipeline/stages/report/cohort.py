@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.imaging.labels import VALUE
 from pipeline.stages.report.blocks import Row
 
 ACTIONS = ["refused", "excluded", "repaired", "warned"]
@@ -75,6 +76,7 @@ def _coverage(row: Row) -> str:
         low, median, high = row["size"]
         size = f"; median size {median:.4g} {row['unit']}, quartiles {low:.4g} to {high:.4g}"
     who = f"cases of {row['label']}" if row["label"] else "unlabelled cases"
+    who = "cases with a number" if row["label"] == VALUE else who
     return f"Masks: {row['given']} of {row['cases']} {who} have one{empty}{size}."
 
 

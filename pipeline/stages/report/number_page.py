@@ -7,6 +7,7 @@ from pipeline.imaging.labels import VALUE
 from pipeline.schema import FINAL, Params
 from pipeline.stages.release.origin import origin_of
 from pipeline.stages.report.blocks import Row
+from pipeline.stages.report.cohort import masks_in_words
 from pipeline.stages.report.collected import (
     NAMES,
     adaptation,
@@ -46,6 +47,7 @@ def numbers_page(params: Params, facts: Row, stamps: Row) -> str:
             "title": params.report.title,
             "made": made(params.cohort.path, params.release.name, params.release.version),
             **{"facts": facts, "stamps": stamps, "unit": unit, "words_of_task": {"binary": False, "multilabel": False}},
+            "masks": masks_in_words(facts.get("masks", [])),
             "geometry": paths.read_json(paths.GEOMETRY),
             "defaced": paths.read_json(paths.READING)["deface"],
             "shortcuts": paths.read_json(paths.SPLIT_SUMMARY),

@@ -119,3 +119,14 @@ def test_only_the_wanted_labels_count_and_little_is_told():
     assert findings_of(on_scan(mask, SCAN, [2]))[0].check == "mask tiny"
     [empty] = findings_of(on_scan(mask, SCAN, [3]), [3])
     assert empty.check == "mask empty" and "3 of cohort.mask_labels" in empty.detail and empty.action == "warned"
+
+
+def test_a_mask_that_ends_at_the_border_of_its_own_grid_keeps_every_voxel():
+    """Voxel sizes that have no exact binary fraction put the last voxels a rounding error outside of the grid."""
+    spacing = np.float32([0.7, 0.9, 2.3]).astype(float)
+    scan = scan_of(affine=np.diag([*spacing, 1.0]))
+    start, size = np.array([5, 7, 4]), (4, 4, 4)
+    own = np.diag([*spacing, 1.0])
+    own[:3, 3] = (spacing * start).astype(np.float32)
+    found = on_scan(Mask(np.ones(size, dtype=np.uint8), own), scan)
+    assert found.sum() == 64 and found[5:9, 7:11, 4:8].all()

@@ -37,9 +37,9 @@ def test_whole_numbers_stored_as_floats_are_labels_and_others_are_refused(tmp_pa
     nib.save(nib.Nifti1Image(LABELS.astype(np.float32), np.eye(4)), tmp_path / "a.nii")
     assert np.array_equal(read_mask(tmp_path / "a.nii", STRICT).labels, LABELS)
     nib.save(nib.Nifti1Image(LABELS * np.float32(0.5), np.eye(4)), tmp_path / "b.nii")
-    assert "it holds 0.5, which is no whole number; save it with label numbers" in refused(tmp_path / "b.nii")
+    assert "it holds 0.5, but labels are whole numbers; save it with label numbers" in refused(tmp_path / "b.nii")
     nib.save(nib.Nifti1Image(np.where(LABELS, np.nan, 0).astype(np.float32), np.eye(4)), tmp_path / "c.nii")
-    assert "it holds nan, which is no whole number" in refused(tmp_path / "c.nii")
+    assert "it holds nan, but labels are whole numbers" in refused(tmp_path / "c.nii")
 
 
 def test_png_of_grey_or_equal_colours_is_read_and_other_colours_are_not(tmp_path):
@@ -109,3 +109,9 @@ def test_a_dicom_segmentation_lands_on_the_series_it_refers_to(tmp_path, orienta
     assert set(np.unique(mask.labels)) == {0, 1, 2}
     assert np.array_equal(on_scan(mask, scan), inside)
     assert np.array_equal(on_scan(mask, scan, [2]), inside & (scan.voxels[0] % 2 == 1))
+
+
+def test_a_damaged_dicom_mask_is_unreadable(tmp_path):
+    file = tmp_path / "a.dcm"
+    file.write_bytes(b"\0" * 128 + b"DICM" + b"\x02\x00")
+    assert refused(file)

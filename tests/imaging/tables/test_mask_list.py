@@ -19,3 +19,9 @@ def test_two_masks_of_a_name_and_a_file_in_place_of_a_folder_are_refused(tmp_pat
         masks_by_name(tmp_path)
     with pytest.raises(BadTable, match="is no folder of masks"):
         masks_by_name(tmp_path / "a.nii")
+
+
+def test_a_mask_with_the_name_of_two_scans_is_refused(tmp_path):
+    (tmp_path / "t1.nii.gz").touch()
+    with pytest.raises(BadTable, match=r"t1\.nii\.gz has the name of several scans; give a list"):
+        masks_for(["p1/t1.nii.gz", "p2/t1.nii.gz"], tmp_path)

@@ -214,9 +214,19 @@ def test_constant_cases_do_not_count_and_alone_give_no_standard(method):
     marks = [landmarks(case, PERCENTILES[method]) for case in heads()]
     blank = landmarks(np.full((3, 4, 4), 200, dtype=np.uint8), PERCENTILES[method])
     np.testing.assert_array_equal(standard_scale([*marks, blank], method), standard_scale(marks, method))
-    for nothing in ([blank, blank], [], [np.concatenate([marks[0], blank])]):
+    for nothing in ([blank, blank], []):
         with pytest.raises(ValueError, match="width"):
             standard_scale(nothing, method)
+
+
+@pytest.mark.parametrize("method", PERCENTILES)
+def test_a_channel_of_masks_keeps_its_values(method):
+    rng = np.random.default_rng(0)
+    cases = [np.stack([rng.integers(1, 200, (8, 8)), 255 * (rng.random((8, 8)) > 0.5)]).astype(np.uint8) for _ in "abc"]
+    standard = standard_scale([landmarks(case, PERCENTILES[method], groups=2) for case in cases], method)
+    found = Harmoniser(PERCENTILES[method], standard.tolist())(torch.from_numpy(np.stack(cases)))
+    assert np.array_equal(found[:, 1].numpy(), np.stack(cases)[:, 1])
+    assert not np.array_equal(found[:, 0].numpy(), np.stack(cases)[:, 0])
 
 
 def test_wrong_arguments_are_refused_by_name():

@@ -29,9 +29,15 @@ def attach_masks(found: Import, folder: Path) -> None:
         If the folder is none, holds two masks of a name, or a mask of no image's name only.
     """
     try:
-        masks = {_key(name): file for name, file in masks_by_name(folder).items()}
+        named = masks_by_name(folder)
     except BadTable as error:
         raise BadSource(f"--masks: {error}") from error
+    masks: dict[str, Path] = {}
+    for name, file in named.items():
+        image = _key(name)
+        if image in masks:
+            raise BadSource(f"--masks: {masks[image]} and {file} are masks of the same image; name a folder with one")
+        masks[image] = file
     used: list[str] = []
     for number, case in enumerate(found.cases):
         key = next((key for key in _keys(case.row["image"]) if key in masks), None)

@@ -94,6 +94,15 @@ def test_masks_without_images_are_told_and_none_at_all_is_refused(tmp_path):
         attach_masks(found, tmp_path / "nowhere")
 
 
+def test_two_derivatives_of_one_subject_are_refused(tmp_path):
+    image_of(tmp_path / "source" / "sub-1_T1w.png")
+    for name in ("sub-1_desc-brain_mask.png", "sub-1_space-T1w_label-lesion_mask.png"):
+        image_of(tmp_path / "masks" / name)
+    found = find_in_csv(table(tmp_path / "source", image=["sub-1_T1w.png"], label=["x"]), COLUMNS, {})
+    with pytest.raises(BadSource, match="are masks of the same image; name a folder with one"):
+        attach_masks(found, tmp_path / "masks")
+
+
 def test_a_datalist_names_masks_or_segmentations_as_labels(tmp_path):
     for name in ("a.png", "b.png", "c.png", "labelsTr/a.png", "labelsTr/b.png"):
         image_of(tmp_path / "source" / name)
