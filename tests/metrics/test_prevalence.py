@@ -83,7 +83,7 @@ def test_three_classes_have_three_prevalences():
     assert one.shares == pytest.approx(there, abs=0.1) and one.differ and one.fits
 
 
-def test_patients_of_one_class_with_more_images_do_not_change_its_prevalence():
+def test_more_images_of_one_class_do_not_change_its_prevalence():
     """Predictions that are calibrated on images, of which ill patients have three and others one."""
     rng = np.random.default_rng(0)
     of_images = np.array([0.25, 0.75])

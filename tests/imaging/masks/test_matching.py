@@ -121,7 +121,7 @@ def test_only_the_wanted_labels_count_and_little_is_told():
     assert empty.check == "mask empty" and "3 of cohort.mask_labels" in empty.detail and empty.action == "warned"
 
 
-def test_a_mask_that_ends_at_the_border_of_its_own_grid_keeps_every_voxel():
+def test_a_mask_that_fills_its_own_grid_keeps_every_voxel():
     """Voxel sizes that have no exact binary fraction put the last voxels a rounding error outside of the grid."""
     spacing = np.float32([0.7, 0.9, 2.3]).astype(float)
     scan = scan_of(affine=np.diag([*spacing, 1.0]))
