@@ -73,11 +73,20 @@ def _coverage(row: Row) -> str:
     empty = f", {row['empty']} an empty one" if row["empty"] else ""
     size = ""
     if row["size"]:
-        low, median, high = row["size"]
-        size = f"; median size {median:.4g} {row['unit']}, quartiles {low:.4g} to {high:.4g}"
+        low, median, high = map(_in_digits, row["size"])
+        size = f"; median size {median} {row['unit']}, quartiles {low} to {high}"
     who = f"cases of {row['label']}" if row["label"] else "unlabelled cases"
     who = "cases with a number" if row["label"] == VALUE else who
     return f"Masks: {row['given']} of {row['cases']} {who} have one{empty}{size}."
+
+
+def _in_digits(value: float) -> str:
+    """Round to three digits, without an exponent.
+
+    >>> _in_digits(48912.3), _in_digits(7.125)
+    ('48900', '7.12')
+    """
+    return f"{float(f'{value:.3g}'):.12g}"
 
 
 def sample(group: pd.DataFrame) -> list[dict[str, str]]:
