@@ -103,12 +103,14 @@ def coverage(table: Table) -> Rows:
 
 
 def by_training(table: Table) -> Rows:
-    """Read, for images without and with shifts, the AUC of each training as it is."""
+    """Read, without and with shifts, the AUC of the portfolio of fold 0 for mild and for strong augmentation."""
     header, *body = table
-    columns = ["clean", "mean of 13 shifts", "several together"]
-    plain = [row for row in body if row[1] == "as trained"]
+    columns = ["clean", "mean of 6 shifts", "several together"]
+    shown = {("mild", "images (default)"): "mild augmentation", ("strong", "views (now)"): "strong augmentation"}
     series = {
-        f"{row[0]} augmentation": [point(numbers_in(row[header.index(one)])[0]) for one in columns] for row in plain
+        shown[row[1], row[2]]: [point(numbers_in(row[header.index(one)])[0]) for one in columns]
+        for row in body
+        if row[0] == "0, portfolio" and (row[1], row[2]) in shown
     }
     return Rows(columns, dict(series))
 
@@ -126,7 +128,9 @@ CHARTS = [
             }
         ),
     ),
-    Chart("how-robust", "AUC on COVID-CT under planted shifts of the scanner", "several together", by_training),
+    Chart(
+        "how-robust", "AUC on COVID-CT, fold 0, under planted shifts of the scanner", "mean of 6 shifts", by_training
+    ),
     Chart(
         "how-fast",
         "time to read and prepare a head, ours = 1",
