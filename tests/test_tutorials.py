@@ -93,7 +93,7 @@ def write_cells(folder: Path) -> None:
     for number, (site, side, classes) in enumerate((("1", 40, [*"1234" * 6, "5"]), ("2", 60, [*"12345" * 3]))):
         (folder / f"dataset{site}").mkdir(parents=True)
         for image, label in enumerate(classes, start=1):
-            pixels = generator.integers(0, 60 + 40 * int(label) - 20 * number, (side, side, 3), np.uint8)
+            pixels = generator.integers(0, 60 + 36 * int(label) - 20 * number, (side, side, 3), np.uint8)
             Image.fromarray(pixels).save(folder / f"dataset{site}/{image:03d}.png")
         table = pd.DataFrame({"image ID": range(1, len(classes) + 1), "class": classes})
         table.to_csv(folder / f"Class Labels of Dataset {site}.csv", index=False, lineterminator="\r\n")
