@@ -66,6 +66,13 @@ def test_scans_of_a_patient_count_as_one():
     assert three.shares == pytest.approx(one.shares, abs=1e-5) and three.change == pytest.approx(one.change, abs=1e-6)
 
 
+def test_a_correction_goes_only_as_far_as_the_interval_asks_for():
+    found = estimated(80, 0.2, seed=0)
+    assert found.nearest_to(EVEN)[1] == pytest.approx(found.upper[1], abs=1e-6) and found.upper[1] < 0.5
+    same = estimated(80, 0.5, seed=0)
+    assert same.nearest_to(EVEN) == pytest.approx(EVEN)
+
+
 def test_three_classes_have_three_prevalences():
     rng = np.random.default_rng(0)
     prior, there = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.3, 0.5])

@@ -70,7 +70,9 @@ def adjust_to_prevalence(
     if not force:
         refuse_other_changes(predictor, predictions, patients)
         refuse_no_change(found)
-    change = Recalibration(tuple(np.log(np.maximum(found.shares, 0.5 / count) / prior).tolist()), 1.0)
+    moved = np.maximum(found.nearest_to(prior), 0.5 / count)
+    print("corrected to: " + ", ".join(f"{name} {share:.2f}" for name, share in zip(classes, moved, strict=True)))
+    change = Recalibration(tuple(np.log(moved / prior).tolist()), 1.0)
     content = {
         "bundle": {"name": json.loads((bundle / METADATA).read_text())["name"], "manifest": digest_of(bundle)},
         "scans": len(kept),
