@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from choosing import NONE, temperature
+from choosing import NONE
 from evaluating import print_row
+from label_free_scores import temperature
 from numpy.typing import NDArray
 from scipy.special import softmax
 

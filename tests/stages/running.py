@@ -3,7 +3,9 @@
 import re
 
 import pandas as pd
+import pytest
 
+from pipeline import paths
 from pipeline.__main__ import main
 
 FOLDS = ("0", "1", "2", "final")
@@ -26,6 +28,16 @@ def computed(file, name="ill"):
     """Read what predict computed of a class, by scan, whether it answered or withheld it."""
     found = pd.read_csv(file).set_index("scan")
     return found[name].fillna(found[f"withheld_{name}"])
+
+
+def assert_predicted_as_evaluated(bundle, listed):
+    """Predict the scans of a list; those of the external site have the probabilities of the evaluation."""
+    assert main(["predict", bundle, listed, "--out", "found.csv"]) == 0
+    table = pd.read_csv(listed, dtype=str, keep_default_na=False).set_index("image")
+    evaluated = paths.read_table(paths.PREDICTIONS)
+    expected = sorted(evaluated.loc[evaluated["scope"] == "external", "probability_1"])
+    outside = table[table["site"] == "outside"]
+    assert len(outside) and sorted(computed("found.csv")[outside.index]) == pytest.approx(expected, abs=1e-5)
 
 
 def until_calibrated(folds=FOLDS):

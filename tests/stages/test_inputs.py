@@ -16,7 +16,7 @@ from pipeline.bundle import Predictor
 from pipeline.bundle.columns import COLUMNS, BadInputs
 from pipeline.bundle.manifest import MANIFEST, write_manifest
 from tests.stages.conftest import lay_out
-from tests.stages.running import FOLDS, computed, run
+from tests.stages.running import FOLDS, assert_predicted_as_evaluated, computed, run
 
 CLINIC = "data/raw/clinic/cohort.csv"
 BUNDLE = "data/released/ill_or_well"
@@ -67,13 +67,7 @@ def fused(logits, row):
 
 
 def test_predict_gives_the_probability_that_was_evaluated(project):
-    assert main(["predict", BUNDLE, CLINIC, "--out", "found.csv"]) == 0
-    found = computed("found.csv")
-    table = pd.read_csv(CLINIC, dtype=str, keep_default_na=False).set_index("image")
-    evaluated = paths.read_table(paths.PREDICTIONS)
-    expected = sorted(evaluated.loc[evaluated["scope"] == "external", "probability_1"])
-    outside = table[table["site"] == "outside"]
-    assert sorted(found[outside.index]) == pytest.approx(expected, abs=1e-5)
+    assert_predicted_as_evaluated(BUNDLE, CLINIC)
 
 
 def test_patients_get_the_probability_that_was_evaluated_as_well(project):

@@ -18,7 +18,7 @@ from pipeline import paths
 from pipeline.__main__ import main
 from pipeline.bundle import Predictor
 from tests.stages.conftest import lay_out
-from tests.stages.running import FOLDS, computed, refusal, run
+from tests.stages.running import FOLDS, assert_predicted_as_evaluated, computed, refusal, run
 
 RAW = "data/raw/clinic"
 CLINIC = f"{RAW}/cohort.csv"
@@ -72,13 +72,7 @@ def project(released, monkeypatch):
 
 
 def test_predict_gives_the_probability_that_was_evaluated(project):
-    assert main(["predict", BUNDLE, CLINIC, "--out", "found.csv"]) == 0
-    found = computed("found.csv")
-    table = pd.read_csv(CLINIC, dtype=str, keep_default_na=False).set_index("image")
-    evaluated = paths.read_table(paths.PREDICTIONS)
-    expected = sorted(evaluated.loc[evaluated["scope"] == "external", "probability_1"])
-    outside = table[table["site"] == "outside"]
-    assert sorted(found[outside.index]) == pytest.approx(expected, abs=1e-5)
+    assert_predicted_as_evaluated(BUNDLE, CLINIC)
 
 
 def test_masks_are_audited_and_measured_but_no_path_is_stored(project):
