@@ -1,4 +1,4 @@
-"""Scores that judge a candidate method of adaptation without labels of the new hospital, by its predictions."""
+"""Scores of a candidate method of adaptation without labels of the new hospital, from its predictions."""
 
 from collections.abc import Callable, Mapping
 
