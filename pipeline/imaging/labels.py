@@ -1,4 +1,8 @@
-"""Convert the column `label` of a cohort to numbers: a class, a grade, any number of findings, or a number itself."""
+"""Convert the column `label` of a cohort to numbers: a class, a grade, findings, a number itself, or a time.
+
+The label of a time until an event (survival) is the time, and a ``+`` follows it if the case is censored, as R's `Surv`
+prints it: ``12.5`` is an event at 12.5, and ``12.5+`` says that there was none until then.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -6,9 +10,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Task = Literal["multiclass", "ordinal", "multilabel", "regression"]
+Task = Literal["multiclass", "ordinal", "multilabel", "regression", "survival"]
 REGRESSION: Task = "regression"
+SURVIVAL: Task = "survival"
 VALUE = "value"  # the one output of a regression, in the place of the names of classes
+LOG_HAZARD = "log_hazard"  # the one output of a survival model
+OUTPUTS = {REGRESSION: VALUE, SURVIVAL: LOG_HAZARD}  # tasks without classes, and what stands in their place
+CENSORED = "+"  # after the time of a censored case
 SEPARATOR = ";"
 UNKNOWN = "?"
 NO_FINDING = "no finding"  # the case was read and shows none of the classes; an empty label was not read
@@ -21,11 +29,13 @@ def targets_of(labels: Sequence[str], classes: Sequence[str], task: Task) -> NDA
     ----------
     labels : sequence of str
         One class; for multilabel tasks several joined by ``;``, with ``?name`` for an unknown finding and
-        ``no finding`` for a case without any; for regression a number. Empty for a case without a label.
+        ``no finding`` for a case without any; for regression a number; for survival a time. Empty for a case without a
+        label.
     classes : sequence of str
         Classes in the order of the columns.
-    task : {"multiclass", "ordinal", "multilabel", "regression"}
-        Rows of the first two are one-hot; those of regression hold the number.
+    task : {"multiclass", "ordinal", "multilabel", "regression", "survival"}
+        Rows of the first two are one-hot; those of regression hold the number. Those of survival hold the time of an
+        event, or minus the time of a censored case (Chen, Guestrin 2016, XGBoost's labels of `survival:cox`).
 
     Returns
     -------
@@ -44,6 +54,9 @@ def targets_of(labels: Sequence[str], classes: Sequence[str], task: Task) -> NDA
     """
     if task == REGRESSION:
         return np.array([[float(label) if label else np.nan] for label in labels], np.float32).reshape(-1, 1)
+    if task == SURVIVAL:
+        time, event = times_of(labels)
+        return np.where(event, time, -time).astype(np.float32).reshape(-1, 1)
     column = {name: number for number, name in enumerate(classes)}
     targets = np.zeros((len(labels), len(classes)), dtype=np.float32)
     for row, label in zip(targets, labels, strict=True):
@@ -55,6 +68,26 @@ def targets_of(labels: Sequence[str], classes: Sequence[str], task: Task) -> NDA
         if label == "":
             row[:] = np.nan
     return targets
+
+
+def label_of_time(time: float, event: bool) -> str:
+    """Write the time of an event, or of a censored case, as a label.
+
+    >>> label_of_time(12.5, True), label_of_time(3, False)
+    ('12.5', '3.0+')
+    """
+    return f"{float(time)!r}{'' if event else CENSORED}"
+
+
+def times_of(labels: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Read labels of a survival cohort: times (n,), NaN for a case without a label, and whether each is an event (n,).
+
+    >>> times_of(["12.5", "3.0+", ""])
+    (array([12.5,  3. ,  nan]), array([ True, False, False]))
+    """
+    texts = [str(label) for label in labels]
+    time = np.array([float(text.removesuffix(CENSORED)) if text else np.nan for text in texts], dtype=np.float64)
+    return time, np.array([text != "" and not text.endswith(CENSORED) for text in texts], dtype=np.bool_)
 
 
 def names_in(label: str, task: Task) -> list[str]:

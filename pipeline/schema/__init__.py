@@ -12,9 +12,9 @@ from pipeline.schema.adapting import ALIGNMENT_LOSSES, Adapt
 from pipeline.schema.data import Cohort, Preprocess, Reading, Split
 from pipeline.schema.evaluation import Calibrate, Evidence, Explain
 from pipeline.schema.finetuning import Finetune, Full
-from pipeline.schema.regression import problem_of_regression
 from pipeline.schema.release import Gates, Release, Report
 from pipeline.schema.types import FINAL, Section
+from pipeline.schema.without_classes import problem_without_classes
 
 __all__ = [
     "ALIGNMENT_LOSSES",
@@ -71,7 +71,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _a_number_needs_no_classes(self) -> "Params":
-        if problem := problem_of_regression(self):
+        if problem := problem_without_classes(self):
             raise ValueError(problem)
         return self
 

@@ -72,17 +72,21 @@ class Cohort(Section):
         description="true for open data only: pseudonyms are then the same on every machine. Otherwise they depend on "
         "your private salt.",
     )
-    task: Auto | Literal["multiclass", "ordinal", "multilabel", "regression"] = Field(
+    task: Auto | Literal["multiclass", "ordinal", "multilabel", "regression", "survival"] = Field(
         default="auto",
         description="multiclass: one label per case, of two or more classes.\n"
         "ordinal: grades, listed in `classes` from the lowest upwards.\n"
         "multilabel: any number of labels per case (`edema;?mass`, where `?name` means not known and `no finding` "
         "means looked for and absent).\n"
         "regression: one number per case, in the `unit` below.\n"
+        "survival: the time until an event, in the `unit` below, in the columns `time` and `event` (1, or 0 where the "
+        "case is censored at that time) in the place of `label`.\n"
         "auto: the value in cohort.yaml, else multilabel if any label contains ';' or '?', multiclass if none does.",
     )
     unit: str = Field(
-        default="", max_length=30, description="Unit of the number of a regression, e.g. ml or years; 1 for none."
+        default="",
+        max_length=30,
+        description="Unit of the number of a regression, e.g. ml or years, 1 for none; or of times, e.g. months.",
     )
     classes: tuple[str, ...] = Field(
         default=(), description="Classes in order; [] takes every label of the table in alphabetical order."

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PositiveFloat
 
-from pipeline.schema.types import Auto, Column, Fraction, Section, ascending
+from pipeline.schema.types import Auto, Column, Fraction, Section, ascending, increasing
 
 
 class Calibrate(Section):
@@ -63,6 +63,11 @@ class Calibrate(Section):
         default=(),
         description="Columns of cohort.csv for a baseline without images, besides the site, e.g. [age, sex]: the model "
         "must predict the label better. Columns that the cohort lacks are left out.",
+    )
+    times: Annotated[tuple[PositiveFloat, ...], AfterValidator(increasing)] = Field(
+        default=(),
+        description="Times for which a survival model gives the risk of the event, in `cohort.unit`, e.g. [12, 36, "
+        "60]; [] takes the quartiles of the times at which development patients had the event.",
     )
     prevalences: tuple[Fraction, ...] = Field(
         default=(),

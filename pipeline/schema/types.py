@@ -1,6 +1,7 @@
 """Types that several sections of params.yaml share."""
 
 import re
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -35,6 +36,13 @@ def ascending(limits: tuple[float, float]) -> tuple[float, float]:
     if not limits[0] < limits[1]:
         raise ValueError(f"{list(limits)} is not [low, high]")
     return limits
+
+
+def increasing(values: tuple[float, ...]) -> tuple[float, ...]:
+    """Check that each value is larger than the one before it."""
+    if any(after <= before for before, after in pairwise(values)):
+        raise ValueError(f"{list(values)} does not increase")
+    return values
 
 
 def _as_windows(value: Any) -> Any:

@@ -30,9 +30,13 @@ def write_squares(folder, patients=36, seed=0):
 def as_regression(project, patients=36, **changes):
     """Turn the project of the fixture into one of numbers; return its root."""
     write_squares(project() / RAW, patients)
-    known = {"task": "regression", "unit": "mm", "classes": [], "positive": None}
+    return project(**(without_classes("regression", "mm") | changes))
+
+
+def without_classes(task, unit):
+    """Give settings of a task without classes, which are trained in seconds."""
+    known = {"task": task, "unit": unit, "classes": [], "positive": None}
     values = {f"cohort__{key}": value for key, value in known.items()}
     values |= {"calibrate__method": "auto", "finetune__strategy": "portfolio", "finetune__members": ["probe", "full"]}
     values |= {"finetune__full": {"epochs": 3, "sides": [32]}, "release__name": "side_of_squares"}
-    values |= {"release__description": "Side of a square."}
-    return project(**(values | changes))
+    return values | {"release__description": "Side of a square."}

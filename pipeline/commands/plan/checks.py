@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import paths, runtime
-from pipeline.imaging.labels import REGRESSION, Task
+from pipeline.imaging.labels import OUTPUTS, Task
 from pipeline.imaging.reading.scan import Header, Policy, Unreadable
 from pipeline.imaging.reading.volumes import read_header
 from pipeline.imaging.tables.cohort_table import MASK, checked_rows, image_in
@@ -24,9 +24,9 @@ from pipeline.stages.cohort.checks import (
     read_table,
     settings_of,
     task_and_classes,
+    with_labels,
 )
 from pipeline.stages.cohort.inputs import input_columns
-from pipeline.stages.cohort.numbers import with_numbers
 from pipeline.stages.cohort.places import OUTSIDE, is_outside, roots_of
 from pipeline.stages.cohort.run import pseudonymise
 from pipeline.stages.cohort.simulation.recipe import RECIPE, is_recipe, read_recipe
@@ -78,7 +78,7 @@ def check_cohort(params: Params) -> Checked:
         audited = audited_headers(table, params.cohort)
     params = load(of_cohort=settings_of(folder, table["split"].tolist()))
     of_classes = problems_of_labels(params.cohort, table, folder)
-    table = table if of_classes else with_numbers(table, params.cohort)
+    table = table if of_classes else with_labels(table, params.cohort)
     labels = table["label"].tolist()
     problems = [*of_classes, *problems_of_card(folder), *problems_for_dvc(), *problems_of_masks(table, params)]
     problems += problems_of_place(paths.bundle(params.release.name), cohort_digest(folder))
@@ -94,7 +94,7 @@ def check_cohort(params: Params) -> Checked:
     else:
         problems += problems_of_headers(headers, params)
         problems += (
-            [] if of_classes and task in ("multilabel", REGRESSION) else problems_of_table(used, params, task, classes)
+            [] if of_classes and task in ("multilabel", *OUTPUTS) else problems_of_table(used, params, task, classes)
         )
     lines = [*finding_lines(table["image"].tolist(), findings), *remarks_on_boxes(params)]
     return Checked(params, headers, lines, problems)

@@ -16,6 +16,7 @@ from pipeline.imaging.tables.text_table import BadTable, read_text_table
 TABLE = "cohort.csv"
 REQUIRED = ("case_id", "image", "label")
 OPTIONAL = ("patient_id", "site", "split")
+TIMES = ("time", "event")  # in the place of the label, for times until an event
 MASK = "mask"  # the path of the mask of the image
 SPLITS = ("development", "calibration", "test", "unlabelled", "")
 NO_IMAGE = "the row names no image"
@@ -53,9 +54,9 @@ def read_cohort_table(folder: Path, covariates: Sequence[str] = (), columns: Seq
     -------
     pandas.DataFrame
         One row per image with the columns `case_id, patient_id, image, label, site, split`; an empty text means "not
-        given". Without `patient_id` each image counts as a separate patient. If any row names
-        a mask, a column `mask` follows. Then `covariate_<name>` for each covariate
-        and `column_<name>` for each column; other columns of the file are dropped.
+        given". A table with the columns `time` and `event` keeps them, and may lack `label`. Without `patient_id` each
+        image counts as a separate patient. If any row names a mask, a column `mask` follows. Then `covariate_<name>`
+        for each covariate and `column_<name>` for each column; other columns of the file are dropped.
 
     Raises
     ------
@@ -73,6 +74,8 @@ def checked_rows(
     table: pd.DataFrame, file: Path, covariates: Sequence[str] = (), columns: Sequence[str] = ()
 ) -> pd.DataFrame:
     """Check and complete the rows of a cohort table, as `read_cohort_table` does with those of `file`."""
+    times = [name for name in TIMES if set(TIMES) <= set(table)]
+    table = table.assign(label="") if times and "label" not in table else table
     needed = list(dict.fromkeys((*REQUIRED, *covariates, *columns)))
     missing = [column for column in needed if column not in table]
     if missing:
@@ -95,7 +98,7 @@ def checked_rows(
     if faults:
         raise BadTable("\n- ".join(faults))
     masks = [MASK] if MASK in table and (table[MASK] != "").any() else []
-    further = [*masks, *map("covariate_{}".format, covariates), *map("column_{}".format, columns)]
+    further = [*times, *masks, *map("covariate_{}".format, covariates), *map("column_{}".format, columns)]
     return table[["case_id", "patient_id", "image", "label", "site", "split", *further]]
 
 

@@ -23,7 +23,7 @@ class Portfolio(nn.Module):
     findings : bool
         Whether the logits are of independent findings.
     values : bool
-        Whether the outputs are numbers (regression), whose mean is taken as it is.
+        Whether the outputs are numbers (regression, log hazards), whose mean is taken as it is.
 
     Raises
     ------

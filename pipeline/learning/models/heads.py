@@ -22,7 +22,7 @@ class LinearHead(nn.Linear):
 
     @torch.no_grad()
     def rescale(self, mean: float, scale: float) -> None:
-        """Turn standardised outputs z into mean + scale z: the number of a regression in its unit."""
+        """Turn standardised outputs z into mean + scale z: the number of a regression in its unit, or a log hazard."""
         self.weight.mul_(scale)
         self.bias.mul_(scale).add_(mean)
 

@@ -1,4 +1,4 @@
-"""Linear probe: logistic or ridge regression on frozen features, its C chosen by cross-validation."""
+"""Linear probe: logistic, ridge or Cox regression on frozen features, its C chosen by cross-validation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from scipy.special import log_expit, log_softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import StratifiedGroupKFold
 
+from pipeline.learning.models.cox import fit_cox, partial_likelihood
 from pipeline.learning.models.ordinal import fit_ordinal, ordinal_logits
 from pipeline.learning.models.tasks import Name
 
@@ -54,7 +55,8 @@ def fit_probe(
 ) -> Probe:
     """Fit a logistic regression on standardised features, C by patient-grouped cross-validation of the log-loss.
 
-    A regression is fitted by ridge regression with the penalty 1 / C, chosen by the squared error.
+    A regression is fitted by ridge regression with the penalty 1 / C, chosen by the squared error. Survival is fitted
+    by Cox regression, with C chosen by the cross-validated partial likelihood.
 
     Parameters
     ----------
@@ -68,7 +70,7 @@ def fit_probe(
         Whether every class, or both values of every finding, have the same total weight.
     task : str
         "ordinal" fits proportional odds; "multilabel" fits one regression per finding, with a common C; "regression"
-        takes targets (n, 1).
+        and "survival" take targets (n, 1).
     """
     mean, scale = standardisation(np.asarray(features, dtype=np.float64))
     coordinates, axes = _in_their_span((features - mean) / scale)
@@ -154,8 +156,11 @@ def parts(
 def strata(targets: NDArray[np.floating], task: Name) -> Ints:
     """Find the stratum of each case (n,): its class; for findings 1 + the rarest present one, 0 if none is present.
 
-    For regression it is one of up to five quantiles of the number, with at least `PER_QUANTILE` cases each.
+    For regression it is one of up to five quantiles of the number, with at least `PER_QUANTILE` cases each,
+    for survival whether the case is an event.
     """
+    if task == "survival":
+        return np.asarray(targets[:, 0] > 0).astype(np.int64)
     if task == "regression":
         count = int(np.clip(len(targets) // PER_QUANTILE, 1, MAX_PARTS))
         return np.asarray(targets[:, 0].argsort(kind="stable").argsort() * count // max(len(targets), 1))
@@ -192,7 +197,10 @@ def _best_c(
     for train, test in assigned:
         for number, c in enumerate(CS):
             weight, bias = _fit(scaled[train], targets[train], c, balanced=balanced, task=task)
-            losses[number] += _log_losses(scaled[test] @ weight.T, bias, targets[test], task)
+            if task == "survival":
+                losses[number] += _partial(scaled, targets, weight) - _partial(scaled[train], targets[train], weight)
+            else:
+                losses[number] += _log_losses(scaled[test] @ weight.T, bias, targets[test], task)
     return CS[int(losses.argmin())] if assigned else 1e-2
 
 
@@ -205,10 +213,21 @@ def _fit(
     if task == "regression":
         model = Ridge(alpha=1 / c).fit(scaled, targets[:, 0])
         return np.asarray(model.coef_, dtype=np.float64)[None], np.array([model.intercept_], dtype=np.float64)
+    if task == "survival":
+        return fit_cox(scaled, targets, c)[None], np.zeros(1)
     if task == "multiclass":
         return _one_regression(scaled, targets.argmax(axis=1), c, n_classes=targets.shape[1], balanced=balanced)
     rows = list(_findings(scaled, targets, balanced, c))
     return np.vstack([weight for weight, _ in rows]), np.concatenate([bias for _, bias in rows])
+
+
+def _partial(scaled: Floats, targets: NDArray[np.floating], weight: Floats) -> float:
+    """Compute the negative log partial likelihood; what a part adds to it is the part's loss.
+
+    The risk sets of a part alone would be small (Verweij, van Houwelingen 1993, "Cross-validation in survival
+    analysis", section 3).
+    """
+    return partial_likelihood((scaled @ weight.T)[:, 0], targets)[0]
 
 
 def _findings(

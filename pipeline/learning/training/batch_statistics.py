@@ -6,9 +6,17 @@ A pretrained network keeps its statistics, so that the output for a case does no
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pipeline.learning.models.adabn import adabn
+from pipeline.learning.models.classifier import Classifier
+from pipeline.learning.training.cases import WholeCases
+from pipeline.learning.training.evaluation import EVALUATED_AT_ONCE
+
+VIEWS = 2  # of each case, when statistics of views are estimated
 STATISTICS = ("running_mean", "running_var")
 
 
@@ -37,3 +45,21 @@ def of_the_batch(norms: Sequence[_BatchNorm]) -> Iterator[None]:
             norm.eval()
         for counter, count in zip(counters, counted, strict=True):
             counter.copy_(count)  # no layer reads the counter, and no checkpoint keeps it
+
+
+def estimate_statistics(network: Classifier, cases: WholeCases, seed: int, of_views: bool = False) -> None:
+    """Estimate the normalisation statistics on the images, or on two views of each, in shuffled batches.
+
+    A moving average over the batches of a training lags behind its weights (Izmailov et al. 2018, "Averaging weights
+    leads to wider optima and better generalization", section 3.2). Views as of other scanners make the network robust
+    to such scanners, whose images fall outside of the statistics of the training images.
+    """
+    rng = np.random.default_rng([seed, 0])
+
+    def inputs() -> Iterator[Tensor]:
+        for _ in range(VIEWS if of_views else 1):
+            for rows in torch.from_numpy(rng.permutation(len(cases.targets))).split(EVALUATED_AT_ONCE):
+                seeds = rng.integers(2**32, size=len(rows), dtype=np.uint32) if of_views else None
+                yield (cases.plain(rows) if seeds is None else cases.varied(rows, seeds))[0].flatten(0, 1)
+
+    adabn(network.encoder, inputs())

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.learning.models.tasks import Task
@@ -53,7 +54,20 @@ def batches(
 def _order(cases: Cases, task: Task, recipe: Recipe, rng: np.random.Generator) -> Tensor:
     """Shuffle the cases; with `class_weights` "sampling", draw as many with replacement, classes equally often."""
     count = len(cases.targets)
+    kinds = task.kinds(cases.targets)
+    if kinds is not None:
+        return _interleaved(kinds.numpy(), rng)
     if recipe.class_weights != "sampling":
         return torch.from_numpy(rng.permutation(count))
     shares = task.sampling(cases.targets).double().numpy()
     return torch.from_numpy(rng.choice(count, size=count, p=shares / shares.sum()))
+
+
+def _interleaved(kinds: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
+    """Shuffle cases so that every stretch holds each kind in about its share."""
+    order = rng.permutation(len(kinds))
+    place = np.empty(len(order))
+    for kind in np.unique(kinds):
+        here = kinds[order] == kind
+        place[here] = (np.arange(here.sum()) + rng.random()) / here.sum()
+    return torch.from_numpy(order[place.argsort(kind="stable")])

@@ -33,6 +33,10 @@ class Evaluator:
     @torch.no_grad()
     def loss(self, cases: Cases) -> float:
         """Compute the class-weighted log-loss of the cases without augmentation."""
+        if self.task.joint:
+            logits = [self.logits(maps, pooled) for _, (maps, pooled) in in_order(cases, EVALUATED_AT_ONCE)]
+            loss, events = self.task.losses(torch.cat(logits).cpu(), cases.targets, self.weights)
+            return float(loss / events.clamp(min=1))
         totals = torch.zeros(2, dtype=torch.float64)
         for rows, (maps, pooled) in in_order(cases, EVALUATED_AT_ONCE):
             targets = cases.targets[rows].to(self.accelerator.device)

@@ -12,7 +12,6 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.learning.models.adabn import adabn
 from pipeline.learning.models.classifier import Classifier
 from pipeline.learning.models.heads import Kind, build_head
 from pipeline.learning.models.neighbours import fit_neighbours
@@ -20,6 +19,7 @@ from pipeline.learning.models.probe import fit_probe, parts, standardisation
 from pipeline.learning.models.tasks import Name, Task, task_of
 from pipeline.learning.models.trainable_top import TrainableTop
 from pipeline.learning.training.alignment.loss_term import Alignment
+from pipeline.learning.training.batch_statistics import estimate_statistics
 from pipeline.learning.training.cases import FrozenCases, WholeCases, in_order
 from pipeline.learning.training.checkpoint import Checkpoint
 from pipeline.learning.training.evaluation import EVALUATED_AT_ONCE
@@ -32,7 +32,7 @@ from pipeline.learning.training.strategies import Strategy
 Floats = NDArray[np.float64]
 
 PARTS = 3  # number of parts of the training patients when recipes are compared
-VIEWS = 2  # of each case, when statistics of views are estimated
+AT_RISK = 32  # cases of a batch of survival, at least, if there are four times as many
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,8 @@ def train(
     """
     if setting.task == "regression":
         return _regression(network, strategy, cases, setting, alignment=alignment, tell=tell, checkpoint=checkpoint)
+    if setting.task == "survival":
+        return _survival(network, strategy, cases, setting, alignment=alignment, tell=tell, checkpoint=checkpoint)
     return _trained(network, strategy, cases, setting, alignment=alignment, tell=tell, checkpoint=checkpoint)
 
 
@@ -103,6 +105,28 @@ def _regression(network: Classifier, strategy: Strategy, cases: Labelled, settin
     mean, scale = float(known.mean()), float(known.std(correction=0)) or 1.0
     found = _trained(network, strategy, cases.standardised(mean, scale), setting, **others)
     network.head.rescale(mean, scale)
+    return found
+
+
+def _survival(network: Classifier, strategy: Strategy, cases: Labelled, setting: Setting, **others: Any) -> Trained:
+    """Train by the partial likelihood, in batches that hold enough cases at risk, and standardise the log hazard.
+
+    It has mean 0 and standard deviation 1 over the training cases, because its origin has no meaning, and so that
+    members of a portfolio count the same.
+    """
+    if strategy.neighbours:
+        raise ValueError("neighbours vote for classes, and a time has none; choose probe or full")
+    size = max(setting.recipe.batch_size, min(AT_RISK, len(cases.patients) // 4))
+    found = _trained(
+        network, strategy, cases, replace(setting, recipe=replace(setting.recipe, batch_size=size)), **others
+    )
+    recipe = strategy.recipe(setting.recipe, len(network.encoder.stages))
+    evaluated = cases.whole()[0] if _trains_below(network, recipe, cases) else cases.train
+    if isinstance(evaluated, WholeCases) and strategy.whole:
+        evaluated = replace(evaluated, side=network.instances.side)
+    logits = predict_logits(network, evaluated).double()
+    scale = float(logits.std(correction=0)) or 1.0
+    network.head.rescale(-float(logits.mean()) / scale, 1 / scale)
     return found
 
 
@@ -124,7 +148,7 @@ def _trained(
     training, validation = cases.whole() if _trains_below(network, recipe, cases) else (cases.train, cases.validation)
     if strategy.whole and isinstance(training, WholeCases):
         training = _first_size(network, training, recipe)
-        _estimate_statistics(network, training, setting.seed)
+        estimate_statistics(network, training, setting.seed)
         views = [_features_of(network, training)]
     else:
         views = _features_of_views(network, cases.train)
@@ -144,7 +168,7 @@ def _trained(
     )
     if strategy.whole and isinstance(training, WholeCases):
         last = replace(training, side=network.instances.side)
-        _estimate_statistics(network, last, setting.seed, of_views=recipe.statistics_of_views)
+        estimate_statistics(network, last, setting.seed, of_views=recipe.statistics_of_views)
     network.head.lower(setting.asked.prior(cases.train.targets, setting.recipe.class_weights))
     return Trained(head, curve, chosen)
 
@@ -228,24 +252,6 @@ def _first_size(network: Classifier, cases: WholeCases, recipe: Recipe) -> Whole
         return cases
     network.instances.side = recipe.sides[-1]
     return replace(cases, side=recipe.sides[0])  # `prepare` belongs to a network without a size of its own
-
-
-def _estimate_statistics(network: Classifier, cases: WholeCases, seed: int, of_views: bool = False) -> None:
-    """Estimate the normalisation statistics on the images, or on two views of each, in shuffled batches.
-
-    A moving average over the batches of a training lags behind its weights (Izmailov et al. 2018, "Averaging weights
-    leads to wider optima and better generalization", section 3.2). Views as of other scanners make the network robust
-    to such scanners, whose images fall outside of the statistics of the training images.
-    """
-    rng = np.random.default_rng([seed, 0])
-
-    def inputs() -> Iterator[Tensor]:
-        for _ in range(VIEWS if of_views else 1):
-            for rows in torch.from_numpy(rng.permutation(len(cases.targets))).split(EVALUATED_AT_ONCE):
-                seeds = rng.integers(2**32, size=len(rows), dtype=np.uint32) if of_views else None
-                yield (cases.plain(rows) if seeds is None else cases.varied(rows, seeds))[0].flatten(0, 1)
-
-    adabn(network.encoder, inputs())
 
 
 def _start_from_probe(network: Classifier, views: Sequence[Floats], cases: Labelled, setting: Setting) -> float:

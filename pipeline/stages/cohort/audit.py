@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.imaging.labels import REGRESSION, Task, classes_in, flaw_of, targets_of
+from pipeline.imaging.labels import OUTPUTS, Task, classes_in, flaw_of, targets_of
 from pipeline.imaging.reading.scan import STRICT, Action, Finding, Header, Policy, Unreadable
 from pipeline.imaging.reading.volumes import read_header, read_scan
 from pipeline.imaging.tables.cohort_table import EXAMPLES, is_about_a_person
@@ -77,7 +77,7 @@ def audit_table(
     n_folds : int
         Number of folds. A class with fewer patients cannot be assigned to all folds. In a multilabel task, the same
         holds for a finding with fewer patients without it.
-    task : {"multiclass", "ordinal", "multilabel", "regression"}
+    task : {"multiclass", "ordinal", "multilabel", "regression", "survival"}
         Interpretation of the labels, see `pipeline.imaging.labels`.
 
     Returns
@@ -126,7 +126,7 @@ def _findings_of_kinds(headers: Sequence[Header | None]) -> list[list[Finding]]:
 
 
 def _findings_of_labels(table: pd.DataFrame, classes: Sequence[str], n_folds: int, task: Task) -> list[list[Finding]]:
-    if task == REGRESSION:  # `numbers.problems_of_numbers` has refused every other label
+    if task in OUTPUTS:  # `checks.problems_of_labels` has refused every other label
         return [[] for _ in range(len(table))]
     found = [_refused_label(label, classes, task) for label in table["label"]]
     sound = ["" if refused else label for label, refused in zip(table["label"], found, strict=True)]

@@ -9,12 +9,13 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.errors import UserError
-from pipeline.imaging.labels import NO_FINDING, REGRESSION, VALUE, Task, classes_in, task_of
+from pipeline.imaging.labels import NO_FINDING, OUTPUTS, REGRESSION, SURVIVAL, Task, classes_in, task_of
 from pipeline.imaging.masks.features import is_feature
 from pipeline.imaging.reading.scan import Finding
 from pipeline.imaging.tables.cohort_table import (
     MASK,
     TABLE,
+    TIMES,
     columns_in,
     counted,
     has_patients,
@@ -24,8 +25,9 @@ from pipeline.imaging.tables.cohort_table import (
 from pipeline.imaging.tables.text_table import BadTable
 from pipeline.params import Settings, cohort_settings
 from pipeline.schema import Cohort
-from pipeline.stages.cohort.numbers import problems_of_numbers
+from pipeline.stages.cohort.numbers import problems_of_numbers, with_numbers
 from pipeline.stages.cohort.proposal import proposed_test_set
+from pipeline.stages.cohort.times import problems_of_times, with_times
 
 log = logging.getLogger(__name__)
 COLUMNS_OF_RESULTS = (
@@ -68,8 +70,8 @@ def settings_of(folder: Path, splits: list[str]) -> Settings:
 def task_and_classes(cohort: Cohort, labels: list[str]) -> tuple[Task, list[str]]:
     """Return the task, and the declared classes or the found ones; of two, the positive class is last."""
     task = task_of(labels) if cohort.task == "auto" else cohort.task
-    if task == REGRESSION:
-        return task, [VALUE]
+    if task in OUTPUTS:
+        return task, [OUTPUTS[task]]
     classes = list(cohort.classes) or classes_in(labels, task)
     if task != "multilabel" and len(classes) == 2 and cohort.positive == classes[0]:
         classes.reverse()
@@ -77,10 +79,24 @@ def task_and_classes(cohort: Cohort, labels: list[str]) -> tuple[Task, list[str]
 
 
 def problems_of_labels(cohort: Cohort, table: pd.DataFrame, source: Path) -> list[str]:
-    """List the reasons to refuse the column `label`: its numbers, or its classes."""
+    """List the reasons to refuse the column `label`, its numbers or its classes, or times and events."""
     if cohort.task == REGRESSION:
         return problems_of_numbers(table, source / TABLE)
+    if cohort.task == SURVIVAL:
+        return problems_of_times(table, source / TABLE)
+    if set(TIMES) <= set(table) and not (table["label"] != "").any():
+        return [
+            f"{source / TABLE} has the columns time and event, but no label; set cohort.task to survival and "
+            "cohort.unit to the unit of time"
+        ]
     return problems_of_classes(cohort, table["label"].tolist())
+
+
+def with_labels(table: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
+    """Write the labels of a task without classes in one way, and drop the columns of times, which are labels then."""
+    if cohort.task == SURVIVAL:
+        return with_times(table)
+    return with_numbers(table, cohort).drop(columns=list(TIMES), errors="ignore")
 
 
 def problems_of_classes(cohort: Cohort, labels: list[str]) -> list[str]:
@@ -101,7 +117,7 @@ def problems_of_classes(cohort: Cohort, labels: list[str]) -> list[str]:
 
 def remarks_on_classes(table: pd.DataFrame, task: Task, classes: Sequence[str]) -> list[str]:
     """Name the classes that no case has, and those that only cases of the test set have."""
-    if task == REGRESSION:
+    if task in OUTPUTS:
         return []
     found: dict[str, set[str]] = {name: set() for name in classes}
     for label, split in zip(table["label"], table["split"], strict=True):

@@ -46,6 +46,7 @@ def description_of(facts: Mapping[str, Any], cases: pd.DataFrame, cohort: str, m
         "multiclass": f"Classifies {what} as {found}",
         "ordinal": f"Grades {what} as {found}",
         "multilabel": f"Detects {found} in {what}",
+        "survival": f"Estimates the risk of an event from {what}",
         "regression": f"Estimates a number{f' in {unit}' if unit != '1' else ''} from {what}",
     }[facts["task"]]
     patients = f" of {cases['patient'].nunique()} patients" if facts["patients_known"] else ""

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import cache
-from pipeline.imaging.labels import VALUE
+from pipeline.imaging.labels import OUTPUTS
 from pipeline.imaging.masks.features import ALL, PREFIX, is_feature, kind_of, measure
 from pipeline.imaging.masks.matching import findings_of, on_scan
 from pipeline.imaging.masks.reading import read_mask
@@ -173,7 +173,8 @@ def coverage_of(table: pd.DataFrame, of_masks: Sequence[Measured], classes: Sequ
     size = next((name for name in features_in(of_masks) if name in (PREFIX + "volume", PREFIX + "area")), None)
     if size is None:
         return []
-    other = VALUE if list(classes) == [VALUE] else OTHER
+    [name] = list(classes) if len(classes) == 1 else [OTHER]
+    other = name if name in OUTPUTS.values() else OTHER
     labels = [label if label in ("", *classes) else other for label in table["label"]]
     known = pd.DataFrame({"label": labels, "state": [one.state for one in of_masks]})
     known["size"] = pd.to_numeric(pd.Series([one.features.get(size, "") for one in of_masks]), errors="coerce")

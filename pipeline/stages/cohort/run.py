@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipeline import cache, paths, runtime
 from pipeline.errors import UserError, refuse
-from pipeline.imaging.labels import REGRESSION
+from pipeline.imaging.labels import OUTPUTS, SURVIVAL
 from pipeline.imaging.masks.features import is_feature
 from pipeline.imaging.reading.scan import Policy
 from pipeline.imaging.tables.cohort_table import (
@@ -36,6 +36,7 @@ from pipeline.stages.cohort.checks import (
     remarks_on_classes,
     settings_of,
     task_and_classes,
+    with_labels,
 )
 from pipeline.stages.cohort.default_texts import description_of, title_of
 from pipeline.stages.cohort.inputs import input_columns
@@ -50,7 +51,6 @@ from pipeline.stages.cohort.masks import (
     mask_columns,
     remarks_on_masks,
 )
-from pipeline.stages.cohort.numbers import with_numbers
 from pipeline.stages.cohort.places import OUTSIDE, is_outside, roots_of, warn_of_unwatched
 from pipeline.stages.cohort.simulation.recipe import is_recipe, read_recipe
 from pipeline.stages.cohort.simulation.scan import plan_scans, write_scan
@@ -72,7 +72,7 @@ def run(params: Params) -> None:
     named = [*params.calibrate.subgroups, *params.calibrate.baseline, *params.cohort.input_types]
     table = read_table(source, params.cohort, named)
     refuse([*problems_of_labels(params.cohort, table, source), *problems_of_card(Path(params.cohort.path))])
-    table = with_numbers(table, params.cohort)
+    table = with_labels(table, params.cohort)
     labels = table["label"].tolist()
     write_statements(Path(params.cohort.path))
     task, classes = task_and_classes(params.cohort, labels)
@@ -94,7 +94,7 @@ def run(params: Params) -> None:
         "task": task,
         "classes": classes,
         "positive": params.cohort.positive or (classes[-1] if len(classes) == 2 and task != "multilabel" else None),
-        **({"unit": params.cohort.unit} if task == REGRESSION else {}),
+        **({"unit": params.cohort.unit} if task in OUTPUTS else {}),
         "simulated": simulated,
         "public": params.cohort.public,
         "patients_known": has_patients(source),
@@ -158,10 +158,17 @@ def write_settings(params: Params, splits: list[str], facts: dict[str, Any], cas
     settings, name = settings_of(Path(params.cohort.path), splits), cohort_name(params.cohort.path)
     defaults = {
         "release": {"description": description_of(facts, cases, name, params.preprocess.modality)},
-        "report": {"title": title_of([f"value in {facts['unit']}"] if "unit" in facts else facts["classes"], name)},
+        "report": {"title": title_of(titles_of(facts), name)},
     }
     for section in OF_COHORT:
         paths.write_json(defaults.get(section, {}) | settings.get(section, {}), paths.settings(section))
+
+
+def titles_of(facts: dict[str, Any]) -> list[str]:
+    """Name what the report is about: the classes, the number, or the time."""
+    if "unit" not in facts:
+        return list(facts["classes"])
+    return ["time until the event"] if facts["task"] == SURVIVAL else [f"value in {facts['unit']}"]
 
 
 def write_statements(folder: Path) -> None:

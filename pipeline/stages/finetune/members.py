@@ -145,5 +145,5 @@ def joined(members: Sequence[Member], task: str) -> tuple[dict[str, Any], dict[s
         "portfolio": [member.arguments for member in members],
         "findings": task == "multilabel",
     }
-    arguments |= {"values": True} if task == "regression" else {}
+    arguments |= {"values": True} if task in ("regression", "survival") else {}
     return arguments, state_of_members(states)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from pipeline.imaging.labels import REGRESSION, Task, targets_of
+from pipeline.imaging.labels import REGRESSION, SURVIVAL, Task, targets_of, times_of
 from pipeline.schema import FINAL, Params, Split
 from pipeline.seeds import seed_for
 from pipeline.stages.split.counts import LEAST
@@ -24,7 +24,7 @@ from pipeline.stages.split.partition import (
     refuse_leaks,
     reserved_by_hash,
 )
-from pipeline.stages.split.quantiles import NUMBER
+from pipeline.stages.split.quantiles import EVENT, NUMBER
 
 
 def targets_of_labels(cases: pd.DataFrame, task: Task, classes: Sequence[str]) -> pd.DataFrame | None:
@@ -82,10 +82,13 @@ def compared(duplicates: pd.DataFrame, cases: pd.DataFrame, targets: pd.DataFram
 def groups_of(
     cases: pd.DataFrame, targets: pd.DataFrame | None, duplicates: pd.DataFrame, task: Task = "multiclass"
 ) -> pd.DataFrame:
-    """Join the patients who share a duplicate to one, and add the labels of a multilabel cohort, or the numbers."""
+    """Join the patients who share a duplicate to one, and add labels of a multilabel cohort, numbers or times."""
     grouped = cases.assign(patient=joined_patients(cases, duplicates))
     if task == REGRESSION:
         return grouped.assign(**{NUMBER: pd.to_numeric(grouped["label"])})
+    if task == SURVIVAL:
+        time, event = times_of(grouped["label"].tolist())
+        return grouped.assign(**{NUMBER: time, EVENT: event})
     return grouped if targets is None else grouped.join(targets.add_prefix(TARGET))
 
 

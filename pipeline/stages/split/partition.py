@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from pipeline.metrics.grouped_folds import assign_evenly
 from pipeline.stages.split.hashed_folds import assign_by_hash, is_large
-from pipeline.stages.split.quantiles import NUMBER, quantiles_of
+from pipeline.stages.split.quantiles import EVENT, NUMBER, quantiles_of
 
 TARGET = "target_"  # prefix of the label columns of a multilabel cohort: 1 present, 0 absent, NaN not known
 Marks = NDArray[np.bool_]
@@ -88,7 +88,7 @@ def grouped_folds(cases: pd.DataFrame, n_folds: int, seed: int) -> Numbers:
     ----------
     cases : pandas.DataFrame
         Columns `patient` and `label`, none empty; one column `target_<name>` per label of a multilabel cohort; the
-        column `number` of a regression, which is stratified by quantiles.
+        column `number` of a regression, which is stratified by quantiles, or of survival, with the column `event`.
 
     Returns
     -------
@@ -133,7 +133,8 @@ def answers(cases: pd.DataFrame) -> pd.DataFrame:
         Column names are written as in error messages.
     """
     if NUMBER in cases:
-        return pd.DataFrame({"labelled cases": cases["label"] != ""}, index=cases.index)
+        known = {"the event": cases[EVENT]} if EVENT in cases else {}
+        return pd.DataFrame({"labelled cases": cases["label"] != ""} | known, index=cases.index)
     if has_several_labels(cases):
         marks = {
             f"label '{column.removeprefix(TARGET)}' (known {word})": cases[column] == value
@@ -147,7 +148,7 @@ def answers(cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def strata(cases: pd.DataFrame) -> pd.DataFrame:
-    """Mark the strata that are spread evenly over folds: the answers, or quantiles of a regression's number."""
+    """Mark the strata that are spread evenly over folds: the answers, or quantiles of a number or of times."""
     if NUMBER not in cases:
         return answers(cases)
     stratum = quantiles_of(cases, 1)

@@ -29,7 +29,7 @@ from pipeline.stages.split.counts import (
 from pipeline.stages.split.former_folds import remove_former_outputs
 from pipeline.stages.split.leakage import BOUNDARY, findings
 from pipeline.stages.split.partition import Marks, Numbers, cases_of_site, grouped_folds, roles_in_fold
-from pipeline.stages.split.quantiles import NUMBER
+from pipeline.stages.split.quantiles import EVENT, NUMBER
 from pipeline.stages.split.shortcuts import (
     Guess,
     intensity_predicts_site,
@@ -37,6 +37,7 @@ from pipeline.stages.split.shortcuts import (
     site_predicts_label,
     site_predicts_labels,
     site_predicts_number,
+    site_predicts_time,
 )
 
 COLUMNS = ["case", "patient", "site", "label", "role"]
@@ -67,7 +68,7 @@ def run(params: Params) -> None:
     for fold in assigned:
         paths.write_table(cases.assign(role=[Role(role) for role in roles[fold]])[COLUMNS], paths.split(fold))
     paths.write_table(counted_roles(grouped, roles), paths.COUNTS)
-    known = cases.assign(**{name: grouped[name] for name in grouped if name == NUMBER})
+    known = cases.assign(**{name: grouped[name] for name in grouped if name in (NUMBER, EVENT)})
     facts = summary(cases, split, acknowledged, duplicates) | shortcuts(known, targets)
     paths.write_json(facts, paths.SPLIT_SUMMARY)
     if former := remove_former_outputs(split.folds, assigned):
@@ -141,6 +142,7 @@ def shortcuts(cases: pd.DataFrame, targets: pd.DataFrame | None) -> dict[str, ob
     intensities = cases[[column for column in cases if column.startswith("intensity_")]].to_numpy(dtype=float)
     by_label = {} if targets is None else site_predicts_labels(cases, targets)
     guess = site_predicts_number if NUMBER in cases else site_predicts_label
+    guess = site_predicts_time if EVENT in cases else guess
     evaluated = {
         "site_predicts_label": guess(cases) if targets is None else mean_over_labels(by_label),
         "intensity_predicts_site": intensity_predicts_site(cases, intensities),

@@ -25,7 +25,7 @@ class Guess:
     Attributes
     ----------
     measure : str
-        "AUC" (the mean over several labels), "balanced accuracy", or "R²" for a number.
+        "AUC" (the mean over several labels), "balanced accuracy", "R²" for a number, or "C" for a time.
     value : float
         Its value; at `chance` or slightly below if there is no association.
     chance : float
@@ -99,6 +99,36 @@ def site_predicts_number(cases: pd.DataFrame, seed: int = 0) -> Guess | None:
     folds = GroupKFold(FOLDS, shuffle=True, random_state=seed)
     found = cross_val_predict(LinearRegression(fit_intercept=False), columns, truth, groups=rows["patient"], cv=folds)
     return Guess("R²", float(r2_score(truth, found)), 0.0, len(rows))
+
+
+def site_predicts_time(cases: pd.DataFrame, seed: int = 0) -> Guess | None:
+    """Predict the risk of held-out patients by the rate of the event at their site: events by time of follow-up.
+
+    Parameters
+    ----------
+    cases : pandas.DataFrame
+        Columns `patient`, `site`, `number` (the time), `event`, `side`, as for `site_predicts_number`.
+
+    Returns
+    -------
+    Guess or None
+        Harrell's C, where pairs of one rate count half; None if fewer than two sites remain, or no pair is comparable.
+    """
+    rows = cases[(cases["side"] == "development") & cases["number"].notna() & (cases["site"] != "")]
+    rows = rows[_frequent(rows, "site")]
+    if rows["site"].nunique() < 2:
+        return None
+    time, event = rows["number"].to_numpy(dtype=float), rows["event"].to_numpy(dtype=bool)
+    rate, site = np.zeros(len(rows)), rows["site"].to_numpy(dtype=str)
+    for train, held in GroupKFold(FOLDS, shuffle=True, random_state=seed).split(rows, groups=rows["patient"]):
+        for name in np.unique(site[held]):
+            there = train[site[train] == name]
+            rate[held[site[held] == name]] = event[there].sum() / max(time[there].sum(), 1e-12)
+    comparable = (time[:, None] < time[None, :]) & event[:, None]
+    if not comparable.any():
+        return None
+    agreed = (rate[:, None] > rate[None, :]) + 0.5 * (rate[:, None] == rate[None, :])
+    return Guess("C", float(agreed[comparable].mean()), 0.5, len(rows))
 
 
 def site_predicts_labels(cases: pd.DataFrame, targets: pd.DataFrame, seed: int = 0) -> dict[str, Guess | None]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import UserError
 from pipeline.yaml_files import read_yaml
@@ -30,6 +30,28 @@ class Site(BaseModel):
     dtype: Literal["int16", "uint16", "float32"]
 
 
+class Times(BaseModel):
+    """Describe times until an event, which lesions shorten: Weibull distributed, with random censoring.
+
+    Attributes
+    ----------
+    scale : float
+        Scale of the times of patients without lesions, in the unit of `cohort.unit`; above 0.
+    hazard_ratio : float
+        By which 10 ml more of lesions multiply the hazard; above 0.
+    shape : float
+        Of the Weibull distribution; 1 is the exponential one.
+    censored : float
+        Expected share of censored patients, from 0 to below 1.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    scale: float = Field(default=60.0, gt=0)
+    hazard_ratio: float = Field(default=1.5, gt=0)
+    shape: float = Field(default=1.0, gt=0)
+    censored: float = Field(default=0.3, ge=0, lt=1)
+
+
 class Recipe(BaseModel):
     """Describe a cohort to simulate."""
 
@@ -42,7 +64,9 @@ class Recipe(BaseModel):
     second_scan: float
     age_years: tuple[tuple[float, float], tuple[float, float]]
     masks: Literal["none", "lesions", "places"] = "none"
-    label: Literal["class", "lesion_volume"] = "class"  # lesion_volume: in ml, for `cohort.task: regression`
+    # lesion_volume: in ml, for `cohort.task: regression`; time: columns time and event, for survival
+    label: Literal["class", "lesion_volume", "time"] = "class"
+    times: Times = Times()
     sites: dict[str, Site]
 
 

@@ -5,13 +5,14 @@ voxel size and orientation.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 
-from pipeline.imaging.tables.cohort_table import MASK
+from pipeline.imaging.tables.cohort_table import MASK, TIMES
 from pipeline.stages.cohort.simulation.anatomy import (
     FIELD_OF_VIEW_MM,
     drawn_head,
@@ -24,6 +25,7 @@ from pipeline.stages.cohort.simulation.anatomy import (
     world_of,
 )
 from pipeline.stages.cohort.simulation.recipe import Recipe, Site
+from pipeline.stages.cohort.simulation.times import censoring_rate, drawn_time
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Job:
             "case_id": Path(self.file).name.removesuffix(".nii.gz"),
             "patient_id": f"{self.site}-{self.patient:03d}",
             "image": self.file,
-            "label": "" if self.split == "unlabelled" else label_of(self),
+            **labels_of(self),
             "site": self.site,
             "split": self.split,
             "sex": sex,
@@ -85,11 +87,29 @@ def sex_and_age(job: Job) -> tuple[str, str]:
     return str(sex), f"{age:.0f}"
 
 
-def label_of(job: Job) -> str:
-    """Give the class of a patient, or, if the recipe asks for it, the volume of all lesions in ml."""
-    if job.recipe.label == "class":
-        return job.recipe.classes[job.lesion]
-    return f"{lesion_volume(job):.3f}"
+def labels_of(job: Job) -> dict[str, str]:
+    """Give the class of a patient, or what the recipe asks for: the volume of all lesions in ml, or time and event."""
+    kind, known = job.recipe.label, job.split != "unlabelled"
+    if kind == "time":
+        return dict(zip(TIMES, time_and_event(job) if known else ("", ""), strict=True))
+    label = job.recipe.classes[job.lesion] if kind == "class" else f"{lesion_volume(job):.3f}"
+    return {"label": label if known else ""}
+
+
+def time_and_event(job: Job) -> tuple[str, str]:
+    """Draw the time of a patient with two decimals, and 1 for the event or 0 for censored."""
+    rng = np.random.default_rng(_seed(job.recipe.seed, job.site, "time", job.patient))
+    rate = _censoring_rate(job.recipe.model_dump_json())
+    time, event = drawn_time(lesion_volume(job), rate, job.recipe.times, rng)
+    return f"{max(time, 0.01):.2f}", str(int(event))
+
+
+@cache
+def _censoring_rate(recipe: str) -> float:
+    """Find the rate of censoring of a recipe, from its JSON, over all patients."""
+    read = Recipe.model_validate_json(recipe)
+    patients = {(job.site, job.patient): job for job in plan_scans(read)}
+    return censoring_rate([lesion_volume(job) for job in patients.values()], read.times)
 
 
 def lesion_volume(job: Job) -> float:

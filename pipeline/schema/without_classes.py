@@ -1,4 +1,4 @@
-"""What `cohort.task: regression` does not support yet, in one table: a setting, its refused values, and the cure."""
+"""What `cohort.task: regression` and `survival` do not support yet: a setting, its refused values, and the cure."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,12 @@ def _one_of(*values: Any) -> Refused:
     return lambda value: value in values
 
 
-# By setting: when it is refused, why, and what to choose instead.
+OUTPUTS = {"regression": "number", "survival": "time"}  # by task without classes: what it is about
+
+# By setting: when it is refused, why, and what to choose instead; {output} is a word of `OUTPUTS`.
 REFUSED: dict[str, tuple[Refused, str]] = {
-    "cohort.classes": (bool, "a number has no classes; set it to []"),
-    "cohort.positive": (bool, "a number has no positive class; set it to null"),
+    "cohort.classes": (bool, "a {output} has no classes; set it to []"),
+    "cohort.positive": (bool, "a {output} has no positive class; set it to null"),
     "cohort.inputs": (bool, "columns are fused with classes only; set it to []"),
     "adapt.method": (
         _one_of("auto", *ALIGNMENT_LOSSES),
@@ -35,23 +37,33 @@ REFUSED: dict[str, tuple[Refused, str]] = {
     "finetune.class_weights": (_one_of("sampling"), "it samples classes; set it to none"),
     "calibrate.method": (
         lambda name: name not in ("auto", "none"),
-        "it calibrates probabilities; choose auto (slope and intercept of the value) or none",
+        "it calibrates probabilities of classes; choose auto (the slope of the {output}) or none",
     ),
     "calibrate.form": (_one_of("ensemble"), "an ensemble of folds is released for classes only; choose refit"),
     "calibrate.per_patient": (_one_of("max"), "the highest probability of a class is meant; choose auto, mean or none"),
 }
 
 
-def problem_of_regression(params: "Params") -> str:
-    """Say in sentences which settings do not suit a regression, or which it lacks; "" if all do."""
+def problem_without_classes(params: "Params") -> str:
+    """Say in sentences which settings do not suit a task without classes, or which it lacks; "" if all do."""
     cohort = params.cohort
-    if cohort.task != "regression":
-        return f"cohort.unit is '{cohort.unit}', but only a regression has a unit; set it to ''" if cohort.unit else ""
-    found = [] if cohort.unit else ["cohort.unit is empty, but a number needs its unit, e.g. ml or years; 1 for none"]
+    times = f"calibrate.times is {list(params.calibrate.times)}, but only survival has times; set it to []"
+    found = [times] if params.calibrate.times and cohort.task != "survival" else []
+    if cohort.task not in OUTPUTS:
+        unit = f"cohort.unit is '{cohort.unit}', but only a regression and survival have a unit; set it to ''"
+        return "; ".join(([unit] if cohort.unit else []) + found)
+    found += _problems_of_unit(cohort.task, cohort.unit)
     for name, (refused, why) in REFUSED.items():
         section, key = name.split(".")
         value = getattr(getattr(params, section), key)
         if refused(value):
             shown = list(value) if isinstance(value, tuple) else value
-            found.append(f"{name} is {shown}, but cohort.task is regression: {why}")
+            why = why.format(output=OUTPUTS[cohort.task])
+            found.append(f"{name} is {shown}, but cohort.task is {cohort.task}: {why}")
     return "; ".join(found)
+
+
+def _problems_of_unit(task: str, unit: str) -> list[str]:
+    if task == "regression":
+        return [] if unit else ["cohort.unit is empty, but a number needs its unit, e.g. ml or years; 1 for none"]
+    return [] if unit not in ("", "1") else [f"cohort.unit is '{unit}', but a time needs its unit, e.g. months"]
