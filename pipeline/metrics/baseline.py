@@ -116,14 +116,31 @@ def number_from_columns(train: pd.DataFrame, numbers: Floats, evaluated: pd.Data
     return np.asarray(model.fit(_with_numbers(train, measured), numbers).predict(_with_numbers(evaluated, measured)))
 
 
+def encoder_of(train: pd.DataFrame) -> Callable[[pd.DataFrame], Floats]:
+    """Encode columns of training cases as `prediction_from_columns` does; the result encodes a table as (n, k)."""
+    train = train.apply(as_text)
+    measured = [column for column in train if is_measured(train[column])]
+    encode = _encoding(measured, [column for column in train if column not in measured])
+    encode.fit(_with_numbers(train, measured))
+
+    def encoded(table: pd.DataFrame) -> Floats:
+        found = encode.transform(_with_numbers(table.apply(as_text), measured))
+        return np.asarray(found.toarray() if hasattr(found, "toarray") else found, dtype=np.float64)
+
+    return encoded
+
+
 def _with_numbers(table: pd.DataFrame, numbers: Sequence[str]) -> pd.DataFrame:
     return table.assign(**{column: pd.to_numeric(table[column], errors="coerce") for column in numbers})
 
 
 def _regression(numbers: list[str], words: list[str], last: Any = None) -> Pipeline:
+    return make_pipeline(_encoding(numbers, words), last or LogisticRegression(C=C, max_iter=1000))
+
+
+def _encoding(numbers: list[str], words: list[str]) -> ColumnTransformer:
     measured = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
-    spread = [("words", OneHotEncoder(handle_unknown="ignore"), words), ("numbers", measured, numbers)]
-    return make_pipeline(ColumnTransformer(spread), last or LogisticRegression(C=C, max_iter=1000))
+    return ColumnTransformer([("words", OneHotEncoder(handle_unknown="ignore"), words), ("numbers", measured, numbers)])
 
 
 def baseline_table(

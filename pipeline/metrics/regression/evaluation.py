@@ -116,13 +116,6 @@ def mapped(cases: pd.DataFrame, true: Floats, maps: Mapping[str, Map]) -> Evalua
     )
 
 
-def evaluated_across(cases: pd.DataFrame, coverage: float, method: str) -> EvaluatedNumbers:
-    """Map the outputs of several folds, each fold by a map that was fitted on the other folds."""
-    folds = cases["fold"].to_numpy(dtype=str)
-    maps = {str(fold): map_for(cases[folds != fold], coverage, method) for fold in np.unique(folds)}
-    return mapped(cases, true_numbers(cases), maps)
-
-
 def summarise(evaluated: EvaluatedNumbers, predicted: Floats, bootstrap: Bootstrap) -> dict[str, Any]:
     """Compute every metric of predicted numbers (n,) with its interval by the patient bootstrap.
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.errors import UserError
-from pipeline.imaging.labels import REGRESSION
+from pipeline.imaging.labels import REGRESSION, SURVIVAL
 from pipeline.metrics.calibrators.calibrator import digest_of
 from pipeline.metrics.comparison import Settings as MetricSettings
 from pipeline.metrics.evaluation import (
@@ -57,6 +57,7 @@ from pipeline.stages.calibrate.regression import calibrate_numbers
 from pipeline.stages.calibrate.released import Released, thresholds_of
 from pipeline.stages.calibrate.stamps import refuse_settings, stamps
 from pipeline.stages.calibrate.subject import bootstrap_for
+from pipeline.stages.calibrate.survival import calibrate_times
 
 Floats = NDArray[np.float64]
 Scopes = Mapping[str, EvaluatedCases]
@@ -72,6 +73,9 @@ def run(params: Params) -> None:
     refuse_settings(params, facts["patients_known"])
     if spec.task == REGRESSION:
         calibrate_numbers(params, facts)
+        return
+    if spec.task == SURVIVAL:
+        calibrate_times(params, facts)
         return
     found = evaluate(spec, params)
     shown = found.test if params.calibrate.test == "open" else None

@@ -1,0 +1,230 @@
+"""Evaluated cases of a survival cohort: times, events, log hazards and risks, and the metrics about them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.metrics.bootstrap import Bootstrap, Estimate, estimate, estimate_of, in_blocks, loss_estimate
+from pipeline.metrics.calibrators.calibrator import digest_of
+from pipeline.metrics.discrimination import ratio
+from pipeline.metrics.evaluation import logits_of
+from pipeline.metrics.survival.accuracy import brier, calibration_slope, integrated_brier, observed_expected
+from pipeline.metrics.survival.discrimination import dynamic_auc, harrell_c, uno_c
+from pipeline.metrics.survival.recalibration import GROUPS, Recalibration, fit_recalibration, residuals
+
+Floats = NDArray[np.float64]
+Marks = NDArray[np.bool_]
+Metric = Callable[[Floats], Floats]
+
+GRID = 20  # times at which the Brier score is integrated
+IN_SHORT = ("c", "uno_c", "ipa", "calibration_slope")
+LOSSES = ("integrated_brier", "null_brier")
+
+
+@dataclass(frozen=True)
+class EvaluatedTimes:
+    """Labelled cases with their predictions, before and after recalibration.
+
+    Attributes
+    ----------
+    cases : pandas.DataFrame
+        n rows with `case`, `patient`, `site`, `fold` and `calibrator`, the digest of the recalibration.
+    times : (n,)
+        Until the event or until censoring, in the unit of time.
+    events : (n,)
+        Which of the two it was.
+    outputs, values : (n,)
+        Outputs of the network, and log hazards relative to the average patient.
+    maps : mapping
+        Fold to the recalibration that was applied to its cases.
+    """
+
+    cases: pd.DataFrame
+    times: Floats
+    events: Marks
+    outputs: Floats
+    values: Floats
+    maps: Mapping[str, Recalibration]
+
+    @property
+    def patients(self) -> NDArray[np.str_]:
+        """Give the patient of each case (n,), the unit of every interval."""
+        return np.asarray(self.cases["patient"], dtype=np.str_)
+
+    @property
+    def folds(self) -> NDArray[np.str_]:
+        """Give the fold that evaluates each case (n,)."""
+        return np.asarray(self.cases["fold"], dtype=np.str_)
+
+    @property
+    def horizons(self) -> Floats:
+        """Give the times (h,) for which risks are predicted."""
+        return np.array(next(iter(self.maps.values())).risks.times)
+
+    @property
+    def groups(self) -> NDArray[np.str_]:
+        """Give the risk group (n,), whose limits were set without the case."""
+        return np.asarray(self._by_fold(lambda one, here: np.array(GROUPS)[one.risks.groups(self.values[here])]))
+
+    @property
+    def residuals(self) -> Floats:
+        """Give the deviance residual (n,) of each case."""
+
+        def hazard(one: Recalibration, here: Marks) -> Floats:
+            return one.hazard.at(self.times[here]) * np.exp(self.values[here])
+
+        return residuals(self._by_fold(hazard), self.events)
+
+    def survival(self, when: Floats) -> Floats:
+        """Predict the probability (n, h) of no event until each time (h,)."""
+        return np.asarray(self._by_fold(lambda one, here: one.survival(self.values[here], when)))
+
+    def null_survival(self, when: Floats) -> Floats:
+        """Predict the same (n, h) without a model, by the Kaplan-Meier curve of the patients of the other folds."""
+        return np.asarray(self._by_fold(lambda one, here: np.tile(one.everyone.at(when), (int(here.sum()), 1))))
+
+    def _by_fold(self, predict: Callable[[Recalibration, Marks], NDArray[Any]]) -> Any:
+        folds = self.folds
+        names = np.unique(folds)
+        parts = [predict(self.maps[str(name)], folds == name) for name in names]
+        order = np.argsort(np.concatenate([np.flatnonzero(folds == name) for name in names]), kind="stable")
+        return np.concatenate(parts)[order]
+
+    def part(self, mask: Marks) -> "EvaluatedTimes":
+        """Select the cases of a mask (n,)."""
+        arrays = {name: getattr(self, name)[mask] for name in ("times", "events", "outputs", "values")}
+        return replace(self, cases=self.cases[mask], **arrays)
+
+    def of_patients(self) -> "EvaluatedTimes":
+        """Average the outputs of each patient's images, and map the means as those of images."""
+        groups = self.cases.reset_index(drop=True).groupby("patient", sort=True)
+        rows = list(groups.indices.values())
+        first = np.array([some[0] for some in rows])
+        cases = self.cases.iloc[first].assign(images=[len(some) for some in rows]).drop(columns="case")
+        outputs = np.array([self.outputs[some].mean() for some in rows])
+        return mapped(cases.assign(logit_0=outputs).reset_index(drop=True), self.maps)
+
+
+def times_in(cases: pd.DataFrame) -> tuple[Floats, Marks]:
+    """Read the columns `time` and `event` as times and marks (n,)."""
+    return cases["time"].to_numpy(dtype=np.float64), cases["event"].to_numpy(dtype=np.bool_)
+
+
+def recalibration_for(cases: pd.DataFrame, at: Floats, method: str) -> Recalibration:
+    """Fit on cases that the network was not trained on; the method "none" keeps the slope of the output."""
+    patients = cases["patient"].to_numpy(dtype=str)
+    return fit_recalibration(logits_of(cases)[:, 0], *times_in(cases), patients, at=at, recalibrate=method != "none")
+
+
+def mapped(cases: pd.DataFrame, maps: Mapping[str, Recalibration]) -> EvaluatedTimes:
+    """Map the outputs of the cases by the recalibration of their fold."""
+    outputs, folds = logits_of(cases)[:, 0], cases["fold"].to_numpy(dtype=str)
+    values = np.empty(len(cases))
+    for fold in np.unique(folds):
+        values[folds == fold] = maps[str(fold)].line.apply(outputs[folds == fold])
+    digests = cases["fold"].map({fold: digest_of(one.line) for fold, one in maps.items()})
+    times, events = times_in(cases)
+    return EvaluatedTimes(cases.assign(calibrator=digests), times, events, outputs, values=values, maps=maps)
+
+
+def summarise(evaluated: EvaluatedTimes, predicted: Floats, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Compute every metric of log hazards (n,) with its interval by the patient bootstrap.
+
+    Those of pooled folds are widened, see `levels.level_for`. Metrics of absolute risks are those of the recalibrated
+    log hazards, and None for others.
+    """
+    weights, level = resampled(evaluated, bootstrap)
+    times, events, last = evaluated.times, evaluated.events, float(evaluated.horizons[-1])
+    known = (predicted, times, events)
+    found = {
+        "c": estimate(partial(harrell_c, *known), weights, level),
+        "uno_c": estimate(partial(uno_c, *known, horizon=last), weights, level),
+        "calibration_slope": estimate(partial(calibration_slope, *known), weights, level),
+    }
+    if predicted is evaluated.values:
+        found |= _of_risks(evaluated, weights, level)
+    else:
+        found |= dict.fromkeys(("observed_expected", *LOSSES, "ipa"), Estimate(None, None, None))
+    patients = evaluated.patients
+    counts = {"n": len(times), "patients": len(set(patients.tolist()))}
+    counts |= {"events": len(set(patients[events].tolist()))}
+    return counts | {name: one.as_json() for name, one in found.items()}
+
+
+def resampled(evaluated: EvaluatedTimes, bootstrap: Bootstrap) -> tuple[Floats, float]:
+    """Draw the weights of the patient bootstrap, with the level of its intervals."""
+    several = len(set(evaluated.folds.tolist())) > 1
+    level = bootstrap.over(evaluated.patients, evaluated.folds, cross_fitted=several).confidence
+    return bootstrap.weights(evaluated.patients), level
+
+
+def _of_risks(evaluated: EvaluatedTimes, weights: Floats, level: float) -> dict[str, Estimate]:
+    """Integrated Brier score of the model and of Kaplan-Meier, their ratio, and the calibration at the last time."""
+    last, known = float(evaluated.horizons[-1]), (evaluated.times, evaluated.events)
+    model, null = (
+        brier_scores(evaluated, evaluated.survival, weights),
+        brier_scores(evaluated, evaluated.null_survival, weights),
+    )
+    at_last = evaluated.survival(np.array([last]))[:, 0]
+    calibrated = partial(observed_expected, at_last, *known, horizon=last)
+    return {
+        "observed_expected": estimate(calibrated, weights, level),
+        "integrated_brier": loss_estimate(model, level),
+        "null_brier": loss_estimate(null, level),
+        "ipa": estimate_of(1 - ratio(model, null), level),
+    }
+
+
+def brier_scores(evaluated: EvaluatedTimes, survival: Callable[[Floats], Floats], weights: Floats) -> Floats:
+    """Integrate the Brier score (R,) of predictions by time, from a `GRID`-th of the last time up to it."""
+    last = float(evaluated.horizons[-1])
+    grid = np.linspace(last / GRID, last, GRID)
+    known = (evaluated.times, evaluated.events)
+    return in_blocks(lambda some: integrated_brier(survival(grid), *known, some, horizons=grid), weights)
+
+
+def by_time(evaluated: EvaluatedTimes, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """Compute AUC, Brier score beside that of Kaplan-Meier, and calibration at each time, with intervals."""
+    weights, level = resampled(evaluated, bootstrap)
+    known, rows = (evaluated.times, evaluated.events), []
+    for horizon in evaluated.horizons.tolist():
+        model, null = (predict(np.array([horizon]))[:, 0] for predict in (evaluated.survival, evaluated.null_survival))
+        scores, nulls = (in_blocks(partial(brier, one, *known, horizon=horizon), weights) for one in (model, null))
+        auc = partial(dynamic_auc, evaluated.values, *known, horizon=horizon)
+        ahead = partial(observed_expected, model, *known, horizon=horizon)
+        found = {
+            "auc": estimate(auc, weights, level),
+            "brier": loss_estimate(scores, level),
+            "null_brier": loss_estimate(nulls, level),
+            "ipa": estimate_of(1 - ratio(scores, nulls), level),
+            "observed_expected": estimate(ahead, weights, level),
+        }
+        rows.append({"time": horizon, "n": len(model), "predicted": float((1 - model).mean()), **found})
+    return rows
+
+
+def in_short(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Select the number of cases and the metrics that a terminal shows."""
+    return {name: metrics[name] for name in ("n", *IN_SHORT)}
+
+
+def prediction_table(evaluated: EvaluatedTimes, scope: str) -> pd.DataFrame:
+    """Tabulate every case of a set with its log hazard, its risks, its group and its residual."""
+    risks = 1 - evaluated.survival(evaluated.horizons)
+    known: dict[str, Any] = {"uncalibrated_0": evaluated.outputs, "log_hazard": evaluated.values}
+    known |= dict(zip(map(risk_column, evaluated.horizons.tolist()), risks.T, strict=True))
+    return evaluated.cases.assign(scope=scope, **known, group=evaluated.groups, residual=evaluated.residuals)
+
+
+def risk_column(time: float) -> str:
+    """Name the column of the risk until a time.
+
+    >>> risk_column(12.0), risk_column(2.5)
+    ('risk_12', 'risk_2.5')
+    """
+    return f"risk_{time:g}"

@@ -1,0 +1,78 @@
+"""Recalibrate and evaluate the log hazards of a survival cohort."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.errors import UserError
+from pipeline.imaging.labels import times_of
+from pipeline.metrics.survival.evaluation import EvaluatedTimes, mapped, recalibration_for, times_in
+from pipeline.metrics.survival.recalibration import Recalibration, quartiles_of_events
+from pipeline.paths import Role
+from pipeline.progress import progress
+from pipeline.schema import Params
+from pipeline.stages.calibrate.one_output import Kind, by_patient, evaluate, scopes_of, write_outcome
+from pipeline.stages.calibrate.one_output_tables import write_headers, write_left_out, write_repetitions
+from pipeline.stages.calibrate.predictions import scored
+from pipeline.stages.calibrate.survival_tables import (
+    TOLD,
+    write_members,
+    write_metrics,
+    write_predictions,
+    write_tables,
+)
+
+
+def calibrate_times(params: Params, facts: Mapping[str, Any]) -> None:
+    """Write recalibration and risks, the predictions and the metrics."""
+    kind = kind_of_times(params)
+    found = evaluate(params, kind)
+    shown = found.test if params.calibrate.test == "open" else None
+    scopes = scopes_of(found, shown, by_patient(found, facts["patients_known"], params, kind))
+    write_metrics(progress(scopes.items(), "metrics"), found.repetitions, params)
+    write_tables(scopes, params)
+    write_repetitions(found.repetitions, TOLD, params)
+    write_left_out(found.left_out, TOLD, params)
+    write_members(params)
+    write_headers()
+    write_predictions(scopes)
+    write_outcome(found, scopes, shown, params)
+
+
+def kind_of_times(params: Params) -> Kind[EvaluatedTimes]:
+    """Say how log hazards are recalibrated: for the times of `calibrate.times`, which are the same in every fold."""
+    development = with_times(pd.concat([scored(fold, Role.HELD_OUT) for fold in params.split.numbered]))
+    at = np.array(times_for(development, params.calibrate.times))
+
+    def fitted(cases: pd.DataFrame, method: str) -> Recalibration:
+        return recalibration_for(cases, at, method)
+
+    return Kind(fitted, mapped, labelled=with_times, what="times")
+
+
+def times_for(development: pd.DataFrame, asked: tuple[float, ...]) -> tuple[float, ...]:
+    """Choose the times for which risks are told; refuse those beyond what was observed.
+
+    Raises
+    ------
+    UserError
+        The message tells the last time at which it is known who is without an event.
+    """
+    times, events = times_in(development)
+    if not asked:
+        return quartiles_of_events(times, events, development["patient"].to_numpy(dtype=str))
+    first, last = float(times[events].min()), float(times.max())
+    if asked[0] < first or asked[-1] >= last:
+        raise UserError(
+            f"params.yaml: calibrate.times is {list(asked)}, but the first event of development patients is at "
+            f"{first:g} and the last of them is observed until {last:g}; choose times between, or [] for the quartiles"
+        )
+    return asked
+
+
+def with_times(cases: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns `time` and `event`, read from the labels."""
+    times, events = times_of(cases["label"].tolist())
+    return cases.assign(time=times, event=events)

@@ -1,0 +1,252 @@
+"""Write the metrics and tables of a survival cohort."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline import paths
+from pipeline.imaging.labels import times_of
+from pipeline.metrics.bootstrap import Bootstrap, estimate, estimate_of, in_blocks, loss_estimate
+from pipeline.metrics.summary import as_number, in_columns, limits_of, rows_of
+from pipeline.metrics.survival.accuracy import integrated_brier
+from pipeline.metrics.survival.columns import hazard_from_columns
+from pipeline.metrics.survival.cox import survival_at
+from pipeline.metrics.survival.curves import Curve, kaplan_meier, kaplan_meier_interval, logrank, median_follow_up
+from pipeline.metrics.survival.discrimination import harrell_c
+from pipeline.metrics.survival.evaluation import (
+    GRID,
+    EvaluatedTimes,
+    brier_scores,
+    by_time,
+    in_short,
+    prediction_table,
+    resampled,
+    summarise,
+)
+from pipeline.metrics.survival.recalibration import GROUPS
+from pipeline.schema import Params
+from pipeline.stages.calibrate.one_output import Row
+from pipeline.stages.calibrate.one_output_tables import (
+    Told,
+    member_rows,
+    subgroups,
+    training_and_held_out,
+    write_folds,
+)
+from pipeline.stages.calibrate.subject import bootstrap_for
+
+Scopes = Mapping[str, EvaluatedTimes]
+
+TOLD = Told(
+    summarise=summarise,
+    of_a_set=("c", "ipa", "calibration_slope", "observed_expected"),
+    of_a_group=("c", "observed_expected", "integrated_brier"),
+    repeated=("c", "ipa"),
+)
+NULL = "Kaplan-Meier"  # the prediction that is the same for everybody
+EVERYONE = "all"
+COUNTS = ["n", "patients", "events"]
+MEMBERS = ["member", "n", *limits_of("c", "c_gain")]
+SUBGROUPS = ["scope", "column", "value", "n", "patients", "too_few", *limits_of(*TOLD.of_a_group)]
+BASELINES = [
+    *("scope", "baseline", "n", "patients"),
+    *limits_of("c", "model_c", "difference", "integrated_brier", "model_brier"),
+]
+OF_A_TIME = ("auc", "brier", "null_brier", "ipa", "observed_expected")
+BY_TIME = ["scope", "time", "n", "predicted", *limits_of(*OF_A_TIME)]
+RISK_GROUPS = ["scope", "group", *COUNTS, "time", "predicted", *limits_of("observed"), "median", "chi2", "p"]
+FOLLOW_UP = ["scope", "site", *COUNTS, "censored", "median_follow_up", "longest"]
+KAPLAN_MEIER = ["scope", "group", "time", "survival", "lower", "upper", "at_risk"]
+
+
+def write_metrics(scopes: Iterable[tuple[str, EvaluatedTimes]], repetitions: Scopes, params: Params) -> None:
+    """Write the metrics, pooled and per fold, before and after recalibration, and the calibration in bins."""
+    flat, short, bins = list[Row](), dict[str, Any](), list[pd.DataFrame]()
+    internal: list[EvaluatedTimes] = []
+    for scope, evaluated in scopes:
+        internal += [evaluated] * (scope == "internal")
+        for state, predicted in (("uncalibrated", evaluated.outputs), ("calibrated", evaluated.values)):
+            metrics = summarise(evaluated, predicted, bootstrap_for(params, scope))
+            paths.write_json(metrics, paths.pooled_metrics(f"{scope}_{state}"))
+            flat += rows_of(metrics, f"{scope}_{state}")
+        bins.append(reliability(evaluated, params.calibrate.bins).assign(scope=f"{scope}_calibrated"))
+        short.setdefault("internal" if scope.startswith("internal") else "test", in_short(metrics))
+    paths.write_json(short, paths.SUMMARY)
+    for name, metrics in write_folds([*internal, *repetitions.values()], TOLD, params):
+        flat += rows_of(metrics, name)
+    paths.write_table(pd.DataFrame(flat), paths.ALL_METRICS)
+    paths.write_table(pd.concat(bins), paths.RELIABILITY)
+
+
+def reliability(evaluated: EvaluatedTimes, bins: int) -> pd.DataFrame:
+    """Tabulate mean predicted and Kaplan-Meier risk at each time in bins of equally many cases, in ascending order.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `time`, `prediction`, `observed`, `n`.
+    """
+    order, rows = np.argsort(evaluated.values, kind="stable"), []
+    survival = evaluated.survival(evaluated.horizons)
+    parts = [some for some in np.array_split(order, min(bins, len(order))) if len(some)]
+    for number, time in enumerate(evaluated.horizons.tolist()):
+        for some in parts:
+            seen = kaplan_meier(evaluated.times[some], evaluated.events[some]).at(np.array(time))
+            rows.append((time, 1 - survival[some, number].mean(), 1 - float(seen), len(some)))
+    return pd.DataFrame(rows, columns=["time", "prediction", "observed", "n"])
+
+
+def write_tables(scopes: Scopes, params: Params) -> None:
+    """Write the tables of subgroups, of predictions without images, of times, risk groups, curves and follow-up."""
+    found: dict[str, list[Row]] = {name: [] for name in TABLES}
+    for scope, evaluated in scopes.items():
+        bootstrap = bootstrap_for(params, scope)
+        of_times = [
+            {name: value for name, value in row.items() if name not in OF_A_TIME}
+            | in_columns({name: row[name].as_json() for name in OF_A_TIME})
+            for row in by_time(evaluated, bootstrap)
+        ]
+        parts = {
+            "subgroups": subgroups(evaluated, TOLD, bootstrap),
+            "baselines": baseline_rows(evaluated, params, bootstrap),
+            "by_time": of_times,
+            "risk_groups": group_rows(evaluated, params.calibrate.confidence),
+            "kaplan_meier": curve_rows(evaluated, params.calibrate.confidence),
+            "follow_up": follow_up(evaluated),
+        }
+        for name, rows in parts.items():
+            found[name] += [{"scope": scope, **row} for row in rows]
+    for name, columns in TABLES.items():
+        paths.write_table(pd.DataFrame(found[name], columns=columns), paths.assessed(name))
+
+
+TABLES = {
+    "subgroups": SUBGROUPS,
+    "baselines": BASELINES,
+    "by_time": BY_TIME,
+    "risk_groups": RISK_GROUPS,
+    "kaplan_meier": KAPLAN_MEIER,
+    "follow_up": FOLLOW_UP,
+}
+
+
+def counts_of(evaluated: EvaluatedTimes) -> Row:
+    """Count cases, patients, and patients with the event."""
+    patients = evaluated.patients
+    known = {"n": len(patients), "patients": len(set(patients.tolist()))}
+    return known | {"events": len(set(patients[evaluated.events].tolist()))}
+
+
+def groups_in(evaluated: EvaluatedTimes) -> list[tuple[str, EvaluatedTimes]]:
+    """Give the cases of each risk group that has any, from low to high."""
+    groups = evaluated.groups
+    return [(name, evaluated.part(groups == name)) for name in GROUPS if (groups == name).any()]
+
+
+def group_rows(evaluated: EvaluatedTimes, confidence: float) -> list[Row]:
+    """Compute predicted and Kaplan-Meier risk of each risk group at each time, and the log-rank test of the groups."""
+    groups = groups_in(evaluated)
+    number = np.searchsorted(np.sort([*GROUPS]), evaluated.groups)
+    chi2, p = logrank(evaluated.times, evaluated.events, number) if len(groups) > 1 else (np.nan, np.nan)
+    rows = []
+    for name, part in groups:
+        curve = kaplan_meier(part.times, part.events)
+        lower, upper = kaplan_meier_interval(part.times, part.events, confidence)
+        known = {"group": name, **counts_of(part), "median": curve.first_at_or_below(0.5)}
+        known |= {"chi2": as_number(chi2), "p": as_number(p)}
+        predicted = 1 - part.survival(part.horizons).mean(axis=0)
+        for time, mean in zip(part.horizons.tolist(), predicted.tolist(), strict=True):
+            values = [as_number(1 - float(one.at(np.array(time)))) for one in (curve, upper, lower)]
+            values = values if values[0] else [values[0], None, None]  # Greenwood's limits need an event
+            observed = dict(zip(limits_of("observed"), values, strict=True))
+            rows.append(known | {"time": time, "predicted": as_number(mean)} | observed)
+    return rows
+
+
+def curve_rows(evaluated: EvaluatedTimes, confidence: float) -> list[Row]:
+    """Write the Kaplan-Meier curve of each risk group and of all cases with its limits and the number at risk."""
+    rows = []
+    for name, part in [(EVERYONE, evaluated), *groups_in(evaluated)]:
+        curve, limits = (
+            kaplan_meier(part.times, part.events),
+            kaplan_meier_interval(part.times, part.events, confidence),
+        )
+        steps = np.concatenate([[0.0], curve.times, [part.times.max()]])
+        lines: list[Curve] = [curve, *limits]
+        values = [[as_number(float(one)) for one in line.at(steps)] for line in lines]
+        for time, *at_time in zip(steps.tolist(), *values, strict=True):
+            known = dict(zip(("survival", "lower", "upper"), at_time, strict=True))
+            rows.append({"group": name, "time": time, **known, "at_risk": int((part.times >= time).sum())})
+    return rows
+
+
+def follow_up(evaluated: EvaluatedTimes) -> list[Row]:
+    """Describe the censoring of all cases and of each site: its share, and the median and the longest follow-up."""
+    sites = evaluated.cases["site"].to_numpy(dtype=str)
+    parts = [(EVERYONE, evaluated)]
+    parts += [(site, evaluated.part(sites == site)) for site in sorted(set(sites.tolist()) - {""})]
+    return [
+        {"site": site, **counts_of(part)}
+        | {"censored": as_number(1 - part.events.mean()), "longest": float(part.times.max())}
+        | {"median_follow_up": median_follow_up(part.times, part.events)}
+        for site, part in parts
+    ]
+
+
+def baseline_rows(evaluated: EvaluatedTimes, params: Params, bootstrap: Bootstrap) -> list[Row]:
+    """Compare the model with predictions without the image: Kaplan-Meier, the site, and `calibrate.baseline`."""
+    if "case" not in evaluated.cases:
+        return []  # patients: their images have these rows
+    weights, level = resampled(evaluated, bootstrap)
+    known, last = (evaluated.times, evaluated.events), float(evaluated.horizons[-1])
+    grid = np.linspace(last / GRID, last, GRID)
+    own = in_blocks(partial(harrell_c, evaluated.values, *known), weights)
+    model, rows = brier_scores(evaluated, evaluated.survival, weights), []
+    for name, (hazard, survival) in without_images(evaluated, params.calibrate.baseline, grid).items():
+        other = in_blocks(partial(harrell_c, hazard, *known), weights)
+        scores = in_blocks(partial(integrated_brier, survival, *known, horizons=grid), weights)
+        metrics = {
+            "c": estimate_of(other, level),
+            "model_c": estimate_of(own, level),
+            "difference": estimate_of(own - other, level),
+            "integrated_brier": loss_estimate(scores, level),
+            "model_brier": loss_estimate(model, level),
+        }
+        counts = {"baseline": name, "n": len(hazard), "patients": len(set(evaluated.patients.tolist()))}
+        rows.append(counts | in_columns({key: one.as_json() for key, one in metrics.items()}))
+    return rows
+
+
+def without_images(evaluated: EvaluatedTimes, names: Sequence[str], grid: Any) -> dict[str, tuple[Any, Any]]:
+    """Predict log hazard (n,) and survival (n, h) by Cox models of columns of the training cases of each fold."""
+    found = dict[str, tuple[Any, Any]]()
+    for here, train, part, asked in training_and_held_out(evaluated, names, NULL):
+        times, events = times_of(train["label"].tolist())
+        for name, some in asked.items():
+            empty = (np.empty(len(here)), np.empty((len(here), len(grid))))
+            hazard, survival = found.setdefault(name, empty)
+            hazard[here], baseline = hazard_from_columns(train[some], times, events, part[some])
+            survival[here] = survival_at(baseline, hazard[here], grid)
+    return found
+
+
+def write_members(params: Params) -> None:
+    """Write the C of each member of a portfolio, and how much higher that of their mean is."""
+
+    def metrics_of(cases: pd.DataFrame, outputs: list[Any], weights: Any, level: float) -> Row:
+        times, events = times_of(cases["label"].tolist())
+        found = {"c": estimate(partial(harrell_c, outputs[0], times, events), weights, level)}
+        if len(outputs) > 1:
+            own, joint = (in_blocks(partial(harrell_c, one, times, events), weights) for one in outputs)
+            found["c_gain"] = estimate_of(joint - own, level)
+        return dict(found)
+
+    paths.write_table(pd.DataFrame(member_rows(params, metrics_of), columns=MEMBERS), paths.MEMBERS)
+
+
+def write_predictions(scopes: Scopes) -> None:
+    """Write every evaluated case with its log hazard, its risks and its group."""
+    paths.write_table(pd.concat(prediction_table(one, scope) for scope, one in scopes.items()), paths.PREDICTIONS)
