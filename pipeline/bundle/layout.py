@@ -93,9 +93,11 @@ class BundleFacts:
     masks : dict
         What the model does with masks, see `masks.MaskNeeds.as_json`; empty if it takes none.
     unit : str
-        Of the number of a regression; empty for classes.
+        Of the number of a regression or of time; empty for classes.
     intervals : dict
         Of a regression: `Intervals.as_json`.
+    risks : dict
+        Of a survival model: `Risks.as_json`.
     """
 
     name: str
@@ -123,6 +125,7 @@ class BundleFacts:
     masks: Config = field(default_factory=dict)
     unit: str = ""
     intervals: Config = field(default_factory=dict)
+    risks: Config = field(default_factory=dict)
 
 
 def metadata_config(facts: BundleFacts) -> Config:
@@ -136,10 +139,8 @@ def metadata_config(facts: BundleFacts) -> Config:
         "numpy_version": numpy.__version__,
         "required_packages_version": {"medadapt": "0.1.0"},
         "name": facts.name,
-        "task": f"Classification of medical images: {', '.join(facts.classes)}"
-        if not facts.unit
-        else f"Regression on medical images: a number in {facts.unit}",
-        "description": facts.description or f"A {'regression' if facts.unit else 'classifier'} made by medadapt.",
+        "task": _task_of(facts),
+        "description": facts.description or f"A {_model_of(facts)} made by medadapt.",
         "authors": "to be filled in by the people who release it",
         "copyright": "to be filled in by the people who release it",
         "intended_use": f"{facts.intended_use} Research use only, not a medical device.".strip(),
@@ -160,9 +161,24 @@ def metadata_config(facts: BundleFacts) -> Config:
         "kind": facts.kind,
         **({"columns": facts.columns} if facts.columns else {}),
         **({"masks": facts.masks} if facts.masks else {}),
-        **({"unit": facts.unit, "intervals": facts.intervals} if facts.unit else {}),
+        **({"unit": facts.unit} if facts.unit else {}),
+        **({"intervals": facts.intervals} if facts.intervals else {}),
+        **({"risks": facts.risks} if facts.risks else {}),
         "network_data_format": _network_data_format(facts),
     }
+
+
+def _model_of(facts: BundleFacts) -> str:
+    return "survival model" if facts.risks else "regression" if facts.unit else "classifier"
+
+
+def _task_of(facts: BundleFacts) -> str:
+    if facts.risks:
+        times = ", ".join(f"{time:g}" for time in facts.risks["times"])
+        return f"Survival from medical images: log hazard of an event, and its risk until {times} {facts.unit}"
+    if facts.unit:
+        return f"Regression on medical images: a number in {facts.unit}"
+    return f"Classification of medical images: {', '.join(facts.classes)}"
 
 
 def _network_data_format(facts: BundleFacts) -> Config:
@@ -188,7 +204,7 @@ def _network_data_format(facts: BundleFacts) -> Config:
         "channel_def": {str(number): f"{label}{present}" for number, label in enumerate(facts.classes)},
     }
     if facts.unit:
-        of_number = {"0": f"value in {facts.unit}"}
+        of_number = {"0": "log hazard" if facts.risks else f"value in {facts.unit}"}
         prediction |= {"type": "value", "format": "number", "value_range": [], "channel_def": of_number}
     return {"inputs": {"image": image}, "outputs": {"pred": prediction}}
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.bundle.decision import Rule, decide
 from pipeline.bundle.numbers import NumberLimits, unusual
+from pipeline.bundle.times import TimeLimits
 from pipeline.imaging.preparation.placement import Prepared
 from pipeline.metrics.ood import ClassGaussians, OODDetector, energy, scores_of, share_beyond
 
@@ -88,8 +89,8 @@ class OperatingLimits:
     foreign : float or None
         Median appearance score, scaled, of the corruption that changes the appearance least; a site whose scans reach
         it shows something else. None if it was not measured.
-    numbers : NumberLimits or None
-        Of a regression, which has no rules.
+    numbers : NumberLimits, TimeLimits or None
+        Of a regression or of survival, which have no rules.
     """
 
     rules: list[Rule]
@@ -100,10 +101,10 @@ class OperatingLimits:
     usual_site: tuple[float, ...]
     several: bool
     foreign: float | None = None
-    numbers: NumberLimits | None = None
+    numbers: NumberLimits | TimeLimits | None = None
 
     def unsure(self, probabilities: Floats, classes: Sequence[str]) -> tuple[str, list[str]]:
-        """Give the prediction set or interval of one case (K,) in words, and why it is too uncertain for an answer."""
+        """Give set, interval or risks of one case (K,) in words, and why it is too uncertain for an answer."""
         if self.numbers:
             value = float(probabilities[0])
             return self.numbers.in_words(value), self.numbers.too_wide(value)
@@ -216,8 +217,12 @@ class OperatingLimits:
             usual_site=tuple(values["usual_site"]),
             several=bool(values["several"]),
             foreign=values.get("foreign"),
-            numbers=NumberLimits.from_json(values["numbers"]) if "numbers" in values else None,
+            numbers=_numbers_in(values["numbers"]) if "numbers" in values else None,
         )
+
+
+def _numbers_in(values: Mapping[str, Any]) -> NumberLimits | TimeLimits:
+    return TimeLimits.from_json(values) if "risks" in values else NumberLimits.from_json(values)
 
 
 def _weight(n_patients: int) -> float:

@@ -11,6 +11,8 @@ from pipeline.metrics.regression.intervals import Intervals
 
 Floats = NDArray[np.float64]
 
+LIMITS = ("lower", "upper")  # columns of the interval of a number
+
 
 @dataclass(frozen=True)
 class NumberLimits:
@@ -32,6 +34,15 @@ class NumberLimits:
     intervals: Intervals
     middle: float
     widest: float | None
+
+    @property
+    def names(self) -> list[str]:
+        """Name the columns of `columns`."""
+        return list(LIMITS)
+
+    def columns(self, value: float) -> dict[str, float | None]:
+        """Give the limits of a value; None if development patients were too few for a promise."""
+        return dict(zip(LIMITS, self.interval(value) or (None, None), strict=True))
 
     def interval(self, value: float) -> tuple[float, float] | None:
         """Compute the limits of a value; None if development patients were too few for a promise."""

@@ -67,11 +67,19 @@ class Opened:
     know_before_use: Sequence[str] = ()
     fusion: Fusion | None = None
     unit: str = ""
+    risks: bool = False
 
     @property
     def multilabel(self) -> bool:
         """Whether each label has a probability by itself."""
         return activation_of(self.calibrator) == "sigmoid"
+
+    @property
+    def told(self) -> str:
+        """What the model gives instead of probabilities of classes; "" if it does not."""
+        if not self.unit:
+            return ""
+        return f"risks until times in {self.unit}" if self.risks else f"a number in {self.unit}"
 
     @property
     def weights(self) -> Path:
@@ -120,6 +128,7 @@ def open_bundle(folder: Path) -> Opened:
             know_before_use=[str(one) for one in metadata.get("know_before_use", [])],
             fusion=fusion_in(folder, metadata, len(metadata["classes"])),
             unit=str(metadata.get("unit", "")),
+            risks="risks" in metadata,
         )
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, ZeroDivisionError, FileNotFoundError) as error:
         raise BrokenBundle(f"{folder}: its configuration was not written by medadapt: {error}") from error

@@ -47,7 +47,7 @@ class Prediction(Decision):
     ----------
     probabilities : dict of str to float, or None
         Calibrated, by class; they sum to one unless the task is multilabel. None if the model abstains. Of a
-        regression the released number, under the name "value".
+        regression the released number, under the name "value"; of a survival model the "log_hazard".
     decision : str
         The decision at the bundle's operating point: a class, or labels joined by "; ". Empty if the model abstains,
         or the bundle has no operating point.
@@ -59,7 +59,10 @@ class Prediction(Decision):
     interval : (float, float) or None
         Of a regression the prediction interval; of a withheld number as well, which is no answer either.
     unit : str
-        Unit of the number; empty for classes.
+        Unit of the number or of time; empty for classes.
+    columns : dict
+        What follows from a number or a log hazard: limits, or risks until times and the group; of a withheld one as
+        well, which is no answer either.
     output : ScanOutput or None
         Logits, features and the channels that the network saw.
     logits : (K,) or None
@@ -72,6 +75,7 @@ class Prediction(Decision):
     withheld_set: str = field(default="", repr=False)
     interval: tuple[float, float] | None = None
     unit: str = ""
+    columns: dict[str, Any] = field(default_factory=dict, repr=False)
     output: ScanOutput | None = field(default=None, repr=False, compare=False)
     logits: Floats | None = field(default=None, repr=False, compare=False)
 
@@ -154,7 +158,7 @@ class Predictor:
 
     @property
     def unit(self) -> str:
-        """The unit of the number of a regression; empty for classes."""
+        """The unit of the number of a regression or of time; empty for classes."""
         return self.limits.numbers.unit if self.limits and self.limits.numbers else ""
 
     @property
@@ -220,8 +224,9 @@ class Predictor:
         shown = self.site_calibration.apply(released) if self.site_calibration else released
         probabilities = dict(zip(self.classes, shown[0].tolist(), strict=True))
         raw: dict[str, Any] = {"output": output, "logits": logits[0]}
-        if self.limits and self.limits.numbers:
-            raw |= {"interval": self.limits.numbers.interval(float(shown[0, 0])), "unit": self.unit}
+        if self.limits and (numbers := self.limits.numbers):
+            value = float(shown[0, 0])
+            raw |= {"interval": numbers.interval(value), "columns": numbers.columns(value), "unit": self.unit}
         if found.abstains:
             silent = vars(replace(found, set=""))
             return Prediction(**silent, withheld_probabilities=probabilities, withheld_set=found.set, **raw)

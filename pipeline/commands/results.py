@@ -6,12 +6,14 @@ from typing import Any
 import pandas as pd
 
 from pipeline.bundle.limits import OUT_OF_DISTRIBUTION
+from pipeline.bundle.numbers import LIMITS
 from pipeline.bundle.predictor import BAD_IMAGE, WITHHELD, Prediction, Predictor
 from pipeline.imaging.tables.scan_list import Listed
 
 Row = dict[str, Any]
 
-LIMITS = ("lower", "upper")  # of the interval of a number
+RISK = "risk_"  # begins the name of a column of a survival model
+OF_A_NUMBER = (*LIMITS, "group")
 OF_A_SCAN = ("set", "decision", "abstains", "reason", "ood_score", "nearest_site", "site_share", "saliency", "dicom")
 
 
@@ -19,7 +21,7 @@ def row_of(scan: Listed, found: Prediction, predictor: Predictor) -> Row:
     """Write the row of a scan; an answer that is withheld is not in the columns of answers."""
     row: Row = names_of(scan) | dict(found.probabilities or dict.fromkeys(predictor.classes))
     if predictor.unit:
-        row |= _limits_of(found, withheld=False)
+        row |= _columns_of(found, predictor, withheld=False)
     row |= {"abstains": "; ".join(found.abstains), "reason": found.reason, "model_status": predictor.status}
     if predictor.operating_point is not None:
         row["decision"] = found.decision
@@ -29,16 +31,17 @@ def row_of(scan: Listed, found: Prediction, predictor: Predictor) -> Row:
         row |= {WITHHELD + name: value for name, value in withheld.items()}
         row[f"{WITHHELD}set"] = found.withheld_set
     if predictor.unit:
-        row |= _limits_of(found, withheld=True) | {"unit": predictor.unit}
+        row |= _columns_of(found, predictor, withheld=True) | {"unit": predictor.unit}
         row = {name: value for name, value in row.items() if name not in ("set", f"{WITHHELD}set")}
     return row
 
 
-def _limits_of(found: Prediction, *, withheld: bool) -> Row:
-    """Give the limits of a number's interval, if the number is an answer, or if it is withheld."""
-    there = found.withheld_probabilities if withheld else found.probabilities
-    limits = found.interval if there is not None and found.interval else (None, None)
-    return dict(zip([f"{WITHHELD * withheld}{name}" for name in LIMITS], limits, strict=True))
+def _columns_of(found: Prediction, predictor: Predictor, *, withheld: bool) -> Row:
+    """Give what follows from a number, if the number is an answer, or if it is withheld."""
+    numbers = predictor.limits.numbers if predictor.limits else None
+    there = (found.withheld_probabilities if withheld else found.probabilities) is not None
+    names = numbers.names if numbers else []
+    return {f"{WITHHELD * withheld}{name}": found.columns[name] if there else None for name in names}
 
 
 def names_of(scan: Listed) -> Row:
@@ -48,9 +51,11 @@ def names_of(scan: Listed) -> Row:
 
 def in_order(rows: Sequence[Row], classes: Sequence[str]) -> pd.DataFrame:
     """Build a table whose column order does not depend on the order of the scans."""
-    order = ["scan", "case", "patient", "site", *classes, *LIMITS, "unit", *OF_A_SCAN, "model_status"]
-    order += [WITHHELD + name for name in (*classes, *LIMITS, "set")]
     table = pd.DataFrame(rows)
+    risks = [name for name in table if str(name).startswith(RISK) and name not in classes]
+    further = [*risks, *(name for name in OF_A_NUMBER if name not in classes)] if "unit" in table else []
+    order = ["scan", "case", "patient", "site", *classes, *further, "unit", *OF_A_SCAN, "model_status"]
+    order += [WITHHELD + name for name in (*classes, *further, "set")]
     return table[[name for name in order if name in table]]
 
 

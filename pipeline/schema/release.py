@@ -29,13 +29,23 @@ class Gates(Section):
         description="Of a regression, in the place of the gates of the AUC: minimum of the lower confidence bound of "
         "R² on the folds and, if it was opened, on the test set.",
     )
+    min_c_lower: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=0.5,
+        description="Of survival, in the place of the gates of the AUC: minimum of the lower confidence bound of "
+        "Harrell's C on the folds and, if it was opened, on the test set.",
+    )
+    min_ipa_lower: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=0.0,
+        description="Of survival: minimum of the lower confidence bound of the share by which the integrated Brier "
+        "score lies below that of the Kaplan-Meier curve, on the same sets.",
+    )
     max_external_drop: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=0.1, description="Maximum drop of the AUC from the folds to the test set, which must have been opened."
     )
     min_events: Annotated[int, Field(ge=1)] | None = Field(
         default=100,
         description="Minimum number of patients of the rarest class in the internal evaluation (Collins et al. 2016); "
-        "of a regression, of all patients.",
+        "of a regression, of all patients; of survival, of patients with the event.",
     )
     min_subgroup_auc: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=0.6,
@@ -45,8 +55,8 @@ class Gates(Section):
     min_baseline_gain: Annotated[float, Field(ge=0)] | None = Field(
         default=0.0,
         description="Minimum of the lower confidence bound of the gain in AUC (of a regression: of the fall of the "
-        "mean absolute error, in its unit) on the test set over each prediction without a network: by site, by the "
-        "columns in `calibrate.baseline`, and by features of masks.",
+        "mean absolute error, in its unit; of survival: in C) on the test set over each prediction without a network: "
+        "by site, by the columns in `calibrate.baseline`, and by features of masks.",
     )
     max_coverage_shortfall: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=0.0,

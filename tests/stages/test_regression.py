@@ -12,7 +12,7 @@ from sklearn.linear_model import LinearRegression
 from pipeline import paths
 from pipeline.__main__ import main
 from pipeline.bundle import Predictor
-from pipeline.stages.evidence.regression import LEFT_OUT
+from pipeline.stages.evidence.without_classes import LEFT_OUT
 from tests.stages.clinic import RAW, cohort
 from tests.stages.conftest import lay_out
 from tests.stages.numbers import as_regression

@@ -8,7 +8,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.bundle.predictor import Predictor
-from pipeline.commands.results import LIMITS
 from pipeline.imaging.tables.scan_list import Listed
 from pipeline.stages.calibrate.patients import Rule, aggregate
 
@@ -57,8 +56,8 @@ def joined(logits: Sequence[Logits], predictor: Predictor, rule: Any) -> dict[st
     released = predictor.calibrator.apply(aggregate(np.array(answered), rule, predictor.multilabel)[None])
     shown = predictor.site_calibration.apply(released) if predictor.site_calibration else released
     row |= dict(zip(predictor.classes, shown[0].tolist(), strict=True))
-    if predictor.limits and predictor.limits.numbers and (found := predictor.limits.numbers.interval(shown[0, 0])):
-        row |= dict(zip(LIMITS, found, strict=True)) | {"unit": predictor.unit}
+    if predictor.limits and predictor.limits.numbers:
+        row |= predictor.limits.numbers.columns(float(shown[0, 0])) | {"unit": predictor.unit}
     if predictor.operating_point is not None:
         row["decision"] = predictor.operating_point.decide(released[0], predictor.classes, "patient")
     return row

@@ -7,7 +7,7 @@ import pandas as pd
 
 from pipeline.bundle.opening import Opened
 from pipeline.bundle.predictor import BAD_IMAGE, WITHHELD
-from pipeline.commands.numbers import lines_of
+from pipeline.commands.numbers import lines_of, lines_of_times
 from pipeline.commands.results import Row, decision_counts, withheld_line
 
 WIDTH = 120
@@ -20,17 +20,18 @@ def print_predictions(
     table: pd.DataFrame, patients: pd.DataFrame | None, bundle: Opened, *, show_withheld: bool
 ) -> None:
     """Print scans, patients and decisions; the last line says for how many scans there is no answer, and why."""
-    scans = partial(lines_of, unit=bundle.unit, show_withheld=show_withheld)
+    lines = lines_of_times if bundle.risks else lines_of
+    scans = partial(lines, unit=bundle.unit, show_withheld=show_withheld)
     print(scans(table) if bundle.unit else table_of(table, bundle.classes, show_withheld))
     for name, reason in table.loc[table["abstains"] == BAD_IMAGE, ["scan", "reason"]].itertuples(index=False):
         print(f"{from_end(name, LONGEST_NAME)}: {reason}")
     withheld = ~table["abstains"].isin(["", BAD_IMAGE])
     if withheld.any():
+        what = "risks" if bundle.risks else "numbers" if bundle.unit else "probabilities"
         print(
             "in brackets: withheld, no answer of the model"
             if show_withheld
-            else f"{'numbers' if bundle.unit else 'probabilities'} are withheld where the model gives no answer; "
-            "--show-withheld prints them"
+            else f"{what} are withheld where the model gives no answer; --show-withheld prints them"
         )
     if patients is not None:
         print(f"by patient, from the answered scans ({bundle.per_patient} of their logits):")

@@ -102,7 +102,7 @@ def checksums(folder: Path) -> str:
 def configuration(folder: Path) -> str:
     """Check that the configuration names only allowed code of medadapt."""
     opened = open_bundle(folder)
-    output = f"a number in {opened.unit}" if opened.unit else f"classes: {', '.join(opened.classes)}"
+    output = opened.told or f"classes: {', '.join(opened.classes)}"
     return f"names only code of medadapt; input: {opened.kind}, {output}"
 
 

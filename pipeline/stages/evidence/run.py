@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline import paths
-from pipeline.imaging.labels import REGRESSION
+from pipeline.imaging.labels import OUTPUTS
 from pipeline.metrics.bootstrap import Bootstrap
 from pipeline.metrics.evaluation import TaskSpec, summary_of
 from pipeline.progress import activity
@@ -23,7 +23,6 @@ from pipeline.stages.evidence.experiments.networks import Arms, NotMeasured
 from pipeline.stages.evidence.experiments.predictions import Gathered, probe, train
 from pipeline.stages.evidence.experiments.splits import Split, folds_of, on_test_set, sites_left_out
 from pipeline.stages.evidence.experiments.trainings import Trainings
-from pipeline.stages.evidence.regression import evidence_of_numbers
 from pipeline.stages.evidence.statistics import episodes
 from pipeline.stages.evidence.statistics.differences import difference_table, domain_table, final_table, scopes_of
 from pipeline.stages.evidence.statistics.extrapolation import extrapolation
@@ -34,6 +33,7 @@ from pipeline.stages.evidence.statistics.runs import COMPARISONS, PROBE, TRAINED
 from pipeline.stages.evidence.statistics.stratified import resample
 from pipeline.stages.evidence.statistics.training_time import time_to_quality, trajectories_table
 from pipeline.stages.evidence.statistics.verdicts import NOT_MEASURED, verdicts
+from pipeline.stages.evidence.without_classes import evidence_without_classes
 
 ZERO_SHOT = ["state", "model", "scope", "metric", "value", "lower", "upper", "n", "words"]
 Tables = dict[str, pd.DataFrame]
@@ -42,8 +42,8 @@ Tables = dict[str, pd.DataFrame]
 def run(params: Params) -> None:
     """Write the tables of data/evidence and the verdicts."""
     facts = paths.read_json(paths.COHORT_FACTS)
-    if facts["task"] == REGRESSION:
-        evidence_of_numbers(params)
+    if facts["task"] in OUTPUTS:
+        evidence_without_classes(params, facts["task"])
         return
     spec, arms = TaskSpec(facts["classes"], facts["task"]), Arms(params)
     folds, others = Gathered(folds_of(params), spec), Gathered(other_splits(params), spec)

@@ -10,7 +10,7 @@ from torch import nn
 
 from pipeline import paths
 from pipeline.imaging.geometry import Geometry
-from pipeline.imaging.labels import REGRESSION, VALUE
+from pipeline.imaging.labels import OUTPUTS, REGRESSION, Task
 from pipeline.learning.models.ensemble import classifiers_in
 from pipeline.learning.models.saliency import mean_saliency
 from pipeline.metrics.evaluation import ENSEMBLE, TaskSpec
@@ -22,6 +22,7 @@ from pipeline.stages.explain.errors import most_confident_errors
 from pipeline.stages.explain.models import trained
 from pipeline.stages.explain.thumbnails import by_instance, evenly, frames, overlaid, thumbnail
 
+RISK = "risk_"  # begins the column of the risk until a time
 SCOPES = ("internal", "external", "test")  # of images, not of patients
 FRAMES = 24  # of a volume in the report
 LARGE = 224  # pixels of the frame that is shown alone
@@ -36,9 +37,9 @@ INSIDE = ["inside", "region"]  # where the cohort has masks
 def run(params: Params) -> None:
     """Write data/explained/mistakes.csv: a row for each error, with its images."""
     facts, geometry = paths.read_json(paths.COHORT_FACTS), Geometry.from_json(paths.read_json(paths.GEOMETRY))
-    number = facts["task"] == REGRESSION
+    number = facts["task"] in OUTPUTS
     task = TaskSpec(facts["classes"], facts["task"])
-    found = largest_errors(params.explain.errors) if number else errors_of(task, params.explain.errors)
+    found = largest_errors(facts["task"], params.explain.errors) if number else errors_of(task, params.explain.errors)
     size = "error" if number else "probability"
     columns = [size if name == "probability" else name for name in COLUMNS]
     columns += INSIDE if paths.PREPARED_MASKS.exists() else []
@@ -84,14 +85,20 @@ def inside_of_mask(case: str, maps: NDArray[np.float32]) -> dict[str, float | No
     return {"inside": float((maps * marked).sum()) / mass, "region": region} if region < 1 else dict.fromkeys(INSIDE)
 
 
-def largest_errors(most: int) -> pd.DataFrame:
-    """Find the largest errors of a regression in each evaluated set of images; the output itself is explained."""
+def largest_errors(task: Task, most: int) -> pd.DataFrame:
+    """Find the largest errors in each evaluated set of images; the output itself, a number or hazard, is explained.
+
+    The error of a time is its deviance residual, and its prediction the risk until the last time.
+    """
     evaluated, tables = paths.read_table(paths.PREDICTIONS), []
+    number, risks = task == REGRESSION, [name for name in evaluated if str(name).startswith(RISK)]
     for scope in SCOPES:
         cases = evaluated[evaluated["scope"] == scope]
-        error = (cases["value"].astype(float) - cases["label"].astype(float)).abs()
-        some = cases.assign(error=error).sort_values("error", ascending=False, kind="stable").head(most)
-        known = {"prediction": some["value"], "model": some["fold"].astype(str), "asked": 0, "spoke_for": VALUE}
+        told = cases["value" if number else risks[-1]].astype(float)
+        error = told - cases["label"].astype(float) if number else cases["residual"].astype(float)
+        some = cases.assign(error=error.abs(), told=told)
+        some = some.sort_values("error", ascending=False, kind="stable").head(most)
+        known = {"prediction": some["told"], "model": some["fold"].astype(str), "asked": 0, "spoke_for": OUTPUTS[task]}
         tables.append(some[["scope", "case", "site", "label", "error"]].assign(**known))
     return pd.concat(tables, ignore_index=True)
 

@@ -18,6 +18,7 @@ OPEN = "**Not filled in**"  # in place of an empty text of card.yaml
 _SECTION = re.compile(r"^## (.+)$\n((?:(?!^## ).*\n?)*)", re.MULTILINE)
 TEMPLATE = Path(__file__).with_name("card.md")
 OF_A_NUMBER = Path(__file__).with_name("card_number.md")  # it replaces the blocks of the other one that need classes
+OF_A_TIME = Path(__file__).with_name("card_time.md")  # it replaces those about a number
 SETS = {"internal": "internal validation (out of fold)", "external": "external test set", "test": "test set"}
 SHOWN = 8  # numbers of a calibrator; a card with more refers to metadata.json
 
@@ -41,7 +42,7 @@ def write_card(values: Mapping[str, Any]) -> str:
     environment.filters["cell"] = as_cell
     environment.filters["of_row"] = metric_in
     environment.filters["set_name"] = name_of_set
-    template = OF_A_NUMBER if values["intervals"] else TEMPLATE
+    template = OF_A_TIME if values["risks"] else OF_A_NUMBER if values["intervals"] else TEMPLATE
     return environment.get_template(template.name).render(**values, **_of_people(values["statements"]))
 
 

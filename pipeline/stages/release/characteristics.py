@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import paths
-from pipeline.imaging.labels import REGRESSION, targets_of
+from pipeline.imaging.labels import REGRESSION, SURVIVAL, targets_of
 from pipeline.metrics.evaluation import TaskSpec
 from pipeline.paths import Role
 from pipeline.stages.calibrate.predictions import columns_of_cases
@@ -42,6 +42,8 @@ def groups_of(cases: pd.DataFrame, task_spec: TaskSpec) -> dict[str, NDArray[np.
     found = {f"class {name}": targets[:, number] == 1 for number, name in enumerate(task_spec.classes)}
     if task == REGRESSION:
         found = {"with a number": ~np.isnan(targets[:, 0])}
+    if task == SURVIVAL:
+        found = {"with the event": targets[:, 0] > 0, "censored": targets[:, 0] < 0}
     for column in cases.filter(regex="^group_"):
         for group in sorted(cases[column].unique()):
             found[f"{column.removeprefix('group_')} {group}"] = (cases[column] == group).to_numpy()

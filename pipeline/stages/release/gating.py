@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from pipeline import paths
 from pipeline.errors import UserError
-from pipeline.imaging.labels import REGRESSION
+from pipeline.imaging.labels import REGRESSION, SURVIVAL
 from pipeline.learning.models.encoder_catalogue import is_restricted
 from pipeline.schema import Params
 from pipeline.stages.cohort.statements import FIELDS
@@ -21,9 +21,12 @@ from pipeline.stages.release.model import ReleasedModel
 from pipeline.stages.release.number_facts import NUMBER_CHECKS
 from pipeline.stages.release.number_gates import NUMBER_GATES
 from pipeline.stages.release.origin import origins_in
+from pipeline.stages.release.time_facts import TIME_CHECKS
+from pipeline.stages.release.time_gates import TIME_GATES
 
 Config = dict[str, Any]
 
+WITHOUT_CLASSES = {REGRESSION: (NUMBER_GATES, NUMBER_CHECKS), SURVIVAL: (TIME_GATES, TIME_CHECKS)}
 BANK = "head.bank"  # the weights of a nearest-neighbour head
 
 
@@ -31,7 +34,7 @@ BANK = "head.bank"  # the weights of a nearest-neighbour head
 class Assessment:
     """The gates and the names of those that are `off`, the key facts, the metrics by scope, the texts of card.yaml.
 
-    `checks` names the checks of a regression; None for those of a classifier.
+    `checks` names the checks of a task without classes; None for those of a classifier.
     """
 
     gates: list[Gate]
@@ -60,11 +63,11 @@ def assess(params: Params, model: ReleasedModel, statements: dict[str, str], lim
         As `operating_limits.limits_of` returns them.
     """
     stamps, values = paths.read_json(paths.STAMPS), params.release.gates.model_dump()
-    number = paths.read_json(paths.COHORT_FACTS)["task"] == REGRESSION
+    gates, checks = WITHOUT_CLASSES.get(paths.read_json(paths.COHORT_FACTS)["task"], (None, None))
     metrics = {scope: paths.read_json(paths.pooled_metrics(f"{scope}_calibrated")) for scope in stamps["scopes"]}
     measured = Measured(
         **evaluated(metrics, stamps),
-        **(of_numbers(params) if number else tables(metrics, stamps, limits["limits"]["rules"])),
+        **(of_numbers(params) if gates else tables(metrics, stamps, limits["limits"]["rules"])),
         **of_cohort(stamps),
         answered=limits["answered"],
         recipes={fold: recipe_of(fold) for fold in [*params.split.numbered, *model.members]},
@@ -76,10 +79,10 @@ def assess(params: Params, model: ReleasedModel, statements: dict[str, str], lim
         non_commercial=params.release.non_commercial,
     )
     return Assessment(
-        gates=check_gates(measured, values, NUMBER_GATES if number else None),
-        off=[name for name, limit in values.items() if limit is None and (name in NUMBER_GATES or not number)],
-        facts=key_facts(measured, values, NUMBER_CHECKS if number else None),
-        checks=tuple(NUMBER_CHECKS) if number else None,
+        gates=check_gates(measured, values, gates),
+        off=[name for name, limit in values.items() if limit is None and (gates is None or name in gates)],
+        facts=key_facts(measured, values, checks),
+        checks=tuple(checks) if checks else None,
         metrics=metrics,
         statements=statements,
     )
@@ -148,7 +151,7 @@ def tables(metrics: Mapping[str, Config], stamps: Config, rules: Sequence[Config
 
 
 def of_numbers(params: Params) -> Config:
-    """Read the tables of a regression; those about classes have no rows."""
+    """Read the tables of a task without classes; those about classes have no rows."""
     nothing: Config = {name: [] for name in ("columns", "decisions", "coverage", "differences")}
     tables = {"classes": pd.DataFrame(), "subgroups": pd.DataFrame(), **nothing}
     tables |= {"baselines": plain_rows(paths.assessed("baselines"))}

@@ -20,6 +20,7 @@ from pipeline.metrics.calibrators.calibrator import Calibrator, calibrator_from
 from pipeline.metrics.evaluation import logits_of
 from pipeline.metrics.fusion import Fusion, fusion_from
 from pipeline.metrics.regression.intervals import Intervals
+from pipeline.metrics.survival.recalibration import Risks
 from pipeline.stages.release.origin import origin_of
 
 Config = dict[str, Any]
@@ -46,6 +47,8 @@ class ReleasedModel:
         Of the image with columns, which gives the probabilities where it is there.
     intervals : Intervals or None
         Prediction intervals of the number of a regression.
+    risks : Risks or None
+        Of a survival model.
     """
 
     form: str
@@ -55,6 +58,13 @@ class ReleasedModel:
     model_sha256: dict[str, str]
     fusion: Fusion | None = None
     intervals: Intervals | None = None
+    risks: Risks | None = None
+
+    @property
+    def of_output(self) -> Config:
+        """What belongs to an output without classes, by its name in metadata; empty for classes."""
+        known = {"intervals": self.intervals, "risks": self.risks}
+        return {name: one.as_json() for name, one in known.items() if one}
 
     def probabilities(self, cases: pd.DataFrame) -> Floats:
         """Predict probabilities (n, K) from a table with the logits of the image and the columns."""
@@ -116,4 +126,5 @@ def read_released() -> ReleasedModel:
         model_sha256=values["model_sha256"],
         fusion=fusion_from(values["fusion"]) if "fusion" in values else None,
         intervals=Intervals.from_json(values["intervals"]) if "intervals" in values else None,
+        risks=Risks.from_json(values["risks"]) if "risks" in values else None,
     )

@@ -12,8 +12,8 @@ SHRUNK = -0.25  # slope of the error against the number from which on low and hi
 
 
 def _few_patients(shown: Measured, _: Any) -> str:
-    sets = [(scope, one) for scope, one in _sets(shown) if one["patients"] < FEW_PATIENTS]
-    said = [f"{one['patients']} patients {_place(scope)}, R² {_show(one['r2'])}" for scope, one in sets]
+    sets = [(scope, one) for scope, one in sets_of(shown) if one["patients"] < FEW_PATIENTS]
+    said = [f"{one['patients']} patients {place(scope)}, R² {show_metric(one['r2'])}" for scope, one in sets]
     return f"Too few patients for any claim: {', and '.join(said)}." if said else ""
 
 
@@ -25,40 +25,42 @@ def _not_better(shown: Measured, limits: Mapping[str, Any]) -> str:
     verdict = "worse than" if row["difference_upper"] < 0 else "not shown to be better than"
     gain = {"value": row["difference"], "lower": row["difference_lower"], "upper": row["difference_upper"]}
     return (
-        f"{_place(scope).capitalize()} the model is {verdict} the prediction by {row['baseline']} alone: mean absolute "
-        f"error {row['model_mae']:.4g} against {row['mae']:.4g}{_of(shown)}, difference {_show(gain)}, "
+        f"{place(scope).capitalize()} the model is {verdict} the prediction by {row['baseline']} alone: mean absolute "
+        f"error {row['model_mae']:.4g} against {row['mae']:.4g}{_of(shown)}, difference {show_metric(gain)}, "
         f"{row['patients']} patients."
     )
 
 
 def _coverage(shown: Measured, limits: Mapping[str, Any]) -> str:
-    for scope, one in _sets(shown):
+    for scope, one in sets_of(shown):
         found, allowed = one["coverage_of_patients"], limits["max_coverage_shortfall"] or 0
         if found["upper"] is not None and shown.promised and shown.promised - found["upper"] > allowed:
             return (
-                f"Prediction intervals miss their promise {_place(scope)}: they contain the true number for a share of "
-                f"{_show(found)} of {one['patients']} patients; {shown.promised:.2f} is promised."
+                f"Prediction intervals miss their promise {place(scope)}: they contain the true number for a share of "
+                f"{show_metric(found)} of {one['patients']} patients; {shown.promised:.2f} is promised."
             )
     return ""
 
 
 def _shrunk(shown: Measured, _: Any) -> str:
-    scope, one = _sets(shown)[0]
+    scope, one = sets_of(shown)[0]
     slope = one["bias_slope"]
     if slope["value"] is None or slope["value"] > SHRUNK:
         return ""
     return (
-        f"Low numbers are predicted too high and high ones too low {_place(scope)} (regression to the mean): the error "
-        f"changes by {_show(slope)} per{_of(shown) or ' unit'} of the true number."
+        f"Low numbers are predicted too high and high ones too low {place(scope)} (regression to the mean): the error "
+        f"changes by {show_metric(slope)} per{_of(shown) or ' unit'} of the true number."
     )
 
 
-def _sets(shown: Measured) -> list[tuple[str, Mapping[str, Any]]]:
+def sets_of(shown: Measured) -> list[tuple[str, Mapping[str, Any]]]:
+    """Give the metrics of the test set, if it is open, and of the folds."""
     pairs = [(shown.scopes[1], shown.test), (shown.scopes[0], shown.internal)]
     return [(scope, one) for scope, one in pairs if one is not None]
 
 
-def _place(scope: str) -> str:
+def place(scope: str) -> str:
+    """Say where a set was evaluated."""
     return PLACES[scope.removesuffix(PATIENTS)]
 
 
@@ -66,7 +68,8 @@ def _of(shown: Measured) -> str:
     return "" if shown.unit in ("", "1") else f" {shown.unit}"
 
 
-def _show(metric: Mapping[str, Any]) -> str:
+def show_metric(metric: Mapping[str, Any]) -> str:
+    """Write a metric with its interval and two decimals."""
     return metric_in_words(metric, style="z.2f", absent="not computable")
 
 

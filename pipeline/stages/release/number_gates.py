@@ -5,11 +5,27 @@ from pipeline.stages.release.measured import Measured, Row
 
 
 def _better_than_mean(shown: Measured, floor: float) -> Gate:
-    name, found = "better than the mean", shown.internal["r2"]
-    detail = f"internal R² {show(found)}; 0 is predicting the mean"
+    return lowest_of_sets(shown, "better than the mean", floor, ("r2", "R²", "0 is predicting the mean"))
+
+
+def lowest_of_sets(shown: Measured, name: str, floor: float, words: tuple[str, str, str]) -> Gate:
+    """Require a minimum of the lower limit on the folds and, if it is open, on the test set.
+
+    Parameters
+    ----------
+    shown : Measured
+    name : str
+        Of the gate.
+    floor : float
+    words : tuple of str
+        The metric, how it is called, and what it means where nothing is learned.
+    """
+    metric, called, meaning = words
+    found = shown.internal[metric]
+    detail = f"internal {called} {show(found)}; {meaning}"
     if shown.test is None or found["lower"] is None:
         return at_least(name, found["lower"], floor, ("lower limit", detail))
-    test = shown.test["r2"]
+    test = shown.test[metric]
     detail += f"; {show(test)} on the test set"
     lowest = None if test["lower"] is None else min(found["lower"], test["lower"])
     return at_least(name, lowest, floor, ("lower limit", detail))

@@ -13,6 +13,7 @@ from pipeline.bundle.decision import fit_rules
 from pipeline.bundle.limits import OperatingLimits, mean_distances
 from pipeline.bundle.monitoring_reference import reference_of
 from pipeline.bundle.numbers import NumberLimits, limits_of_numbers
+from pipeline.bundle.times import TimeLimits
 from pipeline.imaging.appearance import appearance
 from pipeline.learning.models.ensemble import mean_of
 from pipeline.metrics.evaluation import TaskSpec, logits_of
@@ -69,7 +70,7 @@ def limits_of(params: Params, model: ReleasedModel) -> Config:
     -------
     dict
         `limits`; `tested`, how often they flag; `answered`, see `answered_in_test_set`; and the `reference` of
-        monitoring, None for a regression.
+        monitoring, None without classes.
     """
     facts = paths.read_json(paths.COHORT_FACTS)
     task = TaskSpec(facts["classes"], facts["task"])
@@ -114,8 +115,12 @@ def limits_of(params: Params, model: ReleasedModel) -> Config:
     }
 
 
-def numbers_of(params: Params, model: ReleasedModel, values: Floats, gaussians: MemberGaussians) -> NumberLimits | None:
-    """Set the limits of the number of a regression by its released values (n, 1); None for classes."""
+def numbers_of(
+    params: Params, model: ReleasedModel, values: Floats, gaussians: MemberGaussians
+) -> NumberLimits | TimeLimits | None:
+    """Set the limits of a number or a log hazard by its released values (n, 1); None for classes."""
+    if model.risks is not None:
+        return TimeLimits(params.cohort.unit, model.risks, gaussians.middle or 0.0)
     if model.intervals is None or gaussians.middle is None:
         return None
     known = {"middle": gaussians.middle, "answered": params.release.answered}

@@ -14,7 +14,7 @@ from pipeline.bundle.numbers import unusual
 from pipeline.imaging.appearance import appearance
 from pipeline.imaging.augmentation.augmented_views import AugmentedViews
 from pipeline.imaging.geometry import Geometry
-from pipeline.imaging.labels import REGRESSION
+from pipeline.imaging.labels import OUTPUTS, REGRESSION, SURVIVAL
 from pipeline.learning.models.classifier import Activations, Classifier
 from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.ensemble import Portfolio, classifiers_in
@@ -31,7 +31,7 @@ from pipeline.stages.finetune.presets import WHOLE
 Floats = NDArray[np.float64]
 
 ALL = "all"
-ONE_GROUP = ("multilabel", REGRESSION)  # tasks without exclusive classes
+ONE_GROUP = ("multilabel", *OUTPUTS)  # tasks without exclusive classes
 AT_ONCE = 16  # cases
 
 
@@ -94,7 +94,7 @@ def ready(member: str) -> Classifier | Portfolio:
 def gaussians_of(members: Sequence[str], task: TaskSpec) -> MemberGaussians:
     """Fit the distributions of each member's training cases.
 
-    A multilabel task and a regression have one mean for all cases. Distributions of sites need several of them.
+    Tasks without exclusive classes have one mean for all cases. Distributions of sites need several of them.
     """
     classes, sites, appearances = [], [], []
     numbers: list[float] = []
@@ -110,6 +110,7 @@ def gaussians_of(members: Sequence[str], task: TaskSpec) -> MemberGaussians:
             sites.append(fit_gaussians(features[known], places[known]))
         appearances.append(fit_gaussians(appearances_of(cases["case"].tolist()), np.full(len(cases), ALL)))
     middle = float(np.median(numbers)) if numbers else None
+    middle = 0.0 if task.task == SURVIVAL else middle  # log hazards are standardised by the training cases
     return MemberGaussians(classes, sites if len(sites) == len(classes) else [], appearances, middle)
 
 

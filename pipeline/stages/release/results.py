@@ -22,7 +22,9 @@ from pipeline.stages.release.thresholds import thresholds_to_use
 
 Config = dict[str, Any]
 
-OF_A_GROUP = ("auc", "calibration_slope")
+OF_A_CLASSIFIER = ("auc", "calibration_slope")
+OF_A_GROUP = {"intervals": ("mae", "bias", "coverage"), "risks": ("c", "observed_expected", "integrated_brier")}
+OF_A_TIME = ("auc", "brier", "null_brier", "observed_expected")
 METRICS_OF_A_DECISION = ("threshold", "sensitivity", "specificity", "ppv", "npv")
 
 
@@ -51,6 +53,7 @@ def card_values(bundle: Path, params: Params, model: ReleasedModel, results: Res
     """Collect what the model card shows."""
     assessment = results.assessment
     metrics, stamps = assessment.metrics, paths.read_json(paths.STAMPS)
+    of_a_group = next((OF_A_GROUP[name] for name in model.of_output), OF_A_CLASSIFIER)
     return {
         **params.release.model_dump(include={"name", "version", "description", "answered"}),
         "status": assessment.status,
@@ -58,17 +61,20 @@ def card_values(bundle: Path, params: Params, model: ReleasedModel, results: Res
         "gates": [asdict(gate) for gate in assessment.gates],
         "gates_off": assessment.off,
         "statements": assessment.statements,
-        "subgroups": rows_with(metrics, "subgroups", ("mae", "bias", "coverage") if model.intervals else OF_A_GROUP),
+        "subgroups": rows_with(metrics, "subgroups", of_a_group),
         "operating_points": rows_with(metrics, "operating_points", METRICS_OF_A_DECISION),
         "thresholds": []
-        if model.intervals
+        if model.of_output
         else thresholds_to_use(
             plain_rows(paths.assessed("operating_points")),
             scopes_of(metrics, stamps),
             paths.read_json(paths.THRESHOLDS),
         ),
-        "baselines": plain_rows(paths.assessed("baselines")) if model.intervals else [],
-        "intervals": model.intervals.as_json() if model.intervals else None,
+        "baselines": plain_rows(paths.assessed("baselines")) if model.of_output else [],
+        **{name: model.of_output.get(name) for name in OF_A_GROUP},
+        "by_time": rows_with(metrics, "by_time", OF_A_TIME) if model.risks else [],
+        "risk_groups": rows_with(metrics, "risk_groups", ("observed",)) if model.risks else [],
+        "follow_up": plain_rows(paths.assessed("follow_up")) if model.risks else [],
         "headlines": {scope: metrics[scope] for scope in scopes_of(metrics, stamps) if scope in metrics},
         "know_before_use": to_know(assessment.facts, assessment.checks),
         "released_on": results.released_on,

@@ -151,7 +151,7 @@ def write_exports(bundle: Path, params: Params, model: ReleasedModel, compared: 
         facts=params.release.model_dump(include={"name", "version"})
         | {"classes": classes, "calibration": calibrator}
         | ({"columns": columns_metadata(model.fusion)} if model.fusion else {})
-        | ({"unit": params.cohort.unit, "intervals": model.intervals.as_json()} if model.intervals else {}),
+        | ({"unit": params.cohort.unit} | model.of_output if model.of_output else {}),
         cases=compared,
     )
     for kind, found in exports.items():
@@ -184,12 +184,12 @@ def write_configs(bundle: Path, params: Params, model: ReleasedModel, results: R
         released={"form": model.form, "members": model.members, "fitted_on": model.fitted_on},
         exports=results.exports,
         preparation_parity=results.preparation_parity,
-        operating_point={} if model.intervals else operating_point(params, task),
+        operating_point={} if model.of_output else operating_point(params, task),
         per_patient=paths.read_json(paths.STAMPS)["per_patient"],
         columns=columns_metadata(model.fusion) if model.fusion else {},
         masks=masks_of(model).as_json(),
         unit=cohort.get("unit", ""),
-        intervals=model.intervals.as_json() if model.intervals else {},
+        **model.of_output,
     )
     if model.fusion:
         paths.write_json(columns_config(model.fusion, len(cohort["classes"])), bundle / COLUMNS)
@@ -201,7 +201,7 @@ def write_configs(bundle: Path, params: Params, model: ReleasedModel, results: R
 
 def write_limits(bundle: Path, model: ReleasedModel, values: Config, status: str) -> None:
     """Write the operating limits with the results of their tests, and the reference of monitoring."""
-    if values["reference"] is not None:  # none for a regression, which `monitor` refuses
+    if values["reference"] is not None:  # none without classes, which `monitor` refuses
         paths.write_json(values["reference"], bundle / REFERENCE)
     network, steps = configured(bundle)
     score = Scorer(network, bundle / WEIGHTS, steps)

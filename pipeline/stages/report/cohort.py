@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.imaging.labels import VALUE
+from pipeline.imaging.labels import LOG_HAZARD, VALUE
 from pipeline.stages.report.blocks import Row
 
 ACTIONS = ["refused", "excluded", "repaired", "warned"]
@@ -76,7 +76,7 @@ def _coverage(row: Row) -> str:
         low, median, high = map(_in_digits, row["size"])
         size = f"; median size {median} {row['unit']}, quartiles {low} to {high}"
     who = f"cases of {row['label']}" if row["label"] else "unlabelled cases"
-    who = "cases with a number" if row["label"] == VALUE else who
+    who = {VALUE: "cases with a number", LOG_HAZARD: "cases with a time"}.get(row["label"], who)
     return f"Masks: {row['given']} of {row['cases']} {who} have one{empty}{size}."
 
 

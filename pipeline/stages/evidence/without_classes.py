@@ -1,10 +1,11 @@
-"""Evidence of a regression: whether adaptation changed the error of probes on frozen features.
+"""Evidence without classes: whether adaptation changed the error of probes on frozen features.
 
 What compares classes (trainings within a budget, learning curves, few-shot and zero-shot episodes, embeddings) is left
 out; data/evidence/record.json says so, and the report repeats it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,9 +14,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import paths
-from pipeline.metrics.bootstrap import Bootstrap, estimate, loss_estimate
+from pipeline.imaging.labels import REGRESSION, times_of
+from pipeline.metrics.bootstrap import Bootstrap, estimate_of, in_blocks, loss_estimate
 from pipeline.metrics.regression.errors import mae, r_squared
 from pipeline.metrics.regression.evaluation import true_numbers
+from pipeline.metrics.survival.discrimination import harrell_c
 from pipeline.progress import activity, progress
 from pipeline.schema import Params
 from pipeline.seeds import seed_for
@@ -27,10 +30,11 @@ from pipeline.stages.evidence.statistics.runs import PROBE
 
 Floats = NDArray[np.float64]
 Row = dict[str, Any]
-Metric = Any  # from predicted, true and weights to values, see `metrics.regression.errors`
+Drawn = tuple[Floats, float]  # weights (R, n) of the bootstrap, and the level of its intervals
 
+LOSSES = ("mae",)
 LEFT_OUT = (
-    "For a number, probes on frozen features are compared. Trainings from scratch, learning curves, few-shot and "
+    "Without classes, probes on frozen features are compared. Trainings from scratch, learning curves, few-shot and "
     "zero-shot episodes and the map of features compare classes and are left out."
 )
 FINAL_COLUMNS = ["recipe", "arm", "scope", "metric", "value", "lower", "upper", "n"]
@@ -38,8 +42,36 @@ DIFFERENCES = ["recipe", "comparison", "scope", "metric", "value", "lower", "upp
 VERDICTS = ["promise", "name", "comparison", "recipe", "scope", "metric", "value", "lower", "upper", "verdict", "why"]
 
 
-def evidence_of_numbers(params: Params) -> None:
-    """Write the error of probes on the frozen features of each arm, and the paired difference."""
+@dataclass(frozen=True)
+class Metric:
+    """A metric of predicted numbers or log hazards.
+
+    Attributes
+    ----------
+    of : callable
+        From predictions (n,) and weights (R, n) to values (R,).
+    better : float
+        1 if higher is better, -1 if lower is.
+    """
+
+    of: Callable[[Floats, Floats], Floats]
+    better: float
+
+
+def metrics_for(cases: pd.DataFrame, task: str) -> dict[str, Metric]:
+    """Choose the metrics of a task on cases, the one that decides first."""
+    if task == REGRESSION:
+        true = true_numbers(cases)
+        return {
+            "mae": Metric(lambda one, weights: mae(one, true, weights), -1.0),
+            "r2": Metric(lambda one, weights: r_squared(one, true, weights), 1.0),
+        }
+    times, events = times_of(cases["label"].tolist())
+    return {"c": Metric(lambda one, weights: in_blocks(partial(harrell_c, one, times, events), weights), 1.0)}
+
+
+def evidence_without_classes(params: Params, task: str) -> None:
+    """Write the metrics of probes on the frozen features of each arm, and the paired difference."""
     arms = Arms(params)
     names = [IMAGENET] if arms.same_features() else [IMAGENET, ADAPTED]
     reserved = on_test_set() if params.calibrate.test == "open" else None
@@ -49,10 +81,11 @@ def evidence_of_numbers(params: Params) -> None:
     for scope, splits in scopes.items():
         cases = pd.concat([split.evaluated.assign(fold=split.name) for split in splits], ignore_index=True)
         predicted = {arm: probed(arms, arm, splits) for arm in names}
-        rows = [of_arm(scope, arm, cases, predicted=values, params=params) for arm, values in predicted.items()]
+        metrics, drawn = metrics_for(cases, task), resampled(cases, params)
+        rows = [of_arm(scope, arm, values, metrics, drawn) for arm, values in predicted.items()]
         final += [row for some in rows for row in some]
         if ADAPTED in predicted:
-            differences += paired(scope, cases, predicted, params)
+            differences += paired(scope, predicted, metrics, drawn)
     tables = {"final": pd.DataFrame(final, columns=FINAL_COLUMNS)}
     tables["differences"] = pd.DataFrame(differences, columns=DIFFERENCES)
     for name, table in tables.items():
@@ -61,12 +94,12 @@ def evidence_of_numbers(params: Params) -> None:
     for file in (paths.VERDICTS, paths.evidence("verdicts")):
         paths.write_table(verdicts, file)
     print(LEFT_OUT)
-    record = {"task": "regression", "method": arms.method[0], "confidence": params.calibrate.confidence}
+    record = {"task": task, "method": arms.method[0], "confidence": params.calibrate.confidence}
     paths.write_json(record | {"left_out": LEFT_OUT}, paths.EVIDENCE / "record.json")
 
 
 def probed(arms: Arms, arm: str, splits: Sequence[Split]) -> Floats:
-    """Predict the evaluated cases of all splits (n,) by ridge regressions on the frozen features of an arm."""
+    """Predict the evaluated cases of all splits (n,) by linear probes on the frozen features of an arm."""
     found = [
         arms.probed(arm, split, slice(None), seed_for(arms.params.seed, "evidence", split.name, 0))[:, 0]
         for split in progress(splits, f"probe {arm}")
@@ -74,50 +107,46 @@ def probed(arms: Arms, arm: str, splits: Sequence[Split]) -> Floats:
     return np.concatenate(found)
 
 
-def of_arm(scope: str, arm: str, cases: pd.DataFrame, *, predicted: Floats, params: Params) -> list[Row]:
-    """Compute mean absolute error and R² of an arm with intervals."""
-    weights, level, true = resampled(cases, params)
-    known = {"recipe": PROBE, "arm": arm, "scope": scope, "n": len(cases)}
-    found = {
-        "mae": loss_estimate(mae(predicted, true, weights), level),
-        "r2": estimate(partial(r_squared, predicted, true), weights, level),
-    }
-    return [known | {"metric": metric} | one.as_json() for metric, one in found.items()]
+def of_arm(scope: str, arm: str, predicted: Floats, metrics: Mapping[str, Metric], drawn: Drawn) -> list[Row]:
+    """Compute the metrics of an arm with intervals."""
+    weights, level = drawn
+    known = {"recipe": PROBE, "arm": arm, "scope": scope, "n": len(predicted)}
+    return [
+        known
+        | {"metric": name}
+        | (loss_estimate if name in LOSSES else estimate_of)(metric.of(predicted, weights), level).as_json()
+        for name, metric in metrics.items()
+    ]
 
 
-def paired(scope: str, cases: pd.DataFrame, predicted: dict[str, Floats], params: Params) -> list[Row]:
+def paired(scope: str, predicted: dict[str, Floats], metrics: Mapping[str, Metric], drawn: Drawn) -> list[Row]:
     """Subtract the metrics of both arms, paired by patient; positive if adaptation helped."""
-    weights, level, true = resampled(cases, params)
+    weights, level = drawn
     rows = []
-    for name, metric, better in (("mae", mae, -1.0), ("r2", r_squared, 1.0)):
-        gains = partial(_gain, metric, better, (predicted[ADAPTED], predicted[IMAGENET]), true)
-        found = estimate(gains, weights, level)
+    for name, metric in metrics.items():
+        adapted, before = (metric.of(predicted[arm], weights) for arm in (ADAPTED, IMAGENET))
+        found = estimate_of(metric.better * (adapted - before), level)
         low, high = found.lower, found.upper
         said = "not shown" if low is None or high is None or low <= 0 <= high else "better" if low > 0 else "worse"
-        known = {"recipe": PROBE, "comparison": "adaptation", "scope": scope, "metric": name, "n": len(cases)}
+        known = {"recipe": PROBE, "comparison": "adaptation", "scope": scope, "metric": name, "n": weights.shape[1]}
         rows.append(known | found.as_json() | {"verdict": said})
     return rows
 
 
-def resampled(cases: pd.DataFrame, params: Params) -> tuple[Floats, float, Floats]:
-    """Draw the weights of the patient bootstrap, with the level of its intervals and the true numbers."""
+def resampled(cases: pd.DataFrame, params: Params) -> Drawn:
+    """Draw the weights of the patient bootstrap, with the level of its intervals."""
     settings = params.calibrate
     patients, folds = (cases[column].to_numpy(dtype=str) for column in ("patient", "fold"))
     seed = seed_for(params.seed, "bootstrap", "evidence")
     bootstrap = Bootstrap(settings.n_bootstrap, settings.confidence, seed)
-    return bootstrap.weights(patients), bootstrap.over(patients, folds).confidence, true_numbers(cases)
+    return bootstrap.weights(patients), bootstrap.over(patients, folds).confidence
 
 
 def verdict(arms: Arms, differences: Sequence[Row]) -> Row:
-    """Say whether adaptation lowered the error of held-out cases."""
+    """Say whether adaptation improved the predictions of held-out cases."""
     row: Row = {"promise": 1, "name": "higher accuracy", "comparison": "adaptation", "recipe": PROBE, "why": ""}
-    measured = [one for one in differences if (one["scope"], one["metric"]) == ("internal", "mae")]
+    measured = [one for one in differences if one["scope"] == "internal"]
     if not measured:
         why = f"adapt.method {arms.method[0]} does not change frozen features"
         return row | {"verdict": "not measured", "why": why}
     return row | {name: measured[0][name] for name in ("scope", "metric", "value", "lower", "upper", "verdict")}
-
-
-def _gain(metric: Metric, better: float, predicted: tuple[Floats, Floats], true: Floats, weights: Floats) -> Floats:
-    first, second = predicted
-    return np.asarray(better * (metric(first, true, weights) - metric(second, true, weights)))
