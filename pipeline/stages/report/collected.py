@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import paths
-from pipeline.imaging.labels import REGRESSION, Task, targets_of
+from pipeline.imaging.labels import OUTPUTS, Task, targets_of
 from pipeline.paths import Role
 from pipeline.schema import FINAL, Params
 from pipeline.spreadsheets import restored
@@ -62,7 +62,7 @@ def tables(classes: list[str], task: Task) -> dict[str, Any]:
 def flow_row(site: str, side: str, group: pd.DataFrame, classes: list[str], task: Task) -> dict[str, Any]:
     """Count one site's cases on one side, and those of each class or with each label."""
     targets = targets_of(group["label"].tolist(), classes, task)
-    present = ~np.isnan(targets) if task == REGRESSION else targets
+    present = ~np.isnan(targets) if task in OUTPUTS else targets
     return {
         "site": site,
         "side": side,

@@ -19,6 +19,7 @@ from pipeline.stages.report.regression import estimate_of
 HERE = Path(__file__).parent
 STYLES = ("page.css", "layout.css", "images.css")
 NUMBER_PAGE = "number_page.html"  # it replaces the blocks of page.html that are about classes
+TIME_PAGE = "time_page.html"  # it replaces those of number_page.html that are about a number
 SCRIPTS = ("contents.js", "tables.js", "slider.js", "slices.js")
 
 

@@ -18,5 +18,6 @@ OF_GATES = {  # name of a gate to the place that its row links to
     "licence of weights": "adaptation",
     "better than the mean": "folds",
     "patients": "cohort",
+    "better than Kaplan-Meier": "times",
     "prediction intervals": "intervals",
 }

@@ -22,7 +22,17 @@ COLUMNS = {
     "coverage": "Coverage",
     "width": "Width of intervals",
 }
-IN_UNIT = ("mae", "rmse", "bias", "calibration_intercept", "width")
+IN_UNIT = ("mae", "rmse", "bias", "calibration_intercept", "width", "mae_gain", "model_mae", "difference")
+NAMES = COLUMNS | {"mae_gain": "Gain", "model_mae": "Of the model", "difference": "Lower by"}
+SHOWN_OF = {  # metrics of the tables besides that of the folds
+    "repetitions": ("mae", "r2"),
+    "sites": ("mae", "r2", "bias", "coverage"),
+    "members": ("mae", "mae_gain", "r2"),
+    "baselines": ("mae", "model_mae", "difference"),
+    "groups": ("mae", "bias", "coverage"),
+}
+PLACES = {"bias": "Bias"}  # shorter names of chapters for the contents
+INTERVALS = ("intervals", "Intervals")
 MOST = 500  # points of a chart
 SPREAD = 1.96  # standard deviations of the limits of agreement
 CHAPTERS = (
@@ -74,8 +84,9 @@ def number_values(
         "of_unit": "" if unit == "1" else f" {unit}",
         "unit_in_words": name,
         "digits": digits,
-        "digits_of": {key: digits if key in IN_UNIT else 2 for key in COLUMNS},
-        "columns": COLUMNS,
+        "digits_of": {key: digits if key in IN_UNIT else 2 for key in NAMES},
+        **{"columns": COLUMNS, "names": NAMES, "shown_of": SHOWN_OF, "raised": "the number"},
+        "places_of_chapters": [*((place, PLACES.get(place, name)) for place, name, _ in CHAPTERS), INTERVALS],
         "pooled": {set_name(one): metrics for one, metrics in pooled.items()},
         "folds": folds,
         "internal": internal,

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from pipeline import paths, runtime
-from pipeline.imaging.labels import REGRESSION, Task
+from pipeline.imaging.labels import REGRESSION, SURVIVAL, Task
 from pipeline.schema import FINAL, Params
 from pipeline.stages.release.origin import origin_of
 from pipeline.stages.release.thresholds import thresholds_to_use
@@ -30,7 +30,7 @@ from pipeline.stages.report.evidence import TABLES as EVIDENCE
 from pipeline.stages.report.evidence import evidence_section
 from pipeline.stages.report.first_screen import about, doubts_about
 from pipeline.stages.report.inputs import inputs_in_words
-from pipeline.stages.report.number_page import numbers_page
+from pipeline.stages.report.number_page import numbers_page, times_page
 from pipeline.stages.report.outlying_folds import outlying_folds
 from pipeline.stages.report.page import write_page
 from pipeline.stages.report.provenance import made
@@ -50,6 +50,9 @@ def run(params: Params) -> None:
     facts, stamps = paths.read_json(paths.COHORT_FACTS), paths.read_json(paths.STAMPS)
     if facts["task"] == REGRESSION:
         write(numbers_page(params, facts, stamps), params)
+        return
+    if facts["task"] == SURVIVAL:
+        write(times_page(params, facts, stamps), params)
         return
     scope = stamps["test_set"]["scope"]
     task, rule, unit = facts["task"], stamps["per_patient"], stamps["unit_of_intervals"]

@@ -13,6 +13,7 @@ from pipeline.stages.report.blocks import is_beside, set_name
 
 SHORT = {"auc": "AUC", "log_loss": "log-loss", "calibration_slope": "calibration slope"}
 OF_A_NUMBER = {"mae": "mean absolute error", "r2": "R²", "calibration_slope": "slope", "coverage": "coverage"}
+OF_A_TIME = {"c": "C", "uno_c": "Uno's C", "ipa": "gain in Brier score", "calibration_slope": "slope"}
 OLDER = "of an earlier run; `medadapt run all` updates it"
 Sets = dict[str, dict[str, Any]]  # metrics by the name of the set
 
@@ -47,7 +48,9 @@ def run_summary(bundle: Path, page_is_new: bool = False) -> list[str]:
 
 
 def short_for(sets: Sets) -> Mapping[str, str]:
-    """Choose the metrics that the terminal shows: those of a number, or of classes."""
+    """Choose the metrics that the terminal shows: those of a number, of a time, or of classes."""
+    if any("uno_c" in one for one in sets.values()):
+        return OF_A_TIME
     return OF_A_NUMBER if any("mae" in one for one in sets.values()) else SHORT
 
 
@@ -90,9 +93,9 @@ def metric_lines(sets: Sets, metrics: Mapping[str, str]) -> list[str]:
 
 
 def cells_of(found: Mapping[str, Any], metrics: Mapping[str, str]) -> list[str]:
-    """Write the counts and metrics of a set; events are those of two classes."""
-    binary = "calibration_intercept" in found
-    counts = [str(found["patients"]), str(found["n"]), str(found["events"]) if binary and "events" in found else ""]
+    """Write the counts and metrics of a set; events are those of two classes, or of times."""
+    counted = ("calibration_intercept" in found or "uno_c" in found) and "events" in found
+    counts = [str(found["patients"]), str(found["n"]), str(found["events"]) if counted else ""]
     return [*counts, *(metric_in_words(found[metric]) if metric in found else "" for metric in metrics)]
 
 

@@ -6,7 +6,7 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.metrics.wording import ALIKE
 from pipeline.schema import Params, Release
-from pipeline.stages.release import gates, number_gates
+from pipeline.stages.release import gates, number_gates, time_gates
 from pipeline.stages.report.numbers import show_interval
 from pipeline.stages.report.page import HERE
 from pipeline.stages.report.places import OF_GATES
@@ -105,10 +105,10 @@ def test_columns_grow_from_zero_both_ways_and_ticks_have_no_sign():
 
 
 def test_every_gate_that_a_metric_decides_leads_to_it():
-    source = inspect.getsource(gates) + inspect.getsource(number_gates)
-    names = re.findall(r'(?:gate_of|at_least)\("([^"]+)"|name(?:, \w+)? = "([^"]+)"', source)
+    source = "".join(map(inspect.getsource, (gates, number_gates, time_gates)))
+    names = re.findall(r'(?:gate_of|at_least|lowest_of_sets)\((?:shown, )?"([^"]+)"|name(?:, \w+)? = "([^"]+)"', source)
     named = {one or other for one, other in names}
-    assert len(named) == 19 and named - {"card"} == set(OF_GATES)
+    assert len(named) == 20 and named - {"card"} == set(OF_GATES)
 
 
 def luminance(colour):
