@@ -1,12 +1,18 @@
 """Run stages in the current project, and read what they refuse."""
 
+import csv
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from pipeline import paths
 from pipeline.__main__ import main
+from pipeline.bundle.layout import INFERENCE, METADATA
 
 FOLDS = ("0", "1", "2", "final")
 
@@ -38,6 +44,18 @@ def assert_predicted_as_evaluated(bundle, listed):
     expected = sorted(evaluated.loc[evaluated["scope"] == "external", "probability_1"])
     outside = table[table["site"] == "outside"]
     assert len(outside) and sorted(computed("found.csv")[outside.index]) == pytest.approx(expected, abs=1e-5)
+
+
+def by_monai(bundle, root, files):
+    """Run the bundle by MONAI alone; the outputs by name of file."""
+    (root / "scans").mkdir()
+    for file in files:
+        shutil.copy(file, root / "scans")
+    configs = ["--config_file", str(INFERENCE), "--meta_file", str(METADATA), "--dataset_dir", str(root / "scans")]
+    done = subprocess.run([sys.executable, "-m", "monai.bundle", "run", *configs], cwd=bundle, capture_output=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = csv.reader((Path(bundle) / "eval" / "predictions.csv").open())
+    return {row[0]: [float(value) for value in row[1:]] for row in rows}
 
 
 def until_calibrated(folds=FOLDS):

@@ -82,7 +82,7 @@ def evidence_without_classes(params: Params, task: str) -> None:
         cases = pd.concat([split.evaluated.assign(fold=split.name) for split in splits], ignore_index=True)
         predicted = {arm: probed(arms, arm, splits) for arm in names}
         metrics, drawn = metrics_for(cases, task), resampled(cases, params)
-        rows = [of_arm(scope, arm, values, metrics, drawn) for arm, values in predicted.items()]
+        rows = [of_arm(scope, arm, values, metrics=metrics, drawn=drawn) for arm, values in predicted.items()]
         final += [row for some in rows for row in some]
         if ADAPTED in predicted:
             differences += paired(scope, predicted, metrics, drawn)
@@ -107,7 +107,7 @@ def probed(arms: Arms, arm: str, splits: Sequence[Split]) -> Floats:
     return np.concatenate(found)
 
 
-def of_arm(scope: str, arm: str, predicted: Floats, metrics: Mapping[str, Metric], drawn: Drawn) -> list[Row]:
+def of_arm(scope: str, arm: str, predicted: Floats, *, metrics: Mapping[str, Metric], drawn: Drawn) -> list[Row]:
     """Compute the metrics of an arm with intervals."""
     weights, level = drawn
     known = {"recipe": PROBE, "arm": arm, "scope": scope, "n": len(predicted)}

@@ -53,7 +53,6 @@ def card_values(bundle: Path, params: Params, model: ReleasedModel, results: Res
     """Collect what the model card shows."""
     assessment = results.assessment
     metrics, stamps = assessment.metrics, paths.read_json(paths.STAMPS)
-    of_a_group = next((OF_A_GROUP[name] for name in model.of_output), OF_A_CLASSIFIER)
     return {
         **params.release.model_dump(include={"name", "version", "description", "answered"}),
         "status": assessment.status,
@@ -61,7 +60,6 @@ def card_values(bundle: Path, params: Params, model: ReleasedModel, results: Res
         "gates": [asdict(gate) for gate in assessment.gates],
         "gates_off": assessment.off,
         "statements": assessment.statements,
-        "subgroups": rows_with(metrics, "subgroups", of_a_group),
         "operating_points": rows_with(metrics, "operating_points", METRICS_OF_A_DECISION),
         "thresholds": []
         if model.of_output
@@ -70,11 +68,7 @@ def card_values(bundle: Path, params: Params, model: ReleasedModel, results: Res
             scopes_of(metrics, stamps),
             paths.read_json(paths.THRESHOLDS),
         ),
-        "baselines": plain_rows(paths.assessed("baselines")) if model.of_output else [],
-        **{name: model.of_output.get(name) for name in OF_A_GROUP},
-        "by_time": rows_with(metrics, "by_time", OF_A_TIME) if model.risks else [],
-        "risk_groups": rows_with(metrics, "risk_groups", ("observed",)) if model.risks else [],
-        "follow_up": plain_rows(paths.assessed("follow_up")) if model.risks else [],
+        **of_output(model, metrics),
         "headlines": {scope: metrics[scope] for scope in scopes_of(metrics, stamps) if scope in metrics},
         "know_before_use": to_know(assessment.facts, assessment.checks),
         "released_on": results.released_on,
@@ -99,6 +93,19 @@ def card_values(bundle: Path, params: Params, model: ReleasedModel, results: Res
         "fitted_on": model.fitted_on["cases"],
         "confidence": params.calibrate.confidence,
         "operating_limits": paths.read_json(bundle / LIMITS),
+    }
+
+
+def of_output(model: ReleasedModel, metrics: dict[str, Config]) -> Config:
+    """Read what depends on the task: metrics of subgroups, and, without classes, what stands in their place."""
+    of_a_group = next((OF_A_GROUP[name] for name in model.of_output), OF_A_CLASSIFIER)
+    return {
+        "subgroups": rows_with(metrics, "subgroups", of_a_group),
+        "baselines": plain_rows(paths.assessed("baselines")) if model.of_output else [],
+        **{name: model.of_output.get(name) for name in OF_A_GROUP},
+        "by_time": rows_with(metrics, "by_time", OF_A_TIME) if model.risks else [],
+        "risk_groups": rows_with(metrics, "risk_groups", ("observed",)) if model.risks else [],
+        "follow_up": plain_rows(paths.assessed("follow_up")) if model.risks else [],
     }
 
 

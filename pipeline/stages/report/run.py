@@ -44,15 +44,14 @@ ASSESSED = (
     *("selective", "abstention", "conformal", "subgroups", "baselines", "increment", "prevalence", "recalibration"),
 )
 
+PAGES = {REGRESSION: numbers_page, SURVIVAL: times_page}  # of tasks without classes
+
 
 def run(params: Params) -> None:
     """Write data/report/index.html, and print the summary with which `dvc repro` ends."""
     facts, stamps = paths.read_json(paths.COHORT_FACTS), paths.read_json(paths.STAMPS)
-    if facts["task"] == REGRESSION:
-        write(numbers_page(params, facts, stamps), params)
-        return
-    if facts["task"] == SURVIVAL:
-        write(times_page(params, facts, stamps), params)
+    if page_of := PAGES.get(facts["task"]):
+        write(page_of(params, facts, stamps), params)
         return
     scope = stamps["test_set"]["scope"]
     task, rule, unit = facts["task"], stamps["per_patient"], stamps["unit_of_intervals"]

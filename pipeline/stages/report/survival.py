@@ -17,7 +17,12 @@ COLUMNS = {
     "observed_expected": "Observed by expected",
 }
 NAMES = COLUMNS | {
-    **{"c_gain": "Gain", "model_c": "Of the model", "difference": "Higher by", "model_brier": "Brier score of the model"},
+    **{
+        "c_gain": "Gain",
+        "model_c": "Of the model",
+        "difference": "Higher by",
+        "model_brier": "Brier score of the model",
+    },
     **{"auc": "AUC", "brier": "Brier score"},
 }
 SHOWN_OF = {  # metrics of the tables besides that of the folds

@@ -1,10 +1,6 @@
 """Calibration cases, and the two forms of release: the released object is the evaluated one."""
 
-import csv
 import json
-import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -13,13 +9,13 @@ from safetensors.torch import load_file
 
 from pipeline import paths
 from pipeline.__main__ import main
-from pipeline.bundle.layout import INFERENCE, METADATA, WEIGHTS
+from pipeline.bundle.layout import METADATA, WEIGHTS
 from pipeline.bundle.opening import open_bundle
 from pipeline.metrics.calibrators.fitting import calibrator_from, digest_of
 from pipeline.params import cohort_digest
 from tests.stages.clinic import RAW, cohort
 from tests.stages.release.by_hand import NAME, evaluate_by_hand, mean_logits, train
-from tests.stages.running import computed, refusal, run
+from tests.stages.running import by_monai, computed, refusal, run
 
 SCOPE = "internal_calibrated"
 
@@ -95,18 +91,7 @@ def test_the_released_model_gives_the_evaluated_probabilities(calibrated, privat
     assert main(["predict", str(bundle), *files, "--out", "results.csv"]) == 0
     np.testing.assert_array_equal(computed("results.csv"), evaluated)
     theirs = by_monai(bundle, root, files[:3])
-    np.testing.assert_allclose([theirs[file.split("/")[-1]] for file in files[:3]], evaluated[:3], atol=1e-5)
-
-
-def by_monai(bundle, root, files):
-    """Run the bundle by MONAI alone; the probability of the second class by name of file."""
-    (root / "scans").mkdir()
-    for file in files:
-        shutil.copy(file, root / "scans")
-    configs = ["--config_file", str(INFERENCE), "--meta_file", str(METADATA), "--dataset_dir", str(root / "scans")]
-    done = subprocess.run([sys.executable, "-m", "monai.bundle", "run", *configs], cwd=bundle, capture_output=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return {row[0]: float(row[2]) for row in csv.reader((bundle / "eval" / "predictions.csv").open())}
+    np.testing.assert_allclose([theirs[file.split("/")[-1]][1] for file in files[:3]], evaluated[:3], atol=1e-5)
 
 
 def test_metadata_card_and_manifest_describe_the_released_model(calibrated):
