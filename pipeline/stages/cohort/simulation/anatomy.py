@@ -90,10 +90,9 @@ def taken_by_lesions(atlas_mm: Floats, recipe: Recipe, person: np.random.Generat
 
 def drawn_lesions(recipe: Recipe, person: np.random.Generator) -> Iterator[Lesion]:
     """Draw the lesions of a person, one after the other."""
-    maps, inverse = _atlas()
-    deep = np.argwhere(maps[2][:, :, 60:130] > 0.9) + np.array([0, 0, 60])
+    deep, affine = _deep_white_matter()
     for _ in range(person.integers(recipe.lesions[0], recipe.lesions[1] + 1)):
-        centre = (np.linalg.inv(inverse) @ [*person.choice(deep), 1])[:3]
+        centre = (affine @ [*person.choice(deep), 1])[:3]
         radii = person.uniform(*recipe.radius_mm) * person.uniform(0.7, 1.3, 3)
         yield Lesion(centre, radii, person.uniform(*recipe.darkness))
 
@@ -105,6 +104,14 @@ def shading(shape: tuple[int, ...], strength: float, visit: np.random.Generator)
     weights = visit.normal(0, strength / 2, len(terms))
     field: Floats = np.exp(sum(weight * term for weight, term in zip(weights, terms, strict=True)))
     return field
+
+
+@cache
+def _deep_white_matter() -> tuple[NDArray[np.int64], Floats]:
+    """List the voxels (n, 3) of the atlas in which lesions are centred, with the affine (4, 4) from voxels to mm."""
+    maps, inverse = _atlas()
+    affine: Floats = np.linalg.inv(inverse)
+    return np.argwhere(maps[2][:, :, 60:130] > 0.9) + np.array([0, 0, 60]), affine
 
 
 @cache

@@ -99,17 +99,18 @@ def labels_of(job: Job) -> dict[str, str]:
 def time_and_event(job: Job) -> tuple[str, str]:
     """Draw the time of a patient with two decimals, and 1 for the event or 0 for censored."""
     rng = np.random.default_rng(_seed(job.recipe.seed, job.site, "time", job.patient))
-    rate = _censoring_rate(job.recipe.model_dump_json())
-    time, event = drawn_time(lesion_volume(job), rate, job.recipe.times, rng)
+    volumes, rate = _patients_of(job.recipe.model_dump_json())
+    time, event = drawn_time(volumes[job.site, job.patient], rate, job.recipe.times, rng)
     return f"{max(time, 0.01):.2f}", str(int(event))
 
 
 @cache
-def _censoring_rate(recipe: str) -> float:
-    """Find the rate of censoring of a recipe, from its JSON, over all patients."""
+def _patients_of(recipe: str) -> tuple[dict[tuple[str, int], float], float]:
+    """Give the volume of the lesions of each patient of a recipe, from its JSON, and the rate of censoring."""
     read = Recipe.model_validate_json(recipe)
     patients = {(job.site, job.patient): job for job in plan_scans(read)}
-    return censoring_rate([lesion_volume(job) for job in patients.values()], read.times)
+    volumes = {patient: lesion_volume(job) for patient, job in patients.items()}
+    return volumes, censoring_rate(list(volumes.values()), read.times)
 
 
 def lesion_volume(job: Job) -> float:
