@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.imaging.labels import REGRESSION, classes_in, task_of
-from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, flaw_of_groups
+from pipeline.imaging.labels import REGRESSION, SURVIVAL, classes_in, task_of
+from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, TIMES, flaw_of_groups
 from pipeline.params import COHORT_FILE
 from pipeline.schema.reference import as_yaml
 
@@ -79,7 +79,7 @@ def columns_about_patients(table: pd.DataFrame) -> list[str]:
 
 def further_columns(table: pd.DataFrame) -> list[str]:
     """List the columns that are neither required nor optional columns of a cohort table."""
-    return [name for name in table if name not in (*REQUIRED, *OPTIONAL)]
+    return [name for name in table if name not in (*REQUIRED, *OPTIONAL, *TIMES)]
 
 
 def proposed_settings(table: pd.DataFrame) -> str:
@@ -110,6 +110,9 @@ def sections_of(table: pd.DataFrame) -> Iterator[tuple[str, dict[str, Proposal]]
             {"task": number, "unit": ("", "Fill in its unit, e.g. ml or years; '1' for none.")},
         )
         classes = []
+    if not labels and set(TIMES) <= set(table):
+        yield "cohort", {"task": (SURVIVAL, "There are columns time and event."), "unit": ("", "Fill it in: months.")}
+        classes, labels = [], ["time"]
     cohort: dict[str, Proposal] = {"task": (task, "For grades: ordinal, with the classes from the lowest upwards.")}
     if len(classes) > 1:
         cohort["classes"] = (classes, "A case with a label that is not listed here is excluded.")

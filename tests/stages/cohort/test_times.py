@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
+from pipeline.__main__ import main
 from pipeline.imaging.labels import targets_of, times_of
 from pipeline.stages.cohort.simulation.recipe import Recipe
 from pipeline.stages.cohort.simulation.scan import lesion_volume, plan_scans, simulate
@@ -83,6 +85,20 @@ def test_labels_of_times_are_read_as_they_were_written():
     np.testing.assert_array_equal(time, [7, 2.5, np.nan])
     assert event.tolist() == [False, True, False]
     np.testing.assert_array_equal(targets_of([*labels[-2:], ""], ["log_hazard"], "survival")[:, 0], [-7, 2.5, np.nan])
+
+
+def test_an_import_keeps_time_and_event_and_proposes_the_task(tmp_path):
+    for number in range(4):
+        Image.fromarray(np.full((8, 8), 50 * number, np.uint8)).save(tmp_path / f"{number}.png")
+    rows = [(f"{number}.png", f"p{number}", str(1000 + number), str(number % 2)) for number in range(4)]
+    table = pd.DataFrame(rows, columns=["image", "who", "time", "event"])
+    table.to_csv(tmp_path / "scans.csv", index=False)
+    into = tmp_path / "cohort"
+    assert main(["import", "csv", str(tmp_path / "scans.csv"), "--into", str(into), "--patient", "who"]) == 0
+    written = pd.read_csv(into / "cohort.csv", dtype=str)
+    assert written["time"].tolist() == ["1000", "1001", "1002", "1003"] and set(written["event"]) == {"0", "1"}
+    proposed = yaml.safe_load((into / "cohort.yaml").read_text())
+    assert proposed["cohort"] == {"task": "survival", "unit": ""} and proposed["calibrate"]["baseline"] == []
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, flaw_of_groups
+from pipeline.imaging.tables.cohort_table import OPTIONAL, REQUIRED, TIMES, flaw_of_groups
 from pipeline.stages.cohort.importers.found import BadSource, Import
 
 KNOWN = (*REQUIRED, *OPTIONAL)
@@ -50,6 +50,8 @@ def _flaw(column: "pd.Series[str]", patients: "pd.Series[str]", names: Sequence[
     """Explain why cohort.csv cannot have a column; return "" if it can."""
     if column.name in KNOWN or not column.name:
         return "has a name with another meaning in cohort.csv; rename it"
+    if column.name in TIMES and set(TIMES) <= set(names):
+        return ""  # `cohort` checks them
     if Counter(names)[str(column.name)] > 1:
         return "has the name of another column, but for spaces and signs; rename it"
     return flaw_of_groups(column, patients)

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.imaging.labels import renamed
 from pipeline.imaging.reading import dicom
 from pipeline.imaging.reading.volumes import READABLE
-from pipeline.imaging.tables.cohort_table import MASK
+from pipeline.imaging.tables.cohort_table import MASK, TIMES
 from pipeline.stages.cohort.importers.columns import keep_columns
 from pipeline.stages.cohort.importers.found import BadCase, BadSource, Import, parts_of, read_rows, row_of, split_of
 from pipeline.stages.cohort.importers.places import Places
@@ -44,6 +44,8 @@ def find_in_csv(
         column to keep could identify a patient.
     """
     rows = read_rows(table)
+    if set(TIMES) <= set(rows) and columns["label"] not in rows:
+        columns = {**columns, "label": None}  # times until an event stand in its place
     for option, column in columns.items():
         if column is not None and column not in rows:
             raise BadSource(

@@ -110,7 +110,7 @@ def shading(shape: tuple[int, ...], strength: float, visit: np.random.Generator)
 def _deep_white_matter() -> tuple[NDArray[np.int64], Floats]:
     """List the voxels (n, 3) of the atlas in which lesions are centred, with the affine (4, 4) from voxels to mm."""
     maps, inverse = _atlas()
-    affine: Floats = np.linalg.inv(inverse)
+    affine: Any = np.linalg.inv(inverse)
     return np.argwhere(maps[2][:, :, 60:130] > 0.9) + np.array([0, 0, 60]), affine
 
 
