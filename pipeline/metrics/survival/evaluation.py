@@ -172,17 +172,28 @@ def _of_risks(evaluated: EvaluatedTimes, weights: Floats, level: float) -> dict[
     )
     at_last = evaluated.survival(np.array([last]))[:, 0]
     calibrated = partial(observed_expected, at_last, *known, horizon=last)
+    nothing = Estimate(None, None, None)
     return {
-        "observed_expected": estimate(calibrated, weights, level),
+        "observed_expected": estimate(calibrated, weights, level) if is_reached(evaluated, last) else nothing,
         "integrated_brier": loss_estimate(model, level),
         "null_brier": loss_estimate(null, level),
         "ipa": estimate_of(1 - ratio(model, null), level),
     }
 
 
+def is_reached(evaluated: EvaluatedTimes, horizon: float) -> bool:
+    """Tell whether anybody was observed for longer than a time; else nothing is known of those without the event."""
+    return bool((evaluated.times > horizon).any())
+
+
 def brier_scores(evaluated: EvaluatedTimes, survival: Callable[[Floats], Floats], weights: Floats) -> Floats:
-    """Integrate the Brier score (R,) of predictions by time, from a `GRID`-th of the last time up to it."""
+    """Integrate the Brier score (R,) of predictions by time, from a `GRID`-th of the last time up to it.
+
+    NaN if nobody was observed for longer.
+    """
     last = float(evaluated.horizons[-1])
+    if not is_reached(evaluated, last):
+        return np.full(len(weights), np.nan)
     grid = np.linspace(last / GRID, last, GRID)
     known = (evaluated.times, evaluated.events)
     return in_blocks(lambda some: integrated_brier(survival(grid), *known, some, horizons=grid), weights)
@@ -204,6 +215,8 @@ def by_time(evaluated: EvaluatedTimes, bootstrap: Bootstrap) -> list[dict[str, A
             "ipa": estimate_of(1 - ratio(scores, nulls), level),
             "observed_expected": estimate(ahead, weights, level),
         }
+        if not is_reached(evaluated, horizon):
+            found = dict.fromkeys(found, Estimate(None, None, None))
         rows.append({"time": horizon, "n": len(model), "predicted": float((1 - model).mean()), **found})
     return rows
 

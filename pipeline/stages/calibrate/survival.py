@@ -47,6 +47,11 @@ def kind_of_times(params: Params) -> Kind[EvaluatedTimes]:
     at = np.array(times_for(development, params.calibrate.times))
 
     def fitted(cases: pd.DataFrame, method: str) -> Recalibration:
+        if not cases["event"].any():
+            raise UserError(
+                "split.folds: no patient on whom the recalibration of a fold or of a left-out site is fitted has the "
+                "event; leave the fold of this site out of split.folds"
+            )
         return recalibration_for(cases, at, method)
 
     return Kind(fitted, mapped, labelled=with_times, what="times")

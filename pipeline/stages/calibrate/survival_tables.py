@@ -208,6 +208,7 @@ def baseline_rows(evaluated: EvaluatedTimes, params: Params, bootstrap: Bootstra
     for name, (hazard, survival) in without_images(evaluated, params.calibrate.baseline, grid).items():
         other = in_blocks(partial(harrell_c, hazard, *known), weights)
         scores = in_blocks(partial(integrated_brier, survival, *known, horizons=grid), weights)
+        scores = np.where(np.isnan(model), np.nan, scores)  # where nobody was observed for longer
         metrics = {
             "c": estimate_of(other, level),
             "model_c": estimate_of(own, level),

@@ -115,6 +115,17 @@ def test_metrics_are_those_of_recalibrated_risks_beside_kaplan_meier():
         assert row["brier"].value == pytest.approx(expected) and row["predicted"] == pytest.approx(1 - at.mean())
 
 
+def test_a_time_that_nobody_reached_has_no_brier_score():
+    """Without patients who are known to have no event, the score would count events alone."""
+    cases, _ = cases_of(n=80, folds=1, fold="final")
+    short = cases.assign(time=cases["time"].clip(upper=0.5), event=cases["event"] & (cases["time"] <= 0.5))
+    evaluated = mapped(short, {"final": recalibration_for(cases, AT, "auto")})
+    found = summarise(evaluated, evaluated.values, Bootstrap(100, 0.95, 0))
+    assert found["c"]["value"] > 0.6 and found["ipa"]["value"] is None and found["observed_expected"]["value"] is None
+    first, last = by_time(evaluated, Bootstrap(100, 0.95, 0))
+    assert first["brier"].value > 0 and {last[name].value for name in ("auc", "brier", "ipa")} == {None}
+
+
 def test_each_fold_has_its_own_recalibration_and_patients_their_mean():
     cases, _ = cases_of(n=120, patient=patients_of(120, 2))
     times = cases.groupby("patient")["time"].transform("first")
