@@ -61,8 +61,8 @@ class Prediction(Decision):
     unit : str
         Unit of the number or of time; empty for classes.
     columns : dict
-        What follows from a number or a log hazard: limits, or risks until times and the group; of a withheld one as
-        well, which is no answer either.
+        What follows from a number or a log hazard: limits, or risks until times and the group. Empty if the model
+        abstains.
     output : ScanOutput or None
         Logits, features and the channels that the network saw.
     logits : (K,) or None
@@ -226,7 +226,8 @@ class Predictor:
         raw: dict[str, Any] = {"output": output, "logits": logits[0]}
         if self.limits and (numbers := self.limits.numbers):
             value = float(shown[0, 0])
-            raw |= {"interval": numbers.interval(value), "columns": numbers.columns(value), "unit": self.unit}
+            raw |= {"interval": numbers.interval(value), "unit": self.unit}
+            raw |= {} if found.abstains else {"columns": numbers.columns(value)}
         if found.abstains:
             silent = vars(replace(found, set=""))
             return Prediction(**silent, withheld_probabilities=probabilities, withheld_set=found.set, **raw)

@@ -39,9 +39,11 @@ def row_of(scan: Listed, found: Prediction, predictor: Predictor) -> Row:
 def _columns_of(found: Prediction, predictor: Predictor, *, withheld: bool) -> Row:
     """Give what follows from a number, if the number is an answer, or if it is withheld."""
     numbers = predictor.limits.numbers if predictor.limits else None
-    there = (found.withheld_probabilities if withheld else found.probabilities) is not None
-    names = numbers.names if numbers else []
-    return {f"{WITHHELD * withheld}{name}": found.columns[name] if there else None for name in names}
+    there = found.withheld_probabilities if withheld else found.probabilities
+    told: Row = {} if numbers is None else dict.fromkeys(numbers.names)
+    if numbers and there is not None:
+        told |= numbers.columns(there[predictor.classes[0]])
+    return {WITHHELD * withheld + name: value for name, value in told.items()}
 
 
 def names_of(scan: Listed) -> Row:

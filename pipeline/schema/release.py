@@ -32,7 +32,7 @@ class Gates(Section):
     min_c_lower: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=0.5,
         description="Of survival, in the place of the gates of the AUC: minimum of the lower confidence bound of "
-        "Harrell's C on the folds and, if it was opened, on the test set.",
+        "Harrell's C-index on the folds and, if it was opened, on the test set.",
     )
     min_ipa_lower: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=0.0,
@@ -55,8 +55,8 @@ class Gates(Section):
     min_baseline_gain: Annotated[float, Field(ge=0)] | None = Field(
         default=0.0,
         description="Minimum of the lower confidence bound of the gain in AUC (of a regression: of the fall of the "
-        "mean absolute error, in its unit; of survival: in C) on the test set over each prediction without a network: "
-        "by site, by the columns in `calibrate.baseline`, and by features of masks.",
+        "mean absolute error, in its unit; of survival: in the C-index) on the test set over each prediction without "
+        "a network: by site, by the columns in `calibrate.baseline`, and by features of masks.",
     )
     max_coverage_shortfall: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=0.0,

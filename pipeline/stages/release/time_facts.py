@@ -13,7 +13,9 @@ FEW_EVENTS = 20  # patients with the event; below, an interval of any metric is 
 
 def _few_events(shown: Measured, _: Any) -> str:
     few = [(scope, one) for scope, one in sets_of(shown) if one["events"] < FEW_EVENTS]
-    said = [f"{one['events']} patients with the event {place(scope)}, C {show_metric(one['c'])}" for scope, one in few]
+    said = [
+        f"{one['events']} patients with the event {place(scope)}, C-index {show_metric(one['c'])}" for scope, one in few
+    ]
     return f"Too few events for any claim: {', and '.join(said)}." if said else ""
 
 
@@ -25,7 +27,7 @@ def _not_better(shown: Measured, limits: Mapping[str, Any]) -> str:
     verdict = "worse than" if row["difference_upper"] < 0 else "not shown to be better than"
     gain = {"value": row["difference"], "lower": row["difference_lower"], "upper": row["difference_upper"]}
     return (
-        f"{place(scope).capitalize()} the model is {verdict} the prediction by {row['baseline']} alone: C "
+        f"{place(scope).capitalize()} the model is {verdict} the prediction by {row['baseline']} alone: C-index "
         f"{row['model_c']:.2f} against {row['c']:.2f}, difference {show_metric(gain)}, {row['patients']} patients."
     )
 

@@ -6,7 +6,7 @@ from pipeline.stages.release.number_gates import lowest_of_sets, nearest_baselin
 
 
 def _discrimination(shown: Measured, floor: float) -> Gate:
-    return lowest_of_sets(shown, "discrimination", floor, ("c", "C", ".5 is chance"))
+    return lowest_of_sets(shown, "discrimination", floor, ("c", "C-index", ".5 is chance"))
 
 
 def _better_than_null(shown: Measured, floor: float) -> Gate:
@@ -25,9 +25,9 @@ def _baseline(shown: Measured, least: float) -> Gate:
         return gate_of(name, None, "", NEVER_OPENED)
     row = nearest_baseline(shown, shown.scopes[1])
     if row is None:
-        return gate_of(name, None, "", "no C of a prediction without images could be computed")
+        return gate_of(name, None, "", "no C-index of a prediction without images could be computed")
     gain = {end: row[column] for end, column in ends_of("difference").items()}
-    detail = f"C {row['model_c']:.3f} against {row['c']:.3f} of {row['baseline']} alone: {show(gain)}, paired"
+    detail = f"C-index {row['model_c']:.3f} against {row['c']:.3f} of {row['baseline']} alone: {show(gain)}, paired"
     return at_least(name, row["difference_lower"], least, ("lower limit of the gain", detail))
 
 

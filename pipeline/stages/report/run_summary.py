@@ -13,7 +13,7 @@ from pipeline.stages.report.blocks import is_beside, set_name
 
 SHORT = {"auc": "AUC", "log_loss": "log-loss", "calibration_slope": "calibration slope"}
 OF_A_NUMBER = {"mae": "mean absolute error", "r2": "R²", "calibration_slope": "slope", "coverage": "coverage"}
-OF_A_TIME = {"c": "C", "uno_c": "Uno's C", "ipa": "gain in Brier score", "calibration_slope": "slope"}
+OF_A_TIME = {"c": "C-index", "uno_c": "Uno's C-index", "ipa": "gain in Brier score", "calibration_slope": "slope"}
 OLDER = "of an earlier run; `medadapt run all` updates it"
 Sets = dict[str, dict[str, Any]]  # metrics by the name of the set
 

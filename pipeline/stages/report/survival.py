@@ -8,8 +8,8 @@ from pipeline.stages.report.blocks import PATIENTS, Row, colour_of, set_name
 from pipeline.stages.report.plots import Area, Axes, Line, chart
 
 COLUMNS = {
-    "c": "Harrell's C",
-    "uno_c": "Uno's C",
+    "c": "Harrell's C-index",
+    "uno_c": "Uno's C-index",
     "integrated_brier": "Integrated Brier score",
     "null_brier": "Without a model",
     "ipa": "Gain in Brier score",

@@ -25,7 +25,7 @@ class Guess:
     Attributes
     ----------
     measure : str
-        "AUC" (the mean over several labels), "balanced accuracy", "R²" for a number, or "C" for a time.
+        "AUC" (the mean over several labels), "balanced accuracy", "R²" for a number, or "C-index" for a time.
     value : float
         Its value; at `chance` or slightly below if there is no association.
     chance : float
@@ -112,7 +112,8 @@ def site_predicts_time(cases: pd.DataFrame, seed: int = 0) -> Guess | None:
     Returns
     -------
     Guess or None
-        Harrell's C, where pairs of one rate count half; None if fewer than two sites remain, or no pair is comparable.
+        Harrell's C-index, where pairs of one rate count half; None if fewer than two sites remain, or no pair can be
+        compared.
     """
     rows = cases[(cases["side"] == "development") & cases["number"].notna() & (cases["site"] != "")]
     rows = rows[_frequent(rows, "site")]
@@ -128,7 +129,7 @@ def site_predicts_time(cases: pd.DataFrame, seed: int = 0) -> Guess | None:
     if not comparable.any():
         return None
     agreed = (rate[:, None] > rate[None, :]) + 0.5 * (rate[:, None] == rate[None, :])
-    return Guess("C", float(agreed[comparable].mean()), 0.5, len(rows))
+    return Guess("C-index", float(agreed[comparable].mean()), 0.5, len(rows))
 
 
 def site_predicts_labels(cases: pd.DataFrame, targets: pd.DataFrame, seed: int = 0) -> dict[str, Guess | None]:
