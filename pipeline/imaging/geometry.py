@@ -85,10 +85,14 @@ class Geometry:
         return replace(self, channels=self.channels + more, mask_channel=True)
 
     @property
+    def mask_every(self) -> int:
+        """Tell that each so many-th stored channel holds the mask; 0 if it is no channel."""
+        return (self.windows if self.kind == "volume" else self.channels) * self.mask_channel
+
+    @property
     def mask_places(self) -> list[int]:
         """List the stored channels that hold the mask; none if it is no channel."""
-        step = self.windows if self.kind == "volume" else self.channels
-        return list(range(step - 1, self.stored_channels, step)) if self.mask_channel else []
+        return np.flatnonzero(masks_among(self.stored_channels, self.mask_every)).tolist()
 
     def as_json(self) -> dict[str, Any]:
         """Convert to plain values for a JSON file."""
@@ -99,6 +103,11 @@ class Geometry:
     def from_json(cls, values: dict[str, Any]) -> "Geometry":
         """Rebuild the geometry from the values of a JSON file."""
         return cls(**{key: _as_tuples(value) for key, value in values.items()})
+
+
+def masks_among(count: int, mask_every: int) -> NDArray[np.bool_]:
+    """Tell which of a number of channels (count,) hold a mask, if each `mask_every`-th one does; 0 means none."""
+    return np.asarray(np.arange(1, count + 1) % (mask_every or count + 1) == 0)
 
 
 def images_in(channels: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,12 +42,14 @@ class AugmentedViews:
 
     def moved(self, case: str) -> Channels:
         """Move and mirror the case slightly, with its grey values kept."""
-        return adaptation_view(self.load(case), self.seed_of("adapt", "view", case))
+        seed = self.seed_of("adapt", "view", case)
+        return adaptation_view(self.load(case), seed, mask_every=self.geometry.mask_every)
 
     def augmented(self, case: str, views: int) -> Channels:
         """Draw the training views of a case, which are the same in every fold: (views, C, H, W) uint8."""
         channels, geometry = np.asarray(self.load(case)), self.geometry
-        drawn = [training_view(channels, seed, geometry.kind, geometry.windows) for seed in self.seeds(case, views)]
+        draw = partial(training_view, kind=geometry.kind, windows=geometry.windows, mask_every=geometry.mask_every)
+        drawn = [draw(channels, seed) for seed in self.seeds(case, views)]
         return np.stack(drawn) if drawn else np.zeros((0, *channels.shape), np.uint8)
 
     def parts(self, case: str, views: int, mirrored: bool = False) -> dict[str, Callable[[], Channels]]:
@@ -65,6 +68,7 @@ class AugmentedViews:
             The case itself, its mirror image, then the training views. The keys hash all inputs, for a cache.
         """
         how = f"{self.geometry.kind} {self.geometry.windows} {self.seeds(case, views)}"
+        how += f" mask {self.geometry.mask_every}" * self.geometry.mask_channel
         found: dict[str, Callable[[], Channels]] = {"": lambda: np.asarray(self.load(case))[None]}
         if mirrored:
             found["mirrored"] = lambda: np.asarray(self.load(case))[None, ..., ::-1]
@@ -83,7 +87,8 @@ class AugmentedViews:
         if not self.whole:
             start = int(np.random.default_rng(seed).integers(geometry.slices)) * geometry.channels
             channels = channels[start : start + geometry.channels]
-        return contrastive_pair(np.array(channels), seed, geometry.kind, geometry.windows)
+        windows, mask_every = geometry.windows, geometry.mask_every
+        return contrastive_pair(np.array(channels), seed, geometry.kind, windows, mask_every=mask_every)
 
 
 def _named(content: "hashlib._Hash", view: str) -> str:

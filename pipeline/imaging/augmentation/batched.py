@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.imaging.augmentation.strengths import CONTRASTIVE, Kind, Strengths
+from pipeline.imaging.geometry import masks_among
 
 Floats = NDArray[np.float64]
 Channels = NDArray[np.uint8]
@@ -54,7 +55,9 @@ class _Draws:
 
 
 @torch.no_grad()
-def batched_views(channels: Tensor, seeds: Sequence[int], strengths: Strengths, windows: int = 1) -> Tensor:
+def batched_views(
+    channels: Tensor, seeds: Sequence[int], strengths: Strengths, windows: int = 1, *, mask_every: int = 0
+) -> Tensor:
     """Draw one augmented view of every case.
 
     Views have the distribution of the libraries' transforms of the same strengths, but other draws for the same seed.
@@ -69,6 +72,8 @@ def batched_views(channels: Tensor, seeds: Sequence[int], strengths: Strengths, 
     strengths : Strengths
     windows : int
         Channels that show the same slice.
+    mask_every : int
+        Each so many-th channel is a mask (0 or 255), which is moved as the others and not changed otherwise; 0: none.
 
     Returns
     -------
@@ -86,6 +91,11 @@ def batched_views(channels: Tensor, seeds: Sequence[int], strengths: Strengths, 
             f"{len(channels)} cases of {channels.dtype} and {len(seeds)} seeds; give uint8 and a seed per case"
         )
     views = torch.empty(channels.shape, device=channels.device)
+    if mask_every:
+        masks = torch.from_numpy(masks_among(channels.shape[1], mask_every))
+        views[:, ~masks] = batched_views(channels[:, ~masks], seeds, strengths, windows - 1)
+        views[:, masks] = (batched_views(channels[:, masks], seeds, strengths.moving) > WHITE / 2) * WHITE
+        return views
     step = max(len(channels), 1)
     if channels.device.type == "cpu" and channels.numel():
         step = max(CACHED * torch.get_num_threads() // channels[0].numel(), 1)
@@ -94,7 +104,9 @@ def batched_views(channels: Tensor, seeds: Sequence[int], strengths: Strengths, 
     return views
 
 
-def contrastive_pair(channels: Channels, seed: int, kind: Kind, windows: int = 1) -> tuple[Channels, Channels]:
+def contrastive_pair(
+    channels: Channels, seed: int, kind: Kind, windows: int = 1, *, mask_every: int = 0
+) -> tuple[Channels, Channels]:
     """Draw two strongly augmented views of one case, which learning without labels treats as the same.
 
     Each view is a random part of the case (half of it to all of it) at full size, rotated and mirrored left to right,
@@ -109,8 +121,8 @@ def contrastive_pair(channels: Channels, seed: int, kind: Kind, windows: int = 1
     seed : int
         In [0, 2**32).
     kind : {"volume", "image"}
-    windows : int
-        Channels that show the same slice.
+    windows, mask_every : int
+        See `batched_views`.
 
     Returns
     -------
@@ -118,7 +130,8 @@ def contrastive_pair(channels: Channels, seed: int, kind: Kind, windows: int = 1
     """
     seeds = np.random.SeedSequence(seed).generate_state(2).tolist()
     both = torch.from_numpy(np.stack([channels, channels]))
-    first, second = batched_views(both, seeds, CONTRASTIVE[kind], windows).to(torch.uint8).numpy()
+    views = batched_views(both, seeds, CONTRASTIVE[kind], windows, mask_every=mask_every)
+    first, second = views.to(torch.uint8).numpy()
     return first, second
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.imaging.augmentation.batched import channels_of_neighbours
 from pipeline.imaging.augmentation.strengths import ADAPTATION, TRAINING, Kind, Strengths
+from pipeline.imaging.geometry import masks_among
 
 if TYPE_CHECKING:
     from monai.transforms import Compose
@@ -28,7 +29,7 @@ Channels = NDArray[np.uint8]
 IN_USE = Lock()  # transforms hold their generators, and MONAI's metadata tracking is one switch for all threads
 
 
-def adaptation_view(channels: Channels, seed: int) -> Channels:
+def adaptation_view(channels: Channels, seed: int, *, mask_every: int = 0) -> Channels:
     """Move and mirror a case slightly; grey values change by interpolation only.
 
     Parameters
@@ -37,11 +38,16 @@ def adaptation_view(channels: Channels, seed: int) -> Channels:
         Every channel is moved alike.
     seed : int
         In [0, 2**32).
+    mask_every : int
+        Each so many-th channel is a mask (0 or 255) and stays one; 0: none.
     """
-    return _through_monai(_monai_transforms(ADAPTATION), channels, seed)
+    view = _through_monai(_monai_transforms(ADAPTATION), channels, seed)
+    masks = masks_among(len(view), mask_every)
+    view[masks] = _as_mask(view[masks])
+    return view
 
 
-def training_view(channels: Channels, seed: int, kind: Kind, windows: int = 1) -> Channels:
+def training_view(channels: Channels, seed: int, kind: Kind, windows: int = 1, *, mask_every: int = 0) -> Channels:
     """Draw one augmented view of a case for training; same shape and range as `channels`.
 
     Parameters
@@ -52,14 +58,29 @@ def training_view(channels: Channels, seed: int, kind: Kind, windows: int = 1) -
     kind : {"volume", "image"}
     windows : int
         Channels that show the same slice.
+    mask_every : int
+        Each so many-th channel is a mask (0 or 255), which is moved as the others and not changed otherwise; 0: none.
     """
-    if kind == "image":
-        return _through_albumentations(channels, seed)
-    strengths = TRAINING["volume"]
+    strengths = TRAINING[kind]
     shift = int(np.random.default_rng(seed).integers(-strengths.slices, strengths.slices + 1))
-    return _through_monai(
-        _monai_transforms(strengths), channels[channels_of_neighbours(len(channels), shift, windows)], seed
-    )
+    if shift:
+        channels = channels[channels_of_neighbours(len(channels), shift, windows)]
+    masks = masks_among(len(channels), mask_every)
+    view = np.empty_like(channels)
+    view[~masks] = _changed(channels[~masks], seed, kind, strengths)
+    if masks.any():
+        view[masks] = _as_mask(_changed(channels[masks], seed, kind, strengths.moving))
+    return view
+
+
+def _changed(channels: Channels, seed: int, kind: Kind, strengths: Strengths) -> Channels:
+    if kind == "image":
+        return _through_albumentations(_image_transforms(strengths), channels, seed)
+    return _through_monai(_monai_transforms(strengths), channels, seed)
+
+
+def _as_mask(channels: Channels) -> Channels:
+    return np.where(channels > 127, 255, 0).astype(np.uint8)
 
 
 def _through_monai(transforms: "Compose", channels: Channels, seed: int) -> Channels:
@@ -77,8 +98,8 @@ def _through_monai(transforms: "Compose", channels: Channels, seed: int) -> Chan
     return np.asarray(view.clamp(0, 1).mul_(255).round_().to(torch.uint8))
 
 
-def _through_albumentations(channels: Channels, seed: int) -> Channels:
-    transforms, image = _image_transforms(), np.ascontiguousarray(np.moveaxis(channels, 0, -1))
+def _through_albumentations(transforms: A.Compose, channels: Channels, seed: int) -> Channels:
+    image = np.ascontiguousarray(np.moveaxis(channels, 0, -1))
     with IN_USE:
         # `set_random_seed` gives every transform the same stream, so that gamma would always coincide with the flip.
         transforms.set_random_state(np.random.default_rng(seed), random.Random(seed))  # noqa: S311
@@ -114,23 +135,23 @@ def _monai_transforms(s: Strengths) -> "Compose":
 
 
 @cache
-def _image_transforms() -> A.Compose:
-    s = TRAINING["image"]
-    return A.Compose(
-        [
-            A.HorizontalFlip(p=s.flip_chance),
-            A.Affine(
-                scale=(1 + s.stretch[0], 1 + s.stretch[1]),
-                rotate=(-s.degrees, s.degrees),
-                translate_percent=(-s.shift_share, s.shift_share),
-                shear=(-s.shear_degrees, s.shear_degrees),
-                p=1.0,
-            ),
-            A.RandomBrightnessContrast(brightness_limit=s.brightness, contrast_limit=s.contrast, p=s.contrast_chance),
-            A.RandomGamma(gamma_limit=(100 * s.gamma[0], 100 * s.gamma[1]), p=s.gamma_chance),
-            A.OneOf(
-                [A.GaussianBlur(blur_limit=(3, 5), sigma_limit=s.blur_sigma), A.GaussNoise(std_range=s.noise_std)],
-                p=s.blur_chance + s.noise_chance,
-            ),
-        ]
-    )
+def _image_transforms(s: Strengths) -> A.Compose:
+    moving = [
+        A.HorizontalFlip(p=s.flip_chance),
+        A.Affine(
+            scale=(1 + s.stretch[0], 1 + s.stretch[1]),
+            rotate=(-s.degrees, s.degrees),
+            translate_percent=(-s.shift_share, s.shift_share),
+            shear=(-s.shear_degrees, s.shear_degrees),
+            p=1.0,
+        ),
+    ]
+    grey_values = [
+        A.RandomBrightnessContrast(brightness_limit=s.brightness, contrast_limit=s.contrast, p=s.contrast_chance),
+        A.RandomGamma(gamma_limit=(100 * s.gamma[0], 100 * s.gamma[1]), p=s.gamma_chance),
+        A.OneOf(
+            [A.GaussianBlur(blur_limit=(3, 5), sigma_limit=s.blur_sigma), A.GaussNoise(std_range=s.noise_std)],
+            p=s.blur_chance + s.noise_chance,
+        ),
+    ]
+    return A.Compose([*moving, *(grey_values if s.noise_chance else [])])

@@ -78,6 +78,21 @@ class Strengths:
     noise_chance: float = 0.0
     noise_std: tuple[float, float] = (0.0, 0.0)
 
+    @property
+    def moving(self) -> "Strengths":
+        """The same without changes of grey values: for masks."""
+        kept = (
+            "library",
+            "flip_chance",
+            "slices",
+            "degrees",
+            "shear_degrees",
+            "shift_pixels",
+            "shift_share",
+            "stretch",
+        )
+        return Strengths(**{name: getattr(self, name) for name in kept})
+
 
 ADAPTATION = Strengths(flip_chance=0.5, degrees=5, shift_pixels=4, stretch=(-0.05, 0.05))
 

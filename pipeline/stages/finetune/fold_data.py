@@ -208,7 +208,12 @@ def whole_cases(
     """
     names = cases["case"].to_numpy(dtype=str)
     augment, vary = (
-        partial(batched_views, strengths=AUGMENTATION[one][geometry.kind], windows=geometry.windows)
+        partial(
+            batched_views,
+            strengths=AUGMENTATION[one][geometry.kind],
+            windows=geometry.windows,
+            mask_every=geometry.mask_every,
+        )
         for one in (profile, "strong")
     )
 
