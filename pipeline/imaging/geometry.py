@@ -56,8 +56,8 @@ class Geometry:
 
     @property
     def colour(self) -> bool:
-        """Tell whether the network sees red, green and blue, and nothing else."""
-        return self.kind == "image" and self.channels == 3 and not self.mask_channel
+        """Tell whether the first three channels are red, green and blue; a mask may follow."""
+        return self.kind == "image" and self.channels - self.mask_channel == 3
 
     @property
     def depth(self) -> int:

@@ -26,6 +26,7 @@ def build_encoder(
     *,
     pooled_stages: int = 1,
     filter_depth: int = 1,
+    colour: bool = False,
 ) -> Encoder:
     """Build an encoder by its name.
 
@@ -44,6 +45,8 @@ def build_encoder(
     filter_depth : int
         Depth of the filters in slices, odd: 1 for images, more for volumes (see `inflation.inflate`); 3 for networks
         that were pretrained on volumes.
+    colour : bool
+        Whether the first three channels are red, green and blue.
 
     Raises
     ------
@@ -66,7 +69,7 @@ def build_encoder(
         model: Any = timm.create_model(found, in_chans=in_channels, num_classes=0, **options_of(found))
     cut, first = cutter_of(model, name), _input_layer(model)
     if state is not None and not ours:
-        _load(model, _place(model, first), _pretrained(model, state, name), name)
+        _load(model, _place(model, first), _pretrained(model, state, name), name, colour=colour)
     encoder = Encoder(cut(model), in_channels, pooled_stages)
     place = _place(encoder, first)
     if ours and not deep:
@@ -115,11 +118,12 @@ def _volume_encoder(
     return encoder
 
 
-def fit_channels(kernel: Tensor, in_channels: int) -> Tensor:
+def fit_channels(kernel: Tensor, in_channels: int, colour: bool = False) -> Tensor:
     """Fit the first layer's weights to another number of channels; its response to a grey image stays the same.
 
     If the number is a multiple, as from colours to three slices of colours, the weights are repeated and divided by
-    the number of repeats. Otherwise every channel gets an equal share of their sum, because no channel is red.
+    the number of repeats. Otherwise every channel gets an equal share of their sum, because no channel is red; if the
+    first ones are colours, those keep their weights, and a mask behind them gets the mean.
 
     Parameters
     ----------
@@ -133,23 +137,30 @@ def fit_channels(kernel: Tensor, in_channels: int) -> Tensor:
     present = kernel.shape[1]
     if in_channels == present:
         return kernel
-    if in_channels % present == 0:
+    if colour and in_channels > present:
+        mean = kernel.float().mean(dim=1, keepdim=True)
+        fitted = torch.cat([kernel.float(), *[mean] * (in_channels - present)], dim=1) * (present / in_channels)
+    elif in_channels % present == 0:
         fitted = torch.cat([kernel.float()] * (in_channels // present), dim=1) * (present / in_channels)
     else:
         fitted = torch.cat([kernel.float().sum(dim=1, keepdim=True)] * in_channels, dim=1) / in_channels
     return fitted.to(kernel.dtype)
 
 
-def preprocessing_of(name: str, colour: bool = True) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def preprocessing_of(
+    name: str, colour: bool = True, in_channels: int = 3
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Look up the mean and standard deviation of channels in [0, 1] with which an encoder's weights were trained.
 
-    Colour images have three of each; grey channels share one.
+    Colour images have one of each a channel, a mask behind the colours their mean; grey channels share one.
     """
     config: Any = CATALOGUE.get(name) or timm.get_pretrained_cfg(name)
     mean, std = (config.mean, config.std) if config else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    if colour:
-        return tuple(mean), tuple(std)
-    return (sum(mean) / len(mean),), (sum(std) / len(std),)
+    shared = (sum(mean) / len(mean),), (sum(std) / len(std),)
+    if not colour or len(mean) == 1:
+        return shared
+    more = in_channels - len(mean)
+    return (*mean, *shared[0] * more), (*std, *shared[1] * more)
 
 
 def _ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -196,11 +207,11 @@ def _inflated(encoder: Encoder, filter_depth: int, name: str) -> Encoder:
         raise NotInflatable(f"adapt.filter_depth: {name} cannot be inflated: {error}; {cure}") from error
 
 
-def _load(network: nn.Module, place: str, state: dict[str, Tensor], name: str) -> None:
+def _load(network: nn.Module, place: str, state: dict[str, Tensor], name: str, *, colour: bool = False) -> None:
     """Load weights into a network; those of its first layer, at `place`, are fitted to its channels."""
     key, layer = f"{place}.weight", network.get_submodule(place)
     if key in state and state[key].ndim in LAST and isinstance(layer, nn.Conv2d | nn.Conv3d):
-        state = state | {key: fit_channels(state[key], layer.in_channels)}
+        state = state | {key: fit_channels(state[key], layer.in_channels, colour)}
     try:
         missing, unknown = network.load_state_dict(state, strict=False)
     except RuntimeError as error:  # of another shape

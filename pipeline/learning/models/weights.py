@@ -89,7 +89,7 @@ def pretrained_network(
     in_channels : int
         Channels of an instance.
     colour : bool
-        Whether the channels are red, green and blue; others share one mean and standard deviation of the input.
+        Whether the first three channels are red, green and blue; others share one mean and standard deviation.
     pooled_stages : int
         How many of the encoder's last stages give features.
     filter_depth : int
@@ -107,12 +107,13 @@ def pretrained_network(
     """
     state, provenance = load_weights(encoder, source, sha256)
     try:
-        pretrained = build_encoder(encoder, in_channels, state, pooled_stages=pooled_stages, filter_depth=filter_depth)
+        options: Any = {"pooled_stages": pooled_stages, "filter_depth": filter_depth, "colour": colour}
+        pretrained = build_encoder(encoder, in_channels, state, **options)
     except UnknownEncoder:
         raise
     except ValueError as error:
         raise BadWeights(f"adapt.weights: {error}") from error
-    mean, std = preprocessing_of(encoder, colour)
+    mean, std = preprocessing_of(encoder, colour, in_channels)
     instances = {"channels": in_channels, "mean": mean, "std": std}
     network = network_around(pretrained, instances, n_classes=n_classes, harmonise=harmonise, sites=sites)
     return network, provenance

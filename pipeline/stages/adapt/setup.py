@@ -75,7 +75,7 @@ def pretrained(
         raise UserError(str(error)) from error
     device = make_accelerator(runtime.device()).device
 
-    encoder, (mean, std) = first.encoder, preprocessing_of(settings.encoder, colour)
+    encoder, (mean, std) = first.encoder, preprocessing_of(settings.encoder, colour, geometry.channels)
 
     def start(**around: Any) -> Classifier:
         if settings.weights == "none":

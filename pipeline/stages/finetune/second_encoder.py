@@ -72,7 +72,7 @@ def load_second(
     except (UnknownEncoder, BadWeights) as error:
         said = str(error).removeprefix("adapt.encoder: ").replace("adapt.weights", f"{HERE}.weights")
         raise UserError(said if said.startswith(HERE) else f"{HERE}.encoder: {said}") from error
-    mean, std = preprocessing_of(name, colour)
+    mean, std = preprocessing_of(name, colour, geometry.channels)
     plain = {"pooled_stages": settings.pooled_stages, "filter_depth": filter_depth, "mean": mean, "std": std}
     record = plain | {"provenance": {"encoder": name}, "test_time_steps": 0, "test_time_rate": 0.0}
     return network, network_arguments(record, geometry, n_classes), provenance.as_json()

@@ -118,4 +118,4 @@ def test_a_geometry_gains_and_loses_the_channel_of_the_mask():
     assert (slab.with_mask.channels, slab.with_mask.windows, slab.with_mask.depth) == (9, 3, slab.depth)
     assert slab.with_mask.mask_places == list(range(2, 36, 3)) and slab.with_mask.without_mask == slab
     assert colour.with_mask.mask_places == [3] and colour.with_mask.without_mask == colour
-    assert colour.colour and not colour.with_mask.colour
+    assert colour.colour and colour.with_mask.colour

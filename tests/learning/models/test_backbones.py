@@ -119,6 +119,14 @@ def test_a_kernel_for_two_channels_shares_what_three_had():
     assert fit_channels(kernel.half(), 1).dtype == torch.float16
 
 
+def test_a_mask_behind_the_colours_leaves_each_colour_its_weights():
+    kernel = torch.tensor([1.0, 2.0, 6.0]).reshape(1, 3, 1, 1)
+    assert fit_channels(kernel, 4, colour=True).flatten().tolist() == [0.75, 1.5, 4.5, 2.25]
+    assert fit_channels(kernel, 4).flatten().tolist() == [2.25] * 4
+    mean, std = preprocessing_of("tf_efficientnet_lite0", colour=True, in_channels=4)
+    assert len(mean) == len(std) == 4 and mean[3] == pytest.approx(sum(mean[:3]) / 3)
+
+
 @pytest.mark.parametrize("name", POOLINGS)
 @torch.no_grad()
 def test_a_vision_transformer_pools_the_tokens_that_timm_pools(name):
