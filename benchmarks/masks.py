@@ -1,10 +1,12 @@
-"""What masks add on simulated heads: the whole scan, crop, channel, both, and features of the mask, paired by patient.
+"""What masks add: the whole scan, crop, channel, both, and features of the mask, paired by patient.
 
-    python benchmarks/masks.py FOLDER --patients 40
+    python benchmarks/masks.py heads FOLDER --patients 40
+    python benchmarks/masks.py cells FOLDER
 
-One site; half of the patients have a lesion. Masks mark the lesion, and in controls a healthy place that is drawn as a
-lesion is, so that neither having a mask nor its shape tells the class. A probe on frozen ImageNet features, three
-folds. Each row is compared with the whole scan on the same held-out scans; intervals resample patients.
+`heads`: simulated, one site; half of the patients have a lesion. Masks mark the lesion, and in controls a healthy
+place that is drawn as a lesion is, so that neither having a mask nor its shape tells the class. `cells`: the white
+blood cells of wbc_two_source, dataset 1, in four classes, with the masks of their nuclei. A probe on frozen ImageNet
+features, three folds. Each row is compared with the whole scan on the same held-out scans; intervals resample patients.
 """
 
 import argparse
@@ -16,7 +18,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
+from cohorts import CELLS, LEFT_OUT
 from evaluating import print_row
+from trials import DATA
 
 from pipeline import paths, runtime
 from pipeline.__main__ import main as medadapt
@@ -41,18 +45,20 @@ ARMS = {
 SITE = {"voxel_mm": [2.0, 2.0, 5.0], "orientation": "LPS", "tilt_deg": 4, "lesion_share": 0.5, "csf": 0.25, "grey": 0.7}
 SITE |= {"white": 1.0, "scalp": 0.85, "bias": 0.15, "noise": 0.035, "full_scale": 1200, "dtype": "int16"}
 REPLICATES = 1000
+NUCLEUS = 255  # in the masks of the cells
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cohort", choices=("heads", "cells"))
     parser.add_argument("folder", type=Path, help="an empty folder for the projects")
     parser.add_argument("--patients", type=int, default=40)
     parser.add_argument("--darkness", type=float, default=0.3, help="largest share of the signal that a lesion takes")
     asked = parser.parse_args()
-    simulate(asked)
-    predictions = {name: predicted(asked.folder, name, changes) for name, changes in ARMS.items()}
+    settings = write_heads(asked) if asked.cohort == "heads" else write_cells(asked.folder)
+    predictions = {name: predicted(asked.folder, name, changes, settings) for name, changes in ARMS.items()}
     first = predictions["whole scan"]
-    labels = (first["label"] == "lesion").to_numpy(dtype=np.int64)
+    labels = first["label"].map(settings["cohort"]["classes"].index).to_numpy(dtype=np.int64)
     weights = cluster_weights(first["patient"].to_numpy(dtype=str), REPLICATES, 0)
     print_row("network sees", "AUC", "log-loss", "gain in AUC", "fall of the log-loss")
     print_row(*["---"] * 5)
@@ -65,25 +71,47 @@ def main() -> None:
         print_row(name, *own, *(gains if name != "whole scan" else ["", ""]))
 
 
-def simulate(asked: argparse.Namespace) -> None:
-    """Write the scans and masks of all arms, with their cohort.csv."""
+def write_heads(asked: argparse.Namespace) -> dict:
+    """Write the scans and masks of all arms, with their cohort.csv; return the settings of the cohort."""
     recipe = {"seed": 5, "classes": ["control", "lesion"], "lesions": [1, 1], "radius_mm": [7.0, 11.0]}
     recipe |= {"darkness": [asked.darkness / 2, asked.darkness], "second_scan": 0.0, "age_years": [[50, 10], [50, 10]]}
     site = SITE | {"patients": {"development": asked.patients}}
     jobs = plan_scans(Recipe.model_validate(recipe | {"masks": "places", "sites": {"one": site}}))
-    runtime.map_cases(partial(write_scan, folder=asked.folder / "heads"), jobs, "simulate")
-    write_cohort_table(pd.DataFrame([job.row for job in jobs]), asked.folder / "heads")
+    into = asked.folder / "scans"
+    runtime.map_cases(partial(write_scan, folder=into), jobs, "simulate")
+    write_cohort_table(pd.DataFrame([job.row for job in jobs]), into)
+    cohort = {"public": False, "classes": ["control", "lesion"], "positive": "lesion"}
+    return {"cohort": cohort, "preprocess": {"image_size": 96, "slices": 12}}
 
 
-def predicted(folder: Path, name: str, changes: dict) -> pd.DataFrame:
+def write_cells(folder: Path) -> dict:
+    """Write cohort.csv with images and masks of the cells; return the settings of the cohort."""
+    source, into = DATA / "wbc_two_source", folder / "scans"
+    labels = pd.read_csv(source / "Class Labels of Dataset 1.csv", names=["image", "label"], header=0)
+    rows = []
+    for number, label in labels.itertuples(index=False):
+        name = CELLS[str(label)]
+        if name == LEFT_OUT:
+            continue
+        for place in ("dataset1", "masks1"):
+            (into / place).mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / place / f"{number:03d}.png", into / place)
+        rows.append((str(number), f"dataset1/{number:03d}.png", f"masks1/{number:03d}.png", name))
+    pd.DataFrame(rows, columns=["case_id", "image", "mask", "label"]).to_csv(into / "cohort.csv", index=False)
+    classes = [name for name in CELLS.values() if name != LEFT_OUT]
+    cohort = {"public": True, "classes": classes, "positive": None, "mask_labels": [NUCLEUS]}
+    return {"cohort": cohort, "preprocess": {"image_size": 128}}
+
+
+def predicted(folder: Path, name: str, changes: dict, settings: dict) -> pd.DataFrame:
     """Run an arm in a project of its own; return the calibrated predictions of held-out scans."""
     project = folder / name.replace(", ", "_").replace(" ", "_")
     project.mkdir(parents=True)
     shutil.copy(ROOT / "dvc.yaml", project)
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    values["cohort"] |= {"path": str((folder / "heads").resolve()), "public": False, "classes": ["control", "lesion"]}
-    values["cohort"] |= {"positive": "lesion", "inputs": changes.get("inputs", [])}
-    values["preprocess"] |= {"image_size": 96, "slices": 12, "mask": changes.get("mask", "none")}
+    values["cohort"] |= {"path": str((folder / "scans").resolve()), "inputs": changes.get("inputs", [])}
+    values["cohort"] |= settings["cohort"]
+    values["preprocess"] |= settings["preprocess"] | {"mask": changes.get("mask", "none")}
     values["split"] |= {"n_folds": 3, "folds": list(FOLDS), "test": "none", "test_sites": []}
     values["adapt"] |= {"method": "none"}
     values["finetune"] |= {"strategy": "probe", "views": 1}
@@ -104,7 +132,8 @@ def predicted(folder: Path, name: str, changes: dict) -> pd.DataFrame:
 
 def metrics_of(table: pd.DataFrame, labels: np.ndarray) -> tuple:
     """Bind AUC and log-loss to the predictions of an arm."""
-    prediction = table[["probability_0", "probability_1"]].to_numpy(dtype=np.float64)
+    columns = [f"probability_{number}" for number in range(1 + labels.max())]
+    prediction = table[columns].to_numpy(dtype=np.float64)
     losses, known = case_losses(prediction, labels)
     return partial(aucs_of, prediction, labels), lambda weights: ratio(weights @ losses, weights @ known)
 
