@@ -1,20 +1,23 @@
 """The reference of monitoring: predictions of development cases by models that were not trained on them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.imaging.labels import LOG_HAZARD, VALUE
 from pipeline.metrics.discrimination import Labels
 from pipeline.metrics.questions import questions_of
+from pipeline.metrics.survival.cox import baseline_hazard
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 SMALLEST = 1e-12  # of a probability whose logarithm is taken
 DIGITS = 6
+GRID = 21  # times at which a cumulative hazard is told
 
 
 def reference_of(
@@ -47,15 +50,86 @@ def reference_of(
     by_class = {} if several else by_true_class(values, labels[one_each], classes)
     if not several:
         by_class["prevalences_of_images"] = shares_of(labels, classes)
+    predicted = {name: values[:, classes.index(name)] for name in named}
+    known = _of_scans(predicted, first["ood_score"], scans, refused)
+    return known | {"log_loss": losses if several else losses[""], **by_class}
+
+
+def reference_of_numbers(
+    predictions: pd.DataFrame, true: Floats, limits: tuple[Floats, Floats], scans: int, refused: int
+) -> dict[str, Any]:
+    """Collect sorted values of one scan of each patient, without names, for a regression.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        Development cases (n) with columns patient, ood_score and value.
+    true : (n,)
+    limits : two of (n,)
+        Lower and upper limits of the intervals; NaN without any.
+    scans, refused : int
+        As in `reference_of`.
+
+    Returns
+    -------
+    dict
+        `patients`, `scans`, `refused`, `predictions` of `value` and `ood_score` as in `reference_of`; `errors` and
+        `sizes`, see `errors_of`, sorted.
+    """
+    kept = (~predictions["patient"].duplicated()).to_numpy()
+    first = predictions[kept]
+    values = first[VALUE].to_numpy(dtype=float)
+    errors, sizes = errors_of(true[kept], values, limits[0][kept], limits[1][kept])
+    known = _of_scans({VALUE: values}, first["ood_score"], scans, refused)
+    return known | {"errors": in_order(errors), "sizes": in_order(sizes)}
+
+
+def reference_of_times(
+    predictions: pd.DataFrame, times: Floats, events: NDArray[np.bool_], scans: int, refused: int
+) -> dict[str, Any]:
+    """Collect sorted values of one scan of each patient, without names, for survival.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        Development cases (n) with columns patient, ood_score and log_hazard.
+    times, events : (n,)
+    scans, refused : int
+        As in `reference_of`.
+
+    Returns
+    -------
+    dict
+        `patients`, `scans`, `refused`, `predictions` of `log_hazard` and `ood_score` as in `reference_of`; `hazard`,
+        the cumulative hazard (`values`) of a log hazard of 0 at quantiles of the times of events (`times`).
+    """
+    kept = (~predictions["patient"].duplicated()).to_numpy()
+    first = predictions[kept]
+    hazards = first[LOG_HAZARD].to_numpy(dtype=float)
+    curve = baseline_hazard(hazards, times[kept], events[kept])
+    at = np.unique(np.quantile(times[kept][events[kept]], np.linspace(0.02, 0.98, GRID)).round(DIGITS))
+    known = _of_scans({LOG_HAZARD: hazards}, first["ood_score"], scans, refused)
+    return known | {"hazard": {"times": at.tolist(), "values": curve.at(at).round(DIGITS).tolist()}}
+
+
+def _of_scans(predicted: Mapping[str, Floats], ood_scores: Any, scans: int, refused: int) -> dict[str, Any]:
     return {
-        "patients": len(first),
+        "patients": len(ood_scores),
         "scans": scans,
         "refused": refused,
-        "predictions": {name: in_order(values[:, classes.index(name)]) for name in named},
-        "ood_score": in_order(first["ood_score"]),
-        "log_loss": losses if several else losses[""],
-        **by_class,
+        "predictions": {name: in_order(values) for name, values in predicted.items()},
+        "ood_score": in_order(ood_scores),
     }
+
+
+def errors_of(true: Floats, predicted: Floats, lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
+    """Compute errors (n,), predicted less true number, and their sizes (n,), as shares of half of the interval.
+
+    Without intervals (NaN) the size is that of the error, in the unit of the number.
+    """
+    errors = predicted - true
+    reach = np.where(upper > lower, (upper - lower) / 2, 1.0)
+    return errors, np.abs(errors) / reach
 
 
 def by_true_class(probabilities: Floats, labels: Labels, classes: Sequence[str]) -> dict[str, Any]:

@@ -21,7 +21,6 @@ REFUSED = {  # by command or option of `predict`: why it is refused, and what to
     "--calibration": f"it changes probabilities of classes; {PREDICT} without it",
     "--report": f"its page shows classes; {PREDICT}",
     "--dicom": f"its structured report encodes classes; {PREDICT}",
-    "monitor": f"its tests are about probabilities of classes; {PREDICT}, and compare with the true labels",
     "serve": f"its page shows classes; {PREDICT}",
     "listen": f"its structured reports encode classes; {PREDICT}",
     "compare": f"it compares probabilities of classes; compare {paths.SUMMARY} of both runs",

@@ -117,6 +117,19 @@ def test_a_too_wide_interval_is_no_answer(there):
     assert "wide, limit" in (limits.too_wide(30.0) or limits.too_wide(0.0) or ["mm wide, limit"])[0]
 
 
+def test_the_model_is_monitored_with_and_without_true_numbers(there, capsys):
+    assert main(["predict", BUNDLE, f"{RAW}/cohort.csv", "--out", "use.csv"]) == 0
+    pd.read_csv(f"{RAW}/cohort.csv").rename(columns={"image": "scan"})[["scan", "label"]].to_csv("truth.csv")
+    capsys.readouterr()
+    assert main(["monitor", BUNDLE, "use.csv"]) in (0, 3)
+    assert "  value  " in capsys.readouterr().out
+    assert main(["monitor", BUNDLE, "use.csv", "truth.csv", "--window", "20", "--out", "use.html"]) in (0, 3)
+    printed = capsys.readouterr().out
+    assert "size of the error" in printed and re.search(r"labelled scans 1 to 20: mae [\d.]+ \(", printed)
+    page = (there / "use.html").read_text()
+    assert "mean absolute error" in page and "Monitoring of the model for a number in mm" in page
+
+
 def test_what_is_left_out_is_told(there, capsys):
     assert paths.read_json(paths.EVIDENCE / "record.json")["left_out"] == LEFT_OUT
     assert LEFT_OUT in page() and "There are no classes" in page()
@@ -127,7 +140,7 @@ def test_what_is_left_out_is_told(there, capsys):
         row["site"] == "inside" and row["mae"] == paths.read_json(paths.fold_metrics("without-inside"))["mae"]["value"]
     )
     assert "compare data/metrics/summary.json of both runs" in refusal(capsys, f"compare workspace {there}")
-    for command in ("monitor BUNDLE out.csv", "serve BUNDLE", "predict BUNDLE x.png --report p.html"):
+    for command in ("serve BUNDLE", "predict BUNDLE x.png --report p.html"):
         message = refusal(capsys, command.replace("BUNDLE", BUNDLE))
         assert "gives a number in mm" in message and "medadapt predict" in message
 

@@ -21,7 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "labels",
         metavar="LABELS.csv",
         nargs="?",
-        help="known labels: columns scan (of a ledger also accession) and label",
+        help="known labels: columns scan (of a ledger also accession) and label; for survival time and event instead",
     )
     parser.add_argument("--window", type=int, default=100, metavar="N", help="labelled scans per window (default: 100)")
     parser.add_argument("--out", metavar="PAGE.html", help="also write the charts to a self-contained web page")

@@ -5,14 +5,19 @@ among the development values and all earlier new values. Under exchangeability t
 and the wealth stays small, no matter for how long or how often it is checked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.commands.monitor.martingale import wealth
+from pipeline.commands.monitor.scans import Monitored
+from pipeline.seeds import seed_for
 
 Floats = NDArray[np.float64]
+Tests = dict[str, tuple[Floats, pd.DataFrame]]  # by name the logarithm of the wealth, and the patients that it follows
 
 HIGHER, LOWER, UNCHANGED = 1.0, -1.0, 0.0  # slopes b of the alternative densities of ranks
 
@@ -77,3 +82,27 @@ def likelihood_ratios(ranks: Floats, slopes: Sequence[float]) -> Floats:
     density under the null hypothesis is 1.
     """
     return 1 + np.outer(ranks - 0.5, slopes)
+
+
+def drift_wealth(name: str, reference: Floats, values: Floats, only_higher: bool = False) -> Floats:
+    """Test whether a value changed. The seed breaks ties in the same way each time that the command runs."""
+    return drift(reference, values, seed_for(0, "monitor", name), only_higher)
+
+
+def scan_tests(monitored: Monitored, reference: Mapping[str, Any], called: str) -> Tests:
+    """Test whether predictions, OOD scores and the share of readable scans are as in development.
+
+    The charts of predictions are called so, followed by the name of the class.
+    """
+    everyone, read = monitored.patients, monitored.read
+    found: Tests = {
+        f"{called}{name}": (drift_wealth(name, np.array(values), read[name].to_numpy(float)), read)
+        for name, values in reference["predictions"].items()
+    }
+    if "ood_score" in monitored.scans:
+        known, now = np.array(reference["ood_score"]), read["ood_score"].to_numpy(float)
+        found["out-of-distribution score"] = (drift_wealth("ood_score", known, now, only_higher=True), read)
+    unread = np.repeat([0.0, 1.0], [reference["scans"] - reference["refused"], reference["refused"]])
+    now = everyone[monitored.classes[0]].isna().to_numpy(float)
+    found["unreadable scans"] = (drift_wealth("refused", unread, now, only_higher=True), everyone)
+    return found

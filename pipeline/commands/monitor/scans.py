@@ -1,6 +1,7 @@
 """Read the predictions of a model in use and the labels that became known."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.bundle.numbers import LIMITS
 from pipeline.bundle.predictor import BAD_IMAGE, WITHHELD
 from pipeline.commands.files import check_readable
 from pipeline.commands.labels import flaw_in, numbers_of, scans_named, written_as
 from pipeline.errors import UserError
+from pipeline.imaging.labels import LOG_HAZARD, VALUE
 from pipeline.imaging.tables.text_table import BadTable, read_text_table
 from pipeline.metrics.discrimination import Labels
 from pipeline.metrics.questions import Question, questions_of
 from pipeline.spreadsheets import restored
 
 Floats = NDArray[np.float64]
+
+Flaws = Mapping[str, Callable[[str], str]]  # by column of a label: says what is wrong with a value, "" if nothing is
 
 ROUNDED = 0.02  # largest difference of a sum of probabilities from 1
 ZONE = r"(?<=:\d\d)(?:[.,]\d+)?\s*(?:Z|[+-]\d\d(?::?\d\d)?)$"
@@ -32,8 +37,10 @@ class Monitored:
     ----------
     scans : pandas.DataFrame
         Scans in temporal order: scan, patient, a column for each class (NaN for an unreadable scan), label (or NaN),
-        and `date` if known.
+        and `date` if known. Of a regression the number and the limits of its interval take the place of the classes, of
+        survival the log hazard, with the time as `label`, and `event`.
     classes : list of str
+        Of a regression and of survival the name of the output.
     several : bool
         Whether a label may name any number of classes (a multilabel model).
     dated : bool
@@ -72,29 +79,72 @@ class Monitored:
 
 
 def read_monitored(results: Path, labels: str | None, classes: list[str], several: bool) -> Monitored:
-    """Read and join both tables, in temporal order.
+    """Read and join the tables of predicted probabilities and of labels, in temporal order.
 
     Raises
     ------
     UserError
         If a column is missing, a scan is listed twice or only in `labels`, or a label names an unknown class.
     """
-    scans = table_of(results, ["scan", *classes])
-    refuse_twice(scans["scan"], results)
-    scans["patient"] = scans["patient"].fillna(scans["scan"]) if "patient" in scans else scans["scan"]
-    scans = with_withheld(scans, classes, results)
+    scans = predicted_scans(results, classes)
     for name in classes:
         scans[name] = probabilities_in(scans[name], results)
     check_rows(scans, classes, several, results)
+
+    def flaw_of(label: str) -> str:
+        flaw = flaw_in(label, classes, several)
+        return f"{flaw}; {written_as(classes, several)}" if flaw else ""
+
+    scans, dated = with_labels_and_dates(scans, results, labels, classes, flaws={"label": flaw_of})
+    return Monitored(scans, classes, several, dated)
+
+
+def read_monitored_numbers(results: Path, labels: str | None) -> Monitored:
+    """Read and join the tables of predicted and of true numbers, in temporal order; raise as `read_monitored`.
+
+    The limits of intervals are NaN where the model gives none.
+    """
+    scans = predicted_scans(results, [VALUE, *LIMITS])
+    for column in (VALUE, *LIMITS):
+        scans[column] = numbers_in(scans[column], results)
+    scans, dated = with_labels_and_dates(scans, results, labels, [VALUE], flaws={"label": flaw_of_number})
+    return Monitored(scans.assign(label=scans["label"].astype(float)), [VALUE], several=False, dated=dated)
+
+
+def read_monitored_times(results: Path, labels: str | None) -> Monitored:
+    """Read and join the tables of predicted log hazards and of times, in temporal order; raise as `read_monitored`.
+
+    The column `label` is the time, and `event` tells whether it is that of the event.
+    """
+    scans = predicted_scans(results, [LOG_HAZARD])
+    scans[LOG_HAZARD] = numbers_in(scans[LOG_HAZARD], results)
+    flaws = {"time": flaw_of_time, "event": flaw_of_event}
+    scans, dated = with_labels_and_dates(scans, results, labels, [LOG_HAZARD], flaws=flaws)
+    known = scans.assign(label=scans["time"].astype(float), event=scans["event"].astype(float))
+    return Monitored(known, [LOG_HAZARD], several=False, dated=dated)
+
+
+def predicted_scans(results: Path, names: list[str]) -> pd.DataFrame:
+    """Read the predictions in the named columns, with those of scans that were not answered, as text."""
+    scans = table_of(results, ["scan", *names])
+    refuse_twice(scans["scan"], results)
+    scans["patient"] = scans["patient"].fillna(scans["scan"]) if "patient" in scans else scans["scan"]
+    return with_withheld(scans, names, results)
+
+
+def with_labels_and_dates(
+    scans: pd.DataFrame, results: Path, labels: str | None, names: list[str], *, flaws: Flaws
+) -> tuple[pd.DataFrame, bool]:
+    """Add the labels that are known, in the columns of `flaws`, sort by date, and tell whether dates are known."""
     if "ood_score" in scans:
-        scans["ood_score"] = scores_in(scans, classes, results)
-    scans = scans.drop(columns=["label"], errors="ignore")
-    scans = scans.assign(label=None) if labels is None else with_labels(scans, Path(labels), classes, several)
+        scans["ood_score"] = scores_in(scans, names, results)
+    scans = scans.drop(columns=list(flaws), errors="ignore")
+    scans = scans.assign(**dict.fromkeys(flaws)) if labels is None else with_labels(scans, Path(labels), flaws)
     dated = "date" in scans
     if dated:
         moments, scans["date"] = dates_of(scans["date"], results)
         scans = scans.iloc[np.argsort(moments, kind="stable")]
-    return Monitored(scans.reset_index(drop=True), classes, several, dated)
+    return scans.reset_index(drop=True), dated
 
 
 def with_withheld(scans: pd.DataFrame, classes: Sequence[str], file: Path) -> pd.DataFrame:
@@ -144,6 +194,35 @@ def probabilities_in(column: "pd.Series[Any]", file: Path) -> "pd.Series[Any]":
     if (values.isna() & column.notna()).any() or not values.dropna().between(0, 1).all():
         raise UserError(f"{file}: the column '{column.name}' has values that are not probabilities from 0 to 1")
     return values
+
+
+def numbers_in(column: "pd.Series[Any]", file: Path) -> "pd.Series[Any]":
+    """Read finite numbers; empty means NaN, for an unreadable scan, or for a number without an interval."""
+    values = pd.to_numeric(column, errors="coerce")
+    if (values.isna() & column.notna()).any() or np.isinf(values).any():
+        raise UserError(f"{file}: the column '{column.name}' has values that are no finite numbers")
+    return values
+
+
+def flaw_of_number(label: str) -> str:
+    """Say why a label is no number; "" if it is one."""
+    try:
+        finite = math.isfinite(float(label))
+    except ValueError:
+        finite = False
+    return "" if finite else "it is no finite number; write one with a decimal point, without its unit"
+
+
+def flaw_of_time(label: str) -> str:
+    """Say why a label is no time; "" if it is one."""
+    if flaw := flaw_of_number(label):
+        return flaw
+    return "" if float(label) > 0 else "it is not above 0; count the time from the day of the scan"
+
+
+def flaw_of_event(label: str) -> str:
+    """Say why a label tells no event; "" if it does."""
+    return "" if label in ("0", "1") else "it is neither 0 (censored) nor 1 (the event)"
 
 
 def check_rows(scans: pd.DataFrame, classes: list[str], several: bool, file: Path) -> None:
@@ -202,15 +281,18 @@ def refuse_twice(names: "pd.Series[Any]", source: Path) -> None:
         raise UserError(f"{source}: scan '{twice.iloc[0]}' is listed twice; keep one row of it")
 
 
-def with_labels(scans: pd.DataFrame, file: Path, classes: list[str], several: bool) -> pd.DataFrame:
-    """Add the labels that became known."""
-    labels = table_of(file, ["scan", "label"])[["scan", "label"]].dropna()
+def with_labels(scans: pd.DataFrame, file: Path, flaws: Flaws) -> pd.DataFrame:
+    """Add the labels that became known; `flaws` says for each of their columns what is wrong with a value."""
+    columns = list(flaws)
+    labels = table_of(file, ["scan", *columns])[["scan", *columns]].dropna(how="all", subset=columns)
     if labels.empty:
-        raise UserError(f"{file}: no row has a label; fill the column label, or leave the table out")
+        raise UserError(f"{file}: no row has a label; fill the column {' and '.join(columns)}, or leave the table out")
     refuse_twice(labels["scan"], file)
     meant = labels.assign(scan=as_predicted(labels["scan"], scans["scan"], file))
     refuse_twice(meant["scan"], file)
-    for scan, label in zip(labels["scan"], labels["label"], strict=True):
-        if what := flaw_in(label, classes, several):
-            raise UserError(f"{file}: {scan}: {what}; {written_as(classes, several)}")
+    for column, flaw_of in flaws.items():
+        where = "" if column == "label" else f"column '{column}': "
+        for scan, label in zip(labels["scan"], labels[column], strict=True):
+            if what := "it is missing" if pd.isna(label) else flaw_of(label):
+                raise UserError(f"{file}: {scan}: {where}{what}")
     return scans.merge(meant, on="scan", how="left", validate="one_to_one")

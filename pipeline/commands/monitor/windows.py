@@ -1,21 +1,26 @@
 """Evaluate discrimination and calibration of a model in use, window after window."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.metrics.bootstrap import cluster_weights, estimate
+from pipeline.metrics.bootstrap import cluster_weights, estimate, estimate_all
 from pipeline.metrics.calibration import observed_expected
-from pipeline.metrics.discrimination import roc_auc
+from pipeline.metrics.discrimination import ratio, roc_auc
 from pipeline.metrics.levels import level_for
 from pipeline.metrics.likelihood import intercept_estimate, slope_estimate
+from pipeline.metrics.regression.errors import bias, mae
 from pipeline.metrics.shares import auc_estimate
 from pipeline.metrics.summary import in_columns, limits_of
+from pipeline.metrics.survival.discrimination import harrell_c
+from pipeline.seeds import seed_for
 
 Floats = NDArray[np.float64]
+Metric = Callable[[Floats], Floats]  # weights (R, n) to values (R,)
 
 REPLICATES = 1000
 CONFIDENCE = 0.95
@@ -72,3 +77,78 @@ def metrics(
         "calibration_slope": slope_estimate(confidence, events, patients, level),
     }
     return in_columns({name: vars(found[name]) for name in METRICS})
+
+
+def windows_of_numbers(numbers: Floats, patients: NDArray[np.str_], *, size: int) -> pd.DataFrame:
+    """Evaluate predicted numbers in windows of `size` cases, with intervals over patients.
+
+    Parameters
+    ----------
+    numbers : (n, 4)
+        True and predicted number, and the limits of its interval, in temporal order.
+    patients : (n,) str
+    size : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each window: from, to, n; mae, bias, coverage, each with _lower and _upper. NaN for fewer than `LEAST`
+        cases, and for the coverage without intervals.
+    """
+    rows = []
+    for start, stop in spans(len(numbers), size):
+        true, predicted, lower, upper = numbers[start:stop].T
+        inside = np.where(np.isfinite(lower), (lower <= true) & (true <= upper), np.nan)
+        metrics: dict[str, Metric] = {
+            "mae": partial(mae, predicted, true),
+            "bias": partial(bias, predicted, true),
+            "coverage": partial(_share, inside, np.ones(len(inside))),
+        }
+        rows.append(_window(metrics, patients, start, stop) | {"n": stop - start})
+    return pd.DataFrame(rows)
+
+
+def windows_of_events(scans: pd.DataFrame, *, size: int) -> pd.DataFrame:
+    """Evaluate predicted hazards in windows of `size` cases, with intervals over patients.
+
+    Parameters
+    ----------
+    scans : pandas.DataFrame
+        In temporal order: patient, label (the time), event, log_hazard, and observed and expected events.
+    size : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each window: from, to, n, events; c (Harrell's) and observed_expected, each with _lower and _upper;
+        NaN for fewer than `LEAST` events.
+    """
+    rows, patients = [], scans["patient"].to_numpy(str)
+    for start, stop in spans(len(scans), size):
+        part = scans.iloc[start:stop]
+        names = ("log_hazard", "label", "observed", "expected")
+        hazard, times, observed, expected = (part[name].to_numpy(float) for name in names)
+        events = part["event"].to_numpy(bool)
+        metrics: dict[str, Metric] = {
+            "c": partial(harrell_c, hazard, times, events),
+            "observed_expected": partial(_share, observed, expected),
+        }
+        counted = {"n": stop - start, "events": int(events.sum())}
+        rows.append(_window(metrics, patients, start, stop, counted=counted["events"]) | counted)
+    return pd.DataFrame(rows)
+
+
+def _share(above: Floats, below: Floats, weights: Floats) -> Floats:
+    return ratio(weights @ above, weights @ below)
+
+
+def _window(
+    metrics: Mapping[str, Metric], patients: NDArray[np.str_], start: int, stop: int, *, counted: int | None = None
+) -> dict[str, Any]:
+    row = {"from": start + 1, "to": stop}
+    if (stop - start if counted is None else counted) < LEAST:
+        return row | dict.fromkeys(limits_of(*metrics))
+    here = patients[start:stop]
+    weights = cluster_weights(here, REPLICATES, seed_for(0, "monitor", "windows"))
+    found = estimate_all(metrics, weights, level_for(CONFIDENCE, here))
+    return row | in_columns({name: one.as_json() for name, one in found.items()})

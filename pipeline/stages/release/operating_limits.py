@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from pipeline import paths
 from pipeline.bundle.decision import fit_rules
 from pipeline.bundle.limits import OperatingLimits, mean_distances
-from pipeline.bundle.monitoring_reference import reference_of
+from pipeline.bundle.monitoring_reference import reference_of, reference_of_numbers, reference_of_times
 from pipeline.bundle.numbers import NumberLimits, limits_of_numbers
 from pipeline.bundle.times import TimeLimits
 from pipeline.imaging.appearance import appearance
+from pipeline.imaging.labels import LOG_HAZARD, VALUE, times_of
 from pipeline.learning.models.ensemble import mean_of
+from pipeline.metrics.discrimination import Labels
 from pipeline.metrics.evaluation import TaskSpec, logits_of
 from pipeline.metrics.ood import (
     SCORES,
@@ -25,6 +27,7 @@ from pipeline.metrics.ood import (
     highest_scores,
     quantiles_of,
 )
+from pipeline.metrics.regression.evaluation import true_numbers
 from pipeline.metrics.shares import wilson
 from pipeline.paths import Role
 from pipeline.progress import progress
@@ -70,7 +73,7 @@ def limits_of(params: Params, model: ReleasedModel) -> Config:
     -------
     dict
         `limits`; `tested`, how often they flag; `answered`, see `answered_in_test_set`; and the `reference` of
-        monitoring, None without classes.
+        monitoring.
     """
     facts = paths.read_json(paths.COHORT_FACTS)
     task = TaskSpec(facts["classes"], facts["task"])
@@ -106,13 +109,32 @@ def limits_of(params: Params, model: ReleasedModel) -> Config:
     tested = test_set_of(model, gaussians, several)
     counts |= flagged_in_test_set(limits, tested) | flagged_when_corrupted(detector, corrupted)
     received = {"scans": facts["cases_in"], "refused": facts["cases_refused"]}
-    reference = None if labels is None else reference_of(known, labels, task.classes, **received)
     return {
         "limits": limits.as_json(),
         "tested": [counted(what, pair) for what, pair in counts.items()],
         "answered": answered_in_test_set(limits, tested, model, task.classes),
-        "reference": reference,
+        "reference": reference_for(known, cases, labels, task, numbers=numbers, received=received),
     }
+
+
+def reference_for(
+    known: pd.DataFrame,
+    cases: pd.DataFrame,
+    labels: Labels | None,
+    task: TaskSpec,
+    *,
+    numbers: NumberLimits | TimeLimits | None,
+    received: Mapping[str, int],
+) -> Config:
+    """Collect the reference of monitoring from predictions of development cases; `received` counts scans."""
+    if labels is not None:
+        return reference_of(known, labels, task.classes, **received)
+    values = known["probability_0"].to_numpy()
+    if isinstance(numbers, NumberLimits):
+        limits = numbers.intervals.of(values)
+        return reference_of_numbers(known.assign(**{VALUE: values}), true_numbers(cases), limits, **received)
+    times, events = times_of(cases["label"].tolist())
+    return reference_of_times(known.assign(**{LOG_HAZARD: values}), times, events, **received)
 
 
 def numbers_of(

@@ -201,8 +201,7 @@ def write_configs(bundle: Path, params: Params, model: ReleasedModel, results: R
 
 def write_limits(bundle: Path, model: ReleasedModel, values: Config, status: str) -> None:
     """Write the operating limits with the results of their tests, and the reference of monitoring."""
-    if values["reference"] is not None:  # none without classes, which `monitor` refuses
-        paths.write_json(values["reference"], bundle / REFERENCE)
+    paths.write_json(values["reference"], bundle / REFERENCE)
     network, steps = configured(bundle)
     score = Scorer(network, bundle / WEIGHTS, steps)
     predictor = Predictor(
