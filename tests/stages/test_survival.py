@@ -169,6 +169,19 @@ def test_a_new_scan_gets_its_risk(there, tmp_path):
     assert row["log_hazard"] == pytest.approx(found.probabilities["log_hazard"])
 
 
+def test_the_model_is_monitored_with_and_without_times(there, capsys):
+    assert main(["predict", BUNDLE, f"{RAW}/cohort.csv", "--out", "use.csv"]) == 0
+    pd.read_csv(f"{RAW}/cohort.csv").rename(columns={"image": "scan"})[["scan", "time", "event"]].to_csv("seen.csv")
+    capsys.readouterr()
+    assert main(["monitor", BUNDLE, "use.csv"]) in (0, 3)
+    assert "  log_hazard  " in capsys.readouterr().out
+    assert main(["monitor", BUNDLE, "use.csv", "seen.csv", "--window", "30", "--out", "use.html"]) in (0, 3)
+    printed = capsys.readouterr().out
+    assert "  events  " in printed and re.search(r"labelled scans 1 to 30: \d+ events; c [\d.]+ \(", printed)
+    page = (there / "use.html").read_text()
+    assert "Monitoring of the model for risks until times in months" in page and "Harrell" in page
+
+
 def test_what_needs_classes_is_refused_and_tables_have_no_rows(there, capsys):
     record = paths.read_json(paths.EVIDENCE / "record.json")
     assert record["task"] == "survival" and record["left_out"] in page()
@@ -176,7 +189,7 @@ def test_what_needs_classes_is_refused_and_tables_have_no_rows(there, capsys):
     assert pd.read_csv(paths.ROC).empty and pd.read_csv(paths.PER_CLASS).empty
     (row,) = pd.read_csv(paths.LEFT_OUT).to_dict("records")
     assert row["site"] == "inside" and row["c"] > 0.5
-    for command in ("monitor BUNDLE out.csv", "serve BUNDLE", "predict BUNDLE x.png --report p.html"):
+    for command in ("serve BUNDLE", "predict BUNDLE x.png --report p.html"):
         message = refusal(capsys, command.replace("BUNDLE", BUNDLE))
         assert "gives risks until times in months" in message and "medadapt predict" in message
 
