@@ -32,6 +32,7 @@ NAMES_OF_SPLITS = {
 }
 SPLIT_NAMES = {name: split for split, names in NAMES_OF_SPLITS.items() for name in names}
 LISTED_SINGLY = 10
+LISTED_LABELS = 30  # of a split, one a line; more are summarised
 NOT_AN_IMAGE = "not an image"
 
 Write = Callable[[Path], None]
@@ -255,8 +256,9 @@ def describe(found: Import) -> str:
     patients = {row["patient_id"] or row["case_id"] for row in rows}
     whose = f"{len(patients)} patients" if found.knows_patients else "unknown patients"
     lines = [f"taken: {len(rows)} images of {whose}"]
-    counts = Counter((row["split"], row["label"]) for row in rows)
-    lines += [f"  {split or 'no split'}, {label or 'no label'}: {n}" for (split, label), n in sorted(counts.items())]
+    for split in sorted({row["split"] for row in rows}):
+        labels = Counter(row["label"] for row in rows if row["split"] == split)
+        lines += [f"  {split or 'no split'}, {line}" for line in label_lines(labels)]
     if found.sites:
         of_site = Counter(row["site"] for row in rows)
         lines.append("sites, by pseudonym (--rename NAME=OTHER gives another):")
@@ -264,6 +266,21 @@ def describe(found: Import) -> str:
     lines += [f"note: {note}" for note in found.notes]
     lines.append(f"left out: {len(found.left_out)}")
     return "\n".join(lines + left_out_lines(found.left_out))
+
+
+def label_lines(labels: Counter[str]) -> list[str]:
+    """List labels with their counts, or, if they are more than `LISTED_LABELS`, one line about them."""
+    if len(labels) <= LISTED_LABELS:
+        return [f"{label or 'no label'}: {n}" for label, n in sorted(labels.items())]
+    known = {label: n for label, n in labels.items() if label}
+    unlabelled = [f"no label: {labels['']}"] if "" in labels else []
+    try:
+        numbers = [float(label) for label in known]
+        told = f"{len(known)} different numbers from {min(numbers):g} to {max(numbers):g}: {sum(known.values())}"
+    except ValueError:
+        often = ", ".join(sorted(known, key=lambda label: (-known[label], label))[:LISTED_SINGLY])
+        told = f"{len(known)} different labels, e.g. {often}: {sum(known.values())}"
+    return [*unlabelled, told]
 
 
 def left_out_lines(left_out: Sequence[tuple[str, str]]) -> list[str]:

@@ -35,6 +35,16 @@ def test_shared_reason_is_one_line_with_a_count_and_examples():
     assert many == ["  not an image: 11, e.g. 0.txt, 1.txt, 2.txt", "  a.png: the file is not there"]
 
 
+def test_many_labels_are_one_line_of_the_summary():
+    numbers = [Case(row_of(f"{n}", f"{n}", f"{n / 4}" if n else ""), {}) for n in range(40)]
+    assert describe(Import(numbers)).splitlines()[1:3] == [
+        "  no split, no label: 1",
+        "  no split, 39 different numbers from 0.25 to 9.75: 39",
+    ]
+    words = [Case(row_of(f"{n}", f"{n}", f"kind-{min(n, 34):02d}"), {}) for n in range(40)]
+    assert "  no split, 35 different labels, e.g. kind-34, kind-00, " in describe(Import(words))
+
+
 def test_summary_lists_splits_classes_sites_notes_and_patients():
     cases = [Case(row_of(f"{n}", f"{n}", "ill" if n else "", "p", "site-1", "test" if n else ""), {}) for n in range(3)]
     told = describe(Import(cases, [], ["mind this"], {"site-1": "St Mary"}))
