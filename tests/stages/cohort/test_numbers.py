@@ -76,3 +76,22 @@ def test_the_volume_is_that_of_the_voxels_that_lesions_darken(recipe):
 def test_a_patient_without_lesions_has_the_volume_zero(recipe):
     found = [job for job in plan_scans(Recipe(**recipe, label="lesion_volume")) if not job.lesion]
     assert found and {job.row["label"] for job in found} == {"0.000"}
+
+
+def test_an_age_is_the_label_and_no_column_and_shrinks_the_brain(recipe):
+    ageing = recipe | {"ageing": 0.5}
+    for site in ageing["sites"].values():
+        site |= {"noise": 0.0, "bias": 0.0, "tilt_deg": 0, "csf": 0.0}
+    jobs = plan_scans(Recipe(**ageing, label="age"))
+    assert "age" not in jobs[0].row and 18 <= float(jobs[0].row["label"]) <= 89
+    signals = []
+    for job in jobs:
+        still = type(job)(**(vars(job) | {"recipe": job.recipe.model_copy(update={"ageing": 0.0})}))
+        signals.append(simulate(job).get_fdata().sum() / simulate(still).get_fdata().sum())
+    ages = [float(job.row["label"]) for job in jobs]
+    assert np.corrcoef(ages, signals)[0, 1] < -0.9
+
+
+def test_without_ageing_no_scan_of_the_demo_changes(recipe):
+    one, other = (plan_scans(Recipe(**recipe, label=label))[0] for label in ("class", "age"))
+    np.testing.assert_array_equal(simulate(one).get_fdata(), simulate(other).get_fdata())

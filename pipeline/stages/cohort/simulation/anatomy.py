@@ -66,13 +66,19 @@ def drawn_head(person: np.random.Generator) -> tuple[Floats, Floats]:
     return matrix, person.normal(0, 4.0, (3, 6, 6, 6))
 
 
-def tissue_signal(atlas_mm: Floats, site: Site) -> Floats:
-    """Mix the signals that a site gives to grey and white matter, fluid and scalp, at places in the atlas."""
+def tissue_signal(atlas_mm: Floats, site: Site, lost: float = 0.0) -> Floats:
+    """Mix the signals that a site gives to grey and white matter, fluid and scalp, at places in the atlas.
+
+    A share `lost` of the grey and half of it of the white matter is replaced by fluid; below 0 there is more of them.
+    """
     maps, inverse = _atlas()
     index = np.tensordot(inverse[:3, :3], atlas_mm, axes=1) + inverse[:3, 3].reshape(3, 1, 1, 1)
     t1, grey, white = (map_coordinates(tissue, index, order=1) for tissue in maps)
     rest = np.clip(1 - grey - white, 0, 1)
     brain = np.clip((grey + white) * 4, 0, 1)
+    if lost:
+        rest = rest + lost * (grey + white / 2)
+        grey, white = grey * (1 - lost), white * (1 - lost / 2)
     fluid = site.csf * np.minimum(t1 * 4, 1)
     signal: Floats = site.grey * grey + site.white * white + rest * (brain * fluid + (1 - brain) * site.scalp * t1)
     return signal

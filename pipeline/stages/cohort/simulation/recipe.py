@@ -64,8 +64,11 @@ class Recipe(BaseModel):
     second_scan: float
     age_years: tuple[tuple[float, float], tuple[float, float]]
     masks: Literal["none", "lesions", "places"] = "none"
-    # lesion_volume: in ml, for `cohort.task: regression`; time: columns time and event, for survival
-    label: Literal["class", "lesion_volume", "time"] = "class"
+    # lesion_volume (ml) and age (years): for `cohort.task: regression`; time: columns time and event, for survival
+    label: Literal["class", "lesion_volume", "age", "time"] = "class"
+    ageing: float = Field(
+        default=0.0, ge=0, le=1
+    )  # share of grey matter that 50 years take; of white matter half of it
     times: Times = Times()
     sites: dict[str, Site]
 

@@ -27,6 +27,8 @@ from pipeline.stages.cohort.simulation.anatomy import (
 from pipeline.stages.cohort.simulation.recipe import Recipe, Site
 from pipeline.stages.cohort.simulation.times import censoring_rate, drawn_time
 
+MIDDLE_AGE = 50  # years, of a brain as in the atlas
+
 
 @dataclass(frozen=True)
 class Job:
@@ -44,6 +46,7 @@ class Job:
     def row(self) -> dict[str, str]:
         """Return the row of the scan in cohort.csv."""
         sex, age = sex_and_age(self)
+        about = {"sex": sex} | ({"age": age} if self.recipe.label != "age" else {})
         return {
             "case_id": Path(self.file).name.removesuffix(".nii.gz"),
             "patient_id": f"{self.site}-{self.patient:03d}",
@@ -51,8 +54,7 @@ class Job:
             **labels_of(self),
             "site": self.site,
             "split": self.split,
-            "sex": sex,
-            "age": age,
+            **about,
             **({MASK: mask_file(self.file)} if self.recipe.masks != "none" else {}),
         }
 
@@ -88,11 +90,14 @@ def sex_and_age(job: Job) -> tuple[str, str]:
 
 
 def labels_of(job: Job) -> dict[str, str]:
-    """Give the class of a patient, or what the recipe asks for: the volume of all lesions in ml, or time and event."""
+    """Give the class of a patient, or what the recipe asks for: lesion volume (ml), age (years), or time and event."""
     kind, known = job.recipe.label, job.split != "unlabelled"
     if kind == "time":
         return dict(zip(TIMES, time_and_event(job) if known else ("", ""), strict=True))
-    label = job.recipe.classes[job.lesion] if kind == "class" else f"{lesion_volume(job):.3f}"
+    if kind == "class":
+        label = job.recipe.classes[job.lesion]
+    else:
+        label = sex_and_age(job)[1] if kind == "age" else f"{lesion_volume(job):.3f}"
     return {"label": label if known else ""}
 
 
@@ -143,7 +148,8 @@ def simulate(job: Job) -> Any:
     affine = scanner_grid(site, visit)
     shape = scan_shape(site)
     atlas_mm = to_atlas(world_of(shape, affine), person)
-    signal = tissue_signal(atlas_mm, site)
+    lost = job.recipe.ageing * (float(sex_and_age(job)[1]) - MIDDLE_AGE) / MIDDLE_AGE if job.recipe.ageing else 0.0
+    signal = tissue_signal(atlas_mm, site, lost)
     if job.lesion:
         signal *= 1 - taken_by_lesions(atlas_mm, job.recipe, person)
     shaded = signal * shading(shape, site.bias, visit)
