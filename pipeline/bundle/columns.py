@@ -20,6 +20,8 @@ FORMULAS = {
     "sum_f column_weights_kf x_f, for each class k and j but the first, class 0",
     "sigmoid": "ln(p_k / (1 - p_k)) = intercept_k + sum_j image_weights_kj logit_j + sum_f column_weights_kf x_f, "
     "for each label k",
+    "identity": "value = intercept + image_weight output + sum_f column_weights_f x_f, with the output of the network; "
+    "the value is the released number or log hazard",
 }
 
 
@@ -67,8 +69,8 @@ def fusion_in(folder: Path, metadata: Mapping[str, Any], n_classes: int) -> Fusi
         return None
     try:
         fusion = fusion_from(read_plain(folder / COLUMNS))
-        several = fusion.activation == "sigmoid"
-        if len(fusion.intercepts) != n_classes - (not several) or metadata["columns"]["names"] != fusion.names:
+        exclusive = fusion.activation == "softmax"
+        if len(fusion.intercepts) != n_classes - exclusive or metadata["columns"]["names"] != fusion.names:
             raise ValueError("it is of other classes or columns than the metadata")
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
         raise BrokenBundle(f"{folder / COLUMNS} was not written by medadapt: {error}") from error

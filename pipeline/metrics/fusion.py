@@ -1,16 +1,17 @@
-"""Late fusion: a ridge-penalised logistic regression on the log-odds that a model gives an image, and on columns.
+"""Late fusion: a ridge-penalised regression on what a model gives an image, and on columns.
 
 It has few parameters and is fitted, as a calibrator is, on out-of-fold logits of the model; its probabilities need no
 further calibrator. With exclusive classes and image log-odds z_j = logit_j - logit_0,
 
     ln(p_k / p_0) = intercept_k + sum_j image_weights_kj z_j + sum_f column_weights_kf x_f,
 
-and with several labels the same for ln(p_k / (1 - p_k)), where label k has its own z_k alone.
+and with several labels the same for ln(p_k / (1 - p_k)), where label k has its own z_k alone. Of a number and of a log
+hazard it is the same sum of intercept, weighted output and columns, fitted by `metrics.output_fusion`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,8 @@ class Fusion(Calibrator):
         Of each class but the first, or of each label.
     image_weights, column_weights : tuple of tuples of float
         A row for each intercept. Without image weights the columns predict alone.
-    activation : {"softmax", "sigmoid"}
+    activation : {"softmax", "sigmoid", "identity"}
+        Identity for a number or a log hazard.
     """
 
     columns: tuple[FittedColumn, ...]
@@ -61,8 +63,8 @@ class Fusion(Calibrator):
         return [one.column.name for one in self.columns]
 
     def apply(self, logits: Floats) -> Floats:
-        """Turn (n, K) fused logits into (n, K) probabilities; rows sum to one unless the activation is sigmoid."""
-        return Temperature(1.0, self.activation).apply(logits)
+        """Turn (n, K) fused logits into (n, K) probabilities, which sum to one if exclusive; a number stays."""
+        return logits if self.activation == "identity" else Temperature(1.0, self.activation).apply(logits)
 
     def fuse(self, logits: Floats, texts: Mapping[str, Sequence[str]]) -> Floats:
         """Combine the logits (n, K) of the image with the texts (n,) of each column to fused logits (n, K)."""
@@ -72,7 +74,7 @@ class Fusion(Calibrator):
         found = np.array(self.intercepts) + (columns[:, None, :] * np.array(self.column_weights)).sum(axis=2)
         if self.image_weights[0]:
             found = found + (image[:, None, :] * np.array(self.image_weights)).sum(axis=2)
-        return found if self.activation == "sigmoid" else np.hstack([np.zeros((len(found), 1)), found])
+        return np.hstack([np.zeros((len(found), 1)), found]) if self.activation == "softmax" else found
 
     def fused(self, cases: pd.DataFrame) -> pd.DataFrame:
         """Put the fused logits in place of those of the image, which are kept as `image_0`, ..."""
@@ -120,7 +122,7 @@ def fusion_from(values: Mapping[str, Any]) -> Fusion:
     numbers = [*intercepts, *(one for found in rows.values() for row in found for one in row)]
     if not intercepts or not np.isfinite(numbers).all() or list(values["features"]) != features:
         raise ValueError("columns: a coefficient is missing, not finite, or of another feature")
-    if values["activation"] not in ("softmax", "sigmoid"):
+    if values["activation"] not in get_args(Activation):
         raise ValueError(f"columns: there is no activation {values['activation']!r}")
     weights = {name: tuple(tuple(row) for row in found) for name, found in rows.items()}
     return Fusion(columns, tuple(intercepts), **weights, activation=values["activation"])
@@ -133,8 +135,42 @@ def image_logits(cases: pd.DataFrame) -> Floats:
 
 
 def odds_of(logits: Floats, activation: Activation) -> Floats:
-    """Compute the log-odds of the image: of each class but the first to the first (n, K - 1), or of each label."""
-    return logits if activation == "sigmoid" else logits[:, 1:] - logits[:, :1]
+    """Compute the log-odds of the image: of each class but the first to the first (n, K - 1), or of each label.
+
+    The output of a model without classes stays as it is.
+    """
+    return logits[:, 1:] - logits[:, :1] if activation == "softmax" else logits
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a fusion is fitted on.
+
+    Attributes
+    ----------
+    fitted : tuple of FittedColumn
+    image : (n, j)
+        Log-odds or output of the image; j is 0 without it.
+    features : (n, f)
+        Of the columns.
+    on_a_scale : (f,)
+        Features that are standardised, because they are numbers and no indicators.
+    """
+
+    fitted: tuple[FittedColumn, ...]
+    image: Floats
+    features: Floats
+    on_a_scale: NDArray[np.bool_]
+
+
+def design_of(cases: pd.DataFrame, columns: Sequence[InputColumn], activation: Activation, with_image: bool) -> Design:
+    """Fit the columns of cases (n), and encode them."""
+    texts = {one.name: as_text(cases[COLUMN + one.name]).tolist() for one in columns}
+    fitted = tuple(fit_column(one, texts[one.name]) for one in columns)
+    features = np.hstack([one.encode(texts[one.column.name]) for one in fitted])
+    on_a_scale = np.array([mark for one in fitted for mark in one.on_a_scale])
+    image = odds_of(image_logits(cases), activation) if with_image else np.zeros((len(cases), 0))
+    return Design(fitted, image, features, on_a_scale)
 
 
 def fit_fusion(cases: pd.DataFrame, labels: Labels, columns: Sequence[InputColumn], with_image: bool = True) -> Fusion:
@@ -151,11 +187,8 @@ def fit_fusion(cases: pd.DataFrame, labels: Labels, columns: Sequence[InputColum
         False for a prediction from the columns alone.
     """
     activation = activation_for(labels)
-    texts = {one.name: as_text(cases[COLUMN + one.name]).tolist() for one in columns}
-    fitted = tuple(fit_column(one, texts[one.name]) for one in columns)
-    features = np.hstack([one.encode(texts[one.column.name]) for one in fitted])
-    on_a_scale = np.array([mark for one in fitted for mark in one.on_a_scale])
-    image = odds_of(image_logits(cases), activation) if with_image else np.zeros((len(cases), 0))
+    design = design_of(cases, columns, activation, with_image)
+    image, features, on_a_scale = design.image, design.features, design.on_a_scale
     if activation == "softmax":
         n_classes = image_logits(cases).shape[1]
         scaled = np.concatenate([np.ones(image.shape[1], dtype=bool), on_a_scale])
@@ -164,7 +197,9 @@ def fit_fusion(cases: pd.DataFrame, labels: Labels, columns: Sequence[InputColum
         rows = [_of_label(number, image, features, labels, scaled=on_a_scale) for number in range(labels.shape[1])]
         intercepts, weights = np.array([one for one, _ in rows]), np.stack([one for _, one in rows])
     of_image, of_columns = weights[:, : image.shape[1]], weights[:, image.shape[1] :]
-    return Fusion(fitted, tuple(intercepts.tolist()), _nested(of_image), _nested(of_columns), activation=activation)
+    return Fusion(
+        design.fitted, tuple(intercepts.tolist()), _nested(of_image), _nested(of_columns), activation=activation
+    )
 
 
 def _of_label(

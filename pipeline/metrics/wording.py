@@ -6,6 +6,11 @@ from typing import Any
 TOO_FEW = "too few events for an interval"
 COLUMNS, IMAGE, BOTH = "columns", "image", "image and columns"  # what a prediction is made from
 ADDS, HARMS, NOT_SHOWN = "adds", "takes away", "not shown"  # verdicts on what the image adds
+VERDICTS = {  # metrics by which that is said, by their name in tables
+    "log_loss": "log-loss",
+    "mae": "mean absolute error",
+    "integrated_brier": "integrated Brier score",
+}
 ALIKE = "the same in every draw"
 TELLS = 0.98  # AUC of one column alone from which it tells the label by definition rather than by chance
 UNSTABLE = "unstable: predictions separate the classes"

@@ -21,7 +21,6 @@ OUTPUTS = {"regression": "number", "survival": "time"}  # by task without classe
 REFUSED: dict[str, tuple[Refused, str]] = {
     "cohort.classes": (bool, "a {output} has no classes; set it to []"),
     "cohort.positive": (bool, "a {output} has no positive class; set it to null"),
-    "cohort.inputs": (bool, "columns are fused with classes only; set it to []"),
     "adapt.method": (
         _one_of("auto", *ALIGNMENT_LOSSES),
         "its choice or its loss needs classes; choose none, adabn, nyul, histogram, adabn_per_site, combat, simclr, "

@@ -1,7 +1,7 @@
 """Evaluated cases of a regression: true numbers, values and prediction intervals, and the tables about them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -10,11 +10,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.metrics.bootstrap import Bootstrap, Estimate, estimate_of, in_blocks, loss_estimate
-from pipeline.metrics.calibrators.calibrator import Linear, digest_of
+from pipeline.metrics.calibrators.calibrator import Calibrator, Linear, digest_of
+from pipeline.metrics.columns import InputColumn
 from pipeline.metrics.evaluation import logits_of
+from pipeline.metrics.fusion import Fusion
+from pipeline.metrics.output_fusion import by_fold, crossed, fit_number_fusion, of_each_patient, values_of
 from pipeline.metrics.regression.errors import METRICS, limits_of_agreement
 from pipeline.metrics.regression.intervals import Intervals, fit_values
 from pipeline.metrics.shares import largest_effect, share_estimate
+from pipeline.metrics.wording import COLUMNS, IMAGE
 
 Floats = NDArray[np.float64]
 Marks = NDArray[np.bool_]
@@ -26,14 +30,37 @@ IN_SHORT = ("mae", "rmse", "r2", "calibration_slope", "coverage")
 
 @dataclass(frozen=True)
 class Map:
-    """From the outputs of a network to values with intervals."""
+    """From the outputs of a network to values with intervals.
+
+    Attributes
+    ----------
+    line : Linear
+        From the output to the value of the image alone.
+    intervals : Intervals
+    fusion : Fusion or None
+        With columns, what gives the values.
+    parts : mapping
+        With columns, the maps from the columns alone and from the image alone.
+    """
 
     line: Linear
     intervals: Intervals
+    fusion: Fusion | None = None
+    parts: Mapping[str, "Map"] = field(default_factory=dict)
+
+    def values(self, cases: pd.DataFrame) -> Floats:
+        """Predict the number (n,) of each case."""
+        return values_of(self.fusion, cases) if self.fusion else self.line.apply(logits_of(cases)[:, 0])
 
     def as_json(self) -> dict[str, Any]:
-        """Convert to plain values; `calibrator_from` and `Intervals.from_json` read them."""
-        return self.line.as_json() | {"intervals": self.intervals.as_json(), "sha256": digest_of(self.line)}
+        """Convert to plain values; `calibrator_from`, `Intervals.from_json` and `fusion_from` read them."""
+        known = self.line.as_json() | {"intervals": self.intervals.as_json(), "sha256": digest_of(self.digested)}
+        return known | ({"fusion": self.fusion.as_json()} if self.fusion else {})
+
+    @property
+    def digested(self) -> Calibrator:
+        """What the column `calibrator` of predictions names."""
+        return self.fusion or self.line
 
 
 @dataclass(frozen=True)
@@ -50,6 +77,8 @@ class EvaluatedNumbers:
         Limits of the prediction intervals; NaN where patients were too few for a promise.
     maps : mapping
         Fold to the map that was applied to its cases.
+    parts : mapping
+        With columns, the same cases predicted from the columns alone and from the image alone.
     """
 
     cases: pd.DataFrame
@@ -59,6 +88,7 @@ class EvaluatedNumbers:
     lower: Floats
     upper: Floats
     maps: Mapping[str, Map]
+    parts: Mapping[str, "EvaluatedNumbers"] = field(default_factory=dict)
 
     @property
     def patients(self) -> NDArray[np.str_]:
@@ -78,17 +108,15 @@ class EvaluatedNumbers:
     def part(self, mask: Marks) -> "EvaluatedNumbers":
         """Select the cases of a mask (n,)."""
         arrays = {name: getattr(self, name)[mask] for name in ("true", "outputs", "values", "lower", "upper")}
-        return replace(self, cases=self.cases[mask], **arrays)
+        parts = {name: one.part(mask) for name, one in self.parts.items()}
+        return replace(self, cases=self.cases[mask], parts=parts, **arrays)
 
     def of_patients(self) -> "EvaluatedNumbers":
-        """Average the outputs of each patient's images, and map the means as those of images."""
-        groups = self.cases.reset_index(drop=True).groupby("patient", sort=True)
-        rows = list(groups.indices.values())
-        first = np.array([some[0] for some in rows])
-        cases = self.cases.iloc[first].assign(images=[len(some) for some in rows]).drop(columns="case")
-        outputs = np.array([self.outputs[some].mean() for some in rows])
-        cases = cases.assign(logit_0=outputs).reset_index(drop=True)
-        return mapped(cases, self.true[first], self.maps)
+        """Average outputs and values of each patient's images; the intervals are those of the mean value."""
+        cases, rows, means = of_each_patient(self.cases, {"outputs": self.outputs, "values": self.values})
+        true = self.true[np.array([some[0] for some in rows])]
+        joined = _with_intervals(cases.assign(logit_0=means["outputs"]), true, means["values"], self.maps)
+        return replace(joined, parts={name: one.of_patients() for name, one in self.parts.items()})
 
 
 def true_numbers(cases: pd.DataFrame) -> Floats:
@@ -96,21 +124,43 @@ def true_numbers(cases: pd.DataFrame) -> Floats:
     return np.asarray(cases["label"].astype(float), dtype=np.float64)
 
 
-def map_for(cases: pd.DataFrame, coverage: float, method: str) -> Map:
-    """Fit the map on cases that the network was not trained on; the method "none" keeps the outputs as they are."""
+def map_for(cases: pd.DataFrame, coverage: float, method: str, columns: Sequence[InputColumn] = ()) -> Map:
+    """Fit the map on cases that the network was not trained on; the method "none" keeps the outputs as they are.
+
+    With columns, the intervals are those of values whose fusions did not see the patient.
+    """
     outputs, patients = logits_of(cases)[:, 0], cases["patient"].to_numpy(dtype=str)
-    return Map(*fit_values(outputs, true_numbers(cases), patients, coverage, recalibrate=method != "none"))
+    true, recalibrate = true_numbers(cases), method != "none"
+    image = Map(*fit_values(outputs, true, patients, coverage, recalibrate=recalibrate))
+    if not columns:
+        return image
+
+    def fused(with_image: bool) -> Map:
+        def fit(some: pd.DataFrame) -> Fusion:
+            return fit_number_fusion(some, true_numbers(some), columns, with_image)
+
+        _, intervals = fit_values(crossed(cases, fit), true, patients, coverage, recalibrate=False)
+        return Map(image.line, intervals, fit(cases))
+
+    return replace(fused(with_image=True), parts={COLUMNS: fused(with_image=False), IMAGE: image})
 
 
 def mapped(cases: pd.DataFrame, true: Floats, maps: Mapping[str, Map]) -> EvaluatedNumbers:
     """Map the outputs of the cases by the map of their fold."""
-    outputs, folds = logits_of(cases)[:, 0], cases["fold"].to_numpy(dtype=str)
-    values, lower, upper = (np.empty(len(cases)) for _ in range(3))
+    values = by_fold(cases, maps, lambda one, some: one.values(some))
+    names = next(iter(maps.values())).parts
+    parts = {name: mapped(cases, true, {fold: one.parts[name] for fold, one in maps.items()}) for name in names}
+    return replace(_with_intervals(cases, true, values, maps), parts=parts)
+
+
+def _with_intervals(cases: pd.DataFrame, true: Floats, values: Floats, maps: Mapping[str, Map]) -> EvaluatedNumbers:
+    folds = cases["fold"].to_numpy(dtype=str)
+    lower, upper = np.empty(len(cases)), np.empty(len(cases))
     for fold in np.unique(folds):
         here = folds == fold
-        values[here] = maps[fold].line.apply(outputs[here])
         lower[here], upper[here] = maps[fold].intervals.of(values[here])
-    digests = cases["fold"].map({fold: digest_of(one.line) for fold, one in maps.items()})
+    digests = cases["fold"].map({fold: digest_of(one.digested) for fold, one in maps.items()})
+    outputs = logits_of(cases)[:, 0]
     return EvaluatedNumbers(
         cases.assign(calibrator=digests), true, outputs, values, lower=lower, upper=upper, maps=maps
     )

@@ -1,7 +1,7 @@
 """Evaluated cases of a survival cohort: times, events, log hazards and risks, and the metrics about them."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from pipeline.metrics.bootstrap import Bootstrap, Estimate, estimate, estimate_of, in_blocks, loss_estimate
 from pipeline.metrics.calibrators.calibrator import digest_of
+from pipeline.metrics.columns import InputColumn
 from pipeline.metrics.discrimination import ratio
 from pipeline.metrics.evaluation import logits_of
+from pipeline.metrics.output_fusion import by_fold, fit_hazard_fusion, of_each_patient, values_of
 from pipeline.metrics.survival.accuracy import brier, calibration_slope, integrated_brier, observed_expected
 from pipeline.metrics.survival.discrimination import dynamic_auc, harrell_c, uno_c
 from pipeline.metrics.survival.recalibration import GROUPS, Recalibration, fit_recalibration, residuals
+from pipeline.metrics.wording import COLUMNS, IMAGE
 
 Floats = NDArray[np.float64]
 Marks = NDArray[np.bool_]
@@ -42,6 +45,8 @@ class EvaluatedTimes:
         Outputs of the network, and log hazards relative to the average patient.
     maps : mapping
         Fold to the recalibration that was applied to its cases.
+    parts : mapping
+        With columns, the same cases predicted from the columns alone and from the image alone.
     """
 
     cases: pd.DataFrame
@@ -50,6 +55,7 @@ class EvaluatedTimes:
     outputs: Floats
     values: Floats
     maps: Mapping[str, Recalibration]
+    parts: Mapping[str, "EvaluatedTimes"] = field(default_factory=dict)
 
     @property
     def patients(self) -> NDArray[np.str_]:
@@ -98,16 +104,14 @@ class EvaluatedTimes:
     def part(self, mask: Marks) -> "EvaluatedTimes":
         """Select the cases of a mask (n,)."""
         arrays = {name: getattr(self, name)[mask] for name in ("times", "events", "outputs", "values")}
-        return replace(self, cases=self.cases[mask], **arrays)
+        parts = {name: one.part(mask) for name, one in self.parts.items()}
+        return replace(self, cases=self.cases[mask], parts=parts, **arrays)
 
     def of_patients(self) -> "EvaluatedTimes":
-        """Average the outputs of each patient's images, and map the means as those of images."""
-        groups = self.cases.reset_index(drop=True).groupby("patient", sort=True)
-        rows = list(groups.indices.values())
-        first = np.array([some[0] for some in rows])
-        cases = self.cases.iloc[first].assign(images=[len(some) for some in rows]).drop(columns="case")
-        outputs = np.array([self.outputs[some].mean() for some in rows])
-        return mapped(cases.assign(logit_0=outputs).reset_index(drop=True), self.maps)
+        """Average outputs and log hazards of each patient's images."""
+        cases, _, means = of_each_patient(self.cases, {"outputs": self.outputs, "values": self.values})
+        joined = _of_values(cases.assign(logit_0=means["outputs"]), means["values"], self.maps)
+        return replace(joined, parts={name: one.of_patients() for name, one in self.parts.items()})
 
 
 def times_in(cases: pd.DataFrame) -> tuple[Floats, Marks]:
@@ -115,20 +119,38 @@ def times_in(cases: pd.DataFrame) -> tuple[Floats, Marks]:
     return cases["time"].to_numpy(dtype=np.float64), cases["event"].to_numpy(dtype=np.bool_)
 
 
-def recalibration_for(cases: pd.DataFrame, at: Floats, method: str) -> Recalibration:
-    """Fit on cases that the network was not trained on; the method "none" keeps the slope of the output."""
-    patients = cases["patient"].to_numpy(dtype=str)
-    return fit_recalibration(logits_of(cases)[:, 0], *times_in(cases), patients, at=at, recalibrate=method != "none")
+def recalibration_for(
+    cases: pd.DataFrame, at: Floats, method: str, columns: Sequence[InputColumn] = ()
+) -> Recalibration:
+    """Fit on cases that the network was not trained on; the method "none" keeps the slope of the output.
+
+    With columns, the baseline hazard and the groups are those of the fused log hazards.
+    """
+    patients, (times, events) = cases["patient"].to_numpy(dtype=str), times_in(cases)
+    fit = partial(fit_recalibration, times=times, events=events, patients=patients, at=at)
+    image = fit(logits_of(cases)[:, 0], recalibrate=method != "none")
+    if not columns:
+        return image
+
+    def fused(with_image: bool) -> Recalibration:
+        fusion = fit_hazard_fusion(cases, times, events, columns, with_image=with_image)
+        return replace(fit(values_of(fusion, cases), recalibrate=False), line=image.line, fusion=fusion)
+
+    return replace(fused(with_image=True), parts={COLUMNS: fused(with_image=False), IMAGE: image})
 
 
 def mapped(cases: pd.DataFrame, maps: Mapping[str, Recalibration]) -> EvaluatedTimes:
     """Map the outputs of the cases by the recalibration of their fold."""
-    outputs, folds = logits_of(cases)[:, 0], cases["fold"].to_numpy(dtype=str)
-    values = np.empty(len(cases))
-    for fold in np.unique(folds):
-        values[folds == fold] = maps[str(fold)].line.apply(outputs[folds == fold])
-    digests = cases["fold"].map({fold: digest_of(one.line) for fold, one in maps.items()})
+    values = by_fold(cases, maps, lambda one, some: one.values(some))
+    names = next(iter(maps.values())).parts
+    parts = {name: mapped(cases, {fold: one.parts[name] for fold, one in maps.items()}) for name in names}
+    return replace(_of_values(cases, values, maps), parts=parts)
+
+
+def _of_values(cases: pd.DataFrame, values: Floats, maps: Mapping[str, Recalibration]) -> EvaluatedTimes:
+    digests = cases["fold"].map({fold: digest_of(one.digested) for fold, one in maps.items()})
     times, events = times_in(cases)
+    outputs = logits_of(cases)[:, 0]
     return EvaluatedTimes(cases.assign(calibrator=digests), times, events, outputs, values=values, maps=maps)
 
 

@@ -1,14 +1,17 @@
 """From the output of a network to the log hazard, the risk at chosen times, and the group of a patient."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.metrics.calibrators.calibrator import Linear
+from pipeline.metrics.calibrators.calibrator import Calibrator, Linear
+from pipeline.metrics.evaluation import logits_of
+from pipeline.metrics.fusion import Fusion
+from pipeline.metrics.output_fusion import values_of
 from pipeline.metrics.survival.cox import baseline_hazard, fit_cox
 from pipeline.metrics.survival.curves import Curve, kaplan_meier
 
@@ -74,20 +77,36 @@ class Recalibration:
     everyone : Curve
         Kaplan-Meier curve of the same patients, the prediction without a model.
     risks : Risks
+    fusion : Fusion or None
+        With columns, what gives the log hazards.
+    parts : mapping
+        With columns, the recalibrations of the columns alone and of the image alone.
     """
 
     line: Linear
     hazard: Curve
     everyone: Curve
     risks: Risks
+    fusion: Fusion | None = None
+    parts: Mapping[str, "Recalibration"] = field(default_factory=dict)
+
+    @property
+    def digested(self) -> Calibrator:
+        """What the column `calibrator` of predictions names."""
+        return self.fusion or self.line
+
+    def values(self, cases: pd.DataFrame) -> Floats:
+        """Predict the log hazard (n,) of each case."""
+        return values_of(self.fusion, cases) if self.fusion else self.line.apply(logits_of(cases)[:, 0])
 
     def survival(self, log_hazard: Floats, when: Floats) -> Floats:
         """Predict the probability (n, h) of no event until each time (h,)."""
         return np.asarray(np.exp(-self.hazard.at(when) * np.exp(log_hazard)[:, None]))
 
     def as_json(self) -> dict[str, Any]:
-        """Convert to plain values; `calibrator_from` and `Risks.from_json` read them."""
-        return self.line.as_json() | {"risks": self.risks.as_json()}
+        """Convert to plain values; `calibrator_from`, `Risks.from_json` and `fusion_from` read them."""
+        known = self.line.as_json() | {"risks": self.risks.as_json()}
+        return known | ({"fusion": self.fusion.as_json()} if self.fusion else {})
 
 
 def fit_recalibration(

@@ -5,7 +5,7 @@ the model gives the image. It has few parameters, and is fitted on development c
 log-odds are out of fold.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -164,7 +164,11 @@ def _gains(
         for name, (better, worse) in pairs.items()
     }
     gain = gains["log_loss"]
-    verdict = NOT_SHOWN
-    if gain["lower"] is not None:
-        verdict = ADDS if gain["lower"] > 0 else HARMS if gain["upper"] < 0 else NOT_SHOWN
-    return in_columns(gains) | {"minimum_detectable": gain["minimum_detectable"], "verdict": verdict}
+    return in_columns(gains) | {"minimum_detectable": gain["minimum_detectable"], "verdict": verdict_of(gain)}
+
+
+def verdict_of(gain: Mapping[str, Any]) -> str:
+    """Say whether the interval of a gain lies above or below 0."""
+    if gain["lower"] is None:
+        return NOT_SHOWN
+    return ADDS if gain["lower"] > 0 else HARMS if gain["upper"] < 0 else NOT_SHOWN

@@ -1,6 +1,6 @@
 """Describe the columns that the model takes: values, missing shares by class and site, and what each tells alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,43 +20,64 @@ Marks = NDArray[np.bool_]
 
 
 def inputs_table(
-    held_out: EvaluatedCases,
+    cases: pd.DataFrame,
     columns: Sequence[InputColumn],
-    classes: Sequence[str],
+    of_classes: Mapping[str, Marks],
     *,
+    alone: Callable[[InputColumn], float],
     released: Fusion,
-    test: EvaluatedCases | None,
+    test: pd.DataFrame | None,
 ) -> pd.DataFrame:
     """Tabulate each column over all held-out cases, over those of each class and of each site, and over the test set.
+
+    Parameters
+    ----------
+    cases, test : pandas.DataFrame
+        Held-out cases (n), and those of the test set if it is shown, with the columns and `site`.
+    columns : sequence of InputColumn
+    of_classes : mapping
+        Marks (n,) of the cases of each class; empty without classes.
+    alone : callable
+        The AUC of a prediction from one column alone; NaN without classes.
+    released : Fusion
 
     Returns
     -------
     pandas.DataFrame
         Columns `INPUTS`. `by` is "all", "class", "site" or "test"; `missing` counts cases without a value; `values` is
-        the median with quartiles, or the counts of categories; `auc`, of all held-out cases, is that of a prediction
-        from this column alone, cross-fitted over the folds; `refused`, of the test set, counts cases whose value
-        `predict` would refuse, since no development case was like it.
+        the median with quartiles, or the counts of categories; `auc`, of all held-out cases, is `alone`; `refused`, of
+        the test set, counts cases whose value `predict` would refuse, since no development case was like it.
     """
-    rows = [row for column in columns for row in _rows(held_out, column, classes)]
+    rows = [row for column in columns for row in _rows(cases, column, of_classes, alone(column))]
     for number, column in enumerate(columns):
         if test is None:
             break
-        texts = as_text(test.cases[COLUMN + column.name]).tolist()
+        texts = as_text(test[COLUMN + column.name]).tolist()
         refused = sum(bool(released.columns[number].flaw_of(text)) for text in texts)
         everyone = np.ones(len(texts), dtype=bool)
         rows.append(_row(column, texts, everyone) | {"by": "test", "value": "", "refused": refused})
     return pd.DataFrame(rows, columns=INPUTS)
 
 
-def _rows(held_out: EvaluatedCases, column: InputColumn, classes: Sequence[str]) -> Iterator[dict[str, Any]]:
-    texts, everyone = as_text(held_out.cases[COLUMN + column.name]).tolist(), np.ones(len(held_out.cases), dtype=bool)
-    yield _row(column, texts, everyone) | {"by": "all", "value": "", "auc": auc_alone(held_out, column)}
-    for number, name in enumerate(classes):
-        of_class = held_out.labels[:, number] == 1 if held_out.labels.ndim == 2 else held_out.labels == number
+def _rows(
+    cases: pd.DataFrame, column: InputColumn, of_classes: Mapping[str, Marks], auc: float
+) -> Iterator[dict[str, Any]]:
+    texts, everyone = as_text(cases[COLUMN + column.name]).tolist(), np.ones(len(cases), dtype=bool)
+    yield _row(column, texts, everyone) | {"by": "all", "value": "", "auc": auc}
+    for name, of_class in of_classes.items():
         yield _row(column, texts, of_class) | {"by": "class", "value": name}
-    sites = held_out.cases["site"].to_numpy(dtype=str)
+    sites = cases["site"].to_numpy(dtype=str)
     for site in sorted(set(sites.tolist())):
         yield _row(column, texts, sites == site) | {"by": "site", "value": site or "(none)"}
+
+
+def marks_of_classes(held_out: EvaluatedCases, classes: Sequence[str]) -> dict[str, Marks]:
+    """Mark the cases (n,) of each class."""
+    labels = held_out.labels
+    return {
+        name: np.asarray(labels[:, number] == 1 if labels.ndim == 2 else labels == number)
+        for number, name in enumerate(classes)
+    }
 
 
 def _row(column: InputColumn, texts: Sequence[str], some: Marks) -> dict[str, Any]:

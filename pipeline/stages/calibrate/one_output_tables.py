@@ -1,6 +1,6 @@
 """Write the tables that a number and a time share; tables that need classes are written without rows."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -9,11 +9,18 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.metrics.baseline import baselines_of
-from pipeline.metrics.bootstrap import Bootstrap
+from pipeline.metrics.bootstrap import Bootstrap, estimate
 from pipeline.metrics.evaluation import logits_of
+from pipeline.metrics.fusion import Fusion
+from pipeline.metrics.levels import halved
+from pipeline.metrics.paired_tests import paired_difference
 from pipeline.metrics.summary import in_columns, limits_of
+from pipeline.metrics.wording import BOTH, COLUMNS, IMAGE
 from pipeline.paths import Role
 from pipeline.schema import Params
+from pipeline.stages.calibrate.fusing import read_inputs
+from pipeline.stages.calibrate.increment import verdict_of
+from pipeline.stages.calibrate.inputs import inputs_table
 from pipeline.stages.calibrate.one_output import E, Evaluated, Row
 from pipeline.stages.calibrate.predictions import (
     MASK_FEATURES,
@@ -22,6 +29,8 @@ from pipeline.stages.calibrate.predictions import (
     unlabelled_images,
 )
 from pipeline.stages.calibrate.subject import bootstrap_for
+
+Metric = Callable[[NDArray[Any]], NDArray[Any]]  # weights (R, n) to values (R,)
 
 PORTFOLIO = "portfolio"
 FEWEST = 10  # patients of a group whose metrics are told
@@ -169,6 +178,63 @@ def training_and_held_out(
         cases = paths.read_table(paths.split(fold))
         train = cases[cases["role"].isin([Role.TRAIN, Role.VALIDATION])].merge(columns, on="case")
         yield here, train, evaluated.cases[here], asked
+
+
+def increment_rows(
+    evaluated: Any, metrics_of: Callable[[Any], Mapping[str, Metric]], falls: Sequence[str], bootstrap: Bootstrap
+) -> list[Row]:
+    """Evaluate predictions from columns, from the image and from both, and their gains, paired by patient.
+
+    Parameters
+    ----------
+    evaluated : Evaluated
+        Cases whose `parts` are predictions from columns and image alone; without any there are no rows.
+    metrics_of : callable
+        From evaluated cases to metrics by name, the first of which gives the verdict.
+    falls : sequence of str
+        Metrics that are better if lower; a gain is above 0 if the prediction is better.
+    bootstrap : Bootstrap
+    """
+    if not evaluated.parts:
+        return []
+    patients = evaluated.patients
+    weights, level = bootstrap.weights(patients), bootstrap.over(patients, evaluated.folds).confidence
+    found = {name: metrics_of(one) for name, one in {**evaluated.parts, BOTH: evaluated}.items()}
+    counts = {"n": len(patients), "patients": len(set(patients.tolist()))}
+    rows: list[Row] = []
+    for name, metrics in found.items():
+        own = {key: estimate(metric, weights, level).as_json() for key, metric in metrics.items()}
+        rows.append({"prediction": name, "over": "", **counts, **in_columns(own)})
+    for name, over in ((IMAGE, COLUMNS), (BOTH, COLUMNS), (BOTH, IMAGE)):
+        gains = {}
+        for key, metric in found[name].items():
+            pair = (found[over][key], metric) if key in falls else (metric, found[over][key])
+            gains[key] = paired_difference(*pair, weights, halved(level)).as_json()
+        first = next(iter(gains.values()))
+        rows.append({"prediction": name, "over": over, **counts, **in_columns(gains)})
+        rows[-1] |= {"minimum_detectable": first["minimum_detectable"], "verdict": verdict_of(first)}
+    return rows
+
+
+def write_columns(
+    held_out: Any, fusion: Fusion | None, test: Any, increments: Mapping[str, list[Row]], *, names: Sequence[str]
+) -> None:
+    """Write what the columns of `cohort.inputs` are, and what the image adds to them; nothing without columns.
+
+    `increments` are rows of `increment_rows` by set, and `names` their metrics.
+    """
+    for table in ("inputs", "increment"):
+        paths.assessed(table).unlink(missing_ok=True)
+    if fusion is None:
+        return
+    cases = None if test is None else test.cases
+    described = inputs_table(
+        held_out.cases, read_inputs(), {}, alone=lambda _: float("nan"), released=fusion, test=cases
+    )
+    paths.write_table(described, paths.assessed("inputs"))
+    columns = ["scope", "prediction", "over", "n", "patients", *limits_of(*names), "minimum_detectable", "verdict"]
+    rows = [{"scope": scope, **row} for scope, some in increments.items() for row in some]
+    paths.write_table(pd.DataFrame(rows, columns=columns), paths.assessed("increment"))
 
 
 def write_headers() -> None:

@@ -24,7 +24,9 @@ from pipeline.metrics.summary import as_number, in_columns, limits_of
 from pipeline.schema import Params
 from pipeline.stages.calibrate.one_output import Row
 from pipeline.stages.calibrate.one_output_tables import (
+    Metric,
     Told,
+    increment_rows,
     member_rows,
     subgroups,
     training_and_held_out,
@@ -43,6 +45,7 @@ TOLD = Told(
 MEMBERS = ["member", "n", *limits_of("mae", "r2", "mae_gain")]
 SUBGROUPS = ["scope", "column", "value", "n", "patients", "too_few", *limits_of(*TOLD.of_a_group)]
 BASELINES = ["scope", "baseline", "n", "patients", *limits_of("mae", "model_mae", "difference", "r2")]
+OF_INCREMENT = ("mae", "r2")
 BY_VALUE = ["scope", "lower", "upper", "n", "true", "prediction", "bias", "coverage"]
 
 
@@ -121,6 +124,16 @@ def baseline_rows(evaluated: EvaluatedNumbers, params: Params, bootstrap: Bootst
         counts = {"baseline": name, "n": len(true), "patients": len(set(patients.tolist()))}
         rows.append(counts | in_columns({key: one.as_json() for key, one in metrics.items()}))
     return rows
+
+
+def gains_of_the_image(evaluated: EvaluatedNumbers, bootstrap: Bootstrap) -> list[Row]:
+    """Compare the values from columns, from the image and from both by mean absolute error and R²."""
+
+    def metrics_of(one: EvaluatedNumbers) -> dict[str, Metric]:
+        known = (one.values, one.true)
+        return {"mae": partial(mae, *known), "r2": partial(r_squared, *known)}
+
+    return increment_rows(evaluated, metrics_of, ("mae",), bootstrap)
 
 
 def without_images(evaluated: EvaluatedNumbers, names: Sequence[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """calibrate: turn logits into probabilities and evaluate the folds and, if it is open, the test set."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ from pipeline.stages.calibrate.assessment import TABLES, Settings, assess
 from pipeline.stages.calibrate.candidates import CANDIDATES, VALIDATORS, evaluate_candidates, evaluate_validators
 from pipeline.stages.calibrate.evaluated_sets import Evaluation, evaluate
 from pipeline.stages.calibrate.fusing import read_inputs
-from pipeline.stages.calibrate.inputs import inputs_table
+from pipeline.stages.calibrate.inputs import auc_alone, inputs_table, marks_of_classes
 from pipeline.stages.calibrate.openings import count_opening
 from pipeline.stages.calibrate.patients import Rule, can_be_joined, of_patients, patients_first
 from pipeline.stages.calibrate.portfolio import evaluate_members
@@ -224,7 +225,14 @@ def write_inputs(found: Evaluation, shown: EvaluatedCases | None, classes: list[
     """Describe the columns that the model takes, if it takes any."""
     paths.assessed("inputs").unlink(missing_ok=True)
     if found.released.fusion:
-        table = inputs_table(found.held_out, read_inputs(), classes, released=found.released.fusion, test=shown)
+        table = inputs_table(
+            found.held_out.cases,
+            read_inputs(),
+            marks_of_classes(found.held_out, classes),
+            alone=partial(auc_alone, found.held_out),
+            released=found.released.fusion,
+            test=shown.cases if shown else None,
+        )
         paths.write_table(table, paths.assessed("inputs"))
 
 

@@ -13,11 +13,20 @@ from pipeline.metrics.survival.recalibration import Recalibration, quartiles_of_
 from pipeline.paths import Role
 from pipeline.progress import progress
 from pipeline.schema import Params
+from pipeline.stages.calibrate.fusing import read_inputs
 from pipeline.stages.calibrate.one_output import Kind, by_patient, evaluate, scopes_of, write_outcome
-from pipeline.stages.calibrate.one_output_tables import write_headers, write_left_out, write_repetitions
+from pipeline.stages.calibrate.one_output_tables import (
+    write_columns,
+    write_headers,
+    write_left_out,
+    write_repetitions,
+)
 from pipeline.stages.calibrate.predictions import scored
+from pipeline.stages.calibrate.subject import bootstrap_for
 from pipeline.stages.calibrate.survival_tables import (
+    OF_INCREMENT,
     TOLD,
+    gains_of_the_image,
     write_members,
     write_metrics,
     write_predictions,
@@ -33,6 +42,8 @@ def calibrate_times(params: Params, facts: Mapping[str, Any]) -> None:
     scopes = scopes_of(found, shown, by_patient(found, facts["patients_known"], params, kind))
     write_metrics(progress(scopes.items(), "metrics"), found.repetitions, params)
     write_tables(scopes, params)
+    increments = {scope: gains_of_the_image(one, bootstrap_for(params, scope)) for scope, one in scopes.items()}
+    write_columns(found.held_out, found.released.fusion, shown, increments, names=OF_INCREMENT)
     write_repetitions(found.repetitions, TOLD, params)
     write_left_out(found.left_out, TOLD, params)
     write_members(params)
@@ -46,13 +57,15 @@ def kind_of_times(params: Params) -> Kind[EvaluatedTimes]:
     development = with_times(pd.concat([scored(fold, Role.HELD_OUT) for fold in params.split.numbered]))
     at = np.array(times_for(development, params.calibrate.times))
 
+    columns = read_inputs()
+
     def fitted(cases: pd.DataFrame, method: str) -> Recalibration:
         if not cases["event"].any():
             raise UserError(
                 "split.folds: no patient on whom the recalibration of a fold or of a left-out site is fitted has the "
                 "event; leave the fold of this site out of split.folds"
             )
-        return recalibration_for(cases, at, method)
+        return recalibration_for(cases, at, method, columns)
 
     return Kind(fitted, mapped, labelled=with_times, what="times")
 

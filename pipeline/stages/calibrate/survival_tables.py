@@ -30,7 +30,9 @@ from pipeline.metrics.survival.recalibration import GROUPS
 from pipeline.schema import Params
 from pipeline.stages.calibrate.one_output import Row
 from pipeline.stages.calibrate.one_output_tables import (
+    Metric,
     Told,
+    increment_rows,
     member_rows,
     subgroups,
     training_and_held_out,
@@ -46,6 +48,7 @@ TOLD = Told(
     of_a_group=("c", "observed_expected", "integrated_brier"),
     repeated=("c", "ipa"),
 )
+OF_INCREMENT = ("integrated_brier", "c")
 NULL = "Kaplan-Meier"  # the prediction that is the same for everybody
 EVERYONE = "all"
 COUNTS = ["n", "patients", "events"]
@@ -219,6 +222,16 @@ def baseline_rows(evaluated: EvaluatedTimes, params: Params, bootstrap: Bootstra
         counts = {"baseline": name, "n": len(hazard), "patients": len(set(evaluated.patients.tolist()))}
         rows.append(counts | in_columns({key: one.as_json() for key, one in metrics.items()}))
     return rows
+
+
+def gains_of_the_image(evaluated: EvaluatedTimes, bootstrap: Bootstrap) -> list[Row]:
+    """Compare the hazards from columns, from the image and from both by Brier score and C."""
+
+    def metrics_of(one: EvaluatedTimes) -> dict[str, Metric]:
+        c = partial(harrell_c, one.values, one.times, one.events)
+        return {"integrated_brier": partial(brier_scores, one, one.survival), "c": c}
+
+    return increment_rows(evaluated, metrics_of, ("integrated_brier",), bootstrap)
 
 
 def without_images(evaluated: EvaluatedTimes, names: Sequence[str], grid: Any) -> dict[str, tuple[Any, Any]]:

@@ -11,7 +11,7 @@ from pipeline.bundle.columns import FORMULAS
 from pipeline.bundle.layout import LIMITS, WEIGHTS, sites_of
 from pipeline.metrics.calibrators.calibrator import digest_of
 from pipeline.metrics.evaluation import TaskSpec
-from pipeline.metrics.wording import BOTH, COLUMNS
+from pipeline.metrics.wording import BOTH, COLUMNS, VERDICTS
 from pipeline.schema import Params
 from pipeline.stages.release.characteristics import characteristics
 from pipeline.stages.release.gating import Assessment, scopes_of
@@ -88,6 +88,7 @@ def card_values(bundle: Path, params: Params, model: ReleasedModel, results: Res
         "calibrator": model.calibrator.as_json(),
         "digest": digest_of(model.calibrator),
         "increment": gains_of_the_image() if model.fusion else [],
+        "verdicts": VERDICTS,
         "fusion": model.fusion.as_json() | {"formula": FORMULAS[model.fusion.activation]} if model.fusion else None,
         "masks": masks_of(model).words,
         "fitted_on": model.fitted_on["cases"],
@@ -110,9 +111,13 @@ def of_output(model: ReleasedModel, metrics: dict[str, Config]) -> Config:
 
 
 def gains_of_the_image() -> list[Config]:
-    """Read what image and columns together gain over the columns alone, on each evaluated set."""
+    """Read what image and columns together gain over the columns alone, on each evaluated set.
+
+    `first` names the metric of the verdict.
+    """
     rows = plain_rows(paths.assessed("increment"))
-    return [row for row in rows if (row["prediction"], row["over"]) == (BOTH, COLUMNS)]
+    gains = [row for row in rows if (row["prediction"], row["over"]) == (BOTH, COLUMNS)]
+    return [row | {"first": next(name for name in VERDICTS if name in row)} for row in gains]
 
 
 def member(name: str) -> Config:

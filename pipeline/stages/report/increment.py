@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.metrics.wording import ADDS, BOTH, COLUMNS, HARMS
+from pipeline.metrics.wording import ADDS, BOTH, COLUMNS, HARMS, VERDICTS
 from pipeline.stages.report.blocks import set_name
 from pipeline.stages.report.numbers import metric_of, show_interval, show_number
 
@@ -13,23 +13,24 @@ Row = Mapping[str, Any]
 
 
 def verdicts_on_images(rows: Sequence[Row]) -> list[Markup]:
-    """Say for each set of cases whether the image improves the log-loss of the columns."""
+    """Say for each set of cases whether the image improves the columns' log-loss, error or Brier score."""
     gains = [row for row in rows if (row["prediction"], row["over"]) == (BOTH, COLUMNS)]
     return [Markup("{}: {}").format(set_name(row["scope"]).capitalize(), _said(row)) for row in gains]
 
 
 def _said(row: Row) -> Markup:
-    gain, least = show_interval(metric_of(row, "log_loss"), 3), show_number(row["minimum_detectable"], 3)
+    first = next(name for name in VERDICTS if name in row)
+    gain, least = show_interval(metric_of(row, first), 3), show_number(row["minimum_detectable"], 3)
     if row["verdict"] == ADDS:
-        said = "the image adds to the columns; the log-loss falls by {gain}."
+        said = "the image adds to the columns; the {metric} falls by {gain}."
     elif row["verdict"] == HARMS:
-        said = "the image makes predictions worse than those from the columns alone; the gain in log-loss is {gain}."
+        said = "the image makes predictions worse than those from the columns alone; the gain in {metric} is {gain}."
     else:
         said = (
-            "no evidence that the image adds to the columns; the log-loss falls by {gain}, and a true fall of "
+            "no evidence that the image adds to the columns; the {metric} falls by {gain}, and a true fall of "
             "{least} would be found in four of five such studies."
         )
-    return Markup(said).format(gain=gain, least=least)
+    return Markup(said).format(gain=gain, least=least, metric=VERDICTS[first])
 
 
 def named(row: Row) -> str:

@@ -3,8 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline import paths
 from pipeline.metrics.wording import tells_the_label
 from pipeline.stages.report.blocks import Row
+from pipeline.stages.report.collected import rows_of
+
+
+def inputs_of_model() -> dict[str, Any] | None:
+    """Describe the columns that the model takes; None if it takes the image alone."""
+    file = paths.assessed("inputs")
+    return inputs_in_words(rows_of(file)) if file.exists() else None
 
 
 def inputs_in_words(rows: Sequence[Row]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from pipeline.stages.report.collected import (
     tables,
 )
 from pipeline.stages.report.first_screen import about
+from pipeline.stages.report.increment import named, verdicts_on_images
+from pipeline.stages.report.inputs import inputs_of_model
 from pipeline.stages.report.page import NUMBER_PAGE, TIME_PAGE, write_page
 from pipeline.stages.report.provenance import made
 from pipeline.stages.report.regression import intervals_in_words, number_values
@@ -49,6 +51,13 @@ def times_page(params: Params, facts: Row, stamps: Row) -> str:
     shown = time_values(facts, stamps, pooled, folds, tables=tables)
     common = values_of_page(params, facts, stamps, f"risks until times in {facts['unit']}")
     return write_page({**common, "classes": ["with a time"], **shown}, TIME_PAGE)
+
+
+def increments() -> dict[str, Any]:
+    """Say what the images add to columns, with the rows of the table; without columns there are none."""
+    file = paths.assessed("increment")
+    rows = rows_of(file) if paths.assessed("inputs").exists() else []
+    return {"sentences": verdicts_on_images(rows), "rows": [dict(row) | {"named": named(row)} for row in rows]}
 
 
 def measured(params: Params, stamps: Row, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any], Tables]:
@@ -87,5 +96,6 @@ def values_of_page(params: Params, facts: Row, stamps: Row, task: str) -> dict[s
         "recipes": finetuning(params) | {"members": []},
         **images(),
         **plots(params),
+        **{"inputs": inputs_of_model(), "increments": increments()},
         "evidence": {**paths.read_json(record), **compared} if compared else None,
     }

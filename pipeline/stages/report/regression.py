@@ -29,6 +29,7 @@ SHOWN_OF = {  # metrics of the tables besides that of the folds
     "sites": ("mae", "r2", "bias", "coverage"),
     "members": ("mae", "mae_gain", "r2"),
     "baselines": ("mae", "model_mae", "difference"),
+    "increment": ("mae", "r2"),
     "groups": ("mae", "bias", "coverage"),
 }
 PLACES = {"bias": "Bias"}  # shorter names of chapters for the contents

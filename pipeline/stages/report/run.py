@@ -29,7 +29,7 @@ from pipeline.stages.report.collected import (
 from pipeline.stages.report.evidence import TABLES as EVIDENCE
 from pipeline.stages.report.evidence import evidence_section
 from pipeline.stages.report.first_screen import about, doubts_about
-from pipeline.stages.report.inputs import inputs_in_words
+from pipeline.stages.report.inputs import inputs_of_model
 from pipeline.stages.report.number_page import numbers_page, times_page
 from pipeline.stages.report.outlying_folds import outlying_folds
 from pipeline.stages.report.page import write_page
@@ -70,7 +70,7 @@ def run(params: Params) -> None:
             "shortcuts": paths.read_json(paths.SPLIT_SUMMARY),
             "calibrator": calibrator_in_words(paths.read_json(paths.CALIBRATOR), unit),
             "assessed": assessment(pooled, unit, task, used),
-            "inputs": inputs(),
+            "inputs": inputs_of_model(),
             "bins": params.calibrate.bins,
             "pooled": pooled,
             "patients_first": rule != "none",
@@ -102,12 +102,6 @@ def write(page: str, params: Params) -> None:
     paths.REPORT.write_text(page)
     if not runtime.stages_of_run():
         print("\n".join(run_summary(paths.bundle(params.release.name), page_is_new=True)))
-
-
-def inputs() -> dict[str, Any] | None:
-    """Describe the columns that the model takes; None if it takes the image alone."""
-    file = paths.assessed("inputs")
-    return inputs_in_words(rows_of(file)) if file.exists() else None
 
 
 def thresholds(scopes: list[str]) -> list[dict[str, Any]]:

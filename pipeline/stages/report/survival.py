@@ -30,6 +30,7 @@ SHOWN_OF = {  # metrics of the tables besides that of the folds
     "sites": ("c", "ipa", "calibration_slope", "observed_expected"),
     "members": ("c", "c_gain"),
     "baselines": ("c", "model_c", "difference", "integrated_brier", "model_brier"),
+    "increment": ("integrated_brier", "c"),
     "groups": ("c", "observed_expected", "integrated_brier"),
     "times": ("auc", "brier", "null_brier", "ipa", "observed_expected"),
 }
