@@ -9,6 +9,7 @@ from pipeline.imaging.preparation.intensity import PERCENTILES, scaled
 from pipeline.imaging.reading.scan import Finding
 
 SAMPLE = 1 << 12  # values of the scan, and of the image, that are compared
+GOLDEN = (5**0.5 - 1) / 2
 RICH = 64  # different values from which a scan is checked
 LEVELS, ENTROPY, NOT_BLACK = 1 / 8, 1 / 4, 1 / 20  # shares of the scan's own that must be left
 
@@ -52,7 +53,14 @@ def lost_contrast(values: NDArray[Any], channels: NDArray[np.uint8]) -> Finding 
 
 
 def _sample(values: NDArray[Any]) -> NDArray[Any]:
-    return values.ravel(order="K")[:: max(values.size // SAMPLE, 1)]  # no copy of the scan
+    """Take `SAMPLE` values from all over an array, or all of fewer.
+
+    The golden ratio spreads the places evenly: each so many-th value could be the same column of each slice.
+    """
+    flat = values.ravel(order="K")  # no copy of the scan
+    if flat.size <= SAMPLE:
+        return flat
+    return flat[(np.arange(SAMPLE) * GOLDEN % 1 * flat.size).astype(np.int64)]
 
 
 def _counts(values: NDArray[np.uint8]) -> NDArray[np.int64]:
