@@ -27,7 +27,7 @@ TELLS_SECONDS = ("data/report",)
 CANARY = "CANARY"
 # What is damaged, and the stage or command that reads it; a bundle is read by verify.
 READERS = {
-    "data/prepared/cases/*.npy": "adapt --fold 0",
+    "data/prepared/cases/*.pack": "adapt --fold 0",
     "data/prepared/index.csv": "split",
     "data/cohort/cases.csv": "split",
     "data/split/0.csv": "finetune --fold 0",
@@ -35,7 +35,7 @@ READERS = {
     "data/folds/0/*": "calibrate",
     "data/folds/final/model.safetensors": "release",
     "data/calibrated/*": "explain",
-    "data/scratch/preprocess/*/*": "preprocess",
+    "data/scratch/preprocess/*.pack": "preprocess",
     "data/scratch/activations/*/*": "finetune --fold 0",
     "data/scratch/evidence/*.npz": "evidence",
     "bundle, folder": "verify",

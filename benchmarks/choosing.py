@@ -38,6 +38,7 @@ from pipeline.learning.training.validators import (
 from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics.discrimination import macro_auc
 from pipeline.params import load
+from pipeline.prepared import read_channels
 from pipeline.stages.adapt.adapting import AdaptationPlan, Images, adapt, features_of
 from pipeline.stages.adapt.candidates import Source, probe_logits, probe_of
 from pipeline.stages.adapt.methods.combat import fit_combat
@@ -131,7 +132,7 @@ def hospital_of(
     )
 
     def read(case: str) -> NDArray[np.uint8]:
-        return halved(images[case] if case in images else paths.read_channels(case))
+        return halved(images[case] if case in images else read_channels(case))
 
     trained, target = of_site(training, OLD), of_site(held[half], NEW)
     plan = replace(plan, training=trained, seen=joined(trained, target), views=replace(plan.views, load=read))

@@ -18,6 +18,7 @@ import time
 START = time.perf_counter()
 
 import argparse  # noqa: E402
+import contextlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
@@ -48,6 +49,7 @@ from monai.utils import set_determinism  # noqa: E402
 from timm.models import adapt_input_conv  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from pipeline import prepared  # noqa: E402
 from pipeline.learning.models.weights import load_weights  # noqa: E402
 
 ENCODER = "tf_efficientnet_lite0"
@@ -154,9 +156,19 @@ def items_of(project: Path, fold: str, classes: list[str], roles: list[str]) -> 
     if unknown:
         sys.exit(f"the label '{unknown[0]}' is not one of {', '.join(classes)}: the peer takes one class per case")
     return [
-        {"image": str(project / f"data/prepared/cases/{case}.npy"), "label": classes.index(label), "case": case}
+        {"image": file_of(project, case), "label": classes.index(label), "case": case}
         for case, label in zip(cases["case"], cases["label"], strict=True)
     ]
+
+
+def file_of(project: Path, case: str) -> str:
+    """Write the stored channels of a case to a file of its own, which MONAI reads."""
+    file = project.resolve() / f"data/scratch/plain_monai/{case}.npy"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.chdir(project):
+            np.save(file, prepared.read_channels(case))
+    return str(file)
 
 
 def train_epoch(network: Network, loader: DataLoader, optimizer: torch.optim.Optimizer, device: torch.device) -> None:

@@ -11,6 +11,7 @@ same time. The share of AUC won back is of what `mild` without adaptation loses;
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import shutil
@@ -33,6 +34,7 @@ from pipeline.learning.models.encoder import inference
 from pipeline.learning.models.ensemble import Portfolio, classifiers_in, model_from
 from pipeline.metrics.bootstrap import cluster_weights
 from pipeline.metrics.discrimination import log_loss, macro_auc
+from pipeline.prepared import read_channels
 
 TRAININGS = ("mild", "strong")
 CLEAN, MIDDLE = "clean", 1
@@ -114,7 +116,8 @@ def model_of(folder: Path) -> Classifier | Portfolio:
 
 def images_of(folder: Path, cases: pd.DataFrame, shift: str, severity: int) -> torch.Tensor:
     """Read the prepared channels (n, P, H, W) of cases, with a shift planted."""
-    read = [np.load(folder / "data/prepared/cases" / f"{case}.npy") for case in cases["case"]]
+    with contextlib.chdir(folder):
+        read = [np.array(read_channels(case)) for case in cases["case"]]
     if shift != CLEAN:
         named = zip(read, cases["case"], strict=True)
         read = [shifted(channels, shift, severity, case) for channels, case in named]

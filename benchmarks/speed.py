@@ -22,6 +22,7 @@ with one; the two take turns.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -42,6 +43,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from trials import ROOT, Changes, Failed, pipeline
 
+from pipeline import paths, prepared
 from pipeline.metrics.discrimination import macro_auc
 
 TRAINED = ("train", "validation")
@@ -178,7 +180,8 @@ def cost(arguments: argparse.Namespace) -> None:
     folder, fold = arguments.into / "cases", arguments.fold
     copy(arguments.project, folder, {"finetune": fixed})
     table = pd.read_csv(folder / f"data/split/{fold}.csv", dtype=str, keep_default_na=False)
-    tables = {size: with_cases(table, size, folder / "data/prepared/cases") for size in arguments.sizes}
+    tables = {size: with_cases(table, size) for size in arguments.sizes}
+    store_copies(folder, {case for some in tables.values() for case in some["case"]})
     seconds: dict[int, list[float]] = {size: [] for size in tables}
     for number, size in itertools.product(range(arguments.rounds), tables):
         tables[size].to_csv(folder / f"data/split/{fold}.csv", index=False)
@@ -188,22 +191,26 @@ def cost(arguments: argparse.Namespace) -> None:
     print_line(np.array(counts), np.array([statistics.median(some) for some in seconds.values()]))
 
 
-def with_cases(table: pd.DataFrame, size: int, prepared: Path) -> pd.DataFrame:
+def with_cases(table: pd.DataFrame, size: int) -> pd.DataFrame:
     """Take about `size` training cases at random, each role and class in its share; all others of the table stay."""
     is_trained = table["role"].isin(TRAINED)
     groups = table[is_trained].sample(frac=1, random_state=0).groupby(["role", "label"])
-    taken = [repeated(rows, round(size * len(rows) / is_trained.sum()), prepared) for _, rows in groups]
+    taken = [repeated(rows, round(size * len(rows) / is_trained.sum())) for _, rows in groups]
     return pd.concat([*taken, table[~is_trained]])
 
 
-def repeated(rows: pd.DataFrame, count: int, prepared: Path) -> pd.DataFrame:
+def store_copies(folder: Path, cases: set[str]) -> None:
+    """Store the channels of all cases; those of a copy, `case-...-3`, are those of its case."""
+    with contextlib.chdir(folder):
+        channels = [prepared.as_npy(prepared.read_channels("-".join(case.split("-")[:2]))) for case in sorted(cases)]
+        numbers = {case: number for number, case in enumerate(sorted(cases))}
+        prepared.write_arrays(paths.PREPARED_CASES, numbers, channels.__getitem__)
+
+
+def repeated(rows: pd.DataFrame, count: int) -> pd.DataFrame:
     """Take `count` rows, over and over again where there are fewer; a repeated case is another case and patient."""
     turn = np.arange(count) // len(rows)
     taken = rows.iloc[np.arange(count) % len(rows)].copy()
-    for case, number in zip(taken["case"][turn > 0], turn[turn > 0], strict=True):
-        link = prepared / f"{case}-{number}.npy"
-        link.unlink(missing_ok=True)
-        link.symlink_to(f"{case}.npy")
     suffix = np.where(turn > 0, [f"-{number}" for number in turn], "")
     return taken.assign(case=taken["case"] + suffix, patient=taken["patient"] + suffix)
 

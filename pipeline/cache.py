@@ -5,34 +5,76 @@ The cache is in data/scratch, which DVC does not track, and may be deleted at an
 
 import hashlib
 import json
-import logging
+import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from pipeline import digests, paths, runtime
+from numpy.typing import NDArray
+
+from pipeline import paths, runtime
 from pipeline.errors import UserError
+from pipeline.packs import Packs
+from pipeline.prepared import as_npy
 from pipeline.yaml_files import declared_code
 
-log = logging.getLogger(__name__)
-
 Item = TypeVar("Item")
+Arrays = Mapping[str, NDArray[Any]]
 PACKAGE = Path(__file__).parent
+CHANGED = "it changed while it was read; if another stage runs in this folder, wait until it ends, then run it again"
+
+
+class Results:
+    """Results of cases: their plain values, and the arrays that were stored with them.
+
+    Parameters
+    ----------
+    packs : Packs
+    keys : sequence of str
+    values : mapping
+        Plain values by key, and the places of the arrays by name.
+    """
+
+    def __init__(self, packs: Packs, keys: Sequence[str], found: Mapping[str, "Entry"]) -> None:
+        self._packs, self._keys, self._found = packs, keys, found
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self._found[key].values for key in self._keys)
+
+    def has(self, number: int, name: str) -> bool:
+        """Tell whether a case has an array of that name."""
+        return name in self._found[self._keys[number]].places
+
+    def array(self, number: int, name: str) -> bytes:
+        """Read an array of a case as the content of a file `.npy`."""
+        key = self._keys[number]
+        content, (start, end) = self._packs.read(key), self._found[key].places[name]
+        if content is None:
+            raise UserError(f"{self._packs.folder}: {CHANGED}")
+        return content[start:end]
+
+
+class Entry(NamedTuple):
+    """Plain values of a case, and where its arrays begin and end in the stored content."""
+
+    values: dict[str, Any]
+    places: dict[str, tuple[int, int]]
 
 
 def map_cases_once(
-    function: Callable[[Item, Path], dict[str, Any]], items: Sequence[Item], keys: Sequence[str], doing: str
-) -> list[tuple[dict[str, Any], Path]]:
+    function: Callable[[Item], tuple[dict[str, Any], Arrays]], items: Sequence[Item], keys: Sequence[str], doing: str
+) -> Results:
     """Apply a function to the items with a new key, and read the results of the others; delete all other entries.
 
-    An entry whose files are not as they were written is told, deleted and computed again.
+    An entry that is not as it was written is told, deleted and computed again. What a killed run completed is kept.
 
     Parameters
     ----------
     function : callable
-        Takes an item and an empty folder in which it may store files; returns plain values.
+        Takes an item; returns plain values, and arrays by name.
     items : sequence
     keys : sequence of str
         One per item, from `key_of`: identifies everything that the result depends on.
@@ -41,39 +83,56 @@ def map_cases_once(
 
     Returns
     -------
-    list of (values, folder)
+    Results
         In the order of the items.
     """
     folder = paths.SCRATCH / doing
     folder.mkdir(parents=True, exist_ok=True)
-    drop_damaged([folder / key for key in dict.fromkeys(keys)])
-    new = {key: item for key, item in zip(keys, items, strict=True) if not (folder / key).exists()}
-    runtime.map_cases(partial(_compute, function=function, folder=folder), list(new.items()), doing)
-    for gone in {entry.name for entry in folder.iterdir()} - set(keys):
-        shutil.rmtree(folder / gone)
-    return [(json.loads((folder / key / "result.json").read_text()), folder / key) for key in keys]
+    for former in [entry.path for entry in os.scandir(folder) if entry.is_dir()]:  # of versions before packs
+        shutil.rmtree(former)
+    packs = Packs(folder)
+    found = _entries(packs, keys)
+    new = {key: item for key, item in zip(keys, items, strict=True) if key not in found}
+    if new:
+        runtime.map_batches(partial(_compute, function=function, folder=folder), list(new.items()), doing)
+        found |= _entries(packs, new)
+    if not found.keys() >= new.keys():
+        raise UserError(f"{folder}: {CHANGED}")
+    packs.keep_only(found)
+    return Results(packs, keys, found)
 
 
-def drop_damaged(entries: Iterable[Path]) -> None:
-    """Delete the entries of a cache whose content changed since they were written, and say so."""
-    damaged = [entry for entry in entries if entry.exists() and not digests.is_intact(entry)]
-    for entry in damaged:
-        shutil.rmtree(entry)
-    if damaged:
-        folder = damaged[0].parent
-        log.warning("%s: %d cached results are damaged or have no hash; they are computed again", folder, len(damaged))
+def _compute(
+    jobs: Sequence[tuple[str, Item]], function: Callable[[Item], tuple[dict[str, Any], Arrays]], folder: Path
+) -> list[None]:
+    """Compute entries, and append each to a pack of this batch when it is complete."""
+    with closing(Packs(folder)) as packs:
+        for key, item in jobs:
+            packs.write(key, _as_content(*function(item)))
+    return [None] * len(jobs)
 
 
-def _compute(job: tuple[str, Item], function: Callable[[Item, Path], dict[str, Any]], folder: Path) -> None:
-    """Compute an entry in a partial folder, which is renamed when it is complete."""
-    key, item = job
-    partial_folder = folder / f"{key}.partial"
-    shutil.rmtree(partial_folder, ignore_errors=True)
-    partial_folder.mkdir()
-    result = function(item, partial_folder)
-    (partial_folder / "result.json").write_text(json.dumps(result))
-    digests.seal(partial_folder)
-    partial_folder.rename(folder / key)
+def _as_content(values: dict[str, Any], arrays: Arrays) -> bytes:
+    """Write plain values and the lengths of the arrays as a line of JSON, then the arrays as `.npy`."""
+    stored = {name: as_npy(array) for name, array in arrays.items()}
+    lengths = {name: len(content) for name, content in stored.items()}
+    return b"".join([json.dumps({"values": values, "arrays": lengths}).encode(), b"\n", *stored.values()])
+
+
+def _entries(packs: Packs, keys: Iterable[str]) -> dict[str, Entry]:
+    """Read the entries of those keys that have one, and compare them with their hashes."""
+    known = packs.names()
+    contents = ((key, packs.read(key)) for key in dict.fromkeys(keys) if key in known)
+    return {key: _entry(content) for key, content in contents if content is not None}
+
+
+def _entry(content: bytes) -> Entry:
+    line, _, _ = content.partition(b"\n")
+    written, start, places = json.loads(line), len(line) + 1, {}
+    for name, length in written["arrays"].items():
+        places[name] = (start, start + length)
+        start += length
+    return Entry(written["values"], places)
 
 
 def key_of(file: Path, code: str, *settings: Any) -> str:

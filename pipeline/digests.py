@@ -8,12 +8,11 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.lock_file import LOCK, locked_stages
@@ -22,7 +21,6 @@ from pipeline.yaml_files import declared_files
 log = logging.getLogger(__name__)
 
 CACHE = Path(".dvc/cache/files/md5")
-DIGESTS = "digests.json"
 MOST_NAMES = 3  # files in a message
 SHA256 = hashlib.sha256().digest_size
 FAST = 4  # threads; hashing releases the interpreter's lock
@@ -144,20 +142,6 @@ def newest_in(path: Path) -> float:
     return max((file.stat().st_mtime for file in files), default=0.0)
 
 
-def seal(folder: Path) -> None:
-    """Write the hashes of the files of a cache entry into it."""
-    (folder / DIGESTS).write_text(json.dumps(_hashes(folder)))
-
-
-def is_intact(folder: Path) -> bool:
-    """Compare the files of a cache entry with the hashes in it."""
-    try:
-        known: Any = json.loads((folder / DIGESTS).read_text())
-    except (OSError, ValueError):
-        return False
-    return bool(known == _hashes(folder))
-
-
 def write_sealed(content: bytes, file: Path) -> None:
     """Write the file of a cache atomically, and its hash at its end."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +165,3 @@ def read_sealed(file: Path) -> bytes | None:
     log.warning("%s was damaged; it is computed again", file)
     file.unlink(missing_ok=True)
     return None
-
-
-def _hashes(folder: Path) -> Mapping[str, str]:
-    return {file.name: hash_of(file) for file in sorted(folder.iterdir()) if file.name != DIGESTS}

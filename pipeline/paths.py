@@ -5,9 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.spreadsheets import restored, write_csv
@@ -95,22 +93,6 @@ REPORT = DATA / "report" / "index.html"
 def settings(section: str) -> Path:
     """Name the settings that a section of params.yaml takes from the cohort."""
     return SETTINGS / f"{section}.json"
-
-
-def prepared_case(case: str) -> Path:
-    """Name the stored channels of a case."""
-    return PREPARED_CASES / f"{case}.npy"
-
-
-def prepared_mask(case: str) -> Path:
-    """Name the mask of a case on the grid of its stored channels."""
-    return PREPARED_MASKS / f"{case}.npy"
-
-
-def read_channels(case: str) -> NDArray[np.uint8]:
-    """Map the stored channels (P, H, W) of a case into memory, read-only."""
-    channels: NDArray[np.uint8] = np.load(prepared_case(case), mmap_mode="r")
-    return channels
 
 
 def split(fold: str) -> Path:

@@ -55,6 +55,11 @@ def map_cases(function: Callable[[Item], Result], items: Iterable[Item], doing: 
     doing : str
         Label of the progress bar.
     """
+    return map_batches(partial(_each, function=function), items, doing)
+
+
+def map_batches(function: Callable[[Sequence[Item]], list[Result]], items: Iterable[Item], doing: str) -> list[Result]:
+    """Apply a function to batches of the items in parallel; its results are in the order of the items, as here."""
     todo = list(items)
     size = min(max(len(todo) // (TASKS_OF_WORKER * workers()), 1), CASES_OF_TASK)
     tasks = [todo[start : start + size] for start in range(0, len(todo), size)]
@@ -63,8 +68,12 @@ def map_cases(function: Callable[[Item], Result], items: Iterable[Item], doing: 
         return list(progress(chain.from_iterable(run(work, tasks)), doing, len(todo)))
 
 
-def in_folder(folder: Path, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Apply a function to items on a worker, which may have been started in another folder or on another machine."""
+def _each(items: Sequence[Item], function: Callable[[Item], Result]) -> list[Result]:
+    return [function(item) for item in items]
+
+
+def in_folder(folder: Path, function: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item]) -> list[Result]:
+    """Apply a function to a batch of items on a worker, which may have been started in another folder or machine."""
     if Path.cwd() != folder:
         try:
             os.chdir(folder)
@@ -73,7 +82,7 @@ def in_folder(folder: Path, function: Callable[[Item], Result], items: Sequence[
                 f"a worker on {platform.node()} does not see {folder} ({error.strerror}); put the project on a disk "
                 "that all machines of the cluster share under one path, or set MEDADAPT_BACKEND to loky"
             ) from error
-    return [function(item) for item in items]
+    return function(items)
 
 
 def keys_folder() -> Path:

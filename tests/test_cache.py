@@ -1,15 +1,20 @@
 """Keys of caches and checkpoints: they hash the code that dvc.yaml lists for a stage, and nothing else."""
 
+import io
+import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from pipeline import cache
 from pipeline.errors import UserError
-from tests.conftest import ROOT
+from pipeline.packs import HEADER, Packs
+from tests.conftest import ROOT, flip_bit
 
+ARRAYS = ("channels", "mask")
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
@@ -113,20 +118,65 @@ def test_the_key_of_a_case_tells_code_file_and_settings_apart(change, tmp_path):
     assert key != before
 
 
-def store(number, folder):
-    (folder / "channels.npy").write_bytes(bytes(50))
-    return {"number": number}
+def store(number):
+    return {"number": number}, {"channels": np.full((2, 3), number, np.uint8), "mask": np.ones(number, np.bool_)}
 
 
-@pytest.mark.parametrize("name", ["channels.npy", "result.json", "digests.json"])
-def test_a_damaged_entry_is_told_dropped_and_computed_again(tmp_path, monkeypatch, caplog, name):
+def found(results):
+    """Values and arrays of every case."""
+    arrays = [{name: np.load(io.BytesIO(results.array(number, name))) for name in ARRAYS} for number in range(3)]
+    return list(results), [{name: array.tolist() for name, array in one.items()} for one in arrays]
+
+
+def cached(function=store):
+    return cache.map_cases_once(function, [1, 2, 3], ["a", "b", "c"], "audit")
+
+
+@pytest.fixture
+def stored(tmp_path, monkeypatch):
+    """The results of three cases that were computed by two workers."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MEDADAPT_BACKEND", "threading")
-    results = cache.map_cases_once(store, [1, 2], ["a", "b"], "audit")
-    flip(results[0][1] / name)
-    caplog.clear()
-    again = cache.map_cases_once(store, [1, 2], ["a", "b"], "audit")
-    assert again == results and (again[0][1] / "channels.npy").read_bytes() == bytes(50)
-    assert "data/scratch/audit: 1 cached results are damaged or have no hash; they are computed again" in caplog.text
-    caplog.clear()
-    assert cache.map_cases_once(store, [1, 2], ["a", "b"], "audit") == results and not caplog.text
+    monkeypatch.setenv("MEDADAPT_WORKERS", "2")
+    return found(cached())
+
+
+def refused(number):
+    raise AssertionError(f"{number} is computed")
+
+
+def test_cached_results_are_those_that_were_computed(stored, caplog):
+    assert stored[0] == [{"number": number} for number in (1, 2, 3)]
+    assert stored[1][1] == {"channels": [[2, 2, 2], [2, 2, 2]], "mask": [True, True]}
+    assert found(cached(refused)) == stored and not caplog.text
+
+
+def test_a_damaged_entry_is_told_dropped_and_computed_again(stored, caplog):
+    for at in range(0, HEADER.size + 300, 11):
+        file = min(Path("data/scratch/audit").iterdir())
+        flip_bit(file, at)
+        caplog.clear()
+        assert found(cached()) == stored
+        assert at < HEADER.size + 1 or "an entry is damaged; it is computed again" in caplog.text
+        caplog.clear()
+        assert found(cached(refused)) == stored and not caplog.text
+
+
+def test_after_a_kill_only_what_is_incomplete_is_computed_again(stored):
+    last = max(Path("data/scratch/audit").iterdir(), key=lambda file: file.stat().st_size)
+    os.truncate(last, last.stat().st_size - 1)
+    again = []
+    assert found(cached(lambda number: (again.append(number), store(number))[1])) == stored
+    assert len(again) == 1 and found(cached(refused)) == stored
+
+
+def test_entries_of_cases_that_are_gone_leave_the_disk(stored):
+    cache.map_cases_once(store, [1], ["a"], "audit")
+    assert Packs(Path("data/scratch/audit")).names() == {"a"}
+    assert sum(file.stat().st_size for file in Path("data/scratch/audit").iterdir()) < 700
+
+
+def test_folders_that_earlier_versions_left_in_the_cache_are_removed(stored):
+    Path("data/scratch/audit/0").mkdir()
+    Path("data/scratch/audit/0/result.json").write_text("{}")
+    assert found(cached(refused)) == stored and not Path("data/scratch/audit/0").exists()

@@ -102,16 +102,3 @@ def test_without_a_record_of_dvc_nothing_is_refused(written):
     LOCK.unlink()
     flip_bit(written, 500)
     digests.check_inputs("finetune")
-
-
-def test_an_entry_of_a_cache_is_intact_until_a_bit_of_it_flips(tmp_path):
-    (tmp_path / "channels.npy").write_bytes(bytes(100))
-    assert not digests.is_intact(tmp_path)
-    digests.seal(tmp_path)
-    assert digests.is_intact(tmp_path)
-    for file in (tmp_path / "channels.npy", tmp_path / digests.DIGESTS):
-        flip_bit(file, 20)
-        assert not digests.is_intact(tmp_path)
-        flip_bit(file, 20)
-    (tmp_path / "channels.npy").unlink()
-    assert not digests.is_intact(tmp_path)

@@ -23,16 +23,16 @@ def test_results_come_in_the_order_of_the_cases_under_every_backend(monkeypatch,
     assert runtime.map_cases(double, [], "double") == []
 
 
-def folder_of(number):
-    return Path.cwd().name, number
+def folders_of(numbers):
+    return [(Path.cwd().name, number) for number in numbers]
 
 
 def test_a_task_takes_many_cases_and_works_in_the_folder_of_the_project(monkeypatch, tmp_path):
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert runtime.in_folder(tmp_path / "project", folder_of, [3, 4]) == [("project", 3), ("project", 4)]
+    assert runtime.in_folder(tmp_path / "project", folders_of, [3, 4]) == [("project", 3), ("project", 4)]
     with pytest.raises(UserError, match=r"a worker on .* does not see .*absent .*share under one path"):
-        runtime.in_folder(tmp_path / "absent", folder_of, [3])
+        runtime.in_folder(tmp_path / "absent", folders_of, [3])
     taken = []
     monkeypatch.setattr(runtime, "in_folder", lambda folder, function, items: taken.append(len(items)) or items)
     monkeypatch.setenv("MEDADAPT_BACKEND", "threading")

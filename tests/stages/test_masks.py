@@ -19,6 +19,7 @@ from pipeline.__main__ import main
 from pipeline.bundle import Predictor
 from tests.stages.conftest import lay_out
 from tests.stages.running import FOLDS, assert_predicted_as_evaluated, computed, refusal, run
+from tests.stages.stored import channels_of, prepared_bytes
 
 RAW = "data/raw/clinic"
 CLINIC = f"{RAW}/cohort.csv"
@@ -250,7 +251,7 @@ def test_cases_without_masks_are_refused_or_taken_as_a_whole(clinic, capsys):
     write(preprocess__mask_missing="whole")
     run("preprocess")
     without = paths.read_table(paths.CASES).query("mask == ''")["case"]
-    assert all((paths.read_channels(case)[1] == 255).sum() == 32 * round(40 / 48 * 32) for case in without)
+    assert all((channels_of(case)[1] == 255).sum() == 32 * round(40 / 48 * 32) for case in without)
 
 
 def test_masks_of_one_class_alone_are_told_to_tell_the_label(tmp_path, monkeypatch, caplog):
@@ -285,14 +286,18 @@ def test_a_feature_is_a_number_and_no_column_has_its_name(clinic, capsys):
     assert "the column 'mask_area' has the name of a feature" in refusal(capsys, "cohort")
 
 
+def cases_in(content):
+    return {name: one for name, one in content.items() if name.startswith("cases/")}
+
+
 def test_without_a_use_masks_change_no_prepared_case(clinic):
     root, _ = clinic
     run("cohort", "preprocess")
-    used = {file.name: file.read_bytes() for file in paths.PREPARED_CASES.iterdir()}
+    used = cases_in(prepared_bytes())
     geometry, index = paths.GEOMETRY.read_bytes(), paths.INDEX.read_bytes()
     pd.read_csv(root / CLINIC, dtype=str).drop(columns="mask").to_csv(root / CLINIC, index=False)
     run("cohort", "preprocess")
-    assert {file.name: file.read_bytes() for file in paths.PREPARED_CASES.iterdir()} == used
+    assert cases_in(prepared_bytes()) == used
     assert (paths.GEOMETRY.read_bytes(), paths.INDEX.read_bytes()) == (geometry, index)
     assert "mask" not in paths.CASES.read_text() + paths.READING.read_text() + paths.COHORT_FACTS.read_text()
     assert not paths.PREPARED_MASKS.exists()

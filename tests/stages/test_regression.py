@@ -17,6 +17,7 @@ from tests.stages.clinic import RAW, cohort
 from tests.stages.conftest import lay_out
 from tests.stages.numbers import as_regression
 from tests.stages.running import FOLDS, refusal, run
+from tests.stages.stored import channels_of
 
 BUNDLE = "data/released/side_of_squares"
 
@@ -98,7 +99,7 @@ def test_the_bundle_predicts_numbers_with_intervals(there, capsys):
 def test_a_python_user_and_onnx_runtime_get_the_same_number(there):
     predictor = Predictor.from_bundle(BUNDLE)
     case = pd.read_csv(paths.PREDICTIONS).query("scope == 'external'").iloc[0]
-    channels = np.load(paths.prepared_case(case["case"]))[None].astype(np.float32)
+    channels = channels_of(case["case"])[None].astype(np.float32)
     session = onnxruntime.InferenceSession(f"{BUNDLE}/models/model.onnx")
     value, output = session.run(["pred", "logits"], {"image": channels})
     assert value[0, 0] == pytest.approx(case["value"], rel=1e-4)

@@ -19,6 +19,7 @@ from pipeline.__main__ import main
 from tests.conftest import key_folder
 from tests.stages.conftest import lay_out
 from tests.stages.running import FOLDS, computed, refusal, run, run_all, until_calibrated
+from tests.stages.stored import change_channels, white
 
 
 @pytest.fixture(scope="module")
@@ -128,9 +129,7 @@ def test_adaptation_of_a_fold_never_sees_what_the_fold_evaluates(project):
     run("cohort", "preprocess", "split", "adapt --fold 0")
     before = paths.adapted_encoder("0").read_bytes()
     table = pd.read_csv(paths.split("0"))
-    for case in table.loc[table["role"].isin(["held_out", "test"]), "case"]:
-        channels = np.load(paths.prepared_case(case))
-        np.save(paths.prepared_case(case), np.full_like(channels, 255))
+    change_channels(table.loc[table["role"].isin(["held_out", "test"]), "case"], white)
     run("adapt --fold 0")
     assert paths.adapted_encoder("0").read_bytes() == before
     project(adapt__target="evaluated")
@@ -144,8 +143,7 @@ def test_training_of_a_fold_never_sees_what_the_fold_evaluates(project):
     run("cohort", "preprocess", "split", "adapt --fold 0", "finetune --fold 0")
     before = paths.model("0").read_bytes()
     table = pd.read_csv(paths.split("0"))
-    for case in table.loc[table["role"].isin(["held_out", "test"]), "case"]:
-        np.save(paths.prepared_case(case), np.full_like(np.load(paths.prepared_case(case)), 255))
+    change_channels(table.loc[table["role"].isin(["held_out", "test"]), "case"], white)
     run("finetune --fold 0")
     assert paths.model("0").read_bytes() == before
 

@@ -14,6 +14,7 @@ from pipeline.imaging.tables.pseudonyms import pseudonym, salt_of
 from pipeline.seeds import seed_for
 from tests.stages.clinic import RAW, cohort, with_copy
 from tests.stages.running import FOLDS, refusal, run
+from tests.stages.stored import channels_of
 
 NAMES = [*map(int, FOLDS[:3]), "final"]
 REPEATS = [f"r2-{number}" for number in range(3)]
@@ -184,7 +185,7 @@ def test_a_repetition_that_is_none_is_refused_with_what_may_stand_there(project,
 def views_of(case):
     """Every view that training and adaptation draw of a case."""
     geometry = Geometry.from_json(paths.read_json(paths.GEOMETRY))
-    views = AugmentedViews(lambda name: np.load(paths.prepared_case(name)), partial(seed_for, 0), geometry)
+    views = AugmentedViews(channels_of, partial(seed_for, 0), geometry)
     return np.concatenate([views.augmented(case, 2), views.moved(case)[None], *(p[None] for p in views.pair(case))])
 
 

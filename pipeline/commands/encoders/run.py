@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from pipeline import paths, runtime
+from pipeline import paths, prepared, runtime
 from pipeline.commands.encoders.listing import as_text
 from pipeline.commands.numbers import refuse_cohort
 from pipeline.errors import UserError
@@ -117,7 +117,7 @@ def development_cases(params: Params) -> Development:
     require({paths.COHORT_FACTS: "cohort", paths.GEOMETRY: "preprocess", paths.split(fold): "split"})
     table = paths.read_table(paths.split(fold))
     table = table[table["role"].isin([Role.TRAIN, Role.VALIDATION])]
-    require({paths.prepared_case(case): "preprocess" for case in table["case"]})
+    require({prepared.pack_of(paths.PREPARED_CASES, case): "preprocess" for case in table["case"]})
     facts = paths.read_json(paths.COHORT_FACTS)
     refuse_cohort(facts, "encoders")
     classes = facts["classes"]
@@ -223,7 +223,7 @@ def frozen_features(network: Classifier, cases: list[str], encoder: str) -> Floa
 
 def stored_view(case: str) -> torch.Tensor:
     """Read an unaugmented case as one view (1, P, H, W)."""
-    return torch.from_numpy(np.load(paths.prepared_case(case)))[None]
+    return torch.from_numpy(np.array(prepared.read_channels(case)))[None]
 
 
 def probe_probabilities(features: Floats, cases: Development, params: Params) -> Floats:

@@ -55,6 +55,8 @@ class AugmentedViews:
     def parts(self, case: str, views: int, mirrored: bool = False) -> dict[str, Callable[[], Channels]]:
         """List the views of a case by what they are, each with a function that draws it as (V, C, H, W) uint8.
 
+        The names do not depend on the content of the case, which is not read: see `named_parts`.
+
         Parameters
         ----------
         views : int
@@ -65,7 +67,7 @@ class AugmentedViews:
         Returns
         -------
         dict
-            The case itself, its mirror image, then the training views. The keys hash all inputs, for a cache.
+            The case itself, its mirror image, then the training views.
         """
         how = f"{self.geometry.kind} {self.geometry.windows} {self.seeds(case, views)}"
         how += f" mask {self.geometry.mask_every}" * self.geometry.mask_channel
@@ -74,8 +76,12 @@ class AugmentedViews:
             found["mirrored"] = lambda: np.asarray(self.load(case))[None, ..., ::-1]
         if views:
             found[how] = lambda: self.augmented(case, views)
+        return found
+
+    def named_parts(self, case: str, views: int, mirrored: bool = False) -> dict[str, Callable[[], Channels]]:
+        """List the views of a case as `parts` does, by names for a cache: hashes of all that a view depends on."""
         content = hashlib.sha256(np.ascontiguousarray(self.load(case)).tobytes())
-        return {_named(content, name): draw for name, draw in found.items()}
+        return {_named(content, name): draw for name, draw in self.parts(case, views, mirrored).items()}
 
     def seeds(self, case: str, views: int) -> list[int]:
         """List the seed of each view; asking for more views does not change the first ones."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline import paths, runtime
+from pipeline import paths, prepared, runtime
 from pipeline.errors import UserError
 from pipeline.imaging.augmentation.augmented_views import AugmentedViews
 from pipeline.imaging.geometry import Geometry
@@ -125,7 +125,7 @@ def make_plan(
         seen=images_of(cases[cases["role"].isin(SEEN[settings.target])]),
         training=images_of(cases[cases["role"] == Role.TRAIN]),
         groups=geometry.channels if geometry.kind == "image" else geometry.windows,
-        views=AugmentedViews(paths.read_channels, seed_of, geometry, settings.filter_depth > 1),
+        views=AugmentedViews(prepared.read_channels, seed_of, geometry, settings.filter_depth > 1),
         seed=seed,
         stage=stage,
         fold=fold,

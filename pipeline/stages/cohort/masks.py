@@ -74,32 +74,37 @@ def audit_masks(table: pd.DataFrame, source: Path, cohort: Cohort, code: str) ->
     keys = [cache.key_of(mask, cache.key_of(image, code), mask, *settings) for image, mask in files]
     work = partial(audit_mask, policy=policy, roots=roots, labels=cohort.mask_labels)
     results = cache.map_cases_once(work, files, keys, "masks")
-    found = {row: Measured.from_json(values) for row, (values, _) in zip(rows, results, strict=True)}
+    found = {row: Measured.from_json(values) for row, values in zip(rows, results, strict=True)}
     return [found.get(row, Measured()) for row in range(len(table))]
 
 
 def audit_mask(
-    files: tuple[Path, Path], _: Path, policy: Policy, roots: Sequence[Path], labels: Sequence[int]
-) -> dict[str, Any]:
-    """Read a scan and its mask, check that they belong together, measure the mask, and return plain values."""
+    files: tuple[Path, Path], policy: Policy, roots: Sequence[Path], labels: Sequence[int]
+) -> tuple[dict[str, Any], cache.Arrays]:
+    """Audit and measure a mask, and return plain values."""
+    return measured(files, policy, roots, labels).as_json(), {}
+
+
+def measured(files: tuple[Path, Path], policy: Policy, roots: Sequence[Path], labels: Sequence[int]) -> Measured:
+    """Read a scan and its mask, check that they belong together, and measure the mask."""
     image, path = files
     if is_outside(path, roots):
-        return Measured(findings=(_of_mask(OUTSIDE),)).as_json()
+        return Measured(findings=(_of_mask(OUTSIDE),))
     try:
         mask = read_mask(path, policy)
     except Unreadable as error:
-        return Measured(findings=(_of_mask(error.finding),)).as_json()
+        return Measured(findings=(_of_mask(error.finding),))
     try:
         scan = read_scan(image, policy)
     except Unreadable:
-        return Measured().as_json()  # the audit of the image tells it
+        return Measured()  # the audit of the image tells it
     try:
         inside = on_scan(mask, scan, labels)
     except Unreadable as error:
-        return Measured(findings=(error.finding,)).as_json()
+        return Measured(findings=(error.finding,))
     state = GIVEN if inside.any() else EMPTY
     findings = tuple(findings_of(inside, labels))
-    return Measured(state, box_of(inside, scan), features=measure(scan, inside), findings=findings).as_json()
+    return Measured(state, box_of(inside, scan), features=measure(scan, inside), findings=findings)
 
 
 def _of_mask(finding: Finding) -> Finding:

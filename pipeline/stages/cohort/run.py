@@ -188,12 +188,12 @@ def audit(table: pd.DataFrame, source: Path, cohort: Cohort) -> list[Audited]:
     warn_of_unwatched(files, source)
     keys = [cache.key_of(file, code, image, policy, roots) for file, image in zip(files, table["image"], strict=True)]
     results = cache.map_cases_once(partial(audit_case, policy=policy, roots=roots), files, keys, "audit")
-    return [Audited.from_json(values) for values, _ in results]
+    return [Audited.from_json(values) for values in results]
 
 
-def audit_case(file: Path, _: Path, policy: Policy, roots: Sequence[Path]) -> dict[str, Any]:
+def audit_case(file: Path, policy: Policy, roots: Sequence[Path]) -> tuple[dict[str, Any], cache.Arrays]:
     """Audit one file, unless it lies outside of the roots, and return plain values."""
-    return (Audited(None, (OUTSIDE,)) if is_outside(file, roots) else audit_file(file, policy)).as_json()
+    return (Audited(None, (OUTSIDE,)) if is_outside(file, roots) else audit_file(file, policy)).as_json(), {}
 
 
 def print_lines(lines: list[str]) -> None:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline import paths
+from pipeline import paths, prepared
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.labels import OUTPUTS, REGRESSION, Task
 from pipeline.learning.models.ensemble import classifiers_in
@@ -77,10 +77,10 @@ def inside_of_mask(case: str, maps: NDArray[np.float32]) -> dict[str, float | No
         `inside`, and the share of the pixels inside as `region`, which a uniform map would have; both None if the maps
         are empty, or the case has no mask or an empty one.
     """
-    file, mass = paths.prepared_mask(case), float(maps.sum())
-    if not file.exists() or mass == 0:
+    mask, mass = prepared.read_mask(case), float(maps.sum())
+    if mask is None or mass == 0:
         return dict.fromkeys(INSIDE)
-    marked = by_instance(np.load(file).astype(np.float32), len(maps))
+    marked = by_instance(mask.astype(np.float32), len(maps))
     region = float(marked.mean())
     return {"inside": float((maps * marked).sum()) / mass, "region": region} if region < 1 else dict.fromkeys(INSIDE)
 
@@ -105,7 +105,7 @@ def largest_errors(task: Task, most: int) -> pd.DataFrame:
 
 def images(network: nn.Module, case: dict[str, Any], geometry: Geometry, params: Params) -> dict[str, Any]:
     """Draw the image, and the saliency map of the predicted class or of the wrong label."""
-    channels = np.load(paths.prepared_case(case["case"]))
+    channels = np.array(prepared.read_channels(case["case"]))
     found = mean_saliency(
         classifiers_in(network),
         torch.from_numpy(channels)[None],

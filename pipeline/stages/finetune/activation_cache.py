@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from pipeline import paths, runtime
-from pipeline.stages.finetune.packs import Packs
+from pipeline.packs import Packs
 
 Parts = dict[str, Tensor]
 

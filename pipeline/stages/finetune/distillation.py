@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pipeline import paths
+from pipeline import prepared
 from pipeline.learning.training.cases import WholeCases
 from pipeline.progress import progress
 from pipeline.schema import Finetune
@@ -43,7 +43,7 @@ def probabilities_of(members: Sequence[Member], cases: pd.DataFrame, task: str) 
     """Compute the mean probabilities (n, n_classes) of the members for cases, one case per forward pass on the CPU."""
     networks, found = [member.network.eval() for member in members], []
     for case, site in zip(progress(cases["case"], "teach"), cases["site"], strict=True):
-        channels = torch.from_numpy(paths.read_channels(case).copy())[None]
+        channels = torch.from_numpy(prepared.read_channels(case).copy())[None]
         logits = torch.cat([network(channels, site) for network in networks])
         found.append((logits.sigmoid() if task == "multilabel" else logits.softmax(dim=1)).mean(dim=0))
     return torch.stack(found)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline import cache, paths, runtime
+from pipeline import cache, paths, prepared, runtime
 from pipeline.errors import UserError
 from pipeline.imaging.augmentation.augmented_views import AugmentedViews
 from pipeline.imaging.augmentation.batched import batched_views
@@ -189,7 +189,7 @@ def frozen_stages(
     limit = runtime.number("MEDADAPT_CACHE_GIB", 20) * 2**30
     activations = activation_cache.ActivationCache(paths.ACTIVATIONS, key[:32], limit)
     todo = [
-        Case(site, as_tensors(views.parts(case, count, mirrored), site if network.site_values.sites else ""))
+        Case(site, as_tensors(views.named_parts(case, count, mirrored), site if network.site_values.sites else ""))
         for case, site in zip(cases["case"], cases["site"], strict=True)
     ]
     counted = partial(progress, doing=f"frozen stages of {label}")
@@ -218,7 +218,7 @@ def whole_cases(
     )
 
     def read(rows: Tensor) -> Tensor:
-        return torch.from_numpy(np.stack([paths.read_channels(names[row]) for row in rows])).to(network.device)
+        return torch.from_numpy(np.stack([prepared.read_channels(names[row]) for row in rows])).to(network.device)
 
     def prepare(channels: Tensor) -> tuple[Tensor, Tensor]:
         found = network.activations(channels, last=0)

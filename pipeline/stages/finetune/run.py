@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline import cache, live, paths, runtime
+from pipeline import cache, live, paths, prepared, runtime
 from pipeline.errors import UserError
 from pipeline.imaging.augmentation.augmented_views import AugmentedViews
 from pipeline.imaging.geometry import Geometry
@@ -88,7 +88,7 @@ def start_of(params: Params, settings: Finetune, cases: pd.DataFrame, fold: str)
     network, arguments = load_adapted(fold, geometry, len(facts["classes"]))
     accelerator = make_accelerator(runtime.device())
     network.to(accelerator.device)
-    views = AugmentedViews(paths.read_channels, partial(seed_for, params.seed), geometry, network.encoder.volumetric)
+    views = AugmentedViews(prepared.read_channels, partial(seed_for, params.seed), geometry, network.encoder.volumetric)
     file = paths.checkpoints("finetune", fold) / "training.pt"
 
     def watch(member: str) -> Callable[[Epoch], None]:
@@ -166,7 +166,7 @@ def score(network: Classifier | Portfolio, cases: pd.DataFrame, names: Sequence[
     """
     outputs = list[list[ModelOutput]]()
     for case, site in zip(progress(cases["case"], f"score {fold}"), cases["site"], strict=True):
-        channels = torch.from_numpy(np.load(paths.prepared_case(case)))[None]
+        channels = torch.from_numpy(np.array(prepared.read_channels(case)))[None]
         outputs.append(network.of_members(channels, site))
     found = [network.joint(parts) for parts in outputs]
     table = cases[["case", "patient", "site", "label", "role"]].reset_index(drop=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import paths
+from pipeline import paths, prepared
 from pipeline.errors import UserError
 from pipeline.imaging.augmentation.augmented_views import AugmentedViews
 from pipeline.imaging.geometry import Geometry
@@ -30,7 +30,7 @@ def second_member(params: Params, start: Start, settings: Finetune, cases: pd.Da
     depth = int(start.arguments["encoder"]["filter_depth"])
     network, arguments, provenance = load_second(settings, geometry, len(facts["classes"]), depth)
     network.to(start.setting.accelerator.device)
-    views = AugmentedViews(paths.read_channels, partial(seed_for, params.seed), geometry, network.encoder.volumetric)
+    views = AugmentedViews(prepared.read_channels, partial(seed_for, params.seed), geometry, network.encoder.volumetric)
     labelled = labelled_cases(
         network, cases, views, facts=facts, settings=settings, label=f"{fold}, {NAME}", stops_early=False
     )

@@ -1,6 +1,5 @@
 """preprocess: convert each scan by itself to channels of a common size and intensity scale."""
 
-import shutil
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline import cache, paths
+from pipeline import cache, paths, prepared
 from pipeline.errors import UserError
 from pipeline.imaging.geometry import images_in
 from pipeline.imaging.preparation.fingerprint import (
@@ -30,7 +29,7 @@ from pipeline.stages.preprocess.histogram import WHOLE, Histogram, histogram_of,
 from pipeline.stages.preprocess.masks import boxes_of, lost_mask, refuse_missing_masks, with_masks
 from pipeline.stages.preprocess.sizing import resolve_geometry
 
-CHANNELS, MASK = "channels.npy", "mask.npy"
+CHANNELS, MASK = "channels", "mask"
 STATES = ("before", "after")
 
 
@@ -44,16 +43,15 @@ def run(params: Params) -> None:
     code = cache.code_of("preprocess")
     keys = [key_of_case(job, code, steps) for job in jobs]
     results = cache.map_cases_once(partial(prepare_case, steps=steps), jobs, keys, "preprocess")
-    paths.PREPARED_CASES.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(paths.PREPARED_MASKS, ignore_errors=True)
     rows, found = [], []
-    for (case, *_), (values, kept) in zip(jobs, results, strict=True):
+    for (case, *_), values in zip(jobs, results, strict=True):
         if finding := values.pop("warning", None) or values.get("finding"):
             found.append((case, Finding(**finding)))
         if "finding" not in values:
-            shutil.copyfile(kept / CHANNELS, paths.prepared_case(case))
-            keep_mask(kept, case)
             rows.append(values)
+    for folder, array in ((paths.PREPARED_CASES, CHANNELS), (paths.PREPARED_MASKS, MASK)):
+        having = {case: number for number, (case, *_) in enumerate(jobs) if results.has(number, array)}
+        prepared.write_arrays(folder, having, partial(results.array, name=array))
     print_findings(found, len(rows))
     paths.write_table(findings_table([case for case, _ in found], [[one] for _, one in found]), paths.UNPREPARED)
     index = pd.DataFrame(rows)
@@ -62,13 +60,6 @@ def run(params: Params) -> None:
     paths.write_json(steps.geometry.as_json(), paths.GEOMETRY)
     mask = {"mask": asdict(steps.mask)} if steps.mask else {}
     paths.write_json({"policy": asdict(steps.policy), "deface": steps.deface, **mask}, paths.READING)
-
-
-def keep_mask(folder: Path, case: str) -> None:
-    """Copy the mask of a case, if it has one, beside its channels."""
-    if (folder / MASK).exists():
-        paths.PREPARED_MASKS.mkdir(exist_ok=True)
-        shutil.copyfile(folder / MASK, paths.prepared_mask(case))
 
 
 def key_of_case(job: tuple[str, Path, Path | None], code: str, steps: Preprocessor) -> str:
@@ -101,33 +92,32 @@ def headers_of(cases: pd.DataFrame) -> list[Header]:
     ]
 
 
-def prepare_case(job: tuple[str, Path, Path | None], folder: Path, steps: Preprocessor) -> dict[str, Any]:
-    """Prepare one case, store its channels in `folder`, and return its row of the index."""
+def prepare_case(job: tuple[str, Path, Path | None], steps: Preprocessor) -> tuple[dict[str, Any], cache.Arrays]:
+    """Prepare one case; return its row of the index, and its channels and mask if it has one."""
     case, file, mask = job
     try:
         scan = steps.read(file)
-        prepared = steps.prepare(scan, mask)
-        whole = steps.without_masks.prepare(scan).channels if steps.sees_masks else prepared.channels
+        image = steps.prepare(scan, mask)
+        whole = steps.without_masks.prepare(scan).channels if steps.sees_masks else image.channels
     except Unreadable as error:
-        return {"finding": vars(error.finding)}
-    channels, values = prepared.channels, without_padding(grey(scan.voxels), scan.background)
+        return {"finding": vars(error.finding)}, {}
+    channels, values = image.channels, without_padding(grey(scan.voxels), scan.background)
     shown = images_in(channels, steps.geometry)
     counts = {"before": histogram_of(values), "after": histogram_of(shown, WHOLE)}
     warning = lost_contrast(values, shown) or lost_mask(channels, steps.geometry)
-    np.save(folder / CHANNELS, channels, allow_pickle=False)
-    if mask:
-        np.save(folder / MASK, steps.marked(scan, mask), allow_pickle=False)
-    return {
+    arrays = {CHANNELS: channels} | ({MASK: steps.marked(scan, mask)} if mask else {})
+    row = {
         "case": case,
         "voxel_hash": voxel_hash(whole),
         "perceptual_hash": perceptual_hash(whole),
         "thumbnail": thumbnail(shown),
         "signature": signature(whole),
         **intensity_statistics(shown),
-        "placement": prepared.placement.as_text(),
+        "placement": image.placement.as_text(),
         **{f"histogram_{state}": counted.as_json() for state, counted in counts.items()},
         "warning": warning and vars(warning),
     }
+    return row, arrays
 
 
 def histograms(cases: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline import paths
+from pipeline import paths, prepared
 from pipeline.bundle.layout import classifiers_of
 from pipeline.bundle.scoring import one_thread
 from pipeline.learning.models.encoder import inference
@@ -53,7 +53,7 @@ def compared_cases(members: Sequence[str], count: int | None, seed: int) -> list
 def channels_of(cases: Iterable[str]) -> Iterator[Tensor]:
     """Read the channels of cases, (P, H, W) float32."""
     for case in cases:
-        yield torch.from_numpy(np.load(paths.prepared_case(case))).float()
+        yield torch.from_numpy(np.array(prepared.read_channels(case))).float()
 
 
 def export(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline import paths
+from pipeline import paths, prepared
 from pipeline.bundle.decision import fit_rules
 from pipeline.bundle.limits import OperatingLimits, mean_distances
 from pipeline.bundle.monitoring_reference import reference_of, reference_of_numbers, reference_of_times
@@ -237,7 +237,7 @@ def nearest_corruption(detector: OODDetector, corrupted: Mapping[str, Floats]) -
 def score_corrupted(part: Part, case: Mapping[Any, Any], kind: str, several: bool) -> Floats:
     """Corrupt the channels of a case and compute its three scores (1, 3)."""
     rng = np.random.default_rng(seed_for(0, "spoilt", kind, case["case"]))
-    channels = CORRUPTED[kind](np.load(paths.prepared_case(case["case"])), rng)
+    channels = CORRUPTED[kind](np.array(prepared.read_channels(case["case"])), rng)
     outputs = [output_of_case(model, channels, case["site"]) for model in part.models]
     logits = mean_of([one for one, _ in outputs]).double().numpy()
     features = [one[None] for _, one in outputs]

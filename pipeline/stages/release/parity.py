@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from monai.bundle import ConfigParser
 
-from pipeline import paths, runtime
+from pipeline import prepared, runtime
 from pipeline.imaging.reading.scan import Unreadable
 
 Config = dict[str, Any]
@@ -37,19 +37,19 @@ def preparation_parity(
         `largest_difference` in grey values of 255; None if no case was compared.
     """
     there = [case for case in cases if case in files and files[case].exists()]
-    jobs = [(files[case], paths.prepared_case(case), masks.get(case)) for case in there]
+    jobs = [(files[case], case, masks.get(case)) for case in there]
     found = runtime.map_cases(partial(difference, preparation=preparation), jobs, "scans")
     return {"cases": len(jobs), "absent": len(cases) - len(jobs), "largest_difference": max(found, default=None)}
 
 
-def difference(job: tuple[Path, Path, Path | None], preparation: Config) -> float:
+def difference(job: tuple[Path, str, Path | None], preparation: Config) -> float:
     """Compute the largest difference from stored channels in grey values; 255 if the scan is refused."""
-    file, stored, mask = job
+    file, case, mask = job
     data = {preparation["keys"]: str(file)} | ({"mask": str(mask)} if mask else {})
     parser = ConfigParser({"preprocessing": {"_target_": "Compose", "transforms": [preparation]}})
     try:
         found = np.asarray(parser.get_parsed_content("preprocessing")(data)["image"])
     except Unreadable:
         return WHITE
-    expected = np.load(stored).astype(np.float32)
+    expected = prepared.read_channels(case).astype(np.float32)
     return float(np.abs(found - expected).max()) if found.shape == expected.shape else WHITE

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from pipeline import paths
+from pipeline import paths, prepared
 from pipeline.bundle.limits import mean_distances
 from pipeline.bundle.numbers import unusual
 from pipeline.imaging.appearance import appearance
@@ -116,7 +116,7 @@ def gaussians_of(members: Sequence[str], task: TaskSpec) -> MemberGaussians:
 
 def appearances_of(cases: Sequence[str]) -> Floats:
     """Compute the appearance (n, 28) of prepared cases."""
-    return np.array([appearance(np.load(paths.prepared_case(case))) for case in cases])
+    return np.array([appearance(np.array(prepared.read_channels(case))) for case in cases])
 
 
 def trained_features(member: str, cases: pd.DataFrame) -> Floats:
@@ -127,9 +127,11 @@ def trained_features(member: str, cases: pd.DataFrame) -> Floats:
     network = classifiers_in(ready(member))[0]
     if network.test_time.tent_steps:  # the network that sees a case is adapted to it
         rows = progress(list(zip(cases["case"], cases["site"], strict=True)), f"features {member}")
-        return np.array([output_of_case(network, np.load(paths.prepared_case(case)), site)[1] for case, site in rows])
+        return np.array(
+            [output_of_case(network, np.array(prepared.read_channels(case)), site)[1] for case, site in rows]
+        )
     geometry, first = Geometry.from_json(paths.read_json(paths.GEOMETRY)), len(network.encoder.stages)
-    views = AugmentedViews(paths.read_channels, seed_for, geometry)
+    views = AugmentedViews(prepared.read_channels, seed_for, geometry)
     maps, pooled = frozen_stages(network, cases, views, first=first, count=0, label=member)
     return attended(network, maps[0], pooled[0], first)
 

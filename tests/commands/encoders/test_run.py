@@ -24,6 +24,7 @@ from pipeline.learning.training.transferability import h_score, log_me
 from pipeline.metrics.discrimination import log_loss
 from tests.conftest import ROOT, TINY_ENCODER
 from tests.stages.conftest import project  # noqa: F401 - a fixture
+from tests.stages.stored import channels_of, store_channels
 
 OTHERS = ["test_resnet=none", f"{TINY_ENCODER}=none"]
 SECONDS = ["seconds_per_case", "feature_seconds", "score_seconds"]
@@ -112,7 +113,7 @@ def test_the_scores_are_those_of_the_pretrained_encoders_mean_features(prepared)
     state = torch.load("weights.pt", weights_only=True)
     encoder = build_encoder(TINY_ENCODER, 1, state, pooled_stages=params.load().finetune.pooled_stages).eval()
     mean, std = (np.mean(values) for values in preprocessing_of(TINY_ENCODER))
-    channels = np.stack([np.load(paths.prepared_case(case)) for case in cases["case"]])
+    channels = np.stack([channels_of(case) for case in cases["case"]])
     with torch.inference_mode():
         features = encoder(((torch.from_numpy(channels) / 255 - mean) / std).float()).double().numpy()
     assert row["width"] == features.shape[1]
@@ -128,7 +129,7 @@ def test_held_out_and_test_cases_are_not_even_read(prepared):
     others = cases[~cases["role"].isin(DEVELOPMENT)]
     assert {"held_out", "test"} <= set(others["role"])
     for case in others["case"]:
-        paths.prepared_case(case).unlink()
+        store_channels(case, None)
     pd.testing.assert_frame_equal(compare(*OTHERS).drop(columns=SECONDS), before.drop(columns=SECONDS))
 
 
@@ -152,7 +153,7 @@ def test_the_cases_are_those_of_the_first_fold_that_is_named(prepared, project, 
 def test_what_is_missing_is_named_with_the_stage_that_writes_it(prepared, capsys, file, stage):
     cases = cases_of("0")
     for case in cases.loc[~cases["role"].isin(DEVELOPMENT), "case"]:
-        paths.prepared_case(case).unlink()
+        store_channels(case, None)
     missing = file()
     missing.unlink()
     assert main(["encoders"]) == 1

@@ -24,13 +24,23 @@ def test_the_case_comes_first_then_its_mirror_image_then_drawn_views(views):
 
 
 def test_a_case_has_the_same_name_whatever_views_stand_beside_it(views):
-    names = [next(iter(views.parts("a", count, mirrored))) for count in (0, 2) for mirrored in (False, True)]
+    names = [next(iter(views.named_parts("a", count, mirrored))) for count in (0, 2) for mirrored in (False, True)]
     assert len(set(names)) == 1
-    assert not set(views.parts("a", 2, mirrored=True)) & set(views.parts("b", 2, mirrored=True))
-    assert not {*list(views.parts("a", 2))[1:]} & {*list(views.parts("a", 3))[1:]}
+    assert not set(views.named_parts("a", 2, mirrored=True)) & set(views.named_parts("b", 2, mirrored=True))
+    assert not {*list(views.named_parts("a", 2))[1:]} & {*list(views.named_parts("a", 3))[1:]}
 
 
 def test_other_content_has_another_name(views):
-    before = set(views.parts("a", 1))
+    before = set(views.named_parts("a", 1))
     changed = AugmentedViews(lambda name: CASES[name] ^ 1, views.seed_of, GEOMETRY)
-    assert not before & set(changed.parts("a", 1))
+    assert not before & set(changed.named_parts("a", 1))
+
+
+def test_views_without_a_name_for_a_cache_do_not_read_the_case(views):
+    read = []
+    watched = AugmentedViews(lambda name: (read.append(name), CASES[name])[1], views.seed_of, GEOMETRY)
+    parts = watched.parts("a", 2, mirrored=True)
+    assert not read
+    named = watched.named_parts("a", 2, mirrored=True)
+    drawn = [[draw() for draw in one.values()] for one in (parts, named)]
+    assert read and all(np.array_equal(one, other) for one, other in zip(*drawn, strict=True))

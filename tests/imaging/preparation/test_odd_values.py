@@ -50,13 +50,12 @@ def test_a_volume_of_any_values_is_prepared_or_refused(tmp_path_factory, volume,
     folder = tmp_path_factory.getbasetemp()
     nib.save(nib.Nifti1Image(*volume), folder / "a.nii")
     geometry = Geometry("volume", 16, 2, 3, (1.0, 1.0, 2.0), fit, intensity, crop)
-    found = prepare_case(
-        ("case-1", folder / "a.nii", None), folder, Preprocessor(geometry, Policy(not_finite="darken"))
-    )
+    steps = Preprocessor(geometry, Policy(not_finite="darken"))
+    found, arrays = prepare_case(("case-1", folder / "a.nii", None), steps)
     if "finding" in found:
         assert found["finding"]["detail"] and found["finding"]["action"] == "refused"
     else:
-        stored = np.load(folder / "channels.npy")
+        stored = arrays["channels"]
         assert stored.shape == (geometry.stored_channels, 16, 16) and stored.dtype == np.uint8
 
 
@@ -73,6 +72,6 @@ def test_a_scan_on_which_a_library_fails_is_refused_by_itself(tmp_path, asymmetr
 
     monkeypatch.setattr(preprocessor, "prepare", failing)
     steps = Preprocessor(Geometry("volume", 16, 2, 3, (1.0, 1.0, 2.0), "pad", "keep"))
-    found = prepare_case(("case-1", save_nifti(tmp_path / "a.nii", asymmetric), None), tmp_path, steps)
+    found, _ = prepare_case(("case-1", save_nifti(tmp_path / "a.nii", asymmetric), None), steps)
     assert found["finding"]["check"] == "preparation" and "ValueError" in found["finding"]["detail"]
     assert "Doe" not in found["finding"]["detail"]

@@ -15,6 +15,7 @@ from pipeline.commands.running import training_of
 from pipeline.metrics.calibrators import fitting
 from pipeline.stages.adapt import adapting
 from tests.stages.running import computed, refusal, run
+from tests.stages.stored import change_channels, white
 
 WITHOUT_LABELS = ("simclr", "vicreg", "byol", "masked")
 ALIGNMENT_LOSSES = ("coral", "mmd", "dann", "mcc")
@@ -36,8 +37,7 @@ def artefacts(fold="0"):
 def plant_markers(*roles, fold="0"):
     """Paint every image white whose role in the fold is one of these."""
     table = pd.read_csv(paths.split(fold))
-    for case in table.loc[table["role"].isin(roles), "case"]:
-        np.save(paths.prepared_case(case), np.full_like(np.load(paths.prepared_case(case)), 255))
+    change_channels(table.loc[table["role"].isin(roles), "case"], white)
 
 
 @pytest.mark.parametrize("method", [*FITTED, *WITHOUT_LABELS, *ALIGNMENT_LOSSES])
@@ -173,8 +173,7 @@ def test_a_marker_in_every_evaluated_image_changes_nothing_that_is_fitted(sites,
     assert artefacts() == before
     if method != "auto":  # which may well choose to change nothing
         table = pd.read_csv(paths.split("0"))
-        for case in table.loc[table["role"] == "train", "case"]:
-            np.save(paths.prepared_case(case), np.load(paths.prepared_case(case)) // 2)
+        change_channels(table.loc[table["role"] == "train", "case"], lambda channels: channels // 2)
         run("adapt --fold 0")
         assert artefacts() != before
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from pipeline import paths
 from tests.stages.running import run, until_calibrated
+from tests.stages.stored import channels_of
 
 ODD = "<script>alert(1)</script>"
 
@@ -34,7 +35,7 @@ def test_histograms_count_every_voxel_of_a_site_before_and_after(project):
     for (site, state), rows in found.groupby(["site", "state"]):
         n = (cases["site"] == site).sum()
         assert (rows["cases"] == n).all() and len(rows) <= 64
-        channels = sum(np.load(paths.prepared_case(case)).size for case in cases.loc[cases["site"] == site, "case"])
+        channels = sum(channels_of(case).size for case in cases.loc[cases["site"] == site, "case"])
         assert rows["count"].sum() == (channels if state == "after" else n * 40 * 48)
         assert (rows["low"].to_numpy()[1:] == rows["high"].to_numpy()[:-1]).all()
     before = found[found["state"] == "before"]
@@ -59,7 +60,7 @@ def test_most_confident_errors_show_the_prediction_of_their_model(project):
         assert (own.loc[rows["case"], "label"].to_numpy() == rows["label"].to_numpy()).all()
         assert (own.loc[rows["case"], "fold"].astype(str).to_numpy() == rows["model"].to_numpy()).all()
     image = Image.open(io.BytesIO(base64.b64decode(found.loc[0, "image"])))
-    channels = np.load(paths.prepared_case(found.loc[0, "case"]))
+    channels = channels_of(found.loc[0, "case"])
     assert np.abs(np.asarray(image).mean(axis=(0, 1)) - channels.mean()).max() < 12 and not found["thumbnail"].any()
 
 

@@ -12,6 +12,7 @@ from pipeline.learning.models.tasks import task_of
 from pipeline.paths import Role
 from pipeline.stages.finetune import distillation
 from tests.stages.running import run
+from tests.stages.stored import channels_of
 
 FULL = {"epochs": 2, "sides": [32], "instances": 1, "seeds": 1}
 COLUMNS = ["logit_0", "logit_1"]
@@ -39,7 +40,7 @@ def test_the_targets_are_the_probabilities_of_the_portfolio(project, monkeypatch
     portfolio = model_from(paths.read_json(paths.network("0")))
     portfolio.load_state_dict(load_file(paths.model("0")))
     portfolio.eval()
-    channels = torch.from_numpy(np.stack([paths.read_channels(case) for case in seen["cases"]]))
+    channels = torch.from_numpy(np.stack([channels_of(case) for case in seen["cases"]]))
     with torch.inference_mode():
         expected = torch.cat([portfolio(case[None]) for case in channels])
     np.testing.assert_allclose(seen["found"], softmax(expected.numpy(), axis=1), atol=1e-5)

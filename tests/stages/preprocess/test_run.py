@@ -17,33 +17,45 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydicom.dataset import Dataset
 
-from pipeline import cache, paths
+from pipeline import cache, paths, runtime
 from pipeline.__main__ import main
+from pipeline.packs import Packs
 from tests.conftest import ROOT
 from tests.imaging.phantoms import save_series
 from tests.stages.clinic import RAW, cohort, with_copy
 from tests.stages.running import FOLDS, refusal, run, run_all
+from tests.stages.stored import prepared_bytes
 
 CANARY = "CANARY"
 
 
-def test_a_new_case_costs_one_case_and_a_changed_parameter_all(project):
-    root = project()
+def entries():
+    """Name the cached results of each stage."""
+    return {name: Packs(paths.SCRATCH / name).names() for name in ("audit", "preprocess")}
+
+
+def test_a_new_case_costs_one_case_and_a_changed_parameter_all(project, monkeypatch):
+    root, computed, plain = project(), [], runtime.map_batches
     run("cohort", "preprocess")
-    folders = [paths.SCRATCH / "audit", paths.SCRATCH / "preprocess"]
-    before = [{entry.name: entry.stat().st_mtime_ns for entry in folder.iterdir()} for folder in folders]
+    before = entries()
+
+    def counting(function, items, doing):
+        computed.append((doing, len(items)))
+        return plain(function, items, doing)
+
+    monkeypatch.setattr(runtime, "map_batches", counting)
     image = np.asarray(Image.open(root / RAW / "Doe_00_0.png"))[::-1]
     Image.fromarray(image).save(root / RAW / "new.png")
     with_copy(root, "Doe_00_0.png", "new.png", patient_id="new")
     run("cohort", "preprocess")
-    after = [{entry.name: entry.stat().st_mtime_ns for entry in folder.iterdir()} for folder in folders]
-    for old, new in zip(before, after, strict=True):
-        assert len(new) == len(old) + 1 and old.items() <= new.items()
+    after = entries()
+    assert all(len(after[name]) == len(before[name]) + 1 and before[name] <= after[name] for name in before)
+    assert computed == [("audit", 1), ("preprocess", 1)]
     project(preprocess__fit="stretch")
     run("cohort", "preprocess")
-    redone = {folder.name for folder in folders[1].iterdir()}
-    assert len(redone) == len(after[1]) and not redone & set(after[1])
-    assert {folder.name for folder in folders[0].iterdir()} == set(after[0])
+    redone = entries()
+    assert len(redone["preprocess"]) == len(after["preprocess"]) and not redone["preprocess"] & after["preprocess"]
+    assert redone["audit"] == after["audit"]
 
 
 @pytest.mark.parametrize(
@@ -61,12 +73,12 @@ def test_a_new_case_costs_one_case_and_a_changed_parameter_all(project):
 def test_changed_code_recomputes_the_cases_of_its_stage_alone(project, code, file, anew):
     project()
     run("cohort", "preprocess")
-    before = {name: {folder.name for folder in (paths.SCRATCH / name).iterdir()} for name in ("audit", "preprocess")}
+    before = entries()
     source = code / "pipeline" / file
     source.write_text(source.read_text() + "# changed\n")
     cache.code_of.cache_clear()
     run("cohort", "preprocess")
-    after = {name: {folder.name for folder in (paths.SCRATCH / name).iterdir()} for name in before}
+    after = entries()
     assert {name for name in before if not before[name] & after[name]} == anew
     assert all(before[name] == after[name] for name in before if name not in anew)
 
@@ -76,23 +88,23 @@ def test_changed_file_is_prepared_again_as_in_a_fresh_run(project):
     run("cohort", "preprocess")
     Image.fromarray(np.asarray(Image.open(root / RAW / "Doe_00_0.png"))[:, ::-1]).save(root / RAW / "Doe_00_0.png")
     run("cohort", "preprocess")
-    patched = {file.name: file.read_bytes() for file in sorted(paths.PREPARED.rglob("*.*"))}
+    patched = prepared_bytes()
     shutil.rmtree(paths.SCRATCH)
     run("cohort", "preprocess")
-    assert {file.name: file.read_bytes() for file in sorted(paths.PREPARED.rglob("*.*"))} == patched
+    assert prepared_bytes() == patched
 
 
 @pytest.mark.parametrize("backend", ["loky", "dask", "ray"])
 def test_every_backend_prepares_the_bytes_that_threads_prepare(project, monkeypatch, backend):
     project()
     run("cohort", "preprocess")
-    before = {file.name: file.read_bytes() for file in paths.PREPARED.rglob("*.*")}
+    before = prepared_bytes()
     shutil.rmtree(paths.SCRATCH)
     monkeypatch.setenv("MEDADAPT_BACKEND", backend)
     monkeypatch.setenv("MEDADAPT_WORKERS", "2")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     run("preprocess")
-    assert {file.name: file.read_bytes() for file in paths.PREPARED.rglob("*.*")} == before
+    assert prepared_bytes() == before
 
 
 DASK = """
@@ -108,7 +120,7 @@ def test_dask_workers_in_another_folder_prepare_the_same_bytes(project, monkeypa
     pytest.importorskip("distributed")
     project()
     run("cohort", "preprocess")
-    before = {file.name: file.read_bytes() for file in paths.PREPARED.rglob("*.*")}
+    before = prepared_bytes()
     shutil.rmtree(paths.SCRATCH)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -120,7 +132,7 @@ def test_dask_workers_in_another_folder_prepare_the_same_bytes(project, monkeypa
         monkeypatch.setenv("MEDADAPT_BACKEND", "dask")
         run("preprocess")
         cluster.communicate("\n")
-    assert {file.name: file.read_bytes() for file in paths.PREPARED.rglob("*.*")} == before
+    assert prepared_bytes() == before
     assert [file.name for file in elsewhere.iterdir()] == ["start.py"]
 
 
@@ -345,4 +357,4 @@ def test_case_that_cannot_be_prepared_is_refused_and_counted(project):
     write_canary_volumes(root)
     run("cohort")
     assert main(["preprocess"]) == 1  # none is left
-    assert len(list((paths.SCRATCH / "preprocess").iterdir())) == 24
+    assert len(entries()["preprocess"]) == 24

@@ -11,6 +11,7 @@ from pipeline.stages.release import exporting
 from pipeline.stages.release.exports import ALLOWED, FILES
 from tests.bundle.bundles import ARGUMENTS, CALIBRATOR
 from tests.conftest import TINY_ENCODER
+from tests.stages.stored import store_channels
 
 KINDS = ("torchscript", "onnx")
 CASES = [f"case-{number}" for number in range(6)]
@@ -22,8 +23,7 @@ def export(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     for case in CASES:
-        exporting.paths.prepared_case(case).parent.mkdir(parents=True, exist_ok=True)
-        np.save(exporting.paths.prepared_case(case), rng.integers(0, 256, (12, 32, 32), dtype=np.uint8))
+        store_channels(case, rng.integers(0, 256, (12, 32, 32), dtype=np.uint8))
 
     def run(arguments=ARGUMENTS, kinds=KINDS):
         (tmp_path / "bundle" / "models").mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ from pipeline.metrics.ood import fit_gaussians
 from pipeline.stages.release.corruptions import CORRUPTED
 from tests.stages.release.by_hand import NAME, evaluate_by_hand, train
 from tests.stages.running import computed, run
+from tests.stages.stored import channels_of
 
 NUMBERED = ["0", "1", "2"]
 WHAT = ("logits", "features")
@@ -37,7 +38,7 @@ def features_of(fold, role):
     cases, found = pd.read_csv(paths.split(fold), keep_default_na=False).query("role == @role"), []
     for case, site in zip(cases["case"], cases["site"], strict=True):
         with torch.inference_mode():
-            found.append(network.outputs(torch.from_numpy(np.load(paths.prepared_case(case)))[None], site))
+            found.append(network.outputs(torch.from_numpy(channels_of(case))[None], site))
     logits, features = (np.array([getattr(one, what)[0].double().numpy() for one in found]) for what in WHAT)
     return cases.reset_index(drop=True), logits, features
 
@@ -126,10 +127,7 @@ def test_limits_of_a_refit_are_set_out_of_fold(
         held, logits, features = features_of(fold, "held_out")
         gaussian = fit_gaussians(trained, cases["label"].to_numpy(dtype=str))
         apart += gaussian.distances(features).min(axis=1).tolist()
-        seen, new = (
-            np.array([appearance(np.load(paths.prepared_case(case))) for case in some["case"]])
-            for some in (cases, held)
-        )
+        seen, new = (np.array([appearance(channels_of(case)) for case in some["case"]]) for some in (cases, held))
         odd += fit_gaussians(seen, np.full(len(seen), "all")).distances(new).min(axis=1).tolist()
         energies += (-logsumexp(logits, axis=1)).tolist()
         probabilities += calibrator.apply(logits).tolist()

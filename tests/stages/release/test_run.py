@@ -16,6 +16,7 @@ from pipeline.params import cohort_digest
 from tests.stages.clinic import RAW, cohort
 from tests.stages.release.by_hand import NAME, evaluate_by_hand, mean_logits, train
 from tests.stages.running import by_monai, computed, refusal, run
+from tests.stages.stored import change_channels, channels_of, store_channels, white
 
 SCOPE = "internal_calibrated"
 
@@ -42,8 +43,7 @@ def test_neither_adaptation_nor_training_sees_a_calibration_case(calibrated):
     train("0")
     before = [paths.adapted_encoder("0").read_bytes(), paths.model("0").read_bytes()]
     table = roles("0")
-    for case in table.loc[table["role"] == "calibration", "case"]:
-        np.save(paths.prepared_case(case), np.full_like(np.load(paths.prepared_case(case)), 255))
+    change_channels(table.loc[table["role"] == "calibration", "case"], white)
     run("adapt --fold 0", "finetune --fold 0")
     assert [paths.adapted_encoder("0").read_bytes(), paths.model("0").read_bytes()] == before
 
@@ -173,10 +173,10 @@ def test_evidence_equals_the_evaluation_and_names_no_patient_or_folder(calibrate
         "largest_difference": 0.0,
     }
     assert json.loads((paths.bundle(NAME) / METADATA).read_text())["preparation_parity"] == known
-    changed = paths.prepared_case(roles("final").query("role == 'train'")["case"].iloc[-1])
-    channels = np.load(changed)
+    changed = roles("final").query("role == 'train'")["case"].iloc[-1]
+    channels = channels_of(changed)
     channels[0, 3, 3] += 7 if channels[0, 3, 3] < 200 else -7
-    np.save(changed, channels)
+    store_channels(changed, channels)
     assert paths.read_json(paths.bundle(NAME) / "docs" / "sbom.cdx.json")["specVersion"] == "1.6"
     calibrated(release__keep="../archive", release__version="2.0.0")
     run("release")

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from pipeline import paths
+from pipeline import prepared
 from pipeline.errors import UserError
 from pipeline.imaging.geometry import images_in
 from pipeline.learning.models.state_files import BadWeights
@@ -78,7 +78,7 @@ def zero_shot(arms: Arms, gathered: Gathered, settings: Evidence) -> Floats:
         prompts = prompts_for(arms.facts["classes"], settings.prompts)
         model = load_vision_language(settings.vision_language, settings.vision_language_sha256, device)
         named, seen = progress(gathered.cases["case"], "zero-shot"), arms.geometry.without_mask
-        cases = (images_in(np.array(paths.read_channels(case)), arms.geometry) for case in named)
+        cases = (images_in(np.array(prepared.read_channels(case)), arms.geometry) for case in named)
         logits = zero_shot_logits(model, cases, prompts, channels=seen.channels, colour=seen.colour)
         return as_probabilities(logits, gathered.spec)
     except NotAvailable as error:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline import cache, paths, runtime
+from pipeline import cache, paths, prepared, runtime
 from pipeline.imaging.augmentation.augmented_views import AugmentedViews
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.labels import targets_of
@@ -85,7 +85,7 @@ class Arms:
     def views(self) -> AugmentedViews:
         """Reads cases and draws augmented views of them."""
         seed_of = partial(seed_for, self.params.seed)
-        return AugmentedViews(paths.read_channels, seed_of, self.geometry, self.params.adapt.filter_depth > 1)
+        return AugmentedViews(prepared.read_channels, seed_of, self.geometry, self.params.adapt.filter_depth > 1)
 
     def targets(self, cases: pd.DataFrame) -> torch.Tensor:
         """Encode the labels as training targets (n, C)."""
@@ -137,7 +137,7 @@ class Arms:
         def batches() -> Iterator[Tensor]:
             names = split.labelled["case"].to_numpy()
             for some in np.array_split(names, max(len(names) // CASES_A_BATCH, 1)):
-                channels = np.stack([paths.read_channels(case) for case in some])
+                channels = np.stack([prepared.read_channels(case) for case in some])
                 yield network.instances(torch.from_numpy(channels).to(network.device))
 
         adabn(network.encoder, batches())

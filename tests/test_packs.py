@@ -1,9 +1,11 @@
 import errno
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 
-from pipeline.stages.finetune.packs import HEADER, Packs
+from pipeline.packs import HEADER, MOST_SMALL, Packs, write_pack
 
 
 def filled(folder, **entries):
@@ -77,3 +79,46 @@ def test_a_folder_that_is_removed_meanwhile_has_no_entries(tmp_path):
     packs = filled(tmp_path / ".", a=b"1")
     shutil.rmtree(tmp_path)
     assert packs.read("a") is None and packs.read("b") is None
+
+
+def test_a_miss_opens_only_packs_that_grew_since_the_last_one(tmp_path, monkeypatch):
+    others = [filled(tmp_path, **{f"a{number}": b"1"}) for number in range(5)]
+    reader, opened = Packs(tmp_path), []
+    assert reader.read("b") is None
+    plain = Path.open
+    monkeypatch.setattr(Path, "open", lambda file, *how: (opened.append(file), plain(file, *how))[1])
+    assert reader.read("b") is None and not opened
+    others[3].write("b", b"2")
+    assert reader.read("b") == b"2" and len(opened) == 1
+
+
+def test_entries_that_are_not_kept_leave_no_byte(tmp_path):
+    filled(tmp_path, a=b"first", b=b"patient"), filled(tmp_path, c=b"third")
+    [untouched] = [file for file in tmp_path.iterdir() if b"third" in file.read_bytes()]
+    packs = Packs(tmp_path)
+    packs.keep_only({"a", "c"})
+    assert untouched.exists() and len(list(tmp_path.iterdir())) == 2
+    assert not any(b"patient" in file.read_bytes() for file in tmp_path.iterdir())
+    for one in (packs, Packs(tmp_path)):
+        assert [one.read(name) for name in "abc"] == [b"first", None, b"third"]
+
+
+def test_many_small_packs_are_joined_and_what_a_kill_left_goes(tmp_path):
+    names = [f"a{number:02}" for number in range(MOST_SMALL + 2)]
+    for number, name in enumerate(names):
+        filled(tmp_path, **{name: b"1" * number})
+    cut = max(tmp_path.iterdir(), key=lambda file: file.stat().st_size)
+    os.truncate(cut, cut.stat().st_size - 1)
+    for _ in range(2):
+        Packs(tmp_path).keep_only(names)
+        assert len(list(tmp_path.iterdir())) == 1
+    found = [Packs(tmp_path).read(name) for name in names]
+    assert found == [b"1" * number for number in range(MOST_SMALL + 1)] + [None]
+
+
+def test_a_pack_that_is_written_as_a_whole_has_the_bytes_of_its_entries(tmp_path):
+    entries = [("a", b"first"), ("b", b"")]
+    for name in ("1.pack", "2.pack"):
+        write_pack(tmp_path / name, iter(entries))
+    one, other = (file.read_bytes() for file in sorted(tmp_path.iterdir()))
+    assert one == other and Packs(tmp_path).read("a") == b"first" and Packs(tmp_path).read("b") == b""
