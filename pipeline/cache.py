@@ -121,9 +121,7 @@ def _as_content(values: dict[str, Any], arrays: Arrays) -> bytes:
 
 def _entries(packs: Packs, keys: Iterable[str]) -> dict[str, Entry]:
     """Read the entries of those keys that have one, and compare them with their hashes."""
-    known = packs.names()
-    contents = ((key, packs.read(key)) for key in dict.fromkeys(keys) if key in known)
-    return {key: _entry(content) for key, content in contents if content is not None}
+    return {key: _entry(content) for key, content in packs.read_each(dict.fromkeys(keys))}
 
 
 def _entry(content: bytes) -> Entry:
@@ -145,11 +143,22 @@ def key_of(file: Path, code: str, *settings: Any) -> str:
     *settings : plain values
         Everything else that the result depends on.
     """
-    files = sorted(path for path in file.rglob("*") if path.is_file()) if file.is_dir() else [file]
+    files = [file]
     if file.suffix.lower() in (".hdr", ".img", ".mhd", ".nhdr"):
         files = sorted(file.parent.glob(f"{file.stem}.*"))
-    state = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.exists()]
+    elif file.is_dir():
+        files = sorted(path for path in file.rglob("*") if path.is_file())
+    state = [(path.name, *found) for path in files if (found := _size_and_time(path))]
     return hashlib.sha256(json.dumps([state, settings, code], default=str).encode()).hexdigest()[:32]
+
+
+def _size_and_time(file: Path) -> tuple[int, int] | None:
+    """Read size and modification time of a file; None if it is not there."""
+    try:
+        found = os.stat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def fingerprint(code: str, files: Iterable[Path], *settings: Any) -> str:

@@ -54,21 +54,34 @@ class Packs:
         if own is not None:
             own.close()
 
-    def names(self) -> set[str]:
-        """List the entries of all writers."""
-        self._look()
-        return set(self._places)
-
     def read(self, name: str) -> bytes | None:
         """Read an entry; None if there is none, or if it is damaged."""
         if not self._places.get(name):
             self._look()
         places = self._places.get(name, [])
         while places:
-            if (content := _content(self.folder, *places[-1])) is not None:
-                return content
+            file, record = places[-1]
+            with contextlib.suppress(FileNotFoundError), open(os.path.join(self.folder, file), "rb") as stream:
+                if (content := _content(stream, record)) is not None:
+                    return content
             places.pop()
         return None
+
+    def read_each(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Read the entries that are there, file by file."""
+        self._look()
+        found: dict[str, list[Record]] = {}
+        for name in names:
+            for file, record in self._places.get(name, [])[-1:]:
+                found.setdefault(file, []).append(record)
+        for file, records in sorted(found.items()):
+            with (self.folder / file).open("rb") as stream:
+                for record in sorted(records, key=lambda record: record.first):
+                    if (content := _content(stream, record)) is None:
+                        self._places[record.name].pop()
+                        content = self.read(record.name)
+                    if content is not None:
+                        yield record.name, content
 
     def write(self, name: str, content: bytes) -> None:
         """Append an entry.
@@ -182,16 +195,12 @@ def _copy(file: Path, records: Iterable[Record], target: BinaryIO) -> None:
             target.write(stream.read(record.end - record.first))
 
 
-def _content(folder: Path, name: str, record: Record) -> bytes | None:
-    try:
-        with open(os.path.join(folder, name), "rb") as stream:
-            stream.seek(record.start)
-            content = stream.read(record.end - record.start)
-    except FileNotFoundError:
-        return None
+def _content(stream: BinaryIO, record: Record) -> bytes | None:
+    stream.seek(record.start)
+    content = stream.read(record.end - record.start)
     if _digest(record.name, content) == record.digest:
         return content
-    log.warning("%s: an entry is damaged; it is computed again", folder / name)
+    log.warning("%s: an entry is damaged; it is computed again", stream.name)
     return None
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 QUOTED = re.compile(r"'+[=+\-@\t\r]")
+MARKS = set("'=+-@\t\r")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf")
 
 
@@ -16,7 +17,8 @@ def write_csv(table: pd.DataFrame, file: Path) -> None:
     """Write a table without formulas; if a text holds a CR, which ends a line unless it is quoted, quote all texts."""
     safe = neutralised(table)
     texts = safe.select_dtypes(exclude="number")
-    quoting = csv.QUOTE_NONNUMERIC if texts.map(lambda cell: "\r" in str(cell)).any(axis=None) else csv.QUOTE_MINIMAL
+    quoted = any("\r" in str(cell) for _, column in texts.items() for cell in column.unique())
+    quoting = csv.QUOTE_NONNUMERIC if quoted else csv.QUOTE_MINIMAL
     safe.to_csv(file, index=False, lineterminator="\n", quoting=quoting)
 
 
@@ -37,7 +39,11 @@ def restored(table: pd.DataFrame) -> pd.DataFrame:
 def _changed(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
     found = table.rename(columns=lambda name: change(name) if isinstance(name, str) else name)
     for number, kind in enumerate(table.dtypes):
-        if not pd.api.types.is_numeric_dtype(kind):
-            column = found.iloc[:, number].map(lambda cell: change(cell) if isinstance(cell, str) else cell)
-            found.isetitem(number, column)
+        if not pd.api.types.is_numeric_dtype(kind) and _may_change(column := found.iloc[:, number]):
+            found.isetitem(number, column.map(lambda cell: change(cell) if isinstance(cell, str) else cell))
     return found
+
+
+def _may_change(column: "pd.Series[str]") -> bool:
+    """Tell whether any text begins with an apostrophe or as a formula."""
+    return bool(MARKS & {cell[:1] for cell in column.tolist() if isinstance(cell, str)})

@@ -11,8 +11,9 @@ import yaml
 
 from pipeline import cache
 from pipeline.errors import UserError
-from pipeline.packs import HEADER, Packs
+from pipeline.packs import HEADER
 from tests.conftest import ROOT, flip_bit
+from tests.stages.stored import names_in
 
 ARRAYS = ("channels", "mask")
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -172,7 +173,7 @@ def test_after_a_kill_only_what_is_incomplete_is_computed_again(stored):
 
 def test_entries_of_cases_that_are_gone_leave_the_disk(stored):
     cache.map_cases_once(store, [1], ["a"], "audit")
-    assert Packs(Path("data/scratch/audit")).names() == {"a"}
+    assert names_in(Path("data/scratch/audit")) == {"a"}
     assert sum(file.stat().st_size for file in Path("data/scratch/audit").iterdir()) < 700
 
 

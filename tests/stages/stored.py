@@ -34,6 +34,15 @@ def white(channels):
     return np.full_like(channels, 255)
 
 
+def names_in(folder):
+    """Name the entries of all packs of a folder."""
+    found = set()
+    for file in folder.glob("*.pack"):
+        with file.open("rb") as stream:
+            found |= {record.name for record in records_in(stream)}
+    return found
+
+
 def prepared_bytes():
     """Read every file of data/prepared, by its name."""
     files = (file for file in sorted(paths.PREPARED.rglob("*.*")) if file.is_file())

@@ -5,7 +5,6 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform
 
 from pipeline.imaging.masks.reading import Mask
 from pipeline.imaging.reading.scan import Finding, Scan, Unreadable
@@ -43,6 +42,8 @@ def on_scan(mask: Mask, scan: Scan, wanted: Collection[int] = ()) -> Marks:
         and voxels but lies elsewhere; one whose field of view has little in common with that of the scan, or which
         marks voxels outside of it. Both affines are named.
     """
+    from scipy.ndimage import affine_transform  # not above: few cohorts have masks
+
     inside, shape = mask.inside(wanted), scan.voxels.shape[1:]
     if len(shape) == 2 or inside.ndim == 2:
         if inside.shape != shape:

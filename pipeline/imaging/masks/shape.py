@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import label
-from scipy.spatial import ConvexHull
 
 from pipeline.imaging.masks.mesh import mesh_of
 
@@ -49,6 +47,8 @@ def shape_features(inside: Marks, to_mm: Floats) -> dict[str, float]:
     ----------
     Zwanenburg et al. 2020, Radiology 295:328 (IBSI); reference manual, arXiv 1612.07003v11.
     """
+    from scipy.ndimage import label  # not above: few cohorts have masks
+
     mesh = mesh_of(inside, to_mm)
     diameter, axes = _largest_distance(mesh.corners), _axis_lengths(np.argwhere(inside) @ to_mm.T)
     regions = float(label(inside, np.ones((3,) * inside.ndim))[1])
@@ -75,6 +75,8 @@ def _axis_lengths(centres: Floats) -> Floats:
 
 def _largest_distance(points: Floats) -> float:
     """Find the largest distance of two of the points (n, D), which are no plane."""
+    from scipy.spatial import ConvexHull
+
     outer = points[ConvexHull(points).vertices]
     pieces = [outer[start : start + TOGETHER] for start in range(0, len(outer), TOGETHER)]
     squares = [((one[:, None] - other[None]) ** 2).sum(axis=-1).max() for one in pieces for other in pieces]

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.fft import dctn
 
 Channels = NDArray[np.uint8]
 
@@ -39,6 +38,8 @@ def perceptual_hash(channels: Channels) -> str:
     Each bit tells whether one of the 8 x 8 lowest frequencies of a 32 x 32 discrete cosine transform is above their
     median (Zauner 2010, section 3.2.1).
     """
+    from scipy.fft import dctn  # not above: `split` reads signatures only
+
     small = Image.fromarray(middle_channel(channels)).resize((32, 32), Image.Resampling.BILINEAR)
     low = np.asarray(dctn(np.asarray(small, dtype=np.float64), norm="ortho"))[:8, :8].ravel()
     bits = low > np.median(low)

@@ -3,9 +3,7 @@
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn.functional import interpolate
 
 from pipeline.imaging.geometry import Geometry
 from pipeline.imaging.preparation.intensity import grey, limits, scaled, without_padding
@@ -16,6 +14,9 @@ from pipeline.imaging.reading.scan import Scan
 
 def prepare_image(scan: Scan, geometry: Geometry, region: Region | None = None) -> Prepared:
     """Convert an image to its stored square: the whole image, or the box around the region."""
+    import torch  # not above: it takes longer than many images, and volumes do without
+    from torch.nn.functional import interpolate
+
     windowed = geometry.windows - geometry.mask_channel > 1
     channels = to_channels(scan.voxels, 1 if windowed else geometry.channels - geometry.mask_channel)
     windows = limits(without_padding(channels, scan.background), geometry.intensity)

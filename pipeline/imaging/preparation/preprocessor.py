@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.imaging.geometry import Geometry
-from pipeline.imaging.preparation.brain_fit import NotAHead
-from pipeline.imaging.preparation.deface import deface
 from pipeline.imaging.preparation.images import prepare_image
 from pipeline.imaging.preparation.placement import Prepared
 from pipeline.imaging.preparation.region import MaskFile, MaskUse, Region
@@ -116,6 +114,9 @@ class Preprocessor:
 
 def without_face(scan: Scan) -> NDArray[Any]:
     """Remove the face; raise Unreadable if the scan shows no head."""
+    from pipeline.imaging.preparation.brain_fit import NotAHead  # not above: few cohorts are defaced
+    from pipeline.imaging.preparation.deface import deface
+
     try:
         return deface(scan.voxels, scan.affine)
     except NotAHead as error:

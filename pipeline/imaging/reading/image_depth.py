@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -97,6 +96,8 @@ def deep_pixels(path: Path, orientation: int) -> NDArray[Any]:
     orientation : int
         Of EXIF, from 1 to 8.
     """
+    import SimpleITK  # not above: few images need it
+
     pixels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
     pixels = pixels[0] if pixels.ndim == 4 else pixels
     if orientation in (5, 7):

@@ -5,6 +5,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -46,7 +47,12 @@ def read_text_table(file: Path, separator: str = ",") -> pd.DataFrame:
         If the file cannot be read or is no text, a row has more or fewer fields than the header, or two columns share
         a name.
     """
-    rows = list(_rows(_text_of(file), file, separator))
+    return _table(_text_of(file), file, separator).copy()
+
+
+@lru_cache(maxsize=1)  # a stage asks several times
+def _table(text: str, file: Path, separator: str) -> pd.DataFrame:
+    rows = list(_rows(text, file, separator))
     if not rows:
         raise BadTable(f"{file} is empty; it needs a first line with the names of the columns")
     (_, header), *body = rows

@@ -25,8 +25,8 @@ def is_outside(image: Path, roots: Sequence[Path]) -> bool:
 
 def warn_of_unwatched(images: Sequence[Path], source: Path) -> None:
     """Say how many images DVC does not watch, because their path leads out of the cohort's folder."""
-    folder = os.path.abspath(source)
-    count = sum(not Path(os.path.abspath(image)).is_relative_to(folder) for image in images)
+    folder = os.path.join(os.path.abspath(source), "")
+    count = sum(not os.path.abspath(image).startswith(folder) for image in images)
     if count:
         log.warning(
             "%d images lie outside of %s, where DVC does not watch them: after a change there, call "

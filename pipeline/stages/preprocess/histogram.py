@@ -48,6 +48,8 @@ class Histogram:
     def coarser(self, exponent: int) -> "Histogram":
         """Merge bins until their width is 2^exponent."""
         steps = exponent - self.exponent
+        if not steps:
+            return self
         places = (self.first + np.arange(len(self.counts))) >> steps
         counts = np.bincount(places - places[0], weights=self.counts).astype(int)
         return Histogram(exponent, int(places[0]), tuple(counts.tolist()))

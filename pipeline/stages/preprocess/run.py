@@ -40,8 +40,8 @@ def run(params: Params) -> None:
     steps = with_masks(resolve(params, boxes_of(cases, headers_of(cases), params.preprocess)), cases, params)
     files, masks = original_files(params.cohort), original_masks(params.cohort)
     jobs = [(case, files[case], masks.get(case)) for case in cases["case"]]
-    code = cache.code_of("preprocess")
-    keys = [key_of_case(job, code, steps) for job in jobs]
+    how = f"{cache.code_of('preprocess')} {steps}"
+    keys = [key_of_case(job, how) for job in jobs]
     results = cache.map_cases_once(partial(prepare_case, steps=steps), jobs, keys, "preprocess")
     rows, found = [], []
     for (case, *_), values in zip(jobs, results, strict=True):
@@ -62,10 +62,10 @@ def run(params: Params) -> None:
     paths.write_json({"policy": asdict(steps.policy), "deface": steps.deface, **mask}, paths.READING)
 
 
-def key_of_case(job: tuple[str, Path, Path | None], code: str, steps: Preprocessor) -> str:
-    """Identify the preparation of a case by its scan, its mask if it has one, code and settings."""
+def key_of_case(job: tuple[str, Path, Path | None], how: str) -> str:
+    """Identify the preparation of a case by its scan, its mask if it has one, and `how`: code and settings."""
     case, file, mask = job
-    key = cache.key_of(file, code, case, steps)
+    key = cache.key_of(file, how, case)
     return cache.key_of(mask, key) if mask else key
 
 

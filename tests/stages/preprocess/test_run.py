@@ -19,19 +19,18 @@ from pydicom.dataset import Dataset
 
 from pipeline import cache, paths, runtime
 from pipeline.__main__ import main
-from pipeline.packs import Packs
 from tests.conftest import ROOT
 from tests.imaging.phantoms import save_series
 from tests.stages.clinic import RAW, cohort, with_copy
 from tests.stages.running import FOLDS, refusal, run, run_all
-from tests.stages.stored import prepared_bytes
+from tests.stages.stored import names_in, prepared_bytes
 
 CANARY = "CANARY"
 
 
 def entries():
     """Name the cached results of each stage."""
-    return {name: Packs(paths.SCRATCH / name).names() for name in ("audit", "preprocess")}
+    return {name: names_in(paths.SCRATCH / name) for name in ("audit", "preprocess")}
 
 
 def test_a_new_case_costs_one_case_and_a_changed_parameter_all(project, monkeypatch):

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from scipy.stats.contingency import association
 
+from pipeline.stages.split.hashed_folds import MANY
 from pipeline.stages.split.shortcuts import (
     Guess,
     cramers_v,
@@ -113,3 +114,18 @@ def test_site_with_few_patients_is_left_out_and_one_site_has_no_answer():
     levels = np.arange(19.0)[:, None]
     assert intensity_predicts_site(cases, levels).n == 15
     assert intensity_predicts_site(cases[cases["site"] != "b"], levels[cases["site"] != "b"]) is None
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.4])
+def test_folds_of_many_patients_give_what_balanced_folds_give(monkeypatch, effect):
+    draws, n = np.random.default_rng(0), 2 * MANY
+    ill = draws.integers(0, 2, n)
+    site = np.where(draws.random(n) < effect, ill, draws.integers(0, 2, n)).astype(str)
+    cases = labelled([f"s{one}" for one in site], np.where(ill, "x", "y"), [f"p{row // 2:05d}" for row in range(n)])
+    level = draws.normal(np.where(site == "1", effect, 0.0))[:, None]
+    hashed = site_predicts_label(cases), intensity_predicts_site(cases, level)
+    monkeypatch.setattr("pipeline.stages.split.shortcuts.is_large", lambda patients: False)
+    balanced = site_predicts_label(cases), intensity_predicts_site(cases, level)
+    for one, other in zip(hashed, balanced, strict=True):
+        assert one.n == other.n == n and one.value == pytest.approx(other.value, abs=0.02)
+    assert abs(hashed[0].value - 0.5 - effect / 2) < 0.02
