@@ -33,7 +33,7 @@ def test_channels_are_read_as_they_were_written_and_read_only(array):
         assert found.strides == array(number).copy(order="K").strides and not found.flags.writeable
 
 
-def test_cases_give_their_bytes_in_any_order_and_a_new_one_changes_one_file():
+def test_cases_give_the_same_bytes_in_any_order_and_a_new_one_changes_one():
     before = write(CASES)
     assert write(CASES[::-1]) == before
     after = write([*CASES, "case-fff"])

@@ -1,12 +1,11 @@
 """Find the original scan of each pseudonym; no output of the pipeline stores these paths."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from pipeline import paths, runtime
 from pipeline.errors import UserError
-from pipeline.imaging.tables.cohort_table import MASK, image_in, pseudonymised, read_cohort_table
+from pipeline.imaging.tables.cohort_table import MASK, image_in, read_cohort_table
 from pipeline.imaging.tables.pseudonyms import PUBLIC_SALT, pseudonym, salt_of
 from pipeline.imaging.tables.text_table import BadTable
 from pipeline.schema import Cohort
@@ -42,10 +41,10 @@ def _original(cohort: Cohort, column: str) -> dict[str, Path]:
     except BadTable as error:
         raise UserError(f"cohort.path: {error}") from error
     for salt in [PUBLIC_SALT] if cohort.public else _salts(source):
-        renamed = pseudonymised(table, partial(pseudonym, salt))
-        if wanted <= set(renamed["case"]):
-            rows = zip(renamed["case"], renamed[column], strict=True)
-            return {case: image_in(folder, name) for case, name in rows if name or column != MASK}
+        names = zip(table["case_id"].tolist(), table[column].tolist(), strict=True)
+        renamed = {pseudonym(salt, "case", case): name for case, name in names}
+        if wanted <= renamed.keys():
+            return {case: image_in(folder, name) for case, name in renamed.items() if name or column != MASK}
     raise UserError(
         f"cohort.path: {source} lacks cases of {paths.CASES}, or {runtime.keys_folder()} lacks its salt; "
         "run `dvc repro`, or set MEDADAPT_KEYS to the folder that was used"

@@ -70,8 +70,8 @@ def refuse_leaks(cases: pd.DataFrame, allowed: Sequence[str]) -> list[str]:
     Leak
         If any other patient appears on several sides.
     """
-    sides = cases.groupby("patient")["side"].agg(set)
-    several = sides[sides.map(len) > 1]
+    once = cases[["patient", "side"]].drop_duplicates()
+    several = once[once["patient"].duplicated(keep=False)].groupby("patient")["side"].agg(set)
     open_leaks = [patient for patient in several.index if patient not in allowed]
     if open_leaks:
         raise Leak(open_leaks)
@@ -143,7 +143,7 @@ def answers(cases: pd.DataFrame) -> pd.DataFrame:
             for value, word in ((1, "present"), (0, "absent"))
         }
     else:
-        marks = {class_name(label): cases["label"] == label for label in sorted(set(cases["label"]) - {""})}
+        marks = {class_name(label): cases["label"] == label for label in sorted(set(cases["label"].unique()) - {""})}
     return pd.DataFrame(marks, index=cases.index)
 
 

@@ -4,8 +4,10 @@ import gzip
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -91,6 +93,26 @@ def test_changed_file_is_prepared_again_as_in_a_fresh_run(project):
     shutil.rmtree(paths.SCRATCH)
     run("cohort", "preprocess")
     assert prepared_bytes() == patched
+
+
+def test_a_kill_amid_the_cases_loses_none_that_was_complete(project, monkeypatch):
+    project()
+    run("cohort", "preprocess")
+    before, folder = prepared_bytes(), paths.SCRATCH / "preprocess"
+    for former in (folder, paths.PREPARED):
+        shutil.rmtree(former)
+    place = {**os.environ, "PYTHONPATH": str(ROOT), "MEDADAPT_BACKEND": "loky", "MEDADAPT_WORKERS": "2"}
+    words = [sys.executable, "-m", "pipeline", "preprocess"]
+    with subprocess.Popen(words, env=place, start_new_session=True, stderr=subprocess.DEVNULL) as killed:
+        while killed.poll() is None and not (folder.exists() and names_in(folder)):
+            time.sleep(0.01)
+        os.killpg(killed.pid, signal.SIGKILL)
+    complete, computed = names_in(folder), []
+    assert complete and not paths.PREPARED.exists()
+    plain = runtime.map_batches
+    monkeypatch.setattr(runtime, "map_batches", lambda *how: (computed.extend(how[1]), plain(*how))[1])
+    run("preprocess")
+    assert len(computed) == len(names_in(folder)) - len(complete) and prepared_bytes() == before
 
 
 @pytest.mark.parametrize("backend", ["loky", "dask", "ray"])
