@@ -20,6 +20,7 @@ from pipeline.stages.cohort.originals import original_files
 from tests.stages.clinic import RAW, cohort
 from tests.stages.conftest import lay_out
 from tests.stages.running import FOLDS, by_monai, refusal, run
+from tests.stages.stored import channels_of
 from tests.stages.times import as_survival
 
 NAMES = "names.json"
@@ -145,7 +146,7 @@ def test_onnx_runtime_and_monai_give_the_hazard_of_the_evaluation(there, tmp_pat
     files = {case: f"{RAW}/{names[case]}" for case in evaluated.index[:3]}
     theirs = by_monai(BUNDLE, tmp_path, files.values())
     for case, file in files.items():
-        channels = np.load(paths.prepared_case(case))[None].astype(np.float32)
+        channels = channels_of(case)[None].astype(np.float32)
         hazard, output = session.run(["pred", "logits"], {"image": channels})
         row = evaluated.loc[case]
         assert hazard[0, 0] == pytest.approx(row["log_hazard"], rel=1e-4, abs=1e-4)
