@@ -11,6 +11,7 @@ import pandas as pd
 
 from pipeline import paths, runtime
 from pipeline.imaging.labels import OUTPUTS, Task
+from pipeline.imaging.preparation.fingerprint import REGION_HASH
 from pipeline.imaging.reading.scan import Header, Policy, Unreadable
 from pipeline.imaging.reading.volumes import read_header
 from pipeline.imaging.tables.cohort_table import MASK, checked_rows, image_in
@@ -171,6 +172,8 @@ def problems_of_table(cases: pd.DataFrame, params: Params, task: Task, classes: 
     """List the reasons for which `split` would refuse these cases; an image counts as a duplicate by its path alone."""
     targets = targets_of_labels(cases, task, classes)
     cases = cases.assign(side=sides(cases, targets, params), voxel_hash=cases["image"].map(os.path.normpath))
+    if MASK in cases and params.preprocess.mask != "none":
+        cases[REGION_HASH] = cases["voxel_hash"] + " " + cases[MASK].map(os.path.normpath)
     cases, duplicates = settled(cases, described(marked_exact(cases), cases), targets, params.split)
     grouped = groups_of(cases, targets, duplicates, task)
     return problems_of_split(cases, grouped, duplicates, params.split, classes=classes)

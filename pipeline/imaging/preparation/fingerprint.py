@@ -12,6 +12,7 @@ from PIL import Image
 Channels = NDArray[np.uint8]
 
 QUANTILES = (1, 5, 25, 50, 75, 95, 99)
+REGION_HASH = "region_hash"  # column: the hash of a case as its mask leaves it, where masks have a part
 
 
 def middle_channel(channels: Channels) -> Channels:

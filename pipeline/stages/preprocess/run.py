@@ -12,6 +12,7 @@ from pipeline import cache, paths, prepared
 from pipeline.errors import UserError
 from pipeline.imaging.geometry import images_in
 from pipeline.imaging.preparation.fingerprint import (
+    REGION_HASH,
     intensity_statistics,
     perceptual_hash,
     signature,
@@ -109,6 +110,7 @@ def prepare_case(job: tuple[str, Path, Path | None], steps: Preprocessor) -> tup
     row = {
         "case": case,
         "voxel_hash": voxel_hash(whole),
+        **({REGION_HASH: voxel_hash(channels)} if steps.sees_masks else {}),
         "perceptual_hash": perceptual_hash(whole),
         "thumbnail": thumbnail(shown),
         "signature": signature(whole),

@@ -12,6 +12,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.utils.extmath import randomized_svd
 
+from pipeline.imaging.preparation.fingerprint import REGION_HASH
+
 MAX_DISTANCE = 12  # bits of 64; a second intensity window of the same slice moved 12
 MIN_CORRELATION = 0.85  # measured: at most .76 between lungs or brains of different people, at least .87 of duplicates
 LEAST_DETAIL = 1.0  # grey values; less is rounding, which no duplicate shares
@@ -226,7 +228,8 @@ def described(pairs: pd.DataFrame, cases: pd.DataFrame) -> pd.DataFrame:
     pairs : pandas.DataFrame
         Columns `case`, `other`, `check`, `similarity`; of two rows with the same pair, the first counts.
     cases : pandas.DataFrame
-        Columns `case` (unique), `patient`, `label` ("" if unknown), `side`.
+        Columns `case` (unique), `patient`, `label` ("" if unknown), `side`; with `region_hash`, two regions of one scan
+        of a patient, such as two lesions, are no duplicates.
     """
     found = pairs.drop_duplicates(["case", "other"])
     of_case = cases.set_index("case")
@@ -236,6 +239,9 @@ def described(pairs: pd.DataFrame, cases: pd.DataFrame) -> pd.DataFrame:
     found["labels"] = _labels(found)
     found["across"] = _across(found)
     found = found[(found["check"] == EXACT) | (found["patient"] != found["other_patient"])]
+    if REGION_HASH in of_case:
+        seen, other_seen = found["case"].map(of_case[REGION_HASH]), found["other"].map(of_case[REGION_HASH])
+        found = found[(found["patient"] != found["other_patient"]) | (seen == other_seen)]
     found = found.sort_values(["check", "similarity", "case", "other"], ascending=[True, False, True, True])
     columns = ["check", "case", "patient", "other", "other_patient", "similarity", "labels", "across"]
     return found[[*columns, "side", "other_side"]].reset_index(drop=True)

@@ -1,5 +1,6 @@
 """Import a csv table with one image per row."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,7 @@ def find_in_csv(
                 f"{table} has no column '{column}'; name it with --{option} (it has {', '.join(rows.columns)})"
             )
     found, places, further = Import(), Places(table.parent, root), dict[str, dict[str, str]]()
+    regions = Counter[str]()
     for cells in rows.to_dict("records"):
         given = {name: cells[column] if column else "" for name, column in columns.items()}
         image, label = given["image"], given["label"]
@@ -60,8 +62,10 @@ def find_in_csv(
             continue
         split = split_of(given["split"], table)
         path, place = places.locate(image)
-        row = row_of(place, place, renamed(label, rename), given["patient"], site=given["site"], split=split)
-        further[place] = {name: value for name, value in cells.items() if name not in columns.values()}
+        regions[place] += bool(given.get(MASK))
+        case = place if regions[place] < 2 else f"{place}#{regions[place]}"  # one more lesion of the same image
+        row = row_of(case, place, renamed(label, rename), given["patient"], site=given["site"], split=split)
+        further[case] = {name: value for name, value in cells.items() if name not in columns.values()}
         take_with_mask(found, places, (path, row), given[MASK] if columns.get(MASK) else None)
     _refuse_twice(found, table)
     keep_columns(found, further, keep)
@@ -72,9 +76,11 @@ def find_in_csv(
 def take_with_mask(found: Import, places: Places, image: tuple[Path, dict[str, str]], name: str | None) -> None:
     """Add an image, given as path and row, with its mask; it is left out if its mask cannot be taken.
 
-    `name` is the path of the mask, "" of an image without one, or None where a source names no masks.
+    `name` is the path of the mask, "" of an image without one, or None where a source names no masks. A case that is
+    not named as its image is one more region of an image that is there already.
     """
     path, row = image
+    again = row["case_id"] != row["image"]
     if not name:
         places.take(found, path, row if name is None else row | {MASK: ""})
         return
@@ -87,7 +93,8 @@ def take_with_mask(found: Import, places: Places, image: tuple[Path, dict[str, s
     places.check(source for source in parts.values() if isinstance(source, Path))
     before = len(found.cases)
     places.take(found, path, row | {MASK: place})
-    found.cases[before:] = [replace(case, parts={**case.parts, **parts}) for case in found.cases[before:]]
+    taken = found.cases[before:]
+    found.cases[before:] = [replace(case, parts={**({} if again else case.parts), **parts}) for case in taken]
 
 
 def names_stay(found: Import) -> list[str]:
@@ -104,5 +111,7 @@ def _refuse_twice(found: Import, table: Path) -> None:
     seen: set[str] = set()
     for case in found.cases:
         if case.row["case_id"] in seen:
-            raise BadSource(f"{table}: two rows name the image {case.row['case_id']}; keep one")
+            raise BadSource(
+                f"{table}: two rows name the image {case.row['case_id']}; keep one, or name a mask of its own in each"
+            )
         seen.add(case.row["case_id"])
