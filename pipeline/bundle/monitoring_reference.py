@@ -101,13 +101,14 @@ def reference_of_times(
     -------
     dict
         `patients`, `scans`, `refused`, `predictions` of `log_hazard` and `ood_score` as in `reference_of`; `hazard`,
-        the cumulative hazard (`values`) of a log hazard of 0 at quantiles of the times of events (`times`).
+        the cumulative hazard (`values`) of a log hazard of 0 at equal steps of time (`times`).
     """
     kept = (~predictions["patient"].duplicated()).to_numpy()
     first = predictions[kept]
     hazards = first[LOG_HAZARD].to_numpy(dtype=float)
     curve = baseline_hazard(hazards, times[kept], events[kept])
-    at = np.unique(np.quantile(times[kept][events[kept]], np.linspace(0.02, 0.98, GRID)).round(DIGITS))
+    last = float(f"{np.quantile(times[kept][events[kept]], 0.9):.2g}")
+    at = np.linspace(0, last, GRID)[1:]  # equal steps, from which no time of a patient can be recovered
     known = _of_scans({LOG_HAZARD: hazards}, first["ood_score"], scans, refused)
     return known | {"hazard": {"times": at.tolist(), "values": curve.at(at).round(DIGITS).tolist()}}
 

@@ -40,6 +40,13 @@ def crossed(cases: pd.DataFrame, fit: Callable[[pd.DataFrame], Fusion]) -> Float
     return values
 
 
+def predicted_by_others(cases: pd.DataFrame, fit: Callable[[pd.DataFrame], Fusion]) -> Floats:
+    """Predict each case (n,) by a fusion that was fitted on the other folds."""
+    folds = cases["fold"].to_numpy(dtype=str)
+    fusions = {str(fold): fit(cases[folds != fold]) for fold in np.unique(folds)}
+    return by_fold(cases, fusions, values_of)
+
+
 def by_fold(cases: pd.DataFrame, maps: Mapping[str, M], predict: Callable[[M, pd.DataFrame], Floats]) -> Floats:
     """Predict each case (n,) by the map of its fold."""
     folds, values = cases["fold"].to_numpy(dtype=str), np.empty(len(cases))

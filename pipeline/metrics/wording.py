@@ -6,6 +6,7 @@ from typing import Any
 TOO_FEW = "too few events for an interval"
 COLUMNS, IMAGE, BOTH = "columns", "image", "image and columns"  # what a prediction is made from
 ADDS, HARMS, NOT_SHOWN = "adds", "takes away", "not shown"  # verdicts on what the image adds
+ALONE = {"auc": "AUC", "r2": "R²", "c": "C-index"}  # metrics of a column alone, by their name in tables
 VERDICTS = {  # metrics by which that is said, by their name in tables
     "log_loss": "log-loss",
     "mae": "mean absolute error",
@@ -61,10 +62,17 @@ def metric_in_words(
     return f"{metric['value']:{style}} ({limits})" if limits else f"{metric['value']:{style}}"
 
 
+def alone_in(row: Mapping[str, Any]) -> tuple[str, float | None]:
+    """Give the metric of a prediction from a column alone, from its row of `inputs_table`: its name and its value."""
+    name = next(one for one in ALONE if one in row)
+    return ALONE[name], row[name]
+
+
 def tells_the_label(columns: Sequence[Mapping[str, Any]]) -> str:
     """Say which columns predict the label almost by themselves, from the rows of `calibrate.inputs.inputs_table`."""
-    found = [row for row in columns if row["by"] == "all" and (row["auc"] or 0) >= TELLS]
-    said = ", ".join(f"'{row['column']}' (AUC {row['auc']:.3f})" for row in found)
+    known = [(row, *alone_in(row)) for row in columns if row["by"] == "all"]
+    found = [one for one in known if (one[2] or 0) >= TELLS]
+    said = ", ".join(f"'{row['column']}' ({metric} {value:.3f})" for row, metric, value in found)
     return (
         f"A column of cohort.inputs tells the label by itself: {said}. It may be known only after the diagnosis, as a "
         "pathology code is; take it out of cohort.inputs unless it is known when the model is used."

@@ -119,3 +119,17 @@ def test_the_card_names_the_column_and_the_regression(there):
     card = (there[1] / BUNDLE / "docs/README.md").read_text()
     assert {"number": "ridge regression", "time": "Cox regression"}[there[0]] in card
     assert "| age | numeric |" in card and "What the image adds" in card
+
+
+@pytest.mark.parametrize("column", ["time", "event"])
+def test_a_copy_of_the_time_or_the_event_is_no_input(project, capsys, column):
+    as_survival(project, 20, cohort__inputs=["copy"])
+    cohort(project(), lambda table: table.assign(copy=table[column]))
+    assert f"column 'copy' has the contents of column '{column}'" in refusal(capsys, "cohort")
+
+
+def test_what_a_column_tells_alone_is_said(there):
+    row = pd.read_csv(paths.assessed("inputs")).query("by == 'all'").iloc[0]
+    metric = {"number": "r2", "time": "c"}[there[0]]
+    assert row["column"] == "age" and np.isfinite(row[metric])
+    assert f"{ {'number': 'R²', 'time': 'C-index'}[there[0]] } of this column alone" in page()

@@ -24,17 +24,22 @@ class Chart:
         Wealth at which the chart raises an alarm.
     by_label : mapping of str to (n,)
         If the wealth is the mean over several labels, the logarithm of the wealth of each.
+    of_now : bool
+        Whether only the last value counts, because earlier ones change when more becomes known of a patient.
     """
 
     name: str
     log_wealth: Floats
     limit: float
     by_label: Mapping[str, Floats] = field(default_factory=dict)
+    of_now: bool = False
 
     @property
     def alarm(self) -> int | None:
         """Count the patients up to the alarm; None without an alarm."""
         over = np.flatnonzero(self.log_wealth >= np.log(self.limit))
+        if self.of_now:
+            over = over[over == len(self.log_wealth) - 1]
         return int(over[0]) + 1 if len(over) else None
 
     @property
@@ -68,7 +73,8 @@ class Chart:
     @property
     def largest(self) -> float:
         """Compute the largest wealth so far, at least 1 (the start)."""
-        return float(np.exp(np.max(self.log_wealth, initial=0.0)))
+        counted = self.log_wealth[-1:] if self.of_now else self.log_wealth
+        return float(np.exp(np.max(counted, initial=0.0)))
 
 
 def limit_for(charts: int) -> float:

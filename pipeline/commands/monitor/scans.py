@@ -222,7 +222,7 @@ def flaw_of_time(label: str) -> str:
 
 def flaw_of_event(label: str) -> str:
     """Say why a label tells no event; "" if it does."""
-    return "" if label in ("0", "1") else "it is neither 0 (censored) nor 1 (the event)"
+    return "" if label in ("0", "1", "0.0", "1.0") else "it is neither 0 (censored) nor 1 (the event)"
 
 
 def check_rows(scans: pd.DataFrame, classes: list[str], several: bool, file: Path) -> None:

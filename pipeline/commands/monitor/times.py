@@ -6,15 +6,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from pipeline.commands.monitor.evidence_chart import Chart, limit_for
 from pipeline.commands.monitor.exchangeability import scan_tests
-from pipeline.commands.monitor.martingale import wealth
 from pipeline.commands.monitor.scans import Monitored
 from pipeline.commands.monitor.windows import windows_of_events
 
 Floats = NDArray[np.float64]
 
+EVENTS = "events"  # the chart of observed and expected events
 CHARTS = 4  # once all times are known: log hazard, OOD score, unreadable scans, events
 RATIOS = (0.5, 1.0, 2.0)  # of the true hazard to the predicted one, on which the test of events bets
 
@@ -24,16 +25,18 @@ def charts_of(monitored: Monitored, reference: Mapping[str, Any]) -> list[tuple[
     tests = scan_tests(monitored, reference, "")
     labelled = monitored.labelled.drop_duplicates("patient")
     if len(labelled):
-        tests["events"] = (events_wealth(*events_of(labelled, monitored.classes[0], reference)), labelled)
-    return [(Chart(name, log, limit_for(CHARTS)), scans) for name, (log, scans) in tests.items()]
+        tests[EVENTS] = (events_wealth(*events_of(labelled, monitored.classes[0], reference)), labelled)
+    return [(Chart(name, log, limit_for(CHARTS), of_now=name == EVENTS), scans) for name, (log, scans) in tests.items()]
 
 
 def events_wealth(observed: Floats, expected: Floats) -> Floats:
     """Test whether patients have as many events as their hazards say: logarithm of the wealth (n,).
 
-    With the true hazard, observed less expected events are a martingale of the counting process, whatever the
-    independent censoring, so that the factor r^N exp(-(r - 1) H) has mean 1 for each ratio r (Andersen, Borgan, Gill,
-    Keiding 1993, "Statistical models based on counting processes", section II.7).
+    Only the last value tells whether there is an alarm now: with longer follow-up the factor of a patient changes, and
+    the sums over all patients are what forms a martingale in calendar time. With the true hazard, observed less
+    expected events are a martingale of the counting process, whatever the independent censoring, so that
+    r^N exp(-(r - 1) H) has mean 1 for each ratio r (Andersen, Borgan, Gill, Keiding 1993, "Statistical models based on
+    counting processes", section II.7).
 
     Parameters
     ----------
@@ -43,7 +46,8 @@ def events_wealth(observed: Floats, expected: Floats) -> Floats:
         Cumulative hazard of each patient at the observed time.
     """
     ratios = np.array(RATIOS)
-    return wealth(ratios ** observed[:, None] * np.exp(-(ratios - 1) * expected[:, None]))
+    gained = np.cumsum(np.log(ratios) * observed[:, None] - (ratios - 1) * expected[:, None], axis=0)
+    return np.asarray(logsumexp(gained, axis=1) - np.log(len(ratios)))
 
 
 def events_of(scans: pd.DataFrame, name: str, reference: Mapping[str, Any]) -> tuple[Floats, Floats]:

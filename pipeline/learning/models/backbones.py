@@ -123,7 +123,7 @@ def fit_channels(kernel: Tensor, in_channels: int, colour: bool = False) -> Tens
 
     If the number is a multiple, as from colours to three slices of colours, the weights are repeated and divided by
     the number of repeats. Otherwise every channel gets an equal share of their sum, because no channel is red; if the
-    first ones are colours, those keep their weights, and a mask behind them gets the mean.
+    first ones are colours, those keep their ratio, and a mask behind them gets their mean.
 
     Parameters
     ----------

@@ -21,14 +21,15 @@ def brier(survival: Floats, times: Floats, events: Marks, weights: Floats, *, ho
 
     Patients who were censored before have no part; the others are weighted by the inverse probability of not being
     censored (Graf et al. 1999, "Assessment and comparison of prognostic classification schemes for survival data",
-    equation 3). 0 is perfect; .25 is a constant .5.
+    equation 3). 0 is perfect; .25 is a constant .5. NaN where nobody is observed beyond the horizon: events alone would
+    count then.
     """
     happened, alive = events & (times <= horizon), times > horizon
     until = uncensored_before(times, events, weights, np.array([np.nextafter(horizon, np.inf)]))
     with np.errstate(divide="ignore", invalid="ignore"):
         of_alive = np.where(until > 0, weights * alive / until, 0.0)
     by_case = inverse_weights(times, events, weights, happened) + of_alive
-    return ratio(by_case @ np.square(alive - survival), weights.sum(axis=1))
+    return np.where(weights @ alive > 0, ratio(by_case @ np.square(alive - survival), weights.sum(axis=1)), np.nan)
 
 
 def integrated_brier(survival: Floats, times: Floats, events: Marks, weights: Floats, *, horizons: Floats) -> Floats:
@@ -46,12 +47,13 @@ def observed_expected(survival: Floats, times: Floats, events: Marks, weights: F
     """Compute the observed risk until a horizon, by Kaplan and Meier, divided by the mean predicted risk; 1 is right.
 
     Above 1 the model predicts too few events (calibration in the large; van Houwelingen 2000, "Validation, calibration,
-    revision and combination of prognostic survival models").
+    revision and combination of prognostic survival models"). NaN where nobody is observed beyond the horizon.
     """
     steps, values = survival_steps(times, events, weights)
     padded = np.concatenate([np.ones((len(weights), 1)), values], axis=1)
     observed = 1 - padded[:, np.searchsorted(steps, horizon, side="right")]
-    return ratio(observed, weights @ (1 - survival) / weights.sum(axis=1))
+    found = ratio(observed, weights @ (1 - survival) / weights.sum(axis=1))
+    return np.where(weights @ (times > horizon) > 0, found, np.nan)
 
 
 def calibration_slope(log_hazard: Floats, times: Floats, events: Marks, weights: Floats) -> Floats:

@@ -82,7 +82,8 @@ class EvaluatedTimes:
         """Give the deviance residual (n,) of each case."""
 
         def hazard(one: Recalibration, here: Marks) -> Floats:
-            return one.hazard.at(self.times[here]) * np.exp(self.values[here])
+            first = one.hazard.values[0] / 2  # before the first event of the other folds the estimate is 0
+            return np.asarray(np.maximum(one.hazard.at(self.times[here]), first) * np.exp(self.values[here]))
 
         return residuals(self._by_fold(hazard), self.events)
 

@@ -47,7 +47,9 @@ class Risks:
 
     def groups(self, log_hazard: Floats) -> NDArray[np.int64]:
         """Find the number of the group (n,) of log hazards (n,)."""
-        return np.searchsorted(self.cuts, log_hazard, side="right").astype(np.int64)
+        low, high = self.cuts
+        above = log_hazard >= high if high > low else log_hazard > high  # all intermediate where all are alike
+        return (log_hazard >= low).astype(np.int64) + above
 
     def as_json(self) -> dict[str, Any]:
         """Convert to plain values."""
@@ -150,10 +152,10 @@ def _slope(outputs: Floats, times: Floats, events: Marks, weights: Floats) -> fl
 
 
 def quartiles_of_events(times: Floats, events: Marks, patients: Names) -> tuple[float, ...]:
-    """Compute the quartiles of the times of events, one for each patient, rounded to three digits."""
+    """Compute the quartiles of the times of events, one for each patient, rounded to two digits."""
     known = pd.DataFrame({"patient": patients, "time": times})[events].groupby("patient")["time"].first()
     found = np.quantile(known.to_numpy(), [0.25, 0.5, 0.75])
-    return tuple(dict.fromkeys(float(f"{value:.3g}") for value in found))
+    return tuple(dict.fromkeys(float(f"{value:.2g}") for value in found))
 
 
 def residuals(hazard: Floats, events: Marks) -> Floats:

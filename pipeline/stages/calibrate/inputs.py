@@ -13,7 +13,17 @@ from pipeline.metrics.fusion import Fusion
 from pipeline.metrics.subgroups import COLUMN, as_text
 from pipeline.stages.calibrate.fusing import fitted_on
 
-INPUTS = ["column", "kind", "by", "value", "n", "missing", "values", "auc", "refused"]
+INPUTS = [
+    "column",
+    "kind",
+    "by",
+    "value",
+    "n",
+    "missing",
+    "values",
+    "auc",
+    "refused",
+]  # without classes r2 or c: no auc
 COMMON = 5  # categories that are counted; the others are summed up
 
 Marks = NDArray[np.bool_]
@@ -27,6 +37,7 @@ def inputs_table(
     alone: Callable[[InputColumn], float],
     released: Fusion,
     test: pd.DataFrame | None,
+    metric: str = "auc",
 ) -> pd.DataFrame:
     """Tabulate each column over all held-out cases, over those of each class and of each site, and over the test set.
 
@@ -38,17 +49,19 @@ def inputs_table(
     of_classes : mapping
         Marks (n,) of the cases of each class; empty without classes.
     alone : callable
-        The AUC of a prediction from one column alone; NaN without classes.
+        The `metric` of a prediction from one column alone.
     released : Fusion
+    metric : {"auc", "r2", "c"}
 
     Returns
     -------
     pandas.DataFrame
-        Columns `INPUTS`. `by` is "all", "class", "site" or "test"; `missing` counts cases without a value; `values` is
-        the median with quartiles, or the counts of categories; `auc`, of all held-out cases, is `alone`; `refused`, of
-        the test set, counts cases whose value `predict` would refuse, since no development case was like it.
+        Columns `INPUTS`, with `metric` in the place of `auc`. `by` is "all", "class", "site" or "test"; `missing`
+        counts cases without a value; `values` is the median with quartiles, or the counts of categories; `auc`, of all
+        held-out cases, is `alone`; `refused`, of the test set, counts cases whose value `predict` would refuse, since
+        no development case was like it.
     """
-    rows = [row for column in columns for row in _rows(cases, column, of_classes, alone(column))]
+    rows = [row for column in columns for row in _rows(cases, column, of_classes, {metric: alone(column)})]
     for number, column in enumerate(columns):
         if test is None:
             break
@@ -56,14 +69,14 @@ def inputs_table(
         refused = sum(bool(released.columns[number].flaw_of(text)) for text in texts)
         everyone = np.ones(len(texts), dtype=bool)
         rows.append(_row(column, texts, everyone) | {"by": "test", "value": "", "refused": refused})
-    return pd.DataFrame(rows, columns=INPUTS)
+    return pd.DataFrame(rows, columns=[metric if name == "auc" else name for name in INPUTS])
 
 
 def _rows(
-    cases: pd.DataFrame, column: InputColumn, of_classes: Mapping[str, Marks], auc: float
+    cases: pd.DataFrame, column: InputColumn, of_classes: Mapping[str, Marks], alone: Mapping[str, float]
 ) -> Iterator[dict[str, Any]]:
     texts, everyone = as_text(cases[COLUMN + column.name]).tolist(), np.ones(len(cases), dtype=bool)
-    yield _row(column, texts, everyone) | {"by": "all", "value": "", "auc": auc}
+    yield _row(column, texts, everyone) | {"by": "all", "value": "", **alone}
     for name, of_class in of_classes.items():
         yield _row(column, texts, of_class) | {"by": "class", "value": name}
     sites = cases["site"].to_numpy(dtype=str)

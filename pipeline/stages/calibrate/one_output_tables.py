@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic
 
 import pandas as pd
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline import paths
 from pipeline.metrics.baseline import baselines_of
 from pipeline.metrics.bootstrap import Bootstrap, estimate
+from pipeline.metrics.columns import InputColumn
 from pipeline.metrics.evaluation import logits_of
 from pipeline.metrics.fusion import Fusion
 from pipeline.metrics.levels import halved
@@ -217,19 +219,43 @@ def increment_rows(
 
 
 def write_columns(
-    held_out: Any, fusion: Fusion | None, test: Any, increments: Mapping[str, list[Row]], *, names: Sequence[str]
+    held_out: Any,
+    fusion: Fusion | None,
+    test: Any,
+    increments: Mapping[str, list[Row]],
+    *,
+    names: Sequence[str],
+    alone: tuple[str, Callable[[Any, InputColumn], float]],
 ) -> None:
     """Write what the columns of `cohort.inputs` are, and what the image adds to them; nothing without columns.
 
-    `increments` are rows of `increment_rows` by set, and `names` their metrics.
+    Parameters
+    ----------
+    held_out, test : Evaluated
+        Test is None if it is not shown.
+    fusion : Fusion or None
+        The released one.
+    increments : mapping
+        Rows of `increment_rows` by set.
+    names : sequence of str
+        Their metrics.
+    alone : (str, callable)
+        Name of the metric of a prediction from one column alone, and how it is computed on held-out cases.
     """
     for table in ("inputs", "increment"):
         paths.assessed(table).unlink(missing_ok=True)
     if fusion is None:
         return
     cases = None if test is None else test.cases
+    metric, of_column = alone
     described = inputs_table(
-        held_out.cases, read_inputs(), {}, alone=lambda _: float("nan"), released=fusion, test=cases
+        held_out.cases,
+        read_inputs(),
+        {},
+        alone=partial(of_column, held_out),
+        released=fusion,
+        test=cases,
+        metric=metric,
     )
     paths.write_table(described, paths.assessed("inputs"))
     columns = ["scope", "prediction", "over", "n", "patients", *limits_of(*names), "minimum_detectable", "verdict"]

@@ -20,6 +20,7 @@ from pipeline.stages.calibrate.regression_tables import (
     OF_INCREMENT,
     TOLD,
     gains_of_the_image,
+    r_squared_alone,
     write_members,
     write_metrics,
     write_predictions,
@@ -37,7 +38,9 @@ def calibrate_numbers(params: Params, facts: Mapping[str, Any]) -> None:
     write_metrics(progress(scopes.items(), "metrics"), found.repetitions, params)
     write_tables(scopes, params)
     increments = {scope: gains_of_the_image(one, bootstrap_for(params, scope)) for scope, one in scopes.items()}
-    write_columns(found.held_out, found.released.fusion, shown, increments, names=OF_INCREMENT)
+    write_columns(
+        found.held_out, found.released.fusion, shown, increments, names=OF_INCREMENT, alone=("r2", r_squared_alone)
+    )
     write_repetitions(found.repetitions, TOLD, params)
     write_left_out(found.left_out, TOLD, params)
     write_members(params)

@@ -10,6 +10,9 @@ import pandas as pd
 from pipeline import paths
 from pipeline.metrics.baseline import number_from_columns
 from pipeline.metrics.bootstrap import Bootstrap, estimate, loss_estimate
+from pipeline.metrics.columns import InputColumn
+from pipeline.metrics.fusion import Fusion
+from pipeline.metrics.output_fusion import fit_number_fusion, predicted_by_others
 from pipeline.metrics.regression.errors import mae, r_squared
 from pipeline.metrics.regression.evaluation import (
     EvaluatedNumbers,
@@ -134,6 +137,16 @@ def gains_of_the_image(evaluated: EvaluatedNumbers, bootstrap: Bootstrap) -> lis
         return {"mae": partial(mae, *known), "r2": partial(r_squared, *known)}
 
     return increment_rows(evaluated, metrics_of, ("mae",), bootstrap)
+
+
+def r_squared_alone(evaluated: EvaluatedNumbers, column: InputColumn) -> float:
+    """Compute R² of a ridge regression of one column alone, each fold by a fit on the others."""
+
+    def fit(cases: pd.DataFrame) -> Fusion:
+        return fit_number_fusion(cases, true_numbers(cases), [column], with_image=False)
+
+    values = predicted_by_others(evaluated.cases, fit)
+    return float(r_squared(values, evaluated.true, np.ones((1, len(values))))[0])
 
 
 def without_images(evaluated: EvaluatedNumbers, names: Sequence[str]) -> dict[str, Any]:

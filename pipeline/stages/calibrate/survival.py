@@ -26,6 +26,7 @@ from pipeline.stages.calibrate.subject import bootstrap_for
 from pipeline.stages.calibrate.survival_tables import (
     OF_INCREMENT,
     TOLD,
+    concordance_alone,
     gains_of_the_image,
     write_members,
     write_metrics,
@@ -43,7 +44,9 @@ def calibrate_times(params: Params, facts: Mapping[str, Any]) -> None:
     write_metrics(progress(scopes.items(), "metrics"), found.repetitions, params)
     write_tables(scopes, params)
     increments = {scope: gains_of_the_image(one, bootstrap_for(params, scope)) for scope, one in scopes.items()}
-    write_columns(found.held_out, found.released.fusion, shown, increments, names=OF_INCREMENT)
+    write_columns(
+        found.held_out, found.released.fusion, shown, increments, names=OF_INCREMENT, alone=("c", concordance_alone)
+    )
     write_repetitions(found.repetitions, TOLD, params)
     write_left_out(found.left_out, TOLD, params)
     write_members(params)

@@ -10,6 +10,9 @@ import pandas as pd
 from pipeline import paths
 from pipeline.imaging.labels import times_of
 from pipeline.metrics.bootstrap import Bootstrap, estimate, estimate_of, in_blocks, loss_estimate
+from pipeline.metrics.columns import InputColumn
+from pipeline.metrics.fusion import Fusion
+from pipeline.metrics.output_fusion import fit_hazard_fusion, predicted_by_others
 from pipeline.metrics.summary import as_number, in_columns, limits_of, rows_of
 from pipeline.metrics.survival.accuracy import integrated_brier
 from pipeline.metrics.survival.columns import hazard_from_columns
@@ -25,11 +28,13 @@ from pipeline.metrics.survival.evaluation import (
     prediction_table,
     resampled,
     summarise,
+    times_in,
 )
 from pipeline.metrics.survival.recalibration import GROUPS
 from pipeline.schema import Params
 from pipeline.stages.calibrate.one_output import Row
 from pipeline.stages.calibrate.one_output_tables import (
+    FEWEST,
     Metric,
     Told,
     increment_rows,
@@ -51,6 +56,7 @@ TOLD = Told(
 OF_INCREMENT = ("integrated_brier", "c")
 NULL = "Kaplan-Meier"  # the prediction that is the same for everybody
 EVERYONE = "all"
+STEPS = 50  # of a Kaplan-Meier curve
 COUNTS = ["n", "patients", "events"]
 MEMBERS = ["member", "n", *limits_of("c", "c_gain")]
 SUBGROUPS = ["scope", "column", "value", "n", "patients", "too_few", *limits_of(*TOLD.of_a_group)]
@@ -61,7 +67,7 @@ BASELINES = [
 OF_A_TIME = ("auc", "brier", "null_brier", "ipa", "observed_expected")
 BY_TIME = ["scope", "time", "n", "predicted", *limits_of(*OF_A_TIME)]
 RISK_GROUPS = ["scope", "group", *COUNTS, "time", "predicted", *limits_of("observed"), "median", "chi2", "p"]
-FOLLOW_UP = ["scope", "site", *COUNTS, "censored", "median_follow_up", "longest"]
+FOLLOW_UP = ["scope", "site", *COUNTS, "censored", "median_follow_up"]
 KAPLAN_MEIER = ["scope", "group", "time", "survival", "lower", "upper", "at_risk"]
 
 
@@ -97,6 +103,8 @@ def reliability(evaluated: EvaluatedTimes, bins: int) -> pd.DataFrame:
     parts = [some for some in np.array_split(order, min(bins, len(order))) if len(some)]
     for number, time in enumerate(evaluated.horizons.tolist()):
         for some in parts:
+            if evaluated.times[some].max() <= time:
+                continue  # nobody was observed for longer, so that the risk is not known
             seen = kaplan_meier(evaluated.times[some], evaluated.events[some]).at(np.array(time))
             rows.append((time, 1 - survival[some, number].mean(), 1 - float(seen), len(some)))
     return pd.DataFrame(rows, columns=["time", "prediction", "observed", "n"])
@@ -112,13 +120,14 @@ def write_tables(scopes: Scopes, params: Params) -> None:
             | in_columns({name: row[name].as_json() for name in OF_A_TIME})
             for row in by_time(evaluated, bootstrap)
         ]
+        unit = evaluated.of_patients() if "case" in evaluated.cases else evaluated  # a patient has one time
         parts = {
             "subgroups": subgroups(evaluated, TOLD, bootstrap),
             "baselines": baseline_rows(evaluated, params, bootstrap),
             "by_time": of_times,
-            "risk_groups": group_rows(evaluated, params.calibrate.confidence),
-            "kaplan_meier": curve_rows(evaluated, params.calibrate.confidence),
-            "follow_up": follow_up(evaluated),
+            "risk_groups": group_rows(unit, params.calibrate.confidence),
+            "kaplan_meier": curve_rows(unit, params.calibrate.confidence),
+            "follow_up": follow_up(unit),
         }
         for name, rows in parts.items():
             found[name] += [{"scope": scope, **row} for row in rows]
@@ -164,20 +173,23 @@ def group_rows(evaluated: EvaluatedTimes, confidence: float) -> list[Row]:
         for time, mean in zip(part.horizons.tolist(), predicted.tolist(), strict=True):
             values = [as_number(1 - float(one.at(np.array(time)))) for one in (curve, upper, lower)]
             values = values if values[0] else [values[0], None, None]  # Greenwood's limits need an event
+            values = values if part.times.max() > time else [None] * 3  # nobody was observed for longer
             observed = dict(zip(limits_of("observed"), values, strict=True))
             rows.append(known | {"time": time, "predicted": as_number(mean)} | observed)
     return rows
 
 
 def curve_rows(evaluated: EvaluatedTimes, confidence: float) -> list[Row]:
-    """Write the Kaplan-Meier curve of each risk group and of all cases with its limits and the number at risk."""
-    rows = []
+    """Write the Kaplan-Meier curve of each risk group and of all cases with its limits and the number at risk.
+
+    They are told at equal steps, so that no time of a patient stands in a table that is kept in git.
+    """
+    rows, steps = [], np.linspace(0, float(f"{evaluated.times.max():.2g}"), STEPS + 1)
     for name, part in [(EVERYONE, evaluated), *groups_in(evaluated)]:
         curve, limits = (
             kaplan_meier(part.times, part.events),
             kaplan_meier_interval(part.times, part.events, confidence),
         )
-        steps = np.concatenate([[0.0], curve.times, [part.times.max()]])
         lines: list[Curve] = [curve, *limits]
         values = [[as_number(float(one)) for one in line.at(steps)] for line in lines]
         for time, *at_time in zip(steps.tolist(), *values, strict=True):
@@ -187,15 +199,19 @@ def curve_rows(evaluated: EvaluatedTimes, confidence: float) -> list[Row]:
 
 
 def follow_up(evaluated: EvaluatedTimes) -> list[Row]:
-    """Describe the censoring of all cases and of each site: its share, and the median and the longest follow-up."""
+    """Describe the censoring of all patients and of each site: its share, and the median follow-up.
+
+    Sites of fewer than `FEWEST` patients are left out: their numbers would be those of single patients.
+    """
     sites = evaluated.cases["site"].to_numpy(dtype=str)
     parts = [(EVERYONE, evaluated)]
     parts += [(site, evaluated.part(sites == site)) for site in sorted(set(sites.tolist()) - {""})]
     return [
         {"site": site, **counts_of(part)}
-        | {"censored": as_number(1 - part.events.mean()), "longest": float(part.times.max())}
+        | {"censored": as_number(1 - part.events.mean())}
         | {"median_follow_up": median_follow_up(part.times, part.events)}
         for site, part in parts
+        if site == EVERYONE or len(part.times) >= FEWEST
     ]
 
 
@@ -232,6 +248,16 @@ def gains_of_the_image(evaluated: EvaluatedTimes, bootstrap: Bootstrap) -> list[
         return {"integrated_brier": partial(brier_scores, one, one.survival), "c": c}
 
     return increment_rows(evaluated, metrics_of, ("integrated_brier",), bootstrap)
+
+
+def concordance_alone(evaluated: EvaluatedTimes, column: InputColumn) -> float:
+    """Compute the C-index of a Cox model of one column alone, each fold by a fit on the others."""
+
+    def fit(cases: pd.DataFrame) -> Fusion:
+        return fit_hazard_fusion(cases, *times_in(cases), [column], with_image=False)
+
+    hazards = predicted_by_others(evaluated.cases, fit)
+    return float(harrell_c(hazards, evaluated.times, evaluated.events, np.ones((1, len(hazards))))[0])
 
 
 def without_images(evaluated: EvaluatedTimes, names: Sequence[str], grid: Any) -> dict[str, tuple[Any, Any]]:

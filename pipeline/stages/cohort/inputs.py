@@ -7,7 +7,7 @@ import pandas as pd
 
 from pipeline.errors import UserError, refuse
 from pipeline.imaging.masks.features import is_feature
-from pipeline.imaging.tables.cohort_table import EXAMPLES, MASK, OPTIONAL, REQUIRED, TABLE
+from pipeline.imaging.tables.cohort_table import EXAMPLES, MASK, OPTIONAL, REQUIRED, TABLE, TIMES
 from pipeline.imaging.tables.text_table import BadTable, read_text_table
 from pipeline.metrics.columns import InputColumn, kind_of, plain
 from pipeline.schema import Cohort
@@ -68,11 +68,13 @@ def _faults(column: InputColumn, table: pd.DataFrame, file: Path) -> Iterator[st
         others = ", ".join(one for one in table if one not in (*REQUIRED, *OPTIONAL)) or "none"
         yield f"{file}: cohort.inputs names '{name}', but there is no such column; further columns are: {others}"
         return
-    for other in ALIKE:
+    labelled = "label" in table and (table["label"] != "").any()
+    for other in ALIKE if labelled else (*TIMES, *ALIKE):
         if other in table and (table[other] != "").any() and table[name].equals(table[other].rename(name)):
+            what = PURPOSES.get(other, PURPOSES["label"])
             yield (
-                f"{file}: column '{name}' has the contents of column '{other}', which says {PURPOSES[other]}; take it "
-                "out of cohort.inputs"
+                f"{file}: column '{name}' has the contents of column '{other}', which says {what}; take it out of "
+                "cohort.inputs"
             )
             return
     if column.kind == "categorical" and len(column.categories) == 1:

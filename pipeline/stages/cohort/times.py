@@ -32,8 +32,8 @@ def problems_of_times(table: pd.DataFrame, file: Path) -> list[str]:
     used = [name for name in TIMES if {f"column_{name}", f"covariate_{name}"} & set(table)]
     if used:
         found.append(
-            f"{file}: column '{used[0]}' is what the model predicts; leave it out of calibrate.subgroups, "
-            "calibrate.baseline and cohort.covariates"
+            f"{file}: column '{used[0]}' is what the model predicts; leave it out of cohort.inputs, "
+            "calibrate.subgroups, calibrate.baseline and cohort.covariates"
         )
     return found or [*_problems_of_patients(table, file), *_problems_of_all(table, file)]
 

@@ -152,7 +152,9 @@ def tables(metrics: Mapping[str, Config], stamps: Config, rules: Sequence[Config
 
 def of_numbers(params: Params) -> Config:
     """Read the tables of a task without classes; those about classes have no rows."""
-    nothing: Config = {name: [] for name in ("columns", "decisions", "coverage", "differences")}
+    nothing: Config = {name: [] for name in ("decisions", "coverage", "differences")}
+    inputs = paths.assessed("inputs")
+    nothing["columns"] = plain_rows(inputs) if inputs.exists() else []
     tables = {"classes": pd.DataFrame(), "subgroups": pd.DataFrame(), **nothing}
     tables |= {"baselines": plain_rows(paths.assessed("baselines"))}
     return tables | {"promised": params.calibrate.set_coverage, "unit": params.cohort.unit}

@@ -151,7 +151,8 @@ def write_exports(bundle: Path, params: Params, model: ReleasedModel, compared: 
         facts=params.release.model_dump(include={"name", "version"})
         | {"classes": classes, "calibration": calibrator}
         | ({"columns": columns_metadata(model.fusion)} if model.fusion else {})
-        | ({"unit": params.cohort.unit} | model.of_output if model.of_output else {}),
+        | ({"unit": params.cohort.unit} if model.of_output else {})
+        | ({} if model.fusion else model.of_output),  # risks and intervals are those of the fused output
         cases=compared,
     )
     for kind, found in exports.items():

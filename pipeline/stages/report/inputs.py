@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline import paths
-from pipeline.metrics.wording import tells_the_label
+from pipeline.metrics.wording import alone_in, tells_the_label
 from pipeline.stages.report.blocks import Row
 from pipeline.stages.report.collected import rows_of
 
@@ -26,13 +26,13 @@ def inputs_in_words(rows: Sequence[Row]) -> dict[str, Any]:
     Returns
     -------
     dict
-        `columns`: of each its `name`, `kind`, `auc` alone, and `groups` (what, n, missing, values); `findings`:
-        sentences.
+        `columns`: of each its `name`, `kind`, metric `alone` (name, value) and `groups` (what, n, missing, values);
+        `findings`: sentences.
     """
     names = list(dict.fromkeys(row["column"] for row in rows))
     of_column = {name: [row for row in rows if row["column"] == name] for name in names}
     columns = [
-        {"name": name, "kind": some[0]["kind"], "auc": some[0]["auc"], "groups": [_group(row) for row in some]}
+        {"name": name, "kind": some[0]["kind"], "alone": alone_in(some[0]), "groups": [_group(row) for row in some]}
         for name, some in of_column.items()
     ]
     unlike = [

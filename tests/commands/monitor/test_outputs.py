@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.bundle.monitoring_reference import errors_of, reference_of_numbers, reference_of_times
 from pipeline.commands.monitor import numbers, times
+from pipeline.commands.monitor.evidence_chart import Chart
 from pipeline.commands.monitor.scans import read_monitored_numbers, read_monitored_times
 from pipeline.errors import UserError
 
@@ -103,12 +104,18 @@ def reference_of_hazards(n=400):
     return reference_of_times(known, time, event, n, 0)
 
 
-def test_the_reference_of_times_is_a_coarse_curve():
-    known = reference_of_hazards()
-    _, time, event = observed(0, 400)
-    grid = known["hazard"]["times"]
-    assert len(grid) == 21 and len(set(grid[1:-1]) & set(time[event].round(6))) <= 2
-    np.testing.assert_allclose(known["hazard"]["values"][10], grid[10], rtol=0.2)  # the true hazard is 1
+@pytest.mark.parametrize("n", [25, 400])
+def test_the_reference_of_times_tells_no_time_of_a_patient(n):
+    grid = np.array(reference_of_hazards(n)["hazard"]["times"])
+    np.testing.assert_allclose(np.diff(grid), grid[0])
+    assert float(f"{grid[-1]:.2g}") == grid[-1]
+    _, time, event = observed(0, n)
+    assert not set(grid.round(6)) & set(time[event].round(6))
+
+
+def test_the_reference_of_times_holds_the_true_hazard():
+    known = reference_of_hazards()["hazard"]
+    np.testing.assert_allclose(known["values"], known["times"], atol=0.15)
 
 
 def test_events_as_predicted_raise_no_alarm_and_twice_as_many_do(tmp_path):
@@ -126,6 +133,30 @@ def test_false_alarms_of_events_are_as_rare_as_promised():
         log = times.events_wealth(event.astype(float), time * np.exp(log_hazard))
         raised += log.max() >= np.log(20)
     assert raised <= 16  # the 97.5 % quantile of 200 draws with a probability of 5 %
+
+
+def test_looking_again_raises_no_more_false_alarms_of_events():
+    """200 models whose hazards are true, each looked at 20 times while patients enter and are followed."""
+    raised = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        entry, hazard = rng.uniform(0, 1, 100), np.exp(rng.normal(size=100))
+        true, highest = rng.exponential(1 / hazard), 0.0
+        for look in np.linspace(0.1, 2, 20):
+            seen = entry < look
+            followed = np.minimum(true, look - entry)[seen]
+            event = (true <= look - entry)[seen]
+            if seen.any():
+                highest = max(highest, times.events_wealth(event.astype(float), followed * hazard[seen])[-1])
+        raised += highest >= np.log(20)
+    assert raised <= 16
+
+
+def test_only_the_last_evidence_of_events_raises_an_alarm():
+    risen, fallen = np.array([0.0, 2.0, 9.0]), np.array([0.0, 9.0, 2.0])
+    assert Chart("events", risen, 80, of_now=True).alarm == 3
+    assert Chart("events", fallen, 80, of_now=True).alarm is None
+    assert Chart("events", fallen, 80).alarm == 2
 
 
 def test_windows_of_events_compare_observed_with_expected(tmp_path):

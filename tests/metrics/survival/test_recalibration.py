@@ -46,6 +46,7 @@ def test_recalibration_finds_slope_baseline_and_origin_of_the_truth():
 def test_outputs_that_tell_nothing_or_the_wrong_have_no_negative_slope():
     _, log_hazard, times, events = simulated()
     assert fit_recalibration(-log_hazard, times, events, patients_of(400), at=AT).line.slope == 0
+
     constant = fit_recalibration(np.full(400, 2.0), times, events, patients_of(400), at=AT)
     np.testing.assert_allclose(constant.line.apply(np.full(400, 2.0)), 0, atol=1e-12)
     kept = fit_recalibration(log_hazard * 5, times, events, patients_of(400), at=AT, recalibrate=False)
@@ -141,3 +142,7 @@ def test_each_fold_has_its_own_recalibration_and_patients_their_mean():
     assert len(joined.values) == 60 and "case" not in joined.cases
     mean = cases.groupby("patient")["logit_0"].mean().to_numpy()
     np.testing.assert_allclose(joined.outputs, mean)
+
+
+def test_hazards_that_are_all_alike_make_one_intermediate_group():
+    assert Risks((1.0,), (0.5,), (0.0, 0.0)).groups(np.array([-1.0, 0.0, 1.0])).tolist() == [0, 1, 2]
