@@ -83,12 +83,12 @@ def parameters_of(params: Params) -> dict[str, Any]:
 
 def plots(params: Params) -> dict[str, Any]:
     """Draw training and ROC curves; a fold of which no epoch was run has no curve."""
-    curves = []
+    curves, task = [], paths.read_json(paths.COHORT_FACTS)["task"]
     for fold in params.split.folds:
         members = list(pd.read_csv(paths.history(fold)).groupby("member", sort=False))
         for name, table in members:
             if len(table) > 1:
-                curves.append(training_curve(f"{fold}, {name}" if len(members) > 1 else fold, table))
+                curves.append(training_curve(f"{fold}, {name}" if len(members) > 1 else fold, table, task))
     return {
         "curves": curves,
         "roc": roc(restored(pd.read_csv(paths.ROC))),

@@ -10,9 +10,10 @@ from pipeline.stages.report.blocks import PATIENTS, colour_of
 from pipeline.stages.report.plots import Axes, Bar, Line, chart, nice_range
 
 KEPT = 3
+LOSSES = {"regression": "Huber loss", "survival": "negative partial log-likelihood"}
 
 
-def training_curve(fold: str, table: pd.DataFrame) -> dict[str, Any]:
+def training_curve(fold: str, table: pd.DataFrame, task: str = "multiclass") -> dict[str, Any]:
     """Draw the losses of one training, with columns epoch, train_loss, validation_loss and best.
 
     The vertical mark is the epoch that was kept.
@@ -21,7 +22,8 @@ def training_curve(fold: str, table: pd.DataFrame) -> dict[str, Any]:
     lines = [Line("training", _points(table, "train_loss"), 1)]
     if table["validation_loss"].notna().all():
         lines.append(Line("validation", _points(table, "validation_loss"), 2))
-    svg = _of_epochs(f"Training curve of fold {fold}", "epoch (0 is the probe)", "weighted log-loss", lines, kept=kept)
+    loss = LOSSES.get(task, "weighted log-loss")
+    svg = _of_epochs(f"Training curve of fold {fold}", "epoch (0 is the probe)", loss, lines, kept=kept)
     return {"svg": svg, "fold": fold, "caption": f"Fold {fold}: epoch {kept} kept of {last} run"}
 
 
