@@ -10,9 +10,9 @@ from pipeline import paths
 from pipeline.bundle.numbers import LIMITS
 from pipeline.bundle.opening import Opened
 from pipeline.bundle.predictor import BAD_IMAGE, WITHHELD
-from pipeline.commands.results import RISK
 from pipeline.errors import UserError
 from pipeline.imaging.labels import OUTPUTS
+from pipeline.metrics.wording import RISK
 
 PREDICT = "use `medadapt predict BUNDLE SCANS --out FILE.csv`"
 REFUSED = {  # by command or option of `predict`: why it is refused, and what to do

@@ -9,10 +9,10 @@ from pipeline.bundle.limits import OUT_OF_DISTRIBUTION
 from pipeline.bundle.numbers import LIMITS
 from pipeline.bundle.predictor import BAD_IMAGE, WITHHELD, Prediction, Predictor
 from pipeline.imaging.tables.scan_list import Listed
+from pipeline.metrics.wording import RISK
 
 Row = dict[str, Any]
 
-RISK = "risk_"  # begins the name of a column of a survival model
 OF_A_NUMBER = (*LIMITS, "group")
 OF_A_SCAN = ("set", "decision", "abstains", "reason", "ood_score", "nearest_site", "site_share", "saliency", "dicom")
 

@@ -6,6 +6,7 @@ from typing import Any
 TOO_FEW = "too few events for an interval"
 COLUMNS, IMAGE, BOTH = "columns", "image", "image and columns"  # what a prediction is made from
 ADDS, HARMS, NOT_SHOWN = "adds", "takes away", "not shown"  # verdicts on what the image adds
+RISK = "risk_"  # begins the name of a column with the risk until a time
 ALONE = {"auc": "AUC", "r2": "R²", "c": "C-index"}  # metrics of a column alone, by their name in tables
 VERDICTS = {  # metrics by which that is said, by their name in tables
     "log_loss": "log-loss",

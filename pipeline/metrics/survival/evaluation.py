@@ -18,7 +18,7 @@ from pipeline.metrics.output_fusion import by_fold, fit_hazard_fusion, of_each_p
 from pipeline.metrics.survival.accuracy import brier, calibration_slope, integrated_brier, observed_expected
 from pipeline.metrics.survival.discrimination import dynamic_auc, harrell_c, uno_c
 from pipeline.metrics.survival.recalibration import GROUPS, Recalibration, fit_recalibration, residuals
-from pipeline.metrics.wording import COLUMNS, IMAGE
+from pipeline.metrics.wording import COLUMNS, IMAGE, RISK
 
 Floats = NDArray[np.float64]
 Marks = NDArray[np.bool_]
@@ -263,4 +263,4 @@ def risk_column(time: float) -> str:
     >>> risk_column(12.0), risk_column(2.5)
     ('risk_12', 'risk_2.5')
     """
-    return f"risk_{time:g}"
+    return f"{RISK}{time:g}"

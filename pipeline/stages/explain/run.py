@@ -14,6 +14,7 @@ from pipeline.imaging.labels import OUTPUTS, REGRESSION, Task
 from pipeline.learning.models.ensemble import classifiers_in
 from pipeline.learning.models.saliency import mean_saliency
 from pipeline.metrics.evaluation import ENSEMBLE, TaskSpec
+from pipeline.metrics.wording import RISK
 from pipeline.progress import progress
 from pipeline.schema import Params
 from pipeline.stages.calibrate.predictions import labels_of
@@ -22,7 +23,6 @@ from pipeline.stages.explain.errors import most_confident_errors
 from pipeline.stages.explain.models import trained
 from pipeline.stages.explain.thumbnails import by_instance, evenly, frames, overlaid, thumbnail
 
-RISK = "risk_"  # begins the column of the risk until a time
 SCOPES = ("internal", "external", "test")  # of images, not of patients
 FRAMES = 24  # of a volume in the report
 LARGE = 224  # pixels of the frame that is shown alone

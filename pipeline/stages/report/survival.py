@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from pipeline.metrics.wording import RISK
 from pipeline.stages.report.blocks import PATIENTS, Row, colour_of, set_name
 from pipeline.stages.report.plots import Area, Axes, Line, chart
 
@@ -83,10 +84,10 @@ def time_values(
     level = "" if stamps["per_patient"] == "none" else PATIENTS
     shown = {one for one in pooled if one.endswith(level)}
     of_level = {name: [row for row in tables[name] if row["scope"] in shown] for name in ("by_time", "risk_groups")}
-    risks = [str(name) for name in tables["predictions"][0] if str(name).startswith("risk_")]
+    risks = [str(name) for name in tables["predictions"][0] if str(name).startswith(RISK)]
     return {
         **{"unit_in_words": unit, "of_unit": f" {unit}", "digits": 2, "raised": "the hazard"},
-        "last_time": risks[-1].removeprefix("risk_"),
+        "last_time": risks[-1].removeprefix(RISK),
         "digits_of": {key: 3 if "brier" in key else 2 for key in NAMES},
         **{"columns": COLUMNS, "names": NAMES, "shown_of": SHOWN_OF, "chapters": CHAPTERS},
         "places_of_chapters": [(place, name) for place, name, _ in CHAPTERS],
