@@ -22,6 +22,7 @@ from pipeline.commands.encoders.run import (
 from pipeline.learning.models.backbones import build_encoder, preprocessing_of
 from pipeline.learning.training.transferability import h_score, log_me
 from pipeline.metrics.discrimination import log_loss
+from pipeline.prepared import pack_of
 from tests.conftest import ROOT, TINY_ENCODER
 from tests.stages.conftest import project  # noqa: F401 - a fixture
 from tests.stages.stored import channels_of, store_channels
@@ -146,7 +147,10 @@ def test_the_cases_are_those_of_the_first_fold_that_is_named(prepared, project, 
     [
         (lambda: paths.COHORT_FACTS, "cohort"),
         (lambda: paths.GEOMETRY, "preprocess"),
-        (lambda: next(paths.PREPARED_CASES.iterdir()), "preprocess"),
+        (
+            lambda: pack_of(paths.PREPARED_CASES, cases_of("0").query("role in @DEVELOPMENT")["case"].iloc[0]),
+            "preprocess",
+        ),
         (lambda: paths.split("0"), "split"),
     ],
 )

@@ -82,7 +82,7 @@ def test_an_alignment_loss_aligns_all_cases_that_full_trains_on(portfolio):
 def test_full_learns_from_views_of_the_profile_that_is_asked_for(portfolio, monkeypatch):
     seen = []
 
-    def views(channels, seeds, strengths, windows):
+    def views(channels, seeds, strengths, windows, mask_every):
         seen.append(strengths)
         return channels.float()
 

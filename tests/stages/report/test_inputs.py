@@ -12,7 +12,7 @@ def test_each_column_is_told_by_class_and_site():
     rows = [row("age", "all", auc=0.7), row("age", "class", "ill", missing=5), row("age", "site", "north", n=0)]
     found = inputs_in_words(rows)
     [age] = found["columns"]
-    assert (age["name"], age["kind"], age["auc"]) == ("age", "numeric", 0.7) and found["findings"] == []
+    assert (age["name"], age["kind"], age["alone"]) == ("age", "numeric", ("AUC", 0.7)) and found["findings"] == []
     assert [(one["what"], one["missing"]) for one in age["groups"]] == [
         ("held-out cases", "0 (0%)"),
         ("class ill", "5 (25%)"),
