@@ -11,48 +11,28 @@ from pipeline.imaging.labels import times_of
 from pipeline.metrics.survival.evaluation import EvaluatedTimes, mapped, recalibration_for, times_in
 from pipeline.metrics.survival.recalibration import Recalibration, quartiles_of_events
 from pipeline.paths import Role
-from pipeline.progress import progress
 from pipeline.schema import Params
+from pipeline.stages.calibrate import survival_tables as tables
 from pipeline.stages.calibrate.fusing import read_inputs
-from pipeline.stages.calibrate.one_output import Kind, by_patient, evaluate, scopes_of, write_outcome
-from pipeline.stages.calibrate.one_output_tables import (
-    write_columns,
-    write_headers,
-    write_left_out,
-    write_repetitions,
-)
+from pipeline.stages.calibrate.one_output import Kind
+from pipeline.stages.calibrate.outputs import Written, calibrate_outputs
 from pipeline.stages.calibrate.predictions import scored
-from pipeline.stages.calibrate.subject import bootstrap_for
-from pipeline.stages.calibrate.survival_tables import (
-    OF_INCREMENT,
-    TOLD,
-    concordance_alone,
-    gains_of_the_image,
-    write_members,
-    write_metrics,
-    write_predictions,
-    write_tables,
+
+WRITTEN = Written(
+    told=tables.TOLD,
+    metrics=tables.write_metrics,
+    tables=tables.write_tables,
+    members=tables.write_members,
+    predictions=tables.write_predictions,
+    gains=tables.gains_of_the_image,
+    of_gains=tables.OF_INCREMENT,
+    alone=("c", tables.concordance_alone),
 )
 
 
 def calibrate_times(params: Params, facts: Mapping[str, Any]) -> None:
     """Write recalibration and risks, the predictions and the metrics."""
-    kind = kind_of_times(params)
-    found = evaluate(params, kind)
-    shown = found.test if params.calibrate.test == "open" else None
-    scopes = scopes_of(found, shown, by_patient(found, facts["patients_known"], params, kind))
-    write_metrics(progress(scopes.items(), "metrics"), found.repetitions, params)
-    write_tables(scopes, params)
-    increments = {scope: gains_of_the_image(one, bootstrap_for(params, scope)) for scope, one in scopes.items()}
-    write_columns(
-        found.held_out, found.released.fusion, shown, increments, names=OF_INCREMENT, alone=("c", concordance_alone)
-    )
-    write_repetitions(found.repetitions, TOLD, params)
-    write_left_out(found.left_out, TOLD, params)
-    write_members(params)
-    write_headers()
-    write_predictions(scopes)
-    write_outcome(found, scopes, shown, params)
+    calibrate_outputs(params, facts, kind_of_times(params), WRITTEN)
 
 
 def kind_of_times(params: Params) -> Kind[EvaluatedTimes]:
