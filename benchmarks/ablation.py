@@ -4,7 +4,8 @@
     python benchmarks/ablation.py table --into /tmp/ablation
 
 Folds 0 to 2 of the sets of models.py, one seed, preset `standard`. A lever of one member is trained with that member
-alone, and averaged with the other members of the default. Differences are paired by patient.
+alone, and averaged with the other members of the default. Levers without a parameter are taken out by without.py.
+Differences are paired by patient.
 """
 
 import argparse
@@ -15,7 +16,8 @@ import pandas as pd
 from cohorts import FOLDS
 from evaluating import print_row
 from models import METRICS, SETS, append, cell, classes_of, core_seconds, prepared, probabilities, runs_of, stands
-from trials import adapt_once, pipeline
+from trials import MODULE, adapt_once, pipeline
+from without import LEVERS
 
 Changes = dict[str, Any]
 DEFAULT = "default"
@@ -28,43 +30,29 @@ def full(**changes: Any) -> Changes:
 
 RUNS: dict[str, Changes] = {  # what is trained: changes of params.yaml
     DEFAULT: {"finetune": {"preset": "standard"}},
-    "three networks of preset quick": {"finetune": {"preset": "quick", "strategy": "full", "full": {"seeds": 3}}},
-    "one size, 128": full(sides=[128]),
+    **{f"no {lever}": full() for lever in LEVERS},
     "one size, 160": full(sides=[160]),
-    "sizes 160, 224": full(sides=[160, 224]),
-    "probe of a second encoder": {"finetune": {"strategy": "probe", "views": 0, "tta": ["mirror"]}, "adapt": ENCODER},
-    "full of a second encoder": full() | {"adapt": ENCODER},
+    "one size, 224": full(sides=[224]),
     "no label smoothing": full(label_smoothing=0.0),
-    "6 epochs": full(epochs=6),
-    "24 epochs": full(epochs=24),
     "lower rates below the head": full(rate_decay=0.7),
     "strong augmentation": full(augmentation="strong"),
     "no mirror image": {"finetune": {"preset": "standard", "tta": []}},
     "no adaptation": {"finetune": {"preset": "standard"}, "adapt": {"method": "none"}},
     "two seeds": full(seeds=2),
+    "probe of a second encoder": {"finetune": {"strategy": "probe", "views": 0, "tta": ["mirror"]}, "adapt": ENCODER},
     "distilled": {"finetune": {"preset": "standard", "strategy": "distilled"}},
 }
-PROBE, FULL, QUICK = (DEFAULT, "probe"), (DEFAULT, "full"), "three networks of preset quick"
+PROBE, FULL = (DEFAULT, "probe"), (DEFAULT, "full")
 ROWS: dict[str, list[tuple[str, str]]] = {  # which members of which runs are averaged
     DEFAULT: [PROBE, FULL],
     "without probe": [FULL],
     "without full": [PROBE],
     **{name: [PROBE, (name, "full")] for name, run in RUNS.items() if run["finetune"].get("strategy") == "full"},
-    "three networks of preset quick": [PROBE, *((QUICK, name) for name in ("full", "full-2", "full-3"))],
-    "preset quick": [PROBE, (QUICK, "full")],
-    "preset quick, two networks": [PROBE, (QUICK, "full"), (QUICK, "full-2")],
     "no mirror image": [("no mirror image", "probe"), ("no mirror image", "full")],
     "no adaptation": [("no adaptation", "probe"), ("no adaptation", "full")],
     "two seeds": [PROBE, ("two seeds", "full"), ("two seeds", "full-2")],
-    "distilled": [("distilled", "distilled")],
     "and probe of a second encoder": [PROBE, FULL, ("probe of a second encoder", "probe")],
-    "and full of a second encoder": [PROBE, FULL, ("full of a second encoder", "full")],
-    "and both of a second encoder": [
-        PROBE,
-        FULL,
-        ("probe of a second encoder", "probe"),
-        ("full of a second encoder", "full"),
-    ],
+    "distilled": [("distilled", "distilled")],
 }
 
 
@@ -95,7 +83,10 @@ def train_fold(into: Path, cohort: str, run: str, fold: str) -> None:
     folder = prepared(into, cohort, 1.0, seed={"seed": 0, **RUNS[run]})
     before = core_seconds()
     adapt_once(folder, fold)
-    pipeline(folder, "finetune", "--fold", fold)
+    program = (
+        (str(Path(__file__).with_name("without.py")), lever) if (lever := run.removeprefix("no ")) in LEVERS else MODULE
+    )
+    pipeline(folder, "finetune", "--fold", fold, program=program)
     took = round(core_seconds() - before, 1)
     own = folder / "data/folds" / fold
     rows = pd.read_csv(own / "members.csv", dtype={"label": str})

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("MEDADAPT_TEST_DATA", ROOT.parent / "shared" / "data"))
 Changes = Mapping[str, Any]
 
+MODULE = ("-m", "pipeline")
 ORACLE = "oracle"
 # Of params.adapt. Strengths: of shares the default; of the loss terms what their size on standardised features asks.
 METHODS: dict[str, Changes] = {
@@ -168,12 +169,12 @@ def evaluated_in(folder: Path, fold: str, arrangement: Arrangement) -> pd.DataFr
     return table[["case", "patient"]].assign(truth=truth, **logits, chosen=chosen)
 
 
-def pipeline(folder: Path, *words: str, threads: int | None = None) -> str:
+def pipeline(folder: Path, *words: str, threads: int | None = None, program: Sequence[str] = MODULE) -> str:
     """Run a stage or command in `folder`, with the code that stands there, or else here; give what it printed."""
     environment = {**os.environ, "PYTHONPATH": f"{folder}:{ROOT}"}
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
-    command = [sys.executable, "-m", "pipeline", *words]
+    command = [sys.executable, *program, *words]
     run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if run.returncode:
         last = run.stderr.strip().splitlines()[-1:] or [f"exit status {run.returncode}"]
