@@ -12,7 +12,6 @@ from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING
 
-import albumentations as A  # noqa: N812
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from pipeline.imaging.augmentation.strengths import ADAPTATION, TRAINING, Kind, 
 from pipeline.imaging.geometry import masks_among
 
 if TYPE_CHECKING:
+    import albumentations
     from monai.transforms import Compose
 
 Channels = NDArray[np.uint8]
@@ -98,7 +98,7 @@ def _through_monai(transforms: "Compose", channels: Channels, seed: int) -> Chan
     return np.asarray(view.clamp(0, 1).mul_(255).round_().to(torch.uint8))
 
 
-def _through_albumentations(transforms: A.Compose, channels: Channels, seed: int) -> Channels:
+def _through_albumentations(transforms: "albumentations.Compose", channels: Channels, seed: int) -> Channels:
     image = np.ascontiguousarray(np.moveaxis(channels, 0, -1))
     with IN_USE:
         # `set_random_seed` gives every transform the same stream, so that gamma would always coincide with the flip.
@@ -135,7 +135,9 @@ def _monai_transforms(s: Strengths) -> "Compose":
 
 
 @cache
-def _image_transforms(s: Strengths) -> A.Compose:
+def _image_transforms(s: Strengths) -> "albumentations.Compose":
+    import albumentations as A  # noqa: N812
+
     moving = [
         A.HorizontalFlip(p=s.flip_chance),
         A.Affine(

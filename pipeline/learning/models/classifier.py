@@ -7,7 +7,7 @@ encoder computes the features of each instance, attention pools them over the in
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,10 +19,12 @@ from pipeline.learning.models.backbones import build_encoder
 from pipeline.learning.models.encoder import Encoder, channels_last
 from pipeline.learning.models.heads import build_head
 from pipeline.learning.models.instances import InstanceCutter
-from pipeline.learning.models.probe import Probe
 from pipeline.learning.models.sites import FEATURES, PerSite, SiteValues, varying
 from pipeline.learning.models.tent import adapted
 from pipeline.learning.models.tta import TestTime, augmented_views
+
+if TYPE_CHECKING:
+    from pipeline.learning.models.probe import Probe
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,7 @@ class Classifier(nn.Module):
             old_scale *= torch.from_numpy(scale).to(old_scale)
         self.site_values.write_unknown(self)
 
-    def start_from(self, probe: Probe) -> None:
+    def start_from(self, probe: "Probe") -> None:
         """Take a linear probe: its weights become the head, its standardisation follows the present one."""
         self.compose_standardisation(probe.mean, probe.scale)
         self.head.take(probe)

@@ -1,12 +1,13 @@
 """Heads: the last layer, from the features of a case to its logits."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, normalize, softplus
 
-from pipeline.learning.models.probe import Probe
+if TYPE_CHECKING:  # scikit-learn, which fits a probe, takes seconds to import
+    from pipeline.learning.models.probe import Probe
 
 Kind = Literal["linear", "ordinal", "neighbours"]
 
@@ -15,7 +16,7 @@ class LinearHead(nn.Linear):
     """Linear layer with one output for each class or finding."""
 
     @torch.no_grad()
-    def take(self, probe: Probe) -> None:
+    def take(self, probe: "Probe") -> None:
         """Copy the weights of a linear probe."""
         self.weight.copy_(torch.from_numpy(probe.weight))
         self.bias.copy_(torch.from_numpy(probe.bias))
@@ -63,7 +64,7 @@ class OrdinalHead(nn.Module):
         return (logits - self.prior).log_softmax(dim=1)
 
     @torch.no_grad()
-    def take(self, probe: Probe) -> None:
+    def take(self, probe: "Probe") -> None:
         """Copy the weights (1, width) and thresholds (C - 1,), in `bias`, of an ordinal probe."""
         self.weight.copy_(torch.from_numpy(probe.weight))
         thresholds = torch.from_numpy(probe.bias)

@@ -7,6 +7,7 @@ its loss.
 import math
 import shutil
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
@@ -21,10 +22,11 @@ from pipeline.paths import Role
 from pipeline.schema import Adapt, Params
 from pipeline.stages.adapt.adapting import AdaptationPlan, adapt
 from pipeline.stages.adapt.catalogue import HARMONISERS
-from pipeline.stages.adapt.method_search import choose
 from pipeline.stages.adapt.pretraining.continued import kept
-from pipeline.stages.adapt.selection import Step
 from pipeline.stages.adapt.setup import make_plan, pretrained
+
+if TYPE_CHECKING:
+    from pipeline.stages.adapt.selection import Step
 
 
 def run(params: Params, fold: str) -> None:
@@ -46,6 +48,8 @@ def run(params: Params, fold: str) -> None:
     steps: list[Step] = []
     predictions = pd.DataFrame(columns=["case", "role", "candidate"])
     if settings.method == "auto":
+        from pipeline.stages.adapt.method_search import choose  # not above: other methods need no probes
+
         steps, predictions = choose(plan, cases, settings, balanced=params.finetune.class_weights != "none")
         selected = [step for step in steps if step.kept][-1]
         plan = plan.with_method(selected.method, selected.strength)
@@ -115,7 +119,7 @@ def write(network: Classifier, predictions: pd.DataFrame, fold: str) -> None:
     paths.write_table(predictions, paths.search(fold))
 
 
-def as_plain(step: Step) -> dict[str, object]:
+def as_plain(step: "Step") -> dict[str, object]:
     """Convert a step to plain values, NaN to None."""
     values = asdict(step).items()
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values}

@@ -3,7 +3,6 @@
 import copy
 
 import torch
-from monai.losses import ContrastiveLoss
 from torch import Tensor, nn
 
 from pipeline.learning.models.encoder import Encoder
@@ -35,6 +34,8 @@ class Byol(Objective):
     def __init__(
         self, encoder: Encoder, momentum: float = 0.99, hidden: int = 256, projected: int = 128, seed: int = 0
     ) -> None:
+        from monai.losses import ContrastiveLoss  # not above: most adaptations do without
+
         super().__init__()
         self.momentum = momentum
         self.head = mlp((encoder.width, hidden, projected), seed)

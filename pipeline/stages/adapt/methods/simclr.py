@@ -1,7 +1,6 @@
 """SimCLR: distinguish two views of one image from all other images of the batch."""
 
 import torch
-from monai.losses import ContrastiveLoss
 from torch import Tensor
 
 from pipeline.learning.models.encoder import Encoder
@@ -41,6 +40,8 @@ class SimClr(Objective):
     def __init__(
         self, encoder: Encoder, temperature: float = 0.2, hidden: int = 256, projected: int = 128, seed: int = 0
     ) -> None:
+        from monai.losses import ContrastiveLoss  # not above: most adaptations do without
+
         super().__init__()
         if temperature < LOWEST_TEMPERATURE:
             raise ValueError(f"a temperature of {temperature} leaves float32; the lowest is {LOWEST_TEMPERATURE}")
