@@ -126,8 +126,8 @@ class Release(Section):
     )
     exports: tuple[Literal["torchscript", "onnx"], ...] = Field(
         default=("torchscript", "onnx"),
-        description="Formats for programs without medadapt. Each is compared with the network, alone and in batches of "
-        "five, and shipped only if no probability differs by more than 1e-5.",
+        description="Formats for programs without medadapt. Each is compared with the network, on every compared case "
+        "alone and on 20 of them in batches of five, and shipped only if no probability differs by more than 1e-5.",
     )
     compared_cases: Annotated[int, Field(ge=1)] | None = Field(
         default=100,

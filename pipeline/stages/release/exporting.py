@@ -21,8 +21,8 @@ from pipeline.paths import Role
 from pipeline.progress import progress
 from pipeline.stages.release.exports import (
     ALLOWED,
-    BATCHES,
     FILES,
+    IN_BATCHES,
     WRITERS,
     Exportable,
     Outcome,
@@ -74,8 +74,8 @@ def export(
     Returns
     -------
     dict
-        By kind: its `file`, the number of `cases`, the `batches`, and the `largest_difference` of `probability` and
-        `logit` with what is `allowed`; or the reason why it is `not_shipped`.
+        By kind: its `file`, the number of `cases` and how many of them `in_batches` as well, and the
+        `largest_difference` of `probability` and `logit` with what is `allowed`; or the reason why it is `not_shipped`.
     """
     if not kinds:
         return {}
@@ -137,5 +137,5 @@ def _parity(file: Path, count: int, worst: NDArray[np.float64]) -> Config:
         file.unlink()
         differences = ", ".join(f"{what} by {found[what]:.3g} (allowed is {allowed[what]:g})" for what in found)
         return {"not_shipped": f"it differs from the network in {differences}"}
-    known = {"file": str(file.relative_to(file.parent.parent)), "cases": count, "batches": list(BATCHES)}
+    known = {"file": str(file.relative_to(file.parent.parent)), "cases": count, "in_batches": min(count, IN_BATCHES)}
     return known | {"largest_difference": found, "allowed": allowed}

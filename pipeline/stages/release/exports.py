@@ -19,7 +19,7 @@ from pipeline.stages.release.calibrated import Calibrated, TorchCalibrator
 
 FILES = {"torchscript": Path("models/model.ts"), "onnx": Path("models/model.onnx")}
 ALLOWED = np.array([1e-5, 1e-4])  # of a probability; of a logit, or of the logit's size where that is above 1
-BATCHES = (1, 5)
+BATCH, IN_BATCHES = 5, 20  # cases of a batch, and how many cases are compared in batches as well
 
 Config = dict[str, Any]
 Outcome = tuple[NDArray[Any], NDArray[Any]]  # probabilities and logits of a batch, (B, K) each
@@ -81,7 +81,8 @@ def write_torchscript(source: Exportable, file: Path) -> Predict:
 
     @torch.inference_mode()
     def predict(channels: Tensor) -> Outcome:
-        return loaded.probabilities(channels).numpy(), loaded(channels).numpy()
+        logits = loaded(channels)  # `probabilities` would run the network again
+        return loaded.calibration(logits).numpy(), logits.numpy()
 
     return predict
 
@@ -153,7 +154,7 @@ WRITERS = {"torchscript": write_torchscript, "onnx": write_onnx}
 def largest_differences(
     network: Predict, exports: Mapping[str, Predict], cases: Iterable[Tensor]
 ) -> tuple[int, dict[str, NDArray[np.float64]]]:
-    """Compare exports with the network on every case, alone and in batches of five.
+    """Compare exports with the network on every case alone, and on the first `IN_BATCHES` in batches of five as well.
 
     Parameters
     ----------
@@ -172,11 +173,12 @@ def largest_differences(
         not a number.
     """
     count, worst = 0, dict.fromkeys(exports, np.zeros(2))
-    for channels in _batches(cases, max(BATCHES)):
+    for channels in _batches(cases, BATCH):
+        sizes = (1, BATCH) if count < IN_BATCHES else (1,)
         count += len(channels)
         expected = _joined(map(network, channels.split(1)))
         for name, predict in exports.items():
-            found = [_joined(map(predict, channels.split(size))) for size in BATCHES]
+            found = [_joined(map(predict, channels.split(size))) for size in sizes]
             worst[name] = np.max([worst[name], *(_differences(expected, one) for one in found)], axis=0)
     return count, worst
 

@@ -68,7 +68,7 @@ def test_exports_equal_to_the_network_are_shipped_with_the_differences(export):
     told, there = export()
     assert there == set(KINDS) == set(told)
     for kind in KINDS:
-        assert told[kind]["file"] == str(FILES[kind]) and told[kind]["cases"] == 6 and told[kind]["batches"] == [1, 5]
+        assert told[kind]["file"] == str(FILES[kind]) and told[kind]["cases"] == 6 and told[kind]["in_batches"] == 6
         assert 0 <= told[kind]["largest_difference"]["probability"] <= 1e-5 == told[kind]["allowed"]["probability"]
 
 

@@ -17,6 +17,7 @@ from pipeline.stages.release.calibrated import mapped
 from pipeline.stages.release.exporting import encoders_of, predict_by
 from pipeline.stages.release.exports import (
     ALLOWED,
+    IN_BATCHES,
     WRITERS,
     Exportable,
     largest_differences,
@@ -187,6 +188,20 @@ def test_the_largest_difference_is_found_in_any_case_batch_or_output():
         predict, {"export": lambda some: (predict(some)[0], predict(some)[1] * 1.5)}, channels
     )
     np.testing.assert_allclose(worst["export"], [0, 0.5])  # of their size: they are far above 1
+
+
+def test_every_case_is_compared_alone_and_the_first_ones_in_batches():
+    sizes, many = [], torch.rand(IN_BATCHES + 3, 2, 4, 4)
+
+    def predict(some):
+        return (some.mean(dim=(1, 2, 3)).numpy()[:, None],) * 2
+
+    def counted(some):
+        sizes.append(len(some))
+        return predict(some)
+
+    assert largest_differences(predict, {"export": counted}, many)[0] == len(many)
+    assert sizes.count(1) == len(many) and sizes.count(5) == IN_BATCHES // 5 and set(sizes) == {1, 5}
 
 
 def test_encoders_are_named_once():
