@@ -155,6 +155,11 @@ def paired_difference(
         cross-validated cohorts of 60 patients it holds 94 to 97 % of differences (`benchmarks/coverage_refit.py`).
     """
     values = in_blocks(metric_a, weights) - in_blocks(metric_b, weights)
+    return difference_of(values, confidence, power=power, further=further)
+
+
+def difference_of(values: Floats, confidence: float, *, power: float = 0.8, further: float = 0.0) -> Difference:
+    """Estimate a difference from its values (1 + R,) on the sample and on its replicates, as `paired_difference`."""
     found = estimate_of(values, confidence)
     if found.lower is None:
         return Difference(found.value, None, None, se=None, minimum_detectable=None)

@@ -24,12 +24,7 @@ def brier(survival: Floats, times: Floats, events: Marks, weights: Floats, *, ho
     equation 3). 0 is perfect; .25 is a constant .5. NaN where nobody is observed beyond the horizon: events alone would
     count then.
     """
-    happened, alive = events & (times <= horizon), times > horizon
-    until = uncensored_before(times, events, weights, np.array([np.nextafter(horizon, np.inf)]))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        of_alive = np.where(until > 0, weights * alive / until, 0.0)
-    by_case = inverse_weights(times, events, weights, happened) + of_alive
-    return np.where(weights @ alive > 0, ratio(by_case @ np.square(alive - survival), weights.sum(axis=1)), np.nan)
+    return _briers(survival[:, None], times, events, weights, horizons=np.array([horizon]))[:, 0]
 
 
 def integrated_brier(survival: Floats, times: Floats, events: Marks, weights: Floats, *, horizons: Floats) -> Floats:
@@ -37,10 +32,8 @@ def integrated_brier(survival: Floats, times: Floats, events: Marks, weights: Fl
 
     `survival` are probabilities (n, h) at each of at least two horizons (h,), which ascend.
     """
-    scores = [
-        brier(at, times, events, weights, horizon=float(when)) for at, when in zip(survival.T, horizons, strict=True)
-    ]
-    return np.asarray(np.trapezoid(np.array(scores), horizons, axis=0) / (horizons[-1] - horizons[0]))
+    scores = _briers(survival, times, events, weights, horizons=horizons)
+    return np.asarray(np.trapezoid(scores, horizons, axis=1) / (horizons[-1] - horizons[0]))
 
 
 def observed_expected(survival: Floats, times: Floats, events: Marks, weights: Floats, *, horizon: float) -> Floats:
@@ -72,3 +65,18 @@ def _slope(log_hazard: Floats, times: Floats, events: Marks, weights: Floats) ->
         return float(fit_cox(log_hazard[kept, None], times[kept], events[kept], weights=weights[kept])[0])
     except ValueError:
         return float("nan")
+
+
+def _briers(survival: Floats, times: Floats, events: Marks, weights: Floats, *, horizons: Floats) -> Floats:
+    """Compute the Brier score (R, h) of probabilities (n, h) at each horizon (h,)."""
+    of_events = inverse_weights(times, events, weights, events)
+    until = uncensored_before(times, events, weights, np.nextafter(horizons, np.inf))
+    total, scores = weights.sum(axis=1), np.full(until.shape, np.nan)
+    for number, horizon in enumerate(horizons):
+        alive = times > horizon
+        with np.errstate(divide="ignore", invalid="ignore"):
+            of_alive = np.where(until[:, [number]] > 0, weights * alive / until[:, [number]], 0.0)
+        by_case = np.where(times <= horizon, of_events, of_alive)
+        score = ratio(by_case @ np.square(alive - survival[:, number]), total)
+        scores[:, number] = np.where(weights @ alive > 0, score, np.nan)
+    return scores

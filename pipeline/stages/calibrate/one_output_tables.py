@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.metrics.baseline import baselines_of
-from pipeline.metrics.bootstrap import Bootstrap, estimate
+from pipeline.metrics.bootstrap import Bootstrap, estimate_of, in_blocks
 from pipeline.metrics.columns import InputColumn
 from pipeline.metrics.evaluation import logits_of
 from pipeline.metrics.fusion import Fusion
 from pipeline.metrics.levels import halved
-from pipeline.metrics.paired_tests import paired_difference
+from pipeline.metrics.paired_tests import difference_of
 from pipeline.metrics.summary import in_columns, limits_of
 from pipeline.metrics.wording import BOTH, COLUMNS, IMAGE
 from pipeline.paths import Role
@@ -201,17 +201,20 @@ def increment_rows(
         return []
     patients = evaluated.patients
     weights, level = bootstrap.weights(patients), bootstrap.over(patients, evaluated.folds).confidence
-    found = {name: metrics_of(one) for name, one in {**evaluated.parts, BOTH: evaluated}.items()}
+    found = {
+        name: {key: in_blocks(metric, weights) for key, metric in metrics_of(one).items()}
+        for name, one in {**evaluated.parts, BOTH: evaluated}.items()
+    }
     counts = {"n": len(patients), "patients": len(set(patients.tolist()))}
     rows: list[Row] = []
-    for name, metrics in found.items():
-        own = {key: estimate(metric, weights, level).as_json() for key, metric in metrics.items()}
+    for name, drawn in found.items():
+        own = {key: estimate_of(values, level).as_json() for key, values in drawn.items()}
         rows.append({"prediction": name, "over": "", **counts, **in_columns(own)})
     for name, over in ((IMAGE, COLUMNS), (BOTH, COLUMNS), (BOTH, IMAGE)):
         gains = {}
-        for key, metric in found[name].items():
-            pair = (found[over][key], metric) if key in falls else (metric, found[over][key])
-            gains[key] = paired_difference(*pair, weights, halved(level)).as_json()
+        for key, values in found[name].items():
+            gain = found[over][key] - values if key in falls else values - found[over][key]
+            gains[key] = difference_of(gain, halved(level)).as_json()
         first = next(iter(gains.values()))
         rows.append({"prediction": name, "over": over, **counts, **in_columns(gains)})
         rows[-1] |= {"minimum_detectable": first["minimum_detectable"], "verdict": verdict_of(first)}
