@@ -3,6 +3,7 @@
 from itertools import permutations, product
 from pathlib import Path
 
+import highdicom
 import imagecodecs
 import nibabel as nib
 import numpy as np
@@ -11,6 +12,10 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
+OF_A_PATIENT = {  # what a segmentation takes over from its images
+    **{"StudyID": "1", "StudyDate": "", "StudyTime": "", "AccessionNumber": "", "PatientBirthDate": ""},
+    **{"PatientSex": "", "ReferringPhysicianName": "", "FrameOfReferenceUID": "1.2.3.9"},
+}
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ORIENTATIONS = [
     "".join(codes)
@@ -119,3 +124,28 @@ def compress(fields: FileDataset, syntax: str) -> FileDataset:
     fields["PixelData"].is_undefined_length = True
     fields.file_meta.TransferSyntaxUID = syntax
     return fields
+
+
+def segments(slices: list, labels: np.ndarray, *, count: int = 2, name: str = "part") -> highdicom.seg.Segmentation:
+    """Make a DICOM segmentation with highdicom, of label numbers (n, rows, columns) or segments (..., count)."""
+    code = highdicom.sr.CodedConcept("49755003", "SCT", "Morphologically abnormal structure")
+    described = [
+        highdicom.seg.SegmentDescription(
+            number, f"{name} {number}", code, code, algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.MANUAL
+        )
+        for number in range(1, count + 1)
+    ]
+    return highdicom.seg.Segmentation(
+        source_images=slices,
+        pixel_array=labels,
+        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=described,
+        series_instance_uid=highdicom.UID(),
+        series_number=2,
+        sop_instance_uid=highdicom.UID(),
+        instance_number=1,
+        manufacturer="test",
+        manufacturer_model_name="test",
+        software_versions="1",
+        device_serial_number="1",
+    )

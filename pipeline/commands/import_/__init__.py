@@ -30,7 +30,7 @@ KINDS: dict[str, tuple[str, str, list[str]]] = {  # summary, an example, options
     ),
     "medmnist": ("Import an .npz file of MedMNIST.", "pneumoniamnist.npz --rename 0=normal 1=pneumonia", []),
     "dicom": (
-        "Import a folder of DICOM files; the copies are de-identified.",
+        "Import a folder of DICOM files, segmentations as masks; the copies are de-identified.",
         "export --labels labels.csv --key accession",
         ["--labels", "--label", "--key", "--site", "--root"],
     ),

@@ -29,14 +29,19 @@ class Mask:
         0 outside.
     affine : (4, 4) float64
         Voxel index to RAS+ millimetres; the identity for an image.
+    overlapping : tuple of arrays like `labels`
+        Further label numbers of the same voxels, where segments overlap.
     """
 
     labels: NDArray[Any]
     affine: NDArray[np.float64]
+    overlapping: tuple[NDArray[Any], ...] = ()
 
     def inside(self, wanted: Collection[int] = ()) -> NDArray[np.bool_]:
         """Mark the voxels with one of the wanted label numbers, or with any but 0."""
-        return np.isin(self.labels, list(wanted)) if wanted else self.labels != 0
+        layers = (self.labels, *self.overlapping)
+        marked = [np.isin(one, list(wanted)) if wanted else one != 0 for one in layers]
+        return np.asarray(np.any(marked, axis=0))
 
 
 def read_mask(path: Path, policy: Policy) -> Mask:
@@ -97,5 +102,23 @@ def _of_segmentation(path: Path, policy: Policy) -> Mask:
     segmentation = highdicom.seg.segread(path)
     size = (segmentation.Columns, segmentation.Rows, int(segmentation.NumberOfFrames))
     refuse_size(tuple(map(int, size)), policy)
-    volume = segmentation.get_volume(combine_segments=True, skip_overlap_checks=True)
-    return Mask(np.asarray(volume.array, dtype=np.int32), LPS_TO_RAS @ np.asarray(volume.affine, dtype=np.float64))
+    try:
+        volume = segmentation.get_volume(combine_segments=True)
+        layers = [np.asarray(volume.array, dtype=np.int32)]
+    except RuntimeError:  # segments overlap; the failed query keeps the tables of highdicom locked
+        layers, volume = _layers_of(highdicom.seg.segread(path))
+    return Mask(layers[0], LPS_TO_RAS @ np.asarray(volume.affine, dtype=np.float64), tuple(layers[1:]))
+
+
+def _layers_of(segmentation: Any) -> tuple[list[NDArray[Any]], Any]:
+    """Spread overlapping segments over as few volumes as they come, each of which holds no two at a voxel."""
+    layers: list[NDArray[Any]] = []
+    for number in segmentation.segment_numbers:
+        volume = segmentation.get_volume(segment_numbers=[number], combine_segments=True)
+        marked = np.asarray(volume.array) != 0
+        layer = next((one for one in layers if not one[marked].any()), None)
+        if layer is None:
+            layer = np.zeros(marked.shape, dtype=np.int32)
+            layers.append(layer)
+        layer[marked] = number
+    return layers, volume

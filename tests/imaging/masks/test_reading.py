@@ -1,4 +1,3 @@
-import highdicom
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -10,7 +9,7 @@ from pipeline.imaging.masks.matching import on_scan
 from pipeline.imaging.masks.reading import read_mask
 from pipeline.imaging.reading.scan import STRICT, Unreadable
 from pipeline.imaging.reading.volumes import read_scan
-from tests.imaging.phantoms import save_series
+from tests.imaging.phantoms import OF_A_PATIENT, save_series, segments
 
 LABELS = np.zeros((12, 10, 6), dtype=np.uint8)
 LABELS[3:7, 2:5, 1:4], LABELS[8:10, 6:9, 2:5] = 1, 2
@@ -66,37 +65,10 @@ def test_jpeg_missing_and_broken_files_are_refused(tmp_path):
     assert "the file ends after" in refused(tmp_path / "b.nii")
 
 
-def segments(slices, labels):
-    """Write a DICOM segmentation of two segments with highdicom."""
-    code = highdicom.sr.CodedConcept("49755003", "SCT", "Morphologically abnormal structure")
-    described = [
-        highdicom.seg.SegmentDescription(
-            number, f"part {number}", code, code, algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.MANUAL
-        )
-        for number in (1, 2)
-    ]
-    return highdicom.seg.Segmentation(
-        source_images=slices,
-        pixel_array=labels,
-        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=described,
-        series_instance_uid=highdicom.UID(),
-        series_number=2,
-        sop_instance_uid=highdicom.UID(),
-        instance_number=1,
-        manufacturer="test",
-        manufacturer_model_name="test",
-        software_versions="1",
-        device_serial_number="1",
-    )
-
-
 @pytest.mark.parametrize("orientation", ["LPS", "LSA"])
 def test_a_dicom_segmentation_lands_on_the_series_it_refers_to(tmp_path, orientation):
     volume = np.random.default_rng(0).integers(1, 500, LABELS.shape).astype(np.int16) + 1000 * (LABELS > 0)
-    more = {"StudyID": "1", "StudyDate": "", "StudyTime": "", "AccessionNumber": "", "PatientBirthDate": ""}
-    more |= {"PatientSex": "", "ReferringPhysicianName": "", "FrameOfReferenceUID": "1.2.3.9"}
-    folder = save_series(tmp_path / "series", volume.astype(np.int16), orientation, (1.0, 1.5, 2.0), **more)
+    folder = save_series(tmp_path / "series", volume.astype(np.int16), orientation, (1.0, 1.5, 2.0), **OF_A_PATIENT)
     scan = read_scan(folder)
     inside = scan.voxels[0] > 600
     slices = sorted((pydicom.dcmread(file) for file in folder.iterdir()), key=lambda one: one.SOPInstanceUID)
@@ -109,6 +81,19 @@ def test_a_dicom_segmentation_lands_on_the_series_it_refers_to(tmp_path, orienta
     assert set(np.unique(mask.labels)) == {0, 1, 2}
     assert np.array_equal(on_scan(mask, scan), inside)
     assert np.array_equal(on_scan(mask, scan, [2]), inside & (scan.voxels[0] % 2 == 1))
+
+
+def test_each_label_holds_its_whole_segment_where_segments_overlap(tmp_path):
+    folder = save_series(tmp_path / "series", np.arange(280, dtype=np.int16).reshape(8, 7, 5), **OF_A_PATIENT)
+    scan = read_scan(folder)
+    slices = sorted((pydicom.dcmread(file) for file in folder.iterdir()), key=lambda one: one.ImagePositionPatient[2])
+    marked = np.zeros((5, 7, 8, 3), dtype=np.uint8)  # slice, row, column, segment
+    marked[1:4, 1:6, 1:6, 0], marked[2:4, 2:4, 2:4, 1], marked[0, 0, 0, 2] = 1, 1, 1
+    segments(slices, marked, count=3).save_as(tmp_path / "seg.dcm")
+    mask = read_mask(tmp_path / "seg.dcm", STRICT)
+    assert len(mask.overlapping) == 1
+    of_labels = {(1,): 3 * 25, (2,): 2 * 4, (3,): 1, (1, 2): 3 * 25, (): 3 * 25 + 1}
+    assert {labels: on_scan(mask, scan, labels).sum() for labels in of_labels} == of_labels
 
 
 def test_a_damaged_dicom_mask_is_unreadable(tmp_path):

@@ -7,13 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from pydicom import Dataset
-
 from pipeline.imaging.labels import renamed
-from pipeline.imaging.reading.dicom import ENDINGS, is_dicom, read_fields
-from pipeline.imaging.reading.dicom_identity import IDENTITY, content_of
-from pipeline.stages.cohort.importers.dicom_facts import facts_of, is_capture, why_left_out
-from pipeline.stages.cohort.importers.dicom_headers import PIXELS, Rename, deidentified, text_of, why_not_copied
+from pipeline.imaging.reading.dicom import read_fields
+from pipeline.stages.cohort.importers.dicom_headers import PIXELS, Rename, deidentified
+from pipeline.stages.cohort.importers.dicom_segmentations import attach_segmentations
+from pipeline.stages.cohort.importers.dicom_series import Series, gather
 from pipeline.stages.cohort.importers.found import (
     BadCase,
     BadSource,
@@ -21,11 +19,9 @@ from pipeline.stages.cohort.importers.found import (
     Import,
     Watch,
     Write,
-    is_noise,
     read_rows,
     row_of,
     unwatched,
-    why_no_image,
 )
 from pipeline.stages.cohort.importers.places import Places
 
@@ -68,52 +64,10 @@ class Choices:
     link: bool = False
 
 
-@dataclass
-class Series:
-    """Hold the images of one series, patient and frame of reference.
-
-    Attributes
-    ----------
-    identity : dict
-        Values of `IDENTITY`; empty where no file states one.
-    facts : dict
-        Attributes of the first file, as `facts_of` returns them.
-    is_marked : bool
-        Whether the header declares burned-in text (BurnedInAnnotation).
-    files : list of Path
-        Each image once.
-    contents : dict
-        What `content_of` says of the images by SOPInstanceUID, where two files share one.
-    """
-
-    identity: dict[str, str]
-    facts: dict[str, str]
-    is_marked: bool
-    files: list[Path] = field(default_factory=list)
-    contents: dict[str, dict[str, Path]] = field(default_factory=dict)
-
-    def agrees(self, identity: Mapping[str, str]) -> bool:
-        """Tell whether an image belongs here: nothing that both state differs."""
-        return all(not (one and self.identity[name]) or one == self.identity[name] for name, one in identity.items())
-
-    def add(self, file: Path, fields: Dataset, identity: Mapping[str, str]) -> bool:
-        """Add a file, or return False if it holds an image once more."""
-        self.identity |= {name: one for name, one in identity.items() if one}
-        sharing = self.contents.setdefault(text_of(fields, "SOPInstanceUID"), {})
-        if "" in sharing:  # the only file so far, whose content was not needed
-            first = sharing.pop("")
-            sharing[content_of(first, read_fields(first))] = first
-        if (content := content_of(file, fields) if sharing else "") in sharing:
-            return False
-        sharing[content] = file
-        self.files.append(file)
-        return True
-
-
 def find_in_dicom_tree(
     folder: Path, choices: Choices, name: Name, watch: Watch = unwatched, *, root: Path | None = None
 ) -> Import:
-    """Read every header below `folder` and make one case of each series with pixels.
+    """Read every header below `folder` and make one case of each series with pixels; segmentations become masks.
 
     Parameters
     ----------
@@ -136,7 +90,8 @@ def find_in_dicom_tree(
     if not folder.is_dir():
         raise BadSource(f"{folder} is no folder; name the one that holds the DICOM files")
     found = Import()
-    gathered = _without_captures(_gather(Places(folder, root), choices.link, found, watch), found, folder)
+    every, segmentations = gather(Places(folder, root), choices.link, found, watch)
+    gathered = _without_captures(every, found, folder)
     for uid, number, series in gathered:
         facts, more_than_one = series.facts, f"-{number}" if number else ""
         label = (choices.labels or {}).get(facts[choices.key], "")
@@ -147,6 +102,8 @@ def find_in_dicom_tree(
         split = "" if label else "unlabelled"
         row = row_of(uid + more_than_one, str(image), label, facts["patient"], site=site, split=split, **more)
         found.cases.append(Case(row, _parts(series, image, None if choices.link else partial(name, "patient"))))
+    scans = [series for *_, series in gathered]
+    attach_segmentations(found, scans, list(segmentations.values()), folder, link=choices.link)
     found.notes += _notes(gathered, choices)
     keys = {series.facts[choices.key] for *_, series in gathered}
     unused = sorted(set(choices.labels or {}) - keys)
@@ -174,51 +131,6 @@ def read_labels(table: Path, key: Key, column: str, rename: Mapping[str, str]) -
         if labels.setdefault(one, renamed(label, rename)) != renamed(label, rename):
             raise BadSource(f"{table} gives {key} {one} two labels; correct it, or choose a finer --key")
     return labels
-
-
-def _gather(places: Places, link: bool, found: Import, watch: Watch) -> dict[str, list[Series]]:
-    """Group the DICOM files by series UID and identity, in order of path; record all other files as left out."""
-    gathered: dict[str, list[Series]] = {}
-    files = places.files()
-    places.check(files)
-    for file in watch(files, "read headers"):
-        name = file.relative_to(places.folder)
-        is_candidate = not is_noise(name) and (is_dicom(file) or file.suffix.lower() in ENDINGS)
-        reason = _add(file, link, gathered) if is_candidate else why_no_image(file, "not a DICOM file")
-        if reason:
-            found.left_out.append((str(name), reason))
-    return gathered
-
-
-def _add(file: Path, link: bool, gathered: dict[str, list[Series]]) -> str:
-    """Add a file to its series, or return the reason to leave it out."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # warnings of pydicom quote header values
-            fields = read_fields(file)
-            reason = why_left_out(fields) or ("" if link else why_not_copied(fields))
-            if reason:
-                return reason
-            if link and not is_dicom(file):
-                return "it has no preamble, and is not read without; leave out --link, so that its copy gets one"
-            added = _series_of(fields, gathered).add(file, fields, _identity_of(fields))
-    except Exception as error:  # pydicom raises any exception on a broken file
-        return f"it cannot be read ({type(error).__name__})"
-    return "" if added else "another file holds the same image"
-
-
-def _identity_of(fields: Dataset) -> dict[str, str]:
-    return {name: text_of(fields, name) for name in IDENTITY} | {"capture": "yes" if is_capture(fields) else "no"}
-
-
-def _series_of(fields: Dataset, gathered: dict[str, list[Series]]) -> Series:
-    """Find the series to which an image belongs, or begin one."""
-    of_uid, identity = gathered.setdefault(text_of(fields, "SeriesInstanceUID"), []), _identity_of(fields)
-    for series in of_uid:
-        if series.agrees(identity):
-            return series
-    of_uid.append(Series(identity, facts_of(fields), text_of(fields, "BurnedInAnnotation") == "YES"))
-    return of_uid[-1]
 
 
 def _without_captures(
