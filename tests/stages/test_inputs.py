@@ -4,6 +4,7 @@ import html
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -14,9 +15,10 @@ from pipeline import paths
 from pipeline.__main__ import main
 from pipeline.bundle import Predictor
 from pipeline.bundle.columns import COLUMNS, BadInputs
+from pipeline.bundle.layout import METADATA
 from pipeline.bundle.manifest import MANIFEST, write_manifest
 from tests.stages.conftest import lay_out
-from tests.stages.running import FOLDS, assert_predicted_as_evaluated, computed, run
+from tests.stages.running import FOLDS, assert_predicted_as_evaluated, by_monai, computed, run
 
 CLINIC = "data/raw/clinic/cohort.csv"
 BUNDLE = "data/released/ill_or_well"
@@ -89,6 +91,20 @@ def test_onnx_runtime_and_the_formula_of_the_card_give_the_same(project):
         _, logits = session.run(None, {session.get_inputs()[0].name: channels})
         shown = one.probabilities or one.withheld_probabilities
         assert shown["ill"] == pytest.approx(fused(logits[0].astype(float), row), abs=1e-5)
+
+
+def test_monai_gives_the_image_part_that_the_formula_fuses(project, tmp_path):
+    table = pd.read_csv(CLINIC, dtype=str, keep_default_na=False).head(3)
+    theirs = by_monai(BUNDLE, tmp_path, [f"data/raw/clinic/{name}" for name in table["image"]])
+    theirs = {Path(name).name: one for name, one in theirs.items()}
+    temperature = json.loads(Path(f"{BUNDLE}/{METADATA}").read_text())["calibration"]["temperature"]
+    predictor = Predictor.from_bundle(BUNDLE)
+    for row in table.to_dict("records"):
+        inputs = {name: row[name] for name in predictor.fusion.names}
+        one = predictor(f"data/raw/clinic/{row['image']}", inputs=inputs)
+        logits = temperature * np.log(theirs[Path(row["image"]).name])
+        shown = one.probabilities or one.withheld_probabilities
+        assert shown["ill"] == pytest.approx(fused(logits, row), abs=1e-5)
 
 
 def test_the_columns_may_stand_in_a_table_beside_a_folder_of_scans(project, tmp_path):
