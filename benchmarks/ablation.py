@@ -106,6 +106,8 @@ def table(into: Path) -> None:
     for file in sorted(into.glob("ablation-*.csv")):
         rows = pd.read_csv(file, dtype={"fold": str})
         columns = [f"logit_{number}" for number in range(1 + int(rows["truth"].max()))]
+        folds = rows.groupby("run")["fold"].nunique()
+        rows = rows[rows["run"].isin(folds.index[folds == folds[DEFAULT]])]  # others are not complete yet
         known = set(zip(rows["run"], rows["member"], strict=True))
         averaged = [
             averages(rows, members, columns).assign(method=name, seed=0)
