@@ -23,10 +23,11 @@ def _not_better(shown: Measured, limits: Mapping[str, Any]) -> str:
     if row is None or row["difference_lower"] > (limits["min_baseline_gain"] or 0):
         return ""
     verdict = "worse than" if row["difference_upper"] < 0 else "not shown to be better than"
+    other = "the mean" if row["baseline"] == "mean" else row["baseline"]
     gain = {"value": row["difference"], "lower": row["difference_lower"], "upper": row["difference_upper"]}
     return (
-        f"{place(scope).capitalize()} the model is {verdict} the prediction by {row['baseline']} alone: mean absolute "
-        f"error {row['model_mae']:.4g} against {row['mae']:.4g}{_of(shown)}, difference {show_metric(gain)}, "
+        f"{place(scope).capitalize()} the model is {verdict} the prediction by {other} alone: mean absolute error "
+        f"{row['model_mae']:.4g} against {row['mae']:.4g}{_of(shown)}, difference {show_metric(gain)}, "
         f"{row['patients']} patients."
     )
 
@@ -48,8 +49,8 @@ def _shrunk(shown: Measured, _: Any) -> str:
     if slope["value"] is None or slope["value"] > SHRUNK:
         return ""
     return (
-        f"Low numbers are predicted too high and high ones too low {place(scope)} (regression to the mean): the error "
-        f"changes by {show_metric(slope)} per{_of(shown) or ' unit'} of the true number."
+        f"Low numbers are predicted too high and high ones too low {place(scope)} (regression to the mean): the slope "
+        f"of the error against the true number is {show_metric(slope)}."
     )
 
 

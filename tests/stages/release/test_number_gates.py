@@ -75,7 +75,11 @@ def test_a_closed_test_set_is_no_success():
 @pytest.mark.parametrize(
     ("kind", "said", "shown"),
     [
-        ("regression to the mean", "changes by -0.60", number(test=metrics(bias_slope=ends(-0.6, -0.7, -0.5)))),
+        (
+            "regression to the mean",
+            "the slope of the error against the true number is -0.60",
+            number(test=metrics(bias_slope=ends(-0.6, -0.7, -0.5))),
+        ),
         ("prediction intervals", "0.90 is promised", number(test=metrics(coverage_of_patients=ends(0.7, 0.6, 0.8)))),
         ("not better than without images", "by site alone", number(baselines=[against("site", (0.5, -0.1, 1.1))])),
         ("too few patients", "12 patients on the external", number(test=metrics(patients=12))),
