@@ -37,7 +37,7 @@ def _not_better_than_null(shown: Measured, _: Any) -> str:
         if one["ipa"]["lower"] is not None and one["ipa"]["lower"] <= 0:
             return (
                 f"{place(scope).capitalize()} predicted risks are not shown to be better than the same risk for "
-                f"everybody: the Brier score falls by a share of {show_metric(one['ipa'])}, {one['patients']} patients."
+                f"everybody: index of prediction accuracy {show_metric(one['ipa'])}, {one['patients']} patients."
             )
     return ""
 

@@ -77,7 +77,7 @@ def test_a_closed_test_set_is_no_success_for_times():
         ("not better than without images", "by site alone", model(baselines=[against("site", (0.05, -0.1, 0.2))])),
         (
             "not better than the same risk for everybody",
-            "falls by a share of 0.10",
+            "index of prediction accuracy 0.10",
             model(test=metrics(ipa=ends(0.1, -0.1, 0.2))),
         ),
         (
