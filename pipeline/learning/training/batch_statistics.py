@@ -58,8 +58,15 @@ def estimate_statistics(network: Classifier, cases: WholeCases, seed: int, of_vi
 
     def inputs() -> Iterator[Tensor]:
         for _ in range(VIEWS if of_views else 1):
-            for rows in torch.from_numpy(rng.permutation(len(cases.targets))).split(EVALUATED_AT_ONCE):
+            for rows in without_single(torch.from_numpy(rng.permutation(len(cases.targets))).split(EVALUATED_AT_ONCE)):
                 seeds = rng.integers(2**32, size=len(rows), dtype=np.uint32) if of_views else None
                 yield (cases.plain(rows) if seeds is None else cases.varied(rows, seeds))[0].flatten(0, 1)
 
     adabn(network.encoder, inputs())
+
+
+def without_single(batches: Sequence[Tensor]) -> list[Tensor]:
+    """Join a last batch of one case to the one before it, since a single case may have no variance."""
+    if len(batches) < 2 or len(batches[-1]) > 1:
+        return list(batches)
+    return [*batches[:-2], torch.cat([batches[-2], batches[-1]])]
