@@ -130,6 +130,15 @@ def save_nifti(
     return file
 
 
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with `medadapt`, `dvc` and `python` that start at once; it goes to the front of PATH."""
+    from tests.warm_python import warm_python
+
+    with warm_python(tmp_path_factory.mktemp("warm")) as folder:
+        yield folder
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """Give a browser without a window, or skip with the reason."""

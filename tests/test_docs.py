@@ -1,6 +1,5 @@
 """The documentation: generated pages are fresh, every name has its line, every command of a page can be parsed."""
 
-import re
 import shlex
 import subprocess
 
@@ -12,17 +11,15 @@ from pipeline.commands.reference import reference_page
 from pipeline.metrics.summary import METRICS, OF_GRADES
 from pipeline.stages.calibrate.assessment import TABLES
 from tests.conftest import ROOT
-
-FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+from tests.pages import PAGES, PROGRAMS, blocks_of, commands_of
 
 
-def commands_of(page):
-    """List the lines of a page's code blocks that call medadapt, without comments and continuations."""
-    for _, block in FENCED.findall(page.read_text()):
-        for line in block.replace("\\\n", " ").split("\n"):
-            words = shlex.split(line.removeprefix("$ "), comments=True) if "medadapt" in line else []
-            if words[:1] == ["medadapt"]:
+def calls_of(page):
+    """List the words of each `medadapt` command of a page's shell blocks."""
+    for block in blocks_of(page, "sh"):
+        for command in commands_of(block):
+            words = shlex.split(command.replace("\\\n", " "), comments=True)
+            if words[0] == "medadapt":
                 yield words[1:]
 
 
@@ -32,7 +29,7 @@ def test_the_page_of_commands_is_generated_from_the_parsers():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_command_of_a_page_can_be_parsed(page):
-    for words in commands_of(page):
+    for words in calls_of(page):
         try:
             build_parser().parse_args(words)
         except SystemExit as end:
@@ -40,7 +37,12 @@ def test_every_command_of_a_page_can_be_parsed(page):
 
 
 def test_commands_are_found_on_the_pages():
-    assert sum(len(list(commands_of(page))) for page in PAGES) > 30
+    assert sum(len(list(calls_of(page))) for page in PAGES) > 50
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_blocks_of_commands_are_marked_as_shell_so_that_they_are_run(page):
+    assert not [block for block in blocks_of(page, "") if block.split()[0] in PROGRAMS]
 
 
 def test_every_metric_has_its_line_in_the_reference():

@@ -1,10 +1,6 @@
 """Every command of the tutorials runs as it stands there, on small images and small settings."""
 
-import os
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +8,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.clones import edit, fresh_clone
 from tests.conftest import ROOT
+from tests.pages import blocks_of, commands_of, newcomer
 
 pytestmark = pytest.mark.slow
-BLOCK = re.compile(r"^```\n((?:medadapt|python|sed|git|make|echo).*?)^```", re.MULTILINE | re.DOTALL)
 SMALL = {
     "preprocess": {"image_size": 32, "slices": 2},
     "adapt": {"encoder": "test_efficientnet", "weights": "none"},
@@ -28,31 +23,16 @@ LEAK = "13 patients of the official test set"  # the tutorial says that `plan` s
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
-    monkeypatch.setenv("MEDADAPT_KEYS", str(tmp_path / "keys"))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "project"))
-    for who in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{who}_NAME", "a")
-        monkeypatch.setenv(f"GIT_{who}_EMAIL", "a@b")
-    folder = fresh_clone(tmp_path / "project")
-    edit(folder / "params.yaml", SMALL)
-    return folder
+def reader(tmp_path, warm):
+    return newcomer(tmp_path / "project", warm, SMALL)
 
 
-def commands_of(page):
-    """List the commands of a tutorial, without the installation."""
-    text = (ROOT / "docs/tutorials" / page).read_text()
-    return [line for block in BLOCK.findall(text) for line in block.strip().split("\n") if not line.startswith("make")]
-
-
-def follow(folder, commands):
-    """Run commands one after the other; return what each printed with its exit code."""
-    found = []
-    for command in commands:
-        done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True)
-        found.append((command, done.returncode, done.stdout + done.stderr))
-    return found
+def follow(reader, page):
+    """Type every command of a tutorial."""
+    for block in blocks_of(ROOT / "docs/tutorials" / page, "sh"):
+        for command in commands_of(block):
+            reader.types(command)
+    return reader.ran
 
 
 def write_images(folder: Path) -> None:
@@ -68,23 +48,18 @@ def write_images(folder: Path) -> None:
     pd.DataFrame(rows).to_csv(folder / "labels.csv", index=False)
 
 
-def test_the_tutorial_of_png_files_can_be_followed_to_its_end(project):
-    write_images(project.parent / "covid_ct")
-    commands = commands_of("pngs.md")
-    assert len(commands) > 12
-    found = follow(project, commands)
-    plans = [code for command, code, _ in found if command == "medadapt plan"]
-    assert plans == [1, 0]
-    assert [(command, said) for command, code, said in found if code and command != "medadapt plan"] == []
-    assert "covid" in found[-1][2] and "model status: candidate" in found[-1][2]
+def test_the_tutorial_of_png_files_can_be_followed_to_its_end(reader):
+    write_images(reader.folder.parent / "covid_ct")
+    ran = follow(reader, "pngs.md")
+    assert [one.code for one in ran if one.command == "medadapt plan"] == [1, 0]
+    assert reader.failed(besides=["medadapt plan"]) == [] and len(ran) > 12
+    assert "covid" in ran[-1].said and "model status: candidate" in ran[-1].said
 
 
-def test_the_tutorial_of_a_dicom_export_can_be_followed_to_its_end(project):
-    shutil.copy(ROOT / "data/demo/recipe.yaml", project / "data/demo")  # as many patients as the tutorial names
-    commands = commands_of("dicom.md")
-    assert len(commands) > 8
-    found = follow(project, commands)
-    assert [(command, said) for command, code, said in found if code] == []
+def test_the_tutorial_of_a_dicom_export_can_be_followed_to_its_end(reader):
+    shutil.copy(ROOT / "data/demo/recipe.yaml", reader.folder / "data/demo")  # as many patients as the tutorial names
+    assert len(follow(reader, "dicom.md")) > 8
+    assert reader.failed() == []
 
 
 def write_cells(folder: Path) -> None:
@@ -99,12 +74,10 @@ def write_cells(folder: Path) -> None:
         table.to_csv(folder / f"Class Labels of Dataset {site}.csv", index=False, lineterminator="\r\n")
 
 
-def test_the_tutorial_of_two_laboratories_can_be_followed_to_its_end(project):
-    write_cells(project.parent / "cells")
-    commands = commands_of("two-sites.md")
-    assert len(commands) > 12
-    found = follow(project, commands)
-    assert [code for command, code, _ in found if command == "medadapt plan"] == [1, 0]
-    assert [(command, said) for command, code, said in found if code and command != "medadapt plan"] == []
-    runs = [said for command, _, said in found if command == "medadapt run"]
+def test_the_tutorial_of_two_laboratories_can_be_followed_to_its_end(reader):
+    write_cells(reader.folder.parent / "cells")
+    ran = follow(reader, "two-sites.md")
+    assert [one.code for one in ran if one.command == "medadapt plan"] == [1, 0]
+    assert reader.failed(besides=["medadapt plan"]) == [] and len(ran) > 12
+    runs = [one.said for one in ran if one.command == "medadapt run"]
     assert ["external validation" in said for said in runs] == [False, True, False]

@@ -39,7 +39,7 @@ def _described(text: str) -> Iterator[str]:
     before, heading, examples = text.strip().partition("\nFor example:\n")
     yield from before.rstrip().split("\n")
     if heading:
-        yield from ("", "```", *(line.strip() for line in examples.split("\n")), "```")
+        yield from ("", "```sh", *(line.strip() for line in examples.split("\n")), "```")
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
@@ -55,7 +55,7 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
         required = " Required." if action.required and action.option_strings else ""
         yield f"| `{_usage(action)}` | {explained[:1].upper()}{explained[1:]}.{required} |"
     if parser.epilog:
-        yield from ("", "```", *(line.strip() for line in parser.epilog.split("\n")[1:]), "```")
+        yield from ("", "```sh", *(line.strip() for line in parser.epilog.split("\n")[1:]), "```")
 
 
 def _usage(action: argparse.Action) -> str:

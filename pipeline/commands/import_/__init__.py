@@ -25,10 +25,10 @@ KINDS: dict[str, tuple[str, str, list[str]]] = {  # summary, an example, options
     ),
     "datalist": (
         "Import a JSON datalist of MONAI or the Medical Segmentation Decathlon.",
-        "dataset.json --root /mnt/share --link",
+        "dataset.json --root ../share --link",
         ["--unlabelled", "--segmentations", "--keep", "--root"],
     ),
-    "medmnist": ("Import an .npz file of MedMNIST.", "pneumoniamnist.npz --rename 0=normal 1=pneumonia", []),
+    "medmnist": ("Import an .npz file of MedMNIST.", "pneumoniamnist.npz --rename normal=healthy", []),
     "dicom": (
         "Import a folder of DICOM files, segmentations as masks; the copies are de-identified.",
         "export --labels labels.csv --key accession",

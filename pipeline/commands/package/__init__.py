@@ -6,7 +6,7 @@ a Containerfile, and a README with the commands. The application takes a DICOM s
 
 For example:
   medadapt package model.zip --map application/ --modality MR
-  medadapt package model.zip --map application/ --adaptation limits.json --calibration ours.json
+  medadapt package model.zip --map application_ours/ --adaptation limits.json --calibration ours.json
 """
 
 import argparse

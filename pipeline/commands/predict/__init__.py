@@ -10,8 +10,8 @@ For example:
   medadapt predict model.zip scan.nii.gz
   medadapt predict model.zip inbox/ --out results.csv --report results.html
   medadapt predict model.zip study/ --dicom results/
-  medadapt predict model.zip inbox/ --inputs age_and_stage.csv
-  medadapt predict model.zip inbox/ --masks masks/
+  medadapt predict with_columns.zip inbox/ --inputs age_and_stage.csv
+  medadapt predict with_masks.zip inbox/ --masks masks/
   medadapt predict model.zip unlabelled/ --site-adapt --out limits.json
   medadapt predict model.zip inbox/ --adaptation limits.json --out results.csv
   medadapt predict model.zip --site-recalibrate labels.csv --out ours.json
