@@ -20,7 +20,7 @@ SMALL = {
     "calibrate": {"n_bootstrap": 100},
     "release": {"exports": []},
 }
-LIMITS = "needs limits from more patients than these; tests/commands/predict runs it"
+NEW_SITE = "needs scans or labels of a new site, and a model of more patients; tests/commands/predict gives this option"
 NOT_RUN = {  # part of a command: why
     "make test": "runs this test, too",
     "medadapt encoders tf_efficientnet_lite1": "needs pretrained weights of hundreds of megabytes",
@@ -30,11 +30,11 @@ NOT_RUN = {  # part of a command: why
     "medadapt listen model.zip --archive": "needs the archive of a hospital; tests/commands/listen starts one",
     "HttpBindAddresses": "starts an archive on a port of this machine; tests/commands/listen starts one",
     "python application/application": "needs MONAI Deploy's SDK; tests/commands/package runs it where there is one",
-    "--site-adapt": LIMITS,
-    "--site-prevalence": LIMITS,
-    "--site-recalibrate": LIMITS,
-    "--adaptation": LIMITS,
-    "--calibration": LIMITS,
+    "--site-adapt": NEW_SITE,
+    "--site-prevalence": NEW_SITE,
+    "--site-recalibrate": NEW_SITE,
+    "--adaptation": NEW_SITE,
+    "--calibration": NEW_SITE,
 }
 UNTIL = {"medadapt serve": "open http://127.0.0.1"}  # commands without an end are stopped when they say this
 ELSEWHERE = ("tutorials", "results", "decisions")  # tests/test_tutorials.py; benchmarks of hours
