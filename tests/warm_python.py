@@ -25,10 +25,11 @@ line = socket.socket(socket.AF_UNIX)
 line.connect(sys.argv[1])
 asked = json.dumps({"words": sys.argv[2:], "cwd": os.getcwd(), "environment": dict(os.environ)})
 socket.send_fds(line, [asked.encode()], [0, 1, 2])
-worker = int(line.recv(20))
+answers = line.makefile()
+worker = int(answers.readline())
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda number, _: os.kill(worker, number))
-sys.exit(int(line.recv(20) or 1))
+sys.exit(int(answers.readline() or 1))
 """
 PROGRAMS = {
     "medadapt": 'exec {client} pipeline "$@"\n',
@@ -88,8 +89,8 @@ def answer(line: socket.socket, folder: Path) -> None:
     asked, files, *_ = socket.recv_fds(line, 1 << 20, 3)
     worker = os.fork()
     if worker:
-        line.sendall(str(worker).encode())
-        line.sendall(str(os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])).encode())
+        line.sendall(f"{worker}\n".encode())
+        line.sendall(f"{os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])}\n".encode())
         os._exit(0)
     line.close()
     call = json.loads(asked)
@@ -105,7 +106,7 @@ def answer(line: socket.socket, folder: Path) -> None:
     try:
         code = importlib.import_module("pipeline.__main__" if module == "pipeline" else module).main(words)
     except SystemExit as end:
-        code = end.code
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         traceback.print_exc()
     atexit._run_exitfuncs()
