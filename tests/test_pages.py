@@ -38,7 +38,6 @@ NOT_RUN = {  # part of a command: why
 }
 UNTIL = {"medadapt serve": "open http://127.0.0.1"}  # commands without an end are stopped when they say this
 ELSEWHERE = ("tutorials", "results", "decisions")  # tests/test_tutorials.py; benchmarks of hours
-NOT_YET = ("commands.md",)  # its examples were tried by hand, and not all of them were seen to end well
 FOLLOWED = {page.name: page for page in PAGES if page.parent.name not in ELSEWHERE and blocks_of(page, "sh")}
 
 
@@ -77,7 +76,7 @@ def words_of(command: str) -> str:
     return " ".join(shlex.split(command, comments=True))
 
 
-@pytest.mark.parametrize("name", [name for name in FOLLOWED if name not in NOT_YET])
+@pytest.mark.parametrize("name", FOLLOWED)
 def test_every_command_of_a_page_does_what_the_page_says(left_by, name):
     reader = left_by(name)
     assert reader.ran or name == "choose-an-encoder.md"
