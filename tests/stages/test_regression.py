@@ -53,7 +53,7 @@ def page():
 
 def test_numbers_are_learned_and_told_in_their_unit(there):
     found = paths.read_json(paths.pooled_metrics("internal_patients_calibrated"))
-    assert found["r2"]["lower"] > 0 and found["mae"]["value"] < 6 and found["n"] == found["patients"] == 24
+    assert found["r2"]["value"] > 0.3 and found["mae"]["value"] < 6 and found["n"] == found["patients"] == 24
     told = page()
     assert re.search(r"the number is missed by [\d.]+ \([\d.]+ to [\d.]+\) mm on average", told)
     assert "Bland-Altman plot, internal validation" in told and "regression to the mean" in told
