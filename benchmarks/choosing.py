@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from aligned_features import ALIGNMENTS, Features, calibrated_logits, self_trained
 from evaluating import print_row
 from label_free_scores import OF_DRAWS, SCORES, Found
 from models import SETS, classes_of, prepared
@@ -53,6 +54,7 @@ OF_ENCODER = {
     "histogram": 0.5,
 }  # candidates that change the encoder or its input, by strength
 OF_FEATURES = {"combat, half": 0.5, "combat": 1.0}
+SELF_TRAINED = (NONE, "combat")  # candidates from which self-training starts
 OLD, NEW = "source", "new"
 DRAWS = 300
 
@@ -111,6 +113,8 @@ def measure(into: Path, name: str, fold: str) -> None:
         for candidate, features in features_of_candidates(hospital, of_training):
             for key, value in predictions(features, hospital.source).items():
                 found[f"{candidate}/{key}"] = value
+            if candidate in SELF_TRAINED:
+                found |= of_self_training(features, hospital.source, found, candidate)
         truth = held["label"].map(classes.index).to_numpy(int)
         evaluated = {"truth": truth[~half], "patients": held["patient"].to_numpy(str)[~half]}
         seen = {"seen_patients": held["patient"].to_numpy(str)[half]}
@@ -157,9 +161,6 @@ def joined(one: Images, other: Images) -> Images:
     return Images(*(np.concatenate([getattr(one, name), getattr(other, name)]) for name in fields))
 
 
-Features = tuple[Floats, Floats, Floats]  # of training cases, target and evaluated images
-
-
 def features_of_candidates(hospital: Hospital, of_training: dict[str, Floats]) -> "list[tuple[str, Features]]":
     """Compute the features under each candidate; those of training cases once unless the target changes them."""
     found: list[tuple[str, Features]] = []
@@ -175,6 +176,7 @@ def features_of_candidates(hospital: Hospital, of_training: dict[str, Floats]) -
         sites = [images.sites for images in (hospital.training, hospital.target, hospital.evaluated)]
         combat = fit_combat(np.concatenate(plain[:2]), np.concatenate(sites[:2]), None, strength)
         found.append((name, tuple(combat.apply(*pair) for pair in zip(plain, sites, strict=True))))  # type: ignore[arg-type]
+    found += [(name, align(plain, hospital.source)) for name, align in ALIGNMENTS.items()]
     return found
 
 
@@ -201,6 +203,15 @@ def predictions(features: Features, source: Source) -> dict[str, Floats]:
         "reverse": np.array(reverse_loss(training, target, np.mean(of_target, axis=0), source)),
         "hopkins": np.array(hopkins(target)),
     }
+
+
+def of_self_training(features: Features, source: Source, found: Found, start: str) -> dict[str, NDArray]:
+    """Predict the evaluated cases after self-training; what chooses without labels is that of its start."""
+    sure = calibrated_logits(features, source)
+    evaluated = [self_trained(features, source, train, sure) for train, _ in source.parts()]
+    name = f"{start}, self-training"
+    own = {key.replace(f"{start}/", f"{name}/"): value for key, value in found.items() if key.startswith(f"{start}/")}
+    return own | {f"{name}/evaluated": np.mean(evaluated, axis=0)}
 
 
 def reverse_loss(training: Floats, target: Floats, logits: Floats, source: Source) -> float:
