@@ -38,11 +38,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--cohorts", type=int, default=400)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first cohort")
     asked = parser.parse_args()
     print_row("truth", "adds", "not shown", "takes away", "right", "interval holds the true gain", "mean true gain")
     print_row(*["---"] * 7)
     for name, effects in TRUTHS.items():
-        found = [one_cohort(asked.kind, seed, effects) for seed in range(asked.cohorts)]
+        found = [one_cohort(asked.kind, seed, effects) for seed in range(asked.first, asked.first + asked.cohorts)]
         verdicts = [verdict for *_, verdict in found]
         right = sum((verdict == ADDS) == (effects[1] > 0) for verdict in verdicts)
         held = sum(lower <= gain <= upper for gain, lower, upper, _ in found)

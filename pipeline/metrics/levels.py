@@ -63,7 +63,14 @@ def expanded(confidence: float) -> float:
     return float(2 * norm.cdf(quantile_of(confidence)) - 1) if factor_of(confidence) != 1 else float(confidence)
 
 
-def level_for(confidence: float, patients: Names, folds: Names | None = None, *, cross_fitted: bool = False) -> Level:
+def level_for(
+    confidence: float,
+    patients: Names,
+    folds: Names | None = None,
+    *,
+    cross_fitted: bool = False,
+    coupling: float = 1.0,
+) -> Level:
     """Give the level of intervals over these patients.
 
     The factor is that of `cross_validation_factor` if each fold was evaluated by its own model, times n / (n - 1) and
@@ -78,9 +85,11 @@ def level_for(confidence: float, patients: Names, folds: Names | None = None, *,
         The fold that held each case out; None if one model evaluated all cases.
     cross_fitted : bool
         Whether each fold was calibrated by a calibrator that was fitted on the others.
+    coupling : float
+        Share of how much `cross_validation_factor` exceeds 1.
     """
     n, n_folds = len(np.unique(patients)), 1 if folds is None else len(np.unique(folds))
-    factor = cross_validation_factor(n_folds)
+    factor = 1 + coupling * (cross_validation_factor(n_folds) - 1)
     if n > 1:
         few = float(t.ppf((1 + confidence) / 2, n - 1) / norm.ppf((1 + confidence) / 2)) ** 2
         factor *= few * n / (n - 1)

@@ -14,7 +14,7 @@ from pipeline.metrics.bootstrap import Bootstrap, estimate_of, in_blocks
 from pipeline.metrics.columns import InputColumn
 from pipeline.metrics.evaluation import logits_of
 from pipeline.metrics.fusion import Fusion
-from pipeline.metrics.levels import halved
+from pipeline.metrics.levels import halved, level_for
 from pipeline.metrics.paired_tests import difference_of
 from pipeline.metrics.summary import in_columns, limits_of
 from pipeline.metrics.wording import BOTH, COLUMNS, IMAGE
@@ -35,6 +35,7 @@ from pipeline.stages.calibrate.subject import bootstrap_for
 Metric = Callable[[NDArray[Any]], NDArray[Any]]  # weights (R, n) to values (R,)
 
 PORTFOLIO = "portfolio"
+OF_LOSSES = 0.35  # coupling of the folds in gains of a loss, measured by benchmarks/output_increment.py
 FEWEST = 10  # patients of a group whose metrics are told
 EMPTY = {  # tables about classes and searches, by file: their columns
     paths.ROC: ["scope", "false_positive_rate", "true_positive_rate"],
@@ -206,6 +207,7 @@ def increment_rows(
         for name, one in {**evaluated.parts, BOTH: evaluated}.items()
     }
     counts = {"n": len(patients), "patients": len(set(patients.tolist()))}
+    of_losses = level_for(bootstrap.confidence, patients, evaluated.folds, coupling=OF_LOSSES)
     rows: list[Row] = []
     for name, drawn in found.items():
         own = {key: estimate_of(values, level).as_json() for key, values in drawn.items()}
@@ -214,7 +216,7 @@ def increment_rows(
         gains = {}
         for key, values in found[name].items():
             gain = found[over][key] - values if key in falls else values - found[over][key]
-            gains[key] = difference_of(gain, halved(level)).as_json()
+            gains[key] = difference_of(gain, of_losses if key in falls else halved(level)).as_json()
         first = next(iter(gains.values()))
         rows.append({"prediction": name, "over": over, **counts, **in_columns(gains)})
         rows[-1] |= {"minimum_detectable": first["minimum_detectable"], "verdict": verdict_of(first)}
