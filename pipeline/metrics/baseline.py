@@ -194,6 +194,34 @@ def baseline_table(
     return pd.DataFrame(rows, columns=BASELINES)
 
 
+def pooled_and_within(
+    folds: NDArray[np.str_], drawn: Callable[[NDArray[np.bool_]], dict[str, Floats]]
+) -> dict[str, dict[str, Floats]]:
+    """Compute metrics on all cases together and, of several folds, their means within folds.
+
+    The model of each fold has an offset of its own, which biases metrics of pooled predictions but cancels within folds
+    (see `baseline_table`).
+
+    Parameters
+    ----------
+    folds : (n,)
+        The fold that evaluates each case.
+    drawn : callable
+        From marks (n,) of cases to metrics by name, each (R,).
+
+    Returns
+    -------
+    dict
+        The metrics by `POOLED` and, of several folds, by `WITHIN`.
+    """
+    found, names = {POOLED: drawn(np.ones(len(folds), dtype=np.bool_))}, np.unique(folds)
+    if len(names) > 1:
+        with np.errstate(invalid="ignore"):  # replicates without a patient of a fold
+            of_fold = [drawn(folds == name) for name in names]
+        found[WITHIN] = {key: _mean_of_folds(np.stack([one[key] for one in of_fold])) for key in found[POOLED]}
+    return found
+
+
 def _compared(model: Metric, baseline: Metric, weights: Floats, confidence: float) -> dict[str, Any]:
     found = estimate_all({"auc": baseline, "model_auc": model}, weights, confidence)
     apart = paired_difference(model, baseline, weights, confidence).as_json()
@@ -215,7 +243,11 @@ def _auc(probabilities: Floats, labels: Labels, weights: Floats) -> Floats:
 def _auc_within(folds: NDArray[np.str_], probabilities: Floats, labels: Labels, weights: Floats) -> Floats:
     """Compute the mean AUC (R,) over the folds that have one; these are the same folds for model and baseline."""
     inside = [folds == fold for fold in np.unique(folds)]
-    of_fold = np.stack([_auc(probabilities[mask], labels[mask], weights[:, mask]) for mask in inside])
+    return _mean_of_folds(np.stack([_auc(probabilities[mask], labels[mask], weights[:, mask]) for mask in inside]))
+
+
+def _mean_of_folds(of_fold: Floats) -> Floats:
+    """Average values (F, R) over the folds that have one; NaN (R,) where no fold has."""
     there = np.isfinite(of_fold)
     return discrimination.ratio(np.where(there, of_fold, 0).sum(axis=0), there.sum(axis=0).astype(np.float64))
 

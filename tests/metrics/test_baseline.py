@@ -11,6 +11,7 @@ from pipeline.metrics.baseline import (
     WITHIN,
     baseline_table,
     baselines_of,
+    pooled_and_within,
     prediction_from_columns,
 )
 from pipeline.metrics.bootstrap import cluster_weights
@@ -194,6 +195,15 @@ def test_a_fold_without_both_classes_is_left_out_of_the_mean_of_folds():
     by_fold = [auc(model[folds == fold], labels[folds == fold]) for fold in "01"]
     assert table.loc[WITHIN, "model_auc"] == pytest.approx(np.mean(by_fold), abs=1e-6)
     assert table.loc[POOLED, "model_auc"] == pytest.approx(auc(model, labels), abs=1e-6)
+
+
+def test_a_replicate_without_a_value_in_a_fold_is_the_mean_of_the_others():
+    folds = np.array(["0", "0", "1", "2"])
+    of_fold = {2: [1.0, np.nan], 1: [5.0, 8.0], 4: [3.0, 3.0]}
+    found = pooled_and_within(folds, lambda mask: {"metric": np.array(of_fold[int(mask.sum())])})
+    assert list(found) == [POOLED, WITHIN] and found[POOLED]["metric"].tolist() == [3.0, 3.0]
+    np.testing.assert_allclose(found[WITHIN]["metric"], [(1 + 5 + 5) / 3, 8])
+    assert list(pooled_and_within(folds[:2], lambda mask: {"metric": mask.astype(float)})) == [POOLED]
 
 
 def test_the_paired_difference_is_tested_without_drawing_too_and_agrees():

@@ -74,6 +74,25 @@ def test_every_fold_is_mapped_by_a_line_that_others_fitted(there):
     assert coverage == pytest.approx(covered.mean(), abs=1e-6)
 
 
+def test_the_mean_without_the_image_is_compared_pooled_and_within_folds(there):
+    cases = pd.read_csv(paths.PREDICTIONS).query("scope == 'internal'").astype({"fold": str})
+    label = pd.read_csv(paths.split("0")).set_index("case")["label"]
+    for fold in "012":
+        training = pd.read_csv(paths.split(fold)).query("role in ['train', 'validation']")["case"]
+        cases.loc[cases["fold"] == fold, "mean"] = label[training].mean()
+    errors = cases[["mean", "value"]].sub(cases["label"], axis=0).abs().assign(fold=cases["fold"])
+    rows = pd.read_csv(paths.assessed("baselines")).query("scope == 'internal' and baseline == 'mean'")
+    rows, of_folds = rows.set_index("over"), errors.groupby("fold").mean().mean()
+    for over, expected in (("all cases together", errors[["mean", "value"]].mean()), ("mean of folds", of_folds)):
+        assert rows.loc[over, ["mae", "model_mae"]].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+        assert rows.loc[over, "difference"] == pytest.approx(expected["mean"] - expected["value"], abs=2e-6)
+    spread = [part["label"].sub(part["label"].mean()).pow(2).sum() for _, part in cases.groupby("fold")]
+    wrong = [part["label"].sub(part["mean"]).pow(2).sum() for _, part in cases.groupby("fold")]
+    assert rows.loc["mean of folds", "r2"] == pytest.approx(np.mean(1 - np.divide(wrong, spread)), abs=1e-6)
+    alone = pd.read_csv(paths.assessed("baselines")).query("scope == 'external'")
+    assert set(alone["over"]) == {"all cases together"} and "mean of folds" in page()
+
+
 def test_folds_hold_low_and_high_numbers(there):
     for fold in "012":
         held = pd.read_csv(paths.split(fold)).query("role == 'held_out'")

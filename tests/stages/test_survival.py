@@ -90,6 +90,29 @@ def test_every_fold_is_recalibrated_by_what_others_fitted(there):
         np.testing.assert_allclose(told, 1 - np.exp(-hazard.at(at) * np.exp(expected)[:, None]), rtol=1e-6, atol=1e-9)
 
 
+def concordance(part, column):
+    """Count the pairs of an event and a later time in which the event has the higher hazard; ties count half."""
+    events, right, pairs = part[part["event"] == 1], 0.0, 0
+    for one in events.itertuples():
+        later = part[(part["time"] > one.time) | ((part["time"] == one.time) & (part["event"] == 0))]
+        lower, own = later[column], getattr(one, column)
+        right, pairs = right + (own > lower).sum() + 0.5 * (own == lower).sum(), pairs + len(later)
+    return right / pairs
+
+
+def test_hazards_without_the_image_are_compared_pooled_and_within_folds(there):
+    cases = pd.read_csv(paths.PREDICTIONS).query("scope == 'internal'")
+    rows = pd.read_csv(paths.assessed("baselines")).query("scope == 'internal'")
+    of_folds = np.mean([concordance(part, "log_hazard") for _, part in cases.groupby("fold")])
+    for over, expected in (("all cases together", concordance(cases, "log_hazard")), ("mean of folds", of_folds)):
+        some = rows[rows["over"] == over].set_index("baseline")
+        np.testing.assert_allclose(some["model_c"], expected, atol=1e-6)
+        np.testing.assert_allclose(some["difference"], some["model_c"] - some["c"], atol=2e-6)
+        assert some.loc["Kaplan-Meier", "c"] == 0.5 and some["integrated_brier"].notna().all()
+    alone = pd.read_csv(paths.assessed("baselines")).query("scope == 'external'")
+    assert set(alone["over"]) == {"all cases together"} and "mean of folds" in page()
+
+
 def test_times_are_the_quartiles_of_the_events_of_development_patients(there):
     table = pd.read_csv(paths.PREDICTIONS).query("scope == 'internal_patients'")
     times, events = times_of(table["label"].tolist())

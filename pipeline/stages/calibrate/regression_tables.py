@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline import paths
-from pipeline.metrics.baseline import number_from_columns
-from pipeline.metrics.bootstrap import Bootstrap, estimate, loss_estimate
+from pipeline.metrics.baseline import number_from_columns, pooled_and_within
+from pipeline.metrics.bootstrap import Bootstrap, estimate, estimate_of, loss_estimate
 from pipeline.metrics.columns import InputColumn
 from pipeline.metrics.fusion import Fusion
 from pipeline.metrics.output_fusion import fit_number_fusion, predicted_by_others
@@ -47,7 +47,7 @@ TOLD = Told(
 )
 MEMBERS = ["member", "n", *limits_of("mae", "r2", "mae_gain")]
 SUBGROUPS = ["scope", "column", "value", "n", "patients", "too_few", *limits_of(*TOLD.of_a_group)]
-BASELINES = ["scope", "baseline", "n", "patients", *limits_of("mae", "model_mae", "difference", "r2")]
+BASELINES = ["scope", "baseline", "over", "n", "patients", *limits_of("mae", "model_mae", "difference", "r2")]
 OF_INCREMENT = ("mae", "r2")
 BY_VALUE = ["scope", "lower", "upper", "n", "true", "prediction", "bias", "coverage"]
 
@@ -110,22 +110,29 @@ def by_value(evaluated: EvaluatedNumbers, parts: int = 5) -> list[Row]:
 
 
 def baseline_rows(evaluated: EvaluatedNumbers, params: Params, bootstrap: Bootstrap) -> list[Row]:
-    """Compare the model with predictions without the image: the mean, the site, and `calibrate.baseline`."""
+    """Compare the model with predictions without the image: the mean, the site, and `calibrate.baseline`.
+
+    Pooled folds have second rows, see `pooled_and_within`.
+    """
     if "case" not in evaluated.cases:
         return []  # patients: their images have these rows
     weights, patients = bootstrap.weights(evaluated.patients), evaluated.patients
     level = bootstrap.over(patients, evaluated.folds).confidence
-    rows, true = [], evaluated.true
+    counts, rows = {"n": len(patients), "patients": len(set(patients.tolist()))}, []
+
+    def drawn(predicted: Any, mask: Any) -> dict[str, Any]:
+        true, some = evaluated.true[mask], weights[:, mask]
+        other, own = (mae(one[mask], true, some) for one in (predicted, evaluated.values))
+        r2 = r_squared(predicted[mask], true, some)
+        return {"mae": other, "model_mae": own, "difference": other - own, "r2": r2}
+
     for name, predicted in without_images(evaluated, params.calibrate.baseline).items():
-        apart = partial(_difference, mae, (predicted, evaluated.values), true)
-        metrics = {
-            "mae": loss_estimate(mae(predicted, true, weights), level),
-            "model_mae": loss_estimate(mae(evaluated.values, true, weights), level),
-            "difference": estimate(apart, weights, level),
-            "r2": estimate(partial(r_squared, predicted, true), weights, level),
-        }
-        counts = {"baseline": name, "n": len(true), "patients": len(set(patients.tolist()))}
-        rows.append(counts | in_columns({key: one.as_json() for key, one in metrics.items()}))
+        for over, values in pooled_and_within(evaluated.folds, partial(drawn, predicted)).items():
+            metrics = {
+                key: (loss_estimate if key in ("mae", "model_mae") else estimate_of)(one, level).as_json()
+                for key, one in values.items()
+            }
+            rows.append({"baseline": name, "over": over, **counts, **in_columns(metrics)})
     return rows
 
 

@@ -9,12 +9,12 @@ import pandas as pd
 
 from pipeline import paths
 from pipeline.imaging.labels import times_of
+from pipeline.metrics.baseline import pooled_and_within
 from pipeline.metrics.bootstrap import Bootstrap, estimate, estimate_of, in_blocks, loss_estimate
 from pipeline.metrics.columns import InputColumn
 from pipeline.metrics.fusion import Fusion
 from pipeline.metrics.output_fusion import fit_hazard_fusion, predicted_by_others
 from pipeline.metrics.summary import as_number, in_columns, limits_of, rows_of
-from pipeline.metrics.survival.accuracy import integrated_brier
 from pipeline.metrics.survival.columns import hazard_from_columns
 from pipeline.metrics.survival.cox import survival_at
 from pipeline.metrics.survival.curves import Curve, kaplan_meier, kaplan_meier_interval, logrank, median_follow_up
@@ -61,7 +61,7 @@ COUNTS = ["n", "patients", "events"]
 MEMBERS = ["member", "n", *limits_of("c", "c_gain")]
 SUBGROUPS = ["scope", "column", "value", "n", "patients", "too_few", *limits_of(*TOLD.of_a_group)]
 BASELINES = [
-    *("scope", "baseline", "n", "patients"),
+    *("scope", "baseline", "over", "n", "patients"),
     *limits_of("c", "model_c", "difference", "integrated_brier", "model_brier"),
 ]
 OF_A_TIME = ("auc", "brier", "null_brier", "ipa", "observed_expected")
@@ -216,27 +216,34 @@ def follow_up(evaluated: EvaluatedTimes) -> list[Row]:
 
 
 def baseline_rows(evaluated: EvaluatedTimes, params: Params, bootstrap: Bootstrap) -> list[Row]:
-    """Compare the model with predictions without the image: Kaplan-Meier, the site, and `calibrate.baseline`."""
+    """Compare the model with predictions without the image: Kaplan-Meier, the site, and `calibrate.baseline`.
+
+    Pooled folds have second rows, see `pooled_and_within`.
+    """
     if "case" not in evaluated.cases:
         return []  # patients: their images have these rows
     weights, level = resampled(evaluated, bootstrap)
-    known, last = (evaluated.times, evaluated.events), float(evaluated.horizons[-1])
-    grid = np.linspace(last / GRID, last, GRID)
-    own = in_blocks(partial(harrell_c, evaluated.values, *known), weights)
-    model, rows = brier_scores(evaluated, evaluated.survival, weights), []
-    for name, (hazard, survival) in without_images(evaluated, params.calibrate.baseline, grid).items():
-        other = in_blocks(partial(harrell_c, hazard, *known), weights)
-        scores = in_blocks(partial(integrated_brier, survival, *known, horizons=grid), weights)
-        scores = np.where(np.isnan(model), np.nan, scores)  # where nobody was observed for longer
-        metrics = {
-            "c": estimate_of(other, level),
-            "model_c": estimate_of(own, level),
-            "difference": estimate_of(own - other, level),
-            "integrated_brier": loss_estimate(scores, level),
-            "model_brier": loss_estimate(model, level),
-        }
-        counts = {"baseline": name, "n": len(hazard), "patients": len(set(evaluated.patients.tolist()))}
-        rows.append(counts | in_columns({key: one.as_json() for key, one in metrics.items()}))
+    patients, last = evaluated.patients, float(evaluated.horizons[-1])
+    counts, grid = {"n": len(patients), "patients": len(set(patients.tolist()))}, np.linspace(last / GRID, last, GRID)
+
+    def drawn(hazard: Any, survival: Any) -> dict[str, dict[str, Any]]:
+        def of_part(mask: Any) -> dict[str, Any]:
+            part, some = evaluated.part(mask), weights[:, mask]
+            c = in_blocks(partial(harrell_c, hazard[mask], part.times, part.events), some)
+            return {"c": c, "brier": brier_scores(part, lambda _: survival[mask], some)}
+
+        return pooled_and_within(evaluated.folds, of_part)
+
+    own, rows = drawn(evaluated.values, evaluated.survival(grid)), list[Row]()
+    for name, predicted in without_images(evaluated, params.calibrate.baseline, grid).items():
+        for over, other in drawn(*predicted).items():
+            model = own[over]
+            of_pairs = {"c": other["c"], "model_c": model["c"], "difference": model["c"] - other["c"]}
+            losses = {"integrated_brier": other["brier"], "model_brier": model["brier"]}
+            found = {key: estimate_of(one, level) for key, one in of_pairs.items()}
+            found |= {key: loss_estimate(one, level) for key, one in losses.items()}
+            known = in_columns({key: one.as_json() for key, one in found.items()})
+            rows.append({"baseline": name, "over": over, **counts, **known})
     return rows
 
 

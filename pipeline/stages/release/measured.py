@@ -115,9 +115,9 @@ def rarest_outcome(classes: pd.DataFrame) -> tuple[int, str]:
 
 
 def hardest_baseline(baselines: Sequence[Row], scope: str) -> Row | None:
-    """Find the baseline that the model beats by the least: the lower limit of the paired difference of AUCs.
+    """Find the baseline that the model beats by the least: the lower limit of the paired difference.
 
-    Where folds are pooled, the mean of folds is compared, because pooling biases the AUC of a baseline.
+    Where folds are pooled, the mean of folds is compared, because pooling biases a baseline.
     """
     known = [row for row in baselines if row["scope"] == scope and row["difference_lower"] is not None]
     within = [row for row in known if row["over"] == WITHIN]

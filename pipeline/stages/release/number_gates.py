@@ -1,7 +1,7 @@
 """The gates of a regression: those of a classifier that need no class, and four about a number."""
 
 from pipeline.stages.release.gates import GATES, NEVER_OPENED, Check, Gate, at_least, ends_of, gate_of, show
-from pipeline.stages.release.measured import Measured, Row
+from pipeline.stages.release.measured import PATIENTS, Measured, Row, hardest_baseline
 
 
 def _better_than_mean(shown: Measured, floor: float) -> Gate:
@@ -63,9 +63,7 @@ def _coverage(shown: Measured, most: float) -> Gate:
 
 def nearest_baseline(shown: Measured, scope: str) -> Row | None:
     """Find the prediction without images that the model beats by the least; its rows are about images."""
-    images = scope.removesuffix("_patients")
-    known = [row for row in shown.baselines if row["scope"] == images and row["difference_lower"] is not None]
-    return min(known, key=lambda row: row["difference_lower"], default=None)
+    return hardest_baseline(shown.baselines, scope.removesuffix(PATIENTS))
 
 
 NUMBER_GATES: dict[str, Check] = {

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.metrics.baseline import WITHIN
 from pipeline.stages.release.gates import check_gates
 from pipeline.stages.release.key_facts import key_facts, to_know
 from pipeline.stages.release.number_facts import NUMBER_CHECKS
@@ -65,6 +66,15 @@ def test_a_good_number_passes_every_gate_and_none_is_about_classes():
 )
 def test_a_gate_fails_by_the_limit_of_the_worse_set(name, shown):
     assert [gate.name for gate in verdicts(shown).values() if not gate.passed] == [name]
+
+
+@pytest.mark.parametrize(("gain", "kinds"), [(-0.1, ["not better than without images"]), (0.2, [])])
+def test_of_pooled_folds_the_mean_within_folds_decides(gain, kinds):
+    pooled = against("site", (0.5, -0.2, 1.1)) | {"scope": "internal"}
+    within = against("site", (0.5, gain, 1.1)) | {"scope": "internal", "over": WITHIN}
+    shown = replace(number(baselines=[pooled, within]), test=None)
+    found = [fact.kind for fact in key_facts(shown, LIMITS_OF_NUMBER, NUMBER_CHECKS)]
+    assert [kind for kind in found if "images" in kind] == kinds
 
 
 def test_a_closed_test_set_is_no_success():
