@@ -4,12 +4,14 @@ import html
 import re
 
 import numpy as np
+import onnxruntime
 import pandas as pd
 import pytest
 
 from pipeline import paths
 from pipeline.__main__ import main
 from pipeline.bundle import Predictor
+from pipeline.bundle.columns import COLUMNS
 from tests.stages.clinic import RAW, cohort
 from tests.stages.conftest import lay_out
 from tests.stages.numbers import as_regression
@@ -22,6 +24,7 @@ SETTINGS = {
     "finetune__strategy": "probe",
     "calibrate__per_patient": "auto",
     "split__folds": [*FOLDS],
+    "release__exports": ["onnx"],
 }
 
 
@@ -113,6 +116,19 @@ def test_the_bundle_asks_for_the_column_and_predicts_as_evaluated(there, capsys)
     young, old = (predictor(f"{RAW}/Doe_00_0.png", inputs={"age": age}) for age in ("50", "70"))
     first, second = (one.probabilities or one.withheld_probabilities for one in (young, old))
     assert (first[name] < second[name]) == (kind == "number")
+
+
+def test_onnx_runtime_and_the_formula_of_the_bundle_give_what_predict_gives(there):
+    values = paths.read_json(there[1] / BUNDLE / COLUMNS)
+    session, predictor = onnxruntime.InferenceSession(f"{BUNDLE}/models/model.onnx"), Predictor.from_bundle(BUNDLE)
+    low, high = values["columns"][0]["limits"]
+    name = {"number": "value", "time": "log_hazard"}[there[0]]
+    for row in pd.read_csv(f"{RAW}/cohort.csv", dtype=str).head(5).to_dict("records"):
+        one = predictor(f"{RAW}/{row['image']}", inputs={"age": row["age"]})
+        _, output = session.run(["pred", "logits"], {"image": one.output.prepared.channels[None].astype(np.float32)})
+        expected = values["intercepts"][0] + values["image_weights"][0][0] * float(output[0, 0])
+        expected += values["column_weights"][0][0] * min(max(float(row["age"]), low), high)
+        assert (one.probabilities or one.withheld_probabilities)[name] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 def test_the_card_names_the_column_and_the_regression(there):

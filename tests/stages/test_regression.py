@@ -93,6 +93,16 @@ def test_the_mean_without_the_image_is_compared_pooled_and_within_folds(there):
     assert set(alone["over"]) == {"all cases together"} and "mean of folds" in page()
 
 
+def test_the_largest_errors_are_those_of_the_predictions_in_the_unit_of_the_number(there):
+    cases, found = pd.read_csv(paths.PREDICTIONS), pd.read_csv(paths.MISTAKES)
+    for scope in ("internal", "external"):
+        own, told = cases[cases["scope"] == scope].set_index("case"), found[found["scope"] == scope]
+        errors = (own["value"] - own["label"]).abs()
+        assert len(told) and told["error"].tolist() == pytest.approx(errors.nlargest(len(told)).tolist())
+        np.testing.assert_allclose(told["error"], errors[told["case"]])
+        np.testing.assert_allclose(told["prediction"], own.loc[told["case"], "value"])
+
+
 def test_folds_hold_low_and_high_numbers(there):
     for fold in "012":
         held = pd.read_csv(paths.split(fold)).query("role == 'held_out'")

@@ -113,6 +113,24 @@ def test_hazards_without_the_image_are_compared_pooled_and_within_folds(there):
     assert set(alone["over"]) == {"all cases together"} and "mean of folds" in page()
 
 
+def test_the_largest_errors_are_deviance_residuals_by_other_folds(there):
+    cases = pd.read_csv(paths.PREDICTIONS).query("scope == 'internal'")
+    for fold in (0, 1, 2):
+        others, here = cases[cases["fold"] != fold], cases[cases["fold"] == fold]
+        weights = (1 / others.groupby("patient")["case"].transform("count")).to_numpy()
+        times, events, outputs = (others[name].to_numpy() for name in ("time", "event", "logit_0"))
+        slope = fit_cox(outputs[:, None], times, events.astype(bool), weights=weights)[0]
+        hazards = slope * (outputs - np.average(outputs, weights=weights))
+        curve = baseline_hazard(hazards, times, events.astype(bool), weights)
+        # Before the first event of the other folds the cumulative hazard is taken as half of its first step.
+        expected = np.maximum(curve.at(here["time"].to_numpy()), curve.values[0] / 2) * np.exp(here["log_hazard"])
+        martingale = here["event"] - expected
+        inside = martingale + np.where(here["event"] == 1, np.log(expected), 0)
+        np.testing.assert_allclose(here["residual"], np.sign(martingale) * np.sqrt(-2 * inside), rtol=1e-5, atol=1e-5)
+    told = pd.read_csv(paths.MISTAKES).query("scope == 'internal'")
+    assert told["error"].tolist() == pytest.approx(cases["residual"].abs().nlargest(len(told)).tolist())
+
+
 def test_times_are_the_quartiles_of_the_events_of_development_patients(there):
     table = pd.read_csv(paths.PREDICTIONS).query("scope == 'internal_patients'")
     times, events = times_of(table["label"].tolist())

@@ -1,6 +1,6 @@
 """Evaluated cases of a regression: true numbers, values and prediction intervals, and the tables about them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -166,8 +166,13 @@ def _with_intervals(cases: pd.DataFrame, true: Floats, values: Floats, maps: Map
     )
 
 
-def summarise(evaluated: EvaluatedNumbers, predicted: Floats, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Compute every metric of predicted numbers (n,) with its interval by the patient bootstrap.
+def summarise(
+    evaluated: EvaluatedNumbers,
+    predicted: Floats,
+    bootstrap: Bootstrap,
+    only: Collection[str] = (*METRICS, *OF_INTERVALS),
+) -> dict[str, Any]:
+    """Compute metrics of predicted numbers (n,), all or `only` some, with intervals by the patient bootstrap.
 
     The mean absolute and the root mean squared error have intervals on the logarithmic scale, as losses have; the
     coverage has Wilson's. Those of pooled folds are widened, see `levels.level_for`. Coverage and width are those of
@@ -178,13 +183,12 @@ def summarise(evaluated: EvaluatedNumbers, predicted: Floats, bootstrap: Bootstr
     level = bootstrap.over(patients, evaluated.folds, cross_fitted=several).confidence
     weights = bootstrap.weights(patients)
     found: dict[str, Estimate] = {}
-    for name, metric in METRICS.items():
+    for name, metric in ((name, metric) for name, metric in METRICS.items() if name in only):
         values = in_blocks(partial(metric, predicted, true), weights)
         found[name] = loss_estimate(values, level) if name in LOSSES else estimate_of(values, level)
-    if predicted is evaluated.values and np.isfinite(evaluated.lower).all():
-        found |= _of_intervals(evaluated, weights, level)
-    else:
-        found |= dict.fromkeys(OF_INTERVALS, Estimate(None, None, None))
+    promised = predicted is evaluated.values and np.isfinite(evaluated.lower).all()
+    of_intervals = _of_intervals(evaluated, weights, level) if promised else {}
+    found |= {name: of_intervals.get(name, Estimate(None, None, None)) for name in OF_INTERVALS if name in only}
     middle, low, high = limits_of_agreement(predicted, true)
     agreement = {"mean": round(middle, 6), "lower": round(low, 6), "upper": round(high, 6)}
     counts = {"n": len(true), "patients": len(set(patients.tolist()))}

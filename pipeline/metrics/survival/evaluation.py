@@ -1,8 +1,8 @@
 """Evaluated cases of a survival cohort: times, events, log hazards and risks, and the metrics about them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,8 @@ Metric = Callable[[Floats], Floats]
 
 GRID = 20  # times at which the Brier score is integrated
 IN_SHORT = ("c", "uno_c", "ipa", "calibration_slope")
-LOSSES = ("integrated_brier", "null_brier")
+OF_RISKS = ("observed_expected", "integrated_brier", "null_brier", "ipa")
+METRICS = ("c", "uno_c", "calibration_slope", *OF_RISKS)
 
 
 @dataclass(frozen=True)
@@ -155,24 +156,27 @@ def _of_values(cases: pd.DataFrame, values: Floats, maps: Mapping[str, Recalibra
     return EvaluatedTimes(cases.assign(calibrator=digests), times, events, outputs, values=values, maps=maps)
 
 
-def summarise(evaluated: EvaluatedTimes, predicted: Floats, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Compute every metric of log hazards (n,) with its interval by the patient bootstrap.
+def summarise(
+    evaluated: EvaluatedTimes, predicted: Floats, bootstrap: Bootstrap, only: Collection[str] = METRICS
+) -> dict[str, Any]:
+    """Compute metrics of log hazards (n,), all or `only` some, with intervals by the patient bootstrap.
 
     Those of pooled folds are widened, see `levels.level_for`. Metrics of absolute risks are those of the recalibrated
     log hazards, and None for others.
     """
     weights, level = resampled(evaluated, bootstrap)
     times, events, last = evaluated.times, evaluated.events, float(evaluated.horizons[-1])
-    known = (predicted, times, events)
+    of_ranks: dict[str, Callable[..., Floats]] = {"c": harrell_c, "uno_c": partial(uno_c, horizon=last)}
+    of_ranks["calibration_slope"] = calibration_slope
     found = {
-        "c": estimate(partial(harrell_c, *known), weights, level),
-        "uno_c": estimate(partial(uno_c, *known, horizon=last), weights, level),
-        "calibration_slope": estimate(partial(calibration_slope, *known), weights, level),
+        name: estimate(partial(metric, predicted, times, events), weights, level)
+        for name, metric in of_ranks.items()
+        if name in only
     }
     if predicted is evaluated.values:
-        found |= _of_risks(evaluated, weights, level)
+        found |= _of_risks(evaluated, weights, level, only)
     else:
-        found |= dict.fromkeys(("observed_expected", *LOSSES, "ipa"), Estimate(None, None, None))
+        found |= {name: Estimate(None, None, None) for name in OF_RISKS if name in only}
     patients = evaluated.patients
     counts = {"n": len(times), "patients": len(set(patients.tolist()))}
     counts |= {"events": len(set(patients[events].tolist()))}
@@ -186,22 +190,23 @@ def resampled(evaluated: EvaluatedTimes, bootstrap: Bootstrap) -> tuple[Floats, 
     return bootstrap.weights(evaluated.patients), level
 
 
-def _of_risks(evaluated: EvaluatedTimes, weights: Floats, level: float) -> dict[str, Estimate]:
+def _of_risks(evaluated: EvaluatedTimes, weights: Floats, level: float, only: Collection[str]) -> dict[str, Estimate]:
     """Integrated Brier score of the model and of Kaplan-Meier, their ratio, and the calibration at the last time."""
     last, known = float(evaluated.horizons[-1]), (evaluated.times, evaluated.events)
     model, null = (
-        brier_scores(evaluated, evaluated.survival, weights),
-        brier_scores(evaluated, evaluated.null_survival, weights),
+        cache(partial(brier_scores, evaluated, survival, weights))
+        for survival in (evaluated.survival, evaluated.null_survival)
     )
     at_last = evaluated.survival(np.array([last]))[:, 0]
     calibrated = partial(observed_expected, at_last, *known, horizon=last)
     nothing = Estimate(None, None, None)
-    return {
-        "observed_expected": estimate(calibrated, weights, level) if is_reached(evaluated, last) else nothing,
-        "integrated_brier": loss_estimate(model, level),
-        "null_brier": loss_estimate(null, level),
-        "ipa": estimate_of(1 - ratio(model, null), level),
+    computed = {
+        "observed_expected": lambda: estimate(calibrated, weights, level) if is_reached(evaluated, last) else nothing,
+        "integrated_brier": lambda: loss_estimate(model(), level),
+        "null_brier": lambda: loss_estimate(null(), level),
+        "ipa": lambda: estimate_of(1 - ratio(model(), null()), level),
     }
+    return {name: computed[name]() for name in OF_RISKS if name in only}
 
 
 def is_reached(evaluated: EvaluatedTimes, horizon: float) -> bool:

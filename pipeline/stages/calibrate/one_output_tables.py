@@ -1,6 +1,6 @@
 """Write the tables that a number and a time share; tables that need classes are written without rows."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic
@@ -53,19 +53,19 @@ class Told(Generic[E]):
     Attributes
     ----------
     summarise : callable
-        From evaluated cases, predictions (n,) and a bootstrap to metrics.
+        From evaluated cases, predictions (n,), a bootstrap and, if not all are asked for, names to metrics.
     of_a_set, of_a_group, repeated : tuple of str
         Metrics of a left-out site, of a subgroup and of a repetition.
     """
 
-    summarise: Callable[[E, NDArray[Any], Bootstrap], Row]
+    summarise: Callable[..., Row]
     of_a_set: tuple[str, ...]
     of_a_group: tuple[str, ...]
     repeated: tuple[str, ...]
 
-    def metrics(self, evaluated: E, bootstrap: Bootstrap) -> Row:
-        """Summarise the recalibrated predictions."""
-        return self.summarise(evaluated, evaluated.values, bootstrap)
+    def metrics(self, evaluated: E, bootstrap: Bootstrap, *only: Collection[str]) -> Row:
+        """Summarise the recalibrated predictions by all metrics, or by these."""
+        return self.summarise(evaluated, evaluated.values, bootstrap, *only)
 
 
 def write_folds(pooled: Iterable[E], told: Told[E], params: Params) -> Iterator[tuple[str, Row]]:
@@ -87,7 +87,7 @@ def subgroups(evaluated: E, told: Told[E], bootstrap: Bootstrap) -> list[Row]:
             counts = {"n": len(part.values), "patients": len(set(part.patients.tolist()))}
             row = {"column": column.removeprefix("group_"), "value": value, **counts}
             few = counts["patients"] < FEWEST
-            metrics = {} if few else told.metrics(part, bootstrap)
+            metrics = {} if few else told.metrics(part, bootstrap, told.of_a_group)
             found.append(
                 row | {"too_few": few} | in_columns({name: metrics[name] for name in told.of_a_group if metrics})
             )
@@ -98,7 +98,7 @@ def write_repetitions(repetitions: Mapping[str, E], told: Told[E], params: Param
     """Write the pooled metrics of each repetition of the folds."""
     of_name = {"r1": paths.read_json(paths.pooled_metrics("internal_calibrated"))}
     for name, evaluated in repetitions.items():
-        of_name[name] = told.metrics(evaluated, bootstrap_for(params, name))
+        of_name[name] = told.metrics(evaluated, bootstrap_for(params, name), told.repeated)
     rows = [
         {"repetition": name, "n": metrics["n"], **in_columns({one: metrics[one] for one in told.repeated})}
         for name, metrics in of_name.items()

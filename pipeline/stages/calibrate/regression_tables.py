@@ -39,7 +39,7 @@ from pipeline.stages.calibrate.subject import bootstrap_for
 
 Scopes = Mapping[str, EvaluatedNumbers]
 
-TOLD = Told(
+TOLD: Told[EvaluatedNumbers] = Told(
     summarise=summarise,
     of_a_set=("mae", "r2", "bias", "calibration_slope", "coverage"),
     of_a_group=("mae", "bias", "coverage"),

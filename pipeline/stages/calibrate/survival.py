@@ -56,15 +56,19 @@ def kind_of_times(params: Params) -> Kind[EvaluatedTimes]:
 def times_for(development: pd.DataFrame, asked: tuple[float, ...]) -> tuple[float, ...]:
     """Choose the times for which risks are told; refuse those beyond what was observed.
 
+    If none are asked for, they are the rounded quartiles of the events, without one that rounding moved before the
+    first event or beyond the last observation.
+
     Raises
     ------
     UserError
         The message tells the last time at which it is known who is without an event.
     """
     times, events = times_in(development)
-    if not asked:
-        return quartiles_of_events(times, events, development["patient"].to_numpy(dtype=str))
     first, last = float(times[events].min()), float(times.max())
+    if not asked:
+        found = quartiles_of_events(times, events, development["patient"].to_numpy(dtype=str))
+        return tuple(time for time in found if first <= time < last) or found
     if asked[0] < first or asked[-1] >= last:
         raise UserError(
             f"params.yaml: calibrate.times is {list(asked)}, but the first event of development patients is at "

@@ -47,7 +47,7 @@ from pipeline.stages.calibrate.subject import bootstrap_for
 
 Scopes = Mapping[str, EvaluatedTimes]
 
-TOLD = Told(
+TOLD: Told[EvaluatedTimes] = Told(
     summarise=summarise,
     of_a_set=("c", "ipa", "calibration_slope", "observed_expected"),
     of_a_group=("c", "observed_expected", "integrated_brier"),
@@ -204,14 +204,13 @@ def follow_up(evaluated: EvaluatedTimes) -> list[Row]:
     Sites of fewer than `FEWEST` patients are left out: their numbers would be those of single patients.
     """
     sites = evaluated.cases["site"].to_numpy(dtype=str)
-    parts = [(EVERYONE, evaluated)]
-    parts += [(site, evaluated.part(sites == site)) for site in sorted(set(sites.tolist()) - {""})]
+    large = [site for site in sorted(set(sites.tolist()) - {""}) if (sites == site).sum() >= FEWEST]
+    parts = [(EVERYONE, evaluated), *((site, evaluated.part(sites == site)) for site in large)]
     return [
         {"site": site, **counts_of(part)}
         | {"censored": as_number(1 - part.events.mean())}
         | {"median_follow_up": median_follow_up(part.times, part.events)}
         for site, part in parts
-        if site == EVERYONE or len(part.times) >= FEWEST
     ]
 
 
