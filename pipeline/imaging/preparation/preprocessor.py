@@ -90,13 +90,24 @@ class Preprocessor:
             not end a list of many.
         """
         region = self.mask.region(scan, mask, self.policy) if self.mask else None
-        if self.deface and scan.header.is_volume:
-            scan = replace(scan, voxels=without_face(scan))
+        _, scan = self.after_defacing(scan)
         try:
             return prepare(scan, self.geometry, region)
         except (ArithmeticError, LookupError, ValueError) as error:
             detail = f"it can be read but not prepared ({type(error).__name__}); look at its values and its grid"
             raise Unreadable("preparation", detail) from error
+
+    def after_defacing(self, scan: Scan) -> tuple["Preprocessor", Scan]:
+        """Remove the face, if it is to be removed; return the steps that remain and the scan.
+
+        Raises
+        ------
+        Unreadable
+            If it is to be defaced but shows no head.
+        """
+        if not (self.deface and scan.header.is_volume):
+            return self, scan
+        return replace(self, deface=False), replace(scan, voxels=without_face(scan))
 
     def as_json(self) -> dict[str, Any]:
         """Convert to plain values for a configuration."""

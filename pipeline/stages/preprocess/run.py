@@ -98,15 +98,16 @@ def prepare_case(job: tuple[str, Path, Path | None], steps: Preprocessor) -> tup
     case, file, mask = job
     try:
         scan = steps.read(file)
-        image = steps.prepare(scan, mask)
-        whole = steps.without_masks.prepare(scan).channels if steps.sees_masks else image.channels
+        steps, faceless = steps.after_defacing(scan)  # once: the fit of the face takes longer than all the rest
+        image = steps.prepare(faceless, mask)
+        whole = steps.without_masks.prepare(faceless).channels if steps.sees_masks else image.channels
     except Unreadable as error:
         return {"finding": vars(error.finding)}, {}
     channels, values = image.channels, without_padding(grey(scan.voxels), scan.background)
     shown = images_in(channels, steps.geometry)
     counts = {"before": histogram_of(values), "after": histogram_of(shown, WHOLE)}
     warning = lost_contrast(values, shown) or lost_mask(channels, steps.geometry)
-    arrays = {CHANNELS: channels} | ({MASK: steps.marked(scan, mask)} if mask else {})
+    arrays = {CHANNELS: channels} | ({MASK: steps.marked(faceless, mask)} if mask else {})
     row = {
         "case": case,
         "voxel_hash": voxel_hash(whole),

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -21,7 +22,14 @@ from pydicom.dataset import Dataset
 
 from pipeline import cache, paths, runtime
 from pipeline.__main__ import main
-from tests.conftest import ROOT
+from pipeline.imaging.geometry import Geometry
+from pipeline.imaging.preparation import deface
+from pipeline.imaging.preparation.fingerprint import voxel_hash
+from pipeline.imaging.preparation.preprocessor import Preprocessor
+from pipeline.imaging.preparation.region import MaskUse
+from pipeline.stages.preprocess.histogram import histogram_of
+from pipeline.stages.preprocess.run import prepare_case
+from tests.conftest import ROOT, save_nifti
 from tests.imaging.phantoms import save_series
 from tests.stages.clinic import RAW, cohort, with_copy
 from tests.stages.running import FOLDS, refusal, run, run_all
@@ -370,6 +378,30 @@ def written_files(calls, root):
     names = {Path(root, name) for line in lines for name in re.findall(r'"((?:[^"\\]|\\.)*)"', line)}
     assert not lines or len(names) > 100
     return {name for name in names if name.is_file() and not name.is_relative_to("/proc")}
+
+
+def test_the_face_of_a_case_with_a_mask_is_fitted_once(monkeypatch, tmp_path):
+    volume = np.random.default_rng(0).integers(1, 100, (20, 20, 20)).astype(np.int16)
+    marked = np.zeros((20, 20, 20), dtype=np.uint8)
+    marked[4:9, 5:12, 6:15] = 1
+    file, mask = save_nifti(tmp_path / "scan.nii.gz", volume), save_nifti(tmp_path / "mask.nii.gz", marked)
+    fits = []
+
+    def without_front(voxels, affine):
+        fits.append(1)
+        return np.where(np.arange(20)[:, None] < 14, voxels, 0).astype(voxels.dtype)
+
+    monkeypatch.setattr(deface, "deface", without_front)
+    geometry = Geometry("volume", 16, 4, 1, spacing=(1.0, 1.0, 1.0), fit="pad", intensity="percentile")
+    steps = Preprocessor(geometry.with_mask, deface=True, mask=MaskUse("both", 2.0))
+    row, arrays = prepare_case(("case", file, mask), steps)
+    assert len(fits) == 1
+    scan = steps.read(file)
+    np.testing.assert_array_equal(arrays["channels"], steps.prepare(scan, mask).channels)
+    np.testing.assert_array_equal(arrays["mask"], steps.marked(scan, mask))
+    defaced, not_defaced = (replace(steps.without_masks, deface=one).prepare(scan).channels for one in (True, False))
+    assert row["voxel_hash"] == voxel_hash(defaced) != voxel_hash(not_defaced)
+    assert row["histogram_before"]["counts"] == histogram_of(scan.voxels).as_json()["counts"]
 
 
 def test_case_that_cannot_be_prepared_is_refused_and_counted(project):
