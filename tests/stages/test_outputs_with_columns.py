@@ -118,7 +118,7 @@ def test_the_bundle_asks_for_the_column_and_predicts_as_evaluated(there, capsys)
     assert (first[name] < second[name]) == (kind == "number")
 
 
-def test_onnx_runtime_and_the_formula_of_the_bundle_give_what_predict_gives(there):
+def test_onnx_runtime_and_the_formula_give_what_predict_gives(there):
     values = paths.read_json(there[1] / BUNDLE / COLUMNS)
     session, predictor = onnxruntime.InferenceSession(f"{BUNDLE}/models/model.onnx"), Predictor.from_bundle(BUNDLE)
     low, high = values["columns"][0]["limits"]
