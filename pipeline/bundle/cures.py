@@ -19,6 +19,7 @@ CURES = {
     "spacing": "convert it from DICOM again",
     "too large": "check that it is one scan",
     "mask missing": "give its mask by --masks, or in the column mask of a list of scans",
+    "mask unit": "give images like those, which state the size of a pixel, as DICOM does, or do not",
     "deface": "check that it shows a whole head",
 }
 

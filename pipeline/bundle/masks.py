@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.bundle.columns import Value
-from pipeline.imaging.masks.features import is_feature, measure
+from pipeline.imaging.masks.features import is_feature, measure, unit_of
 from pipeline.imaging.preparation.preprocessor import Preprocessor
 from pipeline.imaging.preparation.region import MaskFile
+from pipeline.imaging.reading.scan import Unreadable
 from pipeline.metrics.fusion import Fusion
 
 
@@ -23,11 +24,14 @@ class MaskNeeds:
         The columns of the model that are measured in masks.
     asks : bool
         Whether a scan without a mask is refused.
+    unit : str
+        Unit of length of the features, "mm" or "pixels"; empty if none of them has one, or it is not known.
     """
 
     steps: Preprocessor
     features: tuple[str, ...] = ()
     asks: bool = False
+    unit: str = ""
 
     @property
     def any(self) -> bool:
@@ -65,11 +69,16 @@ class MaskNeeds:
         Raises
         ------
         Unreadable
-            If the scan or its mask cannot be read, or the mask is of another scan.
+            If the scan or its mask cannot be read, the mask is of another scan, or it is measured in pixels and those
+            of the development cases were in millimetres, or the other way round.
         """
         if not self.features or not self.steps.mask or mask is None:
             return dict.fromkeys(self.features, "")
         read = self.steps.read(scan)
+        if self.unit and unit_of(read) != self.unit:
+            lacks = "no size of its pixels" if self.unit == "mm" else "the size of its pixels"
+            those = f"those of the development cases in {self.unit}"
+            raise Unreadable("mask unit", f"it states {lacks}: its mask is measured in {unit_of(read)}, {those}")
         found = measure(read, self.steps.mask.inside(read, mask, self.steps.policy))
         return {name: found[name] for name in self.features}
 
@@ -78,4 +87,5 @@ def needs_of(steps: Preprocessor, fusion: Fusion | None) -> MaskNeeds:
     """Say what a model with this preparation and these columns does with masks."""
     columns = [one for one in fusion.columns if is_feature(one.column.name)] if fusion else []
     asks = (steps.mask is not None and steps.mask.asks) or any(not one.missing for one in columns)
-    return MaskNeeds(steps, tuple(one.column.name for one in columns), asks)
+    unit = next((one.column.unit for one in columns if one.column.unit), "")
+    return MaskNeeds(steps, tuple(one.column.name for one in columns), asks, unit)

@@ -27,11 +27,14 @@ class InputColumn:
     kind : {"numeric", "ordered", "categorical"}
     categories : tuple of str
         From the lowest upwards if ordered; none for numbers.
+    unit : str
+        Unit of length of a feature that is measured in masks of images, "mm" or "pixels"; empty for others.
     """
 
     name: str
     kind: Kind
     categories: tuple[str, ...] = ()
+    unit: str = ""
 
     def flaw_of(self, text: str, shown: str = "") -> str:
         """Say why a text is no value of this column, and what to do; "" if it is one, or is missing.
@@ -65,14 +68,16 @@ class InputColumn:
 
     def as_json(self) -> dict[str, Any]:
         """Convert to plain values."""
-        return {"name": self.name, "kind": self.kind, "categories": list(self.categories)}
+        known = {"name": self.name, "kind": self.kind, "categories": list(self.categories)}
+        return known | ({"unit": self.unit} if self.unit else {})
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "InputColumn":
         """Read the values that `as_json` wrote; raise ValueError, KeyError or TypeError if they are something else."""
         if values["kind"] not in get_args(Kind):
             raise ValueError(f"columns: there is no kind {values['kind']!r}")
-        return cls(str(values["name"]), values["kind"], tuple(str(one) for one in values["categories"]))
+        categories = tuple(str(one) for one in values["categories"])
+        return cls(str(values["name"]), values["kind"], categories, str(values.get("unit", "")))
 
 
 @dataclass(frozen=True)

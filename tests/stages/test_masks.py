@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 import pytest
+import SimpleITK
 import yaml
 from monai.bundle import ConfigParser
 from PIL import Image
@@ -138,6 +139,15 @@ def test_the_python_api_takes_a_mask(project):
     assert predictor(f"{RAW}/{name}").abstains == ("bad image",)
 
 
+def test_a_mask_in_millimetres_is_no_input_of_a_model_that_learned_pixels(project, tmp_path):
+    predictor, (name, row) = Predictor.from_bundle(BUNDLE), next(iter(table_of().items()))
+    assert predictor.masks.unit == "pixels" and paths.read_json(paths.INPUTS)[0]["unit"] == "pixels"
+    sized = with_pixel_size(f"{RAW}/{name}", tmp_path / "sized.mha", 0.5)
+    found = predictor(sized, mask=Path(f"{RAW}/{row['mask']}"))
+    assert found.abstains == ("bad image",) and found.withheld_probabilities is None
+    assert "measured in mm, those of the development cases in pixels; give images like those" in found.reason
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -216,6 +226,39 @@ def change(root, **cells):
         table.loc[list(values), name] = list(values.values())
     table.to_csv(root / CLINIC, index=False)
     return table
+
+
+def with_pixel_size(image, file, millimetres):
+    """Write a PNG in a format that states the size of its pixels."""
+    sized = SimpleITK.GetImageFromArray(np.asarray(Image.open(image)))
+    sized.SetSpacing([millimetres, millimetres])
+    SimpleITK.WriteImage(sized, str(file))
+    return file
+
+
+def test_areas_in_mm_and_in_pixels_are_told_and_are_no_input_together(clinic, capsys, caplog):
+    root, write = clinic
+    named = change(root)["image"].tolist()
+    for name in named[:4]:
+        with_pixel_size(root / RAW / name, root / RAW / f"{name}.mha", 0.5)
+    run("cohort")
+    before, area = caplog.text, paths.read_table(paths.COLUMNS)["mask_area"]
+    assert {row["unit"] for row in paths.read_json(paths.COHORT_FACTS)["masks"]} == {"pixels"}
+    change(root, image={number: f"{named[number]}.mha" for number in range(4)})
+    run("cohort")
+    said, mixed = "some images with masks state the size of their pixels and others do not", paths.COHORT_FACTS
+    assert said in caplog.text and said not in before
+    assert {(row["unit"], len(row["size"])) for row in paths.read_json(mixed)["masks"]} == {("mm² or pixels", 0)}
+    scaled = paths.read_table(paths.COLUMNS)["mask_area"].astype(float) / area.astype(float)
+    np.testing.assert_allclose(sorted(scaled), [0.25] * 4 + [1] * 26)
+    for asked in (["mask_area"], ["mask_features"]):
+        write(cohort__inputs=asked)
+        message = refusal(capsys, "cohort")
+        assert "cohort.csv: cohort.inputs names 'mask_area', but some images state" in message
+        assert "such as row 5, do not, so that it would be in mm of some and in pixels of others; give all" in message
+    write(cohort__inputs=["mask_mean", "mask_circularity"])
+    run("cohort")
+    assert all("unit" not in column for column in paths.read_json(paths.INPUTS))
 
 
 def test_faulty_masks_are_refused_and_told_case_by_case(clinic, capsys):

@@ -11,6 +11,9 @@ from pipeline.imaging.reading.scan import Scan
 
 PREFIX = "mask_"
 ALL = "mask_features"  # names every feature, where a column is asked for
+LENGTHS = tuple(
+    PREFIX + name for name in ("area", "perimeter", "perimeter_area_ratio", "max_diameter", "major_axis", "minor_axis")
+)  # features of images that are in millimetres or in pixels
 DIGITS = 9  # significant ones of a number in a table
 
 FEATURES: Mapping[str, tuple[str, ...]] = {
@@ -27,6 +30,11 @@ def is_feature(name: str) -> bool:
 def kind_of(scan: Scan) -> str:
     """Say whether a scan is a "volume" or an "image"."""
     return "volume" if scan.header.is_volume else "image"
+
+
+def unit_of(scan: Scan) -> str:
+    """Name the unit of the `LENGTHS` of a scan's mask: "mm", or "pixels" of an image without a pixel size."""
+    return "mm" if scan.header.in_mm else "pixels"
 
 
 def measure(scan: Scan, inside: NDArray[np.bool_]) -> dict[str, str]:

@@ -27,7 +27,7 @@ from pipeline.imaging.reading.dicom_values import (
     states_units,
 )
 from pipeline.imaging.reading.padding import darkened
-from pipeline.imaging.reading.proportions import spacing_of_dicom
+from pipeline.imaging.reading.proportions import is_in_mm, spacing_of_dicom
 from pipeline.imaging.reading.scan import (
     Finding,
     Header,
@@ -137,7 +137,8 @@ def _described(images: list[tuple[Path, Any]], policy: Policy) -> tuple[Header, 
         refuse_frames(frames, policy)
         shape = (int(fields.Rows), int(fields.Columns))
         refuse_size((*shape, frames), policy)
-        return Header(shape, channels, spacing_of_dicom(fields), bits, modality=modality, findings=findings), None
+        spacing, known = spacing_of_dicom(fields), is_in_mm(fields)
+        return Header(shape, channels, spacing, bits, modality=modality, findings=findings, in_mm=known), None
     frames_of_files = sum(int(other.get("NumberOfFrames", 1) or 1) for _, other in images)
     if len(slices) != frames_of_files:
         detail = f"{len(slices)} positions are stated, but {frames_of_files} images are declared"

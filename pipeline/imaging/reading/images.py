@@ -103,7 +103,7 @@ def _described(image: Image.Image, depth: Depth, policy: Policy) -> Header:
     deep = image.mode.startswith(("I", "F"))
     channels = {"L": 1, "LA": 1, "1": 1, "RGBA": 4}.get(image.mode, 1 if deep else 3)
     bits = depth.bits or (16 if deep else 8)
-    return Header((rows, columns), depth.channels or channels, spacing, bits, findings=tuple(findings))
+    return Header((rows, columns), depth.channels or channels, spacing, bits, findings=tuple(findings), in_mm=False)
 
 
 def _refuse_size_of(image: Image.Image, policy: Policy) -> int:

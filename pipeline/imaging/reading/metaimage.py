@@ -19,7 +19,7 @@ from pipeline.imaging.reading.scan import (
     refuse_size,
     volume_header,
 )
-from pipeline.imaging.reading.text_headers import geometry_not_stated, header_fields
+from pipeline.imaging.reading.text_headers import geometry_not_stated, header_fields, states_size
 
 ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -78,7 +78,7 @@ def _described(reader: SimpleITK.ImageFileReader, path: Path, policy: Policy) ->
     refuse_frames(size[3] if len(size) == 4 else 1, policy)
     refuse_size(size, policy)
     if len(size) == 2:
-        return Header(size[::-1], channels, tuple(reader.GetSpacing())[::-1], bits)
+        return Header(size[::-1], channels, tuple(reader.GetSpacing())[::-1], bits, in_mm=states_size(path))
     assumed = geometry_not_stated(path, policy)
     return volume_header(size[:3], _affine(reader), bits, policy, channels=min(channels, 3), findings=assumed)
 

@@ -11,6 +11,7 @@ from pipeline.imaging.reading.scan import Unreadable
 EQUAL = 0.02  # relative difference of two ratios that counts as rounding
 PLAUSIBLE = 5.0  # largest ratio of the sides of a pixel; a file that states more states nonsense
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+RATIO = "PixelAspectRatio"
 X_RESOLUTION, Y_RESOLUTION = 282, 283  # tags of TIFF
 
 
@@ -35,6 +36,11 @@ def spacing_of_dicom(fields: Any) -> tuple[float, float]:
     return next(iter(stated.values()), (1.0, 1.0))
 
 
+def is_in_mm(fields: Any) -> bool:
+    """Tell whether a DICOM image states the size of its pixels, rather than nothing or their proportions."""
+    return any(name != RATIO for name, _ in _stated(fields))
+
+
 def _stated(fields: Any) -> Iterator[tuple[str, tuple[float, float]]]:
     for name in SPACINGS:
         if values := fields.get(name):
@@ -43,8 +49,8 @@ def _stated(fields: Any) -> Iterator[tuple[str, tuple[float, float]]]:
     deltas = {(abs(float(one.PhysicalDeltaY)) * 10, abs(float(one.PhysicalDeltaX)) * 10) for one in regions}
     if len(deltas) == 1:
         yield "SequenceOfUltrasoundRegions", deltas.pop()
-    if values := fields.get("PixelAspectRatio"):
-        yield "PixelAspectRatio", (float(values[0]), float(values[1]))
+    if values := fields.get(RATIO):
+        yield RATIO, (float(values[0]), float(values[1]))
 
 
 def _in_centimetres(region: Any) -> bool:

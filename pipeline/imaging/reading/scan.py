@@ -99,6 +99,8 @@ class Header:
         DICOM's code ("CT", "MR", "DX", ...), or "" if the format has none.
     findings : tuple of Finding
         Repairs and warnings.
+    in_mm : bool
+        Whether the spacing is in millimetres; False for an image that states no size of its pixels.
     """
 
     shape: tuple[int, ...]
@@ -107,6 +109,7 @@ class Header:
     bits: int
     modality: str = ""
     findings: tuple[Finding, ...] = ()
+    in_mm: bool = True
 
     @property
     def is_volume(self) -> bool:

@@ -26,6 +26,16 @@ def header_fields(path: Path) -> dict[str, str]:
     return fields
 
 
+def states_size(path: Path) -> bool:
+    """Tell whether the header states the size of a voxel or pixel."""
+    return bool(SIZES & _stated(path))
+
+
+def _stated(path: Path) -> set[str]:
+    fields = header_fields(path).items()
+    return {name for name, value in fields if value and not set(value.lower().split()) <= {"none", "nan"}}
+
+
 def geometry_not_stated(path: Path, policy: Policy) -> tuple[Finding, ...]:
     """Report that a volume states no orientation, or no voxel size.
 
@@ -34,8 +44,7 @@ def geometry_not_stated(path: Path, policy: Policy) -> tuple[Finding, ...]:
     Unreadable
         If the policy assumes none.
     """
-    fields = header_fields(path)
-    stated = {name for name, value in fields.items() if value and not set(value.lower().split()) <= {"none", "nan"}}
+    fields, stated = header_fields(path), _stated(path)
     lacking = [what for names, what in ((DIRECTIONS, "orientation"), (SIZES, "voxel size")) if not names & stated]
     if "space directions" in stated and "space" not in stated and fields.get("dimension") == "3":  # not of what
         lacking.insert(0, "anatomical space")

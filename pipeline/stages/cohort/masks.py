@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline import cache
 from pipeline.imaging.labels import OUTPUTS
-from pipeline.imaging.masks.features import ALL, PREFIX, is_feature, kind_of, measure
+from pipeline.imaging.masks.features import ALL, LENGTHS, PREFIX, is_feature, kind_of, measure, unit_of
 from pipeline.imaging.masks.matching import findings_of, on_scan
 from pipeline.imaging.masks.reading import read_mask
 from pipeline.imaging.reading.scan import Finding, Policy, Scan, Unreadable
@@ -26,6 +26,8 @@ from pipeline.stages.cohort.places import OUTSIDE, is_outside, roots_of
 GIVEN, EMPTY = "given", "empty"
 OTHER = "other labels"
 COLUMN = "column_"  # prefix of the columns that are asked for
+MIXED = "mm² or pixels"
+CURE_OF_UNITS = "give all images in a format with the size of a pixel, such as DICOM, or all without"
 UNEVEN = 0.5  # difference of the shares with a mask between two classes from which it is told
 
 
@@ -42,12 +44,15 @@ class Measured:
     features : dict
         By the names in `FEATURES`, as texts.
     findings : tuple of Finding
+    unit : str
+        Of length; see `unit_of`.
     """
 
     state: str = ""
     box: tuple[int, ...] = ()
     features: dict[str, str] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    unit: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Convert to plain values."""
@@ -57,7 +62,7 @@ class Measured:
     def from_json(cls, values: dict[str, Any]) -> "Measured":
         """Rebuild from the values of `as_json`."""
         findings = tuple(Finding(**one) for one in values["findings"])
-        return cls(values["state"], tuple(values["box"]), features=values["features"], findings=findings)
+        return cls(**(values | {"box": tuple(values["box"]), "findings": findings}))
 
 
 def audit_masks(table: pd.DataFrame, source: Path, cohort: Cohort, code: str) -> list[Measured]:
@@ -104,7 +109,8 @@ def measured(files: tuple[Path, Path], policy: Policy, roots: Sequence[Path], la
         return Measured(findings=(error.finding,))
     state = GIVEN if inside.any() else EMPTY
     findings = tuple(findings_of(inside, labels))
-    return Measured(state, box_of(inside, scan), features=measure(scan, inside), findings=findings)
+    features = measure(scan, inside)
+    return Measured(state, box_of(inside, scan), features=features, findings=findings, unit=unit_of(scan))
 
 
 def _of_mask(finding: Finding) -> Finding:
@@ -150,7 +156,14 @@ def expanded(asked: Sequence[str], names: Sequence[str]) -> list[str]:
 def feature_inputs(cohort: Cohort, of_masks: Sequence[Measured]) -> list[InputColumn]:
     """List the features in `cohort.inputs`."""
     asked = [name for name in cohort.input_types if is_feature(name)]
-    return [InputColumn(name, "numeric") for name in expanded(asked, features_in(of_masks))]
+    names, unit = features_in(of_masks), next(iter(units_of(of_masks)), "")
+    in_units = LENGTHS if LENGTHS[0] in names else ()  # those of volumes are always in mm
+    return [InputColumn(name, "numeric", unit=unit if name in in_units else "") for name in expanded(asked, names)]
+
+
+def units_of(of_masks: Sequence[Measured]) -> list[str]:
+    """List the units of length in which the masks that mark something are measured."""
+    return sorted({one.unit for one in of_masks if one.state == GIVEN})
 
 
 def faults_of_inputs(cohort: Cohort, of_masks: Sequence[Measured], where: Path) -> list[str]:
@@ -163,6 +176,13 @@ def faults_of_inputs(cohort: Cohort, of_masks: Sequence[Measured], where: Path) 
         return [
             f"{where}: cohort.inputs names '{asked[0]}', which is measured in masks, but no row names a mask that can "
             f"be used; write the paths of masks into a column '{MASK}'"
+        ]
+    in_units = [name for name in expanded(asked, names) if name in LENGTHS]
+    if in_units and len(units_of(of_masks)) > 1:
+        [row, *_] = [number + 1 for number, one in enumerate(of_masks) if one.state == GIVEN and one.unit == "pixels"]
+        return [
+            f"{where}: cohort.inputs names '{in_units[0]}', but some images state the size of their pixels and others, "
+            f"such as row {row}, do not, so that it would be in mm of some and in pixels of others; {CURE_OF_UNITS}"
         ]
     others = [name for name in asked if name not in (ALL, *names)]
     typed = [name for name in asked if cohort.input_types[name] not in ("", "numeric")]
@@ -181,23 +201,40 @@ def coverage_of(table: pd.DataFrame, of_masks: Sequence[Measured], classes: Sequ
     [name] = list(classes) if len(classes) == 1 else [OTHER]
     other = name if name in OUTPUTS.values() else OTHER
     labels = [label if label in ("", *classes) else other for label in table["label"]]
+    unit = _unit(size, units := units_of(of_masks))
     known = pd.DataFrame({"label": labels, "state": [one.state for one in of_masks]})
     known["size"] = pd.to_numeric(pd.Series([one.features.get(size, "") for one in of_masks]), errors="coerce")
     rows = []
     for label, group in known.groupby("label"):
         given = group.loc[group["state"] == GIVEN, "size"].dropna()
-        quartiles = np.quantile(given, [0.25, 0.5, 0.75]).tolist() if len(given) else []
+        quartiles = np.quantile(given, [0.25, 0.5, 0.75]).tolist() if len(given) and len(units) == 1 else []
         states = {state: int((group["state"] == state).sum()) for state in (GIVEN, EMPTY)}
-        rows.append({"label": label, "cases": len(group), **states, "size": quartiles, "unit": _unit(size)})
+        rows.append({"label": label, "cases": len(group), **states, "size": quartiles, "unit": unit})
     return rows
 
 
-def _unit(size: str) -> str:
-    return "mm³" if size.endswith("volume") else "mm² (pixels without a pixel size)"
+def _unit(size: str, units: Sequence[str]) -> str:
+    if size.endswith("volume"):
+        return "mm³"
+    return MIXED if len(units) > 1 else "pixels" if units == ["pixels"] else "mm²"
 
 
 def remarks_on_masks(coverage: Sequence[dict[str, Any]]) -> list[str]:
-    """Warn if the classes differ in whether a case has a mask at all, which then tells the label."""
+    """Warn if masks are measured in mm and in pixels, or if whether a case has a mask at all tells the label."""
+    return _on_units(coverage) + _on_classes(coverage)
+
+
+def _on_units(coverage: Sequence[dict[str, Any]]) -> list[str]:
+    if not any(row["unit"] == MIXED for row in coverage):
+        return []
+    return [
+        "some images with masks state the size of their pixels and others do not: area, perimeter, diameter and axes "
+        "of masks are in mm of some and in pixels of others, and so is preprocess.mask_margin_mm; the baseline by "
+        f"features of the mask cannot compare them; {CURE_OF_UNITS}"
+    ]
+
+
+def _on_classes(coverage: Sequence[dict[str, Any]]) -> list[str]:
     shares = {row["label"]: row[GIVEN] / row["cases"] for row in coverage if row["label"]}
     if len(shares) < 2 or max(shares.values()) - min(shares.values()) < UNEVEN:
         return []

@@ -50,6 +50,22 @@ def test_a_circle_of_dicom_stays_a_circle(tmp_path, stated, tall, wide):
     assert_round(save(data_set(ellipse(tall, wide), **stated(tall, wide)), tmp_path / "x.dcm"))
 
 
+@pytest.mark.parametrize("stated", STATED)
+def test_proportions_alone_are_no_size_in_millimetres(tmp_path, stated):
+    file = save(data_set(ellipse(2, 1), **STATED[stated](2, 1)), tmp_path / "x.dcm")
+    assert read_header(file).in_mm == read_scan(file).header.in_mm == (stated != "PixelAspectRatio")
+
+
+def test_an_image_that_states_no_size_is_not_in_millimetres(tmp_path):
+    Image.fromarray(ellipse(1, 1)).save(tmp_path / "a.png", dpi=(300, 300))
+    save(data_set(ellipse(1, 1)), tmp_path / "x.dcm")
+    text = "ObjectType = Image\nNDims = 2\nDimSize = 4 4\n{}ElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+    for name, size in (("bare", ""), ("sized", "ElementSpacing = 0.5 0.5\n")):
+        (tmp_path / f"{name}.mha").write_bytes(text.format(size).encode() + bytes(range(16)))
+    found = {file.name: read_header(file).in_mm for file in sorted(tmp_path.iterdir())}
+    assert found == {"a.png": False, "bare.mha": False, "sized.mha": True, "x.dcm": False}
+
+
 @pytest.mark.parametrize(("tall", "wide"), [(1, 1), (2, 1), (1, 2)])
 @pytest.mark.parametrize("ending", ["png", "jpg", "tif"])
 def test_a_circle_of_an_image_stays_a_circle(tmp_path, ending, tall, wide):
