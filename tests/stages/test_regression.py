@@ -93,7 +93,7 @@ def test_the_mean_without_the_image_is_compared_pooled_and_within_folds(there):
     assert set(alone["over"]) == {"all cases together"} and "mean of folds" in page()
 
 
-def test_the_largest_errors_are_those_of_the_predictions_in_the_unit_of_the_number(there):
+def test_the_largest_errors_are_those_of_the_predictions(there):
     cases, found = pd.read_csv(paths.PREDICTIONS), pd.read_csv(paths.MISTAKES)
     for scope in ("internal", "external"):
         own, told = cases[cases["scope"] == scope].set_index("case"), found[found["scope"] == scope]
