@@ -77,13 +77,13 @@ class Encoder(nn.Module):
 
     def begin(self, images: Tensor, first: int) -> Begun:
         """Run images (N, C, H, W) through the stages before `first`."""
-        return Begun(*self.run(images, images.new_zeros(len(images), 0), last=first), first)
+        return Begun(*self.run(images, images.new_zeros(images.shape[0], 0), last=first), first)
 
     def forward(self, images: Tensor | Begun) -> Tensor:
         """Compute features (N, width) of images (N, C, H, W), or volumes (N, C, D, H, W), or `Begun` ones."""
         if isinstance(images, Begun):
             return self.run(images.maps, images.pooled, images.first)[1]
-        return self.run(images, images.new_zeros(len(images), 0))[1]
+        return self.run(images, images.new_zeros(images.shape[0], 0))[1]
 
 
 class VolumeEncoder(Encoder):

@@ -64,7 +64,7 @@ class DepthConv(nn.Conv3d):
         if not self.reach:
             how: Any = (self.stride[1:], self.padding[1:], self.dilation[1:], self.groups)
             slices = nn.functional.conv2d(_as_slices(volumes), self.weight[:, :, 0], self.bias, *how)
-            return _as_volumes(slices, len(volumes))
+            return _as_volumes(slices, volumes.shape[0])
         below, above = [volumes[:, :, :1]] * self.reach, [volumes[:, :, -1:]] * self.reach
         return super().forward(channels_last(torch.cat([*below, volumes, *above], dim=2)))
 
@@ -88,7 +88,7 @@ class Within(nn.Module):
 
     def forward(self, volumes: Tensor) -> Tensor:
         """Turn volumes (N, C, D, H, W) into (N, C, D, H', W')."""
-        return _as_volumes(self.flat(_as_slices(volumes)), len(volumes))
+        return _as_volumes(self.flat(_as_slices(volumes)), volumes.shape[0])
 
 
 class Across(nn.Module):

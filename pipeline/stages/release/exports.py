@@ -101,8 +101,7 @@ def write_onnx(source: Exportable, file: Path) -> Predict:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about internals of torch
         whole = Calibrated(source.network, source.calibrator)
-        # Without strict=True, torch.export takes the length of a batch for a constant.
-        program = torch.export.export(whole, (two,), dynamic_shapes=({0: batch},), strict=True)
+        program = torch.export.export(whole, (two,), dynamic_shapes=({0: batch},))
         exported: Any = torch.onnx.export(program, (two,), dynamo=True, verbose=False, **names)
     model = exported.model_proto
     _forget_sources_of_graph(model)

@@ -14,6 +14,9 @@ class NotPortable(ValueError):
 def portable(network: nn.Module) -> nn.Module:
     """Remove, in place, the values of the known sites; those for unknown sites stay.
 
+    Activations no longer overwrite their input: ONNX has no such operation, and to replace each takes most of an
+    export's time.
+
     Raises
     ------
     NotPortable
@@ -28,4 +31,7 @@ def portable(network: nn.Module) -> nn.Module:
             count = int(one.head.neighbours)
             del one.head.neighbours  # a number among the weights cannot be the size of something in an export
             one.head.neighbours = count  # type: ignore[assignment]
+    for module in network.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = False
     return network

@@ -95,6 +95,14 @@ def test_an_export_has_the_values_for_unknown_sites():
     assert not [name for name in network.state_dict() if "site_values" in name]
 
 
+def test_no_activation_of_an_exported_network_overwrites_its_input():
+    network = network_of(ARGUMENTS)
+    before = [module for module in network.modules() if getattr(module, "inplace", False)]
+    assert before
+    portable(network)
+    assert not [module for module in before if module.inplace]
+
+
 def test_a_network_that_learns_from_every_case_is_refused_with_the_reason():
     with pytest.raises(NotPortable, match="adapts itself to every case"):
         portable(network_from({"members": [ARGUMENTS, ARGUMENTS | {"test_time": {"tent_steps": 1}}]}))
