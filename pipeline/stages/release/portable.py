@@ -33,5 +33,5 @@ def portable(network: nn.Module) -> nn.Module:
             one.head.neighbours = count  # type: ignore[assignment]
     for module in network.modules():
         if hasattr(module, "inplace"):
-            module.inplace = False
+            module.inplace = False  # type: ignore[assignment]
     return network
