@@ -181,8 +181,7 @@ class Classifier(nn.Module):
         images = self.instances(channels)
         with self.site_values.of(site, self):
             maps, pooled = self.encoder.run(images, images.new_zeros(images.shape[0], 0), last=last)
-        cases, count = channels.shape[0], images.shape[0]  # not by len(): an export would take it for a constant
-        bag = (cases, count // cases)
+        bag = (channels.shape[0], images.shape[0] // channels.shape[0])
         return Activations(maps.reshape(*bag, *maps.shape[1:]), pooled.reshape(*bag, pooled.shape[1]))
 
     def features(self, activations: Activations, first: int | None = None, site: str | None = None) -> Tensor:

@@ -101,6 +101,7 @@ def write_onnx(source: Exportable, file: Path) -> Predict:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about internals of torch
         whole = Calibrated(source.network, source.calibrator)
+        # A network takes the length of a batch by `shape[0]`: that of `len()` would be a constant here.
         program = torch.export.export(whole, (two,), dynamic_shapes=({0: batch},))
         exported: Any = torch.onnx.export(program, (two,), dynamo=True, verbose=False, **names)
     model = exported.model_proto

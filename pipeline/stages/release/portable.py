@@ -14,7 +14,7 @@ class NotPortable(ValueError):
 def portable(network: nn.Module) -> nn.Module:
     """Remove, in place, the values of the known sites; those for unknown sites stay.
 
-    Activations no longer overwrite their input: ONNX has no such operation, and to replace each takes most of an
+    Activations no longer overwrite their input: ONNX has no such operation, and to replace each takes much of an
     export's time.
 
     Raises
